@@ -1,0 +1,35 @@
+# Every target makes its environment first. PYTHON is the interpreter it is made from, VENV where it lies.
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/stamp
+
+.PHONY: demo test check bench clean
+
+demo: $(STAMP)
+	$(BIN)/fgbench demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on \
+		--benchmark-columns=median,iqr,rounds --benchmark-sort=median tests/benchmarks/bench_*.py
+
+# Tests run side by side, so each has one thread; micro-benchmarks are comparable with one.
+test bench: export OMP_NUM_THREADS = 1
+
+clean:
+	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,bench]'
+	touch $@

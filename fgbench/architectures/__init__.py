@@ -1,0 +1,1 @@
+"""Architectures, one file per family: functions that return a chain."""

@@ -1,0 +1,209 @@
+"""Named axes, declared mixing, and the one credit rule.
+
+Axis letters, the same everywhere: ``v`` view, ``b`` example, ``p`` patch, ``g`` group, ``d`` unit in
+group, ``c`` channel, ``k`` class, ``n`` direction; ``i`` and ``o`` are the input and output axes of a
+weight that no score keeps apart. Axes are written as in einops: ``"b p (g d)"`` is a tensor of three
+dimensions whose last one runs over groups and, within a group, over units.
+
+The credit rule. An objective yields slopes with some axes *kept* apart, ``s[n, kept...]``. A place (an
+activity site or a parameter) can tell two of those scores apart along an axis only if it has that axis
+itself and nothing between the place and the objective mixes it. Summing the slopes over every other kept
+axis gives one number per *cell* of the place; that number times the direction is the credit.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING
+
+from fgbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+LETTERS = frozenset("vbpgdckionhw")
+Dims = tuple[tuple[str, ...], ...]
+
+
+@lru_cache(maxsize=4096)
+def parse(axes: str) -> Dims:
+    """Parse ``"b p (g d)"`` into ``(("b",), ("p",), ("g", "d"))``.
+
+    Args:
+        axes: letters separated by spaces; letters in parentheses share a dimension, slowest first.
+
+    Returns:
+        One tuple of letters per dimension.
+
+    Raises:
+        UsageError: if a letter is unknown or appears twice, or a parenthesis does not close.
+    """
+    dims: list[tuple[str, ...]] = []
+    rest = axes.strip()
+    while rest:
+        match = re.match(r"\(([^()]*)\)\s*|([^\s()]+)\s*", rest)
+        if match is None:
+            raise UsageError(f"axes {axes!r}: expected letters and closed parentheses at {rest!r}")
+        dims.append(tuple(match[1].split()) if match[1] is not None else (match[2],))
+        rest = rest[match.end() :]
+    names = [letter for dim in dims for letter in dim]
+    for letter in names:
+        if letter not in LETTERS:
+            raise UsageError(
+                f"axes {axes!r}: unknown axis {letter!r}; valid: {' '.join(sorted(LETTERS))}"
+            )
+        if names.count(letter) > 1:
+            raise UsageError(f"axes {axes!r}: axis {letter!r} appears twice")
+    return tuple(dims)
+
+
+def names(axes: str) -> tuple[str, ...]:
+    """Return the axis letters of ``"b p (g d)"`` in order: ``("b", "p", "g", "d")``."""
+    return tuple(letter for dim in parse(axes) for letter in dim)
+
+
+def union(*axes: str) -> str:
+    """Return the letters that occur in any of the given axis strings, in order of appearance."""
+    return " ".join(dict.fromkeys(letter for one in axes for letter in names(one)))
+
+
+def keep_existing(keep: str, have: str) -> str:
+    """Return the axes of ``keep`` that ``have`` has, in the order of ``have``.
+
+    Args:
+        keep: axes a score should stay separate along.
+        have: axes of the tensor the score is read from.
+
+    Returns:
+        The axes left; the example axis ``b`` always is.
+    """
+    wanted = names(keep)
+    return " ".join(letter for letter in names(have) if letter in wanted or letter == "b")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """How the scores of one objective meet one place.
+
+    Args:
+        kept: axes of the slopes after ``n``, such as ``"b p g"``.
+        place: axes of the place, such as ``"b p (g d)"``; empty for a parameter without named axes.
+        mixed: axes mixed anywhere between the place and the objective's readout.
+    """
+
+    kept: str
+    place: str
+    mixed: str
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The kept axes along which the place has cells of its own, in the order of ``kept``."""
+        have, mixed = names(self.place), names(self.mixed)
+        return tuple(a for a in names(self.kept) if a in have and a not in mixed)
+
+    def _split(self, shape: Iterable[int], sizes: dict[str, int]) -> tuple[list[int], list[str]]:
+        """Split composed dimensions: the finer shape, and one letter ('' for none) per dimension."""
+        dims = parse(self.place)
+        shape = list(shape)
+        if not dims:
+            return shape, [""] * len(shape)
+        if len(dims) != len(shape):
+            raise UsageError(f"a place with axes {self.place!r} came with shape {tuple(shape)}")
+        fine: list[int] = []
+        letters: list[str] = []
+        for dim, size in zip(dims, shape, strict=True):
+            known = [sizes.get(letter, 0) if letter in self.shared else 0 for letter in dim]
+            if not any(known):
+                fine.append(size)
+                letters.append("")
+                continue
+            rest = size // prod(k for k in known if k)
+            if known.count(0) > 1 or rest * prod(k for k in known if k) != size:
+                raise UsageError(
+                    f"axes {self.place!r} do not divide shape {tuple(shape)} by {sizes}"
+                )
+            fine += [k or rest for k in known]
+            letters += [letter if k else "" for letter, k in zip(dim, known, strict=True)]
+        return fine, letters
+
+
+def gather(slopes: Tensor, at: Cells) -> Tensor:
+    """Sum slopes to the cells of a place.
+
+    Args:
+        slopes: ``[n, kept...]``, loss per unit of direction.
+        at: how the scores meet the place.
+
+    Returns:
+        ``[n, shared...]``.
+    """
+    shared = at.shared
+    drop = [i + 1 for i, a in enumerate(names(at.kept)) if a not in shared]
+    return slopes.sum(drop) if drop else slopes
+
+
+def spread(cells: Tensor, directions: Tensor, at: Cells) -> Tensor:
+    """Multiply directions by one number per cell.
+
+    Args:
+        cells: ``[n, shared...]``, as :func:`gather` returns them.
+        directions: ``[n, *place]``.
+        at: how the scores meet the place.
+
+    Returns:
+        ``[n, *place]``.
+    """
+    shared = at.shared
+    if not shared:
+        return directions * cells.reshape(-1, *[1] * (directions.dim() - 1))
+    sizes = dict(zip(shared, cells.shape[1:], strict=True))
+    fine, letters = at._split(directions.shape[1:], sizes)
+    order = [shared.index(letter) + 1 for letter in letters if letter]
+    view = cells.permute(0, *order).reshape(
+        -1, *[size if letter else 1 for size, letter in zip(fine, letters, strict=True)]
+    )
+    return (directions.reshape(-1, *fine) * view).reshape(directions.shape)
+
+
+def inner(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
+    """Take one inner product per cell of a place.
+
+    Args:
+        a: ``[n, *place]``.
+        b: ``[*place]`` or ``[n, *place]``.
+        at: how the scores meet the place.
+        sizes: size of every shared axis.
+
+    Returns:
+        ``[n, shared...]``.
+    """
+    fine, letters = at._split(a.shape[1:], sizes)
+    product = (a * b).reshape(-1, *fine)
+    drop = [i + 1 for i, letter in enumerate(letters) if not letter]
+    left = [letter for letter in letters if letter]
+    if drop:
+        product = product.sum(drop)
+    return product.permute(0, *[left.index(letter) + 1 for letter in at.shared])
+
+
+def credit(slopes: Tensor, directions: Tensor, at: Cells) -> Tensor:
+    """Apply the credit rule: gather the slopes to the place's cells and spread them.
+
+    Why it is unbiased: with E[u uᵀ] = I the score of a cell is the sum over all places of
+    ⟨gradient of that cell's losses, u⟩; times the place's own u only the place's own term survives in the
+    mean, and the losses left out of the cell do not depend on it.
+
+    Args:
+        slopes: ``[n, kept...]``.
+        directions: ``[n, *place]``.
+        at: how the scores meet the place.
+
+    Returns:
+        ``[n, *place]``, one credit per direction.
+    """
+    return spread(gather(slopes, at), directions, at)

@@ -1,0 +1,225 @@
+"""Laws of random directions, and directions drawn block by block on demand.
+
+Every law has E v = 0 and E[v vᵀ] = I, which is all that unbiasedness needs; what differs is the fourth
+moment, and with it the variance. A sphere law normalises each direction of each place, per example for
+activities, so that its squared norm is exactly its dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import TYPE_CHECKING, Protocol
+
+from fgbench.errors import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+class PerExample(dict[str, Shape]):
+    """Place name to shape, for places whose first axis is the example axis."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law of directions.
+
+    Args:
+        name: what the user types.
+        kind: the primitive drawn: ``normal``, ``sign`` or ``uniform`` on [0, 1).
+        kurtosis: E vᵢ⁴; for the sphere the value that gives its total variance, 1.
+        shape: from primitive values ``[m, *place]`` to directions; ``per_example`` says whether the
+            first axis of the place is the example axis.
+    """
+
+    name: str
+    kind: str
+    kurtosis: float
+    shape: Callable[[Tensor, bool], Tensor]
+
+
+def _as_drawn(raw: Tensor, per_example: bool) -> Tensor:
+    """Return the primitive itself."""
+    return raw
+
+
+def _on_sphere(raw: Tensor, per_example: bool) -> Tensor:
+    """Scale to norm √d, one norm per direction and, for activities, per example."""
+    keep = 2 if per_example else 1
+    flat = raw.reshape(*raw.shape[:keep], -1)
+    norm: Tensor = flat.norm(dim=-1, keepdim=True)
+    return (flat * (sqrt(flat.shape[-1]) / norm)).reshape(raw.shape)
+
+
+def _centred(raw: Tensor, per_example: bool) -> Tensor:
+    """Map [0, 1) to [-√3, √3), which has unit variance."""
+    return raw.sub_(0.5).mul_(2 * sqrt(3.0))
+
+
+LAWS = {
+    law.name: law
+    for law in (
+        Law("gaussian", "normal", 3.0, _as_drawn),
+        Law("rademacher", "sign", 1.0, _as_drawn),
+        Law("sphere", "normal", 1.0, _on_sphere),
+        Law("uniform", "uniform", 9 / 5, _centred),
+    )
+}
+
+
+def law(name: str) -> Law:
+    """Return the law of that name.
+
+    Args:
+        name: one of ``gaussian``, ``rademacher``, ``sphere``, ``uniform``.
+
+    Returns:
+        The law.
+
+    Raises:
+        UsageError: for an unknown name, with the nearest valid one.
+    """
+    if name not in LAWS:
+        raise unknown("law of directions", name, LAWS)
+    return LAWS[name]
+
+
+def block_size(shape: Shape) -> int:
+    """Return how many directions one draw of this shape makes: 1 from 4,096 elements up, 16 below.
+
+    Small draws are grouped because seeding costs as much as 500 normals; the size depends on the shape
+    alone, so that a direction never depends on how many were asked for.
+    """
+    return 1 if prod(shape) >= 4096 else 16
+
+
+class Draw(Protocol):
+    """What directions need from the noise: a primitive by place, block and shape."""
+
+    def __call__(self, kind: str, name: str, block: int, shape: Shape) -> Tensor:
+        """Return the primitive ``kind`` of one block: ``[*shape]``."""
+
+
+class Directions:
+    """``n`` directions along named places, drawn on demand and repeatable.
+
+    Args:
+        shapes: place name to the shape of one direction there.
+        n: number of directions.
+        law: the law they follow, or ``fixed`` when given.
+        draw: the noise's primitive.
+        per_example: whether the first axis of the places is the example axis.
+        budget: bytes of directions kept; what is beyond is redrawn when asked for again.
+        masks: factors applied to the drawn directions, 0 where a unit is off.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        n: int,
+        law: Law,
+        draw: Draw,
+        per_example: bool = False,
+        budget: int = 1 << 28,
+        masks: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.shapes = dict(shapes)
+        self.n = n
+        self.law = law
+        self._draw = draw
+        self._per_example = per_example
+        self._budget = budget
+        self._masks = dict(masks or {})
+        self._kept: dict[tuple[str, int], Tensor] = {}
+        self._held = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The places these directions run along."""
+        return tuple(self.shapes)
+
+    def masked(self, masks: Mapping[str, Tensor]) -> Directions:
+        """Return the same directions, zero where a mask is zero.
+
+        Args:
+            masks: place name to a factor of the place's shape.
+
+        Returns:
+            New directions; places without a mask are unchanged.
+        """
+        both = {name: m * self._masks.get(name, 1) for name, m in masks.items()}
+        masks = {**self._masks, **both}
+        return Directions(
+            self.shapes, self.n, self.law, self._draw, self._per_example, self._budget, masks
+        )
+
+    def _block(self, name: str, index: int) -> Tensor:
+        """Return block ``index`` of a place, kept while the budget lasts."""
+        kept = self._kept.get((name, index))
+        if kept is not None:
+            return kept
+        shape = self.shapes[name]
+        raw = self._draw(self.law.kind, name, index, (block_size(shape), *shape))
+        block = self.law.shape(raw, self._per_example)
+        if name in self._masks:
+            block = block * self._masks[name]
+        size = block.numel() * block.element_size()
+        if self._held + size <= self._budget:
+            self._kept[name, index] = block
+            self._held += size
+        return block
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Return directions ``start`` to ``stop`` of one place: ``[stop - start, *place]``."""
+        size = block_size(self.shapes[name])
+        first, last = start // size, (stop - 1) // size
+        if first == last:
+            return self._block(name, first)[start - first * size : stop - first * size]
+        import torch
+
+        blocks = torch.cat([self._block(name, i) for i in range(first, last + 1)])
+        return blocks[start - first * size : stop - first * size]
+
+    def chunk(self, start: int, stop: int) -> dict[str, Tensor]:
+        """Return directions ``start`` to ``stop`` of every place."""
+        return {name: self.rows(name, start, stop) for name in self.shapes}
+
+    def chunks(self, size: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Iterate over ``(start, directions)`` in runs of at most ``size``."""
+        for start in range(0, self.n, size):
+            yield start, self.chunk(start, min(start + size, self.n))
+
+
+class FixedDirections(Directions):
+    """Directions given as tensors, for designed experiments and tests.
+
+    Args:
+        tensors: place name to ``[n, *place]``; E[v vᵀ] = I holds over the n given ones when they are
+            √n times an orthonormal basis, which makes quadratic estimates exact.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        first = next(iter(tensors.values()))
+        shapes = {name: tuple(t.shape[1:]) for name, t in tensors.items()}
+        super().__init__(shapes, len(first), LAWS["gaussian"], _refuse)
+        self.tensors = dict(tensors)
+
+    def masked(self, masks: Mapping[str, Tensor]) -> Directions:
+        """Return the given directions, zero where a mask is zero."""
+        return FixedDirections(
+            {name: t * masks[name] if name in masks else t for name, t in self.tensors.items()}
+        )
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Return the given directions ``start`` to ``stop`` of one place."""
+        return self.tensors[name][start:stop]
+
+
+def _refuse(kind: str, name: str, block: int, shape: Shape) -> Tensor:
+    """Refuse to draw: fixed directions have no noise behind them."""
+    raise RuntimeError(f"fixed directions were asked to draw {kind} for {name!r}")

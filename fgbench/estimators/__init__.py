@@ -1,0 +1,1 @@
+"""Estimators, one file each; they never import each other."""

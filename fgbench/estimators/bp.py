@@ -1,0 +1,35 @@
+"""Backprop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.registry import register
+
+if TYPE_CHECKING:
+    from fgbench.estimator import State
+    from fgbench.noise import Noise
+    from fgbench.task import Task
+    from fgbench.view import View
+
+
+@register("estimators", "bp")
+@dataclass(frozen=True)
+class Backprop(Defaults):
+    """Backprop: the exact gradient of the objective, by reverse mode.
+
+    Under a local scheme it is the scheme's truth, not the end-to-end gradient. Cost: one forward and one
+    backward pass.
+
+    References: Rumelhart, Hinton, Williams, Learning representations by back-propagating errors, 1986.
+    """
+
+    def claims(self, task: Task) -> Claims:
+        """Exact and deterministic; reverse mode through the whole window."""
+        return Claims(bias="none", backward="network", deterministic=True)
+
+    def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
+        """Return the objective's gradient."""
+        return Estimate(grads=view.reverse())

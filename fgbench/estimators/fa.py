@@ -1,0 +1,70 @@
+"""Feedback alignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fgbench.estimator import State
+    from fgbench.noise import Noise
+    from fgbench.task import Task
+    from fgbench.view import View
+
+
+@register("estimators", "fa")
+@dataclass(frozen=True)
+class FeedbackAlignment(Defaults):
+    """Feedback alignment: backprop with fixed random weights on the way back.
+
+    The error e = dL/dlogits comes from the network's own output and travels through fixed random B in
+    place of W, with exact nonlinearities and norms; each weight gradient is the outer product of its
+    clean input and the error that arrives. Biased; with B = W it is backprop. Each B has the standard
+    deviation of its W at construction, 1/√fan_in where that is 0.
+
+    Args:
+        scale: factor of every feedback matrix.
+
+    Cost: one forward pass, one with the feedback weights, one backward pass; a fixed copy of each weight.
+
+    References: Lillicrap, Cownden, Tweed, Akerman, Random synaptic feedback weights support error
+    backpropagation for deep learning, Nature Communications 7, 2016.
+    """
+
+    scale: float = 1.0
+
+    def claims(self, task: Task) -> Claims:
+        """Biased, noiseless given its feedback; goes back through the whole window."""
+        return Claims(bias="some", backward="network", deterministic=True)
+
+    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
+        """Draw one fixed feedback matrix per weight of the body and of the readouts that give errors."""
+        drawn: dict[str, Tensor] = {}
+        states: dict[str, State] = {}
+        for objective in task.objectives:
+            if not objective.updates:
+                continue
+            weights = {
+                **task.chain.body_parameters(objective.updates),
+                **task.chain.readout_parameters(objective.readout),
+            }
+            states[objective.name] = {}
+            for name, w in weights.items():
+                if w.dim() < 2:
+                    continue
+                if name not in drawn:
+                    std = float(w.detach().std()) or 1 / sqrt(w[0].numel())
+                    b = noise.child("feedback").normal(name, tuple(w.shape))
+                    drawn[name] = b * (self.scale * std)
+                states[objective.name][name] = drawn[name]
+        return states
+
+    def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
+        """Return the gradient with the error carried by the feedback weights."""
+        return Estimate(grads=view.reverse(weights=state))

@@ -1,0 +1,32 @@
+"""What an estimate cost: every oracle call, priced in forward passes of the body."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass
+class Ledger:
+    """Counts of oracle calls, in networks: a call on a window counts the window's share of operations.
+
+    Attributes:
+        forwards: value passes.
+        slopes: tangent passes, one per direction (2 per direction along weights, which cost both
+            ``ẋW`` and ``xẆ``).
+        pulls: one-layer pullbacks, each the price of one forward.
+        backwards: reverse passes, each the price of two forwards.
+    """
+
+    forwards: float = 0.0
+    slopes: float = 0.0
+    pulls: float = 0.0
+    backwards: float = 0.0
+
+    @property
+    def forward_equivalents(self) -> float:
+        """The whole price in forward passes."""
+        return self.forwards + self.slopes + self.pulls + 2 * self.backwards
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the counts and the price, for records."""
+        return {**asdict(self), "forward_equivalents": self.forward_equivalents}

@@ -1,0 +1,1 @@
+"""Localities, one file each: where losses are read and what they update."""

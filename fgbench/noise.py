@@ -1,0 +1,187 @@
+"""The only place that draws random numbers.
+
+A draw is keyed by (seed, purpose path, step, name, block, kind, dtype, shape): it can be repeated alone
+and never depends on what was drawn before, on chunk sizes, or on a global generator. Streams of CPU and
+GPU generators differ, so records carry the device kind.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fgbench import directions as _directions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fgbench.directions import Directions, Shape
+
+
+@lru_cache(maxsize=64)
+def _sign_table(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Build the 256 × 8 table of signs that turns a random byte into eight signs."""
+    bytes_ = torch.arange(256).unsqueeze(1)
+    bits = (bytes_ >> torch.arange(8)) & 1
+    return (bits * 2 - 1).to(dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=8)
+def _generator(device: torch.device) -> torch.Generator:
+    """Return this process's private generator of a device; it is reseeded before every draw."""
+    return torch.Generator(device=device)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Keyed noise: every value is a pure function of its key.
+
+    Args:
+        seed: the run's seed.
+        path: purposes from the outermost in, such as ``("train", "directions")``.
+        step: training step or draw index.
+        device: where values are made.
+        dtype: floating type of the values.
+    """
+
+    seed: int
+    path: tuple[str, ...] = ()
+    step: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+
+    def child(self, purpose: str) -> Noise:
+        """Return noise for a nested purpose.
+
+        Two users of one key would share their draws, which biases a control variate; a purpose of its
+        own makes them independent.
+
+        Args:
+            purpose: the nested user's name.
+
+        Returns:
+            The same noise under a longer path.
+        """
+        return replace(self, path=(*self.path, purpose))
+
+    def at(self, step: int) -> Noise:
+        """Return the same noise at another step or draw."""
+        return replace(self, step=step)
+
+    def key(self, name: str, block: int, kind: str, shape: Shape) -> int:
+        """Return the 63-bit seed of one draw.
+
+        Args:
+            name: place or quantity drawn for.
+            block: index of the block of directions.
+            kind: primitive drawn.
+            shape: shape drawn; a generator's values depend on the size asked for.
+
+        Returns:
+            A seed that differs whenever any part of the key does.
+        """
+        text = repr((self.seed, self.path, self.step, name, block, kind, str(self.dtype), shape))
+        digest = blake2b(text.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> 1
+
+    def draw(self, kind: str, name: str, block: int, shape: Shape) -> torch.Tensor:
+        """Draw a primitive.
+
+        Args:
+            kind: ``normal`` (0, 1), ``sign`` (±1, equal odds) or ``uniform`` on [0, 1).
+            name: place or quantity drawn for.
+            block: index of the block.
+            shape: shape of the result.
+
+        Returns:
+            A tensor of that shape on this noise's device, in its dtype.
+
+        Raises:
+            ValueError: for another kind.
+        """
+        generator = _generator(self.device)
+        generator.manual_seed(self.key(name, block, kind, tuple(shape)))
+        make: dict[str, Any] = {"generator": generator, "device": self.device}
+        if kind == "normal":
+            return torch.randn(shape, dtype=self.dtype, **make)
+        if kind == "uniform":
+            return torch.rand(shape, dtype=self.dtype, **make)
+        if kind == "sign":
+            count = 1
+            for size in shape:
+                count *= size
+            picks = torch.randint(0, 256, (-(-count // 8),), dtype=torch.int32, **make)
+            table = _sign_table(self.dtype, self.device)
+            return torch.nn.functional.embedding(picks, table).reshape(-1)[:count].reshape(shape)
+        raise ValueError(f"noise draws normal, sign or uniform, not {kind!r}")
+
+    def normal(self, name: str, shape: Shape) -> torch.Tensor:
+        """Draw standard normal values for a named quantity: ``[*shape]``."""
+        return self.draw("normal", name, 0, shape)
+
+    def permutation(self, name: str, n: int) -> torch.Tensor:
+        """Draw a random order of ``n`` things, int64 ``[n]`` on the CPU."""
+        generator = torch.Generator()
+        generator.manual_seed(self.key(name, 0, "permutation", (n,)))
+        return torch.randperm(n, generator=generator)
+
+    def directions(
+        self,
+        places: Mapping[str, Shape],
+        n: int = 1,
+        law: str = "gaussian",
+    ) -> Directions:
+        """Return ``n`` directions along named places, drawn on demand.
+
+        Args:
+            places: place name to the shape of one direction; ``view.sites`` or ``view.shapes``.
+            n: number of directions.
+            law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
+
+        Returns:
+            Directions keyed by this noise; the objective is no part of the key, so a site in several
+            windows meets the same direction in each.
+        """
+        per_example = isinstance(places, _directions.PerExample)
+        return _directions.Directions(places, n, _directions.law(law), self.draw, per_example)
+
+    @contextmanager
+    def seeded(self, name: str = "init") -> Iterator[None]:
+        """Seed the global generators inside a block and restore them after it.
+
+        Module constructors draw from the global generator; this makes what they draw a function of the
+        key and leaves no trace.
+
+        Args:
+            name: what is being constructed.
+        """
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.key(name, 0, "seeded", ()))
+            yield
+
+
+@dataclass(frozen=True)
+class DesignedNoise(Noise):
+    """Noise whose directions are given, for designed experiments: everything else stays keyed.
+
+    Args:
+        given: place name to directions ``[n, *place]``; √n times an orthonormal basis makes an
+            estimate that is quadratic in its directions equal its mean exactly.
+    """
+
+    given: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def directions(
+        self,
+        places: Mapping[str, Shape],
+        n: int = 1,
+        law: str = "gaussian",
+    ) -> Directions:
+        """Return the given directions along these places; ``n`` and ``law`` are not used."""
+        return _directions.FixedDirections({name: self.given[name] for name in places})

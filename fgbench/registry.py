@@ -1,0 +1,382 @@
+"""Name to thing: the folder walk, entry points, the METHOD grammar and the presets.
+
+``METHOD`` is a preset (``LG-FG-A``, options apply to its estimator) or
+``estimator[options]/locality[options]``: ``fg_a[directions=4]/local-pg``, ``cv[base=dfa]/end``,
+``./mine.py:Mine/end``. Options are ``key=value`` pairs separated by commas; values may hold brackets.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fgbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T", bound="Callable[..., Any]")
+
+FOLDERS = {
+    "estimators": "fgbench.estimators",
+    "localities": "fgbench.localities",
+    "architectures": "fgbench.architectures",
+    "datasets": "fgbench.data",
+}
+
+PRESETS = {
+    "BP": "bp/end",
+    "L-BP": "bp/module",
+    "LG-BP": "bp/local",
+    "FA": "fa/end",
+    "L-FA": "fa/module",
+    "LG-FA": "fa/local",
+    "FG-W": "fg_w/end",
+    "FG-A": "fg_a/end",
+    "LG-FG-W": "fg_w/local-pg",
+    "LG-FG-A": "fg_a/local-pg",
+    "NP": "np/end",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing.
+
+    Args:
+        name: what the user types.
+        make: the class or function called with the options.
+        owner: module that registered it.
+        variants: ending of the name to options, such as ``{"m/8/16": {...}}`` for ``localmixer-m/8/16``.
+        pattern: regular expression for endings whose named groups are options.
+        error: why an outside entry could not be imported, "" if it could.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    owner: str
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pattern: str = ""
+    error: str = ""
+
+    @property
+    def summary(self) -> str:
+        """First sentence of the documentation, or the import error."""
+        return self.error or (inspect.getdoc(self.make) or "").partition("\n")[0]
+
+
+_found: dict[str, dict[str, Entry]] = {kind: {} for kind in FOLDERS}
+_walked: set[str] = set()
+
+
+def register(
+    kind: str,
+    name: str,
+    *,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    pattern: str = "",
+) -> Callable[[T], T]:
+    """Register a class or function under a name.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        name: what the user types.
+        variants: endings of the name with their options.
+        pattern: regular expression for endings whose named groups are options.
+
+    Returns:
+        A decorator that returns its argument unchanged.
+
+    Raises:
+        UsageError: if the name is taken, naming both owners.
+    """
+
+    def take(make: T) -> T:
+        entry = Entry(name, make, make.__module__, dict(variants or {}), pattern)
+        _add(kind, entry)
+        return make
+
+    return take
+
+
+def _add(kind: str, entry: Entry) -> None:
+    """Store an entry, refusing a taken name."""
+    taken = _found[kind].get(entry.name)
+    if taken is not None and taken.owner != entry.owner:
+        raise UsageError(
+            f"{kind[:-1]} {entry.name!r} is registered twice: by {taken.owner} and by {entry.owner}"
+        )
+    _found[kind][entry.name] = entry
+
+
+def entries(kind: str) -> dict[str, Entry]:
+    """Return every registered thing of a kind, walking its folder and entry points once.
+
+    A built-in that fails to import raises; an outside package that does is listed with its error.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+
+    Returns:
+        Name to entry.
+
+    Raises:
+        UsageError: for an unknown kind.
+    """
+    if kind not in FOLDERS:
+        raise unknown("kind", kind, [*FOLDERS, "presets"])
+    if kind not in _walked:
+        folder = importlib.import_module(FOLDERS[kind])
+        for module in pkgutil.iter_modules(folder.__path__):
+            importlib.import_module(f"{FOLDERS[kind]}.{module.name}")
+        _walked.add(kind)
+        for point in entry_points(group=f"fgbench.{kind}"):
+            owner = f"{point.dist.name if point.dist else '?'} ({point.value})"
+            try:
+                _add(kind, Entry(point.name, point.load(), owner))
+            except UsageError:
+                raise
+            except Exception as error:
+                why = f"cannot be imported: {type(error).__name__}: {error}"
+                _add(kind, Entry(point.name, _broken(point.name, owner, why), owner, error=why))
+    return dict(sorted(_found[kind].items()))
+
+
+def _broken(name: str, owner: str, why: str) -> Callable[..., Any]:
+    """Make the thing that raises when an outside entry that failed is asked for."""
+
+    def make(**options: Any) -> Any:
+        raise UsageError(f"{name!r} from {owner} {why}")
+
+    return make
+
+
+def names(kind: str) -> list[str]:
+    """Return every name of a kind that can be typed, variants included."""
+    found = []
+    for name, entry in entries(kind).items():
+        parameters = inspect.signature(entry.make).parameters.values()
+        needs = any(p.default is p.empty and p.kind is p.KEYWORD_ONLY for p in parameters)
+        if not (entry.variants and needs):
+            found.append(name)
+        found += [f"{name}-{ending}" for ending in entry.variants]
+    return found
+
+
+@dataclass(frozen=True)
+class Made:
+    """A thing made from text.
+
+    Args:
+        name: its name without options.
+        options: the options given, validated.
+        thing: what was made, or the result of calling a function.
+        source: file of the code that defines it.
+    """
+
+    name: str
+    options: dict[str, Any]
+    thing: Any
+    source: str
+
+    @property
+    def text(self) -> str:
+        """Canonical text: the name with its options."""
+        if not self.options:
+            return self.name
+        return f"{self.name}[{','.join(f'{k}={v}' for k, v in sorted(self.options.items()))}]"
+
+
+def split_options(text: str) -> tuple[str, dict[str, str]]:
+    """Split ``name[a=1,b=x[y=2]]`` into the name and its raw options.
+
+    Args:
+        text: what the user typed.
+
+    Returns:
+        The name, and option name to raw text.
+
+    Raises:
+        UsageError: if brackets do not close or an option is not ``key=value``.
+    """
+    name, bracket, rest = text.partition("[")
+    if not bracket:
+        return text, {}
+    if not rest.endswith("]") or text.count("[") != text.count("]"):
+        raise UsageError(f"{text!r}: expected name[key=value,...] with closed brackets")
+    options: dict[str, str] = {}
+    for part in _split(rest[:-1], ","):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"{text!r}: expected key=value, got {part!r}")
+        options[key.strip()] = value.strip()
+    return name, options
+
+
+def _split(text: str, at: str) -> list[str]:
+    """Split text at a character outside brackets."""
+    parts, depth, current = [], 0, ""
+    for char in text:
+        depth += (char == "[") - (char == "]")
+        if char == at and depth == 0:
+            parts.append(current)
+            current = ""
+        else:
+            current += char
+    return [p for p in [*parts, current] if p.strip()]
+
+
+def validated(make: Callable[..., Any], raw: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Turn raw option texts into values of the annotated types.
+
+    Args:
+        make: the class or function whose annotations say what is expected.
+        raw: option name to text or value.
+        what: name for the error.
+
+    Returns:
+        Option name to value.
+
+    Raises:
+        UsageError: for an unknown option, with the nearest, or a value of the wrong kind.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = inspect.signature(make).parameters
+    scope = vars(sys.modules[make.__module__])
+    found = {}
+    for key, value in raw.items():
+        if key not in known:
+            raise unknown(f"option of {what}", key, known)
+        annotation = known[key].annotation
+        if isinstance(annotation, str):  # one at a time: others may be names for type checkers only
+            annotation = eval(annotation, scope)
+        expected = Any if annotation is inspect.Parameter.empty else annotation
+        try:
+            found[key] = TypeAdapter(expected).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise UsageError(f"{what}: option {key}={value!r}: {problem}") from None
+    return found
+
+
+def make(kind: str, text: str, **more: Any) -> Made:
+    """Make a thing from its text.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        text: name with options, or for estimators ``path.py:Class`` with options.
+        more: arguments that are not options of the text, such as the data folder.
+
+    Returns:
+        The thing with its name and options.
+
+    Raises:
+        UsageError: for an unknown name or option.
+    """
+    name, raw = split_options(text)
+    if ".py:" in name:
+        cls = _from_file(name)
+        options = validated(cls, raw, name)
+        return Made(name, options, cls(**options, **more), inspect.getsourcefile(cls) or "")
+    entry, implied = _resolve(kind, name)
+    options = validated(entry.make, {**implied, **raw}, name) if not entry.error else {}
+    shown = {k: v for k, v in options.items() if k in raw}
+    thing = entry.make(**options, **more)
+    return Made(name, shown, thing, sys.modules[entry.make.__module__].__file__ or "")
+
+
+def _resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
+    """Find the entry of a name and the options its ending implies."""
+    found = entries(kind)
+    if name in found:
+        return found[name], {}
+    for base, entry in found.items():
+        if not name.startswith(f"{base}-"):
+            continue
+        ending = name[len(base) + 1 :]
+        if ending in entry.variants:
+            return entry, dict(entry.variants[ending])
+        match = re.fullmatch(entry.pattern, ending) if entry.pattern else None
+        if match is not None:
+            return entry, {k: v for k, v in match.groupdict().items() if v is not None}
+    raise unknown(kind[:-1], name, names(kind))
+
+
+def _from_file(text: str) -> Callable[..., Any]:
+    """Import a class from ``path.py:Class``."""
+    path, _, attribute = text.rpartition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"no file {path!r}; expected path/to/file.py:Class")
+    spec = importlib.util.spec_from_file_location(f"fgbench_file_{abs(hash(file.resolve()))}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        public = [
+            n for n in vars(module) if not n.startswith("_") and inspect.isclass(vars(module)[n])
+        ]
+        raise unknown(f"class in {path}", attribute, public)
+    found: Callable[..., Any] = getattr(module, attribute)
+    return found
+
+
+@dataclass(frozen=True)
+class Method:
+    """An estimator under a locality.
+
+    Args:
+        text: what the user typed.
+        estimator: the estimator with its name and options.
+        locality: the locality with its name and options.
+    """
+
+    text: str
+    estimator: Made
+    locality: Made
+
+
+def method(text: str) -> Method:
+    """Parse a METHOD: a preset, or ``estimator[options]/locality[options]``.
+
+    Args:
+        text: what the user typed; without a locality, ``end`` is meant.
+
+    Returns:
+        The method.
+
+    Raises:
+        UsageError: for an unknown preset, estimator, locality or option.
+    """
+    name, raw = split_options(text) if "/" not in text and ".py:" not in text else (text, {})
+    if name in PRESETS:
+        estimator, _, locality = PRESETS[name].partition("/")
+        if raw:
+            estimator += f"[{','.join(f'{k}={v}' for k, v in raw.items())}]"
+        return Method(text, make("estimators", estimator), make("localities", locality))
+    head, file, tail = text.partition(".py:")
+    pieces = _split(tail if file else text, "/")
+    if not pieces or len(pieces) > 2:
+        raise UsageError(
+            f"method {text!r}: expected a preset or estimator[options]/locality[options]"
+        )
+    first = f"{head}{file}{pieces[0]}" if file else pieces[0]
+    locality = pieces[1] if len(pieces) == 2 else "end"
+    known = split_options(first)[0]
+    if not file and known not in entries("estimators"):
+        raise unknown("method", known, [*PRESETS, *entries("estimators")])
+    return Method(text, make("estimators", first), make("localities", locality))

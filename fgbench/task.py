@@ -1,0 +1,223 @@
+"""A chain under a locality: walks its objectives, owns the two references."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from fgbench import gate
+from fgbench.errors import UsageError
+from fgbench.ledger import Ledger
+from fgbench.objective import Objective
+from fgbench.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+    from fgbench.estimator import Estimator, State
+    from fgbench.network import Chain
+    from fgbench.noise import Noise
+    from fgbench.objective import Locality
+    from fgbench.view import Listener
+
+Grads = dict[str, "Tensor"]
+
+
+@dataclass
+class Step:
+    """What one estimate over all objectives gave.
+
+    Attributes:
+        body: estimated gradient by body parameter name.
+        readouts: exact gradient by readout parameter name.
+        loss: mean over the batch of the final readout's loss, None where no objective reads it.
+        ledger: what it cost.
+        state_grads: per objective, gradients of learned state.
+        new_state: per objective, replaced state.
+    """
+
+    body: Grads = field(default_factory=dict)
+    readouts: Grads = field(default_factory=dict)
+    loss: Tensor | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    state_grads: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    new_state: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+
+class Task:
+    """A chain under a locality.
+
+    Args:
+        chain: the network; auxiliary heads the locality needs must be attached (see :meth:`build`).
+        locality: where losses are read.
+    """
+
+    def __init__(self, chain: Chain, locality: Locality) -> None:
+        self.chain = chain
+        self.locality = locality
+        self.objectives = tuple(locality.objectives(chain))
+        self._check()
+        self._starts = frozenset(o.window[0] for o in self.objectives if o.window[0] > 0)
+
+    @classmethod
+    def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Task:
+        """Attach the locality's heads, drawn from keyed noise, and build the task.
+
+        Args:
+            chain: the network.
+            locality: where losses are read.
+            noise: seeds the heads; the same seed gives the same heads.
+
+        Returns:
+            The task.
+        """
+        with noise.child("heads").seeded():
+            locality.attach(chain)
+        return cls(chain, locality)
+
+    def _check(self) -> None:
+        """Refuse objectives that do not fit the chain."""
+        names = [o.name for o in self.objectives]
+        if len(set(names)) < len(names):
+            raise UsageError(f"objectives need distinct names, got {names}")
+        for o in self.objectives:
+            first, stop = o.window
+            if not 0 <= first <= stop <= len(self.chain):
+                raise UsageError(
+                    f"objective {o.name!r}: window {o.window} outside the chain's modules"
+                )
+            if any(not first <= k < stop for k in o.updates):
+                raise UsageError(
+                    f"objective {o.name!r} updates modules outside its window {o.window}"
+                )
+
+    def views(
+        self, x: Tensor, labels: Tensor, ledger: Ledger, listen: Listener | None = None
+    ) -> Iterator[View]:
+        """Yield the view of each objective in chain order, each window from the clean activity.
+
+        The window's start is the output recorded when an earlier window passed there; where none did
+        the modules before it are run once.
+
+        Args:
+            x: the batch ``[b, ...]``.
+            labels: ``[b]``.
+            ledger: where the views price their calls.
+            listen: hears every exact slope call, for measuring.
+
+        Yields:
+            One view per objective.
+        """
+        known: dict[int, Tensor] = {0: x}
+        for objective in self.objectives:
+            first = objective.window[0]
+            if first not in known:
+                near = max(k for k in known if k < first)
+                with torch.no_grad():
+                    known[first] = self.chain.run(known[near], near, first).detach()
+                ledger.forwards += sum(self.chain.shares()[near:first])
+            view = View(
+                self.chain,
+                objective,
+                known[first],
+                labels,
+                ledger,
+                boundaries=self._starts,
+                listen=listen,
+            )
+            yield view
+            known |= view.outputs
+            if all(o.window[0] > first for o in self._after(objective)):
+                known = {k: v for k, v in known.items() if k > first} or known
+
+    def _after(self, objective: Objective) -> tuple[Objective, ...]:
+        """Return the objectives that come later."""
+        return self.objectives[self.objectives.index(objective) + 1 :]
+
+    def estimate(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        estimator: Estimator,
+        noise: Noise,
+        state: Mapping[str, State] | None = None,
+        listen: Listener | None = None,
+    ) -> Step:
+        """Estimate the gradient of every objective on one batch.
+
+        Walking in chain order and freeing each graph before the next window keeps the peak memory that
+        of the largest window.
+
+        Args:
+            x: the batch.
+            labels: ``[b]``.
+            estimator: the estimator.
+            noise: this step's noise; objectives share it, so a site meets the same direction in all.
+            state: objective name to the estimator's state.
+            listen: hears every exact slope call, for measuring.
+
+        Returns:
+            Body estimate and exact readout gradients, with the cost.
+
+        Raises:
+            UsageError: if the estimate carries neither credit nor gradients.
+        """
+        step = Step()
+        claims = estimator.claims(self)
+        who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
+        for view in self.views(x, labels, step.ledger, listen):
+            objective = view.objective
+            if objective.updates:
+                own = (state or {}).get(objective.name, {})
+                with gate.closed(who) if claims.gated else nullcontext():
+                    found = estimator(view, noise, own)
+                if found.grads is not None:
+                    _add(step.body, found.grads)
+                elif found.credit is not None:
+                    _add(step.body, view.pull(found.credit))
+                else:
+                    raise UsageError(
+                        f"{type(estimator).__name__} returned neither credit nor grads"
+                    )
+                if found.state_grads:
+                    step.state_grads[objective.name] = found.state_grads
+                if found.new_state is not None:
+                    step.new_state[objective.name] = found.new_state
+            if objective.head:
+                _add(step.readouts, view.readout_grads())
+            if objective.readout == "final":
+                step.loss = view.losses().mean()
+        return step
+
+    def scheme_truth(self, x: Tensor, labels: Tensor) -> Grads:
+        """Return the gradient of the scheme's own objectives, summed: what unbiasedness means.
+
+        Args:
+            x: the batch.
+            labels: ``[b]``.
+
+        Returns:
+            Exact gradient by body parameter name.
+        """
+        total: Grads = {}
+        for view in self.views(x, labels, Ledger()):
+            if view.objective.updates:
+                _add(total, view.reverse())
+        return total
+
+    def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
+        """Return the gradient of the final loss through the whole chain: what usefulness means."""
+        last = len(self.chain)
+        whole = Objective("end", (0, last), "final", tuple(range(last)))
+        return View(self.chain, whole, x, labels, Ledger()).reverse()
+
+
+def _add(total: Grads, more: Mapping[str, Tensor]) -> None:
+    """Add gradients by name."""
+    for name, grad in more.items():
+        total[name] = total[name] + grad if name in total else grad

@@ -1,0 +1,526 @@
+"""One objective on one batch: the oracles an estimator may call, each priced in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.graph import get_gradient_edge
+
+from fgbench import axes, gate
+from fgbench.axes import Cells
+from fgbench.directions import PerExample
+from fgbench.dual import Dual, part, plus, swapped, value
+from fgbench.tape import Tape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+    from fgbench.directions import Directions
+    from fgbench.ledger import Ledger
+    from fgbench.network import Chain
+    from fgbench.objective import Objective
+
+Grads = dict[str, "Tensor"]
+Place = tuple[str, str]
+Listener = Callable[["View", "Directions", "Tensor"], None]
+
+
+class View:
+    """One objective on one batch.
+
+    Args:
+        chain: the network.
+        objective: the window, its readout and what it updates.
+        start: the window's input, the recorded clean activity ``[b, ...]``; never moved by an estimator.
+        labels: ``[b]``.
+        ledger: where calls are priced.
+        params: parameters by qualified name that replace the chain's own.
+        boundaries: module numbers whose output another objective will start from.
+        listen: hears the directions and slopes of every exact call, for measuring.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        objective: Objective,
+        start: Tensor,
+        labels: Tensor,
+        ledger: Ledger,
+        params: Mapping[str, Tensor] | None = None,
+        boundaries: frozenset[int] = frozenset(),
+        listen: Listener | None = None,
+    ) -> None:
+        self.chain, self.objective = chain, objective
+        self.start, self.labels, self.ledger = start, labels, ledger
+        self.outputs: dict[int, Tensor] = {}
+        leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
+        self._moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
+        self._boundaries = boundaries
+        self._listen = listen
+        self._acts: dict[str, Tensor] = {}
+        self._edges: dict[str, Any] = {}
+        self._f: Tensor | None = None
+        self._read: _Reading | None = None
+        self._tapes: dict[tuple[str, int], Tape] = {}
+
+    # what there is
+
+    @property
+    def share(self) -> float:
+        """The window's part of the body's operations."""
+        first, stop = self.objective.window
+        return sum(self.chain.shares()[first:stop])
+
+    @property
+    def sites(self) -> PerExample:
+        """Sites of the updated modules: name to shape ``[b, ...]``."""
+        shapes = self.chain.shapes()
+        return PerExample(
+            (name, (len(self.start), *shapes[name]))
+            for name, (k, _) in self.chain.index.items()
+            if k in self.objective.updates
+        )
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """Parameters of the updated modules by qualified name."""
+        own = self.chain.body_parameters(self.objective.updates)
+        return {name: self._moved.get(name, p) for name, p in own.items()}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the updated parameters by qualified name, to draw directions along."""
+        return {name: tuple(p.shape) for name, p in self.params.items()}
+
+    @property
+    def kept(self) -> str:
+        """Axes along which this objective's scores stay separate."""
+        last = self.objective.window[1] - 1
+        return axes.keep_existing(self.objective.keep, self.chain.module(last).out_axes)
+
+    def cells(self, name: str, *, op_mixes: bool = True) -> Cells:
+        """Say how this objective's scores meet a site or parameter.
+
+        Args:
+            name: qualified name of a site or of a body parameter.
+            op_mixes: whether a parameter's scores are summed over the axes mixed between its weight
+                operation and the site; leaving them apart is biased where a norm mixes them.
+
+        Returns:
+            The kept axes, the place's axes and everything mixed in between.
+        """
+        site_name = name if name in self.chain.index else name.rpartition(".")[0]
+        if site_name not in self.chain.index:
+            return Cells(self.kept, "", "")
+        k, site = self.chain.index[site_name]
+        stop = self.objective.window[1]
+        mixed = axes.union(
+            site.mixed_after, *(self.chain.module(j).mixes for j in range(k + 1, stop))
+        )
+        if name == site_name:
+            return Cells(self.kept, site.axes, mixed)
+        local = name.removeprefix(f"body.{k}.")
+        place = self.chain.module(k).param_axes.get(local, "")
+        return Cells(self.kept, place, axes.union(mixed, site.op_mixes) if op_mixes else mixed)
+
+    # values of the clean pass
+
+    def losses(self) -> Tensor:
+        """Return the loss of each example at the clean point: ``[b]``."""
+        return self._reading().losses
+
+    def output_error(self) -> Tensor:
+        """Return the derivative of weight · mean loss with respect to the predictions: ``[b, k]``."""
+        reading = self._reading()
+        logits = reading.prediction.detach().requires_grad_()
+        with gate.opened(), torch.enable_grad():
+            mean = self.chain.readout(self.objective.readout).losses(logits, self.labels).mean()
+            (error,) = torch.autograd.grad(mean * self.objective.weight, logits)
+        return error
+
+    def activities(self) -> dict[str, Tensor]:
+        """Return the clean ``out`` of every site of the window, by site name."""
+        self._clean()
+        return self._acts
+
+    def output(self) -> Tensor:
+        """Return the clean output of the window, the readout's input."""
+        self._clean()
+        assert self._f is not None
+        return self._f
+
+    def masks(self) -> dict[str, Tensor]:
+        """Return 1 where a site's unit is on in the clean pass and 0 where its ``out`` is exactly 0."""
+        return {name: (out != 0).to(out.dtype) for name, out in self.activities().items()}
+
+    def readout_grads(self) -> Grads:
+        """Return the exact gradient of the readout's own mean loss, by qualified parameter name."""
+        return self._reading().grads
+
+    # oracles
+
+    def slopes(self, directions: Directions, step: float | None = None) -> Tensor:
+        """Return directional derivatives of the objective along site or body directions.
+
+        ``weight · mean over b`` is included, so the scores add up to the objective's slope. Kept scores
+        are the partition of ⟨Δf, ∂loss/∂f⟩ over the kept axes of the readout's input f, with Δf the
+        tangent, or (perturbed − clean)/step.
+
+        Args:
+            directions: along sites or along body parameters.
+            step: None for the exact derivative; otherwise the length of a forward difference from the
+                same start. With only ``b`` kept a difference uses the loss itself.
+
+        Returns:
+            ``[n, kept...]`` in loss per unit of direction.
+        """
+        on_sites = all(name in self.chain.index for name in directions.names)
+        if step is not None:
+            return self._differences(directions, step, on_sites)
+        found = []
+        for _, u in directions.chunks(self._chunk(on_sites)):
+            record = on_sites and not self._edges
+            tangents = self._push(u, on_sites, record)
+            found.append(self._scores(tangents))
+            self.ledger.slopes += (1 if on_sites else 2) * self.share * len(tangents)
+        slopes = torch.cat(found) if len(found) > 1 else found[0]
+        if self._listen is not None:
+            self._listen(self, directions, slopes)
+        return slopes
+
+    def output_tangent(self, directions: Directions) -> Tensor:
+        """Return J·u at the predictions: ``[n, b, k]``."""
+        on_sites = all(name in self.chain.index for name in directions.names)
+        found = []
+        for _, u in directions.chunks(self._chunk(on_sites)):
+            tangents = self._push(u, on_sites, record=False)
+            with torch.no_grad():
+                dual = self.chain.read(self.objective.readout, Dual(self._f, tangents))  # type: ignore[arg-type]
+            found.append(part(dual))
+            self.ledger.slopes += (1 if on_sites else 2) * self.share * len(tangents)
+        return torch.cat([t for t in found if t is not None])
+
+    def credit(
+        self,
+        slopes: Tensor,
+        directions: Directions,
+        cells: Callable[[str], Cells] | None = None,
+    ) -> Grads:
+        """Turn slopes into credit: per place, the mean over n of (slopes of its cells) × direction.
+
+        Args:
+            slopes: ``[n, kept...]``.
+            directions: those the slopes were taken along.
+            cells: how scores meet a place; :meth:`cells` unless given.
+
+        Returns:
+            Place name to credit of the place's shape, 0 where a site's unit is off.
+        """
+        meet = cells or self.cells
+        total: Grads = {}
+        for start, u in directions.chunks(self._chunk(on_sites=True)):
+            for name in list(u):
+                s = slopes[start : start + len(u[name])]
+                c = axes.credit(s, u.pop(name), meet(name))
+                summed = c[0] if len(c) == 1 else c.sum(0)
+                total[name] = total[name].add_(summed) if name in total else summed
+        for name, c in total.items():
+            if directions.n > 1:
+                c /= directions.n
+            if name in self._acts:
+                c *= self._acts[name] != 0
+        return total
+
+    def pull(
+        self,
+        cotangents: Mapping[str, Tensor] | Mapping[Place, Tensor],
+        to: str = "params",
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> dict[Any, Tensor]:
+        """Pull cotangents back through one segment, in one engine call.
+
+        Args:
+            cotangents: place to cotangent of the place's shape; a place is ``(kind, name)``, a plain
+                name is a site, and ``("readout", name)`` the predictions of a readout.
+            to: ``params``: through the weight operation, stopping at the preceding ``out``, so a
+                cotangent at an ``out`` passes its own site first. ``taps``: back to the nearest taps of
+                any kind.
+            weights: replace the weights of the operations crossed, at clean inputs.
+
+        Returns:
+            Parameter name to gradient, or (kind, name) to cotangent.
+        """
+        places: dict[Place, Tensor] = {
+            (k if isinstance(k, tuple) else ("site", k)): v for k, v in cotangents.items()
+        }
+        self.ledger.pulls += self.share
+        recorded = all(kind == "site" and name in self._edges for kind, name in places)
+        if to == "params" and weights is None and recorded:
+            params = self.params
+            with gate.opened():
+                found = torch.autograd.grad(
+                    [self._edges[name] for _, name in places],
+                    list(params.values()),
+                    list(places.values()),
+                    allow_unused=True,
+                )
+            self._edges = {}
+            return _filled(params, found)
+        tape = self._tape(to, weights)
+        with gate.opened():
+            return tape.pull(places, self.params if to == "params" else None)
+
+    def reverse(self, weights: Mapping[str, Tensor] | None = None) -> Grads:
+        """Return the full gradient of the objective: claim ``network``.
+
+        Args:
+            weights: replace the weights of every operation crossed on the way back, values staying
+                clean: the error travels through other weights, each weight's own gradient being the
+                outer product of its clean input and the error that arrives.
+
+        Returns:
+            Gradient by parameter name, of the updated modules.
+        """
+        params = self.params
+        self.ledger.backwards += self.share
+        if weights is not None:
+            tape = self._tape("", weights)
+            return tape.pull({("loss", ""): torch.ones_like(tape.loss)}, params)
+        with torch.enable_grad(), self._in_place_of():
+            f = self._walk(self._note)
+            heads = self.chain.readout_parameters(self.objective.readout)
+            prediction = self.chain.read(self.objective.readout, f)
+            losses = self.chain.readout(self.objective.readout).losses(prediction, self.labels)
+            mean = losses.mean()
+            weight = self.objective.weight
+            found = torch.autograd.grad(
+                mean if weight == 1.0 else mean * weight,
+                [*params.values(), *heads.values()],
+                allow_unused=True,
+            )
+        self._f = f.detach()
+        own = found[len(params) :]
+        if weight != 1.0:
+            own = tuple(None if g is None else g / weight for g in own)
+        self._read = _Reading(prediction.detach(), losses.detach(), None, _filled(heads, own))
+        self.ledger.forwards += self.share
+        return _filled(params, found[: len(params)])
+
+    # the same elsewhere
+
+    def with_(self, params: Mapping[str, Tensor] | None = None, x: Tensor | None = None) -> View:
+        """Return this view at other parameters or from another start, on the same ledger.
+
+        Args:
+            params: parameters by qualified name; the window's start stays where it was.
+            x: another start of the window.
+
+        Returns:
+            A new view with a clean pass of its own.
+        """
+        start = self.start if x is None else x
+        moved = {**self._moved, **(params or {})}
+        return View(self.chain, self.objective, start, self.labels, self.ledger, moved)
+
+    @contextmanager
+    def perturb_in_place(self, directions: Directions, row: int, scale: float) -> Iterator[View]:
+        """Move the parameters by scale × one direction, give the view there, and move them back.
+
+        Nothing is copied: memory stays that of one direction. Parameters return to within rounding.
+
+        Args:
+            directions: along body parameters.
+            row: which direction.
+            scale: the step.
+        """
+        params = self.params
+        with torch.no_grad():
+            for name in directions.names:
+                params[name].add_(directions.rows(name, row, row + 1)[0], alpha=scale)
+        try:
+            yield self.with_()
+        finally:
+            with torch.no_grad():
+                for name in directions.names:
+                    params[name].sub_(directions.rows(name, row, row + 1)[0], alpha=scale)
+
+    # how they are computed
+
+    def _in_place_of(self) -> Any:
+        """Swap the moved parameters in, where there are any."""
+        return swapped(self.chain, self._moved) if self._moved else nullcontext()
+
+    def _walk(self, tap: Any) -> Any:
+        """Run the window under a tap, noting the outputs other objectives start from."""
+        first, stop = self.objective.window
+        f: Any = self.start
+        for k, f in self.chain.segments(self.start, first, stop, tap):
+            if k + 1 in self._boundaries:
+                self.outputs[k + 1] = value(f).detach()
+        return f
+
+    def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
+        """Note the clean value at every ``out``."""
+        if kind == "out":
+            self._acts[name] = value(z).detach()
+        return z
+
+    def _clean(self) -> None:
+        """Make sure the clean pass has run; its graph, cut at every ``out``, serves later pulls."""
+        if self._f is None and self.objective.updates:
+            self._tape("params")
+        elif self._f is None:
+            with torch.no_grad(), self._in_place_of():
+                self._f = self._walk(self._note).detach()
+            self.ledger.forwards += self.share
+
+    def _reading(self) -> _Reading:
+        """Read the clean output: predictions, losses, their derivative and the readout's gradient."""
+        if self._read is None:
+            f = self.output().detach().requires_grad_()
+            heads = self.chain.readout_parameters(self.objective.readout)
+            readout = self.chain.readout(self.objective.readout)
+            with gate.opened(), torch.enable_grad():
+                prediction = self.chain.read(self.objective.readout, f)
+                losses = readout.losses(prediction, self.labels)
+                found = torch.autograd.grad(losses.mean(), [f, *heads.values()], allow_unused=True)
+            df = found[0] if found[0] is not None else torch.zeros_like(f)
+            self._read = _Reading(
+                prediction.detach(),
+                losses.detach(),
+                df if self.objective.weight == 1.0 else df * self.objective.weight,
+                _filled(heads, found[1:]),
+            )
+        return self._read
+
+    def df(self) -> Tensor:
+        """Return the derivative of weight · mean loss with respect to the readout's input."""
+        reading = self._reading()
+        if reading.df is None:
+            self._read = None
+            reading = self._reading()
+        assert reading.df is not None
+        return reading.df
+
+    def _push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> Tensor:
+        """Push directions through the window once and return the tangents at its output."""
+        listen = self._f is None
+
+        def tap(kind: str, name: str, z: Any, /) -> Any:
+            if kind == "out" and listen:
+                self._acts[name] = value(z).detach()
+            if kind != "site" or (name not in u and not record):
+                return z
+            v, t = value(z), plus(part(z), u.get(name))
+            if record and name in u and v.requires_grad:
+                self._edges[name] = get_gradient_edge(v)
+            return v.detach() if t is None else Dual(v.detach(), t)  # cut: a pull stops at any site
+
+        moved = dict(self._moved)
+        if not on_sites:
+            own = self.params
+            duals: dict[str, Any] = {n: Dual(own[n].detach(), u[n]) for n in u}
+            moved |= duals
+        with torch.set_grad_enabled(record), swapped(self.chain, moved):
+            f = self._walk(tap)
+        if listen:
+            self._f = value(f).detach()
+            self.ledger.forwards += self.share
+        tangents = part(f)
+        if tangents is None:
+            rows = len(next(iter(u.values())))
+            return value(f).detach().new_zeros(rows, *value(f).shape)
+        return tangents
+
+    def _scores(self, change: Tensor) -> Tensor:
+        """Partition ⟨change, ∂loss/∂f⟩ over the kept axes: ``[n, kept...]``."""
+        out_axes = axes.names(self.chain.module(self.objective.window[1] - 1).out_axes)
+        kept = axes.names(self.kept)
+        drop = [i + 1 for i, a in enumerate(out_axes) if a not in kept]
+        product = change * self.df()
+        return product.sum(drop) if drop else product
+
+    def _differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
+        """Take forward differences, one direction at a time, from the clamped start."""
+        clean = self.output()
+        found = []
+        for row in range(directions.n):
+            u = {name: directions.rows(name, row, row + 1)[0] for name in directions.names}
+
+            def tap(kind: str, name: str, z: Tensor, /, u: Grads = u) -> Tensor:
+                return z + step * u[name] if kind == "site" and name in u else z
+
+            moved = dict(self._moved)
+            if not on_sites:
+                own = self.params
+                moved |= {name: own[name] + step * u[name] for name in u}
+            with torch.no_grad(), swapped(self.chain, moved):
+                f = self.chain.run(self.start, *self.objective.window, tap if on_sites else _plain)
+                self.ledger.forwards += self.share
+                if self.kept == "b":
+                    readout = self.chain.readout(self.objective.readout)
+                    prediction = self.chain.read(self.objective.readout, f)
+                    change = (readout.losses(prediction, self.labels) - self.losses()) / step
+                    found.append(change * (self.objective.weight / len(change)))
+                else:
+                    found.append(self._scores(((f - clean) / step).unsqueeze(0))[0])
+        return torch.stack(found)
+
+    def _chunk(self, on_sites: bool) -> int:
+        """Choose how many directions travel at once: what fits the cache, or fills a GPU."""
+        if self.start.device.type == "cuda":
+            return max(1, 8192 // len(self.start)) if on_sites else 4
+        if not on_sites:
+            return 4
+        shapes = self.sites
+        largest = max((torch.Size(shape).numel() for shape in shapes.values()), default=1)
+        return max(1, (1 << 23) // (largest * self.start.element_size()))
+
+    def _tape(self, cut: str, weights: Mapping[str, Tensor] | None = None) -> Tape:
+        """Record the window's graph with these cuts and weights, once."""
+        key = (cut, id(weights))
+        if key not in self._tapes:
+            tape = Tape(cut, weights)
+            with torch.enable_grad(), self._in_place_of():
+                tape.record(self.chain, self.objective, self._noted_walk, self.labels)
+            self._f = tape.output
+            self.ledger.forwards += self.share * (1 if weights is None else 2)
+            self._tapes[key] = tape
+        return self._tapes[key]
+
+    def _noted_walk(self, tap: Any) -> Tensor:
+        """Run the window under a tap, noting the clean ``out`` of every site."""
+
+        def noting(kind: str, name: str, z: Tensor, /) -> Tensor:
+            z = tap(kind, name, z)
+            return self._note(kind, name, z)
+
+        f: Tensor = self._walk(noting)
+        return f
+
+
+class _Reading:
+    """What a readout said at the clean output."""
+
+    __slots__ = ("df", "grads", "losses", "prediction")
+
+    def __init__(self, prediction: Tensor, losses: Tensor, df: Tensor | None, grads: Grads) -> None:
+        self.prediction, self.losses, self.df, self.grads = prediction, losses, df, grads
+
+
+def _plain(kind: str, name: str, z: Tensor, /) -> Tensor:
+    """Return ``z``."""
+    return z
+
+
+def _filled(params: Mapping[str, Tensor], found: tuple[Tensor | None, ...]) -> Grads:
+    """Name gradients, zero where a parameter was not reached."""
+    return {
+        name: torch.zeros_like(p) if grad is None else grad
+        for (name, p), grad in zip(params.items(), found, strict=True)
+    }

@@ -1,0 +1,66 @@
+"""Networks, noise and data that several test files share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from fgbench import registry
+from fgbench.noise import DesignedNoise, Noise
+from fgbench.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+torch.set_num_threads(1)
+
+
+def build(arch: str, method: str, shape: tuple[int, ...] = (3, 8, 8), classes: int = 5) -> Any:
+    """Build (task, estimator, noise) in float64."""
+    noise = Noise(0, dtype=torch.float64)
+    with noise.child("arch").seeded():
+        made = registry.make("architectures", arch, shape=shape, classes=classes)
+    chain = made.thing.to(torch.float64)
+    with torch.no_grad():  # no readout starts at zero, or every truth below it would be zero
+        for name, p in chain.named_parameters():
+            if float(p.abs().max()) == 0.0:
+                p.copy_(0.1 * noise.child("fill").normal(name, tuple(p.shape)))
+    parsed = registry.method(method)
+    return Task.build(chain, parsed.locality.thing, noise), parsed.estimator.thing, noise
+
+
+def batch(b: int = 3, shape: tuple[int, ...] = (3, 8, 8), classes: int = 5) -> Any:
+    """Make a batch of float64 images with labels."""
+    x = Noise(1, dtype=torch.float64).normal("x", (b, *shape))
+    return x, (torch.arange(b) * 3 + 1) % classes
+
+
+def orthonormal(places: dict[str, tuple[int, ...]], per_example: bool, seed: int = 0) -> Any:
+    """Make √d times an orthonormal basis of the joint space of all places, as directions.
+
+    Per example for activities: every score sees the units of its own example only, so one basis of
+    the units of an example serves the whole batch.
+    """
+    cut = 1 if per_example else 0
+    sizes = {name: int(torch.Size(s[cut:]).numel()) for name, s in places.items()}
+    d = sum(sizes.values())
+    basis = torch.linalg.qr(Noise(seed, dtype=torch.float64).normal("basis", (d, d)))[0] * d**0.5
+    found = {}
+    for (name, size), part in zip(sizes.items(), basis.split(list(sizes.values()), 1), strict=True):
+        shape = places[name]
+        rows = part.reshape(d, *([1] if per_example else []), *shape[cut:])
+        found[name] = rows.expand(d, *shape).contiguous()
+        assert size == part.shape[1]
+    return DesignedNoise(0, dtype=torch.float64, given=found)
+
+
+@pytest.fixture(autouse=True)
+def _global_state() -> Iterator[None]:
+    """Fail any test that moves the global random state or a global torch setting."""
+    before = torch.random.get_rng_state().clone()
+    settings = (torch.get_default_dtype(), torch.is_grad_enabled())
+    yield
+    assert torch.equal(before, torch.random.get_rng_state()), "the global random state moved"
+    assert settings == (torch.get_default_dtype(), torch.is_grad_enabled())

@@ -1,0 +1,36 @@
+"""The example in CONTRIBUTING.md is an estimator that runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from fgbench import registry
+from fgbench.noise import Noise
+from fgbench.task import Task
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_example_estimator_runs(tmp_path: Path) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    example = re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert example is not None
+    file = tmp_path / "sign_a.py"
+    # Under a name of its own, so that the registry stays as it is for other tests.
+    decorator = '@register("estimators", "sign_a")\n'
+    assert decorator in example[1]
+    assert "`fgbench/estimators/sign_a.py`" in page
+    file.write_text(example[1].replace(decorator, ""))
+
+    method = registry.method(f"{file}:SignOfSlope[directions=3]/local-pg")
+    noise = Noise(0)
+    with noise.seeded():
+        made = registry.make("architectures", "mlp-2x16", shape=(8, 8), classes=10)
+    task = Task.build(made.thing, method.locality.thing, noise)
+    x, labels = noise.normal("x", (4, 8, 8)), torch.arange(4)
+    step = task.estimate(x, labels, method.estimator.thing, noise)
+    assert step.body.keys() == task.chain.body_parameters().keys()
+    assert all(grad.abs().max() > 0 for grad in step.body.values())

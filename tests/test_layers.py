@@ -1,0 +1,318 @@
+"""Imports go one way: which room of fgbench may import which, read from the source text."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = {"suites", "tests", "analysis"}  # top-level folders; the figures are fgbench.analysis
+FOLDERS = {"estimators", "localities", "architectures", "data", "updates"}  # siblings stay apart
+SHARED = {"fgbench.data.cache", "fgbench.data.dataset", "fgbench.data.idx"}  # no data sets
+# The task calls estimators, and their protocol names the task: one of the two is for types alone.
+TYPES_ONLY = {("task", "estimator")}
+
+
+def _table() -> dict[str, set[str]]:
+    """Room -> rooms it may import. A room not listed here is reported: a new one gets its line."""
+    view = {"errors", "axes", "directions", "noise", "dual", "network", "objective"}
+    view |= {"gate", "ledger", "tape"}
+    statistics = {"intervals", "bias", "points"}
+    library = view | statistics | {"view", "task", "estimator", "registry", "theory"}
+    built = library | {"experiment", "recipe", "data"}
+    runs = {"measure", "train", "speed", "conformance", "record", "checkpoint"}
+    things = FOLDERS | built | runs
+    top = things | {"api", "analysis", "progress", "tables"}
+    return {
+        "errors": set(),
+        "axes": {"errors"},
+        "directions": {"errors", "axes"},
+        "noise": {"errors", "directions", "axes"},
+        "dual": {"errors"},
+        "network": {"errors", "axes", "noise"},
+        "tape": {"errors", "dual", "network", "objective"},
+        "gate": {"errors"},
+        "ledger": {"errors"},
+        "objective": {"errors", "network", "axes"},
+        "view": view,
+        "task": view | {"view"},
+        "estimator": {"errors", "task", "view", "directions", "noise"},
+        "registry": {"errors"},
+        "theory": {"errors", "axes", "directions", "network", "view"},
+        "intervals": {"errors"},
+        "bias": {"errors", "intervals"},
+        "points": {"errors", "intervals", "bias"},
+        "experiment": library | {"data"},
+        "recipe": {"errors"},
+        "checkpoint": {"errors"},
+        "measure": built,
+        "record": {"errors"},
+        "learner": library | {"recipe"},
+        "course": built | {"learner", "checkpoint"},
+        "train": built | {"record", "checkpoint", "course", "learner"},
+        "speed": built | {"record"},
+        "conformance": built | {"measure", "train", "speed"},
+        "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
+        | {"estimator", "registry", "theory"},
+        "localities": {"errors", "objective", "network", "registry", "axes"},
+        "architectures": {"errors", "axes", "network", "registry"},
+        "data": {"errors", "registry"},
+        "updates": {"errors", "registry"},
+        "analysis": {"errors", "record"},
+        "progress": {"errors"},
+        "tables": {"errors"},
+        "api": things,
+        "demo": top,
+        "cli": top | {"demo"},
+        "__main__": {"cli"},
+        "": {"errors", "api", "estimator", "registry"},  # fgbench/__init__.py
+    }
+
+
+ALLOWED = _table()
+
+
+def room_of(module: str) -> str:
+    """The room of a dotted module name: ``fgbench.estimators.fg_a`` -> ``estimators``."""
+    return [*module.split("."), ""][1]
+
+
+class Import(NamedTuple):
+    """One imported name: where, what, and whether only type checkers see it."""
+
+    line: int
+    target: str
+    typing: bool
+
+
+def imports_of(module: str, source: str, is_package: bool = False) -> list[Import]:
+    """Everything a module imports, inside functions too.
+
+    ``from a import b`` gives ``a.b``, because ``b`` may be a module; relative names are resolved.
+    """
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    found = []
+    todo: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
+    while todo:
+        node, typing = todo.pop()
+        if isinstance(node, ast.Import):
+            found += [Import(node.lineno, alias.name, typing) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join(parent + ([node.module] if node.module else []))
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            found += [Import(node.lineno, name, typing) for name in names]
+        typing |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        todo += [(child, typing) for child in ast.iter_child_nodes(node)]
+    return found
+
+
+Graph = dict[str, list[Import]]
+
+
+def graph_of(sources: Mapping[str, str]) -> Graph:
+    """What each module imports: fgbench modules by their own names, others by the imported name."""
+    folders = {f"fgbench.{room}" for room in FOLDERS | {"analysis"}}
+    packages = folders | {name.rpartition(".")[0] for name in sources}
+    found: Graph = {}
+    for module, source in sources.items():
+        found[module] = []
+        for one in imports_of(module, source, module in packages):
+            parent = one.target.rpartition(".")[0]
+            inside = one.target not in sources and parent in sources  # a name inside a module
+            found[module].append(one._replace(target=parent) if inside else one)
+    return found
+
+
+def faults(sources: Mapping[str, str]) -> list[str]:
+    """Everything wrong with the imports of these modules (dotted name -> text), one line each."""
+    found = []
+    graph = graph_of(sources)
+    for module, imports in graph.items():
+        room = room_of(module)
+        if room not in ALLOWED:
+            found.append(f"{module}: room {room!r} has no line in ALLOWED")
+            continue
+        problems = [(one.line, _fault(module, room, one)) for one in imports]
+        found += [f"{module}:{line}: {problem}" for line, problem in problems if problem]
+    try:
+        TopologicalSorter({module: _inside(graph, module) for module in graph}).prepare()
+    except CycleError as error:
+        found.append("cycle: " + " -> ".join(error.args[1]))
+    for module in graph:
+        if room_of(module) == "analysis" and "torch" in _reach(graph, module):
+            found.append(f"{module}: reaches torch")
+    return found
+
+
+def _fault(module: str, room: str, one: Import) -> str:
+    """What is wrong with one import, or ""."""
+    top = one.target.split(".")[0]
+    if top in OUTSIDE:
+        return f"imports {one.target}, which is no part of the package"
+    if top != "fgbench":
+        return ""
+    other = room_of(one.target)
+    if other != room:
+        fine = other in ALLOWED[room] or (one.typing and (room, other) in TYPES_ONLY)
+        return "" if fine else f"{room or 'fgbench'} may not import {one.target}"
+    siblings = module.count(".") >= 2 and one.target.count(".") >= 2 and one.target != module
+    if room in FOLDERS and siblings and one.target not in SHARED:
+        return f"imports its sibling {one.target}"
+    return ""
+
+
+def _inside(graph: Graph, module: str) -> set[str]:
+    """The imported modules that are part of fgbench, without what only types need."""
+    return {
+        one.target
+        for one in graph[module]
+        if one.target in graph
+        and not (one.typing and (room_of(module), room_of(one.target)) in TYPES_ONLY)
+    }
+
+
+def _reach(graph: Graph, module: str) -> set[str]:
+    """Top-level names of everything imported from here on."""
+    seen, todo, names = {module}, [module], set()
+    while todo:
+        at = todo.pop()
+        names |= {one.target.split(".")[0] for one in graph[at]}
+        new = _inside(graph, at) - seen
+        seen |= new
+        todo += new
+    return names
+
+
+def sources_on_disk() -> dict[str, str]:
+    """Every module of fgbench by dotted name; the figures through the link fgbench/analysis."""
+    package = ROOT / "fgbench"
+    files = [p for p in package.rglob("*.py") if package / "analysis" not in p.parents]
+    files += [package / "analysis" / p.name for p in (ROOT / "analysis").glob("*.py")]
+    found = {}
+    for path in files:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text("utf-8")
+    return found
+
+
+def test_the_rooms_import_one_way() -> None:
+    sources = sources_on_disk()
+    assert {"fgbench", "fgbench.errors", "fgbench.analysis"} <= set(sources)
+    assert faults(sources) == []
+
+
+def test_the_table_has_one_direction() -> None:
+    TopologicalSorter(ALLOWED).prepare()
+    named = set().union(*ALLOWED.values())
+    assert named <= set(ALLOWED)
+
+
+PLANTED = {
+    "a room below imports one above": (
+        {"fgbench.axes": "from fgbench.view import View", "fgbench.view": ""},
+        "axes may not import fgbench.view",
+    ),
+    "inside a function": (
+        {"fgbench.gate": "def f():\n    import fgbench.task", "fgbench.task": ""},
+        "fgbench.gate:2: gate may not import fgbench.task",
+    ),
+    "for types only": (
+        {
+            "fgbench.dual": "if TYPE_CHECKING:\n    from .network import Chain",
+            "fgbench.network": "",
+        },
+        "dual may not import fgbench.network",
+    ),
+    "the one import for types, at run time": (
+        {"fgbench.task": "from fgbench.estimator import Estimator", "fgbench.estimator": ""},
+        "task may not import fgbench.estimator",
+    ),
+    "from the package": (
+        {"fgbench": "", "fgbench.noise": "from fgbench import view", "fgbench.view": ""},
+        "noise may not import fgbench.view",
+    ),
+    "from the package's own names": (
+        {"fgbench": "", "fgbench.noise": "from fgbench import run"},
+        "noise may not import fgbench",
+    ),
+    "two dots from the folder itself": (
+        {"fgbench.data": "from ..measure import measure", "fgbench.measure": ""},
+        "data may not import fgbench.measure",
+    ),
+    "two dots": (
+        {
+            "fgbench.data": "",
+            "fgbench.data.mnist": "from ..measure import measure",
+            "fgbench.measure": "",
+        },
+        "data may not import fgbench.measure",
+    ),
+    "a sibling": (
+        {
+            "fgbench.estimators": "",
+            "fgbench.estimators.fg_a": "from .fg_w import FgW",
+            "fgbench.estimators.fg_w": "",
+        },
+        "imports its sibling fgbench.estimators.fg_w",
+    ),
+    "a room that nobody listed": ({"fgbench.helpers": ""}, "room 'helpers' has no line"),
+    "the tests": ({"fgbench.api": "import tests.twins"}, "imports tests.twins"),
+    "the suites": ({"fgbench.cli": "from suites import quality"}, "imports suites.quality"),
+    "figures from the library": (
+        {"fgbench.measure": "from fgbench.analysis import load", "fgbench.analysis.load": ""},
+        "measure may not import fgbench.analysis.load",
+    ),
+    "figures by their folder": ({"fgbench.cli": "import analysis"}, "imports analysis"),
+    "torch in the figures": (
+        {"fgbench.analysis": "import torch.nn"},
+        "fgbench.analysis: reaches torch",
+    ),
+    "torch behind the figures": (
+        {"fgbench.analysis": "from fgbench.record import x", "fgbench.record": "import torch"},
+        "fgbench.analysis: reaches torch",
+    ),
+    "a cycle": (
+        {
+            "fgbench.analysis": "",
+            "fgbench.analysis.a": "from . import b",
+            "fgbench.analysis.b": "from .a import name",
+        },
+        "cycle: fgbench.analysis.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_reported(name: str) -> None:
+    sources, report = PLANTED[name]
+    assert any(report in line for line in faults(sources)), faults(sources)
+
+
+def test_what_is_allowed_is_not_reported() -> None:
+    sources = {
+        "fgbench": "",
+        "fgbench.errors": "",
+        "fgbench.axes": "import torch\nfrom fgbench.errors import UsageError",
+        "fgbench.registry": "from . import errors",
+        "fgbench.estimators": "",
+        "fgbench.estimators.fg_a": "from ..axes import credit\nfrom ..registry import register",
+        "fgbench.task": "if TYPE_CHECKING:\n    from fgbench.estimator import Estimator",
+        "fgbench.estimator": "from fgbench.task import Task",
+        "fgbench.analysis": "import numpy",
+        "fgbench.analysis.load": "import pandas\nfrom . import style\nfrom fgbench import errors",
+        "fgbench.analysis.style": "",
+    }
+    assert faults(sources) == []
+
+
+def test_importing_fgbench_leaves_torch_alone() -> None:
+    code = "import sys, fgbench; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
