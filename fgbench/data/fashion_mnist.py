@@ -1,0 +1,41 @@
+"""Fashion-MNIST: 60,000 + 10,000 articles of clothing, 28 by 28, one channel."""
+
+from __future__ import annotations
+
+from fgbench.data import idx
+from fgbench.data.cache import data_root
+from fgbench.data.dataset import DataSet
+from fgbench.registry import register
+
+URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+SUMS = {
+    "train-images-idx3-ubyte": idx.Sums(
+        archive="8d4fb7e6c68d591d4c3dfef9ec88bf0d", content="f4a8712d7a061bf5bd6d2ca38dc4d50a"
+    ),
+    "train-labels-idx1-ubyte": idx.Sums(
+        archive="25c81989df183df01b3e8a0aad5dffbe", content="9018921c3c673c538a1fc5bad174d6f9"
+    ),
+    "t10k-images-idx3-ubyte": idx.Sums(
+        archive="bef4ecab320f06d8554ea6380940ec79", content="8181f5470baa50b63fa0f6fddb340f0a"
+    ),
+    "t10k-labels-idx1-ubyte": idx.Sums(
+        archive="bb300cfdad3c16e7a12a480ee83cd310", content="15d484375f8d13e6eb1aabb0c3f46965"
+    ),
+}
+
+
+@register("datasets", "fashion_mnist")
+def fashion_mnist(*, data_dir: str | None = None) -> DataSet:
+    """Load Fashion-MNIST (arXiv:1708.07747) from ``FashionMNIST/raw``; fetch what is missing.
+
+    Args:
+        data_dir: folder of the data sets; FGBENCH_DATA or the user's cache where none is given.
+
+    Returns:
+        The data set, content checked against the published checksums.
+
+    Raises:
+        DataError: a file is missing and cannot be fetched, or is not the published one.
+    """
+    folder = data_root(data_dir) / "FashionMNIST" / "raw"
+    return idx.load("fashion_mnist", folder, URL, SUMS, mean=0.2860, std=0.3530)

@@ -1,0 +1,41 @@
+"""MNIST: 60,000 + 10,000 handwritten digits, 28 by 28, one channel."""
+
+from __future__ import annotations
+
+from fgbench.data import idx
+from fgbench.data.cache import data_root
+from fgbench.data.dataset import DataSet
+from fgbench.registry import register
+
+URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+SUMS = {
+    "train-images-idx3-ubyte": idx.Sums(
+        archive="f68b3c2dcbeaaa9fbdd348bbdeb94873", content="6bbc9ace898e44ae57da46a324031adb"
+    ),
+    "train-labels-idx1-ubyte": idx.Sums(
+        archive="d53e105ee54ea40749a09fcbcd1e9432", content="a25bea736e30d166cdddb491f175f624"
+    ),
+    "t10k-images-idx3-ubyte": idx.Sums(
+        archive="9fb629c4189551a2d022fa330f9573f3", content="2646ac647ad5339dbf082846283269ea"
+    ),
+    "t10k-labels-idx1-ubyte": idx.Sums(
+        archive="ec29112dd5afa0611ce80d1b7f02629c", content="27ae3e4e09519cfbb04c329615203637"
+    ),
+}
+
+
+@register("datasets", "mnist")
+def mnist(*, data_dir: str | None = None) -> DataSet:
+    """Load MNIST (LeCun, Cortes and Burges) from ``MNIST/raw``; fetch what is missing there.
+
+    Args:
+        data_dir: folder of the data sets; FGBENCH_DATA or the user's cache where none is given.
+
+    Returns:
+        The data set, content checked against the published checksums.
+
+    Raises:
+        DataError: a file is missing and cannot be fetched, or is not the published one.
+    """
+    folder = data_root(data_dir) / "MNIST" / "raw"
+    return idx.load("mnist", folder, URL, SUMS, mean=0.1307, std=0.3081)

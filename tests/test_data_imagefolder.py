@@ -1,0 +1,289 @@
+"""Directory trees of pictures: what is served, cached, shared between processes and refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from fgbench.data.imagefolder import imagefolder
+from fgbench.errors import DataError, UsageError
+
+
+def write_tree(
+    root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 5, side: int = 12
+) -> Path:
+    """Pictures of one colour each: red counts within the class, green is the class."""
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            colour = (10 * i, 100 * label, 50)
+            Image.new("RGB", (2 * side, side), colour).save(root / name / f"{i}.png")
+    return root
+
+
+def one_line(error: pytest.ExceptionInfo[DataError], *parts: object) -> None:
+    text = str(error.value)
+    assert "\n" not in text
+    for part in parts:
+        assert str(part) in text
+
+
+def test_imagefolder_serves_every_picture_with_its_label(tmp_path):
+    root = write_tree(tmp_path / "tree", ("ant", "bee", "cat"), count=10)
+    (root / "cat" / "notes.txt").write_text("no picture")
+    (root / ".hidden").mkdir()
+    (root / "SOURCE.txt").write_text("one colour each")
+    data = imagefolder(root=str(root), size=6, test_fraction=0.3, data_dir=str(tmp_path))
+    assert (len(data.train_y), len(data.test_y)) == (21, 9)
+    assert data.test_y.bincount().tolist() == [3, 3, 3]
+    assert (data.shape, data.classes, data.source) == ((3, 6, 6), 3, "one colour each")
+    x, y = torch.cat([data.train_x, data.test_x]), torch.cat([data.train_y, data.test_y])
+    assert (x == x[:, :, :1, :1]).all()
+    assert sorted(zip(x[:, 0, 0, 0].tolist(), y.tolist(), strict=True)) == sorted(
+        (10 * i, label) for label in range(3) for i in range(10)
+    )
+    assert (x[:, 1, 0, 0] == 100 * y).all()
+    assert len(set(data.train_y[:5].tolist())) > 1  # the first n are not all of one class
+
+
+def test_imagefolder_keeps_the_centre_and_scales_the_shorter_side(tmp_path):
+    # Columns 10 to 19 of a ramp are kept; two of them, 10 + 2j and 11 + 2j, become pixel j.
+    ramp = np.tile(8 * np.arange(30, dtype=np.uint8), (10, 1))
+    for name in ("a", "b"):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        Image.fromarray(ramp).save(tmp_path / "tree" / name / "0.png")
+        Image.fromarray(ramp.T.copy()).save(tmp_path / "tree" / name / "1.bmp")
+    data = imagefolder(root=str(tmp_path / "tree"), size=5, data_dir=str(tmp_path))
+    expected = torch.tensor([84, 100, 116, 132, 148]).expand(3, 5, 5)
+    pixels = torch.cat([data.train_x, data.test_x])
+    wide = [x for x in pixels if (x[:, 0] == x[:, 1]).all()]
+    tall = [x for x in pixels if (x[..., 0] == x[..., 1]).all()]
+    assert (len(wide), len(tall)) == (2, 2)
+    for x in [*wide, *(x.mT for x in tall)]:
+        assert (x.int() - expected).abs().max() <= 1
+
+
+def test_imagefolder_modes_become_rgb(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "tree" / name / "deeper").mkdir(parents=True)
+        for i, mode in enumerate(["L", "P", "1", "RGBA", "CMYK", "LA"]):
+            suffix = "tif" if mode == "CMYK" else "png"
+            image = Image.new("RGB", (9, 9), (255, 255, 255)).convert("L" if mode == "LA" else mode)
+            image.convert(mode).save(tmp_path / "tree" / name / "deeper" / f"{i}.{suffix}")
+    data = imagefolder(root=str(tmp_path / "tree"), size=4, data_dir=str(tmp_path))
+    assert (data.train_x == 255).all()
+    assert len(data.train_y) + len(data.test_y) == 12
+
+
+def test_imagefolder_uses_train_and_val(tmp_path):
+    write_tree(tmp_path / "tree" / "train", count=3)
+    write_tree(tmp_path / "tree" / "val", count=2)
+    data = imagefolder(root=str(tmp_path / "tree"), size=4, data_dir=str(tmp_path))
+    assert (data.train_y.bincount().tolist(), data.test_y.bincount().tolist()) == ([3, 3], [2, 2])
+    write_tree(tmp_path / "tree" / "val", ("bird",), count=1)
+    with pytest.raises(DataError) as error:
+        imagefolder(root=str(tmp_path / "tree"), size=4, data_dir=str(tmp_path))
+    one_line(error, tmp_path / "tree" / "val" / "bird", "no counterpart")
+
+
+def test_imagefolder_is_memory_mapped_cached_and_rebuilt_on_change(tmp_path):
+    root = write_tree(tmp_path / "tree")
+    folder = tmp_path / "data" / "imagefolder"
+    load = partial(imagefolder, root=str(root), size=4, data_dir=str(tmp_path / "data"))
+    first = load()
+    (kept,) = folder.iterdir()
+    written = kept.stat().st_mtime_ns
+    content = kept.read_bytes()
+    second = load()
+    assert second.fingerprint == first.fingerprint
+    assert torch.equal(second.train_x, first.train_x)
+    assert kept.stat().st_mtime_ns == written
+    second.train_x.zero_()  # copy on write: neither the file nor another reader sees it
+    assert kept.read_bytes() == content
+    assert load().train_x.any()
+    assert imagefolder(root=str(root), size=5, data_dir=str(tmp_path / "data")).shape == (3, 5, 5)
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc to look into")
+def test_imagefolder_pixels_lie_in_the_file(tmp_path):
+    data = imagefolder(root=str(write_tree(tmp_path / "tree")), size=4, data_dir=str(tmp_path))
+    (kept,) = (tmp_path / "imagefolder").iterdir()
+    (line,) = (x for x in Path("/proc/self/maps").read_text().splitlines() if str(kept) in x)
+    start, end = (int(address, 16) for address in line.split()[0].split("-"))
+    for x in (data.train_x, data.test_x):
+        assert start <= x.data_ptr() < end
+
+
+def test_imagefolder_fingerprint_sees_one_byte_and_not_the_place(tmp_path):
+    def load(root: Path, name: str) -> str:
+        return imagefolder(root=str(root), size=4, data_dir=str(tmp_path / name)).fingerprint
+
+    root = write_tree(tmp_path / "tree")
+    before = load(root, "a")
+    assert load(write_tree(tmp_path / "elsewhere" / "copy"), "b") == before
+    path = root / "dog" / "2.png"
+    content = bytearray(path.read_bytes())
+    Image.new("RGB", (24, 12), (20, 100, 51)).save(path)  # one step in one channel
+    assert len(path.read_bytes()) == len(content)
+    os.utime(path, ns=(0, 0))
+    assert load(root, "a") != before
+    assert imagefolder(
+        root=str(tmp_path / "elsewhere" / "copy"), size=4, test_fraction=0.4, data_dir=str(tmp_path)
+    ).fingerprint != before  # fmt: skip
+
+
+def test_imagefolder_fingerprint_sees_what_the_decoder_makes_of_the_files(tmp_path, monkeypatch):
+    load = partial(imagefolder, root=str(write_tree(tmp_path / "tree")), size=4)
+    before = load(data_dir=str(tmp_path / "a")).fingerprint
+    assert load(data_dir=str(tmp_path / "b")).fingerprint == before
+    monkeypatch.setattr(ImageOps, "fit", lambda image, size: Image.new("RGB", size, (1, 2, 3)))
+    assert load(data_dir=str(tmp_path / "c")).fingerprint != before
+
+
+def test_imagefolder_refuses_trees_that_are_none(tmp_path):
+    def refused(root: Path, *parts: object) -> None:
+        with pytest.raises(DataError) as error:
+            imagefolder(root=str(root), size=4, data_dir=str(tmp_path / "data"))
+        one_line(error, "imagefolder", *parts)
+
+    refused(tmp_path / "absent", tmp_path / "absent", "not a folder")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", tmp_path / "empty", "0 class folders")
+    refused(write_tree(tmp_path / "one", ("cat",)), "1 class folders")
+    hollow = write_tree(tmp_path / "hollow")
+    (hollow / "eel").mkdir()
+    (hollow / "eel" / "readme.md").write_text("to do")
+    refused(hollow, hollow / "eel", "holds no image")
+    refused(write_tree(tmp_path / "single", count=1), "one image per class")
+    write_tree(tmp_path / "split" / "train")
+    refused(tmp_path / "split", "1 class folders", "train/ and val/")
+    write_tree(tmp_path / "split" / "test", ("cat", "dog"))
+    (tmp_path / "split" / "train" / "eel").mkdir()
+    refused(tmp_path / "split", tmp_path / "split" / "train" / "eel", "holds no image")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("options", [{"size": 0}, {"test_fraction": 0.0}, {"test_fraction": 1.0}])
+def test_imagefolder_refuses_nonsense(tmp_path, options):
+    with pytest.raises(UsageError, match="size must be 1 or more"):
+        imagefolder(root=str(write_tree(tmp_path)), **options)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tif", "webp"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text"])
+def test_imagefolder_names_the_broken_picture(tmp_path, suffix, damage):
+    root = write_tree(tmp_path / "tree", count=3)
+    path = root / "dog" / f"broken.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    changed = {"empty": b"", "truncated": content[: len(content) // 2], "text": b"hello" * 99}
+    path.write_bytes(changed[damage])
+    with pytest.raises(DataError) as error:
+        imagefolder(root=str(root), size=4, data_dir=str(tmp_path / "data"))
+    one_line(error, path, "not a picture")
+    assert list((tmp_path / "data" / "imagefolder").iterdir()) == []
+
+
+def png_with_a_broken_chunk() -> bytes:
+    """A picture whose second block of pixels has no valid name: Pillow raises SyntaxError."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    packed = io.BytesIO()
+    Image.fromarray(noise).save(packed, "PNG")
+    first, name, second = packed.getvalue().partition(b"IDAT")
+    return first + name + second.replace(b"IDAT", b"*Y\x07\x18", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("chunk.png", png_with_a_broken_chunk(), "SyntaxError"),
+        ("size.ppm", b"P6 4 x 255\n" + bytes(48), "ValueError"),
+        ("bomb.ppm", b"P6 99999 99999 255\n" + bytes(48), "DecompressionBombError"),
+    ],
+)
+def test_imagefolder_names_the_picture_whatever_the_decoder_raises(tmp_path, name, content, kind):
+    root = write_tree(tmp_path / "tree")
+    (root / "cat" / name).write_bytes(content)
+    with pytest.raises(DataError) as error:
+        imagefolder(root=str(root), size=4, data_dir=str(tmp_path / "data"))
+    one_line(error, root / "cat" / name, "not a picture", kind)
+
+
+def test_imagefolder_damaged_or_unwritable_cache_is_one_line(tmp_path):
+    load = partial(imagefolder, root=str(write_tree(tmp_path / "tree")), size=4)
+    load(data_dir=str(tmp_path / "data"))
+    (kept,) = (tmp_path / "data" / "imagefolder").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1])
+    with pytest.raises(DataError) as error:
+        load(data_dir=str(tmp_path / "data"))
+    one_line(error, kept, "delete it")
+    np.save(kept, np.zeros(3, np.uint8))
+    with pytest.raises(DataError, match="does not hold the expected pixels"):
+        load(data_dir=str(tmp_path / "data"))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError) as error:
+        load(data_dir=str(tmp_path / "file"))
+    one_line(error, tmp_path / "file", "FGBENCH_DATA")
+
+
+def test_imagefolder_builders_at_the_same_moment_do_not_share_a_file(tmp_path, monkeypatch):
+    load = partial(imagefolder, root=str(write_tree(tmp_path / "tree")), size=4)
+    folder, both = tmp_path / "data" / "imagefolder", threading.Barrier(2, timeout=30)
+    seen = []
+
+    def both_have_written(descriptor: int) -> None:
+        both.wait()
+        seen.append(len(list(folder.glob("*.partial"))))
+        both.wait()
+
+    monkeypatch.setattr("os.fsync", both_have_written)
+    with ThreadPoolExecutor(2) as pool:
+        builders = [pool.submit(load, data_dir=str(tmp_path / "data")) for _ in range(2)]
+        first, second = (builder.result() for builder in builders)
+    assert seen == [2, 2]
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(first.train_x, second.train_x)
+    assert [path.suffix for path in folder.iterdir()] == [".npy"]
+
+
+def test_imagefolder_two_processes_build_one_cache(tmp_path):
+    write_tree(tmp_path / "tree", count=150)
+    code = (
+        "import random, sys; import numpy as np, torch\n"
+        "from fgbench.data.imagefolder import imagefolder\n"
+        "import PIL.Image, PIL.ImageOps\n"
+        "def states():\n"
+        "    a, b = random.getstate(), np.random.get_state()\n"
+        "    return a, b[1].tobytes(), b[2:], torch.get_rng_state().tolist()\n"
+        "before = states()\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "data = imagefolder(root=sys.argv[1], size=8, data_dir=sys.argv[2])\n"
+        "print(data.fingerprint, int(data.train_x.sum()), states() == before)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "tree"), str(tmp_path / "data")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    data = imagefolder(root=str(tmp_path / "tree"), size=8, data_dir=str(tmp_path / "data"))
+    assert outputs == [f"{data.fingerprint} {int(data.train_x.sum())} True\n"] * 2
+    (kept,) = (tmp_path / "data" / "imagefolder").iterdir()
+    assert kept.suffix == ".npy"
