@@ -1,0 +1,261 @@
+"""Records of a folder as tidy tables: one row per number, its interval, its n and its run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgbench.errors import UsageError
+from fgbench.record import FIELDS, SCHEMA, Store
+
+QUANTITIES = (
+    *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
+    *("bias", "scale", "cosine", "expected_cosine", "locality_gap"),
+)
+COSTS = ("step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp")
+RUN = (
+    *("key", "method", "label", "estimator", "locality", "arch", "data", "seed", "status"),
+    "device",
+)
+SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
+MEASURED = ("value", "low", "high", "n")
+MEASURES = (
+    *(*RUN, "draws", "directions", "inits", "moments", "batches", "engine", "truth", "place"),
+    *("quantity", *MEASURED, "predicted", "p_value", "detectable", "heavy_tail"),
+)
+CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds")
+SPEEDS = (*RUN, "batch", "directions", "quantity", *MEASURED)
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a folder of records holds.
+
+    Args:
+        folder: where they lie.
+        rows: the records as written, in the order of the file names.
+        damaged: file name -> why it could not be read as a record.
+        notes: what is old or missing in those that could, a line each.
+    """
+
+    folder: Path
+    rows: tuple[dict[str, Any], ...]
+    damaged: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def of(self, verb: str) -> list[dict[str, Any]]:
+        """Pick the records of one verb that count.
+
+        Of several runs of one case (same ``case_key``, edited code) only the latest does: two
+        would pass for two seeds.
+
+        Args:
+            verb: such as "train".
+
+        Returns:
+            The records, each with the ``label`` that tells its settings from the others'.
+        """
+        latest = _latest(self.rows)
+        blank = {**dict.fromkeys(RUN, ""), "seed": nan}  # an old record may lack some
+        chosen = [
+            {**blank, "key": f"row {at}", **row}
+            for at, row in enumerate(self.rows)
+            if row["verb"] == verb and at in latest
+        ]
+        return [{**row, "label": label} for row, label in zip(chosen, labels(chosen), strict=True)]
+
+    def measures(self) -> pd.DataFrame:
+        """Tabulate what was measured.
+
+        Returns:
+            A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
+            ``predicted`` belongs to ``relative_variance``, ``p_value`` and ``detectable`` to
+            ``bias``. Quantities a record lacks have no row; a null in it is NaN.
+        """
+        return _frame(_measure_rows(self.of("measure")), MEASURES)
+
+    def curves(self) -> pd.DataFrame:
+        """Tabulate training.
+
+        Returns:
+            A row per run, epoch and split ("train" or "test"), with columns `CURVES`; errors are
+            fractions, ``seconds`` count from the start of training, ``chance`` is the error of
+            guessing (NaN where a record does not tell the number of classes).
+        """
+        return _frame(_curve_rows(self.of("train")), CURVES)
+
+    def speeds(self) -> pd.DataFrame:
+        """Tabulate time and memory.
+
+        Returns:
+            A row per record and quantity of `COSTS`, with columns `SPEEDS`.
+        """
+        rows = (
+            {**row, "quantity": name, **number(row[name])}
+            for row in self.of("speed")
+            for name in COSTS
+            if name in row
+        )
+        return _frame(rows, SPEEDS)
+
+
+def load(folder: Path) -> Records:
+    """Read a folder of records.
+
+    Args:
+        folder: as written by `fgbench.record.Store`.
+
+    Returns:
+        Everything readable; the rest is named in ``damaged`` and ``notes``.
+
+    Raises:
+        UsageError: the folder does not exist or holds no record.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"expected a folder of records, got {str(folder)!r}: no such folder")
+    store = Store(folder)
+    rows = tuple(store.all())
+    if not rows:
+        first = next((f" ({name}: {why})" for name, why in store.damaged.items()), "")
+        raise UsageError(f"no readable record in {str(folder)!r}{first}; write some with -o")
+    return Records(folder, rows, dict(store.damaged), tuple(_notes(rows)))
+
+
+def number(found: object) -> dict[str, float]:
+    """Read a measured number, or a bare one without an interval, as its four columns."""
+    if not isinstance(found, Mapping):
+        found = {"value": found}
+    return {name: _float(found.get(name)) for name in MEASURED}
+
+
+def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten all that a user set for a run, as text by name."""
+    found = {name: row[name] for name in SET if name in row}
+    for part in ("options", "settings"):
+        if isinstance(row.get(part), Mapping):
+            found |= row[part]
+    return {name: _text(value) for name, value in found.items() if name != "seed"}
+
+
+def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name each run by its method, with the settings in which runs of this method differ.
+
+    Args:
+        rows: records of one verb.
+
+    Returns:
+        ``method`` where all its runs on this architecture and data were set alike, else
+        ``method, name=value, ...`` with just the settings that vary.
+    """
+    rows = list(rows)
+    seen: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        seen.setdefault(_subject(row), []).append(settings_of(row))
+    varying = {
+        subject: [n for n in sorted(set().union(*alike)) if len({s.get(n) for s in alike}) > 1]
+        for subject, alike in seen.items()
+    }
+    found = []
+    for row in rows:
+        mine = settings_of(row)
+        parts = [f"{name}={mine[name]}" for name in varying[_subject(row)] if name in mine]
+        found.append(", ".join([str(row["method"]), *parts]))
+    return found
+
+
+def _subject(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Give what runs have in common that differ by seed and settings."""
+    return str(row["method"]), str(row.get("arch")), str(row.get("data"))
+
+
+def _text(value: object) -> str:
+    """Write a setting on one line."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _float(value: object) -> float:
+    """Read a number; anything else is NaN."""
+    return float(value) if isinstance(value, int | float) else nan
+
+
+def _count(value: object) -> float:
+    """Read a count, or count a list."""
+    return float(len(value)) if isinstance(value, list) else _float(value)
+
+
+def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Make a table with exactly these columns."""
+    return pd.DataFrame([[row.get(name) for name in columns] for row in rows], columns=columns)
+
+
+def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Go through the numbers of measure records: whole body first, then site by site."""
+    for record in records:
+        counts = {name: _count(record.get(name)) for name in ("draws", "inits", "batches")}
+        common = {**record, **counts, "moments": _text(record.get("moments", ""))}
+        sites = record.get("per_site")
+        places = {"all": record} | (sites if isinstance(sites, dict) else {})
+        for place, found in places.items():
+            for name in QUANTITIES:
+                if not isinstance(found, dict) or name not in found:
+                    continue
+                row = {**common, "place": place, "quantity": name, **number(found[name])}
+                row |= dict.fromkeys(("predicted", "p_value", "detectable"), nan)
+                row["heavy_tail"] = bool(found.get("heavy_tail"))
+                if name == "relative_variance":
+                    row["predicted"] = number(found.get("predicted_variance"))["value"]
+                if name == "bias" and isinstance(found[name], dict):
+                    row |= {n: _float(found[name].get(n)) for n in ("p_value", "detectable")}
+                yield row
+
+
+def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Go through the epochs of train records, two splits each."""
+    for record in records:
+        history = record.get("history")
+        classes = _float(record.get("classes"))
+        points = history if isinstance(history, list) else []
+        for point in [found for found in points if isinstance(found, dict)]:
+            for split in ("train", "test"):
+                yield {
+                    **record,
+                    "chance": 1 - 1 / (classes or nan),
+                    "epoch": point.get("epoch"),
+                    "split": split,
+                    "error": _float(point.get(f"{split}_error")),
+                    "loss": _float(point.get(f"{split}_loss")),
+                    "seconds": _float(point.get("seconds")),
+                }
+
+
+def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Number the rows that no later run of the same case replaces."""
+    found: dict[str, int] = {}
+    for at in sorted(range(len(rows)), key=lambda at: str(rows[at].get("started"))):
+        found[str(rows[at].get("case_key", f"row {at}"))] = at
+    return set(found.values())
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what is old or missing, with the number of records it concerns."""
+    found: Counter[str] = Counter()
+    latest = _latest(rows)
+    for at, row in enumerate(rows):
+        verb = str(row["verb"])
+        if at not in latest:
+            found[f"{verb}: not used, there is a later run of the same case"] += 1
+        if row["schema"] != SCHEMA:
+            found[f"{verb}: schema {row['schema']}, this version writes {SCHEMA}"] += 1
+        names = FIELDS["all"] + (FIELDS.get(verb, ()) if row["status"] == "ok" else ())
+        if missing := [name for name in names if name not in row]:
+            found[f"{verb}: without {', '.join(missing)}"] += 1
+    return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(found.items())]

@@ -1,0 +1,225 @@
+"""Figure: how noisy each method's estimate is, measured beside theory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn.objects as so
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fgbench.analysis import style
+from fgbench.analysis.load import Records
+from fgbench.errors import UsageError
+
+NAME = "relative_variance"
+AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
+COLUMNS = (
+    *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
+    *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail"),
+)
+THEORY: dict[str, Any] = {"ls": "", "marker": "D", "mfc": "w", "mec": "k", "ms": 3.2, "mew": 0.8}
+ZERO = 1e-12  # relative to |g|²: below this a variance is rounding
+
+
+def plotted(measures: pd.DataFrame) -> pd.DataFrame:
+    """Pick the drawn numbers: one row per record, whole body.
+
+    Args:
+        measures: of `fgbench.analysis.load.Records.measures`.
+
+    Returns:
+        Columns `COLUMNS`, sorted by panel and then as drawn from the top.
+    """
+    chosen = measures[(measures["quantity"] == NAME) & (measures["place"] == "all")]
+    rank = {method: i for i, method in enumerate(style.order(chosen["method"]))}
+    chosen = chosen.assign(rank=chosen["method"].map(rank))
+    chosen = chosen.sort_values(["arch", "data", "rank", "label", "seed"], kind="stable")
+    return chosen[list(COLUMNS)].reset_index(drop=True)
+
+
+def figure(measures: pd.DataFrame) -> Figure:
+    """Draw relative variance by method, one panel per architecture and data set.
+
+    Points are measured with their 95 % intervals, black bars are closed forms. Records are never
+    pooled: several of one method are drawn in one row, side by side.
+
+    Args:
+        measures: of `fgbench.analysis.load.Records.measures`.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = plotted(measures)
+    panels = list(table.groupby(["arch", "data"], sort=False))
+    columns = min(2, len(panels))
+    rows = [panels[at : at + columns] for at in range(0, len(panels), columns)]
+    heights = [max(0.55 + 0.24 * _places(part)[-1][1] for _, part in row) for row in rows]
+    width = style.COLUMN if columns == 1 else style.PAGE
+    with style.context():
+        fig = Figure(figsize=(width, sum(heights) + 1.05), layout="constrained")
+        grid = fig.subplots(
+            len(rows), columns, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+        )
+        limits = _limits(table)
+        for ax in grid.flat[len(panels) :]:
+            ax.remove()
+        for ax, ((arch, data), part) in zip(grid.flat, panels, strict=False):
+            _panel(ax, part, limits)
+            ax.set_title(f"{arch} on {data}", loc="left")
+            ax.tick_params(labelbottom=True)
+        _legend(fig, table)
+        fig.supxlabel(_caption(table, width), fontsize=6, color=style.FAINT, x=0.01, ha="left")
+        for ax in grid[-1] if columns == 1 else grid.flat:
+            ax.set_xlabel(AXIS)
+    return fig
+
+
+def draw(records: Records, out: Path) -> list[Path]:
+    """Write the figure of a folder of records.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+        out: folder for the PNG, the PDF and the CSV.
+
+    Returns:
+        The three files.
+
+    Raises:
+        UsageError: nothing was measured.
+    """
+    measures = records.measures()
+    table = plotted(measures)
+    if table.empty:
+        raise UsageError(f"no measured variance in {str(records.folder)!r}; run fgbench measure")
+    return style.save(figure(measures), out, NAME, table)
+
+
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    """Enclose every positive number, a little wider, in whole decades if there is just one."""
+    numbers = table[["value", "low", "high", "predicted"]].to_numpy(float)
+    numbers = numbers[np.isfinite(numbers) & (numbers > ZERO)]
+    if not numbers.size:
+        return 0.1, 10.0
+    low, high = float(numbers.min()) / 1.6, float(numbers.max()) * 1.6
+    if high / low < 30:  # a log axis needs a decade with its labels
+        low, high = 10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high))
+    return low, high
+
+
+def _panel(ax: Axes, part: pd.DataFrame, limits: tuple[float, float]) -> None:
+    """Draw one architecture on one data set."""
+    places = _places(part)
+    rows = _rows(part, places)
+    part = part.assign(row=rows["row"], theory_row=rows["theory_row"])
+    drawn = part[part["value"] > ZERO]
+    if not drawn.empty:
+        ends = drawn.assign(
+            low=drawn["low"].fillna(drawn["value"]).clip(lower=limits[0]),
+            high=drawn["high"].fillna(drawn["value"]),
+        )
+        looks = {method: style.look(method) for method in drawn["method"].unique()}
+        plot = so.Plot(ends, x="value", y="row", color="method", marker="method")
+        plot = plot.add(so.Range(linewidth=1.3), orient="y", xmin="low", xmax="high", legend=False)
+        plot = plot.add(so.Dot(pointsize=3.8), legend=False)
+        plot = plot.scale(
+            color={name: look.colour for name, look in looks.items()},
+            marker={name: look.marker for name, look in looks.items()},
+        )
+        plot.theme(style.RC).on(ax).plot()
+    theory = part[part["predicted"] > ZERO]
+    ax.plot(theory["predicted"], theory["theory_row"], **THEORY)
+    for row, value in zip(part["row"], part["value"], strict=True):
+        if not value > ZERO:
+            ax.text(
+                0.015,
+                row,
+                _words(value),
+                transform=ax.get_yaxis_transform(),
+                va="center",
+                fontsize=6,
+            )
+    ax.set(
+        xscale="log", yscale="linear", xlim=limits, ylim=(places[-1][1], 0), xlabel="", ylabel=""
+    )
+    ax.set_yticks(rows["ticks"], [_short(label) for label, _ in places])
+    ax.tick_params(axis="y", length=0)
+
+
+def _words(value: float) -> str:
+    """Say what cannot be a point on a logarithmic axis."""
+    if np.isnan(value):
+        return "no value"
+    if abs(value) > ZERO:
+        return f"{value:.2g}, not above zero"
+    return "0 (exact)" if value == 0 else "0 (rounding)"
+
+
+def _places(part: pd.DataFrame) -> list[tuple[str, float]]:
+    """List every label with the lower edge of its row, which is 1 high, more for many records."""
+    edge, found = 0.0, []
+    for label, among in part.groupby("label", sort=False).size().items():
+        edge += max(1.0, 0.8 * among)
+        found.append((str(label), edge))
+    return found
+
+
+def _rows(part: pd.DataFrame, places: list[tuple[str, float]]) -> dict[str, list[float]]:
+    """Give each label its centre, and each record two heights: of its point and of its theory."""
+    edges = [0.0, *(edge for _, edge in places)]
+    above = {label: upper for (label, _), upper in zip(places, edges, strict=False)}
+    height = {label: edge - above[label] for label, edge in places}
+    found: dict[str, list[float]] = {"ticks": [above[n] + height[n] / 2 for n, _ in places]}
+    found |= {"row": [], "theory_row": []}
+    counts = part["label"].value_counts()
+    order = part.groupby("label").cumcount()
+    for label, at, predicted in zip(part["label"], order, part["predicted"], strict=True):
+        middle = above[label] + height[label] * (at + 0.5) / counts[label]
+        apart = 0.16 if predicted > ZERO else 0.0
+        found["row"].append(middle - apart)
+        found["theory_row"].append(middle + apart)
+    return found
+
+
+def _short(label: str) -> str:
+    """Break a long name at its locality and settings, and cut what is longer than a row."""
+    lines = fill(label.replace("/", "/ "), 24, break_on_hyphens=False).replace("/ ", "/")
+    first, _, second = lines.partition("\n")
+    second = second.replace("\n", " ")
+    return f"{first}\n{second[:23] + '…' if len(second) > 24 else second}".strip()
+
+
+def _legend(fig: Figure, table: pd.DataFrame) -> None:
+    """Explain the two kinds of mark above the panels."""
+    marks = [Line2D([], [], color=style.FAINT, marker="o", ms=4, label="measured, 95 % interval")]
+    if table["predicted"].notna().any():
+        marks.append(Line2D([], [], label="theory (closed form)", **THEORY))
+    fig.legend(handles=marks, loc="outside upper right", ncols=2)
+
+
+def _caption(table: pd.DataFrame, width: float) -> str:
+    """State n and what heavy tails mean, in lines that fit the figure."""
+    nouns = {"draws": "draw", "inits": "init", "batches": "batch"}
+    random = table[table["value"] != 0]  # an exact number needs no draws
+    random = table if random.empty else random
+    counts = [_span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
+    truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
+    truth = f"truth ({truths})" if truths else "truth"
+    text = f"e: estimate, g: {truth}, whole body. n per point: {' × '.join(counts)}."
+    if set(table["inits"].dropna()) == {1}:
+        text += " One init: intervals say nothing about others."
+    if table["heavy_tail"].any():
+        heavy = ", ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
+        text += f" Heavy tails, no interval is right: {heavy}."
+    return fill(text, int(width * 21))
+
+
+def _span(counts: pd.Series, one: str, many: str) -> str:
+    """Write one count, or the range where records differ."""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low if low == high else f'{low} to {high}'} {one if high == 1 else many}"

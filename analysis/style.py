@@ -1,0 +1,145 @@
+"""One look for all figures: a method has the same colour, marker and dashes in each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.4, 7.0  # inches: one column and two columns of a printed page
+INK, FAINT = "#1a1a1a", "#6b6b6b"
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "figure.dpi": 200,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # text stays text
+}
+
+
+Marker: TypeAlias = str | tuple[int, int, int]
+Dashes: TypeAlias = tuple[int, tuple[float, ...]]
+SOLID: Dashes = (0, ())
+DASHED: Dashes = (0, (4.0, 1.6))
+DOTTED: Dashes = (0, (1.2, 1.2))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn.
+
+    Args:
+        colour: hexadecimal.
+        marker: of matplotlib; differs between the presets, so grey prints stay readable.
+        dashes: matplotlib's line style as (offset, on-off lengths), solid when these are empty.
+    """
+
+    colour: str
+    marker: Marker
+    dashes: Dashes = SOLID
+
+
+# Forward gradients have colours of Okabe and Ito; the others keep any two apart in normal, deutan,
+# protan and tritan sight. Hue says the estimator; the more local, the lighter.
+PRESETS = {
+    "BP": Look("#252525", "o", DASHED),
+    "L-BP": Look("#676767", "s", DASHED),
+    "LG-BP": Look("#b8b8b8", "D", DASHED),
+    "FG-W": Look("#0072b2", "^"),
+    "LG-FG-W": Look("#56b4e9", "v"),
+    "FG-A": Look("#d55e00", "<"),
+    "LG-FG-A": Look("#e69f00", ">"),
+    "FA": Look("#024414", "P"),
+    "L-FA": Look("#3b9756", "X"),
+    "LG-FA": Look("#08d367", "p"),
+    "DFA": Look("#842673", "*"),
+    "NP": Look("#320eab", "h"),
+}
+OTHER_COLOURS = ("#882255", "#999933", "#7b4b2a", "#44aa99", "#cc6677", "#d39ac4", "#5577aa")
+OTHER_MARKERS: tuple[Marker, ...] = ("d", "H", "8", (6, 1, 0))
+
+
+def look(method: str) -> Look:
+    """Give a method its colour, marker and dashes, from its name alone.
+
+    Args:
+        method: a preset, or any other name, whose hash picks among the looks no preset has.
+
+    Returns:
+        The same look in every figure, process and version.
+    """
+    if method in PRESETS:
+        return PRESETS[method]
+    digest = int(hashlib.sha256(method.encode()).hexdigest(), 16)
+    digest, colour = divmod(digest, len(OTHER_COLOURS))
+    digest, marker = divmod(digest, len(OTHER_MARKERS))
+    dashes = (SOLID, DASHED, DOTTED)[digest % 3]
+    return Look(OTHER_COLOURS[colour], OTHER_MARKERS[marker], dashes)
+
+
+def order(methods: Iterable[str]) -> list[str]:
+    """Sort names the same way everywhere: presets in their usual order, then the alphabet."""
+    ranks = {name: rank for rank, name in enumerate(PRESETS)}
+    return sorted(set(methods), key=lambda name: (ranks.get(name, len(ranks)), name))
+
+
+@contextmanager
+def context() -> Iterator[None]:
+    """Draw in this look, whatever the user's settings, and leave those as they were."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        # seaborn 0.13 passes pandas a keyword that pandas 3 deprecates
+        warnings.filterwarnings("ignore", "copy keyword is deprecated")
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
+    """Write a figure as PNG (200 dpi) and PDF with the numbers in it as CSV beside them.
+
+    The files hold no date, so the same records give the same bytes.
+
+    Args:
+        fig: drawn inside `context`.
+        folder: made if missing.
+        name: without a suffix.
+        table: the drawn numbers.
+
+    Returns:
+        The three files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    png, pdf, csv = (folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
+    with context():
+        fig.savefig(png, metadata={"Software": None})
+        fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    table.to_csv(csv, index=False, lineterminator="\n")
+    return [png, pdf, csv]

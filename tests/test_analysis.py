@@ -1,0 +1,667 @@
+"""Tables, figures and the report, from records as the verbs write them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from fgbench.analysis import learning_curves, relative_variance, report, style
+from fgbench.analysis.load import Records, labels, load
+from fgbench.errors import UsageError
+from fgbench.record import FIELDS, SCHEMA, Store, case_key, key
+
+ROOT = Path(__file__).parents[1]
+
+NOW = "2025-01-01T00:00:00+00:00"
+WHERE = {
+    **{"python": "3.11.9", "torch": "2.13.0", "numpy": "2.4.6", "threads": 1, "dtype": "float32"},
+    **{"device_name": "Test CPU", "platform": "Linux", "data_fingerprint": "f00d"},
+    **{"data_source": "bit-exact", "code": "c0de"},
+}
+# relative variance measured and predicted on two nets
+VARIANCES = {
+    "BP": (0.0, 0.0),
+    "L-BP": (0.0, 0.0),
+    "LG-BP": (0.0, 0.0),
+    "FG-W": (61_500.0, 61_835.0),
+    "LG-FG-W": (3_870.0, None),
+    "FG-A": (2_290.0, 2_304.0),
+    "LG-FG-A": (38.4, 38.1),
+    "FA": (0.0, None),
+    "DFA": (0.0, None),
+    "NP": (2_410.0, 2_304.0),
+    "fg_a[directions=4]/local-pg": (9.7, 9.5),
+    "cv[base=dfa]/interlocking[n=2]": (512.0, None),
+}
+FINAL = {"BP": 1.9, "LG-BP": 2.4, "FG-W": 8.9, "LG-FG-W": 6.8, "FG-A": 4.6, "LG-FG-A": 3.3}
+
+
+def measured(value: float | None, width: float = 0.12, n: int = 256) -> dict[str, Any]:
+    if value is None:
+        return {"value": None, "low": None, "high": None, "n": n}
+    return {"value": value, "low": value * (1 - width), "high": value * (1 + width), "n": n}
+
+
+def record(verb: str, method: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
+    case = {"verb": verb, "method": method, "seed": seed, "code": "c0de"}
+    case |= {name: changes[name] for name in ("arch", "data", "settings") if name in changes}
+    estimator, _, locality = method.partition("/")
+    common: dict[str, Any] = dict.fromkeys(FIELDS["all"], "")
+    common |= {"schema": SCHEMA, "key": key(case), "case_key": case_key(case), "verb": verb}
+    common |= {"method": method, "estimator": estimator, "locality": locality or "end"}
+    common |= {"options": {}, "arch": "localmixer-m/8/16", "data": "mnist", "seed": seed}
+    common |= {"status": "ok", "device": "cpu", "commit": "abc123", "where": WHERE}
+    return common | {"settings": {}, "started": NOW, "elapsed_s": 1.0, **changes}
+
+
+def a_measure(method: str, **changes: Any) -> dict[str, Any]:
+    variance, predicted = VARIANCES[method]
+    numbers: dict[str, Any] = {
+        "directions": 4 if "directions=4" in method else 1,
+        **{"draws": 256, "inits": 10, "moments": ["end"], "batches": 1, "engine": "dual"},
+        **{"truth": "scheme", "efficiency": measured(1 / (1 + variance), n=10)},
+        "efficiency_debiased": measured(1 / (1 + variance), n=10),
+        "efficiency_per_forward": measured(0.5 / (1 + variance), n=10),
+        **{"relative_variance": measured(variance, n=10), "predicted_variance": predicted},
+        "bias": {**measured(0.01), "p_value": 0.4, "detectable": 0.2},
+        **{"scale": measured(1.0), "cosine": measured(0.1), "expected_cosine": 0.1},
+        **{"locality_gap": measured(0.3), "heavy_tail": False},
+        "per_site": {"body.0.l0": {"relative_variance": measured(5.0), "predicted_variance": 5.1}},
+        "cost": dict.fromkeys(FIELDS["cost"], 1.0),
+    }
+    return record("measure", method, **{**numbers, **changes})
+
+
+def a_train(method: str, seed: int = 0, epochs: int = 20, **changes: Any) -> dict[str, Any]:
+    noise = np.random.default_rng(seed).normal(0, 0.04, epochs + 1)
+    final = FINAL[method] / 100
+    errors = final + (0.9 - final) * np.exp(-1.4 * np.arange(epochs + 1) ** 0.6)
+    errors *= np.exp(noise)
+    history = [
+        {
+            **{"epoch": i, "train_error": error / 2, "test_error": error, "seconds": 2.5 * i},
+            **{"train_loss": error * 1.5, "test_loss": error * 3},
+        }
+        for i, error in enumerate(errors.tolist())
+    ]
+    last = history[-1]
+    numbers: dict[str, Any] = {
+        "epochs": epochs,
+        "classes": 10,
+        "steps": 600 * epochs,
+        "history": history,
+    }
+    numbers |= {n: last[n] for n in ("test_error", "train_error", "test_loss", "seconds")}
+    settings = {"lr": 0.03, "optimizer": "sgd"}
+    return record("train", method, seed, **{"settings": settings, **numbers, **changes})
+
+
+def a_speed(method: str, ratio: float) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        "step_ms": measured(12.5 * ratio),
+        "ratio_to_bp": measured(ratio),
+        "batch": 128,
+    }
+    numbers |= {"peak_mb": 81.0 * ratio, "peak_ratio_to_bp": measured(ratio), "directions": 1}
+    return record("speed", method, **numbers)
+
+
+def stored(folder: Path, *records: dict[str, Any]) -> Records:
+    for each in records:
+        Store(folder).write(each)
+    return load(folder)
+
+
+# loading
+
+
+def test_a_folder_without_records_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"no readable record in .*; write some"):
+        load(tmp_path)
+    (tmp_path / "cut.json").write_text("{")
+    with pytest.raises(UsageError, match=r"no readable record .*cut\.json: not readable") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_measures_have_a_row_per_place_and_quantity(tmp_path: Path) -> None:
+    table = stored(tmp_path, a_measure("FG-A", seed=3)).measures()
+    assert len(table) == 9 + 1
+    assert set(table["method"]) == set(table["label"]) == {"FG-A"}
+    assert set(table["seed"]) == {3}
+    by = table.set_index(["place", "quantity"])
+    whole = by.loc["all", "relative_variance"]
+    assert whole[["value", "low", "high", "n"]].tolist() == [2290, 2290 * 0.88, 2290 * 1.12, 10]
+    assert whole["predicted"] == 2304
+    assert whole[["draws", "inits", "batches", "moments"]].tolist() == [256, 10, 1, "end"]
+    assert by.loc["body.0.l0", "relative_variance"]["predicted"] == 5.1
+    bias = by.loc["all", "bias"]
+    assert bias[["p_value", "detectable"]].tolist() == [0.4, 0.2]
+    assert np.isnan(bias["predicted"])
+    assert by.loc["all", "expected_cosine"]["value"] == 0.1  # a bare number
+    assert np.isnan(by.loc["all", "expected_cosine"]["low"])
+    assert table["predicted"].notna().sum() == 2
+
+
+def test_a_null_is_nan_and_a_missing_number_has_no_row(tmp_path: Path) -> None:
+    record = a_measure("FG-A", efficiency={"value": None, "low": 0.0, "high": 0.01, "n": 64})
+    del record["cosine"]
+    table = stored(tmp_path, record).measures().set_index("quantity")
+    assert np.isnan(table.loc["efficiency", "value"])
+    assert table.loc["efficiency", "high"] == 0.01
+    assert "cosine" not in table.index
+
+
+def test_curves_have_a_row_per_epoch_and_split(tmp_path: Path) -> None:
+    record = a_train("FG-A", seed=2, epochs=3)
+    table = stored(tmp_path, record).curves()
+    assert len(table) == 2 * 4
+    last = table.set_index(["split", "epoch"]).loc["test", 3]
+    assert last["error"] == record["test_error"]
+    assert last["loss"] == record["test_loss"]
+    assert last["seconds"] == 7.5
+    assert last["seed"] == 2
+    assert last["chance"] == 0.9
+
+
+def test_speeds_have_a_row_per_quantity(tmp_path: Path) -> None:
+    table = stored(tmp_path, a_speed("FG-A", 0.8)).speeds().set_index("quantity")
+    assert table["value"].to_dict() == {
+        "step_ms": 10.0,
+        "ratio_to_bp": 0.8,
+        "peak_mb": 81.0 * 0.8,
+        "peak_ratio_to_bp": 0.8,
+    }
+    assert set(table["batch"]) == {128}
+
+
+def test_other_verbs_and_empty_tables_keep_their_columns(tmp_path: Path) -> None:
+    records = stored(tmp_path, record("compare", "FG-A"))
+    for table, column in [
+        (records.measures(), "relative"),
+        (records.curves(), "error"),
+        (records.speeds(), "value"),
+    ]:
+        assert table.empty
+        assert column in {*table.columns, "relative"}
+
+
+def test_what_is_old_or_missing_is_read_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "save", lambda *_: [])  # figures are drawn, not rendered
+    old = a_measure("FG-A", schema=0)
+    bare = {"schema": 0, "verb": "measure", "method": "NP", "status": "ok"}
+    bare["relative_variance"] = 5.0
+    newer = a_measure("FG-A", started="2025-01-02T00:00:00", relative_variance=measured(7.0))
+    odd = {**a_train("BP"), "history": "lost", "settings": None}
+    part = a_train("FG-A")
+    del part["history"], part["test_error"]
+    failed = record("measure", "FA", status="failed", reason="out of memory")
+    for at, each in enumerate([newer, old, bare, odd, part, failed]):
+        (tmp_path / f"{at}.json").write_text(json.dumps(each))
+    records = load(tmp_path)
+    assert len(records.rows) == 6
+    notes = "\n".join(records.notes)
+    assert f"2 records of measure: schema 0, this version writes {SCHEMA}" in notes
+    assert "1 record of measure: not used, there is a later run of the same case" in notes
+    assert "1 record of train: without test_error, history" in notes
+    assert "without key, case_key, estimator" in notes
+    assert "FA" not in notes  # a failed run owes no numbers
+    values = records.measures().query("quantity == 'relative_variance' and place == 'all'")
+    assert sorted(values["value"]) == [5.0, 7.0]
+    assert records.curves().empty
+    assert report.write(tmp_path, tmp_path / "site").exists()
+
+
+def test_labels_name_only_the_settings_that_vary() -> None:
+    slow = a_train("FG-A", settings={"lr": 0.01, "optimizer": "sgd"})
+    fast = a_train("FG-A", settings={"lr": 0.1, "optimizer": "sgd"})
+    other = a_train("BP", settings={"lr": 1.0})
+    elsewhere = a_train("BP", settings={"lr": 0.5}, arch="cnn-small")
+    assert labels([slow, fast, other, elsewhere]) == ["FG-A, lr=0.01", "FG-A, lr=0.1", "BP", "BP"]
+    assert labels([a_train("FG-A", seed=s) for s in range(3)]) == ["FG-A"] * 3
+
+
+# style
+
+# Machado, Oliveira, Fernandes (2009), severity 1, on linear RGB
+SIGHT = {
+    "normal": np.eye(3),
+    "deutan": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "protan": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "tritan": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+XYZ = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+
+
+def lab(colour: str, sight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CIE Lab of a colour as somebody sees it."""
+    rgb = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = XYZ @ np.clip(sight @ linear, 0, 1) / XYZ.sum(1)
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def nearest(colours: list[str], sight: str) -> float:
+    pairs = itertools.combinations([lab(colour, SIGHT[sight]) for colour in colours], 2)
+    return min(float(np.linalg.norm(a - b)) for a, b in pairs)
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_preset_colours_differ_in_every_kind_of_sight(sight: str) -> None:
+    assert nearest([look.colour for look in style.PRESETS.values()], sight) > 13
+
+
+def test_the_check_of_sight_rejects_red_and_green() -> None:
+    assert nearest(["#a05000", "#607000"], "normal") > 13
+    assert nearest(["#a05000", "#607000"], "deutan") < 13
+
+
+def test_presets_also_differ_by_marker_and_from_all_other_methods() -> None:
+    presets = {str(look.marker) for look in style.PRESETS.values()}
+    assert len(presets) == len(style.PRESETS)
+    assert not presets & {str(marker) for marker in style.OTHER_MARKERS}
+
+
+def test_a_method_has_one_look_in_every_process_and_none_loads_torch() -> None:
+    assert list(style.PRESETS)[:7] == "BP L-BP LG-BP FG-W LG-FG-W FG-A LG-FG-A".split()  # noqa: SIM905
+    assert style.look("FG-A") == style.Look("#d55e00", "<")
+    names = ["mine/end", "fg_a[directions=4]/local-pg", "cv[base=dfa]/end"]
+    code = f"""
+import sys
+from fgbench.analysis import learning_curves, load, relative_variance, report, style
+print([style.look(name) for name in {names}])
+sys.exit("torch" in sys.modules)  # nor is a display needed
+"""
+    env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "MPLBACKEND")}
+    env["PYTHONHASHSEED"] = "7"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([style.look(name) for name in names])
+    assert len({style.look(name) for name in names}) == 3
+
+
+def test_methods_are_ordered_alike_whatever_the_input() -> None:
+    names = ["zz", "NP", "BP", "aa", "FG-A", "BP"]
+    assert style.order(names) == style.order(reversed(names)) == ["BP", "FG-A", "NP", "aa", "zz"]
+
+
+def test_settings_never_leak_and_the_users_do_not_matter() -> None:
+    with mpl.rc_context({"font.size": 31, "axes.facecolor": "red"}):
+        before = dict(mpl.rcParams)
+        with style.context():
+            assert mpl.rcParams["axes.facecolor"] == "white"
+            assert mpl.rcParams["font.size"] == 7
+        assert dict(mpl.rcParams) == before
+        with pytest.raises(ZeroDivisionError):
+            fail_inside()
+        assert dict(mpl.rcParams) == before
+
+
+def fail_inside() -> float:
+    with style.context():
+        return 1 / 0
+
+
+def test_a_saved_figure_has_its_numbers_beside_it_and_no_date(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [0.1, 1e-9], "y": ["a, b", None]})
+    for folder in ("one", "two"):
+        fig = Figure(figsize=(1, 0.5))
+        paths = style.save(fig, tmp_path / folder, "empty", table)
+        assert [path.name for path in paths] == ["empty.png", "empty.pdf", "empty.csv"]
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
+    assert paths[2].read_bytes() == b'x,y\n0.1,"a, b"\n1e-09,\n'
+    assert b"CreationDate" not in paths[1].read_bytes()
+    with Image.open(paths[0]) as image:
+        assert image.size == (200, 100)
+
+
+# figures
+
+
+def texts(fig: Figure) -> list[str]:
+    found = fig.findobj(mpl.text.Text)
+    return [text.get_text() for text in found if text.get_text() and text.get_visible()]
+
+
+def faults(fig: Any) -> list[str]:
+    """Texts that stick out of the figure or run into each other within one axes."""
+    with style.context():
+        fig.draw_without_rendering()
+        page, found = fig.bbox, []
+        for ax in fig.axes:
+            ticks = [tick for axis in (ax.xaxis, ax.yaxis) for tick in axis._update_ticks()]
+            seen = [tick.label1 for tick in ticks] + list(ax.texts)
+            seen += [ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
+            boxes = {t.get_text(): t.get_window_extent() for t in seen if t.get_text()}
+            found += [text for text, box in boxes.items() if not _inside(box, page)]
+            for (a, one), (b, two) in itertools.combinations(boxes.items(), 2):
+                if one.padded(-0.5).overlaps(two.padded(-0.5)):
+                    found.append(f"{a} / {b}")
+        others = [fig._supxlabel, *(t for legend in fig.legends for t in legend.get_texts())]
+        found += [t.get_text() for t in others if not _inside(t.get_window_extent(), page)]
+    return found
+
+
+def _inside(box: Any, page: Any) -> bool:
+    return bool(box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1)
+
+
+def test_the_check_of_layout_rejects_overlap_and_clipping() -> None:
+    fig = Figure(figsize=(2, 1))
+    ax = fig.subplots()
+    ax.set_yticks([0.5, 0.51], ["one", "two"])
+    ax.set_title("a title that is much longer than the page is wide")
+    fig.supxlabel("x")
+    assert "one / two" in faults(fig)
+    assert any("longer" in fault for fault in faults(fig))
+
+
+@pytest.fixture(scope="module")
+def measures(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    many = [a_measure(method) for method in VARIANCES]
+    many = [each | ({} if each["relative_variance"]["value"] else {"draws": 4}) for each in many]
+    many += [a_measure("FG-A", seed=1), a_measure("FG-A", arch="mlp-3x256")]
+    for name, value in {"FG-W": None, "DFA": 1e-17, "NP": -0.5}.items():
+        many.append(a_measure(name, arch="mlp-3x256", relative_variance=measured(value)))
+    return stored(tmp_path_factory.mktemp("measures"), *many).measures()
+
+
+@pytest.fixture(scope="module")
+def variances(measures: pd.DataFrame) -> Figure:
+    return relative_variance.figure(measures)
+
+
+def test_the_drawn_variances_are_these(tmp_path: Path) -> None:
+    records = stored(
+        tmp_path,
+        a_measure("NP"),
+        a_measure("LG-FG-W", draws=64, heavy_tail=True),
+        a_measure("BP"),
+        a_measure("FG-A", arch="cnn-small", relative_variance=measured(2.5, 0.2, 4)),
+    )
+    golden = """\
+arch,data,method,label,seed,directions,draws,inits,moments,batches,truth,value,low,high,n,predicted,heavy_tail
+cnn-small,mnist,FG-A,FG-A,0,1,256.0,10.0,end,1.0,scheme,2.5,2.0,3.0,4.0,2304.0,False
+localmixer-m/8/16,mnist,BP,BP,0,1,256.0,10.0,end,1.0,scheme,0.0,0.0,0.0,10.0,0.0,False
+localmixer-m/8/16,mnist,LG-FG-W,LG-FG-W,0,1,64.0,10.0,end,1.0,scheme,3870.0,3405.6,4334.4,10.0,,True
+localmixer-m/8/16,mnist,NP,NP,0,1,256.0,10.0,end,1.0,scheme,2410.0,2120.8,2699.2,10.0,2304.0,False
+"""
+    found = relative_variance.plotted(records.measures()).to_csv(index=False)
+    assert re.sub(r"(\d\.\d)0{6,}\d+", r"\1", found) == golden
+
+
+def test_points_intervals_and_theory_lie_where_the_numbers_are(
+    measures: pd.DataFrame, variances: Figure
+) -> None:
+    ax = next(ax for ax in variances.axes if "localmixer" in ax.get_title(loc="left"))
+    drawn = relative_variance.plotted(measures)
+    drawn = drawn[(drawn["arch"] != "mlp-3x256") & (drawn["value"] > 0)]
+    (bars,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    segments = sorted(tuple(end[0] for end in s) for s in bars.get_segments())
+    np.testing.assert_allclose(segments, sorted(zip(drawn["low"], drawn["high"], strict=True)))
+    assert all(start[1] == end[1] for start, end in bars.get_segments())  # level
+    theory: Any = next(line for line in ax.lines if line.get_marker() == "D").get_xdata()
+    np.testing.assert_array_equal(sorted(theory), sorted(drawn["predicted"].dropna()))
+    colours = {mpl.colors.to_hex(c) for c in np.asarray(bars.get_colors())}
+    assert colours == {style.look(name).colour for name in drawn["method"]}
+
+
+def test_no_method_is_dropped_and_n_is_stated(variances: Figure) -> None:
+    fig = variances
+    found = " ".join(texts(fig)).replace("\n", "").replace("  ", " ")
+    for method in VARIANCES:
+        assert method in found
+    assert texts(fig).count("0 (exact)") == 5
+    for words in ("no value", "0 (rounding)", "-0.5, not above zero"):
+        assert texts(fig).count(words) == 1
+    assert "256 draws × 10 inits × 1 batch" in found
+    assert "truth (scheme)" in found
+    assert "relative variance (dimensionless)\nE|e − Ee|² / |g|²" in texts(fig)
+    assert "localmixer-m/8/16 on mnist" in texts(fig)
+
+
+def test_nothing_overlaps_or_sticks_out_of_the_variances(
+    measures: pd.DataFrame, variances: Figure
+) -> None:
+    narrow = relative_variance.figure(measures[measures["arch"] == "localmixer-m/8/16"])
+    for fig, width in ((narrow, 3.4), (variances, 7.0)):
+        assert fig.get_figwidth() == width
+        assert faults(fig) == []
+
+
+def test_a_long_name_is_broken_and_cut_in_the_figure_only(tmp_path: Path) -> None:
+    name = "a" * 30 + "[directions=4]/interlocking[n=2]"
+    record = a_measure("FG-A", heavy_tail=True, inits=1) | {"method": name}
+    table = stored(tmp_path, record).measures()
+    fig = relative_variance.figure(table)
+    assert faults(fig) == []
+    assert relative_variance.plotted(table)["method"].item() == record["method"]
+    found = " ".join(texts(fig)).replace("\n", " ")
+    assert "One init: intervals say nothing about others." in found
+    assert "Heavy tails, no interval is right" in found
+
+
+def test_figures_leave_pyplot_alone(measures: pd.DataFrame) -> None:
+    before, settings = pyplot.get_fignums(), dict(mpl.rcParams)
+    relative_variance.figure(measures[measures["arch"] == "mlp-3x256"])
+    assert pyplot.get_fignums() == before
+    assert dict(mpl.rcParams) == settings
+
+
+def a_curve(method: str, seed: int, errors: list[float], **changes: Any) -> dict[str, Any]:
+    history = [{"epoch": at, "test_error": error} for at, error in enumerate(errors)]
+    return a_train(method, seed, **{"history": history, **changes})
+
+
+def test_the_drawn_curves_are_these(tmp_path: Path) -> None:
+    lost = {"status": "diverged", "reason": "loss not finite"}
+    records = stored(
+        tmp_path,
+        *[a_curve("FG-A", seed, [0.5, e]) for seed, e in enumerate([0.25, 0.125, 0.375])],
+        a_curve("FG-A", 3, [0.5, 0.0625, 0.9], **lost),  # best at epoch 1, then lost
+        *[a_curve("BP", seed, [0.25]) for seed in range(2)],
+    )
+    half = 0.95 * (2 / (1 - 0.95**2)) ** 0.5 * 12.5 / 3**0.5  # t with 2 degrees of freedom, sd 12.5
+    golden = f"""\
+arch,data,method,label,run,epoch,n,test_error_percent,low_percent,high_percent,band,diverged,runs
+localmixer-m/8/16,mnist,BP,BP,mean,0,2,25.0,25.0,25.0,range,0,2
+localmixer-m/8/16,mnist,FG-A,FG-A,mean,0,3,50.0,50.0,50.0,t,1,4
+localmixer-m/8/16,mnist,FG-A,FG-A,mean,1,3,25.0,0.0,{int(1e6 * (25 + half)) / 1e6},t,1,4
+localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,0,1,50.0,,,none,1,4
+localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,1,1,6.25,,,none,1,4
+localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,2,1,90.0,,,none,1,4
+"""
+    found = learning_curves.plotted(records.curves()).to_csv(index=False)
+    assert re.sub(r"(\d\.\d{6})\d+", r"\1", found) == golden
+    text = " ".join(texts(learning_curves.figure(records.curves()))).replace("\n", " ")
+    assert "n = 2 to 3 seeds" in text
+    assert "95 % t interval of the mean, range of two seeds" in text
+    assert "Diverged (thin, up to ×): FG-A 1 of 4" in text
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    runs = [a_train(m, s, epochs=12) for m in FINAL for s in range(3)]
+    runs += [a_train("FG-A", s, arch="mlp-3x256", data="digits") for s in range(2)]
+    runs += [a_train("BP", arch="mlp-3x256", data="digits", settings={"lr": 1.0})]
+    return stored(tmp_path_factory.mktemp("curves"), *runs).curves()
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_nothing_overlaps_or_sticks_out_of_the_curves(log: bool, curves: pd.DataFrame) -> None:
+    fig = learning_curves.figure(curves, log=log)
+    assert fig.get_figwidth() == 7.0
+    assert faults(fig) == []
+    scales = {ax.get_yscale() for ax in fig.axes}
+    assert scales == {"log" if log else "linear"}
+    assert texts(fig).count("chance 90 %") == 2
+    assert {"test error (%)", "epochs", "LG-FG-A"} <= set(texts(fig))
+
+
+def test_methods_that_learn_nothing_or_everything_are_drawn(tmp_path: Path) -> None:
+    perfect = a_curve("BP", 0, [0.0, 0.0])
+    lost = a_curve("FG-W", 1, [0.9], arch="cnn-small", status="diverged", reason="at step 9")
+    fig = learning_curves.figure(stored(tmp_path, perfect, lost).curves())
+    assert faults(fig) == []
+
+
+@pytest.mark.parametrize("marker", style.OTHER_MARKERS)
+def test_every_look_can_be_drawn(marker: style.Marker, tmp_path: Path) -> None:
+    name = next(n for n in map(str, range(99)) if style.look(n).marker == marker)
+    table = stored(tmp_path, a_measure("FG-A") | {"method": name}).measures()
+    relative_variance.figure(table).draw_without_rendering()
+
+
+def test_chance_is_left_out_where_it_is_unknown_or_would_squeeze(tmp_path: Path) -> None:
+    low = a_curve("BP", 0, [0.05, 0.04])
+    blind = a_curve("BP", 0, [0.5, 0.4], classes=None, arch="cnn-small")
+    table = stored(tmp_path, low, blind).curves()
+    for log in (True, False):
+        fig = learning_curves.figure(table, log)
+        assert {ax.get_yscale() for ax in fig.axes} == {"linear"}  # less than a factor of 4
+        assert not any("chance" in text for text in texts(fig))
+        assert all(ax.get_ylim()[1] < 60 for ax in fig.axes)
+
+
+def test_settings_of_one_method_differ_by_their_dashes(tmp_path: Path) -> None:
+    runs = [a_curve("FG-A", 0, [0.5, 0.1], settings={"lr": lr}) for lr in (0.01, 0.03)]
+    fig = learning_curves.figure(stored(tmp_path, *runs).curves())
+    (legend,) = fig.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["FG-A, lr=0.01", "FG-A, lr=0.03"]
+    handles: list[Any] = legend.get_lines()
+    assert {handle.get_color() for handle in handles} == {"#d55e00"}
+    assert handles[0]._dash_pattern != handles[1]._dash_pattern
+
+
+@pytest.mark.parametrize("room", [relative_variance, learning_curves])
+def test_a_figure_without_numbers_is_the_users_mistake(room: Any, tmp_path: Path) -> None:
+    records = stored(tmp_path, a_speed("BP", 1.0))
+    with pytest.raises(UsageError, match=r"no (measured variance|learning curve) in .*; run"):
+        room.draw(records, tmp_path / "out")
+
+
+# the report
+
+
+class Page(HTMLParser):
+    """Collects what a test asks about, and requires that elements are closed in order."""
+
+    VOID = frozenset({"meta", "img", "br", "link"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("report")
+    records = [a_measure(m) for m in ("BP", "FG-A", "LG-FG-W")]
+    records += [a_train(m, s, epochs=4) for m in ("BP", "FG-A") for s in range(3)]
+    records += [a_speed("BP", 1.0), a_speed("FG-A", 0.8), a_measure("NP", schema=0)]
+    records += [record("measure", "FA", status="skipped", reason="needs <sites> & a chain")]
+    records += [record("train", "FG-W", 7, status="diverged", reason="loss not finite at step 9")]
+    records += [a_measure("FG-W", relative_variance=measured(7e4), heavy_tail=True)]
+    stored(folder, *records)
+    (folder / "cut.json").write_text("{")
+    return report.write(folder, folder / "site" / "deep"), records
+
+
+def test_the_page_names_every_record_and_every_fault(
+    site: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    path, records = site
+    page = Page(path.read_text())
+    assert path.name == "index.html"
+    for each in records:
+        assert each["key"][:12] in page.text
+        assert each["reason"] in page.text
+    assert "cut.json: not readable as JSON" in page.text
+    assert "schema 0" in page.text
+    assert "14 ok" not in page.text
+    assert f"{len(records)} records (1 diverged, {len(records) - 2} ok, 1 skipped)" in page.text
+    assert "torch 2.13.0" in page.text
+    assert "commit abc123" in page.text
+
+
+def test_the_page_states_values_intervals_and_n(
+    site: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    text = re.sub("<[^>]*>", "|", site[0].read_text())
+    assert "2,290 [2,020, 2,560]||2,300" in text
+    assert "0 (exact)" in text
+    assert "256 × 10 × 1" in text
+    assert "heavy tail: no interval is right" in text
+    assert "10 [8.8, 11.2]||0.8 [0.704, 0.896]" in text
+    errors = [100 * a_train("BP", s, epochs=4)["test_error"] for s in range(3)]
+    assert f"||{np.mean(errors):.3g} [" in text
+
+
+def test_the_page_needs_no_network_and_no_scripts(
+    site: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    path, _ = site
+    page = Page(path.read_text())
+    names = [tag for tag, _ in page.tags]
+    assert "script" not in names
+    assert {"header", "main", "nav", "section", "caption", "figcaption"} <= set(names)
+    assert names.count("h1") == 1
+    assert ("html", {"lang": "en"}) in page.tags
+    anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    for tag, attrs in page.tags:
+        target = attrs.get("src") or attrs.get("href")
+        if target is not None:
+            beside = (path.parent / target).is_file()
+            assert beside or target.removeprefix("#") in anchors, target
+        if tag == "img":
+            assert attrs["alt"]
+            assert attrs["width"]
+    assert names.count("img") == 2
+    assert any(attrs.get("name") == "viewport" for _, attrs in page.tags)
+
+
+def test_a_report_without_numbers_says_so(tmp_path: Path) -> None:
+    stored(tmp_path, record("measure", "FA", status="failed", reason="out of memory"))
+    page = Page(report.write(tmp_path, tmp_path / "site").read_text())
+    assert "Nothing was measured" in page.text
+    assert "out of memory" in page.text
+    assert "img" not in [tag for tag, _ in page.tags]
