@@ -147,6 +147,18 @@ def gather(slopes: Tensor, at: Cells) -> Tensor:
     return slopes.sum(drop) if drop else slopes
 
 
+def _aligned(cells: Tensor, shape: Iterable[int], at: Cells) -> tuple[list[int], Tensor]:
+    """Return the place's dimensions with shared axes apart, and cells that broadcast over them."""
+    shared = at.shared
+    shape = list(shape)
+    if not shared:
+        return shape, cells.reshape(-1, *[1] * len(shape))
+    fine, letters = at._split(shape, dict(zip(shared, cells.shape[1:], strict=True)))
+    order = [shared.index(letter) + 1 for letter in letters if letter]
+    sizes = [size if letter else 1 for size, letter in zip(fine, letters, strict=True)]
+    return fine, cells.permute(0, *order).reshape(-1, *sizes)
+
+
 def spread(cells: Tensor, directions: Tensor, at: Cells) -> Tensor:
     """Multiply directions by one number per cell.
 
@@ -158,16 +170,8 @@ def spread(cells: Tensor, directions: Tensor, at: Cells) -> Tensor:
     Returns:
         ``[n, *place]``.
     """
-    shared = at.shared
-    if not shared:
-        return directions * cells.reshape(-1, *[1] * (directions.dim() - 1))
-    sizes = dict(zip(shared, cells.shape[1:], strict=True))
-    fine, letters = at._split(directions.shape[1:], sizes)
-    order = [shared.index(letter) + 1 for letter in letters if letter]
-    view = cells.permute(0, *order).reshape(
-        -1, *[size if letter else 1 for size, letter in zip(fine, letters, strict=True)]
-    )
-    return (directions.reshape(-1, *fine) * view).reshape(directions.shape)
+    fine, factors = _aligned(cells, directions.shape[1:], at)
+    return (directions.reshape(-1, *fine) * factors).reshape(directions.shape)
 
 
 def inner(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
@@ -204,6 +208,12 @@ def credit(slopes: Tensor, directions: Tensor, at: Cells) -> Tensor:
         at: how the scores meet the place.
 
     Returns:
-        ``[n, *place]``, one credit per direction.
+        ``[*place]``, the sum over n of the credits; the mean is this over n.
     """
-    return spread(gather(slopes, at), directions, at)
+    fine, factors = _aligned(gather(slopes, at), directions.shape[1:], at)
+    rows = directions.reshape(-1, *fine)
+    total = rows[0] * factors[0]
+    for row, factor in zip(rows[1:], factors[1:], strict=True):
+        # a row at a time: nothing of the size of all directions is made
+        total.addcmul_(row, factor)
+    return total.reshape(directions.shape[1:])

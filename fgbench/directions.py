@@ -135,7 +135,7 @@ class Directions:
         self._per_example = per_example
         self._budget = budget
         self._masks = dict(masks or {})
-        self._kept: dict[tuple[str, int], Tensor] = {}
+        self._kept: dict[tuple[str, int, int], Tensor] = {}
         self._held = 0
 
     @property
@@ -152,37 +152,43 @@ class Directions:
         Returns:
             New directions; places without a mask are unchanged.
         """
-        both = {name: m * self._masks.get(name, 1) for name, m in masks.items()}
-        masks = {**self._masks, **both}
+        old = self._masks
+        masks = {**old, **{n: m * old[n] if n in old else m for n, m in masks.items()}}
         return Directions(
             self.shapes, self.n, self.law, self._draw, self._per_example, self._budget, masks
         )
 
     def _block(self, name: str, index: int) -> Tensor:
-        """Return block ``index`` of a place, kept while the budget lasts."""
-        kept = self._kept.get((name, index))
-        if kept is not None:
-            return kept
+        """Draw block ``index`` of a place."""
         shape = self.shapes[name]
         raw = self._draw(self.law.kind, name, index, (block_size(shape), *shape))
         block = self.law.shape(raw, self._per_example)
-        if name in self._masks:
-            block = block * self._masks[name]
-        size = block.numel() * block.element_size()
-        if self._held + size <= self._budget:
-            self._kept[name, index] = block
-            self._held += size
-        return block
+        return block * self._masks[name] if name in self._masks else block
+
+    def _blocks(self, name: str, first: int, last: int) -> Tensor:
+        """Return blocks ``first`` to ``last`` of a place in one tensor, kept while the budget lasts."""
+        key = (name, first, last)
+        if key in self._kept:
+            return self._kept[key]
+        found = self._block(name, first)
+        if last > first:
+            size = len(found)
+            whole = found.new_empty((last - first + 1) * size, *found.shape[1:])
+            whole[:size] = found
+            for i in range(first + 1, last + 1):
+                whole[(i - first) * size : (i - first + 1) * size] = self._block(name, i)
+            found = whole
+        held = found.numel() * found.element_size()
+        if self._held + held <= self._budget:
+            self._kept[key] = found
+            self._held += held
+        return found
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Return directions ``start`` to ``stop`` of one place: ``[stop - start, *place]``."""
         size = block_size(self.shapes[name])
-        first, last = start // size, (stop - 1) // size
-        if first == last:
-            return self._block(name, first)[start - first * size : stop - first * size]
-        import torch
-
-        blocks = torch.cat([self._block(name, i) for i in range(first, last + 1)])
+        first = start // size
+        blocks = self._blocks(name, first, (stop - 1) // size)
         return blocks[start - first * size : stop - first * size]
 
     def chunk(self, start: int, stop: int) -> dict[str, Tensor]:

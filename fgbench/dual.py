@@ -73,6 +73,8 @@ def _lost(name: str) -> TangentLost:
 class Dual:
     """A value and its tangents along n directions, usable wherever torch takes a tensor.
 
+    All that meet in one call share n.
+
     Args:
         value: the point, ``[*s]``; it may carry an autograd graph.
         tangents: the derivative along each direction, ``[n, *s]``; without a graph.

@@ -63,6 +63,7 @@ class View:
         self._boundaries = boundaries
         self._listen = listen
         self._acts: dict[str, Tensor] = {}
+        self._on: dict[str, Tensor] = {}
         self._edges: dict[str, Any] = {}
         self._f: Tensor | None = None
         self._read: _Reading | None = None
@@ -145,6 +146,8 @@ class View:
 
     def activities(self) -> dict[str, Tensor]:
         """Return the clean ``out`` of every site of the window, by site name."""
+        if not self._acts and self._f is not None:
+            self._tape("params")
         self._clean()
         return self._acts
 
@@ -155,8 +158,9 @@ class View:
         return self._f
 
     def masks(self) -> dict[str, Tensor]:
-        """Return 1 where a site's unit is on in the clean pass and 0 where its ``out`` is exactly 0."""
-        return {name: (out != 0).to(out.dtype) for name, out in self.activities().items()}
+        """Return whether each unit of a site is on: its ``out`` in the clean pass is not exactly 0."""
+        self._clean()
+        return self._on
 
     def readout_grads(self) -> Grads:
         """Return the exact gradient of the readout's own mean loss, by qualified parameter name."""
@@ -227,13 +231,12 @@ class View:
             for name in list(u):
                 s = slopes[start : start + len(u[name])]
                 c = axes.credit(s, u.pop(name), meet(name))
-                summed = c[0] if len(c) == 1 else c.sum(0)
-                total[name] = total[name].add_(summed) if name in total else summed
+                total[name] = total[name].add_(c) if name in total else c
         for name, c in total.items():
             if directions.n > 1:
                 c /= directions.n
-            if name in self._acts:
-                c *= self._acts[name] != 0
+            if name in self._on:
+                c *= self._on[name]
         return total
 
     def pull(
@@ -365,9 +368,10 @@ class View:
         return f
 
     def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
-        """Note the clean value at every ``out``."""
+        """Note the clean value at every ``out``, and where it is on."""
         if kind == "out":
-            self._acts[name] = value(z).detach()
+            self._acts[name] = z.detach()
+            self._on[name] = self._acts[name] != 0
         return z
 
     def _clean(self) -> None:
@@ -413,7 +417,7 @@ class View:
 
         def tap(kind: str, name: str, z: Any, /) -> Any:
             if kind == "out" and listen:
-                self._acts[name] = value(z).detach()
+                self._on[name] = value(z).detach() != 0
             if kind != "site" or (name not in u and not record):
                 return z
             v, t = value(z), plus(part(z), u.get(name))

@@ -83,7 +83,10 @@ class Token(nn.Module):
 class FirstBlock(LocalModule):
     """Cut the image into patches, mix their pixels to D channels, then channels within groups."""
 
-    sites = (Site("l0", "b p (g d)", op_mixes="g"), Site("l1", "b p g d"))
+    sites = (
+        Site("l0", "b p (g d)", mixed_after="d", op_mixes="g d"),
+        Site("l1", "b p g d", op_mixes="d"),
+    )
     out_axes = "b p g d"
     param_axes: ClassVar[dict[str, str]] = {
         "l0.weight": "(g d) i",
@@ -113,11 +116,11 @@ class Block(LocalModule):
     """Mix tokens, all channels, then channels within groups; residual before the last ReLU."""
 
     sites = (
-        Site("l0", "b p (g d)", mixed_after="g", op_mixes="g"),
-        Site("l1", "b p (g d)", op_mixes="g"),
-        Site("l2", "b p g d"),
+        Site("l0", "b p (g d)", mixed_after="g d", op_mixes="g d"),
+        Site("l1", "b p (g d)", mixed_after="d", op_mixes="g d"),
+        Site("l2", "b p g d", op_mixes="d"),
     )
-    mixes = "p g"
+    mixes = "p g d"
     out_axes = "b p g d"
     param_axes: ClassVar[dict[str, str]] = {
         "l1.weight": "(g d) i",

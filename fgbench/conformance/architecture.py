@@ -1,0 +1,282 @@
+"""Every declaration of an architecture, compared with its derivatives in float64."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, jvp
+
+from fgbench import dual, registry
+from fgbench.conformance.mixing import mixing
+from fgbench.conformance.nets import SEED, filled
+from fgbench.conformance.outcome import Fault, Outcome, judge, listed
+from fgbench.dual import Dual
+from fgbench.network import untouched
+from fgbench.noise import Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fgbench.network import Chain
+
+ROUNDING = 1e-9  # relative, in float64
+KINDS = ("op", "site", "out")
+EXAMPLES = 3
+
+
+def check_architecture(
+    text: str, shape: tuple[int, ...] = (3, 16, 24), classes: int = 5
+) -> list[Outcome]:
+    """Check everything an architecture declares.
+
+    Args:
+        text: a name with options, such as ``localmixer-m/8/16``.
+        shape: shape of one example; height and width differ, because equal sizes hide transpositions.
+        classes: number of classes.
+
+    Returns:
+        One outcome per check; what is declared mixed and is not costs variance only, so it is a warning
+        in the detail of a check that held.
+
+    Raises:
+        UsageError: for an unknown name or option, or a shape that does not fit.
+
+    Cost: a few backward passes per site and axis.
+    """
+    noise = Noise(SEED, dtype=torch.float64)
+    with noise.child("arch").seeded():
+        chain: Chain = registry.make("architectures", text, shape=shape, classes=classes).thing
+        chain = filled(chain.to(torch.float64), noise)
+    return examine_chain(chain, noise)
+
+
+def examine_chain(chain: Chain, noise: Noise) -> list[Outcome]:
+    """Check a chain in float64; see :func:`check_architecture`.
+
+    Args:
+        chain: the network; it is given the readouts it lacks.
+        noise: where batch and directions come from.
+
+    Returns:
+        One outcome per check.
+    """
+    x = noise.normal("x", (EXAMPLES, *chain.input_shape))
+    y = torch.arange(EXAMPLES) % chain.classes
+    checks: dict[str, Callable[[], str]] = {
+        "a function of its input": lambda: function(chain, x, noise),
+        "examples apart": lambda: examples_apart(chain, x),
+        "no tied weights": lambda: untied(chain),
+        "readouts": lambda: readouts(chain, x, y, noise),
+        "slopes along activities": lambda: slopes(chain, x, noise, weights=False),
+        "slopes along weights": lambda: slopes(chain, x, noise, weights=True),
+    }
+    with noise.child("checks").seeded():  # whatever a module draws, no generator is left changed
+        found = [judge(name, run) for name, run in checks.items()]
+        found.append(judge("taps", lambda: taps(chain, x)))
+        if not found[-1].held:  # the rest is about what comes from the taps
+            return found
+        found.append(judge("pulls", lambda: pulls(chain, x, noise)))
+        modules = range(len(chain))
+        found += [judge(f"mixing in module {k}", partial(mixing, chain, k, x)) for k in modules]
+    return found
+
+
+def function(chain: Chain, x: Tensor, noise: Noise) -> str:
+    """Check that a forward pass has no memory, draws nothing, and gives the same under any tap."""
+    buffers = {name: b.clone() for name, b in chain.named_buffers()}
+
+    def listening(kind: str, name: str, z: Tensor, /) -> Tensor:
+        return z.clone()
+
+    last = len(chain)
+    with torch.no_grad(), noise.child("forward").seeded():
+        seeded = torch.random.get_rng_state()
+        first = chain(x)
+        if not torch.equal(seeded, torch.random.get_rng_state()):
+            raise Fault("a forward pass draws from the global generator; it must be repeatable")
+        for tap in (untouched, listening):
+            again = chain.read("final", chain.run(x, 0, last, tap), tap)
+            if not torch.equal(first, again):
+                off = float((first - again).abs().max())
+                raise Fault(f"two passes differ by {off:.1e}, with and without a tap")
+    for name, b in chain.named_buffers():
+        if not torch.equal(b, buffers[name]):
+            raise Fault(f"a forward pass changes buffer {name}; put the norm in eval()")
+    if first.shape != (EXAMPLES, chain.classes):
+        raise Fault(f"expected predictions {[EXAMPLES, chain.classes]}, got {list(first.shape)}")
+    return f"predictions {list(first.shape)}, the same without and with a tap"
+
+
+def examples_apart(chain: Chain, x: Tensor) -> str:
+    """Check that no prediction depends on another example."""
+    x = x.detach().requires_grad_()
+    prediction = chain(x)
+    for b in range(len(x)):
+        (grad,) = torch.autograd.grad(prediction[b].sum(), x, retain_graph=True)
+        grad[b] = 0.0
+        if bool(grad.any()):
+            other = int(grad.flatten(1).abs().amax(1).argmax())
+            raise Fault(f"the prediction of example {b} depends on example {other}; a batch norm?")
+    return f"the derivative between examples is exactly 0 ({len(x)} examples)"
+
+
+def untied(chain: Chain) -> str:
+    """Check that no parameter has two names: a pull would count its gradient twice."""
+    names: dict[int, list[str]] = {}
+    for name, p in chain.named_parameters(remove_duplicate=False):
+        names.setdefault(id(p), []).append(name)
+    for twice in names.values():
+        if len(twice) > 1:
+            raise Fault(f"{listed(twice)} are one parameter; each would be given its gradient")
+    return f"{len(names)} parameters"
+
+
+def taps(chain: Chain, x: Tensor) -> str:
+    """Check that the taps that fire are the declared ones, in order, of the declared shapes."""
+    fired: list[tuple[str, str, tuple[int, ...]]] = []
+
+    def note(kind: str, name: str, z: Tensor, /) -> Tensor:
+        fired.append((kind, name, tuple(z.shape)))
+        return z
+
+    with torch.no_grad():
+        chain.run(x, 0, len(chain), note)
+    for name in chain.index:
+        kinds = tuple(kind for kind, n, _ in fired if n == name)
+        if kinds != KINDS:
+            came = listed(kinds) or "none"
+            raise Fault(f"site {name}: expected the taps {listed(KINDS)} in order, fired {came}")
+    undeclared = dict.fromkeys(f"{kind} {n}" for kind, n, _ in fired if n not in chain.index)
+    if undeclared:
+        raise Fault(f"taps fired that are no declared site: {listed(undeclared)}")
+    for kind, name, shape in fired:
+        if kind == "site" and shape != (len(x), *chain.shapes()[name]):
+            alone = ["b", *chain.shapes()[name]]
+            raise Fault(f"site {name} is {list(shape)} in a batch, {alone} on one example")
+    return f"op, site and out fire once at each of {len(chain.index)} sites"
+
+
+def pulls(chain: Chain, x: Tensor, noise: Noise) -> str:
+    """Check that one segment back from the sites reaches every parameter, and no other site."""
+    for k in range(len(chain)):
+        sites: dict[str, Tensor] = {}
+
+        def cut(kind: str, name: str, z: Tensor, /, sites: dict[str, Tensor] = sites) -> Tensor:
+            if kind == "site":
+                z = z.view_as(z)
+                sites[name] = z
+            return z.detach().requires_grad_() if kind == "out" else z
+
+        params = dict(chain.module(k).named_parameters())
+        chain.run(x, k, k + 1, cut)
+        reached: set[str] = set()
+        for name, z in sites.items():
+            others = {n: t for n, t in sites.items() if n != name}
+            targets = [*params.values(), *others.values()]
+            found = torch.autograd.grad(
+                z, targets, noise.normal(name, tuple(z.shape)), allow_unused=True, retain_graph=True
+            )
+            grads = dict(zip([*params, *others], found, strict=True))
+            reached |= {n for n in params if grads[n] is not None}
+            behind = [n for n in others if grads[n] is not None]
+            if behind:
+                raise Fault(
+                    f"one segment back from {name} reaches site {behind[0]}: it bypasses its out tap, "
+                    "so its parameters would be counted twice"
+                )
+        for n in params:
+            if n not in reached:
+                raise Fault(f"parameter body.{k}.{n} is reached from no site; nothing trains it")
+        with torch.no_grad():
+            x = chain.run(x, k, k + 1).detach()
+    return f"every parameter of {len(chain)} modules is one segment behind a site"
+
+
+def readouts(chain: Chain, x: Tensor, y: Tensor, noise: Noise) -> str:
+    """Check that every module can be read, and every readout gives one loss per example."""
+    with noise.child("heads").seeded():
+        chain.attach()
+    read = [(k, chain.local_readout(k)) for k in range(len(chain))]
+    for k, name in dict.fromkeys([*read, (len(chain) - 1, "final")]):
+        with torch.no_grad():
+            losses = chain.readout(name).losses(chain.read(name, chain.run(x, 0, k + 1)), y)
+        if losses.shape != (len(y),) or not bool(losses.isfinite().all()):
+            raise Fault(f"readout {name}: expected {len(y)} finite losses, got {losses.tolist()}")
+    return f"{listed(chain.readouts)}: one loss per example each"
+
+
+def slopes(chain: Chain, x: Tensor, noise: Noise, *, weights: bool) -> str:
+    """Compare forward mode through Duals with ``torch.func.jvp`` and with reverse mode."""
+    shapes: Mapping[str, tuple[int, ...]] = (
+        {n: tuple(p.shape) for n, p in chain.named_parameters() if n.startswith("body.")}
+        if weights
+        else {n: (len(x), *s) for n, s in chain.shapes().items()}
+    )
+    u = {n: noise.child("slopes").normal(n, (2, *s)) for n, s in shapes.items()}
+    before = dual.fallbacks.copy()
+    fast = _forward(chain, x, u, weights)
+    missing = dual.fallbacks - before
+    clean = chain(x).detach()
+    if not isinstance(fast, Dual):
+        raise Fault("the tangents were lost on the way: the prediction is no Dual")
+    _close(fast.value, clean, "the value under forward mode", "the plain forward")
+    origin = chain.get_parameter if weights else lambda n: torch.zeros(shapes[n]).to(x)
+    point = {n: origin(n).detach() for n in shapes}
+
+    def along(moved: dict[str, Tensor]) -> Any:
+        return _forward(chain, x, moved, weights)
+
+    leaves = {n: p.clone().requires_grad_() for n, p in point.items()}
+    cotangent = noise.normal("cotangent", tuple(clean.shape))
+    back = torch.autograd.grad((along(leaves) * cotangent).sum(), list(leaves.values()))
+    parts = [(g * u[n]).flatten(1).sum(1) for n, g in zip(leaves, back, strict=True)]
+    along_u = (fast.tangents * cotangent).flatten(1).sum(1)
+    off = _close(along_u, torch.stack(parts).sum(0), "forward mode", "reverse mode")
+    with warnings.catch_warnings():  # torch's own, from the first jvp of a process
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
+        rows = [{n: t[i] for n, t in u.items()} for i in range(2)]
+        exact = torch.stack([jvp(along, (point,), (row,))[1] for row in rows])
+    if bool(exact.any()):
+        off = max(off, _close(fast.tangents, exact, "forward mode", "torch.func.jvp"))
+        said = f"equal to torch.func.jvp and to reverse mode within {off:.0e}"
+    else:  # torch loses the tangent at a custom_op with a backward of its own
+        said = f"equal to reverse mode within {off:.0e}; torch.func.jvp sees no tangent"
+    calls = listed(f"{name} ×{count}" for name, count in missing.items())
+    return f"{said}; warning: exact but slow without a rule: {calls}" if missing else said
+
+
+def _forward(chain: Chain, x: Tensor, moved: Mapping[str, Tensor], weights: bool) -> Any:
+    """Run the chain under directions ``[n, ...]`` as Duals, or under tensors: offsets or weights."""
+    if weights:
+        shapes = dict(chain.named_parameters())
+        if all(t.shape == shapes[n].shape for n, t in moved.items()):
+            return functional_call(chain, dict(moved), (x,))
+        duals = {n: Dual(shapes[n].detach(), t) for n, t in moved.items()}
+        with torch.no_grad(), dual.swapped(chain, duals):
+            return chain(x)
+    batched = any(t.dim() > len(chain.shapes()[n]) + 1 for n, t in moved.items())
+
+    def tap(kind: str, name: str, z: Any, /) -> Any:
+        if kind != "site":
+            return z
+        if not batched:
+            return z + moved[name]
+        return Dual(dual.value(z), dual.plus(dual.part(z), moved[name]))  # type: ignore[arg-type]
+
+    if not batched:
+        return chain.read("final", chain.run(x, 0, len(chain), tap))
+    with torch.no_grad():
+        return chain.read("final", chain.run(x, 0, len(chain), tap))
+
+
+def _close(a: Tensor, b: Tensor, one: str, other: str) -> float:
+    """Return how far two tensors are apart, relative to the larger, or raise."""
+    a, b = a.detach(), b.detach()
+    off = float((a - b).abs().max() / b.abs().max().clamp_min(1e-300))
+    if not off <= ROUNDING:
+        raise Fault(f"{one} differs from {other} by {off:.1e} of its largest entry")
+    return off

@@ -1,0 +1,176 @@
+"""Every claim of an estimator, as a check that can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fgbench import registry
+from fgbench.conformance import pure, reach, sampled, unbiased
+from fgbench.conformance.nets import LEAST, NETS, SMOOTH, TINY, Case
+from fgbench.conformance.outcome import Fault, Outcome, first_line, judge, listed
+from fgbench.conformance.unbiased import NoDesign, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fgbench.estimator import Estimator
+
+    Locality = str | registry.Made
+
+LOCALITIES = ("end", "module", "local", "local-pg")
+PROTOCOL = ("claims", "supports", "init_state", "predicted_variance", "__call__")
+FINEST = 1e-5  # step at which a vanishing bias is sampled against none
+
+
+def check_estimator(text: str) -> list[Outcome]:
+    """Check everything an estimator claims.
+
+    Args:
+        text: a name with options or ``./file.py:Class``; with ``/locality`` it is checked under that one
+            only, otherwise under ``end``, ``module``, ``local`` and ``local-pg``.
+
+    Returns:
+        One outcome per check, exact checks before sampled ones.
+
+    Raises:
+        UsageError: for an unknown name or option.
+
+    Cost: seconds; about a minute where only sampling can judge the bias.
+    """
+    method = registry.method(text)
+    alone = method.locality.text != "end" or text.endswith("/end")
+    return examine(method.estimator.thing, [method.locality] if alone else LOCALITIES)
+
+
+def examine(estimator: Estimator, localities: Sequence[Locality] = LOCALITIES) -> list[Outcome]:
+    """Check everything an estimator object claims; see :func:`check_estimator`."""
+    with torch.random.fork_rng(devices=[]):  # what a faulty one draws globally leaves no trace
+        return _examine(estimator, localities)
+
+
+def _examine(estimator: Estimator, localities: Sequence[Locality]) -> list[Outcome]:
+    """Run the checks in order; the first decide whether the rest mean anything."""
+    cases: list[Case] = []
+    first: dict[str, Callable[[], str]] = {
+        "protocol": lambda: protocol(estimator),
+        "supports": lambda: supported(estimator, localities, cases),
+        "gate": lambda: reach.gated(cases),
+    }
+    found: list[Outcome] = []
+    for name, run in first.items():
+        found.append(judge(name, run))
+        if not found[-1].held:  # nothing further means anything
+            return found
+    nets: dict[str, list[Case]] = {}
+    for case in cases:
+        nets.setdefault(case.net.name, []).append(case)
+    few = [own[k] for own in nets.values() for k in dict.fromkeys((0, len(own) - 1))]
+    checks: dict[str, Callable[[Case], str]] = {
+        "pure": pure.pure,
+        "deterministic": pure.deterministic,
+        "noise keys": pure.noise_keys,
+        "chunks": pure.chunks,
+        "backward": reach.reach,
+        "slopes only": reach.slopes_only,
+    }
+    found += [judge(name, partial(_everywhere, check, few)) for name, check in checks.items()]
+    return found + bias(estimator, cases)
+
+
+def _everywhere(check: Callable[[Case], str], cases: Sequence[Case]) -> str:
+    """Run one check on all cases; name the case where it does not hold."""
+    said: dict[str, None] = {}
+    for case in cases:
+        outcome = judge(case.name, partial(check, case))
+        if not outcome.held:
+            raise Fault(f"{outcome.detail} (on {case.name})")
+        said[outcome.detail] = None
+    return f"{list(said)[-1]} ({len(cases)} nets and localities)"
+
+
+def protocol(estimator: Estimator) -> str:
+    """Check that every method of the protocol is there."""
+    missing = [name for name in PROTOCOL if not callable(getattr(estimator, name, None))]
+    if missing:
+        raise Fault(f"lacks {listed(missing)}; inherit fgbench.estimator.Defaults for the rest")
+    return f"has {listed(PROTOCOL, 5)}"
+
+
+def supported(estimator: Estimator, localities: Sequence[Locality], cases: list[Case]) -> str:
+    """Build the cases, leaving out those the estimator does not support, for the reason it gives."""
+    refused: list[str] = []
+    for net in NETS:
+        for locality in localities:
+            case = Case.build(net, locality, estimator)
+            if case.refused:
+                refused.append(f"{case.name}: {case.refused}")
+            else:
+                cases.append(case)
+    if not cases:
+        raise Fault(f"runs on no net, so nothing is checked: {refused[0]}; try NAME/locality")
+    skipped = listed(refused, len(refused))
+    return f"skipped on {skipped}" if refused else f"runs on all {len(cases)}"
+
+
+def bias(estimator: Estimator, cases: Sequence[Case]) -> list[Outcome]:
+    """Check the claimed bias: exactly on every net that allows it, else by sampling on the smallest."""
+    found: list[Outcome] = []
+    why = ""
+    for case in cases:
+        if case.claims.bias == "some":
+            continue
+        try:
+            found.append(_exact(case))
+            if case.claims.bias == "none" and case.net == TINY:
+                as_it_is = partial(unbiased.unbiased, case, as_it_is=True)
+                found.append(judge(f"unbiased as it is on {case.name}", as_it_is))
+        except NoDesign as reason:
+            why = str(reason)
+    if why:
+        return found + _inexact(estimator, why)
+    return found or [Outcome("bias", True, "claims bias='some', nothing to check")]
+
+
+def _exact(case: Case) -> Outcome:
+    """Check one case exactly, with one direction in place of many where they would be too many."""
+    vanishing = case.claims.bias == "vanishing"
+    check = unbiased.vanishing if vanishing else unbiased.unbiased
+    name = f"{'bias vanishes' if vanishing else 'unbiased'} on {case.name}"
+    try:
+        return Outcome(name, True, check(case))
+    except TooLarge as reason:
+        options: Any = case.estimator
+        if getattr(options, "directions", 1) == 1:
+            return Outcome(name, True, f"left to the smaller nets: {reason}")
+        single = case.of(replace(options, directions=1))
+        return judge(f"{name}, directions=1", partial(check, single))
+    except NoDesign:
+        raise
+    except Exception as error:
+        return Outcome(name, False, first_line(error))
+
+
+def _inexact(estimator: Estimator, why: str) -> list[Outcome]:
+    """Enumerate signs, or sample, where no design applied."""
+    found = []
+    for locality in ("end", "local"):
+        for net, check in ((LEAST, unbiased.enumerated), (SMOOTH, sampled.unbiased)):
+            case = Case.build(net, locality, estimator)
+            if case.refused or case.claims.bias == "some":
+                continue
+            if case.claims.bias == "vanishing":
+                case = case.of(unbiased.with_step(estimator, FINEST))
+                check = sampled.unbiased
+            name = f"unbiased on {case.name}"
+            try:
+                found.append(Outcome(name, True, f"{check(case)} ({why})"))
+                break
+            except NoDesign:
+                continue
+            except Exception as error:
+                return [*found, Outcome(name, False, f"{first_line(error)} ({why})")]
+    return found or [Outcome("bias", False, f"cannot be judged: {why}")]

@@ -1,0 +1,277 @@
+"""The small networks that estimators are checked on.
+
+Sizes of axes all differ, because equal ones hide transpositions, and no weight starts at zero, because
+a zero readout hides the gradient of everything below it. The opaque net's weight operations are
+``custom_op``s of which only forward mode is known: their backward raises while the gate is closed, and
+their weights lie reversed along both axes, so neither autograd's nodes nor a backprop written by hand
+get through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fgbench import gate, registry
+from fgbench.conformance.outcome import Fault
+from fgbench.dual import part, plus, rule, value
+from fgbench.errors import BackwardRefused
+from fgbench.estimator import Backward, Bias, Claims
+from fgbench.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
+from fgbench.noise import Noise
+from fgbench.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fgbench.estimator import Estimator, State
+    from fgbench.task import Grads
+
+SEED = 20_260
+
+
+@torch.library.custom_op("fgbench::reversed_linear", mutates_args=())
+def reversed_linear(x: Tensor, w: Tensor) -> Tensor:
+    """Multiply ``[b, i]`` with a weight ``[i, o]`` that lies reversed along both axes."""
+    return x @ w.flip(0, 1)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    """Keep what the backward needs."""
+    ctx.save_for_backward(*inputs)
+
+
+def _back(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both gradients, or refuse while the gate is closed."""
+    if gate.refusing():
+        raise BackwardRefused(
+            f"{gate.refusing()} but the backward of an opaque operation was run; use view.pull"
+        )
+    x, w = ctx.saved_tensors
+    return grad @ w.flip(0, 1).T, (x.T @ grad).flip(0, 1)
+
+
+reversed_linear.register_autograd(_back, setup_context=_save)
+
+
+@rule(reversed_linear)
+def _forward(y: Tensor, x: Any, w: Any) -> Tensor | None:
+    """Return the tangents: both factors' own, times the other's value."""
+    t, v = part(x), part(w)
+    return plus(
+        None if t is None else t @ value(w).flip(0, 1),
+        None if v is None else value(x) @ v.flip(1, 2),
+    )
+
+
+class Opaque(nn.Module):
+    """An opaque linear operation with an ordinary bias."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5)
+        self.bias = nn.Parameter(torch.randn(outputs) / 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it."""
+        y: Tensor = reversed_linear(x, self.weight)
+        return y + self.bias
+
+
+class OpaqueLayer(LocalModule):
+    """An opaque operation and a smooth activation."""
+
+    sites = (Site("l0", "b c"),)
+    mixes = "c"
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.l0 = Opaque(inputs, outputs)
+
+    def forward(self, x: Tensor, tap: Tap = untouched) -> Tensor:
+        """Compute ``[b, c]``."""
+        z = tap("site", "l0", tap("op", "l0", self.l0(x.flatten(1))))
+        return tap("out", "l0", torch.tanh(z))
+
+
+class OpaqueReadout(Readout):
+    """An opaque linear head."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.linear = Opaque(inputs, classes)
+
+    def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
+        """Compute ``[b, k]``."""
+        return tap("op", "linear", self.linear(f))
+
+
+class Convolution(LocalModule):
+    """A 2×2 convolution, group norm with gain and bias, and ReLU."""
+
+    sites = (Site("l0", "b c h w", op_mixes="c h w"),)
+    mixes = "c h w"
+    out_axes = "b c h w"
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.l0 = nn.Conv2d(inputs, outputs, 2)
+        self.norm = nn.GroupNorm(1, outputs)
+
+    def forward(self, x: Tensor, tap: Tap = untouched) -> Tensor:
+        """Compute ``[b, c, h, w]``."""
+        z = tap("site", "l0", self.norm(tap("op", "l0", self.l0(x))))
+        return tap("out", "l0", F.relu(z))
+
+
+def opaque(shape: tuple[int, ...], classes: int) -> Chain:
+    """Build three opaque layers with opaque readouts throughout."""
+    widths = [int(torch.Size(shape).numel()), 4, 5, 3]
+    body: list[LocalModule] = [OpaqueLayer(*widths[k : k + 2]) for k in range(3)]
+    names = ("local0", "local1", "final")
+    heads: dict[str, Readout] = {
+        name: OpaqueReadout(width, classes) for name, width in zip(names, widths[1:], strict=True)
+    }
+    return Chain(body, heads, shape, classes)
+
+
+def convolutions(shape: tuple[int, ...], classes: int) -> Chain:
+    """Build two convolutions and a linear readout of the mean over pixels."""
+    body: list[LocalModule] = [Convolution(shape[0], 2), Convolution(2, 3)]
+    return Chain(body, {"final": LinearReadout("b c h w", 3, classes)}, shape, classes)
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network to check on.
+
+    Args:
+        name: what outcomes call it; a registered architecture unless ``make`` is given.
+        shape: shape of one example.
+        classes: number of classes.
+        examples: batch size.
+        make: builds the chain.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int
+    examples: int
+    make: Callable[[tuple[int, ...], int], Chain] | None = None
+
+    def build(self, noise: Noise) -> Chain:
+        """Build the chain in float64, drawn from keyed noise, with nothing left at zero."""
+        with noise.child("arch").seeded():
+            if self.make is not None:
+                chain = self.make(self.shape, self.classes)
+            else:
+                sizes = {"shape": self.shape, "classes": self.classes}
+                chain = registry.make("architectures", self.name, **sizes).thing
+        return filled(chain.to(torch.float64), noise)
+
+
+def filled(chain: Chain, noise: Noise) -> Chain:
+    """Give every parameter that starts at zero small values."""
+    with torch.no_grad():
+        for name, p in chain.named_parameters():
+            if p.numel() and float(p.abs().max()) == 0.0:
+                p.copy_(0.1 * noise.child("fill").normal(name, tuple(p.shape)))
+    return chain
+
+
+TINY = Net("mlp-2x4", (1, 2, 2), 3, 2)
+SMOOTH = Net("mlp-2x4[activation=tanh]", (1, 2, 2), 3, 2)
+MIXER = Net("localmixer[blocks=2,side=2,channels=6,groups=2]", (2, 4, 6), 7, 5)
+CONVOLUTIONS = Net("two convolutions", (1, 3, 4), 4, 2, convolutions)
+OPAQUE = Net("opaque operations", (1, 2, 3), 4, 2, opaque)
+LEAST = Net("mlp-1x2[activation=tanh]", (1, 1, 2), 2, 2)
+NETS = (TINY, MIXER, CONVOLUTIONS, OPAQUE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An estimator on one net under one locality, in float64 on the CPU.
+
+    Args:
+        net: the net.
+        locality: its locality, as typed.
+        task: the task.
+        estimator: the estimator.
+        x: the batch.
+        y: its labels.
+        noise: where the case's draws come from.
+        state: the estimator's state per objective.
+        refused: why the estimator does not run here, "" if it does.
+    """
+
+    net: Net
+    locality: str
+    task: Task
+    estimator: Estimator
+    x: Tensor
+    y: Tensor
+    noise: Noise
+    state: dict[str, State]
+    refused: str
+
+    @classmethod
+    def build(cls, net: Net, locality: str | registry.Made, estimator: Estimator) -> Case:
+        """Build the case: everything about it is a function of its arguments."""
+        noise = Noise(SEED, dtype=torch.float64)
+        made = registry.make("localities", locality) if isinstance(locality, str) else locality
+        task = Task.build(net.build(noise), made.thing, noise)
+        x = noise.normal("x", (net.examples, *net.shape))
+        y = (torch.arange(net.examples) * 3 + 1) % net.classes
+        refused = estimator.supports(task)
+        if not isinstance(refused, str):
+            raise Fault(f"supports() must return a reason or '', returned {refused!r}")
+        state = {} if refused else estimator.init_state(task, noise.child("state"))
+        draws = noise.child("draws")
+        return cls(net, made.text, task, estimator, x, y, draws, state, refused)
+
+    @property
+    def name(self) -> str:
+        """Net and locality, for outcomes."""
+        return f"{self.net.name}/{self.locality}"
+
+    @property
+    def claims(self) -> Claims:
+        """The estimator's claims here, of the values there are."""
+        claims = self.estimator.claims(self.task)
+        if not isinstance(claims, Claims):
+            raise Fault(f"claims() must return fgbench.estimator.Claims, returned {claims!r}")
+        for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
+            if getattr(claims, name) not in valid:
+                raise Fault(f"claims {name}={getattr(claims, name)!r}; valid: {', '.join(valid)}")
+        return claims
+
+    def of(self, estimator: Estimator) -> Case:
+        """Return the same case for another estimator with the same state."""
+        return replace(self, estimator=estimator)
+
+    @cached_property
+    def truth(self) -> Grads:
+        """The exact gradient of the scheme's objectives, by parameter name."""
+        return self.task.scheme_truth(self.x, self.y)
+
+    @property
+    def place_of(self) -> dict[str, str]:
+        """Parameter name to the site it belongs to, or to its own name."""
+        sites = self.task.chain.index
+        owner = {name: name.rpartition(".")[0] for name in self.truth}
+        return {name: site if site in sites else name for name, site in owner.items()}
+
+    def flat(self, grads: Grads) -> Tensor:
+        """Join gradients in the truth's order; what is missing is zero."""
+        every = [grads[n] if n in grads else torch.zeros_like(g) for n, g in self.truth.items()]
+        return torch.cat([g.flatten() for g in every])
+
+    def estimate(self, noise: Noise) -> Tensor:
+        """Run the estimator once over all objectives: the body estimate, joined."""
+        step = self.task.estimate(self.x, self.y, self.estimator, noise, self.state)
+        return self.flat(step.body)

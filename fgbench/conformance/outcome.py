@@ -1,0 +1,59 @@
+"""What a check says: one line, with numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one check said.
+
+    Args:
+        check: what was checked, and where.
+        held: whether it held.
+        detail: one line: what was expected, what came, by how much.
+    """
+
+    check: str
+    held: bool
+    detail: str
+
+
+class Fault(Exception):
+    """What a check found wrong, in one line."""
+
+
+def judge(check: str, run: Callable[[], str]) -> Outcome:
+    """Run a check that returns its detail, or raises where it does not hold.
+
+    Args:
+        check: what is checked.
+        run: returns the detail; raises :class:`Fault` for what it found, and whatever the checked code
+            itself raises is a finding too.
+
+    Returns:
+        The outcome; nothing but an interrupt passes.
+    """
+    try:
+        return Outcome(check, True, run())
+    except Fault as fault:
+        return Outcome(check, False, str(fault))
+    except Exception as error:
+        return Outcome(check, False, f"{type(error).__name__}: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error that says anything."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """Join names for one line, with a count where there are more than ``most``."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more

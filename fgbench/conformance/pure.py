@@ -1,0 +1,198 @@
+"""Purity: an estimate is a function of its view, its noise and its state, and changes nothing."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fgbench.conformance.outcome import Fault, listed
+from fgbench.conformance.watch import Log, Watched, around
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from fgbench.conformance.nets import Case
+    from fgbench.estimator import Estimate, Estimator, State
+    from fgbench.noise import Noise
+    from fgbench.task import Step
+    from fgbench.view import View
+
+
+def pure(case: Case) -> str:
+    """Check that nothing but the estimate changes, and that the estimate is what it should be."""
+    runs: list[Step] = []
+    for k in (0, 1, 0):
+        with _kept(case):
+            runs.append(_step(case, case.noise.at(k)))
+    _shaped(case, runs[0])
+    for name, (a, b) in _both(runs[0], runs[2]).items():
+        if not torch.equal(a, b):
+            off = float((a - b).abs().max())
+            raise Fault(f"the same noise gave two estimates: {name} differs by {off:.1e}")
+    return "same noise, same estimate; inputs, parameters, random state and settings as they were"
+
+
+def deterministic(case: Case) -> str:
+    """Check that noise matters exactly where it is claimed to."""
+    runs = []
+    for k in (0, 1):
+        with _kept(case):
+            runs.append(_step(case, case.noise.at(k)))
+    differ = [name for name, (a, b) in _both(*runs).items() if not torch.equal(a, b)]
+    if not case.claims.deterministic:
+        if not differ:
+            raise Fault("does not claim deterministic, but two noises gave the same estimate")
+        return "other noise, other estimate"
+    if differ:
+        raise Fault(f"claims deterministic, but other noise gave another {listed(differ, 2)}")
+    return "other noise, same estimate"
+
+
+def _step(case: Case, noise: Noise) -> Step:
+    """Run one estimate over all objectives."""
+    return case.task.estimate(case.x, case.y, case.estimator, noise, case.state)
+
+
+def _both(a: Step, b: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    """Pair everything two steps of an estimator returned, by name."""
+    every = []
+    for step in (a, b):
+        found = {f"gradient of {n}": g for n, g in step.body.items()}
+        for objective, states in (*step.new_state.items(), *step.state_grads.items()):
+            found |= {f"state {n} of {objective}": t for n, t in states.items()}
+        every.append(found)
+    if every[0].keys() != every[1].keys():
+        names = listed(sorted(every[0].keys() ^ every[1].keys()))
+        raise Fault(f"returned other names from call to call: {names}")
+    return {name: (every[0][name], every[1][name]) for name in every[0]}
+
+
+def _shaped(case: Case, step: Step) -> None:
+    """Check names, shapes, types and finiteness."""
+    wanted = case.truth
+    missing = [name for name in wanted if name not in step.body]
+    if missing:
+        raise Fault(
+            f"returned no gradient for {listed(missing)}; every updated parameter needs one"
+        )
+    for name, e in step.body.items():
+        if name not in wanted:
+            raise Fault(f"returned a gradient for {name!r}, which no objective updates")
+        expected, came = (f"{list(t.shape)} {t.dtype}" for t in (wanted[name], e))
+        if expected != came:
+            raise Fault(f"gradient of {name}: expected {expected}, got {came}")
+        if not bool(e.isfinite().all()):
+            raise Fault(f"gradient of {name} is not finite")
+    for returned in (step.new_state, step.state_grads):
+        for objective, states in returned.items():
+            own = case.state.get(objective, {})
+            for name, t in states.items():
+                if name not in own or own[name].shape != t.shape:
+                    raise Fault(f"returned state {name!r} {list(t.shape)}, not one of init_state")
+            if returned is step.new_state and states.keys() != own.keys():
+                names = listed(sorted(own.keys() ^ states.keys()))
+                raise Fault(f"new_state and init_state differ in {names}")
+
+
+@contextmanager
+def _kept(case: Case) -> Iterator[None]:
+    """Raise if the block changes inputs, parameters, random state or settings; put parameters back."""
+    held: dict[str, Tensor] = {"the batch": case.x, "the labels": case.y}
+    held |= {f"state {n} of {o}": t for o, s in case.state.items() for n, t in s.items()}
+    chain = case.task.chain
+    held |= {f"buffer {n}": t for n, t in chain.named_buffers()}
+    before = {name: t.detach().clone() for name, t in held.items()}
+    params = {name: p.detach().clone() for name, p in chain.named_parameters()}
+    world = _world()
+    try:
+        yield
+        for name, t in held.items():
+            if not torch.equal(t, before[name]):
+                raise Fault(f"changed {name}")
+        for name, p in chain.named_parameters():
+            # perturb_in_place moves there and back: equal within rounding
+            moved = (p.detach() - params[name]).abs().max()
+            if not bool(moved <= 1e-12 * params[name].abs().max()):
+                raise Fault(f"changed parameter {name}")
+            if p.grad is not None or not p.requires_grad:
+                raise Fault(f"left a .grad or requires_grad changed on parameter {name}")
+        after = _world()
+        for name, was in world.items():
+            if was != after[name]:
+                values = "" if "random" in name else f" from {was} to {after[name]}"
+                raise Fault(f"changed {name}{values}")
+    finally:
+        with torch.no_grad():
+            for name, p in chain.named_parameters():
+                p.copy_(params[name])
+                p.grad = None
+
+
+def _world() -> dict[str, Any]:
+    """Return the global random states and settings."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch's global random state": torch.random.get_rng_state().numpy().tobytes(),
+        "numpy's global random state": (kind, np.asarray(keys).tobytes(), *rest),
+        "python's global random state": random.getstate(),
+        "the default dtype": torch.get_default_dtype(),
+        "the number of threads": torch.get_num_threads(),
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "anomaly mode": torch.is_anomaly_enabled(),
+        "the default device": torch.get_default_device(),
+        "autograd's engine": torch.autograd.Variable._execution_engine,
+    }
+
+
+def noise_keys(case: Case) -> str:
+    """Check that no key of the noise serves two purposes of one call."""
+    log = Log()
+
+    def call(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
+        log.begin()
+        return inner(view, noise, state)
+
+    case.of(around(case.estimator, call)).estimate(Watched(**vars(case.noise), log=log))
+    if log.clashes:
+        raise Fault(
+            f"one key of the noise is drawn for two purposes: {listed(log.clashes, 1)}; "
+            "give one of them noise.child('its purpose')"
+        )
+    return "no key of the noise serves two purposes"
+
+
+def chunks(case: Case) -> str:
+    """Check that the estimate depends on its noise alone: not on chunk sizes, nor on other draws."""
+    options: Any = case.estimator
+    if "directions" in getattr(options, "__dataclass_fields__", {}):
+        case = case.of(replace(options, directions=5))
+
+    def one_by_one(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
+        vars(view)["_chunk"] = lambda on_sites=True: 1
+        return inner(view, noise, state)
+
+    plain = case.estimate(case.noise)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        torch.randn(7)
+        case.noise.normal("something else", (7,))
+        after = case.estimate(case.noise)
+    if not torch.equal(plain, after):
+        raise Fault(
+            "the estimate changed with what was drawn before it, globally or from its noise"
+        )
+    single = case.of(around(case.estimator, one_by_one)).estimate(case.noise)
+    off = float((single - plain).abs().max() / plain.abs().max().clamp_min(1e-300))
+    if not off <= 1e-9:
+        raise Fault(f"with directions one by one it is off by {off:.1e} of its largest entry")
+    return f"one by one or together, off by {off:.0e}"

@@ -1,0 +1,129 @@
+"""How far an estimator reaches: backwards, and into the view."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fgbench.conformance.nets import OPAQUE
+from fgbench.conformance.outcome import Fault, first_line, listed
+from fgbench.conformance.watch import Oracles, around
+from fgbench.errors import BackwardRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from fgbench.conformance.nets import Case
+    from fgbench.estimator import Estimate, Estimator, State
+    from fgbench.noise import Noise
+    from fgbench.view import View
+
+GEOMETRY = frozenset({"slopes", "credit", "cells", "sites", "shapes", "kept", "share", "objective"})
+
+
+def gated(cases: Sequence[Case]) -> str:
+    """Run everywhere, behind the gate where the claim closes it."""
+    for case in cases:
+        try:
+            case.estimate(case.noise)
+        except BackwardRefused as error:
+            raise Fault(f"{first_line(error)} (on {case.name})") from None
+        except Exception as error:
+            raise Fault(f"{type(error).__name__}: {first_line(error)} (on {case.name})") from error
+    behind = [case for case in cases if case.claims.gated]
+    if not behind:
+        wanted = listed(dict.fromkeys(repr(case.claims.backward) for case in cases))
+        return f"claims backward={wanted}: reverse mode is allowed, nothing to refuse"
+    opaque = any(case.name.startswith(OPAQUE.name) for case in behind)
+    second = "opaque operations whose backward raises" if opaque else "no opaque net was supported"
+    return f"held under these two checks: autograd's engine refused on {len(behind)} nets; {second}"
+
+
+def reach(case: Case) -> str:
+    """Check how far an estimator that goes back goes, beyond what the gate sees."""
+    claims = case.claims
+    if claims.backward == "module":
+        return _inside_modules(case)
+    if not claims.gated:
+        return "claims backward='network', nothing to check"
+    used: list[str] = []
+    first: list[list[Tensor]] = []
+
+    def call(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
+        estimate = inner(Oracles(view, used, first), noise, state)  # type: ignore[arg-type]
+        if claims.backward == "none" and estimate.credit is not None:
+            raise Fault("claims backward='none' but returns credit, which is pulled back a segment")
+        return estimate
+
+    case.of(around(case.estimator, call)).estimate(case.noise)
+    if claims.backward == "none" and "pull" in used:
+        raise Fault("claims backward='none' but calls view.pull; one segment back is 'segment'")
+    if len(first) > 1:
+        _not_chained(case, first)
+    return f"nothing goes further back than it claims, backward={claims.backward!r}"
+
+
+def _not_chained(case: Case, first: list[list[Tensor]]) -> None:
+    """Disturb the answer of a view's first pull: no later pull may start from something else then."""
+    second: list[list[Tensor]] = []
+
+    def disturb(found: dict[Any, Tensor]) -> dict[Any, Tensor]:
+        return {place: 2 * c + 1 for place, c in found.items()}
+
+    def call(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
+        pulls: list[list[Tensor]] = []
+        try:
+            return inner(Oracles(view, [], pulls, disturb), noise, state)  # type: ignore[arg-type]
+        finally:
+            second.extend(pulls)
+
+    case.of(around(case.estimator, call)).estimate(case.noise)
+    same = len(first) == len(second) and all(
+        len(one) == len(other) and all(map(torch.equal, one, other))
+        for one, other in zip(first, second, strict=True)
+    )
+    if not same:
+        raise Fault(
+            "claims backward='segment' but chains pulls, one from the answer of another: that is 'network'"
+        )
+
+
+def _inside_modules(case: Case) -> str:
+    """Refuse every gradient that passes from a module to the one before it."""
+
+    def refuse(grad: Tensor) -> None:
+        raise BackwardRefused("claims backward='module' but goes back across a module's input")
+
+    def walled(module: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = args[0]
+        if isinstance(x, torch.Tensor) and x.requires_grad:
+            x = x.view_as(x)
+            x.register_hook(refuse)
+        return (x, *args[1:])
+
+    handles = [m.register_forward_pre_hook(walled) for m in list(case.task.chain.body)[1:]]
+    try:
+        case.estimate(case.noise)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return "no gradient passes from a module to the one before it"
+
+
+def slopes_only(case: Case) -> str:
+    """Check that exact slopes are all an estimator asks for."""
+    if not case.claims.slopes_only:
+        return "not claimed"
+    used: list[str] = []
+
+    def call(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
+        return inner(Oracles(view, used), noise, state)  # type: ignore[arg-type]
+
+    case.of(around(case.estimator, call)).estimate(case.noise)
+    others = [name for name in dict.fromkeys(used) if name not in GEOMETRY]
+    if others:
+        raise Fault(f"claims slopes_only but used {listed(others)}")
+    return f"used {listed(dict.fromkeys(used), 6)}"

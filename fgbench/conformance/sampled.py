@@ -1,0 +1,180 @@
+"""Bias where nothing exact is possible: sampling against the coupled truth.
+
+Beside each estimate e stands the forward gradient e′ along the directions that e itself drew, whose mean
+is the truth exactly. Δ = e − e′ has the bias as its mean and little of the noise, so a scale of 1.02 shows
+in a few hundred draws where e alone needs tens of thousands. A site that is always zero changes Δ by the
+noise it leaves out, so the plain scale of every site is tested too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fgbench.bias import bias, blocks
+from fgbench.conformance.outcome import Fault, listed
+from fgbench.conformance.watch import Log, Watched, around
+from fgbench.intervals import ROUNDING, scale, scale_test
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from fgbench.conformance.nets import Case
+    from fgbench.directions import Directions
+    from fgbench.estimator import Estimate, Estimator, State
+    from fgbench.noise import Noise
+    from fgbench.view import View
+
+    Floats = NDArray[np.float64]
+
+STAGES = ((4096, 0.01), (8192, 0.001))  # draws, and the level at which the next stage is needed
+
+
+@dataclass(frozen=True)
+class Test:
+    """One number of a sampled check.
+
+    Args:
+        name: what it is.
+        p_value: p-value of the value that is expected.
+        said: the number beside what is expected.
+    """
+
+    name: str
+    p_value: float
+    said: str
+
+
+def unbiased(case: Case, stages: Sequence[tuple[int, float]] = STAGES) -> str:
+    """Check that the mean is the truth by sampling; only a failure of every stage is one.
+
+    Args:
+        case: where, with few parameters.
+        stages: draws and level of each stage.
+
+    Returns:
+        The detail.
+
+    Raises:
+        Fault: with every number of the last stage that is off.
+    """
+    wrong: list[Test] = []
+    for stage, (draws, level) in enumerate(stages):
+        tests = sample(case, draws, stage).tests(case)
+        wrong = [test for test in tests if test.p_value < level / len(tests)]
+        if not wrong:
+            least = min(test.p_value for test in tests)
+            said = listed((f"{t.name} {t.said}" for t in tests), 3)
+            return f"{draws} draws, smallest p {least:.2g} of {len(tests)}: {said}"
+    ordered = sorted(wrong, key=lambda test: test.p_value)
+    found = listed((f"{t.name} {t.said} (p {t.p_value:.1g})" for t in ordered), 3)
+    raise Fault(f"{found}; {draws} draws, p < {level:g} over {len(tests)} numbers")
+
+
+@dataclass
+class Sample:
+    """Draws of an estimate.
+
+    Attributes:
+        estimates: ``[d]`` per draw.
+        coupled: the forward gradient along the same directions, ``[d]`` per draw, where there are any.
+        squares: |v|²/d of the directions, per draw, where there are any.
+    """
+
+    estimates: list[Floats] = field(default_factory=list)
+    coupled: list[Floats] = field(default_factory=list)
+    squares: list[float] = field(default_factory=list)
+
+    def tests(self, case: Case) -> list[Test]:
+        """Test the directions' law, every site's scale plainly and coupled, and the bias as a whole."""
+        e, truth = np.stack(self.estimates), case.flat(case.truth).numpy()
+        paired = len(self.coupled) == len(e)
+        shift = e - (np.stack(self.coupled) if paired else truth)
+        found = []
+        if paired:
+            law = scale_test(self.squares)
+            found.append(Test("|v|²/d", law.p_value, f"{law.value:.4f}, expected 1"))
+        for place, at in _places(case).items():
+            g = truth[at]
+            square = float(g @ g)
+            if square <= 1e-20 * float(truth @ truth):
+                continue
+            x, dx = e[:, at] @ g / square, shift[:, at] @ g / square
+            number = scale(x)
+            half = (number.high or 0.0) - (number.low or 0.0)
+            said = f"{x.mean():.4f} ± {half / 2:.4f}, expected 1"
+            found.append(Test(f"scale of {place}", scale_test(x).p_value, said))
+            if paired:
+                p = scale_test(dx, 0.0).p_value
+                said = f"{1 + dx.mean():.4f}, expected 1"
+                found.append(Test(f"coupled scale of {place}", p, said))
+        return [*found, *_whole(shift / np.sqrt(truth @ truth))]
+
+
+def _whole(shift: Floats) -> list[Test]:
+    """Test the mean of ``[K, d]`` differences, relative to the truth's norm, against zero."""
+    draws = len(shift)
+    if float((shift**2).sum()) <= draws * ROUNDING**2:
+        return []
+    sums = np.stack([shift[blocks(draws) == k].sum(0) for k in np.unique(blocks(draws))])
+    found = bias(sums @ sums.T, float((shift**2).sum()), draws)
+    least = "" if found.detectable is None else f", detectable {found.detectable:.1g}"
+    value = "none seen" if found.value is None else f"{found.value:.2g} of the truth"
+    return [Test("bias", 1.0 if found.p_value is None else found.p_value, f"{value}{least}")]
+
+
+def _places(case: Case) -> dict[str, list[int]]:
+    """Return where the parameters of each place lie in the joined gradient."""
+    found: dict[str, list[int]] = {}
+    start = 0
+    for name, g in case.truth.items():
+        found.setdefault(case.place_of[name], []).extend(range(start, start + g.numel()))
+        start += g.numel()
+    return found
+
+
+def sample(case: Case, draws: int, stage: int) -> Sample:
+    """Draw estimates, each with the forward gradient along its own directions beside it."""
+    found, log = Sample(), Log()
+    beside: list[dict[str, Tensor]] = []
+    squares: list[float] = []
+
+    def call(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
+        log.requests.clear()
+        estimate = inner(view, noise, state)
+        first = next(iter(log.requests), None)
+        if first is not None and isinstance(noise, Watched) and _known(first.places, view):
+            v = noise.again(first)
+            beside.append(_forward_gradient(view.with_(), v))
+            numbers = [v.rows(name, 0, v.n) for name in v.names]
+            size = sum(t.numel() for t in numbers)
+            squares.append(sum(float((t * t).sum()) for t in numbers) / size)
+        return estimate
+
+    watched = case.of(around(case.estimator, call))
+    noise = case.noise.child(f"stage{stage}")
+    wanted = sum(bool(o.updates) for o in case.task.objectives)
+    for k in range(draws):
+        beside.clear()
+        squares.clear()
+        found.estimates.append(watched.estimate(Watched(**vars(noise.at(k)), log=log)).numpy())
+        if len(beside) == wanted:
+            found.coupled.append(sum(case.flat(grads) for grads in beside).numpy())  # type: ignore[union-attr]
+            found.squares.append(float(np.mean(squares)))
+    return found
+
+
+def _known(places: tuple[tuple[str, tuple[int, ...]], ...], view: View) -> bool:
+    """Tell whether slopes along these places exist: all sites, or all body parameters."""
+    return any(all(known.get(n) == s for n, s in places) for known in (view.sites, view.shapes))
+
+
+def _forward_gradient(view: View, v: Directions) -> dict[str, Tensor]:
+    """Return slope times direction, pulled to the parameters where the directions run along sites."""
+    credit = view.credit(view.slopes(v), v)
+    return view.pull(credit) if all(name in view.chain.index for name in v.names) else credit

@@ -1,0 +1,300 @@
+"""Bias, exactly: designed directions, or every vector of signs.
+
+An estimate that is a polynomial of degree two in its directions r has a mean that depends on E[r rᵀ]
+alone. So its average over √D times an orthonormal basis of the D numbers it draws is its expectation
+under every law with E r = 0 and E[r rᵀ] = I. Where it is a mean over n directions, n := d of them in one
+call do the same at once. Degree two is itself checked, by the third difference along random lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+from math import pi, prod, sqrt
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fgbench.conformance.nets import Case
+from fgbench.conformance.outcome import Fault, listed
+from fgbench.conformance.watch import Given, Log, Request, Watched
+from fgbench.noise import Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fgbench.estimator import Estimator
+
+EXACT = 1e-9  # of the largest entry of the truth, in float64
+COUNTED = 12  # signs that are enumerated: 4,096 estimates
+MOST = 4096  # estimates averaged one by one
+STEP, FINER = 1e-3, 16  # where a vanishing bias is looked at: at this step and this much finer
+ROUNDING = 1e-8  # of a finite difference at the finer step
+# what shows that an estimate is no mean over whatever number of directions it is given
+NOT_AT_ONCE = (Fault, RuntimeError, ValueError, IndexError, TypeError)
+
+
+class NoDesign(Exception):
+    """Why no exact average applies."""
+
+
+class TooLarge(NoDesign):
+    """An exact average applies, of more estimates than are worth it."""
+
+
+def frame(d: int, noise: Noise) -> Tensor:
+    """Return √d times an orthonormal basis of d dimensions, ``[d, d]``: cosines with random signs."""
+    k, i = torch.arange(d, dtype=torch.float64).unsqueeze(1), torch.arange(d, dtype=torch.float64)
+    basis = torch.cos(pi / d * k * (i + 0.5)) * sqrt(2.0)
+    basis[0] /= sqrt(2.0)
+    return basis * noise.draw("sign", "frame", 0, (d,))
+
+
+def scales(case: Case, found: Tensor) -> dict[str, float]:
+    """Return ⟨e, g⟩ / |g|² of every site, and of every parameter without one."""
+    sizes = [g.numel() for g in case.truth.values()]
+    along: dict[str, float] = {}
+    square: dict[str, float] = {}
+    for (name, g), e in zip(case.truth.items(), found.split(sizes), strict=True):
+        place = case.place_of[name]
+        along[place] = along.get(place, 0.0) + float(e @ g.flatten())
+        square[place] = square.get(place, 0.0) + float(g.flatten() @ g.flatten())
+    whole = sum(square.values())
+    return {place: along[place] / s for place, s in square.items() if s > 1e-20 * whole}
+
+
+def compare(case: Case, found: Tensor, how: str) -> str:
+    """Return the detail of a mean that equals the truth, or raise with how far it is off."""
+    truth = case.flat(case.truth)
+    off = float((found - truth).abs().max() / truth.abs().max())
+    if off < EXACT:
+        return f"{how} equals the truth to {off:.0e} of its largest entry"
+    by = f"{off:.1e} of the truth's largest entry"
+    raise Fault(f"{how} is off by {by}: {worst_scale(case, found)}")
+
+
+def worst_scale(case: Case, found: Tensor) -> str:
+    """Say which places have a wrong scale, the worst first."""
+    wrong = {p: s for p, s in scales(case, found).items() if abs(s - 1) > EXACT}
+    if not wrong:
+        return "the scale along the truth is 1 at every place, what is off is orthogonal to it"
+    ordered = sorted(wrong.items(), key=lambda one: -round(abs(one[1] - 1), 6))
+    return f"scale {listed(f'{s:.4f} on {p}' for p, s in ordered)}, expected 1"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Everything one estimate draws, as one vector r of D numbers.
+
+    Args:
+        case: the case.
+        cells: start and shape ``[n, *place]`` of each (path, step, law, place, shape) in r.
+        size: D.
+        laws: the laws drawn from.
+    """
+
+    case: Case
+    cells: Mapping[tuple[Any, ...], tuple[int, tuple[int, ...]]]
+    size: int
+    laws: frozenset[str]
+
+    @classmethod
+    def by(cls, case: Case) -> Drawn:
+        """Watch one estimate.
+
+        Returns:
+            What it draws.
+
+        Raises:
+            NoDesign: if something else than directions is drawn, or not the same ones every time.
+        """
+        logs = [Log(), Log()]
+        for k, log in enumerate(logs):
+            case.estimate(Watched(**vars(case.noise.at(k)), log=log))
+        if logs[0].others:
+            others = listed(dict.fromkeys(logs[0].others), 2)
+            raise NoDesign(f"it draws {others}, not directions only")
+        wanted, again = ({replace(r, step=0) for r in log.requests} for log in logs)
+        if wanted != again:
+            raise NoDesign("it asks for other directions from draw to draw")
+        rows: dict[tuple[Any, ...], int] = {}
+        for r in logs[0].requests:
+            for name, shape in r.places:
+                key = (r.path, r.step, r.law, name, shape)
+                rows[key] = max(rows.get(key, 0), r.n)
+        cells, size = {}, 0
+        for key, n in rows.items():
+            cells[key] = (size, (n, *key[-1]))
+            size += prod((n, *key[-1]))
+        return cls(case, cells, size, frozenset(r.law for r in logs[0].requests))
+
+    def at(self, r: Tensor) -> Tensor:
+        """Return the estimate whose directions are ``r``, ``[D]``."""
+
+        def plan(request: Request) -> dict[str, Tensor]:
+            found = {}
+            for name, shape in request.places:
+                key = (request.path, request.step, request.law, name, shape)
+                if key not in self.cells:
+                    raise NoDesign("it asks for other directions from draw to draw")
+                start, full = self.cells[key]
+                whole = r[start : start + prod(full)].reshape(full)
+                found[name] = whole[: request.n].clone()
+            return found
+
+        return self.case.estimate(_given(self.case, plan))
+
+    def degree_two(self, tolerance: float = 1e-8) -> bool:
+        """Tell whether the estimate is a polynomial of degree two: third differences vanish.
+
+        One line starts near the origin, where what is cut off elsewhere is whole.
+
+        Args:
+            tolerance: of the third difference, relative to the estimates.
+
+        Returns:
+            Whether it is one.
+        """
+        noise = self.case.noise.child("lines")
+        for k, near in enumerate((1.0, 0.01)):
+            r, h = (noise.at(k).normal(name, (self.size,)) for name in ("point", "line"))
+            r *= near
+            f0, f1, f2, f3 = (self.at(r + i * h) for i in range(4))
+            third = (f3 - 3 * f2 + 3 * f1 - f0).abs().max()
+            if not bool(third <= tolerance * max(f.abs().max() for f in (f0, f1, f2, f3))):
+                return False
+        return True
+
+    def mean(self) -> Tensor:
+        """Average over the orthonormal basis, each vector with both signs unless they agree."""
+        basis = frame(self.size, self.case.noise.child("basis"))
+        first = self.at(basis[0])
+        even = bool((self.at(-basis[0]) - first).abs().max() <= 1e-10 * first.abs().max())
+        total = torch.zeros_like(first)
+        for r in basis:
+            total += self.at(r) if even else (self.at(r) + self.at(-r)) / 2
+        return total / self.size
+
+
+def _given(case: Case, plan: Callable[[Request], Mapping[str, Tensor]]) -> Given:
+    """Return the case's noise with chosen directions."""
+    return Given(**vars(case.noise), plan=plan)
+
+
+def at_once(case: Case) -> tuple[Tensor, int]:
+    """Run one estimate with a whole basis of directions in place of its own n.
+
+    Exact for a mean over directions whose requests, each with a basis of its own, meet in no product.
+
+    Returns:
+        The estimate, and the most directions of one request.
+    """
+    most = [0]
+
+    def plan(request: Request) -> dict[str, Tensor]:
+        sizes = [prod(shape) for _, shape in request.places]
+        key = case.noise.child("/".join((*request.path, *(name for name, _ in request.places))))
+        rows = frame(sum(sizes), key.at(request.step))
+        most[0] = max(most[0], len(rows))
+        pieces = zip(request.places, rows.split(sizes, 1), strict=True)
+        return {name: piece.reshape(-1, *shape) for (name, shape), piece in pieces}
+
+    return case.estimate(_given(case, plan)), most[0]
+
+
+def unbiased(case: Case, *, as_it_is: bool = False) -> str:
+    """Check that the mean is the scheme's gradient, exactly.
+
+    Args:
+        case: where.
+        as_it_is: use no estimate with a whole basis of directions in place of its own number.
+
+    Returns:
+        The detail.
+
+    Raises:
+        NoDesign: if no exact average applies here; Fault if the mean is another.
+    """
+    drawn = Drawn.by(case)
+    if not drawn.size:
+        found, again = (case.estimate(case.noise.at(k)) for k in (2, 3))
+        if not torch.equal(found, again):
+            raise NoDesign("it draws from noise that is not its own")
+        return compare(case, found, "the estimate, which draws nothing,")
+    if not drawn.degree_two():
+        raise NoDesign("it is no polynomial of degree two in its directions")
+    if not as_it_is:
+        try:
+            found, d = at_once(case)
+            return compare(case, found, f"the mean over {d} orthonormal directions")
+        except NOT_AT_ONCE:
+            if drawn.size > MOST:
+                raise TooLarge(f"it draws {drawn.size} numbers") from None
+    if drawn.size > MOST:
+        raise TooLarge(f"it draws {drawn.size} numbers")
+    return compare(case, drawn.mean(), f"the mean over {drawn.size} orthonormal draws")
+
+
+def enumerated(case: Case) -> str:
+    """Check the mean over every vector of signs, for an estimator of any form under the sign law.
+
+    Returns:
+        The detail.
+
+    Raises:
+        NoDesign: if another law is drawn from, or too many signs; Fault if the mean is another.
+    """
+    drawn = Drawn.by(case)
+    if drawn.laws != {"rademacher"} or drawn.size > COUNTED:
+        raise NoDesign(f"{drawn.size} numbers of law {listed(sorted(drawn.laws)) or 'none'}")
+    signs = product((-1.0, 1.0), repeat=drawn.size)
+    total = torch.stack([drawn.at(torch.tensor(r, dtype=torch.float64)) for r in signs]).sum(0)
+    how = f"the mean over all {2**drawn.size} vectors of signs"
+    return compare(case, total / 2**drawn.size, how)
+
+
+def vanishing(case: Case) -> str:
+    """Check that the error of the mean shrinks at least proportionally to the option ``step``.
+
+    Over orthonormal directions a one-sided difference is off by O(step), a central one by O(step²).
+
+    Returns:
+        The detail.
+
+    Raises:
+        NoDesign: if no exact average applies here; Fault if the error does not shrink.
+    """
+    pair = [case.of(with_step(case.estimator, step)) for step in (STEP, STEP / FINER)]
+    drawn = [Drawn.by(one) for one in pair]
+    if not drawn[1].degree_two(1e-2):
+        raise NoDesign("it is no polynomial of degree two in its directions at small steps")
+    try:
+        means, counts = zip(*map(at_once, pair), strict=True)
+        return _shrinks(case, means, f"over {counts[0]} orthonormal directions")
+    except NOT_AT_ONCE:
+        if not drawn[0].size:
+            raise
+        if drawn[0].size > MOST:
+            raise TooLarge(f"it draws {drawn[0].size} numbers") from None
+    means = tuple(one.mean() for one in drawn)
+    return _shrinks(case, means, f"over {drawn[0].size} orthonormal draws")
+
+
+def _shrinks(case: Case, means: tuple[Tensor, ...], how: str) -> str:
+    """Return the detail of an error that shrinks with the step, or raise with the scale left."""
+    truth = case.flat(case.truth)
+    coarse, fine = (float((m - truth).abs().max() / truth.abs().max()) for m in means)
+    said = f"error {coarse:.1e} at step {STEP:g} and {fine:.1e} at {STEP / FINER:g} {how}"
+    if fine <= max(2 * coarse / FINER, ROUNDING):
+        return said
+    raise Fault(f"{said}, so it does not vanish: {worst_scale(case, means[1])}")
+
+
+def with_step(estimator: Estimator, step: float) -> Estimator:
+    """Return the estimator with another value of its option ``step``."""
+    options: Any = estimator
+    if "step" not in getattr(options, "__dataclass_fields__", {}):
+        raise Fault("claims bias='vanishing', but has no option named 'step' to vanish with")
+    moved: Estimator = replace(options, step=step)
+    return moved

@@ -1,0 +1,215 @@
+"""Watching an estimator from outside: what it draws, which oracles it calls, what it hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fgbench.directions import Directions, FixedDirections, PerExample
+from fgbench.directions import law as law_of
+from fgbench.noise import Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+    from torch import Tensor
+
+    from fgbench.directions import Shape
+    from fgbench.estimator import Estimate, Estimator
+    from fgbench.view import View
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of ``noise.directions`` asked for.
+
+    Args:
+        path: purposes of the noise it was asked of.
+        step: step of that noise.
+        places: place name and shape, in order.
+        n: number of directions.
+        law: their law.
+        per_example: whether the first axis of the places is the example axis.
+    """
+
+    path: tuple[str, ...]
+    step: int
+    places: tuple[tuple[str, Shape], ...]
+    n: int
+    law: str
+    per_example: bool
+
+
+def _request(noise: Noise, places: Mapping[str, Shape], n: int, law: str) -> Request:
+    """Say what was asked of some noise."""
+    per_example = isinstance(places, PerExample)
+    return Request(noise.path, noise.step, tuple(places.items()), n, law, per_example)
+
+
+@dataclass
+class Log:
+    """What an estimator drew.
+
+    Attributes:
+        requests: every distinct call of ``noise.directions``, in order.
+        others: every other draw, by name.
+        clashes: keys that two different purposes of one estimator call drew.
+    """
+
+    requests: dict[Request, None] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    clashes: list[str] = field(default_factory=list)
+    _owner_of: dict[int, int] = field(default_factory=dict)
+    _owners: int = 0
+
+    def begin(self) -> None:
+        """Start a new estimator call: sharing draws between calls is by design."""
+        self._owner_of.clear()
+
+    def owner(self) -> int:
+        """Return a number for whoever draws next."""
+        self._owners += 1
+        return self._owners
+
+    def drawn(self, owner: int, key: int, what: str) -> None:
+        """Note that an owner drew a key."""
+        if self._owner_of.setdefault(key, owner) != owner and what not in self.clashes:
+            self.clashes.append(what)
+
+
+@dataclass(frozen=True)
+class Watched(Noise):
+    """Noise that draws as ever and keeps a log.
+
+    Args:
+        log: shared by all noise derived from this.
+    """
+
+    log: Log = field(default_factory=Log)
+
+    def _note(self, owner: int, kind: str, name: str, block: int, shape: Shape) -> None:
+        """Note one draw."""
+        where = f"path {'/'.join(self.path) or '(root)'}, step {self.step}, {name!r}"
+        what = f"{where}, block {block}, {kind} {tuple(shape)}"
+        self.log.drawn(owner, self.key(name, block, kind, tuple(shape)), what)
+
+    def directions(
+        self, places: Mapping[str, Shape], n: int = 1, law: str = "gaussian"
+    ) -> Directions:
+        """Return the ordinary directions; one object may redraw its own blocks."""
+        request = _request(self, places, n, law)
+        self.log.requests[request] = None
+        draw = partial(self._directed, self.log.owner())
+        return Directions(places, n, law_of(law), draw, request.per_example)
+
+    def _directed(self, owner: int, kind: str, name: str, block: int, shape: Shape) -> Tensor:
+        """Draw one block of directions."""
+        self._note(owner, kind, name, block, shape)
+        return super().draw(kind, name, block, shape)
+
+    def again(self, request: Request) -> Directions:
+        """Return the directions of a request once more, unnoticed."""
+        plain = Noise(self.seed, request.path, request.step, self.device, self.dtype)
+        places = PerExample(request.places) if request.per_example else dict(request.places)
+        return plain.directions(places, request.n, request.law)
+
+    def draw(self, kind: str, name: str, block: int, shape: Shape) -> Tensor:
+        """Draw what is no direction."""
+        self.log.others.append(f"{kind} {name!r}")
+        self._note(self.log.owner(), kind, name, block, shape)
+        return super().draw(kind, name, block, shape)
+
+    def permutation(self, name: str, n: int) -> torch.Tensor:
+        """Draw a random order."""
+        self.log.others.append(f"permutation {name!r}")
+        self._note(self.log.owner(), "permutation", name, 0, (n,))
+        return super().permutation(name, n)
+
+
+@dataclass(frozen=True)
+class Given(Noise):
+    """Noise whose directions the harness chooses; every other draw stays keyed.
+
+    Args:
+        plan: from a request to directions ``[n, *place]`` by place.
+    """
+
+    plan: Callable[[Request], Mapping[str, Tensor]] | None = None
+
+    def directions(
+        self, places: Mapping[str, Shape], n: int = 1, law: str = "gaussian"
+    ) -> Directions:
+        """Return what the plan gives for this request."""
+        assert self.plan is not None
+        return FixedDirections(self.plan(_request(self, places, n, law)))
+
+
+class _Around:
+    """An estimator with another way of being called."""
+
+    def __init__(self, inner: Estimator, call: Callable[..., Estimate]) -> None:
+        self._inner, self._call = inner, call
+
+    def __getattr__(self, name: str) -> Any:
+        """Look everything else up in the estimator."""
+        return getattr(self._inner, name)
+
+    def __call__(self, view: View, noise: Noise, state: Mapping[str, Tensor]) -> Estimate:
+        """Hand the estimator and its arguments to the watcher."""
+        return self._call(self._inner, view, noise, state)
+
+
+def around(inner: Estimator, call: Callable[..., Estimate]) -> Estimator:
+    """Return the estimator called as ``call(estimator, view, noise, state)``, under its own name."""
+    kind = type(type(inner).__name__, (_Around,), {})
+    made: Estimator = kind(inner, call)
+    return made
+
+
+class Oracles:
+    """A view that passes everything on and notes what was asked of it.
+
+    Args:
+        view: the view.
+        used: where names are noted, ``slopes(step)`` for finite differences.
+        pulls: where the cotangents of every pull are noted.
+        disturb: what becomes of the answer of the first pull.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        used: list[str],
+        pulls: list[list[Tensor]] | None = None,
+        disturb: Callable[[dict[Any, Tensor]], dict[Any, Tensor]] | None = None,
+    ) -> None:
+        self._view, self._used, self._pulls, self._disturb = view, used, pulls, disturb
+
+    def __getattr__(self, name: str) -> Any:
+        """Note the name and pass on what the view has."""
+        found = getattr(self._view, name)
+        self._used.append(name)
+        return found
+
+    def slopes(self, directions: Directions, step: float | None = None) -> Tensor:
+        """Note whether a step was given."""
+        self._used.append("slopes" if step is None else "slopes(step)")
+        return self._view.slopes(directions, step)
+
+    def with_(self, *args: Any, **more: Any) -> Oracles:
+        """Watch the same view elsewhere."""
+        self._used.append("with_")
+        return Oracles(self._view.with_(*args, **more), self._used, self._pulls, self._disturb)
+
+    def pull(self, cotangents: Mapping[Any, Tensor], *args: Any, **more: Any) -> dict[Any, Tensor]:
+        """Note the cotangents."""
+        self._used.append("pull")
+        found = self._view.pull(cotangents, *args, **more)
+        if self._pulls is None:
+            return found
+        self._pulls.append([c.detach().clone() for c in cotangents.values()])
+        if self._disturb is not None and len(self._pulls) == 1:
+            return self._disturb(found)
+        return found
