@@ -64,7 +64,11 @@ State = dict[str, "Tensor"]
 
 
 class Estimator(Protocol):
-    """A way to estimate the gradient of an objective. Only ``__call__`` has no default."""
+    """A way to estimate the gradient of an objective. Only ``__call__`` has no default.
+
+    One with learned state may name that state's optimiser, ``state_optimizer = ("adam", 1e-3)``; without,
+    learned state takes plain gradient steps of rate 1.
+    """
 
     def claims(self, task: Task) -> Claims:
         """Return what this estimator promises on this task."""

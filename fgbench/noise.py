@@ -152,17 +152,16 @@ class Noise:
 
     @contextmanager
     def seeded(self, name: str = "init") -> Iterator[None]:
-        """Seed the global generators inside a block and restore them after it.
+        """Seed the global CPU generator inside a block and restore it after it.
 
         Module constructors draw from the global generator; this makes what they draw a function of the
-        key and leaves no trace.
+        key and leaves no trace. Build modules on the CPU: other devices' generators are left alone.
 
         Args:
             name: what is being constructed.
         """
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.key(name, 0, "seeded", ()))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.key(name, 0, "seeded", ()))
             yield
 
 

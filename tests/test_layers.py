@@ -67,10 +67,11 @@ def _table() -> dict[str, set[str]]:
         "updates": {"errors", "registry"},
         "analysis": {"errors", "record"},
         "progress": {"errors"},
+        "doctor": {"errors", "record", "registry", "data", ""},
         "tables": {"errors"},
         "api": things,
         "demo": top,
-        "cli": top | {"demo"},
+        "cli": top | {"demo", "doctor"},
         "__main__": {"cli"},
         "": {"errors", "api", "estimator", "registry"},  # fgbench/__init__.py
     }

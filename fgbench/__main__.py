@@ -1,0 +1,5 @@
+"""``python -m fgbench`` is ``fgbench``."""
+
+from fgbench.cli import main
+
+main()

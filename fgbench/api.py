@@ -1,0 +1,357 @@
+"""The one stable entry for suites and scripts: ``run(verb, **case) -> dict``.
+
+A case becomes a record: its key covers the verb, every option, the device kind, threads, the data and a
+hash of the code that makes the number, so that an edited estimator never serves old numbers.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from fgbench import record, registry
+from fgbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from fgbench.experiment import Experiment
+    from fgbench.registry import Method
+
+Case = dict[str, Any]
+ROOMS = (
+    "axes",
+    "bias",
+    "checkpoint",
+    "course",
+    "directions",
+    "dual",
+    "estimator",
+    "experiment",
+    "gate",
+    "intervals",
+    "learner",
+    "ledger",
+    "measure",
+    "network",
+    "noise",
+    "objective",
+    "points",
+    "recipe",
+    "speed",
+    "tape",
+    "task",
+    "theory",
+    "train",
+    "view",
+)
+
+
+def run(verb: str, *, method: str, **case: Any) -> Case:
+    """Run one case and return its record.
+
+    Args:
+        verb: ``measure``, ``train`` or ``speed``.
+        method: a METHOD, see :mod:`fgbench.registry`.
+        case: ``arch``, ``data`` and the options of :func:`run_all`.
+
+    Returns:
+        The record as a dict, with the names of the design.
+
+    Raises:
+        UsageError: for an unknown verb, name or option.
+    """
+    return run_all(verb, [method], **case)[0]
+
+
+def run_all(
+    verb: str,
+    methods: Sequence[str],
+    *,
+    arch: str,
+    data: str,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+    threads: int | None = None,
+    data_dir: str | None = None,
+    records: str | Path | None = None,
+    reuse: bool = False,
+    progress: Callable[[str], None] | None = None,
+    **options: Any,
+) -> list[Case]:
+    """Run one verb for several methods on the same data, network and seed.
+
+    Args:
+        verb: ``measure`` (same points for all methods), ``train`` or ``speed`` (interleaved).
+        methods: METHODs.
+        arch: architecture with options.
+        data: data set with options.
+        seed: of everything random.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``float64``.
+        threads: CPU threads while it runs, the process's own if None.
+        data_dir: folder of data files; FGBENCH_DATA or the cache where None.
+        records: folder where finished records are looked up and written, and where an interrupted
+            training goes on; nothing is kept where None.
+        reuse: accept finished records made by other code, marked ``reused``.
+        progress: called with one line now and then.
+        options: the verb's own: those of :class:`fgbench.measure.Design`, of
+            :class:`fgbench.recipe.Recipe` and ``train_size``, or ``batch`` and ``rounds``.
+
+    Returns:
+        One record per method, in order.
+
+    Raises:
+        UsageError: for an unknown verb, name or option.
+    """
+    if verb not in VERBS:
+        raise unknown("verb", verb, VERBS)
+    from fgbench.experiment import Experiment
+
+    parsed = [registry.method(text) for text in methods]
+    with _threads(threads), ExitStack() as held:
+        experiment = Experiment.of(arch, data, device, dtype, data_dir)
+        store = record.Store(Path(records)) if records is not None else None
+        call = Call(experiment, data, data_dir, seed, store, progress)
+        prepare, work = VERBS[verb]
+        settings = [prepare(method, call, options) for method in parsed]
+        drafts = [_draft(verb, m, call, s) for m, s in zip(parsed, settings, strict=True)]
+        done: dict[str, Case] = {}
+        for draft in sorted(drafts, key=lambda d: str(d["key"])):
+            if store is None or draft["key"] in done:
+                continue
+            done[draft["key"]] = {}
+            held.enter_context(record.claim(store.folder, draft["key"], wait=True))
+            found = store.find(draft["key"], reuse=reuse, case_key=draft["case_key"])
+            if found is not None and verb != "speed":
+                done[draft["key"]] = found
+        todo: dict[str, int] = {}
+        for i, draft in enumerate(drafts):
+            if not done.get(draft["key"]):
+                todo.setdefault(draft["key"], i)
+        results = work(call, [(parsed[i], settings[i], drafts[i]) for i in todo.values()])
+        done |= dict(zip(todo, results, strict=True))
+    return [{**done[d["key"]], "method": d["method"]} for d in drafts]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of :func:`run_all` works on.
+
+    Args:
+        experiment: data and architecture.
+        data: the data set as typed.
+        data_dir: folder of data files.
+        seed: of everything random.
+        store: where records are kept, None for nowhere.
+        progress: called with one line now and then.
+    """
+
+    experiment: Experiment
+    data: str
+    data_dir: str | None
+    seed: int
+    store: record.Store | None
+    progress: Callable[[str], None] | None
+
+    def tell(self, message: str) -> None:
+        """Pass a line on."""
+        if self.progress is not None:
+            self.progress(message)
+
+    def keep(self, draft: Case, result: Mapping[str, Any], begun: datetime, seconds: float) -> Case:
+        """Complete a draft with what the run found, write it, and return it as it reads back."""
+        stamp = {"started": begun.isoformat(timespec="seconds"), "elapsed_s": round(seconds, 3)}
+        finished = {**draft, **stamp, **result}
+        if self.store is not None:
+            self.store.write(finished)
+        plain: Case = record.plain(finished)
+        return plain
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Run with so many CPU threads and restore the number."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None:
+        if count < 1:
+            raise UsageError(f"threads must be at least 1, got {count}")
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count is not None:
+            torch.set_num_threads(before)
+
+
+def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -> Case:
+    """Build everything of a record that is known before it runs."""
+    import torch
+
+    experiment, data, seed = call.experiment, call.data, call.seed
+    source = experiment.made(seed)[1]
+    paths = {Path(p) for p in (source, method.estimator.source, method.locality.source)}
+    code = record.code_hash(*(f"fgbench.{room}" for room in ROOMS), *paths)
+    estimator, locality = method.estimator, method.locality
+    case: Case = {
+        "verb": verb,
+        "estimator": _full(estimator),
+        "locality": _full(locality),
+        "arch": experiment.arch,
+        "data": data,
+        "seed": seed,
+        "settings": dict(settings),
+        "device": experiment.device.type,
+        "dtype": str(experiment.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "data_fingerprint": experiment.data.fingerprint,
+        "code": code,
+    }
+    where = {
+        **record.environment(),
+        "dtype": case["dtype"],
+        "data_fingerprint": experiment.data.fingerprint,
+        "data_source": experiment.data.source,
+        "code": code,
+    }
+    if experiment.device.type == "cuda":
+        where["device_name"] = torch.cuda.get_device_name(experiment.device)
+    return {
+        "schema": record.SCHEMA,
+        "key": record.key(case),
+        "case_key": record.case_key(case),
+        "verb": verb,
+        "method": method.text,
+        "estimator": estimator.text,
+        "locality": locality.text,
+        "options": {**case["estimator"]["options"], **case["locality"]["options"]},
+        "arch": experiment.arch,
+        "data": data,
+        "seed": seed,
+        "status": "",
+        "reason": "",
+        "device": experiment.device.type,
+        "commit": record.commit(),
+        "where": where,
+        "settings": dict(settings),
+    }
+
+
+def _full(made: registry.Made) -> dict[str, Any]:
+    """Name a thing with every option, defaults included, so that one key means one computation."""
+    options = dict(made.options)
+    if is_dataclass(made.thing):
+        options = {f.name: _plain(getattr(made.thing, f.name)) for f in fields(made.thing)}
+    return {"name": made.name, "options": options}
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as JSON can hold it."""
+    return value if isinstance(value, bool | int | float | str | None) else repr(value)
+
+
+Todo = list[tuple["Method", Case, Case]]
+
+
+def _measure_settings(method: Method, call: Call, options: Case) -> Case:
+    """Check and complete the options of ``measure``."""
+    from fgbench.measure import Design
+
+    options = dict(options)
+    engine = options.pop("engine", "auto")
+    if engine not in ("auto", "dual"):
+        raise unknown("engine", str(engine), ["auto", "dual"])
+    return asdict(Design(**registry.validated(Design, options, "measure")))
+
+
+def _measure(call: Call, todo: Todo) -> list[Case]:
+    """Measure all methods at the same points."""
+    from fgbench.measure import Design, measure
+
+    if not todo:
+        return []
+    begun, start = datetime.now(UTC), perf_counter()
+    design = replace(Design(**todo[0][1]), seed=call.seed)
+    found = measure(call.experiment, [method for method, _, _ in todo], design, call.tell)
+    seconds = (perf_counter() - start) / len(todo)
+    return [
+        call.keep(draft, f, begun, seconds) for (_, _, draft), f in zip(todo, found, strict=True)
+    ]
+
+
+def _train_settings(method: Method, call: Call, options: Case) -> Case:
+    """Complete a recipe: the default of (architecture, data, kind of estimator), then the options."""
+    from fgbench.train import recipe_for
+
+    options = dict(options)
+    train_size = options.pop("train_size", None)
+    names: dict[str, Any] = {
+        "arch": call.experiment.arch,
+        "data": call.data,
+        "data_dir": call.data_dir,
+    }
+    recipe = recipe_for(method.text, **names).but(**options)
+    return {**recipe.model_dump(), "train_size": train_size}
+
+
+def _train(call: Call, todo: Todo) -> list[Case]:
+    """Train one method after the other, each going on from its last checkpoint."""
+    from fgbench import checkpoint
+    from fgbench.recipe import Recipe
+    from fgbench.train import train
+
+    found = []
+    for method, setting, draft in todo:
+        begun, start = datetime.now(UTC), perf_counter()
+        recipe = Recipe(**{k: v for k, v in setting.items() if k != "train_size"})
+        folder = None if call.store is None else call.store.folder / ".checkpoints" / draft["key"]
+        result = train(
+            method.text,
+            arch=call.experiment.arch,
+            data=call.data,
+            recipe=recipe,
+            seed=call.seed,
+            device=str(call.experiment.device),
+            dtype=str(draft["where"]["dtype"]),
+            data_dir=call.data_dir,
+            train_size=setting["train_size"],
+            checkpoint=folder,
+            progress=lambda p, m=method: call.tell(f"{m.text}, {p}"),  # type: ignore[misc]
+        )
+        found.append(call.keep(draft, result, begun, perf_counter() - start))
+        if folder is not None:
+            checkpoint.discard(folder)
+    return found
+
+
+def _speed_settings(method: Method, call: Call, options: Case) -> Case:
+    """Check and complete the options of ``speed``."""
+    from fgbench.speed import speed
+
+    return {"batch": 128, "rounds": 20, **registry.validated(speed, options, "speed")}
+
+
+def _speed(call: Call, todo: Todo) -> list[Case]:
+    """Time all methods in one interleaved run."""
+    from fgbench.speed import speed
+
+    begun, start = datetime.now(UTC), perf_counter()
+    found = speed(call.experiment, [m for m, _, _ in todo], seed=call.seed, **todo[0][1])
+    seconds = perf_counter() - start
+    return [
+        call.keep(draft, f, begun, seconds) for (_, _, draft), f in zip(todo, found, strict=True)
+    ]
+
+
+VERBS: dict[str, tuple[Any, Any]] = {
+    "measure": (_measure_settings, _measure),
+    "train": (_train_settings, _train),
+    "speed": (_speed_settings, _speed),
+}

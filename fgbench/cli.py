@@ -1,0 +1,316 @@
+"""``fgbench ...``: measure, train, compare costs, check and look.
+
+Exit codes: 0 ok (a diverged run is a result), 1 a run failed or a check did not hold, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from fgbench.errors import UsageError, unknown
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure, train and compare ways of learning without backprop.",
+)
+
+Methods = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="METHOD...",
+        help="A preset (LG-FG-A) or estimator[options]/locality[options], such as "
+        "fg_a[directions=4]/local-pg or ./mine.py:Mine/end.",
+    ),
+]
+Arch = Annotated[str, typer.Option(help="Architecture, such as mlp-3x256 or localmixer-m/8/16.")]
+Data = Annotated[str, typer.Option(help="Data set: digits, mnist, fashion_mnist, cifar10, ...")]
+Seed = Annotated[int, typer.Option(help="First seed.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds, from --seed up.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
+Threads = Annotated[
+    int, typer.Option(min=1, help="CPU threads; more than one pays for large networks only.")
+]
+DataDir = Annotated[
+    str | None, typer.Option(help="Folder of data files; else FGBENCH_DATA, else the cache.")
+]
+RecordsDir = Annotated[Path | None, typer.Option("--records", "-o", help="Folder of records.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")]
+Reuse = Annotated[bool, typer.Option(help="Accept finished records made by other code, marked.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = app(arguments, standalone_mode=False)
+        return int(code or 0)
+    except (UsageError, TyperException) as error:
+        if line := " ".join(str(error).split()):  # help is printed without one
+            print(f"fgbench: {line}", file=sys.stderr)
+        return 2
+    except typer.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print(
+            "fgbench: interrupted; training goes on from its checkpoint next time", file=sys.stderr
+        )
+        return 130
+
+
+def _run_all(
+    verb: str, methods: list[str], seeds: range, as_json: bool, **case: Any
+) -> list[dict[str, Any]]:
+    """Run a verb for all methods and seeds, with progress on stderr."""
+    from fgbench import api
+    from fgbench.progress import Progress
+
+    done: list[dict[str, Any]] = []
+    with Progress(verb, quiet=as_json) as progress:
+        for seed in seeds:
+            progress.start(f"seed {seed}")
+            done += api.run_all(verb, methods, seed=seed, progress=progress, **case)
+    return done
+
+
+def _show(records: list[dict[str, Any]], as_json: bool) -> int:
+    """Print records as JSON or as a table, and return the exit code."""
+    if as_json:
+        print(json.dumps(records, indent=1))
+    else:
+        from fgbench.tables import show
+
+        show(records)
+    return 1 if any(r["status"] == "failed" for r in records) else 0
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str, typer.Argument(help="estimators, localities, architectures, datasets or presets.")
+    ] = "",
+) -> None:
+    """List what can be named."""
+    from fgbench import registry
+
+    kinds = [*registry.FOLDERS, "presets"]
+    if kind and kind not in kinds:
+        raise unknown("kind", kind, kinds)
+    for one in [kind] if kind else kinds:
+        if not kind:
+            print(f"{one}:")
+        indent = "" if kind else "  "
+        if one == "presets":
+            for name, meaning in registry.PRESETS.items():
+                print(f"{indent}{name:<24}{meaning}")
+            continue
+        entries = registry.entries(one)
+        for name in registry.names(one):
+            base = max((b for b in entries if name == b or name.startswith(f"{b}-")), key=len)
+            print(f"{indent}{name:<24}{entries[base].summary}")
+
+
+@app.command()
+def measure(
+    methods: Methods,
+    arch: Arch = "mlp-3x256",
+    data: Data = "digits",
+    draws: Annotated[int, typer.Option(help="Draws per point.")] = 64,
+    precision: Annotated[
+        float | None, typer.Option(help="Relative standard error asked of the relative variance.")
+    ] = None,
+    moments: Annotated[
+        str | None,
+        typer.Option(
+            help="Epochs of the shared backprop trajectory (at most 200 steps each): 0,1."
+        ),
+    ] = None,
+    inits: Annotated[int, typer.Option(help="Networks drawn; 1 speaks of this init only.")] = 1,
+    batches: Annotated[int, typer.Option(help="Batches per init and moment.")] = 4,
+    batch: Annotated[int, typer.Option(help="Examples per batch.")] = 128,
+    engine: Annotated[str, typer.Option(help="auto or dual.")] = "auto",
+    seed: Seed = 0,
+    seeds: Seeds = 1,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 1,
+    data_dir: DataDir = None,
+    records: RecordsDir = None,
+    reuse: Reuse = False,
+    as_json: AsJson = False,
+) -> int:
+    """Measure gradient estimates against true gradients: efficiency, variance, bias, cosine."""
+    when = None if moments is None else tuple(_moment(m) for m in moments.split(","))
+    found = _run_all(
+        "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,
+        precision=precision, moments=when, inits=inits, batches=batches, batch=batch, engine=engine,
+        device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse,
+    )  # fmt: skip
+    return _show(found, as_json)
+
+
+def _moment(text: str) -> float:
+    """Read one moment: a number of epochs."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"moments are numbers of epochs from 0 up, such as 0,1; got {text!r}")
+    return value
+
+
+@app.command()
+def train(
+    methods: Methods,
+    arch: Arch = "mlp-3x256",
+    data: Data = "digits",
+    epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
+    seeds: Seeds = 1,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="A torch optimiser: sgd, adamw, ...")
+    ] = None,
+    schedule: Annotated[str | None, typer.Option(help="linear, cosine or constant.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other field of the recipe."),
+    ] = None,
+    train_size: Annotated[int | None, typer.Option(help="Train on the first so many.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 1,
+    data_dir: DataDir = None,
+    records: RecordsDir = Path("records"),
+    reuse: Reuse = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train by the recipe of the architecture; an interrupted run goes on where it stood."""
+    given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
+    given |= {"batch": batch, "train_size": train_size}
+    options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    for pair in option or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set expects NAME=VALUE, got {pair!r}")
+        options[key] = value
+    found = _run_all(
+        "train", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, device=device,
+        dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse, **options,
+    )  # fmt: skip
+    return _show(found, as_json)
+
+
+@app.command()
+def speed(
+    methods: Methods,
+    arch: Arch = "mlp-3x1024",
+    data: Data = "mnist",
+    batch: Annotated[int, typer.Option(help="Examples per step.")] = 128,
+    rounds: Annotated[int, typer.Option(help="Timed steps of each method, interleaved.")] = 20,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 1,
+    data_dir: DataDir = None,
+    records: RecordsDir = None,
+    as_json: AsJson = False,
+) -> int:
+    """Time whole steps and their peak memory beside plain backprop's, interleaved in one run."""
+    found = _run_all(
+        "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, batch=batch,
+        rounds=rounds, device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records,
+    )  # fmt: skip
+    return _show(found, as_json)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="An estimator or architecture, or ./file.py:Class.")],
+) -> int:
+    """Hold an estimator to its claims, or an architecture to its declarations."""
+    from fgbench import conformance, registry
+
+    base = registry.split_options(name)[0]
+    is_estimator = ".py:" in base or base in registry.entries("estimators")
+    examine = conformance.check_estimator if is_estimator else conformance.check_architecture
+    outcomes = examine(name)
+    for outcome in outcomes:
+        print(f"{'ok  ' if outcome.held else 'FAIL'}  {outcome.check}: {outcome.detail}")
+    failed = sum(not o.held for o in outcomes)
+    print(f"{len(outcomes) - failed} of {len(outcomes)} checks held")
+    return 1 if failed else 0
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
+    out: Annotated[Path, typer.Option("-o", help="Folder of the page.")] = Path("site"),
+) -> None:
+    """Write a page with tables and figures from a folder of records."""
+    from fgbench.analysis.report import write
+
+    print(write(folder, out))
+
+
+FIGURES = ("relative_variance", "learning_curves")
+
+
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help=" or ".join(FIGURES) + ".")],
+    folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
+    out: Annotated[Path, typer.Option("-o", help="Folder of the figure.")] = Path("out"),
+) -> None:
+    """Draw one figure from a folder of records: PNG, PDF and its data as CSV."""
+    if name not in FIGURES:
+        raise unknown("figure", name, FIGURES)
+    from fgbench.analysis.load import load
+
+    for path in import_module(f"fgbench.analysis.{name}").draw(load(folder), out):
+        print(path)
+
+
+@app.command()
+def doctor(data_dir: DataDir = None) -> None:
+    """Say what this machine and this installation can do."""
+    from fgbench.doctor import findings
+
+    for what, finding in findings(data_dir):
+        print(f"{what:<16}{finding}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", help="Folder of figures and records.")] = Path("demo"),
+) -> None:
+    """Measure and train five methods on the embedded digits; print a table, draw two figures."""
+    from fgbench.demo import demo as show
+
+    show(out)
+
+
+if __name__ == "__main__":
+    main()

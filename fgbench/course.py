@@ -1,0 +1,173 @@
+"""One training run under way: what it trains on, and all that changes with its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fgbench.learner import Learner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from fgbench.checkpoint import Saved
+    from fgbench.estimator import Estimator
+    from fgbench.network import Chain
+    from fgbench.noise import Noise
+    from fgbench.recipe import Recipe
+    from fgbench.task import Step, Task
+
+FACTS = ("step", "seconds", "history", "spent", "correct", "loss")
+"""Attributes of a course that go into its checkpoints."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Args:
+        step: steps taken.
+        steps: steps in all.
+        epoch: the epoch at work, from 1.
+        epochs: epochs in all.
+        loss: loss of the latest step on its batch, None where no objective reads the final readout.
+        point: the latest entry of the history if an epoch has just ended.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float | None
+    point: Mapping[str, float] | None = None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        parts = [f"epoch {self.epoch}/{self.epochs}", f"step {self.step}/{self.steps}"]
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.4g}")
+        if self.point is not None:
+            parts.append(f"test error {100 * self.point['test_error']:.2f} %")
+        return ", ".join(parts)
+
+
+class Course:
+    """One run: what it trains on, and all that changes on the way."""
+
+    def __init__(
+        self, task: Task, estimator: Estimator, recipe: Recipe, noise: Noise, data: Any
+    ) -> None:
+        self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
+        self.learner = Learner(task, estimator, recipe, noise)
+        self.noise = {name: noise.child(name) for name in ("directions", "order", "flip")}
+        self.per_epoch = len(data.train_y) // recipe.batch
+        self.steps = self.per_epoch * recipe.epochs
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.spent: dict[str, float] = {}
+        self.correct = ""
+        self.loss: float | None = None
+        self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
+        self._order: tuple[int, Tensor] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the learner's tensors."""
+        return {name: getattr(self, name) for name in FACTS}
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a checkpoint."""
+        self.learner.restore(saved.tensors)
+        for name in FACTS:
+            setattr(self, name, saved.facts[name])
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return this step's images and labels."""
+        epoch, place = divmod(self.step, self.per_epoch)
+        images, labels = self.data.train_x, self.data.train_y
+        if self._order is None or self._order[0] != epoch:
+            order = self.noise["order"].at(epoch).permutation("train", len(labels))
+            self._order = epoch, order.to(labels.device)
+        size = self.recipe.batch
+        picked = self._order[1][place * size : (place + 1) * size]
+        x = self.data.normalise(images.index_select(0, picked), self.noise["flip"].dtype)
+        if self.recipe.flip:
+            odds = self.noise["flip"].at(self.step).draw("uniform", "x", 0, (size, 1, 1, 1))
+            x = torch.where(odds < 0.5, x.flip(-1), x)
+        return x, labels.index_select(0, picked)
+
+    def take(self, found: Step) -> None:
+        """Take one step along an estimate; its loss is looked at later."""
+        self.learner.follow(found, self.recipe.factor(self.step, self.per_epoch))
+        self.unseen.append((found.loss, found.ledger.as_dict()))
+        self.step += 1
+
+    def look(self) -> str:
+        """Look at the losses since the last look; go back to the first that is not finite."""
+        losses = [loss for loss, _ in self.unseen if loss is not None]
+        values = torch.stack(losses).tolist() if losses else []
+        finite = np.isfinite(values)
+        good = len(self.unseen) if finite.all() else int(finite.argmin())
+        for _, cost in self.unseen[:good]:
+            for name, price in cost.items():
+                self.spent[name] = self.spent.get(name, 0.0) + price
+        bad, self.unseen = len(self.unseen) - good, []
+        self.step -= bad
+        self.loss = values[-1] if values else None
+        return f"loss not finite at step {self.step + 1}" if bad else ""
+
+    def assess(self) -> str:
+        """Add the epoch just ended to the history; say what is not finite."""
+        data, epoch = self.data, self.step // self.per_epoch
+        if name := self.learner.unsound():
+            return f"{name} not finite after epoch {epoch}"
+        point: dict[str, float] = {"epoch": epoch}
+        for split in ("train", "test"):
+            x, y = getattr(data, f"{split}_x"), getattr(data, f"{split}_y")
+            loss, error, correct = evaluate(self.task.chain, data, x, y)
+            if not np.isfinite(loss):
+                return f"{split} loss not finite after epoch {epoch}"
+            point |= {f"{split}_loss": loss, f"{split}_error": error}
+        self.correct = np.packbits(correct.cpu().numpy()).tobytes().hex()
+        self.history.append({**point, "seconds": self.seconds})
+        return ""
+
+    def progress(self, ended: bool) -> Progress:
+        """Say where the run is."""
+        epoch = (self.step - 1) // self.per_epoch + 1
+        point = self.history[-1] if ended else None
+        return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
+
+
+def evaluate(chain: Chain, data: Any, x: Tensor, y: Tensor) -> tuple[float, float, Tensor]:
+    """Evaluate the final readout on every example once, the short last batch included.
+
+    Args:
+        chain: the network.
+        data: the data set that normalises the pixels.
+        x: pixels ``[N, ...]``, uint8.
+        y: labels ``[N]``.
+
+    Returns:
+        Mean loss, fraction of wrong predictions, and per example whether it was right ``[N]``.
+    """
+    dtype = next(chain.parameters()).dtype
+    largest = max(int(np.prod(shape)) for shape in [*chain.shapes().values(), x.shape[1:]])
+    size = max(1, min(1000, (1 << 24) // largest))  # an activation stays below 64 MiB in float32
+    losses, right = [], []
+    training = chain.training
+    chain.eval()
+    with torch.no_grad():
+        for start in range(0, len(y), size):
+            labels = y[start : start + size]
+            prediction = chain(data.normalise(x[start : start + size], dtype))
+            losses.append(chain.readout("final").losses(prediction, labels).double().sum())
+            right.append(prediction.argmax(1) == labels)
+    chain.train(training)
+    correct = torch.cat(right)
+    wrong = len(y) - int(correct.sum())
+    return float(torch.stack(losses).sum()) / len(y), wrong / len(y), correct

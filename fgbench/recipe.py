@@ -1,0 +1,205 @@
+"""Training recipes: what a run is trained with, and the defaults that ship as TOML files.
+
+``recipes/general.toml`` holds for everything, ``recipes/<family>.toml`` for an architecture's family
+(the name up to its first hyphen). A file is a list of rules, ``[[rule]]`` with ``when`` and ``set``;
+every rule that fits is applied in the order of the file, so later and narrower rules win.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from math import cos, pi
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fgbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Whole = Annotated[int, Field(ge=1)]
+Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Glob = str
+
+
+class Recipe(BaseModel):
+    """What a run is trained with; every value is part of its record.
+
+    Args:
+        epochs: passes over the training set.
+        batch: examples per step.
+        lr: peak learning rate of the body.
+        optimizer: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``, PyTorch's own.
+        momentum: momentum of ``sgd`` and ``rmsprop``, first beta of ``adam`` and ``adamw``.
+        nesterov: Nesterov momentum (``sgd``).
+        weight_decay: decay of weights; biases and one-dimensional gains have none.
+        schedule: ``linear`` or ``cosine`` to 0 per step, or ``constant``.
+        warmup_epochs: epochs over which the rate rises linearly from 0; fractions count.
+        head_lr: factor of the rate of local readouts.
+        final_lr: factor of the rate of the final readout.
+        zero_heads: local readouts start at zero.
+        flip: training images are mirrored with probability ½.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Whole
+    batch: Whole
+    lr: Above
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Factor = 0.0
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_epochs: Factor = 0.0
+    head_lr: Factor = 1.0
+    final_lr: Factor = 1.0
+    zero_heads: bool = False
+    flip: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """Refuse values that do not go together."""
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below the {self.epochs} epochs")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov needs sgd with momentum above 0")
+        return self
+
+    def but(self, **changes: Any) -> Recipe:
+        """Return this recipe with some values changed.
+
+        Args:
+            changes: field name to value.
+
+        Returns:
+            The changed recipe.
+
+        Raises:
+            UsageError: for an unknown name, with the nearest, or a value that does not fit.
+        """
+        return _checked({**self.model_dump(), **changes})
+
+    def factor(self, step: int, per_epoch: int) -> float:
+        """Return the factor of the learning rate at one step.
+
+        With W steps of warm-up and T in all: (step + 1)/W below W; from there on, with
+        t = (step − W)/(T − W) in [0, 1), 1 − t for ``linear`` and (1 + cos πt)/2 for ``cosine``.
+
+        Args:
+            step: steps taken before, from 0.
+            per_epoch: steps per epoch.
+
+        Returns:
+            A number in (0, 1].
+        """
+        warm = round(self.warmup_epochs * per_epoch)
+        if step < warm:
+            return (step + 1) / warm
+        t = (step - warm) / (self.epochs * per_epoch - warm)
+        shapes = {"linear": 1 - t, "cosine": (1 + cos(pi * t)) / 2, "constant": 1.0}
+        return shapes[self.schedule]
+
+
+class When(BaseModel):
+    """What a rule is for; texts are globs, and what is left out fits everything.
+
+    Args:
+        arch: architecture without its options.
+        data: data set without its options.
+        method: ``estimator/locality``, both without options.
+        exact: whether the method's gradients are free of noise; None is both.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arch: Glob = "*"
+    data: Glob = "*"
+    method: Glob = "*"
+    exact: bool | None = None
+
+
+class Rule(BaseModel):
+    """Values for what fits.
+
+    Args:
+        when: what it is for.
+        set: recipe values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    when: When = When()
+    set: dict[str, Any]
+
+
+class _File(BaseModel):
+    """One file of rules."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rule: list[Rule]
+
+
+def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recipe:
+    """Return the recipe that ships for an architecture on a data set.
+
+    Args:
+        arch: architecture, with or without options.
+        data: data set, with or without options.
+        exact: whether the method's gradients are free of noise (``claims.deterministic``).
+        method: ``estimator/locality``, with or without options, for values of one method.
+
+    Returns:
+        The values of every rule that fits, later ones winning; an architecture without a file has
+        the general ones.
+    """
+    estimator, _, locality = method.rpartition("/")
+    bare = When(arch=_name(arch), data=_name(data), method=f"{_name(estimator)}/{_name(locality)}")
+    values: dict[str, Any] = {}
+    for rule in (*rules("general"), *rules(bare.arch.partition("-")[0])):
+        fits = all(
+            fnmatchcase(getattr(bare, part), getattr(rule.when, part))
+            for part in ("arch", "data", "method")
+        )
+        if fits and rule.when.exact in (None, exact):
+            values |= rule.set
+    return _checked(values)
+
+
+@cache
+def rules(name: str) -> tuple[Rule, ...]:
+    """Read one shipped file of rules.
+
+    Args:
+        name: ``general`` or an architecture's family.
+
+    Returns:
+        Its rules in order; none where there is no such file.
+    """
+    shipped = {path.name: path for path in (files("fgbench") / "recipes").iterdir()}
+    path = shipped.get(f"{name}.toml")
+    return () if path is None else tuple(_File(**tomllib.loads(path.read_text("utf-8"))).rule)
+
+
+def _name(text: str) -> str:
+    """Return a name without its options."""
+    return text.partition("[")[0]
+
+
+def _checked(values: Mapping[str, Any]) -> Recipe:
+    """Build a recipe, turning what is wrong into one line."""
+    for name in values:
+        if name not in Recipe.model_fields:
+            raise unknown("recipe value", name, Recipe.model_fields)
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{first['loc'][0]}={first['input']!r}: " if first["loc"] else ""
+        raise UsageError(f"recipe: {where}{first['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,228 @@
+"""Step time and peak memory beside backprop's, interleaved in one run.
+
+The reference is the plain PyTorch step of the same model (forward, loss, ``backward``) on the same
+batch. A step here is the whole estimate, noise included: body and readout gradients, no optimiser. Every
+round times every method once, so that drifts of the machine hit all alike, and ratios are taken within
+rounds. On one CPU thread the clock is the process's CPU time; on a GPU it is device events.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from fgbench.errors import UsageError
+from fgbench.noise import Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fgbench.experiment import Experiment
+    from fgbench.registry import Method
+
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class _TimedNoise(Noise):
+    """Noise that adds up the seconds its draws take."""
+
+    spent: list[float] = field(default_factory=list)
+
+    def draw(self, kind: str, name: str, block: int, shape: tuple[int, ...]) -> torch.Tensor:
+        """Draw, and note how long it took."""
+        begin = perf_counter()
+        drawn = super().draw(kind, name, block, shape)
+        self.spent.append(perf_counter() - begin)
+        return drawn
+
+
+def speed(
+    experiment: Experiment,
+    methods: Sequence[Method],
+    batch: int = 128,
+    rounds: int = 20,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Time whole steps of methods and of plain backprop in one interleaved run.
+
+    Args:
+        experiment: data and architecture.
+        methods: what to time.
+        batch: examples per step.
+        rounds: timed steps of each; the interval is that of the median of per-round ratios.
+        seed: of the network and the noise.
+
+    Returns:
+        One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
+        ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms``, ``batch``,
+        ``directions``.
+
+    Raises:
+        UsageError: for fewer than 3 rounds or an empty batch.
+    """
+    if rounds < 3 or batch < 1:
+        raise UsageError(
+            f"speed needs at least 3 rounds and a batch of 1, got {rounds} and {batch}"
+        )
+    data = experiment.data
+    rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
+    rows = rows.to(experiment.device)
+    x, y = data.normalise(data.train_x[rows], experiment.dtype), data.train_y[rows]
+    steps: list[Any] = [_plain(experiment, seed, x, y)]
+    skipped, noises = {}, {}
+    for i, method in enumerate(methods):
+        task, estimator, noise = experiment.task(method, seed)
+        skipped[i] = estimator.supports(task)
+        if skipped[i]:
+            steps.append(None)
+            continue
+        state = estimator.init_state(task, noise.child("state"))
+        directions = noise.child("speed")
+
+        def step(
+            k: int, t: Any = task, e: Any = estimator, n: Any = directions, s: Any = state
+        ) -> Any:
+            return t.estimate(x, y, e, n.at(k), s)
+
+        timed = _TimedNoise(noise.seed, ("speed",), 0, experiment.device, experiment.dtype)
+        step(0, n=timed)
+        timed.spent.clear()
+        step(1, n=timed)
+        noises[i] = 1e3 * sum(timed.spent)
+        steps.append(step)
+    seconds = _interleaved(steps, rounds, experiment.device)
+    peaks = [None if s is None else _peak(s, experiment.device) for s in steps]
+    reference = float(peaks[0] or 1)
+    results = []
+    for i, method in enumerate(methods):
+        head: dict[str, Any] = {
+            "status": "skipped" if skipped[i] else "ok",
+            "reason": skipped[i],
+            "batch": len(y),
+            "directions": int(getattr(method.estimator.thing, "directions", 1)),
+            "rounds": rounds,
+        }
+        if not skipped[i]:
+            own, peak = seconds[i + 1], float(peaks[i + 1] or 0)
+            head |= {
+                "step_ms": _median([1e3 * s for s in own]),
+                "bp_ms": _median([1e3 * s for s in seconds[0]]),
+                "ratio_to_bp": _median([a / b for a, b in zip(own, seconds[0], strict=True)]),
+                "noise_ms": noises[i],
+                "peak_mb": peak / 2**20,
+                "bp_peak_mb": reference / 2**20,
+                "peak_ratio_to_bp": peak / reference,
+            }
+        results.append(head)
+    return results
+
+
+def _plain(experiment: Experiment, seed: int, x: torch.Tensor, y: torch.Tensor) -> Any:
+    """Build the reference: an ordinary PyTorch step of the same model."""
+    chain = experiment.chain(seed)
+
+    def step(k: int) -> None:
+        chain.zero_grad(set_to_none=True)
+        F.cross_entropy(chain(x), y).backward()
+
+    return step
+
+
+def _interleaved(steps: Sequence[Any], rounds: int, device: torch.device) -> list[list[float]]:
+    """Time every step once per round, in an order that turns with the round."""
+    for step in steps:
+        for k in range(WARM_UP if step is not None else 0):
+            step(k)
+    seconds: list[list[float]] = [[] for _ in steps]
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        for k in range(rounds):
+            for i in np.roll(np.arange(len(steps)), k).tolist():
+                if steps[i] is not None:
+                    seconds[i].append(_time(steps[i], WARM_UP + k, device))
+    finally:
+        if collected:
+            gc.enable()
+    return seconds
+
+
+def _time(step: Any, k: int, device: torch.device) -> float:
+    """Time one step in seconds."""
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(device)
+        begin.record()
+        step(k)
+        end.record()
+        torch.cuda.synchronize(device)
+        return float(begin.elapsed_time(end)) / 1e3
+    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    start = clock()
+    step(k)
+    return clock() - start
+
+
+def _peak(step: Any, device: torch.device) -> int:
+    """Return the most bytes a step holds beyond what was held before it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        step(0)
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with (
+        _quiet_stderr(),
+        torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as profiler,
+    ):
+        kept = step(0)
+    del kept
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    return int(max(np.cumsum([0, *changes])))
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Send the process's stderr nowhere: the profiler's C++ writes its diary there."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _median(values: Sequence[float]) -> dict[str, Any]:
+    """Return the median with the distribution-free interval of its order statistics."""
+    from scipy.stats import binom
+
+    ordered = sorted(values)
+    n = len(ordered)
+    below = int(binom.ppf(0.025, n, 0.5))
+    low = ordered[max(below - 1, 0)]
+    return {
+        "value": float(np.median(ordered)),
+        "low": low,
+        "high": ordered[n - max(below, 1)],
+        "n": n,
+    }

@@ -1,0 +1,208 @@
+"""Records as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+
+def number(found: Any, digits: int = 3) -> str:
+    """Write a measured number as ``value [low, high]``; a dash where there is none."""
+    if found is None:
+        return "-"
+    if not isinstance(found, dict):
+        return f"{found:.{digits}g}"
+    value, low, high = (found.get(k) for k in ("value", "low", "high"))
+    if value is None:
+        return "-" if high is None else f"< {high:.{digits}g}"
+    if low is None or high is None or low == high:
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits}g} [{low:.{digits}g}, {high:.{digits}g}]"
+
+
+def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
+    """Write a bias with its verdict: the adjusted p, and the smallest bias the test would have seen.
+
+    Args:
+        found: the measured bias.
+        adjusted: its p-value adjusted for the other rows, see :func:`holm`.
+
+    Returns:
+        One cell.
+    """
+    if adjusted is None:
+        return number(dict(found))
+    if found["value"] == 0.0 and found["detectable"] == 0.0:
+        return "0 (exact)"
+    if adjusted < 0.05 and found["value"] is not None:
+        return f"{number(dict(found))} (p={adjusted:.2g})"
+    return f"not rejected (p={adjusted:.2g}, detectable {number(found['detectable'])})"
+
+
+def holm(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """Adjust the p-values of the bias tests of several rows: one false alarm in twenty tables.
+
+    Args:
+        records: measure records; exact ones and those that were not tested count for nothing.
+
+    Returns:
+        The Holm-adjusted p-value of each.
+    """
+    tests = [r.get("bias") or {} for r in records]
+    adjusted: list[float | None] = [t.get("p_value") for t in tests]
+    order = sorted(
+        (float(p), i)
+        for i, (p, t) in enumerate(zip(adjusted, tests, strict=True))
+        if p is not None and t.get("detectable") != 0.0
+    )
+    worst = 0.0
+    for rank, (p, i) in enumerate(order):
+        worst = max(worst, min(1.0, p * (len(order) - rank)))
+        adjusted[i] = worst
+    return adjusted
+
+
+def show(records: Sequence[Mapping[str, Any]]) -> None:
+    """Print one table per verb, with what the columns mean.
+
+    Args:
+        records: records of any verbs.
+    """
+    out = console()
+    for verb, tabulate in (("measure", _measures), ("train", _trainings), ("speed", _speeds)):
+        chosen = [r for r in records if r["verb"] == verb]
+        if chosen:
+            out.print(tabulate(chosen))
+    for r in records:
+        if r["status"] != "ok":
+            out.print(f"{r['method']} seed {r['seed']}: {r['status']}: {r['reason']}", markup=False)
+
+
+def console() -> Console:
+    """Return the console of stdout, wide enough for a table where it is no terminal."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def make(title: str, columns: Sequence[str], caption: str) -> Table:
+    """Make an empty table."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(
+        title=title, caption=caption, box=SIMPLE, title_justify="left", caption_justify="left"
+    )
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    return table
+
+
+def _of(record: Mapping[str, Any]) -> str:
+    """Name a record's network and data."""
+    return f"{record['arch']} on {record['data']}"
+
+
+def _measures(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Tabulate measures."""
+    first = next((r for r in records if r["status"] == "ok"), records[0])
+    scope = "this init only" if first["inits"] == 1 else f"{first['inits']} inits"
+    table = make(
+        f"Gradient estimates, {_of(first)}",
+        [
+            "method",
+            "relative variance",
+            "predicted",
+            "efficiency",
+            "scale",
+            "bias",
+            "cosine",
+            "fwd",
+        ],
+        f"{max(r['draws'] for r in records)} draws x {first['batches']} batches of {first['batch']} x "
+        f"{scope}; 95 % intervals. Relative variance, efficiency, scale and bias are against the "
+        "gradient of the method's own objectives, cosine against the end-to-end gradient (chance "
+        f"{number(first.get('expected_cosine'))}); p of the bias test adjusted for the rows (Holm); fwd: "
+        "forward equivalents per estimate.",
+    )
+    for r, p in zip(records, holm(records), strict=True):
+        if r["status"] != "ok":
+            table.add_row(r["method"], *["-"] * 7)
+            continue
+        table.add_row(
+            r["method"], number(r["relative_variance"]), number(r["predicted_variance"]),
+            number(r["efficiency"]), number(r["scale"]), bias(r["bias"], p), number(r["cosine"]),
+            number(r["cost"]["forward_equivalents"]),
+        )  # fmt: skip
+    return table
+
+
+def _trainings(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Tabulate trainings, one row per method over its seeds."""
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for r in records:
+        groups[r["method"]].append(r)
+    table = make(
+        f"Training, {_of(records[0])}",
+        ["method", "test error %", "train error %", "test loss", "epochs", "seconds", "seeds"],
+        "Last epoch; mean over seeds with the smallest and largest in brackets.",
+    )
+    for name, runs in groups.items():
+        good = [r for r in runs if r["status"] == "ok"]
+        cells = [
+            spread([r[k] * f for r in good])
+            for k, f in (("test_error", 100), ("train_error", 100), ("test_loss", 1))
+        ]
+        epochs = str(good[0]["epochs"]) if good else "-"
+        seconds = spread([r["seconds"] for r in good]).partition(" ")[0]
+        table.add_row(name, *cells, epochs, seconds, f"{len(good)} of {len(runs)}")
+    return table
+
+
+def spread(values: Sequence[float]) -> str:
+    """Write mean [min, max]."""
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    return f"{np.mean(values):.3g} [{min(values):.3g}, {max(values):.3g}]"
+
+
+def _speeds(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Tabulate speeds."""
+    first = next((r for r in records if r["status"] == "ok"), records[0])
+    table = make(
+        f"Cost of a step, {_of(first)}, {first['device']}",
+        [
+            "method",
+            "step ms",
+            "/ backprop",
+            "/ backprop per direction",
+            "noise ms",
+            "peak MiB",
+            "/ backprop",
+        ],
+        f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
+        "intervals; backprop is the plain PyTorch step of the same model in the same run. A step is "
+        "the whole estimate, noise included, without the optimiser.",
+    )
+    for r in records:
+        if r["status"] != "ok":
+            table.add_row(r["method"], *["-"] * 6)
+            continue
+        each = r["ratio_to_bp"]["value"] / r["directions"]
+        table.add_row(
+            r["method"], number(r["step_ms"]), number(r["ratio_to_bp"]), f"{each:.3g}",
+            number(r["noise_ms"]), number(r["peak_mb"]), number(r["peak_ratio_to_bp"]),
+        )  # fmt: skip
+    return table
