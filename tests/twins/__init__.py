@@ -1,0 +1,1 @@
+"""Slow literal transcriptions, written from the equations and sharing no code with the library."""
