@@ -7,7 +7,7 @@ hash of the code that makes the number, so that an edited estimator never serves
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -116,20 +116,12 @@ def run_all(
     parsed = [registry.method(text) for text in methods]
     with _threads(threads), ExitStack() as held:
         experiment = Experiment.of(arch, data, device, dtype, data_dir)
-        store = record.Store(Path(records)) if records is not None else None
+        store = record.Store(_folder(records)) if records is not None else None
         call = Call(experiment, data, data_dir, seed, store, progress)
         prepare, work = VERBS[verb]
         settings = [prepare(method, call, options) for method in parsed]
         drafts = [_draft(verb, m, call, s) for m, s in zip(parsed, settings, strict=True)]
-        done: dict[str, Case] = {}
-        for draft in sorted(drafts, key=lambda d: str(d["key"])):
-            if store is None or draft["key"] in done:
-                continue
-            done[draft["key"]] = {}
-            held.enter_context(record.claim(store.folder, draft["key"], wait=True))
-            found = store.find(draft["key"], reuse=reuse, case_key=draft["case_key"])
-            if found is not None and verb != "speed":
-                done[draft["key"]] = found
+        done = _known(verb, drafts, store, reuse, held)
         todo: dict[str, int] = {}
         for i, draft in enumerate(drafts):
             if not done.get(draft["key"]):
@@ -137,6 +129,20 @@ def run_all(
         results = work(call, [(parsed[i], settings[i], drafts[i]) for i in todo.values()])
         done |= dict(zip(todo, results, strict=True))
     return [{**done[d["key"]], "method": d["method"]} for d in drafts]
+
+
+def _known(
+    verb: str, drafts: list[Case], store: record.Store | None, reuse: bool, held: ExitStack
+) -> dict[str, Case]:
+    """Claim every run, in one order for all processes, and look up those that are finished."""
+    found: dict[str, Case] = {}
+    for draft in sorted(drafts, key=lambda d: str(d["key"])):
+        if store is None or draft["key"] in found:
+            continue
+        held.enter_context(record.claim(store.folder, draft["key"], wait=True))
+        known = store.find(draft["key"], reuse=reuse, case_key=draft["case_key"])
+        found[draft["key"]] = known if known is not None and verb != "speed" else {}
+    return found
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,17 @@ class Call:
         return plain
 
 
+def _folder(records: str | Path) -> Path:
+    """Make the folder of records."""
+    folder = Path(records)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise UsageError(f"records cannot be kept in {str(folder)!r}: {why}") from error
+    return folder
+
+
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     """Run with so many CPU threads and restore the number."""
@@ -196,7 +213,7 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
     import torch
 
     experiment, data, seed = call.experiment, call.data, call.seed
-    source = experiment.made(seed)[1]
+    source = experiment.source()
     paths = {Path(p) for p in (source, method.estimator.source, method.locality.source)}
     code = record.code_hash(*(f"fgbench.{room}" for room in ROOMS), *paths)
     estimator, locality = method.estimator, method.locality
@@ -268,7 +285,11 @@ def _measure_settings(method: Method, call: Call, options: Case) -> Case:
     engine = options.pop("engine", "auto")
     if engine not in ("auto", "dual"):
         raise unknown("engine", str(engine), ["auto", "dual"])
-    return asdict(Design(**registry.validated(Design, options, "measure")))
+    design = Design(**registry.validated(Design, options, "measure", ("seed",)), seed=call.seed)
+    have = len(call.experiment.data.train_y)
+    if design.batch > have:
+        raise UsageError(f"batch {design.batch} is larger than the {have} training examples")
+    return asdict(design)
 
 
 def _measure(call: Call, todo: Todo) -> list[Case]:
@@ -278,7 +299,7 @@ def _measure(call: Call, todo: Todo) -> list[Case]:
     if not todo:
         return []
     begun, start = datetime.now(UTC), perf_counter()
-    design = replace(Design(**todo[0][1]), seed=call.seed)
+    design = Design(**todo[0][1])
     found = measure(call.experiment, [method for method, _, _ in todo], design, call.tell)
     seconds = (perf_counter() - start) / len(todo)
     return [
@@ -335,7 +356,8 @@ def _speed_settings(method: Method, call: Call, options: Case) -> Case:
     """Check and complete the options of ``speed``."""
     from fgbench.speed import speed
 
-    return {"batch": 128, "rounds": 20, **registry.validated(speed, options, "speed")}
+    given = ("experiment", "methods", "seed")
+    return {"batch": 128, "rounds": 20, **registry.validated(speed, options, "speed", given)}
 
 
 def _speed(call: Call, todo: Todo) -> list[Case]:

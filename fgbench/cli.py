@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.errors import UsageError, unknown
+from fgbench.errors import BackwardRefused, TangentLost, UsageError, unknown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,9 +66,12 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False)
         return int(code or 0)
     except (UsageError, TyperException) as error:
-        if line := " ".join(str(error).split()):  # help is printed without one
-            print(f"fgbench: {line}", file=sys.stderr)
+        if str(error):  # help is printed without one
+            _complain(error.format_message() if isinstance(error, TyperException) else str(error))
         return 2
+    except (BackwardRefused, TangentLost) as error:
+        _complain(str(error))
+        return 1
     except typer.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -76,6 +79,11 @@ def run(arguments: list[str]) -> int:
             "fgbench: interrupted; training goes on from its checkpoint next time", file=sys.stderr
         )
         return 130
+
+
+def _complain(message: str) -> None:
+    """Print one line on stderr."""
+    print(f"fgbench: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _run_all(
@@ -253,8 +261,11 @@ def check(
     """Hold an estimator to its claims, or an architecture to its declarations."""
     from fgbench import conformance, registry
 
-    base = registry.split_options(name)[0]
-    is_estimator = ".py:" in base or base in registry.entries("estimators")
+    base = name.partition("[")[0].partition("/")[0]
+    is_estimator = ".py" in name or base in {*registry.entries("estimators"), *registry.PRESETS}
+    if not is_estimator and base.partition("-")[0] not in registry.entries("architectures"):
+        known = [*registry.entries("estimators"), *registry.names("architectures")]
+        raise unknown("estimator or architecture", base, known)
     examine = conformance.check_estimator if is_estimator else conformance.check_architecture
     outcomes = examine(name)
     for outcome in outcomes:

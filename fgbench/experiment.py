@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def device_of(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.partition(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"(cpu|cuda)(:\d+)?", name):
         raise UsageError(f"unknown device {name!r}; valid: auto, cpu, cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("device 'cuda' was asked for and torch sees no GPU; use --device cpu")
@@ -96,16 +97,16 @@ class Experiment:
 
     def chain(self, seed: int) -> Chain:
         """Build the network of a seed: parameters are a function of (architecture, seed) alone."""
-        return self.made(seed)[0]
-
-    def made(self, seed: int) -> tuple[Chain, str]:
-        """Build the network of a seed and name the file that defines it."""
         with Noise(seed).child("init").seeded():
             made = registry.make(
                 "architectures", self.arch, shape=self.data.shape, classes=self.data.classes
             )
         chain: Chain = made.thing.to(device=self.device, dtype=self.dtype)
-        return chain, made.source
+        return chain
+
+    def source(self) -> str:
+        """Name the file that defines the architecture."""
+        return registry.source("architectures", self.arch)
 
     def task(self, method: Method, seed: int) -> tuple[Task, Estimator, Noise]:
         """Build a method's task on the network of a seed.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from math import ceil, log
+from math import ceil, inf, log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 PILOT = 64
 TRAJECTORY_STEPS = 200  # at most so many steps count as one epoch of the trajectory
 MOST_DRAWS = 1 << 16
+NOT_FINITE = "an estimate is not finite"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,13 @@ class Design:
                 raise UsageError(
                     f"measure needs {name} of at least {least}, got {getattr(self, name)}"
                 )
+        when = self.moments
+        if when is not None and (
+            not when or len(set(when)) < len(when) or not all(0 <= m < inf for m in when)
+        ):
+            raise UsageError(
+                f"moments are different numbers of epochs from 0 up, such as 0,1; got {when}"
+            )
         if self.precision is not None and not 0 < self.precision < 1:
             raise UsageError(f"precision must lie between 0 and 1, got {self.precision}")
 
@@ -262,10 +270,11 @@ def _at_moments(
     """Yield (moment, parameters) along the shared trajectory, in order of time."""
     steps = epoch_steps(experiment)
     walk = _walked(experiment, base, seed)
+    done = next(walk)
     for moment in sorted(moments):
         target = round(moment * steps)
-        while next(walk) < target:
-            pass
+        while done < target:
+            done = next(walk)
         yield moment, {name: p.detach().clone() for name, p in base.named_parameters()}
 
 
@@ -471,6 +480,7 @@ def _summary(result: Found, design: Design, moments: tuple[float, ...]) -> dict[
     return {
         **head,
         **whole,
+        "status": "diverged" if whole["reason"] == NOT_FINITE else "ok",
         "efficiency_per_forward": per_forward,
         "expected_cosine": intervals.expected_cosine(result.elements),
         "elements": result.elements,
@@ -483,13 +493,14 @@ def _place(result: Found, series: list[Series]) -> dict[str, Any]:
     """Combine the points of one place."""
     inits, moments = zip(*result.where, strict=True)
     where = (list(inits), [sorted(set(moments)).index(m) for m in moments])
-    reasons = sorted({s.reason for s in series if s.reason})
+    reasons = sorted({s.reason or _unsound(s) for s in series} - {""})
     if reasons:
         none = {"value": None, "low": None, "high": None, "n": 0}
         names = ("efficiency", "relative_variance", "scale", "cosine", "locality_gap")
         empty: dict[str, Any] = {name: dict(none) for name in names}
         empty["bias"] = {**none, "p_value": None, "detectable": None}
-        return {**empty, "predicted_variance": None, "heavy_tail": False, "reason": reasons[0]}
+        empty |= {"efficiency_debiased": None, "predicted_variance": None, "end": None}
+        return {**empty, "heavy_tail": False, "reason": reasons[0]}
 
     def over(kind: Any, numbers: list[Number]) -> dict[str, Any]:
         return dict(kind(numbers, *where).json())
@@ -517,10 +528,7 @@ def _place(result: Found, series: list[Series]) -> dict[str, Any]:
         else None,
         "bias": _bias(result, series, where),
         "scale": over(points.mean_over, [intervals.scale(s.x) for s in series]),
-        "cosine": over(
-            points.mean_over,
-            [intervals.cosine(_cosines(s)) for s in series],
-        )
+        "cosine": _possible(over(points.mean_over, [intervals.cosine(_cosines(s)) for s in series]))
         if useful
         else dict(none),
         "end": {
@@ -533,6 +541,11 @@ def _place(result: Found, series: list[Series]) -> dict[str, Any]:
         "heavy_tail": any(intervals.heavy_tail(s.y) for s in series) and not result.exact,
         "reason": "",
     }
+
+
+def _unsound(s: Series) -> str:
+    """Say whether an estimate was not finite: no number of its draws means anything."""
+    return "" if np.isfinite(s.y).all() else NOT_FINITE
 
 
 def _efficiency(rows: Sequence[tuple[Any, Any, Any]], where: Any) -> dict[str, Any]:
@@ -558,6 +571,12 @@ def _bias(result: Found, series: list[Series], where: Any) -> dict[str, Any]:
     if result.exact and found.value:
         found = replace(found, p_value=0.0, detectable=0.0)
     return found.json()
+
+
+def _possible(found: dict[str, Any]) -> dict[str, Any]:
+    """Keep the ends of a mean cosine within [-1, 1], which a t interval over few points leaves."""
+    ends = {k: max(-1.0, min(found[k], 1.0)) for k in ("low", "high") if found[k] is not None}
+    return {**found, **ends}
 
 
 def _cosines(s: Series) -> np.ndarray[Any, Any]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 T = TypeVar("T", bound="Callable[..., Any]")
 
@@ -30,6 +30,13 @@ FOLDERS = {
     "localities": "fgbench.localities",
     "architectures": "fgbench.architectures",
     "datasets": "fgbench.data",
+}
+
+SINGULAR = {
+    "estimators": "estimator",
+    "localities": "locality",
+    "architectures": "architecture",
+    "datasets": "dataset",
 }
 
 PRESETS = {
@@ -112,7 +119,8 @@ def _add(kind: str, entry: Entry) -> None:
     taken = _found[kind].get(entry.name)
     if taken is not None and taken.owner != entry.owner:
         raise UsageError(
-            f"{kind[:-1]} {entry.name!r} is registered twice: by {taken.owner} and by {entry.owner}"
+            f"{SINGULAR[kind]} {entry.name!r} is registered twice: "
+            f"by {taken.owner} and by {entry.owner}"
         )
     _found[kind][entry.name] = entry
 
@@ -143,6 +151,7 @@ def entries(kind: str) -> dict[str, Entry]:
             try:
                 _add(kind, Entry(point.name, point.load(), owner))
             except UsageError:
+                _walked.discard(kind)  # raised again by the next call, not passed over
                 raise
             except Exception as error:
                 why = f"cannot be imported: {type(error).__name__}: {error}"
@@ -205,7 +214,7 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
         The name, and option name to raw text.
 
     Raises:
-        UsageError: if brackets do not close or an option is not ``key=value``.
+        UsageError: if brackets do not close, an option is not ``key=value`` or is given twice.
     """
     name, bracket, rest = text.partition("[")
     if not bracket:
@@ -217,6 +226,8 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"{text!r}: expected key=value, got {part!r}")
+        if key.strip() in options:
+            raise UsageError(f"{text!r}: option {key.strip()!r} is given twice")
         options[key.strip()] = value.strip()
     return name, options
 
@@ -234,13 +245,16 @@ def _split(text: str, at: str) -> list[str]:
     return [p for p in [*parts, current] if p.strip()]
 
 
-def validated(make: Callable[..., Any], raw: Mapping[str, Any], what: str) -> dict[str, Any]:
+def validated(
+    make: Callable[..., Any], raw: Mapping[str, Any], what: str, given: Collection[str] = ()
+) -> dict[str, Any]:
     """Turn raw option texts into values of the annotated types.
 
     Args:
         make: the class or function whose annotations say what is expected.
         raw: option name to text or value.
         what: name for the error.
+        given: arguments that come from elsewhere and are no options.
 
     Returns:
         Option name to value.
@@ -250,7 +264,7 @@ def validated(make: Callable[..., Any], raw: Mapping[str, Any], what: str) -> di
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = inspect.signature(make).parameters
+    known = {k: p for k, p in inspect.signature(make).parameters.items() if k not in given}
     scope = vars(sys.modules[make.__module__])
     found = {}
     for key, value in raw.items():
@@ -285,13 +299,27 @@ def make(kind: str, text: str, **more: Any) -> Made:
     name, raw = split_options(text)
     if ".py:" in name:
         cls = _from_file(name)
-        options = validated(cls, raw, name)
+        options = validated(cls, raw, name, more)
         return Made(name, options, cls(**options, **more), inspect.getsourcefile(cls) or "")
     entry, implied = _resolve(kind, name)
-    options = validated(entry.make, {**implied, **raw}, name) if not entry.error else {}
+    options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = entry.make(**options, **more)
     return Made(name, shown, thing, sys.modules[entry.make.__module__].__file__ or "")
+
+
+def source(kind: str, text: str) -> str:
+    """Name the file that defines a thing, without making it.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        text: name, with options or without.
+
+    Returns:
+        The path of the file.
+    """
+    entry, _ = _resolve(kind, split_options(text)[0])
+    return sys.modules[entry.make.__module__].__file__ or ""
 
 
 def _resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
@@ -308,7 +336,7 @@ def _resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
         match = re.fullmatch(entry.pattern, ending) if entry.pattern else None
         if match is not None:
             return entry, {k: v for k, v in match.groupdict().items() if v is not None}
-    raise unknown(kind[:-1], name, names(kind))
+    raise unknown(SINGULAR[kind], name, names(kind))
 
 
 def _from_file(text: str) -> Callable[..., Any]:
@@ -369,6 +397,8 @@ def method(text: str) -> Method:
             estimator += f"[{','.join(f'{k}={v}' for k, v in raw.items())}]"
         return Method(text, make("estimators", estimator), make("localities", locality))
     head, file, tail = text.partition(".py:")
+    if not file and re.search(r"\.py(?=[/\[]|$)", text):
+        raise UsageError(f"method {text!r}: expected path/to/file.py:Class")
     pieces = _split(tail if file else text, "/")
     if not pieces or len(pieces) > 2:
         raise UsageError(
@@ -377,6 +407,11 @@ def method(text: str) -> Method:
     first = f"{head}{file}{pieces[0]}" if file else pieces[0]
     locality = pieces[1] if len(pieces) == 2 else "end"
     known = split_options(first)[0]
+    if known in PRESETS:
+        raise UsageError(
+            f"method {text!r}: a preset has its locality: {known} is {PRESETS[known]}; "
+            f"type {PRESETS[known].partition('/')[0]}/{locality}"
+        )
     if not file and known not in entries("estimators"):
         raise unknown("method", known, [*PRESETS, *entries("estimators")])
     return Method(text, make("estimators", first), make("localities", locality))

@@ -68,63 +68,76 @@ def speed(
         ``directions``.
 
     Raises:
-        UsageError: for fewer than 3 rounds or an empty batch.
+        UsageError: for fewer than 3 rounds, an empty batch or one larger than the training set.
     """
     if rounds < 3 or batch < 1:
         raise UsageError(
             f"speed needs at least 3 rounds and a batch of 1, got {rounds} and {batch}"
         )
     data = experiment.data
+    if batch > len(data.train_y):
+        raise UsageError(f"batch {batch} is larger than the {len(data.train_y)} training examples")
     rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
     rows = rows.to(experiment.device)
     x, y = data.normalise(data.train_x[rows], experiment.dtype), data.train_y[rows]
-    steps: list[Any] = [_plain(experiment, seed, x, y)]
-    skipped, noises = {}, {}
-    for i, method in enumerate(methods):
-        task, estimator, noise = experiment.task(method, seed)
-        skipped[i] = estimator.supports(task)
-        if skipped[i]:
-            steps.append(None)
-            continue
-        state = estimator.init_state(task, noise.child("state"))
-        directions = noise.child("speed")
-
-        def step(
-            k: int, t: Any = task, e: Any = estimator, n: Any = directions, s: Any = state
-        ) -> Any:
-            return t.estimate(x, y, e, n.at(k), s)
-
-        timed = _TimedNoise(noise.seed, ("speed",), 0, experiment.device, experiment.dtype)
-        step(0, n=timed)
-        timed.spent.clear()
-        step(1, n=timed)
-        noises[i] = 1e3 * sum(timed.spent)
-        steps.append(step)
+    runners = [_runner(experiment, method, seed, x, y) for method in methods]
+    steps = [_plain(experiment, seed, x, y), *(r.step for r in runners)]
     seconds = _interleaved(steps, rounds, experiment.device)
-    peaks = [None if s is None else _peak(s, experiment.device) for s in steps]
+    peaks = [None if step is None else _peak(step, experiment.device) for step in steps]
     reference = float(peaks[0] or 1)
     results = []
-    for i, method in enumerate(methods):
-        head: dict[str, Any] = {
-            "status": "skipped" if skipped[i] else "ok",
-            "reason": skipped[i],
+    for i, (method, runner) in enumerate(zip(methods, runners, strict=True), start=1):
+        found: dict[str, Any] = {
+            "status": "skipped" if runner.reason else "ok",
+            "reason": runner.reason,
             "batch": len(y),
             "directions": int(getattr(method.estimator.thing, "directions", 1)),
             "rounds": rounds,
         }
-        if not skipped[i]:
-            own, peak = seconds[i + 1], float(peaks[i + 1] or 0)
-            head |= {
-                "step_ms": _median([1e3 * s for s in own]),
+        if not runner.reason:
+            peak = float(peaks[i] or 0)
+            found |= {
+                "step_ms": _median([1e3 * s for s in seconds[i]]),
                 "bp_ms": _median([1e3 * s for s in seconds[0]]),
-                "ratio_to_bp": _median([a / b for a, b in zip(own, seconds[0], strict=True)]),
-                "noise_ms": noises[i],
+                "ratio_to_bp": _median(
+                    [a / b for a, b in zip(seconds[i], seconds[0], strict=True)]
+                ),
+                "noise_ms": runner.noise_ms,
                 "peak_mb": peak / 2**20,
                 "bp_peak_mb": reference / 2**20,
                 "peak_ratio_to_bp": peak / reference,
             }
-        results.append(head)
+        results.append(found)
     return results
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """One method ready to be timed: its step by number, the time its noise takes, or why not."""
+
+    step: Any = None
+    noise_ms: float = 0.0
+    reason: str = ""
+
+
+def _runner(
+    experiment: Experiment, method: Method, seed: int, x: torch.Tensor, y: torch.Tensor
+) -> _Runner:
+    """Build a method's step on one batch and time its noise apart."""
+    task, estimator, noise = experiment.task(method, seed)
+    if reason := estimator.supports(task):
+        return _Runner(reason=reason)
+    state = estimator.init_state(task, noise.child("state"))
+    directions = noise.child("speed")
+
+    def step(k: int, drawn: Noise = directions) -> Any:
+        return task.estimate(x, y, estimator, drawn.at(k), state)
+
+    timed = _TimedNoise(seed, ("speed",), 0, experiment.device, experiment.dtype)
+    step(0, timed)
+    timed.spent.clear()
+    step(1, timed)
+    return _Runner(step, 1e3 * sum(timed.spent))
 
 
 def _plain(experiment: Experiment, seed: int, x: torch.Tensor, y: torch.Tensor) -> Any:

@@ -82,17 +82,21 @@ def show(records: Sequence[Mapping[str, Any]]) -> None:
         if chosen:
             out.print(tabulate(chosen))
     for r in records:
-        if r["status"] != "ok":
-            out.print(f"{r['method']} seed {r['seed']}: {r['status']}: {r['reason']}", markup=False)
+        if r["status"] != "ok" or r["reason"]:  # an ok one may have had nothing to measure
+            out.print(f"{r['method']} seed {r['seed']}: {r['status']}: {r['reason']}")
 
 
 def console() -> Console:
-    """Return the console of stdout, wide enough for a table where it is no terminal."""
+    """Return the console of stdout, wide enough for a table where it is no terminal.
+
+    Brackets in a method are its options, never markup.
+    """
     import sys
 
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160)
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, markup=False, emoji=False)
 
 
 def make(title: str, columns: Sequence[str], caption: str) -> Table:

@@ -15,6 +15,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from fgbench.dual import swapped
+from fgbench.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +123,13 @@ class Tape:
         Returns:
             Parameter name to gradient (zero where not reached), or (kind, name) to cotangent for every
             tap reached.
+
+        Raises:
+            UsageError: for a place that is not there, with the nearest.
         """
+        for place in places:
+            if place not in self._edges:
+                raise unknown("place", "/".join(place), ["/".join(known) for known in self._edges])
         targets: dict[Any, Tensor] = (
             {name: self._swapped.get(name, p) for name, p in params.items()}
             if params is not None

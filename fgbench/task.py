@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fgbench import gate
-from fgbench.errors import UsageError
+from fgbench.errors import UsageError, unknown
 from fgbench.ledger import Ledger
 from fgbench.objective import Objective
 from fgbench.view import View
@@ -177,7 +177,7 @@ class Task:
                 with gate.closed(who) if claims.gated else nullcontext():
                     found = estimator(view, noise, own)
                 if found.grads is not None:
-                    _add(step.body, found.grads)
+                    _add(step.body, _fitting(estimator, found.grads, view.params))
                 elif found.credit is not None:
                     _add(step.body, view.pull(found.credit))
                 else:
@@ -215,6 +215,26 @@ class Task:
         last = len(self.chain)
         whole = Objective("end", (0, last), "final", tuple(range(last)))
         return View(self.chain, whole, x, labels, Ledger()).reverse()
+
+
+def _fitting(
+    estimator: Estimator, grads: Mapping[str, Tensor], params: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """Refuse gradients that lack a parameter, name another one, or have another shape."""
+    who = type(estimator).__name__
+    for name, p in params.items():
+        if name not in grads:
+            raise UsageError(
+                f"{who} gave no gradient for {name}: an estimate covers every parameter that its "
+                "objective updates (view.params)"
+            )
+        if grads[name].shape != p.shape:
+            came, expected = tuple(grads[name].shape), tuple(p.shape)
+            raise UsageError(f"{who}: gradient of {name} has shape {came}, expected {expected}")
+    for name in grads:
+        if name not in params:
+            raise unknown(f"parameter in the estimate of {who}", name, params)
+    return grads
 
 
 def _add(total: Grads, more: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,309 @@
+"""The command line: exit codes, one line for a mistake, pure JSON, help."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fgbench.cli import run
+from fgbench.record import FIELDS, SCHEMA
+
+NET = ("--arch", "mlp-1x8", "--data", "synthetic", "--device", "cpu")
+FEW = ("--batch", "8", "--draws", "4", "--batches", "1")
+BRIEF = ("--epochs", "1", "--batch", "32", "--train-size", "64")
+ALL = [
+    *("schema", "method", "estimator", "locality", "options", "arch", "data", "seed", "status"),
+    *("reason", "device", "commit"),
+]
+MEASURE = [
+    *("directions", "draws", "inits", "moments", "batches", "engine", "truth", "efficiency"),
+    *("efficiency_debiased", "efficiency_per_forward", "relative_variance", "predicted_variance"),
+    *(
+        "bias",
+        "scale",
+        "cosine",
+        "expected_cosine",
+        "locality_gap",
+        "heavy_tail",
+        "per_site",
+        "cost",
+    ),
+]
+TRAIN = ["epochs", "test_error", "train_error", "test_loss", "seconds", "steps", "history"]
+SPEED = ["step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp", "batch", "directions"]
+COST = ["forwards", "slopes", "pulls", "backwards", "forward_equivalents"]
+ESTIMATOR = """
+from dataclasses import dataclass
+from fgbench.estimator import Claims, Defaults, Estimate
+
+@dataclass(frozen=True)
+class Mine(Defaults):
+    factor: float = 1.0
+    def claims(self, task):
+        return Claims(bias="none", backward="none")
+    def __call__(self, view, noise, state):
+        v = noise.directions(view.shapes, 1)
+        grads = view.credit(view.slopes(v), v)
+        return Estimate(grads={name: self.factor * g for name, g in grads.items()})
+
+@dataclass(frozen=True)
+class Lie(Mine):
+    def __call__(self, view, noise, state):
+        return Estimate(grads=view.reverse())
+"""
+MISTAKES = {
+    # a name that does not exist: what came, and the nearest that does
+    "measure FG-X": ("'FG-X'", "'FG-W'"),
+    "measure fg_b": ("'fg_b'", "did you mean 'fg_"),
+    "measure fg_a/locl": ("locality 'locl'", "'local'"),
+    "measure LG-FG-A/local": ("LG-FG-A is fg_a/local-pg", "fg_a/local"),
+    "measure FG-A --arch mpl-3x4": ("architecture 'mpl-3x4'", "'mlp'"),
+    "measure FG-A --arch localmixer-s": ("'localmixer-s'", "'localmixer-s/1/1'"),
+    "measure FG-A --data digts": ("dataset 'digts'", "'digits'"),
+    "measure fg_a[law=gausian]": ("'gausian'", "'gaussian'"),
+    "measure fg_a[directons=2]": ("'directons'", "'directions'"),
+    "measure FG-A --arch mlp-1x8[activation=rlu]": ("'rlu'", "'relu'"),
+    "measure FG-A --arch mlp-1x8[classes=3]": ("'classes'", "unknown option of mlp-1x8"),
+    "measure FG-A --data digits[data_dir=x]": ("'data_dir'", "unknown option of digits"),
+    "measure FG-A --engine dul": ("'dul'", "'dual'"),
+    "measure FG-A --device tpu": ("'tpu'", "cpu"),
+    "measure FG-A --device cpu:x": ("'cpu:x'", "cpu"),
+    "measure FG-A --dtype float16": ("'float16'", "float32"),
+    "mesure FG-A": ("'mesure'", "'measure'"),
+    "list estimator": ("kind 'estimator'", "'estimators'"),
+    "check fg_ab": ("'fg_ab'", "'fg_a'"),
+    "check localmixr-s/1/1": ("'localmixr-s'", "'localmixer-s/1/1'"),
+    "train BP --optimizer sdg": ("'sdg'", "'sgd'"),
+    "train BP --schedule consine": ("'consine'", "'cosine'"),
+    "train BP --set momentun=1": ("'momentun'", "'momentum'"),
+    # a value that does not fit
+    "measure fg_a[directions=0]": ("directions='0'", "1"),
+    "measure fg_a[directions=2,directions=4]": ("'directions'", "twice"),
+    "measure fg_a[directions": ("'fg_a[directions'", "key=value"),
+    "measure FG-A/end/end": ("'FG-A/end/end'", "estimator[options]/locality[options]"),
+    "measure mine.py": ("'mine.py'", "file.py:Class"),
+    "measure ./mine.py:Mine": ("./mine.py", "no file"),
+    "measure FG-A --draws 0": ("draws", "0"),
+    "measure FG-A --draws x": ("--draws", "integer"),
+    "measure FG-A --precision 2": ("precision", "2"),
+    "measure FG-A --precision nan": ("precision", "nan"),
+    "measure FG-A --moments x": ("'x'", "epochs"),
+    "measure FG-A --moments 0,-1": ("'-1'", "epochs"),
+    "measure FG-A --moments 1,1": ("(1.0, 1.0)", "different"),
+    "measure FG-A --batch 0": ("batch", "0"),
+    "measure FG-A --batch 99999": ("99999", "training examples"),
+    "measure FG-A --inits 0": ("inits", "0"),
+    "measure FG-A --seeds 0": ("--seeds", "1"),
+    "measure FG-A --threads 0": ("--threads", "1"),
+    "measure FG-A --nope": ("--nope", "option"),
+    "measure": ("METHOD", "Missing"),
+    "train BP --epochs 0": ("epochs", "0"),
+    "train BP --lr nan": ("lr", "nan"),
+    "train BP --batch 99999": ("99999", "training examples"),
+    "train BP --train-size 0": ("training images", "0"),
+    "train BP --set lr": ("'lr'", "NAME=VALUE"),
+    "speed BP --rounds 2": ("rounds", "2"),
+    "speed BP --batch 99999": ("99999", "training examples"),
+    "report nowhere": ("'nowhere'", "no such folder"),
+    "measure FG-A --data mnist": ("MNIST", "FGBENCH_DATA"),
+    "measure FG-A --data imagefolder": ("imagefolder", "root=PATH"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder, without data files and without a network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FGBENCH_DATA", str(tmp_path / "nothing"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def json_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    """Run with ``--json``: exit code 0, nothing but one array on stdout."""
+    assert run([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_is_one_line_that_names_it(
+    typed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb, *rest = typed.split()
+    given = NET if verb in ("measure", "train", "speed") else ()
+    assert run([verb, *given, *rest]) == 2  # the last of two equal options holds
+    out, err = capsys.readouterr()
+    lines = [s for s in err.splitlines() if not s.startswith("Downloading data from")]
+    assert len(lines) == 1
+    assert lines[0].startswith("fgbench: ")
+    for part in MISTAKES[typed]:
+        assert part in lines[0]
+    assert "Traceback" not in out + err
+    assert out == ""
+
+
+@pytest.mark.parametrize("typed", ["measure FG-X", "measure FG-A --draws x"])
+def test_the_program_says_the_same(typed: str) -> None:
+    command = [sys.executable, "-m", "fgbench", *typed.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_program_prints_pure_json() -> None:
+    command = [sys.executable, "-m", "fgbench", "measure", "BP", *NET, *FEW, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [r["method"] for r in json.loads(done.stdout)] == ["BP"]
+    assert done.stderr == ""
+
+
+def environment() -> dict[str, str]:
+    """The environment of a program that imports this repository."""
+    root = str(Path(__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+
+
+def test_measure_prints_the_names_others_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
+    methods = ["fg_w[directions=2]/local", "BP"]
+    found = json_of(capsys, "measure", *methods, *NET, *FEW, "--seed", "3", "--seeds", "2")
+    assert [(r["method"], r["seed"]) for r in found] == [(m, s) for s in (3, 4) for m in methods]
+    for r in found:
+        assert set(ALL + MEASURE) <= set(r)
+        assert set(COST) <= set(r["cost"])
+        assert r["schema"] == SCHEMA
+        assert (r["status"], r["reason"], r["device"]) == ("ok", "", "cpu")
+        assert (r["draws"], r["batches"], r["inits"], r["engine"]) == (
+            4, 1, 1, "dual",
+        )  # fmt: skip
+        for name in ("efficiency", "relative_variance", "scale", "cosine", "bias"):
+            assert {"value", "low", "high", "n"} <= set(r[name])
+        assert {"p_value", "detectable"} <= set(r["bias"])
+    first = found[0]
+    assert (first["estimator"], first["locality"]) == ("fg_w[directions=2]", "local")
+    assert first["options"]["directions"] == first["directions"] == 2
+
+
+def test_train_prints_the_names_others_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = json_of(capsys, "train", "FG-A", *NET, *BRIEF, "--set", "momentum=0.5")
+    assert set(ALL + TRAIN) <= set(found)
+    assert set(COST) <= set(found["cost"])
+    assert (found["epochs"], found["steps"], len(found["history"])) == (1, 2, 1)
+    assert 0 <= found["test_error"] <= 1
+    assert found["settings"]["momentum"] == 0.5
+    (kept,) = Path("records").glob("*.json")  # the default folder
+    assert json.loads(kept.read_text()) == found
+
+
+def test_speed_prints_the_names_others_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = json_of(capsys, "speed", "FG-A", *NET, "--batch", "8", "--rounds", "3")
+    assert set(ALL + SPEED) <= set(found)
+    assert found["batch"] == 8
+    assert found["ratio_to_bp"]["n"] == 3
+
+
+def test_the_record_holds_the_same_names() -> None:
+    assert set(ALL) <= set(FIELDS["all"])
+    assert tuple(list(FIELDS[part]) for part in ("measure", "train", "speed", "cost")) == (
+        MEASURE,
+        TRAIN,
+        SPEED,
+        COST,
+    )
+
+
+def test_tables_are_printed_without_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["measure", "BP", "FG-W", *NET, *FEW]) == 0
+    assert run(["train", "BP", *NET, *BRIEF]) == 0
+    assert run(["speed", "BP", *NET, "--batch", "8", "--rounds", "3"]) == 0
+    out = capsys.readouterr().out
+    for words in ("relative variance", "test error %", "/ backprop", "mlp-1x8 on synthetic"):
+        assert words in out
+
+
+def test_a_diverged_training_is_a_result(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("train", "BP", *NET, *BRIEF, "--lr", "1e30", "--set", "epochs=3")
+    (found,) = json_of(capsys, *arguments)
+    assert found["status"] == "diverged"
+    assert "step 2" in found["reason"]
+    assert found["test_error"] is None
+    assert run(list(arguments)) == 0
+    assert "diverged: loss not finite at step 2" in capsys.readouterr().out
+
+
+def test_a_false_claim_is_one_line_and_a_failed_run(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(ESTIMATOR)
+    assert run(["measure", "./mine.py:Lie", *NET, *FEW]) == 1
+    (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("fgbench: ")]
+    assert "Lie claims backward='none' but called reverse mode" in line
+
+
+def test_a_folder_of_records_that_cannot_be_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("taken").write_text("a file")
+    assert run(["measure", "BP", *NET, *FEW, "--records", "taken"]) == 2
+    assert "records cannot be kept in 'taken'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "some"),
+    [
+        ("estimators", {"bp", "fa", "fg_a", "fg_w", "np"}),
+        ("localities", {"end", "module", "local", "local-p", "local-pg"}),
+        ("architectures", {"mlp", "cnn-small", "localmixer-m/8/16"}),
+        ("datasets", {"digits", "mnist", "cifar10", "synthetic"}),
+        ("presets", {"BP", "LG-FG-A", "FG-W"}),
+    ],
+)
+def test_list_names_what_can_be_typed(
+    kind: str, some: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["list", kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert some <= {line.split()[0] for line in lines}
+    assert all(len(line.split()) > 1 for line in lines)  # each with what it is
+    assert run(["list"]) == 0
+    assert {f"  {line}" for line in lines} <= set(capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "verb", ["", "list", "measure", "train", "speed", "check", "report", "demo"]
+)
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([verb, "--help"] if verb else ["--help"]) == 0
+    out, err = capsys.readouterr()
+    assert "Usage:" in out
+    assert err == ""
+
+
+def test_check_says_what_held_by_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(ESTIMATOR)
+    assert run(["check", "./mine.py:Mine/end"]) == 0
+    out = capsys.readouterr().out
+    assert "FAIL" not in out
+    assert "unbiased" in out
+    assert run(["check", "./mine.py:Mine[factor=1.1]/end"]) == 1
+    out = capsys.readouterr().out
+    assert "1.1" in "".join(line for line in out.splitlines() if line.startswith("FAIL"))
+
+
+def test_report_writes_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "."]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert run(["measure", "BP", *NET, *FEW, "-o", "kept"]) == 0
+    capsys.readouterr()
+    assert run(["report", "kept", "-o", "page"]) == 0
+    assert capsys.readouterr().out.strip() == str(Path("page/index.html"))
+    assert "BP" in Path("page/index.html").read_text()

@@ -1,0 +1,365 @@
+"""Measuring: closed forms met, exact methods exact, points shared, nothing to measure told.
+
+Sampling tests have fixed seeds and draws. Each says how often it would fail without a fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from math import log
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from fgbench import measure as room
+from fgbench import registry
+from fgbench.errors import UsageError
+from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.estimators.fg_w import WeightForwardGradient
+from fgbench.experiment import Experiment
+from fgbench.measure import NOT_FINITE, Design, epoch_steps
+from fgbench.record import plain
+from fgbench.registry import Made, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NET = "mlp-1x8"
+DATA = "synthetic[size=4,train=64,test=32]"
+ELEMENTS = 8 * 16 + 8
+MIXER, IMAGES = "localmixer-xs/2/4", "synthetic[train=64,test=32]"
+FEW = {"draws": 4, "batches": 1, "batch": 8}
+
+
+@cache
+def experiment(arch: str = NET, data: str = DATA, dtype: str = "float64") -> Experiment:
+    return Experiment.of(arch, data, dtype=dtype)
+
+
+def of(estimator: Any, locality: str = "end") -> Method:
+    """A method of an estimator object."""
+    name = type(estimator).__name__
+    return Method(name, Made(name, {}, estimator, ""), registry.make("localities", locality))
+
+
+def measured(*methods: Any, where: Experiment | None = None, **design: Any) -> Any:
+    """Measure names or estimators; one result for one method."""
+    chosen = [registry.method(m) if isinstance(m, str) else of(m) for m in methods]
+    found = room.measure(where or experiment(), chosen, Design(**{**FEW, **design}))
+    return found[0] if len(found) == 1 else found
+
+
+@dataclass(frozen=True)
+class Factor(Defaults):
+    """The exact gradient times a factor, plus noise."""
+
+    factor: float = 1.0
+    spread: float = 0.0
+
+    def claims(self, task: Any) -> Claims:
+        return Claims(deterministic=self.spread == 0)
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        return Estimate(
+            grads={
+                name: self.factor * g + self.spread * g.abs().mean() * noise.normal(name, g.shape)
+                for name, g in view.reverse().items()
+            }
+        )
+
+
+# closed forms
+
+
+@pytest.mark.parametrize(("law", "offset"), [("gaussian", 1), ("rademacher", -1), ("sphere", -1)])
+@pytest.mark.parametrize("directions", [1, 3])
+def test_weight_noise_has_the_textbook_variance(law: str, offset: int, directions: int) -> None:
+    found = measured(f"fg_w[law={law},directions={directions}]")
+    assert found["elements"] == ELEMENTS
+    expected = (ELEMENTS + offset) / directions
+    assert found["predicted_variance"] == pytest.approx(expected, rel=1e-12)
+
+
+def covered(method: Any, draws: int) -> int:
+    """Of 10 seeds, how many have the predicted variance inside the interval of one point."""
+    found = [measured(method, seed=seed, draws=draws) for seed in range(10)]
+    return sum(
+        f["relative_variance"]["low"] <= f["predicted_variance"] <= f["relative_variance"]["high"]
+        for f in found
+    )
+
+
+@dataclass(frozen=True)
+class Louder(WeightForwardGradient):
+    """Noise a tenth too large, with the prediction of the right one."""
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        grads = super().__call__(view, noise, state).grads
+        return Estimate(grads={name: 1.21 * g for name, g in grads.items()})
+
+
+@pytest.mark.parametrize("method", ["fg_w", "fg_w[law=rademacher]", "fg_a/local"])
+def test_measured_variance_meets_the_closed_form(method: str) -> None:
+    # 10 intervals of 95 % that cover 93 % at least: below 7 with odds of 4e-3 per method
+    assert covered(method, 128) >= 7
+
+
+def test_noise_that_is_too_loud_is_seen() -> None:
+    assert covered(Louder(), 128) < 7
+
+
+# exact methods and planted scales
+
+
+@pytest.mark.parametrize("locality", ["end", "module", "local"])
+def test_backprop_is_exact(locality: str) -> None:
+    found = measured(f"bp/{locality}", batches=2, where=experiment("mlp-2x8"))
+    for name, value in (("relative_variance", 0.0), ("efficiency", 1.0), ("scale", 1.0)):
+        number = found[name]
+        assert number["value"] == pytest.approx(value, abs=1e-12)
+        assert number["low"] == number["high"] == number["value"]
+    assert found["bias"]["value"] == 0.0
+    assert (found["bias"]["p_value"], found["bias"]["detectable"]) == (1.0, 0.0)
+    gap = found["locality_gap"]["value"]
+    if locality == "end":
+        assert gap == 0.0
+        assert found["cosine"]["value"] == pytest.approx(1.0, abs=1e-12)
+    else:
+        assert gap > 0.01
+        assert found["cosine"]["value"] < 0.999
+    for place in found["per_site"].values():
+        assert place["relative_variance"]["value"] == 0.0
+        assert place["bias"]["value"] == 0.0
+
+
+def test_feedback_alignment_is_deterministic_and_biased() -> None:
+    found = measured("FA")
+    assert found["draws"] == 4
+    assert found["relative_variance"]["value"] == 0.0
+    assert found["bias"]["value"] > 0.1
+    assert (found["bias"]["p_value"], found["bias"]["detectable"]) == (0.0, 0.0)
+    assert found["efficiency"]["value"] < 0.99
+
+
+def test_a_cosine_has_no_ends_outside_one() -> None:
+    found = measured("FA", batches=2)["cosine"]  # two points: the t interval alone is far wider
+    assert -1.0 <= found["low"] <= found["value"] <= found["high"] <= 1.0
+
+
+def test_a_planted_scale_shows() -> None:
+    found = measured(Factor(1.1))
+    assert found["scale"]["value"] == pytest.approx(1.1, rel=1e-12)
+    assert found["scale"]["low"] == found["scale"]["high"]
+    assert found["bias"]["value"] == pytest.approx(0.1, rel=1e-9)
+    assert found["bias"]["p_value"] == 0.0
+    assert found["efficiency"]["value"] == pytest.approx(1.0, abs=1e-12)  # which no scale changes
+    assert found["relative_variance"]["value"] == 0.0
+
+    noisy = measured(Factor(1.1, spread=0.3), draws=256)
+    low, high = noisy["scale"]["low"], noisy["scale"]["high"]
+    assert 1.0 < low <= 1.1 <= high  # 5 % of seeds would miss 1.1
+    assert noisy["bias"]["p_value"] < 1e-3
+    fair = measured(Factor(1.0, spread=0.3), draws=256)
+    assert fair["scale"]["low"] <= 1.0 <= fair["scale"]["high"]
+    assert fair["bias"]["p_value"] > 1e-3
+
+
+# points
+
+
+@dataclass(frozen=True)
+class Witness(Defaults):
+    """Notes what it is shown; another name makes another method."""
+
+    seen: Any
+    name: str = ""
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        params: dict[str, Tensor] = view.params
+        flat = torch.cat([p.detach().reshape(-1) for p in params.values()])
+        drawn = noise.normal("w", (2,))
+        self.seen.append(
+            (self.name, tuple(view.start[:, 0, 0].sum(1).tolist()), flat, drawn.tolist())
+        )
+        return Estimate(grads=view.reverse())
+
+
+def test_methods_meet_the_same_points_and_noise() -> None:
+    seen: list[Any] = []
+    design = {"inits": 2, "batches": 2, "draws": 3, "moments": (0.0, 1.0)}
+    measured(Witness(seen, "a"), Witness(seen, "b"), **design)
+    a, b = ([s for s in seen if s[0] == name] for name in "ab")
+    assert len(a) == len(b) == 2 * 2 * 2 * 3
+    for (_, x, w, u), (_, other_x, other_w, other_u) in zip(a, b, strict=True):
+        assert (x, u) == (other_x, other_u)
+        assert torch.equal(w, other_w)
+    assert len({x for _, x, _, _ in a}) == 8  # every batch is fresh
+    assert len({tuple(u) for _, _, _, u in a}) == 24  # and every draw
+    assert len({tuple(w.tolist()) for _, _, w, _ in a}) == 4  # one network per init and moment
+
+
+def networks(moments: tuple[float, ...]) -> list[Tensor]:
+    seen: list[Any] = []
+    measured(Witness(seen), moments=moments, draws=2)
+    return [w for _, _, w, _ in seen[::2]]
+
+
+def test_a_moment_is_the_same_network_whatever_else_is_asked() -> None:
+    start, soon, later = networks((0.0, 1e-6, 2.0))
+    assert torch.equal(start, soon)  # less than a step away
+    assert not torch.equal(start, later)
+    assert torch.equal(networks((2.0,))[0], later)
+    chain = experiment().chain(0)
+    flat = torch.cat([p.detach().reshape(-1) for p in chain.body_parameters().values()])
+    assert torch.equal(start, flat)
+
+
+def test_the_trajectory_learns() -> None:
+    before, after = (
+        measured("BP", moments=(m,), where=experiment(), batch=64) for m in (0.0, 20.0)
+    )
+    assert before["moments"] == [0.0]
+    assert after["moments"] == [20.0]
+    assert epoch_steps(experiment()) >= 1
+    chain = experiment().chain(0)
+    base = chain.state_dict()
+    ((_, walked),) = room._at_moments(experiment(), chain, 0, (20.0,))
+    data = experiment().data
+    x = data.normalise(data.train_x, torch.float64)
+    error = (chain(x).argmax(1) != data.train_y).double().mean()
+    assert set(walked) == set(base)
+    assert error < 0.5  # of ten classes
+
+
+def test_the_n_beside_an_interval() -> None:
+    one = measured("FG-W", draws=8)
+    batches = measured("FG-W", draws=8, batches=3)
+    inits = measured("FG-W", draws=8, inits=2, batches=3)
+    for name in ("relative_variance", "scale", "cosine"):
+        assert [f[name]["n"] for f in (one, batches, inits)] == [8, 3, 2]
+    assert [f["inits"] for f in (one, batches, inits)] == [1, 1, 2]
+
+
+def test_sites_are_named_and_add_up() -> None:
+    found = measured("fg_a", where=experiment("mlp-2x8"), draws=16)
+    assert list(found["per_site"]) == ["body.0.l0", "body.1.l0"]
+    mixer = measured("LG-FG-A", where=experiment(MIXER, IMAGES), moments=(1.0,), draws=2)
+    index = experiment(MIXER, IMAGES).chain(0).index
+    assert set(mixer["per_site"]) >= set(index)
+    for place in (*found["per_site"].values(), *mixer["per_site"].values()):
+        assert {"efficiency", "relative_variance", "scale", "bias", "cosine"} <= set(place)
+
+
+# draws
+
+
+def test_precision_decides_the_draws() -> None:
+    assert measured("FG-W", draws=8)["draws"] == 8
+    assert measured("BP", draws=8, precision=0.05)["draws"] == 4  # nothing to average
+    coarse = measured("fg_a", precision=0.5)
+    assert coarse["draws"] == 64  # the pilot is enough
+    fine = measured("fg_a", precision=0.05)
+    assert fine["draws"] > 64
+    number = fine["relative_variance"]
+    error = log(number["high"] / number["low"]) / (2 * 1.96)
+    assert error < 0.1  # twice what was asked: the pilot knows its own error to 15 %
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"draws": 1}, {"inits": 0}, {"batches": 0}, {"batch": 0}, {"precision": 0.0},
+        {"precision": 1.0}, {"precision": float("nan")}, {"moments": ()}, {"moments": (-1.0,)},
+        {"moments": (float("nan"),)}, {"moments": (float("inf"),)}, {"moments": (1.0, 1.0)},
+    ],
+)  # fmt: skip
+def test_a_design_that_measures_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=str(next(iter(wrong)))):
+        Design(**wrong)
+
+
+# nothing to measure
+
+
+def numbers(found: Any) -> list[float]:
+    """Every number below efficiency, variance, bias, scale and cosine."""
+    names = ("efficiency", "relative_variance", "bias", "scale", "cosine", "locality_gap")
+    return [found[n][e] for n in names for e in ("value", "low", "high") if found[n][e] is not None]
+
+
+def test_a_zero_truth_is_null_with_its_reason() -> None:
+    found = measured("FG-W", where=experiment(MIXER, IMAGES), moments=(0.0,))
+    assert found["reason"] == "the truth is zero"
+    assert numbers(found) == []
+    assert found["efficiency_debiased"] is None
+    assert {p["reason"] for p in found["per_site"].values()} == {"the truth is zero"}
+
+
+def test_local_losses_have_a_truth_from_the_start() -> None:
+    found = measured("LG-FG-A", where=experiment(MIXER, IMAGES), moments=(0.0,))
+    reasons = {name: p["reason"] for name, p in found["per_site"].items()}
+    assert reasons["body.0.l0"] == ""
+    assert found["relative_variance"]["value"] is not None
+    assert found["cosine"]["value"] is None  # the end-to-end gradient is zero there
+
+
+def test_the_default_moment_is_where_there_is_a_truth() -> None:
+    mixer = measured("BP", where=experiment(MIXER, IMAGES))
+    assert mixer["moments"] == [1.0]
+    assert mixer["scale"]["value"] == pytest.approx(1.0)
+    assert measured("BP")["moments"] == [0.0]
+
+
+@dataclass(frozen=True)
+class NotFinite(Defaults):
+    """One entry of one draw is not a number."""
+
+    value: float
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        grads = {name: g.clone() for name, g in view.reverse().items()}
+        if noise.step == 2:
+            next(iter(grads.values())).view(-1)[0] = self.value
+        return Estimate(grads=grads)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_estimate_that_is_not_finite_is_told_and_has_no_numbers(value: float) -> None:
+    found = plain(measured(NotFinite(value), batches=2, where=experiment("mlp-2x8")))
+    assert (found["status"], found["reason"]) == ("diverged", NOT_FINITE)
+    assert numbers(found) == []
+    assert found["per_site"]["body.0.l0"]["reason"] == NOT_FINITE
+    assert found["per_site"]["body.1.l0"]["reason"] == ""  # where it was finite it was measured
+    assert found["per_site"]["body.1.l0"]["scale"]["value"] == pytest.approx(1.0)
+
+
+def test_an_estimate_of_zero_has_no_direction() -> None:
+    found = measured(Factor(0.0))
+    assert found["status"] == "ok"
+    assert found["efficiency"]["value"] is None
+    assert found["scale"]["value"] == 0.0
+    assert found["cosine"]["value"] == 0.0
+    assert found["bias"]["value"] == pytest.approx(1.0)
+
+
+def test_an_estimate_that_leaves_out_a_parameter_is_told() -> None:
+    @dataclass(frozen=True)
+    class Partial(Defaults):
+        def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+            grads = view.reverse()
+            del grads["body.0.l0.bias"]
+            return Estimate(grads=grads)
+
+    with pytest.raises(UsageError, match=r"Partial gave no gradient for body\.0\.l0\.bias"):
+        measured(Partial())
+
+
+def test_single_precision_does_not_look_like_noise_or_bias() -> None:
+    where = experiment(dtype="float32")
+    exact = measured("BP", where=where)
+    assert exact["bias"]["value"] == exact["relative_variance"]["value"] == 0.0
+    planted = measured(Factor(1.1), where=where)
+    assert planted["bias"]["value"] == pytest.approx(0.1, rel=1e-4)
+    assert planted["bias"]["p_value"] == 0.0

@@ -1,0 +1,167 @@
+"""Speed: ratios within rounds under a given clock, turning order, peaks of known allocations."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from fgbench import registry
+from fgbench import speed as room
+from fgbench.errors import UsageError
+from fgbench.estimator import Defaults, Estimate
+from fgbench.experiment import Experiment
+from fgbench.registry import Made, Method
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return Experiment.of("mlp-1x8", "synthetic[train=64,test=32]")
+
+
+@dataclass(frozen=True)
+class Exact(Defaults):
+    """Backprop, holding so many bytes more while it runs."""
+
+    extra: int = 0
+    refused: str = ""
+
+    def supports(self, task: Any) -> str:
+        return self.refused
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        held = torch.empty(self.extra, dtype=torch.uint8)
+        found = Estimate(grads=view.reverse())
+        del held
+        return found
+
+
+def of(estimator: Any) -> Method:
+    return Method("own", Made("own", {}, estimator, ""), registry.make("localities", "end"))
+
+
+def timed(experiment: Experiment, *methods: Method, **more: Any) -> list[dict[str, Any]]:
+    return room.speed(experiment, methods, **{"batch": 8, "rounds": 5, **more})
+
+
+class Clock:
+    """In place of ``_time``: says how long a step took by who is asked and in which round."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: Any) -> None:
+        self.order: list[tuple[int, int]] = []
+        self._known: list[Any] = []
+        self._seconds = seconds
+        monkeypatch.setattr(room, "_time", self)
+        real = room._interleaved
+
+        def interleaved(steps: Any, rounds: int, device: torch.device) -> Any:
+            self._known = list(steps)
+            return real(steps, rounds, device)
+
+        monkeypatch.setattr(room, "_interleaved", interleaved)
+
+    def __call__(self, step: Any, k: int, device: torch.device) -> float:
+        who, turn = self._known.index(step), k - room.WARM_UP
+        self.order.append((turn, who))
+        return float(self._seconds(who, turn))
+
+
+def test_ratios_are_taken_within_rounds(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the machine wavers by a factor of 4 over the rounds; within a round the ratio is 3
+    Clock(monkeypatch, lambda who, turn: (3.0 if who == 1 else 1.0) * 2.0 ** (turn % 3) / 1000)
+    (found,) = timed(experiment, of(Exact()), rounds=6)
+    ratio = found["ratio_to_bp"]
+    assert (ratio["value"], ratio["low"], ratio["high"], ratio["n"]) == (3.0, 3.0, 3.0, 6)
+    assert found["bp_ms"]["value"] == pytest.approx(2.0)
+    assert found["step_ms"]["value"] == pytest.approx(6.0)
+    assert found["rounds"] == 6
+
+
+def test_every_round_times_everyone_once_in_a_turning_order(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, lambda who, turn: 1.0)
+    timed(experiment, of(Exact()), of(Exact()), rounds=9)
+    rounds = [[who for turn, who in clock.order if turn == k] for k in range(9)]
+    assert [turn for turn, _ in clock.order] == sorted(turn for turn, _ in clock.order)
+    assert all(sorted(one) == [0, 1, 2] for one in rounds)
+    for place in range(3):  # nobody is always the first, the second or the last
+        assert len({one[place] for one in rounds}) > 1
+
+
+def test_the_interval_is_that_of_the_order_statistics() -> None:
+    # ranks 6 and 15 of 20 hold the median with probability .959, the ends of 3 with .75
+    found = room._median([float(k) for k in range(20, 0, -1)])
+    assert found == {"value": 10.5, "low": 6.0, "high": 15.0, "n": 20}
+    assert room._median([3.0, 1.0, 2.0]) == {"value": 2.0, "low": 1.0, "high": 3.0, "n": 3}
+
+
+def test_the_peak_of_a_known_allocation() -> None:
+    kept = torch.empty(1 << 20, dtype=torch.uint8)  # held before: not counted
+
+    def step(k: int) -> Any:
+        first = torch.empty(3 << 20, dtype=torch.uint8)
+        del first
+        second = torch.empty(1 << 20, dtype=torch.uint8)
+        third = torch.empty(1 << 20, dtype=torch.uint8)
+        return second, third, kept
+
+    assert room._peak(step, CPU) == 3 << 20
+    assert room._peak(lambda k: None, CPU) == 0
+
+
+def test_a_step_that_holds_more_has_a_larger_peak(experiment: Experiment) -> None:
+    plain, more = timed(experiment, of(Exact()), of(Exact(extra=1 << 22)), rounds=3)
+    assert more["peak_mb"] - plain["peak_mb"] == pytest.approx(4.0, abs=0.01)
+    assert more["peak_ratio_to_bp"] == pytest.approx(more["peak_mb"] / more["bp_peak_mb"])
+    assert plain["bp_peak_mb"] == more["bp_peak_mb"] > 0
+
+
+def test_the_noise_is_timed_apart(experiment: Experiment) -> None:
+    noisy, silent = timed(experiment, registry.method("FG-A"), registry.method("BP"), rounds=3)
+    assert noisy["noise_ms"] > 0.0
+    assert silent["noise_ms"] == 0.0
+
+
+def test_an_estimator_that_cannot_run_is_skipped(experiment: Experiment) -> None:
+    refused, fine = timed(experiment, of(Exact(refused="no such site")), of(Exact()), rounds=3)
+    assert (refused["status"], refused["reason"]) == ("skipped", "no such site")
+    assert "ratio_to_bp" not in refused
+    assert fine["status"] == "ok"
+    assert fine["ratio_to_bp"]["value"] > 0
+
+
+def test_the_reference_is_an_ordinary_step(experiment: Experiment) -> None:
+    data = experiment.data
+    x, y = data.normalise(data.train_x[:8]), data.train_y[:8]
+    before = {n: p.detach().clone() for n, p in experiment.chain(0).named_parameters()}
+    chain = experiment.chain(0)
+    loss = torch.nn.functional.cross_entropy(chain(x), y)
+    loss.backward()
+    room._plain(experiment, 0, x, y)(0)
+    assert all(torch.equal(p, before[n]) for n, p in chain.named_parameters())
+    assert all(p.grad is not None for p in chain.parameters())
+
+
+def test_garbage_collection_is_as_it_was(experiment: Experiment) -> None:
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            timed(experiment, of(Exact()), rounds=3)
+            assert gc.isenabled() == enabled
+        finally:
+            gc.enable()
+
+
+def test_what_cannot_be_timed_is_refused(experiment: Experiment) -> None:
+    for more in ({"rounds": 2}, {"batch": 0}, {"batch": 65}):
+        with pytest.raises(UsageError):
+            timed(experiment, of(Exact()), **more)
+    assert timed(experiment, of(Exact()), batch=64, rounds=3)[0]["batch"] == 64
