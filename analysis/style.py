@@ -75,8 +75,8 @@ PRESETS = {
     "LG-BP": Look("#b8b8b8", "D", DASHED),
     "FG-W": Look("#0072b2", "^"),
     "LG-FG-W": Look("#56b4e9", "v"),
-    "FG-A": Look("#d55e00", "<"),
-    "LG-FG-A": Look("#e69f00", ">"),
+    "FG-A": Look("#d55e00", "8"),
+    "LG-FG-A": Look("#e69f00", "d"),
     "FA": Look("#024414", "P"),
     "L-FA": Look("#3b9756", "X"),
     "LG-FA": Look("#08d367", "p"),
@@ -84,7 +84,7 @@ PRESETS = {
     "NP": Look("#320eab", "h"),
 }
 OTHER_COLOURS = ("#882255", "#999933", "#7b4b2a", "#44aa99", "#cc6677", "#d39ac4", "#5577aa")
-OTHER_MARKERS: tuple[Marker, ...] = ("d", "H", "8", (6, 1, 0))
+OTHER_MARKERS: tuple[Marker, ...] = ("<", "H", ">", (6, 1, 0))
 
 
 def look(method: str) -> Look:

@@ -333,6 +333,8 @@ def _train(call: Call, todo: Todo) -> list[Case]:
         begun, start = datetime.now(UTC), perf_counter()
         recipe = Recipe(**{k: v for k, v in setting.items() if k != "train_size"})
         folder = None if call.store is None else call.store.folder / ".checkpoints" / draft["key"]
+        if folder is not None and folder.exists():
+            call.tell(f"{method.text}, goes on from its checkpoint")
         result = train(
             method.text,
             arch=call.experiment.arch,

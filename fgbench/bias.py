@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 BLOCKS = 32
-LEAST_BLOCKS = 4  # a test with fewer cannot reach p = .05 to any purpose: 4 blocks have 8 patterns
+LEAST_BLOCKS = 4  # for an interval
+TESTABLE = 6  # M blocks have 2^(M − 1) patterns of signs: with fewer no p reaches .05
 FLIPS = 9_999  # random patterns; with the observed one the smallest p is 1e-4
 ENUMERATED = 13  # up to 2^12 patterns are cheaper and exact
 
@@ -125,7 +126,7 @@ class Bias:
         value: √max(U, 0); None where a bias as large as the truth could hide and none is seen.
         low: lower end, U's interval cut at 0 and rooted.
         high: upper end, given even where the value is not.
-        p_value: one-sided, against no bias; None below 4 draws.
+        p_value: one-sided, against no bias; None below 6 draws.
         detectable: the relative bias found with power .7 to .9 at the 5 % level.
         squared: U, unbiased for the squared relative bias and possibly negative; what is averaged.
         n: draws behind it, or points' replicates.
@@ -171,7 +172,8 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
             the default is for float64.
 
     Returns:
-        The bias; all None below 4 draws. U noise-free (a deterministic estimate) is exact.
+        The bias; all None below 6 draws, where no sign-flip p reaches .05. U noise-free (a
+        deterministic estimate) is exact.
 
     Cost: 10^4 products with the Gram matrix, about 1 ms on one thread.
     """
@@ -179,8 +181,8 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
     if draws and sum_d2 <= draws * rounding**2:
         return Bias.exact(0.0, draws)
     count = len(inner)
-    if count < LEAST_BLOCKS or not (np.isfinite(inner).all() and isfinite(sum_d2)):
-        reason = "fewer than 4 draws" if count < LEAST_BLOCKS else "a draw is not finite"
+    if count < TESTABLE or not (np.isfinite(inner).all() and isfinite(sum_d2)):
+        reason = f"fewer than {TESTABLE} draws" if count < TESTABLE else "a draw is not finite"
         return Bias(None, None, None, None, None, None, draws, reason)
     squared = float(inner.sum() - sum_d2) / (draws * (draws - 1.0))
     null, error = _errors(inner, draws)

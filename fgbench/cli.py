@@ -72,6 +72,10 @@ def run(arguments: list[str]) -> int:
     except (BackwardRefused, TangentLost) as error:
         _complain(str(error))
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"cannot write or read: {where}{error.strerror or error}")
+        return 2
     except typer.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -94,6 +98,7 @@ def _run_all(
     from fgbench.progress import Progress
 
     done: list[dict[str, Any]] = []
+    methods = list(dict.fromkeys(methods))
     with Progress(verb, quiet=as_json) as progress:
         for seed in seeds:
             progress.start(f"seed {seed}")
@@ -135,7 +140,10 @@ def list_(
         entries = registry.entries(one)
         for name in registry.names(one):
             base = max((b for b in entries if name == b or name.startswith(f"{b}-")), key=len)
-            print(f"{indent}{name:<24}{entries[base].summary}")
+            entry = entries[base]
+            ending = entry.variants.get(name[len(base) + 1 :], {})
+            options = ", ".join(f"{k}={v}" for k, v in (ending or entry.options).items())
+            print(f"{indent}{name:<24}{entry.summary}" + (f" [{options}]" if options else ""))
 
 
 @app.command()
@@ -156,7 +164,9 @@ def measure(
     inits: Annotated[int, typer.Option(help="Networks drawn; 1 speaks of this init only.")] = 1,
     batches: Annotated[int, typer.Option(help="Batches per init and moment.")] = 4,
     batch: Annotated[int, typer.Option(help="Examples per batch.")] = 128,
-    engine: Annotated[str, typer.Option(help="auto or dual.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="How slopes are made: auto or dual, batched forward mode.")
+    ] = "auto",
     seed: Seed = 0,
     seeds: Seeds = 1,
     device: Device = "auto",
@@ -193,17 +203,21 @@ def train(
     methods: Methods,
     arch: Arch = "mlp-3x256",
     data: Data = "digits",
-    epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs; like what follows, the recipe's if not given.")
+    ] = None,
     seeds: Seeds = 1,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help="A torch optimiser: sgd, adamw, ...")
-    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, adam, adamw or rmsprop.")] = None,
     schedule: Annotated[str | None, typer.Option(help="linear, cosine or constant.")] = None,
     batch: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other field of the recipe."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Another field of the recipe: momentum, weight_decay, head_lr, ...",
+        ),
     ] = None,
     train_size: Annotated[int | None, typer.Option(help="Train on the first so many.")] = None,
     seed: Seed = 0,

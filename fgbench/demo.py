@@ -51,11 +51,12 @@ def _show(
         f"{ARCH} on {DATA}",
         ["method", "relative variance", "theory", "bias", "test error %", "step / backprop", "fwd"],
         f"{max(m['draws'] for m in measured)} draws x {measured[0]['batches']} batches of "
-        f"{measured[0]['batch']}, one network; 95 % intervals. Error: mean over {len(trained)} seeds after "
-        f"{min(epochs)} to {max(epochs)} epochs [min, max]. Steps: median of {timed[0]['rounds']} "
-        "interleaved rounds, one CPU thread. fwd: forward equivalents per estimate. Relative variance "
-        "and bias are against the gradient of the method's own objectives; p of the bias test adjusted for "
-        "the rows (Holm).",
+        f"{measured[0]['batch']}, one network, 95 % intervals in brackets. Error: mean over "
+        f"{len(trained)} seeds after {min(epochs)} to {max(epochs)} epochs, smallest and largest in "
+        f"brackets. Steps: median of {timed[0]['rounds']} interleaved rounds on one CPU thread, over the "
+        "plain PyTorch step of the same model. fwd: forward equivalents per estimate. Relative variance "
+        "and bias are against the gradient of the method's own objectives; p of the bias test adjusted "
+        "for the rows (Holm).",
     )
     for i, (m, p) in enumerate(zip(measured, tables.holm(measured), strict=True)):
         errors = [100 * runs[i]["test_error"] for runs in trained if runs[i]["status"] == "ok"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from fgbench.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,14 +30,21 @@ class Claims:
         backward: how far reverse mode reaches. ``none`` and ``segment`` run behind the gate: the task's
             one-layer pullbacks are all they get.
         deterministic: equal inputs give equal estimates whatever the noise.
-        slopes_only: no oracle but exact slopes at the clean point is used, so a faster engine may
-            serve them.
+        slopes_only: no oracle but exact slopes at the clean point is used, and the credit is slope
+            times direction: a faster engine may serve the slopes, and measuring may use the known law
+            of the directions to sharpen its intervals.
     """
 
     bias: Bias = "some"
     backward: Backward = "network"
     deterministic: bool = False
     slopes_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a claim that says nothing, with the valid ones."""
+        for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
+            if getattr(self, name) not in valid:
+                raise unknown(f"claim of {name}", str(getattr(self, name)), valid)
 
     @property
     def gated(self) -> bool:

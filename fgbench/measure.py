@@ -320,7 +320,7 @@ def _measure_point(
     result.rounding = 1e-12 if x.dtype == torch.float64 else 1e-6
     truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
     if not result.draws:
-        result.draws = 4 if result.exact else design.draws
+        result.draws = bias.TESTABLE if result.exact else design.draws
         if design.precision is not None and not result.exact:
             pilot = _draw(task, estimator, state, x, y, noise, PILOT, truth, end, result)
             result.draws = _needed(pilot["all"], design.precision)
@@ -500,7 +500,7 @@ def _place(result: Found, series: list[Series]) -> dict[str, Any]:
         empty: dict[str, Any] = {name: dict(none) for name in names}
         empty["bias"] = {**none, "p_value": None, "detectable": None}
         empty |= {"efficiency_debiased": None, "predicted_variance": None, "end": None}
-        return {**empty, "heavy_tail": False, "reason": reasons[0]}
+        return {**empty, "heavy_tail": False, "control": False, "reason": reasons[0]}
 
     def over(kind: Any, numbers: list[Number]) -> dict[str, Any]:
         return dict(kind(numbers, *where).json())
@@ -539,6 +539,7 @@ def _place(result: Found, series: list[Series]) -> dict[str, Any]:
         else None,
         "locality_gap": over(points.mean_over, gaps) if useful else dict(none),
         "heavy_tail": any(intervals.heavy_tail(s.y) for s in series) and not result.exact,
+        "control": all(s.control is not None for s in series),
         "reason": "",
     }
 

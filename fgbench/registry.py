@@ -75,6 +75,12 @@ class Entry:
     error: str = ""
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Options with their defaults."""
+        given = inspect.signature(self.make).parameters.values() if not self.error else ()
+        return {p.name: p.default for p in given if p.default not in (p.empty, None)}
+
+    @property
     def summary(self) -> str:
         """First sentence of the documentation, or the import error."""
         return self.error or (inspect.getdoc(self.make) or "").partition("\n")[0]
@@ -360,6 +366,8 @@ def _from_file(text: str) -> Callable[..., Any]:
         ]
         raise unknown(f"class in {path}", attribute, public)
     found: Callable[..., Any] = getattr(module, attribute)
+    if not inspect.isclass(found):
+        raise UsageError(f"{text}: expected a class, got {type(found).__name__} {attribute!r}")
     return found
 
 

@@ -137,14 +137,15 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Table:
         f"{scope}; 95 % intervals. Relative variance, efficiency, scale and bias are against the "
         "gradient of the method's own objectives, cosine against the end-to-end gradient (chance "
         f"{number(first.get('expected_cosine'))}); p of the bias test adjusted for the rows (Holm); fwd: "
-        "forward equivalents per estimate.",
+        "forward equivalents per estimate. *: interval sharpened by the known law of the directions.",
     )
     for r, p in zip(records, holm(records), strict=True):
         if r["status"] != "ok":
             table.add_row(r["method"], *["-"] * 7)
             continue
         table.add_row(
-            r["method"], number(r["relative_variance"]), number(r["predicted_variance"]),
+            r["method"], number(r["relative_variance"]) + "*" * bool(r.get("control")),
+            number(r["predicted_variance"]),
             number(r["efficiency"]), number(r["scale"]), bias(r["bias"], p), number(r["cosine"]),
             number(r["cost"]["forward_equivalents"]),
         )  # fmt: skip

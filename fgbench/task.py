@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.estimator import Estimator, State
+    from fgbench.estimator import Estimate, Estimator, State
     from fgbench.network import Chain
     from fgbench.noise import Noise
     from fgbench.objective import Locality
@@ -165,7 +165,7 @@ class Task:
             Body estimate and exact readout gradients, with the cost.
 
         Raises:
-            UsageError: if the estimate carries neither credit nor gradients.
+            UsageError: if the estimate is none, or does not fit the sites or parameters.
         """
         step = Step()
         claims = estimator.claims(self)
@@ -176,14 +176,9 @@ class Task:
                 own = (state or {}).get(objective.name, {})
                 with gate.closed(who) if claims.gated else nullcontext():
                     found = estimator(view, noise, own)
-                if found.grads is not None:
-                    _add(step.body, _fitting(estimator, found.grads, view.params))
-                elif found.credit is not None:
-                    _add(step.body, view.pull(found.credit))
-                else:
-                    raise UsageError(
-                        f"{type(estimator).__name__} returned neither credit nor grads"
-                    )
+                _check(estimator, found, view)
+                grads = found.grads if found.credit is None else view.pull(found.credit)
+                _add(step.body, grads or {})
                 if found.state_grads:
                     step.state_grads[objective.name] = found.state_grads
                 if found.new_state is not None:
@@ -217,24 +212,41 @@ class Task:
         return View(self.chain, whole, x, labels, Ledger()).reverse()
 
 
-def _fitting(
-    estimator: Estimator, grads: Mapping[str, Tensor], params: Mapping[str, Tensor]
-) -> Mapping[str, Tensor]:
-    """Refuse gradients that lack a parameter, name another one, or have another shape."""
+def _check(estimator: Estimator, found: Estimate, view: View) -> None:
+    """Refuse what is no estimate, or does not fit the view's sites or parameters."""
     who = type(estimator).__name__
-    for name, p in params.items():
-        if name not in grads:
+    if not (hasattr(found, "credit") and hasattr(found, "grads")):
+        raise UsageError(f"{who} returned {type(found).__name__}, expected an Estimate")
+    if found.grads is not None and found.credit is not None:
+        raise UsageError(f"{who} returned both credit and grads, expected one of them")
+    if found.grads is not None:
+        _fits(who, "gradient", "parameter", found.grads, view.shapes)
+    elif found.credit is None:
+        raise UsageError(f"{who} returned neither credit nor grads")
+    elif all(isinstance(place, str) for place in found.credit):
+        _fits(who, "credit", "site", found.credit, view.sites)
+
+
+def _fits(
+    who: str,
+    what: str,
+    kind: str,
+    given: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Refuse an unknown name, another shape, or a name left out."""
+    for name, value in given.items():
+        if name not in shapes:
+            raise unknown(f"{kind} in the {what} of {who}", name, shapes)
+        if tuple(value.shape) != shapes[name]:
+            came = tuple(value.shape)
+            raise UsageError(f"{who}: {what} of {name} has shape {came}, expected {shapes[name]}")
+    for name in shapes:
+        if name not in given:
             raise UsageError(
-                f"{who} gave no gradient for {name}: an estimate covers every parameter that its "
-                "objective updates (view.params)"
+                f"{who} gave no {what} for {name}: an estimate covers every {kind} that its "
+                "objective updates, with zeros where it says nothing"
             )
-        if grads[name].shape != p.shape:
-            came, expected = tuple(grads[name].shape), tuple(p.shape)
-            raise UsageError(f"{who}: gradient of {name} has shape {came}, expected {expected}")
-    for name in grads:
-        if name not in params:
-            raise unknown(f"parameter in the estimate of {who}", name, params)
-    return grads
 
 
 def _add(total: Grads, more: Mapping[str, Tensor]) -> None:

@@ -286,7 +286,7 @@ def test_presets_also_differ_by_marker_and_from_all_other_methods() -> None:
 
 def test_a_method_has_one_look_in_every_process_and_none_loads_torch() -> None:
     assert list(style.PRESETS)[:7] == "BP L-BP LG-BP FG-W LG-FG-W FG-A LG-FG-A".split()  # noqa: SIM905
-    assert style.look("FG-A") == style.Look("#d55e00", "<")
+    assert style.look("FG-A") == style.Look("#d55e00", "8")
     names = ["mine/end", "fg_a[directions=4]/local-pg", "cv[base=dfa]/end"]
     code = f"""
 import sys

@@ -136,7 +136,7 @@ def test_backprop_is_exact(locality: str) -> None:
 
 def test_feedback_alignment_is_deterministic_and_biased() -> None:
     found = measured("FA")
-    assert found["draws"] == 4
+    assert found["draws"] == 6
     assert found["relative_variance"]["value"] == 0.0
     assert found["bias"]["value"] > 0.1
     assert (found["bias"]["p_value"], found["bias"]["detectable"]) == (0.0, 0.0)
@@ -257,7 +257,7 @@ def test_sites_are_named_and_add_up() -> None:
 
 def test_precision_decides_the_draws() -> None:
     assert measured("FG-W", draws=8)["draws"] == 8
-    assert measured("BP", draws=8, precision=0.05)["draws"] == 4  # nothing to average
+    assert measured("BP", draws=8, precision=0.05)["draws"] == 6  # nothing to average
     coarse = measured("fg_a", precision=0.5)
     assert coarse["draws"] == 64  # the pilot is enough
     fine = measured("fg_a", precision=0.05)
