@@ -110,7 +110,8 @@ def test_every_shipped_rule_can_apply(path: Path) -> None:
 def dead(rule: fgbench.recipe.Rule, known: dict[str, list[str]], family: str) -> list[str]:
     """The patterns of a rule that fit no registered name."""
     patterns = {part: getattr(rule.when, part) for part in known}
-    examples = {**known, "arch": [*known["arch"], f"{family}-2x64"]}  # names made by a pattern
+    made = [f"{family}-{depth}x{width}" for depth in (2, 3) for width in (64, 256)]  # by a pattern
+    examples = {**known, "arch": [*known["arch"], *made]}
     return [
         pattern
         for part, pattern in patterns.items()
