@@ -1,4 +1,7 @@
-"""One objective on one batch: the oracles an estimator may call, each priced in the ledger."""
+"""One objective on one batch: the oracles an estimator may call, each priced in the ledger.
+
+The file is longer than others: the oracles share the state of one clean pass.
+"""
 
 from __future__ import annotations
 
