@@ -95,7 +95,7 @@ def console() -> Console:
 
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 160
+    width = None if sys.stdout.isatty() else 200
     return Console(width=width, markup=False, emoji=False)
 
 
