@@ -16,6 +16,8 @@ from typer.exceptions import TyperException
 
 from fgbench.errors import BackwardRefused, TangentLost, UsageError, unknown
 
+INTERRUPTED = 130  # what typer makes of a Ctrl-C
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -63,8 +65,9 @@ def run(arguments: list[str]) -> int:
         The exit code.
     """
     try:
-        code = app(arguments, standalone_mode=False)
-        return int(code or 0)
+        code = int(app(arguments, standalone_mode=False) or 0)
+    except typer.Exit as done:
+        code = done.exit_code
     except (UsageError, TyperException) as error:
         if str(error):  # help is printed without one
             _complain(error.format_message() if isinstance(error, TyperException) else str(error))
@@ -76,13 +79,9 @@ def run(arguments: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"cannot write or read: {where}{error.strerror or error}")
         return 2
-    except typer.Exit as done:
-        return done.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        print(
-            "fgbench: interrupted; training goes on from its checkpoint next time", file=sys.stderr
-        )
-        return 130
+    if code == INTERRUPTED:
+        _complain("interrupted; a training with --records goes on from its checkpoint next time")
+    return code
 
 
 def _complain(message: str) -> None:

@@ -307,3 +307,14 @@ def test_report_writes_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", "kept", "-o", "page"]) == 0
     assert capsys.readouterr().out.strip() == str(Path("page/index.html"))
     assert "BP" in Path("page/index.html").read_text()
+
+
+def test_an_interrupt_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed(*args: object, **case: object) -> list[dict[str, Any]]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fgbench.cli._run_all", pressed)
+    assert run(["train", "BP"]) == 130
+    assert "goes on from its checkpoint" in capsys.readouterr().err
