@@ -101,7 +101,7 @@ def run_all(
         reuse: accept finished records made by other code, marked ``reused``.
         progress: called with one line now and then.
         options: the verb's own: those of :class:`fgbench.measure.Design`, of
-            :class:`fgbench.recipe.Recipe` and ``train_size``, or ``batch`` and ``rounds``.
+            :class:`fgbench.recipe.Recipe`, ``train_size`` and ``validation``, or ``batch`` and ``rounds``.
 
     Returns:
         One record per method, in order.
@@ -129,6 +129,55 @@ def run_all(
         results = work(call, [(parsed[i], settings[i], drafts[i]) for i in todo.values()])
         done |= dict(zip(todo, results, strict=True))
     return [{**done[d["key"]], "method": d["method"]} for d in drafts]
+
+
+def failed(
+    verb: str,
+    methods: Sequence[str],
+    *,
+    reason: str,
+    arch: str,
+    data: str,
+    records: str | Path,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+    threads: int | None = None,
+    data_dir: str | None = None,
+    reuse: bool = False,
+    **options: Any,
+) -> Case:
+    """Write the record of a run that could not say itself why it ended, such as one that was killed.
+
+    Args:
+        verb: as of :func:`run_all`, like all that is not named here.
+        methods: the one METHOD.
+        reason: why it ended.
+        arch: architecture with options.
+        data: data set with options.
+        records: folder of records.
+        seed: of everything random.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``float64``.
+        threads: CPU threads it ran with.
+        data_dir: folder of data files.
+        reuse: without meaning here.
+        options: the verb's own.
+
+    Returns:
+        The record, its status ``failed``.
+
+    Raises:
+        UsageError: for an unknown name or option.
+    """
+    from fgbench.experiment import Experiment
+
+    method = registry.method(methods[0])
+    with _threads(threads):
+        experiment = Experiment.of(arch, data, device, dtype, data_dir)
+        call = Call(experiment, data, data_dir, seed, record.Store(_folder(records)), None)
+        draft = _draft(verb, method, call, VERBS[verb][0](method, call, options))
+    return call.keep(draft, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
 
 
 def _known(
@@ -312,14 +361,23 @@ def _train_settings(method: Method, call: Call, options: Case) -> Case:
     from fgbench.train import recipe_for
 
     options = dict(options)
-    train_size = options.pop("train_size", None)
+    split = {"train_size": options.pop("train_size", None)}
+    split["validation"] = _whole("validation", options.pop("validation", 0))
     names: dict[str, Any] = {
         "arch": call.experiment.arch,
         "data": call.data,
         "data_dir": call.data_dir,
     }
     recipe = recipe_for(method.text, **names).but(**options)
-    return {**recipe.model_dump(), "train_size": train_size}
+    return {**recipe.model_dump(), **split}
+
+
+def _whole(name: str, value: Any) -> int:
+    """Read a number of examples."""
+    text = str(value)
+    if not text.isdecimal():
+        raise UsageError(f"{name}: expected a number of examples from 0 up, got {text!r}")
+    return int(text)
 
 
 def _train(call: Call, todo: Todo) -> list[Case]:
@@ -331,7 +389,7 @@ def _train(call: Call, todo: Todo) -> list[Case]:
     found = []
     for method, setting, draft in todo:
         begun, start = datetime.now(UTC), perf_counter()
-        recipe = Recipe(**{k: v for k, v in setting.items() if k != "train_size"})
+        recipe = Recipe(**{k: v for k, v in setting.items() if k in Recipe.model_fields})
         folder = None if call.store is None else call.store.folder / ".checkpoints" / draft["key"]
         if folder is not None and folder.exists():
             call.tell(f"{method.text}, goes on from its checkpoint")
@@ -345,6 +403,7 @@ def _train(call: Call, todo: Todo) -> list[Case]:
             dtype=str(draft["where"]["dtype"]),
             data_dir=call.data_dir,
             train_size=setting["train_size"],
+            validation=setting["validation"],
             checkpoint=folder,
             progress=lambda p, m=method: call.tell(f"{m.text}, {p}"),  # type: ignore[misc]
         )

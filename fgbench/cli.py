@@ -219,6 +219,12 @@ def train(
         ),
     ] = None,
     train_size: Annotated[int | None, typer.Option(help="Train on the first so many.")] = None,
+    validation: Annotated[
+        int,
+        typer.Option(
+            help="Hold out the last so many training images and evaluate on these instead."
+        ),
+    ] = 0,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -230,7 +236,7 @@ def train(
 ) -> int:
     """Train by the recipe of the architecture; an interrupted run goes on where it stood."""
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
-    given |= {"batch": batch, "train_size": train_size}
+    given |= {"batch": batch, "train_size": train_size, "validation": validation}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     for pair in option or []:
         key, equals, value = pair.partition("=")
@@ -265,6 +271,41 @@ def speed(
         rounds=rounds, device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records,
     )  # fmt: skip
     return _show(found, as_json)
+
+
+@app.command()
+def sweep(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE.toml|NAME", help="A file, or a shipped sweep by name.")
+    ],
+    records: Annotated[Path, typer.Option("--records", "-o", help="Folder of records.")] = Path(
+        "records"
+    ),
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only the grid of this name; may be given again.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time; one per GPU, or per core, if not given.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="List the cells and count the runs.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 1,
+    data_dir: DataDir = None,
+    reuse: Reuse = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run a grid of trainings or measurements; after any end the same command goes on."""
+    from fgbench import grid, sweeping
+
+    cells = grid.cells(grid.read(source), only or [])
+    if dry_run:
+        sweeping.show_plan(cells)
+        return 0
+    from fgbench.sweep import Settings
+
+    settings = Settings(records, jobs, device, dtype, threads, data_dir, reuse)
+    return sweeping.run(cells, settings, as_json)
 
 
 @app.command()

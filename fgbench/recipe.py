@@ -123,6 +123,25 @@ class When(BaseModel):
     method: Glob = "*"
     exact: bool | None = None
 
+    def fits(self, arch: str, data: str, method: str) -> bool:
+        """Say whether the three globs fit.
+
+        Args:
+            arch: architecture, with or without options.
+            data: data set, with or without options.
+            method: ``estimator/locality``, with or without options.
+
+        Returns:
+            Whether they do; ``exact`` is the caller's to judge.
+        """
+        estimator, _, locality = method.rpartition("/")
+        bare = (
+            (_name(arch), self.arch),
+            (_name(data), self.data),
+            (f"{_name(estimator)}/{_name(locality)}", self.method),
+        )
+        return all(fnmatchcase(text, glob) for text, glob in bare)
+
 
 class Rule(BaseModel):
     """Values for what fits.
@@ -159,15 +178,9 @@ def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recip
         The values of every rule that fits, later ones winning; an architecture without a file has
         the general ones.
     """
-    estimator, _, locality = method.rpartition("/")
-    bare = When(arch=_name(arch), data=_name(data), method=f"{_name(estimator)}/{_name(locality)}")
     values: dict[str, Any] = {}
-    for rule in (*rules("general"), *rules(bare.arch.partition("-")[0])):
-        fits = all(
-            fnmatchcase(getattr(bare, part), getattr(rule.when, part))
-            for part in ("arch", "data", "method")
-        )
-        if fits and rule.when.exact in (None, exact):
+    for rule in (*rules("general"), *rules(_name(arch).partition("-")[0])):
+        if rule.when.fits(arch, data, method) and rule.when.exact in (None, exact):
             values |= rule.set
     return _checked(values)
 

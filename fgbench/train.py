@@ -43,6 +43,7 @@ def train(
     dtype: str = "float32",
     data_dir: str | None = None,
     train_size: int | None = None,
+    validation: int = 0,
     checkpoint: Path | None = None,
     every: float = 30.0,
     progress: Callable[[Progress], None] | None = None,
@@ -64,6 +65,7 @@ def train(
         dtype: ``float32`` or ``float64``.
         data_dir: folder of the data sets.
         train_size: train on the first so many examples.
+        validation: hold out the last so many of these and evaluate on them instead of the test split.
         checkpoint: the run's own folder: a run that was stopped goes on from there. Call
             :func:`fgbench.checkpoint.discard` once its record is written.
         every: seconds between checkpoints within an epoch; one is also written after each epoch,
@@ -83,7 +85,8 @@ def train(
         KeyboardInterrupt: on Ctrl-C, once the step at work is done and saved.
     """
     experiment = Experiment.of(arch, data, device, dtype, data_dir)
-    experiment = replace(experiment, data=experiment.data.subset(train_size))
+    chosen = experiment.data.subset(train_size).held_out(validation)
+    experiment = replace(experiment, data=chosen)
     there = experiment.data
     if recipe.batch > len(there.train_y):
         raise UsageError(

@@ -70,8 +70,12 @@ def _table() -> dict[str, set[str]]:
         "doctor": {"errors", "record", "registry", "data", ""},
         "tables": {"errors"},
         "api": things,
+        "grid": {"errors", "registry", "recipe"},
+        "pool": {"api"},
+        "sweep": {"errors", "record", "grid", "pool", "api", "experiment"},
+        "sweeping": {"grid", "sweep", "tables"},
         "demo": top,
-        "cli": top | {"demo", "doctor"},
+        "cli": top | {"demo", "doctor", "grid", "sweep", "sweeping"},
         "__main__": {"cli"},
         "": {"errors", "api", "estimator", "registry"},  # fgbench/__init__.py
     }

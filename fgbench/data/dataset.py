@@ -125,6 +125,36 @@ class DataSet:
             fingerprint=short_hash(f"{self.fingerprint} first {n_train} {n_test}".encode()),
         )
 
+    def held_out(self, count: int) -> DataSet:
+        """Return a set whose test split is the last training images, which leave the training split.
+
+        Values chosen on it (rates, lengths) have not seen the test images.
+
+        Args:
+            count: how many training images are held out; 0 changes nothing.
+
+        Returns:
+            The set for choosing, whose fingerprint follows from this one's and the number.
+
+        Raises:
+            UsageError: the number is negative or leaves nothing to train on.
+        """
+        if count == 0:
+            return self
+        have = len(self.train_y)
+        if not 0 < count < have:
+            raise UsageError(
+                f"{self.name} has {have} training images: 0 to {have - 1} can be held out, not {count}"
+            )
+        return replace(
+            self,
+            train_x=self.train_x[:-count],
+            train_y=self.train_y[:-count],
+            test_x=self.train_x[-count:],
+            test_y=self.train_y[-count:],
+            fingerprint=short_hash(f"{self.fingerprint} held out {count}".encode()),
+        )
+
 
 def short_hash(content: bytes) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of some bytes."""
