@@ -67,6 +67,11 @@ def names(axes: str) -> tuple[str, ...]:
     return tuple(letter for dim in parse(axes) for letter in dim)
 
 
+def dims_within(axes: str, letters: str) -> list[int]:
+    """Return the dimensions of ``axes`` all of whose letters are among ``letters``."""
+    return [i for i, dim in enumerate(parse(axes)) if set(dim) <= set(names(letters))]
+
+
 def union(*axes: str) -> str:
     """Return the letters that occur in any of the given axis strings, in order of appearance."""
     return " ".join(dict.fromkeys(letter for one in axes for letter in names(one)))

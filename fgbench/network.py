@@ -45,12 +45,15 @@ class Site:
         mixed_after: axes mixed between the site and its module's output.
         op_mixes: axes mixed between the weight operation's raw output and the site (a norm over all
             channels mixes groups).
+        shared: axes along which the weight operation applies the same weights: patches for a layer that
+            mixes channels, channels for one that mixes patches, height and width for a convolution.
     """
 
     name: str
     axes: str
     mixed_after: str = ""
     op_mixes: str = ""
+    shared: str = ""
 
 
 class LocalModule(nn.Module):
@@ -98,8 +101,7 @@ class LinearReadout(Readout):
 
     def __init__(self, out_axes: str, features: int, classes: int) -> None:
         super().__init__()
-        dims = axes.parse(out_axes)
-        self._pooled = [i for i, dim in enumerate(dims) if dim[0] in ("p", "h", "w")]
+        self._pooled = axes.dims_within(out_axes, "p h w")
         self.linear = nn.Linear(features, classes)
 
     def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
@@ -227,6 +229,19 @@ class Chain(nn.Module):
         """
         self._measure()
         found: Mapping[str, tuple[int, ...]] = self._measured["shapes"]
+        return found
+
+    def features(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of one example's features at every site: 1 where the weights are shared.
+
+        The features are what the weight operation tells apart: channels for a layer that mixes
+        channels, patches for one that mixes patches. A dimension counts as shared where all its axes are.
+        """
+        found = {}
+        for name, shape in self.shapes().items():
+            site = self.index[name][1]
+            same = axes.dims_within(site.axes, site.shared)
+            found[name] = tuple(1 if i in same else size for i, size in enumerate(shape, 1))
         return found
 
     def shares(self) -> tuple[float, ...]:

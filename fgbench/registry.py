@@ -46,6 +46,7 @@ PRESETS = {
     "FA": "fa/end",
     "L-FA": "fa/module",
     "LG-FA": "fa/local",
+    "DFA": "dfa/end",
     "FG-W": "fg_w/end",
     "FG-A": "fg_a/end",
     "LG-FG-W": "fg_w/local-pg",

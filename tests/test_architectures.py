@@ -93,7 +93,13 @@ def mixer(**changed: Any) -> Chain:
 
 def blocks(**first: str) -> tuple[Site, ...]:
     """The sites of a later block, the first one declared differently."""
-    declared = {"axes": "b p (g d)", "mixed_after": "g d", "op_mixes": "g d", **first}
+    declared = {
+        "axes": "b p (g d)",
+        "mixed_after": "g d",
+        "op_mixes": "g d",
+        "shared": "g d",
+        **first,
+    }
     return (Site("l0", **declared), *localmixer.Block.sites[1:])
 
 
@@ -113,7 +119,7 @@ MISDECLARED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the module": ({"mixes": "g d"}, "p mixes from the input to the output, declared 'g d'"),
     "axes of a site": (
-        {"sites": (blocks()[0], blocks()[1], Site("l2", "b p d g", op_mixes="d"))},
+        {"sites": (blocks()[0], blocks()[1], Site("l2", "b p d g", op_mixes="d", shared="p"))},
         "axes d have size 3, but",
     ),
     "transposed parts": (
@@ -126,7 +132,7 @@ MISDECLARED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a norm before a parameter": (
         {
-            "sites": (blocks()[0], Site("l1", "b p (g d)", mixed_after="d"), blocks()[2]),
+            "sites": (blocks()[0], Site("l1", "b p (g d)", "d", shared="p"), blocks()[2]),
         },
         "g mixes from parameter l1.weight to the output",
     ),
@@ -146,16 +152,32 @@ def test_a_wrong_declaration_is_rejected(fault: str) -> None:
     assert said in found[-1].detail
 
 
+UNSHARED = {
+    "patches in place of channels": (blocks(shared="p"), "along p, declared 'p'"),
+    "a shared axis undeclared": (blocks(shared="g"), "op l0 shares its weights along d"),
+    "an axis declared in vain": (blocks(shared="p g d"), "op l0 has weights of its own along p"),
+}
+
+
+@pytest.mark.parametrize("fault", UNSHARED)
+def test_wrongly_declared_sharing_is_rejected(fault: str) -> None:
+    sites, said = UNSHARED[fault]
+    found = examine_chain(mixer(sites=sites), Noise(0, dtype=torch.float64))
+    assert [one.check for one in found if not one.held] == ["shared weights in module 1"]
+    assert any(said in one.detail for one in found)
+
+
 def test_what_is_right_is_not_rejected_and_what_is_vain_is_a_warning() -> None:
     noise = Noise(0, dtype=torch.float64)
     found = examine_chain(mixer(), noise)
     assert wrong(found) == []
     assert not any("warning" in one.detail for one in found)
-    vain = (*blocks()[:2], Site("l2", "b p g d", mixed_after="p g", op_mixes="d"))
+    vain = (*blocks()[:2], Site("l2", "b p g d", mixed_after="p g", op_mixes="d", shared="p"))
     found = examine_chain(mixer(sites=vain), noise)
     assert wrong(found) == []
-    assert "declared mixed in vain" in found[-1].detail
-    assert "p from site l2 to the output, g from site l2 to the output" in found[-1].detail
+    (detail,) = (one.detail for one in found if one.check == "mixing in module 1")
+    assert "declared mixed in vain" in detail
+    assert "p from site l2 to the output, g from site l2 to the output" in detail
 
 
 # ---- planted faults in modules -------------------------------------------------------------------

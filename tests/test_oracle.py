@@ -104,9 +104,19 @@ def feedback(chain: Chain, task: Task) -> dict[str, dict[str, Tensor]]:
     }
 
 
+def direct(task: Task) -> dict[str, dict[str, Tensor]]:
+    """Matrices ``[out, k]`` as ours, ``[k, *features]``."""
+    own = {
+        name: ORACLE[f"dfa_back.{paper_name(f'{name}.w')}"].T.reshape(-1, *shape)
+        for name, shape in task.chain.features().items()
+    }
+    return {o.name: own for o in task.objectives}
+
+
 def estimated(method: str, chain: Chain | None = None, drawn: DesignedNoise | None = None) -> Step:
     task, estimator = task_of(method, chain)
-    state = feedback(task.chain, task) if "FA" in method else None
+    made = {"dfa": direct, "fa": lambda task: feedback(task.chain, task)}
+    state = made.get(registry.method(method).estimator.name, lambda task: {})(task)
     return task.estimate(images(), LABELS, estimator, drawn or noise(), state)
 
 
@@ -130,6 +140,7 @@ METHODS = {  # ours -> reference, factor of its body gradients, heads that learn
     "FA": ("FA.textbook", 1.0, 1),
     "L-FA": ("L-FA.textbook", 1.0, 3),
     "LG-FA": ("LG-FA.textbook", 1.0, 3),
+    "DFA": ("DFA.textbook", 1.0, 1),
     "FG-W": ("FG-W", 1.0, 1),
     "FG-A": ("FG-A.official_sum", 1 / 4, 1),
     "fg_w[credit=released]/local-pg": ("LG-FG-W", 1.0, 3),
@@ -156,6 +167,7 @@ FAULTS: dict[str, Callable[[], float]] = {
     "released rule not followed": lambda: mismatch(estimated("LG-FG-W"), "LG-FG-W"),
     "no locality": lambda: mismatch(estimated("FG-A"), "LG-FG-A"),
     "error of the random readouts": lambda: mismatch(estimated("LG-FA"), "LG-FA.official"),
+    "error of the random readouts, directly": lambda: mismatch(estimated("DFA"), "DFA.official"),
     "norm not pulled back": lambda: mismatch(estimated("LG-FG-A"), "LG-FG-A.nonormgrad"),
 }
 

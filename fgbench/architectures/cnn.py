@@ -25,7 +25,7 @@ class ConvLayer(LocalModule):
         groups: groups of the norm.
     """
 
-    sites = (Site("l0", "b c h w", op_mixes="c h w"),)
+    sites = (Site("l0", "b c h w", op_mixes="c h w", shared="h w"),)
     mixes = "c h w"
     out_axes = "b c h w"
 

@@ -84,8 +84,8 @@ class FirstBlock(LocalModule):
     """Cut the image into patches, mix their pixels to D channels, then channels within groups."""
 
     sites = (
-        Site("l0", "b p (g d)", mixed_after="d", op_mixes="g d"),
-        Site("l1", "b p g d", op_mixes="d"),
+        Site("l0", "b p (g d)", mixed_after="d", op_mixes="g d", shared="p"),
+        Site("l1", "b p g d", op_mixes="d", shared="p"),
     )
     out_axes = "b p g d"
     param_axes: ClassVar[dict[str, str]] = {
@@ -116,9 +116,9 @@ class Block(LocalModule):
     """Mix tokens, all channels, then channels within groups; residual before the last ReLU."""
 
     sites = (
-        Site("l0", "b p (g d)", mixed_after="g d", op_mixes="g d"),
-        Site("l1", "b p (g d)", mixed_after="d", op_mixes="g d"),
-        Site("l2", "b p g d", op_mixes="d"),
+        Site("l0", "b p (g d)", mixed_after="g d", op_mixes="g d", shared="g d"),
+        Site("l1", "b p (g d)", mixed_after="d", op_mixes="g d", shared="p"),
+        Site("l2", "b p g d", op_mixes="d", shared="p"),
     )
     mixes = "p g d"
     out_axes = "b p g d"

@@ -14,6 +14,7 @@ from fgbench import dual, registry
 from fgbench.conformance.mixing import mixing
 from fgbench.conformance.nets import SEED, filled
 from fgbench.conformance.outcome import Fault, Outcome, judge, listed
+from fgbench.conformance.sharing import sharing
 from fgbench.dual import Dual
 from fgbench.network import untouched
 from fgbench.noise import Noise
@@ -80,8 +81,10 @@ def examine_chain(chain: Chain, noise: Noise) -> list[Outcome]:
         if not found[-1].held:  # the rest is about what comes from the taps
             return found
         found.append(judge("pulls", lambda: pulls(chain, x, noise)))
-        modules = range(len(chain))
-        found += [judge(f"mixing in module {k}", partial(mixing, chain, k, x)) for k in modules]
+        for k in range(len(chain)):
+            found.append(judge(f"mixing in module {k}", partial(mixing, chain, k, x)))
+            if found[-1].held:  # else its axes may not fit
+                found.append(judge(f"shared weights in module {k}", partial(sharing, chain, k, x)))
     return found
 
 

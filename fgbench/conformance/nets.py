@@ -114,7 +114,7 @@ class OpaqueReadout(Readout):
 class Convolution(LocalModule):
     """A 2×2 convolution, group norm with gain and bias, and ReLU."""
 
-    sites = (Site("l0", "b c h w", op_mixes="c h w"),)
+    sites = (Site("l0", "b c h w", op_mixes="c h w", shared="h w"),)
     mixes = "c h w"
     out_axes = "b c h w"
 
