@@ -195,7 +195,7 @@ class Made:
         name: its name without options.
         options: the options given, validated.
         thing: what was made, or the result of calling a function.
-        source: file of the code that defines it.
+        source: file of the code that defines it, or the folder of its files.
     """
 
     name: str
@@ -312,21 +312,27 @@ def make(kind: str, text: str, **more: Any) -> Made:
     options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = entry.make(**options, **more)
-    return Made(name, shown, thing, sys.modules[entry.make.__module__].__file__ or "")
+    return Made(name, shown, thing, _source(entry))
 
 
 def source(kind: str, text: str) -> str:
-    """Name the file that defines a thing, without making it.
+    """Name the file that defines a thing, or the folder of its files, without making it.
 
     Args:
         kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
         text: name, with options or without.
 
     Returns:
-        The path of the file.
+        The path.
     """
     entry, _ = _resolve(kind, split_options(text)[0])
-    return sys.modules[entry.make.__module__].__file__ or ""
+    return _source(entry)
+
+
+def _source(entry: Entry) -> str:
+    """Return the file of the module that an entry comes from, a package's folder."""
+    file = sys.modules[entry.make.__module__].__file__ or ""
+    return str(Path(file).parent) if Path(file).name == "__init__.py" else file
 
 
 def _resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:

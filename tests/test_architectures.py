@@ -50,6 +50,7 @@ def test_every_registered_architecture_is_what_it_declares(name: str) -> None:
     "text",
     [
         "localmixer-xs/4/8",
+        "localmixer-xs/8/16",
         "cnn-small",
         "mlp-3x256",
         "mlp-2x7[activation=gelu]",
@@ -165,6 +166,21 @@ def test_wrongly_declared_sharing_is_rejected(fault: str) -> None:
     found = examine_chain(mixer(sites=sites), Noise(0, dtype=torch.float64))
     assert [one.check for one in found if not one.held] == ["shared weights in module 1"]
     assert any(said in one.detail for one in found)
+
+
+@pytest.mark.parametrize(("op_mixes", "held"), [("g d", True), ("g", False), ("", False)])
+def test_a_norm_over_channels_of_unknown_groups_is_seen(op_mixes: str, held: bool) -> None:
+    """Its input has half the channels, so nothing says which of them would make a group."""
+    noise = Noise(0, dtype=torch.float64)
+    with noise.seeded():
+        chain = localmixer.localmixer(
+            shape=(3, 4, 6), classes=5, blocks=2, side=2, channels=12, groups=3, channel_ratio="2"
+        )
+    chain.body[1].sites = blocks(op_mixes=op_mixes)
+    chain = filled(Chain(list(chain.body), dict(chain.readouts), (3, 4, 6), 5).double(), noise)
+    said = wrong(examine_chain(chain, noise))
+    expected = f"mixing in module 1: gd mixes from op l0 to site l0, declared {op_mixes!r}"
+    assert said == ([] if held else [expected])
 
 
 def test_what_is_right_is_not_rejected_and_what_is_vain_is_a_warning() -> None:

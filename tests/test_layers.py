@@ -89,6 +89,11 @@ def room_of(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
+def thing_of(module: str) -> str:
+    """The thing of a folder that a module is or is part of: ``fgbench.data.mnist`` -> ``mnist``."""
+    return [*module.split("."), "", ""][2]
+
+
 class Import(NamedTuple):
     """One imported name: where, what, and whether only type checkers see it."""
 
@@ -168,8 +173,8 @@ def _fault(module: str, room: str, one: Import) -> str:
     if other != room:
         fine = other in ALLOWED[room] or (one.typing and (room, other) in TYPES_ONLY)
         return "" if fine else f"{room or 'fgbench'} may not import {one.target}"
-    siblings = module.count(".") >= 2 and one.target.count(".") >= 2 and one.target != module
-    if room in FOLDERS and siblings and one.target not in SHARED:
+    ours, theirs = thing_of(module), thing_of(one.target)  # a folder's own files are no siblings
+    if room in FOLDERS and ours and theirs and ours != theirs and one.target not in SHARED:
         return f"imports its sibling {one.target}"
     return ""
 
@@ -268,6 +273,24 @@ PLANTED = {
         },
         "imports its sibling fgbench.estimators.fg_w",
     ),
+    "a part of a sibling": (
+        {
+            "fgbench.estimators": "",
+            "fgbench.estimators.fg_a": "from .fg_w.parts import slope",
+            "fgbench.estimators.fg_w": "from .fg_w.parts import slope",
+            "fgbench.estimators.fg_w.parts": "",
+        },
+        "fgbench.estimators.fg_a:1: imports its sibling fgbench.estimators.fg_w.parts",
+    ),
+    "a sibling from within a part": (
+        {
+            "fgbench.estimators": "",
+            "fgbench.estimators.fg_a": "",
+            "fgbench.estimators.fg_w": "",
+            "fgbench.estimators.fg_w.parts": "from fgbench.estimators import fg_a",
+        },
+        "imports its sibling fgbench.estimators.fg_a",
+    ),
     "a room that nobody listed": ({"fgbench.helpers": ""}, "room 'helpers' has no line"),
     "the tests": ({"fgbench.api": "import tests.twins"}, "imports tests.twins"),
     "the suites": ({"fgbench.cli": "from suites import quality"}, "imports suites.quality"),
@@ -309,6 +332,9 @@ def test_what_is_allowed_is_not_reported() -> None:
         "fgbench.registry": "from . import errors",
         "fgbench.estimators": "",
         "fgbench.estimators.fg_a": "from ..axes import credit\nfrom ..registry import register",
+        "fgbench.architectures": "",
+        "fgbench.architectures.mixer": "from fgbench.architectures.mixer.layers import Token",
+        "fgbench.architectures.mixer.layers": "from fgbench.axes import parse",
         "fgbench.task": "if TYPE_CHECKING:\n    from fgbench.estimator import Estimator",
         "fgbench.estimator": "from fgbench.task import Task",
         "fgbench.analysis": "import numpy",

@@ -13,7 +13,8 @@ from twins import localmixer as twin
 from twins.localmixer import paper_layout, paper_name
 
 from fgbench import registry
-from fgbench.architectures.localmixer import Block, FirstBlock
+from fgbench.architectures.localmixer.blocks import Block, FirstBlock
+from fgbench.architectures.localmixer.layers import Channel, Grouped, Token
 from fgbench.axes import names
 from fgbench.errors import UsageError
 from fgbench.ledger import Ledger
@@ -207,9 +208,13 @@ def test_declared_mixing_is_that_of_the_jacobian(which: str) -> None:
     with Noise(0).seeded():
         first = which == "first"
         module: LocalModule = (
-            FirstBlock(SIDE, 24, 20, GROUPS, "kaiming")
+            FirstBlock(SIDE, Channel(24, 20, "kaiming"), Grouped(GROUPS, 5, 5, "kaiming"))
             if first
-            else Block(SIDE**2, 20, GROUPS, "kaiming")
+            else Block(
+                Token(SIDE**2, "kaiming"),
+                Channel(20, 20, "kaiming"),
+                Grouped(GROUPS, 5, 5, "kaiming"),
+            )
         )
     module.to(torch.float64)
     shape = (1, *SHAPE) if first else (1, SIDE**2, GROUPS, 5)

@@ -12,6 +12,7 @@ import pytest
 from fgbench import registry
 from fgbench.errors import UsageError
 from fgbench.noise import Noise
+from fgbench.record import code_hash
 from fgbench.registry import Entry, make, method, register, split_options
 
 if TYPE_CHECKING:
@@ -202,6 +203,14 @@ def test_variants_and_patterns_imply_options(own: Any) -> None:
         of("toy-5[shape=3]")
     assert {"toy-m/8/16"} <= set(registry.names("architectures"))
     assert "toy" not in registry.names("architectures")  # it has options without default
+
+
+def test_a_thing_of_several_files_has_all_of_them_as_its_source() -> None:
+    """A record's key hashes the source: an edit in any of the files makes new numbers."""
+    whole = Path(registry.source("architectures", "localmixer-s/1/1[channels=4]"))
+    assert {"__init__.py", "blocks.py", "layers.py"} <= {p.name for p in whole.iterdir()}
+    assert Path(registry.source("architectures", "mlp-1x8")).name == "mlp.py"
+    assert code_hash(whole) != code_hash(whole / "__init__.py")
 
 
 def test_every_name_that_is_listed_can_be_made() -> None:

@@ -1,1 +1,1 @@
-"""Architectures, one file per family: functions that return a chain."""
+"""Architectures, one file or folder per family: functions that return a chain."""

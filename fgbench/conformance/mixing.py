@@ -129,10 +129,11 @@ def mixing(chain: Chain, k: int, x: Tensor) -> str:
     for source, target, declared in pairs:
         for a, (mixed, used) in _mixed(source, target).items():
             compared += 1
-            if mixed and a not in axes.names(declared):
+            named = set(a) <= set(axes.names(declared))  # of letters kept together, all
+            if mixed and not named:
                 where = f"from {source.what} to {target.what}"
                 wrong.append(f"{a} mixes {where}, declared {declared!r}")
-            elif used and not mixed and a in axes.names(declared):
+            elif used and not mixed and named:
                 vain.append(f"{a} from {source.what} to {target.what}")
     if wrong:
         raise Fault(listed(wrong))
