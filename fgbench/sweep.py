@@ -238,12 +238,14 @@ def choice(
     ]
     settings = {**cell.options, **cell.tuning.set}
     settings |= {"validation": cell.tuning.validation, "seeds": cell.tuning.seeds}
-    case = {"verb": "tune", "grid": cell.tune, "trials": sorted(t["key"] for t in trials)}
+    subject = {"verb": "tune", "arch": cell.arch, "data": cell.data, "settings": settings}
+    subject |= {name: first[name] for name in ("estimator", "locality")} | {"grid": cell.tune}
+    case = {**subject, "trials": sorted(t["key"] for t in trials)}
     same = ("estimator", "locality", "options", "arch", "data", "device", "commit", "where")
     return {
         "schema": record.SCHEMA,
         "key": record.key(case),
-        "case_key": record.case_key({**case, "trials": []}),
+        "case_key": record.case_key(subject),
         "verb": "tune",
         "method": cell.method,
         **{name: first[name] for name in same},

@@ -123,6 +123,13 @@ set = {{ epochs = 1, train_size = 200 }}
     assert reason in why
 
 
+def test_tunings_of_two_methods_are_two_cases(tmp_path: Path) -> None:
+    both = TUNED.replace('["BP"]', '["BP", "FA"]').replace("seeds = 2", "seeds = 1")
+    swept(both, tmp_path)
+    choices = [r for r in Store(tmp_path / "records").all() if r["verb"] == "tune"]
+    assert len(choices) == len({r["case_key"] for r in choices}) == 2
+
+
 def test_a_tuning_in_which_nothing_trains_is_a_failure(tmp_path: Path) -> None:
     sweep = swept(TUNED.replace("[1e-5, 0.1]", "[1e30, 1e31]"), tmp_path)
     ((_case, why),) = sweep.failures()
