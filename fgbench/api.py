@@ -41,11 +41,13 @@ ROOMS = (
     "noise",
     "objective",
     "points",
+    "reading",
     "recipe",
     "speed",
     "tape",
     "task",
     "theory",
+    "tiles",
     "train",
     "view",
 )

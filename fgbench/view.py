@@ -1,25 +1,29 @@
 """One objective on one batch: the oracles an estimator may call, each priced in the ledger.
 
-The file is longer than others: the oracles share the state of one clean pass.
+Passes run over the batch in runs of examples (:mod:`fgbench.tiles`): nothing of what they hold for a
+moment is of the size of the batch. The file is longer than others: the oracles share the state of one
+clean pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import get_gradient_edge
 
-from fgbench import axes, gate
+from fgbench import axes, gate, tiles
 from fgbench.axes import Cells
 from fgbench.directions import PerExample
 from fgbench.dual import Dual, part, plus, swapped, value
+from fgbench.reading import Reading, filled, read
 from fgbench.tape import Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 Grads = dict[str, "Tensor"]
 Place = tuple[str, str]
+ALL = slice(None)
 Listener = Callable[["View", "Directions", "Tensor"], None]
 
 
@@ -67,9 +72,9 @@ class View:
         self._listen = listen
         self._acts: dict[str, Tensor] = {}
         self._on: dict[str, Tensor] = {}
-        self._edges: dict[str, Any] = {}
+        self._edges: dict[str, list[Any]] = {}  # one per run of examples
         self._f: Tensor | None = None
-        self._read: _Reading | None = None
+        self._read: Reading | None = None
         self._tapes: dict[tuple[str, int], Tape] = {}
 
     # what there is
@@ -162,6 +167,8 @@ class View:
 
     def masks(self) -> dict[str, Tensor]:
         """Return whether each unit of a site is on: its ``out`` in the clean pass is not exactly 0."""
+        if not self._on and self._f is not None:
+            self._tape("params")
         self._clean()
         return self._on
 
@@ -192,9 +199,8 @@ class View:
         found = []
         for _, u in directions.chunks(self._chunk(on_sites)):
             record = on_sites and not self._edges
-            tangents = self._push(u, on_sites, record)
-            found.append(self._scores(tangents))
-            self.ledger.slopes += (1 if on_sites else 2) * self.share * len(tangents)
+            found.append(self._scores(self._push(u, on_sites, record)))
+            self.ledger.slopes += (1 if on_sites else 2) * self.share * len(found[-1])
         slopes = torch.cat(found) if len(found) > 1 else found[0]
         if self._listen is not None:
             self._listen(self, directions, slopes)
@@ -205,7 +211,7 @@ class View:
         on_sites = all(name in self.chain.index for name in directions.names)
         found = []
         for _, u in directions.chunks(self._chunk(on_sites)):
-            tangents = self._push(u, on_sites, record=False)
+            tangents = tiles.join(self._push(u, on_sites, record=False), 1)
             with torch.no_grad():
                 dual = self.chain.read(self.objective.readout, Dual(self._f, tangents))  # type: ignore[arg-type]
             found.append(part(dual))
@@ -229,17 +235,16 @@ class View:
             Place name to credit of the place's shape, 0 where a site's unit is off.
         """
         meet = cells or self.cells
+        on = self.masks() if any(n in self.chain.index for n in directions.names) else {}
         total: Grads = {}
         for start, u in directions.chunks(self._chunk(on_sites=True)):
             for name in list(u):
                 s = slopes[start : start + len(u[name])]
-                c = axes.credit(s, u.pop(name), meet(name))
+                c = self._credit(s, u.pop(name), meet(name), on.get(name))
                 total[name] = total[name].add_(c) if name in total else c
-        for name, c in total.items():
-            if directions.n > 1:
+        if directions.n > 1:
+            for c in total.values():
                 c /= directions.n
-            if name in self._on:
-                c *= self._on[name]
         return total
 
     def pull(
@@ -267,16 +272,7 @@ class View:
         self.ledger.pulls += self.share
         recorded = all(kind == "site" and name in self._edges for kind, name in places)
         if to == "params" and weights is None and recorded:
-            params = self.params
-            with gate.opened():
-                found = torch.autograd.grad(
-                    [self._edges[name] for _, name in places],
-                    list(params.values()),
-                    list(places.values()),
-                    allow_unused=True,
-                )
-            self._edges = {}
-            return _filled(params, found)
+            return self._pull_recorded({name: c for (_, name), c in places.items()})
         tape = self._tape(to, weights)
         with gate.opened():
             return tape.pull(places, self.params if to == "params" else None)
@@ -298,7 +294,7 @@ class View:
             tape = self._tape("", weights)
             return tape.pull({("loss", ""): torch.ones_like(tape.loss)}, params)
         with torch.enable_grad(), self._in_place_of():
-            f = self._walk(self._note)
+            f = self._walk(_plain)
             heads = self.chain.readout_parameters(self.objective.readout)
             prediction = self.chain.read(self.objective.readout, f)
             losses = self.chain.readout(self.objective.readout).losses(prediction, self.labels)
@@ -309,13 +305,13 @@ class View:
                 [*params.values(), *heads.values()],
                 allow_unused=True,
             )
-        self._f = f.detach()
+        self._arrive(f.detach())
         own = found[len(params) :]
         if weight != 1.0:
             own = tuple(None if g is None else g / weight for g in own)
-        self._read = _Reading(prediction.detach(), losses.detach(), None, _filled(heads, own))
+        self._read = Reading(prediction.detach(), losses.detach(), (), filled(heads, own))
         self.ledger.forwards += self.share
-        return _filled(params, found[: len(params)])
+        return filled(params, found[: len(params)])
 
     # the same elsewhere
 
@@ -361,20 +357,36 @@ class View:
         """Swap the moved parameters in, where there are any."""
         return swapped(self.chain, self._moved) if self._moved else nullcontext()
 
-    def _walk(self, tap: Any) -> Any:
-        """Run the window under a tap, noting the outputs other objectives start from."""
+    @cached_property
+    def _runs(self) -> tuple[slice, ...]:
+        """Cut the batch into the runs of examples that pass through the window together."""
         first, stop = self.objective.window
-        f: Any = self.start
-        for k, f in self.chain.segments(self.start, first, stop, tap):
-            if k + 1 in self._boundaries:
-                self.outputs[k + 1] = value(f).detach()
+        shapes, index = self.chain.shapes(), self.chain.index
+        inside = [torch.Size(shapes[name]) for name, (k, _) in index.items() if first <= k < stop]
+        largest = max((shape.numel() for shape in inside), default=0)
+        return tiles.cut(len(self.start), largest * self.start.element_size(), self.start.device)
+
+    def _walk(self, tap: Any, run: slice = ALL) -> Any:
+        """Take examples through the window, noting the outputs on the way that others start from."""
+        first, stop = self.objective.window
+        x = self.start[run]
+        f: Any = x
+        for k, f in self.chain.segments(x, first, stop, tap):
+            if k + 1 in self._boundaries and k + 1 < stop:
+                tiles.put(self.outputs, k + 1, value(f).detach(), run, len(self.start))
         return f
+
+    def _arrive(self, f: Tensor) -> None:
+        """Note the clean output of the window."""
+        self._f = f
+        if self.objective.window[1] in self._boundaries:
+            self.outputs[self.objective.window[1]] = f
 
     def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
         """Note the clean value at every ``out``, and where it is on."""
         if kind == "out":
             self._acts[name] = z.detach()
-            self._on[name] = self._acts[name] != 0
+            self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
         return z
 
     def _clean(self) -> None:
@@ -383,74 +395,100 @@ class View:
             self._tape("params")
         elif self._f is None:
             with torch.no_grad(), self._in_place_of():
-                self._f = self._walk(self._note).detach()
+                self._arrive(self._walk(self._note).detach())
             self.ledger.forwards += self.share
 
-    def _reading(self) -> _Reading:
-        """Read the clean output: predictions, losses, their derivative and the readout's gradient."""
+    def _reading(self) -> Reading:
+        """Read the clean output, once."""
         if self._read is None:
-            f = self.output().detach().requires_grad_()
-            heads = self.chain.readout_parameters(self.objective.readout)
-            readout = self.chain.readout(self.objective.readout)
-            with gate.opened(), torch.enable_grad():
-                prediction = self.chain.read(self.objective.readout, f)
-                losses = readout.losses(prediction, self.labels)
-                found = torch.autograd.grad(losses.mean(), [f, *heads.values()], allow_unused=True)
-            df = found[0] if found[0] is not None else torch.zeros_like(f)
-            self._read = _Reading(
-                prediction.detach(),
-                losses.detach(),
-                df if self.objective.weight == 1.0 else df * self.objective.weight,
-                _filled(heads, found[1:]),
-            )
+            self._read = read(self.chain, self.objective, self.output(), self.labels, self._runs)
         return self._read
 
     def df(self) -> Tensor:
         """Return the derivative of weight · mean loss with respect to the readout's input."""
-        reading = self._reading()
-        if reading.df is None:
-            self._read = None
-            reading = self._reading()
-        assert reading.df is not None
-        return reading.df
+        return tiles.join(self._df())
 
-    def _push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> Tensor:
-        """Push directions through the window once and return the tangents at its output."""
-        listen = self._f is None
+    def _df(self) -> tuple[Tensor, ...]:
+        """Return :meth:`df` by runs of examples."""
+        if not self._reading().df:
+            self._read = None
+        return self._reading().df
+
+    def _push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> list[Tensor]:
+        """Push directions through the window once; return the tangents at its output by runs."""
+        clean, size = self._f is None, len(self.start)
+        moved: dict[str, Any] = dict(self._moved)
+        if not on_sites:
+            own = self.params
+            moved |= {n: Dual(own[n].detach(), t) for n, t in u.items()}
+        whole: dict[str, Tensor] = {}
+        found = []
+        with torch.set_grad_enabled(record), swapped(self.chain, moved):
+            for run in self._runs:
+                here = {n: t[:, run] for n, t in u.items()} if on_sites else {}
+                f = self._walk(self._perturbing(here, run, record, clean and on_sites), run)
+                point, tangents = value(f).detach(), part(f)
+                if clean:
+                    tiles.put(whole, "f", point, run, size)
+                if tangents is None:
+                    tangents = point.new_zeros(len(next(iter(u.values()))), *point.shape)
+                found.append(tangents)
+        if clean:
+            self._arrive(whole["f"])
+            self.ledger.forwards += self.share
+        return found
+
+    def _perturbing(self, u: Grads, run: slice, record: bool, listen: bool) -> Any:
+        """Make the tap that adds directions to the tangents of the sites, for one run of examples."""
+        size = len(self.start)
 
         def tap(kind: str, name: str, z: Any, /) -> Any:
             if kind == "out" and listen:
-                self._on[name] = value(z).detach() != 0
+                tiles.put(self._on, name, value(z).detach().bool(), run, size)
             if kind != "site" or (name not in u and not record):
                 return z
             v, t = value(z), plus(part(z), u.get(name))
             if record and name in u and v.requires_grad:
-                self._edges[name] = get_gradient_edge(v)
+                self._edges.setdefault(name, []).append(get_gradient_edge(v))
             return v.detach() if t is None else Dual(v.detach(), t)  # cut: a pull stops at any site
 
-        moved = dict(self._moved)
-        if not on_sites:
-            own = self.params
-            duals: dict[str, Any] = {n: Dual(own[n].detach(), u[n]) for n in u}
-            moved |= duals
-        with torch.set_grad_enabled(record), swapped(self.chain, moved):
-            f = self._walk(tap)
-        if listen:
-            self._f = value(f).detach()
-            self.ledger.forwards += self.share
-        tangents = part(f)
-        if tangents is None:
-            rows = len(next(iter(u.values())))
-            return value(f).detach().new_zeros(rows, *value(f).shape)
-        return tangents
+        return tap
 
-    def _scores(self, change: Tensor) -> Tensor:
-        """Partition ⟨change, ∂loss/∂f⟩ over the kept axes: ``[n, kept...]``."""
+    def _credit(self, slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
+        """Apply the credit rule to one place, 0 where its unit is off; run by run at a site."""
+        if on is None:
+            return axes.credit(slopes, u, at)
+        apart = "b" in at.shared
+        whole: Grads = {}
+        for run in self._runs:
+            part = axes.credit(slopes[:, run] if apart else slopes, u[:, run], at)
+            part *= on[run].view(torch.uint8)  # as bytes: bool is converted by a slow kernel
+            tiles.put(whole, "credit", part, run, len(on))
+        return whole["credit"]
+
+    def _pull_recorded(self, credit: Grads) -> Grads:
+        """Pull credit back from the sites that the last push recorded, which frees their graphs."""
+        params = self.params
+        total: dict[str, Tensor | None] = dict.fromkeys(params)
+        for i, run in enumerate(self._runs):
+            with gate.opened():
+                found = torch.autograd.grad(
+                    [self._edges[name][i] for name in credit],
+                    list(params.values()),
+                    [c[run] for c in credit.values()],
+                    allow_unused=True,
+                )
+            tiles.add(total, found)
+        self._edges = {}
+        return filled(params, total.values())
+
+    def _scores(self, change: Sequence[Tensor]) -> Tensor:
+        """Partition ⟨change, ∂loss/∂f⟩, given by runs, over the kept axes: ``[n, kept...]``."""
         out_axes = axes.names(self.chain.module(self.objective.window[1] - 1).out_axes)
         kept = axes.names(self.kept)
         drop = [i + 1 for i, a in enumerate(out_axes) if a not in kept]
-        product = change * self.df()
-        return product.sum(drop) if drop else product
+        products = (c * d for c, d in zip(change, self._df(), strict=True))
+        return tiles.join([p.sum(drop) if drop else p for p in products], 1)  # b is always kept
 
     def _differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
         """Take forward differences, one direction at a time, from the clamped start."""
@@ -475,7 +513,8 @@ class View:
                     change = (readout.losses(prediction, self.labels) - self.losses()) / step
                     found.append(change * (self.objective.weight / len(change)))
                 else:
-                    found.append(self._scores(((f - clean) / step).unsqueeze(0))[0])
+                    change = ((f - clean) / step).unsqueeze(0)
+                    found.append(self._scores([change[:, run] for run in self._runs])[0])
         return torch.stack(found)
 
     def _chunk(self, on_sites: bool) -> int:
@@ -495,7 +534,7 @@ class View:
             tape = Tape(cut, weights)
             with torch.enable_grad(), self._in_place_of():
                 tape.record(self.chain, self.objective, self._noted_walk, self.labels)
-            self._f = tape.output
+            self._arrive(tape.output)
             self.ledger.forwards += self.share * (1 if weights is None else 2)
             self._tapes[key] = tape
         return self._tapes[key]
@@ -511,23 +550,6 @@ class View:
         return f
 
 
-class _Reading:
-    """What a readout said at the clean output."""
-
-    __slots__ = ("df", "grads", "losses", "prediction")
-
-    def __init__(self, prediction: Tensor, losses: Tensor, df: Tensor | None, grads: Grads) -> None:
-        self.prediction, self.losses, self.df, self.grads = prediction, losses, df, grads
-
-
 def _plain(kind: str, name: str, z: Tensor, /) -> Tensor:
     """Return ``z``."""
     return z
-
-
-def _filled(params: Mapping[str, Tensor], found: tuple[Tensor | None, ...]) -> Grads:
-    """Name gradients, zero where a parameter was not reached."""
-    return {
-        name: torch.zeros_like(p) if grad is None else grad
-        for (name, p), grad in zip(params.items(), found, strict=True)
-    }

@@ -340,6 +340,23 @@ def test_the_module_without_a_fault_passes() -> None:
     assert wrong(found) == []
 
 
+class OverExamples(LinearReadout):
+    """Centres the examples before it reads them: its losses are fine, its predictions are not."""
+
+    def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
+        return super().forward(f - f.mean(0), tap)
+
+
+def test_a_readout_over_examples_is_rejected() -> None:
+    chain = chain_of(fine)
+    with Noise(SEED).seeded():
+        chain.readouts["local0"] = OverExamples("b c", 4, 3).double()
+    found = wrong(examine_chain(chain, Noise(0, dtype=torch.float64)))
+    assert len(found) == 1
+    assert found[0].startswith("readouts: ")
+    assert "the prediction of readout local0 of example 0 depends on example" in found[0]
+
+
 def test_a_tied_weight_is_rejected() -> None:
     chain = chain_of(fine)
     chain.body[1].l1.weight = nn.Parameter(chain.body[1].l1.weight)  # its own

@@ -23,7 +23,7 @@ TYPES_ONLY = {("task", "estimator")}
 def _table() -> dict[str, set[str]]:
     """Room -> rooms it may import. A room not listed here is reported: a new one gets its line."""
     view = {"errors", "axes", "directions", "noise", "dual", "network", "objective"}
-    view |= {"gate", "ledger", "tape"}
+    view |= {"gate", "ledger", "tape", "tiles", "reading"}
     statistics = {"intervals", "bias", "points"}
     library = view | statistics | {"view", "task", "estimator", "registry", "theory"}
     built = library | {"experiment", "recipe", "data"}
@@ -39,6 +39,8 @@ def _table() -> dict[str, set[str]]:
         "network": {"errors", "axes", "noise"},
         "tape": {"errors", "dual", "network", "objective"},
         "gate": {"errors"},
+        "tiles": {"errors"},
+        "reading": {"errors", "gate", "tiles", "network", "objective"},
         "ledger": {"errors"},
         "objective": {"errors", "network", "axes"},
         "view": view,

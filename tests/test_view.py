@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 from torch.utils.flop_counter import FlopCounterMode
 
+from fgbench import tiles
 from fgbench.directions import Directions
 from fgbench.ledger import Ledger
 from fgbench.network import Chain, untouched
@@ -136,6 +137,72 @@ def test_chunks_of_directions_change_nothing(on: str, monkeypatch: pytest.Monkey
         torch.testing.assert_close(tangent, found[0][1])
         close(credit, found[0][2])
         assert price == pytest.approx(found[0][3])
+
+
+# runs of examples
+
+
+def of_runs(arch: str, keep: str, sizes: Any) -> dict[str, Any]:
+    """Everything a view of the middle module says, its batch cut into runs of these sizes."""
+    chain = build(arch, "bp/module", SHAPE)[0].chain
+    chain.attach() if "local0" not in chain.readouts else None
+    x, y = batch(5, SHAPE)
+    own = Objective("own", (0, 2), chain.local_readout(1), (0, 1), keep=keep, weight=1.5)
+    view = View(chain, own, x, y, Ledger(), boundaries=frozenset({1, 2}))
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    runs = tuple(slice(end - size, end) for end, size in zip(ends, sizes, strict=True))
+    assert len(view._runs) == 1
+    vars(view)["_runs"] = runs
+    u, v = directions(view, "sites", 3), directions(view, "weights", 3)
+    slopes = view.slopes(u)
+    credit = view.credit(slopes, u)
+    pulled = view.pull(credit)
+    again = view.slopes(u)  # the clean pass is over, and no edge is recorded any more
+    differences = view.slopes(u, step=1e-3)
+    found = {"slopes": slopes, "again": again, "differences": differences, "df": view.df()}
+    found |= {"along weights": view.slopes(v), "tangent": view.output_tangent(u)}
+    found |= {"losses": view.losses(), "output": view.output()}
+    found |= {("out", k): f for k, f in view.outputs.items()}
+    for what in (credit, pulled, view.masks(), view.readout_grads(), view.credit(slopes, v)):
+        found |= {(len(found), name): t.to(slopes.dtype) for name, t in what.items()}
+    return found | {"ledger": torch.tensor(list(view.ledger.as_dict().values()))}
+
+
+@pytest.mark.parametrize("keep", ["b", "b p g"])
+@pytest.mark.parametrize("arch", [*ARCHS[:1], MIXER])
+def test_runs_of_examples_change_nothing(arch: str, keep: str) -> None:
+    whole = of_runs(arch, keep, [5])
+    for sizes in ([2, 3], [1] * 5, [4, 1]):
+        close(of_runs(arch, keep, sizes), whole)
+
+
+@pytest.mark.parametrize("what", ["add", "put", "join"])
+def test_a_run_that_is_lost_is_seen(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, real = of_runs(MIXER, "b p g", [5]), getattr(tiles, what)
+    faults = {
+        "add": lambda total, more: None if set(total.values()) - {None} else real(total, more),
+        "put": lambda w, name, part, run, b: real(w, name, part * (run.start == 0), run, b),
+        "join": lambda parts, axis=0: real([parts[0], *(p * 0 for p in parts[1:])], axis),
+    }
+    monkeypatch.setattr(tiles, what, faults[what])
+    with pytest.raises(AssertionError):
+        close(of_runs(MIXER, "b p g", [2, 3]), whole)
+
+
+def test_masks_come_after_any_pass() -> None:
+    want = view_of(MIXER).masks()
+    for first in (
+        lambda view: view.reverse(),
+        lambda view: view.slopes(directions(view, "weights")),
+        lambda view: view.slopes(directions(view, "sites")),
+        lambda view: view.losses(),
+    ):
+        view = view_of(MIXER)
+        first(view)
+        close(view.masks(), want)
+        u = directions(view, "sites", 1)
+        credit = view.credit(torch.ones(1, 3, dtype=torch.float64), u)
+        close(credit, {n: u.rows(n, 0, 1)[0] * on for n, on in want.items()})
 
 
 # the clean pass

@@ -116,15 +116,20 @@ def function(chain: Chain, x: Tensor, noise: Noise) -> str:
 
 def examples_apart(chain: Chain, x: Tensor) -> str:
     """Check that no prediction depends on another example."""
+    _apart(chain, x, "prediction")
+    return f"the derivative between examples is exactly 0 ({len(x)} examples)"
+
+
+def _apart(made: Callable[[Tensor], Tensor], x: Tensor, what: str) -> None:
+    """Raise if what is made of one example depends on another."""
     x = x.detach().requires_grad_()
-    prediction = chain(x)
+    prediction = made(x)
     for b in range(len(x)):
         (grad,) = torch.autograd.grad(prediction[b].sum(), x, retain_graph=True)
         grad[b] = 0.0
         if bool(grad.any()):
             other = int(grad.flatten(1).abs().amax(1).argmax())
-            raise Fault(f"the prediction of example {b} depends on example {other}; a batch norm?")
-    return f"the derivative between examples is exactly 0 ({len(x)} examples)"
+            raise Fault(f"the {what} of example {b} depends on example {other}; a batch norm?")
 
 
 def untied(chain: Chain) -> str:
@@ -200,13 +205,15 @@ def pulls(chain: Chain, x: Tensor, noise: Noise) -> str:
 
 
 def readouts(chain: Chain, x: Tensor, y: Tensor, noise: Noise) -> str:
-    """Check that every module can be read, and every readout gives one loss per example."""
+    """Check that every module can be read, example by example, with one loss per example."""
     with noise.child("heads").seeded():
         chain.attach()
     read = [(k, chain.local_readout(k)) for k in range(len(chain))]
     for k, name in dict.fromkeys([*read, (len(chain) - 1, "final")]):
         with torch.no_grad():
-            losses = chain.readout(name).losses(chain.read(name, chain.run(x, 0, k + 1)), y)
+            f = chain.run(x, 0, k + 1)
+            losses = chain.readout(name).losses(chain.read(name, f), y)
+        _apart(partial(chain.read, name), f, f"prediction of readout {name}")
         if losses.shape != (len(y),) or not bool(losses.isfinite().all()):
             raise Fault(f"readout {name}: expected {len(y)} finite losses, got {losses.tolist()}")
     return f"{listed(chain.readouts)}: one loss per example each"

@@ -1,0 +1,86 @@
+"""What a readout says about a module's output: predictions, losses and their derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from fgbench import gate, tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from fgbench.network import Chain
+    from fgbench.objective import Objective
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a readout says at the clean output.
+
+    Args:
+        prediction: ``[b, k]``.
+        losses: ``[b]``.
+        df: derivative of weight · mean loss with respect to the readout's input, one tensor per run of
+            examples; empty where nobody asked.
+        grads: exact gradient of the readout's own mean loss, by qualified parameter name.
+    """
+
+    prediction: Tensor
+    losses: Tensor
+    df: tuple[Tensor, ...]
+    grads: dict[str, Tensor]
+
+
+def read(
+    chain: Chain, objective: Objective, output: Tensor, labels: Tensor, runs: Sequence[slice]
+) -> Reading:
+    """Read a window's output and differentiate the losses, one layer deep.
+
+    Predictions are made and pulled back run by run, because none depends on another example. Losses may
+    couple the examples and see all predictions at once.
+
+    Args:
+        chain: the network.
+        objective: names the readout and the weight.
+        output: the readout's input ``[b, ...]``.
+        labels: ``[b]``.
+        runs: runs of examples, see :func:`fgbench.tiles.cut`.
+
+    Returns:
+        The reading.
+    """
+    heads = chain.readout_parameters(objective.readout)
+    total: dict[str, Tensor | None] = dict.fromkeys(heads)
+    df = []
+    with gate.opened(), torch.enable_grad():
+        inputs = [output[run].detach().requires_grad_() for run in runs]
+        parts = [chain.read(objective.readout, f) for f in inputs]
+        if len(runs) > 1:
+            prediction = tiles.join([part.detach() for part in parts]).requires_grad_()
+        else:
+            (prediction,) = parts
+        losses = chain.readout(objective.readout).losses(prediction, labels)
+        ends: list[Tensor] = [losses.mean()]  # of one run, in one go
+        back: list[Tensor | None] = [None]
+        if len(runs) > 1:
+            (whole,) = torch.autograd.grad(ends[0], prediction)
+            ends, back = parts, [whole[run] for run in runs]
+        for f, end, one in zip(inputs, ends, back, strict=True):
+            found = torch.autograd.grad(end, [f, *heads.values()], one, allow_unused=True)
+            own = torch.zeros_like(f) if found[0] is None else found[0]
+            df.append(own if objective.weight == 1.0 else own * objective.weight)
+            tiles.add(total, found[1:])
+    return Reading(prediction.detach(), losses.detach(), tuple(df), filled(heads, total.values()))
+
+
+def filled(params: Mapping[str, Tensor], found: Iterable[Tensor | None]) -> dict[str, Tensor]:
+    """Name gradients, zero where a parameter was not reached."""
+    return {
+        name: torch.zeros_like(p) if grad is None else grad
+        for (name, p), grad in zip(params.items(), found, strict=True)
+    }

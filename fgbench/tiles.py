@@ -1,0 +1,76 @@
+"""Runs of examples that pass through a window together, so that their activities stay in the cache.
+
+No module lets an example see another, so a pass over the batch is the same as passes over runs of its
+examples: values and tangents are put side by side, parameter gradients are added up. What a pass holds
+for a moment is then of the size of a run and not of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Sequence
+    from typing import TypeVar
+
+    from torch import Tensor
+
+    Name = TypeVar("Name", bound=Hashable)
+
+TILE = 1 << 22
+"""Bytes of one activity of a run, per CPU thread: a handful of them lie in the last level of cache."""
+
+
+def cut(examples: int, largest: int, device: torch.device) -> tuple[slice, ...]:
+    """Cut a batch into runs of examples.
+
+    Args:
+        examples: size of the batch.
+        largest: bytes of the largest activity of one example.
+        device: a GPU takes the batch whole: there a launch costs more than a trip to memory.
+
+    Returns:
+        The runs in order; one where the batch is small.
+    """
+    rows = examples
+    if device.type == "cpu":
+        rows = max(1, TILE * torch.get_num_threads() // max(largest, 1))
+    return tuple(slice(i, min(i + rows, examples)) for i in range(0, examples, max(rows, 1)))
+
+
+def put(whole: dict[Name, Tensor], name: Name, part: Tensor, tile: slice, examples: int) -> None:
+    """Put a run's part of a tensor into its place; one that is all of it is taken as it is.
+
+    Args:
+        whole: tensors of all examples by name.
+        name: which one this is a part of.
+        part: ``[run, ...]``.
+        tile: the run.
+        examples: size of the batch.
+    """
+    if len(part) == examples:
+        whole[name] = part
+        return
+    if name not in whole:
+        whole[name] = part.new_empty(examples, *part.shape[1:])
+    whole[name][tile] = part
+
+
+def join(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Put parts side by side along their example axis; one alone is handed back as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
+
+
+def add(total: dict[str, Tensor | None], more: Iterable[Tensor | None]) -> None:
+    """Add a run's gradients to those of the runs before it, where None is zero.
+
+    Args:
+        total: gradients by name; changed.
+        more: gradients in the same order; not written into.
+    """
+    for name, grad in zip(total, more, strict=True):
+        if grad is not None:
+            known = total[name]
+            total[name] = grad if known is None else known + grad
