@@ -52,6 +52,7 @@ PRESETS = {
     "LG-FG-W": "fg_w/local-pg",
     "LG-FG-A": "fg_a/local-pg",
     "NP": "np/end",
+    "WP": "wp/end",
 }
 
 

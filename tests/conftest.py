@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from fgbench import registry
+from fgbench.directions import PerExample
 from fgbench.noise import DesignedNoise, Noise
 from fgbench.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import Tensor
 
 torch.set_num_threads(1)
 
@@ -54,6 +58,35 @@ def orthonormal(places: dict[str, tuple[int, ...]], per_example: bool, seed: int
         found[name] = rows.expand(d, *shape).contiguous()
         assert size == part.shape[1]
     return DesignedNoise(0, dtype=torch.float64, given=found)
+
+
+def worst(found: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
+    """Return the largest difference relative to the largest entry of the whole truth."""
+    top = max(float(g.abs().max()) for g in truth.values())
+    return max(float((found[name] - g).abs().max()) for name, g in truth.items()) / top
+
+
+def sites_of(task: Task, b: int = 3) -> PerExample:
+    """Return the shape of every site of a batch."""
+    return PerExample({n: (b, *s) for n, s in task.chain.shapes().items()})
+
+
+def weights_of(task: Task) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every body parameter."""
+    return {n: tuple(p.shape) for n, p in task.chain.body_parameters().items()}
+
+
+@cache
+def _basis(shapes: tuple[tuple[str, tuple[int, ...]], ...], per_example: bool) -> DesignedNoise:
+    """Make an orthonormal design once."""
+    found: DesignedNoise = orthonormal(dict(shapes), per_example)
+    return found
+
+
+def design(task: Task, name: str) -> DesignedNoise:
+    """Make the orthonormal design of an estimator: along weights for ``fg_w``, else along sites."""
+    places = weights_of(task) if name == "fg_w" else sites_of(task)
+    return _basis(tuple(places.items()), per_example=name != "fg_w")
 
 
 @pytest.fixture(autouse=True)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from conftest import batch, build, orthonormal
+from conftest import batch, build, design, sites_of, weights_of, worst
 from torch import Tensor
 from twins import forward_gradient as twin
 
 from fgbench import axes, registry
 from fgbench.axes import Cells
-from fgbench.directions import PerExample
 from fgbench.ledger import Ledger
 from fgbench.network import Chain
 from fgbench.noise import DesignedNoise, Noise
@@ -35,31 +33,6 @@ ARCHS = ["mlp-2x8", MIXER, "cnn-tiny[width=4]"]
 LOCALITIES = ["end", "module", "local", "local-p", "local-pg"]
 FINEST = ["local[keep=b p g d c h w]", "module[keep=b p g d c h w]"]  # every axis there is
 SHAPE = (2, 4, 6)
-
-
-def worst(found: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
-    """Return the largest difference relative to the largest entry of the whole truth."""
-    top = max(float(g.abs().max()) for g in truth.values())
-    return max(float((found[name] - g).abs().max()) for name, g in truth.items()) / top
-
-
-def sites_of(task: Task, b: int = 3) -> PerExample:
-    return PerExample({n: (b, *s) for n, s in task.chain.shapes().items()})
-
-
-def weights_of(task: Task) -> dict[str, tuple[int, ...]]:
-    return {n: tuple(p.shape) for n, p in task.chain.body_parameters().items()}
-
-
-@cache
-def basis(shapes: tuple[tuple[str, tuple[int, ...]], ...], per_example: bool) -> DesignedNoise:
-    found: DesignedNoise = orthonormal(dict(shapes), per_example)
-    return found
-
-
-def design(task: Task, name: str) -> DesignedNoise:
-    places = weights_of(task) if name == "fg_w" else sites_of(task)
-    return basis(tuple(places.items()), per_example=name != "fg_w")
 
 
 CASES = [
@@ -157,21 +130,65 @@ def test_released_weight_credit_is_biased_where_a_norm_mixes_groups(
 # equal noise
 
 
+DIFFERENCES = {  # exact twin; a small step and what it leaves; what a large one leaves: more along weights
+    "np": ("fg_a", 1e-8, 1e-6, 1e-5, 1.0),
+    "wp": ("fg_w", 1e-8, 1e-5, 1e-5, 10.0),
+    "wp[sided=central]": ("fg_w", 1e-6, 1e-6, 1e-7, 10.0),
+}
+
+
 @pytest.mark.parametrize("locality", LOCALITIES + FINEST)
 @pytest.mark.parametrize("arch", ARCHS)
-def test_a_small_step_gives_the_slope(arch: str, locality: str) -> None:
-    """Losses of order 1 are known to 1e-16, so to 1e-8 over this step.
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_a_small_step_gives_the_slope(name: str, arch: str, locality: str) -> None:
+    """Losses of order 1 are known to 1e-16, so to 1e-8 over the smallest step.
 
     A large step is visibly another thing where the loss itself is compared; apart along more than b
     only the net enters, which is linear between kinks.
     """
-    task, fg_a, noise = build(arch, f"fg_a[directions=3]/{locality}", SHAPE)
+    twin_of, small, tolerance, curved, most = DIFFERENCES[name]
+    task, exact, noise = build(arch, f"{twin_of}[directions=3]/{locality}", SHAPE)
     x, y = batch(3, SHAPE)
-    slope = task.estimate(x, y, fg_a, noise).body
-    curved = 0.0 if "-" in locality or "[" in locality else 1e-5
-    for step, low, high in [(1e-8, 0.0, 1e-6), (1e-2, curved, 1.0)]:
-        np = registry.make("estimators", f"np[directions=3,step={step}]").thing
-        assert low <= worst(task.estimate(x, y, np, noise).body, slope) < high
+    slope = task.estimate(x, y, exact, noise).body
+    least = 0.0 if "-" in locality or "[" in locality else curved
+    for step, low, high in [(small, 0.0, tolerance), (1e-2, least, most)]:
+        kind, options = registry.split_options(name)
+        text = ",".join(f"{k}={v}" for k, v in {"directions": 3, "step": step, **options}.items())
+        difference = registry.make("estimators", f"{kind}[{text}]").thing
+        assert low <= worst(task.estimate(x, y, difference, noise).body, slope) < high
+
+
+@pytest.mark.parametrize("sided", ["forward", "central"])
+def test_weight_perturbation_is_its_difference_quotient(sided: str) -> None:
+    """By hand, from losses alone: (L(w + εv) − L(w or w − εv)) / (ε or 2ε) times v, at a long step."""
+    task, wp, noise = build("mlp-2x8[activation=tanh]", f"wp[step=0.3,sided={sided}]/end", SHAPE)
+    x, y = batch(3, SHAPE)
+    v = {n: noise.directions(weights_of(task)).rows(n, 0, 1)[0] for n in weights_of(task)}
+
+    def loss(step: float) -> Tensor:
+        moved = {n: p + step * v[n] for n, p in task.chain.body_parameters().items()}
+        logits = torch.func.functional_call(task.chain, moved, (x,))
+        return torch.nn.functional.cross_entropy(logits, y).detach()
+
+    forward, central = (loss(0.3) - loss(0.0)) / 0.3, (loss(0.3) - loss(-0.3)) / 0.6
+    quotient, other = (forward, central) if sided == "forward" else (central, forward)
+    found = task.estimate(x, y, wp, noise).body
+    assert worst(found, {n: quotient * t for n, t in v.items()}) < 1e-12
+    assert worst(found, {n: other * t for n, t in v.items()}) > 1e-3
+
+
+@pytest.mark.parametrize("law", ["gaussian", "rademacher"])
+def test_a_difference_errs_by_its_step_and_a_central_one_by_its_square(law: str) -> None:
+    """Beside the slope along the same noise, on a smooth net."""
+    task, fg_w, noise = build("mlp-1x3[activation=tanh]", f"fg_w[law={law}]/end", (1, 1, 2))
+    x, y = batch(3, (1, 1, 2))
+    slope, errors = task.estimate(x, y, fg_w, noise).body, {}
+    for sided in ("forward", "central"):
+        for step in (1e-2, 1e-3):
+            wp = registry.make("estimators", f"wp[step={step},sided={sided},law={law}]").thing
+            errors[sided, step] = worst(task.estimate(x, y, wp, noise).body, slope)
+    assert 8 < errors["forward", 1e-2] / errors["forward", 1e-3] < 12
+    assert 80 < errors["central", 1e-2] / errors["central", 1e-3] < 120
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -193,18 +210,18 @@ def test_a_long_step_leaves_units_that_are_off_alone(arch: str) -> None:
 
 
 @pytest.mark.parametrize("law", ["gaussian", "rademacher", "sphere", "uniform"])
-@pytest.mark.parametrize("name", ["fg_a", "fg_w", "np"])
+@pytest.mark.parametrize("name", ["fg_a", "fg_w", "np", "wp"])
 def test_several_directions_are_the_mean_of_single_ones(name: str, law: str) -> None:
     task, _, noise = build(MIXER, f"{name}/local-pg", SHAPE)
     x, y = batch(3, SHAPE)
     many = registry.make("estimators", f"{name}[directions=19,law={law}]").thing
     single = registry.make("estimators", name).thing
-    u = noise.directions(weights_of(task) if name == "fg_w" else sites_of(task), 19, law)
+    u = noise.directions(weights_of(task) if name in ("fg_w", "wp") else sites_of(task), 19, law)
     rows = [DesignedNoise(0, given={n: u.rows(n, i, i + 1) for n in u.names}) for i in range(19)]
     each = [task.estimate(x, y, single, row).body for row in rows]
     mean = {n: torch.stack([e[n] for e in each]).mean(0) for n in each[0]}
     # a difference divides rounding by its step of 1e-3
-    tolerance = 1e-10 if name == "np" else 1e-12
+    tolerance = 1e-10 if name in ("np", "wp") else 1e-12
     assert worst(task.estimate(x, y, many, noise).body, mean) < tolerance
     without = {n: torch.stack([e[n] for e in each[1:]]).mean(0) for n in each[0]}
     assert worst(without, mean) > 1e-3

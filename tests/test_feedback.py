@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import batch, build
+from conftest import batch, build, worst
 from torch import Tensor
 
 from fgbench import registry
@@ -12,12 +12,6 @@ from fgbench.ledger import Ledger
 from fgbench.task import Task
 
 SHAPE = (2, 4, 6)
-
-
-def worst(found: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
-    """Return the largest difference relative to the largest entry of the whole truth."""
-    top = max(float(g.abs().max()) for g in truth.values())
-    return max(float((found[name] - g).abs().max()) for name, g in truth.items()) / top
 
 
 def by_hand(task: Task, x: Tensor, y: Tensor, b: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,65 @@
+"""Weight perturbation by finite differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from fgbench.directions import law
+from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.registry import register
+
+if TYPE_CHECKING:
+    from fgbench.estimator import State
+    from fgbench.noise import Noise
+    from fgbench.task import Task
+    from fgbench.view import View
+
+
+@register("estimators", "wp")
+@dataclass(frozen=True)
+class WeightPerturbation(Defaults):
+    """Weight perturbation: the change of the loss under weight noise, times the noise.
+
+    (L(w + εv) − L(w))/ε tends to the slope along v as ε → 0, so the estimate tends to the weight forward
+    gradient of the same noise. Under a symmetric law both sides have the same mean, with a bias of O(ε²)
+    for a smooth net; the forward difference has the curvature vᵀHv ε/2 as noise on top, the central one
+    has not. Rademacher noise and ``sided=central`` is SPSA, which divides by the noise: 1/v = v there.
+
+    Args:
+        directions: perturbations averaged per estimate.
+        law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
+        step: ε, the length of the perturbation in units of the weights.
+        sided: ``forward``: against the clean loss; ``central``: (L(w + εv) − L(w − εv))/2ε.
+
+    Cost: one clean and ``directions`` perturbed forward passes, twice as many for central differences.
+
+    References: Jabri, Flower, Weight perturbation, IEEE Transactions on Neural Networks 3, 1992;
+    Cauwenberghs, A fast stochastic error-descent algorithm, NIPS 1992; Spall, Multivariate stochastic
+    approximation using a simultaneous perturbation gradient approximation, IEEE TAC 37, 1992; Züge,
+    Klos, Memmesheimer, Weight versus node perturbation learning in temporally extended tasks, Physical
+    Review X 13, 2023.
+    """
+
+    directions: Annotated[int, Field(ge=1)] = 1
+    law: str = "gaussian"
+    step: Annotated[float, Field(gt=0)] = 1e-3
+    sided: Literal["forward", "central"] = "forward"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown law."""
+        law(self.law)
+
+    def claims(self, task: Task) -> Claims:
+        """Bias vanishing with the step; values only, nothing goes back."""
+        return Claims(bias="vanishing", backward="none")
+
+    def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
+        """Return difference quotient times direction for every parameter."""
+        v = noise.directions(view.shapes, self.directions, self.law)
+        slopes = view.slopes(v, step=self.step)
+        if self.sided == "central":
+            slopes = (slopes + view.slopes(v, step=-self.step)) / 2
+        return Estimate(grads=view.credit(slopes, v))
