@@ -256,6 +256,23 @@ class Chain(nn.Module):
         found: tuple[int, ...] = self._measured["outs"][k]
         return found
 
+    def out_sizes(self, k: int) -> dict[str, int]:
+        """Return the size of every axis of module ``k``'s output but the example axis."""
+        letters = axes.names(self.module(k).out_axes)[1:]
+        return dict(zip(letters, self.out_shape(k), strict=True))
+
+    def op_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of every weight operation's raw output for one example."""
+        self._measure()
+        found: Mapping[str, tuple[int, ...]] = self._measured["ops"]
+        return found
+
+    def raw_sites(self) -> frozenset[str]:
+        """Return the sites that are the raw output of their weight operation, with no norm between."""
+        self._measure()
+        found: frozenset[str] = self._measured["raw"]
+        return found
+
     def _measure(self) -> None:
         """Run one example of zeros, noting shapes and operations."""
         if self._measured:
@@ -263,10 +280,15 @@ class Chain(nn.Module):
         from torch.utils.flop_counter import FlopCounterMode
 
         shapes: dict[str, tuple[int, ...]] = {}
+        ops: dict[str, Tensor] = {}
+        raw = set[str]()
 
         def note(kind: str, name: str, z: Tensor, /) -> Tensor:
+            if kind == "op":
+                ops[name] = z
             if kind == "site":
                 shapes[name] = tuple(z.shape[1:])
+                raw.update({name} if z is ops.get(name) else ())
             return z
 
         some = next(self.parameters())
@@ -280,7 +302,13 @@ class Chain(nn.Module):
                 outs.append(tuple(x.shape[1:]))
         total = sum(counts)
         parts = tuple(c / total for c in counts) if total else (1 / len(counts),) * len(counts)
-        self._measured = {"shapes": shapes, "shares": parts, "outs": outs}
+        self._measured = {
+            "shapes": shapes,
+            "ops": {name: tuple(z.shape[1:]) for name, z in ops.items()},
+            "raw": frozenset(raw),
+            "shares": parts,
+            "outs": outs,
+        }
 
     def attach(self) -> None:
         """Add a linear readout to every module but the last that brings none.

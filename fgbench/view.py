@@ -109,33 +109,15 @@ class View:
     @property
     def kept(self) -> str:
         """Axes along which this objective's scores stay separate."""
-        last = self.objective.window[1] - 1
-        return axes.keep_existing(self.objective.keep, self.chain.module(last).out_axes)
+        return self.objective.kept(self.chain)
 
-    def cells(self, name: str, *, op_mixes: bool = True) -> Cells:
-        """Say how this objective's scores meet a site or parameter.
+    def count(self, letters: str) -> int:
+        """Return the number of indices of the readout's input along some axes, 1 for those it lacks."""
+        return self.objective.count(self.chain, letters)
 
-        Args:
-            name: qualified name of a site or of a body parameter.
-            op_mixes: whether a parameter's scores are summed over the axes mixed between its weight
-                operation and the site; leaving them apart is biased where a norm mixes them.
-
-        Returns:
-            The kept axes, the place's axes and everything mixed in between.
-        """
-        site_name = name if name in self.chain.index else name.rpartition(".")[0]
-        if site_name not in self.chain.index:
-            return Cells(self.kept, "", "")
-        k, site = self.chain.index[site_name]
-        stop = self.objective.window[1]
-        mixed = axes.union(
-            site.mixed_after, *(self.chain.module(j).mixes for j in range(k + 1, stop))
-        )
-        if name == site_name:
-            return Cells(self.kept, site.axes, mixed)
-        local = name.removeprefix(f"body.{k}.")
-        place = self.chain.module(k).param_axes.get(local, "")
-        return Cells(self.kept, place, axes.union(mixed, site.op_mixes) if op_mixes else mixed)
+    def cells(self, name: str, *, summed: bool = True) -> Cells:
+        """Say how this objective's scores meet a site or parameter; see :meth:`Objective.cells`."""
+        return self.objective.cells(self.chain, name, summed=summed)
 
     # values of the clean pass
 
@@ -143,10 +125,28 @@ class View:
         """Return the loss of each example at the clean point: ``[b]``."""
         return self._reading().losses
 
-    def output_error(self) -> Tensor:
-        """Return the derivative of weight · mean loss with respect to the predictions: ``[b, k]``."""
-        reading = self._reading()
-        logits = reading.prediction.detach().requires_grad_()
+    def predictions(self, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the readout's predictions at the clean output: ``[b, k]``.
+
+        Args:
+            weights: replace the readout's own, by qualified parameter name; others are passed over.
+        """
+        own = self.chain.readout_parameters(self.objective.readout)
+        moved = {name: w for name, w in (weights or {}).items() if name in own}
+        if not moved:
+            return self._reading().prediction
+        f = self.output()
+        with torch.no_grad(), swapped(self.chain, {**self._moved, **moved}):
+            return self.chain.read(self.objective.readout, f)
+
+    def output_error(self, predictions: Tensor | None = None) -> Tensor:
+        """Return the derivative of weight · mean loss with respect to the predictions: ``[b, k]``.
+
+        Args:
+            predictions: where it is taken; the readout's own unless given.
+        """
+        at = self._reading().prediction if predictions is None else predictions
+        logits = at.detach().requires_grad_()
         with gate.opened(), torch.enable_grad():
             mean = self.chain.readout(self.objective.readout).losses(logits, self.labels).mean()
             (error,) = torch.autograd.grad(mean * self.objective.weight, logits)
@@ -172,9 +172,21 @@ class View:
         self._clean()
         return self._on
 
-    def readout_grads(self) -> Grads:
-        """Return the exact gradient of the readout's own mean loss, by qualified parameter name."""
-        return self._reading().grads
+    def readout_grads(self, error: Tensor | None = None) -> Grads:
+        """Return the exact gradient of the readout's own mean loss, by qualified parameter name.
+
+        Args:
+            error: at the predictions in place of :meth:`output_error`, ``[b, k]``.
+        """
+        if error is None:
+            return self._reading().grads
+        f = self.output().detach()
+        heads = self.chain.readout_parameters(self.objective.readout)
+        with gate.opened(), torch.enable_grad(), self._in_place_of():
+            prediction = self.chain.read(self.objective.readout, f)
+            sent = error / self.objective.weight
+            found = torch.autograd.grad(prediction, list(heads.values()), sent, allow_unused=True)
+        return _filled(heads, found)
 
     # oracles
 
@@ -188,7 +200,8 @@ class View:
         Args:
             directions: along sites or along body parameters.
             step: None for the exact derivative; otherwise the length of a forward difference from the
-                same start. With only ``b`` kept a difference uses the loss itself.
+                same start, below 0 a backward difference. With only ``b`` kept a difference uses the
+                loss itself.
 
         Returns:
             ``[n, kept...]`` in loss per unit of direction.
@@ -277,21 +290,26 @@ class View:
         with gate.opened():
             return tape.pull(places, self.params if to == "params" else None)
 
-    def reverse(self, weights: Mapping[str, Tensor] | None = None) -> Grads:
+    def reverse(
+        self, weights: Mapping[str, Tensor] | None = None, error: Tensor | None = None
+    ) -> Grads:
         """Return the full gradient of the objective: claim ``network``.
 
         Args:
             weights: replace the weights of every operation crossed on the way back, values staying
                 clean: the error travels through other weights, each weight's own gradient being the
                 outer product of its clean input and the error that arrives.
+            error: starts at the predictions in place of :meth:`output_error`, ``[b, k]``.
 
         Returns:
             Gradient by parameter name, of the updated modules.
         """
         params = self.params
         self.ledger.backwards += self.share
-        if weights is not None:
+        if weights is not None or error is not None:
             tape = self._tape("", weights)
+            if error is not None:
+                return tape.pull({("readout", self.objective.readout): error}, params)
             return tape.pull({("loss", ""): torch.ones_like(tape.loss)}, params)
         with torch.enable_grad(), self._in_place_of():
             f = self._walk(_plain)

@@ -578,7 +578,7 @@ def test_a_norm_that_mixes_groups_is_found() -> None:
 
     def released(view: Any, noise: Any, state: Any) -> Estimate:
         v = noise.directions(view.shapes)
-        cells = partial(view.cells, op_mixes=False)
+        cells = partial(view.cells, summed=False)
         return Estimate(grads=view.credit(view.slopes(v), v, cells))
 
     made = Planted(released, bias="none", backward="none")

@@ -91,6 +91,8 @@ def spread_of(e: Tensor) -> Tensor:
         ("mlp-2x2[activation=tanh]", "fg_w[law=rademacher]/module"),
         ("mlp-2x2[activation=tanh]", "fg_w[law=rademacher]/local"),
         ("mlp-1x4", "fg_w[law=rademacher]/local-pg"),
+        ("mlp-3x2[activation=tanh]", "fg_w[law=rademacher]/overlap"),
+        ("mlp-3x2", "fg_w[law=rademacher]/interlocking"),
     ],
 )
 def test_weight_variance_is_that_over_all_sign_vectors(arch: str, method: str) -> None:
@@ -115,6 +117,8 @@ def test_weight_variance_is_that_over_all_sign_vectors(arch: str, method: str) -
         ("mlp-2x3[activation=tanh]", "fg_a[law=rademacher]/module", 2),
         ("mlp-2x4[activation=tanh]", "fg_a[law=rademacher]/local", 3),
         ("mlp-1x4", "fg_a[law=rademacher]/local-pg", 3),
+        ("mlp-3x2[activation=tanh]", "fg_a[law=rademacher]/overlap", 3),
+        ("mlp-3x2", "fg_a[law=rademacher]/interlocking", 3),
     ],
 )
 def test_activity_variance_is_that_over_all_sign_vectors(arch: str, method: str, b: int) -> None:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from fgbench.noise import Noise
     from fgbench.view import View
 
-GEOMETRY = frozenset({"slopes", "credit", "cells", "sites", "shapes", "kept", "share", "objective"})
+GEOMETRY = frozenset(
+    {"slopes", "credit", "cells", "count", "sites", "shapes", "kept", "share", "objective"}
+)
 
 
 def gated(cases: Sequence[Case]) -> str:

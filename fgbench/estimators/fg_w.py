@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fgbench import theory
+from fgbench import axes, theory
 from fgbench.directions import law
 from fgbench.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.axes import Cells
-    from fgbench.estimator import State
+    from fgbench.estimator import Bias, State
     from fgbench.noise import Noise
     from fgbench.task import Task
     from fgbench.view import View
@@ -38,8 +38,11 @@ class WeightForwardGradient(Defaults):
         directions: directions averaged per estimate.
         law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
         credit: ``summed``: scores are summed over every axis mixed between a weight and the loss, which
-            keeps the estimate unbiased; ``released``: groups keep their own score across a norm that
-            mixes them, as the paper's released code does, which is biased there.
+            keeps the estimate unbiased; ``released``: over those its own module mixes after the site
+            alone, as the paper's released code does, which is biased where the norm before the site or a
+            later module mixes kept axes.
+        average: axes such as ``p`` whose losses are averaged and not summed, as the released code does
+            without its patch-wise losses: a factor of 1 over their size.
 
     Cost: ``directions`` weight slopes.
 
@@ -50,27 +53,35 @@ class WeightForwardGradient(Defaults):
     directions: Annotated[int, Field(ge=1)] = 1
     law: str = "gaussian"
     credit: Literal["summed", "released"] = "summed"
+    average: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown law."""
+        """Refuse an unknown law or axis."""
         law(self.law)
+        axes.names(self.average)
 
     def claims(self, task: Task) -> Claims:
-        """Unbiased with summed credit, or where no norm mixes a kept axis; nothing goes back."""
-        apart = any("g" in o.keep for o in task.objectives)
-        mixing = any("g" in site.op_mixes for _, site in task.chain.index.values())
-        biased = self.credit == "released" and apart and mixing
-        return Claims(bias="some" if biased else "none", backward="none", slopes_only=True)
+        """Unbiased unless an option bites here; nothing goes back."""
+        chain, found = task.chain, [o for o in task.objectives if o.updates]
+        apart = self.credit == "released" and any(
+            o.mixes_kept(chain, chain.body_parameters(o.updates)) for o in found
+        )
+        smaller = any(o.count(chain, self.average) > 1 for o in found)
+        bias: Bias = "some" if apart or smaller else "none"
+        return Claims(bias=bias, backward="none", slopes_only=True)
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return slope times direction for every parameter."""
         v = noise.directions(view.shapes, self.directions, self.law)
-        return Estimate(grads=view.credit(view.slopes(v), v, self._cells(view)))
+        slopes = view.slopes(v) / view.count(self.average)
+        return Estimate(grads=view.credit(slopes, v, self._cells(view)))
 
     def predicted_variance(self, view: View) -> dict[str, Tensor] | None:
         """Return the closed form: of each slice of the weights, d |h|² + (κ − 2) |own h|²."""
-        return theory.weight_variance(view, self.law, self.directions, self._cells(view))
+        found = theory.weight_variance(view, self.law, self.directions, self._cells(view))
+        factor = view.count(self.average) ** 2
+        return found and {name: v / factor for name, v in found.items()}
 
     def _cells(self, view: View) -> Callable[[str], Cells]:
         """Return how scores meet the weights under the chosen credit."""
-        return partial(view.cells, op_mixes=self.credit == "summed")
+        return partial(view.cells, summed=self.credit == "summed")

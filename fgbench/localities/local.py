@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fgbench.objective import Objective, per_module
+from fgbench.objective import APART, Objective, per_module
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from fgbench.network import Chain
 
 
-@register("localities", "local", variants={"p": {"keep": "b p"}, "pg": {"keep": "b p g"}})
+@register("localities", "local", variants=APART)
 @dataclass(frozen=True)
 class Local:
     """A loss on every module, each through that module alone (the LG- of the paper, greedy).

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fgbench.objective import Objective, per_module
+from fgbench.objective import APART, Objective, per_module
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from fgbench.network import Chain
 
 
-@register("localities", "module")
+@register("localities", "module", variants=APART)
 @dataclass(frozen=True)
 class Module:
     """A loss on every module, each through all modules before it (the L- of the paper).
