@@ -61,12 +61,15 @@ class Estimate:
         grads: body parameter name to estimated gradient.
         state_grads: state name to gradient, for learned state.
         new_state: state that replaces the old one.
+        readouts: gradient of the objective's own readout by parameter name, where the rule has another
+            than the exact one, which the task gives it otherwise.
     """
 
     credit: Mapping[Any, Tensor] | None = None
     grads: Mapping[str, Tensor] | None = None
     state_grads: Mapping[str, Tensor] = field(default_factory=dict)
     new_state: Mapping[str, Tensor] | None = None
+    readouts: Mapping[str, Tensor] | None = None
 
 
 State = dict[str, "Tensor"]

@@ -172,6 +172,7 @@ class Task:
         who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         for view in self.views(x, labels, step.ledger, listen):
             objective = view.objective
+            own_heads: Mapping[str, Tensor] | None = None
             if objective.updates:
                 own = (state or {}).get(objective.name, {})
                 with gate.closed(who) if claims.gated else nullcontext():
@@ -179,12 +180,13 @@ class Task:
                 _check(estimator, found, view)
                 grads = found.grads if found.credit is None else view.pull(found.credit)
                 _add(step.body, grads or {})
+                own_heads = found.readouts
                 if found.state_grads:
                     step.state_grads[objective.name] = found.state_grads
                 if found.new_state is not None:
                     step.new_state[objective.name] = found.new_state
             if objective.head:
-                _add(step.readouts, view.readout_grads())
+                _add(step.readouts, own_heads or view.readout_grads())
             if objective.readout == "final":
                 step.loss = view.losses().mean()
         return step
@@ -225,6 +227,17 @@ def _check(estimator: Estimator, found: Estimate, view: View) -> None:
         raise UsageError(f"{who} returned neither credit nor grads")
     elif all(isinstance(place, str) for place in found.credit):
         _fits(who, "credit", "site", found.credit, view.sites)
+    elif all(place[0] in ("op", "site", "out") for place in found.credit):
+        given = {name: c for (_, name), c in found.credit.items()}
+        # an op or out may have another shape than its site, which the pull itself checks
+        same = {
+            name: tuple(given[name].shape) if name in given else s for name, s in view.sites.items()
+        }
+        _fits(who, "credit", "site", given, same)
+    if found.readouts is not None:
+        heads = view.chain.readout_parameters(view.objective.readout)
+        shapes = {name: tuple(p.shape) for name, p in heads.items()}
+        _fits(who, "readout gradient", "parameter", found.readouts, shapes)
 
 
 def _fits(

@@ -106,10 +106,11 @@ def feedback(chain: Chain, task: Task) -> dict[str, dict[str, Tensor]]:
 
 def direct(task: Task) -> dict[str, dict[str, Tensor]]:
     """Matrices ``[out, k]`` as ours, ``[k, *features]``."""
-    own = {
-        name: ORACLE[f"dfa_back.{paper_name(f'{name}.w')}"].T.reshape(-1, *shape)
-        for name, shape in task.chain.features().items()
-    }
+    own = {}
+    for name, shape in task.chain.features().items():
+        back = f"dfa_back.{paper_name(f'{name}.w')}"
+        own[name] = ORACLE[back].T.reshape(-1, *shape)
+        own[f"{name}.bias"] = ORACLE[f"{back[:-1]}b"]
     return {o.name: own for o in task.objectives}
 
 
@@ -146,16 +147,47 @@ METHODS = {  # ours -> reference, factor of its body gradients, heads that learn
     "fg_w[credit=released]/local-pg": ("LG-FG-W", 1.0, 3),
     "LG-FG-A": ("LG-FG-A", 1.0, 3),
 }
+RELEASED = {  # the released code's other forms, as options
+    "fa[error=own,heads=summed]/module[keep=b p g]": ("FA.official", 1.0, 3),
+    "fa[error=own]/module": ("L-FA.official", 1.0, 3),
+    "fa[error=own]/local": ("LG-FA.official", 1.0, 3),
+    "dfa[error=own]/end": ("DFA.official", 1.0, 1),
+    "fg_a[norm_grad=false]/end": ("FG-A.official_sum.nonormgrad", 1 / 4, 1),
+    "fg_a[norm_grad=false]/local-pg": ("LG-FG-A.nonormgrad", 1.0, 3),
+    "fg_a[average=p]/local[keep=b g]": ("LG-FG-A.spatial0_modular1", 1.0, 3),
+    "fg_a[credit=released]/last-pg": ("LG-FG-A.spatial1_modular0", 1.0, 2),
+    "fg_a[credit=released,average=p]/last[keep=b g]": ("LG-FG-A.spatial0_modular0", 1.0, 2),
+    "fg_w[credit=released,average=p]/local[keep=b g]": ("LG-FG-W.spatial0_modular1", 1.0, 3),
+    "fg_w[credit=released]/last-pg": ("LG-FG-W.spatial1_modular0", 1.0, 2),
+    "fg_w[credit=released,average=p]/last[keep=b g]": ("LG-FG-W.spatial0_modular0", 1.0, 2),
+}
 
 
-@pytest.mark.parametrize("method", METHODS)
+def test_the_eleven_methods_are_those_of_the_paper() -> None:
+    """Ten as their presets; the preset LG-FG-W is the unbiased rule, the released one an option."""
+    ours = [name.replace("fg_w[credit=released]/local-pg", "LG-FG-W") for name in METHODS]
+    assert sorted(ours) == sorted(list(registry.PRESETS)[:11])
+    assert registry.PRESETS["LG-FG-W"] == "fg_w/local-pg"
+
+
+@pytest.mark.parametrize("method", {**METHODS, **RELEASED})
 def test_gradients_of_body_and_heads(method: str) -> None:
-    reference, scale, heads = METHODS[method]
+    reference, scale, heads = {**METHODS, **RELEASED}[method]
     step = estimated(method)
     assert mismatch(step, reference, scale) < 1e-6
     assert len(step.readouts) == 2 * heads
     assert step.loss is not None
     assert off(step.loss, ORACLE["final_loss_mean"]) < 1e-6
+
+
+@pytest.mark.parametrize("method", RELEASED)
+def test_no_option_of_a_released_form_is_idle(method: str) -> None:
+    reference, scale, _ = RELEASED[method]
+    name, options = registry.split_options(method.partition("/")[0])
+    locality = method.partition("/")[2]
+    for left_out in options:
+        rest = ",".join(f"{k}={v}" for k, v in options.items() if k != left_out)
+        assert mismatch(estimated(f"{name}[{rest}]/{locality}"), reference, scale) > 1e-2
 
 
 FAULTS: dict[str, Callable[[], float]] = {

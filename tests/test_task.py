@@ -309,3 +309,50 @@ def test_an_estimate_needs_credit_or_gradients() -> None:
     x, y = batch(3, SHAPE)
     with pytest.raises(UsageError, match="Probe returned neither credit nor grads"):
         task.estimate(x, y, Probe(lambda *_: Estimate()), noise)
+
+
+def test_credit_at_other_taps_covers_every_site_too() -> None:
+    def at(kind: str, *names: str) -> Any:
+        def call(view: View, noise: Noise, state: dict[str, Tensor]) -> Estimate:
+            every = {n: noise.normal(n, s) for n, s in view.sites.items()}
+            return Estimate(credit={(kind, n): every.get(n, torch.zeros(1)) for n in names})
+
+        return Probe(call, Claims(backward="segment"))
+
+    task, noise = task_of(over(0, 2, 0, 1))
+    x, y = batch(3, SHAPE)
+    for kind in ("op", "site", "out"):
+        step = task.estimate(x, y, at(kind, "body.0.l0", "body.1.l0"), noise)
+        assert all(bool(g.any()) for g in step.body.values())
+        with pytest.raises(UsageError, match=r"gave no credit for body\.1\.l0"):
+            task.estimate(x, y, at(kind, "body.0.l0"), noise)
+        with pytest.raises(UsageError, match=r"unknown site in the credit of Probe 'body\.9\.l0'"):
+            task.estimate(x, y, at(kind, "body.0.l0", "body.9.l0"), noise)
+
+
+def test_an_estimate_may_bring_the_gradient_of_its_own_readout() -> None:
+    def bring(heads: dict[str, Tensor]) -> Any:
+        def call(view: View, noise: Noise, state: dict[str, Tensor]) -> Estimate:
+            return Estimate(grads=zeros(view).grads, readouts=heads)
+
+        return Probe(call)
+
+    task, noise = task_of(over(0, 2), over(2, 4))
+    x, y = batch(3, SHAPE)
+    exact = task.estimate(x, y, Probe(lambda view, *_: zeros(view)), noise).readouts
+    name, other = "readouts.local1.linear.weight", "readouts.local1.linear.bias"
+    given = {name: exact[name] + 1, other: exact[other] * 0}
+    one, _ = task.objectives
+    alone = Task(task.chain, These((one,)))
+    found = alone.estimate(x, y, bring(given), noise).readouts
+    assert found.keys() == given.keys()
+    assert all(torch.equal(found[n], given[n]) for n in given)
+    unread = Task(task.chain, These((replace(one, head=False),)))
+    assert unread.estimate(x, y, bring(given), noise).readouts == {}
+    for wrong, words in (
+        ({name: given[name]}, "gave no readout gradient for readouts.local1.linear.bias"),
+        ({**given, other: torch.zeros(2)}, r"linear.bias has shape \(2,\), expected \(5,\)"),
+        ({**given, "readouts.final.linear.bias": given[other]}, "unknown parameter in the readout"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            alone.estimate(x, y, bring(wrong), noise)

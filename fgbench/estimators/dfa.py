@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -12,6 +12,8 @@ from fgbench.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fgbench.estimator import State
     from fgbench.noise import Noise
     from fgbench.task import Task
@@ -31,40 +33,53 @@ class DirectFeedbackAlignment(Defaults):
 
     Args:
         scale: factor of every feedback matrix.
+        error: ``output``: the objective's own output error e; ``own``: that of the logits B_j h_j
+            themselves, a fixed random readout on layer j, as in the code of Ren et al.: layer j then
+            descends a loss of its own, and nothing comes from the output.
 
     Cost: one forward pass and one pull; classes × features fixed numbers per layer.
 
     References: Nøkland, Direct Feedback Alignment Provides Learning in Deep Neural Networks, NeurIPS
-    2016.
+    2016; Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023.
     """
 
     scale: float = 1.0
+    error: Literal["output", "own"] = "output"
 
     def claims(self, task: Task) -> Claims:
         """Biased, noiseless given its feedback; one segment back."""
         return Claims(bias="some", backward="segment", deterministic=True)
 
     def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
-        """Draw one fixed feedback matrix ``[k, *features]`` per site."""
+        """Draw one fixed feedback matrix ``[k, *features]`` per site; a readout also has a bias, 0."""
         draw, classes = noise.child("feedback"), task.chain.classes
-        drawn = {
-            name: draw.normal(name, (classes, *shape)) * (self.scale / sqrt(prod(shape)))
-            for name, shape in task.chain.features().items()
-        }
-        index = task.chain.index
-        return {
-            o.name: {name: b for name, b in drawn.items() if index[name][0] in o.updates}
-            for o in task.objectives
-            if o.updates
-        }
+        drawn: dict[str, State] = {}
+        for name, shape in task.chain.features().items():
+            b = draw.normal(name, (classes, *shape)) * (self.scale / sqrt(prod(shape)))
+            bias = {f"{name}.bias": b.new_zeros(classes)} if self.error == "own" else {}
+            drawn[name] = {name: b, **bias}
+        found: dict[str, State] = {}
+        for o in task.objectives:
+            sites = [name for name in drawn if task.chain.index[name][0] in o.updates]
+            if sites:
+                found[o.name] = {key: t for name in sites for key, t in drawn[name].items()}
+        return found
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the credit at the output of every layer."""
-        error = view.output_error()
+        error = view.output_error() if self.error == "output" else None
         credit = {}
         for name, shape in view.sites.items():
             b = state[name]
+            e = self._own(view, name, state) if error is None else error
             averaged = prod(shape[1:]) // prod(b.shape[1:])
-            sent = torch.tensordot(error, b, 1) / averaged
-            credit["out", name] = sent.expand(shape)
+            credit["out", name] = (torch.tensordot(e, b, 1) / averaged).expand(shape)
         return Estimate(credit=credit)
+
+    def _own(self, view: View, name: str, state: State) -> Tensor:
+        """Return the error ``[b, k]`` of a layer's own random readout."""
+        b, h = state[name], view.activities()[name]
+        averaged = [i for i in range(1, h.dim()) if b.shape[i] < h.shape[i]]
+        features = h.mean(averaged) if averaged else h
+        logits = features.flatten(1) @ b.flatten(1).mT + state[f"{name}.bias"]
+        return view.output_error(logits)

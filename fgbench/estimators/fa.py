@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fgbench.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
@@ -30,14 +30,23 @@ class FeedbackAlignment(Defaults):
 
     Args:
         scale: factor of every feedback matrix.
+        error: ``output``: of the trained readout's predictions; ``own``: of the random readout that the
+            error travels through, with the trained bias, as in the paper's released code: the body then
+            descends that readout's loss, and the trained weights get the same error.
+        heads: ``mean``: readouts learn from their mean loss; ``summed``: from its copies per kept score,
+            p·g times that, as the released global FA does, which is
+            ``fa[error=own,heads=summed]/module[keep=b p g]``.
 
     Cost: one forward pass, one with the feedback weights, one backward pass; a fixed copy of each weight.
 
     References: Lillicrap, Cownden, Tweed, Akerman, Random synaptic feedback weights support error
-    backpropagation for deep learning, Nature Communications 7, 2016.
+    backpropagation for deep learning, Nature Communications 7, 2016; Ren, Kornblith, Liao, Hinton,
+    Scaling Forward Gradient With Local Losses, ICLR 2023 (the options).
     """
 
     scale: float = 1.0
+    error: Literal["output", "own"] = "output"
+    heads: Literal["mean", "summed"] = "mean"
 
     def claims(self, task: Task) -> Claims:
         """Biased, noiseless given its feedback; goes back through the whole window."""
@@ -67,4 +76,9 @@ class FeedbackAlignment(Defaults):
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the gradient with the error carried by the feedback weights."""
-        return Estimate(grads=view.reverse(weights=state))
+        error = view.output_error(view.predictions(state)) if self.error == "own" else None
+        heads = None
+        if self.error == "own" or self.heads == "summed":
+            copies = view.count(view.kept) if self.heads == "summed" else 1
+            heads = {name: g * copies for name, g in view.readout_grads(error).items()}
+        return Estimate(grads=view.reverse(weights=state, error=error), readouts=heads)

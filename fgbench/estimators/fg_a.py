@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fgbench import theory
+from fgbench import axes, theory
 from fgbench.directions import law
 from fgbench.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
@@ -15,7 +16,7 @@ from fgbench.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fgbench.estimator import State
+    from fgbench.estimator import Bias, State
     from fgbench.noise import Noise
     from fgbench.task import Task
     from fgbench.view import View
@@ -33,6 +34,13 @@ class ActivityForwardGradient(Defaults):
     Args:
         directions: directions averaged per estimate.
         law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
+        norm_grad: whether the credit of a site goes back through the norm before it; without, it is
+            taken for that of the weight operation's raw output, and a norm's own gain gets none.
+        credit: ``summed``: scores are summed over every axis mixed between a site and the loss, which
+            keeps the estimate unbiased; ``released``: over those its own module mixes alone, as the
+            released code does without its cuts, which is biased where a later module mixes kept axes.
+        average: axes such as ``p`` whose losses are averaged and not summed, as the released code does
+            without its patch-wise losses: a factor of 1 over their size.
 
     Cost: ``directions`` activity slopes and one pull.
 
@@ -41,20 +49,46 @@ class ActivityForwardGradient(Defaults):
 
     directions: Annotated[int, Field(ge=1)] = 1
     law: str = "gaussian"
+    norm_grad: bool = True
+    credit: Literal["summed", "released"] = "summed"
+    average: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown law."""
+        """Refuse an unknown law or axis."""
         law(self.law)
+        axes.names(self.average)
 
     def claims(self, task: Task) -> Claims:
-        """Unbiased, one segment back at most, exact slopes only."""
-        return Claims(bias="none", backward="segment", slopes_only=True)
+        """Unbiased unless an option bites here; one segment back at most, exact slopes only."""
+        skips = not self.norm_grad and task.chain.index.keys() - task.chain.raw_sites()
+        chain, found = task.chain, [o for o in task.objectives if o.updates]
+        sites = {o.name: [n for n, (k, _) in chain.index.items() if k in o.updates] for o in found}
+        apart = self.credit == "released" and any(o.mixes_kept(chain, sites[o.name]) for o in found)
+        smaller = any(o.count(chain, self.average) > 1 for o in found)
+        bias: Bias = "some" if skips or apart or smaller else "none"
+        return Claims(bias=bias, backward="segment", slopes_only=True)
+
+    def supports(self, task: Task) -> str:
+        """Need raw outputs of the shape of their sites where the norm between is left out."""
+        ops = {} if self.norm_grad else task.chain.op_shapes()
+        for name, shape in task.chain.shapes().items():
+            if ops.get(name, shape) != shape:
+                return (
+                    f"norm_grad=false takes {name} {shape} for its raw output, which is {ops[name]}"
+                )
+        return ""
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the credit of every site."""
         u = noise.directions(view.sites, self.directions, self.law)
-        return Estimate(credit=view.credit(view.slopes(u), u))
+        slopes = view.slopes(u) / view.count(self.average)
+        credit = view.credit(slopes, u, partial(view.cells, summed=self.credit == "summed"))
+        if self.norm_grad:
+            return Estimate(credit=credit)
+        return Estimate(credit={("op", name): c for name, c in credit.items()})
 
     def predicted_variance(self, view: View) -> dict[str, Tensor] | None:
         """Return the closed form, for fully connected layers."""
-        return theory.activity_variance(view, self.law, self.directions)
+        found = theory.activity_variance(view, self.law, self.directions)
+        factor = view.count(self.average) ** 2
+        return found and {name: v / factor for name, v in found.items()}
