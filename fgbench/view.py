@@ -186,7 +186,7 @@ class View:
             prediction = self.chain.read(self.objective.readout, f)
             sent = error / self.objective.weight
             found = torch.autograd.grad(prediction, list(heads.values()), sent, allow_unused=True)
-        return _filled(heads, found)
+        return filled(heads, found)
 
     # oracles
 
