@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Protocol
 
+import torch
+
 from fgbench.errors import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from torch import Tensor
 
@@ -22,7 +24,29 @@ Shape = tuple[int, ...]
 
 
 class PerExample(dict[str, Shape]):
-    """Place name to shape, for places whose first axis is the example axis."""
+    """Place name to shape, for places whose first axis is the example axis.
+
+    Args:
+        places: name to shape ``[b, ...]``.
+        repeats: how many times the batch repeats its examples, ``(v b)`` with v of this size; directions
+            are drawn for one run of them and are the same in all.
+    """
+
+    def __init__(
+        self, places: Mapping[str, Shape] | Iterable[tuple[str, Shape]] = (), repeats: int = 1
+    ) -> None:
+        super().__init__(places)
+        self.repeats = repeats
+
+    @property
+    def drawn(self) -> PerExample:
+        """The places of one run: what is drawn before it is repeated."""
+        return PerExample({n: (s[0] // self.repeats, *s[1:]) for n, s in self.items()})
+
+
+def repeated(tensors: Tensor, repeats: int) -> Tensor:
+    """Return directions ``[n, b, ...]`` as ``[n, (v b), ...]``, the same for every v."""
+    return torch.cat([tensors] * repeats, 1) if repeats > 1 else tensors
 
 
 @dataclass(frozen=True)
@@ -116,6 +140,7 @@ class Directions:
         per_example: whether the first axis of the places is the example axis.
         budget: bytes of directions kept; what is beyond is redrawn when asked for again.
         masks: factors applied to the drawn directions, 0 where a unit is off.
+        repeats: how many times the example axis repeats what is drawn, see :class:`PerExample`.
     """
 
     def __init__(
@@ -127,8 +152,11 @@ class Directions:
         per_example: bool = False,
         budget: int = 1 << 28,
         masks: Mapping[str, Tensor] | None = None,
+        repeats: int = 1,
     ) -> None:
         self.shapes = dict(shapes)
+        self._drawn = PerExample(self.shapes, repeats).drawn if repeats > 1 else self.shapes
+        self._repeats = repeats
         self.n = n
         self.law = law
         self._draw = draw
@@ -155,14 +183,21 @@ class Directions:
         old = self._masks
         masks = {**old, **{n: m * old[n] if n in old else m for n, m in masks.items()}}
         return Directions(
-            self.shapes, self.n, self.law, self._draw, self._per_example, self._budget, masks
+            self.shapes,
+            self.n,
+            self.law,
+            self._draw,
+            self._per_example,
+            self._budget,
+            masks,
+            self._repeats,
         )
 
     def _block(self, name: str, index: int) -> Tensor:
         """Draw block ``index`` of a place."""
-        shape = self.shapes[name]
+        shape = self._drawn[name]
         raw = self._draw(self.law.kind, name, index, (block_size(shape), *shape))
-        block = self.law.shape(raw, self._per_example)
+        block = repeated(self.law.shape(raw, self._per_example), self._repeats)
         return block * self._masks[name] if name in self._masks else block
 
     def _blocks(self, name: str, first: int, last: int) -> Tensor:
@@ -186,7 +221,7 @@ class Directions:
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Return directions ``start`` to ``stop`` of one place: ``[stop - start, *place]``."""
-        size = block_size(self.shapes[name])
+        size = block_size(self._drawn[name])
         first = start // size
         blocks = self._blocks(name, first, (stop - 1) // size)
         return blocks[start - first * size : stop - first * size]
@@ -229,3 +264,15 @@ class FixedDirections(Directions):
 def _refuse(kind: str, name: str, block: int, shape: Shape) -> Tensor:
     """Refuse to draw: fixed directions have no noise behind them."""
     raise RuntimeError(f"fixed directions were asked to draw {kind} for {name!r}")
+
+
+def along(places: Mapping[str, Shape], n: int, law_name: str, draw: Draw) -> Directions:
+    """Return ``n`` directions along places, per example and repeated where the places say so."""
+    per_example, repeats = isinstance(places, PerExample), getattr(places, "repeats", 1)
+    return Directions(places, n, law(law_name), draw, per_example, repeats=repeats)
+
+
+def fixed(tensors: Mapping[str, Tensor], places: Mapping[str, Shape]) -> FixedDirections:
+    """Return given directions along places, repeated where the places say so."""
+    repeats = getattr(places, "repeats", 1)
+    return FixedDirections({name: repeated(t, repeats) for name, t in tensors.items()})

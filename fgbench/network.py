@@ -18,7 +18,7 @@ from fgbench import axes
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
 
@@ -79,14 +79,35 @@ class LocalModule(nn.Module):
 
 
 class Readout(nn.Module):
-    """A head: from a module's output to predictions, and its own loss per example."""
+    """A head: from a module's output to predictions, and its own loss per example.
+
+    Attributes:
+        holds: whether the losses compare predictions with predictions of the clean pass, which stay what
+            they are while the network is moved (stopped keys). A cut is a clamp, for finite differences
+            as for tangents.
+        coupled: whether the loss of an example depends on the predictions of others that move with it.
+            A kept score is the slope of its own example's loss, which is then no part of the slope along
+            that example's own activity alone.
+    """
+
+    holds: bool = False
+    coupled: bool = False
 
     def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
         """Compute predictions ``[b, k]`` from a module's output, calling ``tap`` at every op."""
         raise NotImplementedError
 
-    def losses(self, prediction: Tensor, labels: Tensor) -> Tensor:
-        """Compute one loss per example, ``[b]``; cross entropy unless overridden."""
+    def losses(self, prediction: Tensor, labels: Tensor, held: Tensor | None = None) -> Tensor:
+        """Compute one loss per example, ``[b]``; cross entropy unless overridden.
+
+        Args:
+            prediction: ``[b, k]``.
+            labels: ``[b]``.
+            held: predictions of the clean pass for a readout that ``holds``; those given, None.
+
+        Returns:
+            The losses.
+        """
         return F.cross_entropy(prediction, labels, reduction="none")
 
 
@@ -315,15 +336,22 @@ class Chain(nn.Module):
 
         The heads are drawn from the global generator: call it inside ``noise.seeded``.
         """
-        some = next(self.parameters())
         for k in range(len(self) - 1):
-            if f"local{k}" in self.readouts:
-                continue
-            out_axes = self.module(k).out_axes
-            dims = axes.parse(out_axes)[1:]
-            sizes = zip(dims, self.out_shape(k), strict=True)
-            features = 1
-            for dim, size in sizes:
-                features *= 1 if dim[0] in ("p", "h", "w") else size
-            head = LinearReadout(out_axes, features, self.classes)
-            self.readouts[f"local{k}"] = head.to(dtype=some.dtype, device=some.device)
+            if f"local{k}" not in self.readouts:
+                self.put(f"local{k}", k, lambda have, n: LinearReadout(have, n, self.classes))
+
+    def put(self, name: str, k: int, make: Callable[[str, int], Readout]) -> None:
+        """Put a readout on module ``k``, in place of one of that name.
+
+        Args:
+            name: of the readout.
+            k: number of the module.
+            make: from the axes of the module's output and the numbers per example left after its mean
+                over patches or pixels to the readout, drawn from the global generator.
+        """
+        out_axes = self.module(k).out_axes
+        features = 1
+        for dim, size in zip(axes.parse(out_axes)[1:], self.out_shape(k), strict=True):
+            features *= 1 if dim[0] in ("p", "h", "w") else size
+        some = next(self.parameters())
+        self.readouts[name] = make(out_axes, features).to(dtype=some.dtype, device=some.device)

@@ -139,7 +139,8 @@ class Noise:
         """Return ``n`` directions along named places, drawn on demand.
 
         Args:
-            places: place name to the shape of one direction; ``view.sites`` or ``view.shapes``.
+            places: place name to the shape of one direction; ``view.sites`` or ``view.shapes``. Sites
+                of a batch that repeats its examples may share their directions.
             n: number of directions.
             law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
 
@@ -147,8 +148,7 @@ class Noise:
             Directions keyed by this noise; the objective is no part of the key, so a site in several
             windows meets the same direction in each.
         """
-        per_example = isinstance(places, _directions.PerExample)
-        return _directions.Directions(places, n, _directions.law(law), self.draw, per_example)
+        return _directions.along(places, n, law, self.draw)
 
     @contextmanager
     def seeded(self, name: str = "init") -> Iterator[None]:
@@ -170,8 +170,9 @@ class DesignedNoise(Noise):
     """Noise whose directions are given, for designed experiments: everything else stays keyed.
 
     Args:
-        given: place name to directions ``[n, *place]``; √n times an orthonormal basis makes an
-            estimate that is quadratic in its directions equal its mean exactly.
+        given: place name to directions ``[n, *place]``, as drawn, before places that share them repeat
+            them; √n times an orthonormal basis makes an estimate that is quadratic in its directions
+            equal its mean exactly.
     """
 
     given: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -183,4 +184,4 @@ class DesignedNoise(Noise):
         law: str = "gaussian",
     ) -> Directions:
         """Return the given directions along these places; ``n`` and ``law`` are not used."""
-        return _directions.FixedDirections({name: self.given[name] for name in places})
+        return _directions.fixed({name: self.given[name] for name in places}, places)

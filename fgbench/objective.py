@@ -28,6 +28,8 @@ class Objective:
         keep: axes along which the score stays separate, among those the readout's input has.
         weight: factor of the objective in the scheme's sum.
         head: whether the readout's own parameters learn from this objective.
+        repeats: how many times the batch repeats its examples with the same activity noise, ``(v b)``
+            with v of this size: two views of every image may share it.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Objective:
     keep: str = "b"
     weight: float = 1.0
     head: bool = True
+    repeats: int = 1
 
     def kept(self, chain: Chain) -> str:
         """Return the axes along which the scores stay separate, among those the readout's input has."""
@@ -82,7 +85,14 @@ class Objective:
 
 
 class Locality(Protocol):
-    """Where losses are read and along which axes they stay separate; a frozen dataclass of options."""
+    """Where losses are read and along which axes they stay separate; a frozen dataclass of options.
+
+    One that owns its loss may have more, which the task looks up: ``end(chain)``, the objective whose
+    gradient is the end truth, in place of the final readout's loss through the whole chain; ``copies``,
+    how many rows of a batch one image becomes; ``batch(pixels, labels, data, noise)``, which makes such
+    a batch of uint8 pixels; and ``probe``, the rate at which the final readout learns between epochs
+    where no objective teaches it.
+    """
 
     def attach(self, chain: Chain) -> None:
         """Add the auxiliary heads this locality needs; called once, inside seeded noise."""
@@ -97,12 +107,15 @@ APART = {
 }  # endings of a locality's name, such as local-pg
 
 
-def completed(chain: Chain, objectives: Sequence[Objective]) -> tuple[Objective, ...]:
-    """Let every readout learn once, and the final one alone where no objective reads it.
+def completed(
+    chain: Chain, objectives: Sequence[Objective], end: str = "final"
+) -> tuple[Objective, ...]:
+    """Let every readout learn once, and the one at the end alone where no objective reads it.
 
     Args:
         chain: the chain.
         objectives: in chain order, each with a readout of its own or sharing one.
+        end: the readout at the end.
 
     Returns:
         The objectives; of those that share a readout only the first teaches it.
@@ -111,30 +124,43 @@ def completed(chain: Chain, objectives: Sequence[Objective]) -> tuple[Objective,
     for objective in objectives:
         found.append(replace(objective, head=objective.readout not in seen))
         seen.add(objective.readout)
-    if "final" not in seen:
-        found.append(Objective("final", (last, last), "final", ()))
+    if end not in seen:
+        found.append(Objective(end, (last, last), end, ()))
     return tuple(found)
 
 
-def per_module(chain: Chain, *, cut: bool, keep: str = "b") -> tuple[Objective, ...]:
-    """Build one objective per module, and a readout-only one for predictions where they need it.
+def per_module(
+    chain: Chain,
+    *,
+    cut: bool,
+    keep: str = "b",
+    repeats: int = 1,
+    readouts: Sequence[str] | None = None,
+    end: str = "final",
+) -> tuple[Objective, ...]:
+    """Build one objective per module, and a readout-only one at the end where it needs one.
 
     Args:
         chain: the chain, with a readout on every module.
         cut: whether each window starts at its own module (True) or at the input (False).
         keep: axes along which scores stay separate.
+        repeats: as of :class:`Objective`.
+        readouts: the readout of each module; the chain's local ones where None.
+        end: the readout at the end.
 
     Returns:
-        The objectives in chain order; the final readout trains alone unless it is the last module's.
+        The objectives in chain order; the readout at the end trains alone unless it is the last module's.
     """
+    names = readouts or [chain.local_readout(k) for k in range(len(chain))]
     found = [
         Objective(
             name=f"module{k}",
             window=(k if cut else 0, k + 1),
-            readout=chain.local_readout(k),
+            readout=names[k],
             updates=(k,) if cut else tuple(range(k + 1)),
             keep=keep,
+            repeats=repeats,
         )
         for k in range(len(chain))
     ]
-    return completed(chain, found)
+    return completed(chain, found, end)

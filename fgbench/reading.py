@@ -10,7 +10,7 @@ import torch
 from fgbench import gate, tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -37,7 +37,11 @@ class Reading:
 
 
 def read(
-    chain: Chain, objective: Objective, output: Tensor, labels: Tensor, runs: Sequence[slice]
+    chain: Chain,
+    objective: Objective,
+    output: Tensor,
+    losses_of: Callable[[Tensor], Tensor],
+    runs: Sequence[slice],
 ) -> Reading:
     """Read a window's output and differentiate the losses, one layer deep.
 
@@ -48,7 +52,7 @@ def read(
         chain: the network.
         objective: names the readout and the weight.
         output: the readout's input ``[b, ...]``.
-        labels: ``[b]``.
+        losses_of: predictions to one loss per example.
         runs: runs of examples, see :func:`fgbench.tiles.cut`.
 
     Returns:
@@ -64,7 +68,7 @@ def read(
             prediction = tiles.join([part.detach() for part in parts]).requires_grad_()
         else:
             (prediction,) = parts
-        losses = chain.readout(objective.readout).losses(prediction, labels)
+        losses = losses_of(prediction)
         ends: list[Tensor] = [losses.mean()]  # of one run, in one go
         back: list[Tensor | None] = [None]
         if len(runs) > 1:

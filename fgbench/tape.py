@@ -83,7 +83,11 @@ class Tape:
         return z
 
     def record(
-        self, chain: Chain, objective: Objective, walk: Callable[[Tap], Tensor], labels: Tensor
+        self,
+        chain: Chain,
+        objective: Objective,
+        walk: Callable[[Tap], Tensor],
+        losses_of: Callable[[Tensor], Tensor],
     ) -> None:
         """Run the window and its readout once under this tape.
 
@@ -91,7 +95,7 @@ class Tape:
             chain: the network.
             objective: the window and the readout.
             walk: runs the window under a tap and returns its output.
-            labels: the labels ``[b]``.
+            losses_of: from predictions ``[b, k]`` to losses ``[b]``.
         """
         weights = self._weights or {}
         own = {**chain.body_parameters(), **chain.readout_parameters(objective.readout)}
@@ -105,7 +109,7 @@ class Tape:
             f = walk(self._tap)
             self.output = f.detach()
             prediction = chain.read(objective.readout, f, self._tap)
-            losses = chain.readout(objective.readout).losses(prediction, labels)
+            losses = losses_of(prediction)
         loss = losses.mean() * objective.weight
         self.loss = loss.detach()
         self._edges["readout", objective.readout] = get_gradient_edge(prediction)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,7 +35,7 @@ class Step:
     Attributes:
         body: estimated gradient by body parameter name.
         readouts: exact gradient by readout parameter name.
-        loss: mean over the batch of the final readout's loss, None where no objective reads it.
+        loss: mean over the batch of the end readout's loss, None where no objective reads it.
         ledger: what it cost.
         state_grads: per objective, gradients of learned state.
         new_state: per objective, replaced state.
@@ -55,12 +55,22 @@ class Task:
     Args:
         chain: the network; auxiliary heads the locality needs must be attached (see :meth:`build`).
         locality: where losses are read.
+
+    Attributes:
+        end: the objective whose gradient is the end truth, the final readout's through the whole chain
+            unless the locality has another.
+        copies: how many rows of a batch one image becomes.
+        probe: the rate at which the final readout learns between epochs, 0 where it does not.
     """
 
     def __init__(self, chain: Chain, locality: Locality) -> None:
         self.chain = chain
         self.locality = locality
         self.objectives = tuple(locality.objectives(chain))
+        whole = Objective("end", (0, len(chain)), "final", tuple(range(len(chain))))
+        self.end: Objective = self._optional("end", lambda chain: whole)(chain)
+        self.copies: int = self._optional("copies", 1)
+        self.probe: float = self._optional("probe", 0.0)
         self._check()
         self._starts = frozenset(o.window[0] for o in self.objectives if o.window[0] > 0)
 
@@ -79,6 +89,30 @@ class Task:
         with noise.child("heads").seeded():
             locality.attach(chain)
         return cls(chain, locality)
+
+    def _optional(self, name: str, default: Any) -> Any:
+        """Return what a locality may have."""
+        return getattr(self.locality, name, default)
+
+    def batch(
+        self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Make a batch of images: normalised, or what the locality makes of them.
+
+        Args:
+            pixels: uint8 ``[b, ch, H, W]``.
+            labels: ``[b]``.
+            data: the data set that normalises the pixels.
+            noise: of this batch; its dtype is that of the images.
+
+        Returns:
+            Images ``[(v b), ch, H, W]`` and labels ``[(v b)]``, v running over ``copies``.
+        """
+        make = self._optional("batch", None)
+        if make is None:
+            return data.normalise(pixels, noise.dtype), labels
+        found: tuple[Tensor, Tensor] = make(pixels, labels, data, noise)
+        return found
 
     def _check(self) -> None:
         """Refuse objectives that do not fit the chain."""
@@ -187,7 +221,7 @@ class Task:
                     step.new_state[objective.name] = found.new_state
             if objective.head:
                 _add(step.readouts, own_heads or view.readout_grads())
-            if objective.readout == "final":
+            if objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
         return step
 
@@ -208,10 +242,8 @@ class Task:
         return total
 
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
-        """Return the gradient of the final loss through the whole chain: what usefulness means."""
-        last = len(self.chain)
-        whole = Objective("end", (0, last), "final", tuple(range(last)))
-        return View(self.chain, whole, x, labels, Ledger()).reverse()
+        """Return the gradient of the end objective: what usefulness means."""
+        return View(self.chain, self.end, x, labels, Ledger()).reverse()
 
 
 def _check(estimator: Estimator, found: Estimate, view: View) -> None:

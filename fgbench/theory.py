@@ -113,10 +113,12 @@ def activity_variance(view: View, law: str, directions: int) -> dict[str, Tensor
         directions: how many are averaged.
 
     Returns:
-        Parameter name to total variance; None where a layer is of another kind or scores are kept
-        apart along more than the example axis.
+        Parameter name to total variance; None where a layer is of another kind, scores are kept apart
+        along more than the example axis, or examples are not independent: they share their noise, or
+        a readout couples their losses.
     """
-    if view.kept != "b":
+    together = view.objective.repeats > 1 or view.chain.readout(view.objective.readout).coupled
+    if view.kept != "b" or together:
         return None
     params = view.params
     at_sites: dict[str, tuple[Tensor, bool]] = {}

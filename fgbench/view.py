@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,6 +51,7 @@ class View:
         params: parameters by qualified name that replace the chain's own.
         boundaries: module numbers whose output another objective will start from.
         listen: hears the directions and slopes of every exact call, for measuring.
+        held: predictions that a readout which ``holds`` compares with; its own where None.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class View:
         params: Mapping[str, Tensor] | None = None,
         boundaries: frozenset[int] = frozenset(),
         listen: Listener | None = None,
+        held: Tensor | None = None,
     ) -> None:
         self.chain, self.objective = chain, objective
         self.start, self.labels, self.ledger = start, labels, ledger
@@ -70,6 +73,7 @@ class View:
         self._moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
         self._boundaries = boundaries
         self._listen = listen
+        self._held = held
         self._acts: dict[str, Tensor] = {}
         self._on: dict[str, Tensor] = {}
         self._edges: dict[str, list[Any]] = {}  # one per run of examples
@@ -89,10 +93,9 @@ class View:
     def sites(self) -> PerExample:
         """Sites of the updated modules: name to shape ``[b, ...]``."""
         shapes = self.chain.shapes()
+        own = (n for n, (k, _) in self.chain.index.items() if k in self.objective.updates)
         return PerExample(
-            (name, (len(self.start), *shapes[name]))
-            for name, (k, _) in self.chain.index.items()
-            if k in self.objective.updates
+            ((name, (len(self.start), *shapes[name])) for name in own), self.objective.repeats
         )
 
     @property
@@ -148,7 +151,7 @@ class View:
         at = self._reading().prediction if predictions is None else predictions
         logits = at.detach().requires_grad_()
         with gate.opened(), torch.enable_grad():
-            mean = self.chain.readout(self.objective.readout).losses(logits, self.labels).mean()
+            mean = self._losses(logits).mean()
             (error,) = torch.autograd.grad(mean * self.objective.weight, logits)
         return error
 
@@ -195,7 +198,8 @@ class View:
 
         ``weight · mean over b`` is included, so the scores add up to the objective's slope. Kept scores
         are the partition of ⟨Δf, ∂loss/∂f⟩ over the kept axes of the readout's input f, with Δf the
-        tangent, or (perturbed − clean)/step.
+        tangent, or (perturbed − clean)/step. Where a readout couples examples the score of an example
+        is the slope of its own loss, along the Δf of all.
 
         Args:
             directions: along sites or along body parameters.
@@ -315,7 +319,7 @@ class View:
             f = self._walk(_plain)
             heads = self.chain.readout_parameters(self.objective.readout)
             prediction = self.chain.read(self.objective.readout, f)
-            losses = self.chain.readout(self.objective.readout).losses(prediction, self.labels)
+            losses = self._losses(prediction)
             mean = losses.mean()
             weight = self.objective.weight
             found = torch.autograd.grad(
@@ -345,7 +349,8 @@ class View:
         """
         start = self.start if x is None else x
         moved = {**self._moved, **(params or {})}
-        return View(self.chain, self.objective, start, self.labels, self.ledger, moved)
+        held = self._clean_held()
+        return View(self.chain, self.objective, start, self.labels, self.ledger, moved, held=held)
 
     @contextmanager
     def perturb_in_place(self, directions: Directions, row: int, scale: float) -> Iterator[View]:
@@ -359,6 +364,7 @@ class View:
             scale: the step.
         """
         params = self.params
+        self._clean_held()  # before anything moves
         with torch.no_grad():
             for name in directions.names:
                 params[name].add_(directions.rows(name, row, row + 1)[0], alpha=scale)
@@ -419,8 +425,22 @@ class View:
     def _reading(self) -> Reading:
         """Read the clean output, once."""
         if self._read is None:
-            self._read = read(self.chain, self.objective, self.output(), self.labels, self._runs)
+            self._read = read(self.chain, self.objective, self.output(), self._losses, self._runs)
         return self._read
+
+    def _losses(self, prediction: Tensor, held: Tensor | None = None) -> Tensor:
+        """Return the loss of each example, what the readout holds being held where it is."""
+        readout = self.chain.readout(self.objective.readout)
+        held = self._held if held is None else held
+        if held is None:
+            return readout.losses(prediction, self.labels)
+        return readout.losses(prediction, self.labels, held)
+
+    def _clean_held(self) -> Tensor | None:
+        """Return the predictions that stay what they are when the network moves, None for none."""
+        if self._held is None and self.chain.readout(self.objective.readout).holds:
+            return self._reading().prediction
+        return self._held
 
     def df(self) -> Tensor:
         """Return the derivative of weight · mean loss with respect to the readout's input."""
@@ -504,13 +524,34 @@ class View:
         """Partition ⟨change, ∂loss/∂f⟩, given by runs, over the kept axes: ``[n, kept...]``."""
         out_axes = axes.names(self.chain.module(self.objective.window[1] - 1).out_axes)
         kept = axes.names(self.kept)
+        if self.chain.readout(self.objective.readout).coupled:
+            return self._coupled(
+                tiles.join(change, 1), [out_axes.index(a) + 1 for a in kept if a != "b"]
+            )
         drop = [i + 1 for i, a in enumerate(out_axes) if a not in kept]
         products = (c * d for c, d in zip(change, self._df(), strict=True))
         return tiles.join([p.sum(drop) if drop else p for p in products], 1)  # b is always kept
 
+    def _coupled(self, change: Tensor, apart: list[int]) -> Tensor:
+        """Take the slope of every example's loss along the change in one cell of all examples."""
+        found = []
+        for cell in product(*(range(change.shape[i]) for i in apart)):
+            own = change
+            for i, at in zip(apart, cell, strict=True):
+                one = torch.arange(change.shape[i], device=change.device) == at
+                own = own * one.view(-1, *[1] * (change.dim() - 1 - i))
+            with torch.no_grad():
+                moving: Any = Dual(self.output(), own)
+                losses = self._losses(self.chain.read(self.objective.readout, moving))
+            slopes = part(losses)
+            assert slopes is not None
+            found.append(slopes * (self.objective.weight / slopes.shape[1]))
+        rows = torch.stack(found, 2)
+        return rows.view(*rows.shape[:2], *(change.shape[i] for i in apart))
+
     def _differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
         """Take forward differences, one direction at a time, from the clamped start."""
-        clean = self.output()
+        clean, held = self.output(), self._clean_held()
         found = []
         for row in range(directions.n):
             u = {name: directions.rows(name, row, row + 1)[0] for name in directions.names}
@@ -526,9 +567,8 @@ class View:
                 f = self.chain.run(self.start, *self.objective.window, tap if on_sites else _plain)
                 self.ledger.forwards += self.share
                 if self.kept == "b":
-                    readout = self.chain.readout(self.objective.readout)
                     prediction = self.chain.read(self.objective.readout, f)
-                    change = (readout.losses(prediction, self.labels) - self.losses()) / step
+                    change = (self._losses(prediction, held) - self.losses()) / step
                     found.append(change * (self.objective.weight / len(change)))
                 else:
                     change = ((f - clean) / step).unsqueeze(0)
@@ -551,7 +591,7 @@ class View:
         if key not in self._tapes:
             tape = Tape(cut, weights)
             with torch.enable_grad(), self._in_place_of():
-                tape.record(self.chain, self.objective, self._noted_walk, self.labels)
+                tape.record(self.chain, self.objective, self._noted_walk, self._losses)
             self._arrive(tape.output)
             self.ledger.forwards += self.share * (1 if weights is None else 2)
             self._tapes[key] = tape

@@ -19,7 +19,7 @@ from fgbench.conformance.watch import Log, Watched, around
 from fgbench.intervals import ROUNDING, scale, scale_test
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -148,7 +148,7 @@ def sample(case: Case, draws: int, stage: int) -> Sample:
         log.requests.clear()
         estimate = inner(view, noise, state)
         first = next(iter(log.requests), None)
-        if first is not None and isinstance(noise, Watched) and _known(first.places, view):
+        if first is not None and isinstance(noise, Watched) and _known(first.asked, view):
             v = noise.again(first)
             beside.append(_forward_gradient(view.with_(), v))
             numbers = [v.rows(name, 0, v.n) for name in v.names]
@@ -169,9 +169,10 @@ def sample(case: Case, draws: int, stage: int) -> Sample:
     return found
 
 
-def _known(places: tuple[tuple[str, tuple[int, ...]], ...], view: View) -> bool:
+def _known(places: Mapping[str, tuple[int, ...]], view: View) -> bool:
     """Tell whether slopes along these places exist: all sites, or all body parameters."""
-    return any(all(known.get(n) == s for n, s in places) for known in (view.sites, view.shapes))
+    every = (view.sites, view.shapes)
+    return any(all(known.get(n) == s for n, s in places.items()) for known in every)
 
 
 def _forward_gradient(view: View, v: Directions) -> dict[str, Tensor]:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fgbench.directions import Directions, FixedDirections, PerExample
-from fgbench.directions import law as law_of
+from fgbench.directions import Directions, PerExample, along, fixed
 from fgbench.noise import Noise
 
 if TYPE_CHECKING:
@@ -28,10 +27,11 @@ class Request:
     Args:
         path: purposes of the noise it was asked of.
         step: step of that noise.
-        places: place name and shape, in order.
+        places: place name and shape as drawn, in order.
         n: number of directions.
         law: their law.
         per_example: whether the first axis of the places is the example axis.
+        repeats: how many times the example axis repeats what is drawn.
     """
 
     path: tuple[str, ...]
@@ -40,12 +40,23 @@ class Request:
     n: int
     law: str
     per_example: bool
+    repeats: int = 1
+
+    @property
+    def asked(self) -> Mapping[str, Shape]:
+        """The places as they were asked for."""
+        if not self.per_example:
+            return dict(self.places)
+        whole = {name: (shape[0] * self.repeats, *shape[1:]) for name, shape in self.places}
+        return PerExample(whole, self.repeats)
 
 
 def _request(noise: Noise, places: Mapping[str, Shape], n: int, law: str) -> Request:
     """Say what was asked of some noise."""
-    per_example = isinstance(places, PerExample)
-    return Request(noise.path, noise.step, tuple(places.items()), n, law, per_example)
+    if not isinstance(places, PerExample):
+        return Request(noise.path, noise.step, tuple(places.items()), n, law, per_example=False)
+    drawn = tuple(places.drawn.items())
+    return Request(noise.path, noise.step, drawn, n, law, True, places.repeats)
 
 
 @dataclass
@@ -102,7 +113,7 @@ class Watched(Noise):
         request = _request(self, places, n, law)
         self.log.requests[request] = None
         draw = partial(self._directed, self.log.owner())
-        return Directions(places, n, law_of(law), draw, request.per_example)
+        return along(places, n, law, draw)
 
     def _directed(self, owner: int, kind: str, name: str, block: int, shape: Shape) -> Tensor:
         """Draw one block of directions."""
@@ -112,8 +123,7 @@ class Watched(Noise):
     def again(self, request: Request) -> Directions:
         """Return the directions of a request once more, unnoticed."""
         plain = Noise(self.seed, request.path, request.step, self.device, self.dtype)
-        places = PerExample(request.places) if request.per_example else dict(request.places)
-        return plain.directions(places, request.n, request.law)
+        return plain.directions(request.asked, request.n, request.law)
 
     def draw(self, kind: str, name: str, block: int, shape: Shape) -> Tensor:
         """Draw what is no direction."""
@@ -143,7 +153,7 @@ class Given(Noise):
     ) -> Directions:
         """Return what the plan gives for this request."""
         assert self.plan is not None
-        return FixedDirections(self.plan(_request(self, places, n, law)))
+        return fixed(self.plan(_request(self, places, n, law)), places)
 
 
 class _Around:
