@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Case = dict[str, Any]
 ROOMS = (
+    "augment",
     "axes",
     "bias",
     "checkpoint",

@@ -34,6 +34,7 @@ def _table() -> dict[str, set[str]]:
         "errors": set(),
         "axes": {"errors"},
         "directions": {"errors", "axes"},
+        "augment": {"errors", "noise"},
         "noise": {"errors", "directions", "axes"},
         "dual": {"errors"},
         "network": {"errors", "axes", "noise"},
@@ -63,7 +64,7 @@ def _table() -> dict[str, set[str]]:
         "conformance": built | {"measure", "train", "speed"},
         "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
         | {"estimator", "registry", "theory"},
-        "localities": {"errors", "objective", "network", "registry", "axes"},
+        "localities": {"errors", "objective", "network", "registry", "axes", "augment", "noise"},
         "architectures": {"errors", "axes", "network", "registry"},
         "data": {"errors", "registry"},
         "updates": {"errors", "registry"},

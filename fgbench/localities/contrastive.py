@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch.nn import functional as F
 
+from fgbench.augment import Policy, augment
 from fgbench.errors import UsageError
 from fgbench.network import LinearReadout
 from fgbench.objective import Objective, per_module
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.network import Chain
+    from fgbench.noise import Noise
 
 FLOOR = 1e-12  # of a squared norm
+FIRST = Policy(jitter=0.8, gray=0.2, blur=1.0)
+SECOND = Policy(jitter=0.8, gray=0.2, blur=0.1, solarise=0.2)
 VARIANTS = {
     "module": {"base": "module"},
     "local": {"base": "local"},
@@ -112,6 +116,13 @@ class Contrastive:
         features: dimensions that a projector gives.
         stop_keys: stop the derivative of a row's loss at the rows that it is compared with.
         shared_noise: draw activity noise once for the two views of an image.
+        augment: what makes the views: ``full`` (crops, mirrors, colours, blur, solarising of the second
+            view), ``crop`` (crops and mirrors) or ``none`` (two equal views).
+        crop: least part of the area that a crop keeps; the paper raises it to 0.3 or 0.5 for networks
+            that learn from local losses.
+        flip: mirror views with probability ½; digits and letters are better left alone.
+        probe: rate of the plain SGD that trains the final readout, one epoch on frozen features of the
+            images as they are after every epoch of training.
 
     References: Chen, Kornblith, Norouzi, Hinton, A Simple Framework for Contrastive Learning of Visual
     Representations, ICML 2020; Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local
@@ -124,6 +135,10 @@ class Contrastive:
     features: Annotated[int, Field(ge=1)] = 128
     stop_keys: bool = True
     shared_noise: bool = True
+    augment: Literal["full", "crop", "none"] = "full"
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.08
+    flip: bool = True
+    probe: Annotated[float, Field(gt=0)] = 0.01
 
     copies = 2  # not an option: rows of a batch per image
 
@@ -139,6 +154,32 @@ class Contrastive:
     def _projector(self, out_axes: str, features: int) -> Projector:
         """Make one projector."""
         return Projector(out_axes, features, self.features, self.temperature, self.stop_keys)
+
+    def batch(
+        self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Make two views of every image.
+
+        Args:
+            pixels: uint8 ``[b, ch, H, W]``.
+            labels: ``[b]``.
+            data: the data set that normalises the pixels.
+            noise: of this batch.
+
+        Returns:
+            Images ``[(v b), ch, H, W]``, the first views first, and labels ``[(v b)]``.
+        """
+        x = pixels.to(noise.dtype) / data.peak
+        if self.augment == "none":
+            views = [x, x]
+        else:
+            both = (FIRST, SECOND) if self.augment == "full" else (Policy(), Policy())
+            shape = {"area": self.crop, "flip": 0.5 if self.flip else 0.0}
+            views = [
+                augment(x, replace(policy, **shape), noise.child(f"view{v}"))
+                for v, policy in enumerate(both)
+            ]
+        return data.normalise(torch.cat(views) * data.peak, noise.dtype), labels.repeat(2)
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:
         """Return the windows of the base, each with its projector."""
