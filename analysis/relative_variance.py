@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fgbench.analysis import style
+from fgbench.analysis import panels, style
 from fgbench.analysis.load import Records
-from fgbench.errors import UsageError
 
 NAME = "relative_variance"
+MISSING = "measured variance", "run fgbench measure"
 AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
@@ -56,9 +56,9 @@ def figure(measures: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(measures)
-    panels = list(table.groupby(["arch", "data"], sort=False))
-    columns = min(2, len(panels))
-    rows = [panels[at : at + columns] for at in range(0, len(panels), columns)]
+    parts = list(table.groupby(["arch", "data"], sort=False))
+    columns = min(2, len(parts))
+    rows = [parts[at : at + columns] for at in range(0, len(parts), columns)]
     heights = [max(0.55 + 0.24 * _places(part)[-1][1] for _, part in row) for row in rows]
     width = style.COLUMN if columns == 1 else style.PAGE
     with style.context():
@@ -67,14 +67,14 @@ def figure(measures: pd.DataFrame) -> Figure:
             len(rows), columns, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
         )
         limits = _limits(table)
-        for ax in grid.flat[len(panels) :]:
+        for ax in grid.flat[len(parts) :]:
             ax.remove()
-        for ax, ((arch, data), part) in zip(grid.flat, panels, strict=False):
+        for ax, ((arch, data), part) in zip(grid.flat, parts, strict=False):
             _panel(ax, part, limits)
             ax.set_title(f"{arch} on {data}", loc="left")
             ax.tick_params(labelbottom=True)
         _legend(fig, table)
-        fig.supxlabel(_caption(table, width), fontsize=6, color=style.FAINT, x=0.01, ha="left")
+        panels.caption(fig, _caption(table))
         for ax in grid[-1] if columns == 1 else grid.flat:
             ax.set_xlabel(AXIS)
     return fig
@@ -95,9 +95,7 @@ def draw(records: Records, out: Path) -> list[Path]:
     """
     measures = records.measures()
     table = plotted(measures)
-    if table.empty:
-        raise UsageError(f"no measured variance in {str(records.folder)!r}; run fgbench measure")
-    return style.save(figure(measures), out, NAME, table)
+    return style.write(records.folder, out, NAME, table, lambda: figure(measures), MISSING)
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -202,8 +200,8 @@ def _legend(fig: Figure, table: pd.DataFrame) -> None:
     fig.legend(handles=marks, loc="outside upper right", ncols=2)
 
 
-def _caption(table: pd.DataFrame, width: float) -> str:
-    """State n and what heavy tails mean, in lines that fit the figure."""
+def _caption(table: pd.DataFrame) -> str:
+    """State n and what heavy tails mean."""
     nouns = {"draws": "draw", "inits": "init", "batches": "batch"}
     random = table[table["value"] != 0]  # an exact number needs no draws
     random = table if random.empty else random
@@ -216,7 +214,7 @@ def _caption(table: pd.DataFrame, width: float) -> str:
     if table["heavy_tail"].any():
         heavy = ", ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
         text += f" Heavy tails, no interval is right: {heavy}."
-    return fill(text, int(width * 21))
+    return text
 
 
 def _span(counts: pd.Series, one: str, many: str) -> str:

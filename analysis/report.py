@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from fgbench.analysis import learning_curves, relative_variance, style
 from fgbench.analysis.load import MEASURED, Records, load
+from fgbench.analysis.seeds import mean_interval
 from fgbench.record import SCHEMA
 
 STYLE = """
@@ -235,7 +236,7 @@ def _over_seeds(runs: pd.DataFrame, name: str, unit: float) -> str:
     """Write the mean of a column over seeds with its interval."""
     if name not in runs or runs[name].dropna().empty:
         return "–"
-    found = learning_curves.mean_interval(runs[name].astype(float) * unit)
+    found = mean_interval(runs[name].astype(float) * unit)
     if found["low"] == found["high"]:  # one seed, or seeds that agree
         return _digits(float(found["mean"]))
     return interval({**found, "value": found["mean"]})

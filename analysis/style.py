@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+
+from fgbench.errors import UsageError
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and two columns of a printed page
 INK, FAINT = "#1a1a1a", "#6b6b6b"
@@ -60,11 +62,13 @@ class Look:
         colour: hexadecimal.
         marker: of matplotlib; differs between the presets, so grey prints stay readable.
         dashes: matplotlib's line style as (offset, on-off lengths), solid when these are empty.
+        filled: whether the marker is.
     """
 
     colour: str
     marker: Marker
     dashes: Dashes = SOLID
+    filled: bool = True
 
 
 # Forward gradients have colours of Okabe and Ito; the others keep any two apart in normal, deutan,
@@ -143,3 +147,32 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
         fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     table.to_csv(csv, index=False, lineterminator="\n")
     return [png, pdf, csv]
+
+
+def write(
+    folder: Path,
+    out: Path,
+    name: str,
+    table: pd.DataFrame,
+    figure: Callable[[], Figure],
+    missing: tuple[str, str],
+) -> list[Path]:
+    """Write the figure of a folder of records, or say what these records lack.
+
+    Args:
+        folder: of the records.
+        out: folder for the PNG, the PDF and the CSV.
+        name: without a suffix.
+        table: the drawn numbers.
+        figure: draws them.
+        missing: what an empty table lacks, and what to do about it.
+
+    Returns:
+        The three files.
+
+    Raises:
+        UsageError: there is nothing to draw.
+    """
+    if table.empty:
+        raise UsageError(f"no {missing[0]} in {str(folder)!r}; {missing[1]}")
+    return save(figure(), out, name, table)

@@ -24,6 +24,7 @@ from PIL import Image
 
 from fgbench.analysis import learning_curves, relative_variance, report, style
 from fgbench.analysis.load import Records, labels, load
+from fgbench.analysis.seeds import mean_interval
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store, case_key, key
 
@@ -485,11 +486,12 @@ def test_the_drawn_curves_are_these(tmp_path: Path) -> None:
         *[a_curve("BP", seed, [0.25]) for seed in range(2)],
     )
     half = 0.95 * (2 / (1 - 0.95**2)) ** 0.5 * 12.5 / 3**0.5  # t with 2 degrees of freedom, sd 12.5
+    low, high = (np.floor(1e6 * 25 * np.exp(side * half / 25)) / 1e6 for side in (-1, 1))
     golden = f"""\
 arch,data,method,label,run,epoch,n,test_error_percent,low_percent,high_percent,band,diverged,runs
 localmixer-m/8/16,mnist,BP,BP,mean,0,2,25.0,25.0,25.0,range,0,2
 localmixer-m/8/16,mnist,FG-A,FG-A,mean,0,3,50.0,50.0,50.0,t,1,4
-localmixer-m/8/16,mnist,FG-A,FG-A,mean,1,3,25.0,0.0,{int(1e6 * (25 + half)) / 1e6},t,1,4
+localmixer-m/8/16,mnist,FG-A,FG-A,mean,1,3,25.0,{low:.6f},{high:.6f},t,1,4
 localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,0,1,50.0,,,none,1,4
 localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,1,1,6.25,,,none,1,4
 localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,2,1,90.0,,,none,1,4
@@ -500,6 +502,38 @@ localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,2,1,90.0,,,none,1,4
     assert "n = 2 to 3 seeds" in text
     assert "95 % t interval of the mean, range of two seeds" in text
     assert "Diverged (thin, up to ×): FG-A 1 of 4" in text
+
+
+def test_the_interval_of_few_seeds_is_positive_and_first_order_the_plain_one() -> None:
+    spread = pd.Series([2.0, 1.0, 30.0])
+    found, plain = mean_interval(spread), mean_interval(spread, signed=True)
+    assert plain["low"] < 0 < found["low"] < found["mean"] == plain["mean"] == 11
+    close = pd.Series([1.0, 1.001, 0.999])
+    found, plain = mean_interval(close), mean_interval(close, signed=True)
+    for end in ("low", "high"):
+        assert found[end] == pytest.approx(plain[end], abs=1e-5)
+        assert found[end] != plain[end]
+    assert mean_interval(pd.Series([0.0] * 3)) == {
+        **dict.fromkeys(["mean", "low", "high"], 0.0),
+        "n": 3,
+        "band": "t",
+    }
+    differences = mean_interval(pd.Series([-1.0, 0.0, 1.0]), signed=True)
+    assert differences["low"] == -differences["high"] == pytest.approx(-2.484, abs=1e-3)
+    assert mean_interval(pd.Series([3.0, 1.0]))["band"] == "range"
+    assert mean_interval(pd.Series([3.0]))["band"] == "none"
+
+
+def test_bands_of_three_seeds_do_not_plunge_on_a_log_axis(tmp_path: Path) -> None:
+    runs = [a_curve("BP", s, [0.9, e]) for s, e in enumerate([0.001, 0.002, 0.02])]
+    table = stored(tmp_path, *runs).curves()
+    (ax,) = learning_curves.figure(table).axes
+    assert ax.get_yscale() == "log"
+    drawn = learning_curves.plotted(table)
+    bottom, top = ax.get_ylim()
+    assert bottom < drawn["low_percent"].min()
+    assert drawn["high_percent"].max() < top
+    assert bottom > 0.01  # the plain interval would end below zero
 
 
 @pytest.fixture(scope="module")

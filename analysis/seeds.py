@@ -1,0 +1,53 @@
+"""Means over seeds with their intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+BANDS = {
+    "t": "95 % t interval of the mean",
+    "range": "range of two seeds",
+    "none": "none for one seed",
+}
+
+
+def mean_interval(values: pd.Series, signed: bool = False) -> dict[str, float | str]:
+    """Average over seeds with an interval.
+
+    Three and more seeds have the 95 % t interval of the mean; two have just their range, since
+    with one degree of freedom the interval would be 13 standard errors wide; one has none. What
+    cannot be negative has its t interval on the log scale, mean · exp(± t s / mean) with s the
+    standard error, by the delta method: to first order the plain one, above zero however few the
+    seeds are. Its coverage for normal and lognormal seeds of 3 to 60 % deviation is nowhere below
+    the plain one's by more than Monte Carlo error.
+
+    Args:
+        values: a number per seed.
+        signed: the numbers may be negative, such as differences: the plain t interval.
+
+    Returns:
+        ``mean low high n band``, where ``band`` names the kind of interval.
+    """
+    values = values.dropna()
+    n, mean = len(values), float(values.mean())
+    if n < 3:
+        ends = {"low": float(values.min()), "high": float(values.max())}
+        return {"mean": mean, **ends, "n": n, "band": "range" if n == 2 else "none"}
+    half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    if signed:
+        return {"mean": mean, "low": mean - half, "high": mean + half, "n": n, "band": "t"}
+    factor = float(np.exp(half / mean)) if mean else 1.0
+    return {"mean": mean, "low": mean / factor, "high": mean * factor, "n": n, "band": "t"}
+
+
+def bands(kinds: pd.Series) -> str:
+    """Name the kinds of interval that occur, as a caption says it."""
+    return ", ".join(words for kind, words in BANDS.items() if (kinds == kind).any())
+
+
+def seeds(counts: pd.Series) -> str:
+    """Write over how many seeds means were taken: ``3 seeds``, ``2 to 3 seeds``."""
+    low, high = int(counts.min()), int(counts.max())
+    return "1 seed" if high == 1 else f"{low if low == high else f'{low} to {high}'} seeds"
