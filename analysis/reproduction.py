@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fgbench.analysis import style
-from fgbench.analysis.learning_curves import mean_interval
 from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import mean_interval, seeds
 from fgbench.registry import PRESETS
 
 METHODS = (
@@ -150,10 +150,8 @@ def figure(cells: pd.DataFrame) -> Figure:
             ax.invert_yaxis()
             ax.set_title(title, loc="left")
             ax.set_xlabel("test error, %")
-        seeds = sorted(set(run["n"]))
-        count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         fig.supxlabel(
-            f"| published; symbols: ours, mean over {count} seeds, bars: 95 % t interval of the mean "
+            f"| published; symbols: ours, mean over {seeds(run['n'])}, bars: 95 % t interval of the mean "
             "(range of two seeds, none for one).",
             fontsize=6.5,
         )

@@ -333,7 +333,7 @@ def _next_image(patch: Any) -> None:
 
 def _rows_summed(patch: Any) -> None:
     cells = View.cells
-    patch.setattr(View, "cells", lambda s, n: replace(cells(s, n), mixed="b"))
+    patch.setattr(View, "cells", lambda s, n, **k: replace(cells(s, n, **k), mixed="b"))
 
 
 @pytest.mark.parametrize("fault", [_live, _next_image, _rows_summed])

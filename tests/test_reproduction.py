@@ -50,8 +50,8 @@ def test_published_numbers_are_whole() -> None:
 
 def test_seeds_are_averaged_beside_the_published_number(tmp_path: Path) -> None:
     text = page(tmp_path, *(run("FG-A", e, s) for s, e in enumerate((0.030, 0.032, 0.034))))
-    # mean 3.2, standard error 0.2/sqrt(3), t(0.975, 2) = 4.3027: half width 0.497
-    assert "| FG-A | 3.24 / 1.53 | 3.20 [2.70, 3.70] | 1.60 | -0.04 | yes | 3 | 8 | 0.1 |" in text
+    # mean 3.2, standard error 0.2/sqrt(3), t(0.975, 2) = 4.3027: half width 0.497, exp(.497/3.2) = 1.168
+    assert "| FG-A | 3.24 / 1.53 | 3.20 [2.74, 3.74] | 1.60 | -0.04 | yes | 3 | 8 | 0.1 |" in text
     assert "| BP | 2.66 / 0.00 | not run |" in text
     assert text.count("Not run.") == 6
     assert (tmp_path / "page" / "tables.png").exists()
