@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fgbench.recipe import Recipe
     from fgbench.task import Step, Task
 
-FACTS = ("step", "seconds", "history", "spent", "correct", "loss")
+FACTS = ("step", "seconds", "history", "spent", "correct", "loss", "losses")
 """Attributes of a course that go into its checkpoints."""
 
 
@@ -35,7 +35,7 @@ class Progress:
         steps: steps in all.
         epoch: the epoch at work, from 1.
         epochs: epochs in all.
-        loss: loss of the latest step on its batch, None where no objective reads the final readout.
+        loss: end loss of the latest step on its batch, None where no objective reads the end readout.
         point: the latest entry of the history if an epoch has just ended.
     """
 
@@ -64,7 +64,9 @@ class Course:
     ) -> None:
         self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
         self.learner = Learner(task, estimator, recipe, noise)
-        self.noise = {name: noise.child(name) for name in ("directions", "order", "flip")}
+        self.noise = {
+            name: noise.child(name) for name in ("directions", "order", "flip", "views", "probe")
+        }
         self.per_epoch = len(data.train_y) // recipe.batch
         self.steps = self.per_epoch * recipe.epochs
         self.step, self.seconds = 0, 0.0
@@ -72,6 +74,7 @@ class Course:
         self.spent: dict[str, float] = {}
         self.correct = ""
         self.loss: float | None = None
+        self.losses = [0.0, 0]  # sum and number of this epoch's
         self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
         self._order: tuple[int, Tensor] | None = None
 
@@ -86,7 +89,7 @@ class Course:
             setattr(self, name, saved.facts[name])
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Return this step's images and labels."""
+        """Return this step's images and labels, as the task makes them."""
         epoch, place = divmod(self.step, self.per_epoch)
         images, labels = self.data.train_x, self.data.train_y
         if self._order is None or self._order[0] != epoch:
@@ -94,11 +97,11 @@ class Course:
             self._order = epoch, order.to(labels.device)
         size = self.recipe.batch
         picked = self._order[1][place * size : (place + 1) * size]
-        x = self.data.normalise(images.index_select(0, picked), self.noise["flip"].dtype)
+        x, y = images.index_select(0, picked), labels.index_select(0, picked)
         if self.recipe.flip:
             odds = self.noise["flip"].at(self.step).draw("uniform", "x", 0, (size, 1, 1, 1))
             x = torch.where(odds < 0.5, x.flip(-1), x)
-        return x, labels.index_select(0, picked)
+        return self.task.batch(x, y, self.data, self.noise["views"].at(self.step))
 
     def take(self, found: Step) -> None:
         """Take one step along an estimate; its loss is looked at later."""
@@ -118,14 +121,21 @@ class Course:
         bad, self.unseen = len(self.unseen) - good, []
         self.step -= bad
         self.loss = values[-1] if values else None
+        for value in values[: len(values) - bad]:
+            self.losses = [self.losses[0] + value, self.losses[1] + 1]
         return f"loss not finite at step {self.step + 1}" if bad else ""
 
     def assess(self) -> str:
         """Add the epoch just ended to the history; say what is not finite."""
         data, epoch = self.data, self.step // self.per_epoch
+        if self.task.probe:
+            probe(self.task, data, self.recipe, self.noise["probe"].at(epoch))
         if name := self.learner.unsound():
             return f"{name} not finite after epoch {epoch}"
         point: dict[str, float] = {"epoch": epoch}
+        if self.losses[1]:
+            point["end_loss"] = self.losses[0] / self.losses[1]
+        self.losses = [0.0, 0]
         for split in ("train", "test"):
             x, y = getattr(data, f"{split}_x"), getattr(data, f"{split}_y")
             loss, error, correct = evaluate(self.task.chain, data, x, y)
@@ -141,6 +151,33 @@ class Course:
         epoch = (self.step - 1) // self.per_epoch + 1
         point = self.history[-1] if ended else None
         return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
+
+
+def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
+    """Teach the final readout for one epoch on frozen features of the images as they are.
+
+    Plain SGD at the task's rate, with the recipe's batch and, on weights, its decay: the parameters are
+    all that a checkpoint needs.
+
+    Args:
+        task: the chain and the rate.
+        data: the training images.
+        recipe: batch and decay.
+        noise: gives the order.
+    """
+    chain, (name, last) = task.chain, ("final", len(task.chain))
+    own = chain.readout_parameters(name)
+    order = noise.permutation("train", len(data.train_y)).to(data.train_y.device)
+    for picked in order.split(recipe.batch):
+        with torch.no_grad():
+            f = chain.run(data.normalise(data.train_x[picked], noise.dtype), 0, last)
+        with torch.enable_grad():
+            loss = chain.readout(name).losses(chain.read(name, f), data.train_y[picked]).mean()
+            grads = torch.autograd.grad(loss, list(own.values()))
+        with torch.no_grad():
+            for p, grad in zip(own.values(), grads, strict=True):
+                decay = recipe.weight_decay if p.ndim > 1 else 0.0
+                p.sub_(grad + decay * p, alpha=task.probe)
 
 
 def evaluate(chain: Chain, data: Any, x: Tensor, y: Tensor) -> tuple[float, float, Tensor]:

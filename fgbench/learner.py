@@ -24,7 +24,7 @@ def param_groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
     Args:
         chain: the network, auxiliary heads attached.
         recipe: gives the rates, ``head_lr`` and ``final_lr`` being factors, and the decay, which
-            biases and one-dimensional gains are spared.
+            biases and one-dimensional gains are spared, ``head_decay`` being a factor.
 
     Returns:
         PyTorch's parameter groups with a ``name`` each; empty ones are left out.
@@ -37,7 +37,8 @@ def param_groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
     groups = []
     for part, (params, lr) in parts.items():
         weights = {n for n, p in params.items() if p.ndim > 1 and n.rpartition(".")[2] != "bias"}
-        for kind, decay in (("weights", recipe.weight_decay), ("biases", 0.0)):
+        whole = recipe.weight_decay * (recipe.head_decay if part == "local" else 1.0)
+        for kind, decay in (("weights", whole), ("biases", 0.0)):
             chosen = [p for n, p in params.items() if (n in weights) == (kind == "weights")]
             if chosen:
                 group = {"params": chosen, "lr": lr, "weight_decay": decay}
@@ -84,7 +85,7 @@ class Learner:
         if recipe.zero_heads:
             with torch.no_grad():
                 for name, p in self.chain.named_parameters():
-                    if name.startswith("readouts.") and not name.startswith("readouts.final."):
+                    if name.startswith("readouts.local"):
                         p.zero_()
         self._params = dict(self.chain.named_parameters())
         groups = param_groups(self.chain, recipe)

@@ -242,12 +242,13 @@ def measure(
         tasks = [_prepared(method, base, seed, experiment) for method in methods]
         for moment, walked in _at_moments(experiment, base, seed, moments):
             for b in range(design.batches):
-                x, y = _batch(experiment, seed, moment, b, design.batch)
+                picked = _picked(experiment, seed, moment, b, design.batch)
                 for (task, state), method, result in zip(tasks, methods, found, strict=True):
                     if progress is not None:
                         progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     task.chain.load_state_dict(walked, strict=False)
                     noise = experiment.noise(seed).child("measure").child(f"{moment}/{b}")
+                    x, y = task.batch(*picked, experiment.data, noise.child("views"))
                     _measure_point(task, method, state, x, y, noise, design, result)
                     result.where.append((init, moment))
     return [_summary(r, design, moments or (0.0,)) for r in found]
@@ -278,14 +279,14 @@ def _at_moments(
         yield moment, {name: p.detach().clone() for name, p in base.named_parameters()}
 
 
-def _batch(
+def _picked(
     experiment: Experiment, seed: int, moment: float, index: int, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Draw a batch keyed by (init, moment, index), from the training set."""
+    """Draw images and labels keyed by (init, moment, index), from the training set."""
     data = experiment.data
     noise = Noise(seed).child("point").child(f"{moment}/{index}")
     rows = noise.permutation("batch", len(data.train_x))[:size].to(data.train_y.device)
-    return data.normalise(data.train_x[rows], experiment.dtype), data.train_y[rows]
+    return data.train_x[rows], data.train_y[rows]
 
 
 def _places(task: Task) -> dict[str, list[str]]:

@@ -40,8 +40,9 @@ class Recipe(BaseModel):
         weight_decay: decay of weights; biases and one-dimensional gains have none.
         schedule: ``linear`` or ``cosine`` to 0 per step, or ``constant``.
         warmup_epochs: epochs over which the rate rises linearly from 0; fractions count.
-        head_lr: factor of the rate of local readouts.
+        head_lr: factor of the rate of local readouts and projectors.
         final_lr: factor of the rate of the final readout.
+        head_decay: factor of the decay of local readouts and projectors.
         zero_heads: local readouts start at zero.
         flip: training images are mirrored with probability ½.
     """
@@ -59,6 +60,7 @@ class Recipe(BaseModel):
     warmup_epochs: Factor = 0.0
     head_lr: Factor = 1.0
     final_lr: Factor = 1.0
+    head_decay: Factor = 1.0
     zero_heads: bool = False
     flip: bool = False
 

@@ -1,9 +1,10 @@
 """Step time and peak memory beside backprop's, interleaved in one run.
 
 The reference is the plain PyTorch step of the same model (forward, loss, ``backward``) on the same
-batch. A step here is the whole estimate, noise included: body and readout gradients, no optimiser. Every
-round times every method once, so that drifts of the machine hit all alike, and ratios are taken within
-rounds. On one CPU thread the clock is the process's CPU time; on a GPU it is device events.
+batch; methods whose locality has a loss of its own at the end have that step for a reference. A step here
+is the whole estimate, noise included: body and readout gradients, no optimiser, on a batch that is there
+before. Every round times every method once, so that drifts of the machine hit all alike, and ratios are
+taken within rounds. On one CPU thread the clock is the process's CPU time; on a GPU it is device events.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from fgbench.errors import UsageError
 from fgbench.noise import Noise
@@ -26,8 +26,10 @@ from fgbench.noise import Noise
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fgbench.estimator import Estimator
     from fgbench.experiment import Experiment
     from fgbench.registry import Method
+    from fgbench.task import Task
 
 WARM_UP = 3
 
@@ -79,28 +81,34 @@ def speed(
         raise UsageError(f"batch {batch} is larger than the {len(data.train_y)} training examples")
     rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
     rows = rows.to(experiment.device)
-    x, y = data.normalise(data.train_x[rows], experiment.dtype), data.train_y[rows]
-    runners = [_runner(experiment, method, seed, x, y) for method in methods]
-    steps = [_plain(experiment, seed, x, y), *(r.step for r in runners)]
+    picked = data.train_x[rows], data.train_y[rows]
+    runners = [_runner(experiment, method, seed, *picked) for method in methods]
+    plain = {}  # on a chain of its own: a reference leaves gradients on it
+    for r in runners:
+        if r.end not in plain:
+            task, _, _, batch_of = _built(experiment, r.method, seed, *picked)
+            plain[r.end] = _plain(task, *batch_of)
+    steps = [*plain.values(), *(r.step for r in runners)]
     seconds = _interleaved(steps, rounds, experiment.device)
     peaks = [None if step is None else _peak(step, experiment.device) for step in steps]
-    reference = float(peaks[0] or 1)
     results = []
-    for i, (method, runner) in enumerate(zip(methods, runners, strict=True), start=1):
+    for i, runner in enumerate(runners, start=len(plain)):
+        bp = list(plain).index(runner.end)
+        reference = float(peaks[bp] or 1)
         found: dict[str, Any] = {
             "status": "skipped" if runner.reason else "ok",
             "reason": runner.reason,
-            "batch": len(y),
-            "directions": int(getattr(method.estimator.thing, "directions", 1)),
+            "batch": len(rows),
+            "directions": int(getattr(runner.method.estimator.thing, "directions", 1)),
             "rounds": rounds,
         }
         if not runner.reason:
             peak = float(peaks[i] or 0)
             found |= {
                 "step_ms": _median([1e3 * s for s in seconds[i]]),
-                "bp_ms": _median([1e3 * s for s in seconds[0]]),
+                "bp_ms": _median([1e3 * s for s in seconds[bp]]),
                 "ratio_to_bp": _median(
-                    [a / b for a, b in zip(seconds[i], seconds[0], strict=True)]
+                    [a / b for a, b in zip(seconds[i], seconds[bp], strict=True)]
                 ),
                 "noise_ms": runner.noise_ms,
                 "peak_mb": peak / 2**20,
@@ -113,20 +121,26 @@ def speed(
 
 @dataclass(frozen=True)
 class _Runner:
-    """One method ready to be timed: its step by number, the time its noise takes, or why not."""
+    """One method ready to be timed: its step by number, the time its noise takes, or why not.
 
+    ``end`` names the end readout and the shape of the batch: methods of one end share a reference.
+    """
+
+    method: Method
+    end: str
     step: Any = None
     noise_ms: float = 0.0
     reason: str = ""
 
 
 def _runner(
-    experiment: Experiment, method: Method, seed: int, x: torch.Tensor, y: torch.Tensor
+    experiment: Experiment, method: Method, seed: int, pixels: torch.Tensor, labels: torch.Tensor
 ) -> _Runner:
     """Build a method's step on one batch and time its noise apart."""
-    task, estimator, noise = experiment.task(method, seed)
+    task, estimator, noise, (x, y) = _built(experiment, method, seed, pixels, labels)
+    end = f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}"
     if reason := estimator.supports(task):
-        return _Runner(reason=reason)
+        return _Runner(method, end, reason=reason)
     state = estimator.init_state(task, noise.child("state"))
     directions = noise.child("speed")
 
@@ -137,16 +151,26 @@ def _runner(
     step(0, timed)
     timed.spent.clear()
     step(1, timed)
-    return _Runner(step, 1e3 * sum(timed.spent))
+    return _Runner(method, end, step, 1e3 * sum(timed.spent))
 
 
-def _plain(experiment: Experiment, seed: int, x: torch.Tensor, y: torch.Tensor) -> Any:
-    """Build the reference: an ordinary PyTorch step of the same model."""
-    chain = experiment.chain(seed)
+def _built(
+    experiment: Experiment, method: Method, seed: int, pixels: torch.Tensor, labels: torch.Tensor
+) -> tuple[Task, Estimator, Noise, tuple[torch.Tensor, torch.Tensor]]:
+    """Build a method's task, and the batch that it makes of some images."""
+    task, estimator, noise = experiment.task(method, seed)
+    batch = task.batch(pixels, labels, experiment.data, noise.child("views"))
+    return task, estimator, noise, batch
+
+
+def _plain(task: Task, x: torch.Tensor, y: torch.Tensor) -> Any:
+    """Build the reference: an ordinary PyTorch step of the same model on its end loss."""
+    chain, name = task.chain, task.end.readout
 
     def step(k: int) -> None:
         chain.zero_grad(set_to_none=True)
-        F.cross_entropy(chain(x), y).backward()
+        prediction = chain.read(name, chain.run(x, 0, len(chain)))
+        chain.readout(name).losses(prediction, y).mean().backward()
 
     return step
 

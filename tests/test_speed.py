@@ -141,13 +141,31 @@ def test_an_estimator_that_cannot_run_is_skipped(experiment: Experiment) -> None
 def test_the_reference_is_an_ordinary_step(experiment: Experiment) -> None:
     data = experiment.data
     x, y = data.normalise(data.train_x[:8]), data.train_y[:8]
-    before = {n: p.detach().clone() for n, p in experiment.chain(0).named_parameters()}
     chain = experiment.chain(0)
-    loss = torch.nn.functional.cross_entropy(chain(x), y)
-    loss.backward()
-    room._plain(experiment, 0, x, y)(0)
-    assert all(torch.equal(p, before[n]) for n, p in chain.named_parameters())
-    assert all(p.grad is not None for p in chain.parameters())
+    torch.nn.functional.cross_entropy(chain(x), y).backward()
+    task, _, _ = experiment.task(registry.method("BP"), 0)
+    for k in range(2):  # nothing piles up
+        room._plain(task, x, y)(k)
+    same = dict(chain.named_parameters())
+    for name, p in task.chain.named_parameters():
+        assert torch.equal(p, same[name])
+        torch.testing.assert_close(p.grad, same[name].grad)
+
+
+def test_methods_of_one_end_share_a_reference(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    plain = room._plain
+    monkeypatch.setattr(room, "_plain", lambda *given: made.append(given) or plain(*given))
+    texts = ["BP", "LG-FG-A", "bp/contrastive", "fg_a/contrastive-local-pg"]
+    found = timed(experiment, *map(registry.method, texts), rounds=3, batch=8)
+    assert [(task.end.readout, len(x)) for task, x, _ in made] == [("final", 8), ("projector", 16)]
+    for one, other in (found[:2], found[2:]):
+        assert one["bp_ms"] == other["bp_ms"]
+        assert one["bp_peak_mb"] == other["bp_peak_mb"]
+    assert found[0]["bp_ms"] != found[2]["bp_ms"]
+    assert {f["batch"] for f in found} == {8}
 
 
 def test_garbage_collection_is_as_it_was(experiment: Experiment) -> None:

@@ -183,6 +183,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "feedback shared between windows": ("L-FA", "mlp-2x16", {}),
     "adam": ("LG-FG-A", "mlp-2x16", {"optimizer": "adam", "lr": 0.01}),
     "no momentum, no state at all": ("BP", "cnn-tiny", {"momentum": 0.0}),
+    "two views, a probe": ("fg_a/contrastive-local", "localmixer-xs/2/4", {"weight_decay": 0.1}),
     "learned state": ("{file}:Learned/local", "mlp-2x16", {"optimizer": "rmsprop", "lr": 1e-3}),
 }
 

@@ -60,6 +60,10 @@ class Projector(LinearReadout):
         self.temperature = temperature
         self.holds, self.coupled = stop, not stop
 
+    def extra_repr(self) -> str:
+        """Name the options of the loss."""
+        return f"temperature={self.temperature}, stop={self.holds}"
+
     def losses(self, prediction: Tensor, labels: Tensor, held: Tensor | None = None) -> Tensor:
         """Compute one loss per row, ``[(v b)]``; labels are not read.
 
