@@ -173,9 +173,15 @@ CASES = [
     if arch == MIXER or kept in ("", "[keep=b p g d c h w]")  # nothing else to keep
 ]
 CASES += [
-    ("fg_a", MIXER, f"{name},keep=b p g]") for name in ("overlap[losses=every", "interlocking[n=3")
+    (name, MIXER, locality)  # the others are in test_exact, on nets some of whose sizes are alike
+    for name in ("fg_a", "fg_w")
+    for locality in ("end", "module", "module-pg", "local", "local-p", "local-pg")
 ]
-CASES += [("fg_w", MIXER, "overlap[losses=every,keep=b p g]")]
+CASES += [
+    ("fg_a", MIXER, "overlap[losses=every,keep=b p g]"),
+    ("fg_w", MIXER, "overlap[losses=every,keep=b p g]"),
+    ("fg_a", MIXER, "interlocking[n=3,keep=b p g]"),
+]
 
 
 @pytest.mark.parametrize(("name", "arch", "locality"), CASES)
