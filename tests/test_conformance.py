@@ -388,6 +388,44 @@ def test_reverse_mode_is_refused(does: Any, backward: str) -> None:
     assert who in found[-1].detail
 
 
+def broken(view: Any, noise: Any, state: Any) -> Estimate:
+    raise ZeroDivisionError("its own")
+
+
+@pytest.mark.parametrize("backward", ["none", "segment", "network"])
+def test_what_an_estimator_raises_is_no_matter_of_the_gate(backward: str) -> None:
+    found = examine(Planted(broken, backward=backward), ["end"])
+    assert [one.check for one in found] == ["protocol", "supports", "runs"]
+    here = broken.__code__.co_firstlineno + 1
+    said = rf"ZeroDivisionError: its own \(test_conformance\.py:{here}\) \(on mlp-2x4/end\)"
+    assert re.fullmatch(said, found[-1].detail)
+
+
+def later(view: Any, noise: Any, state: Any) -> None:
+    if noise.step:  # the first estimate goes well
+        raise ZeroDivisionError("its own")
+
+
+def test_what_it_raises_later_is_told_with_its_line() -> None:
+    found = [one for one in examine(Planted(later), ["end"]) if not one.held]
+    assert {"pure", "deterministic"} <= {one.check for one in found}
+    here = later.__code__.co_firstlineno + 2
+    assert all(
+        f"ZeroDivisionError: its own (test_conformance.py:{here})" in o.detail for o in found
+    )
+
+
+@pytest.mark.parametrize("name", ["supports", "init_state"])
+def test_what_it_raises_while_it_is_set_up_is_told_with_its_line(name: str) -> None:
+    def fail(self: Any, *args: Any) -> None:
+        raise ZeroDivisionError("its own")
+
+    made = type("Made", (Planted,), {name: fail})(lambda v, n, s: None)
+    found = examine(made, ["end"])
+    assert [one.check for one in found] == ["protocol", "supports"]
+    assert f"its own (test_conformance.py:{fail.__code__.co_firstlineno + 1})" in found[-1].detail
+
+
 def test_nodes_walked_by_hand_are_refused_by_opaque_operations() -> None:
     ordinary, opaque = (Case.build(net, "end", Planted(by_nodes)) for net in (SMOOTH, OPAQUE))
     assert "held under these two checks" in reach.gated([ordinary])  # the engine alone sees nothing

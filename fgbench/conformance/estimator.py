@@ -11,7 +11,7 @@ import torch
 from fgbench import registry
 from fgbench.conformance import pure, reach, sampled, unbiased
 from fgbench.conformance.nets import LEAST, NETS, SMOOTH, TINY, Case
-from fgbench.conformance.outcome import Fault, Outcome, first_line, judge, listed
+from fgbench.conformance.outcome import Fault, Outcome, judge, listed, told
 from fgbench.conformance.unbiased import NoDesign, TooLarge
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _examine(estimator: Estimator, localities: Sequence[Locality]) -> list[Outco
     }
     found: list[Outcome] = []
     for name, run in first.items():
-        found.append(judge(name, run))
+        found.append(judge(name, run, estimator))
         if not found[-1].held:  # nothing further means anything
             return found
     nets: dict[str, list[Case]] = {}
@@ -85,7 +85,7 @@ def _everywhere(check: Callable[[Case], str], cases: Sequence[Case]) -> str:
     """Run one check on all cases; name the case where it does not hold."""
     said: dict[str, None] = {}
     for case in cases:
-        outcome = judge(case.name, partial(check, case))
+        outcome = judge(case.name, partial(check, case), case.estimator)
         if not outcome.held:
             raise Fault(f"{outcome.detail} (on {case.name})")
         said[outcome.detail] = None
@@ -127,7 +127,7 @@ def bias(estimator: Estimator, cases: Sequence[Case]) -> list[Outcome]:
             found.append(_exact(case))
             if case.claims.bias == "none" and case.net == TINY:
                 as_it_is = partial(unbiased.unbiased, case, as_it_is=True)
-                found.append(judge(f"unbiased as it is on {case.name}", as_it_is))
+                found.append(judge(f"unbiased as it is on {case.name}", as_it_is, estimator))
         except NoDesign as reason:
             why = str(reason)
     if why:
@@ -147,11 +147,11 @@ def _exact(case: Case) -> Outcome:
         if getattr(options, "directions", 1) == 1:
             return Outcome(name, True, f"left to the smaller nets: {reason}")
         single = case.of(replace(options, directions=1))
-        return judge(f"{name}, directions=1", partial(check, single))
+        return judge(f"{name}, directions=1", partial(check, single), case.estimator)
     except NoDesign:
         raise
     except Exception as error:
-        return Outcome(name, False, first_line(error))
+        return Outcome(name, False, told(error, case.estimator))
 
 
 def _inexact(estimator: Estimator, why: str) -> list[Outcome]:
@@ -172,5 +172,5 @@ def _inexact(estimator: Estimator, why: str) -> list[Outcome]:
             except NoDesign:
                 continue
             except Exception as error:
-                return [*found, Outcome(name, False, f"{first_line(error)} ({why})")]
+                return [*found, Outcome(name, False, f"{told(error, estimator)} ({why})")]
     return found or [Outcome("bias", False, f"cannot be judged: {why}")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fgbench.errors import reason
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -25,16 +27,26 @@ class Outcome:
 
 
 class Fault(Exception):
-    """What a check found wrong, in one line."""
+    """What a check found wrong, in one line.
+
+    Args:
+        detail: the line.
+        check: the check it belongs to, where that is not the one that came upon it.
+    """
+
+    def __init__(self, detail: str, check: str = "") -> None:
+        super().__init__(detail)
+        self.check = check
 
 
-def judge(check: str, run: Callable[[], str]) -> Outcome:
+def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
     """Run a check that returns its detail, or raises where it does not hold.
 
     Args:
         check: what is checked.
         run: returns the detail; raises :class:`Fault` for what it found, and whatever the checked code
             itself raises is a finding too.
+        owner: what is checked, to name its own line where it raises.
 
     Returns:
         The outcome; nothing but an interrupt passes.
@@ -42,9 +54,14 @@ def judge(check: str, run: Callable[[], str]) -> Outcome:
     try:
         return Outcome(check, True, run())
     except Fault as fault:
-        return Outcome(check, False, str(fault))
+        return Outcome(fault.check or check, False, str(fault))
     except Exception as error:
-        return Outcome(check, False, f"{type(error).__name__}: {first_line(error)}")
+        return Outcome(check, False, reason(error, owner))
+
+
+def told(error: Exception, owner: object = None) -> str:
+    """Return the line of a fault, or the kind, message and place of anything else that was raised."""
+    return str(error) if isinstance(error, Fault) else reason(error, owner)
 
 
 def first_line(error: Exception) -> str:

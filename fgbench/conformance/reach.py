@@ -9,7 +9,7 @@ import torch
 from fgbench.conformance.nets import OPAQUE
 from fgbench.conformance.outcome import Fault, first_line, listed
 from fgbench.conformance.watch import Oracles, around
-from fgbench.errors import BackwardRefused
+from fgbench.errors import BackwardRefused, reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,9 @@ def gated(cases: Sequence[Case]) -> str:
         except BackwardRefused as error:
             raise Fault(f"{first_line(error)} (on {case.name})") from None
         except Exception as error:
-            raise Fault(f"{type(error).__name__}: {first_line(error)} (on {case.name})") from error
+            # what the estimator raises by itself has nothing to do with the gate
+            why = reason(error, case.estimator)
+            raise Fault(f"{why} (on {case.name})", check="runs") from error
     behind = [case for case in cases if case.claims.gated]
     if not behind:
         wanted = listed(dict.fromkeys(repr(case.claims.backward) for case in cases))

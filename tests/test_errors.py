@@ -1,0 +1,121 @@
+"""One line for what went wrong: kind, message and place, and whose failure it is."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fgbench.errors import LONGEST, MethodFailed, UsageError, at_work, reason
+
+BASE = """
+class Base:
+    def shared(self):
+        raise LookupError("in the base")
+"""
+MINE = """
+import torch
+from base import Base
+class Mine(Base):
+    def own(self):
+        raise ValueError("several\\n  lines")
+    def deeper(self):
+        return torch.zeros(3) @ torch.zeros(4)
+    def called(self, other):
+        return other()
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "base.py").write_text(BASE)
+    (tmp_path / "mine.py").write_text(MINE)
+    spec = importlib.util.spec_from_file_location("mine_of_a_user", tmp_path / "mine.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(__import__("sys").modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module.Mine()
+
+
+def raised(call: Any, *args: Any) -> Exception:
+    try:
+        call(*args)
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_the_place_is_the_owners_own_line(mine: Any) -> None:
+    assert reason(raised(mine.own), mine) == "ValueError: several lines (mine.py:6)"
+    assert reason(raised(mine.shared), mine) == "LookupError: in the base (base.py:4)"
+    assert reason(raised(mine.deeper), mine).endswith("(mine.py:8)")  # not a line of torch
+    assert reason(raised(mine.called, mine.shared), mine).endswith("(mine.py:10)")  # its own first
+
+
+def test_without_the_owner_at_work_it_is_the_last_line_of_all(mine: Any) -> None:
+    def elsewhere() -> None:
+        raise KeyError("gone")
+
+    error = raised(elsewhere)
+    assert reason(error, mine).startswith("KeyError: 'gone' (test_errors.py:")
+    assert reason(error) == "KeyError: 'gone'"
+
+
+def test_a_usage_error_from_elsewhere_says_itself_what_is_wrong(mine: Any) -> None:
+    def refuse() -> None:
+        raise UsageError("expected a, got b")
+
+    assert reason(raised(refuse), mine) == "UsageError: expected a, got b"
+    said = reason(raised(mine.called, refuse), mine)
+    assert said == "UsageError: expected a, got b (mine.py:10)"
+
+
+def test_messages_are_one_line_and_not_endless() -> None:
+    assert reason(MemoryError()) == "MemoryError: no message"
+    long = reason(ValueError("x" * 2 * LONGEST))
+    assert len(long) == len("ValueError: ...") + LONGEST
+    assert long.endswith("x...")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a"), MemoryError(), torch.OutOfMemoryError("CUDA out of memory")]
+)
+def test_what_a_method_raises_at_work_is_its_failure(error: Exception, mine: Any) -> None:
+    with pytest.raises(MethodFailed, match=f"^{type(error).__name__}: "), at_work(mine):
+        raise error
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_no_failure(stop: type[BaseException], mine: Any) -> None:
+    with pytest.raises(stop), at_work(mine):
+        raise stop
+
+
+def test_a_mistake_passes_before_the_work_has_begun(mine: Any) -> None:
+    with pytest.raises(UsageError), at_work(mine, begun=False):
+        raise UsageError("wrong name")
+    with pytest.raises(MethodFailed, match="wrong name"), at_work(mine):
+        raise UsageError("wrong name")
+    with pytest.raises(MethodFailed), at_work(mine, begun=False):
+        raise ValueError
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_traceback_is_printed_where_it_is_asked_for(
+    asked: bool, mine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FGBENCH_DEBUG", raising=False)
+    if asked:
+        monkeypatch.setenv("FGBENCH_DEBUG", "1")
+    with pytest.raises(MethodFailed), at_work(mine):
+        mine.own()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("Traceback" in err and "in own" in err) == asked
+    assert asked or err == ""
