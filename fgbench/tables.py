@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
+
+UNLIMITED = 10_000  # width of a console on which everything fits
+LEAST = 20  # width below which a first column is not folded while stacking would help
 
 
 def number(found: Any, digits: int = 3) -> str:
@@ -70,19 +74,23 @@ def holm(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
     return adjusted
 
 
-def show(records: Sequence[Mapping[str, Any]]) -> None:
-    """Print one table per verb, with what the columns mean.
+def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> None:
+    """Print one table per verb, with what the columns mean, and the reason of what was not ok.
+
+    Failures are left to the caller, which names them at the very end.
 
     Args:
         records: records of any verbs.
+        out: where to; stdout if None.
     """
-    out = console()
+    out = out or console()
     for verb, tabulate in (("measure", _measures), ("train", _trainings), ("speed", _speeds)):
         chosen = [r for r in records if r["verb"] == verb]
         if chosen:
             out.print(tabulate(chosen))
     for r in records:
-        if r["status"] != "ok" or r["reason"]:  # an ok one may have had nothing to measure
+        # an ok one may have had nothing to measure
+        if r["status"] != "failed" and (r["status"] != "ok" or r["reason"]):
             out.print(f"{r['method']} seed {r['seed']}: {r['status']}: {r['reason']}")
 
 
@@ -99,17 +107,81 @@ def console() -> Console:
     return Console(width=width, markup=False, emoji=False)
 
 
-def make(title: str, columns: Sequence[str], caption: str) -> Table:
-    """Make an empty table."""
-    from rich.box import SIMPLE
-    from rich.table import Table
+@dataclass
+class Sheet:
+    """A table that keeps its numbers whole on a narrow terminal.
 
-    table = Table(
-        title=title, caption=caption, box=SIMPLE, title_justify="left", caption_justify="left"
-    )
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
-    return table
+    Where its columns do not fit side by side they are set closer and the first one is folded; if that
+    is not enough they are stacked: several tables, each beginning with the first column.
+
+    Args:
+        title: above it.
+        columns: headers; the first column names the rows.
+        caption: below it.
+        rows: cells of every row.
+    """
+
+    title: str
+    columns: Sequence[str]
+    caption: str
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def add_row(self, *cells: str) -> None:
+        """Add one row, a cell per column."""
+        self.rows.append(cells)
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """Render as one table, or as several below each other."""
+        from rich.cells import cell_len
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        width, every = options.max_width, range(1, len(self.columns))
+
+        def wants(columns: Sequence[int], widest: int | None, *, tight: bool = True) -> int:
+            table = self._table(columns, widest, tight=tight)
+            return Measurement.get(console, options.update(width=UNLIMITED), table).maximum
+
+        loose = wants(every, None, tight=False) <= width
+        spare = width - wants(every, 1) + 1  # for the first column, with all others beside it
+        names = max(map(cell_len, (self.columns[0], *(row[0] for row in self.rows))))
+        if loose or spare >= min(names, LEAST):
+            table = self._table(every, None if loose else spare, tight=not loose)
+            table.title, table.caption = self.title, self.caption
+            yield table
+            return
+        yield Text(self.title, style="table.title")
+        widest = max(width // 3, LEAST)
+        stacked: list[int] = []
+        for column in every:
+            if stacked and wants([*stacked, column], widest) > width:
+                yield self._table(stacked, widest)
+                stacked = []
+            stacked.append(column)
+        yield self._table(stacked, widest)
+        yield Text(self.caption, style="table.caption")
+
+    def _table(self, columns: Sequence[int], widest: int | None, *, tight: bool = True) -> Table:
+        """Set the first column, at most ``widest`` wide, and some others."""
+        from rich.box import SIMPLE
+        from rich.table import Table
+
+        table = Table(box=SIMPLE, title_justify="left", caption_justify="left")
+        if tight:
+            table.pad_edge, table.padding = False, (0, 1, 0, 0)
+        table.add_column(self.columns[0], overflow="fold", max_width=widest)
+        for column in columns:
+            table.add_column(self.columns[column], justify="right", overflow="fold")
+        for row in self.rows:
+            table.add_row(row[0], *(row[column] for column in columns))
+        return table
+
+
+def make(title: str, columns: Sequence[str], caption: str) -> Sheet:
+    """Make an empty table."""
+    return Sheet(title, columns, caption)
 
 
 def _of(record: Mapping[str, Any]) -> str:
@@ -117,7 +189,7 @@ def _of(record: Mapping[str, Any]) -> str:
     return f"{record['arch']} on {record['data']}"
 
 
-def _measures(records: Sequence[Mapping[str, Any]]) -> Table:
+def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
     """Tabulate measures."""
     first = next((r for r in records if r["status"] == "ok"), records[0])
     scope = "this init only" if first["inits"] == 1 else f"{first['inits']} inits"
@@ -152,7 +224,7 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _trainings(records: Sequence[Mapping[str, Any]]) -> Table:
+def _trainings(records: Sequence[Mapping[str, Any]]) -> Sheet:
     """Tabulate trainings, one row per method over its seeds."""
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for r in records:
@@ -183,7 +255,7 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3g} [{min(values):.3g}, {max(values):.3g}]"
 
 
-def _speeds(records: Sequence[Mapping[str, Any]]) -> Table:
+def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
     """Tabulate speeds."""
     first = next((r for r in records if r["status"] == "ok"), records[0])
     table = make(
@@ -191,11 +263,11 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Table:
         [
             "method",
             "step ms",
-            "/ backprop",
+            "step / backprop",
             "/ backprop per direction",
             "noise ms",
             "peak MiB",
-            "/ backprop",
+            "peak / backprop",
         ],
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
         "intervals; backprop is the plain PyTorch step of the same model in the same run. A step is "

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from io import StringIO
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from fgbench import tables
 
@@ -128,3 +132,96 @@ def test_nothing_to_measure_says_why(capsys: pytest.CaptureFixture[str]) -> None
 def test_no_records_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     tables.show([])
     assert capsys.readouterr().out == ""
+
+
+def test_failures_are_left_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    head = {"draws": 0, "batches": 4, "batch": 128, "inits": 1}
+    failed = skipped("measure", "Mine", status="failed", reason="ValueError: no", **head)
+    tables.show([measured("FG-W"), failed])
+    out = capsys.readouterr().out
+    assert "Mine" in out
+    assert "ValueError" not in out
+
+
+# widths
+
+LONG = "./some/folder/my_file.py:MyEstimator[directions=4]/local-pg"
+WIDE = measured("LG-FG-A") | {
+    "relative_variance": number(1234567.0, 1123456.0, 1334567.0),
+    "predicted_variance": 1.2e6,
+    "efficiency": number(0.003123, 0.00262123, 0.00366345),
+    "scale": number(0.976, -0.884, 1.07),
+    "cosine": number(0.0551, -0.0505, 0.0596),
+}
+TIMED = {"step_ms": number(0.4862, 0.4553, 0.5631), "ratio_to_bp": number(3.651, 3.293, 3.919)}
+ALL = {
+    "measure": [measured("FG-A"), WIDE, measured(LONG)],
+    "train": [record("train", m, seed=s, **TRAINED) for m in ("BP", LONG) for s in (0, 1)],
+    "speed": [record("speed", m, **{**SPEED, **TIMED}) for m in ("FG-A", LONG)],
+}
+HEADERS = {
+    "measure": "method,relative variance,predicted,efficiency,scale,bias,cosine,fwd",
+    "train": "method,test error %,train error %,test loss,epochs,seconds,seeds",
+    "speed": "method,step ms,step / backprop,/ backprop per direction,noise ms,peak MiB,peak / backprop",
+}
+
+
+def printed(rows: list[dict[str, Any]], width: int) -> list[str]:
+    """The lines on a console of that width."""
+    out = StringIO()
+    tables.show(rows, Console(file=out, width=width, markup=False, emoji=False))
+    return out.getvalue().splitlines()
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a line: they lie two spaces or more apart."""
+    return re.split(r" {2,}", line.strip())
+
+
+def numbers(lines: list[str]) -> list[str]:
+    """Every cell below a rule, whatever table it is in, dashes left out."""
+    found, inside = [], False
+    for line in lines:
+        inside = bool(line.strip()) and (inside or "──" in line)
+        if inside and "──" not in line:
+            found += [cell for cell in cells(line)[1:] if cell != "-"]
+    return found
+
+
+@pytest.mark.parametrize("verb", ALL)
+def test_a_narrow_terminal_stacks_columns_and_cuts_no_number(verb: str) -> None:
+    """Every number of the wide table stands whole on one line of 80 characters."""
+    wide, narrow = printed(ALL[verb], 240), printed(ALL[verb], 80)
+    assert max(map(len, narrow)) <= 80
+    assert sorted(numbers(narrow)) == sorted(numbers(wide))
+    assert len(numbers(wide)) > 10
+    heads = [cells(a) for a, b in pairwise(narrow) if "──" in b]
+    assert all(head[0] == "method" for head in heads)
+    assert [name for head in heads for name in head[1:]] == HEADERS[verb].split(",")[1:]
+    joined = "".join(line[: line.index("  ")] for line in narrow if "  " in line).replace(" ", "")
+    assert LONG in joined  # folded, nothing of it lost
+    assert " ".join(narrow).split()[-5:] == " ".join(wide).split()[-5:]  # the caption is whole
+
+
+@pytest.mark.parametrize("verb", ALL)
+def test_a_wide_terminal_has_one_table(verb: str) -> None:
+    for width in (200, 240):
+        lines = printed(ALL[verb], width)
+        assert sum("──" in line for line in lines) == 1
+        (head,) = (a for a, b in pairwise(lines) if "──" in b)
+        assert cells(head) == HEADERS[verb].split(",")
+
+
+def test_columns_side_by_side_would_break_numbers_at_80() -> None:
+    """What stacking is for: the same columns in one table lose the place of their numbers."""
+    sheet = tables._measures(ALL["measure"])
+    out = StringIO()
+    Console(file=out, width=80).print(sheet._table(range(1, 8), None))
+    assert "0.00312 [0.00262, 0.00366]" not in out.getvalue()
+    assert "0.00312 [0.00262, 0.00366]" in "\n".join(printed(ALL["measure"], 80))
+
+
+def test_columns_are_not_stacked_where_setting_them_closer_is_enough() -> None:
+    short = [record("train", "BP", seed=s, **TRAINED) for s in (0, 1)]
+    assert sum("──" in line for line in printed(short, 80)) == 1
+    assert sum("──" in line for line in printed(short, 60)) == 2
