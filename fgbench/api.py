@@ -107,7 +107,9 @@ def run_all(
             :class:`fgbench.recipe.Recipe`, ``train_size`` and ``validation``, or ``batch`` and ``rounds``.
 
     Returns:
-        One record per method, in order.
+        One record per method, in order. What one method's own work raises ends that method alone: its
+        record has the status ``failed`` and the reason, the others are finished. With FGBENCH_DEBUG set
+        the traceback is printed on stderr.
 
     Raises:
         UsageError: for an unknown verb, name or option.
@@ -411,7 +413,7 @@ def _train(call: Call, todo: Todo) -> list[Case]:
             progress=lambda p, m=method: call.tell(f"{m.text}, {p}"),  # type: ignore[misc]
         )
         found.append(call.keep(draft, result, begun, perf_counter() - start))
-        if folder is not None:
+        if folder is not None and result["status"] != "failed":  # that is tried again from here
             checkpoint.discard(folder)
     return found
 

@@ -1,6 +1,7 @@
 """``fgbench ...``: measure, train, compare costs, check and look.
 
 Exit codes: 0 ok (a diverged run is a result), 1 a run failed or a check did not hold, 2 wrong usage.
+What a method raised is one line at the end; with FGBENCH_DEBUG set its traceback is printed as well.
 """
 
 from __future__ import annotations
@@ -113,7 +114,10 @@ def _show(records: list[dict[str, Any]], as_json: bool) -> int:
         from fgbench.tables import show
 
         show(records)
-    return 1 if any(r["status"] == "failed" for r in records) else 0
+    failed = [r for r in records if r["status"] == "failed"]
+    for r in failed:
+        _complain(f"{r['method']} seed {r['seed']} failed: {r['reason']}")
+    return 1 if failed else 0
 
 
 @app.command("list")

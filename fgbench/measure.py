@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fgbench import bias, intervals, points, registry
-from fgbench.errors import UsageError
+from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.intervals import Number
 from fgbench.noise import Noise
 from fgbench.objective import Objective
@@ -196,6 +196,7 @@ class Found:
         cost: ledger of one estimate.
         exact: whether the estimator claims to be deterministic.
         reason: why it was skipped, or "".
+        failed: what its estimator raised, or "".
         directions: directions of one estimate.
         elements: number of body parameters.
         rounding: relative size below which a difference of two gradients is rounding.
@@ -207,6 +208,7 @@ class Found:
     cost: dict[str, float] = field(default_factory=dict)
     exact: bool = False
     reason: str = ""
+    failed: str = ""
     directions: int = 1
     elements: int = 0
     rounding: float = 1e-12
@@ -228,7 +230,11 @@ def measure(
 
     Returns:
         One dict per method with the names of the design: a measured number is
-        ``{"value", "low", "high", "n"}``.
+        ``{"value", "low", "high", "n"}``. A method that raises has the status ``failed`` and its reason;
+        the others are measured to the end.
+
+    Raises:
+        UsageError: for names or options that do not exist or fit, before anything is measured.
     """
     found = [Found() for _ in methods]
     moments = design.moments
@@ -239,30 +245,46 @@ def measure(
         with Noise(seed).child("heads").seeded():
             base.attach()
         base.to(device=experiment.device, dtype=experiment.dtype)
-        tasks = [_prepared(method, base, seed, experiment) for method in methods]
+        tasks = [
+            _prepared(method, base, seed, experiment, result)
+            for method, result in zip(methods, found, strict=True)
+        ]
         for moment, walked in _at_moments(experiment, base, seed, moments):
             for b in range(design.batches):
                 picked = _picked(experiment, seed, moment, b, design.batch)
                 for (task, state), method, result in zip(tasks, methods, found, strict=True):
+                    if result.failed:
+                        continue
                     if progress is not None:
                         progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     task.chain.load_state_dict(walked, strict=False)
                     noise = experiment.noise(seed).child("measure").child(f"{moment}/{b}")
-                    x, y = task.batch(*picked, experiment.data, noise.child("views"))
-                    _measure_point(task, method, state, x, y, noise, design, result)
+                    try:
+                        with at_work(method.estimator.thing):
+                            x, y = task.batch(*picked, experiment.data, noise.child("views"))
+                            _measure_point(task, method, state, x, y, noise, design, result)
+                    except MethodFailed as failed:
+                        result.failed = str(failed)
                     result.where.append((init, moment))
+            if all(result.failed for result in found):  # the way to the next point may be long
+                return [_summary(r, design, moments) for r in found]
     return [_summary(r, design, moments or (0.0,)) for r in found]
 
 
 def _prepared(
-    method: Method, base: Chain, seed: int, experiment: Experiment
+    method: Method, base: Chain, seed: int, experiment: Experiment, result: Found
 ) -> tuple[Task, dict[str, State]]:
     """Build a method's task on a copy of the network, with its state at construction."""
     task = Task.build(copy.deepcopy(base), method.locality.thing, Noise(seed))
     task.chain.to(device=experiment.device, dtype=experiment.dtype)
     estimator: Estimator = method.estimator.thing
-    skip = estimator.supports(task)
-    return task, {} if skip else estimator.init_state(task, experiment.noise(seed).child("state"))
+    try:
+        with at_work(estimator, begun=False):
+            if not estimator.supports(task):
+                return task, estimator.init_state(task, experiment.noise(seed).child("state"))
+    except MethodFailed as failed:
+        result.failed = str(failed)
+    return task, {}
 
 
 def _at_moments(
@@ -456,8 +478,8 @@ def _predicted(
 def _summary(result: Found, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:
     """Combine the points of one method into the names of the record."""
     head: dict[str, Any] = {
-        "status": "skipped" if result.reason else "ok",
-        "reason": result.reason,
+        "status": "failed" if result.failed else "skipped" if result.reason else "ok",
+        "reason": result.failed or result.reason,
         "directions": result.directions,
         "draws": result.draws,
         "inits": design.inits,
@@ -467,7 +489,7 @@ def _summary(result: Found, design: Design, moments: tuple[float, ...]) -> dict[
         "engine": "dual",
         "truth": "scheme",
     }
-    if result.reason:
+    if head["reason"]:
         return head
     places = list(result.series[0])
     per_place = {p: _place(result, [s[p] for s in result.series]) for p in places}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fgbench.errors import UsageError
+from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.noise import Noise
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def speed(
     Returns:
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
         ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms``, ``batch``,
-        ``directions``.
+        ``directions``. A method that raises has the status ``failed`` and its reason; the others are
+        timed to the end.
 
     Raises:
         UsageError: for fewer than 3 rounds, an empty batch or one larger than the training set.
@@ -82,7 +83,8 @@ def speed(
     rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
     rows = rows.to(experiment.device)
     picked = data.train_x[rows], data.train_y[rows]
-    runners = [_runner(experiment, method, seed, *picked) for method in methods]
+    built = [_built(experiment, m, seed, *picked) for m in methods]  # mistakes before any step
+    runners = [_runner(m, one, seed) for m, one in zip(methods, built, strict=True)]
     plain = {}  # on a chain of its own: a reference leaves gradients on it
     for r in runners:
         if r.end not in plain:
@@ -96,13 +98,13 @@ def speed(
         bp = list(plain).index(runner.end)
         reference = float(peaks[bp] or 1)
         found: dict[str, Any] = {
-            "status": "skipped" if runner.reason else "ok",
-            "reason": runner.reason,
+            "status": "failed" if runner.failed else "skipped" if runner.skipped else "ok",
+            "reason": runner.failed or runner.skipped,
             "batch": len(rows),
             "directions": int(getattr(runner.method.estimator.thing, "directions", 1)),
             "rounds": rounds,
         }
-        if not runner.reason:
+        if found["status"] == "ok":
             peak = float(peaks[i] or 0)
             found |= {
                 "step_ms": _median([1e3 * s for s in seconds[i]]),
@@ -119,9 +121,12 @@ def speed(
     return results
 
 
-@dataclass(frozen=True)
+Built = tuple["Task", "Estimator", Noise, tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass
 class _Runner:
-    """One method ready to be timed: its step by number, the time its noise takes, or why not.
+    """One method being timed: its step by number, the time its noise takes, or why there is none.
 
     ``end`` names the end readout and the shape of the batch: methods of one end share a reference.
     """
@@ -130,33 +135,45 @@ class _Runner:
     end: str
     step: Any = None
     noise_ms: float = 0.0
-    reason: str = ""
+    skipped: str = ""
+    failed: str = ""
 
 
-def _runner(
-    experiment: Experiment, method: Method, seed: int, pixels: torch.Tensor, labels: torch.Tensor
-) -> _Runner:
-    """Build a method's step on one batch and time its noise apart."""
-    task, estimator, noise, (x, y) = _built(experiment, method, seed, pixels, labels)
-    end = f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}"
-    if reason := estimator.supports(task):
-        return _Runner(method, end, reason=reason)
-    state = estimator.init_state(task, noise.child("state"))
+def _runner(method: Method, built: Built, seed: int) -> _Runner:
+    """Build a method's step on one batch and time its noise apart; once it raised it does nothing."""
+    task, estimator, noise, (x, y) = built
+    runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
+    try:
+        with at_work(estimator, begun=False):
+            runner.skipped = estimator.supports(task)
+            state = {} if runner.skipped else estimator.init_state(task, noise.child("state"))
+    except MethodFailed as failed:
+        runner.failed = str(failed)
+    if runner.skipped or runner.failed:
+        return runner
     directions = noise.child("speed")
 
     def step(k: int, drawn: Noise = directions) -> Any:
-        return task.estimate(x, y, estimator, drawn.at(k), state)
+        if runner.failed:
+            return None
+        try:
+            with at_work(estimator):
+                return task.estimate(x, y, estimator, drawn.at(k), state)
+        except MethodFailed as failed:
+            runner.failed = str(failed)
+        return None
 
-    timed = _TimedNoise(seed, ("speed",), 0, experiment.device, experiment.dtype)
+    timed = _TimedNoise(seed, ("speed",), 0, noise.device, noise.dtype)
     step(0, timed)
     timed.spent.clear()
     step(1, timed)
-    return _Runner(method, end, step, 1e3 * sum(timed.spent))
+    runner.step, runner.noise_ms = step, 1e3 * sum(timed.spent)
+    return runner
 
 
 def _built(
     experiment: Experiment, method: Method, seed: int, pixels: torch.Tensor, labels: torch.Tensor
-) -> tuple[Task, Estimator, Noise, tuple[torch.Tensor, torch.Tensor]]:
+) -> Built:
     """Build a method's task, and the batch that it makes of some images."""
     task, estimator, noise = experiment.task(method, seed)
     batch = task.batch(pixels, labels, experiment.data, noise.child("views"))

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import RenderableType
-    from rich.table import Table
 
     from fgbench.grid import Cell
     from fgbench.sweep import Settings, Stage
+    from fgbench.tables import Sheet
 
 
 def run(cells: Sequence[Cell], settings: Settings, as_json: bool) -> int:
@@ -108,7 +108,7 @@ class Watch:
                 print(head + _line(found), file=sys.stderr, flush=True)
 
 
-def table(sweep: Sweep, title: str) -> Table:
+def table(sweep: Sweep, title: str) -> Sheet:
     """Tabulate a sweep, one row per cell.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fgbench import gate
+from fgbench import axes, gate
 from fgbench.errors import UsageError, unknown
 from fgbench.ledger import Ledger
 from fgbench.objective import Objective
@@ -120,6 +120,7 @@ class Task:
         if len(set(names)) < len(names):
             raise UsageError(f"objectives need distinct names, got {names}")
         for o in self.objectives:
+            axes.parse(o.keep)  # it raises for a letter that is none
             first, stop = o.window
             if not 0 <= first <= stop <= len(self.chain):
                 raise UsageError(

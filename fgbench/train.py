@@ -20,7 +20,7 @@ import torch
 from fgbench import registry
 from fgbench.checkpoint import Keeper, interrupt_held
 from fgbench.course import Course, Progress
-from fgbench.errors import UsageError
+from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.experiment import Experiment
 from fgbench.recipe import Recipe, default_recipe
 
@@ -74,7 +74,8 @@ def train(
 
     Returns:
         ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
-        device correct examples``. Errors are fractions, None unless the status is ``ok``; ``seconds``
+        device correct examples``. What the method's own work raised is the reason of a status
+        ``failed``; its checkpoint stays. Errors are fractions, None unless the status is ``ok``; ``seconds``
         are of training alone, without evaluation and checkpoints; ``cost`` is the mean per step;
         ``correct`` is a hexadecimal bitmap of the test examples predicted rightly, the first in the
         highest bit, padded with zeros to whole bytes.
@@ -94,9 +95,13 @@ def train(
         )
     parsed = registry.method(method)
     task, estimator, noise = experiment.task(parsed, seed)
-    if reason := estimator.supports(task):
-        return _result("skipped", reason, recipe, experiment)
-    run = Course(task, estimator, recipe, noise, there)
+    try:
+        with at_work(estimator, begun=False):
+            if reason := estimator.supports(task):
+                return _result("skipped", reason, recipe, experiment)
+            run = Course(task, estimator, recipe, noise, there)
+    except MethodFailed as failed:
+        return _result("failed", str(failed), recipe, experiment)
     identity = {
         **{"method": f"{parsed.estimator.text}/{parsed.locality.text}", "arch": arch, "seed": seed},
         **{"data": there.fingerprint, "device": experiment.device.type, "dtype": dtype},
@@ -108,8 +113,11 @@ def train(
     if saved is not None:
         run.restore(saved)
     held = interrupt_held() if keep is not None else nullcontext(lambda: False)
-    with held as pressed:
-        reason = _learn(run, keep, pressed, progress or _silent)
+    try:
+        with held as pressed:
+            reason = _learn(run, keep, pressed, progress or _silent)
+    except MethodFailed as failed:
+        return _result("failed", str(failed), recipe, experiment, run)
     return _result("diverged" if reason else "ok", reason, recipe, experiment, run)
 
 
@@ -128,7 +136,12 @@ def recipe_for(method: str, *, arch: str, data: str, data_dir: str | None = None
     parsed = registry.method(method)
     task, estimator, _ = Experiment.of(arch, data, data_dir=data_dir).task(parsed, 0)
     name = f"{parsed.estimator.text}/{parsed.locality.text}"
-    return default_recipe(arch, data, estimator.claims(task).deterministic, name)
+    try:
+        with at_work(estimator, begun=False):
+            exact = estimator.claims(task).deterministic
+    except MethodFailed:  # so will the run, which says why
+        exact = False
+    return default_recipe(arch, data, exact, name)
 
 
 def _learn(
@@ -137,21 +150,23 @@ def _learn(
     pressed: Callable[[], bool],
     tell: Callable[[Progress], None],
 ) -> str:
-    """Take the steps that are left; return why they ended early, or ""."""
+    """Take the steps that are left; return why they ended early, or ""; what they raise fails the run."""
     looked = perf_counter()
     while run.step < run.steps:
         begin = perf_counter()
-        x, y = run.batch()
-        noise = run.noise["directions"].at(run.step)
-        run.take(run.task.estimate(x, y, run.estimator, noise, run.learner.state))
+        with at_work(run.estimator):
+            x, y = run.batch()
+            noise = run.noise["directions"].at(run.step)
+            run.take(run.task.estimate(x, y, run.estimator, noise, run.learner.state))
 
         ended, stop = run.step % run.per_epoch == 0, pressed()
         due = keep is not None and keep.due(ended)
         look = ended or stop or due or len(run.unseen) >= LOOK or perf_counter() - looked > 1
-        reason = run.look() if look else ""
-        run.seconds += perf_counter() - begin
-        if ended and not reason:
-            reason = run.assess()
+        with at_work(run.estimator):
+            reason = run.look() if look else ""
+            run.seconds += perf_counter() - begin
+            if ended and not reason:
+                reason = run.assess()
         if reason:
             return reason
         if look:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -286,3 +287,134 @@ def test_an_estimator_that_cannot_run_here_is_skipped(tmp_path: Path) -> None:
         found = run(verb, f"{tmp_path / 'skip.py'}:Mine", records=kept)
         assert (found["status"], found["reason"]) == ("skipped", "not here")
     assert not (tmp_path / "calls").exists()
+
+
+# one method that raises
+
+RAISING = """
+from dataclasses import dataclass
+from fgbench.estimator import Claims, Defaults, Estimate
+
+@dataclass(frozen=True)
+class Raises(Defaults):
+    after: int = 0  # estimates that go well
+    what: str = "ValueError"
+    where: str = "call"
+    def claims(self, task):
+        self._raise("claims")
+        return Claims()
+    def supports(self, task):
+        self._raise("supports")
+        return ""
+    def init_state(self, task, noise):
+        self._raise("init_state")
+        return {}
+    def __call__(self, view, noise, state):
+        if noise.step >= self.after:
+            self._raise("call")
+        return Estimate(grads=view.reverse())
+    def _raise(self, here):
+        if here == self.where:
+            raise __builtins__[self.what]("on purpose")
+"""
+
+
+@pytest.fixture
+def raising(tmp_path: Path) -> str:
+    (tmp_path / "raising.py").write_text(RAISING)
+    return f"{tmp_path / 'raising.py'}:Raises"
+
+
+@pytest.mark.parametrize("where", ["call", "claims", "supports", "init_state"])
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_one_that_raises_fails_alone(verb: str, where: str, raising: str, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    methods = ["FG-W", f"{raising}[where={where}]", "BP"]
+    case: dict[str, Any] = {**NET, **OPTIONS[verb], "records": kept}
+    found = api.run_all(verb, methods, **case)
+    assert [r["method"] for r in found] == methods
+    assert [r["status"] for r in found] == ["ok", "failed", "ok"]
+    assert re.fullmatch(r"ValueError: on purpose \(raising\.py:25\)", found[1]["reason"])
+    written = [json.loads(path.read_text()) for path in kept.glob("*.json")]
+    assert sorted(r["status"] for r in written) == ["failed", "ok", "ok"]
+    for record in found[::2]:
+        if verb != "speed":
+            alone = run(verb, record["method"])
+            assert without_times(record) == without_times(alone)
+    assert verb == "speed" or api.run_all(verb, methods, **case)[0] == found[0]  # served again
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_one_that_raises_later_fails_as_well(verb: str, raising: str) -> None:
+    """At the third draw, the second training step, the second timed step."""
+    after = {"measure": 2, "train": 1, "speed": 4}[verb]
+    methods = [f"{raising}[after={after}]", "FG-W"]
+    found = api.run_all(verb, methods, **NET, **OPTIONS[verb])
+    assert [r["status"] for r in found] == ["failed", "ok"]
+    assert "relative_variance" not in found[0]
+    assert "step_ms" not in found[0]
+    if verb == "train":
+        assert (found[0]["steps"], found[0]["test_error"]) == (1, None)
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_out_of_memory_in_a_method_is_its_failure(verb: str, raising: str) -> None:
+    methods = [f"{raising}[what=MemoryError]", "FG-W"]
+    found = api.run_all(verb, methods, **NET, **OPTIONS[verb])
+    assert [r["status"] for r in found] == ["failed", "ok"]
+    assert found[0]["reason"] == "MemoryError: on purpose (raising.py:25)"
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_an_interrupt_ends_the_call(verb: str, raising: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        api.run_all(verb, ["FG-W", f"{raising}[what=KeyboardInterrupt]"], **NET, **OPTIONS[verb])
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_what_is_no_methods_work_is_raised(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fgbench.experiment.Experiment.chain", none_left)
+    with pytest.raises(MemoryError):
+        run(verb)
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_a_mistake_is_raised_before_anything_runs(verb: str, mine: Written) -> None:
+    wrong = {"arch": "mlp-1x8[width=0]", "data": NET["data"]}
+    for case, methods in (
+        (NET, [mine.method, "fg_a/local[keep=b z]"]),
+        (wrong, [mine.method]),
+    ):
+        with pytest.raises(UsageError):
+            api.run_all(verb, methods, **case, **OPTIONS[verb])
+        assert mine.calls() == 0
+
+
+def test_a_failure_is_tried_again_and_goes_on_from_its_checkpoint(
+    raising: str, tmp_path: Path
+) -> None:
+    """The seventh step fails once: the second call repeats no epoch, and its record replaces the first."""
+    sign = tmp_path / "sign"
+    sign.write_text("")
+    source = RAISING.replace(
+        "noise.step >= self.after", f"noise.step == 6 and Path({str(sign)!r}).exists()"
+    )
+    (tmp_path / "raising.py").write_text("from pathlib import Path\n" + source)
+    case = {**NET, "epochs": 5, "batch": 32, "records": tmp_path / "kept"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fgbench.checkpoint.Keeper.due", lambda self, ended: ended)
+        first = api.run("train", method=raising, **case)
+    assert (first["status"], first["steps"]) == ("failed", 6)
+    sign.unlink()
+    lines: list[str] = []
+    second = api.run("train", method=raising, progress=lines.append, **case)
+    assert second["status"] == "ok"
+    assert any("goes on from its checkpoint" in line for line in lines)
+    assert second["key"] == first["key"]
+    assert len(list((tmp_path / "kept").glob("*.json"))) == 1
+    assert not list((tmp_path / "kept").glob(".checkpoints/*"))
+    plain = api.run("train", method=raising, **{**case, "records": None})
+    assert plain["test_error"] == second["test_error"]

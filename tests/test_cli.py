@@ -62,6 +62,8 @@ MISTAKES = {
     "measure FG-X": ("'FG-X'", "'FG-W'"),
     "measure fg_b": ("'fg_b'", "did you mean 'fg_"),
     "measure fg_a/locl": ("locality 'locl'", "'local'"),
+    "measure fg_a/local[keep=z]": ("unknown axis 'z'", "valid:"),
+    "train fg_a/local[keep=z] BP": ("unknown axis 'z'", "valid:"),
     "measure LG-FG-A/local": ("LG-FG-A is fg_a/local-pg", "fg_a/local"),
     "measure FG-A --arch mpl-3x4": ("architecture 'mpl-3x4'", "'mlp'"),
     "measure FG-A --arch localmixer-s": ("'localmixer-s'", "'localmixer-s/1/1'"),
@@ -249,6 +251,31 @@ def test_a_false_claim_is_one_line_and_a_failed_run(capsys: pytest.CaptureFixtur
     assert "Lie claims backward='none' but called reverse mode" in line
 
 
+def test_a_method_that_raises_is_one_line_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine.py").write_text(ESTIMATOR.replace("v = noise", "v = no_such_name or noise"))
+    arguments = ["measure", "FG-W", "./mine.py:Mine", "BP", *NET, *FEW]
+    assert run(arguments) == 1
+    out, err = capsys.readouterr()
+    line = "fgbench: ./mine.py:Mine seed 0 failed: NameError: name 'no_such_name' is not defined (mine.py:11)"
+    assert err.splitlines()[-1] == line
+    assert "Traceback" not in out + err
+    assert [row for row in ("FG-W", "./mine.py:Mine", "BP") if f"  {row} " in out] == [
+        "FG-W", "./mine.py:Mine", "BP",
+    ]  # fmt: skip
+    assert "NameError" not in out
+    assert run([*arguments, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert [r["status"] for r in json.loads(out)] == ["ok", "failed", "ok"]
+    assert err.splitlines() == [line]
+    monkeypatch.setenv("FGBENCH_DEBUG", "1")
+    assert run([*arguments, "--json"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1] == line
+
+
 def test_a_folder_of_records_that_cannot_be_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -297,6 +324,14 @@ def test_check_says_what_held_by_its_exit_code(capsys: pytest.CaptureFixture[str
     assert run(["check", "./mine.py:Mine[factor=1.1]/end"]) == 1
     out = capsys.readouterr().out
     assert "1.1" in "".join(line for line in out.splitlines() if line.startswith("FAIL"))
+
+
+def test_check_names_the_line_that_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(ESTIMATOR.replace("v = noise", "v = no_such_name or noise"))
+    assert run(["check", "./mine.py:Mine"]) == 1
+    (line,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("FAIL")]
+    said = "FAIL  runs: NameError: name 'no_such_name' is not defined (mine.py:11) (on mlp-2x4/end)"
+    assert line == said
 
 
 def test_report_writes_a_page(capsys: pytest.CaptureFixture[str]) -> None:
