@@ -363,19 +363,6 @@ def figure(
 
 
 @app.command()
-def paper(
-    folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
-    out: Annotated[Path, typer.Option("-o", help="File of the page.")] = Path("REPRODUCTION.md"),
-) -> None:
-    """Write the founding paper's tables beside ours, with figures, from a folder of records."""
-    from fgbench.analysis.load import load
-    from fgbench.analysis.reproduction_page import write
-
-    for path in write(load(folder), out):
-        print(path)
-
-
-@app.command()
 def doctor(data_dir: DataDir = None) -> None:
     """Say what this machine and this installation can do."""
     from fgbench.doctor import findings

@@ -68,7 +68,7 @@ def _table() -> dict[str, set[str]]:
         "architectures": {"errors", "axes", "network", "registry"},
         "data": {"errors", "registry"},
         "updates": {"errors", "registry"},
-        "analysis": {"errors", "record", "registry"},
+        "analysis": {"errors", "record"},
         "progress": {"errors"},
         "doctor": {"errors", "record", "registry", "data", ""},
         "tables": {"errors"},
