@@ -54,14 +54,14 @@ def averaged(points: pd.DataFrame) -> pd.DataFrame:
 
 def looks(table: pd.DataFrame) -> dict[str, style.Look]:
     """Give every label its method's look; further settings of a method get other dashes."""
-    cycle = [style.SOLID, style.DASHED, style.DOTTED]
+    cycle = [style.SOLID, style.DASHED, style.DOTTED, style.DASHDOT]
     found: dict[str, style.Look] = {}
     used: Counter[str] = Counter()
     pairs = table[["method", "label"]].drop_duplicates()
     for method, label in pairs.itertuples(index=False):
         if label not in found:
             look = style.look(method)
-            dashes = cycle[(cycle.index(look.dashes) + used[method]) % 3]
+            dashes = cycle[(cycle.index(look.dashes) + used[method]) % 4]
             found[label] = replace(look, dashes=dashes)
             used[method] += 1
     return found

@@ -51,7 +51,7 @@ def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
             epochs.draw(ax, part, looks)
             _axis(ax, part, 100 * float(chance[panel]), log)
             ax.set_title(" on ".join(panel), loc="left")
-        page.finish(looks, epochs.caption(table))
+        page.finish(panels.handles(looks), epochs.caption(table))
     return page.figure
 
 

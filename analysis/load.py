@@ -53,10 +53,11 @@ class Records:
         """Pick the records of one verb that count.
 
         Of several runs of one case (same ``case_key``, edited code) only the latest does: two
-        would pass for two seeds.
+        would pass for two seeds. A training that held examples out is a trial of a setting: its
+        test error is that of the examples held out, and it is no result.
 
         Args:
-            verb: such as "train".
+            verb: such as "train", without trials, or "trial".
 
         Returns:
             The records, each with the ``label`` that tells its settings from the others'.
@@ -66,7 +67,7 @@ class Records:
         chosen = [
             {**blank, "key": f"row {at}", **row}
             for at, row in enumerate(self.rows)
-            if row["verb"] == verb and at in latest
+            if verb_of(row) == verb and at in latest
         ]
         return [{**row, "label": label} for row, label in zip(chosen, labels(chosen), strict=True)]
 
@@ -84,8 +85,9 @@ class Records:
         """Tabulate training.
 
         Returns:
-            A row per run, epoch and split ("train" or "test"), with columns `CURVES`; errors are
-            fractions, ``seconds`` count from the start of training, ``chance`` is the error of
+            A row per run, epoch and split, with columns `CURVES`; splits are "train", "test" and
+            what else has a loss of its own, such as "contrastive" for ``contrastive_loss``. Errors
+            are fractions, ``seconds`` count from the start of training, ``chance`` is the error of
             guessing (NaN where a record does not tell the number of classes).
         """
         return _frame(_curve_rows(self.of("train")), CURVES)
@@ -135,13 +137,20 @@ def number(found: object) -> dict[str, float]:
     return {name: _float(found.get(name)) for name in MEASURED}
 
 
+def verb_of(row: Mapping[str, Any]) -> str:
+    """Name what a record is of: its verb, or "trial" for a training that held examples out."""
+    settings = row.get("settings")
+    held = isinstance(settings, Mapping) and settings.get("validation")
+    return "trial" if row["verb"] == "train" and held else str(row["verb"])
+
+
 def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Flatten all that a user set for a run, as text by name."""
     found = {name: row[name] for name in SET if name in row}
     for part in ("options", "settings"):
         if isinstance(row.get(part), Mapping):
             found |= row[part]
-    return {name: _text(value) for name, value in found.items() if name != "seed"}
+    return {name: text(value) for name, value in found.items() if name != "seed"}
 
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -175,10 +184,10 @@ def _subject(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(row["method"]), str(row.get("arch")), str(row.get("data"))
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
     """Write a setting on one line."""
     if isinstance(value, list | tuple):
-        return " ".join(map(_text, value))
+        return " ".join(map(text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -201,7 +210,7 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
     """Go through the numbers of measure records: whole body first, then site by site."""
     for record in records:
         counts = {name: _count(record.get(name)) for name in ("draws", "inits", "batches")}
-        common = {**record, **counts, "moments": _text(record.get("moments", ""))}
+        common = {**record, **counts, "moments": text(record.get("moments", ""))}
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
         for place, found in places.items():
@@ -219,13 +228,14 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
 
 def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Go through the epochs of train records, two splits each."""
+    """Go through the epochs of train records: two splits each, and other losses there are."""
     for record in records:
         history = record.get("history")
         classes = _float(record.get("classes"))
         points = history if isinstance(history, list) else []
         for point in [found for found in points if isinstance(found, dict)]:
-            for split in ("train", "test"):
+            others = [name.removesuffix("_loss") for name in point if name.endswith("_loss")]
+            for split in dict.fromkeys(("train", "test", *others)):
                 yield {
                     **record,
                     "chance": 1 - 1 / (classes or nan),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fgbench.analysis import style
+from fgbench.analysis.seeds import bands, seeds
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,8 @@ class Page:
     axes: tuple[Axes, ...]
     entries: int
 
-    def finish(self, looks: Mapping[str, style.Look], text: str) -> None:
+    def finish(self, handles: Sequence[Line2D], text: str) -> None:
         """Put the legend above the panels and the caption below."""
-        handles = [handle(look, label) for label, look in looks.items()]
         self.figure.legend(handles=handles, loc="outside upper left", ncols=self.entries)
         caption(self.figure, text)
 
@@ -58,14 +59,60 @@ def layout(count: int, labels: Sequence[str], height: float = 1.9) -> Page:
     return Page(fig, tuple(grid.flat[:count]), entries)
 
 
-def handle(look: style.Look, label: str) -> Line2D:
-    """Make a legend entry."""
-    line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "marker": look.marker}
-    line["mfc"] = look.colour if look.filled else "w"
-    return Line2D([], [], label=label, lw=1.2, ms=4, mew=0 if look.filled else 0.9, **line)
+def handles(looks: Mapping[str, style.Look], line: bool = True) -> list[Line2D]:
+    """Make a legend entry per label: a line with its marker, or the marker alone."""
+    found = []
+    for label, look in looks.items():
+        drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker}
+        drawn |= {"mfc": look.colour if look.filled else "w", "mew": 0 if look.filled else 0.9}
+        drawn["ls"] = look.dashes if line else ""
+        found.append(Line2D([], [], label=label, lw=1.2, ms=4, **drawn))
+    return found
 
 
 def caption(fig: Figure, text: str) -> None:
     """Write what the figure shows below it, in lines that fit its width."""
     words = fill(text, int(fig.get_figwidth() * 21))
     fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
+
+
+def points(
+    ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look, line: bool = False
+) -> None:
+    """Draw means with their intervals, as points or joined by a line.
+
+    Args:
+        ax: the panel.
+        x: where, a place per row.
+        part: ``mean low high``; a mean that is NaN is left out.
+        look: of the method.
+        line: join the points.
+    """
+    face = look.colour if look.filled else "w"
+    mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": 4}
+    ax.vlines(x, part["low"], part["high"], color=look.colour, lw=1.2)
+    ax.plot(x, part["mean"], color=look.colour, ls=look.dashes if line else "", lw=1.1, **mark)
+
+
+def counted(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """State over how many seeds points are means, what bars are, and where runs did not finish.
+
+    Args:
+        table: ``n band lost runs`` and the names of the rows.
+        names: columns that name a point.
+
+    Returns:
+        A caption.
+    """
+    run = table[table["n"] > 0]
+    parts = ["No run finished."]
+    if not run.empty:
+        counts = f"n = {seeds(run['n'])}; bar: {bands(run['band'])}"
+        parts = [f"Mean over finished runs, {counts}."]
+    lost = table[table["lost"] > 0].drop_duplicates(list(names))
+    counted = [
+        f"{' '.join(str(row[name]).replace(chr(10), ' ') for name in names)} "
+        f"{row['lost']} of {row['runs']}"
+        for _, row in lost.iterrows()
+    ]
+    return " ".join([*parts, *([f"Not finished: {', '.join(counted)}."] if counted else [])])

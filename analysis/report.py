@@ -206,9 +206,10 @@ def _measures(records: Records, out: Path) -> str:
 
 def _training(records: Records, out: Path) -> str:
     """Show the last errors of every method over its seeds, with the learning curves."""
-    runs = pd.DataFrame(records.of("train"))
+    runs, trials = pd.DataFrame(records.of("train")), len(records.of("trial"))
+    aside = f"<p>Trials on held-out examples, not shown here: {trials}.</p>" if trials else ""
     if runs.empty:
-        return "<p>No training in these records.</p>"
+        return aside or "<p>No training in these records.</p>"
     rows = []
     for (label, arch, data), part in _sorted(runs).groupby(["label", "arch", "data"], sort=False):
         done = part[part["status"] == "ok"]
@@ -217,11 +218,11 @@ def _training(records: Records, out: Path) -> str:
         cells += [_over_seeds(done, "seconds", 1), str(len(done)), str(lost)]
         rows.append([str(label), str(arch), str(data), *cells])
     caption = (
-        "Mean over seeds of finished runs after the last epoch [95 % t interval; with two seeds, "
-        "their range]; n: seeds."
+        "Mean over seeds of finished runs after the last epoch [95 % t interval, on the log scale; "
+        "with two seeds, their range]; n: seeds."
     )
     head = ["method", "architecture", "data", "test error (%)", "train error (%)", "seconds"]
-    shown = _table(caption, [*head, "n", "diverged"], rows)
+    shown = _table(caption, [*head, "n", "diverged"], rows) + aside
     curves = records.curves()
     plotted = learning_curves.plotted(curves)
     if plotted.empty:

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 BANDS = {
-    "t": "95 % t interval of the mean",
+    "t": "95 % t interval of the mean (log scale)",
     "range": "range of two seeds",
     "none": "none for one seed",
 }
@@ -51,3 +51,24 @@ def seeds(counts: pd.Series) -> str:
     """Write over how many seeds means were taken: ``3 seeds``, ``2 to 3 seeds``."""
     low, high = int(counts.min()), int(counts.max())
     return "1 seed" if high == 1 else f"{low if low == high else f'{low} to {high}'} seeds"
+
+
+def over_seeds(runs: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Average finished runs, group by group, and count those that did not finish.
+
+    Args:
+        runs: a row per run, with ``status``.
+        by: columns that name a group.
+        value: the column averaged; errors as fractions come back in percent.
+
+    Returns:
+        ``by`` and ``mean low high n band lost runs``, a row per group with any finished run or none.
+    """
+    rows = []
+    for names, part in runs.groupby(by, sort=False):
+        done = part[part["status"] == "ok"]
+        found = mean_interval(100 * done[value]) if done[value].notna().any() else {"n": 0}
+        counts = {"lost": len(part) - len(done), "runs": len(part)}
+        rows.append(dict(zip(by, names, strict=True)) | found | counts)
+    columns = [*by, "mean", "low", "high", "n", "band", "lost", "runs"]
+    return pd.DataFrame(rows, columns=columns)

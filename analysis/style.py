@@ -52,6 +52,7 @@ Dashes: TypeAlias = tuple[int, tuple[float, ...]]
 SOLID: Dashes = (0, ())
 DASHED: Dashes = (0, (4.0, 1.6))
 DOTTED: Dashes = (0, (1.2, 1.2))
+DASHDOT: Dashes = (0, (5.0, 1.4, 1.2, 1.4))
 
 
 @dataclass(frozen=True)

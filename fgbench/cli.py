@@ -349,7 +349,7 @@ FIGURES = ("relative_variance", "learning_curves")
 
 @app.command()
 def figure(
-    name: Annotated[str, typer.Argument(help=" or ".join(FIGURES) + ".")],
+    name: Annotated[str, typer.Argument(help=", ".join(FIGURES) + ".")],
     folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
     out: Annotated[Path, typer.Option("-o", help="Folder of the figure.")] = Path("out"),
 ) -> None:
@@ -360,6 +360,19 @@ def figure(
 
     for path in import_module(f"fgbench.analysis.{name}").draw(load(folder), out):
         print(path)
+
+
+@app.command()
+def paper(
+    folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
+    out: Annotated[
+        Path, typer.Option("-o", help="The page; figures go to a folder of its name beside it.")
+    ] = Path("REPRODUCTION.md"),
+) -> None:
+    """Set records beside the tables of the founding paper, as one page of Markdown."""
+    from fgbench.analysis.reproduction import write
+
+    print(write(folder, out))
 
 
 @app.command()

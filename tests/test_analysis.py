@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from layout import faults, texts
 from matplotlib import pyplot
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -342,34 +343,6 @@ def test_a_saved_figure_has_its_numbers_beside_it_and_no_date(tmp_path: Path) ->
 # figures
 
 
-def texts(fig: Figure) -> list[str]:
-    found = fig.findobj(mpl.text.Text)
-    return [text.get_text() for text in found if text.get_text() and text.get_visible()]
-
-
-def faults(fig: Any) -> list[str]:
-    """Texts that stick out of the figure or run into each other within one axes."""
-    with style.context():
-        fig.draw_without_rendering()
-        page, found = fig.bbox, []
-        for ax in fig.axes:
-            ticks = [tick for axis in (ax.xaxis, ax.yaxis) for tick in axis._update_ticks()]
-            seen = [tick.label1 for tick in ticks] + list(ax.texts)
-            seen += [ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
-            boxes = {t.get_text(): t.get_window_extent() for t in seen if t.get_text()}
-            found += [text for text, box in boxes.items() if not _inside(box, page)]
-            for (a, one), (b, two) in itertools.combinations(boxes.items(), 2):
-                if one.padded(-0.5).overlaps(two.padded(-0.5)):
-                    found.append(f"{a} / {b}")
-        others = [fig._supxlabel, *(t for legend in fig.legends for t in legend.get_texts())]
-        found += [t.get_text() for t in others if not _inside(t.get_window_extent(), page)]
-    return found
-
-
-def _inside(box: Any, page: Any) -> bool:
-    return bool(box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1)
-
-
 def test_the_check_of_layout_rejects_overlap_and_clipping() -> None:
     fig = Figure(figsize=(2, 1))
     ax = fig.subplots()
@@ -500,7 +473,7 @@ localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,2,1,90.0,,,none,1,4
     assert re.sub(r"(\d\.\d{6})\d+", r"\1", found) == golden
     text = " ".join(texts(learning_curves.figure(records.curves()))).replace("\n", " ")
     assert "n = 2 to 3 seeds" in text
-    assert "95 % t interval of the mean, range of two seeds" in text
+    assert "95 % t interval of the mean (log scale), range of two seeds" in text
     assert "Diverged (thin, up to ×): FG-A 1 of 4" in text
 
 
@@ -691,6 +664,25 @@ def test_the_page_needs_no_network_and_no_scripts(
             assert attrs["width"]
     assert names.count("img") == 2
     assert any(attrs.get("name") == "viewport" for _, attrs in page.tags)
+
+
+def test_trials_on_held_out_examples_are_no_test_errors(tmp_path: Path) -> None:
+    trial = a_train("FG-A", settings={"validation": 5000}, test_error=0.123)
+    records = stored(tmp_path, a_train("BP"), trial)
+    assert set(records.curves()["method"]) == {"BP"}
+    page = Page(report.write(tmp_path, tmp_path / "site").read_text())
+    assert "Trials on held-out examples, not shown here: 1." in page.text
+    assert "12.3" not in page.text
+    records = stored(tmp_path / "only", trial)
+    assert "not shown here: 1" in report.write(tmp_path / "only", tmp_path / "site").read_text()
+
+
+def test_losses_beside_train_and_test_are_splits_of_their_own(tmp_path: Path) -> None:
+    history = [{"epoch": 1, "test_error": 0.5, "contrastive_loss": 4.5}]
+    table = stored(tmp_path, a_train("BP", history=history)).curves().set_index("split")
+    assert table.index.tolist() == ["train", "test", "contrastive"]
+    assert table.loc["contrastive", "loss"] == 4.5
+    assert np.isnan(table.loc["contrastive", "error"])
 
 
 def test_a_report_without_numbers_says_so(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ MISTAKES = {
     "speed BP --rounds 2": ("rounds", "2"),
     "speed BP --batch 99999": ("99999", "training examples"),
     "report nowhere": ("'nowhere'", "no such folder"),
+    "paper nowhere": ("'nowhere'", "no such folder"),
+    "paper . -o page": ("'page'", "REPRODUCTION.md"),
     "measure FG-A --data mnist": ("MNIST", "FGBENCH_DATA"),
     "measure FG-A --data imagefolder": ("imagefolder", "root=PATH"),
 }

@@ -68,7 +68,7 @@ def _table() -> dict[str, set[str]]:
         "architectures": {"errors", "axes", "network", "registry"},
         "data": {"errors", "registry"},
         "updates": {"errors", "registry"},
-        "analysis": {"errors", "record"},
+        "analysis": {"errors", "record", "registry"},
         "progress": {"errors"},
         "doctor": {"errors", "record", "registry", "data", ""},
         "tables": {"errors"},

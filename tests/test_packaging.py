@@ -175,6 +175,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path], o
         names = {n for n in wheel.namelist() if ".dist-info/" not in n}
     expected = {f"fgbench/{path}" for path in modules()}
     planted = {"fgbench/py.typed", "fgbench/recipes/deep/planted.toml"}
+    planted |= {"fgbench/analysis/published.toml"}
     assert expected | planted <= names
     assert {n for n in names if n.endswith(".py")} == expected
 

@@ -1,0 +1,455 @@
+"""The paper's tables beside records: cells, verdicts, the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fgbench.analysis import reproduction, style
+from fgbench.analysis.cells import Way, cells, name_of, results, way_of
+from fgbench.analysis.comparison import Comparison, Mean, between, compare
+from fgbench.analysis.load import Records, load
+from fgbench.analysis.markdown import grids, time
+from fgbench.analysis.published import Claim, published
+from fgbench.cli import run
+from fgbench.errors import UsageError
+from fgbench.record import FIELDS, SCHEMA, Store, case_key, key
+from fgbench.registry import PRESETS
+
+NOW = "2025-01-01T00:00:00+00:00"
+CIFAR = {"arch": "localmixer-m/8/16", "data": "cifar10"}
+MNIST = {"arch": "localmixer-s/1/1", "data": "mnist"}
+STANDIN = {"arch": "localmixer-m128/8/16", "data": "cifar10"}
+SIZES = {"mnist": 60000, "cifar10": 50000}
+JPEG = "decoded from JPEG, quality 75: not the original pixels"
+
+
+def record(verb: str, method: str, seed: int = 0, **more: Any) -> dict[str, Any]:
+    """A record with the names all verbs have; ``options`` and ``settings`` are part of its key."""
+    estimator, _, locality = PRESETS.get(method, method).partition("/")
+    where = {"torch": "2.13.0", "device_name": "Test CPU", "dtype": "float32", "code": "c0de"}
+    where |= {"data_fingerprint": "f00d", "data_source": JPEG if more["data"] == "cifar10" else ""}
+    common: dict[str, Any] = dict.fromkeys(FIELDS["all"], "")
+    common |= {"schema": SCHEMA, "verb": verb, "method": method, "estimator": estimator}
+    common |= {"locality": locality or "end", "options": {}, "seed": seed, "status": "ok"}
+    common |= {"device": "cpu", "commit": "abc123def4567", "where": where, "settings": {}}
+    found = common | {"started": NOW, "elapsed_s": 1.0, **more}
+    case = {name: found[name] for name in ("verb", "method", "arch", "data", "seed", "options")}
+    case |= {"settings": found["settings"], "code": more.get("started", "")}
+    return found | {"key": key(case), "case_key": case_key(case)}
+
+
+def trained(
+    method: str, error: float | None, seed: int = 0, epochs: int = 10, **more: Any
+) -> dict[str, Any]:
+    """A train record that ends at a test error in percent; without one it diverged."""
+    settings = {"lr": 0.03, "batch": 128, "flip": False, "train_size": None, "validation": 0}
+    settings |= {"epochs": epochs, **more.pop("settings", {})}
+    ends = more.pop("train", None)
+    if error is None:
+        lost = {"status": "diverged", "reason": "loss not finite at step 9"}
+        numbers = {**lost, "test_error": None, "train_error": None, "history": []}
+    else:
+        last = error / 100
+        history = [
+            {"epoch": at, "test_error": last + (0.9 - last) * np.exp(-at), "seconds": 3.0 * at}
+            for at in range(1, epochs)
+        ]
+        history.append({"epoch": epochs, "test_error": last, "seconds": 3.0 * epochs})
+        numbers = {"test_error": last, "train_error": (ends or 0.0) / 100, "history": history}
+    size = settings["train_size"] or SIZES.get(more["data"], 1000)
+    numbers |= {"epochs": epochs, "seconds": 3.0 * epochs, "test_loss": 1.0, "steps": 10}
+    numbers["examples"] = {"train": size, "test": 10000}
+    return record("train", method, seed, **{**numbers, "settings": settings, **more})
+
+
+def tuned(
+    method: str, grid: dict[float, float], chosen: float, **more: Any
+) -> list[dict[str, Any]]:
+    """A tune record and its trials: rate to error on held-out examples, one seed each."""
+    held = {"validation": 5000, "epochs": 5}
+    trials = [
+        trained(method, error, 100, 5, settings={**held, "lr": lr}, **more)
+        for lr, error in grid.items()
+    ]
+    told = [
+        {"values": {"lr": lr}, "seed": 100, "status": t["status"], "key": t["key"]}
+        | {"validation_error": t["test_error"]}
+        for lr, t in zip(grid, trials, strict=True)
+    ]
+    parts = {"chosen": {"lr": chosen}, "grid": {"lr": list(grid)}, "trials": told}
+    return [*trials, record("tune", method, **{**parts, "settings": held, **more})]
+
+
+def stored(folder: Path, *records: dict[str, Any]) -> Records:
+    for each in records:
+        Store(folder).write(each)
+    return load(folder)
+
+
+def row_of(records: Records, method: str, title: str, table: int = 3) -> Comparison:
+    known = published()
+    (column,) = (c for c in known.columns if (c.title, c.table) == (title, table))
+    (row,) = (r for r in compare(column, known.methods, cells(records)) if r.method == method)
+    return row
+
+
+# methods and cells
+
+
+@pytest.mark.parametrize("name", [name for name in published().methods if name in PRESETS])
+def test_presets_are_the_papers_methods_in_both_tasks(name: str) -> None:
+    estimator, locality = PRESETS[name].split("/")
+    assert name_of(way_of(estimator, locality)) == name
+    other = f"contrastive-{locality}"
+    assert name_of(way_of(estimator, other)) == name
+    assert way_of(estimator, other).task == "contrastive"
+    assert name_of(way_of(estimator, f"{locality}[window=2]")) != name
+    assert name_of(way_of(f"{estimator}[scale=2]", locality)) != name
+
+
+def test_kept_axes_are_read_from_endings_and_options_alike() -> None:
+    assert way_of("fg_a", "local-pg") == way_of("fg_a", "local[keep=b p g]")
+    assert way_of("fg_a", "contrastive") == Way("fg_a", "contrastive", "end", "b", "")
+    assert way_of("fg_a", "contrastive-local-p[temperature=0.2]") == Way(
+        "fg_a", "contrastive", "local", "b p", "temperature=0.2"
+    )
+    assert name_of(way_of("fg_a", "local")) == "fg_a/local"
+    assert name_of(way_of("fg_a", "last-p")) == "fg_a/last[keep=b p]"
+    # the parts add up to the unsplit loss, and what has no noise cannot gain by them
+    assert name_of(way_of("bp", "contrastive-local-pg")) == "LG-BP"
+    assert name_of(way_of("fa", "local-p")) == "LG-FA"
+    assert way_of("x", "not [a locality").base == "not [a locality"
+
+
+def test_the_published_tables_are_complete() -> None:
+    known = published()
+    assert [c.table for c in known.columns] == [3, 3, 3, 3, 4, 4, 4]
+    cifar = next(c for c in known.columns if c.title == "CIFAR-10 M/8/16" and c.table == 3)
+    assert (cifar.test["LG-FG-A"], cifar.train["LG-FG-A"]) == (30.68, 19.39)
+    assert all(0 <= e < 100 for c in known.columns for e in (*c.test.values(), *c.train.values()))
+    assert all(c.train[m] <= c.test[m] + 0.1 for c in known.columns for m in known.methods)
+
+
+def test_the_tuned_setting_is_reported_not_the_best(tmp_path: Path) -> None:
+    lucky = [trained("BP", 20.0, s, settings={"lr": 0.3}, **CIFAR) for s in range(5)]
+    chosen = [trained("BP", 30.0, s, settings={"lr": 0.1}, **CIFAR) for s in range(3)]
+    found = row_of(stored(tmp_path / "a", *lucky, *chosen), "BP", "CIFAR-10 M/8/16")
+    assert found.ours().value == 20.0  # without tuning: most seeds
+    tuning = tuned("BP", {0.03: 40.0, 0.1: 35.0}, 0.1, **CIFAR)
+    found = row_of(stored(tmp_path / "b", *lucky, *chosen, *tuning), "BP", "CIFAR-10 M/8/16")
+    assert (found.ours().value, found.ours().n) == (30.0, 3)
+
+
+def test_without_tuning_seeds_come_before_epochs_and_epochs_before_time(tmp_path: Path) -> None:
+    short = [trained("BP", 30.0, s, 5, **CIFAR) for s in range(3)]
+    long = [trained("BP", 20.0, s, 50, **CIFAR) for s in range(2)]
+    late = trained("BP", 10.0, 0, 5, settings={"lr": 1.0}, started="2026", **CIFAR)
+    row = row_of(stored(tmp_path / "a", *short, *long, late), "BP", "CIFAR-10 M/8/16")
+    assert row.ours().n == 3
+    row = row_of(stored(tmp_path / "b", *short[:2], *long, late), "BP", "CIFAR-10 M/8/16")
+    assert row.ours().value == 20.0
+    row = row_of(stored(tmp_path / "c", short[0], late), "BP", "CIFAR-10 M/8/16")
+    assert row.ours().value == pytest.approx(10.0)
+
+
+def test_trials_subsets_and_other_networks_are_no_results(tmp_path: Path) -> None:
+    held = trained("BP", 1.0, settings={"validation": 5000}, **CIFAR)
+    part = trained("BP", 2.0, settings={"train_size": 5000}, **CIFAR)
+    other = trained("BP", 3.0, arch="localmixer-m/8/4", data="cifar10")
+    form = trained("bp/contrastive", 4.0, **CIFAR)
+    records = stored(tmp_path, held, part, other, form)
+    assert row_of(records, "BP", "CIFAR-10 M/8/16").status == "not run: trials only"
+    assert row_of(records, "BP", "CIFAR-10 M/8/16").verdict == ""
+    assert row_of(records, "BP", "CIFAR-10 M/8/16", 4).ours().value == 4.0
+    assert row_of(records, "L-BP", "CIFAR-10 M/8/16").status == "not run"
+    assert sorted(results(records)["test_error"]) == [0.02, 0.03, 0.04]
+    assert len(records.of("train")) == 3
+    assert [r["test_error"] for r in records.of("trial")] == [0.01]
+
+
+def test_a_folder_of_images_is_imagenet_by_its_size_alone(tmp_path: Path) -> None:
+    there = {"arch": "localmixer-l/32/64", "data": "imagefolder[root=/data]"}
+    small = trained("BP", 30.0, **there)
+    right = {**trained("BP", 37.0, 1, **there), "examples": {"train": 1281167, "test": 50000}}
+    row = row_of(stored(tmp_path / "a", small), "BP", "ImageNet L/32/64")
+    assert row.cell is None
+    row = row_of(stored(tmp_path / "b", right), "BP", "ImageNet L/32/64")
+    assert row.verdict == "within 0.6 ?"
+
+
+def test_one_seed_counts_once(tmp_path: Path) -> None:
+    runs = [trained("BP", e, s, **CIFAR) for s, e in enumerate([30.0, 31.0, 32.0])]
+    again = trained("BP", 35.0, 2, started="2026-01-01", **CIFAR)  # another thread count, say
+    row = row_of(stored(tmp_path, *runs, again), "BP", "CIFAR-10 M/8/16")
+    assert row.ours().n == 3
+    assert row.ours().value == pytest.approx(32.0)
+
+
+# verdicts
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict"),
+    [
+        ([33.60, 33.61, 33.62], "within 0.6"),
+        ([33.0, 33.6, 34.2], "within 0.6 ?"),
+        ([30.0, 30.1, 30.2], "better by more than 0.6"),
+        ([36.0, 36.1, 36.2], "worse by more than 0.6"),
+        ([34.0, 35.0, 36.0], "worse by more than 0.6 ?"),
+        ([36.0, 36.1], "worse by more than 0.6 ?"),
+        ([33.62], "within 0.6 ?"),
+    ],
+)
+def test_a_verdict_is_settled_by_its_interval(
+    errors: list[float], verdict: str, tmp_path: Path
+) -> None:
+    runs = [trained("BP", e, s, **CIFAR) for s, e in enumerate(errors)]
+    row = row_of(stored(tmp_path, *runs), "BP", "CIFAR-10 M/8/16")
+    assert row.verdict == verdict
+    assert row.worse == verdict.startswith("worse")
+    assert row.difference.value == pytest.approx(np.mean(errors) - 33.62)
+
+
+def test_a_claim_is_judged_seed_by_seed(tmp_path: Path) -> None:
+    shared = [50.0, 40.0, 60.0]  # what seeds share cancels
+    runs = [trained("BP", e, s, **CIFAR) for s, e in enumerate(shared)]
+    runs += [
+        trained("LG-FG-A", e + d, s, **CIFAR)
+        for s, (e, d) in enumerate(zip(shared, [0.4, 0.5, 0.6], strict=True))
+    ]
+    runs += [trained("FG-A", 70.0, s, **CIFAR) for s in (7, 8)]
+    groups = {c.method: c.reported for c in cells(stored(tmp_path, *runs)) if c.reported}
+    found, verdict = between(Claim("", "LG-FG-A", "BP", 1.0), groups)
+    assert verdict == "holds"
+    assert found.value == pytest.approx(0.5)
+    assert found.high == pytest.approx(0.5 + 4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert between(Claim("", "LG-FG-A", "BP", 0.1), groups)[1] == "does not hold"
+    assert between(Claim("", "LG-FG-A", "BP", 0.45), groups)[1].startswith(
+        "does not hold on the mean; not"
+    )
+    assert between(Claim("", "LG-FG-A", "BP", 0.55), groups)[1].startswith("holds on the mean; not")
+    assert between(Claim("", "FG-A", "BP", 1.0), groups)[1] == "no finished seed in common"
+    assert between(Claim("", "FG-W", "BP", 1.0), groups)[1] == "FG-W not run"
+
+
+def test_grids_warn_at_their_edges() -> None:
+    def of(chosen: Any, *values: Any) -> str:
+        return grids({"grid": {"lr": list(values)}, "chosen": {"lr": chosen}})[0]
+
+    assert of(0.03, 0.1, 0.01, 0.03) == "lr 0.01, 0.03, 0.1: chose 0.03"
+    assert of(0.1, 0.1, 0.01, 0.03).endswith("chose 0.1, **at the upper edge**")
+    assert of(0.01, 0.1, 0.01).endswith("**at the lower edge**")
+    assert of(0.1, 0.1).endswith("the only one")
+    assert of("sgd", "sgd", "adam") == "lr sgd, adam: chose sgd"
+    assert grids({"grid": None, "chosen": 3}) == []
+
+
+def test_durations_have_the_unit_that_fits() -> None:
+    assert [time(s) for s in (0, 90, 600, 9000)] == ["0 s", "90 s", "10 min", "2.5 h"]
+
+
+# the page
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("paper") / "records"
+    errors = {"BP": 33.5, "LG-BP": 33.9, "FA": 39.0, "FG-W": 57.5, "FG-A": 59.0, "LG-FG-A": 32.6}
+    runs = [
+        trained(m, e + 0.1 * s, s, train=e / 2, **CIFAR)
+        for m, e in errors.items()
+        for s in range(3)
+    ]
+    runs += [trained(m, 2.4 + 0.1 * s, s, **MNIST) for m in ("BP", "LG-FG-A") for s in range(2)]
+    runs += [trained("DFA", None, **MNIST) | {"estimator": "dfa"}]
+    runs += [trained("LG-FG-W", None, s, **CIFAR) for s in range(2)]
+    runs += [trained("LG-FG-A", 34.0, settings={"lr": 0.01}, **CIFAR)]
+    runs += [trained("fg_a[credit=released]/local-pg", 33.0, **CIFAR)]
+    runs += tuned("LG-FG-A", {0.01: 44.0, 0.03: 40.0, 0.1: 50.0}, 0.03, **CIFAR)
+    runs += tuned("FG-W", {0.01: 60.0, 0.03: 58.0}, 0.03, **CIFAR)
+    small = {"BP": 55.0, "LG-FG-A": 55.5, "FG-A": 75.0, "FG-W": 69.0}
+    part = {"train_size": 5000}
+    runs += [
+        trained(m, e + 0.2 * s, s, settings=part, **STANDIN)
+        for m, e in small.items()
+        for s in range(3)
+    ]
+    runs += [trained("bp/contrastive", 24.0 + s, s, **CIFAR) for s in range(3)]
+    stored(found, *runs)
+    (found / "cut.json").write_text("{")
+    (found / "foreign.json").write_text('{"a": 1}')
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return reproduction.write(folder, folder.parent / "PAPER.md").read_text()
+
+
+def line(page: str, method: str, after: str) -> list[str]:
+    """The cells of the first row of a method below a heading."""
+    part = page[page.index(after) :]
+    found = re.search(rf"^\| {re.escape(method)} \|(.*)\|$", part, re.MULTILINE)
+    assert found is not None
+    return [cell.strip() for cell in found[1].split(" | ")]
+
+
+def test_the_page_sets_ours_beside_the_published(page: str) -> None:
+    column = "### CIFAR-10 M/8/16 (`localmixer-m/8/16` on cifar10)"
+    cells = line(page, "LG-FG-A", column)
+    assert cells[:2] == ["30.68 / 19.39", "32.70 [32.45, 32.95]"]
+    assert cells[3:] == ["3", "+2.02 [+1.77, +2.27]", "worse by more than 0.6"]
+    assert line(page, "BP", column)[-1] == "within 0.6"
+    assert line(page, "LG-FG-W", column)[1] == "diverged 2 of 2; loss not finite at step 9"
+    assert line(page, "L-FA", column)[1] == "not run"
+    assert line(page, "BP", "### ImageNet L/32/64")[1] == "not run"
+    contrastive = page[page.index("## Table 4") :]
+    assert line(contrastive, "BP", column)[:2] == ["24.11 / 21.08", "25.00 [22.64, 27.61]"]
+
+
+def test_the_page_says_how_ours_were_trained(page: str) -> None:
+    part = page[page.index("### CIFAR-10 M/8/16") :]
+    training = part[part.index("| method | epochs") :]
+    cells = line(training, "LG-FG-A", "")
+    assert cells[:2] == ["10", "0.03"]
+    assert cells[2] == "lr 0.01, 0.03, 0.1: chose 0.03"
+    assert cells[3:] == ["90 s + 45 s tuning", "Test CPU", "2.13.0", "abc123def"]
+    assert line(training, "FG-W", "")[2].endswith("**at the upper edge**")
+    assert line(training, "BP", "")[2] == "not tuned"
+    assert f"Data: {JPEG} (fingerprint f00d)." in training
+
+
+def test_the_page_counts_lists_and_warns(page: str) -> None:
+    assert "Of 77 published cells 9 have a result" in page
+    assert "Tried without a result: 1; not run: 67." in page
+    assert f"Pixels of cifar10: {JPEG}." in page
+    assert "for 2 of" in page  # cells tuned
+    assert "5000 held out, 5 epochs" in page
+    assert "the released default is 200" in page
+    assert "FA is the textbook's" in page
+    assert "not mirrored" in page
+    assert "division by the batch size" in page
+    assert "before a norm over all channels" in page
+    lost = page[page.index("## Cells worse than") :]
+    assert (
+        "### LG-FG-A, CIFAR-10 M/8/16 (table 3): published 30.68, ours 32.70 [32.45, 32.95]" in lost
+    )
+    assert "| trial, held-out error | lr=0.01 | 1 | 44.00 |  |" in lost
+    assert "| run, reported | epochs=10, lr=0.03 | 3 | 32.70" in lost
+    assert "| run | epochs=10, lr=0.01 | 1 | 34.00 |  |" in lost
+    assert "`fg_a[credit=released]/local[keep=b p g]`" in lost
+    assert "### LG-FG-W, CIFAR-10 M/8/16 (table 3): published 52.70, ours without a result" in lost
+    assert "### BP, CIFAR-10 M/8/16 (table 3)" not in lost  # it is near
+    notes = page[page.index("## Notes") :]
+    assert "cut.json: not readable as JSON" in notes
+    assert "foreign.json: foreign JSON" in notes
+    assert "LG-FG-A, CIFAR-10 M/8/16 (table 3): one of 2 settings is reported" in notes
+
+
+def test_the_stand_in_is_judged_whichever_way(page: str) -> None:
+    part = page[page.index("## Stand-in") :]
+    assert "mixer of 128 channels on a 10 % subset of CIFAR-10" in part
+    assert (
+        "within 1 point of BP, or better: difference 0.50 [0.50, 0.50] points, n = 3: **holds**"
+        in part
+    )
+    assert "better than FG-A: difference -19.50" in part
+    assert (
+        "better than FG-W: difference -13.50 [-13.50, -13.50] points, n = 3: **does not hold**"
+        in part
+    )
+    assert line(part, "DFA", "") == ["not run", "", "", ""]
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures leave their numbers alone: that their bytes repeat is a test of `style.save`."""
+
+    def save(_: Any, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        return []
+
+    monkeypatch.setattr(style, "save", save)
+
+
+def test_every_picture_is_there(folder: Path, page: str) -> None:
+    pictures = re.findall(r"\]\(([^)]*\.png)\)", page)
+    assert pictures == [
+        *("paper/table3_mnist.png", "paper/table3_mnist_curves.png", "paper/table3_cifar10.png"),
+        *("paper/table3_cifar10_curves.png", "paper/table4_cifar10.png"),
+        *("paper/table4_cifar10_curves.png", "paper/standin_localmixer-m128-8-16.png"),
+    ]
+    assert all((folder.parent / picture).is_file() for picture in pictures)
+    numbers = pd.read_csv(folder.parent / "paper" / "table3_cifar10.csv").set_index("method")
+    assert numbers.loc["LG-FG-A", "published_percent"] == 30.68
+    assert numbers.loc["L-FA", "status"] == "not run"
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_the_same_records_give_the_same_page_and_numbers_in_any_folder(
+    folder: Path, page: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "other"
+    copy.mkdir()
+    for file in sorted(folder.iterdir(), reverse=True):
+        (copy / file.name).write_bytes(file.read_bytes())
+    again = reproduction.write(copy, tmp_path / "deep" / "PAPER.md")
+    assert again.read_text() == page
+    numbers = {f.name: f.read_bytes() for f in (folder.parent / "paper").glob("*.csv")}
+    assert numbers == {f.name: f.read_bytes() for f in (tmp_path / "deep" / "paper").iterdir()}
+    assert len(numbers) == 7
+
+
+def test_a_page_of_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(["paper", str(tmp_path / "empty"), "-o", str(tmp_path / "P.md")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    other = {**record("measure", "BP", arch="mlp-3x4", data="digits")}
+    stored(tmp_path / "records", other)
+    assert run(["paper", str(tmp_path / "records"), "-o", str(tmp_path / "P.md")]) == 0
+    page = (tmp_path / "P.md").read_text()
+    assert "Of 77 published cells 0 have a result" in page
+    assert "Nothing of the paper's tables was run." in page
+    assert "## Stand-in: mixer of 128 channels on a 10 % subset of CIFAR-10\n\nNot run." in page
+    assert not (tmp_path / "p").exists()
+    with pytest.raises(UsageError, match=r"REPRODUCTION\.md"):
+        reproduction.write(tmp_path / "records", tmp_path / "folder")
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_odd_records_are_named_and_do_not_stop_the_page(tmp_path: Path) -> None:
+    records = tuned("BP", {0.1: 30.0}, 0.1, **CIFAR)
+    records[-1] |= {"grid": None, "trials": "lost"}
+    run_ = trained("BP", 30.0, 100, settings={"lr": 0.1}, **CIFAR)
+    odd = {**trained("FG-A", 60.0, **CIFAR), "where": None, "settings": None, "history": None}
+    bare = {"schema": 0, "verb": "train", "method": "BP", "status": "ok"}
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for at, each in enumerate([*records, run_, odd, bare]):
+        (folder / f"{at}.json").write_text(json.dumps(each))
+    page = reproduction.write(folder, tmp_path / "P.md").read_text()
+    assert "BP, CIFAR-10 M/8/16 (table 3): a tune record without grid or choice (ok)." in page
+    assert "schema 0" in page
+    assert line(page, "FG-A", "### CIFAR-10 M/8/16")[1] == "60.00"
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_seeds_that_were_tuned_on_are_named(tmp_path: Path) -> None:
+    runs = [trained("BP", 33.0, s, settings={"lr": 0.1}, **CIFAR) for s in (99, 100)]
+    stored(tmp_path / "r", *runs, *tuned("BP", {0.1: 30.0, 0.2: 31.0}, 0.1, **CIFAR))
+    page = reproduction.write(tmp_path / "r", tmp_path / "P.md").read_text()
+    assert "BP, CIFAR-10 M/8/16 (table 3): seeds 100 were also tuned on." in page
+
+
+def test_the_mean_writes_what_it_rests_on() -> None:
+    assert str(Mean()) == "–"
+    assert str(Mean.of(pd.Series([2.0]))) == "2.00"
+    assert str(Mean.of(pd.Series([2.0, 3.0]))) == "2.50 [2.00, 3.00]"
