@@ -344,7 +344,7 @@ def report(
     print(write(folder, out))
 
 
-FIGURES = ("relative_variance", "learning_curves")
+FIGURES = ("relative_variance", "learning_curves", "stop_gradient", "local_losses", "groups")
 
 
 @app.command()

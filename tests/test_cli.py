@@ -115,6 +115,7 @@ MISTAKES = {
     "report nowhere": ("'nowhere'", "no such folder"),
     "paper nowhere": ("'nowhere'", "no such folder"),
     "paper . -o page": ("'page'", "REPRODUCTION.md"),
+    "figure group .": ("figure 'group'", "'groups'"),
     "measure FG-A --data mnist": ("MNIST", "FGBENCH_DATA"),
     "measure FG-A --data imagefolder": ("imagefolder", "root=PATH"),
 }

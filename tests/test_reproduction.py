@@ -1,4 +1,4 @@
-"""The paper's tables beside records: cells, verdicts, the page."""
+"""The paper's tables beside records: cells, verdicts, the page, and the figures of its ablations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from layout import faults, texts
 
-from fgbench.analysis import reproduction, style
+from fgbench.analysis import groups, local_losses, reproduction, stop_gradient, style
 from fgbench.analysis.cells import Way, cells, name_of, results, way_of
 from fgbench.analysis.comparison import Comparison, Mean, between, compare
 from fgbench.analysis.load import Records, load
 from fgbench.analysis.markdown import grids, time
 from fgbench.analysis.published import Claim, published
-from fgbench.cli import run
+from fgbench.cli import FIGURES, run
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store, case_key, key
 from fgbench.registry import PRESETS
@@ -453,3 +454,185 @@ def test_the_mean_writes_what_it_rests_on() -> None:
     assert str(Mean()) == "–"
     assert str(Mean.of(pd.Series([2.0]))) == "2.00"
     assert str(Mean.of(pd.Series([2.0, 3.0]))) == "2.50 [2.00, 3.00]"
+
+
+# ablations
+
+
+def drawn(room: Any, records: Records, out: Path) -> list[Path]:
+    files: list[Path] = room.draw(records, out)
+    assert [file.suffix for file in files] == [".png", ".pdf", ".csv"]
+    return files
+
+
+def with_loss(method: str, seed: int, level: float, **options: bool) -> dict[str, Any]:
+    run = trained(method, 40.0, seed, 20, options=options, **CIFAR)
+    for point in run["history"]:
+        point["contrastive_loss"] = (
+            level + 0.05 * seed + (5.5 - level) * np.exp(-point["epoch"] / 4)
+        )
+        point["train_loss"] = 1.0
+    return run
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    name = "fg_a/contrastive-local-pg"
+    runs = [with_loss(name, s, 4.0, stop_keys=True, shared_noise=True) for s in range(3)]
+    for options, level in ((("false", "true"), 5.5), (("false", "false"), 4.6)):
+        keys, shared = options
+        text = f"{name}[shared_noise={shared},stop_keys={keys}]"
+        given = {"stop_keys": keys == "true", "shared_noise": shared == "true"}
+        runs += [with_loss(text, s, level, **given) for s in range(3)]
+    runs += [with_loss("bp/contrastive-local", 0, 3.8, stop_keys=True, shared_noise=True)]
+    runs += [trained("BP", 30.0, **CIFAR)]  # no contrastive loss
+    return stored(tmp_path_factory.mktemp("losses"), *runs)
+
+
+def test_contrastive_losses_are_told_apart_by_their_options(
+    losses: Records, tmp_path: Path
+) -> None:
+    table = stop_gradient.plotted(stop_gradient.tidy(losses))
+    last = table[table["epoch"] == 20].set_index("label")
+    labels = [
+        "LG-FG-A, with stop-gradient, shared noise",
+        "LG-FG-A, without stop-gradient, shared noise",
+        "LG-FG-A, without stop-gradient, unshared noise",
+    ]
+    assert sorted(last.index) == ["LG-BP, with stop-gradient, shared noise", *labels]
+    assert last["loss"][labels].tolist() == pytest.approx([4.05, 5.55, 4.65], abs=0.02)
+    assert last["n"][labels].tolist() == [3, 3, 3]
+    assert set(last["method"]) == {"LG-BP", "LG-FG-A"}
+    fig = stop_gradient.figure(stop_gradient.tidy(losses))
+    assert faults(fig) == []
+    assert {"contrastive loss", "epochs"} <= set(texts(fig))
+    assert "n = 1 to 3 seeds" in " ".join(texts(fig)).replace("\n", " ")
+    (legend,) = fig.legends
+    lines = {line.get_label(): line for line in legend.get_lines()}
+    mine = [lines[label] for label in labels]
+    assert {line.get_color() for line in mine} == {style.look("LG-FG-A").colour}
+    assert len({str(line._dash_pattern) for line in mine}) == 3
+    drawn(stop_gradient, losses, tmp_path)
+
+
+PLACED = {  # place of losses -> error of supervised and of contrastive training
+    "end": 60.0,
+    "last-p": 52.0,
+    "last-pg": 50.0,
+    "local": 45.0,
+    "local-p": 38.0,
+    "local[keep=b g]": 40.0,
+    "local-pg": 32.0,
+}
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    runs = []
+    for locality, error in PLACED.items():
+        for seed in range(3):
+            for prefix, more in (("", 0), ("contrastive-", 4)):
+                runs.append(trained(f"fg_a/{prefix}{locality}", error + more + seed, seed, **CIFAR))
+            text = f"fg_a[credit=released]/{locality}"
+            runs.append(trained(text, error + 6 - seed, seed, **CIFAR))
+    runs += [trained(f"bp/{where}", 33.0, **CIFAR) for where in ("end", "local")]
+    runs += [trained("fg_w/end", 66.0, **CIFAR), trained("fg_w/local-pg", None, **CIFAR)]
+    runs += [trained(m, 3.0, **MNIST) for m in ("BP", "FG-A")]  # one place each: no panel
+    return stored(tmp_path_factory.mktemp("placed"), *runs)
+
+
+def test_places_of_local_losses_are_in_order_with_forms_beside(
+    placed: Records, tmp_path: Path
+) -> None:
+    table = local_losses.plotted(results(placed))
+    assert set(table["arch"]) == {"localmixer-m/8/16"}
+    mine = table[(table["task"] == "supervised") & (table["series"] == "fg_a")]
+    assert [place.replace("\n", " ") for place in mine["place"]] == [
+        *("end", "last block +p", "last block +p +g", "blocks", "blocks +g", "blocks +p"),
+        "blocks +p +g",
+    ]
+    assert mine["test_error_percent"].round(6).tolist() == [61, 53, 51, 46, 41, 39, 33]
+    released = table[table["series"] == "fg_a[credit=released]"]
+    assert released["test_error_percent"].iloc[0] == pytest.approx(65.0)
+    fig = local_losses.figure(results(placed))
+    assert faults(fig) == []
+    assert len(fig.axes) == 2
+    text = " ".join(texts(fig)).replace("\n", " ")
+    assert "n = 1 to 3 seeds" in text
+    assert "Not finished: supervised fg_w blocks +p +g 1 of 1." in text
+    (legend,) = fig.legends
+    lines = {line.get_label(): line for line in legend.get_lines()}
+    assert lines["fg_a"].get_color() == lines["fg_a[credit=released]"].get_color() == "#d55e00"
+    assert lines["fg_a[credit=released]"].get_markerfacecolor() == "w"
+    assert lines["fg_a"].get_marker() != lines["fg_a[credit=released]"].get_marker()
+    drawn(local_losses, placed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arch", "network", "number"),
+    [
+        ("localmixer-m/8/16", "localmixer-m/8/*", 16),
+        ("localmixer-m128/8/16[groups=8]", "localmixer-m128/8/*", 8),
+        ("localmixer-m/8/16[channels=256,groups=1]", "localmixer-m/8/*[channels=256]", 1),
+        ("localmixer[blocks=2,groups=4]", "localmixer, * groups[blocks=2]", 4),
+        ("localmixer[blocks=2]", "localmixer[blocks=2]", 0),
+        ("mlp-3x256", "mlp-3x256", 0),
+    ],
+)
+def test_the_number_of_groups_is_read_from_the_architecture(
+    arch: str, network: str, number: int
+) -> None:
+    assert groups.network_of(arch) == (network, number)
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    runs = []
+    for number in (1, 4, 16, 64):
+        arch = {"arch": f"localmixer-m/8/16[groups={number}]", "data": "cifar10"}
+        if number == 16:
+            arch["arch"] = "localmixer-m/8/16"
+        for seed in range(3):
+            for method, contrast, error in (
+                ("LG-FG-A", "fg_a/contrastive-local-pg", 50 - 4 * np.log2(number)),
+                ("LG-BP", "bp/contrastive-local", 34 - 0.3 * np.log2(number)),
+            ):
+                error += 0.8 * seed
+                runs.append(trained(method, error, seed, train=0.7 * error, **arch))
+                runs.append(trained(contrast, error - 2, seed, train=0.6 * error, **arch))
+    runs.append(trained("FG-A", 60.0, train=50.0, **CIFAR))
+    runs.append(trained("LG-FG-A", None, 3, **CIFAR))
+    runs += [trained("BP", 3.0, arch="mlp-3x256", data="mnist")]
+    return stored(tmp_path_factory.mktemp("grouped"), *runs)
+
+
+def test_errors_are_drawn_against_the_number_of_groups(grouped: Records, tmp_path: Path) -> None:
+    table = groups.plotted(results(grouped))
+    assert set(table["network"]) == {"localmixer-m/8/*"}
+    mine = table[(table["task"] == "supervised") & (table["method"] == "LG-FG-A")]
+    test = mine[mine["split"] == "test"]
+    assert test["groups"].tolist() == [1, 4, 16, 64]
+    assert test["error_percent"].round(6).tolist() == [50.8, 42.8, 34.8, 26.8]
+    assert mine[mine["split"] == "train"]["error_percent"].iloc[0] == pytest.approx(0.7 * 50.8)
+    fig = groups.figure(results(grouped))
+    assert faults(fig) == []
+    assert [ax.get_ylabel() for ax in fig.axes] == ["test error (%)", "train error (%)"] * 2
+    assert {ax.get_xscale() for ax in fig.axes} == {"log"}
+    text = " ".join(texts(fig)).replace("\n", " ")
+    assert "Not finished: supervised LG-FG-A 16 groups 1 of 4." in text
+    assert "none for one seed" in text
+    drawn(groups, grouped, tmp_path)
+
+
+@pytest.mark.parametrize("room", [stop_gradient, local_losses, groups])
+def test_an_ablation_without_numbers_is_the_users_mistake(room: Any, tmp_path: Path) -> None:
+    records = stored(tmp_path, trained("BP", 30.0, **CIFAR), trained("FG-A", 60.0, **CIFAR))
+    with pytest.raises(UsageError, match=r"no .* in .*; run fgbench"):
+        room.draw(records, tmp_path / "out")
+
+
+def test_every_figure_can_be_asked_for(placed: Records, capsys: pytest.CaptureFixture[str]) -> None:
+    rooms = {"relative_variance", "learning_curves", "stop_gradient", "local_losses", "groups"}
+    assert set(FIGURES) == rooms
+    assert run(["figure", "groups", str(placed.folder), "-o", "nowhere"]) == 2
+    assert "two numbers of groups" in capsys.readouterr().err

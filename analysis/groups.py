@@ -1,0 +1,116 @@
+"""Figure: train and test error against the number of channel groups (the paper's figure 7)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from fgbench.analysis import panels, style
+from fgbench.analysis.cells import results
+from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import over_seeds
+from fgbench.registry import split_options
+
+NAME = "groups"
+MISSING = "method trained with two numbers of groups", "run fgbench sweep or fgbench train"
+PANEL = ["task", "network", "data", "train_size"]
+COLUMNS = (
+    *(*PANEL, "split", "method", "groups"),
+    *("error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
+)
+PERCENT = {"mean": "error_percent", "low": "low_percent", "high": "high_percent"}
+
+
+def network_of(arch: str) -> tuple[str, int]:
+    """Split an architecture into what stays the same and its number of groups.
+
+    Args:
+        arch: such as ``localmixer-m/8/16`` or ``localmixer-m/8/16[channels=256,groups=4]``.
+
+    Returns:
+        Its name with ``*`` for the number, and the number; 0 where none is stated.
+    """
+    name, given = split_options(arch)
+    parts = name.split("/")
+    stated = given.pop("groups", parts[-1] if len(parts) == 3 else "")
+    if not stated.isdecimal():
+        return arch, 0
+    options = ",".join(f"{option}={value}" for option, value in sorted(given.items()))
+    base = "/".join([*parts[:2], "*"]) if len(parts) == 3 else f"{name}, * groups"
+    return base + (f"[{options}]" if options else ""), int(stated)
+
+
+def plotted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per panel, split, method and number of groups.
+
+    Args:
+        runs: of `fgbench.analysis.cells.results`.
+
+    Returns:
+        Columns `COLUMNS`; only panels in which some method has two numbers of groups.
+    """
+    found = [network_of(arch) for arch in runs["arch"]]
+    table = runs.assign(network=[n for n, _ in found], groups=[g for _, g in found])
+    table = table[table["groups"] > 0]
+    by = [*PANEL, "method", "groups"]
+    splits = [over_seeds(table, by, f"{s}_error").assign(split=s) for s in ("test", "train")]
+    table = pd.concat(splits).rename(columns=PERCENT)
+    counts = table.groupby([*PANEL, "method"])["groups"].transform("nunique")
+    table = table.assign(several=counts > 1)
+    table = table[table.groupby(PANEL)["several"].transform("any")]
+    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
+    table = table.assign(rank=table["method"].map(rank))
+    keys = [*PANEL, "split", "rank", "groups"]
+    table = table.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1), kind="stable")
+    return table[list(COLUMNS)].reset_index(drop=True)
+
+
+def figure(runs: pd.DataFrame) -> Figure:
+    """Draw error against the number of groups, test beside train, a row per task and network.
+
+    Args:
+        runs: of `fgbench.analysis.cells.results`.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    table = plotted(runs)
+    looks = {method: style.look(method) for method in style.order(table["method"])}
+    parts = list(table.groupby([*PANEL, "split"], sort=False))
+    with style.context():
+        page = panels.layout(len(parts), list(looks))
+        for ax, ((task, network, data, size, split), part) in zip(page.axes, parts, strict=True):
+            for method, mine in part.groupby("method", sort=False):
+                drawn = mine.rename(columns={v: k for k, v in PERCENT.items()})
+                panels.points(ax, mine["groups"], drawn, looks[str(method)], line=True)
+            ticks = sorted(set(part["groups"]))
+            ax.set_xscale("log", base=2)
+            ax.set_xticks(ticks, [str(tick) for tick in ticks])
+            ax.xaxis.set_minor_locator(NullLocator())
+            there = f"{data}, {size} examples" if size else data
+            ax.set_title(f"{task}, {network} on {there}", loc="left")
+            ax.set(xlabel="groups", ylabel=f"{split} error (%)")
+        named = table.assign(number=table["groups"].map("{} groups".format))
+        text = panels.counted(named, ["task", "method", "number"])
+        page.finish(panels.handles(looks), text)
+    return page.figure
+
+
+def draw(records: Records, out: Path) -> list[Path]:
+    """Write the figure of a folder of records.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+        out: folder for the PNG, the PDF and the CSV.
+
+    Returns:
+        The three files.
+
+    Raises:
+        UsageError: nothing was trained with two numbers of groups.
+    """
+    runs = results(records)
+    return style.write(records.folder, out, NAME, plotted(runs), lambda: figure(runs), MISSING)

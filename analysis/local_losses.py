@@ -1,0 +1,141 @@
+"""Figure: test error against where local losses are placed (the paper's figure 6)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fgbench.analysis import panels, style
+from fgbench.analysis.cells import name_of, results, way_of
+from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import over_seeds
+from fgbench.registry import split_options
+
+NAME = "local_losses"
+MISSING = "method trained with losses in two places", "run fgbench sweep or fgbench train"
+PANEL = ["task", "arch", "data", "train_size"]
+PLACES = ("end", "last", "module", "local")
+WORDS = {"end": "end", "last": "last\nblock", "module": "uncut\nblocks", "local": "blocks"}
+COLUMNS = (
+    *(*PANEL, "estimator", "series", "base", "keep", "place"),
+    *("test_error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
+)
+PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
+
+
+def plotted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per panel, place of losses and form of an estimator.
+
+    Args:
+        runs: of `fgbench.analysis.cells.results`.
+
+    Returns:
+        Columns `COLUMNS`; only panels in which some form has its losses in two places.
+    """
+    names = [split_options(estimator)[0] for estimator in runs["estimator"]]
+    series = [_series(*pair) for pair in zip(runs["estimator"], runs["options"], strict=True)]
+    places = [_place(*pair) for pair in zip(runs["base"], runs["keep"], strict=True)]
+    table = runs.assign(series=series, place=places, estimator=names)
+    by = [*PANEL, "estimator", "series", "base", "keep", "place"]
+    table = over_seeds(table, by, "test_error").rename(columns=PERCENT)
+    counts = table.groupby([*PANEL, "series"])["place"].transform("nunique")
+    table = table.assign(several=counts > 1)
+    table = table[table.groupby(PANEL)["several"].transform("any")]
+    ranks = {name: at for at, name in enumerate(PLACES)}
+    table = table.assign(
+        base_rank=table["base"].map(ranks).fillna(len(ranks)), kept=table["keep"].str.len()
+    )
+    keys = ["task", "arch", "data", "train_size", "base_rank", "base", "kept", "keep", "series"]
+    table = table.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1), kind="stable")
+    return table[list(COLUMNS)].reset_index(drop=True)
+
+
+def figure(runs: pd.DataFrame) -> Figure:
+    """Draw test error by place of losses, one panel per task, architecture and data set.
+
+    An estimator has the colour of its global preset; its further forms (other scalings) are hollow.
+
+    Args:
+        runs: of `fgbench.analysis.cells.results`.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = plotted(runs)
+    looks = _looks(table)
+    parts = list(table.groupby(PANEL, sort=False))
+    with style.context():
+        page = panels.layout(len(parts), list(looks), 2.3)
+        for ax, ((task, arch, data, size), part) in zip(page.axes, parts, strict=True):
+            _panel(ax, part, looks)
+            there = f"{data}, {size} examples" if size else data
+            ax.set_title(f"{task}, {arch} on {there}", loc="left")
+        words = "Axes after +: along which scores are kept apart (p patch, g group)."
+        text = panels.counted(table, ["task", "series", "place"])
+        page.finish(panels.handles(looks, line=False), f"{text} {words}")
+    return page.figure
+
+
+def draw(records: Records, out: Path) -> list[Path]:
+    """Write the figure of a folder of records.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+        out: folder for the PNG, the PDF and the CSV.
+
+    Returns:
+        The three files.
+
+    Raises:
+        UsageError: nothing was trained with losses in two places.
+    """
+    runs = results(records)
+    return style.write(records.folder, out, NAME, plotted(runs), lambda: figure(runs), MISSING)
+
+
+def _series(estimator: str, options: str) -> str:
+    """Name a form of an estimator: its options, and those of the locality beside places and axes."""
+    return f"{estimator}/[{options}]" if options else estimator
+
+
+def _place(base: str, keep: str) -> str:
+    """Name where losses are and what they keep apart, as an axis says it."""
+    kept = "".join(f"\n+{axis}" for axis in keep.split() if axis != "b")
+    return WORDS.get(base, base) + kept
+
+
+def _looks(table: pd.DataFrame) -> dict[str, style.Look]:
+    """Give every form its estimator's colour; further forms are hollow, with other markers."""
+    others = style.OTHER_MARKERS
+    found: dict[str, style.Look] = {}
+    pairs = table[["estimator", "series"]].drop_duplicates()
+    named = {name: name_of(way_of(name, "end")) for name in pairs["estimator"]}
+    rank = {method: at for at, method in enumerate(style.order(named.values()))}
+    pairs = pairs.assign(rank=pairs["estimator"].map(named).map(rank))
+    for name, part in pairs.sort_values(["rank", "series"]).groupby("estimator", sort=False):
+        look = style.look(named[name])
+        for at, series in enumerate(part["series"]):
+            marker = others[(at - 1) % len(others)] if at else look.marker
+            found[series] = replace(look, marker=marker, filled=not at)
+    return found
+
+
+def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Draw one panel: places from left to right, the forms of a place side by side."""
+    places = list(dict.fromkeys(part["place"]))
+    series = [name for name in looks if name in set(part["series"])]
+    step = 0.7 / len(series)
+    for at, name in enumerate(series):
+        mine = part[part["series"] == name]
+        x = mine["place"].map(places.index) + step * (at - (len(series) - 1) / 2)
+        panels.points(ax, x, mine.rename(columns={v: k for k, v in PERCENT.items()}), looks[name])
+    for edge in range(1, len(places)):
+        ax.axvline(edge - 0.5, color="#e3e3e3", lw=0.5)
+    ax.set_xticks(range(len(places)), places)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(visible=False, axis="x")
+    ax.set(xlim=(-0.5, len(places) - 0.5), xlabel="local losses", ylabel="test error (%)")
