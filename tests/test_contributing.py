@@ -1,8 +1,10 @@
-"""The example in CONTRIBUTING.md is an estimator that runs as it stands there."""
+"""What CONTRIBUTING.md says: its example estimator runs as it stands there, and so does make bench."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -34,3 +36,16 @@ def test_the_example_estimator_runs(tmp_path: Path) -> None:
     step = task.estimate(x, labels, method.estimator.thing, noise)
     assert step.body.keys() == task.chain.body_parameters().keys()
     assert all(grad.abs().max() > 0 for grad in step.body.values())
+
+
+def test_the_command_of_make_bench_finds_the_benchmarks() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = re.findall(
+        r"^\t\$\(BIN\)/python (-m pytest .*)$", recipe.partition("\nbench:")[2], re.M
+    )
+    files = [str(p) for p in sorted((ROOT / "tests" / "benchmarks").glob("bench_*.py"))]
+    options = [word for word in line.split() if not word.endswith("bench_*.py")]
+    command = [sys.executable, *options, *files, "--collect-only", "-q"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(Path(file).name in done.stdout for file in files)
