@@ -30,6 +30,20 @@ MEASURES = (
     *("quantity", *MEASURED, "predicted", "p_value", "detectable", "heavy_tail"),
 )
 CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds")
+FUSIONS = (
+    *(
+        *RUN,
+        "patches",
+        "channels",
+        "classes",
+        "batch",
+        "pass",
+        "implementation",
+        "groups",
+        "reason",
+    ),
+    *("ms", "ms_low", "ms_high", "n", "peak_mb", "time_ratio", "memory_ratio", "difference"),
+)
 SPEEDS = (*RUN, "batch", "directions", "quantity", *MEASURED)
 
 
@@ -105,6 +119,15 @@ class Records:
             if name in row
         )
         return _frame(rows, SPEEDS)
+
+    def fusions(self) -> pd.DataFrame:
+        """Tabulate replicated and fused losses.
+
+        Returns:
+            A row per record, pass, implementation and number of groups, with columns `FUSIONS`; what
+            was skipped has NaN and a ``reason``.
+        """
+        return _frame(_fusion_rows(self.of("fusion")), FUSIONS)
 
 
 def load(folder: Path) -> Records:
@@ -245,6 +268,19 @@ def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                     "loss": _float(point.get(f"{split}_loss")),
                     "seconds": _float(point.get("seconds")),
                 }
+
+
+def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Go through the rows of fusion records; a ratio of times is its median."""
+    for record in records:
+        rows = record.get("rows")
+        for row in [found for found in (rows if isinstance(rows, list) else []) if found]:
+            ms = number(row.get("ms"))
+            numbers = {"ms": ms["value"], "ms_low": ms["low"], "ms_high": ms["high"], "n": ms["n"]}
+            numbers["time_ratio"] = number(row.get("time_ratio"))["value"]
+            for name in ("peak_mb", "memory_ratio", "difference"):
+                numbers[name] = _float(row.get(name))
+            yield {**record, **row, **numbers}
 
 
 def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:

@@ -28,6 +28,7 @@ ROOMS = (
     "axes",
     "bias",
     "checkpoint",
+    "clock",
     "course",
     "directions",
     "dual",
@@ -185,6 +186,60 @@ def failed(
     return call.keep(draft, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
 
 
+def fusion(
+    *,
+    threads: int | None = None,
+    records: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Case:
+    """Time literally replicated against fused losses over numbers of groups; see :mod:`fgbench.fusion`.
+
+    Args:
+        threads: CPU threads while it runs, the process's own if None.
+        records: folder where the record is written; nothing is kept where None.
+        progress: called with one line now and then.
+        options: those of :func:`fgbench.fusion.fusion`, but no readout.
+
+    Returns:
+        One record; its ``rows`` are tidy.
+
+    Raises:
+        UsageError: for an unknown option or a size that is none.
+    """
+    from inspect import signature
+
+    import torch
+
+    from fgbench.fusion import fusion
+
+    checked = registry.validated(fusion, options, "fusion", ("make", "progress"))
+    known = {n: p.default for n, p in signature(fusion).parameters.items()}
+    settings = {n: checked.get(n, v) for n, v in known.items() if n not in ("make", "progress")}
+    store = record.Store(_folder(records)) if records is not None else None
+    with _threads(threads):
+        begun, start = datetime.now(UTC), perf_counter()
+        rows = fusion(**settings, progress=progress)
+        code = record.code_hash(*(f"fgbench.{room}" for room in (*ROOMS, "fusion")))
+        case = {"verb": "fusion", "settings": settings, "threads": torch.get_num_threads()}
+        where = {**record.environment(), "dtype": "float32", "code": code}
+    skipped = dict.fromkeys(
+        f"replicated at {row['groups']} groups not run: {row['reason']}"
+        for row in rows
+        if row["reason"]
+    )
+    draft = {
+        **dict.fromkeys(record.FIELDS["all"], ""),
+        **{"schema": record.SCHEMA, "key": record.key({**case, "code": code})},
+        **{"case_key": record.case_key(case), "verb": "fusion", "method": "fused"},
+        **{"locality": "local-pg", "options": {}, "arch": "readout", "data": "random"},
+        **{"seed": settings["seed"], "status": "ok"},
+        **{"reason": "; ".join(skipped), "device": "cpu", "commit": record.commit()},
+        **{"where": where, "settings": settings},
+    }
+    return _kept(store, draft, {"rows": rows}, begun, perf_counter() - start)
+
+
 def _known(
     verb: str, drafts: list[Case], store: record.Store | None, reuse: bool, held: ExitStack
 ) -> dict[str, Case]:
@@ -226,12 +281,23 @@ class Call:
 
     def keep(self, draft: Case, result: Mapping[str, Any], begun: datetime, seconds: float) -> Case:
         """Complete a draft with what the run found, write it, and return it as it reads back."""
-        stamp = {"started": begun.isoformat(timespec="seconds"), "elapsed_s": round(seconds, 3)}
-        finished = {**draft, **stamp, **result}
-        if self.store is not None:
-            self.store.write(finished)
-        plain: Case = record.plain(finished)
-        return plain
+        return _kept(self.store, draft, result, begun, seconds)
+
+
+def _kept(
+    store: record.Store | None,
+    draft: Case,
+    result: Mapping[str, Any],
+    begun: datetime,
+    seconds: float,
+) -> Case:
+    """Complete a draft with what the run found, write it, and return it as it reads back."""
+    stamp = {"started": begun.isoformat(timespec="seconds"), "elapsed_s": round(seconds, 3)}
+    finished = {**draft, **stamp, **result}
+    if store is not None:
+        store.write(finished)
+    plain: Case = record.plain(finished)
+    return plain
 
 
 def _folder(records: str | Path) -> Path:

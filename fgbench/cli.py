@@ -313,6 +313,37 @@ def sweep(
 
 
 @app.command()
+def fusion(
+    groups: Annotated[str, typer.Option(help="Numbers of groups.")] = "1,2,4,8,16,32",
+    patches: Annotated[int, typer.Option(help="Patches.")] = 64,
+    channels: Annotated[int, typer.Option(help="Channels per group.")] = 32,
+    classes: Annotated[int, typer.Option(help="Classes.")] = 10,
+    batch: Annotated[int, typer.Option(help="Examples.")] = 128,
+    rounds: Annotated[int, typer.Option(help="Timed calls of each, interleaved.")] = 5,
+    memory: Annotated[
+        float, typer.Option(help="GB that replicated losses may need; larger sizes are skipped.")
+    ] = 8.0,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    records: RecordsDir = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compare replicated losses per patch and group with fused ones, in time and memory."""
+    from fgbench import api
+    from fgbench.progress import Progress
+
+    if not all(part.strip().isdecimal() for part in groups.split(",")):
+        raise UsageError(f"groups are numbers such as 1,2,4; got {groups!r}")
+    with Progress("fusion", quiet=as_json) as progress:
+        found = api.fusion(
+            groups=[int(part) for part in groups.split(",")], patches=patches, channels=channels,
+            classes=classes, batch=batch, rounds=rounds, memory_gb=memory, seed=seed, threads=threads,
+            records=records, progress=progress,
+        )  # fmt: skip
+    return _show([found], as_json)
+
+
+@app.command()
 def check(
     name: Annotated[str, typer.Argument(help="An estimator or architecture, or ./file.py:Class.")],
 ) -> int:
@@ -344,7 +375,14 @@ def report(
     print(write(folder, out))
 
 
-FIGURES = ("relative_variance", "learning_curves", "stop_gradient", "local_losses", "groups")
+FIGURES = (
+    "relative_variance",
+    "learning_curves",
+    "fusion",
+    "stop_gradient",
+    "local_losses",
+    "groups",
+)
 
 
 @app.command()

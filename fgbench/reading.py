@@ -1,4 +1,11 @@
-"""What a readout says about a module's output: predictions, losses and their derivatives."""
+"""What a readout says about a module's output: predictions, losses and their derivatives.
+
+This is where losses kept apart per patch and group come from, and nothing is replicated for them. The
+founding paper defines one loss per example, patch and group, ``L[b, p, g]``, equal numbers along p and g
+whose derivative flows through the readout's input ``f[b, p, g]`` alone. Then ``dL[b, p, g] =
+⟨df[b, p, g], ∂ℓ[b]/∂f[b, p, g]⟩``: the slopes of all copies are the partition of one inner product with one
+derivative, and the gradient of their sum is the derivative itself.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench import gate, tiles
+from fgbench import axes, gate, tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,6 +87,23 @@ def read(
             df.append(own if objective.weight == 1.0 else own * objective.weight)
             tiles.add(total, found[1:])
     return Reading(prediction.detach(), losses.detach(), tuple(df), filled(heads, total.values()))
+
+
+def partition(change: Sequence[Tensor], df: Sequence[Tensor], have: str, kept: str) -> Tensor:
+    """Partition ⟨change, df⟩ over the kept axes.
+
+    Args:
+        change: ``[n, *f]``, one tensor per run of examples.
+        df: ``[*f]``, by the same runs.
+        have: axes of f, the example axis first.
+        kept: those to keep apart, the example axis among them.
+
+    Returns:
+        ``[n, kept...]``; the parts add up to the whole inner product.
+    """
+    drop = [i + 1 for i, a in enumerate(axes.names(have)) if a not in axes.names(kept)]
+    products = (c * d for c, d in zip(change, df, strict=True))
+    return tiles.join([p.sum(drop) if drop else p for p in products], 1)
 
 
 def filled(params: Mapping[str, Tensor], found: Iterable[Tensor | None]) -> dict[str, Tensor]:

@@ -36,6 +36,7 @@ _NAMES = {
         cosine expected_cosine locality_gap heavy_tail per_site cost""",
     "train": "epochs test_error train_error test_loss seconds steps history",
     "speed": "step_ms ratio_to_bp peak_mb peak_ratio_to_bp batch directions",
+    "fusion": "rows",
     "cost": "forwards slopes pulls backwards forward_equivalents",
 }
 FIELDS = {part: tuple(names.split()) for part, names in _NAMES.items()}  # names others rely on

@@ -3,35 +3,28 @@
 The reference is the plain PyTorch step of the same model (forward, loss, ``backward``) on the same
 batch; methods whose locality has a loss of its own at the end have that step for a reference. A step here
 is the whole estimate, noise included: body and readout gradients, no optimiser, on a batch that is there
-before. Every round times every method once, so that drifts of the machine hit all alike, and ratios are
-taken within rounds. On one CPU thread the clock is the process's CPU time; on a GPU it is device events.
+before. Ratios are taken within rounds (:mod:`fgbench.clock`).
 """
 
 from __future__ import annotations
 
-import gc
-import os
-import sys
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
+from fgbench import clock
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.noise import Noise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from fgbench.estimator import Estimator
     from fgbench.experiment import Experiment
     from fgbench.registry import Method
     from fgbench.task import Task
-
-WARM_UP = 3
 
 
 @dataclass(frozen=True)
@@ -91,8 +84,8 @@ def speed(
             task, _, _, batch_of = _built(experiment, r.method, seed, *picked)
             plain[r.end] = _plain(task, *batch_of)
     steps = [*plain.values(), *(r.step for r in runners)]
-    seconds = _interleaved(steps, rounds, experiment.device)
-    peaks = [None if step is None else _peak(step, experiment.device) for step in steps]
+    seconds = clock.interleaved(steps, rounds, experiment.device)
+    peaks = [None if step is None else clock.peak(step, experiment.device) for step in steps]
     results = []
     for i, runner in enumerate(runners, start=len(plain)):
         bp = list(plain).index(runner.end)
@@ -107,9 +100,9 @@ def speed(
         if found["status"] == "ok":
             peak = float(peaks[i] or 0)
             found |= {
-                "step_ms": _median([1e3 * s for s in seconds[i]]),
-                "bp_ms": _median([1e3 * s for s in seconds[bp]]),
-                "ratio_to_bp": _median(
+                "step_ms": clock.median([1e3 * s for s in seconds[i]]),
+                "bp_ms": clock.median([1e3 * s for s in seconds[bp]]),
+                "ratio_to_bp": clock.median(
                     [a / b for a, b in zip(seconds[i], seconds[bp], strict=True)]
                 ),
                 "noise_ms": runner.noise_ms,
@@ -190,93 +183,3 @@ def _plain(task: Task, x: torch.Tensor, y: torch.Tensor) -> Any:
         chain.readout(name).losses(prediction, y).mean().backward()
 
     return step
-
-
-def _interleaved(steps: Sequence[Any], rounds: int, device: torch.device) -> list[list[float]]:
-    """Time every step once per round, in an order that turns with the round."""
-    for step in steps:
-        for k in range(WARM_UP if step is not None else 0):
-            step(k)
-    seconds: list[list[float]] = [[] for _ in steps]
-    collected = gc.isenabled()
-    gc.disable()
-    try:
-        for k in range(rounds):
-            for i in np.roll(np.arange(len(steps)), k).tolist():
-                if steps[i] is not None:
-                    seconds[i].append(_time(steps[i], WARM_UP + k, device))
-    finally:
-        if collected:
-            gc.enable()
-    return seconds
-
-
-def _time(step: Any, k: int, device: torch.device) -> float:
-    """Time one step in seconds."""
-    if device.type == "cuda":
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize(device)
-        begin.record()
-        step(k)
-        end.record()
-        torch.cuda.synchronize(device)
-        return float(begin.elapsed_time(end)) / 1e3
-    clock = process_time if torch.get_num_threads() == 1 else perf_counter
-    start = clock()
-    step(k)
-    return clock() - start
-
-
-def _peak(step: Any, device: torch.device) -> int:
-    """Return the most bytes a step holds beyond what was held before it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        step(0)
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    with (
-        _quiet_stderr(),
-        torch.profiler.profile(
-            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-        ) as profiler,
-    ):
-        kept = step(0)
-    del kept
-    assert profiler.profiler is not None
-    assert profiler.profiler.kineto_results is not None
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
-    return int(max(np.cumsum([0, *changes])))
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Send the process's stderr nowhere: the profiler's C++ writes its diary there."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _median(values: Sequence[float]) -> dict[str, Any]:
-    """Return the median with the distribution-free interval of its order statistics."""
-    from scipy.stats import binom
-
-    ordered = sorted(values)
-    n = len(ordered)
-    below = int(binom.ppf(0.025, n, 0.5))
-    low = ordered[max(below - 1, 0)]
-    return {
-        "value": float(np.median(ordered)),
-        "low": low,
-        "high": ordered[n - max(below, 1)],
-        "n": n,
-    }

@@ -84,7 +84,8 @@ def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> No
         out: where to; stdout if None.
     """
     out = out or console()
-    for verb, tabulate in (("measure", _measures), ("train", _trainings), ("speed", _speeds)):
+    kinds = {"measure": _measures, "train": _trainings, "speed": _speeds, "fusion": _fusions}
+    for verb, tabulate in kinds.items():
         chosen = [r for r in records if r["verb"] == verb]
         if chosen:
             out.print(tabulate(chosen))
@@ -283,3 +284,39 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
             number(r["noise_ms"]), number(r["peak_mb"]), number(r["peak_ratio_to_bp"]),
         )  # fmt: skip
     return table
+
+
+def _fusions(records: Sequence[Mapping[str, Any]]) -> Sheet:
+    """Tabulate replicated and fused losses, one row per pass and number of groups."""
+    s = records[0]["settings"]
+    table = make(
+        f"Losses per patch and group, {s['patches']} patches, {s['channels']} channels per group, "
+        f"{s['classes']} classes, batch {s['batch']}",
+        [
+            "pass",
+            "groups",
+            "replicated ms",
+            "fused ms",
+            "ratio",
+            "MiB",
+            "fused MiB",
+            "ratio",
+            "off by",
+        ],
+        f"Medians of {s['rounds']} interleaved rounds with intervals; peaks newly allocated. tangent: slopes "
+        "of all losses along one direction; gradient: of their sum. off by: largest difference of the two.",
+    )
+    names = ("ms", "peak_mb", "time_ratio", "memory_ratio", "difference")
+    for slow, fast in zip(*(_by(records, name) for name in ("replicated", "fused")), strict=True):
+        a, b = ({name: number(row.get(name)) for name in names} for row in (slow, fast))
+        table.add_row(
+            fast["pass"], str(fast["groups"]), a["ms"], b["ms"], b["time_ratio"], a["peak_mb"],
+            b["peak_mb"], b["memory_ratio"], b["difference"],
+        )  # fmt: skip
+    return table
+
+
+def _by(records: Sequence[Mapping[str, Any]], implementation: str) -> list[Mapping[str, Any]]:
+    """Pick the rows of one implementation, pass by pass."""
+    rows = [row for r in records for row in r["rows"] if row["implementation"] == implementation]
+    return sorted(rows, key=lambda row: str(row["pass"]), reverse=True)

@@ -20,7 +20,7 @@ from fgbench import axes, gate, tiles
 from fgbench.axes import Cells
 from fgbench.directions import PerExample
 from fgbench.dual import Dual, part, plus, swapped, value
-from fgbench.reading import Reading, filled, read
+from fgbench.reading import Reading, filled, partition, read
 from fgbench.tape import Tape
 
 if TYPE_CHECKING:
@@ -522,15 +522,12 @@ class View:
 
     def _scores(self, change: Sequence[Tensor]) -> Tensor:
         """Partition ⟨change, ∂loss/∂f⟩, given by runs, over the kept axes: ``[n, kept...]``."""
-        out_axes = axes.names(self.chain.module(self.objective.window[1] - 1).out_axes)
-        kept = axes.names(self.kept)
+        have = self.chain.module(self.objective.window[1] - 1).out_axes
         if self.chain.readout(self.objective.readout).coupled:
-            return self._coupled(
-                tiles.join(change, 1), [out_axes.index(a) + 1 for a in kept if a != "b"]
-            )
-        drop = [i + 1 for i, a in enumerate(out_axes) if a not in kept]
-        products = (c * d for c, d in zip(change, self._df(), strict=True))
-        return tiles.join([p.sum(drop) if drop else p for p in products], 1)  # b is always kept
+            kept = set(axes.names(self.kept)) - {"b"}
+            apart = [i + 1 for i, a in enumerate(axes.names(have)) if a in kept]
+            return self._coupled(tiles.join(change, 1), apart)
+        return partition(change, self._df(), have, self.kept)
 
     def _coupled(self, change: Tensor, apart: list[int]) -> Tensor:
         """Take the slope of every example's loss along the change in one cell of all examples."""

@@ -27,7 +27,7 @@ def _table() -> dict[str, set[str]]:
     statistics = {"intervals", "bias", "points"}
     library = view | statistics | {"view", "task", "estimator", "registry", "theory"}
     built = library | {"experiment", "recipe", "data"}
-    runs = {"measure", "train", "speed", "conformance", "record", "checkpoint"}
+    runs = {"measure", "train", "speed", "fusion", "conformance", "record", "checkpoint"}
     things = FOLDERS | built | runs
     top = things | {"api", "analysis", "progress", "tables"}
     return {
@@ -41,7 +41,9 @@ def _table() -> dict[str, set[str]]:
         "tape": {"errors", "dual", "network", "objective"},
         "gate": {"errors"},
         "tiles": {"errors"},
-        "reading": {"errors", "gate", "tiles", "network", "objective"},
+        "reading": {"errors", "axes", "gate", "tiles", "network", "objective"},
+        "clock": {"errors"},
+        "fusion": view | {"clock"},
         "ledger": {"errors"},
         "objective": {"errors", "network", "axes"},
         "view": view,
@@ -60,7 +62,7 @@ def _table() -> dict[str, set[str]]:
         "learner": library | {"recipe"},
         "course": built | {"learner", "checkpoint"},
         "train": built | {"record", "checkpoint", "course", "learner"},
-        "speed": built | {"record"},
+        "speed": built | {"record", "clock"},
         "conformance": built | {"measure", "train", "speed"},
         "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
         | {"estimator", "registry", "theory"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fgbench import registry
+from fgbench import clock, registry
 from fgbench import speed as room
 from fgbench.errors import UsageError
 from fgbench.estimator import Defaults, Estimate
@@ -50,23 +50,23 @@ def timed(experiment: Experiment, *methods: Method, **more: Any) -> list[dict[st
 
 
 class Clock:
-    """In place of ``_time``: says how long a step took by who is asked and in which round."""
+    """In place of ``clock.timed``: says how long a step took by who is asked and in which round."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: Any) -> None:
         self.order: list[tuple[int, int]] = []
         self._known: list[Any] = []
         self._seconds = seconds
-        monkeypatch.setattr(room, "_time", self)
-        real = room._interleaved
+        monkeypatch.setattr(clock, "timed", self)
+        real = clock.interleaved
 
         def interleaved(steps: Any, rounds: int, device: torch.device) -> Any:
             self._known = list(steps)
             return real(steps, rounds, device)
 
-        monkeypatch.setattr(room, "_interleaved", interleaved)
+        monkeypatch.setattr(clock, "interleaved", interleaved)
 
     def __call__(self, step: Any, k: int, device: torch.device) -> float:
-        who, turn = self._known.index(step), k - room.WARM_UP
+        who, turn = self._known.index(step), k - clock.WARM_UP
         self.order.append((turn, who))
         return float(self._seconds(who, turn))
 
@@ -87,10 +87,10 @@ def test_ratios_are_taken_within_rounds(
 def test_every_round_times_everyone_once_in_a_turning_order(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock(monkeypatch, lambda who, turn: 1.0)
+    fake = Clock(monkeypatch, lambda who, turn: 1.0)
     timed(experiment, of(Exact()), of(Exact()), rounds=9)
-    rounds = [[who for turn, who in clock.order if turn == k] for k in range(9)]
-    assert [turn for turn, _ in clock.order] == sorted(turn for turn, _ in clock.order)
+    rounds = [[who for turn, who in fake.order if turn == k] for k in range(9)]
+    assert [turn for turn, _ in fake.order] == sorted(turn for turn, _ in fake.order)
     assert all(sorted(one) == [0, 1, 2] for one in rounds)
     for place in range(3):  # nobody is always the first, the second or the last
         assert len({one[place] for one in rounds}) > 1
@@ -98,9 +98,9 @@ def test_every_round_times_everyone_once_in_a_turning_order(
 
 def test_the_interval_is_that_of_the_order_statistics() -> None:
     # ranks 6 and 15 of 20 hold the median with probability .959, the ends of 3 with .75
-    found = room._median([float(k) for k in range(20, 0, -1)])
+    found = clock.median([float(k) for k in range(20, 0, -1)])
     assert found == {"value": 10.5, "low": 6.0, "high": 15.0, "n": 20}
-    assert room._median([3.0, 1.0, 2.0]) == {"value": 2.0, "low": 1.0, "high": 3.0, "n": 3}
+    assert clock.median([3.0, 1.0, 2.0]) == {"value": 2.0, "low": 1.0, "high": 3.0, "n": 3}
 
 
 def test_the_peak_of_a_known_allocation() -> None:
@@ -113,8 +113,8 @@ def test_the_peak_of_a_known_allocation() -> None:
         third = torch.empty(1 << 20, dtype=torch.uint8)
         return second, third, kept
 
-    assert room._peak(step, CPU) == 3 << 20
-    assert room._peak(lambda k: None, CPU) == 0
+    assert clock.peak(step, CPU) == 3 << 20
+    assert clock.peak(lambda k: None, CPU) == 0
 
 
 def test_a_step_that_holds_more_has_a_larger_peak(experiment: Experiment) -> None:
