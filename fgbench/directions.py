@@ -59,12 +59,23 @@ class Law:
         kurtosis: E vᵢ⁴; for the sphere the value that gives its total variance, 1.
         shape: from primitive values ``[m, *place]`` to directions; ``per_example`` says whether the
             first axis of the place is the example axis.
+        normalised: whether each direction of each place is scaled to norm √d.
     """
 
     name: str
     kind: str
     kurtosis: float
     shape: Callable[[Tensor, bool], Tensor]
+    normalised: bool = False
+
+    def moments(self, d: int) -> tuple[float, float]:
+        """Return E vᵢ² vⱼ² for i ≠ j and E vᵢ⁴ of the d coordinates of one direction.
+
+        Independent coordinates have 1 and κ; of a fixed norm √d on a sphere, d/(d + 2) and three times it.
+        """
+        if self.normalised:
+            return d / (d + 2), 3 * d / (d + 2)
+        return 1.0, self.kurtosis
 
 
 def _as_drawn(raw: Tensor, per_example: bool) -> Tensor:
@@ -90,7 +101,7 @@ LAWS = {
     for law in (
         Law("gaussian", "normal", 3.0, _as_drawn),
         Law("rademacher", "sign", 1.0, _as_drawn),
-        Law("sphere", "normal", 1.0, _on_sphere),
+        Law("sphere", "normal", 1.0, _on_sphere, normalised=True),
         Law("uniform", "uniform", 9 / 5, _centred),
     )
 }

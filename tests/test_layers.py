@@ -25,7 +25,8 @@ def _table() -> dict[str, set[str]]:
     view = {"errors", "axes", "directions", "noise", "dual", "network", "objective"}
     view |= {"gate", "ledger", "tape", "tiles", "reading"}
     statistics = {"intervals", "bias", "points"}
-    library = view | statistics | {"view", "task", "estimator", "registry", "theory"}
+    forms = {"hearing", "pullback", "slices", "theory"}
+    library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
     runs = {"measure", "train", "speed", "fusion", "conformance", "record", "checkpoint"}
     things = FOLDERS | built | runs
@@ -50,7 +51,10 @@ def _table() -> dict[str, set[str]]:
         "task": view | {"view"},
         "estimator": {"errors", "task", "view", "directions", "noise"},
         "registry": {"errors"},
-        "theory": {"errors", "axes", "directions", "network", "view"},
+        "hearing": set(),
+        "pullback": {"axes", "hearing", "view"},
+        "slices": {"axes", "view"},
+        "theory": {"errors", "axes", "directions", "view", "pullback", "slices"},
         "intervals": {"errors"},
         "bias": {"errors", "intervals"},
         "points": {"errors", "intervals", "bias"},

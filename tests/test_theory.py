@@ -7,6 +7,7 @@ of its own standard error: a bound of 4.5 fails without a fault in 7e-6 of all s
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ import pytest
 import torch
 
 from fgbench import axes, theory
-from fgbench.directions import FixedDirections
+from fgbench.directions import LAWS, FixedDirections, Law
 from fgbench.errors import UsageError
 from fgbench.ledger import Ledger
-from fgbench.noise import Noise
+from fgbench.noise import DesignedNoise, Noise
 from tests.conftest import batch, build
 
 if TYPE_CHECKING:
@@ -211,14 +212,26 @@ def test_a_sampled_check_rejects_the_wrong_form() -> None:
         assert max(abs(close(e, form[name])) for name, e in estimates.items()) > BOUND
 
 
+@pytest.mark.parametrize("locality", ["end", "local-pg"])
+@pytest.mark.parametrize("law", ["sphere", "uniform"])
+def test_weights_cut_into_slices_match_samples(law: str, locality: str) -> None:
+    # 2 x 2 x 24 parameters at 4.5 standard errors: odds of 7e-4 without a fault
+    arch, method = "localmixer-xs/2/4[channels=8,groups=2]", f"fg_w[law={law}]/{locality}"
+    estimator, found = views(arch, method, (3, 4, 4), 2)
+    for view in found:
+        predicted = estimator.predicted_variance(view)
+        estimates = weight_estimates(view, estimator, drawn(view, view.shapes, law, 1024))
+        for name, e in estimates.items():
+            assert abs(close(e, predicted[name])) < BOUND, name
+
+
 # where there is no form
 
 
 def test_where_there_is_no_form_nothing_is_claimed() -> None:
     for arch, method in (
-        ("cnn-tiny", "fg_a"),  # sites are not those of fully connected layers
-        ("localmixer-xs/2/4", "fg_a/local-p"),  # scores kept apart along patches
-        ("localmixer-xs/2/4", "fg_w[law=sphere]/local-pg"),  # a sphere cut into slices
+        ("mlp-2x4", "fg_a[share=b]"),  # examples are correlated
+        ("mlp-2x4", "fg_w[share=none]"),
     ):
         estimator, found = views(arch, method, (3, 8, 8), 2)
         assert any(estimator.predicted_variance(view) is None for view in found), (arch, method)
@@ -231,6 +244,23 @@ def test_a_prediction_has_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     assert estimator.predicted_variance(found[-1]) is None
 
 
+# a fixed gradient
+
+
+KINDS = [
+    ("gaussian", "mean", 1),
+    ("gaussian", "mean", 3),
+    ("rademacher", "mean", 1),
+    ("sphere", "mean", 2),
+    ("uniform", "mean", 1),
+    ("gaussian", "project", 1),
+    ("gaussian", "project", 3),
+    ("gaussian", "project", 6),
+]
+G = torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0, 0.25], dtype=torch.float64)
+DRAWS = 20_000
+
+
 @pytest.mark.parametrize(
     ("law", "expected"), [("gaussian", 11), ("rademacher", 9), ("sphere", 9), ("uniform", 9.8)]
 )
@@ -239,3 +269,172 @@ def test_the_textbook_numbers(law: str, expected: float) -> None:
     assert theory.relative_variance(10, law, 4) == pytest.approx(expected / 4)
     with pytest.raises(UsageError, match="did you mean 'gaussian'"):
         theory.relative_variance(10, "gausian")
+
+
+def test_orthonormal_directions() -> None:
+    assert theory.relative_variance(10, "gaussian", 4, "project") == pytest.approx(10 / 4 - 1)
+    assert theory.relative_variance(10, "gaussian", 10, "project") == 0
+    for k in (1, 6):  # one is a direction of the sphere, all are exact
+        found = theory.coordinate_variance(G, "gaussian", k, "project")
+        expected = theory.coordinate_variance(G, "sphere") if k == 1 else 0 * G
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    with pytest.raises(UsageError, match="at most as many directions as dimensions"):
+        theory.relative_variance(4, "gaussian", 5, "project")
+    with pytest.raises(UsageError, match="all of them on"):
+        theory.relative_variance(4, "gaussian", 2, "project", active=3)
+
+
+@pytest.mark.parametrize(("law", "combine", "k"), KINDS)
+def test_coordinates_add_up_to_the_total(law: str, combine: Any, k: int) -> None:
+    total = theory.relative_variance(6, law, k, combine) * float(G @ G)
+    each = theory.coordinate_variance(G, law, k, combine)
+    assert float(each.sum()) == pytest.approx(total, rel=1e-12, abs=1e-12)
+    if combine == "mean":
+        on = G != 0
+        total = theory.relative_variance(6, law, k, active=5) * float(G @ G)
+        each = theory.coordinate_variance(G, law, k, active=on)
+        assert float(each.sum()) == pytest.approx(total, rel=1e-12)
+        assert float(each[3]) == 0
+
+
+def estimates(law: str, combine: str, k: int) -> Tensor:
+    """Forward gradients of G: ``[DRAWS, 6]``."""
+    noise = Noise(5, dtype=torch.float64)
+    if combine == "project":
+        q, r = torch.linalg.qr(noise.normal("haar", (DRAWS, 6, k)))
+        q = q * torch.diagonal(r, dim1=1, dim2=2).sign().unsqueeze(1)
+        return 6 / k * torch.einsum("nik,njk,j->ni", q, q, G)
+    v = noise.directions({"g": (6,)}, DRAWS * k, law).rows("g", 0, DRAWS * k)
+    return ((v @ G).unsqueeze(1) * v).reshape(DRAWS, k, 6).mean(1)
+
+
+def errors(e: Tensor, each: Tensor) -> Tensor:
+    """Distance of sampled coordinate variances from the form, in standard errors."""
+    square = (e - G) ** 2
+    return (square.mean(0) - each) / (square.std(0) / sqrt(len(e)) + 1e-12)
+
+
+@pytest.mark.parametrize(("law", "combine", "k"), KINDS)
+def test_coordinate_variance_is_that_of_samples(law: str, combine: Any, k: int) -> None:
+    # 48 coordinates at 4.5 standard errors: odds of 3e-4 without a fault
+    e = estimates(law, combine, k)
+    each = theory.coordinate_variance(G, law, k, combine)
+    assert float(errors(e, each).abs().max()) < BOUND
+    if k < 6:
+        wrong = theory.coordinate_variance(G, law, k + 1, combine)
+        assert float(errors(e, wrong).abs().max()) > BOUND
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+@pytest.mark.parametrize("d", [3, 40])
+def test_moments_of_a_law(law: Law, d: int) -> None:
+    v = Noise(6, dtype=torch.float64).directions({"x": (d,)}, 40_000, law.name).rows("x", 0, 40_000)
+    for sample, expected in zip(
+        (v[:, 0] ** 2 * v[:, 1] ** 2, v[:, 0] ** 4), law.moments(d), strict=True
+    ):
+        error = float(sample.std()) / sqrt(len(v)) + 1e-12
+        assert abs(float(sample.mean()) - expected) < BOUND * error
+
+
+# a minibatch: every batch with every vector of signs
+
+DELTA = torch.tensor([[1.0, 0.5], [-0.5, 2.0], [0.25, -1.5]], dtype=torch.float64)
+INPUT = torch.tensor([[0.5, -1.0], [2.0, 0.25], [-1.0, 1.0]], dtype=torch.float64)
+
+
+def all_signs(d: int) -> Tensor:
+    """Every vector of d signs: ``[2^d, d]``."""
+    return signs({"x": (d,)})["x"]
+
+
+def batch_estimates(rows: tuple[int, ...], space: str, share: str) -> Tensor:
+    """Estimates of one minibatch over all signs, written out: ``[signs, 4]``."""
+    b, units = len(rows), 4 if space == "weight" else 2
+    u = all_signs(units if share == "b" else units * b).reshape(-1, 1 if share == "b" else b, units)
+    u = u.expand(-1, b, -1)
+    delta, x = DELTA[list(rows)], INPUT[list(rows)]
+    if space == "weight":
+        g = torch.einsum("bo,bi->boi", delta, x).flatten(1)
+        return torch.einsum("bj,nbj,nbk->nk", g, u, u) / b
+    return torch.einsum("bp,nbp,nbo,bi->noi", delta, u, u, x).flatten(1) / b
+
+
+@pytest.mark.parametrize("space", ["weight", "activity"])
+@pytest.mark.parametrize("share", ["b", "none"])
+def test_table_1_is_the_variance_over_all_batches_and_signs(space: str, share: Any) -> None:
+    units = 4 if space == "weight" else 2
+    g = torch.einsum("bo,bi->boi", DELTA, INPUT)
+    every = []
+    for rows in product(range(3), repeat=2):
+        e = batch_estimates(rows, space, share)
+        every.append(e)
+        given = theory.Moments.of(g[list(rows)])
+        noise = theory.noise_variance(given, 2, units, "rademacher", share)
+        assert noise == pytest.approx(float(spread_of(e).mean()), rel=1e-12)
+    e, population = torch.cat(every), theory.Moments.of(g)
+    torch.testing.assert_close(e.mean(0), g.mean(0).flatten(), rtol=0, atol=1e-12)
+    total = theory.total_variance(population, 2, units, "rademacher", share)
+    assert total == pytest.approx(float(spread_of(e).mean()), rel=1e-12)
+    for law, other in (("gaussian", share), ("rademacher", "none" if share == "b" else "b")):
+        wrong = theory.total_variance(population, 2, units, law, other)  # type: ignore[arg-type]
+        assert wrong != pytest.approx(total, rel=0.05)
+
+
+def test_table_1_as_printed() -> None:
+    p, q, n, v, s = 5, 3, 7, 0.7, 1.3
+    population = theory.Moments(mean=s * p * q, spread=v * p * q)
+    for units in (p * q, q):
+        printed = {
+            ("gaussian", "b"): (units + 2) / n * v + (units + 1) * s,
+            ("gaussian", "none"): (units + 2) / n * v + (units + 1) / n * s,
+            ("rademacher", "b"): units / n * v + (units - 1) * s,
+            ("rademacher", "none"): units / n * v + (units - 1) / n * s,
+        }
+        for (law, share), entry in printed.items():
+            found = theory.total_variance(population, n, units, law, share)  # type: ignore[arg-type]
+            assert found / (p * q) == pytest.approx(entry, rel=1e-12)
+    exact = theory.total_variance(
+        population, n, q, "gaussian", "b", directions=q, combine="project"
+    )
+    assert exact / (p * q) == pytest.approx(v / n, rel=1e-12)  # backprop's
+
+
+@pytest.mark.parametrize("name", ["fg_w", "fg_a"])
+@pytest.mark.parametrize("share", ["b", "none"])
+def test_noise_given_the_batch_is_that_of_the_estimators(name: str, share: Any) -> None:
+    # one layer of fan-in 2 (its input and the bias) and 2 units: every vector of signs is an estimate
+    task, estimator, _ = build("mlp-1x2[activation=tanh]", f"{name}[share={share}]", (1, 1, 1), 3)
+    x, y = batch(2, (1, 1, 1), 3)
+    (view,) = task.views(x, y, Ledger())
+    if name == "fg_w":
+        places = {n: ((1 if share == "b" else 2), *s) for n, s in view.shapes.items()}
+    else:
+        places = {n: (1, 1 if share == "b" else 2, *s[1:]) for n, s in view.sites.items()}
+    flat = []
+    every = signs(places)
+    for k in range(len(next(iter(every.values())))):
+        given = {n: t[k] for n, t in every.items()}
+        noise = DesignedNoise(0, dtype=torch.float64, given=given)
+        step = task.estimate(x, y, estimator, noise)
+        flat.append(torch.cat([step.body[n].flatten() for n in view.params]))
+    e = torch.stack(flat)
+    singles = [task.scheme_truth(x[i : i + 1], y[i : i + 1]) for i in range(2)]
+    g = torch.stack([torch.cat([one[n].flatten() for n in view.params]) for one in singles])
+    torch.testing.assert_close(e.mean(0), g.mean(0), rtol=0, atol=1e-12)
+    units = 4 if name == "fg_w" else 2
+    predicted = theory.noise_variance(theory.Moments.of(g), 2, units, "rademacher", share)
+    assert float(spread_of(e).mean()) == pytest.approx(predicted, rel=1e-10)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_shared_activity_noise_is_one_direction_for_all_examples(law: str) -> None:
+    heard: list[Any] = []
+    task, estimator, noise = build("mlp-2x4", f"fg_a[share=b,directions=3,law={law}]", TINY, 3)
+    x, y = batch(3, TINY, 3)
+    task.estimate(x, y, estimator, noise, listen=lambda view, u, slopes: heard.append(u))
+    rows = heard[0].rows("body.1.l0", 0, 3)
+    assert rows.shape == (3, 3, 4)
+    assert torch.equal(rows, rows[:, :1].expand_as(rows))
+    assert not torch.equal(rows[0], rows[1])
+    if law == "sphere":
+        torch.testing.assert_close((rows**2).sum(2), torch.full((3, 3), 4.0).double())

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import torch
 from pydantic import Field
 
 from fgbench import axes, theory
-from fgbench.directions import law
+from fgbench.directions import PerExample, law
 from fgbench.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fgbench.directions import Directions
     from fgbench.estimator import Bias, State
     from fgbench.noise import Noise
     from fgbench.task import Task
@@ -41,6 +43,8 @@ class ActivityForwardGradient(Defaults):
             released code does without its cuts, which is biased where a later module mixes kept axes.
         average: axes such as ``p`` whose losses are averaged and not summed, as the released code does
             without its patch-wise losses: a factor of 1 over their size.
+        share: ``none``: every example has directions of its own; ``b``: one for the whole batch, which
+            leaves the mean as it is and makes the variance that of the mean gradient.
 
     Cost: ``directions`` activity slopes and one pull.
 
@@ -52,6 +56,7 @@ class ActivityForwardGradient(Defaults):
     norm_grad: bool = True
     credit: Literal["summed", "released"] = "summed"
     average: str = ""
+    share: Literal["b", "none"] = "none"
 
     def __post_init__(self) -> None:
         """Refuse an unknown law or axis."""
@@ -80,7 +85,7 @@ class ActivityForwardGradient(Defaults):
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the credit of every site."""
-        u = noise.directions(view.sites, self.directions, self.law)
+        u = self._directions(view, noise)
         slopes = view.slopes(u) / view.count(self.average)
         credit = view.credit(slopes, u, partial(view.cells, summed=self.credit == "summed"))
         if self.norm_grad:
@@ -88,7 +93,20 @@ class ActivityForwardGradient(Defaults):
         return Estimate(credit={("op", name): c for name, c in credit.items()})
 
     def predicted_variance(self, view: View) -> dict[str, Tensor] | None:
-        """Return the closed form, for fully connected layers."""
-        found = theory.activity_variance(view, self.law, self.directions)
+        """Return the closed form, where layers are affordable and directions are not shared."""
+        if self.share == "b" or self.credit == "released":
+            return None
+        found = theory.activity_variance(view, self.law, self.directions, self.norm_grad)
         factor = view.count(self.average) ** 2
         return found and {name: v / factor for name, v in found.items()}
+
+    def _directions(self, view: View, noise: Noise) -> Directions:
+        """Draw along the sites; a shared direction is drawn for one example and carried to all."""
+        if self.share == "none":
+            return noise.directions(view.sites, self.directions, self.law)
+        one = PerExample({name: (1, *shape[1:]) for name, shape in view.sites.items()})
+        every = {
+            name: torch.ones(shape, dtype=torch.bool, device=noise.device)
+            for name, shape in view.sites.items()
+        }
+        return noise.directions(one, self.directions, self.law).masked(every)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import torch
 from pydantic import Field
 
 from fgbench import axes, theory
@@ -43,8 +44,10 @@ class WeightForwardGradient(Defaults):
             later module mixes kept axes.
         average: axes such as ``p`` whose losses are averaged and not summed, as the released code does
             without its patch-wise losses: a factor of 1 over their size.
+        share: ``b``: one direction for the whole batch; ``none``: every example has directions of its
+            own, which averages their noise over the batch.
 
-    Cost: ``directions`` weight slopes.
+    Cost: ``directions`` weight slopes, times the batch where they are not shared.
 
     References: Baydin, Pearlmutter, Syme, Wood, Torr, Gradients without Backpropagation, 2022;
     Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023.
@@ -54,6 +57,7 @@ class WeightForwardGradient(Defaults):
     law: str = "gaussian"
     credit: Literal["summed", "released"] = "summed"
     average: str = ""
+    share: Literal["b", "none"] = "b"
 
     def __post_init__(self) -> None:
         """Refuse an unknown law or axis."""
@@ -72,12 +76,18 @@ class WeightForwardGradient(Defaults):
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return slope times direction for every parameter."""
-        v = noise.directions(view.shapes, self.directions, self.law)
+        b = 1 if self.share == "b" else next(iter(view.sites.values()))[0]
+        v = noise.directions(view.shapes, self.directions * b, self.law)
         slopes = view.slopes(v) / view.count(self.average)
+        if self.share == "none":  # direction k belongs to example k mod b: no other score counts
+            own = torch.eye(b).to(slopes).repeat(self.directions, 1)
+            slopes = slopes * own.reshape(*own.shape, *[1] * (slopes.dim() - 2)) * b
         return Estimate(grads=view.credit(slopes, v, self._cells(view)))
 
     def predicted_variance(self, view: View) -> dict[str, Tensor] | None:
         """Return the closed form: of each slice of the weights, d |h|² + (κ − 2) |own h|²."""
+        if self.share == "none":
+            return None
         found = theory.weight_variance(view, self.law, self.directions, self._cells(view))
         factor = view.count(self.average) ** 2
         return found and {name: v / factor for name, v in found.items()}
