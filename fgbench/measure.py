@@ -259,9 +259,9 @@ def measure(
                         progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     task.chain.load_state_dict(walked, strict=False)
                     noise = experiment.noise(seed).child("measure").child(f"{moment}/{b}")
+                    x, y = task.batch(*picked, experiment.data, noise.child("views"))
                     try:
                         with at_work(method.estimator.thing):
-                            x, y = task.batch(*picked, experiment.data, noise.child("views"))
                             _measure_point(task, method, state, x, y, noise, design, result)
                     except MethodFailed as failed:
                         result.failed = str(failed)

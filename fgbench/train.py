@@ -154,8 +154,8 @@ def _learn(
     looked = perf_counter()
     while run.step < run.steps:
         begin = perf_counter()
+        x, y = run.batch()
         with at_work(run.estimator):
-            x, y = run.batch()
             noise = run.noise["directions"].at(run.step)
             run.take(run.task.estimate(x, y, run.estimator, noise, run.learner.state))
 

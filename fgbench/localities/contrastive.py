@@ -172,7 +172,15 @@ class Contrastive:
 
         Returns:
             Images ``[(v b), ch, H, W]``, the first views first, and labels ``[(v b)]``.
+
+        Raises:
+            UsageError: for fewer than two images.
         """
+        if len(pixels) < 2:
+            raise UsageError(
+                "a contrastive loss compares two views of at least 2 images, "
+                f"got {len(pixels)}: no negatives are left"
+            )
         x = pixels.to(noise.dtype) / data.peak
         if self.augment == "none":
             views = [x, x]
