@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -79,24 +81,23 @@ def figure(runs: pd.DataFrame) -> Figure:
     """
     table = plotted(runs)
     looks = {method: style.look(method) for method in style.order(table["method"])}
-    parts = list(table.groupby([*PANEL, "split"], sort=False))
-    with style.context():
-        page = panels.layout(len(parts), list(looks))
-        for ax, ((task, network, data, size, split), part) in zip(page.axes, parts, strict=True):
-            for method, mine in part.groupby("method", sort=False):
-                drawn = mine.rename(columns={v: k for k, v in PERCENT.items()})
-                panels.points(ax, mine["groups"], drawn, looks[str(method)], line=True)
-            ticks = sorted(set(part["groups"]))
-            ax.set_xscale("log", base=2)
-            ax.set_xticks(ticks, [str(tick) for tick in ticks])
-            ax.xaxis.set_minor_locator(NullLocator())
-            there = f"{data}, {size} examples" if size else data
-            ax.set_title(f"{task}, {network} on {there}", loc="left")
-            ax.set(xlabel="groups", ylabel=f"{split} error (%)")
-        named = table.assign(number=table["groups"].map("{} groups".format))
-        text = panels.counted(named, ["task", "method", "number"])
-        page.finish(panels.handles(looks), text)
-    return page.figure
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        task, network, data, size, split = group
+        for method, mine in part.groupby("method", sort=False):
+            shown = mine.rename(columns={v: k for k, v in PERCENT.items()})
+            panels.points(ax, mine["groups"], shown, looks[str(method)], line=True)
+        ticks = sorted(set(part["groups"]))
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(ticks, [str(tick) for tick in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
+        there = f"{data}, {size} examples" if size else data
+        ax.set_title(f"{task}, {network} on {there}", loc="left")
+        ax.set(xlabel="groups", ylabel=f"{split} error (%)")
+
+    named = table.assign(number=table["groups"].map("{} groups".format))
+    text = panels.counted(named, ["task", "method", "number"])
+    return panels.drawn(table, [*PANEL, "split"], looks, panel, text)
 
 
 def draw(records: Records, out: Path) -> list[Path]:

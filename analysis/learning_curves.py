@@ -44,15 +44,13 @@ def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
     table = _averaged(curves)
     chance = curves.groupby(["arch", "data"])["chance"].max()
     looks = epochs.looks(table)
-    parts = list(table.groupby(["arch", "data"], sort=False))
-    with style.context():
-        page = panels.layout(len(parts), list(looks))
-        for ax, (panel, part) in zip(page.axes, parts, strict=True):
-            epochs.draw(ax, part, looks)
-            _axis(ax, part, 100 * float(chance[panel]), log)
-            ax.set_title(" on ".join(panel), loc="left")
-        page.finish(panels.handles(looks), epochs.caption(table))
-    return page.figure
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        epochs.draw(ax, part, looks)
+        _axis(ax, part, 100 * float(chance[group]), log)
+        ax.set_title(" on ".join(group), loc="left")
+
+    return panels.drawn(table, ["arch", "data"], looks, panel, epochs.caption(table))
 
 
 def draw(records: Records, out: Path) -> list[Path]:

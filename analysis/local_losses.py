@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -67,17 +68,16 @@ def figure(runs: pd.DataFrame) -> Figure:
     """
     table = plotted(runs)
     looks = _looks(table)
-    parts = list(table.groupby(PANEL, sort=False))
-    with style.context():
-        page = panels.layout(len(parts), list(looks), 2.3)
-        for ax, ((task, arch, data, size), part) in zip(page.axes, parts, strict=True):
-            _panel(ax, part, looks)
-            there = f"{data}, {size} examples" if size else data
-            ax.set_title(f"{task}, {arch} on {there}", loc="left")
-        words = "Axes after +: along which scores are kept apart (p patch, g group)."
-        text = panels.counted(table, ["task", "series", "place"])
-        page.finish(panels.handles(looks, line=False), f"{text} {words}")
-    return page.figure
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        task, arch, data, size = group
+        _panel(ax, part, looks)
+        there = f"{data}, {size} examples" if size else data
+        ax.set_title(f"{task}, {arch} on {there}", loc="left")
+
+    words = "Axes after +: along which scores are kept apart (p patch, g group)."
+    text = f"{panels.counted(table, ['task', 'series', 'place'])} {words}"
+    return panels.drawn(table, PANEL, looks, panel, text, height=2.3, line=False)
 
 
 def draw(records: Records, out: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
@@ -57,6 +57,39 @@ def layout(count: int, labels: Sequence[str], height: float = 1.9) -> Page:
     for ax in grid.flat[count:]:
         ax.remove()
     return Page(fig, tuple(grid.flat[:count]), entries)
+
+
+def drawn(
+    table: pd.DataFrame,
+    by: Sequence[str],
+    looks: Mapping[str, style.Look],
+    panel: Callable[[Axes, tuple[Any, ...], pd.DataFrame], None],
+    text: str,
+    *,
+    height: float = 1.9,
+    line: bool = True,
+) -> Figure:
+    """Draw one panel per group of rows, with the legend above and the caption below.
+
+    Args:
+        table: the drawn numbers.
+        by: columns that make the panels, in the order of the rows.
+        looks: label to how it is drawn.
+        panel: draws one: its axes, its group and its rows.
+        text: the caption.
+        height: of a panel, in inches.
+        line: legend entries are lines with markers, else markers alone.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    parts = list(table.groupby(list(by), sort=False))
+    with style.context():
+        page = layout(len(parts), list(looks), height)
+        for ax, (group, part) in zip(page.axes, parts, strict=True):
+            panel(ax, group, part)
+        page.finish(handles(looks, line), text)
+    return page.figure
 
 
 def handles(looks: Mapping[str, style.Look], line: bool = True) -> list[Line2D]:

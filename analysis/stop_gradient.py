@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import epochs, panels, style
@@ -66,17 +67,15 @@ def figure(curves: pd.DataFrame) -> Figure:
     """
     table = epochs.averaged(curves.assign(value=curves["loss"]))
     looks = epochs.looks(table)
-    parts = list(table.groupby(["arch", "data"], sort=False))
-    with style.context():
-        page = panels.layout(len(parts), list(looks))
-        for ax, (panel, part) in zip(page.axes, parts, strict=True):
-            epochs.draw(ax, part, looks)
-            low, high = epochs.limits(part)
-            edge = 0.08 * (high - low) or 0.1 * high
-            ax.set(ylim=(max(0.0, low - edge), high + edge), ylabel="contrastive loss")
-            ax.set_title(" on ".join(panel), loc="left")
-        page.finish(panels.handles(looks), epochs.caption(table))
-    return page.figure
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        epochs.draw(ax, part, looks)
+        low, high = epochs.limits(part)
+        edge = 0.08 * (high - low) or 0.1 * high
+        ax.set(ylim=(max(0.0, low - edge), high + edge), ylabel="contrastive loss")
+        ax.set_title(" on ".join(group), loc="left")
+
+    return panels.drawn(table, ["arch", "data"], looks, panel, epochs.caption(table))
 
 
 def draw(records: Records, out: Path) -> list[Path]:

@@ -12,12 +12,13 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from fgbench.errors import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,22 +195,7 @@ def _work(pipe: Connection, slot: Slot) -> None:
         except BrokenPipeError:
             return
         except BaseException as error:
-            pipe.send(("failed", reason(error), None))
-
-
-def reason(error: BaseException) -> str:
-    """Word an exception in one line: its kind, its message and where it was raised.
-
-    Args:
-        error: as it was caught.
-
-    Returns:
-        Such as ``ValueError: no such thing (mine.py:12)``.
-    """
-    message = " ".join(str(error).split()) or "no message"
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {message}{place}"
+            pipe.send(("failed", reason(error, api), None))
 
 
 def _follow_parent() -> None:

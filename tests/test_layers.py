@@ -80,7 +80,7 @@ def _table() -> dict[str, set[str]]:
         "tables": {"errors"},
         "api": things,
         "grid": {"errors", "registry", "recipe"},
-        "pool": {"api"},
+        "pool": {"api", "errors"},
         "sweep": {"errors", "record", "grid", "pool", "api", "experiment"},
         "sweeping": {"grid", "sweep", "tables"},
         "demo": top,

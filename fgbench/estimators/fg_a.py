@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
 
 from fgbench import axes, theory
@@ -17,7 +16,6 @@ from fgbench.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fgbench.directions import Directions
     from fgbench.estimator import Bias, State
     from fgbench.noise import Noise
     from fgbench.task import Task
@@ -85,7 +83,10 @@ class ActivityForwardGradient(Defaults):
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the credit of every site."""
-        u = self._directions(view, noise)
+        sites = view.sites
+        if self.share == "b":
+            sites = PerExample(sites, repeats=next(iter(sites.values()))[0])
+        u = noise.directions(sites, self.directions, self.law)
         slopes = view.slopes(u) / view.count(self.average)
         credit = view.credit(slopes, u, partial(view.cells, summed=self.credit == "summed"))
         if self.norm_grad:
@@ -99,14 +100,3 @@ class ActivityForwardGradient(Defaults):
         found = theory.activity_variance(view, self.law, self.directions, self.norm_grad)
         factor = view.count(self.average) ** 2
         return found and {name: v / factor for name, v in found.items()}
-
-    def _directions(self, view: View, noise: Noise) -> Directions:
-        """Draw along the sites; a shared direction is drawn for one example and carried to all."""
-        if self.share == "none":
-            return noise.directions(view.sites, self.directions, self.law)
-        one = PerExample({name: (1, *shape[1:]) for name, shape in view.sites.items()})
-        every = {
-            name: torch.ones(shape, dtype=torch.bool, device=noise.device)
-            for name, shape in view.sites.items()
-        }
-        return noise.directions(one, self.directions, self.law).masked(every)

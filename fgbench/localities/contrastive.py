@@ -37,6 +37,15 @@ def unit(z: Tensor) -> Tensor:
     return z * (z * z).sum(1, keepdim=True).clamp(min=FLOOR).rsqrt()
 
 
+def _enough(rows: int) -> None:
+    """Refuse rows that are not two views of at least two images."""
+    if rows % 2 or rows < 4:
+        raise UsageError(
+            "a contrastive loss compares two views of at least 2 images, "
+            + (f"got {rows} rows" if rows % 2 else f"got {rows // 2}: no negatives are left")
+        )
+
+
 class Projector(LinearReadout):
     """A linear head on pooled features whose loss compares the two views of a batch (NT-Xent).
 
@@ -79,11 +88,7 @@ class Projector(LinearReadout):
             UsageError: for rows that are not two views of at least two images.
         """
         rows = len(prediction)
-        if rows % 2 or rows < 4:
-            raise UsageError(
-                "a contrastive loss compares two views of at least 2 images, "
-                + (f"got {rows} rows" if rows % 2 else f"got {rows // 2}: no negatives are left")
-            )
+        _enough(rows)
         queries = unit(prediction)
         keys = queries
         if self.holds:
@@ -176,11 +181,7 @@ class Contrastive:
         Raises:
             UsageError: for fewer than two images.
         """
-        if len(pixels) < 2:
-            raise UsageError(
-                "a contrastive loss compares two views of at least 2 images, "
-                f"got {len(pixels)}: no negatives are left"
-            )
+        _enough(self.copies * len(pixels))
         x = pixels.to(noise.dtype) / data.peak
         if self.augment == "none":
             views = [x, x]
