@@ -90,7 +90,9 @@ def grids(tuning: Mapping[str, Any]) -> list[str]:
     found = []
     for name, values in sorted(grid.items()):
         values = values if isinstance(values, list) else [values]
-        numbers = sorted(v for v in values if isinstance(v, int | float))
+        numbers = sorted(
+            v for v in values if isinstance(v, int | float) and not isinstance(v, bool)
+        )
         words = f"{name} {', '.join(map(text, numbers or values))}"
         if name in chosen:
             words += f": chose {text(chosen[name])}"

@@ -327,6 +327,13 @@ def test_the_page_says_how_ours_were_trained(page: str) -> None:
     assert f"Data: {JPEG} (fingerprint f00d)." in training
 
 
+def test_a_choice_between_yes_and_no_has_no_edge() -> None:
+    grid = {"zero_heads": [False, True], "lr": [0.1, 0.2, 0.3]}
+    found = grids({"grid": grid, "chosen": {"zero_heads": True, "lr": 0.3}})
+    assert found[0].endswith("chose 0.3, **at the upper edge**")
+    assert found[1] == "zero_heads False, True: chose True"
+
+
 def test_the_page_counts_lists_and_warns(page: str) -> None:
     assert "Of 77 published cells 9 have a result" in page
     assert "Tried without a result: 2; not run: 66." in page
