@@ -28,9 +28,10 @@ def _table() -> dict[str, set[str]]:
     forms = {"hearing", "pullback", "slices", "theory"}
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
-    runs = {"measure", "train", "speed", "fusion", "conformance", "record", "checkpoint"}
+    runs = {"measure", "train", "speed", "fusion", "table1", "study", "conformance"}
+    runs |= {"record", "checkpoint"}
     things = FOLDERS | built | runs
-    top = things | {"api", "analysis", "progress", "tables"}
+    top = things | {"api", "analysis", "progress", "sheet", "tables"}
     return {
         "errors": set(),
         "axes": {"errors"},
@@ -45,6 +46,9 @@ def _table() -> dict[str, set[str]]:
         "reading": {"errors", "axes", "gate", "tiles", "network", "objective"},
         "clock": {"errors"},
         "fusion": view | {"clock"},
+        "population": view | {"task", "estimator", "registry"},
+        "table1": view | statistics | {"estimator", "registry", "theory", "population"},
+        "study": {"errors", "record", "registry"},
         "ledger": {"errors"},
         "objective": {"errors", "network", "axes"},
         "view": view,
@@ -77,12 +81,13 @@ def _table() -> dict[str, set[str]]:
         "analysis": {"errors", "record", "registry"},
         "progress": {"errors"},
         "doctor": {"errors", "record", "registry", "data", ""},
-        "tables": {"errors"},
+        "sheet": set(),
+        "tables": {"errors", "sheet"},
         "api": things,
         "grid": {"errors", "registry", "recipe"},
         "pool": {"api", "errors"},
         "sweep": {"errors", "record", "grid", "pool", "api", "experiment"},
-        "sweeping": {"grid", "sweep", "tables"},
+        "sweeping": {"grid", "sweep", "sheet", "tables"},
         "demo": top,
         "cli": top | {"demo", "doctor", "grid", "sweep", "sweeping"},
         "__main__": {"cli"},
