@@ -99,7 +99,7 @@ def folder(records: str | Path) -> Path:
         made.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise UsageError(f"records cannot be kept in {str(folder)!r}: {why}") from error
+        raise UsageError(f"records cannot be kept in {str(made)!r}: {why}") from error
     return made
 
 
