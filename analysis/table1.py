@@ -73,8 +73,10 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
                     if column == 0:
                         ax.set_title(PLACES[place], loc="left")
                         ax.set_ylabel("total variance per weight (S)")
+            first: Axes | None = None
             for column, what in enumerate(WHAT):
-                ax = fig.add_subplot(spec[height * at + 2, 3 * column : 3 * column + 3])
+                place_of = spec[height * at + 2, 3 * column : 3 * column + 3]
+                ax = first = fig.add_subplot(place_of, sharey=first)
                 _all(ax, part[part["what"] == what])
                 ax.set_title(WHAT[what], loc="left")
                 if column == 0:
@@ -143,10 +145,11 @@ def _all(ax: Axes, part: pd.DataFrame) -> None:
 
 
 def _decades(ax: Axes) -> None:
-    """Scale an axis by logarithms, with ticks at powers of ten, and 2 and 5 times these where it is short."""
+    """Scale an axis by logarithms, with more ticks between powers of ten the shorter it is."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    fine = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10 * low else (1.0, 2.0, 5.0)
+    ax.yaxis.set_major_locator(LogLocator(subs=fine if high < 100 * low else (1.0,)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_locator(NullLocator())
 

