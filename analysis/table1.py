@@ -18,7 +18,7 @@ from fgbench.analysis.load import Records, number
 NAME = "table1"
 MISSING = "grid of table 1", "run fgbench table1 -o"
 KEYS = ("fan_in", "fan_out", "batch", "place", "law", "sharing", "what")
-COLUMNS = ("label", *KEYS, "predicted", "value", "low", "high", "n", "inside")
+COLUMNS = ("label", "seed", *KEYS, "predicted", "value", "low", "high", "n", "inside")
 AXES = {"fan_in": "fan-in p", "fan_out": "fan-out q", "batch": "batch N"}
 PLACES = {"weight": "noise on weights", "activity": "noise on activities"}
 WHAT = {"noise": "noise, given the batch", "total": "total, over batches and noise"}
@@ -43,7 +43,7 @@ def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         Columns `COLUMNS`, in the order of the records.
     """
     rows = [
-        {"label": grid["label"], **cell, **number(cell["measured"])}
+        {"label": grid["label"], "seed": grid["seed"], **cell, **number(cell["measured"])}
         for grid in grids
         for cell in grid["rows"]
     ]
@@ -59,13 +59,12 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(grids)
     height = len(PLACES) + 1
     with style.context():
         fig = Figure(figsize=(style.PAGE, 5.6 * len(grids) + 0.6), layout="constrained")
         spec = fig.add_gridspec(height * len(grids), 6)
         for at, grid in enumerate(grids):
-            part = table[table["label"] == grid["label"]]
+            part = plotted([grid])
             for row, place in enumerate(PLACES, height * at):
                 for column, axis in enumerate(AXES):
                     ax = fig.add_subplot(spec[row, 2 * column : 2 * column + 2])
@@ -81,7 +80,7 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
                 ax.set_title(WHAT[what], loc="left")
                 if column == 0:
                     ax.set_ylabel("measured / predicted")
-        fig.legend(handles=_handles(table), loc="outside upper left", ncols=7)
+        fig.legend(handles=_handles(plotted(grids)), loc="outside upper left", ncols=7)
         panels.caption(fig, " ".join(_caption(grid, len(grids) > 1) for grid in grids))
     return fig
 
@@ -188,7 +187,7 @@ def _caption(grid: Mapping[str, Any], named: bool) -> str:
     )
     found = whole["coverage"]
     return (
-        (f"{grid['label']}: " if named else "")
+        (f"{grid['label']}, seed {grid['seed']}. " if named else "")
         + f"Above: sizes not on an axis are held at {held}. S: squared mean of a gradient per weight; its "
         f"variance between examples is V = 3 S. Bars: 95 % intervals, n = "
         f"{' or '.join(map(str, counts))} draws per point. Predicted inside the measured interval in "

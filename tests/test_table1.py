@@ -298,4 +298,15 @@ def test_two_grids_are_never_pooled(tmp_path: Any) -> None:
     for seed in (0, 1):
         api.table1(fan_in=[1], fan_out=[2], batch=[2], draws=4, seed=seed, records=tmp_path)
     grids = load(tmp_path).of("table1")
-    assert len(drawing.figure(grids).axes) == 16
+    assert [grid["label"] for grid in grids] == ["fg_w fg_a"] * 2  # they differ by the seed alone
+    fig = drawing.figure(grids)
+    assert len(fig.axes) == 16
+    for at, grid in enumerate(grids):
+        (total,) = (
+            ax for ax in fig.axes[8 * at : 8 * at + 8] if "total, over" in ax.get_title("left")
+        )
+        drawn = [y for line in total.lines[1:] for y in line.get_ydata()]
+        cells = [row for row in grid["rows"] if row["what"] == "total"]
+        ratios = [row["measured"]["value"] / row["predicted"] for row in cells]
+        assert sorted(drawn) == pytest.approx(sorted(ratios), rel=1e-12)
+    assert "fg_w fg_a, seed 1. Above" in " ".join(texts(fig)).replace("\n", " ")
