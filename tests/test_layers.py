@@ -29,6 +29,7 @@ def _table() -> dict[str, set[str]]:
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
     runs = {"measure", "train", "speed", "fusion", "conformance", "record", "checkpoint"}
+    runs |= {"graph"}
     things = FOLDERS | built | runs
     top = things | {"api", "analysis", "progress", "tables"}
     return {
@@ -64,9 +65,10 @@ def _table() -> dict[str, set[str]]:
         "measure": built,
         "record": {"errors"},
         "learner": library | {"recipe"},
-        "course": built | {"learner", "checkpoint"},
-        "train": built | {"record", "checkpoint", "course", "learner"},
-        "speed": built | {"record", "clock"},
+        "graph": {"errors", "directions", "noise"},
+        "course": built | {"learner", "checkpoint", "graph"},
+        "train": built | {"record", "checkpoint", "course", "graph", "learner"},
+        "speed": built | {"record", "clock", "graph"},
         "conformance": built | {"measure", "train", "speed"},
         "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
         | {"estimator", "registry", "theory"},
