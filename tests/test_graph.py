@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 import torch
 
 from fgbench import course, graph, registry
+from fgbench import train as training
+from fgbench.api import run as run_verb
 from fgbench.course import Course
+from fgbench.errors import UsageError
+from fgbench.estimator import Defaults, Estimate, State
 from fgbench.experiment import Experiment
+from fgbench.learner import Learner
+from fgbench.noise import Noise
 from fgbench.recipe import Recipe
+from fgbench.train import train
 from tests.recorder import Recorder
 
 OWN = Path(__file__).with_name("stateful.py")
 RECIPE = Recipe(epochs=2, batch=20, lr=0.05, weight_decay=1e-3, flip=True, warmup_epochs=0.1)
-STEPS = 8
+STEPS = 14  # 3 that warm up, 5 that are timed, 3 rehearsals
 
 
 def course_of(
@@ -50,9 +60,34 @@ def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> l
 
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bp": ("BP", "mlp-2x16", {}),
+    "bp, a conv net, no momentum": ("BP", "cnn-tiny", {"momentum": 0.0}),
+    "bp, nesterov": ("BP", "mlp-2x16", {"nesterov": True, "schedule": "cosine"}),
     "fg_a, local losses": ("LG-FG-A", "localmixer-xs/2/4", {}),
-    "fg_a, uniform noise, which is changed in place": ("fg_a[law=uniform]/local", "mlp-2x16", {}),
+    "fg_a, noise that is changed in place": ("fg_a[law=uniform]/overlap", "mlp-3x16", {}),
+    "fg_a, signs in two blocks": ("fg_a[directions=20,law=rademacher]/local", "mlp-2x16", {}),
+    "fg_a, adam": ("fg_a[law=sphere]/local", "mlp-2x16", {"optimizer": "adam", "lr": 1e-3}),
+    "fg_a, contrastive": ("fg_a/contrastive-local-pg", "localmixer-xs/2/4", {}),
+    "fg_w": ("FG-W", "mlp-2x16", {}),
+    "fg_w, a direction per example": ("fg_w[share=none]/local", "mlp-2x16", {}),
+    "fa, shared state": ("fa/module", "mlp-2x16", {}),
+    "dfa": ("DFA", "mlp-2x16", {}),
+    "np": ("np/end", "mlp-2x16", {}),
+    "wp, adamw": ("wp[sided=central]/end", "mlp-2x16", {"optimizer": "adamw", "lr": 1e-3}),
+    "learned state of both kinds": ("{file}:Learned/local", "mlp-2x16", {}),
+    "learned state, plain steps": ("{file}:Plain/local", "mlp-2x16", {}),
 }
+
+
+def both(
+    monkeypatch: pytest.MonkeyPatch, method: str, arch: str = "mlp-2x16", **changes: Any
+) -> tuple[Course, list[str]]:
+    """A run with its steps captured, and what of it differs from the same run without."""
+    case: dict[str, Any] = {"method": method.format(file=OWN), "arch": arch}
+    case["recipe"] = RECIPE.but(**changes)
+    plain = taken(course_of(monkeypatch, mode="off", **case))
+    assert bool(plain["losses"].isfinite().all())
+    run = course_of(monkeypatch, mode="auto", **case)
+    return run, differing(taken(run), plain)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -60,12 +95,371 @@ def test_captured_steps_are_the_plain_ones_to_the_bit(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method, arch, changes = CASES[name]
-    case = {"method": method.format(file=OWN), "arch": arch, "recipe": RECIPE.but(**changes)}
-    plain = taken(course_of(monkeypatch, mode="off", **case))
+    run, off = both(monkeypatch, method, arch, **changes)
+    assert (run.graph.used, off) == (True, [])
+    assert run.graph.reason.startswith("bound by launches: 100 % of a step's time")
+
+
+class Called:
+    """Counts the estimates that Python makes."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator, self.calls = estimator, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.estimator, name)
+
+    def __call__(self, *given: Any) -> Any:
+        self.calls += 1
+        return self.estimator(*given)
+
+
+def test_a_replay_runs_no_python_and_costs_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
-    run = course_of(monkeypatch, mode="on", backend=recorder, **case)
-    captured = taken(run)
+    run = course_of(monkeypatch, "FG-A", "on", backend=recorder)
+    counted = run.estimator = Called(run.estimator)
+    taken(run)
+    assert (counted.calls, recorder.replays) == (4, STEPS - 3)  # 3 rehearsals and the capture
     assert (run.graph.used, run.graph.reason) == (True, "on")
-    assert recorder.replays == STEPS - 3
-    assert differing(captured, plain) == []
-    assert bool(plain["losses"].isfinite().all())
+    assert run.step == STEPS
+    assert len({tuple(cost.items()) for _, cost in run.unseen}) == 1
+
+
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise stays that of the capture."""
+    fill = graph.Feed.fill
+    done: list[int] = []
+
+    def once(feed: graph.Feed, step: int) -> None:
+        if not done:
+            done.append(step)
+            fill(feed, step)
+
+    monkeypatch.setattr(graph.Feed, "fill", once)
+
+
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buffers are made by the capture, in memory that its kernels overwrite."""
+
+    def take(feed: graph.Feed, source: Any, kind: str, name: str, block: int, shape: Any) -> Any:
+        drawn = plain(feed, source, kind, name, block, shape)
+        if feed._sealed:
+            key = graph._Draw(replace(source, step=0), kind, name, block, tuple(shape))
+            drawn = feed._buffers[key] = torch.zeros_like(drawn)
+        return drawn
+
+    plain = graph.Feed.take
+    monkeypatch.setattr(graph.Feed, "take", take)
+
+
+def lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every reader of a draw gets the buffer itself, which the first one changes."""
+
+    def take(feed: graph.Feed, source: Any, kind: str, name: str, block: int, shape: Any) -> Any:
+        key = graph._Draw(replace(source, step=0), kind, name, block, tuple(shape))
+        if feed._sealed:
+            return feed._buffers[key]
+        return plain(feed, source, kind, name, block, shape)
+
+    plain = graph.Feed.take
+    monkeypatch.setattr(graph.Feed, "take", take)
+
+
+def paced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates are numbers, which a replay cannot change."""
+    monkeypatch.setattr(course, "Learner", lambda *given, captured: Learner(*given))
+
+
+def picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples are those of the capture."""
+    work = Course._work
+
+    def own(run: Course, noise: Any) -> Any:
+        run._picked = run.picked().clone()
+        return work(run, noise)
+
+    monkeypatch.setattr(Course, "_work", own)
+
+
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses are looked at where the next replay writes its own."""
+    replay = graph.Captured.replay
+
+    def own(captured: Any, step: int) -> Any:
+        loss, cost = replay(captured, step)
+        loss.clone = lambda: loss
+        return loss, cost
+
+    monkeypatch.setattr(graph.Captured, "replay", own)
+
+
+FAULTS: dict[str, tuple[Any, bool]] = {  # and whether parameters are wrong, not losses alone
+    "noise is frozen": (frozen, True),
+    "buffers made too late": (late, True),
+    "buffers lent": (lent, True),
+    "rates frozen": (paced, True),
+    "examples frozen": (picked, True),
+    "losses not copied": (kept, False),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant, moved = FAULTS[fault]
+    plant(monkeypatch)
+    run, off = both(monkeypatch, "fg_a[law=uniform]/overlap", "mlp-3x16")
+    assert run.graph.used
+    assert "losses" in off
+    assert ("chain\tbody.0.l0.weight" in off) == moved
+
+
+# what is not captured
+
+
+@dataclass(frozen=True)
+class Odd(Defaults):
+    """Backprop that does something which a replay would not repeat."""
+
+    what: str = ""
+
+    def __call__(self, view: Any, noise: Noise, state: State) -> Estimate:
+        grads = view.reverse()
+        name, g = next(iter(grads.items()))
+        if self.what == "step":
+            factor: Any = 1 / (1 + noise.step)
+        elif self.what == "another step":
+            factor = noise.at(3).normal("x", ())
+        elif self.what == "key":
+            factor = 1e-18 * noise.key("x", 0, "normal", ())
+        elif self.what == "order":
+            factor = noise.permutation("x", 3)[0]
+        elif self.what == "value":
+            factor = 1.0 if g[0, 0] > 0 else 0.5
+        elif self.what == "number":
+            factor = 1.0 + float(noise.normal("x", ()))
+        elif self.what == "draws":
+            times = 1 + len(torch.unique((g > 0).sum() % 2 + view.labels[:1])) + len(DONE)
+            DONE.append(self.what)
+            factor = sum(noise.normal(f"x{k}", ()) for k in range(times))
+        elif self.what == "constant":
+            factor = torch.tensor([0.5])
+        elif self.what == "generator":
+            factor = torch.rand((), generator=GENERATOR.manual_seed(3))
+        else:
+            factor = noise.normal("much", (600, 1000)).mean()
+        return Estimate(grads={**grads, name: g * factor})
+
+
+DONE: list[str] = []
+GENERATOR = torch.Generator()
+ODD = {
+    "step": "it reads the number of the step",
+    "another step": "it takes the noise of another step",
+    "key": "it reads the number of the step",
+    "order": "it draws an order on the host",
+    "value": "RuntimeError: aten._local_scalar_dense.default is not permitted",
+    "number": "RuntimeError: aten._local_scalar_dense.default is not permitted",
+    "draws": "it draws other noise from step to step",
+    "constant": "RuntimeError: aten.lift_fresh.default is not permitted",
+    "generator": "RuntimeError: aten.rand.generator is not permitted",
+    "much": "its noise takes more than 1 MiB",
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_cannot_be_captured_runs_as_it_is(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if what == "much":
+        monkeypatch.setattr(graph, "HELD", 1 << 20)
+    found = []
+    for mode in ("off", "auto"):
+        DONE.clear()
+        run = course_of(monkeypatch, "BP", mode)
+        run.estimator = Odd(what)
+        found.append(taken(run))
+    assert differing(*found) == []
+    assert not run.graph.used
+    assert run.graph.reason.startswith(f"the step cannot be captured: {ODD[what]}")
+    DONE.clear()
+    asked = course_of(monkeypatch, "BP", "on")
+    asked.estimator = Odd(what)
+    with pytest.raises(graph.Uncapturable, match=re.escape(ODD[what])):
+        taken(asked)
+
+
+def test_an_optimiser_that_reads_its_rate_is_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RMSprop has no kernel for a CPU that takes its rate from memory."""
+    run, off = both(monkeypatch, "BP", optimizer="rmsprop", lr=1e-3)
+    assert (run.graph.used, off) == (False, [])
+    assert "_local_scalar_dense" in run.graph.reason
+
+
+class Grows(Odd):
+    """Keeps all it has seen."""
+
+    def init_state(self, task: Any, noise: Noise) -> dict[str, State]:
+        return {o.name: {"seen": torch.zeros(1)} for o in task.objectives}
+
+    def __call__(self, view: Any, noise: Noise, state: State) -> Estimate:
+        seen = torch.cat([state["seen"], noise.normal("x", (1,))])
+        grads = {name: g * (1 + 0.1 * seen.mean()) for name, g in view.reverse().items()}
+        return Estimate(grads=grads, new_state={"seen": seen})
+
+
+class Swaps(Odd):
+    """Two tensors that change places."""
+
+    def init_state(self, task: Any, noise: Noise) -> dict[str, State]:
+        return {o.name: {"a": torch.zeros(1), "b": torch.ones(1)} for o in task.objectives}
+
+    def __call__(self, view: Any, noise: Noise, state: State) -> Estimate:
+        grads = {name: g * (1 + state["a"]) for name, g in view.reverse().items()}
+        return Estimate(grads=grads, new_state={"a": state["b"], "b": state["a"]})
+
+
+@pytest.mark.parametrize(("kind", "used"), [(Grows, False), (Swaps, True)])
+def test_replaced_state(kind: Any, used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for mode in ("off", "auto"):
+        run = course_of(monkeypatch, "BP", mode)
+        run.estimator = kind()
+        run.learner.state = kind().init_state(run.task, Noise(0))
+        found.append(taken(run, STEPS + 1))
+    assert differing(*found) == []
+    assert run.graph.used == used
+    if kind is Swaps:
+        assert [t.item() for t in run.learner.state["end"].values()] == [1.0, 0.0]
+    else:
+        assert "puts other tensors in the place of its state" in run.graph.reason
+
+
+def test_steps_that_launches_do_not_hold_up_are_not_captured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Busy(Recorder):
+        def wait(self) -> None:
+            sleep(0.02)
+
+    run = course_of(monkeypatch, "BP", "auto", backend=Busy())
+    taken(run)
+    assert not run.graph.used
+    assert re.fullmatch(
+        r"not bound by launches: \d+ % of a step's time went into launching it", run.graph.reason
+    )
+
+
+def test_the_reason_is_there_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert course_of(monkeypatch, "BP", "off").graph.reason == "off"
+    early = course_of(monkeypatch, "BP", "auto")
+    taken(early, 5)
+    assert early.graph.reason == "the run ended before a step was captured"
+    monkeypatch.undo()
+    experiment = Experiment.of("mlp-2x16", "digits")
+    task, estimator, noise = experiment.task(registry.method("BP"), 0)
+    run = Course(task, estimator, RECIPE, noise, experiment.data, "auto")
+    assert run.graph.reason == "steps are captured on cuda alone"
+
+
+# whole runs
+
+MLP: dict[str, Any] = {"arch": "mlp-2x16", "data": "digits", "train_size": 400}
+
+
+@pytest.fixture
+def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
+    """Steps on a CPU are captured, in `train` too."""
+    made: list[Recorder] = []
+
+    def one(device: torch.device) -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    for room in (graph, course):
+        monkeypatch.setattr(room, "backend_of", one)
+    return made
+
+
+def timeless(result: dict[str, Any]) -> dict[str, Any]:
+    history = [{k: v for k, v in point.items() if k != "seconds"} for point in result["history"]]
+    return {**result, "seconds": None, "graph": None, "history": history}
+
+
+def test_a_captured_run_is_the_plain_run(recorders: list[Recorder]) -> None:
+    plain, captured, chosen = (
+        train("LG-FG-A", **MLP, recipe=RECIPE, graph=mode) for mode in ("off", "on", "auto")
+    )
+    assert plain["graph"] == {"used": False, "reason": "off"}
+    assert captured["graph"] == {"used": True, "reason": "on"}
+    assert chosen["graph"]["used"]
+    assert timeless(captured) == timeless(chosen) == timeless(plain)
+    assert plain["status"] == "ok"
+    assert plain["cost"]["forward_equivalents"] > 1
+    assert sum(one.replays for one in recorders) == 2 * 40 - 3 - 11
+
+
+def test_a_captured_run_goes_on_from_its_checkpoint(
+    recorders: list[Recorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LOOK", 1)
+    case: dict[str, Any] = {**MLP, "recipe": RECIPE, "method": f"{OWN}:Learned/local"}
+
+    def stop(event: Any) -> None:
+        if event.step == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(**case, graph="on", checkpoint=tmp_path, progress=stop)
+    resumed = train(**case, graph="on", checkpoint=tmp_path)
+    assert resumed["graph"]["used"]
+    assert sum(one.replays for one in recorders) == 40 - 2 * 3
+    assert timeless(resumed) == timeless(train(**case, graph="off"))
+
+
+def test_a_captured_run_diverges_at_the_same_step(recorders: list[Recorder]) -> None:
+    recipe = Recipe(epochs=4, batch=20, lr=0.1, warmup_epochs=3.5)
+    plain, captured = (
+        train("FG-W", arch="mlp-2x16", data="digits", recipe=recipe, graph=mode)
+        for mode in ("off", "on")
+    )
+    assert captured["graph"]["used"]
+    assert captured["status"] == "diverged"
+    assert timeless(captured) == timeless(plain)
+
+
+def test_a_capture_that_was_asked_for_and_cannot_be_fails(recorders: list[Recorder]) -> None:
+    case: dict[str, Any] = {**MLP, "recipe": RECIPE.but(optimizer="rmsprop")}
+    found = train("BP", **case, graph="on")
+    assert found["status"] == "failed"
+    assert re.match(
+        r"Uncapturable: RuntimeError: aten._local_scalar_dense.* not permitted", found["reason"]
+    )
+    assert (found["steps"], found["graph"]["used"]) == (3, False)
+    assert train("BP", **case, graph="auto")["status"] == "ok"
+
+
+def test_mistakes_are_one_line() -> None:
+    for mode, match in {
+        "on": "graph 'on' was asked for on device 'cpu', and steps are captured on cuda alone",
+        "of": "unknown graph 'of'; did you mean 'off'",
+    }.items():
+        for call in (
+            lambda mode: train("BP", **MLP, recipe=RECIPE, graph=mode),
+            lambda mode: run_verb("train", method="BP", **MLP, epochs=1, graph=mode),
+        ):
+            with pytest.raises(UsageError, match=match) as caught:
+                call(mode)
+            assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="unknown option of measure 'graph'"):
+        run_verb("measure", method="BP", arch="mlp-2x16", data="digits", graph="off")
+
+
+def test_how_steps_are_taken_is_no_part_of_the_key(tmp_path: Path) -> None:
+    case: dict[str, Any] = {**MLP, "method": "BP", "epochs": 1, "records": tmp_path}
+    one = run_verb("train", **case)
+    assert one["graph"] == {"used": False, "reason": "steps are captured on cuda alone"}
+    assert "graph" not in one["settings"]
+    assert run_verb("train", **case, graph="off") == one  # found again, not run again
+
+
+# on a GPU
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
