@@ -363,6 +363,29 @@ class Captured(Generic[T]):
         return self._found
 
 
+def replayable(
+    work: Callable[[Mapping[str, Noise]], T], noise: Mapping[str, Noise], backend: Backend
+) -> Callable[[int], T]:
+    """Capture a step that changes nothing which it reads.
+
+    Args:
+        work: as of :class:`Captured`; it has run before.
+        noise: its noise by purpose.
+        backend: what captures.
+
+    Returns:
+        The step by its number, replayed.
+
+    Raises:
+        Uncapturable: with the reason, where it cannot be captured.
+    """
+    captured = Captured(work, noise, backend)
+    for step in range(2):
+        captured.rehearse(step)
+    captured.capture()
+    return captured.replay
+
+
 class Steps(Generic[T]):
     """Steps by their number, taken as they are until one is captured, if one is.
 

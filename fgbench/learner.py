@@ -71,7 +71,7 @@ def optimizer(
     else:
         kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
         made = kind(groups, betas=(momentum, 0.999), fused=fused, capturable=gpu)
-    made._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]  # torch's own switch
+    made._warned_capturable_if_run_uncaptured = True  # torch's switch of a warning
     return made
 
 
@@ -163,7 +163,8 @@ class Learner:
             for name, grad in (*found.body.items(), *found.readouts.items()):
                 _give(self._params[name], grad)
         self._optimizer.step()
-        self._renew(found.new_state)
+        if found.new_state:
+            self._renew(found.new_state)
         if found.state_grads:
             self._teach(found.state_grads)
 

@@ -462,4 +462,109 @@ def test_how_steps_are_taken_is_no_part_of_the_key(tmp_path: Path) -> None:
 
 # on a GPU
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+GPU: Any = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+ON_GPU: dict[str, tuple[str, str, dict[str, Any]]] = {
+    name: case for name, case in CASES.items() if case[1] != "cnn-tiny"
+} | {"rmsprop": ("FG-A", "mlp-2x16", {"optimizer": "rmsprop", "lr": 1e-3})}
+"""Without convolutions, whose gradients cuDNN may add up in any order."""
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("name", ON_GPU)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gpu_takes_the_same_steps_captured(name: str, dtype: str) -> None:
+    method, arch, changes = ON_GPU[name]
+    case: dict[str, Any] = {"arch": arch, "data": "digits", "train_size": 400, "device": "cuda"}
+    case |= {"recipe": RECIPE.but(**changes), "dtype": dtype}
+    found = [train(method.format(file=OWN), **case, graph=mode) for mode in ("off", "on", "auto")]
+    assert [one["graph"]["used"] for one in found] == [False, True, True]
+    assert found[2]["graph"]["reason"].startswith("bound by launches: ")
+    assert timeless(found[0]) == timeless(found[1]) == timeless(found[2])
+    assert found[0]["status"] == "ok"
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_gpu_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    case: dict[str, Any] = {**MLP, "method": "LG-FG-A", "recipe": RECIPE, "device": "cuda"}
+
+    def stop(event: Any) -> None:
+        if event.step == 20:  # the end of an epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(**case, graph="on", checkpoint=tmp_path, progress=stop)
+    resumed = train(**case, graph="on", checkpoint=tmp_path)
+    assert timeless(resumed) == timeless(train(**case, graph="off"))
+
+
+def on_gpu(what: str, mode: str) -> Course:
+    experiment = Experiment.of("mlp-2x16", "digits", "cuda")
+    task, estimator, noise = experiment.task(registry.method("BP"), 0)
+    run = Course(task, estimator, RECIPE, noise, experiment.data.subset(160), mode)
+    run.estimator = Odd(what) if what else estimator
+    return run
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("what", ["step", "another step", "key", "value", "number", "much"])
+def test_a_gpu_goes_on_where_a_capture_breaks(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if what == "much":
+        monkeypatch.setattr(graph, "HELD", 1 << 20)
+    broken = on_gpu(what, "auto")
+    assert differing(taken(on_gpu(what, "off"), 30), taken(broken, 30)) == []
+    assert not broken.graph.used
+    assert broken.graph.reason.startswith("the step cannot be captured: ")
+    with pytest.raises(graph.Uncapturable):
+        taken(on_gpu(what, "on"))
+    # another capture in the same process is none the worse
+    whole = on_gpu("", "on")
+    assert differing(taken(on_gpu("", "off"), 30), taken(whole, 30)) == []
+    assert whole.graph.used
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("fault", ["noise is frozen", "rates frozen", "examples frozen"])
+def test_a_gpu_shows_a_planted_fault(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    FAULTS[fault][0](monkeypatch)
+    found = []
+    for mode in ("off", "on"):
+        experiment = Experiment.of("mlp-2x16", "digits", "cuda")
+        task, estimator, noise = experiment.task(registry.method("LG-FG-A"), 0)
+        data = experiment.data.subset(160)
+        found.append(taken(Course(task, estimator, RECIPE, noise, data, mode)))
+    assert "chain\tbody.0.l0.weight" in differing(*found)
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("mode", ["off", "on"])
+@pytest.mark.parametrize(
+    "method", ["BP", "LG-FG-A", "fg_w[share=none]/end", "DFA", "fg_a/contrastive-local-pg"]
+)
+def test_a_step_never_waits_for_the_gpu(method: str, mode: str) -> None:
+    """Data, order, noise and rates are on the device: after the first steps nothing is fetched."""
+    experiment = Experiment.of("localmixer-xs/2/4", "digits", "cuda")
+    task, estimator, noise = experiment.task(registry.method(method), 0)
+    assert experiment.data.train_x.is_cuda
+    run = Course(task, estimator, RECIPE, noise, experiment.data.subset(800), mode)
+    taken(run, 6)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(10):
+            run.take()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert run.graph.used == (mode == "on")
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_small_captured_step_is_faster() -> None:
+    found = run_verb("speed", method="BP", arch="mlp-3x64", data="digits", batch=32, device="cuda")
+    assert found["captured_reason"] == ""
+    assert found["captured_ms"]["high"] < found["step_ms"]["low"]
+    assert found["bp_captured"]
