@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fgbench.graph import Steps, backend_of
+from fgbench.cuda import backend_of
+from fgbench.graph import Steps
 from fgbench.learner import Learner
 
 if TYPE_CHECKING:

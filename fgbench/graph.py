@@ -4,9 +4,8 @@ A captured step is launched as a whole, so a step that the host cannot launch as
 takes the device's time alone. A replay runs the kernels of the capture on the memory of the capture, and no
 Python: what the host decides in a step (which noise, which rate, which examples) must lie in buffers that
 are filled before every replay. Noise is reseeded by its key for every draw, which a replay cannot do, so
-under capture a draw hands out a copy of a buffer of its own, and :class:`Feed` fills every buffer outside
-the graph with the very draw that the step would have made. A captured run therefore has the noise of a
-plain one to the bit, and takes the same steps where the kernels are deterministic.
+its draws are fed from buffers (:mod:`fgbench.feed`). A captured run has the noise of a plain one to the
+bit, and takes the same steps where the kernels are deterministic.
 
 Real steps are rehearsed before the capture: they show which draws a step makes, and that it makes the
 same ones every time. A step that cannot be captured is taken as it is, and the reason is kept.
@@ -14,25 +13,23 @@ same ones every time. A step that cannot be captured is taken as it is, and the 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from itertools import repeat
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import torch
-
+from fgbench.cuda import backend_of
 from fgbench.errors import UsageError, reason, unknown
-from fgbench.noise import Noise
+from fgbench.feed import Feed, Uncapturable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
+    import torch
     from torch import Tensor
 
-    from fgbench.directions import Shape
+    from fgbench.cuda import Backend
+    from fgbench.noise import Noise
 
 T = TypeVar("T")
 MODES = ("auto", "on", "off")
@@ -42,12 +39,6 @@ TIMED = 5
 """Steps that are timed to see whether the host holds the device up."""
 BOUND = 0.8
 """Part of a step's time that its launches take from where on the step counts as bound by them."""
-HELD = 1 << 30
-"""Most bytes of noise that may lie in buffers: a step that draws more is not bound by launches."""
-
-
-class Uncapturable(Exception):
-    """A step that a replay would not repeat, with the reason."""
 
 
 def asked(mode: str, device: torch.device) -> str:
@@ -71,205 +62,6 @@ def asked(mode: str, device: torch.device) -> str:
             "alone; use auto or off"
         )
     return mode
-
-
-class Backend(Protocol):
-    """What captures."""
-
-    def apart(self) -> AbstractContextManager[None]:
-        """Work where the capture will: a step is rehearsed under the conditions of its capture."""
-
-    def wait(self) -> None:
-        """Wait until all that was launched is done."""
-
-    def capture(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Record a call without doing its work.
-
-        Args:
-            work: called once.
-
-        Returns:
-            What it returned, whose tensors hold values only after a replay and until the next, and the
-            replay.
-        """
-
-
-def backend_of(device: torch.device) -> Backend | None:
-    """Return what captures steps on a device, None where nothing does."""
-    return CudaGraphs(device) if device.type == "cuda" else None
-
-
-class CudaGraphs:
-    """Captures by :class:`torch.cuda.CUDAGraph`, on a stream of its own.
-
-    Args:
-        device: a GPU.
-    """
-
-    _broken: list[Any] = []  # noqa: RUF012 (shared by all on purpose)
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream: Any = None
-
-    def _own(self) -> Any:
-        """Return the stream, made when it is first used."""
-        self._stream = self._stream or torch.cuda.Stream(self._device)
-        return self._stream
-
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """Work on the stream of the capture, in turn with the stream around it."""
-        before = torch.cuda.current_stream(self._device)
-        self._own().wait_stream(before)
-        with torch.cuda.stream(self._own()):
-            yield
-        before.wait_stream(self._own())
-
-    def wait(self) -> None:
-        """Wait for the device."""
-        torch.cuda.synchronize(self._device)
-
-    def capture(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Record a call into a graph with a memory pool of its own; see :class:`Backend`."""
-        before = torch.cuda.current_stream(self._device)
-        graph = torch.cuda.CUDAGraph()
-        whole = False
-        try:
-            with torch.cuda.graph(graph, stream=self._own()):
-                found = work()
-            whole = True
-        finally:
-            # torch stays on the capture's stream, and its allocator keeps a pointer to the graph, where
-            # the end of a capture raises.
-            torch.cuda.set_stream(before)
-            if not whole:
-                self._broken.append(graph)
-        return found, graph.replay
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """One draw of a step: all of its key but the step."""
-
-    source: Noise
-    kind: str
-    name: str
-    block: int
-    shape: Shape
-
-
-class Feed:
-    """The draws of a step, each with the buffer that a captured step reads.
-
-    A buffer is made while a step is rehearsed and not while it is captured: memory taken during a capture
-    is that of tensors which earlier kernels of the same graph still write.
-
-    Attributes:
-        reason: why the noise of this step cannot be captured, "" as long as it can.
-    """
-
-    def __init__(self) -> None:
-        self.reason = ""
-        self._buffers: dict[_Draw, Tensor] = {}
-        self._met: set[_Draw] = set()
-        self._rounds = 0
-        self._sealed = False
-
-    def noise(self, sources: Mapping[str, Noise], step: int) -> dict[str, Noise]:
-        """Return a step's noise, whose draws are noted or, once sealed, handed out.
-
-        Args:
-            sources: the run's noise by purpose.
-            step: number of the step.
-        """
-        return {name: Fed(**vars(source.at(step)), feed=self) for name, source in sources.items()}
-
-    def note(self, why: str) -> None:
-        """Note why this step's noise cannot be captured; raise it where a capture is under way."""
-        self.reason = self.reason or why
-        if self._sealed:
-            raise Uncapturable(why)
-
-    def rehearsed(self) -> None:
-        """End a rehearsal: a step whose draws are not those of the one before is not captured."""
-        if self._rounds and self._met != self._buffers.keys():
-            self.note("it draws other noise from step to step")
-        self._rounds, self._met = self._rounds + 1, set()
-
-    def seal(self) -> None:
-        """Make no buffer from here on."""
-        self._sealed = True
-
-    def take(self, source: Noise, kind: str, name: str, block: int, shape: Shape) -> Tensor:
-        """Return one draw: made, or a copy of its buffer, which the step may write into."""
-        draw = _Draw(replace(source, step=0), kind, name, block, tuple(shape))
-        if self._sealed:
-            if draw not in self._buffers:
-                self.note(f"it draws {name!r} for the first time")
-            return self._buffers[draw].clone()
-        drawn = source.draw(kind, name, block, shape)
-        self._met.add(draw)
-        if draw not in self._buffers and not self.reason:
-            if self._rounds:
-                self.note("it draws other noise from step to step")
-            self._buffers[draw] = torch.empty_like(drawn)
-            held = sum(t.numel() * t.element_size() for t in self._buffers.values())
-            if held > HELD:
-                self.note(f"its noise takes more than {HELD >> 20} MiB")
-        return drawn
-
-    def fill(self, step: int) -> None:
-        """Fill every buffer with its draw at a step.
-
-        Args:
-            step: number of the step.
-        """
-        for draw, buffer in self._buffers.items():
-            made = draw.source.at(step).draw(draw.kind, draw.name, draw.block, draw.shape)
-            buffer.copy_(made)
-
-
-@dataclass(frozen=True)
-class Fed(Noise):
-    """Noise of a step that may be captured: it gives its draws to a feed.
-
-    Its step is another at every replay, so whoever reads it, or draws at another one, has a step that
-    cannot be captured.
-
-    Args:
-        feed: where draws are noted.
-    """
-
-    feed: Feed = field(default_factory=Feed)
-
-    def __getattribute__(self, name: str) -> Any:
-        """Note who reads the step."""
-        if name == "step":
-            self.feed.note("it reads the number of the step")
-        return super().__getattribute__(name)
-
-    def _plain(self) -> Noise:
-        """Return the same noise without the feed."""
-        return Noise(**{name: value for name, value in vars(self).items() if name != "feed"})
-
-    def child(self, purpose: str) -> Noise:
-        """Return noise for a nested purpose, on the same feed."""
-        return Fed(**vars(self._plain().child(purpose)), feed=self.feed)
-
-    def at(self, step: int) -> Noise:
-        """Return the noise of another step, which cannot be captured."""
-        self.feed.note("it takes the noise of another step")
-        return self._plain().at(step)
-
-    def draw(self, kind: str, name: str, block: int, shape: Shape) -> Tensor:
-        """Draw, or hand out what was drawn for this replay."""
-        return self.feed.take(self._plain(), kind, name, block, shape)
-
-    def permutation(self, name: str, n: int) -> Tensor:
-        """Draw a random order, which is made on the host and cannot be captured."""
-        self.feed.note("it draws an order on the host")
-        return self._plain().permutation(name, n)
 
 
 class Captured(Generic[T]):

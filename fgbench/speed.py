@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench import clock
+from fgbench.cuda import backend_of
 from fgbench.errors import MethodFailed, UsageError, at_work
-from fgbench.graph import Uncapturable, backend_of, replayable
+from fgbench.feed import Uncapturable
+from fgbench.graph import replayable
 from fgbench.noise import Noise
 
 if TYPE_CHECKING:

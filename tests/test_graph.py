@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import sleep
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from fgbench import course, graph, registry
+from fgbench import course, cuda, feed, graph, registry
 from fgbench import train as training
 from fgbench.api import run as run_verb
 from fgbench.course import Course
@@ -127,42 +131,42 @@ def test_a_replay_runs_no_python_and_costs_the_same(monkeypatch: pytest.MonkeyPa
 
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise stays that of the capture."""
-    fill = graph.Feed.fill
+    fill = feed.Feed.fill
     done: list[int] = []
 
-    def once(feed: graph.Feed, step: int) -> None:
+    def once(given: feed.Feed, step: int) -> None:
         if not done:
             done.append(step)
-            fill(feed, step)
+            fill(given, step)
 
-    monkeypatch.setattr(graph.Feed, "fill", once)
+    monkeypatch.setattr(feed.Feed, "fill", once)
 
 
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buffers are made by the capture, in memory that its kernels overwrite."""
 
-    def take(feed: graph.Feed, source: Any, kind: str, name: str, block: int, shape: Any) -> Any:
-        drawn = plain(feed, source, kind, name, block, shape)
-        if feed._sealed:
-            key = graph._Draw(replace(source, step=0), kind, name, block, tuple(shape))
-            drawn = feed._buffers[key] = torch.zeros_like(drawn)
+    def take(given: feed.Feed, source: Any, kind: str, name: str, block: int, shape: Any) -> Any:
+        drawn = plain(given, source, kind, name, block, shape)
+        if given._sealed:
+            key = feed._Draw(replace(source, step=0), kind, name, block, tuple(shape))
+            drawn = given._buffers[key] = torch.zeros_like(drawn)
         return drawn
 
-    plain = graph.Feed.take
-    monkeypatch.setattr(graph.Feed, "take", take)
+    plain = feed.Feed.take
+    monkeypatch.setattr(feed.Feed, "take", take)
 
 
 def lent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every reader of a draw gets the buffer itself, which the first one changes."""
 
-    def take(feed: graph.Feed, source: Any, kind: str, name: str, block: int, shape: Any) -> Any:
-        key = graph._Draw(replace(source, step=0), kind, name, block, tuple(shape))
-        if feed._sealed:
-            return feed._buffers[key]
-        return plain(feed, source, kind, name, block, shape)
+    def take(given: feed.Feed, source: Any, kind: str, name: str, block: int, shape: Any) -> Any:
+        key = feed._Draw(replace(source, step=0), kind, name, block, tuple(shape))
+        if given._sealed:
+            return given._buffers[key]
+        return plain(given, source, kind, name, block, shape)
 
-    plain = graph.Feed.take
-    monkeypatch.setattr(graph.Feed, "take", take)
+    plain = feed.Feed.take
+    monkeypatch.setattr(feed.Feed, "take", take)
 
 
 def paced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +273,7 @@ ODD = {
 @pytest.mark.parametrize("what", ODD)
 def test_what_cannot_be_captured_runs_as_it_is(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if what == "much":
-        monkeypatch.setattr(graph, "HELD", 1 << 20)
+        monkeypatch.setattr(feed, "HELD", 1 << 20)
     found = []
     for mode in ("off", "auto"):
         DONE.clear()
@@ -282,7 +286,7 @@ def test_what_cannot_be_captured_runs_as_it_is(what: str, monkeypatch: pytest.Mo
     DONE.clear()
     asked = course_of(monkeypatch, "BP", "on")
     asked.estimator = Odd(what)
-    with pytest.raises(graph.Uncapturable, match=re.escape(ODD[what])):
+    with pytest.raises(feed.Uncapturable, match=re.escape(ODD[what])):
         taken(asked)
 
 
@@ -357,6 +361,61 @@ def test_the_reason_is_there_from_the_start(monkeypatch: pytest.MonkeyPatch) -> 
     task, estimator, noise = experiment.task(registry.method("BP"), 0)
     run = Course(task, estimator, RECIPE, noise, experiment.data, "auto")
     assert run.graph.reason == "steps are captured on cuda alone"
+
+
+class Streams:
+    """In place of torch.cuda: which stream work is on, and who waits for whom."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, broken: bool = False) -> None:
+        self.now, self.seen = "main", list[str]()
+        parts: dict[str, Any]
+        parts = {"Stream": lambda device: Stream("own", self), "set_stream": self.put_back}
+        parts |= {"current_stream": lambda device: Stream(self.now, self), "stream": self.on}
+        parts |= {"CUDAGraph": lambda: SimpleNamespace(replay=lambda: None)}
+        for name, part in parts.items():
+            monkeypatch.setattr(torch.cuda, name, part)
+        monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: self.on(stream, broken))
+
+    @contextmanager
+    def on(self, stream: Any, broken: bool = False) -> Iterator[None]:
+        before, self.now = self.now, stream.name
+        yield
+        if broken:  # as torch does: its stream stays
+            raise RuntimeError("the capture was invalidated")
+        self.now = before
+
+    def put_back(self, stream: Any) -> None:
+        self.now = stream.name
+
+
+class Stream:
+    def __init__(self, name: str, all_: Streams) -> None:
+        self.name, self.all = name, all_
+
+    def wait_stream(self, other: Stream) -> None:
+        self.all.seen.append(f"{self.name} waits for {other.name}")
+
+
+def test_rehearsals_and_captures_are_on_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = Streams(monkeypatch)
+    backend = cuda.CudaGraphs(torch.device("cuda"))
+    with backend.apart():
+        streams.seen.append(f"work on {streams.now}")
+    found, replay = backend.capture(lambda: streams.now)
+    assert (found, replay(), streams.now) == ("own", None, "main")
+    assert streams.seen == ["own waits for main", "work on own", "main waits for own"]
+
+
+def test_a_broken_capture_leaves_the_stream_and_keeps_its_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams = Streams(monkeypatch, broken=True)
+    monkeypatch.setattr(cuda.CudaGraphs, "_broken", [])
+    backend = cuda.CudaGraphs(torch.device("cuda"))
+    with pytest.raises(RuntimeError, match="invalidated"):
+        backend.capture(lambda: None)
+    assert streams.now == "main"
+    assert len(backend._broken) == 1
 
 
 # whole runs
@@ -512,12 +571,12 @@ def on_gpu(what: str, mode: str) -> Course:
 @pytest.mark.parametrize("what", ["step", "another step", "key", "value", "number", "much"])
 def test_a_gpu_goes_on_where_a_capture_breaks(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if what == "much":
-        monkeypatch.setattr(graph, "HELD", 1 << 20)
+        monkeypatch.setattr(feed, "HELD", 1 << 20)
     broken = on_gpu(what, "auto")
     assert differing(taken(on_gpu(what, "off"), 30), taken(broken, 30)) == []
     assert not broken.graph.used
     assert broken.graph.reason.startswith("the step cannot be captured: ")
-    with pytest.raises(graph.Uncapturable):
+    with pytest.raises(feed.Uncapturable):
         taken(on_gpu(what, "on"))
     # another capture in the same process is none the worse
     whole = on_gpu("", "on")
@@ -552,7 +611,8 @@ def test_a_step_never_waits_for_the_gpu(method: str, mode: str) -> None:
     assert experiment.data.train_x.is_cuda
     run = Course(task, estimator, RECIPE, noise, experiment.data.subset(800), mode)
     taken(run, 6)
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings(action="ignore"):  # a prototype, as it says itself
+        torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(10):
             run.take()
