@@ -36,7 +36,9 @@ class Backend(Protocol):
 
 
 class CudaGraphs:
-    """Captures by :class:`torch.cuda.CUDAGraph`, on a stream of its own.
+    """Captures by :class:`torch.cuda.CUDAGraph`, on one stream and from one pool of memory.
+
+    Graphs of one backend overwrite each other's memory, what they returned apart.
 
     Args:
         device: a GPU.
@@ -47,6 +49,7 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream: Any = None
+        self._pool: Any = None
 
     def _own(self) -> Any:
         """Return the stream, made when it is first used."""
@@ -69,19 +72,19 @@ class CudaGraphs:
         torch.cuda.synchronize(self._device)
 
     def capture(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Record a call into a graph with a memory pool of its own; see :class:`Backend`."""
+        """Record a call into a graph; see :class:`Backend`."""
         before = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
-        whole = False
+        pool, self._pool = self._pool or torch.cuda.graph_pool_handle(), None
         try:
-            with torch.cuda.graph(graph, stream=self._own()):
+            with torch.cuda.graph(graph, pool=pool, stream=self._own()):
                 found = work()
-            whole = True
+            self._pool = pool
         finally:
-            # torch stays on the capture's stream, and its allocator keeps a pointer to the graph, where
-            # the end of a capture raises.
+            # Where the end of a capture raises, torch stays on its stream, and the allocator keeps the
+            # pool open and a pointer to the graph.
             torch.cuda.set_stream(before)
-            if not whole:
+            if self._pool is None:
                 self._broken.append(graph)
         return found, graph.replay
 

@@ -27,6 +27,7 @@ from fgbench.noise import Noise
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fgbench.cuda import Backend
     from fgbench.estimator import Estimator
     from fgbench.experiment import Experiment
     from fgbench.registry import Method
@@ -85,16 +86,15 @@ def speed(
     rows = rows.to(experiment.device)
     picked = data.train_x[rows], data.train_y[rows]
     built = [_built(experiment, m, seed, *picked) for m in methods]  # mistakes before any step
-    runners = [_runner(m, one, seed) for m, one in zip(methods, built, strict=True)]
+    backend = backend_of(experiment.device)
+    runners = [_runner(m, one, seed, backend) for m, one in zip(methods, built, strict=True)]
     plain = {}  # on a chain of its own: a reference leaves gradients on it
     for r in runners:
         if r.end not in plain:
             task, _, _, batch_of = _built(experiment, r.method, seed, *picked)
             plain[r.end] = _plain(task, *batch_of)
     steps = [*plain.values(), *(r.step for r in runners)]
-    replays = [
-        _captured(partial(_repeated, step), {}, experiment.device)[0] for step in plain.values()
-    ]
+    replays = [_captured(partial(_repeated, step), {}, backend)[0] for step in plain.values()]
     replays += [r.captured for r in runners]
     seconds = clock.interleaved([*steps, *replays], rounds, experiment.device)
     peaks = [None if step is None else clock.peak(step, experiment.device) for step in steps]
@@ -157,10 +157,9 @@ def _repeated(step: Any, noise: Mapping[str, Noise]) -> None:
 
 
 def _captured(
-    work: Any, noise: Mapping[str, Noise], device: torch.device
+    work: Any, noise: Mapping[str, Noise], backend: Backend | None
 ) -> tuple[Any, str | None]:
-    """Capture a step where the device can; return it by its number, or None and why not."""
-    backend = backend_of(device)
+    """Capture a step where that can be; return it by its number, or None and why not."""
     if backend is None:
         return None, None
     try:
@@ -189,7 +188,7 @@ class _Runner:
     uncaptured: str | None = None  # why there is no captured step, where steps can be captured
 
 
-def _runner(method: Method, built: Built, seed: int) -> _Runner:
+def _runner(method: Method, built: Built, seed: int, backend: Backend | None) -> _Runner:
     """Build a method's step on one batch and time its noise apart; once it raised it does nothing."""
     task, estimator, noise, (x, y) = built
     runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
@@ -222,7 +221,7 @@ def _runner(method: Method, built: Built, seed: int) -> _Runner:
         runner.captured, runner.uncaptured = _captured(
             lambda given: task.estimate(x, y, estimator, given["directions"], state),
             {"directions": directions},
-            x.device,
+            backend,
         )
     return runner
 

@@ -372,9 +372,19 @@ class Streams:
         parts = {"Stream": lambda device: Stream("own", self), "set_stream": self.put_back}
         parts |= {"current_stream": lambda device: Stream(self.now, self), "stream": self.on}
         parts |= {"CUDAGraph": lambda: SimpleNamespace(replay=lambda: None)}
+        parts |= {"graph": self.captured, "graph_pool_handle": self.pool}
         for name, part in parts.items():
             monkeypatch.setattr(torch.cuda, name, part)
-        monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: self.on(stream, broken))
+        self.pools: list[int] = []
+        self.broken = broken
+
+    def pool(self) -> tuple[int, int]:
+        self.pools.append(0)
+        return 0, len(self.pools)
+
+    def captured(self, graph: Any, pool: tuple[int, int], stream: Any) -> Any:
+        self.seen.append(f"capture into {pool}")
+        return self.on(stream, self.broken)
 
     @contextmanager
     def on(self, stream: Any, broken: bool = False) -> Iterator[None]:
@@ -403,19 +413,25 @@ def test_rehearsals_and_captures_are_on_one_stream(monkeypatch: pytest.MonkeyPat
         streams.seen.append(f"work on {streams.now}")
     found, replay = backend.capture(lambda: streams.now)
     assert (found, replay(), streams.now) == ("own", None, "main")
-    assert streams.seen == ["own waits for main", "work on own", "main waits for own"]
+    backend.capture(lambda: None)
+    assert streams.seen == [
+        *("own waits for main", "work on own", "main waits for own"),
+        *["capture into (0, 1)"] * 2,
+    ]
 
 
-def test_a_broken_capture_leaves_the_stream_and_keeps_its_graph(
+def test_a_broken_capture_leaves_its_stream_and_pool_and_keeps_its_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     streams = Streams(monkeypatch, broken=True)
     monkeypatch.setattr(cuda.CudaGraphs, "_broken", [])
     backend = cuda.CudaGraphs(torch.device("cuda"))
-    with pytest.raises(RuntimeError, match="invalidated"):
-        backend.capture(lambda: None)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="invalidated"):
+            backend.capture(lambda: None)
     assert streams.now == "main"
-    assert len(backend._broken) == 1
+    assert streams.seen == ["capture into (0, 1)", "capture into (0, 2)"]
+    assert len(backend._broken) == 2
 
 
 # whole runs
