@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fgbench.cuda import backend_of
+from fgbench.graph import Steps
 from fgbench.learner import Learner
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from fgbench.network import Chain
     from fgbench.noise import Noise
     from fgbench.recipe import Recipe
-    from fgbench.task import Step, Task
+    from fgbench.task import Task
 
 FACTS = ("step", "seconds", "history", "spent", "correct", "loss", "losses")
 """Attributes of a course that go into its checkpoints."""
@@ -57,13 +59,29 @@ class Progress:
 
 
 class Course:
-    """One run: what it trains on, and all that changes on the way."""
+    """One run: what it trains on, and all that changes on the way.
+
+    Args:
+        task: the chain under its locality.
+        estimator: gives the estimates.
+        recipe: what to train with.
+        noise: the run's; its device is that of everything.
+        data: the data set, on that device.
+        graph: whether steps are captured, see :func:`fgbench.graph.asked`.
+    """
 
     def __init__(
-        self, task: Task, estimator: Estimator, recipe: Recipe, noise: Noise, data: Any
+        self,
+        task: Task,
+        estimator: Estimator,
+        recipe: Recipe,
+        noise: Noise,
+        data: Any,
+        graph: str = "off",
     ) -> None:
         self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
-        self.learner = Learner(task, estimator, recipe, noise)
+        backend = backend_of(noise.device)
+        self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
         self.noise = {
             name: noise.child(name) for name in ("directions", "order", "flip", "views", "probe")
         }
@@ -77,6 +95,9 @@ class Course:
         self.losses = [0.0, 0]  # sum and number of this epoch's
         self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
         self._order: tuple[int, Tensor] | None = None
+        self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.train_y.device)
+        used = {name: self.noise[name] for name in ("directions", "flip", "views")}
+        self.graph = Steps(self._work, used, graph, backend, self._held)
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the learner's tensors."""
@@ -88,25 +109,46 @@ class Course:
         for name in FACTS:
             setattr(self, name, saved.facts[name])
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Return this step's images and labels, as the task makes them."""
+    def picked(self) -> Tensor:
+        """Return which training images this step learns from, ``[b]``."""
         epoch, place = divmod(self.step, self.per_epoch)
-        images, labels = self.data.train_x, self.data.train_y
+        labels, size = self.data.train_y, self.recipe.batch
         if self._order is None or self._order[0] != epoch:
             order = self.noise["order"].at(epoch).permutation("train", len(labels))
             self._order = epoch, order.to(labels.device)
-        size = self.recipe.batch
-        picked = self._order[1][place * size : (place + 1) * size]
-        x, y = images.index_select(0, picked), labels.index_select(0, picked)
-        if self.recipe.flip:
-            odds = self.noise["flip"].at(self.step).draw("uniform", "x", 0, (size, 1, 1, 1))
-            x = torch.where(odds < 0.5, x.flip(-1), x)
-        return self.task.batch(x, y, self.data, self.noise["views"].at(self.step))
+        return self._order[1][place * size : (place + 1) * size]
 
-    def take(self, found: Step) -> None:
-        """Take one step along an estimate; its loss is looked at later."""
-        self.learner.follow(found, self.recipe.factor(self.step, self.per_epoch))
-        self.unseen.append((found.loss, found.ledger.as_dict()))
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return this step's images and labels, as the task makes them."""
+        return self._batch(self.picked(), {n: own.at(self.step) for n, own in self.noise.items()})
+
+    def _batch(self, picked: Tensor, noise: Mapping[str, Noise]) -> tuple[Tensor, Tensor]:
+        """Return images and labels of a step with this noise."""
+        x = self.data.train_x.index_select(0, picked)
+        y = self.data.train_y.index_select(0, picked)
+        if self.recipe.flip:
+            odds = noise["flip"].draw("uniform", "x", 0, (len(picked), 1, 1, 1))
+            x = torch.where(odds < 0.5, x.flip(-1), x)
+        return self.task.batch(x, y, self.data, noise["views"])
+
+    def _work(self, noise: Mapping[str, Noise]) -> tuple[Tensor | None, dict[str, float]]:
+        """Do one step but for what the host decides; return its loss and cost."""
+        x, y = self._batch(self._picked, noise)
+        state = self.learner.state
+        found = self.task.estimate(x, y, self.estimator, noise["directions"], state)
+        self.learner.follow(found)
+        return found.loss, found.ledger.as_dict()
+
+    def _held(self) -> list[Tensor]:
+        """Return the tensors that steps write and later steps read."""
+        return [t for _, t in sorted(self.learner.tensors().items())]
+
+    def take(self) -> None:
+        """Take one step; its loss is looked at later."""
+        self._picked.copy_(self.picked())
+        self.learner.pace(self.recipe.factor(self.step, self.per_epoch))
+        loss, cost = self.graph(self.step)
+        self.unseen.append((None if loss is None else loss.clone(), cost))
         self.step += 1
 
     def look(self) -> str:

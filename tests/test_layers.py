@@ -29,7 +29,7 @@ def _table() -> dict[str, set[str]]:
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
     runs = {"measure", "train", "speed", "fusion", "table1", "study", "conformance"}
-    runs |= {"record", "checkpoint"}
+    runs |= {"record", "checkpoint", "graph"}
     things = FOLDERS | built | runs
     top = things | {"api", "analysis", "progress", "sheet", "tables"}
     return {
@@ -68,9 +68,12 @@ def _table() -> dict[str, set[str]]:
         "measure": built,
         "record": {"errors"},
         "learner": library | {"recipe"},
-        "course": built | {"learner", "checkpoint"},
-        "train": built | {"record", "checkpoint", "course", "learner"},
-        "speed": built | {"record", "clock"},
+        "feed": {"directions", "noise"},
+        "cuda": {"errors"},
+        "graph": {"errors", "cuda", "feed", "noise"},
+        "course": built | {"learner", "checkpoint", "cuda", "graph"},
+        "train": built | {"record", "checkpoint", "course", "graph", "learner"},
+        "speed": built | {"record", "clock", "cuda", "feed", "graph"},
         "conformance": built | {"measure", "train", "speed"},
         "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
         | {"estimator", "registry", "theory"},
