@@ -54,6 +54,7 @@ ROOMS = (
     "theory",
     "tiles",
     "train",
+    "updates",
     "view",
 )
 

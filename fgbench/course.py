@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fgbench.augment import GRAY, JITTER, Policy, augment
 from fgbench.learner import Learner
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ class Course:
         self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
         self.learner = Learner(task, estimator, recipe, noise)
         self.noise = {
-            name: noise.child(name) for name in ("directions", "order", "flip", "views", "probe")
+            name: noise.child(name) for name in ("directions", "order", "augment", "views", "probe")
         }
+        self.policy = policy(recipe)
         self.per_epoch = len(data.train_y) // recipe.batch
         self.steps = self.per_epoch * recipe.epochs
         self.step, self.seconds = 0, 0.0
@@ -98,9 +100,9 @@ class Course:
         size = self.recipe.batch
         picked = self._order[1][place * size : (place + 1) * size]
         x, y = images.index_select(0, picked), labels.index_select(0, picked)
-        if self.recipe.flip:
-            odds = self.noise["flip"].at(self.step).draw("uniform", "x", 0, (size, 1, 1, 1))
-            x = torch.where(odds < 0.5, x.flip(-1), x)
+        if self.policy != Policy():
+            noise = self.noise["augment"].at(self.step)
+            x = augment(x.to(noise.dtype) / self.data.peak, self.policy, noise) * self.data.peak
         return self.task.batch(x, y, self.data, self.noise["views"].at(self.step))
 
     def take(self, found: Step) -> None:
@@ -151,6 +153,14 @@ class Course:
         epoch = (self.step - 1) // self.per_epoch + 1
         point = self.history[-1] if ended else None
         return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
+
+
+def policy(recipe: Recipe) -> Policy:
+    """Return what a recipe lets happen to training images."""
+    jitter, gray = (JITTER, GRAY) if recipe.colours else (0.0, 0.0)
+    flip = 0.5 if recipe.flip else 0.0
+    odds = {"jitter": jitter, "gray": gray, "blur": recipe.blur, "solarise": recipe.solarise}
+    return Policy(area=recipe.crop, flip=flip, **odds)
 
 
 def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:

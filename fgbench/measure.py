@@ -158,7 +158,7 @@ def _walked(experiment: Experiment, chain: Chain, seed: int) -> Iterator[int]:
     task = Task(chain, _Trajectory())
     backprop = registry.make("estimators", "bp").thing
     params = dict(chain.named_parameters())
-    optimizer = torch.optim.SGD(params.values(), lr=recipe.lr, momentum=recipe.momentum)
+    optimizer = torch.optim.SGD(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
     data, done = experiment.data, 0
     noise = Noise(seed).child("trajectory")
     while True:
