@@ -93,13 +93,12 @@ class Course:
     def batch(self) -> tuple[Tensor, Tensor]:
         """Return this step's images and labels, as the task makes them."""
         epoch, place = divmod(self.step, self.per_epoch)
-        images, labels = self.data.train_x, self.data.train_y
         if self._order is None or self._order[0] != epoch:
-            order = self.noise["order"].at(epoch).permutation("train", len(labels))
-            self._order = epoch, order.to(labels.device)
+            order = self.noise["order"].at(epoch).permutation("train", len(self.data.train_y))
+            self._order = epoch, order.to(self.data.train_x.device)
         size = self.recipe.batch
         picked = self._order[1][place * size : (place + 1) * size]
-        x, y = images.index_select(0, picked), labels.index_select(0, picked)
+        x, y = self.data.rows(picked)
         if self.policy != Policy():
             noise = self.noise["augment"].at(self.step)
             x = augment(x.to(noise.dtype) / self.data.peak, self.policy, noise) * self.data.peak
@@ -177,12 +176,13 @@ def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
     """
     chain, (name, last) = task.chain, ("final", len(task.chain))
     own = chain.readout_parameters(name)
-    order = noise.permutation("train", len(data.train_y)).to(data.train_y.device)
+    order = noise.permutation("train", len(data.train_y)).to(data.train_x.device)
     for picked in order.split(recipe.batch):
+        x, y = data.rows(picked)
         with torch.no_grad():
-            f = chain.run(data.normalise(data.train_x[picked], noise.dtype), 0, last)
+            f = chain.run(data.normalise(x, noise.dtype), 0, last)
         with torch.enable_grad():
-            loss = chain.readout(name).losses(chain.read(name, f), data.train_y[picked]).mean()
+            loss = chain.readout(name).losses(chain.read(name, f), y).mean()
             grads = torch.autograd.grad(loss, list(own.values()))
         with torch.no_grad():
             for p, grad in zip(own.values(), grads, strict=True):
@@ -211,7 +211,8 @@ def evaluate(chain: Chain, data: Any, x: Tensor, y: Tensor) -> tuple[float, floa
     with torch.no_grad():
         for start in range(0, len(y), size):
             labels = y[start : start + size]
-            prediction = chain(data.normalise(x[start : start + size], dtype))
+            images = x[start : start + size].to(labels.device)
+            prediction = chain(data.normalise(images, dtype))
             losses.append(chain.readout("final").losses(prediction, labels).double().sum())
             right.append(prediction.argmax(1) == labels)
     chain.train(training)
