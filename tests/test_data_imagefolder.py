@@ -17,13 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import build
 from PIL import Image, ImageOps
 
+from fgbench.course import Course, evaluate
 from fgbench.data import imagefolder as module
 from fgbench.data.dataset import DataSet
 from fgbench.data.imagefolder import imagefolder
 from fgbench.data.pixels import mapped
 from fgbench.errors import DataError, UsageError
+from fgbench.recipe import Recipe
 
 
 def write_tree(
@@ -396,6 +399,13 @@ def test_imagefolder_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypa
     assert list((tmp_path / "data" / "imagefolder").iterdir()) == []
 
 
+def anonymous_mib() -> float:
+    """Memory of this process that lies over no file."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(x.split()[1]) for x in lines if x.startswith("RssAnon")) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to look into")
 def test_imagefolder_serves_more_pixels_than_there_is_memory(tmp_path):
     """A file with holes, three times as large as memory: only the rows that are read take any."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -408,13 +418,25 @@ def test_imagefolder_serves_more_pixels_than_there_is_memory(tmp_path):
         out.truncate(begin + rows * row)
         out.seek(begin + (rows - 1) * row)
         out.write(bytes([7]) * row)
-    pixels = mapped(path)
+    pixels, before = mapped(path), 0.0
     assert tuple(pixels.shape) == (rows, 3, 224, 224)
     data = DataSet(
         "large", pixels[:-2], torch.zeros(rows - 2, dtype=torch.int64), pixels[-2:],
         torch.zeros(2, dtype=torch.int64), 1, 255.0, (0.0,) * 3, (1.0,) * 3, "",
     )  # fmt: skip
+    assert data.to("cpu").train_x.data_ptr() == data.train_x.data_ptr()
     small = data.held_out(5).subset(None, 3)
+    task, estimator, noise = build("mlp-1x4", "BP", small.shape, 2)
+    run = Course(task, estimator, Recipe(epochs=1, batch=4, lr=0.1), noise, small)
+    for run.step in range(5):
+        x, _ = run.batch()
+        evaluate(task.chain, small, small.test_x, small.test_y)
+        before = before if run.step else anonymous_mib()  # the first loads and builds what it needs
+    assert x.shape == (4, 3, 224, 224)
+    assert anonymous_mib() - before < 60
+    held = small.train_x[:700].clone()  # what the line above would notice
+    assert anonymous_mib() - before > 90
+    del held
     x, _ = small.rows(torch.tensor([rows // 2, 0]))
     assert (x.shape, int(x.max())) == ((2, 3, 224, 224), 0)
     assert int(data.test_x[-1].min()) == 7

@@ -79,7 +79,7 @@ def imagefolder(
 
     Raises:
         DataError: the tree has no two class folders, an empty one, or a broken picture.
-        UsageError: no root is given, or an option is out of its range.
+        UsageError: no root is given and there is no ``imagenet``, or an option is out of its range.
     """
     if size < 1 or not 0 < test_fraction < 1 or not 0 < centre <= 1:
         raise UsageError(
