@@ -30,11 +30,14 @@ ROOMS = (
     "checkpoint",
     "clock",
     "course",
+    "cuda",
     "directions",
     "dual",
     "estimator",
     "experiment",
+    "feed",
     "gate",
+    "graph",
     "hearing",
     "intervals",
     "learner",
@@ -57,6 +60,8 @@ ROOMS = (
     "updates",
     "view",
 )
+UNKEYED = ("graph",)
+"""Options that decide how a run is done and not what it finds: no part of its key or settings."""
 
 
 def run(verb: str, *, method: str, **case: Any) -> Case:
@@ -109,7 +114,8 @@ def run_all(
         reuse: accept finished records made by other code, marked ``reused``.
         progress: called with one line now and then.
         options: the verb's own: those of :class:`fgbench.measure.Design`, of
-            :class:`fgbench.recipe.Recipe`, ``train_size`` and ``validation``, or ``batch`` and ``rounds``.
+            :class:`fgbench.recipe.Recipe`, ``train_size``, ``validation`` and ``graph`` (see
+            :func:`fgbench.train.train`; a run is the same with and without), or ``batch`` and ``rounds``.
 
     Returns:
         One record per method, in order. What one method's own work raises ends that method alone: its
@@ -336,6 +342,7 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
     """Build everything of a record that is known before it runs."""
     import torch
 
+    settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     experiment, data, seed = call.experiment, call.data, call.seed
     source = experiment.source()
     paths = {Path(p) for p in (source, method.estimator.source, method.locality.source)}
@@ -348,7 +355,7 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
         "arch": experiment.arch,
         "data": data,
         "seed": seed,
-        "settings": dict(settings),
+        "settings": settings,
         "device": experiment.device.type,
         "dtype": str(experiment.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
@@ -381,7 +388,7 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
         "device": experiment.device.type,
         "commit": record.commit(),
         "where": where,
-        "settings": dict(settings),
+        "settings": settings,
     }
 
 
@@ -433,9 +440,11 @@ def _measure(call: Call, todo: Todo) -> list[Case]:
 
 def _train_settings(method: Method, call: Call, options: Case) -> Case:
     """Complete a recipe: the default of (architecture, data, kind of estimator), then the options."""
+    from fgbench.graph import asked
     from fgbench.train import recipe_for
 
     options = dict(options)
+    graph = asked(options.pop("graph", "auto"), call.experiment.device)
     split = {"train_size": options.pop("train_size", None)}
     split["validation"] = _whole("validation", options.pop("validation", 0))
     names: dict[str, Any] = {
@@ -444,7 +453,7 @@ def _train_settings(method: Method, call: Call, options: Case) -> Case:
         "data_dir": call.data_dir,
     }
     recipe = recipe_for(method.text, **names).but(**options)
-    return {**recipe.model_dump(), **split}
+    return {**recipe.model_dump(), **split, "graph": graph}
 
 
 def _whole(name: str, value: Any) -> int:
@@ -479,6 +488,7 @@ def _train(call: Call, todo: Todo) -> list[Case]:
             data_dir=call.data_dir,
             train_size=setting["train_size"],
             validation=setting["validation"],
+            graph=setting["graph"],
             checkpoint=folder,
             progress=lambda p, m=method: call.tell(f"{m.text}, {p}"),  # type: ignore[misc]
         )

@@ -233,6 +233,13 @@ def train(
             help="Hold out the last so many training images and evaluate on these instead."
         ),
     ] = 0,
+    graph: Annotated[
+        str,
+        typer.Option(
+            help="Steps as captured CUDA graphs: auto (where launches hold them up), on or off. "
+            "The run is the same."
+        ),
+    ] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -244,7 +251,7 @@ def train(
 ) -> int:
     """Train by the recipe of the architecture; an interrupted run goes on where it stood."""
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
-    given |= {"batch": batch, "train_size": train_size, "validation": validation}
+    given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     for pair in option or []:
         key, equals, value = pair.partition("=")

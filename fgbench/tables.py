@@ -259,6 +259,7 @@ def spread(values: Sequence[float]) -> str:
 def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
     """Tabulate speeds."""
     first = next((r for r in records if r["status"] == "ok"), records[0])
+    graphs = any("captured_ms" in r for r in records)
     table = make(
         f"Cost of a step, {_of(first)}, {first['device']}",
         [
@@ -269,19 +270,23 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
             "noise ms",
             "peak MiB",
             "peak / backprop",
+            *(["captured ms", "captured / backprop"] if graphs else []),
         ],
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
         "intervals; backprop is the plain PyTorch step of the same model in the same run. A step is "
-        "the whole estimate, noise included, without the optimiser.",
+        "the whole estimate, noise included, without the optimiser."
+        + (" Captured: as a CUDA graph; the reference is the faster backprop." if graphs else ""),
     )
     for r in records:
         if r["status"] != "ok":
-            table.add_row(r["method"], *["-"] * 6)
+            table.add_row(r["method"], *["-"] * (8 if graphs else 6))
             continue
         each = r["ratio_to_bp"]["value"] / r["directions"]
+        replayed = [r.get("captured_ms"), r.get("captured_ratio_to_bp")] if graphs else []
         table.add_row(
             r["method"], number(r["step_ms"]), number(r["ratio_to_bp"]), f"{each:.3g}",
             number(r["noise_ms"]), number(r["peak_mb"]), number(r["peak_ratio_to_bp"]),
+            *map(number, replayed),
         )  # fmt: skip
     return table
 

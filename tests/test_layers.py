@@ -29,6 +29,7 @@ def _table() -> dict[str, set[str]]:
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
     runs = {"measure", "train", "speed", "fusion", "conformance", "record", "checkpoint"}
+    runs |= {"graph"}
     things = FOLDERS | built | runs
     top = things | {"api", "analysis", "progress", "tables"}
     return {
@@ -64,9 +65,12 @@ def _table() -> dict[str, set[str]]:
         "measure": built,
         "record": {"errors"},
         "learner": library | {"recipe", "updates"},
-        "course": built | {"learner", "checkpoint", "augment"},
-        "train": built | {"record", "checkpoint", "course", "learner"},
-        "speed": built | {"record", "clock"},
+        "feed": {"directions", "noise"},
+        "cuda": {"errors"},
+        "graph": {"errors", "cuda", "feed", "noise"},
+        "course": built | {"learner", "checkpoint", "cuda", "graph", "augment"},
+        "train": built | {"record", "checkpoint", "course", "graph", "learner"},
+        "speed": built | {"record", "clock", "cuda", "feed", "graph"},
         "conformance": built | {"measure", "train", "speed"},
         "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
         | {"estimator", "registry", "theory"},
