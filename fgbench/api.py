@@ -57,6 +57,7 @@ ROOMS = (
     "theory",
     "tiles",
     "train",
+    "updates",
     "view",
 )
 UNKEYED = ("graph",)

@@ -211,15 +211,19 @@ def train(
     ] = None,
     seeds: Seeds = 1,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, adam, adamw or rmsprop.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="linear, cosine or constant.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd, adam, adamw, rmsprop or lars.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="linear, cosine, staircase or constant.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Another field of the recipe: momentum, weight_decay, head_lr, ...",
+            help="Another field of the recipe: momentum, weight_decay, head_lr, crop, colours, ...",
         ),
     ] = None,
     train_size: Annotated[int | None, typer.Option(help="Train on the first so many.")] = None,

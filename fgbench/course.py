@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fgbench.augment import GRAY, JITTER, Policy, augment
 from fgbench.cuda import backend_of
+from fgbench.errors import UsageError
 from fgbench.graph import Steps
 from fgbench.learner import Learner
 
@@ -66,8 +68,12 @@ class Course:
         estimator: gives the estimates.
         recipe: what to train with.
         noise: the run's; its device is that of everything.
-        data: the data set, on that device.
-        graph: whether steps are captured, see :func:`fgbench.graph.asked`.
+        data: the data set, on that device; its pixels may lie elsewhere.
+        graph: whether steps are captured, see :func:`fgbench.graph.asked`; where pixels lie elsewhere they
+            never are.
+
+    Raises:
+        UsageError: capture is asked for all the same.
     """
 
     def __init__(
@@ -83,8 +89,9 @@ class Course:
         backend = backend_of(noise.device)
         self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
         self.noise = {
-            name: noise.child(name) for name in ("directions", "order", "flip", "views", "probe")
+            name: noise.child(name) for name in ("directions", "order", "augment", "views", "probe")
         }
+        self.policy = policy(recipe)
         self.per_epoch = len(data.train_y) // recipe.batch
         self.steps = self.per_epoch * recipe.epochs
         self.step, self.seconds = 0, 0.0
@@ -95,8 +102,15 @@ class Course:
         self.losses = [0.0, 0]  # sum and number of this epoch's
         self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
         self._order: tuple[int, Tensor] | None = None
-        self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.train_y.device)
-        used = {name: self.noise[name] for name in ("directions", "flip", "views")}
+        self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.train_x.device)
+        used = {name: self.noise[name] for name in ("directions", "augment", "views")}
+        if data.train_x.device != data.train_y.device:  # a replay cannot fetch images from the host
+            if graph == "on":
+                raise UsageError(
+                    f"graph 'on' was asked for, and the pixels of {data.name} do not fit on the device; "
+                    "use auto or off"
+                )
+            graph = "off"
         self.graph = Steps(self._work, used, graph, backend, self._held)
 
     def facts(self) -> dict[str, Any]:
@@ -112,10 +126,10 @@ class Course:
     def picked(self) -> Tensor:
         """Return which training images this step learns from, ``[b]``."""
         epoch, place = divmod(self.step, self.per_epoch)
-        labels, size = self.data.train_y, self.recipe.batch
+        images, size = self.data.train_x, self.recipe.batch
         if self._order is None or self._order[0] != epoch:
-            order = self.noise["order"].at(epoch).permutation("train", len(labels))
-            self._order = epoch, order.to(labels.device)
+            order = self.noise["order"].at(epoch).permutation("train", len(images))
+            self._order = epoch, order.to(images.device)
         return self._order[1][place * size : (place + 1) * size]
 
     def batch(self) -> tuple[Tensor, Tensor]:
@@ -124,11 +138,10 @@ class Course:
 
     def _batch(self, picked: Tensor, noise: Mapping[str, Noise]) -> tuple[Tensor, Tensor]:
         """Return images and labels of a step with this noise."""
-        x = self.data.train_x.index_select(0, picked)
-        y = self.data.train_y.index_select(0, picked)
-        if self.recipe.flip:
-            odds = noise["flip"].draw("uniform", "x", 0, (len(picked), 1, 1, 1))
-            x = torch.where(odds < 0.5, x.flip(-1), x)
+        x, y = self.data.rows(picked)
+        if self.policy != Policy():
+            own, peak = noise["augment"], self.data.peak
+            x = augment(x.to(own.dtype) / peak, self.policy, own) * peak
         return self.task.batch(x, y, self.data, noise["views"])
 
     def _work(self, noise: Mapping[str, Noise]) -> tuple[Tensor | None, dict[str, float]]:
@@ -195,6 +208,14 @@ class Course:
         return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
 
 
+def policy(recipe: Recipe) -> Policy:
+    """Return what a recipe lets happen to training images."""
+    jitter, gray = (JITTER, GRAY) if recipe.colours else (0.0, 0.0)
+    flip = 0.5 if recipe.flip else 0.0
+    odds = {"jitter": jitter, "gray": gray, "blur": recipe.blur, "solarise": recipe.solarise}
+    return Policy(area=recipe.crop, flip=flip, **odds)
+
+
 def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
     """Teach the final readout for one epoch on frozen features of the images as they are.
 
@@ -209,12 +230,13 @@ def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
     """
     chain, (name, last) = task.chain, ("final", len(task.chain))
     own = chain.readout_parameters(name)
-    order = noise.permutation("train", len(data.train_y)).to(data.train_y.device)
+    order = noise.permutation("train", len(data.train_y)).to(data.train_x.device)
     for picked in order.split(recipe.batch):
+        x, y = data.rows(picked)
         with torch.no_grad():
-            f = chain.run(data.normalise(data.train_x[picked], noise.dtype), 0, last)
+            f = chain.run(data.normalise(x, noise.dtype), 0, last)
         with torch.enable_grad():
-            loss = chain.readout(name).losses(chain.read(name, f), data.train_y[picked]).mean()
+            loss = chain.readout(name).losses(chain.read(name, f), y).mean()
             grads = torch.autograd.grad(loss, list(own.values()))
         with torch.no_grad():
             for p, grad in zip(own.values(), grads, strict=True):
@@ -243,7 +265,8 @@ def evaluate(chain: Chain, data: Any, x: Tensor, y: Tensor) -> tuple[float, floa
     with torch.no_grad():
         for start in range(0, len(y), size):
             labels = y[start : start + size]
-            prediction = chain(data.normalise(x[start : start + size], dtype))
+            images = x[start : start + size].to(labels.device)
+            prediction = chain(data.normalise(images, dtype))
             losses.append(chain.readout("final").losses(prediction, labels).double().sum())
             right.append(prediction.argmax(1) == labels)
     chain.train(training)

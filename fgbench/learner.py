@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.updates.lars import LARS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -28,13 +30,15 @@ def param_groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
             biases and one-dimensional gains are spared, ``head_decay`` being a factor.
 
     Returns:
-        PyTorch's parameter groups with a ``name`` each; empty ones are left out.
+        PyTorch's parameter groups with a ``name`` each, and with ``adapt`` whether a rate may be adapted
+        to their scale: weights', not biases'. Empty ones are left out.
     """
-    parts = {"body": (chain.body_parameters(), recipe.lr)}
+    peak = recipe.peak_lr
+    parts = {"body": (chain.body_parameters(), peak)}
     for name in chain.readouts:
         part, factor = ("final", recipe.final_lr) if name == "final" else ("local", recipe.head_lr)
         known = parts.get(part, ({}, 0.0))[0]
-        parts[part] = ({**known, **chain.readout_parameters(name)}, recipe.lr * factor)
+        parts[part] = ({**known, **chain.readout_parameters(name)}, peak * factor)
     groups = []
     for part, (params, lr) in parts.items():
         weights = {n for n, p in params.items() if p.ndim > 1 and n.rpartition(".")[2] != "bias"}
@@ -43,17 +47,18 @@ def param_groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
             chosen = [p for n, p in params.items() if (n in weights) == (kind == "weights")]
             if chosen:
                 group = {"params": chosen, "lr": lr, "weight_decay": decay}
-                groups.append({"name": f"{part} {kind}", **group})
+                adapt = {"adapt": kind == "weights"}
+                groups.append({"name": f"{part} {kind}", **group, **adapt})
     return groups
 
 
 def optimizer(
     name: str, groups: list[dict[str, Any]], momentum: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
-    """Make one of PyTorch's optimisers, fused where its kernels exist.
+    """Make an optimiser, PyTorch's own fused where its kernels exist.
 
     Args:
-        name: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``.
+        name: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or ``lars``.
         groups: parameter groups with their rates.
         momentum: momentum, or the first beta of ``adam`` and ``adamw``.
         nesterov: Nesterov momentum of ``sgd``.
@@ -63,6 +68,8 @@ def optimizer(
     """
     kinds = {p.device.type for group in groups for p in group["params"]}
     fused, gpu = kinds <= {"cpu", "cuda"}, kinds == {"cuda"}
+    if name == "lars":
+        return LARS(groups, groups[0]["lr"], momentum)
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
     made: torch.optim.Optimizer

@@ -83,8 +83,7 @@ def speed(
     if batch > len(data.train_y):
         raise UsageError(f"batch {batch} is larger than the {len(data.train_y)} training examples")
     rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
-    rows = rows.to(experiment.device)
-    picked = data.train_x[rows], data.train_y[rows]
+    picked = data.rows(rows)
     built = [_built(experiment, m, seed, *picked) for m in methods]  # mistakes before any step
     backend = backend_of(experiment.device)
     runners = [_runner(m, one, seed, backend) for m, one in zip(methods, built, strict=True)]

@@ -71,6 +71,11 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "fg_a, signs in two blocks": ("fg_a[directions=20,law=rademacher]/local", "mlp-2x16", {}),
     "fg_a, adam": ("fg_a[law=sphere]/local", "mlp-2x16", {"optimizer": "adam", "lr": 1e-3}),
     "fg_a, contrastive": ("fg_a/contrastive-local-pg", "localmixer-xs/2/4", {}),
+    "fg_a, lars, augmented": (
+        "LG-FG-A",
+        "localmixer-xs/2/4",
+        {"optimizer": "lars", "crop": 0.5, "colours": True, "solarise": 0.5},
+    ),
     "fg_w": ("FG-W", "mlp-2x16", {}),
     "fg_w, a direction per example": ("fg_w[share=none]/local", "mlp-2x16", {}),
     "fa, shared state": ("fa/module", "mlp-2x16", {}),
@@ -102,6 +107,17 @@ def test_captured_steps_are_the_plain_ones_to_the_bit(
     run, off = both(monkeypatch, method, arch, **changes)
     assert (run.graph.used, off) == (True, [])
     assert run.graph.reason.startswith("bound by launches: 100 % of a step's time")
+
+
+def test_pixels_that_lie_elsewhere_are_never_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = course_of(monkeypatch, "BP", "auto")
+    data = SimpleNamespace(
+        name="large", train_x=torch.empty(160, 1, 8, 8, device="meta"), train_y=made.data.train_y
+    )
+    parts = (made.task, made.estimator, RECIPE, made.noise["order"], data)
+    assert Course(*parts, "auto").graph._mode == "off"
+    with pytest.raises(UsageError, match="pixels of large do not fit"):
+        Course(*parts, "on")
 
 
 class Called:

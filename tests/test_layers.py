@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OUTSIDE = {"suites", "tests", "analysis"}  # top-level folders; the figures are fgbench.analysis
 FOLDERS = {"estimators", "localities", "architectures", "data", "updates"}  # siblings stay apart
-SHARED = {"fgbench.data.cache", "fgbench.data.dataset", "fgbench.data.idx"}  # no data sets
+SHARED = {f"fgbench.data.{name}" for name in ("cache", "dataset", "idx", "pixels")}  # no data sets
 # The task calls estimators, and their protocol names the task: one of the two is for types alone.
 TYPES_ONLY = {("task", "estimator")}
 
@@ -67,11 +67,11 @@ def _table() -> dict[str, set[str]]:
         "checkpoint": {"errors"},
         "measure": built,
         "record": {"errors"},
-        "learner": library | {"recipe"},
+        "learner": library | {"recipe", "updates"},
         "feed": {"directions", "noise"},
         "cuda": {"errors"},
         "graph": {"errors", "cuda", "feed", "noise"},
-        "course": built | {"learner", "checkpoint", "cuda", "graph"},
+        "course": built | {"learner", "checkpoint", "cuda", "graph", "augment"},
         "train": built | {"record", "checkpoint", "course", "graph", "learner"},
         "speed": built | {"record", "clock", "cuda", "feed", "graph"},
         "conformance": built | {"measure", "train", "speed"},
@@ -79,7 +79,7 @@ def _table() -> dict[str, set[str]]:
         | {"estimator", "registry", "theory"},
         "localities": {"errors", "objective", "network", "registry", "axes", "augment", "noise"},
         "architectures": {"errors", "axes", "network", "registry"},
-        "data": {"errors", "registry"},
+        "data": {"errors", "record", "registry"},
         "updates": {"errors", "registry"},
         "analysis": {"errors", "record", "registry"},
         "progress": {"errors"},
