@@ -19,7 +19,7 @@ from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.noise import Noise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fgbench.estimator import Estimator
     from fgbench.experiment import Experiment
@@ -39,6 +39,19 @@ class _TimedNoise(Noise):
         drawn = super().draw(kind, name, block, shape)
         self.spent.append(perf_counter() - begin)
         return drawn
+
+    def pieces(
+        self, kind: str, name: str, block: int, shape: tuple[int, ...], runs: Sequence[slice]
+    ) -> Iterator[torch.Tensor]:
+        """Draw by runs, and note how long each took."""
+        pieces = super().pieces(kind, name, block, shape, runs)
+        while True:
+            begin = perf_counter()
+            drawn = next(pieces, None)
+            self.spent.append(perf_counter() - begin)
+            if drawn is None:
+                return
+            yield drawn
 
 
 def speed(
