@@ -1,9 +1,10 @@
 """Step time and peak memory beside backprop's, interleaved in one run.
 
-The reference is the plain PyTorch step of the same model (forward, loss, ``backward``) on the same
-batch; methods whose locality has a loss of its own at the end have that step for a reference. A step here
-is the whole estimate, noise included: body and readout gradients, no optimiser, on a batch that is there
-before. Ratios are taken within rounds (:mod:`fgbench.clock`).
+The reference is an ordinary PyTorch step of the same model (forward, loss, ``backward``) on the same
+batch, plain or compiled, whichever is faster (:mod:`fgbench.reference`); methods whose locality has a loss
+of its own at the end have that step for a reference. A step here is the whole estimate, noise included:
+body and readout gradients, no optimiser, on a batch that is there before. Ratios are taken within rounds
+(:mod:`fgbench.clock`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from fgbench import clock
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.noise import Noise
+from fgbench.reference import Reference, Which, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,8 +62,9 @@ def speed(
     batch: int = 128,
     rounds: int = 20,
     seed: int = 0,
+    reference: Which = "faster",
 ) -> list[dict[str, Any]]:
-    """Time whole steps of methods and of plain backprop in one interleaved run.
+    """Time whole steps of methods and of backprop in one interleaved run.
 
     Args:
         experiment: data and architecture.
@@ -69,12 +72,15 @@ def speed(
         batch: examples per step.
         rounds: timed steps of each; the interval is that of the median of per-round ratios.
         seed: of the network and the noise.
+        reference: the backprop step that ratios are to: ``plain``, ``compiled``, or the ``faster`` of
+            the two, which takes as long as compiling does.
 
     Returns:
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
         ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms``, ``batch``,
-        ``directions``. A method that raises has the status ``failed`` and its reason; the others are
-        timed to the end.
+        ``directions``; and of backprop ``reference`` (which step it was), ``reference_ms`` (of each that
+        was timed), ``reference_reason`` (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``.
+        A method that raises has the status ``failed`` and its reason; the others are timed to the end.
 
     Raises:
         UsageError: for fewer than 3 rounds, an empty batch or one larger than the training set.
@@ -91,18 +97,21 @@ def speed(
     picked = data.train_x[rows], data.train_y[rows]
     built = [_built(experiment, m, seed, *picked) for m in methods]  # mistakes before any step
     runners = [_runner(m, one, seed) for m, one in zip(methods, built, strict=True)]
-    plain = {}  # on a chain of its own: a reference leaves gradients on it
+    if reference != "plain":
+        torch.compiler.reset()  # past a limit of programs kept it would fall back to plain
+    ends: dict[str, Reference] = {}
     for r in runners:
-        if r.end not in plain:
+        if r.end not in ends:  # on a chain of its own: a reference leaves gradients on it
             task, _, _, batch_of = _built(experiment, r.method, seed, *picked)
-            plain[r.end] = _plain(task, *batch_of)
-    steps = [*plain.values(), *(r.step for r in runners)]
-    seconds = clock.interleaved(steps, rounds, experiment.device)
-    peaks = [None if step is None else clock.peak(step, experiment.device) for step in steps]
+            ends[r.end] = build(task, *batch_of, reference)
+    steps = [step for made in ends.values() for step in made.steps.values()]
+    timed = iter(clock.interleaved([*steps, *(r.step for r in runners)], rounds, experiment.device))
+    backprops = {
+        end: _backprop(made, {kind: next(timed) for kind in made.steps}, experiment.device)
+        for end, made in ends.items()
+    }
     results = []
-    for i, runner in enumerate(runners, start=len(plain)):
-        bp = list(plain).index(runner.end)
-        reference = float(peaks[bp] or 1)
+    for runner, seconds in zip(runners, timed, strict=True):
         found: dict[str, Any] = {
             "status": "failed" if runner.failed else "skipped" if runner.skipped else "ok",
             "reason": runner.failed or runner.skipped,
@@ -111,20 +120,34 @@ def speed(
             "rounds": rounds,
         }
         if found["status"] == "ok":
-            peak = float(peaks[i] or 0)
-            found |= {
-                "step_ms": clock.median([1e3 * s for s in seconds[i]]),
-                "bp_ms": clock.median([1e3 * s for s in seconds[bp]]),
-                "ratio_to_bp": clock.median(
-                    [a / b for a, b in zip(seconds[i], seconds[bp], strict=True)]
-                ),
+            known, of_bp = backprops[runner.end]
+            peak = clock.peak(runner.step, experiment.device) / 2**20
+            found |= known | {
+                "step_ms": clock.median([1e3 * s for s in seconds]),
+                "ratio_to_bp": clock.median([a / b for a, b in zip(seconds, of_bp, strict=True)]),
                 "noise_ms": runner.noise_ms,
-                "peak_mb": peak / 2**20,
-                "bp_peak_mb": reference / 2**20,
-                "peak_ratio_to_bp": peak / reference,
+                "peak_mb": peak,
+                "peak_ratio_to_bp": peak / (known["bp_peak_mb"] or 1),
             }
         results.append(found)
     return results
+
+
+def _backprop(
+    made: Reference, seconds: dict[str, list[float]], device: torch.device
+) -> tuple[dict[str, Any], list[float]]:
+    """Choose the reference of smallest median; return what a record says of it, and its seconds."""
+    ms = {kind: clock.median([1e3 * s for s in taken]) for kind, taken in seconds.items()}
+    kind = min(ms, key=lambda kind: float(ms[kind]["value"]))
+    known = {
+        "reference": kind,
+        "reference_ms": ms,
+        "reference_reason": made.reason,
+        "compile_s": made.compile_s,
+        "bp_ms": ms[kind],
+        "bp_peak_mb": clock.peak(made.steps[kind], device) / 2**20,
+    }
+    return known, seconds[kind]
 
 
 Built = tuple["Task", "Estimator", Noise, tuple[torch.Tensor, torch.Tensor]]
@@ -184,15 +207,3 @@ def _built(
     task, estimator, noise = experiment.task(method, seed)
     batch = task.batch(pixels, labels, experiment.data, noise.child("views"))
     return task, estimator, noise, batch
-
-
-def _plain(task: Task, x: torch.Tensor, y: torch.Tensor) -> Any:
-    """Build the reference: an ordinary PyTorch step of the same model on its end loss."""
-    chain, name = task.chain, task.end.readout
-
-    def step(k: int) -> None:
-        chain.zero_grad(set_to_none=True)
-        prediction = chain.read(name, chain.run(x, 0, len(chain)))
-        chain.readout(name).losses(prediction, y).mean().backward()
-
-    return step

@@ -271,8 +271,8 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
             "peak / backprop",
         ],
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
-        "intervals; backprop is the plain PyTorch step of the same model in the same run. A step is "
-        "the whole estimate, noise included, without the optimiser.",
+        f"intervals; backprop is the {_reference(records)} step of the same model in the same run. A step "
+        "is the whole estimate, noise included, without the optimiser.",
     )
     for r in records:
         if r["status"] != "ok":
@@ -284,6 +284,19 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
             number(r["noise_ms"]), number(r["peak_mb"]), number(r["peak_ratio_to_bp"]),
         )  # fmt: skip
     return table
+
+
+def _reference(records: Sequence[Mapping[str, Any]]) -> str:
+    """Say which backprop steps ratios are to, what the other took, or why there is none."""
+    said: dict[str, None] = {}
+    for r in records:
+        kind = r.get("reference", "plain")
+        others = [
+            f"{k}: {number(ms)} ms" for k, ms in r.get("reference_ms", {}).items() if k != kind
+        ]
+        beside = "; ".join([*others, *filter(None, [r.get("reference_reason")])])
+        said[f"{kind} PyTorch" + (f" ({beside})" if beside else "")] = None
+    return " or ".join(said)
 
 
 def _fusions(records: Sequence[Mapping[str, Any]]) -> Sheet:

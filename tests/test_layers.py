@@ -66,7 +66,8 @@ def _table() -> dict[str, set[str]]:
         "learner": library | {"recipe"},
         "course": built | {"learner", "checkpoint"},
         "train": built | {"record", "checkpoint", "course", "learner"},
-        "speed": built | {"record", "clock"},
+        "reference": {"errors", "task"},
+        "speed": built | {"record", "clock", "reference"},
         "conformance": built | {"measure", "train", "speed"},
         "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
         | {"estimator", "registry", "theory"},
