@@ -311,20 +311,15 @@ class View:
         if coupled or not all("b" in meet(name).shared for name in directions.names):
             credit = self.credit(weigh(self.slopes(directions)), directions, meet)
             return self.pull({(into, name): c for name, c in credit.items()})
-        params, size = self.params, len(self.start)
+        params = self.params
         total: dict[str, Tensor | None] = dict.fromkeys(params)
         ends: Grads = {}
         said, heard = [], []
         for run, u in zip(self._runs, directions.runs(self._runs), strict=True):
             on: dict[str, Tensor] = {}
             seen = _Seen(cut=True, on=on)
-            with torch.enable_grad(), swapped(self.chain, self._moved):
-                f = self._walk(self._perturbing(u, seen, into), run)
-            point = value(f).detach()
-            tiles.put(ends, "f", point, run, size)
-            reading = self._read_run(point, run)
-            slopes = self._scores([_tangents(f, u)], reading.df)
-            said.append(replace(reading, df=()))
+            reading, slopes = self._probed(u, run, self._perturbing(u, seen, into), ends)
+            said.append(reading)
             heard.append(slopes)
             slopes, credit = weigh(slopes), Grads()
             for name in seen.edges:
@@ -504,13 +499,21 @@ class View:
             self._read = read(self.chain, self.objective, self.output(), self._losses, self._runs)
         return self._read
 
-    def _read_run(self, f: Tensor, run: slice) -> Reading:
-        """Read a run's clean output as a part of the batch."""
+    def _probed(
+        self, u: Mapping[str, Tensor], run: slice, tap: Any, ends: Grads
+    ) -> tuple[Reading, Tensor]:
+        """Take a run under a perturbing tap; return its reading, without df, and its slopes."""
 
         def losses_of(prediction: Tensor) -> Tensor:
             return self._losses(prediction, run=run)
 
-        return read(self.chain, self.objective, f, losses_of, (ALL,), of=len(self.start))
+        size = len(self.start)
+        with torch.enable_grad(), swapped(self.chain, self._moved):
+            f = self._walk(tap, run)
+        point = value(f).detach()
+        tiles.put(ends, "f", point, run, size)
+        reading = read(self.chain, self.objective, point, losses_of, (ALL,), of=size)
+        return replace(reading, df=()), self._scores([_tangents(f, u)], reading.df)
 
     def _losses(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
         """Return the loss of each example, what the readout holds being held where it is."""
