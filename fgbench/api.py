@@ -49,6 +49,7 @@ ROOMS = (
     "points",
     "pullback",
     "reading",
+    "reference",
     "recipe",
     "slices",
     "speed",
@@ -440,7 +441,8 @@ def _speed_settings(method: Method, call: Call, options: Case) -> Case:
     from fgbench.speed import speed
 
     given = ("experiment", "methods", "seed")
-    return {"batch": 128, "rounds": 20, **registry.validated(speed, options, "speed", given)}
+    known = {"batch": 128, "rounds": 20, "reference": "faster"}
+    return {**known, **registry.validated(speed, options, "speed", given)}
 
 
 def _speed(call: Call, todo: Todo) -> list[Case]:

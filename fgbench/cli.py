@@ -272,6 +272,9 @@ def speed(
     data: Data = "mnist",
     batch: Annotated[int, typer.Option(help="Examples per step.")] = 128,
     rounds: Annotated[int, typer.Option(help="Timed steps of each method, interleaved.")] = 20,
+    reference: Annotated[
+        str, typer.Option(help="The backprop step: plain, compiled, or the faster of both.")
+    ] = "faster",
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -280,10 +283,11 @@ def speed(
     records: RecordsDir = None,
     as_json: AsJson = False,
 ) -> int:
-    """Time whole steps and their peak memory beside plain backprop's, interleaved in one run."""
+    """Time whole steps and their peak memory beside backprop's, interleaved in one run."""
     found = _run_all(
         "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, batch=batch,
-        rounds=rounds, device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records,
+        rounds=rounds, reference=reference, device=device, dtype=dtype, threads=threads,
+        data_dir=data_dir, records=records,
     )  # fmt: skip
     return _show(found, as_json)
 

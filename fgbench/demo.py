@@ -33,7 +33,7 @@ def demo(out: Path) -> None:
             progress.start(f"train seed {seed}")
             trained.append(api.run_all("train", METHODS, seed=seed, progress=progress, **case))
         progress.start("speed")
-        timed = api.run_all("speed", METHODS, progress=progress, **case)
+        timed = api.run_all("speed", METHODS, reference="plain", progress=progress, **case)
     _show(measured, trained, timed)
     found = load(folder)
     files = [*relative_variance.draw(found, out), *learning_curves.draw(found, out)]

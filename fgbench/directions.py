@@ -16,11 +16,13 @@ import torch
 from fgbench.errors import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
 Shape = tuple[int, ...]
+ROUND = 16
+"""Numbers that torch's generators make at a time: the last of a draw differ where it is no multiple."""
 
 
 class PerExample(dict[str, Shape]):
@@ -140,6 +142,15 @@ class Draw(Protocol):
         """Return the primitive ``kind`` of one block: ``[*shape]``."""
 
 
+class Pieces(Protocol):
+    """The same by runs of examples, ``shape`` being that of all together."""
+
+    def __call__(
+        self, kind: str, name: str, block: int, shape: Shape, runs: Sequence[slice]
+    ) -> Iterator[Tensor]:
+        """Return ``[block, run, ...]`` for each run."""
+
+
 class Directions:
     """``n`` directions along named places, drawn on demand and repeatable.
 
@@ -152,6 +163,7 @@ class Directions:
         budget: bytes of directions kept; what is beyond is redrawn when asked for again.
         masks: factors applied to the drawn directions, 0 where a unit is off.
         repeats: how many times the example axis repeats what is drawn, see :class:`PerExample`.
+        pieces: the noise's primitive by runs of examples, where it has one.
     """
 
     def __init__(
@@ -164,6 +176,7 @@ class Directions:
         budget: int = 1 << 28,
         masks: Mapping[str, Tensor] | None = None,
         repeats: int = 1,
+        pieces: Pieces | None = None,
     ) -> None:
         self.shapes = dict(shapes)
         self._drawn = PerExample(self.shapes, repeats).drawn if repeats > 1 else self.shapes
@@ -171,6 +184,7 @@ class Directions:
         self.n = n
         self.law = law
         self._draw = draw
+        self._pieces = pieces
         self._per_example = per_example
         self._budget = budget
         self._masks = dict(masks or {})
@@ -202,6 +216,7 @@ class Directions:
             self._budget,
             masks,
             self._repeats,
+            self._pieces,
         )
 
     def _block(self, name: str, index: int) -> Tensor:
@@ -246,6 +261,38 @@ class Directions:
         for start in range(0, self.n, size):
             yield start, self.chunk(start, min(start + size, self.n))
 
+    def runs(self, runs: Sequence[slice]) -> Iterator[dict[str, Tensor]]:
+        """Iterate over runs of examples, with all directions of each: ``[n, run, ...]`` by place.
+
+        Large places are drawn as the runs come, so that nothing of the size of the batch is there.
+
+        Args:
+            runs: slices of the example axis that follow each other and cover it.
+        """
+        places = [self._by_runs(name, runs) for name in self.shapes]
+        for parts in zip(*places, strict=True):
+            yield dict(zip(self.shapes, parts, strict=True))
+
+    def _by_runs(self, name: str, runs: Sequence[slice]) -> Iterator[Tensor]:
+        """Iterate over the runs of one place."""
+        shape = (1, *self._drawn[name])
+        if self._pieces is None or not self._streams(shape, runs):
+            whole = self.rows(name, 0, self.n)
+            yield from (whole[:, run] for run in runs)
+            return
+        draws = [self._pieces(self.law.kind, name, i, shape, runs) for i in range(self.n)]
+        for run, *raw in zip(runs, *draws, strict=True):
+            parts = [self.law.shape(one, self._per_example) for one in raw]
+            u = torch.cat(parts) if len(parts) > 1 else parts[0]
+            yield u * self._masks[name][run] if name in self._masks else u
+
+    def _streams(self, shape: Shape, runs: Sequence[slice]) -> bool:
+        """Whether a place may be drawn by runs: a block of its own, and what a generator does not round."""
+        if len(runs) == 1 or self._repeats > 1 or block_size(shape[1:]) > 1:
+            return False
+        each = [(run.stop - run.start) * prod(shape[2:]) for run in runs]
+        return each[-1] >= ROUND and all(size % ROUND == 0 for size in each[:-1])
+
 
 class FixedDirections(Directions):
     """Directions given as tensors, for designed experiments and tests.
@@ -277,10 +324,12 @@ def _refuse(kind: str, name: str, block: int, shape: Shape) -> Tensor:
     raise RuntimeError(f"fixed directions were asked to draw {kind} for {name!r}")
 
 
-def along(places: Mapping[str, Shape], n: int, law_name: str, draw: Draw) -> Directions:
+def along(
+    places: Mapping[str, Shape], n: int, law_name: str, draw: Draw, pieces: Pieces | None = None
+) -> Directions:
     """Return ``n`` directions along places, per example and repeated where the places say so."""
     per_example, repeats = isinstance(places, PerExample), getattr(places, "repeats", 1)
-    return Directions(places, n, law(law_name), draw, per_example, repeats=repeats)
+    return Directions(places, n, law(law_name), draw, per_example, repeats=repeats, pieces=pieces)
 
 
 def fixed(tensors: Mapping[str, Tensor], places: Mapping[str, Shape]) -> FixedDirections:

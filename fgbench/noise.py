@@ -18,7 +18,7 @@ import torch
 from fgbench import directions as _directions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fgbench.directions import Directions, Shape
 
@@ -106,6 +106,31 @@ class Noise:
         """
         generator = _generator(self.device)
         generator.manual_seed(self.key(name, block, kind, tuple(shape)))
+        return self._next(generator, kind, shape)
+
+    def pieces(
+        self, kind: str, name: str, block: int, shape: Shape, runs: Sequence[slice]
+    ) -> Iterator[torch.Tensor]:
+        """Draw a primitive piece by piece: the values of :meth:`draw`, never all there at once.
+
+        Args:
+            kind: as of :meth:`draw`.
+            name: place or quantity drawn for.
+            block: index of the block.
+            shape: shape of all pieces together, ``[1, b, ...]``.
+            runs: slices of the second axis that follow each other and cover it.
+
+        Yields:
+            ``[1, run, ...]`` for each run. Every run but the last needs a multiple of
+            :data:`fgbench.directions.ROUND` numbers, the last no fewer than that.
+        """
+        generator = torch.Generator(device=self.device)
+        generator.manual_seed(self.key(name, block, kind, tuple(shape)))
+        for run in runs:
+            yield self._next(generator, kind, (1, run.stop - run.start, *shape[2:]))
+
+    def _next(self, generator: torch.Generator, kind: str, shape: Shape) -> torch.Tensor:
+        """Draw the next numbers of a generator."""
         make: dict[str, Any] = {"generator": generator, "device": self.device}
         if kind == "normal":
             return torch.randn(shape, dtype=self.dtype, **make)
@@ -148,7 +173,7 @@ class Noise:
             Directions keyed by this noise; the objective is no part of the key, so a site in several
             windows meets the same direction in each.
         """
-        return _directions.along(places, n, law, self.draw)
+        return _directions.along(places, n, law, self.draw, self.pieces)
 
     @contextmanager
     def seeded(self, name: str = "init") -> Iterator[None]:

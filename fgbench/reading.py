@@ -49,6 +49,7 @@ def read(
     output: Tensor,
     losses_of: Callable[[Tensor], Tensor],
     runs: Sequence[slice],
+    of: int | None = None,
 ) -> Reading:
     """Read a window's output and differentiate the losses, one layer deep.
 
@@ -61,6 +62,7 @@ def read(
         output: the readout's input ``[b, ...]``.
         losses_of: predictions to one loss per example.
         runs: runs of examples, see :func:`fgbench.tiles.cut`.
+        of: how many examples the mean loss is of, where the output is that of some of them.
 
     Returns:
         The reading.
@@ -76,7 +78,7 @@ def read(
         else:
             (prediction,) = parts
         losses = losses_of(prediction)
-        ends: list[Tensor] = [losses.mean()]  # of one run, in one go
+        ends: list[Tensor] = [losses.sum() / (of or len(losses))]  # of one run, in one go
         back: list[Tensor | None] = [None]
         if len(runs) > 1:
             (whole,) = torch.autograd.grad(ends[0], prediction)
@@ -87,6 +89,16 @@ def read(
             df.append(own if objective.weight == 1.0 else own * objective.weight)
             tiles.add(total, found[1:])
     return Reading(prediction.detach(), losses.detach(), tuple(df), filled(heads, total.values()))
+
+
+def joined(parts: Sequence[Reading]) -> Reading:
+    """Join the readings of runs of examples, each made as part of the mean over all; without their df."""
+    total: dict[str, Tensor | None] = dict.fromkeys(parts[0].grads)
+    for part in parts:
+        tiles.add(total, part.grads.values())
+    grads = {name: grad for name, grad in total.items() if grad is not None}
+    prediction = tiles.join([part.prediction for part in parts])
+    return Reading(prediction, tiles.join([part.losses for part in parts]), (), grads)
 
 
 def partition(change: Sequence[Tensor], df: Sequence[Tensor], have: str, kept: str) -> Tensor:

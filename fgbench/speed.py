@@ -1,17 +1,17 @@
 """Step time and peak memory beside backprop's, interleaved in one run.
 
-The reference is the plain PyTorch step of the same model (forward, loss, ``backward``) on the same
-batch; methods whose locality has a loss of its own at the end have that step for a reference. A step here
-is the whole estimate, noise included: body and readout gradients, no optimiser, on a batch that is there
-before. Ratios are taken within rounds (:mod:`fgbench.clock`). Where steps can be captured
-(:mod:`fgbench.graph`) each is timed as a captured graph too, and the faster plain step is the reference.
+The reference is an ordinary PyTorch step of the same model (forward, loss, ``backward``) on the same
+batch, plain or compiled, whichever is faster (:mod:`fgbench.reference`); methods whose locality has a loss
+of its own at the end have that step for a reference. A step here is the whole estimate, noise included:
+body and readout gradients, no optimiser, on a batch that is there before. Ratios are taken within rounds
+(:mod:`fgbench.clock`). Where steps can be captured (:mod:`fgbench.graph`) each is timed as a captured graph
+too, and the captured plain step may be the reference.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.feed import Uncapturable
 from fgbench.graph import replayable
 from fgbench.noise import Noise
+from fgbench.reference import Reference, Which, build
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fgbench.cuda import Backend
     from fgbench.estimator import Estimator
@@ -47,6 +48,19 @@ class _TimedNoise(Noise):
         self.spent.append(perf_counter() - begin)
         return drawn
 
+    def pieces(
+        self, kind: str, name: str, block: int, shape: tuple[int, ...], runs: Sequence[slice]
+    ) -> Iterator[torch.Tensor]:
+        """Draw by runs, and note how long each took."""
+        pieces = super().pieces(kind, name, block, shape, runs)
+        while True:
+            begin = perf_counter()
+            drawn = next(pieces, None)
+            self.spent.append(perf_counter() - begin)
+            if drawn is None:
+                return
+            yield drawn
+
 
 def speed(
     experiment: Experiment,
@@ -54,8 +68,9 @@ def speed(
     batch: int = 128,
     rounds: int = 20,
     seed: int = 0,
+    reference: Which = "faster",
 ) -> list[dict[str, Any]]:
-    """Time whole steps of methods and of plain backprop in one interleaved run.
+    """Time whole steps of methods and of backprop in one interleaved run.
 
     Args:
         experiment: data and architecture.
@@ -63,14 +78,18 @@ def speed(
         batch: examples per step.
         rounds: timed steps of each; the interval is that of the median of per-round ratios.
         seed: of the network and the noise.
+        reference: the backprop step that ratios are to: ``plain``, ``compiled``, or the ``faster`` of
+            the two, which takes as long as compiling does. Where steps can be captured the plain one
+            counts as a captured graph too.
 
     Returns:
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
         ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms``, ``batch``,
-        ``directions``; on a GPU also ``captured_ms`` and ``captured_ratio_to_bp`` (None where this step
-        cannot be captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is
-        captured. A method that raises has the status ``failed`` and its reason; the others are
-        timed to the end.
+        ``directions``; and of backprop ``reference`` (which step it was), ``reference_ms`` (of each that
+        was timed), ``reference_reason`` (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``.
+        On a GPU also ``captured_ms`` and ``captured_ratio_to_bp`` (None where this step cannot be
+        captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is captured. A
+        method that raises has the status ``failed`` and its reason; the others are timed to the end.
 
     Raises:
         UsageError: for fewer than 3 rounds, an empty batch or one larger than the training set.
@@ -87,19 +106,16 @@ def speed(
     built = [_built(experiment, m, seed, *picked) for m in methods]  # mistakes before any step
     backend = backend_of(experiment.device)
     runners = [_runner(m, one, seed, backend) for m, one in zip(methods, built, strict=True)]
-    plain = {}  # on a chain of its own: a reference leaves gradients on it
+    if reference != "plain":
+        torch.compiler.reset()  # past a limit of programs kept it would fall back to plain
+    ends: dict[str, Reference] = {}
     for r in runners:
-        if r.end not in plain:
+        if r.end not in ends:  # on a chain of its own: a reference leaves gradients on it
             task, _, _, batch_of = _built(experiment, r.method, seed, *picked)
-            plain[r.end] = _plain(task, *batch_of)
-    steps = [*plain.values(), *(r.step for r in runners)]
-    replays = [_captured(partial(_repeated, step), {}, backend)[0] for step in plain.values()]
-    replays += [r.captured for r in runners]
-    seconds = clock.interleaved([*steps, *replays], rounds, experiment.device)
-    peaks = [None if step is None else clock.peak(step, experiment.device) for step in steps]
+            ends[r.end] = build(task, *batch_of, reference)
+    backprops, seconds = _all_timed(ends, runners, rounds, experiment.device)
     results = []
-    for i, runner in enumerate(runners, start=len(plain)):
-        bp = list(plain).index(runner.end)
+    for runner, each in zip(runners, seconds, strict=True):
         found: dict[str, Any] = {
             "status": "failed" if runner.failed else "skipped" if runner.skipped else "ok",
             "reason": runner.failed or runner.skipped,
@@ -108,8 +124,12 @@ def speed(
             "rounds": rounds,
         }
         if found["status"] == "ok":
-            ways = [(one[bp], one[i]) for one in (seconds[: len(steps)], seconds[len(steps) :])]
-            found |= _times(runner, *ways) | _memory(float(peaks[i] or 0), float(peaks[bp] or 1))
+            known, of_bp = backprops[runner.end]
+            peak = clock.peak(runner.step, experiment.device) / 2**20
+            found |= known | _times(runner, of_bp, *each)
+            found |= {"peak_mb": peak, "peak_ratio_to_bp": peak / (known["bp_peak_mb"] or 1)}
+            if runner.uncaptured is not None:
+                found["bp_captured"] = known["reference"] == "captured"
         results.append(found)
     return results
 
@@ -117,37 +137,61 @@ def speed(
 Seconds = list[float]
 
 
-def _times(
-    runner: _Runner, plain: tuple[Seconds, Seconds], captured: tuple[Seconds, Seconds]
-) -> dict[str, Any]:
-    """Compare a step's times with the reference's; each pair is (reference, step), [] for not timed."""
-    bp, faster = plain[0], bool(captured[0]) and median(captured[0]) < median(plain[0])
-    bp = captured[0] if faster else bp
+def _all_timed(
+    ends: dict[str, Reference], runners: Sequence[_Runner], rounds: int, device: torch.device
+) -> tuple[dict[str, tuple[dict[str, Any], Seconds]], list[tuple[Seconds, Seconds]]]:
+    """Time everything in the same rounds.
+
+    Returns:
+        What a record says of the reference of each end, with its seconds; and of each method the seconds
+        of its step as it is and captured, [] for not timed.
+    """
+    backend = backend_of(device)
+    plain = [made.steps.get("plain") for made in ends.values()]
+    replays = [s and _captured(partial(_repeated, s), {}, backend)[0] for s in plain]
+    steps: list[Any] = [step for made in ends.values() for step in made.steps.values()]
+    steps += [*(r.step for r in runners), *replays, *(r.captured for r in runners)]
+    timed = iter(clock.interleaved(steps, rounds, device))
+    of = {end: {kind: next(timed) for kind in made.steps} for end, made in ends.items()}
+    as_they_are = [next(timed) for _ in runners]
+    for end in ends:
+        of[end]["captured"] = next(timed)
+    captured = [next(timed) for _ in runners]
+    known = {end: _backprop(made, of[end], device) for end, made in ends.items()}
+    return known, list(zip(as_they_are, captured, strict=True))
+
+
+def _backprop(
+    made: Reference, seconds: dict[str, Seconds], device: torch.device
+) -> tuple[dict[str, Any], Seconds]:
+    """Choose the reference of smallest median; return what a record says of it, and its seconds."""
+    ms = {kind: clock.median([1e3 * s for s in found]) for kind, found in seconds.items() if found}
+    kind = min(ms, key=lambda kind: float(ms[kind]["value"]))
+    held = made.steps["plain" if kind == "captured" else kind]  # a replay takes nothing anew
+    known = {
+        "reference": kind,
+        "reference_ms": ms,
+        "reference_reason": made.reason,
+        "compile_s": made.compile_s,
+        "bp_ms": ms[kind],
+        "bp_peak_mb": clock.peak(held, device) / 2**20,
+    }
+    return known, seconds[kind]
+
+
+def _times(runner: _Runner, bp: Seconds, plain: Seconds, captured: Seconds) -> dict[str, Any]:
+    """Compare a step's times, as it is and captured, with the reference's; [] for not timed."""
 
     def beside(step: Seconds, name: str, ratio: str) -> dict[str, Any]:
         ratios = [a / b for a, b in zip(step, bp, strict=True)] if step else []
-        return {name: _milliseconds(step), ratio: clock.median(ratios) if step else None}
+        ms = clock.median([1e3 * s for s in step]) if step else None
+        return {name: ms, ratio: clock.median(ratios) if step else None}
 
-    found: dict[str, Any] = {"bp_ms": _milliseconds(bp), "noise_ms": runner.noise_ms}
-    found |= beside(plain[1], "step_ms", "ratio_to_bp")
+    found = beside(plain, "step_ms", "ratio_to_bp") | {"noise_ms": runner.noise_ms}
     if runner.uncaptured is not None:
-        found |= beside(captured[1], "captured_ms", "captured_ratio_to_bp")
-        found["captured_reason"], found["bp_captured"] = runner.uncaptured, faster
+        found |= beside(captured, "captured_ms", "captured_ratio_to_bp")
+        found["captured_reason"] = runner.uncaptured
     return found
-
-
-def _milliseconds(seconds: Seconds) -> dict[str, Any] | None:
-    """Return the median of some times."""
-    return clock.median([1e3 * s for s in seconds]) if seconds else None
-
-
-def _memory(peak: float, reference: float) -> dict[str, Any]:
-    """Compare a step's peak of memory with the reference's, both in bytes."""
-    return {
-        "peak_mb": peak / 2**20,
-        "bp_peak_mb": reference / 2**20,
-        "peak_ratio_to_bp": peak / reference,
-    }
 
 
 def _repeated(step: Any, noise: Mapping[str, Noise]) -> None:
@@ -232,15 +276,3 @@ def _built(
     task, estimator, noise = experiment.task(method, seed)
     batch = task.batch(pixels, labels, experiment.data, noise.child("views"))
     return task, estimator, noise, batch
-
-
-def _plain(task: Task, x: torch.Tensor, y: torch.Tensor) -> Any:
-    """Build the reference: an ordinary PyTorch step of the same model on its end loss."""
-    chain, name = task.chain, task.end.readout
-
-    def step(k: int) -> None:
-        chain.zero_grad(set_to_none=True)
-        prediction = chain.read(name, chain.run(x, 0, len(chain)))
-        chain.readout(name).losses(prediction, y).mean().backward()
-
-    return step

@@ -181,9 +181,9 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
             *(["captured ms", "captured / backprop"] if graphs else []),
         ],
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
-        "intervals; backprop is the plain PyTorch step of the same model in the same run. A step is "
-        "the whole estimate, noise included, without the optimiser."
-        + (" Captured: as a CUDA graph; the reference is the faster backprop." if graphs else ""),
+        f"intervals; backprop is the {_reference(records)} step of the same model in the same run. A step "
+        "is the whole estimate, noise included, without the optimiser."
+        + (" Captured: as a CUDA graph." if graphs else ""),
     )
     for r in records:
         if r["status"] != "ok":
@@ -197,6 +197,19 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
             *map(number, replayed),
         )  # fmt: skip
     return table
+
+
+def _reference(records: Sequence[Mapping[str, Any]]) -> str:
+    """Say which backprop steps ratios are to, what the other took, or why there is none."""
+    said: dict[str, None] = {}
+    for r in records:
+        kind = r.get("reference", "plain")
+        others = [
+            f"{k}: {number(ms)} ms" for k, ms in r.get("reference_ms", {}).items() if k != kind
+        ]
+        beside = "; ".join([*others, *filter(None, [r.get("reference_reason")])])
+        said[f"{kind} PyTorch" + (f" ({beside})" if beside else "")] = None
+    return " or ".join(said)
 
 
 def _fusions(records: Sequence[Mapping[str, Any]]) -> Sheet:

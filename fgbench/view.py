@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from fgbench import axes, gate, tiles
 from fgbench.axes import Cells
 from fgbench.directions import PerExample
 from fgbench.dual import Dual, part, plus, swapped, value
-from fgbench.reading import Reading, filled, partition, read
+from fgbench.reading import Reading, filled, joined, partition, read
 from fgbench.tape import Tape
 
 if TYPE_CHECKING:
@@ -37,6 +38,21 @@ Grads = dict[str, "Tensor"]
 Place = tuple[str, str]
 ALL = slice(None)
 Listener = Callable[["View", "Directions", "Tensor"], None]
+
+
+@dataclass
+class _Seen:
+    """What the tap of a perturbed pass sees on a run of examples.
+
+    Args:
+        cut: whether the graph is cut at every site, and its edges are noted there.
+        on: where a site's units are on; None where nobody asks.
+        edges: of the graph, at the perturbed sites.
+    """
+
+    cut: bool
+    on: dict[str, Tensor] | None
+    edges: dict[str, Any] = field(default_factory=dict)
 
 
 class View:
@@ -264,6 +280,61 @@ class View:
                 c /= directions.n
         return total
 
+    def probe(
+        self,
+        directions: Directions,
+        cells: Callable[[str], Cells] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
+        into: str = "site",
+    ) -> Grads:
+        """Turn site directions into gradients, run by run: slopes, their credit, and its pull.
+
+        Gives what :meth:`slopes`, :meth:`credit` and :meth:`pull` give one after the other. Examples are
+        independent, so a run of them can be pushed, scored, credited and pulled before the next: neither
+        graph nor directions nor credit is ever there for the batch. Where losses couple the examples it
+        is those three.
+
+        Args:
+            directions: along sites.
+            cells: how scores meet a place; :meth:`cells` unless given.
+            weigh: from exact slopes ``[n, run, ...]`` to what is credited, example by example; themselves
+                unless given.
+            into: where the credit of a site is pulled from: the ``site``, or the ``op`` before it.
+
+        Returns:
+            Gradient by parameter name.
+
+        Cost: that of the three.
+        """
+        meet, weigh = cells or self.cells, weigh or _same
+        coupled = self.chain.readout(self.objective.readout).coupled
+        if coupled or not all("b" in meet(name).shared for name in directions.names):
+            credit = self.credit(weigh(self.slopes(directions)), directions, meet)
+            return self.pull({(into, name): c for name, c in credit.items()})
+        params = self.params
+        total: dict[str, Tensor | None] = dict.fromkeys(params)
+        ends: Grads = {}
+        said, heard = [], []
+        for run, u in zip(self._runs, directions.runs(self._runs), strict=True):
+            on: dict[str, Tensor] = {}
+            seen = _Seen(cut=True, on=on)
+            reading, slopes = self._probed(u, run, self._perturbing(u, seen, into), ends)
+            said.append(reading)
+            heard.append(slopes)
+            slopes, credit = weigh(slopes), Grads()
+            for name in seen.edges:
+                c = _masked(slopes, u.pop(name), meet(name), on.get(name))
+                credit[name] = c if directions.n == 1 else c.div_(directions.n)
+            tiles.add(total, _pulled(seen.edges, credit, params))
+        self.ledger.forwards += self.share if self._f is None else 0.0
+        self.ledger.slopes += self.share * directions.n
+        self.ledger.pulls += self.share
+        self._arrive(ends["f"])
+        self._read = joined(said)
+        if self._listen is not None:
+            self._listen(self, directions, tiles.join(heard, 1))
+        return filled(params, total.values())
+
     def pull(
         self,
         cotangents: Mapping[str, Tensor] | Mapping[Place, Tensor],
@@ -428,13 +499,29 @@ class View:
             self._read = read(self.chain, self.objective, self.output(), self._losses, self._runs)
         return self._read
 
-    def _losses(self, prediction: Tensor, held: Tensor | None = None) -> Tensor:
+    def _probed(
+        self, u: Mapping[str, Tensor], run: slice, tap: Any, ends: Grads
+    ) -> tuple[Reading, Tensor]:
+        """Take a run under a perturbing tap; return its reading, without df, and its slopes."""
+
+        def losses_of(prediction: Tensor) -> Tensor:
+            return self._losses(prediction, run=run)
+
+        size = len(self.start)
+        with torch.enable_grad(), swapped(self.chain, self._moved):
+            f = self._walk(tap, run)
+        point = value(f).detach()
+        tiles.put(ends, "f", point, run, size)
+        reading = read(self.chain, self.objective, point, losses_of, (ALL,), of=size)
+        return replace(reading, df=()), self._scores([_tangents(f, u)], reading.df)
+
+    def _losses(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
         """Return the loss of each example, what the readout holds being held where it is."""
         readout = self.chain.readout(self.objective.readout)
         held = self._held if held is None else held
         if held is None:
-            return readout.losses(prediction, self.labels)
-        return readout.losses(prediction, self.labels, held)
+            return readout.losses(prediction, self.labels[run])
+        return readout.losses(prediction, self.labels[run], held[run])
 
     def _clean_held(self) -> Tensor | None:
         """Return the predictions that stay what they are when the network moves, None for none."""
@@ -459,35 +546,36 @@ class View:
         if not on_sites:
             own = self.params
             moved |= {n: Dual(own[n].detach(), t) for n, t in u.items()}
-        whole: dict[str, Tensor] = {}
+        whole: Grads = {}
         found = []
         with torch.set_grad_enabled(record), swapped(self.chain, moved):
             for run in self._runs:
                 here = {n: t[:, run] for n, t in u.items()} if on_sites else {}
-                f = self._walk(self._perturbing(here, run, record, clean and on_sites), run)
-                point, tangents = value(f).detach(), part(f)
+                seen = _Seen(cut=record, on={} if clean and on_sites else None)
+                f = self._walk(self._perturbing(here, seen), run)
+                found.append(_tangents(f, u))
+                for name, edge in seen.edges.items():
+                    self._edges.setdefault(name, []).append(edge)
                 if clean:
-                    tiles.put(whole, "f", point, run, size)
-                if tangents is None:
-                    tangents = point.new_zeros(len(next(iter(u.values()))), *point.shape)
-                found.append(tangents)
+                    tiles.put(whole, "f", value(f).detach(), run, size)
+                    for name, on in (seen.on or {}).items():
+                        tiles.put(self._on, name, on, run, size)
         if clean:
             self._arrive(whole["f"])
             self.ledger.forwards += self.share
         return found
 
-    def _perturbing(self, u: Grads, run: slice, record: bool, listen: bool) -> Any:
+    def _perturbing(self, u: Grads, seen: _Seen, into: str = "site") -> Any:
         """Make the tap that adds directions to the tangents of the sites, for one run of examples."""
-        size = len(self.start)
 
         def tap(kind: str, name: str, z: Any, /) -> Any:
-            if kind == "out" and listen:
-                tiles.put(self._on, name, value(z).detach().bool(), run, size)
-            if kind != "site" or (name not in u and not record):
+            if kind == "out" and seen.on is not None:
+                seen.on[name] = value(z).detach().bool()  # not 0, and faster than asking so
+            if kind == into and name in u and seen.cut and value(z).requires_grad:
+                seen.edges[name] = get_gradient_edge(value(z))
+            if kind != "site" or (name not in u and not seen.cut):
                 return z
             v, t = value(z), plus(part(z), u.get(name))
-            if record and name in u and v.requires_grad:
-                self._edges.setdefault(name, []).append(get_gradient_edge(v))
             return v.detach() if t is None else Dual(v.detach(), t)  # cut: a pull stops at any site
 
         return tap
@@ -499,8 +587,7 @@ class View:
         apart = "b" in at.shared
         whole: Grads = {}
         for run in self._runs:
-            part = axes.credit(slopes[:, run] if apart else slopes, u[:, run], at)
-            part *= on[run].view(torch.uint8)  # as bytes: bool is converted by a slow kernel
+            part = _masked(slopes[:, run] if apart else slopes, u[:, run], at, on[run])
             tiles.put(whole, "credit", part, run, len(on))
         return whole["credit"]
 
@@ -509,25 +596,19 @@ class View:
         params = self.params
         total: dict[str, Tensor | None] = dict.fromkeys(params)
         for i, run in enumerate(self._runs):
-            with gate.opened():
-                found = torch.autograd.grad(
-                    [self._edges[name][i] for name in credit],
-                    list(params.values()),
-                    [c[run] for c in credit.values()],
-                    allow_unused=True,
-                )
-            tiles.add(total, found)
+            edges = {name: self._edges[name][i] for name in credit}
+            tiles.add(total, _pulled(edges, {n: c[run] for n, c in credit.items()}, params))
         self._edges = {}
         return filled(params, total.values())
 
-    def _scores(self, change: Sequence[Tensor]) -> Tensor:
+    def _scores(self, change: Sequence[Tensor], df: Sequence[Tensor] | None = None) -> Tensor:
         """Partition ⟨change, ∂loss/∂f⟩, given by runs, over the kept axes: ``[n, kept...]``."""
         have = self.chain.module(self.objective.window[1] - 1).out_axes
         if self.chain.readout(self.objective.readout).coupled:
             kept = set(axes.names(self.kept)) - {"b"}
             apart = [i + 1 for i, a in enumerate(axes.names(have)) if a in kept]
             return self._coupled(tiles.join(change, 1), apart)
-        return partition(change, self._df(), have, self.kept)
+        return partition(change, self._df() if df is None else df, have, self.kept)
 
     def _coupled(self, change: Tensor, apart: list[int]) -> Tensor:
         """Take the slope of every example's loss along the change in one cell of all examples."""
@@ -608,3 +689,36 @@ class View:
 def _plain(kind: str, name: str, z: Tensor, /) -> Tensor:
     """Return ``z``."""
     return z
+
+
+def _same(slopes: Tensor) -> Tensor:
+    """Return slopes as they are."""
+    return slopes
+
+
+def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:
+    """Return the tangents of an output, 0 where no direction reached it."""
+    tangents = part(f)
+    if tangents is not None:
+        return tangents
+    return value(f).new_zeros(len(next(iter(u.values()))), *f.shape)
+
+
+def _masked(slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
+    """Apply the credit rule to some examples of a site, 0 where its unit is off."""
+    credit = axes.credit(slopes, u, at)
+    # as bytes: bool is converted by a slow kernel
+    return credit if on is None else credit.mul_(on.view(torch.uint8))
+
+
+def _pulled(
+    edges: Mapping[str, Any], credit: Mapping[str, Tensor], params: Grads
+) -> Sequence[Tensor | None]:
+    """Pull the credit of a run's sites back to the parameters, which frees its graph."""
+    with gate.opened():
+        return torch.autograd.grad(
+            [edges[name] for name in credit],
+            list(params.values()),
+            list(credit.values()),
+            allow_unused=True,
+        )

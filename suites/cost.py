@@ -27,6 +27,7 @@ class Step:
                     "arch": MIXER,
                     "data": "digits",
                     "batch": 128,
+                    "reference": "plain",
                     "seed": repeat,
                     "threads": 1,
                 }

@@ -23,7 +23,7 @@ FEW: dict[str, Any] = {"draws": 4, "batches": 1, "batch": 8}
 OPTIONS: dict[str, dict[str, Any]] = {
     "measure": FEW,
     "train": {"epochs": 1, "batch": 32},
-    "speed": {"batch": 8, "rounds": 3},
+    "speed": {"batch": 8, "rounds": 3, "reference": "plain"},
 }
 SOURCE = """
 from dataclasses import dataclass

@@ -114,6 +114,7 @@ MISTAKES = {
     "train BP --set lr": ("'lr'", "NAME=VALUE"),
     "speed BP --rounds 2": ("rounds", "2"),
     "speed BP --batch 99999": ("99999", "training examples"),
+    "speed BP --reference fastest": ("fastest", "faster"),
     "report nowhere": ("'nowhere'", "no such folder"),
     "paper nowhere": ("'nowhere'", "no such folder"),
     "paper . -o page": ("'page'", "REPRODUCTION.md"),
@@ -214,7 +215,9 @@ def test_train_prints_the_names_others_rely_on(capsys: pytest.CaptureFixture[str
 
 
 def test_speed_prints_the_names_others_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
-    (found,) = json_of(capsys, "speed", "FG-A", *NET, "--batch", "8", "--rounds", "3")
+    (found,) = json_of(
+        capsys, "speed", "FG-A", *NET, "--batch", "8", "--rounds", "3", "--reference", "plain"
+    )
     assert set(ALL + SPEED) <= set(found)
     assert found["batch"] == 8
     assert found["ratio_to_bp"]["n"] == 3
@@ -233,7 +236,7 @@ def test_the_record_holds_the_same_names() -> None:
 def test_tables_are_printed_without_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["measure", "BP", "FG-W", *NET, *FEW]) == 0
     assert run(["train", "BP", *NET, *BRIEF]) == 0
-    assert run(["speed", "BP", *NET, "--batch", "8", "--rounds", "3"]) == 0
+    assert run(["speed", "BP", *NET, "--batch", "8", "--rounds", "3", "--reference", "plain"]) == 0
     out = capsys.readouterr().out
     for words in ("relative variance", "test error %", "/ backprop", "mlp-1x8 on synthetic"):
         assert words in out

@@ -486,6 +486,13 @@ REACH: dict[str, tuple[Planted, str]] = {
         ),
         "calls view.pull",
     ),
+    "a pull of what is probed": (
+        Planted(
+            lambda v, n, s: Estimate(grads=v.probe(n.directions(v.sites))),
+            backward="none",
+        ),
+        "calls view.probe",
+    ),
     "a chain of pulls": (Planted(chained, backward="segment"), "chains pulls"),
     "another module": (Planted(crossing, backward="module"), "across a module's input"),
 }

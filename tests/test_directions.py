@@ -25,6 +25,39 @@ def along(
     return Directions(places, n, law(name), NOISE.draw, per_example, budget)
 
 
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_drawn_by_runs_of_examples_they_are_the_same(name: str, dtype: torch.dtype) -> None:
+    # even: streamed, 16 numbers at a time; odd and uneven: a run ends between those; small: one draw
+    places = {"even": (6, 64, 16), "odd": (6, 23, 31), "uneven": (6, 1, 683), "small": (6, 5)}
+    masks = {"even": torch.arange(6.0, dtype=dtype).reshape(6, 1, 1).expand(6, 64, 16)}
+    noise, runs = Noise(3, dtype=dtype), (slice(0, 3), slice(3, 5), slice(5, 6))
+    for n, sites in ((1, PerExample(places)), (3, PerExample(places)), (2, PerExample(places, 2))):
+        u = noise.directions(sites, n, name).masked(masks)
+        parts = list(u.runs(runs))
+        assert [list(p) for p in parts] == [list(places)] * 3
+        for place in places:
+            joined = torch.cat([p[place] for p in parts], 1)
+            assert torch.equal(joined, u.rows(place, 0, n)), (place, n)
+    fixed = FixedDirections({"even": u.rows("even", 0, 2)})
+    for run, p in zip(runs, fixed.runs(runs), strict=True):
+        assert torch.equal(p["even"], fixed.rows("even", 0, 2)[:, run])
+
+
+def test_large_places_are_never_drawn_whole_by_runs() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def draw(kind: str, name: str, block: int, shape: tuple[int, ...]) -> Tensor:
+        asked.append(shape)
+        return NOISE.draw(kind, name, block, shape)
+
+    places = PerExample({"small": SMALL, "large": LARGE})
+    u = Directions(places, 2, law("gaussian"), draw, True, pieces=NOISE.pieces)
+    for part in u.runs((slice(0, 2), slice(2, 3))):
+        assert part["large"].shape[1:] == (len(part["small"][0]), 1024)
+    assert asked == [(16, *SMALL)]
+
+
 def test_block_sizes_depend_on_the_shape_alone() -> None:
     assert [block_size(s) for s in (SMALL, LARGE, (4095,), (4096,), ())] == [16, 1, 16, 1, 16]
 

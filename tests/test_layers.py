@@ -73,7 +73,8 @@ def _table() -> dict[str, set[str]]:
         "graph": {"errors", "cuda", "feed", "noise"},
         "course": built | {"learner", "checkpoint", "cuda", "graph", "augment"},
         "train": built | {"record", "checkpoint", "course", "graph", "learner"},
-        "speed": built | {"record", "clock", "cuda", "feed", "graph"},
+        "reference": {"errors", "task"},
+        "speed": built | {"record", "clock", "cuda", "feed", "graph", "reference"},
         "conformance": built | {"measure", "train", "speed"},
         "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
         | {"estimator", "registry", "theory"},

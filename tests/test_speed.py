@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from fgbench import clock, registry
+from fgbench import clock, reference, registry, tables
 from fgbench import speed as room
 from fgbench.errors import UsageError
 from fgbench.estimator import Defaults, Estimate
@@ -55,7 +56,8 @@ def of(estimator: Any) -> Method:
 
 
 def timed(experiment: Experiment, *methods: Method, **more: Any) -> list[dict[str, Any]]:
-    return room.speed(experiment, methods, **{"batch": 8, "rounds": 5, **more})
+    given = {"batch": 8, "rounds": 5, "reference": "plain", **more}
+    return room.speed(experiment, methods, **given)
 
 
 class Clock:
@@ -153,20 +155,123 @@ def test_the_reference_is_an_ordinary_step(experiment: Experiment) -> None:
     chain = experiment.chain(0)
     torch.nn.functional.cross_entropy(chain(x), y).backward()
     task, _, _ = experiment.task(registry.method("BP"), 0)
+    made = reference.build(task, x, y, "plain")
     for k in range(2):  # nothing piles up
-        room._plain(task, x, y)(k)
+        made.steps["plain"](k)
     same = dict(chain.named_parameters())
     for name, p in task.chain.named_parameters():
         assert torch.equal(p, same[name])
         torch.testing.assert_close(p.grad, same[name].grad)
 
 
+class Compiler:
+    """In place of ``torch.compile``: notes what it is given, and makes something else of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+        self.calls = 0
+        self._make = make
+        monkeypatch.setattr(torch, "compile", self)
+
+    def __call__(self, made: Any, **how: Any) -> Any:
+        def compiled(*given: Any) -> Any:
+            self.calls += 1
+            return self._make(made, *given)
+
+        return compiled
+
+
+@pytest.mark.parametrize(
+    ("compiled", "plain", "taken"), [(1.0, 2.0, "compiled"), (2.0, 1.0, "plain")]
+)
+def test_the_faster_of_plain_and_compiled_is_the_reference(
+    experiment: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    compiled: float,
+    plain: float,
+    taken: str,
+) -> None:
+    made = Compiler(monkeypatch, lambda loss, *given: loss(*given))
+    seconds = {0: plain / 1000, 1: compiled / 1000, 2: 3 / 1000}
+    fake = Clock(monkeypatch, lambda who, turn: seconds[who])
+    (found,) = timed(experiment, of(Exact()), reference="faster")
+    assert {who for _, who in fake.order} == {0, 1, 2}  # both in the same rounds as the method
+    assert found["reference"] == taken
+    assert {k: ms["value"] for k, ms in found["reference_ms"].items()} == pytest.approx(
+        {"plain": plain, "compiled": compiled}
+    )
+    assert found["bp_ms"]["value"] == pytest.approx(1.0)
+    assert found["ratio_to_bp"]["value"] == pytest.approx(3.0)
+    assert made.calls > 0
+    assert found["reference_reason"] == ""
+    said = tables._reference([found])
+    assert said.startswith(f"{taken} PyTorch (")
+    assert "2 ms" in said
+
+
+def test_each_reference_can_be_asked_for(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Compiler(monkeypatch, lambda loss, *given: loss(*given))
+    (found,) = timed(experiment, of(Exact()), rounds=3)
+    assert (found["reference"], list(found["reference_ms"]), made.calls) == ("plain", ["plain"], 0)
+    (found,) = timed(experiment, of(Exact()), rounds=3, reference="compiled")
+    assert (found["reference"], list(found["reference_ms"])) == ("compiled", ["compiled"])
+    with pytest.raises(UsageError, match="reference"):
+        registry.validated(room.speed, {"reference": "fastest"}, "speed", ("experiment", "methods"))
+
+
+def _no_compiler(loss: Any, *given: Any) -> Any:
+    raise RuntimeError("no C++ compiler\nfound")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (_no_compiler, "not compiled: RuntimeError: no C++ compiler found"),
+        (lambda loss, *given: 1.5 * loss(*given), "the compiled gradient is off by 0.5"),
+        (lambda loss, *given: float("nan") * loss(*given), "the compiled gradient is off by nan"),
+    ],
+)
+@pytest.mark.parametrize("asked", ["faster", "compiled"])
+def test_without_a_sound_compiled_step_the_plain_one_stands_alone(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, make: Any, why: str, asked: str
+) -> None:
+    Compiler(monkeypatch, make)
+    (found,) = timed(experiment, of(Exact()), rounds=3, reference=asked)
+    assert (found["reference"], list(found["reference_ms"])) == ("plain", ["plain"])
+    assert found["reference_reason"] == why
+    assert why in tables._reference([found])
+
+
+def test_what_fails_in_the_plain_step_is_no_matter_of_compiling(experiment: Experiment) -> None:
+    task, _, _ = experiment.task(registry.method("BP"), 0)
+    x = experiment.data.normalise(experiment.data.train_x[:8])
+    with pytest.raises(RuntimeError):
+        reference.build(task, x[:, :, :1], experiment.data.train_y[:8])
+
+
+# the compiler loads what torch itself still writes with torch.jit.script
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")
+def test_torch_can_trace_the_reference(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # traced and differentiated as ever, with no C++ compiler behind it
+    monkeypatch.setattr(
+        torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True)
+    )
+    task, _, _ = experiment.task(registry.method("BP"), 0)
+    x = experiment.data.normalise(experiment.data.train_x[:8])
+    made = reference.build(task, x, experiment.data.train_y[:8])
+    assert (made.reason, list(made.steps)) == ("", ["plain", "compiled"])
+    assert made.compile_s > 0
+
+
 def test_methods_of_one_end_share_a_reference(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = []
-    plain = room._plain
-    monkeypatch.setattr(room, "_plain", lambda *given: made.append(given) or plain(*given))
+    build = reference.build
+    monkeypatch.setattr(room, "build", lambda *given: made.append(given[:3]) or build(*given))
     texts = ["BP", "LG-FG-A", "bp/contrastive", "fg_a/contrastive-local-pg"]
     found = timed(experiment, *map(registry.method, texts), rounds=3, batch=8)
     assert [(task.end.readout, len(x)) for task, x, _ in made] == [("final", 8), ("projector", 16)]

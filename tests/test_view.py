@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 from torch.utils.flop_counter import FlopCounterMode
 
-from fgbench import tiles
+from fgbench import clock, tiles
 from fgbench.directions import Directions
 from fgbench.ledger import Ledger
 from fgbench.network import Chain, untouched
@@ -142,6 +142,54 @@ def test_chunks_of_directions_change_nothing(on: str, monkeypatch: pytest.Monkey
 # runs of examples
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+@pytest.mark.parametrize("into", ["site", "op"])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_probe_is_slopes_then_credit_then_pull(arch: str, into: str, weight: float) -> None:
+    one, two = view_of(arch, weight), view_of(arch, weight)
+    if into == "op" and arch == ARCHS[2]:
+        one = one.with_()  # a view that has asked for its losses gives the same
+        assert one.losses().shape == (3,)
+    vars(one)["_runs"] = (slice(0, 2), slice(2, 3))
+    u, heard = directions(one, "sites", 3), []
+    one._listen = lambda view, of, slopes: heard.append((of, slopes))
+    found = one.probe(u, weigh=torch.sign, into=into)
+    slopes = two.slopes(u)
+    credit = two.credit(slopes.sign(), u)
+    close(found, two.pull({(into, name): c for name, c in credit.items()}))
+    ((of, said),) = heard
+    assert of is u
+    torch.testing.assert_close(said, slopes)
+    close(one.readout_grads(), two.readout_grads())
+    if into == "site":
+        assert one.ledger.as_dict() == pytest.approx(two.ledger.as_dict())
+    close(one.masks(), two.masks())
+
+
+def test_a_probe_holds_what_a_run_needs_and_not_what_the_batch_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chain = build("mlp-3x64", "bp/end", SHAPE)[0].chain
+    x, y = batch(64, SHAPE)
+    whole = Objective("whole", (0, len(chain)), "final", tuple(range(len(chain))))
+
+    def peak(separately: bool) -> int:
+        def step(k: int) -> Grads:
+            view = View(chain, whole, x, y, Ledger())
+            u = NOISE.directions(view.sites)
+            if separately:
+                return view.pull(view.credit(view.slopes(u), u))
+            return view.probe(u)
+
+        return clock.peak(step, torch.device("cpu"))
+
+    monkeypatch.setattr(tiles, "TILE", 8 * 64 * 8 // torch.get_num_threads())  # 8 examples
+    params = sum(p.numel() * 8 for p in chain.parameters())
+    by_runs, apart = peak(False), peak(True)
+    assert apart - params > 64 * 64 * 8 * 9  # directions, credit, graph: of the batch, by site
+    assert by_runs - 3 * params < (apart - params) / 3
+
+
 def of_runs(arch: str, keep: str, sizes: Any) -> dict[str, Any]:
     """Everything a view of the middle module says, its batch cut into runs of these sizes."""
     chain = build(arch, "bp/module", SHAPE)[0].chain
@@ -160,6 +208,13 @@ def of_runs(arch: str, keep: str, sizes: Any) -> dict[str, Any]:
     again = view.slopes(u)  # the clean pass is over, and no edge is recorded any more
     differences = view.slopes(u, step=1e-3)
     found = {"slopes": slopes, "again": again, "differences": differences, "df": view.df()}
+    probed = View(chain, own, x, y, Ledger(), boundaries=frozenset({1, 2}))
+    vars(probed)["_runs"] = runs
+    probing = probed.probe(u).items()
+    found |= {("probe", name): g for name, g in probing}
+    found |= {("probe", k): f for k, f in probed.outputs.items()}
+    found |= {"probed losses": probed.losses(), "probed output": probed.output()}
+    found |= {("probed head", name): g for name, g in probed.readout_grads().items()}
     found |= {"along weights": view.slopes(v), "tangent": view.output_tangent(u)}
     found |= {"losses": view.losses(), "output": view.output()}
     found |= {("out", k): f for k, f in view.outputs.items()}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fgbench.view import View
 
 GEOMETRY = frozenset(
-    {"slopes", "credit", "cells", "count", "sites", "shapes", "kept", "share", "objective"}
+    {"slopes", "credit", "probe", "cells", "count", "sites", "shapes", "kept", "share", "objective"}
 )
 
 
@@ -63,8 +63,11 @@ def reach(case: Case) -> str:
         return estimate
 
     case.of(around(case.estimator, call)).estimate(case.noise)
-    if claims.backward == "none" and "pull" in used:
-        raise Fault("claims backward='none' but calls view.pull; one segment back is 'segment'")
+    pulling = [name for name in ("pull", "probe") if name in used]
+    if claims.backward == "none" and pulling:
+        raise Fault(
+            f"claims backward='none' but calls view.{pulling[0]}; one segment back is 'segment'"
+        )
     if len(first) > 1:
         _not_chained(case, first)
     return f"nothing goes further back than it claims, backward={claims.backward!r}"

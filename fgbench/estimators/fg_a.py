@@ -87,11 +87,10 @@ class ActivityForwardGradient(Defaults):
         if self.share == "b":
             sites = PerExample(sites, repeats=next(iter(sites.values()))[0])
         u = noise.directions(sites, self.directions, self.law)
-        slopes = view.slopes(u) / view.count(self.average)
-        credit = view.credit(slopes, u, partial(view.cells, summed=self.credit == "summed"))
-        if self.norm_grad:
-            return Estimate(credit=credit)
-        return Estimate(credit={("op", name): c for name, c in credit.items()})
+        cells = partial(view.cells, summed=self.credit == "summed")
+        count = view.count(self.average)
+        into = "site" if self.norm_grad else "op"
+        return Estimate(grads=view.probe(u, cells, lambda slopes: slopes / count, into))
 
     def predicted_variance(self, view: View) -> dict[str, Tensor] | None:
         """Return the closed form, where layers are affordable and directions are not shared."""
