@@ -79,7 +79,7 @@ def _table() -> dict[str, set[str]]:
         "doctor": {"errors", "record", "registry", "data", ""},
         "tables": {"errors"},
         "api": things,
-        "grid": {"errors", "registry", "recipe"},
+        "grid": {"errors", "registry", "recipe", "measure"},
         "pool": {"api", "errors"},
         "sweep": {"errors", "record", "grid", "pool", "api", "experiment"},
         "sweeping": {"grid", "sweep", "tables"},
