@@ -48,14 +48,15 @@ def network_of(arch: str) -> tuple[str, int]:
     return base + (f"[{options}]" if options else ""), int(stated)
 
 
-def plotted(runs: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers: a row per panel, split, method and number of groups.
+def tidy(runs: pd.DataFrame) -> pd.DataFrame:
+    """Pick the runs that the figure is about: methods with two numbers of groups in a panel.
 
     Args:
         runs: of `fgbench.analysis.cells.results`.
 
     Returns:
-        Columns `COLUMNS`; only methods with two numbers of groups in a panel.
+        These runs, with their ``network`` and ``groups``; ``data`` names all that makes a panel, and
+        ``method`` is without the options of its locality.
     """
     found = [network_of(arch) for arch in runs["arch"]]
     ways = runs[["estimator", "task", "base", "keep", "options"]].to_numpy()
@@ -63,10 +64,22 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     table = runs.assign(network=[n for n, _ in found], groups=[g for _, g in found], data=where)
     table = table.assign(method=[plain(Way(*way)) for way in ways])
     table = table[table["groups"] > 0]
+    return table[table.groupby([*PANEL, "method"])["groups"].transform("nunique") > 1]
+
+
+def plotted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per panel, split, method and number of groups.
+
+    Args:
+        runs: of `fgbench.analysis.cells.results`.
+
+    Returns:
+        Columns `COLUMNS`, of the runs of `tidy`.
+    """
+    table = tidy(runs)
     by = [*PANEL, "method", "groups"]
     splits = [over_seeds(table, by, f"{s}_error").assign(split=s) for s in ("test", "train")]
     table = pd.concat(splits).rename(columns=PERCENT)
-    table = table[table.groupby([*PANEL, "method"])["groups"].transform("nunique") > 1]
     rank = {method: at for at, method in enumerate(style.order(table["method"]))}
     table = table.assign(rank=table["method"].map(rank))
     keys = [*PANEL, "split", "rank", "groups"]

@@ -32,23 +32,22 @@ COLUMNS = (
 PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
 
 
-def plotted(runs: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers: a row per panel, place of losses and form of an estimator.
+def tidy(runs: pd.DataFrame) -> pd.DataFrame:
+    """Pick the runs that the figure is about, with their panel, form and place of losses.
 
     Args:
         runs: of `fgbench.analysis.cells.results`.
 
     Returns:
-        Columns `COLUMNS`, for what is ablated: estimators whose losses are in two places in a panel,
-        scores being kept apart in two ways in one of them, beside the end-to-end gradient without noise.
+        The runs of what is ablated: estimators whose losses are in two places in a panel, scores being
+        kept apart in two ways in one of them, beside the end-to-end gradient without noise. Further
+        columns ``series place label``; ``data`` names all that makes a panel.
     """
     names = [split_options(estimator)[0] for estimator in runs["estimator"]]
     series = [_series(estimator) for estimator in runs["estimator"]]
     places = [_place(*pair) for pair in zip(runs["base"], runs["keep"], strict=True)]
     where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
     table = runs.assign(series=series, place=places, estimator=names, data=where)
-    by = [*PANEL, "estimator", "series", "base", "keep", "place"]
-    table = over_seeds(table, by, "test_error").rename(columns=PERCENT)
     bases, keeps = (
         table.groupby([*PANEL, "estimator", *more])[of].transform("nunique") > 1
         for more, of in (([], "base"), (["base"], "keep"))
@@ -57,6 +56,21 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     beside = table["estimator"].map(_preset).eq("BP") & table["base"].eq("end")
     table = table.assign(ablated=bases & ways)
     table = table[table["ablated"] | (beside & table.groupby(PANEL)["ablated"].transform("any"))]
+    pairs = zip(table["series"], table["place"], strict=True)
+    return table.assign(label=[f"{form}, {place}".replace("\n", " ") for form, place in pairs])
+
+
+def plotted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per panel, place of losses and form of an estimator.
+
+    Args:
+        runs: of `fgbench.analysis.cells.results`.
+
+    Returns:
+        Columns `COLUMNS`, of the runs of `tidy`.
+    """
+    by = [*PANEL, "estimator", "series", "base", "keep", "place"]
+    table = over_seeds(tidy(runs), by, "test_error").rename(columns=PERCENT)
     ranks = {name: at for at, name in enumerate(PLACES)}
     table = table.assign(
         base_rank=table["base"].map(ranks).fillna(len(ranks)), kept=table["keep"].str.len()
@@ -150,6 +164,9 @@ def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
         mine = part[part["series"] == name]
         x = mine["place"].map(places.index) + step * (at - (len(series) - 1) / 2)
         panels.points(ax, x, mine.rename(columns={v: k for k, v in PERCENT.items()}), looks[name])
+    drawn = part[["low_percent", "high_percent"]].stack()
+    if (drawn > 0).all() and drawn.max() > 4 * drawn.min():
+        panels.log_scale(ax)
     for edge in range(1, len(places)):
         ax.axvline(edge - 0.5, color="#e3e3e3", lw=0.5)
     ax.set_xticks(range(len(places)), places)

@@ -97,9 +97,21 @@ FAULTS = {
     "nothing to try": ("lr = [0.5]", "lr = []", "at least 1 item"),
     "unknown option": ("set = { epochs = 2 }", "set = { epocs = 2 }", "did you mean 'epochs'"),
     "unknown option that varies": ("vary = { lr", "vary = { rl", "unknown option of train"),
-    "unknown option of a rule": ("set = { epochs = 7 }", "set = { draws = 7 }", "in the grid 'tuned'"),
-    "unknown option that is tuned": ("tune = { lr = [0.5]", "tune = { lrr = [0.5]", "did you mean 'lr'"),
-    "unknown option of a tuning": ("set = { epochs = 1 }", "set = { seed = 1 }", "unknown option of"),
+    "unknown option of a rule": (
+        "set = { epochs = 7 }",
+        "set = { draws = 7 }",
+        "in the grid 'tuned'",
+    ),
+    "unknown option that is tuned": (
+        "tune = { lr = [0.5]",
+        "tune = { lrr = [0.5]",
+        "did you mean 'lr'",
+    ),
+    "unknown option of a tuning": (
+        "set = { epochs = 1 }",
+        "set = { seed = 1 }",
+        "unknown option of",
+    ),
     "not TOML": ("title = ", "title == ", "is not TOML"),
 }
 

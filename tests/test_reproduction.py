@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from layout import faults, texts
 
-from fgbench.analysis import groups, local_losses, reproduction, stop_gradient, style
+from fgbench.analysis import ablations, groups, local_losses, reproduction, stop_gradient, style
 from fgbench.analysis.cells import Way, cells, name_of, results, way_of
 from fgbench.analysis.comparison import Comparison, Mean, between, compare
 from fgbench.analysis.load import Records, load
@@ -655,6 +655,47 @@ def test_errors_are_drawn_against_the_number_of_groups(grouped: Records, tmp_pat
     assert "Not finished: supervised LG-FG-A 16 groups 1 of 4." in text
     assert "none for one seed" in text
     drawn(groups, grouped, tmp_path)
+
+
+def test_ablations_are_judged_in_words_where_there_are_records(
+    losses: Records, placed: Records, grouped: Records, tmp_path: Path, unrendered: None
+) -> None:
+    known = published().ablations
+    assert {each.figure for each in known} < set(FIGURES)
+    kinds = {"losses": losses, "placed": placed, "grouped": grouped}
+    found = {
+        name: "\n\n".join(ablations.section(known, records, tmp_path / name))
+        for name, records in kinds.items()
+    }
+    assert all(text.startswith("## Ablations") for text in found.values())
+    assert [text.count("### Figure") for text in found.values()] == [1, 1, 1]
+    low = (
+        "* with shared noise the last loss is lower with keys stopped than live: difference -1.49 ["
+    )
+    assert low in found["losses"]
+    assert "n = 3: **holds**." in found["losses"]
+    assert "| LG-FG-A, keys live, noise shared | 40.00 [40.00, 40.00] | 5.55" in found["losses"]
+    block = "* per block better than one loss at the end: difference -15.00 [-15.00, -15.00] points, n = 3"
+    assert block in found["placed"]
+    assert "released mean over patches (blocks +g): difference -5.00 [" in found["placed"]
+    assert "not finished 1" in line(found["placed"], "fg_a, last block +p +g", "")[-1]
+    assert "with the most groups than with the fewest: difference -24.00 [" in found["grouped"]
+    assert "LG-FG-A, most groups, test and LG-FG-A, fewest groups, test not run" in found["grouped"]
+    assert "![Figure 7: number of groups" in found["grouped"]
+    nothing = stored(tmp_path / "nothing", trained("BP", 3.0, **MNIST))
+    assert ablations.section(known, nothing, tmp_path / "out") == []
+
+
+def test_a_claim_that_does_not_hold_says_so(tmp_path: Path, unrendered: None) -> None:
+    runs = [
+        trained(f"fg_a/{where}", error + seed % 2, seed, **CIFAR)
+        for where, error in {"end": 30.0, "local": 40.0, "local-p": 40.5}.items()
+        for seed in range(3)
+    ]
+    known = published().ablations
+    text = "\n".join(ablations.section(known, stored(tmp_path, *runs), tmp_path / "out"))
+    assert "difference 10.00 [10.00, 10.00] points, n = 3: **does not hold**" in text
+    assert "better than per block: difference 0.50 [0.50, 0.50] points" in text
 
 
 @pytest.mark.parametrize("room", [stop_gradient, local_losses, groups])
