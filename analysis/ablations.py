@@ -1,4 +1,4 @@
-"""The founding paper's ablations from our records: each figure with what the paper says and what ours shows."""
+"""The paper's ablations from our records: each figure with what the paper says and what ours shows."""
 
 from __future__ import annotations
 
@@ -86,9 +86,11 @@ def _judged(claim: Claim, by: Mapping[str, pd.DataFrame], number: str, unit: str
     missing = [label for label in (claim.method, claim.other) if label not in by]
     if missing:
         return f"{claim.text}: {listed(missing)} not run."
-    one, two = (by[label] for label in (claim.method, claim.other))
-    series = [part[part["status"] == "ok"].set_index("seed")[number] for part in (one, two)]
-    apart, verdict = judged(*series, claim.at_most)
+    one, two = (
+        part[part["status"] == "ok"].set_index("seed")[number]
+        for part in (by[claim.method], by[claim.other])
+    )
+    apart, verdict = judged(one, two, claim.at_most)
     size = f"difference {apart}{unit}, n = {apart.n}: " if apart.n else ""
     return f"{claim.text}: {size}**{verdict}**."
 

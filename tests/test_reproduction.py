@@ -677,7 +677,7 @@ def test_ablations_are_judged_in_words_where_there_are_records(
     assert "| LG-FG-A, keys live, noise shared | 40.00 [40.00, 40.00] | 5.55" in found["losses"]
     block = "* per block better than one loss at the end: difference -15.00 [-15.00, -15.00] points, n = 3"
     assert block in found["placed"]
-    assert "released mean over patches (blocks +g): difference -5.00 [" in found["placed"]
+    assert "released mean over patches (blocks +g): difference -4.00 [" in found["placed"]
     assert "not finished 1" in line(found["placed"], "fg_a, last block +p +g", "")[-1]
     assert "with the most groups than with the fewest: difference -24.00 [" in found["grouped"]
     assert "LG-FG-A, most groups, test and LG-FG-A, fewest groups, test not run" in found["grouped"]
