@@ -257,11 +257,11 @@ def measure(
                 for (task, state), method, result in zip(tasks, methods, found, strict=True):
                     if result.failed:
                         continue
-                    if progress is not None:
-                        progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     task.chain.load_state_dict(walked, strict=False)
                     noise = experiment.noise(seed).child("measure").child(f"{moment}/{b}")
                     x, y = task.batch(*picked, experiment.data, noise.child("views"))
+                    if progress is not None:
+                        progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     try:
                         with at_work(method.estimator.thing):
                             _measure_point(task, method, state, x, y, noise, design, result)
