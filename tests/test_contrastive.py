@@ -310,6 +310,27 @@ def test_value_differences_have_the_bias_of_slopes_under_live_keys(arch: str) ->
     assert worst(task.estimate(x, y, differences, drawn).body, slopes) < 1e-4
 
 
+def test_released_forms_are_biased_as_under_labels() -> None:
+    """A mean over the 4 patches shrinks the gradient; block 0 lacks the scores that block 1 mixes in."""
+    x, y = two_views()
+    task, averaged, _ = made(MIXER, "fg_a[average=p]", "contrastive-local", keep="b g")
+    found, truth = (
+        task.estimate(x, y, averaged, design(task, "fg_a")).body,
+        task.scheme_truth(x, y),
+    )
+    assert worst(found, {n: g / 4 for n, g in truth.items()}) < 1e-10
+    assert "average=p" in task.claims(averaged).why
+    task, released, _ = made(MIXER, "fg_a[credit=released]", "contrastive", keep="b p g")
+    found, truth = (
+        task.estimate(x, y, released, design(task, "fg_a")).body,
+        task.scheme_truth(x, y),
+    )
+    last = {n: g for n, g in truth.items() if n.startswith("body.1.")}
+    assert worst(found, last) < 1e-10
+    assert worst(found, truth) > 1e-2
+    assert "credit=released" in task.claims(released).why
+
+
 # claims
 
 
