@@ -6,18 +6,18 @@ hash of the code that makes the number, so that an edited estimator never serves
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fgbench import record, registry
+from fgbench import record, registry, study
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fgbench.experiment import Experiment
     from fgbench.registry import Method
@@ -30,11 +30,14 @@ ROOMS = (
     "checkpoint",
     "clock",
     "course",
+    "cuda",
     "directions",
     "dual",
     "estimator",
     "experiment",
+    "feed",
     "gate",
+    "graph",
     "hearing",
     "intervals",
     "learner",
@@ -54,8 +57,11 @@ ROOMS = (
     "theory",
     "tiles",
     "train",
+    "updates",
     "view",
 )
+UNKEYED = ("graph",)
+"""Options that decide how a run is done and not what it finds: no part of its key or settings."""
 
 
 def run(verb: str, *, method: str, **case: Any) -> Case:
@@ -108,7 +114,8 @@ def run_all(
         reuse: accept finished records made by other code, marked ``reused``.
         progress: called with one line now and then.
         options: the verb's own: those of :class:`fgbench.measure.Design`, of
-            :class:`fgbench.recipe.Recipe`, ``train_size`` and ``validation``, or ``batch`` and ``rounds``.
+            :class:`fgbench.recipe.Recipe`, ``train_size``, ``validation`` and ``graph`` (see
+            :func:`fgbench.train.train`; a run is the same with and without), or ``batch`` and ``rounds``.
 
     Returns:
         One record per method, in order. What one method's own work raises ends that method alone: its
@@ -123,9 +130,9 @@ def run_all(
     from fgbench.experiment import Experiment
 
     parsed = [registry.method(text) for text in methods]
-    with _threads(threads), ExitStack() as held:
+    with study.threaded(threads), ExitStack() as held:
         experiment = Experiment.of(arch, data, device, dtype, data_dir)
-        store = record.Store(_folder(records)) if records is not None else None
+        store = record.Store(study.folder(records)) if records is not None else None
         call = Call(experiment, data, data_dir, seed, store, progress)
         prepare, work = VERBS[verb]
         settings = [prepare(method, call, options) for method in parsed]
@@ -182,27 +189,18 @@ def failed(
     from fgbench.experiment import Experiment
 
     method = registry.method(methods[0])
-    with _threads(threads):
+    with study.threaded(threads):
         experiment = Experiment.of(arch, data, device, dtype, data_dir)
-        call = Call(experiment, data, data_dir, seed, record.Store(_folder(records)), None)
+        call = Call(experiment, data, data_dir, seed, record.Store(study.folder(records)), None)
         draft = _draft(verb, method, call, VERBS[verb][0](method, call, options))
     return call.keep(draft, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
 
 
-def fusion(
-    *,
-    threads: int | None = None,
-    records: str | Path | None = None,
-    progress: Callable[[str], None] | None = None,
-    **options: Any,
-) -> Case:
+def fusion(**case: Any) -> Case:
     """Time literally replicated against fused losses over numbers of groups; see :mod:`fgbench.fusion`.
 
     Args:
-        threads: CPU threads while it runs, the process's own if None.
-        records: folder where the record is written; nothing is kept where None.
-        progress: called with one line now and then.
-        options: those of :func:`fgbench.fusion.fusion`, but no readout.
+        case: options of :func:`fgbench.fusion.fusion`, but no readout, and of :func:`fgbench.study.run`.
 
     Returns:
         One record; its ``rows`` are tidy.
@@ -210,37 +208,27 @@ def fusion(
     Raises:
         UsageError: for an unknown option or a size that is none.
     """
-    from inspect import signature
+    from fgbench.fusion import ABOUT, fusion, outcome
 
-    import torch
+    return study.run(fusion, ABOUT, outcome, ROOMS, **case)
 
-    from fgbench.fusion import fusion
 
-    checked = registry.validated(fusion, options, "fusion", ("make", "progress"))
-    known = {n: p.default for n, p in signature(fusion).parameters.items()}
-    settings = {n: checked.get(n, v) for n, v in known.items() if n not in ("make", "progress")}
-    store = record.Store(_folder(records)) if records is not None else None
-    with _threads(threads):
-        begun, start = datetime.now(UTC), perf_counter()
-        rows = fusion(**settings, progress=progress)
-        code = record.code_hash(*(f"fgbench.{room}" for room in (*ROOMS, "fusion")))
-        case = {"verb": "fusion", "settings": settings, "threads": torch.get_num_threads()}
-        where = {**record.environment(), "dtype": "float32", "code": code}
-    skipped = dict.fromkeys(
-        f"replicated at {row['groups']} groups not run: {row['reason']}"
-        for row in rows
-        if row["reason"]
-    )
-    draft = {
-        **dict.fromkeys(record.FIELDS["all"], ""),
-        **{"schema": record.SCHEMA, "key": record.key({**case, "code": code})},
-        **{"case_key": record.case_key(case), "verb": "fusion", "method": "fused"},
-        **{"locality": "local-pg", "options": {}, "arch": "readout", "data": "random"},
-        **{"seed": settings["seed"], "status": "ok"},
-        **{"reason": "; ".join(skipped), "device": "cpu", "commit": record.commit()},
-        **{"where": where, "settings": settings},
-    }
-    return _kept(store, draft, {"rows": rows}, begun, perf_counter() - start)
+def table1(**case: Any) -> Case:
+    """Measure the variances of Table 1 on a grid, beside the closed forms; see :mod:`fgbench.table1`.
+
+    Args:
+        case: options of :func:`fgbench.table1.table1` and of :func:`fgbench.study.run`.
+
+    Returns:
+        One record; its ``rows`` are tidy, its ``summary`` has the coverage.
+
+    Raises:
+        UsageError: for an unknown option, or a grid that measures nothing.
+    """
+    from fgbench.table1 import ABOUT, outcome, table1
+
+    rooms = (*ROOMS, "population", "estimators", "localities")
+    return study.run(table1, ABOUT, outcome, rooms, **case)
 
 
 def _known(
@@ -284,57 +272,14 @@ class Call:
 
     def keep(self, draft: Case, result: Mapping[str, Any], begun: datetime, seconds: float) -> Case:
         """Complete a draft with what the run found, write it, and return it as it reads back."""
-        return _kept(self.store, draft, result, begun, seconds)
-
-
-def _kept(
-    store: record.Store | None,
-    draft: Case,
-    result: Mapping[str, Any],
-    begun: datetime,
-    seconds: float,
-) -> Case:
-    """Complete a draft with what the run found, write it, and return it as it reads back."""
-    stamp = {"started": begun.isoformat(timespec="seconds"), "elapsed_s": round(seconds, 3)}
-    finished = {**draft, **stamp, **result}
-    if store is not None:
-        store.write(finished)
-    plain: Case = record.plain(finished)
-    return plain
-
-
-def _folder(records: str | Path) -> Path:
-    """Make the folder of records."""
-    folder = Path(records)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise UsageError(f"records cannot be kept in {str(folder)!r}: {why}") from error
-    return folder
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Run with so many CPU threads and restore the number."""
-    import torch
-
-    before = torch.get_num_threads()
-    if count is not None:
-        if count < 1:
-            raise UsageError(f"threads must be at least 1, got {count}")
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if count is not None:
-            torch.set_num_threads(before)
+        return study.kept(self.store, draft, result, begun, seconds)
 
 
 def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -> Case:
     """Build everything of a record that is known before it runs."""
     import torch
 
+    settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     experiment, data, seed = call.experiment, call.data, call.seed
     source = experiment.source()
     paths = {Path(p) for p in (source, method.estimator.source, method.locality.source)}
@@ -347,7 +292,7 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
         "arch": experiment.arch,
         "data": data,
         "seed": seed,
-        "settings": dict(settings),
+        "settings": settings,
         "device": experiment.device.type,
         "dtype": str(experiment.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
@@ -380,7 +325,7 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
         "device": experiment.device.type,
         "commit": record.commit(),
         "where": where,
-        "settings": dict(settings),
+        "settings": settings,
     }
 
 
@@ -432,9 +377,11 @@ def _measure(call: Call, todo: Todo) -> list[Case]:
 
 def _train_settings(method: Method, call: Call, options: Case) -> Case:
     """Complete a recipe: the default of (architecture, data, kind of estimator), then the options."""
+    from fgbench.graph import asked
     from fgbench.train import recipe_for
 
     options = dict(options)
+    graph = asked(options.pop("graph", "auto"), call.experiment.device)
     split = {"train_size": options.pop("train_size", None)}
     split["validation"] = _whole("validation", options.pop("validation", 0))
     names: dict[str, Any] = {
@@ -443,7 +390,7 @@ def _train_settings(method: Method, call: Call, options: Case) -> Case:
         "data_dir": call.data_dir,
     }
     recipe = recipe_for(method.text, **names).but(**options)
-    return {**recipe.model_dump(), **split}
+    return {**recipe.model_dump(), **split, "graph": graph}
 
 
 def _whole(name: str, value: Any) -> int:
@@ -478,6 +425,7 @@ def _train(call: Call, todo: Todo) -> list[Case]:
             data_dir=call.data_dir,
             train_size=setting["train_size"],
             validation=setting["validation"],
+            graph=setting["graph"],
             checkpoint=folder,
             progress=lambda p, m=method: call.tell(f"{m.text}, {p}"),  # type: ignore[misc]
         )

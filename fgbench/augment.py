@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NARROW, WIDE = 3 / 4, 4 / 3  # width / height of a crop
 LUMA = (0.299, 0.587, 0.114)
+JITTER, GRAY = 0.8, 0.2  # odds of the colour changes that contrastive learning and ImageNet take
 
 
 @dataclass(frozen=True)

@@ -211,15 +211,19 @@ def train(
     ] = None,
     seeds: Seeds = 1,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, adam, adamw or rmsprop.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="linear, cosine or constant.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd, adam, adamw, rmsprop or lars.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="linear, cosine, staircase or constant.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Another field of the recipe: momentum, weight_decay, head_lr, ...",
+            help="Another field of the recipe: momentum, weight_decay, head_lr, crop, colours, ...",
         ),
     ] = None,
     train_size: Annotated[int | None, typer.Option(help="Train on the first so many.")] = None,
@@ -229,6 +233,13 @@ def train(
             help="Hold out the last so many training images and evaluate on these instead."
         ),
     ] = 0,
+    graph: Annotated[
+        str,
+        typer.Option(
+            help="Steps as captured CUDA graphs: auto (where launches hold them up), on or off. "
+            "The run is the same."
+        ),
+    ] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -240,7 +251,7 @@ def train(
 ) -> int:
     """Train by the recipe of the architecture; an interrupted run goes on where it stood."""
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
-    given |= {"batch": batch, "train_size": train_size, "validation": validation}
+    given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     for pair in option or []:
         key, equals, value = pair.partition("=")
@@ -332,13 +343,46 @@ def fusion(
     from fgbench import api
     from fgbench.progress import Progress
 
-    if not all(part.strip().isdecimal() for part in groups.split(",")):
-        raise UsageError(f"groups are numbers such as 1,2,4; got {groups!r}")
     with Progress("fusion", quiet=as_json) as progress:
         found = api.fusion(
-            groups=[int(part) for part in groups.split(",")], patches=patches, channels=channels,
-            classes=classes, batch=batch, rounds=rounds, memory_gb=memory, seed=seed, threads=threads,
-            records=records, progress=progress,
+            groups=_counts("--groups", groups), patches=patches, channels=channels, classes=classes,
+            batch=batch, rounds=rounds, memory_gb=memory, seed=seed, threads=threads, records=records,
+            progress=progress,
+        )  # fmt: skip
+    return _show([found], as_json)
+
+
+def _counts(what: str, text: str) -> list[int]:
+    """Read numbers with commas between them."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"{what} takes numbers such as 1,2,4; got {text!r}")
+    return [int(part) for part in parts]
+
+
+@app.command()
+def table1(
+    fan_in: Annotated[str, typer.Option(help="Inputs of the layer, p.")] = "4,16,64",
+    fan_out: Annotated[str, typer.Option(help="Units of the layer, q.")] = "4,16,64",
+    batch: Annotated[str, typer.Option(help="Examples per batch, N.")] = "2,8,32",
+    laws: Annotated[
+        str, typer.Option(help="Laws of the directions; there is also uniform.")
+    ] = "gaussian,rademacher,sphere",
+    draws: Annotated[int, typer.Option(help="Estimates per cell.")] = 256,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    records: RecordsDir = None,
+    as_json: AsJson = False,
+) -> int:
+    """Measure the variances of the founding paper's table 1 on a grid, beside the closed forms."""
+    from fgbench import api
+    from fgbench.progress import Progress
+
+    with Progress("table1", quiet=as_json) as progress:
+        found = api.table1(
+            fan_in=_counts("--fan-in", fan_in), fan_out=_counts("--fan-out", fan_out),
+            batch=_counts("--batch", batch), laws=[name.strip() for name in laws.split(",")],
+            draws=draws, seed=seed, threads=threads, records=records, progress=progress,
         )  # fmt: skip
     return _show([found], as_json)
 
@@ -379,6 +423,7 @@ FIGURES = (
     "relative_variance",
     "learning_curves",
     "fusion",
+    "table1",
     "stop_gradient",
     "local_losses",
     "groups",

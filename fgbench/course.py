@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fgbench.augment import GRAY, JITTER, Policy, augment
+from fgbench.cuda import backend_of
+from fgbench.errors import UsageError
+from fgbench.graph import Steps
 from fgbench.learner import Learner
 
 if TYPE_CHECKING:
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from fgbench.network import Chain
     from fgbench.noise import Noise
     from fgbench.recipe import Recipe
-    from fgbench.task import Step, Task
+    from fgbench.task import Task
 
 FACTS = ("step", "seconds", "history", "spent", "correct", "loss", "losses")
 """Attributes of a course that go into its checkpoints."""
@@ -57,16 +61,37 @@ class Progress:
 
 
 class Course:
-    """One run: what it trains on, and all that changes on the way."""
+    """One run: what it trains on, and all that changes on the way.
+
+    Args:
+        task: the chain under its locality.
+        estimator: gives the estimates.
+        recipe: what to train with.
+        noise: the run's; its device is that of everything.
+        data: the data set, on that device; its pixels may lie elsewhere.
+        graph: whether steps are captured, see :func:`fgbench.graph.asked`; where pixels lie elsewhere they
+            never are.
+
+    Raises:
+        UsageError: capture is asked for all the same.
+    """
 
     def __init__(
-        self, task: Task, estimator: Estimator, recipe: Recipe, noise: Noise, data: Any
+        self,
+        task: Task,
+        estimator: Estimator,
+        recipe: Recipe,
+        noise: Noise,
+        data: Any,
+        graph: str = "off",
     ) -> None:
         self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
-        self.learner = Learner(task, estimator, recipe, noise)
+        backend = backend_of(noise.device)
+        self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
         self.noise = {
-            name: noise.child(name) for name in ("directions", "order", "flip", "views", "probe")
+            name: noise.child(name) for name in ("directions", "order", "augment", "views", "probe")
         }
+        self.policy = policy(recipe)
         self.per_epoch = len(data.train_y) // recipe.batch
         self.steps = self.per_epoch * recipe.epochs
         self.step, self.seconds = 0, 0.0
@@ -77,6 +102,16 @@ class Course:
         self.losses = [0.0, 0]  # sum and number of this epoch's
         self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
         self._order: tuple[int, Tensor] | None = None
+        self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.train_x.device)
+        used = {name: self.noise[name] for name in ("directions", "augment", "views")}
+        if data.train_x.device != data.train_y.device:  # a replay cannot fetch images from the host
+            if graph == "on":
+                raise UsageError(
+                    f"graph 'on' was asked for, and the pixels of {data.name} do not fit on the device; "
+                    "use auto or off"
+                )
+            graph = "off"
+        self.graph = Steps(self._work, used, graph, backend, self._held)
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the learner's tensors."""
@@ -88,25 +123,45 @@ class Course:
         for name in FACTS:
             setattr(self, name, saved.facts[name])
 
+    def picked(self) -> Tensor:
+        """Return which training images this step learns from, ``[b]``."""
+        epoch, place = divmod(self.step, self.per_epoch)
+        images, size = self.data.train_x, self.recipe.batch
+        if self._order is None or self._order[0] != epoch:
+            order = self.noise["order"].at(epoch).permutation("train", len(images))
+            self._order = epoch, order.to(images.device)
+        return self._order[1][place * size : (place + 1) * size]
+
     def batch(self) -> tuple[Tensor, Tensor]:
         """Return this step's images and labels, as the task makes them."""
-        epoch, place = divmod(self.step, self.per_epoch)
-        images, labels = self.data.train_x, self.data.train_y
-        if self._order is None or self._order[0] != epoch:
-            order = self.noise["order"].at(epoch).permutation("train", len(labels))
-            self._order = epoch, order.to(labels.device)
-        size = self.recipe.batch
-        picked = self._order[1][place * size : (place + 1) * size]
-        x, y = images.index_select(0, picked), labels.index_select(0, picked)
-        if self.recipe.flip:
-            odds = self.noise["flip"].at(self.step).draw("uniform", "x", 0, (size, 1, 1, 1))
-            x = torch.where(odds < 0.5, x.flip(-1), x)
-        return self.task.batch(x, y, self.data, self.noise["views"].at(self.step))
+        return self._batch(self.picked(), {n: own.at(self.step) for n, own in self.noise.items()})
 
-    def take(self, found: Step) -> None:
-        """Take one step along an estimate; its loss is looked at later."""
-        self.learner.follow(found, self.recipe.factor(self.step, self.per_epoch))
-        self.unseen.append((found.loss, found.ledger.as_dict()))
+    def _batch(self, picked: Tensor, noise: Mapping[str, Noise]) -> tuple[Tensor, Tensor]:
+        """Return images and labels of a step with this noise."""
+        x, y = self.data.rows(picked)
+        if self.policy != Policy():
+            own, peak = noise["augment"], self.data.peak
+            x = augment(x.to(own.dtype) / peak, self.policy, own) * peak
+        return self.task.batch(x, y, self.data, noise["views"])
+
+    def _work(self, noise: Mapping[str, Noise]) -> tuple[Tensor | None, dict[str, float]]:
+        """Do one step but for what the host decides; return its loss and cost."""
+        x, y = self._batch(self._picked, noise)
+        state = self.learner.state
+        found = self.task.estimate(x, y, self.estimator, noise["directions"], state)
+        self.learner.follow(found)
+        return found.loss, found.ledger.as_dict()
+
+    def _held(self) -> list[Tensor]:
+        """Return the tensors that steps write and later steps read."""
+        return [t for _, t in sorted(self.learner.tensors().items())]
+
+    def take(self) -> None:
+        """Take one step; its loss is looked at later."""
+        self._picked.copy_(self.picked())
+        self.learner.pace(self.recipe.factor(self.step, self.per_epoch))
+        loss, cost = self.graph(self.step)
+        self.unseen.append((None if loss is None else loss.clone(), cost))
         self.step += 1
 
     def look(self) -> str:
@@ -153,6 +208,14 @@ class Course:
         return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
 
 
+def policy(recipe: Recipe) -> Policy:
+    """Return what a recipe lets happen to training images."""
+    jitter, gray = (JITTER, GRAY) if recipe.colours else (0.0, 0.0)
+    flip = 0.5 if recipe.flip else 0.0
+    odds = {"jitter": jitter, "gray": gray, "blur": recipe.blur, "solarise": recipe.solarise}
+    return Policy(area=recipe.crop, flip=flip, **odds)
+
+
 def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
     """Teach the final readout for one epoch on frozen features of the images as they are.
 
@@ -167,12 +230,13 @@ def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
     """
     chain, (name, last) = task.chain, ("final", len(task.chain))
     own = chain.readout_parameters(name)
-    order = noise.permutation("train", len(data.train_y)).to(data.train_y.device)
+    order = noise.permutation("train", len(data.train_y)).to(data.train_x.device)
     for picked in order.split(recipe.batch):
+        x, y = data.rows(picked)
         with torch.no_grad():
-            f = chain.run(data.normalise(data.train_x[picked], noise.dtype), 0, last)
+            f = chain.run(data.normalise(x, noise.dtype), 0, last)
         with torch.enable_grad():
-            loss = chain.readout(name).losses(chain.read(name, f), data.train_y[picked]).mean()
+            loss = chain.readout(name).losses(chain.read(name, f), y).mean()
             grads = torch.autograd.grad(loss, list(own.values()))
         with torch.no_grad():
             for p, grad in zip(own.values(), grads, strict=True):
@@ -201,7 +265,8 @@ def evaluate(chain: Chain, data: Any, x: Tensor, y: Tensor) -> tuple[float, floa
     with torch.no_grad():
         for start in range(0, len(y), size):
             labels = y[start : start + size]
-            prediction = chain(data.normalise(x[start : start + size], dtype))
+            images = x[start : start + size].to(labels.device)
+            prediction = chain(data.normalise(images, dtype))
             losses.append(chain.readout("final").losses(prediction, labels).double().sum())
             right.append(prediction.argmax(1) == labels)
     chain.train(training)

@@ -44,10 +44,10 @@ def _show(
     measured: list[dict[str, Any]], trained: list[list[dict[str, Any]]], timed: list[dict[str, Any]]
 ) -> None:
     """Print one row per method: variance beside theory, bias, error, cost."""
-    from fgbench import tables
+    from fgbench import sheet, tables
 
     epochs = [run["epochs"] for run in trained[0]]
-    table = tables.make(
+    table = sheet.make(
         f"{ARCH} on {DATA}",
         ["method", "relative variance", "theory", "bias", "test error %", "step / backprop", "fwd"],
         f"{max(m['draws'] for m in measured)} draws x {measured[0]['batches']} batches of "
@@ -65,4 +65,4 @@ def _show(
             tables.bias(m["bias"], p), tables.spread(errors), tables.number(timed[i]["ratio_to_bp"]),
             tables.number(m["cost"]["forward_equivalents"]),
         )  # fmt: skip
-    tables.console().print(table)
+    sheet.console().print(table)

@@ -46,6 +46,9 @@ def findings(data_dir: str | None = None) -> list[tuple[str, str]]:
         found.append(
             (name, "there" if there else f"not there; downloaded to {root / folder} when asked for")
         )
+    tree, there = root / "imagenet", all((root / "imagenet" / s).is_dir() for s in ("train", "val"))
+    absent = f"not there; imagefolder reads train/ and val/ with class folders in {tree}"
+    found.append(("imagenet", "there" if there else absent))
     for kind in registry.FOLDERS:
         broken = [e for e in registry.entries(kind).values() if e.error]
         found += [(f"{kind[:-1]} {e.name}", f"{e.owner} {e.error}") for e in broken]

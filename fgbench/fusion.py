@@ -33,6 +33,10 @@ PASSES = {
     "tangent": "forward mode: the slope of every loss along one direction",
     "gradient": "reverse mode: the gradient of their sum with respect to input and readout",
 }
+ABOUT = {
+    **{"method": "fused", "locality": "local-pg", "arch": "readout", "data": "random"},
+    **{"dtype": "float32"},
+}
 FIRST = 8
 """Copies of the replicated input that the first size is expected to hold; 4 to 7 were measured."""
 
@@ -97,6 +101,23 @@ def fusion(
         known = (g, expected if reason else most)
         rows += [{"groups": g, **sizes, **row} for row in found]
     return rows
+
+
+def outcome(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Say which sizes were not run, and why.
+
+    Args:
+        rows: of :func:`fusion`.
+
+    Returns:
+        The ``reason`` of a record, empty where all were run.
+    """
+    skipped = dict.fromkeys(
+        f"replicated at {row['groups']} groups not run: {row['reason']}"
+        for row in rows
+        if row["reason"]
+    )
+    return {"reason": "; ".join(skipped)}
 
 
 class Case:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.updates.lars import LARS
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -27,13 +30,15 @@ def param_groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
             biases and one-dimensional gains are spared, ``head_decay`` being a factor.
 
     Returns:
-        PyTorch's parameter groups with a ``name`` each; empty ones are left out.
+        PyTorch's parameter groups with a ``name`` each, and with ``adapt`` whether a rate may be adapted
+        to their scale: weights', not biases'. Empty ones are left out.
     """
-    parts = {"body": (chain.body_parameters(), recipe.lr)}
+    peak = recipe.peak_lr
+    parts = {"body": (chain.body_parameters(), peak)}
     for name in chain.readouts:
         part, factor = ("final", recipe.final_lr) if name == "final" else ("local", recipe.head_lr)
         known = parts.get(part, ({}, 0.0))[0]
-        parts[part] = ({**known, **chain.readout_parameters(name)}, recipe.lr * factor)
+        parts[part] = ({**known, **chain.readout_parameters(name)}, peak * factor)
     groups = []
     for part, (params, lr) in parts.items():
         weights = {n for n, p in params.items() if p.ndim > 1 and n.rpartition(".")[2] != "bias"}
@@ -42,31 +47,39 @@ def param_groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
             chosen = [p for n, p in params.items() if (n in weights) == (kind == "weights")]
             if chosen:
                 group = {"params": chosen, "lr": lr, "weight_decay": decay}
-                groups.append({"name": f"{part} {kind}", **group})
+                adapt = {"adapt": kind == "weights"}
+                groups.append({"name": f"{part} {kind}", **group, **adapt})
     return groups
 
 
 def optimizer(
     name: str, groups: list[dict[str, Any]], momentum: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
-    """Make one of PyTorch's optimisers, fused where its kernels exist.
+    """Make an optimiser, PyTorch's own fused where its kernels exist.
 
     Args:
-        name: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``.
+        name: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or ``lars``.
         groups: parameter groups with their rates.
         momentum: momentum, or the first beta of ``adam`` and ``adamw``.
         nesterov: Nesterov momentum of ``sgd``.
 
     Returns:
-        The optimiser.
+        The optimiser. On a GPU its steps can be captured, and captured or not they are the same.
     """
-    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
-    if name == "rmsprop":
-        return torch.optim.RMSprop(groups, momentum=momentum)
+    kinds = {p.device.type for group in groups for p in group["params"]}
+    fused, gpu = kinds <= {"cpu", "cuda"}, kinds == {"cuda"}
+    if name == "lars":
+        return LARS(groups, groups[0]["lr"], momentum)
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
-    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(groups, betas=(momentum, 0.999), fused=fused)
+    made: torch.optim.Optimizer
+    if name == "rmsprop":
+        made = torch.optim.RMSprop(groups, momentum=momentum, capturable=gpu)
+    else:
+        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+        made = kind(groups, betas=(momentum, 0.999), fused=fused, capturable=gpu)
+    made._warned_capturable_if_run_uncaptured = True  # torch's switch of a warning
+    return made
 
 
 class Learner:
@@ -78,9 +91,18 @@ class Learner:
             ``state_optimizer = (name, lr)``; plain steps of rate 1 without.
         recipe: optimiser, rates, and whether local readouts start at zero.
         noise: seeds the state.
+        captured: whether steps may be captured: rates then lie in one tensor beside the parameters, for
+            every step alike, because a kernel that reads a rate from memory may round it differently.
     """
 
-    def __init__(self, task: Task, estimator: Estimator, recipe: Recipe, noise: Noise) -> None:
+    def __init__(
+        self,
+        task: Task,
+        estimator: Estimator,
+        recipe: Recipe,
+        noise: Noise,
+        captured: bool = False,
+    ) -> None:
         self.chain = task.chain
         if recipe.zero_heads:
             with torch.no_grad():
@@ -91,6 +113,12 @@ class Learner:
         groups = param_groups(self.chain, recipe)
         self._rates = [group["lr"] for group in groups]
         self._optimizer = optimizer(recipe.optimizer, groups, recipe.momentum, recipe.nesterov)
+        self._paced: Tensor | None = None
+        if captured:
+            device = next(self.chain.parameters()).device
+            self._peaks = torch.tensor(self._rates, dtype=torch.float64, device=device)
+            self._paced = self._peaks.float()  # the type that fused kernels read
+        self._set_rates(self._rates if self._paced is None else self._paced.unbind())
         self._rule: tuple[str, float] = getattr(estimator, "state_optimizer", ("sgd", 1.0))
         copies: dict[int, Tensor] = {}  # what objectives share they go on sharing
         self._hold(
@@ -113,12 +141,27 @@ class Learner:
             group = {"params": list(unique.values()), "lr": lr}
             self._teacher = optimizer(name, [group], 0.0 if name == "sgd" else 0.9)
 
-    def follow(self, found: Step, factor: float) -> None:
+    def _set_rates(self, rates: Sequence[float | Tensor]) -> None:
+        """Give every group of parameters its rate."""
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def pace(self, factor: float) -> None:
+        """Set the rates of the steps to come.
+
+        Args:
+            factor: of every learning rate.
+        """
+        if self._paced is None:
+            self._set_rates([rate * factor for rate in self._rates])
+        else:
+            torch.mul(self._peaks, factor, out=self._paced)
+
+    def follow(self, found: Step) -> None:
         """Take one step along an estimate.
 
         Args:
             found: gradients of body and readouts, and what the state becomes.
-            factor: of every learning rate.
 
         Raises:
             ValueError: if state learns by a gradient after ``new_state`` put another tensor in its place.
@@ -126,16 +169,43 @@ class Learner:
         with torch.no_grad():
             for name, grad in (*found.body.items(), *found.readouts.items()):
                 _give(self._params[name], grad)
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
         self._optimizer.step()
-        for objective, new in found.new_state.items():
-            # What is handed back unchanged stays the tensor that the state's optimiser moves.
-            self.state[objective] = {
-                n: t.detach() if t.requires_grad else t for n, t in new.items()
-            }
+        if found.new_state:
+            self._renew(found.new_state)
         if found.state_grads:
             self._teach(found.state_grads)
+
+    def _renew(self, new_state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take what the state becomes, in the memory of what it was where that is its own.
+
+        What is handed back unchanged stays the tensor that the state's optimiser moves.
+        """
+        held = Counter(id(t) for own in self.state.values() for t in own.values())
+        lent = {_memory(t) for own in self.state.values() for t in own.values()}
+        taken = {  # a copy of what lies in another part of the state, which may be renewed first
+            (objective, name): t.clone() if t is not self.state[objective].get(name) else t
+            for objective, new in new_state.items()
+            for name, t in new.items()
+            if _memory(t) in lent
+        }
+        for objective, new in new_state.items():
+            old = self.state[objective]
+            self.state[objective] = {
+                name: self._placed(old.get(name), taken.get((objective, name), t), held)
+                for name, t in new.items()
+            }
+
+    def _placed(self, old: Tensor | None, new: Tensor, held: Mapping[int, int]) -> Tensor:
+        """Write a new tensor over an old one that nobody shares, or return it where there is none."""
+        if new is old:
+            return old
+        alike = old is not None and (old.shape, old.dtype) == (new.shape, new.dtype)
+        if old is None or not alike or held[id(old)] > 1:
+            return new.detach()
+        with torch.no_grad():
+            old.copy_(new)
+        self._learnable.discard(id(old))
+        return old
 
     def _teach(self, grads: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Move learned state; a tensor that objectives share gets the sum of their gradients."""
@@ -200,6 +270,13 @@ class Learner:
         for what, one in (("optimizer", self._optimizer), ("teacher", self._teacher)):
             if one is not None:
                 _reload(one, parts.get(what, {}))
+        if self._paced is not None:  # an optimiser keeps copies of what it loads
+            self._set_rates(self._paced.unbind())
+
+
+def _memory(tensor: Tensor) -> int:
+    """Return where a tensor's memory lies."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def _give(tensor: Tensor, grad: Tensor) -> None:

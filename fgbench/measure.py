@@ -158,15 +158,16 @@ def _walked(experiment: Experiment, chain: Chain, seed: int) -> Iterator[int]:
     task = Task(chain, _Trajectory())
     backprop = registry.make("estimators", "bp").thing
     params = dict(chain.named_parameters())
-    optimizer = torch.optim.SGD(params.values(), lr=recipe.lr, momentum=recipe.momentum)
+    optimizer = torch.optim.SGD(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
     data, done = experiment.data, 0
     noise = Noise(seed).child("trajectory")
     while True:
-        order = noise.at(done).permutation("order", len(data.train_x)).to(experiment.device)
+        order = noise.at(done).permutation("order", len(data.train_x)).to(data.train_x.device)
         for rows in order.split(recipe.batch):
             yield done
-            x = data.normalise(data.train_x[rows], experiment.dtype)
-            step = task.estimate(x, data.train_y[rows], backprop, noise)
+            pixels, labels = data.rows(rows)
+            x = data.normalise(pixels, experiment.dtype)
+            step = task.estimate(x, labels, backprop, noise)
             for name, grad in {**step.body, **step.readouts}.items():
                 params[name].grad = grad
             optimizer.step()
@@ -309,8 +310,7 @@ def _picked(
     """Draw images and labels keyed by (init, moment, index), from the training set."""
     data = experiment.data
     noise = Noise(seed).child("point").child(f"{moment}/{index}")
-    rows = noise.permutation("batch", len(data.train_x))[:size].to(data.train_y.device)
-    return data.train_x[rows], data.train_y[rows]
+    return data.rows(noise.permutation("batch", len(data.train_x))[:size])
 
 
 def _places(task: Task) -> dict[str, list[str]]:

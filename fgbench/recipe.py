@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Whole = Annotated[int, Field(ge=1)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Odds = Annotated[float, Field(ge=0, le=1)]
 Glob = str
 
 
@@ -34,17 +35,25 @@ class Recipe(BaseModel):
         epochs: passes over the training set.
         batch: examples per step.
         lr: peak learning rate of the body.
-        optimizer: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``, PyTorch's own.
-        momentum: momentum of ``sgd`` and ``rmsprop``, first beta of ``adam`` and ``adamw``.
+        lr_batch: the batch that ``lr`` is for: the rate is lr · batch / lr_batch; 0: for any batch.
+        optimizer: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``, PyTorch's own, or ``lars``.
+        momentum: momentum of ``sgd``, ``lars`` and ``rmsprop``, first beta of ``adam`` and ``adamw``.
         nesterov: Nesterov momentum (``sgd``).
         weight_decay: decay of weights; biases and one-dimensional gains have none.
-        schedule: ``linear`` or ``cosine`` to 0 per step, or ``constant``.
+        schedule: ``linear`` or ``cosine`` to 0 per step, ``staircase``: a tenth from half of the steps on
+            and a hundredth from 80 % on, or ``constant``.
         warmup_epochs: epochs over which the rate rises linearly from 0; fractions count.
         head_lr: factor of the rate of local readouts and projectors.
         final_lr: factor of the rate of the final readout.
         head_decay: factor of the decay of local readouts and projectors.
         zero_heads: local readouts start at zero.
         flip: training images are mirrored with probability ½.
+        crop: least part of the area that a random crop of a training image keeps, its width / height
+            between 3/4 and 4/3; 1 does not crop.
+        colours: training images change brightness, contrast, saturation and hue with probability 0.8, by
+            at most 0.4, 0.4, 0.2 and 0.1, and lose all colour with probability 0.2.
+        blur: probability that a training image is blurred.
+        solarise: probability that pixels of a training image above ½ are mirrored at ½.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,17 +61,22 @@ class Recipe(BaseModel):
     epochs: Whole
     batch: Whole
     lr: Above
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    lr_batch: Annotated[int, Field(ge=0)] = 0
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lars"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: Factor = 0.0
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "staircase", "constant"] = "linear"
     warmup_epochs: Factor = 0.0
     head_lr: Factor = 1.0
     final_lr: Factor = 1.0
     head_decay: Factor = 1.0
     zero_heads: bool = False
     flip: bool = False
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    colours: bool = False
+    blur: Odds = 0.0
+    solarise: Odds = 0.0
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -87,11 +101,17 @@ class Recipe(BaseModel):
         """
         return _checked({**self.model_dump(), **changes})
 
+    @property
+    def peak_lr(self) -> float:
+        """The body's peak learning rate at this batch."""
+        return self.lr * self.batch / self.lr_batch if self.lr_batch else self.lr
+
     def factor(self, step: int, per_epoch: int) -> float:
         """Return the factor of the learning rate at one step.
 
         With W steps of warm-up and T in all: (step + 1)/W below W; from there on, with
-        t = (step − W)/(T − W) in [0, 1), 1 − t for ``linear`` and (1 + cos πt)/2 for ``cosine``.
+        t = (step − W)/(T − W) in [0, 1), 1 − t for ``linear``, (1 + cos πt)/2 for ``cosine``, and for
+        ``staircase`` 1, 0.1 from t = 0.5 and 0.01 from t = 0.8.
 
         Args:
             step: steps taken before, from 0.
@@ -104,7 +124,9 @@ class Recipe(BaseModel):
         if step < warm:
             return (step + 1) / warm
         t = (step - warm) / (self.epochs * per_epoch - warm)
-        shapes = {"linear": 1 - t, "cosine": (1 + cos(pi * t)) / 2, "constant": 1.0}
+        stair = 0.01 if t >= 0.8 else 0.1 if t >= 0.5 else 1.0
+        shapes = {"linear": 1 - t, "cosine": (1 + cos(pi * t)) / 2}
+        shapes |= {"staircase": stair, "constant": 1.0}
         return shapes[self.schedule]
 
 

@@ -37,6 +37,7 @@ _NAMES = {
     "train": "epochs test_error train_error test_loss seconds steps history",
     "speed": "step_ms ratio_to_bp peak_mb peak_ratio_to_bp batch directions",
     "fusion": "rows",
+    "table1": "rows summary",
     "cost": "forwards slopes pulls backwards forward_equivalents",
 }
 FIELDS = {part: tuple(names.split()) for part, names in _NAMES.items()}  # names others rely on

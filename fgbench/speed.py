@@ -3,24 +3,31 @@
 The reference is the plain PyTorch step of the same model (forward, loss, ``backward``) on the same
 batch; methods whose locality has a loss of its own at the end have that step for a reference. A step here
 is the whole estimate, noise included: body and readout gradients, no optimiser, on a batch that is there
-before. Ratios are taken within rounds (:mod:`fgbench.clock`).
+before. Ratios are taken within rounds (:mod:`fgbench.clock`). Where steps can be captured
+(:mod:`fgbench.graph`) each is timed as a captured graph too, and the faster plain step is the reference.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fgbench import clock
+from fgbench.cuda import backend_of
 from fgbench.errors import MethodFailed, UsageError, at_work
+from fgbench.feed import Uncapturable
+from fgbench.graph import replayable
 from fgbench.noise import Noise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from fgbench.cuda import Backend
     from fgbench.estimator import Estimator
     from fgbench.experiment import Experiment
     from fgbench.registry import Method
@@ -60,7 +67,9 @@ def speed(
     Returns:
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
         ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms``, ``batch``,
-        ``directions``. A method that raises has the status ``failed`` and its reason; the others are
+        ``directions``; on a GPU also ``captured_ms`` and ``captured_ratio_to_bp`` (None where this step
+        cannot be captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is
+        captured. A method that raises has the status ``failed`` and its reason; the others are
         timed to the end.
 
     Raises:
@@ -74,22 +83,23 @@ def speed(
     if batch > len(data.train_y):
         raise UsageError(f"batch {batch} is larger than the {len(data.train_y)} training examples")
     rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
-    rows = rows.to(experiment.device)
-    picked = data.train_x[rows], data.train_y[rows]
+    picked = data.rows(rows)
     built = [_built(experiment, m, seed, *picked) for m in methods]  # mistakes before any step
-    runners = [_runner(m, one, seed) for m, one in zip(methods, built, strict=True)]
+    backend = backend_of(experiment.device)
+    runners = [_runner(m, one, seed, backend) for m, one in zip(methods, built, strict=True)]
     plain = {}  # on a chain of its own: a reference leaves gradients on it
     for r in runners:
         if r.end not in plain:
             task, _, _, batch_of = _built(experiment, r.method, seed, *picked)
             plain[r.end] = _plain(task, *batch_of)
     steps = [*plain.values(), *(r.step for r in runners)]
-    seconds = clock.interleaved(steps, rounds, experiment.device)
+    replays = [_captured(partial(_repeated, step), {}, backend)[0] for step in plain.values()]
+    replays += [r.captured for r in runners]
+    seconds = clock.interleaved([*steps, *replays], rounds, experiment.device)
     peaks = [None if step is None else clock.peak(step, experiment.device) for step in steps]
     results = []
     for i, runner in enumerate(runners, start=len(plain)):
         bp = list(plain).index(runner.end)
-        reference = float(peaks[bp] or 1)
         found: dict[str, Any] = {
             "status": "failed" if runner.failed else "skipped" if runner.skipped else "ok",
             "reason": runner.failed or runner.skipped,
@@ -98,20 +108,63 @@ def speed(
             "rounds": rounds,
         }
         if found["status"] == "ok":
-            peak = float(peaks[i] or 0)
-            found |= {
-                "step_ms": clock.median([1e3 * s for s in seconds[i]]),
-                "bp_ms": clock.median([1e3 * s for s in seconds[bp]]),
-                "ratio_to_bp": clock.median(
-                    [a / b for a, b in zip(seconds[i], seconds[bp], strict=True)]
-                ),
-                "noise_ms": runner.noise_ms,
-                "peak_mb": peak / 2**20,
-                "bp_peak_mb": reference / 2**20,
-                "peak_ratio_to_bp": peak / reference,
-            }
+            ways = [(one[bp], one[i]) for one in (seconds[: len(steps)], seconds[len(steps) :])]
+            found |= _times(runner, *ways) | _memory(float(peaks[i] or 0), float(peaks[bp] or 1))
         results.append(found)
     return results
+
+
+Seconds = list[float]
+
+
+def _times(
+    runner: _Runner, plain: tuple[Seconds, Seconds], captured: tuple[Seconds, Seconds]
+) -> dict[str, Any]:
+    """Compare a step's times with the reference's; each pair is (reference, step), [] for not timed."""
+    bp, faster = plain[0], bool(captured[0]) and median(captured[0]) < median(plain[0])
+    bp = captured[0] if faster else bp
+
+    def beside(step: Seconds, name: str, ratio: str) -> dict[str, Any]:
+        ratios = [a / b for a, b in zip(step, bp, strict=True)] if step else []
+        return {name: _milliseconds(step), ratio: clock.median(ratios) if step else None}
+
+    found: dict[str, Any] = {"bp_ms": _milliseconds(bp), "noise_ms": runner.noise_ms}
+    found |= beside(plain[1], "step_ms", "ratio_to_bp")
+    if runner.uncaptured is not None:
+        found |= beside(captured[1], "captured_ms", "captured_ratio_to_bp")
+        found["captured_reason"], found["bp_captured"] = runner.uncaptured, faster
+    return found
+
+
+def _milliseconds(seconds: Seconds) -> dict[str, Any] | None:
+    """Return the median of some times."""
+    return clock.median([1e3 * s for s in seconds]) if seconds else None
+
+
+def _memory(peak: float, reference: float) -> dict[str, Any]:
+    """Compare a step's peak of memory with the reference's, both in bytes."""
+    return {
+        "peak_mb": peak / 2**20,
+        "bp_peak_mb": reference / 2**20,
+        "peak_ratio_to_bp": peak / reference,
+    }
+
+
+def _repeated(step: Any, noise: Mapping[str, Noise]) -> None:
+    """Take a step that has no noise."""
+    step(0)
+
+
+def _captured(
+    work: Any, noise: Mapping[str, Noise], backend: Backend | None
+) -> tuple[Any, str | None]:
+    """Capture a step where that can be; return it by its number, or None and why not."""
+    if backend is None:
+        return None, None
+    try:
+        return replayable(work, noise, backend), ""
+    except Uncapturable as why:
+        return None, str(why)
 
 
 Built = tuple["Task", "Estimator", Noise, tuple[torch.Tensor, torch.Tensor]]
@@ -130,9 +183,11 @@ class _Runner:
     noise_ms: float = 0.0
     skipped: str = ""
     failed: str = ""
+    captured: Any = None
+    uncaptured: str | None = None  # why there is no captured step, where steps can be captured
 
 
-def _runner(method: Method, built: Built, seed: int) -> _Runner:
+def _runner(method: Method, built: Built, seed: int, backend: Backend | None) -> _Runner:
     """Build a method's step on one batch and time its noise apart; once it raised it does nothing."""
     task, estimator, noise, (x, y) = built
     runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
@@ -161,6 +216,12 @@ def _runner(method: Method, built: Built, seed: int) -> _Runner:
     timed.spent.clear()
     step(1, timed)
     runner.step, runner.noise_ms = step, 1e3 * sum(timed.spent)
+    if not runner.failed:
+        runner.captured, runner.uncaptured = _captured(
+            lambda given: task.estimate(x, y, estimator, given["directions"], state),
+            {"directions": directions},
+            backend,
+        )
     return runner
 
 

@@ -228,6 +228,8 @@ def choice(
     Returns:
         A record with verb ``tune``; errors are fractions of the held-out images.
     """
+    from fgbench import api
+
     assert cell.tuning is not None
     first = judged[0][1][0]
     trials = [
@@ -237,6 +239,7 @@ def choice(
         for r in runs
     ]
     settings = {**cell.options, **cell.tuning.set}
+    settings = {name: value for name, value in settings.items() if name not in api.UNKEYED}
     settings |= {"validation": cell.tuning.validation, "seeds": cell.tuning.seeds}
     subject = {"verb": "tune", "arch": cell.arch, "data": cell.data, "settings": settings}
     subject |= {name: first[name] for name in ("estimator", "locality")} | {"grid": cell.tune}

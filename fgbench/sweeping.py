@@ -8,8 +8,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fgbench import grid
+from fgbench.sheet import console, make
 from fgbench.sweep import Sweep
-from fgbench.tables import console, make, number, spread
+from fgbench.tables import number, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from fgbench.grid import Cell
+    from fgbench.sheet import Sheet
     from fgbench.sweep import Settings, Stage
-    from fgbench.tables import Sheet
 
 
 def run(cells: Sequence[Cell], settings: Settings, as_json: bool) -> int:

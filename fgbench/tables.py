@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgbench.sheet import Sheet, console, make
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderableType
-    from rich.table import Table
-
-UNLIMITED = 10_000  # width of a console on which everything fits
-LEAST = 20  # width below which a first column is not folded while stacking would help
+    from rich.console import Console
 
 
 def number(found: Any, digits: int = 3) -> str:
@@ -85,6 +82,7 @@ def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> No
     """
     out = out or console()
     kinds = {"measure": _measures, "train": _trainings, "speed": _speeds, "fusion": _fusions}
+    kinds["table1"] = _grids
     for verb, tabulate in kinds.items():
         chosen = [r for r in records if r["verb"] == verb]
         if chosen:
@@ -96,19 +94,6 @@ def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> No
             out.print(f"{r['method']} seed {r['seed']}: {r['status']}: {r['reason']}")
 
 
-def console() -> Console:
-    """Return the console of stdout, wide enough for a table where it is no terminal.
-
-    Brackets in a method are its options, never markup.
-    """
-    import sys
-
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 200
-    return Console(width=width, markup=False, emoji=False)
-
-
 def _biased_by_design(records: Sequence[Mapping[str, Any]], out: Console) -> None:
     """Print why an option or its locality makes a measured method biased, and by how much it is."""
     measures = [r for r in records if r["verb"] == "measure"]
@@ -118,83 +103,6 @@ def _biased_by_design(records: Sequence[Mapping[str, Any]], out: Console) -> Non
             out.print(
                 f"{r['method']} seed {r['seed']}: biased by design, {bias(r['bias'], p)}: {why}"
             )
-
-
-@dataclass
-class Sheet:
-    """A table that keeps its numbers whole on a narrow terminal.
-
-    Where its columns do not fit side by side they are set closer and the first one is folded; if that
-    is not enough they are stacked: several tables, each beginning with the first column.
-
-    Args:
-        title: above it.
-        columns: headers; the first column names the rows.
-        caption: below it.
-        rows: cells of every row.
-    """
-
-    title: str
-    columns: Sequence[str]
-    caption: str
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-
-    def add_row(self, *cells: str) -> None:
-        """Add one row, a cell per column."""
-        self.rows.append(cells)
-
-    def __rich_console__(
-        self, console: Console, options: ConsoleOptions
-    ) -> Iterator[RenderableType]:
-        """Render as one table, or as several below each other."""
-        from rich.cells import cell_len
-        from rich.measure import Measurement
-        from rich.text import Text
-
-        width, every = options.max_width, range(1, len(self.columns))
-
-        def wants(columns: Sequence[int], widest: int | None, *, tight: bool = True) -> int:
-            table = self._table(columns, widest, tight=tight)
-            return Measurement.get(console, options.update(width=UNLIMITED), table).maximum
-
-        loose = wants(every, None, tight=False) <= width
-        spare = width - wants(every, 1) + 1  # for the first column, with all others beside it
-        names = max(map(cell_len, (self.columns[0], *(row[0] for row in self.rows))))
-        if loose or spare >= min(names, LEAST):
-            table = self._table(every, None if loose else spare, tight=not loose)
-            table.title, table.caption = self.title, self.caption
-            yield table
-            return
-        yield Text(self.title, style="table.title")
-        widest = max(width // 3, LEAST)
-        stacked: list[int] = []
-        for column in every:
-            if stacked and wants([*stacked, column], widest) > width:
-                yield self._table(stacked, widest)
-                stacked = []
-            stacked.append(column)
-        yield self._table(stacked, widest)
-        yield Text(self.caption, style="table.caption")
-
-    def _table(self, columns: Sequence[int], widest: int | None, *, tight: bool = True) -> Table:
-        """Set the first column, at most ``widest`` wide, and some others."""
-        from rich.box import SIMPLE
-        from rich.table import Table
-
-        table = Table(box=SIMPLE, title_justify="left", caption_justify="left")
-        if tight:
-            table.pad_edge, table.padding = False, (0, 1, 0, 0)
-        table.add_column(self.columns[0], overflow="fold", max_width=widest)
-        for column in columns:
-            table.add_column(self.columns[column], justify="right", overflow="fold")
-        for row in self.rows:
-            table.add_row(row[0], *(row[column] for column in columns))
-        return table
-
-
-def make(title: str, columns: Sequence[str], caption: str) -> Sheet:
-    """Make an empty table."""
-    return Sheet(title, columns, caption)
 
 
 def _of(record: Mapping[str, Any]) -> str:
@@ -271,6 +179,7 @@ def spread(values: Sequence[float]) -> str:
 def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
     """Tabulate speeds."""
     first = next((r for r in records if r["status"] == "ok"), records[0])
+    graphs = any("captured_ms" in r for r in records)
     table = make(
         f"Cost of a step, {_of(first)}, {first['device']}",
         [
@@ -281,19 +190,23 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
             "noise ms",
             "peak MiB",
             "peak / backprop",
+            *(["captured ms", "captured / backprop"] if graphs else []),
         ],
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
         "intervals; backprop is the plain PyTorch step of the same model in the same run. A step is "
-        "the whole estimate, noise included, without the optimiser.",
+        "the whole estimate, noise included, without the optimiser."
+        + (" Captured: as a CUDA graph; the reference is the faster backprop." if graphs else ""),
     )
     for r in records:
         if r["status"] != "ok":
-            table.add_row(r["method"], *["-"] * 6)
+            table.add_row(r["method"], *["-"] * (8 if graphs else 6))
             continue
         each = r["ratio_to_bp"]["value"] / r["directions"]
+        replayed = [r.get("captured_ms"), r.get("captured_ratio_to_bp")] if graphs else []
         table.add_row(
             r["method"], number(r["step_ms"]), number(r["ratio_to_bp"]), f"{each:.3g}",
             number(r["noise_ms"]), number(r["peak_mb"]), number(r["peak_ratio_to_bp"]),
+            *map(number, replayed),
         )  # fmt: skip
     return table
 
@@ -332,3 +245,47 @@ def _by(records: Sequence[Mapping[str, Any]], implementation: str) -> list[Mappi
     """Pick the rows of one implementation, pass by pass."""
     rows = [row for r in records for row in r["rows"] if row["implementation"] == implementation]
     return sorted(rows, key=lambda row: str(row["pass"]), reverse=True)
+
+
+def _grids(records: Sequence[Mapping[str, Any]]) -> Sheet:
+    """Tabulate measured over predicted variance as the paper does: shared beside independent."""
+    settings, summary = records[0]["settings"], records[0]["summary"]
+    names = {"fan-in": "fan_in", "fan-out": "fan_out", "batch": "batch"}
+    grid = ", ".join(f"{name} {' '.join(map(str, settings[k]))}" for name, k in names.items())
+    whole, *parts = (row for row in summary if not row["entry"])
+    held = [
+        f"{row['inside']} of {row['cells']} cells ({number(_percent(row['coverage']))} %)"
+        for row in (whole, *parts)
+    ]
+    kinds = [next(row[k] for k in ("what", "law", "sharing") if row[k] != "all") for row in parts]
+    table = make(
+        f"Variance of one layer's estimates, measured over predicted; {grid}",
+        [
+            "noise on",
+            "shared directions",
+            "ratio",
+            "inside",
+            "independent",
+            "ratio",
+            "inside",
+        ],
+        "Total variance per weight over batches and directions as in table 1 of the paper: S squared mean, V "
+        "variance between examples of a gradient per weight (V = 3 S). ratio: measured over predicted, that "
+        f"total and noise given the batch, median [smallest, largest] over sizes; n = {settings['draws']} "
+        f"draws per cell. Predicted inside the measured 95 % interval in {held[0]}; "
+        f"{'; '.join(f'{kind} {text}' for kind, text in zip(kinds, held[1:], strict=True))}.",
+    )
+    entries = [row for row in summary if row["entry"]]
+    for pair in zip(entries[::2], entries[1::2], strict=True):  # shared, then independent
+        cells = [
+            cell
+            for row in pair
+            for cell in (row["entry"], number(row["ratio"]), f"{row['inside']} of {row['cells']}")
+        ]
+        table.add_row(f"{pair[0]['place']}, {pair[0]['law']}", *cells)
+    return table
+
+
+def _percent(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a share with its interval into percent."""
+    return {name: 100 * found[name] for name in ("value", "low", "high")}

@@ -22,6 +22,7 @@ from fgbench.checkpoint import Keeper, interrupt_held
 from fgbench.course import Course, Progress
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.experiment import Experiment
+from fgbench.graph import asked
 from fgbench.recipe import Recipe, default_recipe
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def train(
     validation: int = 0,
     checkpoint: Path | None = None,
     every: float = 30.0,
+    graph: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
     """Train one network by one method and evaluate it on every example of both splits.
@@ -70,22 +72,26 @@ def train(
             :func:`fgbench.checkpoint.discard` once its record is written.
         every: seconds between checkpoints within an epoch; one is also written after each epoch,
             unless the last is younger than a second.
+        graph: ``auto``: on a GPU, a step that is bound by its launches runs as a captured graph;
+            ``on``, ``off``. The run is the same.
         progress: called after every epoch, and within at most every 50 steps or about each second.
 
     Returns:
         ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
-        device correct examples``. What the method's own work raised is the reason of a status
+        device correct examples graph``. What the method's own work raised is the reason of a status
         ``failed``; its checkpoint stays. Errors are fractions, None unless the status is ``ok``; ``seconds``
         are of training alone, without evaluation and checkpoints; ``cost`` is the mean per step;
         ``correct`` is a hexadecimal bitmap of the test examples predicted rightly, the first in the
-        highest bit, padded with zeros to whole bytes.
+        highest bit, padded with zeros to whole bytes; ``graph`` says whether the last steps were
+        ``used`` as a captured graph and the ``reason``.
 
     Raises:
-        UsageError: for names or options that do not exist, a batch larger than the training set, or a
-            checkpoint that another run left.
+        UsageError: for names or options that do not exist, a graph on a CPU, a batch larger than the
+            training set, or a checkpoint that another run left.
         KeyboardInterrupt: on Ctrl-C, once the step at work is done and saved.
     """
     experiment = Experiment.of(arch, data, device, dtype, data_dir)
+    asked(graph, experiment.device)
     chosen = experiment.data.subset(train_size).held_out(validation)
     experiment = replace(experiment, data=chosen)
     there = experiment.data
@@ -99,7 +105,7 @@ def train(
         with at_work(estimator, begun=False):
             if reason := estimator.supports(task):
                 return _result("skipped", reason, recipe, experiment)
-            run = Course(task, estimator, recipe, noise, there)
+            run = Course(task, estimator, recipe, noise, there, graph)
     except MethodFailed as failed:
         return _result("failed", str(failed), recipe, experiment)
     identity = {
@@ -152,12 +158,12 @@ def _learn(
 ) -> str:
     """Take the steps that are left; return why they ended early, or ""; what they raise fails the run."""
     looked = perf_counter()
+    if run.step < run.steps:
+        run.batch()  # too few images are the user's mistake and no failure of the method
     while run.step < run.steps:
         begin = perf_counter()
-        x, y = run.batch()
         with at_work(run.estimator):
-            noise = run.noise["directions"].at(run.step)
-            run.take(run.task.estimate(x, y, run.estimator, noise, run.learner.state))
+            run.take()
 
         ended, stop = run.step % run.per_epoch == 0, pressed()
         due = keep is not None and keep.due(ended)
@@ -202,6 +208,10 @@ def _result(
         "cost": {name: price / steps for name, price in run.spent.items()} if run and steps else {},
         "device": experiment.device.type,
         "correct": run.correct if run is not None and last else None,
+        "graph": {
+            "used": run is not None and run.graph.used,
+            "reason": run.graph.reason if run is not None else "no step was taken",
+        },
         "examples": {"train": len(data.train_y), "test": len(data.test_y)},
     }
 

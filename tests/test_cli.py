@@ -84,6 +84,8 @@ MISTAKES = {
     "train BP --optimizer sdg": ("'sdg'", "'sgd'"),
     "train BP --schedule consine": ("'consine'", "'cosine'"),
     "train BP --set momentun=1": ("'momentun'", "'momentum'"),
+    "train BP --graph of": ("graph 'of'", "'off'"),
+    "train BP --graph on --device cpu": ("graph 'on'", "use auto or off"),
     # a value that does not fit
     "measure fg_a[directions=0]": ("directions='0'", "1"),
     "measure fg_a[directions=2,directions=4]": ("'directions'", "twice"),

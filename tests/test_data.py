@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fgbench import registry
-from fgbench.data import cache
+from fgbench.data import cache, dataset
 from fgbench.data.dataset import DataSet, fingerprint
 from fgbench.data.digits import digits
 from fgbench.data.synthetic import synthetic
@@ -226,3 +226,20 @@ def test_synthetic_noise_is_the_ratio_of_the_two_parts():
 def test_synthetic_refuses_nonsense(options):
     with pytest.raises(UsageError, match=next(iter(options))):
         synthetic(**options)
+
+
+def test_pixels_too_many_for_a_device_stay_and_rows_follow(monkeypatch):
+    data = registry.make("datasets", "synthetic", data_dir=None).thing
+    picked = torch.tensor([5, 0, 5])
+    x, y = data.rows(picked)
+    assert torch.equal(x, data.train_x[picked])
+    assert torch.equal(y, data.train_y[picked])
+    monkeypatch.setattr(dataset, "_check_split", lambda *given: None)  # meta labels have no values
+    assert data.to("meta").train_x.device.type == "meta"
+    bytes_of_pixels = data.train_x.nbytes + data.test_x.nbytes
+    for room, there in ((bytes_of_pixels, "meta"), (bytes_of_pixels - 1, "cpu")):
+        monkeypatch.setattr(dataset, "_room", lambda device, room=room: room)
+        moved = data.to("meta")
+        assert {moved.train_x.device.type, moved.test_x.device.type} == {there}
+        assert {moved.train_y.device.type, moved.test_y.device.type} == {"meta"}
+        assert {t.device.type for t in moved.rows(picked)} == {"meta"}

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import build
 from PIL import Image, ImageOps
 
+from fgbench.course import Course, evaluate
+from fgbench.data import imagefolder as module
+from fgbench.data.dataset import DataSet
 from fgbench.data.imagefolder import imagefolder
+from fgbench.data.pixels import mapped
 from fgbench.errors import DataError, UsageError
+from fgbench.recipe import Recipe
 
 
 def write_tree(
@@ -86,6 +95,50 @@ def test_imagefolder_modes_become_rgb(tmp_path):
     assert len(data.train_y) + len(data.test_y) == 12
 
 
+def test_imagefolder_inverted_deep_and_turned_pictures(tmp_path):
+    """CMYK in JPEG, sixteen bits of grey, and an EXIF orientation that is not applied."""
+    for name in ("a", "b"):
+        folder = tmp_path / "tree" / name
+        folder.mkdir(parents=True)
+        Image.new("CMYK", (8, 8), (0, 255, 0, 0)).save(folder / "0.jpg")
+        Image.fromarray(np.full((8, 8), 30000, np.uint16)).save(folder / "1.png")
+        exif = Image.Exif()
+        exif[0x0112] = 3  # upside down
+        picture = Image.new("RGB", (8, 8), (0, 0, 255))
+        picture.paste((255, 0, 0), (0, 0, 8, 4))
+        picture.save(folder / "2.png", exif=exif)
+    data = imagefolder(root=str(tmp_path / "tree"), size=8, data_dir=str(tmp_path))
+    corners = torch.cat([data.train_x, data.test_x])[:, :, 0, 0].tolist()
+    assert sorted(corners) == sorted([[255, 0, 255], [117] * 3, [255, 0, 0]] * 2)
+
+
+def test_imagefolder_keeps_the_centre_of_test_pictures(tmp_path):
+    """A ramp of 64 levels: the middle half has levels 16 to 47, and training pictures keep all."""
+    ramp = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / "tree" / split / name).mkdir(parents=True)
+            Image.fromarray(ramp).save(tmp_path / "tree" / split / name / "0.png")
+    load = partial(imagefolder, root=str(tmp_path / "tree"), size=32, data_dir=str(tmp_path))
+    data, plain = load(centre=0.5), load()
+    assert torch.equal(data.test_x[0, 0, 0], torch.arange(16, 48, dtype=torch.uint8))
+    assert torch.equal(data.train_x, plain.train_x)
+    assert torch.equal(plain.test_x, plain.train_x)
+    assert data.fingerprint != plain.fingerprint
+
+
+def test_imagefolder_is_imagenet_among_the_data_sets_without_a_root(tmp_path):
+    with pytest.raises(UsageError, match="root=PATH") as error:
+        imagefolder(data_dir=str(tmp_path))
+    assert str(tmp_path / "imagenet") in str(error.value)
+    write_tree(tmp_path / "imagenet" / "train")
+    write_tree(tmp_path / "imagenet" / "val", count=2)
+    data = imagefolder(data_dir=str(tmp_path))
+    assert data.shape == (3, 224, 224)
+    named = imagefolder(root=str(tmp_path / "imagenet"), data_dir=str(tmp_path))
+    assert named.fingerprint == data.fingerprint
+
+
 def test_imagefolder_uses_train_and_val(tmp_path):
     write_tree(tmp_path / "tree" / "train", count=3)
     write_tree(tmp_path / "tree" / "val", count=2)
@@ -148,7 +201,7 @@ def test_imagefolder_fingerprint_sees_what_the_decoder_makes_of_the_files(tmp_pa
     load = partial(imagefolder, root=str(write_tree(tmp_path / "tree")), size=4)
     before = load(data_dir=str(tmp_path / "a")).fingerprint
     assert load(data_dir=str(tmp_path / "b")).fingerprint == before
-    monkeypatch.setattr(ImageOps, "fit", lambda image, size: Image.new("RGB", size, (1, 2, 3)))
+    monkeypatch.setattr(ImageOps, "fit", lambda image, size, **_: Image.new("RGB", size, (1, 2, 3)))
     assert load(data_dir=str(tmp_path / "c")).fingerprint != before
 
 
@@ -175,7 +228,10 @@ def test_imagefolder_refuses_trees_that_are_none(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"test_fraction": 0.0}, {"test_fraction": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"size": 0}, {"test_fraction": 0.0}, {"test_fraction": 1.0}, {"centre": 0.0}, {"centre": 1.1}],
+)
 def test_imagefolder_refuses_nonsense(tmp_path, options):
     with pytest.raises(UsageError, match="size must be 1 or more"):
         imagefolder(root=str(write_tree(tmp_path)), **options)
@@ -239,24 +295,151 @@ def test_imagefolder_damaged_or_unwritable_cache_is_one_line(tmp_path):
     one_line(error, tmp_path / "file", "FGBENCH_DATA")
 
 
-def test_imagefolder_builders_at_the_same_moment_do_not_share_a_file(tmp_path, monkeypatch):
+def test_imagefolder_one_builds_while_others_wait(tmp_path, monkeypatch):
     load = partial(imagefolder, root=str(write_tree(tmp_path / "tree")), size=4)
-    folder, both = tmp_path / "data" / "imagefolder", threading.Barrier(2, timeout=30)
+    folder, written, go = tmp_path / "data" / "imagefolder", threading.Event(), threading.Event()
     seen = []
 
-    def both_have_written(descriptor: int) -> None:
-        both.wait()
+    def has_written(descriptor: int) -> None:
         seen.append(len(list(folder.glob("*.partial"))))
-        both.wait()
+        written.set()
+        assert go.wait(30)
 
-    monkeypatch.setattr("os.fsync", both_have_written)
+    monkeypatch.setattr("os.fsync", has_written)
     with ThreadPoolExecutor(2) as pool:
-        builders = [pool.submit(load, data_dir=str(tmp_path / "data")) for _ in range(2)]
+        builders = [pool.submit(load, data_dir=str(tmp_path / "data"))]
+        assert written.wait(30)
+        builders.append(pool.submit(load, data_dir=str(tmp_path / "data")))
+        done, _ = wait(builders, timeout=0.2)
+        assert not done
+        go.set()
         first, second = (builder.result() for builder in builders)
-    assert seen == [2, 2]
+    assert seen == [1]
     assert first.fingerprint == second.fingerprint
     assert torch.equal(first.train_x, second.train_x)
     assert [path.suffix for path in folder.iterdir()] == [".npy"]
+
+
+KILLED = """
+import os, signal, sys
+from fgbench.data import imagefolder as module
+left, make = int(sys.argv[3]), module._decode
+def decode(root, name, size, centre):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return make(root, name, size, centre)
+module._decode = decode
+from fgbench.data import pixels
+pixels._AHEAD = 1
+module.imagefolder(root=sys.argv[1], size=64, data_dir=sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A tree of 20 pictures, and the folder of a build killed while decoding the 18th."""
+    folder = tmp_path_factory.mktemp("killed")
+    root = write_tree(folder / "tree", count=10)
+    command = [sys.executable, "-c", KILLED, str(root), str(folder / "data"), "17"]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
+    return root, folder / "data"
+
+
+@pytest.mark.parametrize("damage", ["none", "a pixel", "a hash", "no hashes", "a torn row"])
+def test_imagefolder_goes_on_where_it_was_killed(tmp_path, monkeypatch, killed, damage):
+    """What is not as its hash says is decoded again; the bytes are those of an undisturbed build."""
+    root, left = killed
+    whole = imagefolder(root=str(root), size=64, data_dir=str(tmp_path / "whole"))
+    folder = Path(shutil.copytree(left, tmp_path / "data")) / "imagefolder"
+    (pixels,), (hashes,) = folder.glob("*.partial"), folder.glob("*.hashes")
+    row, begin, sound = 3 * 64 * 64, 128, 17
+    assert pixels.stat().st_size == begin + sound * row
+    if damage == "a pixel":
+        content, sound = bytearray(pixels.read_bytes()), 12
+        content[begin + sound * row + 5] ^= 1
+        pixels.write_bytes(content)
+    elif damage == "a hash":
+        content, sound = bytearray(hashes.read_bytes()), 11
+        content[64 * sound + 40] ^= 1
+        hashes.write_bytes(content)
+    elif damage == "no hashes":
+        hashes.unlink()
+        sound = 0
+    elif damage == "a torn row":
+        sound = 13
+        os.truncate(pixels, begin + sound * row + 7)
+    decoded = []
+    make = module._decode
+    monkeypatch.setattr(module, "_decode", lambda *given: decoded.append(given) or make(*given))
+    again = imagefolder(root=str(root), size=64, data_dir=str(tmp_path / "data"))
+    assert len(decoded) == 20 - sound
+    assert again.fingerprint == whole.fingerprint
+    for name in ("train_x", "train_y", "test_x", "test_y"):
+        assert torch.equal(getattr(again, name), getattr(whole, name))
+    assert [path.suffix for path in folder.iterdir()] == [".npy"]
+
+
+@pytest.mark.parametrize("when", ["before", "while writing"])
+def test_imagefolder_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, when):
+    root = write_tree(tmp_path / "tree", count=10)
+    if when == "before":
+        usage = shutil.disk_usage(tmp_path)._replace(free=20 * 3 * 16)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    else:
+
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError) as error:
+        imagefolder(root=str(root), size=4, data_dir=str(tmp_path / "data"))
+    one_line(error, root, "No space left on device", "FGBENCH_DATA", "GB to spare")
+    assert list((tmp_path / "data" / "imagefolder").iterdir()) == []
+
+
+def anonymous_mib() -> float:
+    """Memory of this process that lies over no file."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(x.split()[1]) for x in lines if x.startswith("RssAnon")) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to look into")
+def test_imagefolder_serves_more_pixels_than_there_is_memory(tmp_path):
+    """A file with holes, three times as large as memory: only the rows that are read take any."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    row, path = 3 * 224 * 224, tmp_path / "large.npy"
+    rows = 3 * memory // row
+    with path.open("wb") as out:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (rows, 3, 224, 224)}
+        np.lib.format.write_array_header_1_0(out, header)
+        begin = out.tell()
+        out.truncate(begin + rows * row)
+        out.seek(begin + (rows - 1) * row)
+        out.write(bytes([7]) * row)
+    pixels, before = mapped(path), 0.0
+    assert tuple(pixels.shape) == (rows, 3, 224, 224)
+    data = DataSet(
+        "large", pixels[:-2], torch.zeros(rows - 2, dtype=torch.int64), pixels[-2:],
+        torch.zeros(2, dtype=torch.int64), 1, 255.0, (0.0,) * 3, (1.0,) * 3, "",
+    )  # fmt: skip
+    assert data.to("cpu").train_x.data_ptr() == data.train_x.data_ptr()
+    small = data.held_out(5).subset(None, 3)
+    task, estimator, noise = build("mlp-1x4", "BP", small.shape, 2)
+    run = Course(task, estimator, Recipe(epochs=1, batch=4, lr=0.1), noise, small)
+    for run.step in range(5):
+        x, _ = run.batch()
+        evaluate(task.chain, small, small.test_x, small.test_y)
+        before = before if run.step else anonymous_mib()  # the first loads and builds what it needs
+    assert x.shape == (4, 3, 224, 224)
+    assert anonymous_mib() - before < 60
+    held = small.train_x[:700].clone()  # what the line above would notice
+    assert anonymous_mib() - before > 90
+    del held
+    x, _ = small.rows(torch.tensor([rows // 2, 0]))
+    assert (x.shape, int(x.max())) == ((2, 3, 224, 224), 0)
+    assert int(data.test_x[-1].min()) == 7
 
 
 def test_imagefolder_two_processes_build_one_cache(tmp_path):

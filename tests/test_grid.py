@@ -184,8 +184,9 @@ def test_cells_that_sweeps_share_are_the_same_runs() -> None:
             text = f"{method.estimator.text}/{method.locality.text}"
             if "train_size" in cell.options:
                 continue
-            runs = [case.options for values in cell.candidates for case in cell.trials(values)]
-            told = f"{cell.options} {sorted(map(str, runs))}" if cell.tuning else str(cell.options)
+            tried = cell.candidates if cell.tuning else []
+            runs = [case.options for values in tried for case in cell.trials(values)]
+            told = f"{cell.options} {sorted(map(str, runs))}"
             seen.setdefault((text, cell.arch, cell.data), set()).add(told)
     assert {place: told for place, told in seen.items() if len(told) > 1} == {}
     assert ("fg_a/local-pg", "localmixer-m/8/16", "cifar10") in seen

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OUTSIDE = {"suites", "tests", "analysis"}  # top-level folders; the figures are fgbench.analysis
 FOLDERS = {"estimators", "localities", "architectures", "data", "updates"}  # siblings stay apart
-SHARED = {"fgbench.data.cache", "fgbench.data.dataset", "fgbench.data.idx"}  # no data sets
+SHARED = {f"fgbench.data.{name}" for name in ("cache", "dataset", "idx", "pixels")}  # no data sets
 # The task calls estimators, and their protocol names the task: one of the two is for types alone.
 TYPES_ONLY = {("task", "estimator")}
 
@@ -28,9 +28,10 @@ def _table() -> dict[str, set[str]]:
     forms = {"hearing", "pullback", "slices", "theory"}
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
-    runs = {"measure", "train", "speed", "fusion", "conformance", "record", "checkpoint"}
+    runs = {"measure", "train", "speed", "fusion", "table1", "study", "conformance"}
+    runs |= {"record", "checkpoint", "graph"}
     things = FOLDERS | built | runs
-    top = things | {"api", "analysis", "progress", "tables"}
+    top = things | {"api", "analysis", "progress", "sheet", "tables"}
     return {
         "errors": set(),
         "axes": {"errors"},
@@ -45,6 +46,9 @@ def _table() -> dict[str, set[str]]:
         "reading": {"errors", "axes", "gate", "tiles", "network", "objective"},
         "clock": {"errors"},
         "fusion": view | {"clock"},
+        "population": view | {"task", "estimator", "registry"},
+        "table1": view | statistics | {"estimator", "registry", "theory", "population"},
+        "study": {"errors", "record", "registry"},
         "ledger": {"errors"},
         "objective": {"errors", "network", "axes"},
         "view": view,
@@ -63,26 +67,30 @@ def _table() -> dict[str, set[str]]:
         "checkpoint": {"errors"},
         "measure": built,
         "record": {"errors"},
-        "learner": library | {"recipe"},
-        "course": built | {"learner", "checkpoint"},
-        "train": built | {"record", "checkpoint", "course", "learner"},
-        "speed": built | {"record", "clock"},
+        "learner": library | {"recipe", "updates"},
+        "feed": {"directions", "noise"},
+        "cuda": {"errors"},
+        "graph": {"errors", "cuda", "feed", "noise"},
+        "course": built | {"learner", "checkpoint", "cuda", "graph", "augment"},
+        "train": built | {"record", "checkpoint", "course", "graph", "learner"},
+        "speed": built | {"record", "clock", "cuda", "feed", "graph"},
         "conformance": built | {"measure", "train", "speed"},
         "estimators": {"errors", "axes", "directions", "noise", "network", "view", "task"}
         | {"estimator", "registry", "theory"},
         "localities": {"errors", "objective", "network", "registry", "axes", "augment", "noise"},
         "architectures": {"errors", "axes", "network", "registry"},
-        "data": {"errors", "registry"},
+        "data": {"errors", "record", "registry"},
         "updates": {"errors", "registry"},
         "analysis": {"errors", "record", "registry"},
         "progress": {"errors"},
         "doctor": {"errors", "record", "registry", "data", ""},
-        "tables": {"errors"},
+        "sheet": set(),
+        "tables": {"errors", "sheet"},
         "api": things,
         "grid": {"errors", "registry", "recipe", "measure"},
         "pool": {"api", "errors"},
         "sweep": {"errors", "record", "grid", "pool", "api", "experiment"},
-        "sweeping": {"grid", "sweep", "tables"},
+        "sweeping": {"grid", "sweep", "sheet", "tables"},
         "demo": top,
         "cli": top | {"demo", "doctor", "grid", "sweep", "sweeping"},
         "__main__": {"cli"},

@@ -57,7 +57,7 @@ def test_a_transposed_gradient_moves_the_right_weights(kind: str) -> None:
     start = task.chain.get_parameter("body.0.l0.weight").detach().clone()
     learner = Learner(task, estimator, recipe, Noise(0))
     for _ in range(2):
-        learner.follow(Step(body={"body.0.l0.weight": grad.T}), 1.0)
+        learner.follow(Step(body={"body.0.l0.weight": grad.T}))
     twin = nn.Parameter(start.clone())
     rules = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     options: dict[str, Any] = {"lr": recipe.lr, "weight_decay": 0.0, "foreach": False}
@@ -96,7 +96,7 @@ def test_learned_state_follows_its_optimiser(name: str, lr: float | None) -> Non
     x, y = torch.zeros(3, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2])
     for k in range(3):
         noise = Noise(5, dtype=torch.float64).at(k)
-        learner.follow(task.estimate(x, y, estimator, noise, learner.state), 1.0)
+        learner.follow(task.estimate(x, y, estimator, noise, learner.state))
         mean = 0.9 * mean + noise.normal("kick", (2,))
         twin.grad = noise.normal("pull", (2,)) + mean
         rule.step()
@@ -111,8 +111,8 @@ def test_shared_state_gets_the_sum_of_its_gradients() -> None:
     assert learner.state["module1"]["scale"] is shared
     grads: dict[str, Mapping[str, torch.Tensor]]
     grads = {f"module{k}": {"scale": torch.tensor([1.0, 10.0]) * (k + 1)} for k in (0, 1)}
-    learner.follow(Step(state_grads=grads), 1.0)
+    learner.follow(Step(state_grads=grads))
     assert learner.state["module0"]["scale"].tolist() == [1 - 3.0, 1 - 30.0]
     swapped: dict[str, Mapping[str, torch.Tensor]] = {"module0": {"scale": torch.zeros(2)}}
     with pytest.raises(ValueError, match="replaced by new_state"):
-        learner.follow(Step(new_state=swapped, state_grads=grads), 1.0)
+        learner.follow(Step(new_state=swapped, state_grads=grads))

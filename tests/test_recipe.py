@@ -36,6 +36,17 @@ def test_warm_up_rises_to_one_and_the_rest_decays() -> None:
     assert schedule(4, epochs=1, warmup_epochs=0.5, schedule="constant") == [0.5, 1.0, 1.0, 1.0]
 
 
+def test_staircase_drops_at_half_and_at_four_fifths() -> None:
+    found = schedule(1, epochs=10, schedule="staircase")
+    assert found == [1.0] * 5 + [0.1] * 3 + [0.01] * 2
+
+
+def test_a_rate_for_one_batch_is_scaled_to_another() -> None:
+    recipe = Recipe(epochs=1, batch=2048, lr=0.1, lr_batch=256)
+    assert recipe.peak_lr == pytest.approx(0.8, rel=1e-15)
+    assert recipe.but(lr_batch=0).peak_lr == recipe.lr == 0.1
+
+
 def test_changes_are_checked() -> None:
     recipe = Recipe(epochs=3, batch=10, lr=0.1)
     assert recipe.but(lr=0.2, schedule="cosine").lr == 0.2
@@ -48,6 +59,9 @@ def test_changes_are_checked() -> None:
         "warmup_epochs must be below the 3": {"warmup_epochs": 3},
         "nesterov needs sgd": {"nesterov": True, "momentum": 0.0},
         "batch=0": {"batch": 0},
+        "crop=0": {"crop": 0},
+        "blur=1.5": {"blur": 1.5},
+        "'lars'": {"optimizer": "larss"},
     }
     for match, change in refused.items():
         with pytest.raises(UsageError, match=match) as caught:
@@ -78,6 +92,24 @@ def test_one_block_one_patch_one_group_has_alike_heads() -> None:
         assert recipe.zero_heads
         assert recipe.head_lr == recipe.final_lr == 0.1
     assert not default_recipe("localmixer-m/8/16", "cifar10", False, "fg_a/local-pg").zero_heads
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_folders_of_pictures_have_the_configurations_released_for_imagenet(exact: bool) -> None:
+    supervised = default_recipe(
+        "localmixer-l/32/64", "imagefolder[centre=0.875]", exact, "bp/local-pg"
+    )
+    contrastive = default_recipe(
+        "localmixer-l/32/64", "imagefolder", exact, "fg_a/contrastive-local"
+    )
+    both = {"momentum": 0.9, "schedule": "cosine", "warmup_epochs": 10, "weight_decay": 1e-4}
+    both |= {"head_lr": 1.0, "final_lr": 0.1, "nesterov": False, "blur": 0.0, "solarise": 0.0}
+    assert supervised == Recipe(
+        epochs=120, batch=256, lr=0.05, crop=0.3, flip=True, colours=True, **both
+    )
+    assert contrastive == Recipe(
+        epochs=800, batch=2048, lr=0.1, lr_batch=256, optimizer="lars", head_decay=0.0, **both
+    )
 
 
 def test_digits_are_never_mirrored() -> None:

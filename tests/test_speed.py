@@ -15,6 +15,7 @@ from fgbench.errors import UsageError
 from fgbench.estimator import Defaults, Estimate
 from fgbench.experiment import Experiment
 from fgbench.registry import Made, Method
+from tests.recorder import Recorder
 
 CPU = torch.device("cpu")
 
@@ -39,6 +40,14 @@ class Exact(Defaults):
         found = Estimate(grads=view.reverse())
         del held
         return found
+
+
+class Drawn(Exact):
+    """Draws from a generator that nobody reseeds."""
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        with torch.random.fork_rng(devices=[]):
+            return Estimate(grads={n: g * torch.randn(()) for n, g in view.reverse().items()})
 
 
 def of(estimator: Any) -> Method:
@@ -166,6 +175,31 @@ def test_methods_of_one_end_share_a_reference(
         assert one["bp_peak_mb"] == other["bp_peak_mb"]
     assert found[0]["bp_ms"] != found[2]["bp_ms"]
     assert {f["batch"] for f in found} == {8}
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_captured_steps_are_timed_beside_and_the_faster_backprop_is_the_reference(
+    faster: bool, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "backend_of", lambda device: Recorder())
+    # plain backprop, two methods as they are, then all three captured
+    times = [3.0, 6.0, 9.0, 1.0 if faster else 4.0, 2.0, None]
+    Clock(monkeypatch, lambda who, turn: times[who])
+    one, other = timed(experiment, registry.method("FG-A"), of(Drawn()), rounds=5)
+    assert one["bp_captured"] == other["bp_captured"] == faster
+    reference = 1.0 if faster else 3.0
+    assert one["bp_ms"]["value"] == 1e3 * reference
+    assert one["ratio_to_bp"]["value"] == 6 / reference
+    assert one["captured_ratio_to_bp"]["value"] == 2 / reference
+    assert (one["captured_ms"]["value"], one["captured_reason"]) == (2e3, "")
+    assert other["ratio_to_bp"]["value"] == 9 / reference
+    assert (other["captured_ms"], other["captured_ratio_to_bp"]) == (None, None)
+    assert "aten.randn.default is not permitted" in other["captured_reason"]
+
+
+def test_no_step_is_captured_on_a_cpu(experiment: Experiment) -> None:
+    (found,) = timed(experiment, of(Exact()), rounds=3)
+    assert not {"captured_ms", "captured_reason", "bp_captured"} & found.keys()
 
 
 def test_garbage_collection_is_as_it_was(experiment: Experiment) -> None:

@@ -18,6 +18,7 @@ from fgbench.errors import UsageError
 from fgbench.pool import Pool, Slot
 from fgbench.record import Store
 from fgbench.sweep import Settings, Sweep, place
+from fgbench.sweep import choice as choice_of
 
 TUNED = """
 [[grid]]
@@ -128,6 +129,19 @@ def test_tunings_of_two_methods_are_two_cases(tmp_path: Path) -> None:
     swept(both, tmp_path)
     choices = [r for r in Store(tmp_path / "records").all() if r["verb"] == "tune"]
     assert len(choices) == len({r["case_key"] for r in choices}) == 2
+
+
+def test_how_steps_are_taken_is_no_part_of_a_tuning(tmp_path: Path) -> None:
+    names = ("key", "estimator", "locality", "options", "arch", "data", "device", "commit", "where")
+    trial = {**dict.fromkeys(names, "x"), "seed": 0, "status": "ok"}
+    found = []
+    for changed in ("", ', graph = "off"', ", batch = 50"):
+        (tmp_path / "plan.toml").write_text(TUNED.replace("= 300", f"= 300{changed}"))
+        (cell,) = grid.cells(grid.read(str(tmp_path / "plan.toml")))
+        found.append(choice_of(cell, [({"lr": 0.1}, [trial])], {"lr": 0.1}, ""))
+    plain, off, other = found
+    assert (off["key"], off["settings"]) == (plain["key"], plain["settings"])
+    assert other["key"] != plain["key"]
 
 
 def test_a_tuning_in_which_nothing_trains_is_a_failure(tmp_path: Path) -> None:

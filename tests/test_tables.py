@@ -115,6 +115,18 @@ def test_one_row_per_record_and_a_reason_for_what_is_not_ok(
     assert speed.split() == ["FG-A", "2", "[1,", "3]", "4", "2", "0.1", "1", "1.5"]
 
 
+def test_captured_steps_have_columns_where_there_are_any(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    graph = {"captured_ms": 0.5, "captured_ratio_to_bp": 0.25}
+    none = dict.fromkeys(graph)
+    tables.show([record("speed", "FG-A", **SPEED, **graph), record("speed", "BP", **SPEED, **none)])
+    out = capsys.readouterr().out
+    assert "captured / backprop" in out
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert (rows["FG-A"][-2:], rows["BP"][-2:]) == (["0.5", "0.25"], ["-", "-"])
+
+
 @pytest.mark.parametrize("verb", ["measure", "train", "speed"])
 def test_a_table_of_nothing_but_skips_is_shown(
     verb: str, capsys: pytest.CaptureFixture[str]

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from fgbench import checkpoint, course, registry
 from fgbench import train as training
+from fgbench.augment import Policy, augment
 from fgbench.course import Progress, evaluate
 from fgbench.data.dataset import DataSet
 from fgbench.errors import UsageError
@@ -110,6 +111,32 @@ def test_the_loop_is_a_plain_one_to_rounding() -> None:
     assert found["history"][-1]["train_error"] == found["train_error"]
 
 
+def test_training_images_are_augmented_as_the_recipe_says() -> None:
+    """Each field on its own, and nothing but it; what evaluates sees the images as they are."""
+    data = registry.make("datasets", "synthetic[size=20,channels=3]", data_dir=None).thing.subset(
+        32
+    )
+    task, estimator = make("BP", "mlp-1x4", data.shape, torch.float64)
+    noise = Noise(0, dtype=torch.float64)
+    plain = Recipe(epochs=1, batch=32, lr=0.1)
+    pixels = data.train_x[noise.child("order").at(0).permutation("train", 32)]
+    for change, expected in {
+        (("flip", True),): Policy(flip=0.5),
+        (("crop", 0.3),): Policy(area=0.3),
+        (("colours", True),): Policy(jitter=0.8, gray=0.2),
+        (("blur", 0.5),): Policy(blur=0.5),
+        (("solarise", 0.5),): Policy(solarise=0.5),
+        (("crop", 0.3), ("flip", True), ("colours", True)): Policy(0.3, 0.5, 0.8, gray=0.2),
+    }.items():
+        found, _ = course.Course(task, estimator, plain.but(**dict(change)), noise, data).batch()
+        made = augment(pixels.double() / data.peak, expected, noise.child("augment").at(0))
+        wanted = data.normalise(made * data.peak, torch.float64)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+        assert not torch.equal(wanted, data.normalise(pixels, torch.float64))
+    same, _ = course.Course(task, estimator, plain, noise, data).batch()
+    assert torch.equal(same, data.normalise(pixels, torch.float64))
+
+
 def test_every_seed_has_its_own_order_and_every_epoch_another() -> None:
     data = registry.make("datasets", "digits", data_dir=None).thing.subset(64)
     task, estimator = make("BP", "mlp-1x4", data.shape, torch.float32)
@@ -184,6 +211,18 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "adam": ("LG-FG-A", "mlp-2x16", {"optimizer": "adam", "lr": 0.01}),
     "no momentum, no state at all": ("BP", "cnn-tiny", {"momentum": 0.0}),
     "two views, a probe": ("fg_a/contrastive-local", "localmixer-xs/2/4", {"weight_decay": 0.1}),
+    "lars, augmented": (
+        "LG-FG-A",
+        "localmixer-xs/2/4",
+        {
+            "optimizer": "lars",
+            "lr": 9.0,
+            "crop": 0.5,
+            "colours": True,
+            "blur": 0.5,
+            "solarise": 0.2,
+        },
+    ),
     "learned state": ("{file}:Learned/local", "mlp-2x16", {"optimizer": "rmsprop", "lr": 1e-3}),
 }
 

@@ -69,21 +69,40 @@ class DataSet:
         return channels, height, width
 
     def to(self, device: torch.device | str) -> DataSet:
-        """Return the data set with all its tensors on a device; pixels stay uint8 there.
+        """Return the data set with its tensors on a device; pixels stay uint8 there.
+
+        Pixels that would take more than a quarter of the device's free memory stay where they are, and
+        :meth:`rows` brings the few that are asked for.
 
         Args:
-            device: where to. A memory-mapped set is read completely.
+            device: where to. A memory-mapped set that fits is read completely.
 
         Returns:
             The same data; tensors that are already there are shared.
         """
+        where = torch.device(device)
+        fits = self.train_x.nbytes + self.test_x.nbytes <= _room(where)
+        there = where if fits else self.train_x.device
         return replace(
             self,
-            train_x=self.train_x.to(device),
-            train_y=self.train_y.to(device),
-            test_x=self.test_x.to(device),
-            test_y=self.test_y.to(device),
+            train_x=self.train_x.to(there),
+            train_y=self.train_y.to(where),
+            test_x=self.test_x.to(there),
+            test_y=self.test_y.to(where),
         )
+
+    def rows(self, picked: Tensor) -> tuple[Tensor, Tensor]:
+        """Return some training images and their labels, both on the labels' device.
+
+        Args:
+            picked: numbers of images, int64 ``[b]``, anywhere; on the pixels' device nothing waits.
+
+        Returns:
+            uint8 ``[b, ch, H, W]`` and int64 ``[b]``.
+        """
+        where = self.train_y.device
+        x = self.train_x.index_select(0, picked.to(self.train_x.device))
+        return x.to(where), self.train_y.index_select(0, picked.to(where))
 
     def normalise(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return ``(x / peak - mean) / std`` per channel, on the device of ``x``.
@@ -154,6 +173,13 @@ class DataSet:
             test_y=self.train_y[-count:],
             fingerprint=short_hash(f"{self.fingerprint} held out {count}".encode()),
         )
+
+
+def _room(device: torch.device) -> float:
+    """Return how many bytes of pixels a device may hold."""
+    if device.type != "cuda":
+        return torch.inf
+    return torch.cuda.mem_get_info(device)[0] / 4
 
 
 def short_hash(content: bytes) -> str:

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import io
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from fgbench.data.cache import data_root, progress_display, source_of
+from fgbench.data.cache import data_root, source_of
 from fgbench.data.dataset import DataSet, short_hash
+from fgbench.data.pixels import Job, kept
 from fgbench.errors import DataError, UsageError
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Iterator
+
+    from PIL import Image
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-_CHUNK = 256
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(NamedTuple):
     """One picture: its path below the root, in POSIX form, and what tells it has changed."""
 
     path: str
@@ -51,19 +49,28 @@ class _Listing:
 
 @register("datasets", "imagefolder")
 def imagefolder(
-    *, root: str = "", size: int = 64, test_fraction: float = 0.2, data_dir: str | None = None
+    *,
+    root: str = "",
+    size: int = 224,
+    centre: float = 1.0,
+    test_fraction: float = 0.2,
+    data_dir: str | None = None,
 ) -> DataSet:
-    """Serve the pictures of a directory tree whose folders are the classes.
+    """Serve the pictures of a directory tree whose folders are the classes, such as ImageNet's.
 
     Where ``train`` and ``val`` (or ``test``) lie in ``root``, the class folders in them are the
     splits. Otherwise a fixed share of every class is the test split. Either way the order within
     a split is that of the paths' hashes: mixed, and the same everywhere. The shorter side becomes
-    ``size`` and the centre is kept. The pixels are decoded at first use into a file below the
-    folder of the data sets; another listing, file size, time of change or option makes another.
+    ``size`` and the centre is kept; of test pictures the centre of that, enlarged, where ``centre`` is
+    below 1. Pictures become RGB and stay as they are stored: an orientation in their EXIF data is not
+    applied. The pixels are decoded at first use into a file below the folder of the data sets, 150 kB
+    per picture at 224 pixels; another listing, file size, time of change or option makes another.
 
     Args:
-        root: the directory tree.
+        root: the directory tree; the folder ``imagenet`` among the data sets where none is given.
         size: height and width in pixels.
+        centre: part of the shorter side that is kept of test pictures. Networks that learn from crops
+            see things larger than they are, which 0.875, 224 of 256 pixels, makes up for.
         test_fraction: share of every class that becomes the test split, between 0 and 1.
         data_dir: folder of the data sets; FGBENCH_DATA or the user's cache where none is given.
 
@@ -72,18 +79,21 @@ def imagefolder(
 
     Raises:
         DataError: the tree has no two class folders, an empty one, or a broken picture.
-        UsageError: no root is given, or an option is out of its range.
+        UsageError: no root is given and there is no ``imagenet``, or an option is out of its range.
     """
-    if not root:
-        raise UsageError("imagefolder needs the directory tree: imagefolder[root=PATH]")
-    if size < 1 or not 0 < test_fraction < 1:
+    if size < 1 or not 0 < test_fraction < 1 or not 0 < centre <= 1:
         raise UsageError(
-            f"imagefolder: size must be 1 or more and test_fraction between 0 and 1, "
-            f"not {size} and {test_fraction}"
+            f"imagefolder: size must be 1 or more, test_fraction between 0 and 1 and centre above 0 and "
+            f"at most 1, not {size}, {test_fraction} and {centre}"
         )
-    listing = _scan(Path(root).expanduser().resolve(), test_fraction)
-    pixels, content = _cached(listing, size, data_root(data_dir) / "imagefolder")
-    x = torch.from_numpy(pixels)
+    data = data_root(data_dir)
+    if not root and not (data / "imagenet").is_dir():
+        raise UsageError(
+            "imagefolder needs the directory tree: imagefolder[root=PATH], or train/ and val/ with class "
+            f"folders in {data / 'imagenet'}"
+        )
+    listing = _scan(Path(root or data / "imagenet").expanduser().resolve(), test_fraction)
+    x, content = kept(_job(listing, size, centre), data / "imagefolder")
     y = torch.tensor([file.label for file in listing.files], dtype=torch.int64)
     return DataSet(
         "imagefolder",
@@ -98,6 +108,20 @@ def imagefolder(
         fingerprint=short_hash(f"imagefolder {content} {size} {listing.train}".encode()),
         source=source_of(listing.root),
     )
+
+
+def _job(listing: _Listing, size: int, centre: float) -> Job:
+    """Say what is to be decoded, and how."""
+    parts = [f"{listing.root}\n{size} {centre}\n{listing.train}\n"]
+    parts += [f"{file.path}\n{file.size}\n{file.mtime}\n" for file in listing.files]
+    names = [file.path for file in listing.files]
+
+    def decode(number: int) -> tuple[bytes, bytes]:
+        whole = number < listing.train
+        return _decode(listing.root, names[number], size, 1.0 if whole else centre)
+
+    key = short_hash("".join(parts).encode())
+    return Job(str(listing.root), key, names, (len(names), 3, size, size), decode)
 
 
 def _scan(root: Path, test_fraction: float) -> _Listing:
@@ -139,20 +163,36 @@ def _by_class(root: Path, split: str, classes: tuple[str, ...]) -> list[list[_Fi
     folder = root / split
     if split and (extra := sorted(set(_class_names(folder)) - set(classes))):
         raise DataError(f"imagefolder: {folder / extra[0]} has no counterpart in {root / 'train'}")
-    found = []
+    found, cut = [], len(str(root / "x")) - 1
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             raise DataError(f"imagefolder: the class folder {folder / name} is missing")
         files = []
-        for path in (folder / name).rglob("*"):
-            if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file():
-                stat = path.stat()
-                relative = path.relative_to(root).as_posix()
-                files.append(_File(relative, label, stat.st_size, stat.st_mtime_ns))
+        for entry in _pictures(folder / name):
+            stat = entry.stat()
+            files.append(
+                _File(entry.path[cut:].replace(os.sep, "/"), label, stat.st_size, stat.st_mtime_ns)
+            )
         if not files:
             raise DataError(f"imagefolder: the class folder {folder / name} holds no image")
         found.append(sorted(files, key=_mix))
     return found
+
+
+def _pictures(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Find the pictures below a folder, by their names; hidden files do not count."""
+    todo = [str(folder)]
+    while todo:
+        with os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+                elif (
+                    os.path.splitext(entry.name)[1].lower() in SUFFIXES
+                    and entry.name[0] != "."
+                    and entry.is_file()
+                ):
+                    yield entry
 
 
 def _mix(file: _File) -> bytes:
@@ -160,69 +200,7 @@ def _mix(file: _File) -> bytes:
     return sha256(file.path.encode()).digest()
 
 
-def _cached(listing: _Listing, size: int, cache: Path) -> tuple[NDArray[np.uint8], str]:
-    """Return the pixels of a listing as a memory map, and the hash of their content.
-
-    The file is called ``<listing>-<content>.npy``, so the content is hashed once, and two
-    processes that build it at the same time arrive at the same name and the same bytes.
-    """
-    parts = [f"{listing.root}\n{size}\n{listing.train}\n"]
-    parts += [f"{file.path}\n{file.size}\n{file.mtime}\n" for file in listing.files]
-    key = short_hash("".join(parts).encode())
-    shape = (len(listing.files), 3, size, size)
-    path = next(iter(sorted(cache.glob(f"{key}-*.npy"))), None)
-    if path is None:
-        path = _build(listing, shape, cache, key)
-    try:
-        # Copy on write: torch asks for memory that may be written, the file stays as it is.
-        pixels = np.load(path, mmap_mode="c")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
-    if pixels.shape != shape or pixels.dtype != np.uint8:
-        raise DataError(f"{path} does not hold the expected pixels; delete it and run again")
-    return pixels, path.stem.rpartition("-")[2]
-
-
-def _build(listing: _Listing, shape: tuple[int, ...], cache: Path, key: str) -> Path:
-    """Decode every picture into a file that appears under its name only when it is complete."""
-    unfinished = cache / f"{key}.{uuid4().hex}.partial"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        try:
-            path = cache / f"{key}-{_write(listing, shape, unfinished)}.npy"
-            if not path.is_file():
-                os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"the pixels of {listing.root} cannot be kept in {cache} ({error}); "
-            "point FGBENCH_DATA at a folder that can be written to"
-        ) from error
-    return path
-
-
-def _write(listing: _Listing, shape: tuple[int, ...], path: Path) -> str:
-    """Write the pixels as an npy file; return the hash of names, pictures and pixels."""
-    digest = sha256()
-    with path.open("wb") as out, ThreadPoolExecutor() as pool, progress_display() as progress:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(out, header)
-        bar = progress.add_task("decoding", total=len(listing.files))
-        decode = partial(_decode, listing.root, size=shape[-1])
-        for start in range(0, len(listing.files), _CHUNK):
-            names = [file.path for file in listing.files[start : start + _CHUNK]]
-            for name, (file_hash, pixels) in zip(names, pool.map(decode, names), strict=True):
-                digest.update(f"{name}\n".encode() + file_hash)
-                digest.update(pixels)
-                out.write(pixels)
-                progress.update(bar, advance=1)
-        out.flush()
-        os.fsync(out.fileno())
-    return digest.hexdigest()[:16]
-
-
-def _decode(root: Path, name: str, size: int) -> tuple[bytes, bytes]:
+def _decode(root: Path, name: str, size: int, centre: float) -> tuple[bytes, bytes]:
     """Return the hash of a picture's file and its pixels ``[3, size, size]``."""
     from PIL import Image, ImageOps
 
@@ -231,10 +209,20 @@ def _decode(root: Path, name: str, size: int) -> tuple[bytes, bytes]:
         with Image.open(io.BytesIO(content)) as image:
             # Lets JPEG decode at a fraction of the size, never below twice what is asked for.
             image.draft("RGB", (2 * size, 2 * size))
-            fitted = ImageOps.fit(image.convert("RGB"), (size, size))
+            rgb = _eight_bits(image).convert("RGB")
+        fitted = ImageOps.fit(rgb, (size, size), bleed=(1 - centre) / 2)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{root / name} is not a picture that can be read ({type(error).__name__}); "
             "mend it or take it out of the folder"
         ) from error
     return sha256(content).digest(), np.asarray(fitted).transpose(2, 0, 1).tobytes()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Keep the upper eight of sixteen bits, which Pillow would clip."""
+    from PIL import Image
+
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

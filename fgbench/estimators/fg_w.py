@@ -85,7 +85,7 @@ class WeightForwardGradient(Defaults):
         v = noise.directions(view.shapes, self.directions * b, self.law)
         slopes = view.slopes(v) / view.count(self.average)
         if self.share == "none":  # direction k belongs to example k mod b: no other score counts
-            own = torch.eye(b).to(slopes).repeat(self.directions, 1)
+            own = torch.eye(b, dtype=slopes.dtype, device=slopes.device).repeat(self.directions, 1)
             slopes = slopes * own.reshape(*own.shape, *[1] * (slopes.dim() - 2)) * b
         return Estimate(grads=view.credit(slopes, v, self._cells(view)))
 

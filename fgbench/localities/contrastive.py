@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from fgbench.augment import Policy, augment
+from fgbench.augment import GRAY, JITTER, Policy, augment
 from fgbench.errors import UsageError
 from fgbench.network import LinearReadout
 from fgbench.objective import Objective, per_module
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from fgbench.noise import Noise
 
 FLOOR = 1e-12  # of a squared norm
-FIRST = Policy(jitter=0.8, gray=0.2, blur=1.0)
-SECOND = Policy(jitter=0.8, gray=0.2, blur=0.1, solarise=0.2)
+FIRST = Policy(jitter=JITTER, gray=GRAY, blur=1.0)
+SECOND = Policy(jitter=JITTER, gray=GRAY, blur=0.1, solarise=0.2)
 VARIANTS = {
     "module": {"base": "module"},
     "local": {"base": "local"},

@@ -1,0 +1,105 @@
+"""A table that keeps its numbers whole on a narrow terminal, and the console it is printed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
+
+UNLIMITED = 10_000  # width of a console on which everything fits
+LEAST = 20  # width below which a first column is not folded while stacking would help
+
+
+def console() -> Console:
+    """Return the console of stdout, wide enough for a table where it is no terminal.
+
+    Brackets in a method are its options, never markup.
+    """
+    import sys
+
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 200
+    return Console(width=width, markup=False, emoji=False)
+
+
+@dataclass
+class Sheet:
+    """A table that keeps its numbers whole on a narrow terminal.
+
+    Where its columns do not fit side by side they are set closer and the first one is folded; if that
+    is not enough they are stacked: several tables, each beginning with the first column.
+
+    Args:
+        title: above it.
+        columns: headers; the first column names the rows.
+        caption: below it.
+        rows: cells of every row.
+    """
+
+    title: str
+    columns: Sequence[str]
+    caption: str
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def add_row(self, *cells: str) -> None:
+        """Add one row, a cell per column."""
+        self.rows.append(cells)
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """Render as one table, or as several below each other."""
+        from rich.cells import cell_len
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        width, every = options.max_width, range(1, len(self.columns))
+
+        def wants(columns: Sequence[int], widest: int | None, *, tight: bool = True) -> int:
+            table = self._table(columns, widest, tight=tight)
+            return Measurement.get(console, options.update(width=UNLIMITED), table).maximum
+
+        loose = wants(every, None, tight=False) <= width
+        spare = width - wants(every, 1) + 1  # for the first column, with all others beside it
+        names = max(map(cell_len, (self.columns[0], *(row[0] for row in self.rows))))
+        if loose or spare >= min(names, LEAST):
+            table = self._table(every, None if loose else spare, tight=not loose)
+            table.title, table.caption = self.title, self.caption
+            yield table
+            return
+        yield Text(self.title, style="table.title")
+        widest = max(width // 3, LEAST)
+        stacked: list[int] = []
+        for column in every:
+            if stacked and wants([*stacked, column], widest) > width:
+                yield self._table(stacked, widest)
+                stacked = []
+            stacked.append(column)
+        yield self._table(stacked, widest)
+        yield Text(self.caption, style="table.caption")
+
+    def _table(self, columns: Sequence[int], widest: int | None, *, tight: bool = True) -> Table:
+        """Set the first column, at most ``widest`` wide, and some others."""
+        from rich.box import SIMPLE
+        from rich.table import Table
+
+        table = Table(box=SIMPLE, title_justify="left", caption_justify="left")
+        if tight:
+            table.pad_edge, table.padding = False, (0, 1, 0, 0)
+        table.add_column(self.columns[0], overflow="fold", max_width=widest)
+        for column in columns:
+            table.add_column(self.columns[column], justify="right", overflow="fold")
+        for row in self.rows:
+            table.add_row(row[0], *(row[column] for column in columns))
+        return table
+
+
+def make(title: str, columns: Sequence[str], caption: str) -> Sheet:
+    """Make an empty table."""
+    return Sheet(title, columns, caption)
