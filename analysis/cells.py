@@ -25,6 +25,10 @@ COLUMNS = (
 )
 
 
+STATED = {"stop_keys": "true", "shared_noise": "true"}
+"""Defaults that a method may state: stated or not, it is the same one, and one record serves both."""
+
+
 class Way(NamedTuple):
     """A method, however its name is written.
 
@@ -177,7 +181,8 @@ def way_of(estimator: str, locality: str) -> Way:
         task, base = "contrastive", bare.removeprefix("contrastive").removeprefix("-")
     if exact(estimator):
         keep = "b"
-    options = ",".join(f"{option}={value}" for option, value in sorted(given.items()))
+    rest = [pair for pair in sorted(given.items()) if STATED.get(pair[0]) != pair[1].lower()]
+    options = ",".join(f"{option}={value}" for option, value in rest)
     return Way(estimator, task, base or "end", keep, options)
 
 

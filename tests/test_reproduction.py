@@ -13,7 +13,7 @@ import pytest
 from layout import faults, texts
 
 from fgbench.analysis import ablations, groups, local_losses, reproduction, stop_gradient, style
-from fgbench.analysis.cells import Way, cells, name_of, results, way_of
+from fgbench.analysis.cells import STATED, Way, cells, name_of, results, way_of
 from fgbench.analysis.comparison import Comparison, Mean, between, compare
 from fgbench.analysis.load import Records, load
 from fgbench.analysis.markdown import grids, time
@@ -127,6 +127,16 @@ def test_kept_axes_are_read_from_endings_and_options_alike() -> None:
     assert name_of(way_of("bp", "contrastive-local-pg")) == "LG-BP"
     assert name_of(way_of("fa", "local-p")) == "LG-FA"
     assert way_of("x", "not [a locality").base == "not [a locality"
+
+
+def test_a_stated_default_makes_no_other_method() -> None:
+    from fgbench.registry import entries
+
+    options = entries("localities")["contrastive"].options
+    assert {name: str(options[name]).lower() for name in STATED} == STATED
+    plain = way_of("fg_a", "contrastive-local-pg[crop=0.3]")
+    assert way_of("fg_a", "contrastive-local-pg[crop=0.3,stop_keys=True]") == plain
+    assert way_of("fg_a", "contrastive-local-pg[crop=0.3,stop_keys=False]") != plain
 
 
 def test_the_published_tables_are_complete() -> None:
