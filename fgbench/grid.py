@@ -292,7 +292,7 @@ def _checked(content: Options, source: str) -> Plan:
 def _options(verb: str) -> list[str]:
     """Return the options of a verb that a grid may set."""
     if verb == "train":
-        return [*Recipe.model_fields, "train_size", "validation"]
+        return [*Recipe.model_fields, "train_size", "validation", "graph"]
     from fgbench.measure import Design
 
     return [*(f.name for f in fields(Design) if f.name != "seed"), "engine"]
