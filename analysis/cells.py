@@ -25,6 +25,10 @@ COLUMNS = (
 )
 
 
+STATED = {"stop_keys": "true", "shared_noise": "true"}
+"""Defaults that a method may state: stated or not, it is the same one, and one record serves both."""
+
+
 class Way(NamedTuple):
     """A method, however its name is written.
 
@@ -175,9 +179,10 @@ def way_of(estimator: str, locality: str) -> Way:
     task, base = "supervised", bare
     if re.match("contrastive(-|$)", bare):
         task, base = "contrastive", bare.removeprefix("contrastive").removeprefix("-")
-    if estimator in _exact():
+    if exact(estimator):
         keep = "b"
-    options = ",".join(f"{option}={value}" for option, value in sorted(given.items()))
+    rest = [pair for pair in sorted(given.items()) if STATED.get(pair[0]) != pair[1].lower()]
+    options = ",".join(f"{option}={value}" for option, value in rest)
     return Way(estimator, task, base or "end", keep, options)
 
 
@@ -192,11 +197,31 @@ def name_of(way: Way) -> str:
     return f"{way.estimator}/{way.base}" + (f"[{options}]" if options else "")
 
 
+def plain(way: Way) -> str:
+    """Name a method as if its locality had no options, as in a panel where all have the same ones."""
+    return name_of(way._replace(options=""))
+
+
+def setting(data: str, train_size: str, options: str) -> str:
+    """Name data with what makes another experiment of them: one panel each.
+
+    Args:
+        data: the data set.
+        train_size: training examples, "" for all.
+        options: of the locality, such as those that make views, separated by commas.
+
+    Returns:
+        Such as ``cifar10, 5000 examples, crop=0.3, flip=False``.
+    """
+    size = [f"{train_size} examples"] if train_size else []
+    return ", ".join([data, *size, *filter(None, options.split(","))])
+
+
 @cache
-def _exact() -> frozenset[str]:
-    """Estimators without noise: the greedy presets of the paper keep nothing apart for them."""
+def exact(estimator: str) -> bool:
+    """Whether an estimator has no noise: the greedy presets of the paper keep nothing apart for it."""
     greedy = [text.split("/") for text in PRESETS.values()]
-    return frozenset(estimator for estimator, locality in greedy if locality == "local")
+    return any(estimator == name for name, locality in greedy if locality == "local")
 
 
 def _place(row: Mapping[str, Any]) -> Place:

@@ -151,13 +151,27 @@ def between(claim: Claim, groups: Mapping[str, Group]) -> tuple[Mean, str]:
     if missing := [name for name in (claim.method, claim.other) if name not in groups]:
         return Mean(), f"{' and '.join(missing)} not run"
     one, two = (groups[name].percent("test_error") for name in (claim.method, claim.other))
+    return judged(one, two, claim.at_most)
+
+
+def judged(one: pd.Series, two: pd.Series, at_most: float) -> tuple[Mean, str]:
+    """Judge whether a number is at most so much above another, over the seeds they share.
+
+    Args:
+        one: by seed.
+        two: by seed.
+        at_most: largest difference, first minus second.
+
+    Returns:
+        The difference, and the verdict in words: settled where the whole interval is on one side.
+    """
     found = Mean.of((one - two).dropna(), signed=True)
     if not found.n:
         return found, "no finished seed in common"
-    holds = [end <= claim.at_most for end in (found.value, found.low, found.high)]
-    if found.band == "t" and len(set(holds)) == 1:
-        return found, "holds" if holds[0] else "does not hold"
+    holds = [end <= at_most for end in (found.value, found.low, found.high)]
     words = "holds" if holds[0] else "does not hold"
+    if found.band == "t" and len(set(holds)) == 1:
+        return found, words
     few = "too few seeds for an interval" if found.band != "t" else "the interval reaches across"
     return found, f"{words} on the mean; not settled, {few}"
 

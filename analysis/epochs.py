@@ -76,12 +76,13 @@ def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
         "color": {name: look.colour for name, look in looks.items()},
         "linestyle": {name: look.dashes for name, look in looks.items()},
         "marker": {name: look.marker for name, look in looks.items()},
+        "fill": {name: look.filled for name, look in looks.items()},
     }
     plot = so.Plot(part, x="epoch", y="mean", color="label")
     band = {"ymin": "low", "ymax": "high", "legend": False}
     plot = plot.add(so.Band(alpha=0.18), data=means, **band)
     plot = plot.add(so.Line(linewidth=1.2), data=means, linestyle="label", legend=False)
-    plot = plot.add(so.Dot(pointsize=4), data=dots, marker="label", legend=False)
+    plot = plot.add(so.Dot(pointsize=4), data=dots, marker="label", fill="label", legend=False)
     plot = plot.add(so.Line(linewidth=0.6), data=lost, group="run", legend=False)
     plot.scale(**scales).theme(style.RC).on(ax).plot()
     for _, curve in lost.groupby(["label", "run"]):

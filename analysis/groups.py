@@ -11,14 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from fgbench.analysis import panels, style
-from fgbench.analysis.cells import results
+from fgbench.analysis.cells import Way, plain, results, setting
 from fgbench.analysis.load import Records
 from fgbench.analysis.seeds import over_seeds
 from fgbench.registry import split_options
 
 NAME = "groups"
-MISSING = "method trained with two numbers of groups", "run fgbench sweep or fgbench train"
-PANEL = ["task", "network", "data", "train_size"]
+MISSING = (
+    "method trained with two numbers of groups",
+    "run fgbench sweep paper-figure7 --only digits",
+)
+PANEL = ["task", "network", "data"]
 COLUMNS = (
     *(*PANEL, "split", "method", "groups"),
     *("error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
@@ -45,6 +48,25 @@ def network_of(arch: str) -> tuple[str, int]:
     return base + (f"[{options}]" if options else ""), int(stated)
 
 
+def tidy(runs: pd.DataFrame) -> pd.DataFrame:
+    """Pick the runs that the figure is about: methods with two numbers of groups in a panel.
+
+    Args:
+        runs: of `fgbench.analysis.cells.results`.
+
+    Returns:
+        These runs, with their ``network`` and ``groups``; ``data`` names all that makes a panel, and
+        ``method`` is without the options of its locality.
+    """
+    found = [network_of(arch) for arch in runs["arch"]]
+    ways = runs[["estimator", "task", "base", "keep", "options"]].to_numpy()
+    where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
+    table = runs.assign(network=[n for n, _ in found], groups=[g for _, g in found], data=where)
+    table = table.assign(method=[plain(Way(*way)) for way in ways])
+    table = table[table["groups"] > 0]
+    return table[table.groupby([*PANEL, "method"])["groups"].transform("nunique") > 1]
+
+
 def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     """Compute the drawn numbers: a row per panel, split, method and number of groups.
 
@@ -52,17 +74,12 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
         runs: of `fgbench.analysis.cells.results`.
 
     Returns:
-        Columns `COLUMNS`; only panels in which some method has two numbers of groups.
+        Columns `COLUMNS`, of the runs of `tidy`.
     """
-    found = [network_of(arch) for arch in runs["arch"]]
-    table = runs.assign(network=[n for n, _ in found], groups=[g for _, g in found])
-    table = table[table["groups"] > 0]
+    table = tidy(runs)
     by = [*PANEL, "method", "groups"]
     splits = [over_seeds(table, by, f"{s}_error").assign(split=s) for s in ("test", "train")]
     table = pd.concat(splits).rename(columns=PERCENT)
-    counts = table.groupby([*PANEL, "method"])["groups"].transform("nunique")
-    table = table.assign(several=counts > 1)
-    table = table[table.groupby(PANEL)["several"].transform("any")]
     rank = {method: at for at, method in enumerate(style.order(table["method"]))}
     table = table.assign(rank=table["method"].map(rank))
     keys = [*PANEL, "split", "rank", "groups"]
@@ -83,7 +100,7 @@ def figure(runs: pd.DataFrame) -> Figure:
     looks = {method: style.look(method) for method in style.order(table["method"])}
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
-        task, network, data, size, split = group
+        task, network, data, split = group
         for method, mine in part.groupby("method", sort=False):
             shown = mine.rename(columns={v: k for k, v in PERCENT.items()})
             panels.points(ax, mine["groups"], shown, looks[str(method)], line=True)
@@ -91,8 +108,7 @@ def figure(runs: pd.DataFrame) -> Figure:
         ax.set_xscale("log", base=2)
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
-        there = f"{data}, {size} examples" if size else data
-        ax.set_title(f"{task}, {network} on {there}", loc="left")
+        ax.set_title(f"{task}, {network}\non {data}", loc="left")
         ax.set(xlabel="groups", ylabel=f"{split} error (%)")
 
     named = table.assign(number=table["groups"].map("{} groups".format))

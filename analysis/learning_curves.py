@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from fgbench.analysis import epochs, panels, style
 from fgbench.analysis.load import Records
@@ -81,10 +80,7 @@ def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
     low, high = epochs.limits(part)
     log = log and high > 4 * low
     if log:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_locator(NullLocator())
+        panels.log_scale(ax)
     line = log or high > chance / 2  # false where chance is not known
     if line and not np.isnan(chance):
         high = max(high, chance)

@@ -11,14 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import panels, style
-from fgbench.analysis.cells import name_of, results, way_of
+from fgbench.analysis.cells import name_of, results, setting, way_of
 from fgbench.analysis.load import Records
 from fgbench.analysis.seeds import over_seeds
 from fgbench.registry import split_options
 
 NAME = "local_losses"
-MISSING = "method trained with losses in two places", "run fgbench sweep or fgbench train"
-PANEL = ["task", "arch", "data", "train_size"]
+MISSING = (
+    "method trained with losses in two places and with scores kept apart in two ways",
+    "run fgbench sweep paper-figure6 --only digits",
+)
+PANEL = ["task", "arch", "data"]
+RELEASED = {"average", "credit"}  # options of the forms of the founding paper's released code
 PLACES = ("end", "last", "module", "local")
 WORDS = {"end": "end", "last": "last\nblock", "module": "uncut\nblocks", "local": "blocks"}
 COLUMNS = (
@@ -28,6 +32,34 @@ COLUMNS = (
 PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
 
 
+def tidy(runs: pd.DataFrame) -> pd.DataFrame:
+    """Pick the runs that the figure is about, with their panel, form and place of losses.
+
+    Args:
+        runs: of `fgbench.analysis.cells.results`.
+
+    Returns:
+        The runs of what is ablated: estimators whose losses are in two places in a panel, scores being
+        kept apart in two ways in one of them, beside the end-to-end gradient without noise. Further
+        columns ``series place label``; ``data`` names all that makes a panel.
+    """
+    names = [split_options(estimator)[0] for estimator in runs["estimator"]]
+    series = [_series(estimator) for estimator in runs["estimator"]]
+    places = [_place(*pair) for pair in zip(runs["base"], runs["keep"], strict=True)]
+    where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
+    table = runs.assign(series=series, place=places, estimator=names, data=where)
+    bases, keeps = (
+        table.groupby([*PANEL, "estimator", *more])[of].transform("nunique") > 1
+        for more, of in (([], "base"), (["base"], "keep"))
+    )
+    ways = table.assign(keeps=keeps).groupby([*PANEL, "estimator"])["keeps"].transform("any")
+    beside = table["estimator"].map(_preset).eq("BP") & table["base"].eq("end")
+    table = table.assign(ablated=bases & ways)
+    table = table[table["ablated"] | (beside & table.groupby(PANEL)["ablated"].transform("any"))]
+    pairs = zip(table["series"], table["place"], strict=True)
+    return table.assign(label=[f"{form}, {place}".replace("\n", " ") for form, place in pairs])
+
+
 def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     """Compute the drawn numbers: a row per panel, place of losses and form of an estimator.
 
@@ -35,22 +67,15 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
         runs: of `fgbench.analysis.cells.results`.
 
     Returns:
-        Columns `COLUMNS`; only panels in which some form has its losses in two places.
+        Columns `COLUMNS`, of the runs of `tidy`.
     """
-    names = [split_options(estimator)[0] for estimator in runs["estimator"]]
-    series = [_series(*pair) for pair in zip(runs["estimator"], runs["options"], strict=True)]
-    places = [_place(*pair) for pair in zip(runs["base"], runs["keep"], strict=True)]
-    table = runs.assign(series=series, place=places, estimator=names)
     by = [*PANEL, "estimator", "series", "base", "keep", "place"]
-    table = over_seeds(table, by, "test_error").rename(columns=PERCENT)
-    counts = table.groupby([*PANEL, "series"])["place"].transform("nunique")
-    table = table.assign(several=counts > 1)
-    table = table[table.groupby(PANEL)["several"].transform("any")]
+    table = over_seeds(tidy(runs), by, "test_error").rename(columns=PERCENT)
     ranks = {name: at for at, name in enumerate(PLACES)}
     table = table.assign(
         base_rank=table["base"].map(ranks).fillna(len(ranks)), kept=table["keep"].str.len()
     )
-    keys = ["task", "arch", "data", "train_size", "base_rank", "base", "kept", "keep", "series"]
+    keys = [*PANEL, "base_rank", "base", "kept", "keep", "series"]
     table = table.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1), kind="stable")
     return table[list(COLUMNS)].reset_index(drop=True)
 
@@ -70,10 +95,9 @@ def figure(runs: pd.DataFrame) -> Figure:
     looks = _looks(table)
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
-        task, arch, data, size = group
+        task, arch, data = group
         _panel(ax, part, looks)
-        there = f"{data}, {size} examples" if size else data
-        ax.set_title(f"{task}, {arch} on {there}", loc="left")
+        ax.set_title(f"{task}, {arch}\non {data}", loc="left")
 
     words = "Axes after +: along which scores are kept apart (p patch, g group)."
     text = f"{panels.counted(table, ['task', 'series', 'place'])} {words}"
@@ -97,9 +121,16 @@ def draw(records: Records, out: Path) -> list[Path]:
     return style.write(records.folder, out, NAME, plotted(runs), lambda: figure(runs), MISSING)
 
 
-def _series(estimator: str, options: str) -> str:
-    """Name a form of an estimator: its options, and those of the locality beside places and axes."""
-    return f"{estimator}/[{options}]" if options else estimator
+def _series(estimator: str) -> str:
+    """Name a form of an estimator: its options, those of the released forms in one word."""
+    name, given = split_options(estimator)
+    rest = ",".join(f"{k}={v}" for k, v in sorted(given.items()) if k not in RELEASED)
+    return name + (f"[{rest}]" if rest else "") + ", as released" * bool(RELEASED & given.keys())
+
+
+def _preset(estimator: str) -> str:
+    """Name an estimator with its loss at the end."""
+    return name_of(way_of(estimator, "end"))
 
 
 def _place(base: str, keep: str) -> str:
@@ -113,7 +144,7 @@ def _looks(table: pd.DataFrame) -> dict[str, style.Look]:
     others = style.OTHER_MARKERS
     found: dict[str, style.Look] = {}
     pairs = table[["estimator", "series"]].drop_duplicates()
-    named = {name: name_of(way_of(name, "end")) for name in pairs["estimator"]}
+    named = {name: _preset(name) for name in pairs["estimator"]}
     rank = {method: at for at, method in enumerate(style.order(named.values()))}
     pairs = pairs.assign(rank=pairs["estimator"].map(named).map(rank))
     for name, part in pairs.sort_values(["rank", "series"]).groupby("estimator", sort=False):
@@ -133,6 +164,9 @@ def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
         mine = part[part["series"] == name]
         x = mine["place"].map(places.index) + step * (at - (len(series) - 1) / 2)
         panels.points(ax, x, mine.rename(columns={v: k for k, v in PERCENT.items()}), looks[name])
+    drawn = part[["low_percent", "high_percent"]].stack()
+    if (drawn > 0).all() and drawn.max() > 4 * drawn.min():
+        panels.log_scale(ax)
     for edge in range(1, len(places)):
         ax.axvline(edge - 0.5, color="#e3e3e3", lw=0.5)
     ax.set_xticks(range(len(places)), places)

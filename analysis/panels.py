@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from fgbench.analysis import style
 from fgbench.analysis.seeds import bands, seeds
@@ -125,6 +126,14 @@ def points(
     mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": 4}
     ax.vlines(x, part["low"], part["high"], color=look.colour, lw=1.2)
     ax.plot(x, part["mean"], color=look.colour, ls=look.dashes if line else "", lw=1.1, **mark)
+
+
+def log_scale(ax: Axes) -> None:
+    """Give a panel a logarithmic vertical axis with plain numbers at 1, 2 and 5."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def counted(table: pd.DataFrame, names: Sequence[str]) -> str:

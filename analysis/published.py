@@ -73,12 +73,43 @@ class Claim:
 
 @dataclass(frozen=True)
 class Standin:
-    """A network and data small enough for a processor, without published numbers."""
+    """A network and data small enough for a processor, without published numbers.
+
+    Args:
+        title: what it stands for.
+        archs: networks.
+        data: data set.
+        claims: what the published numbers let one expect.
+        task: "supervised" or "contrastive".
+        train_size: training examples, 0 for all.
+        options: of the locality, as records have them.
+    """
 
     title: str
     archs: tuple[str, ...]
     data: str
-    train_size: int
+    claims: tuple[Claim, ...]
+    task: str = "supervised"
+    train_size: int = 0
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A figure of the paper, and what its text lets one expect of ours.
+
+    Args:
+        figure: name of our figure.
+        title: its number and subject.
+        printed: what the paper says.
+        number: what is compared, "error" in points or "loss".
+        claims: differences of two labels of the figure that are expected in every panel.
+    """
+
+    figure: str
+    title: str
+    printed: str
+    number: str
     claims: tuple[Claim, ...]
 
 
@@ -100,7 +131,8 @@ class Published:
     source: str
     methods: tuple[str, ...]
     columns: tuple[Column, ...]
-    standin: Standin
+    standins: tuple[Standin, ...]
+    ablations: tuple[Ablation, ...]
     differences: tuple[Difference, ...]
 
 
@@ -111,11 +143,18 @@ def published() -> Published:
     found = tomllib.loads(text)
     methods = tuple(found["methods"])
     columns = [_column(methods, column) for column in found["column"]]
-    standin = found["standin"]
-    claims = tuple(Claim(**claim) for claim in standin.pop("claim"))
-    place = Standin(**{**standin, "archs": tuple(standin["archs"])}, claims=claims)
+    standins = tuple(
+        Standin(claims=_claims(each), **{**each, "archs": tuple(each["archs"])})
+        for each in found["standin"]
+    )
+    ablations = tuple(Ablation(claims=_claims(each), **each) for each in found["ablation"])
     differences = tuple(Difference(**each) for each in found["difference"])
-    return Published(found["source"], methods, tuple(columns), place, differences)
+    return Published(found["source"], methods, tuple(columns), standins, ablations, differences)
+
+
+def _claims(part: dict[str, Any]) -> tuple[Claim, ...]:
+    """Take the claims out of a part of the file."""
+    return tuple(Claim(**claim) for claim in part.pop("claim", ()))
 
 
 def figure(table: pd.DataFrame) -> Figure:

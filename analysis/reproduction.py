@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from fgbench.analysis import published, style
-from fgbench.analysis.cells import Cell, cells
+from fgbench.analysis import ablations, published, style
+from fgbench.analysis.cells import Cell, cells, plain
 from fgbench.analysis.comparison import NEAR, Comparison, Mean, between, compare, status_of
 from fgbench.analysis.load import load
 from fgbench.analysis.markdown import curves, listed, table, trained
@@ -55,7 +55,9 @@ def write(folder: Path, out: Path) -> Path:
     parts = [HEAD.format(source=known.source, summary=_summary(rows), near=NEAR)]
     for number in sorted({column.table for column in known.columns}):
         parts += _table([row for row in rows if row.column.table == number], drawn, figures)
-    parts += _standin(known.standin, known.methods, found, drawn, figures)
+    for place in known.standins:
+        parts += _standin(place, known.methods, found, drawn, figures)
+    parts += ablations.section(known.ablations, records, figures)
     parts += ["## What differs and why", *differences(known, rows, found)]
     title = f"## Cells worse than published by more than {NEAR} points, or without a result"
     parts += [title, *worse(rows, found)]
@@ -152,17 +154,21 @@ def _standin(
     """Write what the small stand-in says about the published order, whichever way it came out."""
     parts = [f"## Stand-in: {place.title}", "Nothing is published for it; errors are ours."]
     for arch in place.archs:
-        wanted = ("supervised", arch, place.data, str(place.train_size))
+        wanted = (place.task, place.options, arch, place.data, str(place.train_size or ""))
         there = {
-            cell.method: cell
+            plain(cell.place.way): cell
             for cell in found
-            if (cell.place.way.task, *cell.place[1:]) == wanted and cell.reported is not None
+            if (cell.place.way.task, cell.place.way.options, *cell.place[1:]) == wanted
+            and cell.reported is not None
+            and plain(cell.place.way) in methods
         }
         if not there:
             continue
         name = f"standin_{arch.replace('/', '-')}"
         run = [there[method] for method in style.order(there)]
-        parts += [f"### `{arch}` on the first {place.train_size} training images of {place.data}"]
+        size = f"the first {place.train_size} training images of " if place.train_size else ""
+        views = f" ({place.options.replace(',', ', ')})" if place.options else ""
+        parts += [f"### `{arch}` on {size}{place.data}{views}"]
         parts += [*curves(run, drawn, out, name), _errors(run, methods), *trained(run)]
         groups = {method: cell.reported for method, cell in there.items() if cell.reported}
         lines = []
@@ -179,8 +185,9 @@ def _standin(
 def _errors(run: Sequence[Cell], methods: Sequence[str]) -> str:
     """Tabulate errors without published ones beside them."""
     lines = []
-    for method in dict.fromkeys([*methods, *(cell.method for cell in run)]):
-        cell = next((cell for cell in run if cell.method == method), None)
+    named = {plain(cell.place.way): cell for cell in run}
+    for method in dict.fromkeys([*methods, *named]):
+        cell = named.get(method)
         if cell is None or cell.reported is None:
             lines.append([method, "not run", "", "", ""])
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +12,57 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import epochs, panels, style
-from fgbench.analysis.cells import cells, name_of
+from fgbench.analysis.cells import Cell, cells, exact, plain, setting
 from fgbench.analysis.load import Records
 
 NAME = "stop_gradient"
-MISSING = "contrastive loss in a history", "run fgbench train with a contrastive locality"
+MISSING = (
+    "contrastive loss with and without its stop-gradient",
+    "run fgbench sweep paper-figure4 --only digits",
+)
+KEYS, NOISE = "stop_keys", "shared_noise"
 WORDS = {
-    "stop_keys": {"true": "with stop-gradient", "false": "without stop-gradient"},
-    "shared_noise": {"true": "shared noise", "false": "unshared noise"},
+    KEYS: {"true": "keys stopped", "false": "keys live"},
+    NOISE: {"true": "noise shared", "false": "noise apart"},
 }
+COMMON = ["arch", "data", "method", "label", "run", "epoch", "n", "band", "diverged", "runs"]
 LOSS = {"mean": "loss", "low": "loss_low", "high": "loss_high"}
+PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
 
 
 def tidy(records: Records) -> pd.DataFrame:
-    """Tabulate the contrastive losses of all reported runs.
+    """Tabulate the contrastive losses and test errors of the runs that the figure is about.
+
+    A panel is one network on one data set under one kind of views; methods are those that ran there
+    with keys or noise in two ways.
 
     Args:
         records: of `fgbench.analysis.load.load`.
 
     Returns:
-        Rows of `fgbench.analysis.load.Records.curves` whose split is neither "train" nor "test" (of
-        several such losses a run's first), labelled by method and what of `WORDS` its options say.
+        Rows of `fgbench.analysis.load.Records.curves` of the reported runs, a row per run and epoch, with
+        the loss beside train and test (of several a run's first) as ``loss`` and the test error as
+        ``error``, labelled by method and what of `WORDS` the options say.
     """
     named = {}
     for cell in cells(records):
+        method, place = plain(cell.place.way), _panel_of(cell)
         for run in cell.reported.runs if cell.reported else ():
-            method = name_of(cell.place.way._replace(options=""))
-            named[run["key"]] = method, _label(method, run.get("options"))
+            label = _label(method, cell.place.way.estimator, run.get("options"))
+            named[run["key"]] = method, label, place
     curves = records.curves()
-    curves = curves[curves["key"].isin(list(named)) & ~curves["split"].isin(["train", "test"])]
-    curves = curves[curves["loss"].notna()].drop_duplicates(["key", "epoch"])
-    methods, labels = ([named[key][at] for key in curves["key"]] for at in (0, 1))
-    return curves.assign(method=methods, label=labels)
+    curves = curves[curves["key"].isin(list(named))]
+    errors = curves[curves["split"] == "test"].set_index(["key", "epoch"])["error"]
+    curves = curves[~curves["split"].isin(["train", "test"]) & curves["loss"].notna()]
+    curves = curves.drop_duplicates(["key", "epoch"])
+    at = pd.MultiIndex.from_frame(curves[["key", "epoch"]])
+    columns = {
+        name: [named[key][part] for key in curves["key"]]
+        for part, name in enumerate(("method", "label", "data"))
+    }
+    curves = curves.assign(error=errors.reindex(at).to_numpy(), **columns)
+    ways = curves.groupby(["arch", "data", "method"])["label"].transform("nunique")
+    return curves[ways > 1]
 
 
 def plotted(curves: pd.DataFrame) -> pd.DataFrame:
@@ -51,31 +72,43 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
         curves: of `tidy`.
 
     Returns:
-        Columns of `fgbench.analysis.epochs.averaged` with the names of `LOSS`.
+        Columns `COMMON` and those of `LOSS` and `PERCENT`.
     """
-    return epochs.averaged(curves.assign(value=curves["loss"])).rename(columns=LOSS)
+    loss, error = (
+        _averaged(curves, what).rename(columns=names)
+        for what, names in (("contrastive loss", LOSS), ("test error (%)", PERCENT))
+    )
+    both = loss.merge(error, on=COMMON, how="outer", sort=False)
+    return both[[*COMMON, *LOSS.values(), *PERCENT.values()]]
 
 
 def figure(curves: pd.DataFrame) -> Figure:
-    """Draw contrastive loss against epochs, one panel per architecture and data set.
+    """Draw contrastive loss beside the readout's test error, against epochs; a row per network and data.
 
     Args:
         curves: of `tidy`.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        A figure 7 in wide.
     """
-    table = epochs.averaged(curves.assign(value=curves["loss"]))
-    looks = epochs.looks(table)
+    tables = [
+        _averaged(curves, what).assign(what=what) for what in ("contrastive loss", "test error (%)")
+    ]
+    table = pd.concat(tables)
+    table = table.sort_values(["arch", "data", "what"], kind="stable")
+    looks = _looks(table)
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        arch, data, what = group
         epochs.draw(ax, part, looks)
         low, high = epochs.limits(part)
         edge = 0.08 * (high - low) or 0.1 * high
-        ax.set(ylim=(max(0.0, low - edge), high + edge), ylabel="contrastive loss")
-        ax.set_title(" on ".join(group), loc="left")
+        ax.set(ylim=(max(0.0, low - edge), high + edge), ylabel=what)
+        ax.set_title(f"{arch}\non {data}", loc="left")
 
-    return panels.drawn(table, ["arch", "data"], looks, panel, epochs.caption(table))
+    text = epochs.caption(table.drop(columns="what"))
+    text += " Losses are training's, of the last projector; errors a linear readout's on frozen features."
+    return panels.drawn(table, ["arch", "data", "what"], looks, panel, text)
 
 
 def draw(records: Records, out: Path) -> list[Path]:
@@ -89,15 +122,43 @@ def draw(records: Records, out: Path) -> list[Path]:
         The three files.
 
     Raises:
-        UsageError: no history has a contrastive loss.
+        UsageError: no method's contrastive loss was run in two ways.
     """
     curves = tidy(records)
     return style.write(records.folder, out, NAME, plotted(curves), lambda: figure(curves), MISSING)
 
 
-def _label(method: str, options: Any) -> str:
-    """Name a method with what its options say of keys and noise."""
-    given = options if isinstance(options, dict) else {}
-    said = [words.get(str(given.get(name)).lower()) for name, words in WORDS.items()]
+def _averaged(curves: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Average losses, or errors in percent."""
+    value = 100 * curves["error"] if "error" in what else curves["loss"]
+    return epochs.averaged(curves.assign(value=value))
+
+
+def _panel_of(cell: Cell) -> str:
+    """Name the data with how many examples there are and how views are made: one panel each."""
+    given = cell.place.way.options.split(",")
+    rest = ",".join(part for part in given if part.partition("=")[0] not in WORDS)
+    return setting(cell.place.data, cell.place.train_size, rest)
+
+
+def _label(method: str, estimator: str, options: Any) -> str:
+    """Name a method with what its options say of keys and, where it draws any, of noise."""
+    given = options if isinstance(options, Mapping) else {}
+    said = [
+        words.get(str(given.get(name)).lower())
+        for name, words in WORDS.items()
+        if name != NOISE or not exact(estimator)
+    ]
     parts = [part for part in said if part]
     return f"{method}, {', '.join(parts)}" if parts else method
+
+
+def _looks(table: pd.DataFrame) -> dict[str, style.Look]:
+    """Give every label its method's colour and marker: hollow for live keys, dashed for noise apart."""
+    found = {}
+    pairs = table[["method", "label"]].drop_duplicates()
+    for method, label in pairs.itertuples(index=False):
+        live, apart = (WORDS[name]["false"] in label for name in (KEYS, NOISE))
+        dashes = style.DASHED if apart else style.SOLID
+        found[label] = replace(style.look(method), dashes=dashes, filled=not live)
+    return found

@@ -33,12 +33,14 @@ class Claims:
         slopes_only: no oracle but exact slopes at the clean point is used, and the credit is slope
             times direction: a faster engine may serve the slopes, and measuring may use the known law
             of the directions to sharpen its intervals.
+        why: what makes it biased here, where an option or the locality does, as a table says it.
     """
 
     bias: Bias = "some"
     backward: Backward = "network"
     deterministic: bool = False
     slopes_only: bool = False
+    why: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a claim that says nothing, with the valid ones."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fgbench import registry
 from fgbench.errors import UsageError, unknown
-from fgbench.recipe import When
+from fgbench.recipe import Recipe, When
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -282,7 +282,27 @@ def _checked(content: Options, source: str) -> Plan:
         for kind, names in (("architectures", grid.arch), ("datasets", grid.data)):
             for text in names:
                 registry.source(kind, text)
+        known = _options(plan.verb)
+        for name in _named(grid):
+            if name not in known:
+                raise unknown(f"option of {plan.verb} in the grid {grid.name!r}", name, known)
     return plan
+
+
+def _options(verb: str) -> list[str]:
+    """Return the options of a verb that a grid may set."""
+    if verb == "train":
+        return [*Recipe.model_fields, "train_size", "validation", "graph"]
+    from fgbench.measure import Design
+
+    return [*(f.name for f in fields(Design) if f.name != "seed"), "engine"]
+
+
+def _named(grid: Grid) -> Iterable[str]:
+    """Yield the name of every option that a grid sets, varies or tunes."""
+    yield from (*grid.set, *grid.vary, *(grid.tuning.set if grid.tuning else ()))
+    for rule in grid.rule:
+        yield from (*rule.set, *rule.tune)
 
 
 def _first(error: ValidationError) -> str:

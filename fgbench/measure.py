@@ -200,6 +200,7 @@ class Found:
         failed: what its estimator raised, or "".
         directions: directions of one estimate.
         elements: number of body parameters.
+        claimed: the bias that is claimed, and what causes it where an option or the locality does.
         rounding: relative size below which a difference of two gradients is rounding.
     """
 
@@ -212,6 +213,7 @@ class Found:
     failed: str = ""
     directions: int = 1
     elements: int = 0
+    claimed: dict[str, str] = field(default_factory=dict)
     rounding: float = 1e-12
 
 
@@ -256,11 +258,11 @@ def measure(
                 for (task, state), method, result in zip(tasks, methods, found, strict=True):
                     if result.failed:
                         continue
-                    if progress is not None:
-                        progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     task.chain.load_state_dict(walked, strict=False)
                     noise = experiment.noise(seed).child("measure").child(f"{moment}/{b}")
                     x, y = task.batch(*picked, experiment.data, noise.child("views"))
+                    if progress is not None:
+                        progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     try:
                         with at_work(method.estimator.thing):
                             _measure_point(task, method, state, x, y, noise, design, result)
@@ -337,7 +339,8 @@ def _measure_point(
     result.reason = estimator.supports(task)
     if result.reason:
         return
-    result.exact = estimator.claims(task).deterministic
+    claims = task.claims(estimator)
+    result.exact, result.claimed = claims.deterministic, {"bias": claims.bias, "why": claims.why}
     result.directions = int(getattr(estimator, "directions", 1))
     result.elements = sum(p.numel() for p in task.chain.body_parameters().values())
     result.rounding = 1e-12 if x.dtype == torch.float64 else 1e-6
@@ -385,7 +388,7 @@ def _draw(
     }
     rows = {p: torch.zeros(draws, 4, dtype=torch.float64) for p in g}
     controls, norms = np.ones(draws), np.ones(draws)
-    usable = estimator.claims(task).slopes_only
+    usable = task.claims(estimator).slopes_only
     for k in range(draws):
         heard = _Heard()
         step = task.estimate(x, y, estimator, noise.at(k), state, heard if usable else None)
@@ -507,6 +510,7 @@ def _summary(result: Found, design: Design, moments: tuple[float, ...]) -> dict[
         "efficiency_per_forward": per_forward,
         "expected_cosine": intervals.expected_cosine(result.elements),
         "elements": result.elements,
+        "claimed": result.claimed,
         "per_site": per_place,
         "cost": result.cost,
     }

@@ -239,6 +239,12 @@ class Chain(nn.Module):
         result: Tensor = self.readouts[name](f, _Prefixed(tap, f"readouts.{name}."))
         return result
 
+    def outputs(self, name: str, k: int) -> int:
+        """Return how many numbers per example a readout predicts from module ``k``'s output."""
+        f = next(self.parameters()).detach().new_zeros(1, *self.out_shape(k))
+        with torch.no_grad():
+            return self.read(name, f).shape[1]
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute the predictions of the final readout: ``[b, k]``."""
         return self.read("final", self.run(x, 0, len(self)))

@@ -50,6 +50,10 @@ class Objective:
         sizes = chain.out_sizes(self.window[1] - 1)
         return prod(sizes.get(letter, 1) for letter in axes.names(letters))
 
+    def coupled(self, chain: Chain) -> bool:
+        """Whether it updates something and the loss of an example moves with other examples."""
+        return bool(self.updates) and chain.readout(self.readout).coupled
+
     def cells(self, chain: Chain, name: str, *, summed: bool = True) -> Cells:
         """Say how the scores meet a site or parameter.
 

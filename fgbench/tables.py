@@ -72,7 +72,7 @@ def holm(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
 
 
 def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> None:
-    """Print one table per verb, with what the columns mean, and the reason of what was not ok.
+    """Print one table per verb, with what the columns mean, the reason of what was not ok or biased.
 
     Failures are left to the caller, which names them at the very end.
 
@@ -87,10 +87,22 @@ def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> No
         chosen = [r for r in records if r["verb"] == verb]
         if chosen:
             out.print(tabulate(chosen))
+    _biased_by_design(records, out)
     for r in records:
         # an ok one may have had nothing to measure
         if r["status"] != "failed" and (r["status"] != "ok" or r["reason"]):
             out.print(f"{r['method']} seed {r['seed']}: {r['status']}: {r['reason']}")
+
+
+def _biased_by_design(records: Sequence[Mapping[str, Any]], out: Console) -> None:
+    """Print why an option or its locality makes a measured method biased, and by how much it is."""
+    measures = [r for r in records if r["verb"] == "measure"]
+    for r, p in zip(measures, holm(measures), strict=True):
+        why = r.get("claimed", {}).get("why")
+        if why and r["status"] == "ok":
+            out.print(
+                f"{r['method']} seed {r['seed']}: biased by design, {bias(r['bias'], p)}: {why}"
+            )
 
 
 def _of(record: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.estimator import Estimate, Estimator, State
+    from fgbench.estimator import Claims, Estimate, Estimator, State
     from fgbench.network import Chain
     from fgbench.noise import Noise
     from fgbench.objective import Locality
     from fgbench.view import Listener
 
 Grads = dict[str, "Tensor"]
+COUPLED = (
+    "losses couple the examples: an example's activity moves the losses of others, and their scores are "
+    "no part of its credit"
+)
 
 
 @dataclass
@@ -93,6 +97,26 @@ class Task:
     def _optional(self, name: str, default: Any) -> Any:
         """Return what a locality may have."""
         return getattr(self.locality, name, default)
+
+    def claims(self, estimator: Estimator) -> Claims:
+        """Return what an estimator promises here, as far as it can hold.
+
+        Scores stay apart along examples, and credit is a score times its own example's noise. Where an
+        objective couples the examples the losses of all others depend on that noise too: what they say
+        is left out, a bias that no step size removes. So whoever returns credit (claim ``segment``)
+        promises no mean there. Weights are one noise for all losses, whose scores are summed.
+
+        Args:
+            estimator: the estimator.
+
+        Returns:
+            Its claims, with the bias ``some`` and the reason where coupled examples take its own away.
+        """
+        claims = estimator.claims(self)
+        promises = claims.backward == "segment" and claims.bias != "some"
+        if not promises or not any(o.coupled(self.chain) for o in self.objectives):
+            return claims
+        return replace(claims, bias="some", why=COUPLED)
 
     def batch(
         self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
@@ -203,7 +227,7 @@ class Task:
             UsageError: if the estimate is none, or does not fit the sites or parameters.
         """
         step = Step()
-        claims = estimator.claims(self)
+        claims = self.claims(estimator)
         who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         for view in self.views(x, labels, step.ledger, listen):
             objective = view.objective

@@ -144,7 +144,7 @@ def recipe_for(method: str, *, arch: str, data: str, data_dir: str | None = None
     name = f"{parsed.estimator.text}/{parsed.locality.text}"
     try:
         with at_work(estimator, begun=False):
-            exact = estimator.claims(task).deterministic
+            exact = task.claims(estimator).deterministic
     except MethodFailed:  # so will the run, which says why
         exact = False
     return default_recipe(arch, data, exact, name)

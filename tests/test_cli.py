@@ -119,6 +119,13 @@ MISTAKES = {
     "paper nowhere": ("'nowhere'", "no such folder"),
     "paper . -o page": ("'page'", "REPRODUCTION.md"),
     "figure group .": ("figure 'group'", "'groups'"),
+    "sweep paper-figure5": ("sweep 'paper-figure5'", "'paper-figure"),
+    "sweep paper-figure4 --only digit": ("grid 'digit'", "'digits'"),
+    "sweep nothing.toml": ("nothing.toml", "No such file"),
+    "measure bp/contrastive --batch 1": ("at least 2 images", "got 1"),
+    "train bp/contrastive --batch 1": ("at least 2 images", "got 1"),
+    "train BP --arch localmixer[channels=10,groups=4]": ("4 groups", "10 channels"),
+    "train BP --arch localmixer[side=3]": ("3 patches", "8x8"),
     "measure FG-A --data mnist": ("MNIST", "FGBENCH_DATA"),
     "measure FG-A --data imagefolder": ("imagefolder", "root=PATH"),
 }
@@ -158,6 +165,18 @@ def test_a_mistake_is_one_line_that_names_it(
         assert part in lines[0]
     assert "Traceback" not in out + err
     assert out == ""
+
+
+def test_a_sweep_without_its_data_ends_in_one_line() -> None:
+    """In a process of its own: its workers and downloads write to the real streams."""
+    typed = "sweep paper-table4 --only cifar10 --jobs 1 -o records"
+    command = [sys.executable, "-m", "fgbench", *typed.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
+    lines = [s for s in done.stderr.splitlines() if not s.startswith("Downloading data from")]
+    assert (done.returncode, len(lines), done.stdout) == (2, 1, "")
+    assert lines[0].startswith("fgbench: ")
+    assert "cifar-10" in lines[0]
+    assert "FGBENCH_DATA" in lines[0]
 
 
 @pytest.mark.parametrize("typed", ["measure FG-X", "measure FG-A --draws x"])

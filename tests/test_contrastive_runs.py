@@ -20,6 +20,7 @@ from fgbench.measure import Design, measure
 from fgbench.noise import Noise
 from fgbench.recipe import Recipe, default_recipe
 from fgbench.speed import speed
+from fgbench.task import COUPLED
 from fgbench.train import train
 
 MIXER = "localmixer-xs/2/4[channels=16]"
@@ -157,12 +158,19 @@ def test_measuring_shows_the_bias_of_live_keys(experiment: Experiment) -> None:
     ]
     methods = [registry.method(f"fg_a/contrastive{n}") for n in names]
     methods.append(registry.method("fg_w/contrastive[stop_keys=false]"))
+    methods.append(registry.method("np/contrastive[stop_keys=false]"))
     found = measure(experiment, methods, Design(draws=400, batches=2, batch=6))
     sizes = [f["bias"]["value"] for f in found]
     p_values = [f["bias"]["p_value"] for f in found]
     assert min(p_values[0], p_values[1], p_values[4]) > 1e-3
-    assert max(p_values[2:4]) < 1e-2
-    assert min(sizes[2:4]) > 0.2
+    live = [2, 3, 5]
+    assert max(p_values[i] for i in live) < 1e-2
+    assert min(sizes[i] for i in live) > 0.2
+    assert sizes[5] == pytest.approx(sizes[2], rel=0.2)
+    assert [
+        i for i, f in enumerate(found) if f["claimed"] == {"bias": "some", "why": COUPLED}
+    ] == live
+    assert {f["claimed"]["bias"] for i, f in enumerate(found) if i not in live} == {"none"}
     assert found[1]["predicted_variance"] == pytest.approx(
         found[1]["relative_variance"]["value"], rel=0.3
     )

@@ -91,3 +91,15 @@ def test_direct_feedback_has_the_deviation_of_a_readout_on_its_features(arch: st
     for (_, name), c in credit.items():
         assert c.shape == view.activities()[name].shape
         assert torch.linalg.matrix_rank(c.flatten(1)) <= min(task.chain.classes - 1, c[0].numel())
+
+
+def test_direct_feedback_has_as_many_rows_as_its_own_readout_predicts() -> None:
+    """A projector of 4 numbers on 5 classes; windows that share a site share its matrix."""
+    text = "dfa/contrastive-module[features=4]"
+    task, dfa, noise = build("mlp-2x6", text, SHAPE)
+    state = dfa.init_state(task, noise)
+    first, second = state["module0"]["body.0.l0"], state["module1"]["body.0.l0"]
+    assert first.shape == (4, 6)
+    assert first is second
+    x, y = batch(4, SHAPE)
+    assert task.estimate(x, y, dfa, noise, state).body.keys() == task.chain.body_parameters().keys()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fgbench import grid
+from fgbench import grid, registry
 from fgbench.errors import UsageError
 
 PLAN = """
@@ -95,6 +95,23 @@ FAULTS = {
     "two of one name": ('name = "tuned"', 'name = "plain"', "distinct names"),
     "exact in a rule": ("when = { method", "when = { exact = true, method", "is for recipes"),
     "nothing to try": ("lr = [0.5]", "lr = []", "at least 1 item"),
+    "unknown option": ("set = { epochs = 2 }", "set = { epocs = 2 }", "did you mean 'epochs'"),
+    "unknown option that varies": ("vary = { lr", "vary = { rl", "unknown option of train"),
+    "unknown option of a rule": (
+        "set = { epochs = 7 }",
+        "set = { draws = 7 }",
+        "in the grid 'tuned'",
+    ),
+    "unknown option that is tuned": (
+        "tune = { lr = [0.5]",
+        "tune = { lrr = [0.5]",
+        "did you mean 'lr'",
+    ),
+    "unknown option of a tuning": (
+        "set = { epochs = 1 }",
+        "set = { seed = 1 }",
+        "unknown option of",
+    ),
     "not TOML": ("title = ", "title == ", "is not TOML"),
 }
 
@@ -109,13 +126,79 @@ def test_a_mistake_is_one_line(fault: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_options_are_those_of_the_verb(tmp_path: Path) -> None:
+    text = PLAN[: PLAN.index('[[grid]]\nname = "tuned"')].replace("epochs = 2", "draws = 2")
+    text = text.replace("vary = { lr = [0.1, 0.2] }", "")
+    assert plan(f'verb = "measure"\n{text}', tmp_path).verb == "measure"
+    with pytest.raises(UsageError, match="unknown option of train in the grid 'plain' 'draws'"):
+        plan(text, tmp_path)
+    with pytest.raises(UsageError, match="unknown option of measure in the grid 'plain' 'epochs'"):
+        plan(f'verb = "measure"\n{text.replace("draws", "epochs")}', tmp_path)
+
+
+SHIPPED = ["paper-table3", "paper-table4", "paper-figure4", "paper-figure6", "paper-figure7"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_sweeps_have_a_grid_for_a_cpu_that_is_small(name: str) -> None:
+    """Runs of digits, or of some thousand images, and no more of them than minutes can hold."""
+    found = grid.read(name)
+    small = [g for g in found.grid if g.data == ["digits"] or "train_size" in g.set]
+    assert small
+    assert name == "paper-table3" or {g.name for g in small} == {"digits"}
+    for one in small:
+        assert grid.count(grid.cells(found, [one.name])) <= 120
+        assert max(_epochs(cell) for cell in grid.cells(found, [one.name])) <= 15
+    assert any(g.data == ["cifar10"] and "train_size" not in g.set for g in found.grid)
+
+
+def _epochs(cell: grid.Cell) -> int:
+    return int(cell.options["epochs"])
+
+
+def test_the_shipped_table_4_is_contrastive_with_eleven_methods() -> None:
+    from fgbench.registry import PRESETS
+
+    found = grid.read("paper-table4")
+    presets = {registry.method(text).text: registry.method(text) for text in list(PRESETS)[:11]}
+    want = {
+        (p.estimator.text, p.locality.text if p.estimator.name[:2] == "fg" else p.locality.name)
+        for p in presets.values()
+    }
+    for name in ("digits", "cifar10", "cifar10-l"):
+        methods = [registry.method(c.method) for c in grid.cells(found, [name])]
+        bare = {
+            (m.estimator.text, m.locality.name.removeprefix("contrastive").strip("-") or "end")
+            for m in methods
+        }
+        assert len(methods) == 11
+        assert bare == want
+
+
+def test_cells_that_sweeps_share_are_the_same_runs() -> None:
+    """One method on one network and data has one recipe, so that a folder holds one result of it."""
+    seen: dict[tuple[str, str, str], set[str]] = {}
+    for name in SHIPPED:
+        for cell in grid.cells(grid.read(name)):
+            method = registry.method(cell.method)
+            text = f"{method.estimator.text}/{method.locality.text}"
+            if "train_size" in cell.options:
+                continue
+            tried = cell.candidates if cell.tuning else []
+            runs = [case.options for values in tried for case in cell.trials(values)]
+            told = f"{cell.options} {sorted(map(str, runs))}"
+            seen.setdefault((text, cell.arch, cell.data), set()).add(told)
+    assert {place: told for place, told in seen.items() if len(told) > 1} == {}
+    assert ("fg_a/local-pg", "localmixer-m/8/16", "cifar10") in seen
+
+
 def test_values_to_tune_need_a_tuning(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="need a table"):
         plan(PLAN[: PLAN.index("[grid.tuning]")], tmp_path)
 
 
 def test_names_of_files_and_grids(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="did you mean 'paper-table3'"):
+    with pytest.raises(UsageError, match="did you mean 'paper-table4'"):
         grid.read("paper-table4x")
     with pytest.raises(UsageError, match="cannot read the sweep"):
         grid.read(str(tmp_path / "none.toml"))

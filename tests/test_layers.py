@@ -88,7 +88,7 @@ def _table() -> dict[str, set[str]]:
         "sheet": set(),
         "tables": {"errors", "sheet"},
         "api": things,
-        "grid": {"errors", "registry", "recipe"},
+        "grid": {"errors", "registry", "recipe", "measure"},
         "pool": {"api", "errors"},
         "sweep": {"errors", "record", "grid", "pool", "api", "experiment"},
         "sweeping": {"grid", "sweep", "sheet", "tables"},

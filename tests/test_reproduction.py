@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from layout import faults, texts
 
-from fgbench.analysis import groups, local_losses, reproduction, stop_gradient, style
-from fgbench.analysis.cells import Way, cells, name_of, results, way_of
+from fgbench.analysis import ablations, groups, local_losses, reproduction, stop_gradient, style
+from fgbench.analysis.cells import STATED, Way, cells, name_of, results, way_of
 from fgbench.analysis.comparison import Comparison, Mean, between, compare
 from fgbench.analysis.load import Records, load
 from fgbench.analysis.markdown import grids, time
@@ -127,6 +127,16 @@ def test_kept_axes_are_read_from_endings_and_options_alike() -> None:
     assert name_of(way_of("bp", "contrastive-local-pg")) == "LG-BP"
     assert name_of(way_of("fa", "local-p")) == "LG-FA"
     assert way_of("x", "not [a locality").base == "not [a locality"
+
+
+def test_a_stated_default_makes_no_other_method() -> None:
+    from fgbench.registry import entries
+
+    options = entries("localities")["contrastive"].options
+    assert {name: str(options[name]).lower() for name in STATED} == STATED
+    plain = way_of("fg_a", "contrastive-local-pg[crop=0.3]")
+    assert way_of("fg_a", "contrastive-local-pg[crop=0.3,stop_keys=True]") == plain
+    assert way_of("fg_a", "contrastive-local-pg[crop=0.3,stop_keys=False]") != plain
 
 
 def test_the_published_tables_are_complete() -> None:
@@ -472,8 +482,10 @@ def drawn(room: Any, records: Records, out: Path) -> list[Path]:
     return files
 
 
-def with_loss(method: str, seed: int, level: float, **options: bool) -> dict[str, Any]:
-    run = trained(method, 40.0, seed, 20, options=options, **CIFAR)
+def with_loss(method: str, seed: int, level: float, **options: Any) -> dict[str, Any]:
+    where = {"arch": options.pop("arch", CIFAR["arch"]), "data": CIFAR["data"]}
+    settings = {"train_size": options.pop("train_size", None)}
+    run = trained(method, 40.0, seed, 20, options=options, settings=settings, **where)
     for point in run["history"]:
         point["contrastive_loss"] = (
             level + 0.05 * seed + (5.5 - level) * np.exp(-point["epoch"] / 4)
@@ -491,8 +503,15 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> Records:
         text = f"{name}[shared_noise={shared},stop_keys={keys}]"
         given = {"stop_keys": keys == "true", "shared_noise": shared == "true"}
         runs += [with_loss(text, s, level, **given) for s in range(3)]
-    runs += [with_loss("bp/contrastive-local", 0, 3.8, stop_keys=True, shared_noise=True)]
+    for keys in (True, False):
+        text = f"bp/contrastive-local[stop_keys={keys}]"
+        runs += [with_loss(text, 0, 3.8, stop_keys=keys, shared_noise=True)]
     runs += [trained("BP", 30.0, **CIFAR)]  # no contrastive loss
+    both = {"stop_keys": True, "shared_noise": True}
+    runs += [with_loss("fg_w/contrastive", 0, 5.0, **both)]  # in one way only
+    runs += [with_loss(name, 0, 5.0, arch="localmixer-l/8/64", **both)]
+    runs += [with_loss(f"{name}[crop=0.3]", 0, 5.0, **both)]  # other views
+    runs += [with_loss(name, 0, 5.0, train_size=5000, **both)]
     return stored(tmp_path_factory.mktemp("losses"), *runs)
 
 
@@ -502,23 +521,27 @@ def test_contrastive_losses_are_told_apart_by_their_options(
     table = stop_gradient.plotted(stop_gradient.tidy(losses))
     last = table[table["epoch"] == 20].set_index("label")
     labels = [
-        "LG-FG-A, with stop-gradient, shared noise",
-        "LG-FG-A, without stop-gradient, shared noise",
-        "LG-FG-A, without stop-gradient, unshared noise",
+        "LG-FG-A, keys stopped, noise shared",
+        "LG-FG-A, keys live, noise shared",
+        "LG-FG-A, keys live, noise apart",
     ]
-    assert sorted(last.index) == ["LG-BP, with stop-gradient, shared noise", *labels]
+    assert sorted(last.index) == sorted(["LG-BP, keys live", "LG-BP, keys stopped", *labels])
+    assert set(table["arch"]) == {CIFAR["arch"]}
+    assert set(table["data"]) == {"cifar10"}
     assert last["loss"][labels].tolist() == pytest.approx([4.05, 5.55, 4.65], abs=0.02)
+    assert last["test_error_percent"][labels].tolist() == pytest.approx([40.0] * 3)
     assert last["n"][labels].tolist() == [3, 3, 3]
     assert set(last["method"]) == {"LG-BP", "LG-FG-A"}
     fig = stop_gradient.figure(stop_gradient.tidy(losses))
     assert faults(fig) == []
-    assert {"contrastive loss", "epochs"} <= set(texts(fig))
+    assert {"contrastive loss", "test error (%)", "epochs"} <= set(texts(fig))
     assert "n = 1 to 3 seeds" in " ".join(texts(fig)).replace("\n", " ")
     (legend,) = fig.legends
     lines = {line.get_label(): line for line in legend.get_lines()}
     mine = [lines[label] for label in labels]
     assert {line.get_color() for line in mine} == {style.look("LG-FG-A").colour}
-    assert len({str(line._dash_pattern) for line in mine}) == 3
+    ways = {(str(line._dash_pattern), line.get_markerfacecolor()) for line in mine}
+    assert len(ways) == 3
     drawn(stop_gradient, losses, tmp_path)
 
 
@@ -543,7 +566,11 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Records:
             text = f"fg_a[credit=released]/{locality}"
             runs.append(trained(text, error + 6 - seed, seed, **CIFAR))
     runs += [trained(f"bp/{where}", 33.0, **CIFAR) for where in ("end", "local")]
-    runs += [trained("fg_w/end", 66.0, **CIFAR), trained("fg_w/local-pg", None, **CIFAR)]
+    runs += [trained(f"fg_w/{where}", 66.0, **CIFAR) for where in ("end", "local-pg")]
+    runs += [trained("fg_a/last-pg", None, 3, **CIFAR)]
+    runs += [trained("fg_a/contrastive-local[crop=0.3]", 20.0, **CIFAR)]  # other views
+    small = {"settings": {"train_size": 5000}, **CIFAR}
+    runs += [trained(f"fg_a/{where}", 70.0, **small) for where in ("end", "local-pg")]
     runs += [trained(m, 3.0, **MNIST) for m in ("BP", "FG-A")]  # one place each: no panel
     return stored(tmp_path_factory.mktemp("placed"), *runs)
 
@@ -559,19 +586,23 @@ def test_places_of_local_losses_are_in_order_with_forms_beside(
         "blocks +p +g",
     ]
     assert mine["test_error_percent"].round(6).tolist() == [61, 53, 51, 46, 41, 39, 33]
-    released = table[table["series"] == "fg_a[credit=released]"]
+    assert set(table["data"]) == {"cifar10"}
+    assert set(table["estimator"]) == {"fg_a", "bp"}
+    assert table[table["estimator"] == "bp"]["base"].tolist() == ["end"]
+    released = table[table["series"] == "fg_a, as released"]
     assert released["test_error_percent"].iloc[0] == pytest.approx(65.0)
     fig = local_losses.figure(results(placed))
     assert faults(fig) == []
     assert len(fig.axes) == 2
     text = " ".join(texts(fig)).replace("\n", " ")
     assert "n = 1 to 3 seeds" in text
-    assert "Not finished: supervised fg_w blocks +p +g 1 of 1." in text
+    assert "Not finished: supervised fg_a last block +p +g 1 of 4." in text
     (legend,) = fig.legends
     lines = {line.get_label(): line for line in legend.get_lines()}
-    assert lines["fg_a"].get_color() == lines["fg_a[credit=released]"].get_color() == "#d55e00"
-    assert lines["fg_a[credit=released]"].get_markerfacecolor() == "w"
-    assert lines["fg_a"].get_marker() != lines["fg_a[credit=released]"].get_marker()
+    plain, other = lines["fg_a"], lines["fg_a, as released"]
+    assert plain.get_color() == other.get_color() == "#d55e00"
+    assert other.get_markerfacecolor() == "w"
+    assert plain.get_marker() != other.get_marker()
     drawn(local_losses, placed, tmp_path)
 
 
@@ -607,7 +638,10 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Records:
                 error += 0.8 * seed
                 runs.append(trained(method, error, seed, train=0.7 * error, **arch))
                 runs.append(trained(contrast, error - 2, seed, train=0.6 * error, **arch))
-    runs.append(trained("FG-A", 60.0, train=50.0, **CIFAR))
+    runs.append(trained("FG-A", 60.0, train=50.0, **CIFAR))  # one number of groups: not drawn
+    for number in (4, 16):  # views of another kind: a panel of their own, under the preset's name
+        there = {"arch": f"localmixer-m/8/16[groups={number}]", "data": "cifar10"}
+        runs.append(trained("bp/contrastive-local[crop=0.3]", 33.0, **there))
     runs.append(trained("LG-FG-A", None, 3, **CIFAR))
     runs += [trained("BP", 3.0, arch="mlp-3x256", data="mnist")]
     return stored(tmp_path_factory.mktemp("grouped"), *runs)
@@ -616,6 +650,8 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Records:
 def test_errors_are_drawn_against_the_number_of_groups(grouped: Records, tmp_path: Path) -> None:
     table = groups.plotted(results(grouped))
     assert set(table["network"]) == {"localmixer-m/8/*"}
+    assert set(table["data"]) == {"cifar10", "cifar10, crop=0.3"}
+    assert set(table["method"]) == {"LG-BP", "LG-FG-A"}
     mine = table[(table["task"] == "supervised") & (table["method"] == "LG-FG-A")]
     test = mine[mine["split"] == "test"]
     assert test["groups"].tolist() == [1, 4, 16, 64]
@@ -623,12 +659,53 @@ def test_errors_are_drawn_against_the_number_of_groups(grouped: Records, tmp_pat
     assert mine[mine["split"] == "train"]["error_percent"].iloc[0] == pytest.approx(0.7 * 50.8)
     fig = groups.figure(results(grouped))
     assert faults(fig) == []
-    assert [ax.get_ylabel() for ax in fig.axes] == ["test error (%)", "train error (%)"] * 2
+    assert [ax.get_ylabel() for ax in fig.axes] == ["test error (%)", "train error (%)"] * 3
     assert {ax.get_xscale() for ax in fig.axes} == {"log"}
     text = " ".join(texts(fig)).replace("\n", " ")
     assert "Not finished: supervised LG-FG-A 16 groups 1 of 4." in text
     assert "none for one seed" in text
     drawn(groups, grouped, tmp_path)
+
+
+def test_ablations_are_judged_in_words_where_there_are_records(
+    losses: Records, placed: Records, grouped: Records, tmp_path: Path, unrendered: None
+) -> None:
+    known = published().ablations
+    assert {each.figure for each in known} < set(FIGURES)
+    kinds = {"losses": losses, "placed": placed, "grouped": grouped}
+    found = {
+        name: "\n\n".join(ablations.section(known, records, tmp_path / name))
+        for name, records in kinds.items()
+    }
+    assert all(text.startswith("## Ablations") for text in found.values())
+    assert [text.count("### Figure") for text in found.values()] == [1, 1, 1]
+    low = (
+        "* with shared noise the last loss is lower with keys stopped than live: difference -1.49 ["
+    )
+    assert low in found["losses"]
+    assert "n = 3: **holds**." in found["losses"]
+    assert "| LG-FG-A, keys live, noise shared | 40.00 [40.00, 40.00] | 5.55" in found["losses"]
+    block = "* per block better than one loss at the end: difference -15.00 [-15.00, -15.00] points, n = 3"
+    assert block in found["placed"]
+    assert "released mean over patches (blocks +g): difference -4.00 [" in found["placed"]
+    assert "not finished 1" in line(found["placed"], "fg_a, last block +p +g", "")[-1]
+    assert "with the most groups than with the fewest: difference -24.00 [" in found["grouped"]
+    assert "LG-FG-A, most groups, test and LG-FG-A, fewest groups, test not run" in found["grouped"]
+    assert "![Figure 7: number of groups" in found["grouped"]
+    nothing = stored(tmp_path / "nothing", trained("BP", 3.0, **MNIST))
+    assert ablations.section(known, nothing, tmp_path / "out") == []
+
+
+def test_a_claim_that_does_not_hold_says_so(tmp_path: Path, unrendered: None) -> None:
+    runs = [
+        trained(f"fg_a/{where}", error + seed % 2, seed, **CIFAR)
+        for where, error in {"end": 30.0, "local": 40.0, "local-p": 40.5}.items()
+        for seed in range(3)
+    ]
+    known = published().ablations
+    text = "\n".join(ablations.section(known, stored(tmp_path, *runs), tmp_path / "out"))
+    assert "difference 10.00 [10.00, 10.00] points, n = 3: **does not hold**" in text
+    assert "better than per block: difference 0.50 [0.50, 0.50] points" in text
 
 
 @pytest.mark.parametrize("room", [stop_gradient, local_losses, groups])

@@ -146,6 +146,15 @@ def test_no_records_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+def test_a_design_that_biases_is_named_with_the_size(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"value": 0.6, "low": 0.5, "high": 0.7, "p_value": 1e-4, "detectable": 0.1}
+    plain = measured("fg_a", claimed={"bias": "none", "why": ""})
+    other = measured("mine/there", claimed={"bias": "some", "why": "for a reason"})
+    tables.show([measured("old"), plain, other | {"bias": found}])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "by design" in line]
+    assert lines == ["mine/there seed 0: biased by design, 0.6 [0.5, 0.7] (p=0.0001): for a reason"]
+
+
 def test_failures_are_left_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     head = {"draws": 0, "batches": 4, "batch": 128, "inits": 1}
     failed = skipped("measure", "Mine", status="failed", reason="ValueError: no", **head)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     Locality = str | registry.Made
 
-LOCALITIES = ("end", "module", "local", "local-pg")
+LOCALITIES = (
+    *("end", "module", "local", "contrastive-local-pg[features=3]"),
+    *("contrastive[features=3,stop_keys=false]", "local-pg"),
+)
 PROTOCOL = ("claims", "supports", "init_state", "predicted_variance", "__call__")
 FINEST = 1e-5  # step at which a vanishing bias is sampled against none
 
@@ -31,7 +34,8 @@ def check_estimator(text: str) -> list[Outcome]:
 
     Args:
         text: a name with options or ``./file.py:Class``; with ``/locality`` it is checked under that one
-            only, otherwise under ``end``, ``module``, ``local`` and ``local-pg``.
+            only, otherwise under ``end``, ``module``, ``local``, ``local-pg`` and two contrastive ones, in
+            one of which losses couple the examples.
 
     Returns:
         One outcome per check, exact checks before sampled ones.
@@ -122,6 +126,9 @@ def bias(estimator: Estimator, cases: Sequence[Case]) -> list[Outcome]:
     why = ""
     for case in cases:
         if case.claims.bias == "some":
+            if case.claims.why:
+                said = f"claims bias='some': {case.claims.why}"
+                found.append(Outcome(f"biased on {case.name}", True, said))
             continue
         try:
             found.append(_exact(case))

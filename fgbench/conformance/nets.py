@@ -225,8 +225,8 @@ class Case:
         noise = Noise(SEED, dtype=torch.float64)
         made = registry.make("localities", locality) if isinstance(locality, str) else locality
         task = Task.build(net.build(noise), made.thing, noise)
-        x = noise.normal("x", (net.examples, *net.shape))
-        y = (torch.arange(net.examples) * 3 + 1) % net.classes
+        x = noise.normal("x", (task.copies * net.examples, *net.shape))
+        y = ((torch.arange(net.examples) * 3 + 1) % net.classes).repeat(task.copies)
         refused = estimator.supports(task)
         if not isinstance(refused, str):
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
@@ -241,14 +241,14 @@ class Case:
 
     @property
     def claims(self) -> Claims:
-        """The estimator's claims here, of the values there are."""
+        """What the estimator claims and the task lets stand, of the values there are."""
         claims = self.estimator.claims(self.task)
         if not isinstance(claims, Claims):
             raise Fault(f"claims() must return fgbench.estimator.Claims, returned {claims!r}")
         for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
             if getattr(claims, name) not in valid:
                 raise Fault(f"claims {name}={getattr(claims, name)!r}; valid: {', '.join(valid)}")
-        return claims
+        return self.task.claims(self.estimator)
 
     def of(self, estimator: Estimator) -> Case:
         """Return the same case for another estimator with the same state."""

@@ -37,7 +37,8 @@ class DirectFeedbackAlignment(Defaults):
             themselves, a fixed random readout on layer j, as in the code of Ren et al.: layer j then
             descends a loss of its own, and nothing comes from the output.
 
-    Cost: one forward pass and one pull; classes × features fixed numbers per layer.
+    Cost: one forward pass and one pull; k × features fixed numbers per layer, k those that the readout
+    of its objective predicts.
 
     References: Nøkland, Direct Feedback Alignment Provides Learning in Deep Neural Networks, NeurIPS
     2016; Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023.
@@ -52,18 +53,21 @@ class DirectFeedbackAlignment(Defaults):
 
     def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
         """Draw one fixed feedback matrix ``[k, *features]`` per site; a readout also has a bias, 0."""
-        draw, classes = noise.child("feedback"), task.chain.classes
-        drawn: dict[str, State] = {}
-        for name, shape in task.chain.features().items():
-            b = draw.normal(name, (classes, *shape)) * (self.scale / sqrt(prod(shape)))
-            bias = {f"{name}.bias": b.new_zeros(classes)} if self.error == "own" else {}
-            drawn[name] = {name: b, **bias}
+        drawn: dict[tuple[str, int], State] = {}  # windows that share a site share its matrix
         found: dict[str, State] = {}
         for o in task.objectives:
-            sites = [name for name in drawn if task.chain.index[name][0] in o.updates]
-            if sites:
-                found[o.name] = {key: t for name in sites for key, t in drawn[name].items()}
+            k = task.chain.outputs(o.readout, o.window[1] - 1) if o.updates else 0
+            for name, shape in task.chain.features().items():
+                if task.chain.index[name][0] in o.updates:
+                    if (name, k) not in drawn:
+                        drawn[name, k] = self._drawn(name, (k, *shape), noise.child("feedback"))
+                    found.setdefault(o.name, {}).update(drawn[name, k])
         return found
+
+    def _drawn(self, name: str, shape: tuple[int, ...], noise: Noise) -> State:
+        """Draw one site's matrix, with a bias where it serves as a readout."""
+        b = noise.normal(name, shape) * (self.scale / sqrt(prod(shape[1:])))
+        return {name: b, **({f"{name}.bias": b.new_zeros(shape[0])} if self.error == "own" else {})}
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the credit at the output of every layer."""

@@ -68,8 +68,14 @@ class ActivityForwardGradient(Defaults):
         sites = {o.name: [n for n, (k, _) in chain.index.items() if k in o.updates] for o in found}
         apart = self.credit == "released" and any(o.mixes_kept(chain, sites[o.name]) for o in found)
         smaller = any(o.count(chain, self.average) > 1 for o in found)
-        bias: Bias = "some" if skips or apart or smaller else "none"
-        return Claims(bias=bias, backward="segment", slopes_only=True)
+        causes = {
+            "norm_grad=false leaves out the norm before a site": bool(skips),
+            "credit=released leaves out scores that a later module mixes in": apart,
+            f"average={self.average} divides the gradient by the number of losses": smaller,
+        }
+        why = "; ".join(cause for cause, bites in causes.items() if bites)
+        bias: Bias = "some" if why else "none"
+        return Claims(bias=bias, backward="segment", slopes_only=True, why=why)
 
     def supports(self, task: Task) -> str:
         """Need raw outputs of the shape of their sites where the norm between is left out."""

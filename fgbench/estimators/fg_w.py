@@ -71,8 +71,13 @@ class WeightForwardGradient(Defaults):
             o.mixes_kept(chain, chain.body_parameters(o.updates)) for o in found
         )
         smaller = any(o.count(chain, self.average) > 1 for o in found)
-        bias: Bias = "some" if apart or smaller else "none"
-        return Claims(bias=bias, backward="none", slopes_only=True)
+        causes = {
+            "credit=released leaves out scores that a norm or a later module mixes in": apart,
+            f"average={self.average} divides the gradient by the number of losses": smaller,
+        }
+        why = "; ".join(cause for cause, bites in causes.items() if bites)
+        bias: Bias = "some" if why else "none"
+        return Claims(bias=bias, backward="none", slopes_only=True, why=why)
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return slope times direction for every parameter."""
