@@ -40,6 +40,7 @@ ROOMS = (
     "learner",
     "ledger",
     "measure",
+    "multiple",
     "network",
     "noise",
     "objective",

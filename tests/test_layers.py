@@ -24,7 +24,7 @@ def _table() -> dict[str, set[str]]:
     """Room -> rooms it may import. A room not listed here is reported: a new one gets its line."""
     view = {"errors", "axes", "directions", "noise", "dual", "network", "objective"}
     view |= {"gate", "ledger", "tape", "tiles", "reading"}
-    statistics = {"intervals", "bias", "points"}
+    statistics = {"intervals", "bias", "points", "multiple"}
     forms = {"hearing", "pullback", "slices", "theory"}
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
@@ -58,6 +58,10 @@ def _table() -> dict[str, set[str]]:
         "intervals": {"errors"},
         "bias": {"errors", "intervals"},
         "points": {"errors", "intervals", "bias"},
+        "multiple": {"errors", "intervals"},
+        "comparing": {"errors", "intervals", "bias", "multiple"},
+        "aggregate": {"errors", "intervals"},
+        "calibration": statistics | {"comparing", "aggregate", "record"},
         "experiment": library | {"data"},
         "recipe": {"errors"},
         "checkpoint": {"errors"},
@@ -74,10 +78,10 @@ def _table() -> dict[str, set[str]]:
         "architectures": {"errors", "axes", "network", "registry"},
         "data": {"errors", "registry"},
         "updates": {"errors", "registry"},
-        "analysis": {"errors", "record", "registry"},
+        "analysis": {"errors", "record", "registry", "comparing", "aggregate"},
         "progress": {"errors"},
         "doctor": {"errors", "record", "registry", "data", ""},
-        "tables": {"errors"},
+        "tables": {"errors", "multiple"},
         "api": things,
         "grid": {"errors", "registry", "recipe"},
         "pool": {"api", "errors"},
