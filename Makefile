@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench calibrate clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -22,8 +22,13 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on \
 		--benchmark-columns=median,iqr,rounds --benchmark-sort=min tests/benchmarks/bench_*.py
 
-# Tests run side by side, so each has one thread; micro-benchmarks are comparable with one.
-test bench: export OMP_NUM_THREADS = 1
+# About ten minutes of one core; parts that are finished under the same code are not repeated.
+calibrate: $(STAMP)
+	$(BIN)/python -m fgbench.calibration --out reproduction
+
+# Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
+# comparable with one.
+test bench calibrate: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

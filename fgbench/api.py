@@ -43,6 +43,7 @@ ROOMS = (
     "learner",
     "ledger",
     "measure",
+    "multiple",
     "network",
     "noise",
     "objective",

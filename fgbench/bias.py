@@ -21,6 +21,7 @@ from fgbench.intervals import (
     TTest,
     constant,
     finite,
+    freedom,
     jackknife_error,
     mean,
     scale_test,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 BLOCKS = 32
 LEAST_BLOCKS = 4  # for an interval
 TESTABLE = 6  # M blocks have 2^(M − 1) patterns of signs: with fewer no p reaches .05
+ALONE = 0.1  # a standard error below this share of another adds less than .5 % to it
 FLIPS = 9_999  # random patterns; with the observed one the smallest p is 1e-4
 ENUMERATED = 13  # up to 2^12 patterns are cheaper and exact
 
@@ -61,12 +63,14 @@ def relative_variance(
     |d|² averages to variance plus squared bias, and the squared bias has the unbiased estimate
     U = (|Σd|² - Σ|d|²) / (draws (draws - 1)). Their difference is the sample variance
     Σ|d - mean d|² / (draws - 1), unbiased whatever the bias is. It is positive and skewed, so its
-    logarithm gets the t interval, with the jackknife's error over blocks: one degree of freedom
-    per block, never per coordinate. Coordinates of one draw share their slope: a chi-squared
-    interval with draws * d degrees of freedom covers 30 % at d = 20 where it claims 95 %.
+    logarithm gets the t interval, with the jackknife's error over blocks and at most one degree of
+    freedom per block (`freedom`), never one per coordinate. Coordinates of one draw share their slope:
+    a chi-squared interval with draws * d degrees of freedom covers 30 % at d = 20 where it claims 95 %.
 
     With a control (see `efficiency`) E|e|² = mean|e|² / mean Z, and |Ee|², quadratic in the slopes'
-    common fluctuation, is divided twice; the logarithm of the difference is jackknifed alike.
+    common fluctuation, is divided twice; the logarithm of the difference is jackknifed alike. Where
+    |v|² is fixed by the law this leaves mean|e|² without noise and U alone varies, a degenerate sum
+    whose variance the jackknife doubles (see `bias`): then its own standard error is taken.
 
     Args:
         d2: |e - g|² / |g|² per draw, shape [draws].
@@ -94,17 +98,28 @@ def relative_variance(
     if draws < LEAST_BLOCKS:
         return Number(plain, None, None, draws, "fewer than 4 draws")
     variances = _variances(inner, sums, sizes, sizes)
+    terms, weights, null = squares, np.ones(draws), 0.0
     if x is not None and control is not None:
-        along = np.bincount(which, np.asarray(x, dtype=np.float64))
+        xs, zs = np.asarray(x, dtype=np.float64), np.asarray(control, dtype=np.float64)
+        along = np.bincount(which, xs)
         # e = g + d: |e|² = |d|² + 2 <e, g> - |g|², and likewise products of block sums of e
         cross = inner + np.outer(along, sizes) + np.outer(sizes, along) - np.outer(sizes, sizes)
-        slopes = np.bincount(which, np.asarray(control, dtype=np.float64)).astype(np.float64)
+        slopes = np.bincount(which, zs).astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):  # a control of zeros is left out
             controlled = _variances(cross, sums + 2.0 * along - sizes, sizes, slopes)
-        variances = controlled if controlled.min() > floor else variances
+        if controlled.min() > floor:
+            variances, terms, weights = controlled, squares + 2.0 * xs - 1.0, zs
+            # along g the control cancels; across it U over the mean of Z twice is left
+            null = _null(inner - np.outer(along - sizes, along - sizes), sizes) / zs.mean() ** 2
     # without one block nothing may be left, which is a wide interval and not an error
     logs = np.log(np.maximum(variances, floor))
-    half = t_quantile(len(sizes) - 1) * jackknife_error(logs[1:])
+    without = (terms.sum() - terms) / (weights.sum() - weights)
+    df, main = freedom(len(sizes), without), jackknife_error(without)
+    error = jackknife_error(logs[1:])
+    if main < ALONE * null:
+        df = len(sizes) * (len(sizes) - 1.0) / 2.0  # as many products, uncorrelated without bias
+        error = sqrt(main**2 + null**2) / float(variances[0])
+    half = t_quantile(df) * error
     low, value, high = (float(end) for end in np.exp(logs[0] + half * np.array([-1.0, 0.0, 1.0])))
     return Number(value, low, high, draws)
 
@@ -160,9 +175,10 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
     whose expectation is |Ed|² because different draws are independent. Without bias the blocks may
     change sign, which leaves the law of the Gram matrix alone: p is the rank of the sum of its
     off-diagonal among sign flips. U is a degenerate sum of products then, with
-    s0² = 2 var(o) (M/draws)² / (1 - 1/M) / draws² for M blocks and off-diagonal entries o; the
-    jackknife doubles that part, so s² = max(jackknife² - s0², s0²), and U ± t s. Measured coverage
-    .93 to .99, but .86 to .90 for a bias along the truth at d = 20: `scale` is the number for that.
+    s0² = 2 var(o) (M/draws)² / (1 - 1/M) / draws² for M blocks and off-diagonal entries o, and the
+    jackknife counts that part twice: s² = max(jackknife² - s0², s0²) for the lower end. Where U comes
+    out low so does s, which alone leaves the upper end too low (5 to 6 % of misses at d = 20, 10 to 15
+    for a bias along the truth): the upper end keeps the jackknife's s, at least s0.
 
     Args:
         gram: <D_i, D_j> / |g|², shape [M, M], blocks as in `blocks`; a mean over points is fine.
@@ -185,34 +201,40 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
         reason = f"fewer than {TESTABLE} draws" if count < TESTABLE else "a draw is not finite"
         return Bias(None, None, None, None, None, None, draws, reason)
     squared = float(inner.sum() - sum_d2) / (draws * (draws - 1.0))
-    null, error = _errors(inner, draws)
-    half = t_quantile(count - 1) * error
-    low, high = (sqrt(max(end, 0.0)) for end in (squared - half, squared + half))
+    null, below, above = _errors(inner, draws)
+    quantile = t_quantile(count - 1)
+    ends = (squared - quantile * below, squared + quantile * above)
+    low, high = (sqrt(max(end, 0.0)) for end in ends)
     p_value, detectable = sign_flip_p(inner), sqrt(3.0 * null)
     if detectable >= 1.0 and p_value >= 0.05:
         return Bias(None, low, high, p_value, detectable, squared, draws, "unresolved")
     return Bias(sqrt(max(squared, 0.0)), low, high, p_value, detectable, squared, draws)
 
 
-def _errors(inner: Floats, draws: int) -> tuple[float, float]:
-    """Return s0, U's standard error without bias, and s, the one its interval uses."""
+def _null(inner: Floats, sizes: Floats) -> float:
+    """Return s0, the standard error of the mean product of two draws where its mean is 0."""
     count = len(inner)
-    sizes = np.bincount(blocks(draws)).astype(np.float64)
     # products per pair of draws: sizes may differ by one where blocks do not divide the draws
     pairs = (inner / np.outer(sizes, sizes))[np.triu_indices(count, 1)]
-    if constant(pairs):
-        return 0.0, 0.0
     # 2 var(o) (M/draws)² / (draws² (1 - 1/M)) with o = (draws/M)² pairs
-    null = sqrt(2.0 * float(pairs.var(ddof=1)) / (count * (count - 1.0)))
+    return 0.0 if constant(pairs) else sqrt(2 * pairs.var(ddof=1) / (count * (count - 1)))
+
+
+def _errors(inner: Floats, draws: int) -> tuple[float, float, float]:
+    """Return s0, U's standard error without bias, and those of the two ends of its interval."""
+    sizes = np.bincount(blocks(draws)).astype(np.float64)
+    null = _null(inner, sizes)
+    if null == 0.0:
+        return 0.0, 0.0, 0.0
     off = inner - np.diag(np.diag(inner))
     left = off.sum() - 2.0 * off.sum(1)
     weight = (draws - sizes) ** 2 - ((sizes**2).sum() - sizes**2)
     jackknife = jackknife_error(left / weight)
-    return null, max(sqrt(max(jackknife**2 - null**2, 0.0)), null)
+    return null, max(sqrt(max(jackknife**2 - null**2, 0.0)), null), max(jackknife, null)
 
 
 @lru_cache(maxsize=4)
-def _patterns(count: int) -> Floats:
+def sign_patterns(count: int) -> Floats:
     """Return sign patterns [n, count], the observed one first; a global sign changes nothing."""
     signs: Floats
     if count <= ENUMERATED:
@@ -242,7 +264,7 @@ def sign_flip_p(gram: ArrayLike) -> float:
     """
     inner = np.asarray(gram, dtype=np.float64)
     off = inner - np.diag(np.diag(inner))
-    signs = _patterns(len(off))
+    signs = sign_patterns(len(off))
     sums = np.einsum("si,si->s", signs @ off, signs)
     return float((sums >= sums[0] - ROUNDING * np.abs(off).sum()).mean())
 

@@ -99,7 +99,8 @@ def mean(values: ArrayLike) -> Number:
     """Mean over draws with the t interval.
 
     The draws are independent repetitions, so the mean is unbiased and the t interval is exact for
-    normal values and measured near its level for products of normals from 64 draws up.
+    normal values; products of normals have fewer degrees of freedom (`freedom`), and it is measured
+    near its level for them from 64 draws up.
 
     Args:
         values: one number per draw, shape [draws].
@@ -113,7 +114,8 @@ def mean(values: ArrayLike) -> Number:
     centre = float(series.mean())
     if len(series) < 2:
         return Number(centre, None, None, 1, "one draw")
-    half = t_quantile(len(series) - 1) * standard_error(series)
+    # the mean without a draw is linear in that draw, so their tails are the same
+    half = t_quantile(freedom(len(series), series)) * standard_error(series)
     return Number(centre, centre - half, centre + half, len(series))
 
 
@@ -201,10 +203,11 @@ def efficiency(x: ArrayLike, y: ArrayLike, control: ArrayLike | None = None) -> 
 
     No rescaling of e changes it; an unbiased e has 1 / (1 + relative variance). Its signed root
     r = mean X / sqrt(mean Y) behaves like a correlation, so atanh r is nearly normal: the interval
-    is atanh r ± t s with the jackknife's s over draws, its ends squared. The centre keeps its small
-    bias, because removing it costs coverage at few draws. Where the law of the directions is
-    known, a control Z with expectation 1 divides once more, r = mean X / sqrt(mean Y mean Z): the
-    fluctuation of the squared slopes is common to X², Y and Z and cancels.
+    is atanh r ± t s with the jackknife's s over draws and its degrees of freedom (`freedom`), its ends
+    squared. The centre keeps its small bias, because removing it costs coverage at few draws. Where
+    the law of the directions is known, a control Z with expectation 1 divides once more,
+    r = mean X / sqrt(mean Y mean Z): the fluctuation of the squared slopes is common to X², Y and Z
+    and cancels.
 
     Args:
         x: <e, g> / |g|² per draw, shape [draws]; the stated coverage needs at least 64 draws.
@@ -232,11 +235,33 @@ def efficiency(x: ArrayLike, y: ArrayLike, control: ArrayLike | None = None) -> 
         return efficiency(xs, ys)
     value = min(float(roots[0]) ** 2, 1.0)
     angles = np.arctanh(np.clip(roots, -NEAREST_ONE, NEAREST_ONE))
-    half = t_quantile(draws - 1) * jackknife_error(angles[1:])
+    half = t_quantile(freedom(draws, angles[1:])) * jackknife_error(angles[1:])
     low, high = (max(0.0, tanh(abs(float(angles[0])) + side * half)) ** 2 for side in (-1, 1))
     if low == 0.0 < high:
         return Number(None, low, high, draws, "unresolved")
     return Number(value, min(low, value), max(high, value), draws)
+
+
+def freedom(replicates: int, without: Floats) -> float:
+    """Degrees of freedom of a jackknife variance, by Satterthwaite's rule from the tails of the draws.
+
+    A variance s² of n replicates has Var s² / σ⁴ = 2/(n - 1) + κ/K, with κ the excess kurtosis of what
+    the K draws contribute; a chi-squared with f degrees of freedom has 2/f. Slopes to the fourth power
+    have κ of 20 and more, so that 64 draws say as little of their variance as 5 normal ones: with
+    n - 1 instead the interval of efficiency covers .92 at d = 20 with a control, with these .935.
+
+    Args:
+        replicates: n, how many the variance is of: draws, or blocks of them.
+        without: the statistic without each draw in turn, shape [draws].
+
+    Returns:
+        2 / (2/(n - 1) + max(κ, 0)/K), at most n - 1.
+    """
+    if constant(without):
+        return replicates - 1.0
+    squares = (without - without.mean()) ** 2
+    excess = float((squares**2).mean()) / float(squares.mean()) ** 2 - 3.0
+    return 2.0 / (2.0 / (replicates - 1.0) + max(excess, 0.0) / len(without))
 
 
 def jackknife_error(without: Floats) -> float:

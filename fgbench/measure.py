@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fgbench import bias, intervals, points, registry
+from fgbench import bias, intervals, multiple, points, registry
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.intervals import Number
 from fgbench.noise import Noise
@@ -497,6 +497,9 @@ def _summary(result: Found, design: Design, moments: tuple[float, ...]) -> dict[
     places = list(result.series[0])
     per_place = {p: _place(result, [s[p] for s in result.series]) for p in places}
     whole = per_place.pop("all")
+    tested = multiple.benjamini_hochberg([p["bias"]["p_value"] for p in per_place.values()])
+    for place, adjusted in zip(per_place.values(), tested, strict=True):
+        place["bias"]["p_adjusted"] = adjusted
     price = result.cost["forward_equivalents"]
     eff = whole["efficiency"]
     per_forward = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgbench import multiple
 from fgbench.sheet import Sheet, console, make
 
 if TYPE_CHECKING:
@@ -58,17 +59,11 @@ def holm(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
         The Holm-adjusted p-value of each.
     """
     tests = [r.get("bias") or {} for r in records]
-    adjusted: list[float | None] = [t.get("p_value") for t in tests]
-    order = sorted(
-        (float(p), i)
-        for i, (p, t) in enumerate(zip(adjusted, tests, strict=True))
-        if p is not None and t.get("detectable") != 0.0
-    )
-    worst = 0.0
-    for rank, (p, i) in enumerate(order):
-        worst = max(worst, min(1.0, p * (len(order) - rank)))
-        adjusted[i] = worst
-    return adjusted
+    sampled = [None if t.get("detectable") == 0.0 else t.get("p_value") for t in tests]
+    return [
+        t.get("p_value") if adjusted is None else adjusted
+        for t, adjusted in zip(tests, multiple.holm(sampled), strict=True)
+    ]
 
 
 def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> None:

@@ -55,7 +55,8 @@ def test_relative_variance_is_the_sample_variance_of_the_vectors(draws: int, shi
         which = blocks(draws)
         left = [d[which != i].var(0, ddof=1).sum() for i in range(which.max() + 1)]
         blocked = len(left)
-        half = stats.t.ppf(0.975, blocked - 1) * sqrt((blocked - 1) * np.log(left).var())
+        df = freedom_twin(blocked, (d**2).sum(1), np.ones(draws))
+        half = stats.t.ppf(0.975, df) * sqrt((blocked - 1) * np.log(left).var())
         ends = (found.value or 0.0) * np.exp([-half, half])
         assert [found.low, found.high] == pytest.approx(list(ends), rel=1e-8)
 
@@ -68,6 +69,13 @@ def test_one_deviating_draw_among_constant_ones_has_a_wide_interval_not_an_error
     assert found.low is not None
     assert found.high is not None
     assert 0.0 < found.low < 1e-3 < 1e3 < found.high
+
+
+def freedom_twin(blocked: int, above: Floats, below: Floats) -> float:
+    """Degrees of freedom from the excess kurtosis of a mean ratio without each draw."""
+    keep = ~np.eye(len(above), dtype=bool)
+    left = [above[k].sum() / below[k].sum() for k in keep]
+    return float(2 / (2 / (blocked - 1) + max(stats.kurtosis(left), 0.0) / len(above)))
 
 
 def controlled_twin(e: Floats, z: Floats) -> float:
@@ -87,7 +95,7 @@ def test_controlled_relative_variance_is_the_jackknife_written_out() -> None:
     assert found.value == pytest.approx(controlled_twin(e, x), rel=1e-10)
     keep = [blocks(70) != i for i in range(32)]
     left = np.log([controlled_twin(e[k], x[k]) for k in keep])
-    half = 2.0395134 * sqrt(31 * left.var())
+    half = stats.t.ppf(0.975, freedom_twin(32, (e**2).sum(1), x)) * sqrt(31 * left.var())
     assert found.high == pytest.approx((found.value or 0.0) * np.exp(half), rel=1e-6)
 
 
@@ -147,8 +155,9 @@ def test_too_few_draws_are_null() -> None:
     assert bias(np.ones((8, 8)), np.nan, 8).reason == "a draw is not finite"
 
 
-def test_null_error_and_interval_follow_their_formulas() -> None:
-    d = errors_of(128, 30, seed=9)
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_null_error_and_interval_follow_their_formulas(shift: float) -> None:
+    d = errors_of(128, 30, seed=9) + shift
     gram = gram_of(d)
     off = gram[np.triu_indices(32, 1)]
     s0 = sqrt(2 * off.var(ddof=1) * (32 / 128) ** 2 / (128**2 * (1 - 1 / 32)))
@@ -157,9 +166,31 @@ def test_null_error_and_interval_follow_their_formulas() -> None:
     everyone = np.arange(32)
     left = [gram[np.ix_(everyone != i, everyone != i)] for i in everyone]
     u = np.array([(g.sum() - np.trace(g)) / (31 * 30 * 16) for g in left])
-    s = max(sqrt(max(31 * u.var() - s0**2, 0.0)), s0)
+    jackknife = sqrt(31 * u.var())
+    below, above = max(sqrt(max(jackknife**2 - s0**2, 0.0)), s0), max(jackknife, s0)
     assert found.squared is not None
-    assert found.high == pytest.approx(sqrt(found.squared + 2.0395134 * s), rel=1e-6)
+    assert found.low == pytest.approx(sqrt(max(found.squared - 2.0395134 * below, 0.0)), rel=1e-6)
+    assert found.high == pytest.approx(sqrt(found.squared + 2.0395134 * above), rel=1e-6)
+    assert (found.low == 0.0) == (shift == 0.0)
+
+
+def test_a_control_that_leaves_only_the_squared_bias_to_chance_takes_its_standard_error() -> None:
+    """Directions of fixed norm: mean |e|²/z̄ is d, and across g the mean product over z̄² is left."""
+    v = np.sign(np.random.default_rng(12).standard_normal((256, 10)))
+    g = np.random.default_rng(13).standard_normal(10)
+    g /= np.linalg.norm(g)
+    x = (v @ g) ** 2
+    d = (v @ g)[:, None] * v - g
+    found = relative_variance((d**2).sum(1), gram_of(d), x, x)
+    across = d - np.outer(d @ g, g)
+    off = gram_of(across)[np.triu_indices(32, 1)]
+    s0 = sqrt(2 * off.var(ddof=1) * (32 / 256) ** 2 / (256**2 * (1 - 1 / 32)))
+    assert found.value is not None
+    half = stats.t.ppf(0.975, 32 * 31 / 2) * s0 / x.mean() ** 2 / found.value
+    assert found.high == pytest.approx(found.value * np.exp(half), rel=1e-6)
+    # without the control the slopes vary too
+    plain = relative_variance((d**2).sum(1), gram_of(d))
+    assert (plain.high or 0.0) / (plain.low or 1.0) > 1.2 > 1.05 > found.high / (found.low or 1.0)
 
 
 def test_the_value_is_null_only_if_undetectable_and_unseen() -> None:

@@ -24,7 +24,7 @@ def _table() -> dict[str, set[str]]:
     """Room -> rooms it may import. A room not listed here is reported: a new one gets its line."""
     view = {"errors", "axes", "directions", "noise", "dual", "network", "objective"}
     view |= {"gate", "ledger", "tape", "tiles", "reading"}
-    statistics = {"intervals", "bias", "points"}
+    statistics = {"intervals", "bias", "points", "multiple"}
     forms = {"hearing", "pullback", "slices", "theory"}
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
@@ -62,6 +62,10 @@ def _table() -> dict[str, set[str]]:
         "intervals": {"errors"},
         "bias": {"errors", "intervals"},
         "points": {"errors", "intervals", "bias"},
+        "multiple": {"errors", "intervals"},
+        "comparing": {"errors", "intervals", "bias", "multiple"},
+        "aggregate": {"errors", "intervals"},
+        "calibration": statistics | {"comparing", "aggregate", "record"},
         "experiment": library | {"data"},
         "recipe": {"errors"},
         "checkpoint": {"errors"},
@@ -82,11 +86,11 @@ def _table() -> dict[str, set[str]]:
         "architectures": {"errors", "axes", "network", "registry"},
         "data": {"errors", "record", "registry"},
         "updates": {"errors", "registry"},
-        "analysis": {"errors", "record", "registry"},
+        "analysis": {"errors", "record", "registry", "comparing", "aggregate"},
         "progress": {"errors"},
         "doctor": {"errors", "record", "registry", "data", ""},
         "sheet": set(),
-        "tables": {"errors", "sheet"},
+        "tables": {"errors", "multiple", "sheet"},
         "api": things,
         "grid": {"errors", "registry", "recipe", "measure"},
         "pool": {"api", "errors"},

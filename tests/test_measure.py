@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from scipy.stats import false_discovery_control
 
 from fgbench import measure as room
 from fgbench import registry
@@ -256,6 +257,9 @@ def test_sites_are_named_and_add_up() -> None:
     assert set(mixer["per_site"]) >= set(index)
     for place in (*found["per_site"].values(), *mixer["per_site"].values()):
         assert {"efficiency", "relative_variance", "scale", "bias", "cosine"} <= set(place)
+    tested = [place["bias"] for place in found["per_site"].values()]
+    adjusted = false_discovery_control([b["p_value"] for b in tested])
+    assert [b["p_adjusted"] for b in tested] == pytest.approx(list(adjusted))
 
 
 # draws

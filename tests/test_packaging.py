@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IMPORTED_AS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 # Rooms that fgbench.api, and so asv, never imports.
-ABOVE_API = {"__main__", "cli", "demo", "report", "analysis"}
+ABOVE_API = {"__main__", "cli", "demo", "report", "analysis", "calibration"}
 
 
 def name_of(requirement: str) -> str:
