@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 
 Case = dict[str, Any]
 ROOMS = (
+    "activity",
     "augment",
     "axes",
     "bias",
     "checkpoint",
     "clock",
+    "cotangent",
     "course",
     "cuda",
     "directions",
+    "drawing",
     "dual",
     "estimator",
     "experiment",
@@ -52,13 +55,18 @@ ROOMS = (
     "reading",
     "reference",
     "recipe",
+    "served",
     "slices",
     "speed",
+    "stacked",
+    "summary",
+    "tally",
     "tape",
     "task",
     "theory",
     "tiles",
     "train",
+    "trajectory",
     "updates",
     "view",
 )
@@ -351,10 +359,6 @@ def _measure_settings(method: Method, call: Call, options: Case) -> Case:
     """Check and complete the options of ``measure``."""
     from fgbench.measure import Design
 
-    options = dict(options)
-    engine = options.pop("engine", "auto")
-    if engine not in ("auto", "dual"):
-        raise unknown("engine", str(engine), ["auto", "dual"])
     design = Design(**registry.validated(Design, options, "measure", ("seed",)), seed=call.seed)
     have = len(call.experiment.data.train_y)
     if design.batch > have:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 from typing import TYPE_CHECKING
+
+import torch
 
 from fgbench.errors import UsageError
 
@@ -62,6 +64,7 @@ def parse(axes: str) -> Dims:
     return tuple(dims)
 
 
+@lru_cache(maxsize=4096)
 def names(axes: str) -> tuple[str, ...]:
     """Return the axis letters of ``"b p (g d)"`` in order: ``("b", "p", "g", "d")``."""
     return tuple(letter for dim in parse(axes) for letter in dim)
@@ -105,7 +108,7 @@ class Cells:
     place: str
     mixed: str
 
-    @property
+    @cached_property
     def shared(self) -> tuple[str, ...]:
         """The kept axes along which the place has cells of its own, in the order of ``kept``."""
         have, mixed = names(self.place), names(self.mixed)
@@ -113,12 +116,18 @@ class Cells:
 
     def _split(self, shape: Iterable[int], sizes: dict[str, int]) -> tuple[list[int], list[str]]:
         """Split composed dimensions: the finer shape, and one letter ('' for none) per dimension."""
-        dims = parse(self.place)
-        shape = list(shape)
+        return self._fine(tuple(shape), tuple(sizes.items()))
+
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def _fine(
+        self, shape: tuple[int, ...], known_sizes: tuple[tuple[str, int], ...]
+    ) -> tuple[list[int], list[str]]:
+        """Do so once for each shape."""
+        dims, sizes = parse(self.place), dict(known_sizes)
         if not dims:
-            return shape, [""] * len(shape)
+            return list(shape), [""] * len(shape)
         if len(dims) != len(shape):
-            raise UsageError(f"a place with axes {self.place!r} came with shape {tuple(shape)}")
+            raise UsageError(f"a place with axes {self.place!r} came with shape {shape}")
         fine: list[int] = []
         letters: list[str] = []
         for dim, size in zip(dims, shape, strict=True):
@@ -129,9 +138,7 @@ class Cells:
                 continue
             rest = size // prod(k for k in known if k)
             if known.count(0) > 1 or rest * prod(k for k in known if k) != size:
-                raise UsageError(
-                    f"axes {self.place!r} do not divide shape {tuple(shape)} by {sizes}"
-                )
+                raise UsageError(f"axes {self.place!r} do not divide shape {shape} by {sizes}")
             fine += [k or rest for k in known]
             letters += [letter if k else "" for letter, k in zip(dim, known, strict=True)]
         return fine, letters
@@ -198,6 +205,35 @@ def inner(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
     if drop:
         product = product.sum(drop)
     return product.permute(0, *[left.index(letter) + 1 for letter in at.shared])
+
+
+def inners(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
+    """Take one inner product per kept score of a place.
+
+    Along kept axes in which the place has cells of its own, index i of one meets index i of the other;
+    along all others the second tensor has an index of its own in front.
+
+    Args:
+        a: ``[n, *place]``.
+        b: ``[rest..., *place]``, rest being the kept axes that are not shared, in the order of ``kept``.
+        at: how the scores meet the place.
+        sizes: size of every shared axis.
+
+    Returns:
+        ``[n, kept...]``.
+    """
+    kept, shared = names(at.kept), at.shared
+    rest = [i for i, letter in enumerate(kept) if letter not in shared]
+    fine, letters = at._split(a.shape[1:], {letter: sizes[letter] for letter in shared})
+    a, b = a.reshape(-1, *fine), b.reshape(*b.shape[: len(rest)], *fine)
+    if not rest and letters[: len(kept)] == [*kept]:  # several times as fast as an einsum
+        lead = len(kept)
+        return (
+            torch.linalg.vecdot(a.flatten(lead + 1), b.flatten(lead)) if lead < len(fine) else a * b
+        )
+    own = [kept.index(letter) if letter else len(kept) + i for i, letter in enumerate(letters)]
+    n = len(kept) + len(letters)
+    return torch.einsum(a, [n, *own], b, [*rest, *own], [n, *range(len(kept))])
 
 
 def credit(slopes: Tensor, directions: Tensor, at: Cells) -> Tensor:

@@ -168,7 +168,12 @@ def measure(
     batches: Annotated[int, typer.Option(help="Batches per init and moment.")] = 4,
     batch: Annotated[int, typer.Option(help="Examples per batch.")] = 128,
     engine: Annotated[
-        str, typer.Option(help="How slopes are made: auto or dual, batched forward mode.")
+        str,
+        typer.Option(
+            help="How slopes are made: dual (batched forward mode), cotangent (inner products with "
+            "cotangents computed once; it refuses what it would not do exactly) or auto: cotangent "
+            "where it can, else dual. Both give the same numbers."
+        ),
     ] = "auto",
     seed: Seed = 0,
     seeds: Seeds = 1,

@@ -219,6 +219,10 @@ class Directions:
             self._pieces,
         )
 
+    def forget(self) -> None:
+        """Keep nothing: what is asked for again is redrawn."""
+        self._kept, self._held = {}, 0
+
     def _block(self, name: str, index: int) -> Tensor:
         """Draw block ``index`` of a place."""
         shape = self._drawn[name]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -137,12 +138,10 @@ class Noise:
         if kind == "uniform":
             return torch.rand(shape, dtype=self.dtype, **make)
         if kind == "sign":
-            count = 1
-            for size in shape:
-                count *= size
+            count = prod(shape)
             picks = torch.randint(0, 256, (-(-count // 8),), dtype=torch.int32, **make)
-            table = _sign_table(self.dtype, self.device)
-            return torch.nn.functional.embedding(picks, table).reshape(-1)[:count].reshape(shape)
+            signs = _sign_table(self.dtype, self.device).index_select(0, picks).view(-1)
+            return (signs if len(signs) == count else signs[:count]).view(shape)
         raise ValueError(f"noise draws normal, sign or uniform, not {kind!r}")
 
     def normal(self, name: str, shape: Shape) -> torch.Tensor:

@@ -89,18 +89,21 @@ class Segment:
         return found
 
 
-def segments(view: View, through_norm: bool = True) -> dict[str, Segment] | None:
+def segments(
+    view: View, through_norm: bool = True, most: float = MOST
+) -> dict[str, Segment] | None:
     """Hear how the parameters of a view enter, and part its window into segments at the sites.
 
     Args:
         view: the objective on the batch.
         through_norm: whether credit enters at the sites, or at the raw outputs of their operations.
+        most: numbers that rows may touch; infinity for who asks for none.
 
     Returns:
         Site name to segment; None where a parameter enters by a call that is not known, more than
-        once, or before two sites, or where rows would touch more than 2^30 numbers.
+        once, or before two sites, or where rows would touch more than ``most`` numbers.
     """
-    if _least_work(view, through_norm) > MOST:
+    if _least_work(view, through_norm) > most:
         return None
     hearing = Hearing(view.params, len(view.start))
     heads: dict[str, Tensor] = {}
@@ -128,7 +131,7 @@ def segments(view: View, through_norm: bool = True) -> dict[str, Segment] | None
         found[name] = Segment(head, tuple(own), tuple(apart))
     reached = [e.name for segment in found.values() for e in segment.entries]
     work = sum(s.passes * s.head.numel() for s in found.values())
-    return None if len(reached) > len(set(reached)) or work > MOST else found
+    return None if len(reached) > len(set(reached)) or work > most else found
 
 
 def _pulled(head: Tensor, outs: Sequence[Tensor], cotangent: Tensor) -> Sequence[Tensor | None]:

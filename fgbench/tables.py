@@ -125,7 +125,8 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
         f"{scope}; 95 % intervals. Relative variance, efficiency, scale and bias are against the "
         "gradient of the method's own objectives, cosine against the end-to-end gradient (chance "
         f"{number(first.get('expected_cosine'))}); p of the bias test adjusted for the rows (Holm); fwd: "
-        "forward equivalents per estimate. *: interval sharpened by the known law of the directions.",
+        "forward equivalents per estimate. *: interval sharpened by the known law of the directions."
+        + _slower(records),
     )
     for r, p in zip(records, holm(records), strict=True):
         if r["status"] != "ok":
@@ -138,6 +139,16 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
             number(r["cost"]["forward_equivalents"]),
         )  # fmt: skip
     return table
+
+
+def _slower(records: Sequence[Mapping[str, Any]]) -> str:
+    """Name the methods whose draws took forward mode though a faster engine was asked, and why."""
+    found = dict.fromkeys(
+        f"{r['method']} ({r['fallback']})"
+        for r in records
+        if r["status"] == "ok" and r.get("fallback")
+    )
+    return f" Slopes by forward mode, the slower engine: {'; '.join(found)}." if found else ""
 
 
 def _trainings(records: Sequence[Mapping[str, Any]]) -> Sheet:

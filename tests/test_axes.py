@@ -169,6 +169,21 @@ def test_spread_and_inner_are_adjoint(m: Meeting) -> None:
     torch.testing.assert_close(axes.credit(m.slopes, m.a, mixed), expected.sum(0))
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(meetings())
+def test_inners_are_inner_products_with_one_index_after_another(m: Meeting) -> None:
+    rest = [a for a in m.kept if a not in m.at.shared]
+    draw = torch.Generator().manual_seed(1)
+    sizes = [m.sizes[a] for a in rest]
+    b = torch.randn(*sizes, *m.shape, generator=draw, dtype=torch.float64)
+    found = axes.inners(m.a, b, m.at, m.sizes)
+    assert list(found.shape[1:]) == [m.sizes[a] for a in m.kept]
+    for index in product(*map(range, sizes)):
+        at = tuple(index[rest.index(a)] if a in rest else slice(None) for a in m.kept)
+        expected = axes.inner(m.a, b[index], m.at, m.shared_sizes)
+        torch.testing.assert_close(found[(slice(None), *at)], expected)
+
+
 def test_nothing_is_written_into() -> None:
     at = Cells("b p g", "b p (g d)", "")
     slopes, u = torch.ones(2, 3, 4, 2), torch.ones(2, 3, 4, 6)

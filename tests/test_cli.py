@@ -213,7 +213,7 @@ def test_measure_prints_the_names_others_rely_on(capsys: pytest.CaptureFixture[s
         assert (r["status"], r["reason"], r["device"]) == ("ok", "", "cpu")
         draws = 6 if r["method"] == "BP" else 4  # an exact one needs no more
         assert (r["draws"], r["batches"], r["inits"]) == (draws, 1, 1)
-        assert r["engine"] == "dual"
+        assert r["engine"] == ("dual" if r["method"] == "BP" else "cotangent")
         for name in ("efficiency", "relative_variance", "scale", "cosine", "bias"):
             assert {"value", "low", "high", "n"} <= set(r[name])
         assert {"p_value", "detectable"} <= set(r["bias"])

@@ -15,14 +15,16 @@ import torch
 from scipy.stats import false_discovery_control
 
 from fgbench import measure as room
-from fgbench import registry
+from fgbench import registry, trajectory
 from fgbench.errors import UsageError
 from fgbench.estimator import Claims, Defaults, Estimate
 from fgbench.estimators.fg_w import WeightForwardGradient
 from fgbench.experiment import Experiment
-from fgbench.measure import NOT_FINITE, Design, epoch_steps
+from fgbench.measure import Design
 from fgbench.record import plain
 from fgbench.registry import Made, Method
+from fgbench.summary import NOT_FINITE
+from fgbench.trajectory import epoch_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -232,7 +234,7 @@ def test_the_trajectory_learns() -> None:
     assert epoch_steps(experiment()) >= 1
     chain = experiment().chain(0)
     base = chain.state_dict()
-    ((_, walked),) = room._at_moments(experiment(), chain, 0, (20.0,))
+    ((_, walked),) = trajectory.at_moments(experiment(), chain, 0, (20.0,))
     data = experiment().data
     x = data.normalise(data.train_x, torch.float64)
     error = (chain(x).argmax(1) != data.train_y).double().mean()
