@@ -291,8 +291,8 @@ class View:
 
         Gives what :meth:`slopes`, :meth:`credit` and :meth:`pull` give one after the other. Examples are
         independent, so a run of them can be pushed, scored, credited and pulled before the next: neither
-        graph nor directions nor credit is ever there for the batch. Where losses couple the examples it
-        is those three.
+        graph nor directions nor credit is ever there for the batch. Where a loss compares its example
+        with others, held or moving, it is those three.
 
         Args:
             directions: along sites.
@@ -307,8 +307,9 @@ class View:
         Cost: that of the three.
         """
         meet, weigh = cells or self.cells, weigh or _same
-        coupled = self.chain.readout(self.objective.readout).coupled
-        if coupled or not all("b" in meet(name).shared for name in directions.names):
+        readout = self.chain.readout(self.objective.readout)
+        compares = readout.holds or readout.coupled  # what it compares with lies in other runs
+        if compares or not all("b" in meet(name).shared for name in directions.names):
             credit = self.credit(weigh(self.slopes(directions)), directions, meet)
             return self.pull({(into, name): c for name, c in credit.items()})
         params = self.params
