@@ -127,7 +127,7 @@ def measure(
             for b in range(design.batches):
                 rows = picked(experiment, seed, moment, b, design.batch)
                 for (task, state), method, result in zip(tasks, methods, found, strict=True):
-                    if result.failed:
+                    if result.ended:  # its numbers need every point
                         continue
                     task.chain.load_state_dict(walked, strict=False)
                     noise = experiment.noise(seed).child("measure").child(f"{moment}/{b}")
@@ -140,7 +140,7 @@ def measure(
                     except MethodFailed as failed:
                         result.failed = str(failed)
                     result.where.append((init, moment))
-            if all(result.failed for result in found):  # the way to the next point may be long
+            if all(result.ended for result in found):  # the way to the next point may be long
                 return [_record(r, design, moments) for r in found]
     return [_record(r, design, moments or (0.0,)) for r in found]
 

@@ -312,3 +312,24 @@ def test_records_say_which_engine_and_why() -> None:
             a, b = auto[0][name][end], dual[0][name][end]
             assert a == (b if b is None else pytest.approx(b, rel=1e-9, abs=1e-12))
     assert auto[0]["cost"] == dual[0]["cost"]  # what it costs as it is, not as it was measured
+
+
+@pytest.mark.parametrize("refusing", [1, 2])
+def test_a_refusal_at_one_point_ends_the_method(
+    refusing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers over fewer points than the record says would be those of another design."""
+    where = Experiment.of("mlp-2x8", "synthetic[size=4,train=64,test=32]", dtype="float64")
+    prepare, calls = Engine.prepare, []
+
+    def sometimes(self: Engine, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == refusing:
+            raise Refused("not here")
+        return prepare(self, *args)
+
+    monkeypatch.setattr(Engine, "prepare", sometimes)
+    few = Design(draws=8, batches=3, batch=4, engine="cotangent")
+    (found,) = measure(where, [method("FG-A")], few)
+    assert (found["status"], found["reason"]) == ("skipped", "engine cotangent: not here")
+    assert len(calls) == refusing
