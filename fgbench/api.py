@@ -33,6 +33,7 @@ ROOMS = (
     "cotangent",
     "course",
     "cuda",
+    "data.dataset",
     "directions",
     "drawing",
     "dual",
@@ -53,8 +54,8 @@ ROOMS = (
     "points",
     "pullback",
     "reading",
-    "reference",
     "recipe",
+    "reference",
     "served",
     "slices",
     "speed",
@@ -291,8 +292,11 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
 
     settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     experiment, data, seed = call.experiment, call.data, call.seed
-    source = experiment.source()
-    paths = {Path(p) for p in (source, method.estimator.source, method.locality.source)}
+    sources = (
+        experiment.source(),
+        registry.source("datasets", data),
+    )  # images are normalised there
+    paths = {Path(p) for p in (*sources, method.estimator.source, method.locality.source)}
     code = record.code_hash(*(f"fgbench.{room}" for room in ROOMS), *paths)
     estimator, locality = method.estimator, method.locality
     case: Case = {
