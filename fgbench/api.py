@@ -51,6 +51,7 @@ ROOMS = (
     "network",
     "noise",
     "objective",
+    "passes",
     "points",
     "pullback",
     "reading",
