@@ -149,12 +149,8 @@ class View(Passes):
         on_sites = all(name in self.chain.index for name in directions.names)
         if step is not None:
             return self._differences(directions, step, on_sites)
-        found = []
-        for _, u in directions.chunks(self._chunk(on_sites)):
-            record = on_sites and not self._edges
-            found.append(self._scores(self._push(u, on_sites, record)))
-            self.ledger.slopes += (1 if on_sites else 2) * self.share * len(found[-1])
-        slopes = torch.cat(found) if len(found) > 1 else found[0]
+        chunks = directions.chunks(self._chunk(on_sites))
+        slopes = tiles.join([self._exact(u, on_sites) for _, u in chunks])
         if self._listen is not None:
             self._listen(self, directions, slopes)
         return slopes
@@ -368,6 +364,12 @@ class View(Passes):
                     params[name].sub_(directions.rows(name, row, row + 1)[0], alpha=scale)
 
     # how they are computed
+
+    def _exact(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
+        """Take the exact slopes along directions that travel at once."""
+        slopes = self._scores(self._push(u, on_sites, record=on_sites and not self._edges))
+        self.ledger.slopes += (1 if on_sites else 2) * self.share * len(slopes)
+        return slopes
 
     def _credit(self, slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
         """Apply the credit rule to one place, 0 where its unit is off; run by run at a site."""
