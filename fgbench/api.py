@@ -127,7 +127,8 @@ def run_all(
         progress: called with one line now and then.
         options: the verb's own: those of :class:`fgbench.measure.Design`, of
             :class:`fgbench.recipe.Recipe`, ``train_size``, ``validation`` and ``graph`` (see
-            :func:`fgbench.train.train`; a run is the same with and without), or ``batch`` and ``rounds``.
+            :func:`fgbench.train.train`; a run is the same with and without), or those of
+            :func:`fgbench.speed.speed`.
 
     Returns:
         One record per method, in order. What one method's own work raises ends that method alone: its
