@@ -187,7 +187,9 @@ def _measure_point(
         if not result.draws:
             result.draws = bias.TESTABLE if result.exact else design.draws
             if design.precision is not None and not result.exact:
-                pilot = draw(point, PILOT, result)
+                # its draws are few: that an engine does not pay for them says nothing of what follows
+                trial = Found(engine="dual" if result.engine == "dual" else "auto")
+                pilot = draw(point, PILOT, trial)
                 result.draws = _needed(pilot["all"], design.precision)
         series = draw(point, result.draws, result)
     except Refused as refused:

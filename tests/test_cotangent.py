@@ -13,6 +13,7 @@ from conftest import batch, build
 from torch import Tensor
 
 from fgbench import activity, axes, cotangent, drawing
+from fgbench import measure as measuring
 from fgbench.activity import Activity
 from fgbench.axes import Cells
 from fgbench.cotangent import Engine
@@ -333,3 +334,18 @@ def test_a_refusal_at_one_point_ends_the_method(
     (found,) = measure(where, [method("FG-A")], few)
     assert (found["status"], found["reason"]) == ("skipped", "engine cotangent: not here")
     assert len(calls) == refusing
+
+
+@pytest.mark.parametrize("engine", ["auto", "cotangent"])
+def test_a_pilot_too_small_for_the_engine_does_not_refuse_it(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = Experiment.of(MIXER, "synthetic[size=4,train=64,test=32]", dtype="float64")
+    monkeypatch.setattr(measuring, "PILOT", 6)
+    monkeypatch.setattr(measuring, "_needed", lambda pilot, precision: 60)
+    few = {"batches": 1, "batch": 4, "moments": (0.0,)}
+    (alone,) = measure(where, [method("fg_a/module-pg")], Design(draws=6, engine=engine, **few))
+    assert "6 draws" in alone["fallback"] + alone["reason"]
+    design = Design(precision=0.1, engine=engine, **few)
+    (found,) = measure(where, [method("fg_a/module-pg")], design)
+    assert (found["engine"], found["fallback"], found["draws"]) == ("cotangent", "", 60)
