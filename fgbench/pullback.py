@@ -90,19 +90,20 @@ class Segment:
 
 
 def segments(
-    view: View, through_norm: bool = True, most: float = MOST
+    view: View, through_norm: bool = True, most: float | None = None
 ) -> dict[str, Segment] | None:
     """Hear how the parameters of a view enter, and part its window into segments at the sites.
 
     Args:
         view: the objective on the batch.
         through_norm: whether credit enters at the sites, or at the raw outputs of their operations.
-        most: numbers that rows may touch; infinity for who asks for none.
+        most: numbers that rows may touch, 2^30 unless given; infinity for who asks for none.
 
     Returns:
         Site name to segment; None where a parameter enters by a call that is not known, more than
         once, or before two sites, or where rows would touch more than ``most`` numbers.
     """
+    most = MOST if most is None else most
     if _least_work(view, through_norm) > most:
         return None
     hearing = Hearing(view.params, len(view.start))

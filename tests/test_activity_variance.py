@@ -150,7 +150,7 @@ def test_the_form_is_the_estimator(
         u = {name: noise.normal(name, (1, *s)) for name, s in view.sites.items()}
         found = estimator(view, DesignedNoise(0, dtype=torch.float64, given=u), {})
         whole = torch.cat([t.flatten() for t in u.values()])
-        for name, e in view.pull(found.credit).items():
+        for name, e in found.grads.items():
             expected = torch.einsum("i,ijk,j->k", whole, form(view)[name], whole)
             torch.testing.assert_close(e.flatten(), expected, rtol=1e-10, atol=1e-14)
 
