@@ -33,6 +33,7 @@ ROOMS = (
     "cotangent",
     "course",
     "cuda",
+    "data.dataset",
     "directions",
     "drawing",
     "dual",
@@ -50,11 +51,12 @@ ROOMS = (
     "network",
     "noise",
     "objective",
+    "passes",
     "points",
     "pullback",
     "reading",
-    "reference",
     "recipe",
+    "reference",
     "served",
     "slices",
     "speed",
@@ -125,7 +127,8 @@ def run_all(
         progress: called with one line now and then.
         options: the verb's own: those of :class:`fgbench.measure.Design`, of
             :class:`fgbench.recipe.Recipe`, ``train_size``, ``validation`` and ``graph`` (see
-            :func:`fgbench.train.train`; a run is the same with and without), or ``batch`` and ``rounds``.
+            :func:`fgbench.train.train`; a run is the same with and without), or those of
+            :func:`fgbench.speed.speed`.
 
     Returns:
         One record per method, in order. What one method's own work raises ends that method alone: its
@@ -291,8 +294,11 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
 
     settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     experiment, data, seed = call.experiment, call.data, call.seed
-    source = experiment.source()
-    paths = {Path(p) for p in (source, method.estimator.source, method.locality.source)}
+    sources = (
+        experiment.source(),
+        registry.source("datasets", data),
+    )  # images are normalised there
+    paths = {Path(p) for p in (*sources, method.estimator.source, method.locality.source)}
     code = record.code_hash(*(f"fgbench.{room}" for room in ROOMS), *paths)
     estimator, locality = method.estimator, method.locality
     case: Case = {

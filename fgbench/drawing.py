@@ -87,6 +87,11 @@ class Found:
     engines: list[str] = field(default_factory=list)
     fallback: str = ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is measured of it."""
+        return bool(self.failed or self.reason)
+
 
 @dataclass(frozen=True)
 class Point:

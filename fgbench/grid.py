@@ -295,7 +295,7 @@ def _options(verb: str) -> list[str]:
         return [*Recipe.model_fields, "train_size", "validation", "graph"]
     from fgbench.measure import Design
 
-    return [*(f.name for f in fields(Design) if f.name != "seed"), "engine"]
+    return [f.name for f in fields(Design) if f.name != "seed"]
 
 
 def _named(grid: Grid) -> Iterable[str]:

@@ -127,7 +127,7 @@ def measure(
             for b in range(design.batches):
                 rows = picked(experiment, seed, moment, b, design.batch)
                 for (task, state), method, result in zip(tasks, methods, found, strict=True):
-                    if result.failed:
+                    if result.ended:  # its numbers need every point
                         continue
                     task.chain.load_state_dict(walked, strict=False)
                     noise = experiment.noise(seed).child("measure").child(f"{moment}/{b}")
@@ -140,7 +140,7 @@ def measure(
                     except MethodFailed as failed:
                         result.failed = str(failed)
                     result.where.append((init, moment))
-            if all(result.failed for result in found):  # the way to the next point may be long
+            if all(result.ended for result in found):  # the way to the next point may be long
                 return [_record(r, design, moments) for r in found]
     return [_record(r, design, moments or (0.0,)) for r in found]
 
@@ -187,7 +187,9 @@ def _measure_point(
         if not result.draws:
             result.draws = bias.TESTABLE if result.exact else design.draws
             if design.precision is not None and not result.exact:
-                pilot = draw(point, PILOT, result)
+                # its draws are few: that an engine does not pay for them says nothing of what follows
+                trial = Found(engine="dual" if result.engine == "dual" else "auto")
+                pilot = draw(point, PILOT, trial)
                 result.draws = _needed(pilot["all"], design.precision)
         series = draw(point, result.draws, result)
     except Refused as refused:

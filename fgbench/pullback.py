@@ -97,7 +97,7 @@ def segments(
     Args:
         view: the objective on the batch.
         through_norm: whether credit enters at the sites, or at the raw outputs of their operations.
-        most: numbers that rows may touch; :data:`MOST` where None, infinity for who asks for none.
+        most: numbers that rows may touch, 2^30 unless given; infinity for who asks for none.
 
     Returns:
         Site name to segment; None where a parameter enters by a call that is not known, more than

@@ -146,19 +146,14 @@ class Served(View):
             for name, held in zip(names, rows, strict=True):
                 self._cotangents[name] = held.detach().reshape(*sizes, *held.shape[1:])
 
-    def slopes(self, directions: Directions, step: float | None = None) -> Tensor:
-        """Return directional derivatives of the objective, see :meth:`View.slopes`."""
-        if step is not None:
-            raise Refused("it takes differences of values, not exact slopes")
-        on_sites = all(name in self.chain.index for name in directions.names)
-        found = []
-        for _, u in directions.chunks(self._chunk(on_sites)):
-            met = [self._met(n, t) for n, t in u.items()] if on_sites else self._pushed(u)
-            found.append(sum(met[1:], met[0]))
-        slopes = torch.cat(found) if len(found) > 1 else found[0]
-        if self._listen is not None:
-            self._listen(self, directions, slopes)
-        return slopes
+    def _exact(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
+        """Take inner products with the cotangents."""
+        met = [self._met(n, t) for n, t in u.items()] if on_sites else self._pushed(u)
+        return sum(met[1:], met[0])
+
+    def _differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
+        """Refuse differences."""
+        raise Refused("it takes differences of values, not exact slopes")
 
     def credit(
         self,

@@ -15,7 +15,7 @@ from test_oracle import LOSSES, Features, off
 from torch import Tensor
 from twins import replicated
 
-from fgbench import axes, registry
+from fgbench import axes, registry, tiles
 from fgbench.conformance import check_estimator
 from fgbench.conformance.nets import MIXER as MIXED
 from fgbench.conformance.nets import NETS, Case, Net
@@ -308,6 +308,23 @@ def test_value_differences_have_the_bias_of_slopes_under_live_keys(arch: str) ->
     drawn = design(task, "fg_a")
     slopes = task.estimate(x, y, fg_a, drawn).body
     assert worst(task.estimate(x, y, differences, drawn).body, slopes) < 1e-4
+
+
+@pytest.mark.parametrize(("kind", "stop"), [("local-pg", "true"), ("local", "false")])
+@pytest.mark.parametrize("rows", [3, 4])
+def test_runs_of_examples_do_not_cut_the_keys(
+    rows: int, kind: str, stop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is compared with all rows of the batch, whichever of them pass through together."""
+    task, fg_a, noise = made(MIXER, "fg_a[directions=2]", f"contrastive-{kind}", stop_keys=stop)
+    x, y = batch(8, SHAPE)
+    whole = task.estimate(x, y, fg_a, noise)
+    cuts = tuple(slice(i, min(i + rows, 8)) for i in range(0, 8, rows))
+    monkeypatch.setattr(tiles, "cut", lambda *a: cuts)
+    apart = task.estimate(x, y, fg_a, noise)
+    for one, other in ((whole.body, apart.body), (whole.readouts, apart.readouts)):
+        assert worst(other, one) < 1e-10
+    torch.testing.assert_close(apart.loss, whole.loss)
 
 
 def test_released_forms_are_biased_as_under_labels() -> None:

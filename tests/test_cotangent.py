@@ -13,6 +13,7 @@ from conftest import batch, build
 from torch import Tensor
 
 from fgbench import activity, axes, cotangent, drawing
+from fgbench import measure as measuring
 from fgbench.activity import Activity
 from fgbench.axes import Cells
 from fgbench.cotangent import Engine
@@ -312,3 +313,39 @@ def test_records_say_which_engine_and_why() -> None:
             a, b = auto[0][name][end], dual[0][name][end]
             assert a == (b if b is None else pytest.approx(b, rel=1e-9, abs=1e-12))
     assert auto[0]["cost"] == dual[0]["cost"]  # what it costs as it is, not as it was measured
+
+
+@pytest.mark.parametrize("refusing", [1, 2])
+def test_a_refusal_at_one_point_ends_the_method(
+    refusing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers over fewer points than the record says would be those of another design."""
+    where = Experiment.of("mlp-2x8", "synthetic[size=4,train=64,test=32]", dtype="float64")
+    prepare, calls = Engine.prepare, []
+
+    def sometimes(self: Engine, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == refusing:
+            raise Refused("not here")
+        return prepare(self, *args)
+
+    monkeypatch.setattr(Engine, "prepare", sometimes)
+    few = Design(draws=8, batches=3, batch=4, engine="cotangent")
+    (found,) = measure(where, [method("FG-A")], few)
+    assert (found["status"], found["reason"]) == ("skipped", "engine cotangent: not here")
+    assert len(calls) == refusing
+
+
+@pytest.mark.parametrize("engine", ["auto", "cotangent"])
+def test_a_pilot_too_small_for_the_engine_does_not_refuse_it(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = Experiment.of(MIXER, "synthetic[size=4,train=64,test=32]", dtype="float64")
+    monkeypatch.setattr(measuring, "PILOT", 6)
+    monkeypatch.setattr(measuring, "_needed", lambda pilot, precision: 60)
+    few = {"batches": 1, "batch": 4, "moments": (0.0,)}
+    (alone,) = measure(where, [method("fg_a/module-pg")], Design(draws=6, engine=engine, **few))
+    assert "6 draws" in alone["fallback"] + alone["reason"]
+    design = Design(precision=0.1, engine=engine, **few)
+    (found,) = measure(where, [method("fg_a/module-pg")], design)
+    assert (found["engine"], found["fallback"], found["draws"]) == ("cotangent", "", 60)

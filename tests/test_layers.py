@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +51,8 @@ def _table() -> dict[str, set[str]]:
         "study": {"errors", "record", "registry"},
         "ledger": {"errors"},
         "objective": {"errors", "network", "axes"},
-        "view": view,
+        "passes": view,
+        "view": view | {"passes"},
         "task": view | {"view"},
         "estimator": {"errors", "task", "view", "directions", "noise"},
         "registry": {"errors"},
@@ -372,6 +373,33 @@ def test_what_is_allowed_is_not_reported() -> None:
         "fgbench.analysis.style": "",
     }
     assert faults(sources) == []
+
+
+NO_NUMBERS = {"errors", "registry", "record", "sheet", "study"}
+"""Rooms that runs import and whose code changes no number."""
+
+
+def unkeyed(graph: Graph, rooms: Collection[str]) -> set[str]:
+    """Modules that measuring, training and timing run on and that are no room of a record's key."""
+    todo = [f"fgbench.{verb}" for verb in ("measure", "train", "speed")]
+    seen = set(todo)
+    while todo:
+        new = {one.target for one in graph[todo.pop()] if one.target in graph} - seen
+        seen |= new
+        todo += new
+    names = {name.removeprefix("fgbench.") for name in seen} - NO_NUMBERS
+    return {n for n in names if n not in rooms and room_of(f"fgbench.{n}") not in rooms}
+
+
+def test_every_module_that_makes_numbers_enters_the_key() -> None:
+    from fgbench.api import ROOMS
+
+    graph = graph_of(sources_on_disk())
+    assert unkeyed(graph, ROOMS) == set()
+    assert all(f"fgbench.{room}" in {*graph, "fgbench.updates"} for room in ROOMS)
+    for room in ("axes", "served", "data.dataset", "updates"):  # far down, new, in folders
+        left = unkeyed(graph, [r for r in ROOMS if r != room])
+        assert {name.startswith(room) for name in left} == {True}
 
 
 def test_importing_fgbench_leaves_torch_alone() -> None:

@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +335,15 @@ def test_kills_at_any_moment_change_nothing(tmp_path: Path) -> None:
     assert timeless(json.loads((tmp_path / "result.json").read_text())) == timeless(whole)
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C as at a terminal: a shell starts what runs in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_waits_for_the_step_and_saves(tmp_path: Path) -> None:
     sent: list[int] = []
 
