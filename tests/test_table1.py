@@ -24,7 +24,7 @@ from fgbench.noise import DesignedNoise, Noise
 from fgbench.population import Layer
 from tests.layout import faults, texts
 
-SMALL: dict[str, Any] = {"fan_in": (2,), "fan_out": (1, 2, 3), "batch": (8,), "draws": 128}
+SMALL: dict[str, Any] = {"fan_in": (2,), "fan_out": (1, 2, 3), "batch": (8,), "draws": 64}
 LEAST, CELLS = 56, 72
 
 
