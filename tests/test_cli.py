@@ -87,6 +87,7 @@ MISTAKES = {
     "train BP --graph of": ("graph 'of'", "'off'"),
     "train BP --graph on --device cpu": ("graph 'on'", "use auto or off"),
     # a value that does not fit
+    "train BP --arch mlp-1x999999999999": ("mlp-1x999999999999 cannot be made", "memory"),
     "measure fg_a[directions=0]": ("directions='0'", "1"),
     "measure fg_a[directions=2,directions=4]": ("'directions'", "twice"),
     "measure fg_a[directions": ("'fg_a[directions'", "key=value"),
