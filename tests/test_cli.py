@@ -84,6 +84,10 @@ MISTAKES = {
     "train BP --optimizer sdg": ("'sdg'", "'sgd'"),
     "train BP --schedule consine": ("'consine'", "'cosine'"),
     "train BP --set momentun=1": ("'momentun'", "'momentum'"),
+    "train BP --set seed=3": ("'seed'", "did you mean"),
+    "train BP --set train_size=x": ("train_size", "'x'"),
+    "fusion --groups 1 --memory nan": ("memory", "nan"),
+    "measure FG-A --threads 100000": ("threads", "100000"),
     "train BP --graph of": ("graph 'of'", "'off'"),
     "train BP --graph on --device cpu": ("graph 'on'", "use auto or off"),
     # a value that does not fit
@@ -277,6 +281,25 @@ def test_a_false_claim_is_one_line_and_a_failed_run(capsys: pytest.CaptureFixtur
     assert run(["measure", "./mine.py:Lie", *NET, *FEW]) == 1
     (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("fgbench: ")]
     assert "Lie claims backward='none' but called reverse mode" in line
+
+
+def test_a_method_that_exits_is_a_failed_run(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(
+        ESTIMATOR.replace("v = noise", "raise SystemExit(0)\n        v = noise")
+    )
+    assert run(["measure", "./mine.py:Mine", "BP", *NET, *FEW, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert [r["status"] for r in json.loads(out)] == ["failed", "ok"]
+    assert err.splitlines() == ["fgbench: ./mine.py:Mine seed 0 failed: SystemExit: 0 (mine.py:11)"]
+
+
+def test_a_study_without_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--patches", "1", "--channels", "1000000000", "--batch", "1000000"]
+    assert run(["fusion", "--groups", "1", *sizes, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "memory" in err
 
 
 def test_a_method_that_raises_is_one_line_at_the_end(

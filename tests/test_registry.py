@@ -170,7 +170,10 @@ def test_a_file_that_fails_is_told_why(tmp_path: Path) -> None:
     ("body", "told"),
     [
         ("import sys; sys.exit(4)", r"mine.py cannot be imported: SystemExit: 4"),
-        ("class Mine:\n def __init__(self, *, rate): pass", r"needs options: .*Mine\[rate=\.\.\.\]"),
+        (
+            "class Mine:\n def __init__(self, *, rate): pass",
+            r"needs options: .*Mine\[rate=\.\.\.\]",
+        ),
         (
             "class Mine:\n def __init__(self): raise ValueError('no\\nway')",
             r"cannot be made: ValueError: no way \(mine.py:2\)",
