@@ -81,7 +81,7 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except (Exception, SystemExit) as error:  # none of a method's own ends the program
+    except Exception as error:
         if isinstance(error, UsageError) and not begun:
             raise
         if os.environ.get("FGBENCH_DEBUG"):

@@ -283,16 +283,6 @@ def test_a_false_claim_is_one_line_and_a_failed_run(capsys: pytest.CaptureFixtur
     assert "Lie claims backward='none' but called reverse mode" in line
 
 
-def test_a_method_that_exits_is_a_failed_run(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine.py").write_text(
-        ESTIMATOR.replace("v = noise", "raise SystemExit(0)\n        v = noise")
-    )
-    assert run(["measure", "./mine.py:Mine", "BP", *NET, *FEW, "--json"]) == 1
-    out, err = capsys.readouterr()
-    assert [r["status"] for r in json.loads(out)] == ["failed", "ok"]
-    assert err.splitlines() == ["fgbench: ./mine.py:Mine seed 0 failed: SystemExit: 0 (mine.py:11)"]
-
-
 def test_a_study_without_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--patches", "1", "--channels", "1000000000", "--batch", "1000000"]
     assert run(["fusion", "--groups", "1", *sizes, "--json"]) == 1
