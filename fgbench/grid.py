@@ -129,13 +129,13 @@ class Grid(_Part):
 
     def _most(self) -> int:
         """Bound the number of runs from above without listing them."""
-        lists = (self.methods, self.arch, self.data, *self.vary.values())
+        lists: tuple[Sequence[Any], ...] = (self.methods, self.arch, self.data, *self.vary.values())
         tried: dict[str, int] = {}
         for rule in self.rule:
             for name, values in rule.tune.items():
                 tried[name] = max(len(values), tried.get(name, 1))
         trials = prod(tried.values()) * len(self.tuning.seeds) if self.tuning and tried else 0
-        return prod(map(len, lists)) * (len(self.seeds) + trials)
+        return prod(len(one) for one in lists) * (len(self.seeds) + trials)
 
 
 class Plan(_Part):
