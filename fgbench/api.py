@@ -390,12 +390,14 @@ def _measure(call: Call, todo: Todo) -> list[Case]:
 def _train_settings(method: Method, call: Call, options: Case) -> Case:
     """Complete a recipe: the default of (architecture, data, kind of estimator), then the options."""
     from fgbench.graph import asked
+    from fgbench.recipe import whole
     from fgbench.train import recipe_for
 
     options = dict(options)
     graph = asked(options.pop("graph", "auto"), call.experiment.device)
-    split = {"train_size": options.pop("train_size", None)}
-    split["validation"] = _whole("validation", options.pop("validation", 0))
+    size = options.pop("train_size", None)
+    split = {"train_size": None if size is None else whole("train_size", size)}
+    split["validation"] = whole("validation", options.pop("validation", 0))
     names: dict[str, Any] = {
         "arch": call.experiment.arch,
         "data": call.data,
@@ -403,14 +405,6 @@ def _train_settings(method: Method, call: Call, options: Case) -> Case:
     }
     recipe = recipe_for(method.text, **names).but(**options)
     return {**recipe.model_dump(), **split, "graph": graph}
-
-
-def _whole(name: str, value: Any) -> int:
-    """Read a number of examples."""
-    text = str(value)
-    if not text.isdecimal():
-        raise UsageError(f"{name}: expected a number of examples from 0 up, got {text!r}")
-    return int(text)
 
 
 def _train(call: Call, todo: Todo) -> list[Case]:

@@ -7,6 +7,7 @@ cannot part. It is written to a temporary name, flushed, and renamed; the one be
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -50,8 +51,12 @@ def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
         tensors: any devices and floating types.
         facts: what JSON can hold exactly.
 
+    Raises:
+        OSError: it cannot be written; the generations before are left as they were.
+
     Cost: the tensors once on the CPU, one flushed write, two renames.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     first: dict[int, str] = {}
@@ -62,7 +67,11 @@ def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
     text = json.dumps({"facts": dict(facts), "aliases": aliases}, allow_nan=False)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / UNFINISHED
-    save_file(unique, unfinished, metadata={_HEADER: text})
+    try:
+        save_file(unique, unfinished, metadata={_HEADER: text})
+    except SafetensorError as error:  # its word for a full disk, among others
+        unfinished.unlink(missing_ok=True)
+        raise OSError(errno.EIO, str(error), str(unfinished)) from error
     _flush(unfinished)
     if (folder / LATEST).exists():
         os.replace(folder / LATEST, folder / PREVIOUS)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.errors import BackwardRefused, TangentLost, UsageError, unknown
+from fgbench.errors import BackwardRefused, MethodFailed, TangentLost, UsageError, unknown
 
 INTERRUPTED = 130  # what typer makes of a Ctrl-C
 
@@ -73,7 +73,7 @@ def run(arguments: list[str]) -> int:
         if str(error):  # help is printed without one
             _complain(error.format_message() if isinstance(error, TyperException) else str(error))
         return 2
-    except (BackwardRefused, TangentLost) as error:
+    except (BackwardRefused, MethodFailed, TangentLost) as error:
         _complain(str(error))
         return 1
     except OSError as error:
@@ -255,13 +255,18 @@ def train(
     as_json: AsJson = False,
 ) -> int:
     """Train by the recipe of the architecture; an interrupted run goes on where it stood."""
+    from fgbench import grid
+
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
     given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    known = grid.options_of("train")
     for pair in option or []:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--set expects NAME=VALUE, got {pair!r}")
+        if key not in known:
+            raise unknown("recipe value", key, known)
         options[key] = value
     found = _run_all(
         "train", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, device=device,

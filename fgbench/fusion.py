@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,6 +87,8 @@ def fusion(
         raise UsageError(f"fusion needs sizes of at least 1, got {', '.join(wrong)}")
     if not groups or groups[0] < 1 or list(groups) != sorted(set(groups)):
         raise UsageError(f"groups are ascending numbers from 1 up, got {list(groups)}")
+    if not 0 <= memory_gb < inf:
+        raise UsageError(f"memory is a number of GB from 0 up, got {memory_gb}")
     rows: list[dict[str, Any]] = []
     known: tuple[int, float] | None = None
     for g in groups:

@@ -15,20 +15,32 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from fgbench import registry
 from fgbench.errors import UsageError, unknown
-from fgbench.recipe import Recipe, When
+from fgbench.recipe import Recipe, When, default_recipe, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Options = dict[str, Any]
-Listed = dict[str, Annotated[list[Any], Field(min_length=1)]]
+Values = dict[str, JsonValue]
+Listed = dict[str, Annotated[list[JsonValue], Field(min_length=1)]]
+MOST = 100_000
+"""Runs of one grid, trials included: more is a slip of the pen."""
 
 
 class _Part(BaseModel):
@@ -47,7 +59,7 @@ class Narrow(_Part):
     """
 
     when: When = When()
-    set: Options = {}
+    set: Values = {}
     tune: Listed = {}
 
 
@@ -62,7 +74,7 @@ class Tuning(_Part):
 
     seeds: Annotated[list[int], Field(min_length=1)] = [1000]
     validation: Annotated[int, Field(ge=1)]
-    set: Options = {}
+    set: Values = {}
 
 
 class Grid(_Part):
@@ -85,7 +97,7 @@ class Grid(_Part):
     arch: Annotated[list[str], Field(min_length=1)]
     data: Annotated[list[str], Field(min_length=1)]
     seeds: list[int] = [0]
-    set: Options = {}
+    set: Values = {}
     vary: Listed = {}
     rule: list[Narrow] = []
     tuning: Tuning | None = None
@@ -95,6 +107,8 @@ class Grid(_Part):
     def _count(cls, value: Any) -> Any:
         """Read a number of seeds as the list from 0 up."""
         if isinstance(value, int) and not isinstance(value, bool):
+            if value > MOST:
+                raise ValueError(f"at most {MOST} seeds, got {value}")
             return list(range(value))
         return value
 
@@ -103,6 +117,8 @@ class Grid(_Part):
         """Refuse what does not go together."""
         if not self.seeds:
             raise ValueError("a grid needs at least one seed")
+        if (runs := self._most()) > MOST:
+            raise ValueError(f"a grid has at most {MOST} runs, this one up to {runs}")
         if any(rule.tune for rule in self.rule) and self.tuning is None:
             raise ValueError("values to tune need a table [grid.tuning]")
         if self.tuning is not None and (both := set(self.tuning.seeds) & set(self.seeds)):
@@ -110,6 +126,16 @@ class Grid(_Part):
         if any(rule.when.exact is not None for rule in self.rule):
             raise ValueError("'exact' is for recipes; rules of a grid name methods")
         return self
+
+    def _most(self) -> int:
+        """Bound the number of runs from above without listing them."""
+        lists: tuple[Sequence[Any], ...] = (self.methods, self.arch, self.data, *self.vary.values())
+        tried: dict[str, int] = {}
+        for rule in self.rule:
+            for name, values in rule.tune.items():
+                tried[name] = max(len(values), tried.get(name, 1))
+        trials = prod(tried.values()) * len(self.tuning.seeds) if self.tuning and tried else 0
+        return prod(len(one) for one in lists) * (len(self.seeds) + trials)
 
 
 class Plan(_Part):
@@ -265,7 +291,7 @@ def read(source: str) -> Plan:
         text = shipped[source].read_text("utf-8")
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"sweep {source!r} is not TOML: {error}") from error
     return _checked(content, source)
 
@@ -282,15 +308,57 @@ def _checked(content: Options, source: str) -> Plan:
         for kind, names in (("architectures", grid.arch), ("datasets", grid.data)):
             for text in names:
                 registry.source(kind, text)
-        known = _options(plan.verb)
+        known = options_of(plan.verb)
         for name in _named(grid):
             if name not in known:
                 raise unknown(f"option of {plan.verb} in the grid {grid.name!r}", name, known)
+        for cell in _cells(plan.verb, grid):
+            _fitting(cell)
     return plan
 
 
-def _options(verb: str) -> list[str]:
-    """Return the options of a verb that a grid may set."""
+def _fitting(cell: Cell) -> None:
+    """Refuse values that no run could take, before the first run."""
+    try:
+        for values in cell.candidates:
+            _taken(cell, {**cell.options, **values})
+            if cell.tuning is not None:
+                _taken(cell, {**cell.options, **cell.tuning.set, **values})
+    except UsageError as error:
+        raise UsageError(f"grid {cell.grid!r}: {error}") from None
+
+
+def _taken(cell: Cell, values: Options) -> None:
+    """Refuse the values of one run; whether gradients are exact, and so the recipe, is not known yet."""
+    if cell.verb == "measure":
+        from fgbench.measure import Design
+
+        Design(**registry.validated(Design, values, "measure", ("seed",)))
+        return
+    values = {k: v for k, v in values.items() if k != "graph"}
+    for name in ("train_size", "validation"):
+        if name in values:
+            whole(name, values.pop(name))
+    about = cell.arch, cell.data
+    wrong = []
+    for exact in (False, True):
+        try:
+            default_recipe(*about, exact, _bare(cell.method)).but(**values)
+        except UsageError as error:
+            wrong.append(error)
+    if len(wrong) == 2:
+        raise wrong[0]
+
+
+def options_of(verb: str) -> list[str]:
+    """Return the options of a verb that a grid or ``--set`` may set.
+
+    Args:
+        verb: ``train`` or ``measure``.
+
+    Returns:
+        Their names.
+    """
     if verb == "train":
         return [*Recipe.model_fields, "train_size", "validation", "graph"]
     from fgbench.measure import Design

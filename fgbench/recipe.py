@@ -130,6 +130,25 @@ class Recipe(BaseModel):
         return shapes[self.schedule]
 
 
+def whole(name: str, value: Any) -> int:
+    """Read a number of examples.
+
+    Args:
+        name: what it is called in an error.
+        value: text or a number.
+
+    Returns:
+        The number.
+
+    Raises:
+        UsageError: if it is none from 0 up.
+    """
+    text = str(value)
+    if not text.isdecimal():
+        raise UsageError(f"{name}: expected a number of examples from 0 up, got {text!r}")
+    return int(text)
+
+
 class When(BaseModel):
     """What a rule is for; texts are globs, and what is left out fits everything.
 

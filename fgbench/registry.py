@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fgbench.errors import UsageError, unknown
+from fgbench.errors import UsageError, reason, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -308,12 +308,28 @@ def make(kind: str, text: str, **more: Any) -> Made:
     if ".py:" in name:
         cls = _from_file(name)
         options = validated(cls, raw, name, more)
-        return Made(name, options, cls(**options, **more), inspect.getsourcefile(cls) or "")
+        thing = _called(cls, name, {**options, **more})
+        return Made(name, options, thing, inspect.getsourcefile(cls) or "")
     entry, implied = _resolve(kind, name)
     options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
-    thing = entry.make(**options, **more)
+    thing = _called(entry.make, name, {**options, **more})
     return Made(name, shown, thing, _source(entry))
+
+
+def _called(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
+    """Call with options: a missing one, or what the making raises, such as no memory, is one line."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(make).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind in named]
+    if lacking := [f"{n}=..." for n in needed if n not in options]:
+        raise UsageError(f"{name} needs options: {name}[{','.join(lacking)}]")
+    try:
+        return make(**options)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{name} cannot be made: {reason(error, make)}") from error
 
 
 def source(kind: str, text: str) -> str:
@@ -366,8 +382,8 @@ def _from_file(text: str) -> Callable[..., Any]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{path} cannot be imported: {reason(error)}") from error
     if not hasattr(module, attribute):
         public = [
             n for n in vars(module) if not n.startswith("_") and inspect.isclass(vars(module)[n])

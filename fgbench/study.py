@@ -13,12 +13,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fgbench import record, registry
-from fgbench.errors import UsageError
+from fgbench.errors import UsageError, at_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Case = dict[str, Any]
+MOST_THREADS = 1024  # where a system makes no more, the process dies without a word
 GIVEN = ("make", "progress")  # arguments of a study that are no options
 
 
@@ -50,6 +51,7 @@ def run(
 
     Raises:
         UsageError: for an unknown option, or what the study refuses.
+        MethodFailed: what else it raised, such as no memory for its sizes.
     """
     import torch
 
@@ -60,7 +62,8 @@ def run(
     store = record.Store(folder(records)) if records is not None else None
     with threaded(threads):
         begun, start = datetime.now(UTC), perf_counter()
-        rows = study(**settings, progress=progress)
+        with at_work(study, begun=False):
+            rows = study(**settings, progress=progress)
         code = record.code_hash(*(f"fgbench.{room}" for room in (*rooms, "study", verb)))
         case = {"verb": verb, "settings": settings, "threads": torch.get_num_threads()}
         about = dict(about)
@@ -110,8 +113,8 @@ def threaded(count: int | None) -> Iterator[None]:
 
     before = torch.get_num_threads()
     if count is not None:
-        if count < 1:
-            raise UsageError(f"threads must be at least 1, got {count}")
+        if not 1 <= count <= MOST_THREADS:
+            raise UsageError(f"threads must be at least 1 and at most {MOST_THREADS}, got {count}")
         torch.set_num_threads(count)
     try:
         yield

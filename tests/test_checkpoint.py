@@ -60,3 +60,22 @@ def test_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert (keep.due(ended=False), keep.due(ended=True)) == (within, at_end)
     keep.save({"a": torch.zeros(1)}, {})
     assert not keep.due(ended=True)
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    checkpoint.save(tmp_path, {"a": torch.ones(2)}, {"step": 1})
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path, {"a": torch.zeros(2)}, {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.LATEST]
+    saved = checkpoint.load(tmp_path)
+    assert saved is not None
+    assert saved.facts == {"step": 1}

@@ -84,9 +84,14 @@ MISTAKES = {
     "train BP --optimizer sdg": ("'sdg'", "'sgd'"),
     "train BP --schedule consine": ("'consine'", "'cosine'"),
     "train BP --set momentun=1": ("'momentun'", "'momentum'"),
+    "train BP --set seed=3": ("'seed'", "did you mean"),
+    "train BP --set train_size=x": ("train_size", "'x'"),
+    "fusion --groups 1 --memory nan": ("memory", "nan"),
+    "measure FG-A --threads 100000": ("threads", "100000"),
     "train BP --graph of": ("graph 'of'", "'off'"),
     "train BP --graph on --device cpu": ("graph 'on'", "use auto or off"),
     # a value that does not fit
+    "train BP --arch mlp-1x999999999999": ("mlp-1x999999999999 cannot be made", "memory"),
     "measure fg_a[directions=0]": ("directions='0'", "1"),
     "measure fg_a[directions=2,directions=4]": ("'directions'", "twice"),
     "measure fg_a[directions": ("'fg_a[directions'", "key=value"),
@@ -276,6 +281,15 @@ def test_a_false_claim_is_one_line_and_a_failed_run(capsys: pytest.CaptureFixtur
     assert run(["measure", "./mine.py:Lie", *NET, *FEW]) == 1
     (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("fgbench: ")]
     assert "Lie claims backward='none' but called reverse mode" in line
+
+
+def test_a_study_without_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--patches", "1", "--channels", "1000000000", "--batch", "1000000"]
+    assert run(["fusion", "--groups", "1", *sizes, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "memory" in err
 
 
 def test_a_method_that_raises_is_one_line_at_the_end(

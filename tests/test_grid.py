@@ -112,6 +112,17 @@ FAULTS = {
         "set = { seed = 1 }",
         "unknown option of",
     ),
+    "a date": ("set = { epochs = 2 }", "set = { epochs = 1979-05-27 }", "set.epochs"),
+    "not a number": ("vary = { lr = [", "vary = { lr = ['x', ", "lr='x'"),
+    "nan": ("tune = { lr = [0.5]", "tune = { lr = [nan]", "lr=nan"),
+    "a size that is none": ("set = { epochs = 2 }", "set = { train_size = -1 }", "train_size"),
+    "too many seeds": ("seeds = 3", "seeds = 100001", "at most 100000 seeds"),
+    "too many runs": (
+        "vary = { lr",
+        f"vary = {{ batch = {[*range(1, 1000)]}, epochs = {[*range(1, 100)]}, lr",
+        "at most 100000 runs",
+    ),
+    "too deep": ("title = ", f"deep = {'[' * 5000}{']' * 5000}\ntitle = ", "is not TOML"),
     "not TOML": ("title = ", "title == ", "is not TOML"),
 }
 

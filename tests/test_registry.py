@@ -166,6 +166,28 @@ def test_a_file_that_fails_is_told_why(tmp_path: Path) -> None:
         method(f"{file}:Mine")
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("import sys; sys.exit(4)", r"mine.py cannot be imported: SystemExit: 4"),
+        (
+            "class Mine:\n def __init__(self, *, rate): pass",
+            r"needs options: .*Mine\[rate=\.\.\.\]",
+        ),
+        (
+            "class Mine:\n def __init__(self): raise ValueError('no\\nway')",
+            r"cannot be made: ValueError: no way \(mine.py:2\)",
+        ),
+    ],
+)
+def test_a_file_whose_class_cannot_be_made_is_told_why(
+    body: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(UsageError, match=told):
+        method(f"{tmp_path}/mine.py:Mine")
+
+
 # things, variants, patterns
 
 
