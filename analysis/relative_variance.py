@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
@@ -78,24 +77,6 @@ def figure(measures: pd.DataFrame) -> Figure:
         for ax in grid[-1] if columns == 1 else grid.flat:
             ax.set_xlabel(AXIS)
     return fig
-
-
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure of a folder of records.
-
-    Args:
-        records: of `fgbench.analysis.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        The three files.
-
-    Raises:
-        UsageError: nothing was measured.
-    """
-    measures = records.measures()
-    table = plotted(measures)
-    return style.write(records.folder, out, NAME, table, lambda: figure(measures), MISSING)
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -221,3 +202,6 @@ def _span(counts: pd.Series, one: str, many: str) -> str:
     """Write one count, or the range where records differ."""
     low, high = int(counts.min()), int(counts.max())
     return f"{low if low == high else f'{low} to {high}'} {one if high == 1 else many}"
+
+
+draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
