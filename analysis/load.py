@@ -25,9 +25,11 @@ RUN = (
 )
 SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
 MEASURED = ("value", "low", "high", "n")
+TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
-    *(*RUN, "draws", "directions", "inits", "moments", "batches", "engine", "truth", "place"),
-    *("quantity", *MEASURED, "predicted", "p_value", "detectable", "heavy_tail"),
+    *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
+    *("truth", "place"),
+    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail"),
 )
 CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds")
 FUSIONS = (
@@ -90,8 +92,8 @@ class Records:
 
         Returns:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
-            ``predicted`` belongs to ``relative_variance``, ``p_value`` and ``detectable`` to
-            ``bias``. Quantities a record lacks have no row; a null in it is NaN.
+            ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites)
+            and ``detectable`` to ``bias``. Quantities a record lacks have no row; a null in it is NaN.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
 
@@ -232,7 +234,8 @@ def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.Da
 def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Go through the numbers of measure records: whole body first, then site by site."""
     for record in records:
-        counts = {name: _count(record.get(name)) for name in ("draws", "inits", "batches")}
+        names = ("draws", "inits", "batches", "batch", "elements")
+        counts = {name: _count(record.get(name)) for name in names}
         common = {**record, **counts, "moments": text(record.get("moments", ""))}
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
@@ -241,12 +244,12 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 if not isinstance(found, dict) or name not in found:
                     continue
                 row = {**common, "place": place, "quantity": name, **number(found[name])}
-                row |= dict.fromkeys(("predicted", "p_value", "detectable"), nan)
+                row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row["heavy_tail"] = bool(found.get("heavy_tail"))
                 if name == "relative_variance":
                     row["predicted"] = number(found.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(found[name], dict):
-                    row |= {n: _float(found[name].get(n)) for n in ("p_value", "detectable")}
+                    row |= {n: _float(found[name].get(n)) for n in TESTED}
                 yield row
 
 

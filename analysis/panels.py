@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
@@ -134,6 +134,21 @@ def log_scale(ax: Axes) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_locator(NullLocator())
+
+
+def log_axis(ax: Axes, values: Iterable[float]) -> None:
+    """Give a panel a logarithmic vertical axis: plain numbers, or decades where there are many.
+
+    Args:
+        ax: the panel.
+        values: all that is drawn, positive.
+    """
+    shown = sorted(values)
+    if shown[-1] < 500 * shown[0]:
+        log_scale(ax)
+    else:
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_locator(NullLocator())
 
 
 def counted(table: pd.DataFrame, names: Sequence[str]) -> str:

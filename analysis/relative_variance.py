@@ -73,7 +73,7 @@ def figure(measures: pd.DataFrame) -> Figure:
             ax.set_title(f"{arch} on {data}", loc="left")
             ax.tick_params(labelbottom=True)
         _legend(fig, table)
-        panels.caption(fig, _caption(table))
+        panels.caption(fig, caption(table))
         for ax in grid[-1] if columns == 1 else grid.flat:
             ax.set_xlabel(AXIS)
     return fig
@@ -181,15 +181,23 @@ def _legend(fig: Figure, table: pd.DataFrame) -> None:
     fig.legend(handles=marks, loc="outside upper right", ncols=2)
 
 
-def _caption(table: pd.DataFrame) -> str:
-    """State n and what heavy tails mean."""
+def caption(table: pd.DataFrame, where: str = "whole body") -> str:
+    """State n and what heavy tails mean.
+
+    Args:
+        table: the drawn numbers, with the columns of measures that say what was repeated.
+        where: what estimates are of.
+
+    Returns:
+        A caption.
+    """
     nouns = {"draws": "draw", "inits": "init", "batches": "batch"}
     random = table[table["value"] != 0]  # an exact number needs no draws
     random = table if random.empty else random
     counts = [_span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
     truth = f"truth ({truths})" if truths else "truth"
-    text = f"e: estimate, g: {truth}, whole body. n per point: {' × '.join(counts)}."
+    text = f"e: estimate, g: {truth}, {where}. n per point: {' × '.join(counts)}."
     if set(table["inits"].dropna()) == {1}:
         text += " One init: intervals say nothing about others."
     if table["heavy_tail"].any():

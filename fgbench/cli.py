@@ -436,6 +436,14 @@ FIGURES = (
     "stop_gradient",
     "local_losses",
     "groups",
+    "directions",
+    "size",
+    "parameters",
+    "batch",
+    "fan_in",
+    "advantage",
+    "layers",
+    "bias",
 )
 
 
