@@ -15,8 +15,9 @@ NAME = "bias"
 MISSING = "bias measured at sites", "run fgbench measure"
 LEVEL = 0.05
 WORDS = (
-    "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record, which "
-    "finds one where none is in at most one record of twenty; hollow: not found. Dash: the smallest bias that the test sees. A bar alone: no value, just an upper end."
+    "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
+    "no bias, in at most one record of twenty); hollow: not found. Dash: the smallest bias that the test "
+    "sees. A bar alone: an interval without a value."
 )
 
 

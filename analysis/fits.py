@@ -39,10 +39,9 @@ class Power:
 
     def __str__(self) -> str:
         """Write the exponent with its interval, to the digits that the interval has."""
-        return " ".join(
-            part.format(signed(end, self.digits))
-            for part, end in (("{}", self.exponent), ("[{},", self.low), ("{}]", self.high))
-        )
+        ends = self.exponent, self.low, self.high
+        value, low, high = (signed(end, self.digits) for end in ends)
+        return f"{value} [{low}, {high}]"
 
     @property
     def digits(self) -> int:

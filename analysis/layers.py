@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -37,14 +39,17 @@ def figure(measures: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(measures)
-    theory = "Dashed: closed form, where there is one. " * bool(table["predicted"].notna().any())
+    theory = "Dashed, with a dash at each site: closed form, where there is one. " * bool(
+        table["predicted"].notna().any()
+    )
     axis = "relative variance of a site\nE|e − Ee|² / |g|²"
     return sites.drawn(table, _curve, axis, f"Bars: 95 % intervals. {theory}", log=True)
 
 
 def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:
     """Draw the variances of one record with their closed form."""
-    ax.plot(x, part["predicted"], color=look.colour, ls=style.DASHED, lw=0.9)
+    theory: dict[str, Any] = {"ls": style.DASHED, "lw": 0.9, "marker": "_", "ms": 8, "mew": 0.9}
+    ax.plot(x, part["predicted"], color=look.colour, **theory)
     panels.points(ax, x, part.rename(columns={"value": "mean"}), look)
 
 

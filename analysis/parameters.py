@@ -17,5 +17,5 @@ plotted, figure, draw = made(
     NAME,
     "sizes of networks",
     "variance-size",
-    Factor(NAME, "parameters of the body", _parameters),
+    Factor(NAME, "parameters of the body", _parameters, law=False),
 )

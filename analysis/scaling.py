@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,8 @@ COLUMNS = (
 )
 FIT = (
     "Slopes: least squares on logarithms, weighted by the intervals of the points; in brackets 95 %, the "
-    "wider of what these intervals and what the scatter about the line give."
+    "wider of what these intervals and what the scatter about the line give; theory: the same fit to the "
+    "closed form."
 )
 ROOM = 12  # letters of a name that leave room for its slope on one line
 Row = Mapping[str, Any]
@@ -48,11 +48,13 @@ class Factor:
         axis: of the horizontal axis.
         read: from a row of measures its number and what else must be renamed for rows that differ by
             this number alone to be one series; None where a row has no such number.
+        law: whether a power law is fitted.
     """
 
     name: str
     axis: str
     read: Callable[[Row], tuple[float, Mapping[str, str]] | None]
+    law: bool = True
 
 
 def named(row: Row, without: str = "") -> str:
@@ -95,7 +97,8 @@ def plotted(measures: pd.DataFrame, factors: Sequence[Factor]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"x": float, "value": float})
     by = [*PANEL, "method"]
     table = table[table.groupby(by)["x"].transform("nunique") > 1]
-    parts = [_fitted(part) for _, part in table.groupby(by)]
+    laws = {factor.name: factor.law for factor in factors}
+    parts = [_fitted(part, laws[name[0]]) for name, part in table.groupby(by)]
     table = pd.concat(parts) if parts else table
     rank = {method: at for at, method in enumerate(style.order(table["method"]))}
     ranks = {factor.name: at for at, factor in enumerate(factors)}
@@ -175,13 +178,14 @@ def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:
     return found
 
 
-def _fitted(part: pd.DataFrame) -> pd.DataFrame:
-    """Fit a series and its theory."""
-    law, theory = fit(part), Power()
-    if part["predicted"].notna().all():
-        bare = np.full(len(part), nan)
-        theory = power(part["x"], part["predicted"], bare, bare, part["n"])
-    ends = {"slope": law.exponent, "slope_low": law.low, "slope_high": law.high}
+def _fitted(part: pd.DataFrame, law: bool) -> pd.DataFrame:
+    """Fit a series, and its theory in just the same way, so that the two can be compared."""
+    found, theory = fit(part) if law else Power(), Power()
+    if law and part["predicted"].notna().all():
+        ratio = part["predicted"] / part["value"]
+        moved = part.assign(**{c: part[c] * ratio for c in ("value", "low", "high")})
+        theory = fit(moved)
+    ends = {"slope": found.exponent, "slope_low": found.low, "slope_high": found.high}
     return part.assign(**ends, slope_predicted=theory.exponent)
 
 
@@ -192,10 +196,10 @@ def fit(part: pd.DataFrame) -> Power:
 
 def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> str:
     """Draw one series with its theory and its fit; say its slope."""
-    law = fit(part)
+    law = Power(*part[["slope", "slope_low", "slope_high"]].iloc[0])
     x = np.array(sorted(set(part["x"])))
     if not np.isnan(law.exponent):
-        ax.plot(x, law.at(x), color=look.colour, lw=2.6, alpha=0.25, solid_capstyle="butt")
+        ax.plot(x, fit(part).at(x), color=look.colour, lw=2.6, alpha=0.25, solid_capstyle="butt")
     theory = part.dropna(subset=["predicted"])
     ax.plot(theory["x"], theory["predicted"], color=look.colour, ls=style.DASHED, lw=0.9)
     panels.points(ax, part["x"], part.rename(columns={"value": "mean"}), look)

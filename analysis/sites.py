@@ -64,9 +64,12 @@ def drawn(
         last, step = int(part["position"].max()), 0.6 / max(1, len(runs) - 1)
         for at, ((label, _), mine) in enumerate(runs):
             curve(ax, mine["position"] + step * at - 0.3 * (len(runs) > 1), mine, looks[label])
-        ax.set_xticks(
-            range(1, last + 1), [str(k) if _marked(k, last) else "" for k in range(1, last + 1)]
-        )
+        if log:
+            panels.log_axis(ax, part[["value", "low", "high", "predicted"]].stack().dropna())
+        else:
+            ax.set_ylim(bottom=0)
+        places = range(1, last + 1)
+        ax.set_xticks(places, [str(k) if (k - 1) % (1 + last // 16) == 0 else "" for k in places])
         ax.tick_params(axis="x", length=0)
         ax.grid(visible=False, axis="x")
         ax.set(xlim=(0.5, last + 0.5), xlabel="site, from input to loss", ylabel=axis)
@@ -79,8 +82,3 @@ def drawn(
 def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
     """List methods with their labels."""
     return list(table[["method", "label"]].drop_duplicates().itertuples(index=False, name=None))
-
-
-def _marked(position: int, last: int) -> bool:
-    """Whether there is room for a number below a site."""
-    return (position - 1) % (1 + last // 16) == 0
