@@ -28,10 +28,10 @@ MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
-    *("truth", "place"),
+    *("truth", "forwards", "place"),
     *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail"),
 )
-CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds")
+CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes")
 FUSIONS = (
     *(
         *RUN,
@@ -93,7 +93,8 @@ class Records:
         Returns:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
             ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites)
-            and ``detectable`` to ``bias``. Quantities a record lacks have no row; a null in it is NaN.
+            and ``detectable`` to ``bias``; ``forwards`` is what an estimate costs in forward
+            equivalents. Quantities a record lacks have no row; a null in it is NaN.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
 
@@ -103,7 +104,8 @@ class Records:
         Returns:
             A row per run, epoch and split, with columns `CURVES`; splits are "train", "test" and
             what else has a loss of its own, such as "contrastive" for ``contrastive_loss``. Errors
-            are fractions, ``seconds`` count from the start of training, ``chance`` is the error of
+            are fractions, ``seconds`` count from the start of training, ``passes`` are forward
+            equivalents spent since then, each over the whole training set, ``chance`` is the error of
             guessing (NaN where a record does not tell the number of classes).
         """
         return _frame(_curve_rows(self.of("train")), CURVES)
@@ -226,6 +228,12 @@ def _count(value: object) -> float:
     return float(len(value)) if isinstance(value, list) else _float(value)
 
 
+def _forwards(record: Mapping[str, Any]) -> float:
+    """Read the mean cost of a step or an estimate, in forward equivalents of its batch."""
+    cost = record.get("cost")
+    return _float(cost.get("forward_equivalents")) if isinstance(cost, Mapping) else nan
+
+
 def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
     """Make a table with exactly these columns."""
     return pd.DataFrame([[row.get(name) for name in columns] for row in rows], columns=columns)
@@ -237,6 +245,7 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         names = ("draws", "inits", "batches", "batch", "elements")
         counts = {name: _count(record.get(name)) for name in names}
         common = {**record, **counts, "moments": text(record.get("moments", ""))}
+        common["forwards"] = _forwards(record)
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
         for place, found in places.items():
@@ -270,6 +279,7 @@ def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                     "error": _float(point.get(f"{split}_error")),
                     "loss": _float(point.get(f"{split}_loss")),
                     "seconds": _float(point.get("seconds")),
+                    "passes": _float(point.get("epoch")) * _forwards(record),
                 }
 
 

@@ -444,6 +444,8 @@ FIGURES = (
     "advantage",
     "layers",
     "bias",
+    "efficiency",
+    "progress",
 )
 
 

@@ -14,7 +14,18 @@ from matplotlib.collections import LineCollection
 from test_analysis import a_measure, a_train, measured, stored
 
 from fgbench import cli, grid
-from fgbench.analysis import advantage, batch, bias, directions, fan_in, layers, parameters, size
+from fgbench.analysis import (
+    advantage,
+    batch,
+    bias,
+    directions,
+    efficiency,
+    fan_in,
+    layers,
+    parameters,
+    progress,
+    size,
+)
 from fgbench.analysis.fits import Power, power
 from fgbench.errors import UsageError
 
@@ -259,13 +270,64 @@ def test_a_bias_is_filled_where_it_is_found_after_adjustment(by_site: pd.DataFra
     assert ax.get_ylim()[1] >= 0.9  # no bar is cut
 
 
+def test_efficiency_is_drawn_over_its_cost_and_what_is_unresolved_is_named(tmp_path: Path) -> None:
+    price = {"forward_equivalents": 4.0}
+    runs = [a_measure(m, cost=price) for m in ("BP", "FG-A", "NP")]
+    runs.append(a_measure("FG-W", cost=price, efficiency=measured(None)))
+    measures = stored(tmp_path, *runs).measures()
+    table = efficiency.plotted(measures)
+    assert table["method"].tolist() == ["BP", "FG-A", "NP"]
+    np.testing.assert_allclose(table["per_forward"], table["value"] / 4)
+    fig = efficiency.figure(measures)
+    assert faults(fig) == []
+    found = " ".join(texts(fig)).replace("\n", " ")
+    assert "Not resolved, so without a point: FG-W." in found
+
+
+def test_progress_counts_seconds_and_forward_passes(tmp_path: Path) -> None:
+    price = {"forward_equivalents": 3.0}
+    runs = [a_train(m, s, epochs=4, cost=price) for m in ("BP", "FG-A") for s in range(3)]
+    lost = {"status": "diverged", "reason": "loss not finite"}
+    runs.append(a_train("FG-A", 3, epochs=4, cost=price, **lost))
+    curves = stored(tmp_path, *runs).curves()
+    table = progress.plotted(curves)
+    assert table.groupby(["method", "run"]).size().to_dict() == {
+        ("BP", "mean"): 5,
+        ("FG-A", "mean"): 5,
+        ("FG-A", "seed 3"): 5,
+    }
+    np.testing.assert_allclose(table["passes"], 3 * table["epoch"])
+    np.testing.assert_allclose(table["seconds"], 2.5 * table["epoch"])
+    fig = progress.figure(curves)
+    assert faults(fig) == []
+    assert [ax.get_xlabel().partition("\n")[0] for ax in fig.axes] == [
+        "epochs",
+        "seconds of training",
+        "forward equivalents",
+    ]
+    bare = stored(tmp_path / "old", *[a_train("BP", s, epochs=4) for s in range(3)]).curves()
+    assert len(progress.figure(bare).axes) == 2  # a record that tells no cost has no such panel
+
+
 @pytest.mark.parametrize(
-    "name", ["directions", "size", "parameters", "batch", "fan_in", "advantage", "layers", "bias"]
+    "name",
+    [
+        "directions",
+        "size",
+        "parameters",
+        "batch",
+        "fan_in",
+        "advantage",
+        "layers",
+        "bias",
+        "efficiency",
+        "progress",
+    ],
 )
 def test_without_what_it_shows_a_figure_is_the_users_mistake(name: str, tmp_path: Path) -> None:
     assert name in cli.FIGURES
     room: Any = import_module(f"fgbench.analysis.{name}")
-    records = stored(tmp_path, a_train("BP"))
+    records = stored(tmp_path, a_train("BP", history=[]))
     with pytest.raises(UsageError, match=r"^no .*; run fgbench ") as caught:
         room.draw(records, tmp_path / "out")
     assert "\n" not in str(caught.value)
