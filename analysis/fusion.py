@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
@@ -14,9 +13,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from fgbench.analysis import style
 from fgbench.analysis.load import Records
-from fgbench.errors import UsageError
 
 NAME = "fusion"
+MISSING = "fused losses", "run fgbench fusion -o"
 COLUMNS = (
     *("label", "patches", "channels", "classes", "batch", "pass", "implementation", "groups"),
     *("ms", "ms_low", "ms_high", "n", "peak_mb", "time_ratio", "memory_ratio", "difference"),
@@ -75,23 +74,10 @@ def figure(fusions: pd.DataFrame) -> Figure:
     return fig
 
 
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure of a folder of records.
-
-    Args:
-        records: of `fgbench.analysis.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        The three files.
-
-    Raises:
-        UsageError: no comparison was run.
-    """
+def _timed(records: Records) -> pd.DataFrame:
+    """Tabulate comparisons of which anything was timed."""
     fusions = records.fusions()
-    if fusions["ms"].dropna().empty:
-        raise UsageError(f"no fused losses in {str(records.folder)!r}; run fgbench fusion -o")
-    return style.save(figure(fusions), out, NAME, plotted(fusions))
+    return fusions if fusions["ms"].notna().any() else fusions[:0]
 
 
 def _panel(ax: Axes, part: pd.DataFrame, column: str) -> None:
@@ -138,3 +124,6 @@ def _caption(part: pd.DataFrame) -> str:
     for _, row in lost.iterrows():
         text += f" Replicated at {row['groups']:g} groups not run: {row['reason']}."
     return text
+
+
+draw = style.drawing(NAME, MISSING, _timed, plotted, figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,6 @@ from matplotlib.ticker import NullLocator
 
 from fgbench.analysis import panels, style
 from fgbench.analysis.cells import Way, plain, results, setting
-from fgbench.analysis.load import Records
 from fgbench.analysis.seeds import over_seeds
 from fgbench.registry import split_options
 
@@ -116,18 +114,4 @@ def figure(runs: pd.DataFrame) -> Figure:
     return panels.drawn(table, [*PANEL, "split"], looks, panel, text)
 
 
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure of a folder of records.
-
-    Args:
-        records: of `fgbench.analysis.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        The three files.
-
-    Raises:
-        UsageError: nothing was trained with two numbers of groups.
-    """
-    runs = results(records)
-    return style.write(records.folder, out, NAME, plotted(runs), lambda: figure(runs), MISSING)
+draw = style.drawing(NAME, MISSING, results, plotted, figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,23 +51,6 @@ def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
     return panels.drawn(table, ["arch", "data"], looks, panel, epochs.caption(table))
 
 
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure of a folder of records.
-
-    Args:
-        records: of `fgbench.analysis.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        The three files.
-
-    Raises:
-        UsageError: no run has a test error.
-    """
-    curves = records.curves()
-    return style.write(records.folder, out, NAME, plotted(curves), lambda: figure(curves), MISSING)
-
-
 def _averaged(curves: pd.DataFrame) -> pd.DataFrame:
     """Average test errors, in percent."""
     test = curves[(curves["split"] == "test") & curves["error"].notna()]
@@ -91,3 +73,6 @@ def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
         ax.text(1, chance * 1.02, f"chance {chance:.3g} %", transform=place, **words)
     ax.set_ylim((low / 1.3, high * 1.35) if log else (max(0, low - 0.1 * high), high * 1.1))
     ax.set_ylabel("test error (%)")
+
+
+draw = style.drawing(NAME, MISSING, Records.curves, plotted, figure)

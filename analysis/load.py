@@ -25,11 +25,13 @@ RUN = (
 )
 SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
 MEASURED = ("value", "low", "high", "n")
+TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
-    *(*RUN, "draws", "directions", "inits", "moments", "batches", "engine", "truth", "place"),
-    *("quantity", *MEASURED, "predicted", "p_value", "detectable", "heavy_tail"),
+    *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
+    *("truth", "forwards", "place"),
+    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail"),
 )
-CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds")
+CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes")
 FUSIONS = (
     *(
         *RUN,
@@ -90,8 +92,9 @@ class Records:
 
         Returns:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
-            ``predicted`` belongs to ``relative_variance``, ``p_value`` and ``detectable`` to
-            ``bias``. Quantities a record lacks have no row; a null in it is NaN.
+            ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites)
+            and ``detectable`` to ``bias``; ``forwards`` is what an estimate costs in forward
+            equivalents. Quantities a record lacks have no row; a null in it is NaN.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
 
@@ -101,7 +104,8 @@ class Records:
         Returns:
             A row per run, epoch and split, with columns `CURVES`; splits are "train", "test" and
             what else has a loss of its own, such as "contrastive" for ``contrastive_loss``. Errors
-            are fractions, ``seconds`` count from the start of training, ``chance`` is the error of
+            are fractions, ``seconds`` count from the start of training, ``passes`` are forward
+            equivalents spent since then, each over the whole training set, ``chance`` is the error of
             guessing (NaN where a record does not tell the number of classes).
         """
         return _frame(_curve_rows(self.of("train")), CURVES)
@@ -224,6 +228,12 @@ def _count(value: object) -> float:
     return float(len(value)) if isinstance(value, list) else _float(value)
 
 
+def _forwards(record: Mapping[str, Any]) -> float:
+    """Read the mean cost of a step or an estimate, in forward equivalents of its batch."""
+    cost = record.get("cost")
+    return _float(cost.get("forward_equivalents")) if isinstance(cost, Mapping) else nan
+
+
 def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
     """Make a table with exactly these columns."""
     return pd.DataFrame([[row.get(name) for name in columns] for row in rows], columns=columns)
@@ -232,8 +242,10 @@ def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.Da
 def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Go through the numbers of measure records: whole body first, then site by site."""
     for record in records:
-        counts = {name: _count(record.get(name)) for name in ("draws", "inits", "batches")}
+        names = ("draws", "inits", "batches", "batch", "elements")
+        counts = {name: _count(record.get(name)) for name in names}
         common = {**record, **counts, "moments": text(record.get("moments", ""))}
+        common["forwards"] = _forwards(record)
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
         for place, found in places.items():
@@ -241,12 +253,12 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 if not isinstance(found, dict) or name not in found:
                     continue
                 row = {**common, "place": place, "quantity": name, **number(found[name])}
-                row |= dict.fromkeys(("predicted", "p_value", "detectable"), nan)
+                row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row["heavy_tail"] = bool(found.get("heavy_tail"))
                 if name == "relative_variance":
                     row["predicted"] = number(found.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(found[name], dict):
-                    row |= {n: _float(found[name].get(n)) for n in ("p_value", "detectable")}
+                    row |= {n: _float(found[name].get(n)) for n in TESTED}
                 yield row
 
 
@@ -267,6 +279,7 @@ def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                     "error": _float(point.get(f"{split}_error")),
                     "loss": _float(point.get(f"{split}_loss")),
                     "seconds": _float(point.get("seconds")),
+                    "passes": _float(point.get("epoch")) * _forwards(record),
                 }
 
 

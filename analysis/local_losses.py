@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,6 @@ from matplotlib.figure import Figure
 
 from fgbench.analysis import panels, style
 from fgbench.analysis.cells import name_of, results, setting, way_of
-from fgbench.analysis.load import Records
 from fgbench.analysis.seeds import over_seeds
 from fgbench.registry import split_options
 
@@ -104,23 +102,6 @@ def figure(runs: pd.DataFrame) -> Figure:
     return panels.drawn(table, PANEL, looks, panel, text, height=2.3, line=False)
 
 
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure of a folder of records.
-
-    Args:
-        records: of `fgbench.analysis.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        The three files.
-
-    Raises:
-        UsageError: nothing was trained with losses in two places.
-    """
-    runs = results(records)
-    return style.write(records.folder, out, NAME, plotted(runs), lambda: figure(runs), MISSING)
-
-
 def _series(estimator: str) -> str:
     """Name a form of an estimator: its options, those of the released forms in one word."""
     name, given = split_options(estimator)
@@ -173,3 +154,6 @@ def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")
     ax.set(xlim=(-0.5, len(places) - 0.5), xlabel="local losses", ylabel="test error (%)")
+
+
+draw = style.drawing(NAME, MISSING, results, plotted, figure)

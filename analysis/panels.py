@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
@@ -37,18 +37,19 @@ class Page:
         caption(self.figure, text)
 
 
-def layout(count: int, labels: Sequence[str], height: float = 1.9) -> Page:
-    """Make a figure of panels, at most two in a row.
+def layout(count: int, labels: Sequence[str], height: float = 1.9, most: int = 2) -> Page:
+    """Make a figure of panels.
 
     Args:
         count: number of panels.
         labels: of the legend to come, which decide how many fit in a row.
         height: of a panel, in inches.
+        most: panels in a row.
 
     Returns:
         The figure and its panels; call inside `style.context`.
     """
-    columns = min(2, count)
+    columns = min(most, count)
     rows = -(-count // columns)
     width = style.COLUMN if columns == 1 else style.PAGE
     entries = max(1, int(width * 72 / (40 + 4.1 * max(map(len, labels)))))
@@ -69,6 +70,7 @@ def drawn(
     *,
     height: float = 1.9,
     line: bool = True,
+    most: int = 2,
 ) -> Figure:
     """Draw one panel per group of rows, with the legend above and the caption below.
 
@@ -80,13 +82,14 @@ def drawn(
         text: the caption.
         height: of a panel, in inches.
         line: legend entries are lines with markers, else markers alone.
+        most: panels in a row.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     parts = list(table.groupby(list(by), sort=False))
     with style.context():
-        page = layout(len(parts), list(looks), height)
+        page = layout(len(parts), list(looks), height, most)
         for ax, (group, part) in zip(page.axes, parts, strict=True):
             panel(ax, group, part)
         page.finish(handles(looks, line), text)
@@ -134,6 +137,21 @@ def log_scale(ax: Axes) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_locator(NullLocator())
+
+
+def log_axis(ax: Axes, values: Iterable[float]) -> None:
+    """Give a panel a logarithmic vertical axis: plain numbers, or decades where there are many.
+
+    Args:
+        ax: the panel.
+        values: all that is drawn, positive.
+    """
+    shown = sorted(values)
+    if shown[-1] < 500 * shown[0]:
+        log_scale(ax)
+    else:
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_locator(NullLocator())
 
 
 def counted(table: pd.DataFrame, names: Sequence[str]) -> str:

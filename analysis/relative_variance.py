@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
@@ -74,28 +73,10 @@ def figure(measures: pd.DataFrame) -> Figure:
             ax.set_title(f"{arch} on {data}", loc="left")
             ax.tick_params(labelbottom=True)
         _legend(fig, table)
-        panels.caption(fig, _caption(table))
+        panels.caption(fig, caption(table))
         for ax in grid[-1] if columns == 1 else grid.flat:
             ax.set_xlabel(AXIS)
     return fig
-
-
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure of a folder of records.
-
-    Args:
-        records: of `fgbench.analysis.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        The three files.
-
-    Raises:
-        UsageError: nothing was measured.
-    """
-    measures = records.measures()
-    table = plotted(measures)
-    return style.write(records.folder, out, NAME, table, lambda: figure(measures), MISSING)
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -200,15 +181,23 @@ def _legend(fig: Figure, table: pd.DataFrame) -> None:
     fig.legend(handles=marks, loc="outside upper right", ncols=2)
 
 
-def _caption(table: pd.DataFrame) -> str:
-    """State n and what heavy tails mean."""
+def caption(table: pd.DataFrame, where: str = "whole body") -> str:
+    """State n and what heavy tails mean.
+
+    Args:
+        table: the drawn numbers, with the columns of measures that say what was repeated.
+        where: what estimates are of.
+
+    Returns:
+        A caption.
+    """
     nouns = {"draws": "draw", "inits": "init", "batches": "batch"}
     random = table[table["value"] != 0]  # an exact number needs no draws
     random = table if random.empty else random
     counts = [_span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
     truth = f"truth ({truths})" if truths else "truth"
-    text = f"e: estimate, g: {truth}, whole body. n per point: {' × '.join(counts)}."
+    text = f"e: estimate, g: {truth}, {where}. n per point: {' × '.join(counts)}."
     if set(table["inits"].dropna()) == {1}:
         text += " One init: intervals say nothing about others."
     if table["heavy_tail"].any():
@@ -221,3 +210,6 @@ def _span(counts: pd.Series, one: str, many: str) -> str:
     """Write one count, or the range where records differ."""
     low, high = int(counts.min()), int(counts.max())
     return f"{low if low == high else f'{low} to {high}'} {one if high == 1 else many}"
+
+
+draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -111,23 +110,6 @@ def figure(curves: pd.DataFrame) -> Figure:
     return panels.drawn(table, ["arch", "data", "what"], looks, panel, text)
 
 
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure of a folder of records.
-
-    Args:
-        records: of `fgbench.analysis.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        The three files.
-
-    Raises:
-        UsageError: no method's contrastive loss was run in two ways.
-    """
-    curves = tidy(records)
-    return style.write(records.folder, out, NAME, plotted(curves), lambda: figure(curves), MISSING)
-
-
 def _averaged(curves: pd.DataFrame, what: str) -> pd.DataFrame:
     """Average losses, or errors in percent."""
     value = 100 * curves["error"] if "error" in what else curves["loss"]
@@ -162,3 +144,6 @@ def _looks(table: pd.DataFrame) -> dict[str, style.Look]:
         dashes = style.DASHED if apart else style.SOLID
         found[label] = replace(style.look(method), dashes=dashes, filled=not live)
     return found
+
+
+draw = style.drawing(NAME, MISSING, tidy, plotted, figure)

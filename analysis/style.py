@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from fgbench.analysis.load import Records
+
+T = TypeVar("T")
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and two columns of a printed page
 INK, FAINT = "#1a1a1a", "#6b6b6b"
@@ -150,30 +155,33 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
     return [png, pdf, csv]
 
 
-def write(
-    folder: Path,
-    out: Path,
+def drawing(
     name: str,
-    table: pd.DataFrame,
-    figure: Callable[[], Figure],
     missing: tuple[str, str],
-) -> list[Path]:
-    """Write the figure of a folder of records, or say what these records lack.
+    source: Callable[[Records], T],
+    plotted: Callable[[T], pd.DataFrame],
+    figure: Callable[[T], Figure],
+) -> Callable[[Records, Path], list[Path]]:
+    """Make the function that writes a figure of a folder of records, the same for every figure.
 
     Args:
-        folder: of the records.
-        out: folder for the PNG, the PDF and the CSV.
-        name: without a suffix.
-        table: the drawn numbers.
-        figure: draws them.
-        missing: what an empty table lacks, and what to do about it.
+        name: of the files, without a suffix.
+        missing: what records lack of which nothing is drawn, and what to do about it.
+        source: picks what the figure is about from the records.
+        plotted: the drawn numbers of it.
+        figure: draws it.
 
     Returns:
-        The three files.
-
-    Raises:
-        UsageError: there is nothing to draw.
+        A function of the records of `fgbench.analysis.load.load` and the folder for the PNG, the PDF
+        and the CSV, which returns these three files; it raises UsageError where there is nothing to
+        draw.
     """
-    if table.empty:
-        raise UsageError(f"no {missing[0]} in {str(folder)!r}; {missing[1]}")
-    return save(figure(), out, name, table)
+
+    def draw(records: Records, out: Path) -> list[Path]:
+        found = source(records)
+        table = plotted(found)
+        if table.empty:
+            raise UsageError(f"no {missing[0]} in {str(records.folder)!r}; {missing[1]}")
+        return save(figure(found), out, name, table)
+
+    return draw

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -85,21 +84,9 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
     return fig
 
 
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure of a folder of records.
-
-    Args:
-        records: of `fgbench.analysis.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        The three files.
-
-    Raises:
-        UsageError: no grid was measured.
-    """
-    grids = [r for r in records.of(NAME) if r.get("rows")]
-    return style.write(records.folder, out, NAME, plotted(grids), lambda: figure(grids), MISSING)
+def _grids(records: Records) -> list[dict[str, Any]]:
+    """Pick the records that hold a grid."""
+    return [row for row in records.of(NAME) if row.get("rows")]
 
 
 def _middle(part: pd.DataFrame, axis: str) -> int:
@@ -194,3 +181,6 @@ def _caption(grid: Mapping[str, Any], named: bool) -> str:
         f"{whole['inside']} of {whole['cells']} cells: {100 * found['value']:.1f} % "
         f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}] ({shares})."
     )
+
+
+draw = style.drawing(NAME, MISSING, _grids, plotted, figure)

@@ -441,6 +441,16 @@ FIGURES = (
     "stop_gradient",
     "local_losses",
     "groups",
+    "directions",
+    "size",
+    "parameters",
+    "batch",
+    "fan_in",
+    "advantage",
+    "layers",
+    "bias",
+    "efficiency",
+    "progress",
 )
 
 

@@ -1,0 +1,17 @@
+"""Figure: relative variance against the batch size."""
+
+from __future__ import annotations
+
+from fgbench.analysis.scaling import Factor, Row, made
+
+NAME = "batch"
+
+
+def _batch(row: Row) -> tuple[float, dict[str, str]] | None:
+    """Read the number of examples that a gradient is of."""
+    return (float(row["batch"]), {"batch": ""}) if row["batch"] > 0 else None
+
+
+plotted, figure, draw = made(
+    NAME, "batch sizes", "variance-batch", Factor(NAME, "examples in a batch", _batch)
+)

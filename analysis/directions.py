@@ -1,0 +1,20 @@
+"""Figure: relative variance against the number of directions averaged."""
+
+from __future__ import annotations
+
+from fgbench.analysis.scaling import Factor, Row, made, named
+
+NAME = "directions"
+
+
+def _directions(row: Row) -> tuple[float, dict[str, str]]:
+    """Read the number of directions; the method is named without it."""
+    return float(row["directions"]), {"method": named(row, without=NAME)}
+
+
+plotted, figure, draw = made(
+    NAME,
+    "numbers of directions",
+    "variance-directions",
+    Factor(NAME, "directions averaged", _directions),
+)

@@ -1,0 +1,229 @@
+"""Relative variance against something that a sweep varies: the frame of the figures of scaling."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from fgbench.analysis import panels, relative_variance, style
+from fgbench.analysis.cells import name_of, way_of
+from fgbench.analysis.fits import Power, power, signed
+from fgbench.analysis.load import Records
+from fgbench.registry import split_options
+
+PANEL = ["factor", "arch", "data"]
+COLUMNS = (
+    *(*PANEL, "method", "label", "x", "value", "low", "high", "n", "predicted"),
+    *("slope", "slope_low", "slope_high", "slope_predicted", "seed", "directions", "draws"),
+    *("inits", "batches", "batch", "elements", "truth", "heavy_tail"),
+)
+FIT = (
+    "Slopes: least squares on logarithms, weighted by the intervals of the points; in brackets 95 %, the "
+    "wider of what these intervals and what the scatter about the line give; theory: the same fit to the "
+    "closed form."
+)
+ROOM = 12  # letters of a name that leave room for its slope on one line
+Row = Mapping[str, Any]
+Plotted = Callable[[pd.DataFrame], pd.DataFrame]
+Drawn = Callable[[pd.DataFrame], Figure]
+Written = Callable[[Records, Path], list[Path]]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What is varied.
+
+    Args:
+        name: of the factor.
+        axis: of the horizontal axis.
+        read: from a row of measures its number and what else must be renamed for rows that differ by
+            this number alone to be one series; None where a row has no such number.
+        law: whether a power law is fitted.
+    """
+
+    name: str
+    axis: str
+    read: Callable[[Row], tuple[float, Mapping[str, str]] | None]
+    law: bool = True
+
+
+def named(row: Row, without: str = "") -> str:
+    """Name the method of a row, as if an option of its estimator had not been given.
+
+    Args:
+        row: of measures.
+        without: the option.
+
+    Returns:
+        The preset it then is, or estimator and locality.
+    """
+    name, given = split_options(str(row["estimator"]))
+    options = ",".join(f"{key}={value}" for key, value in given.items() if key != without)
+    return name_of(way_of(name + (f"[{options}]" if options else ""), str(row["locality"])))
+
+
+def sized(row: Row) -> tuple[str, int, int, str] | None:
+    """Split an architecture such as ``mlp-3x256[activation=tanh]`` into name, depth, width and options."""
+    found = re.fullmatch(r"(\w+)-(\d+)x(\d+)(\[.*\])?", str(row["arch"]))
+    return found and (found[1], int(found[2]), int(found[3]), found[4] or "")
+
+
+def plotted(measures: pd.DataFrame, factors: Sequence[Factor]) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per record of a method that was measured at several values.
+
+    Args:
+        measures: of `fgbench.analysis.load.Records.measures`.
+        factors: what may be varied.
+
+    Returns:
+        Columns `COLUMNS`; ``arch`` and ``data`` name all that makes a panel, ``slope`` is the fitted
+        exponent of the row's series and ``slope_predicted`` that of its closed form at the same values.
+    """
+    chosen = measures[
+        (measures["quantity"] == relative_variance.NAME) & measures["place"].eq("all")
+    ]
+    chosen = chosen[chosen["value"] > relative_variance.ZERO]
+    rows = [row for factor in factors for row in _series(chosen, factor)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"x": float, "value": float})
+    by = [*PANEL, "method"]
+    table = table[table.groupby(by)["x"].transform("nunique") > 1]
+    laws = {factor.name: factor.law for factor in factors}
+    parts = [_fitted(part, laws[name[0]]) for name, part in table.groupby(by)]
+    table = pd.concat(parts) if parts else table
+    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
+    ranks = {factor.name: at for at, factor in enumerate(factors)}
+    table = table.assign(rank=table["method"].map(rank), order=table["factor"].map(ranks))
+    table = table.sort_values(["order", *PANEL[1:], "rank", "x", "seed"], kind="stable")
+    return table[list(COLUMNS)].reset_index(drop=True)
+
+
+def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
+    """Draw relative variance against what was varied, on two logarithmic axes, a panel for each setting.
+
+    Args:
+        measures: of `fgbench.analysis.load.Records.measures`.
+        factors: what may be varied.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = plotted(measures, factors)
+    looks = {method: style.look(method) for method in style.order(table["method"])}
+    axes = {factor.name: factor.axis for factor in factors}
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        factor, arch, data = group
+        lines = [
+            _curve(ax, mine, looks[str(name)]) for name, mine in part.groupby("method", sort=False)
+        ]
+        title = [" on ".join(filter(None, (arch, data))), *filter(None, lines)]
+        ax.set_title("\n".join(title), loc="left", fontsize=6.5)
+        ax.set(xlabel=axes[factor], ylabel="relative variance\nE|e − Ee|² / |g|²")
+        scales(ax, part["x"], part[["low", "high", "value", "predicted"]].stack())
+
+    names = table[[*PANEL, "method"]].drop_duplicates()
+    rows = names["method"].str.len().ge(ROOM).add(1)
+    longest = int(rows.groupby([names[name] for name in PANEL]).sum().max())
+    theory = "Dashed: closed form, where there is one. " * bool(table["predicted"].notna().any())
+    fits = FIT * bool(table["slope"].notna().any())
+    text = f"{relative_variance.caption(table)} Bars: 95 % intervals. {theory}{fits}"
+    return panels.drawn(table, PANEL, looks, panel, text, height=1.9 + 0.1 * longest, line=False)
+
+
+def made(name: str, words: str, sweep: str, *factors: Factor) -> tuple[Plotted, Drawn, Written]:
+    """Make the three functions of a figure of scaling.
+
+    Args:
+        name: of its files.
+        words: what is varied, as the user's mistake says it.
+        sweep: the shipped sweep that measures it.
+        factors: what may be varied.
+
+    Returns:
+        `plotted` and `figure` of these factors, and what writes the files.
+    """
+    missing = f"method measured with two {words}", f"run fgbench sweep {sweep}"
+    numbers, picture = partial(plotted, factors=factors), partial(figure, factors=factors)
+    return numbers, picture, style.drawing(name, missing, Records.measures, numbers, picture)
+
+
+def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:
+    """Give rows their number and the names of their series."""
+    found = []
+    for row in chosen.to_dict("records"):
+        read = factor.read(row)
+        if read is None:
+            continue
+        x, changed = read
+        where = {name: str(row[name]) for name in ("arch", "data", "batch")}
+        where["batch"] = f"{row['batch']:g}"
+        where |= {"method": named(row), **changed}
+        parts = [
+            where["data"],
+            f"batch {where['batch']}" if where["batch"] not in ("", "nan") else "",
+        ]
+        parts += [f"after epochs {row['moments']}"] if row["moments"] not in ("", "0") else []
+        place = {"arch": where["arch"], "data": ", ".join(filter(None, parts))}
+        found.append({**row, "factor": factor.name, "x": x, "method": where["method"], **place})
+    return found
+
+
+def _fitted(part: pd.DataFrame, law: bool) -> pd.DataFrame:
+    """Fit a series, and its theory in just the same way, so that the two can be compared."""
+    found, theory = fit(part) if law else Power(), Power()
+    if law and part["predicted"].notna().all():
+        ratio = part["predicted"] / part["value"]
+        moved = part.assign(**{c: part[c] * ratio for c in ("value", "low", "high")})
+        theory = fit(moved)
+    ends = {"slope": found.exponent, "slope_low": found.low, "slope_high": found.high}
+    return part.assign(**ends, slope_predicted=theory.exponent)
+
+
+def fit(part: pd.DataFrame) -> Power:
+    """Fit one series of the drawn numbers."""
+    return power(part["x"], part["value"], part["low"], part["high"], part["n"])
+
+
+def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> str:
+    """Draw one series with its theory and its fit; say its slope."""
+    law = Power(*part[["slope", "slope_low", "slope_high"]].iloc[0])
+    x = np.array(sorted(set(part["x"])))
+    if not np.isnan(law.exponent):
+        ax.plot(x, fit(part).at(x), color=look.colour, lw=2.6, alpha=0.25, solid_capstyle="butt")
+    theory = part.dropna(subset=["predicted"])
+    ax.plot(theory["x"], theory["predicted"], color=look.colour, ls=style.DASHED, lw=0.9)
+    panels.points(ax, part["x"], part.rename(columns={"value": "mean"}), look)
+    if np.isnan(law.exponent):
+        return ""
+    name, predicted = str(part["method"].iloc[0]), float(part["slope_predicted"].iloc[0])
+    said = "" if np.isnan(predicted) else f", theory {signed(predicted, law.digits)}"
+    return f"{name}{': ' if len(name) < ROOM else ':' + chr(10) + '   '}slope {law}{said}"
+
+
+def scales(ax: Axes, x: Iterable[float], y: Iterable[float]) -> None:
+    """Make both axes logarithmic, with ticks where something was measured, as far as they fit.
+
+    Args:
+        ax: the panel.
+        x: where something was measured, positive.
+        y: all that is drawn, positive.
+    """
+    panels.log_axis(ax, y)
+    ax.set_xscale("log")
+    values: list[float] = sorted(set(x))
+    ticks: list[float] = []
+    for value in values:
+        if not ticks or value >= ticks[-1] * (values[-1] / values[0]) ** 0.12:
+            ticks.append(value)
+    ax.set_xticks(ticks, [f"{tick:.0f}" if tick >= 10 else f"{tick:.2g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,84 @@
+"""A quantity site by site, in the order of the network: the frame of the figures over depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fgbench.analysis import panels, relative_variance, style
+
+PANEL = ["arch", "data"]
+KEPT = (
+    *(*PANEL, "method", "label", "site", "position", "value", "low", "high", "n", "predicted"),
+    *("p_value", "p_adjusted", "detectable", "seed", "directions", "draws", "inits", "moments"),
+    *("batches", "batch", "truth", "heavy_tail"),
+)
+
+
+def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Pick one quantity of every site.
+
+    Args:
+        measures: of `fgbench.analysis.load.Records.measures`.
+        quantity: such as "bias".
+
+    Returns:
+        Columns `KEPT`: a row per record and site, ``position`` counting sites from the input, from 1.
+    """
+    chosen = measures[(measures["quantity"] == quantity) & (measures["place"] != "all")]
+    chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
+    rank = {method: at for at, method in enumerate(style.order(chosen["method"]))}
+    chosen = chosen.assign(rank=chosen["method"].map(rank))
+    keys = [*PANEL, "rank", "label", "seed", "position"]
+    return chosen.sort_values(keys, kind="stable")[list(KEPT)].reset_index(drop=True)
+
+
+def drawn(
+    table: pd.DataFrame,
+    curve: Callable[[Axes, pd.Series, pd.DataFrame, style.Look], None],
+    axis: str,
+    text: str,
+    *,
+    log: bool,
+) -> Figure:
+    """Draw records side by side at every site, a panel per architecture and data set.
+
+    Args:
+        table: of `picked`.
+        curve: draws one record: axes, places from left to right, its rows and its look.
+        axis: of the numbers.
+        text: what is to be said after n.
+        log: numbers on a logarithmic axis, else on one from zero up.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    looks = {label: style.look(method) for method, label in _pairs(table)}
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        runs = list(part.groupby(["label", "seed"], sort=False, dropna=False))
+        last, step = int(part["position"].max()), 0.6 / max(1, len(runs) - 1)
+        for at, ((label, _), mine) in enumerate(runs):
+            curve(ax, mine["position"] + step * at - 0.3 * (len(runs) > 1), mine, looks[label])
+        if log:
+            panels.log_axis(ax, part[["value", "low", "high", "predicted"]].stack().dropna())
+        else:
+            ax.set_ylim(bottom=0)
+        places = range(1, last + 1)
+        ax.set_xticks(places, [str(k) if (k - 1) % (1 + last // 16) == 0 else "" for k in places])
+        ax.tick_params(axis="x", length=0)
+        ax.grid(visible=False, axis="x")
+        ax.set(xlim=(0.5, last + 0.5), xlabel="site, from input to loss", ylabel=axis)
+        ax.set_title(" on ".join(map(str, group)), loc="left")
+
+    words = f"{relative_variance.caption(table, 'each of one site')} {text}"
+    return panels.drawn(table, PANEL, looks, panel, words, line=False)
+
+
+def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """List methods with their labels."""
+    return list(table[["method", "label"]].drop_duplicates().itertuples(index=False, name=None))
