@@ -51,17 +51,19 @@ class _Call:
     Args:
         entry: how it enters.
         truths: the gradients that draws are multiplied by, the scheme's own first.
+        sign: of the first truth, whose signs draws are compared with.
         blocks: sums of draws that are kept apart.
     """
 
-    def __init__(self, entry: Entry, truths: Sequence[Tensor], blocks: int) -> None:
+    def __init__(self, entry: Entry, truths: Sequence[Tensor], sign: Tensor, blocks: int) -> None:
         self.name, self.out = entry.name, entry.out
         self._credit, self._shape = _equation(entry)
         before, _, after = self._credit.partition("->")
         self._as_it_is = before == after and self._shape[0] == 1
-        x, g = _columns(entry, truths)  # [batch, columns, rows], [truths, batch, columns, outer]
+        # [batch, columns, rows], [truths, batch, columns, outer]
+        x, g = _columns(entry, (*truths, sign))
+        self._inputs, self._sign, g = x, g[-1], g[:-1]
         self._g2 = float((g[0].double() ** 2).sum())
-        self._inputs, self._signs = x, signs(g[0])
         self.pairs = self._shape[1] < x.shape[1]
         if self.pairs:
             whole = x.double()
@@ -108,7 +110,7 @@ class _Call:
         """Return Σ sign(e) sign(g) of each draw, whose gradient is formed alone: ``[draws]``."""
         c = torch.einsum(self._credit, credit).reshape(len(credit), *self._shape)
         return torch.stack(
-            [((self._inputs @ own).sign() * self._signs).sum(dtype=torch.float64) for own in c]
+            [((self._inputs @ own).sign() * self._sign).sum(dtype=torch.float64) for own in c]
         )
 
     def gram(self, counts: Tensor) -> Tensor:
@@ -213,14 +215,18 @@ class Activity:
         self._which = bias.blocks(draws)
         self._blocks = int(self._which.max()) + 1
         self._segments = found
+        sign = signs(truth)
         self._calls = {
-            site: [_Call(e, (truth[e.name], end[e.name]), self._blocks) for e in segment.entries]
+            site: [
+                _Call(e, (truth[e.name], end[e.name]), sign[e.name], self._blocks)
+                for e in segment.entries
+            ]
             for site, segment in found.items()
         }
         self._g2 = {n: float((g.double() ** 2).sum()) for n, g in truth.items()}
-        many = {"dtype": torch.float64, "device": x.device}
-        self._met = {n: torch.zeros(3, draws, **many) for n in truth}
-        self._agreed = {n: torch.zeros(min(draws, SIGNED), **many) for n in truth}
+        none = torch.zeros(draws, dtype=torch.float64, device=x.device)
+        self._met = {n: none.repeat(3, 1) for n in truth}
+        self._agreed = {n: none[:SIGNED].clone() for n in truth}
         numbers = [*(call.size for call in self._every), *(s.head.numel() for s in found.values())]
         buffer = BUFFER if x.device.type == "cpu" else 128 * BUFFER
         self.together = min(self._blocks, max(1, buffer // (max(numbers) * x.element_size())))

@@ -109,12 +109,12 @@ def series_of(
         The series of the body and of every place in it.
     """
     facts = {n: _Facts(rows) for n, rows in tally.rows().items()}
-    grams, agreed = tally.grams(), tally.agreed()
+    grams, agreed, signed = tally.grams(), tally.agreed(), signs(truth)
     for n, fact in facts.items():
         g, big = flat(truth[n]), flat(end[n])
         fact.gram, fact.agreed = grams[n], agreed[n]
         fact.squares = np.array([float(g @ g), float(big @ big), float((g - big) @ (g - big))])
-        fact.signed, fact.elements = int(signs(truth[n]).count_nonzero()), len(g)
+        fact.signed, fact.elements = int(signed[n].count_nonzero()), len(g)
     eps = torch.finfo(next(iter(truth.values())).dtype).eps
     found, floor = {}, 0.0
     for place, names in everywhere(task).items():
@@ -184,6 +184,6 @@ def _series(of: _Facts, floor: float) -> Series:
         None,
         g2,
         big2,
-        0.5 + 0.5 * of.agreed / of.signed,
+        0.5 + 0.5 * of.agreed / max(of.signed, 1),
         of.elements,
     )

@@ -54,7 +54,8 @@ class Estimates:
             The estimates.
         """
         xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        along, sizes = np.bincount(blocks(len(xs)), xs), np.bincount(blocks(len(xs))).astype(float)
+        which = blocks(len(xs))
+        along, sizes = (np.bincount(which, w).astype(np.float64) for w in (xs, None))
         return cls(
             ys, bias.of_estimates(np.asarray(gram, dtype=np.float64), along, sizes), rounding
         )
@@ -213,7 +214,8 @@ def inverse_cosine(e: Estimates, x: ArrayLike, ratio: float = 1.0) -> Number:
     if variance[0] <= max(ROUNDING * float(e.squares.mean()), e.rounding**2):
         return Number.exact(ratio * float(e.squares.mean()) / float(xs.mean()) ** 2, e.draws)
     which = blocks(e.draws)
-    means = _without(np.bincount(which, xs)) / _without(np.bincount(which).astype(np.float64))
+    along_sums, sizes = (np.bincount(which, w).astype(np.float64) for w in (xs, None))
+    means = _without(along_sums) / _without(sizes)
     return e.interval(ratio * signal / means**2, float(means[0]) ** 2 / ratio)
 
 

@@ -97,10 +97,7 @@ def cell(gram: Array, within: Sequence[Number], squares: Sequence[float], roundi
         return Cell(none, none, none, none)
     relative = np.asarray(gram / size)
     found = signal.Estimates(np.diag(relative), relative, rounding)
-    parts = [
-        Number(*(end if end is None else end * g2 / size for end in (v.value, v.low, v.high)), v.n, v.reason)
-        for v, g2 in zip(within, squares, strict=True)
-    ]  # fmt: skip
+    parts = [times(v, g2 / size) for v, g2 in zip(within, squares, strict=True)]
     return Cell(
         bias.relative_variance(found.squares, relative, rounding=rounding),
         _mean(parts),
@@ -152,15 +149,15 @@ def numbers(cells: Sequence[Cell], where: Any, directions: int, batch: int) -> d
         "batch_variance": points.variance_over([c.batch for c in cells], *where),
         "perturbation_variance": points.variance_over([c.perturbation for c in cells], *where),
         "perturbation_over_batch": ratio,
-        "directions_for_parity": _times(ratio, directions),
+        "directions_for_parity": times(ratio, directions),
         "batch_noise_scale": _over(points.ratio_over([c.signal for c in cells], *where), batch),
-        "perturbation_noise_scale": _times(points.variance_over(perturbed, *where), directions),
+        "perturbation_noise_scale": times(points.variance_over(perturbed, *where), directions),
     }
     told = {name: {**number.json(), "reason": number.reason} for name, number in found.items()}
     return {**told, "truths": cells[0].batch.n}
 
 
-def _times(number: Number, factor: int) -> Number:
+def times(number: Number, factor: float) -> Number:
     """Multiply a number and its ends."""
     low, value, high = (
         None if end is None else factor * end for end in (number.low, number.value, number.high)

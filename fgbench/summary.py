@@ -156,8 +156,10 @@ def _bias(result: Found, series: list[Series], where: Any) -> dict[str, Any]:
     return found.json()
 
 
-FURTHER = ("normalised_error", "signal_to_noise", "scheme_cosine", "cosine_of_mean")
-FURTHER += ("sign_agreement", "locality_cosine")
+FURTHER = (
+    *("normalised_error", "signal_to_noise", "scheme_cosine", "cosine_of_mean"),
+    *("sign_agreement", "locality_cosine"),
+)
 
 
 def _further(

@@ -31,10 +31,24 @@ Places = dict[str, list[str]]
 SIGNED = 32  # draws whose signs are compared: all entries of each, which vary little between draws
 
 
-def signs(truth: Tensor) -> Tensor:
-    """Return the sign of every entry of a truth; 0 where it is rounding of the largest one."""
-    size = truth.abs().amax() if truth.numel() else truth.sum()
-    return torch.where(truth.abs() > 10 * torch.finfo(truth.dtype).eps * size, truth.sign(), 0.0)
+def signs(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sign of every entry of a truth, 0 where it is rounding.
+
+    Args:
+        truth: gradient by parameter name.
+
+    Returns:
+        1, -1 or 0, the last for entries of a rounding's size beside the largest of their parameter, and
+        for a whole parameter of that size beside the body, such as a bias that a norm takes away.
+    """
+    found = {}
+    whole = sum(float((g.double() ** 2).sum()) for g in truth.values())
+    for name, g in truth.items():
+        rounding = 10 * torch.finfo(g.dtype).eps
+        kept = float((g.double() ** 2).sum()) > rounding**2 * whole
+        on = (g.abs() > rounding * g.abs().amax()) & kept
+        found[name] = torch.where(on, g.sign(), 0.0)
+    return found
 
 
 def places(task: Task) -> Places:
@@ -73,7 +87,7 @@ class Formed:
     def __init__(self, truth: Mapping[str, Tensor], end: Mapping[str, Tensor], draws: int) -> None:
         self._g = {n: flat(g) for n, g in truth.items()}
         self._big = {n: flat(end[n]) for n in truth}
-        self._signs = {n: signs(g).reshape(-1) for n, g in truth.items()}
+        self._signs = {n: s.reshape(-1).double() for n, s in signs(truth).items()}
         self._which = bias.blocks(draws)
         count = int(self._which.max()) + 1
         self._sums = {n: g.new_zeros(count, len(g)) for n, g in self._g.items()}
@@ -93,7 +107,7 @@ class Formed:
             self._sums[n][self._which[k]] += d
             self._rows[n][k] = torch.stack([e @ g, e @ e, d @ d, e @ self._big[n]])
             if k < SIGNED:
-                self._agreed[n][k] = e.sign() @ self._signs[n].double()
+                self._agreed[n][k] = e.sign() @ self._signs[n]
 
     def rows(self) -> dict[str, Array]:
         """Return ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩ per parameter and draw: ``[draws, 4]``."""

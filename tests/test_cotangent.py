@@ -44,7 +44,7 @@ def difference(at: Point, draws: int) -> float:
     found = [drawing.draw(at, draws, Found(engine=e)) for e in ("dual", "cotangent")]
     worst = 0.0
     for place, series in found[0].items():
-        for name in ("x", "y", "d2", "gram", "end_x", "end_y", "control"):
+        for name in ("x", "y", "d2", "gram", "end_x", "end_y", "control", "agreement"):
             a, b = (getattr(s, name) for s in (series, found[1][place]))
             assert (a is None) == (b is None)
             if a is not None:
@@ -107,8 +107,8 @@ def test_pairs_are_taken_where_the_batch_is_smaller_than_the_fan_in() -> None:
     few, many = (drawing.by_cotangents(point("mlp-2x8", "fg_a", b), 4).tally for b in (3, 60))
     assert isinstance(few, Activity)
     assert isinstance(many, Activity)
-    assert [call.pairs for call in few._every] == [True, True]
-    assert [call.pairs for call in many._every] == [False, False]
+    assert [call.pairs for call in few._every if "weight" in call.name] == [True, True]
+    assert [call.pairs for call in many._every if "weight" in call.name] == [False, False]
     assert difference(point("mlp-2x8", "fg_a", 60), 6) < 1e-10
 
 
