@@ -20,7 +20,7 @@ from fgbench.drawing import Found, Point, draw
 from fgbench.errors import MethodFailed, UsageError, at_work, unknown
 from fgbench.ledger import Ledger
 from fgbench.noise import Noise
-from fgbench.series import ALL, everywhere, one_truth
+from fgbench.series import ALL, everywhere, one_truth, products
 from fgbench.served import Refused
 from fgbench.task import Task
 from fgbench.trajectory import at_moments, default_moments, picked
@@ -141,7 +141,7 @@ def measure(
                     result.where.append((init, moment))
             for (task, _), result in zip(tasks, found, strict=True):
                 if not (result.failed or result.reason):
-                    result.between.append(split.products(task, where.batches(task)))
+                    result.between.append(products(task, where.batches(task)))
             if all(result.failed for result in found):  # the way to the next point may be long
                 return [_record(r, design, moments) for r in found]
     return [_record(r, design, moments or (0.0,)) for r in found]

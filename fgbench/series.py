@@ -11,7 +11,7 @@ import torch
 from fgbench.tally import Array, flat, modules, places, signs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor
 
@@ -123,6 +123,29 @@ def series_of(
     if one_truth(task) and not found[ALL].reason:
         found[ALL].control = control.over(found[ALL].g2)
     return found
+
+
+def products(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Place, Array]:
+    """Return the inner products of the truths of batches, at one network.
+
+    Args:
+        task: the chain under its locality.
+        batches: images and labels of each.
+
+    Returns:
+        Place to ``[batches, batches]``.
+
+    Cost: a reverse pass for each batch; their gradients are held together.
+    """
+    kept: dict[str, list[Tensor]] = {}
+    for x, labels in batches:
+        for name, g in task.scheme_truth(x, labels).items():
+            kept.setdefault(name, []).append(g.detach())
+    each = {}
+    for name, some in kept.items():
+        rows = torch.stack([flat(g) for g in some])
+        each[name] = (rows @ rows.T).cpu().numpy()
+    return {place: np.sum([each[n] for n in names], 0) for place, names in everywhere(task).items()}
 
 
 def one_truth(task: Task) -> bool:

@@ -15,47 +15,17 @@ from math import exp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from fgbench import bias, intervals, points, signal
 from fgbench.intervals import Number
-from fgbench.series import everywhere
-from fgbench.tally import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from torch import Tensor
-
-    from fgbench.series import Place
-    from fgbench.tally import Array
-    from fgbench.task import Task
+    from fgbench.intervals import Floats
 
 TRUTHS = 16  # batches whose truth is taken
 NO_BATCH_NOISE = "batches do not differ"
-
-
-def products(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Place, Array]:
-    """Return the inner products of the truths of batches, at one network.
-
-    Args:
-        task: the chain under its locality.
-        batches: images and labels of each.
-
-    Returns:
-        Place to ``[batches, batches]``.
-
-    Cost: a reverse pass for each batch; their gradients are held together.
-    """
-    kept: dict[str, list[Tensor]] = {}
-    for x, labels in batches:
-        for name, g in task.scheme_truth(x, labels).items():
-            kept.setdefault(name, []).append(g.detach())
-    each = {}
-    for name, some in kept.items():
-        rows = torch.stack([flat(g) for g in some])
-        each[name] = (rows @ rows.T).cpu().numpy()
-    return {place: np.sum([each[n] for n in names], 0) for place, names in everywhere(task).items()}
 
 
 @dataclass(frozen=True)
@@ -65,17 +35,15 @@ class Cell:
     Args:
         batch: tr Cov(g), the variance of the truth over batches.
         perturbation: E tr Cov(e | batch).
-        signal: |Eg|² over tr Cov(g), possibly negative.
-        mean: |Eg|², possibly negative.
+        mean: |Eg|²; without value where 0 is in its interval.
     """
 
     batch: Number
     perturbation: Number
-    signal: Number
     mean: Number
 
 
-def cell(gram: Array, within: Sequence[Number], squares: Sequence[float], rounding: float) -> Cell:
+def cell(gram: Floats, within: Sequence[Number], squares: Sequence[float], rounding: float) -> Cell:
     """Split the variance at one (init, moment).
 
     tr Cov(g) is the sample variance over truths with its log-t interval, jackknifed over batches as over
@@ -94,15 +62,14 @@ def cell(gram: Array, within: Sequence[Number], squares: Sequence[float], roundi
     size = float(np.diag(gram).mean())
     if size <= 0.0:
         none = Number(None, None, None, len(gram), "the truth is zero")
-        return Cell(none, none, none, none)
+        return Cell(none, none, none)
     relative = np.asarray(gram / size)
     found = signal.Estimates(np.diag(relative), relative, rounding)
     parts = [times(v, g2 / size) for v, g2 in zip(within, squares, strict=True)]
     return Cell(
         bias.relative_variance(found.squares, relative, rounding=rounding),
         _mean(parts),
-        signal.signal_to_noise(found),
-        signal.squared_mean(found),
+        signal.resolved(signal.squared_mean(found)),
     )
 
 
@@ -144,14 +111,17 @@ def numbers(cells: Sequence[Cell], where: Any, directions: int, batch: int) -> d
         for c in cells
     ]
     ratio = points.variance_over(ratios, *where)
-    perturbed = [intervals.ratio(c.perturbation, signal.resolved(c.mean)) for c in cells]
+    examples, perturbed = (
+        points.variance_over([intervals.ratio(noise, c.mean) for noise, c in pairs], *where)
+        for pairs in ([(c.batch, c) for c in cells], [(c.perturbation, c) for c in cells])
+    )
     found = {
         "batch_variance": points.variance_over([c.batch for c in cells], *where),
         "perturbation_variance": points.variance_over([c.perturbation for c in cells], *where),
         "perturbation_over_batch": ratio,
         "directions_for_parity": times(ratio, directions),
-        "batch_noise_scale": _over(points.ratio_over([c.signal for c in cells], *where), batch),
-        "perturbation_noise_scale": times(points.variance_over(perturbed, *where), directions),
+        "batch_noise_scale": times(examples, batch),
+        "perturbation_noise_scale": times(perturbed, directions),
     }
     told = {name: {**number.json(), "reason": number.reason} for name, number in found.items()}
     return {**told, "truths": cells[0].batch.n}
@@ -161,13 +131,5 @@ def times(number: Number, factor: float) -> Number:
     """Multiply a number and its ends."""
     low, value, high = (
         None if end is None else factor * end for end in (number.low, number.value, number.high)
-    )
-    return Number(value, low, high, number.n, number.reason)
-
-
-def _over(number: Number, factor: int) -> Number:
-    """Divide by a number and its ends; 0 gives no end."""
-    low, value, high = (
-        factor / end if end else None for end in (number.high, number.value, number.low)
     )
     return Number(value, low, high, number.n, number.reason)

@@ -24,7 +24,7 @@ def _table() -> dict[str, set[str]]:
     """Room -> rooms it may import. A room not listed here is reported: a new one gets its line."""
     view = {"errors", "axes", "directions", "noise", "dual", "network", "objective"}
     view |= {"gate", "ledger", "tape", "tiles", "reading"}
-    statistics = {"intervals", "bias", "signal", "points", "multiple"}
+    statistics = {"intervals", "bias", "signal", "points", "split", "multiple"}
     forms = {"hearing", "pullback", "slices", "theory"}
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
@@ -63,6 +63,7 @@ def _table() -> dict[str, set[str]]:
         "bias": {"errors", "intervals"},
         "signal": {"intervals", "bias"},
         "points": {"errors", "intervals", "bias", "signal"},
+        "split": {"intervals", "bias", "signal", "points"},
         "multiple": {"errors", "intervals"},
         "comparing": {"errors", "intervals", "bias", "multiple"},
         "aggregate": {"errors", "intervals"},
@@ -77,10 +78,9 @@ def _table() -> dict[str, set[str]]:
         "tally": {"bias", "intervals", "directions", "task", "view"},
         "activity": library | {"tally"},
         "series": {"tally", "task"},
-        "split": statistics | {"series", "tally", "task"},
         "drawing": library | {"served", "cotangent", "tally", "series", "activity"},
-        "summary": statistics | {"errors", "drawing", "series", "split"},
-        "measure": built | {"trajectory", "served", "drawing", "series", "split", "summary"},
+        "summary": statistics | {"errors", "drawing", "series"},
+        "measure": built | {"trajectory", "served", "drawing", "series", "summary"},
         "record": {"errors"},
         "learner": library | {"recipe", "updates"},
         "feed": {"directions", "noise"},
