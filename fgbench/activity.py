@@ -24,7 +24,7 @@ import torch
 from fgbench import bias, pullback
 from fgbench.ledger import Ledger
 from fgbench.objective import Objective
-from fgbench.tally import SIGNED, signs
+from fgbench.tally import signed, signs
 from fgbench.view import View
 
 if TYPE_CHECKING:
@@ -226,7 +226,8 @@ class Activity:
         self._g2 = {n: float((g.double() ** 2).sum()) for n, g in truth.items()}
         none = torch.zeros(draws, dtype=torch.float64, device=x.device)
         self._met = {n: none.repeat(3, 1) for n in truth}
-        self._agreed = {n: none[:SIGNED].clone() for n in truth}
+        self._agreed = {n: none[: signed(draws, truth)].clone() for n in truth}
+        self._signed = signed(draws, truth)
         numbers = [*(call.size for call in self._every), *(s.head.numel() for s in found.values())]
         buffer = BUFFER if x.device.type == "cpu" else 128 * BUFFER
         self.together = min(self._blocks, max(1, buffer // (max(numbers) * x.element_size())))
@@ -255,7 +256,7 @@ class Activity:
             run: their numbers, one of :meth:`runs`.
             credit: site name to the credit of each, ``[draws, *site]``.
         """
-        first = len(range(run.start, min(run.stop, SIGNED), run.step))
+        first = len(range(run.start, min(run.stop, self._signed), run.step))
         for site, given in credit.items():
             for call, c in self._pulled(site, given):
                 found = call.add(c, int(self._which[run[0]]), run.step == self._blocks)
@@ -290,7 +291,7 @@ class Activity:
         return found
 
     def agreed(self) -> dict[str, Array]:
-        """Return Σ sign(e) sign(g) per parameter and draw, of the first draws: ``[at most 32]``."""
+        """Return Σ sign(e) sign(g) per parameter and draw, of the first draws: ``[at most 64]``."""
         return {n: a.cpu().numpy() for n, a in self._agreed.items()}
 
     def grams(self) -> dict[str, Array]:

@@ -139,7 +139,7 @@ def normalised_error(
         zs = _without(np.asarray(control, dtype=np.float64))
         with np.errstate(divide="ignore", invalid="ignore"):  # a control of zeros is left out
             controlled = 1.0 + _without(squares - 1.0) / zs
-        if controlled.min() > rounding**2:
+        if np.isfinite(controlled).all() and controlled.min() > rounding**2:
             terms = controlled
     logs = np.log(terms)
     half = t_quantile(freedom(draws, logs[1:])) * jackknife_error(logs[1:])

@@ -28,7 +28,8 @@ Array = np.ndarray[Any, Any]
 Places = dict[str, list[str]]
 
 
-SIGNED = 32  # draws whose signs are compared: all entries of each, which vary little between draws
+SIGNED, LEAST_SIGNED = 64, 8  # draws whose signs are compared: their gradients are formed
+ENTRIES = 1 << 22  # that are compared at most, beyond the least number of draws
 
 
 def signs(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -49,6 +50,12 @@ def signs(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
         on = (g.abs() > rounding * g.abs().amax()) & kept
         found[name] = torch.where(on, g.sign(), 0.0)
     return found
+
+
+def signed(draws: int, truth: Mapping[str, Tensor]) -> int:
+    """Return of how many draws signs are compared; they are shares of many entries and vary little."""
+    entries = sum(g.numel() for g in truth.values())
+    return min(draws, SIGNED, max(LEAST_SIGNED, ENTRIES // max(entries, 1)))
 
 
 def places(task: Task) -> Places:
@@ -92,7 +99,8 @@ class Formed:
         count = int(self._which.max()) + 1
         self._sums = {n: g.new_zeros(count, len(g)) for n, g in self._g.items()}
         self._rows = {n: g.new_zeros(draws, 4) for n, g in self._g.items()}
-        self._agreed = {n: g.new_zeros(min(draws, SIGNED)) for n, g in self._g.items()}
+        self._signed = signed(draws, truth)
+        self._agreed = {n: g.new_zeros(self._signed) for n, g in self._g.items()}
 
     def add(self, k: int, grads: Mapping[str, Tensor]) -> None:
         """Keep what draw ``k`` says.
@@ -106,7 +114,7 @@ class Formed:
             d = e - g
             self._sums[n][self._which[k]] += d
             self._rows[n][k] = torch.stack([e @ g, e @ e, d @ d, e @ self._big[n]])
-            if k < SIGNED:
+            if k < self._signed:
                 self._agreed[n][k] = e.sign() @ self._signs[n]
 
     def rows(self) -> dict[str, Array]:
@@ -114,7 +122,7 @@ class Formed:
         return {n: r.cpu().numpy() for n, r in self._rows.items()}
 
     def agreed(self) -> dict[str, Array]:
-        """Return Σ sign(e) sign(g) per parameter and draw, of the first draws: ``[at most 32]``."""
+        """Return Σ sign(e) sign(g) per parameter and draw, of the first draws: ``[at most 64]``."""
         return {n: a.cpu().numpy() for n, a in self._agreed.items()}
 
     def grams(self) -> dict[str, Array]:
