@@ -109,9 +109,8 @@ class _Call:
     def agreed(self, credit: Tensor) -> Tensor:
         """Return Σ sign(e) sign(g) of each draw, whose gradient is formed alone: ``[draws]``."""
         c = torch.einsum(self._credit, credit).reshape(len(credit), *self._shape)
-        return torch.stack(
-            [((self._inputs @ own).sign() * self._sign).sum(dtype=torch.float64) for own in c]
-        )
+        sign = self._sign.flatten()
+        return torch.stack([torch.dot((self._inputs @ own).sign_().flatten(), sign) for own in c])
 
     def gram(self, counts: Tensor) -> Tensor:
         """Return ⟨D_i, D_j⟩ of D = Σ e − count · g, for blocks of so many draws."""

@@ -63,8 +63,10 @@ def cell(gram: Floats, within: Sequence[Number], squares: Sequence[float], round
     if size <= 0.0:
         none = Number(None, None, None, len(gram), "the truth is zero")
         return Cell(none, none, none)
-    relative = np.asarray(gram / size)
-    found = signal.Estimates(np.diag(relative), relative, rounding)
+    which = bias.blocks(len(gram))
+    dealt = np.eye(int(which.max()) + 1)[which]  # [batches, blocks]
+    relative: Floats = dealt.T @ (gram / size) @ dealt
+    found = signal.Estimates(np.diag(gram) / size, relative, rounding)
     parts = [times(v, g2 / size) for v, g2 in zip(within, squares, strict=True)]
     return Cell(
         bias.relative_variance(found.squares, relative, rounding=rounding),

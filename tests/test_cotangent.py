@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -294,6 +294,15 @@ def test_gradients_that_an_estimator_handles_are_formed(slopes: bool, kept: Any)
 # measuring
 
 
+def leaves(found: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in a record, with its path."""
+    if not isinstance(found, dict):
+        yield at, found
+        return
+    for name, value in found.items():
+        yield from leaves(value, f"{at}/{name}")
+
+
 def test_records_say_which_engine_and_why() -> None:
     where = Experiment.of("mlp-2x8", "synthetic[size=4,train=64,test=32]", dtype="float64")
     methods = [method(m) for m in ("FG-A", "NP", "BP")]
@@ -311,4 +320,9 @@ def test_records_say_which_engine_and_why() -> None:
         for end in ("value", "low", "high"):
             a, b = auto[0][name][end], dual[0][name][end]
             assert a == (b if b is None else pytest.approx(b, rel=1e-9, abs=1e-12))
+    same = {**auto[0], "engine": "dual", "fallback": ""}
+    assert list(leaves(same)) == [
+        (at, value if not isinstance(value, float) else pytest.approx(value, rel=1e-6, abs=1e-9))
+        for at, value in leaves({**dual[0], "fallback": ""})
+    ]
     assert auto[0]["cost"] == dual[0]["cost"]  # what it costs as it is, not as it was measured

@@ -141,5 +141,5 @@ def test_every_place_and_moment_has_its_split() -> None:
     assert found["split"]["truths"] == split.TRUTHS
     for kind in ("per_site", "per_module", "per_parameter"):
         for place in found[kind].values():
-            assert place["split"]["batch_noise_scale"]["value"] > 0
+            assert 0 < place["split"]["batch_variance"]["value"] < 1
             assert place["split"]["directions_for_parity"]["value"] > 0
