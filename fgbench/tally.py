@@ -29,7 +29,7 @@ Places = dict[str, list[str]]
 
 
 SIGNED, LEAST_SIGNED = 64, 8  # draws whose signs are compared: their gradients are formed
-ENTRIES = 1 << 22  # that are compared at most, beyond the least number of draws
+ENTRIES = 1 << 20  # that are compared at most, beyond the least number of draws
 
 
 def signs(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
