@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fgbench import aggregate, bias, intervals
+from fgbench import aggregate, bias, intervals, signal
 from fgbench.calibration import __main__ as command
 from fgbench.calibration import comparisons, laws, measuring, page, simulate
 from fgbench.calibration.laws import directions, estimates, frame

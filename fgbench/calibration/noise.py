@@ -109,6 +109,6 @@ def studies() -> list[Study]:
             2000,
             bands,
         )
-        for drawn in (2, 4)
+        for drawn in (2, 4, 8)
         for name, spread in SPREADS.items()
     ]
