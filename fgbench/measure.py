@@ -131,11 +131,14 @@ def measure(
                     if result.failed:
                         continue
                     task.chain.load_state_dict(walked, strict=False)
+                    x, y = where.batch(task, b)
                     if progress is not None:
                         progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     try:
                         with at_work(method.estimator.thing):
-                            _measure_point(task, method, state, where, b, result)
+                            _measure_point(
+                                task, method, state, x, y, where.noise(b), design, result
+                            )
                     except MethodFailed as failed:
                         result.failed = str(failed)
                     result.where.append((init, moment))
@@ -195,11 +198,16 @@ class _Where:
 
 
 def _measure_point(
-    task: Task, method: Method, state: dict[str, State], where: _Where, b: int, result: Found
+    task: Task,
+    method: Method,
+    state: dict[str, State],
+    x: Tensor,
+    y: Tensor,
+    noise: Noise,
+    design: Design,
+    result: Found,
 ) -> None:
     """Draw estimates at one point and add what they say."""
-    design, noise = where.design, where.noise(b)
-    x, y = where.batch(task, b)
     estimator: Estimator = method.estimator.thing
     result.reason = estimator.supports(task)
     if result.reason:
