@@ -16,7 +16,7 @@ Reference: Goodfellow, Efficient per-example gradient computations, 2015 (the ro
 from __future__ import annotations
 
 from math import inf, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ import torch
 from fgbench import bias, pullback
 from fgbench.ledger import Ledger
 from fgbench.objective import Objective
+from fgbench.tally import signed, signs
 from fgbench.view import View
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.hearing import Entry
-    from fgbench.tally import Array, Places
+    from fgbench.tally import Array
     from fgbench.task import Task
 
 Grads = dict[str, "Tensor"]
@@ -45,24 +46,23 @@ class Unknown(Exception):
 
 
 class _Call:
-    """The gradients of the parameters that enter by one call, never formed where pairs are cheaper.
+    """The gradients of a parameter that enters by one call, never formed where pairs are cheaper.
 
     Args:
-        entries: how they enter, with one cotangent.
-        truths: per entry the gradients that draws are multiplied by, the scheme's own first.
+        entry: how it enters.
+        truths: the gradients that draws are multiplied by, the scheme's own first.
+        sign: of the first truth, whose signs draws are compared with.
         blocks: sums of draws that are kept apart.
     """
 
-    def __init__(
-        self, entries: Sequence[Entry], truths: Sequence[Sequence[Tensor]], blocks: int
-    ) -> None:
-        self.names, self.out = [e.name for e in entries], entries[0].out
-        self._credit, self._shape = _equation(entries[0])
+    def __init__(self, entry: Entry, truths: Sequence[Tensor], sign: Tensor, blocks: int) -> None:
+        self.name, self.out = entry.name, entry.out
+        self._credit, self._shape = _equation(entry)
         before, _, after = self._credit.partition("->")
         self._as_it_is = before == after and self._shape[0] == 1
-        columns = [_columns(e, g) for e, g in zip(entries, truths, strict=True)]
-        x = torch.cat([x for x, _ in columns], 1)  # [batch, columns, rows]
-        g = torch.cat([g for _, g in columns], 2)  # [truths, batch, columns, outer]
+        # [batch, columns, rows], [truths, batch, columns, outer]
+        x, g = _columns(entry, (*truths, sign))
+        self._inputs, self._sign, g = x, g[-1], g[:-1]
         self._g2 = float((g[0].double() ** 2).sum())
         self.pairs = self._shape[1] < x.shape[1]
         if self.pairs:
@@ -105,6 +105,12 @@ class _Call:
         else:
             self._sums[block : block + len(e)] += e
         return torch.cat([self._meeting @ e.mT, square.unsqueeze(0)])
+
+    def agreed(self, credit: Tensor) -> Tensor:
+        """Return Σ sign(e) sign(g) of each draw, whose gradient is formed alone: ``[draws]``."""
+        c = torch.einsum(self._credit, credit).reshape(len(credit), *self._shape)
+        sign = self._sign.flatten()
+        return torch.stack([torch.dot((self._inputs @ own).sign_().flatten(), sign) for own in c])
 
     def gram(self, counts: Tensor) -> Tensor:
         """Return ⟨D_i, D_j⟩ of D = Σ e − count · g, for blocks of so many draws."""
@@ -176,7 +182,6 @@ class Activity:
         x: the batch.
         labels: ``[b]``.
         kind: where credit enters, ``site`` or ``op``.
-        grouped: place to its parameters.
         truth: gradient of the scheme's objectives by parameter name.
         end: end-to-end gradient.
         draws: how many draws there will be.
@@ -194,7 +199,6 @@ class Activity:
         x: Tensor,
         labels: Tensor,
         kind: str,
-        grouped: Places,
         truth: Grads,
         end: Grads,
         draws: int,
@@ -207,25 +211,22 @@ class Activity:
         found = pullback.segments(view, kind == "site", most=inf)
         if found is None:
             raise Unknown("a parameter enters in a way that is not known")
-        self._grouped = grouped
         self._which = bias.blocks(draws)
         self._blocks = int(self._which.max()) + 1
         self._segments = found
-        self._place = {name: p for p, names in grouped.items() for name in names}
-        self._calls: dict[str, list[_Call]] = {}
-        for site, segment in found.items():
-            together: dict[Any, list[Entry]] = {}
-            for e in segment.entries:
-                key = (id(e.out), _equation(e), self._place[e.name])
-                together.setdefault(key, []).append(e)
-            self._calls[site] = [
-                _Call(es, [(truth[e.name], end[e.name]) for e in es], self._blocks)
-                for es in together.values()
+        sign = signs(truth)
+        self._calls = {
+            site: [
+                _Call(e, (truth[e.name], end[e.name]), sign[e.name], self._blocks)
+                for e in segment.entries
             ]
-        self._g2 = {n: float((g.double() ** 2).sum()) for n, g in truth.items()}
-        self._met = {
-            p: torch.zeros(3, draws, dtype=torch.float64, device=x.device) for p in grouped
+            for site, segment in found.items()
         }
+        self._g2 = {n: float((g.double() ** 2).sum()) for n, g in truth.items()}
+        none = torch.zeros(draws, dtype=torch.float64, device=x.device)
+        self._met = {n: none.repeat(3, 1) for n in truth}
+        self._agreed = {n: none[: signed(draws, truth)].clone() for n in truth}
+        self._signed = signed(draws, truth)
         numbers = [*(call.size for call in self._every), *(s.head.numel() for s in found.values())]
         buffer = BUFFER if x.device.type == "cpu" else 128 * BUFFER
         self.together = min(self._blocks, max(1, buffer // (max(numbers) * x.element_size())))
@@ -254,47 +255,50 @@ class Activity:
             run: their numbers, one of :meth:`runs`.
             credit: site name to the credit of each, ``[draws, *site]``.
         """
+        first = len(range(run.start, min(run.stop, self._signed), run.step))
         for site, given in credit.items():
             for call, c in self._pulled(site, given):
-                met = self._met[self._place[call.names[0]]]
                 found = call.add(c, int(self._which[run[0]]), run.step == self._blocks)
-                met[:, run.start : run.stop : run.step] += found
+                self._met[call.name][:, run.start : run.stop : run.step] += found
+                if first:
+                    agreed = self._agreed[call.name][run.start : run.stop : run.step]
+                    agreed += call.agreed(c[:first])
 
     def _pulled(self, site: str, credit: Tensor) -> Iterator[tuple[_Call, Tensor]]:
         """Pull the credit of many draws back to where parameters enter."""
         head, calls = self._segments[site].head, self._calls[site]
-        outs = [call.out for call in calls]
-        if all(out is head for out in outs):
+        outs = {id(call.out): call.out for call in calls}
+        if all(out is head for out in outs.values()):
             found: Sequence[Tensor | None] = [credit] * len(outs)
         else:
             found = torch.autograd.grad(
-                head, outs, credit, retain_graph=True, allow_unused=True, is_grads_batched=True
-            )
-        for call, c in zip(calls, found, strict=True):
+                head, list(outs.values()), credit,
+                retain_graph=True, allow_unused=True, is_grads_batched=True,
+            )  # fmt: skip
+        pulled = dict(zip(outs, found, strict=True))
+        for call in calls:
+            c = pulled[id(call.out)]
             if c is not None:
                 yield call, c
 
     def rows(self) -> dict[str, Array]:
-        """Return ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩ per place and draw: ``[draws, 4]``."""
+        """Return ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩ per parameter and draw: ``[draws, 4]``."""
         found = {}
-        for place, (along, end, square) in self._met.items():
-            g2 = sum(self._g2[name] for name in self._grouped[place])
-            found[place] = (
-                torch.stack([along, square, square - 2 * along + g2, end], 1).cpu().numpy()
-            )
+        for n, (along, end, square) in self._met.items():
+            d2 = square - 2 * along + self._g2[n]
+            found[n] = torch.stack([along, square, d2, end], 1).cpu().numpy()
         return found
 
+    def agreed(self) -> dict[str, Array]:
+        """Return Σ sign(e) sign(g) per parameter and draw, of the first draws: ``[at most 64]``."""
+        return {n: a.cpu().numpy() for n, a in self._agreed.items()}
+
     def grams(self) -> dict[str, Array]:
-        """Return the inner products of the block sums of e − g per place: ``[blocks, blocks]``."""
+        """Return the inner products of the block sums of e − g per parameter: ``[blocks, blocks]``."""
         counts = np.bincount(self._which)
         sizes = torch.from_numpy(counts).double()
-        found = {p: np.zeros((self._blocks, self._blocks)) for p in self._grouped}
-        left = dict(self._g2)
+        # where nothing reaches a parameter e = 0
+        found = {n: np.outer(counts, counts) * square for n, square in self._g2.items()}
         for call in self._every:
-            gram = call.gram(sizes.to(call.out.device)).cpu().numpy()
-            found[self._place[call.names[0]]] += gram
-            for name in call.names:
-                del left[name]
-        for name, square in left.items():  # nothing reaches it: e = 0
-            found[self._place[name]] += np.outer(counts, counts) * square
+            found[call.name] = call.gram(sizes.to(call.out.device)).cpu().numpy()
         return found

@@ -101,16 +101,17 @@ def relative_variance(
     terms, weights, null = squares, np.ones(draws), 0.0
     if x is not None and control is not None:
         xs, zs = np.asarray(x, dtype=np.float64), np.asarray(control, dtype=np.float64)
-        along = np.bincount(which, xs)
-        # e = g + d: |e|² = |d|² + 2 <e, g> - |g|², and likewise products of block sums of e
-        cross = inner + np.outer(along, sizes) + np.outer(sizes, along) - np.outer(sizes, sizes)
+        along = np.bincount(which, xs).astype(np.float64)
+        cross = of_estimates(inner, along, sizes)
         slopes = np.bincount(which, zs).astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):  # a control of zeros is left out
             controlled = _variances(cross, sums + 2.0 * along - sizes, sizes, slopes)
         if controlled.min() > floor:
             variances, terms, weights = controlled, squares + 2.0 * xs - 1.0, zs
             # along g the control cancels; across it U over the mean of Z twice is left
-            null = _null(inner - np.outer(along - sizes, along - sizes), sizes) / zs.mean() ** 2
+            null = (
+                null_error(inner - np.outer(along - sizes, along - sizes), sizes) / zs.mean() ** 2
+            )
     # without one block nothing may be left, which is a wide interval and not an error
     logs = np.log(np.maximum(variances, floor))
     without = (terms.sum() - terms) / (weights.sum() - weights)
@@ -122,6 +123,23 @@ def relative_variance(
     half = t_quantile(df) * error
     low, value, high = (float(end) for end in np.exp(logs[0] + half * np.array([-1.0, 0.0, 1.0])))
     return Number(value, low, high, draws)
+
+
+def of_estimates(inner: Floats, along: Floats, sizes: Floats) -> Floats:
+    """Return products of block sums of e from those of d = e - g, |g| = 1.
+
+    e = g + d: |e|² = |d|² + 2 <e, g> - |g|², and likewise products of sums.
+
+    Args:
+        inner: <D_i, D_j>, shape [M, M].
+        along: <e, g> summed over each block.
+        sizes: draws of each block.
+
+    Returns:
+        <E_i, E_j>, shape [M, M].
+    """
+    found: Floats = inner + np.outer(along, sizes) + np.outer(sizes, along) - np.outer(sizes, sizes)
+    return found
 
 
 def _variances(inner: Floats, sums: Floats, sizes: Floats, slopes: Floats) -> Floats:
@@ -211,8 +229,8 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
     return Bias(sqrt(max(squared, 0.0)), low, high, p_value, detectable, squared, draws)
 
 
-def _null(inner: Floats, sizes: Floats) -> float:
-    """Return s0, the standard error of the mean product of two draws where its mean is 0."""
+def null_error(inner: Floats, sizes: Floats) -> float:
+    """Return s0, the standard error of the mean product of two draws that each have mean 0."""
     count = len(inner)
     # products per pair of draws: sizes may differ by one where blocks do not divide the draws
     pairs = (inner / np.outer(sizes, sizes))[np.triu_indices(count, 1)]
@@ -223,7 +241,7 @@ def _null(inner: Floats, sizes: Floats) -> float:
 def _errors(inner: Floats, draws: int) -> tuple[float, float, float]:
     """Return s0, U's standard error without bias, and those of the two ends of its interval."""
     sizes = np.bincount(blocks(draws)).astype(np.float64)
-    null = _null(inner, sizes)
+    null = null_error(inner, sizes)
     if null == 0.0:
         return 0.0, 0.0, 0.0
     off = inner - np.diag(np.diag(inner))

@@ -161,7 +161,8 @@ def measure(
     moments: Annotated[
         str | None,
         typer.Option(
-            help="Epochs of the shared backprop trajectory (at most 200 steps each): 0,1."
+            help="Epochs of the shared backprop trajectory (at most 200 steps each) at which to measure, "
+            "such as 0,1,5,20: at initialisation and along training."
         ),
     ] = None,
     inits: Annotated[int, typer.Option(help="Networks drawn; 1 speaks of this init only.")] = 1,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fgbench.activity import Activity, Unknown
 from fgbench.cotangent import Engine
+from fgbench.series import series_of
 from fgbench.served import Refused
-from fgbench.tally import Array, Control, Formed, Places, flat, places
+from fgbench.tally import Control, Formed, places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,35 +21,9 @@ if TYPE_CHECKING:
 
     from fgbench.estimator import Estimator, State
     from fgbench.noise import Noise
+    from fgbench.series import Place, Series
+    from fgbench.tally import Array
     from fgbench.task import Task
-
-
-@dataclass
-class Series:
-    """What the draws at one point say about one place: the body, or one site.
-
-    Attributes:
-        x: ⟨e, g⟩/|g|² per draw.
-        y: |e|²/|g|² per draw.
-        d2: |e − g|²/|g|² per draw.
-        gram: ⟨D_i, D_j⟩/|g|² of the block sums of e − g.
-        end_x: ⟨e, G⟩/|G|² per draw, G the end-to-end gradient.
-        end_y: |e|²/|G|² per draw.
-        gap: |g − G|²/|G|².
-        predicted: closed-form relative variance, or None.
-        reason: why there is nothing to measure here, or "".
-    """
-
-    x: Array
-    y: Array
-    d2: Array
-    gram: Array
-    end_x: Array
-    end_y: Array
-    gap: float | None
-    predicted: float | None
-    control: Array | None = None
-    reason: str = ""
 
 
 @dataclass
@@ -57,7 +32,9 @@ class Found:
 
     Attributes:
         series: point (init, moment) and place to what the draws there say, in order of measuring.
+            Places are keyed by (kind, name): ``all``, ``module``, ``site`` and ``parameter``.
         where: (init, moment) of every point.
+        between: of every (init, moment), in order of measuring, products of gradients of batches.
         draws: draws per point.
         cost: ledger of one estimate.
         exact: whether the estimator claims to be deterministic.
@@ -72,8 +49,9 @@ class Found:
         fallback: why the cotangent engine refused, or "".
     """
 
-    series: list[dict[str, Series]] = field(default_factory=list)
+    series: list[dict[Place, Series]] = field(default_factory=list)
     where: list[tuple[int, float]] = field(default_factory=list)
+    between: list[dict[Place, Array]] = field(default_factory=list)
     draws: int = 0
     cost: dict[str, float] = field(default_factory=dict)
     exact: bool = False
@@ -137,7 +115,7 @@ class Drawn:
     cost: dict[str, float]
 
 
-def draw(point: Point, draws: int, result: Found) -> dict[str, Series]:
+def draw(point: Point, draws: int, result: Found) -> dict[Place, Series]:
     """Run the estimator ``draws`` times and keep per-draw scalars and block sums per place.
 
     Args:
@@ -146,7 +124,7 @@ def draw(point: Point, draws: int, result: Found) -> dict[str, Series]:
         result: what is known of the method: the engine to take, and the one taken is noted there.
 
     Returns:
-        The series of the body, ``all``, and of every place.
+        The series of the body and of every place in it.
 
     Raises:
         Refused: by the cotangent engine, where no other is allowed.
@@ -164,7 +142,7 @@ def draw(point: Point, draws: int, result: Found) -> dict[str, Series]:
     result.engines = list(dict.fromkeys([*result.engines, taken]))
     drawn = by_forward_mode(point, draws) if drawn is None else drawn
     result.cost = drawn.cost
-    return _series_of(point, drawn)
+    return series_of(point.task, point.truth, point.end, drawn.tally, drawn.control)
 
 
 def by_forward_mode(point: Point, draws: int) -> Drawn:
@@ -177,7 +155,7 @@ def by_forward_mode(point: Point, draws: int) -> Drawn:
     Returns:
         What the draws say.
     """
-    tally = Formed(places(point.task), point.truth, point.end, draws)
+    tally = Formed(point.truth, point.end, draws)
     control, step = point.control(draws), None
     for k in range(draws):
         control.begin(k)
@@ -209,7 +187,7 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
     try:
         tally: Formed | Activity = _of_credit(point, draws, engine, first.body)
     except Unknown:  # gradients are formed, of the same slopes
-        tally = Formed(places(point.task), point.truth, point.end, draws)
+        tally = Formed(point.truth, point.end, draws)
         engine.listen(control)
         for k in range(draws):
             control.begin(k)
@@ -232,69 +210,26 @@ def _of_credit(point: Point, draws: int, engine: Engine, first: dict[str, Tensor
     Raises:
         Unknown: where credit or parameters enter in a way that is not known.
     """
-    grouped, truths = places(point.task), (point.truth, point.end)
-    tally = Activity(point.task, point.x, point.labels, engine.kind, grouped, *truths, draws)
+    truths = point.truth, point.end
+    tally = Activity(point.task, point.x, point.labels, engine.kind, *truths, draws)
     for run in tally.runs():
         tally.add(run, engine.credits([point.noise.at(k) for k in run]))
         if run[0] == 0:
-            _compare(tally.rows(), first, point, grouped)
+            _compare(tally.rows(), first, point)
     return tally
 
 
-def _compare(rows: dict[str, Array], first: dict[str, Tensor], point: Point, of: Places) -> None:
+def _compare(rows: dict[str, Array], first: dict[str, Tensor], point: Point) -> None:
     """Compare what was kept of the first draw with its gradient as formed.
 
     Raises:
         Unknown: where they differ.
     """
     limit = 1e-8 if point.x.dtype == torch.float64 else 1e-2
-    for place, names in of.items():
+    for place, names in places(point.task).items():
         each = [(first[n], other[n]) for other in (point.truth, first, point.end) for n in names]
         met = torch.stack([(a * b).sum() for a, b in each]).double().cpu().reshape(3, -1).sum(1)
-        off = np.abs(rows[place][0, [0, 1, 3]] - met.numpy()).max()
+        kept = sum(rows[n][0, [0, 1, 3]] for n in names)
+        off = np.abs(kept - met.numpy()).max()
         if not off <= limit * float(met.abs().max()):
             raise Unknown(f"{place} has another gradient than its credit was pulled back to")
-
-
-def _series_of(point: Point, drawn: Drawn) -> dict[str, Series]:
-    """Divide what was kept by the truths."""
-    rows, grams = drawn.tally.rows(), drawn.tally.grams()
-    grouped = places(point.task)
-    g = {p: flat(point.truth, names) for p, names in grouped.items()}
-    big = {p: flat(point.end, names) for p, names in grouped.items()}
-    squares = {p: (float(v @ v), float(big[p] @ big[p])) for p, v in g.items()}
-    gaps = {p: float((v - big[p]) @ (v - big[p])) for p, v in g.items()}
-    g2, big2 = (sum(s[i] for s in squares.values()) for i in (0, 1))
-    whole = _series(sum(rows.values()), sum(grams.values()), g2, big2, sum(gaps.values()), 0.0)
-    if one_truth(point.task) and not whole.reason:
-        whole.control = drawn.control.over(g2)
-    found = {"all": whole}
-    eps = torch.finfo(next(iter(point.truth.values())).dtype).eps
-    for p in grouped:
-        found[p] = _series(rows[p], grams[p], *squares[p], gaps[p], (10 * eps) ** 2 * g2)
-    return found
-
-
-def one_truth(task: Task) -> bool:
-    """Tell whether every body parameter is updated by one objective, so that |g|² adds up."""
-    updated = [k for o in task.objectives for k in o.updates]
-    return len(updated) == len(set(updated))
-
-
-def _series(rows: Any, gram: Any, g2: float, big2: float, gap: float, floor: float) -> Series:
-    """Normalise sums by the truths; a truth at rounding level leaves nothing to divide by."""
-    if g2 <= floor:
-        none = np.full(len(rows), np.nan)
-        reason = "the truth is zero" if g2 == 0 else "the truth is at rounding level"
-        return Series(none, none, none, gram * np.nan, none, none, None, None, reason=reason)
-    useful = big2 > floor
-    return Series(
-        rows[:, 0] / g2,
-        rows[:, 1] / g2,
-        rows[:, 2] / g2,
-        gram / g2,
-        rows[:, 3] / big2 if useful else np.full(len(rows), np.nan),
-        rows[:, 1] / big2 if useful else np.full(len(rows), np.nan),
-        gap / big2 if useful else None,
-        None,
-    )

@@ -8,7 +8,7 @@ to a headline and `bias` holds what needs inner products between draws.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, isfinite, lgamma, sqrt, tanh
+from math import exp, hypot, isfinite, lgamma, log, sqrt, tanh
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -320,3 +320,36 @@ def heavy_tail(y: ArrayLike) -> bool:
     """
     ys = np.asarray(y, dtype=np.float64)
     return bool(len(ys)) and bool(ys.max() > (0.05 + 20.0 / len(ys)) * ys.sum())
+
+
+def ratio(a: Number, b: Number) -> Number:
+    """Ratio of two positive numbers whose errors are independent.
+
+    On the log scale the interval of a difference is recovered from those of its parts: each end lies at
+    the root of the sum of squares of the two distances that move the difference that way. Parts that rise
+    and fall together make it too wide, never too narrow.
+
+    Args:
+        a: numerator, above 0 or exactly 0.
+        b: denominator, above 0.
+
+    Returns:
+        The ratio; exactly 0 for a numerator that is; without ends where a part has none or reaches 0,
+        without value where a part has none.
+
+    Reference: Zou and Donner, Construction of confidence limits about effect measures, 2008.
+    """
+    n = min(a.n, b.n)
+    for part in (a, b):
+        if part.value is None:
+            return Number(None, None, None, n, part.reason)
+    if not b.value:
+        return Number(None, None, None, n, "divided by 0")
+    if not a.value:
+        return Number.exact(0.0, n)
+    value = a.value / b.value
+    if not (a.low and a.high and b.low and b.high):
+        return Number(value, None, None, n, a.reason or b.reason)
+    down = hypot(log(a.value / a.low), log(b.high / b.value))
+    up = hypot(log(a.high / a.value), log(b.value / b.low))
+    return Number(value, value * exp(-down), value * exp(up), n)

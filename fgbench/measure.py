@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fgbench import bias, summary
-from fgbench.drawing import Found, Point, Series, draw, one_truth
+from fgbench import bias, split, summary
+from fgbench.drawing import Found, Point, draw
 from fgbench.errors import MethodFailed, UsageError, at_work, unknown
 from fgbench.ledger import Ledger
 from fgbench.noise import Noise
+from fgbench.series import ALL, everywhere, one_truth, products
 from fgbench.served import Refused
-from fgbench.tally import places
 from fgbench.task import Task
 from fgbench.trajectory import at_moments, default_moments, picked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fgbench.experiment import Experiment
     from fgbench.network import Chain
     from fgbench.registry import Method
+    from fgbench.series import Place, Series
 
 PILOT = 64
 ENGINES = ("auto", "dual", "cotangent")
@@ -124,22 +125,26 @@ def measure(
             for method, result in zip(methods, found, strict=True)
         ]
         for moment, walked in at_moments(experiment, base, seed, moments):
+            where = _Where(experiment, seed, moment, design)
             for b in range(design.batches):
-                rows = picked(experiment, seed, moment, b, design.batch)
                 for (task, state), method, result in zip(tasks, methods, found, strict=True):
                     if result.ended:  # its numbers need every point
                         continue
                     task.chain.load_state_dict(walked, strict=False)
-                    noise = experiment.noise(seed).child("measure").child(f"{moment}/{b}")
-                    x, y = task.batch(*rows, experiment.data, noise.child("views"))
+                    x, y = where.batch(task, b)
                     if progress is not None:
                         progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     try:
                         with at_work(method.estimator.thing):
-                            _measure_point(task, method, state, x, y, noise, design, result)
+                            _measure_point(
+                                task, method, state, x, y, where.noise(b), design, result
+                            )
                     except MethodFailed as failed:
                         result.failed = str(failed)
                     result.where.append((init, moment))
+            for (task, _), result in zip(tasks, found, strict=True):
+                if not result.ended:
+                    result.between.append(products(task, where.batches(task)))
             if all(result.ended for result in found):  # the way to the next point may be long
                 return [_record(r, design, moments) for r in found]
     return [_record(r, design, moments or (0.0,)) for r in found]
@@ -159,6 +164,37 @@ def _prepared(
     except MethodFailed as failed:
         result.failed = str(failed)
     return task, {}
+
+
+@dataclass(frozen=True)
+class _Where:
+    """A network at a moment.
+
+    Args:
+        experiment: data and architecture.
+        seed: of the network.
+        moment: epochs of the shared trajectory.
+        design: what is repeated.
+    """
+
+    experiment: Experiment
+    seed: int
+    moment: float
+    design: Design
+
+    def noise(self, b: int) -> Noise:
+        """Return the noise of a batch."""
+        return self.experiment.noise(self.seed).child("measure").child(f"{self.moment}/{b}")
+
+    def batch(self, task: Task, b: int) -> tuple[Tensor, Tensor]:
+        """Return a batch as a task sees it."""
+        rows = picked(self.experiment, self.seed, self.moment, b, self.design.batch)
+        return task.batch(*rows, self.experiment.data, self.noise(b).child("views"))
+
+    def batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches whose truths are compared, those that are drawn on first."""
+        for b in range(max(self.design.batches, split.TRUTHS)):
+            yield self.batch(task, b)
 
 
 def _measure_point(
@@ -190,7 +226,7 @@ def _measure_point(
                 # its draws are few: that an engine does not pay for them says nothing of what follows
                 trial = Found(engine="dual" if result.engine == "dual" else "auto")
                 pilot = draw(point, PILOT, trial)
-                result.draws = _needed(pilot["all"], design.precision)
+                result.draws = _needed(pilot[ALL], design.precision)
         series = draw(point, result.draws, result)
     except Refused as refused:
         result.reason = f"engine cotangent: {refused}"
@@ -211,23 +247,23 @@ def _needed(pilot: Series, precision: float) -> int:
 
 def _predicted(
     task: Task, estimator: Estimator, x: Tensor, y: Tensor, truth: dict[str, Tensor]
-) -> dict[str, float | None]:
+) -> dict[Place, float | None]:
     """Return the closed-form relative variance per place; None where there is no form."""
-    grouped = places(task)
+    grouped = everywhere(task)
     total: dict[str, float] = {}
     for view in task.views(x, y, Ledger()):
         if view.objective.updates:
             found = estimator.predicted_variance(view)
             if found is None:
-                return dict.fromkeys(("all", *grouped))
+                return dict.fromkeys(grouped)
             for name, value in found.items():
                 total[name] = total.get(name, 0.0) + float(value)
         view.output()
     if not one_truth(task):
-        return dict.fromkeys(("all", *grouped))
+        return dict.fromkeys(grouped)
     squares = {n: float((v.double() ** 2).sum()) for n, v in truth.items()}
-    result: dict[str, float | None] = {}
-    for place, names in {"all": list(truth), **grouped}.items():
+    result: dict[Place, float | None] = {}
+    for place, names in grouped.items():
         g2 = sum(squares[n] for n in names)
         result[place] = sum(total[n] for n in names) / g2 if g2 > 0 else None
     return result
@@ -248,4 +284,4 @@ def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[s
         "fallback": result.fallback,
         "truth": "scheme",
     }
-    return head if head["reason"] else {**head, **summary.numbers(result)}
+    return head if head["reason"] else {**head, **summary.numbers(result, design.batch)}

@@ -22,6 +22,7 @@ from fgbench.intervals import (
     t_quantile,
     t_test,
 )
+from fgbench.signal import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -193,6 +194,31 @@ def variance_over(
         The geometric mean; exactly 0 where every point is.
     """
     return _over(points, inits, moments, lambda value: log(max(value, ROUNDING**2)), exp)
+
+
+def ratio_over(
+    points: Sequence[Number], inits: Sequence[int], moments: Sequence[int] | None = None
+) -> Number:
+    """Geometric mean over points of a ratio whose estimates may be negative, such as signal-to-noise.
+
+    Where 0 is in the interval of any point there is no logarithm to average, and the estimates, which
+    are nearly unbiased, are averaged as they are.
+
+    Args:
+        points: the ratio of each point, not cut at 0.
+        inits: init of each point.
+        moments: moment of each point; one moment where None.
+
+    Returns:
+        The mean, its reason saying where it is the arithmetic one; without value where its interval
+        includes 0 all the same.
+    """
+    cut = [resolved(point) for point in points]
+    if all(point.value is not None for point in cut):
+        return variance_over(cut, inits, moments)
+    found = resolved(mean_over(points, inits, moments))
+    pooled = found.value is not None and len(points) > 1
+    return replace(found, reason="pooled over points") if pooled else found
 
 
 def mean_over(

@@ -7,61 +7,76 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgbench import bias, intervals, multiple, points
+from fgbench import bias, intervals, multiple, points, signal, split
 from fgbench.intervals import Number
+from fgbench.series import ALL
+from fgbench.signal import Estimates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fgbench.drawing import Found, Series
+    from fgbench.drawing import Found
+    from fgbench.series import Place, Series
 
 NOT_FINITE = "an estimate is not finite"
 
 
-def numbers(result: Found) -> dict[str, Any]:
+def numbers(result: Found, batch: int) -> dict[str, Any]:
     """Combine the points of one method.
 
     Args:
         result: everything measured of it.
+        batch: examples per batch.
 
     Returns:
         The numbers of its record by their names there, and its status.
     """
-    places = list(result.series[0])
-    per_place = {p: _place(result, [s[p] for s in result.series]) for p in places}
-    whole = per_place.pop("all")
-    tested = multiple.benjamini_hochberg([p["bias"]["p_value"] for p in per_place.values()])
-    for place, adjusted in zip(per_place.values(), tested, strict=True):
-        place["bias"]["p_adjusted"] = adjusted
+    per_place = {place: _place(result, place, batch) for place in result.series[0]}
+    whole = per_place.pop(ALL)
     price = result.cost["forward_equivalents"]
-    eff = whole["efficiency"]
-    per_forward = {
-        k: v / price if k in ("value", "low", "high") and v is not None else v
-        for k, v in eff.items()
-    }
     return {
         **whole,
         "status": "diverged" if whole["reason"] == NOT_FINITE else "ok",
-        "efficiency_per_forward": per_forward,
+        "efficiency_per_forward": _times(whole["efficiency"], 1 / price),
+        "variance_times_cost": _times(whole["relative_variance"], price),
         "expected_cosine": intervals.expected_cosine(result.elements),
         "elements": result.elements,
         "claimed": result.claimed,
-        "per_site": per_place,
+        **{f"per_{kind}": _of(kind, per_place) for kind in ("site", "module", "parameter")},
         "cost": result.cost,
     }
 
 
-def _place(result: Found, series: list[Series]) -> dict[str, Any]:
+def _of(kind: str, per_place: dict[Place, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Pick the places of one kind, the p-values of their bias adjusted for their number."""
+    found = {name: numbers for (of, name), numbers in per_place.items() if of == kind}
+    tested = multiple.benjamini_hochberg([p["bias"]["p_value"] for p in found.values()])
+    for place, adjusted in zip(found.values(), tested, strict=True):
+        place["bias"]["p_adjusted"] = adjusted
+    return found
+
+
+def _times(number: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Multiply a number and its ends."""
+    ends = ("value", "low", "high")
+    return {k: v * factor if k in ends and v is not None else v for k, v in number.items()}
+
+
+NONE: dict[str, Any] = {"value": None, "low": None, "high": None, "n": 0}
+
+
+def _place(result: Found, at: Place, batch: int) -> dict[str, Any]:
     """Combine the points of one place."""
+    series = [found[at] for found in result.series]
     inits, moments = zip(*result.where, strict=True)
     where = (list(inits), [sorted(set(moments)).index(m) for m in moments])
     reasons = sorted({s.reason or _unsound(s) for s in series} - {""})
     if reasons:
-        none = {"value": None, "low": None, "high": None, "n": 0}
-        names = ("efficiency", "relative_variance", "scale", "cosine", "locality_gap")
-        empty: dict[str, Any] = {name: dict(none) for name in names}
-        empty["bias"] = {**none, "p_value": None, "detectable": None}
+        names = ("efficiency", "relative_variance", "scale", "cosine", "locality_gap", *FURTHER)
+        empty: dict[str, Any] = {name: dict(NONE) for name in names}
+        empty["bias"] = {**NONE, "p_value": None, "detectable": None}
         empty |= {"efficiency_debiased": None, "predicted_variance": None, "end": None}
+        empty |= {"elements": series[0].elements, "split": None}
         return {**empty, "heavy_tail": False, "control": False, "reason": reasons[0]}
 
     def over(kind: Any, numbers: list[Number]) -> dict[str, Any]:
@@ -72,34 +87,39 @@ def _place(result: Found, series: list[Series]) -> dict[str, Any]:
     predicted = [s.predicted for s in series if s.predicted is not None and s.predicted > 0]
     debiased = [intervals.efficiency_debiased(s.x, s.y) for s in series]
     useful = len(ends) == len(series)
-    none = {"value": None, "low": None, "high": None, "n": 0}
+    variances = [
+        bias.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.rounding)
+        for s in series
+    ]
+    estimates = [Estimates.of_errors(s.x, s.y, s.gram, result.rounding) for s in series]
     return {
         "efficiency": _efficiency([(s.x, s.y, s.control) for s in series], where),
         "efficiency_debiased": float(np.mean([d for d in debiased if d is not None]))
         if any(d is not None for d in debiased)
         else None,
-        "relative_variance": over(
-            points.variance_over,
-            [
-                bias.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.rounding)
-                for s in series
-            ],
-        ),
+        "relative_variance": over(points.variance_over, variances),
         "predicted_variance": float(np.exp(np.mean(np.log(predicted))))
         if len(predicted) == len(series)
         else None,
         "bias": _bias(result, series, where),
         "scale": over(points.mean_over, [intervals.scale(s.x) for s in series]),
-        "cosine": _possible(over(points.mean_over, [intervals.cosine(_cosines(s)) for s in series]))
-        if useful
-        else dict(none),
+        "cosine": _cosine([(s.end_x, s.end_y) for s in series], where) if useful else dict(NONE),
         "end": {
             "efficiency": _efficiency([(s.end_x, s.end_y, None) for s in series], where),
             "scale": over(points.mean_over, [intervals.scale(s.end_x) for s in series]),
+            "cosine_of_mean": _cosine_of_mean(
+                estimates, [(s.end_x, s.g2 / s.end2) for s in series], where
+            ),
         }
         if useful
         else None,
-        "locality_gap": over(points.mean_over, gaps) if useful else dict(none),
+        "locality_gap": over(points.mean_over, gaps) if useful else dict(NONE),
+        "locality_cosine": over(points.mean_over, [Number.exact(_met(s), 1) for s in series])
+        if useful
+        else dict(NONE),
+        **_further(result, series, estimates, where),
+        "split": _split(result, at, variances, batch),
+        "elements": series[0].elements,
         "heavy_tail": any(intervals.heavy_tail(s.y) for s in series) and not result.exact,
         "control": all(s.control is not None for s in series),
         "reason": "",
@@ -136,13 +156,74 @@ def _bias(result: Found, series: list[Series], where: Any) -> dict[str, Any]:
     return found.json()
 
 
-def _possible(found: dict[str, Any]) -> dict[str, Any]:
-    """Keep the ends of a mean cosine within [-1, 1], which a t interval over few points leaves."""
-    ends = {k: max(-1.0, min(found[k], 1.0)) for k in ("low", "high") if found[k] is not None}
+FURTHER = (
+    *("normalised_error", "signal_to_noise", "scheme_cosine", "cosine_of_mean"),
+    *("sign_agreement", "locality_cosine"),
+)
+
+
+def _further(
+    result: Found, series: list[Series], estimates: list[Estimates], where: Any
+) -> dict[str, Any]:
+    """Combine what else draws say against the gradient of the scheme's own objectives."""
+    errors = [signal.normalised_error(s.d2, s.control, result.rounding) for s in series]
+    noise = points.ratio_over([signal.signal_to_noise(e) for e in estimates], *where)
+    agreed = points.mean_over([intervals.mean(s.agreement) for s in series], *where)
+    return {
+        "normalised_error": points.variance_over(errors, *where).json(),
+        "signal_to_noise": {**noise.json(), "reason": noise.reason},
+        "scheme_cosine": _cosine([(s.x, s.y) for s in series], where),
+        "cosine_of_mean": _cosine_of_mean(estimates, [(s.x, 1.0) for s in series], where),
+        "sign_agreement": _within(agreed.json(), 0.0),
+    }
+
+
+def _split(result: Found, at: Place, variances: list[Number], batch: int) -> dict[str, Any] | None:
+    """Split the variance at every (init, moment) and combine them; None where truths were not taken."""
+    if not result.between:
+        return None
+    order = list(dict.fromkeys(result.where))
+    cells = []
+    for gram, when in zip(result.between, order, strict=True):
+        own = [k for k, at_point in enumerate(result.where) if at_point == when]
+        squares = [result.series[k][at].g2 for k in own]
+        cells.append(split.cell(gram[at], [variances[k] for k in own], squares, result.rounding))
+    moments = sorted({moment for _, moment in order})
+    where = [init for init, _ in order], [moments.index(moment) for _, moment in order]
+    return split.numbers(cells, where, result.directions, batch)
+
+
+def _within(found: dict[str, Any], least: float) -> dict[str, Any]:
+    """Keep the ends of a mean within what is possible, which a t interval over few points leaves."""
+    ends = {k: max(least, min(found[k], 1.0)) for k in ("low", "high") if found[k] is not None}
     return {**found, **ends}
 
 
-def _cosines(s: Series) -> np.ndarray[Any, Any]:
-    """Return the cosine of each draw with the end-to-end gradient; 0 for an estimate of zero."""
-    roots = np.sqrt(np.maximum(s.end_y, 0.0))
-    return np.where(roots > 0, s.end_x / np.where(roots > 0, roots, 1.0), 0.0)
+def _cosine(rows: Sequence[tuple[Any, Any]], where: Any) -> dict[str, Any]:
+    """Combine the mean cosine of single draws with a gradient; 0 for an estimate of zero."""
+    found = []
+    for x, y in rows:
+        roots = np.sqrt(np.maximum(y, 0.0))
+        cosines = np.where(roots > 0, x / np.where(roots > 0, roots, 1.0), 0.0)
+        found.append(intervals.cosine(cosines))
+    return _within(points.mean_over(found, *where).json(), -1.0)
+
+
+def _cosine_of_mean(
+    estimates: Sequence[Estimates], rows: Sequence[tuple[Any, float]], where: Any
+) -> dict[str, Any]:
+    """Combine the cosine of the mean with a gradient, whose inverse square is averaged over points."""
+    inverse = [
+        signal.inverse_cosine(e, x, ratio) for e, (x, ratio) in zip(estimates, rows, strict=True)
+    ]
+    signs = {float(np.sign(np.mean(x))) for x, _ in rows}
+    if len(signs) > 1:
+        inverse = [Number(None, None, None, e.draws, signal.UNRESOLVED) for e in estimates]
+    found = signal.cosine_of_mean(points.mean_over(inverse, *where), max(signs))
+    return {**found.json(), "reason": found.reason}
+
+
+def _met(s: Series) -> float:
+    """Return the cosine between g and G, from |g − G|² = |g|² + |G|² − 2⟨g, G⟩."""
+    assert s.gap is not None
+    return (s.g2 + s.end2 * (1.0 - s.gap)) / (2.0 * float(np.sqrt(s.g2 * s.end2)))

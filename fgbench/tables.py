@@ -126,6 +126,7 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
         "gradient of the method's own objectives, cosine against the end-to-end gradient (chance "
         f"{number(first.get('expected_cosine'))}); p of the bias test adjusted for the rows (Holm); fwd: "
         "forward equivalents per estimate. *: interval sharpened by the known law of the directions."
+        + _parity(records)
         + _slower(records),
     )
     for r, p in zip(records, holm(records), strict=True):
@@ -139,6 +140,17 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
             number(r["cost"]["forward_equivalents"]),
         )  # fmt: skip
     return table
+
+
+def _parity(records: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many directions make perturbation noise equal to the noise of batches."""
+    found = []
+    for r in records:
+        parity = (r.get("split") or {}).get("directions_for_parity")
+        if r["status"] == "ok" and parity and parity["value"]:
+            found.append(f"{r['method']} {number(parity)}")
+    told = "Directions at which perturbation noise equals the noise between batches"
+    return f" {told}: {'; '.join(dict.fromkeys(found))}." if found else ""
 
 
 def _slower(records: Sequence[Mapping[str, Any]]) -> str:

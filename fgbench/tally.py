@@ -1,8 +1,9 @@
-"""What is kept of every draw: four inner products per place, and block sums of the error.
+"""What is kept of every draw: four inner products per parameter, and block sums of the error.
 
 For a truth g and the end-to-end gradient G a draw e leaves ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩; of the vectors
 only sums over at most 32 blocks of draws stay, as their Gram matrix. Nothing grows with the number of draws
-but those four numbers.
+but those four numbers. All of them add up over parameters to those of a place. The signs of the first draws
+are compared with those of g.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from fgbench import bias, intervals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Tensor
 
@@ -25,6 +26,36 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Places = dict[str, list[str]]
+
+
+SIGNED, LEAST_SIGNED = 64, 8  # draws whose signs are compared: their gradients are formed
+ENTRIES = 1 << 20  # that are compared at most, beyond the least number of draws
+
+
+def signs(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sign of every entry of a truth, 0 where it is rounding.
+
+    Args:
+        truth: gradient by parameter name.
+
+    Returns:
+        1, -1 or 0, the last for entries of a rounding's size beside the largest of their parameter, and
+        for a whole parameter of that size beside the body, such as a bias that a norm takes away.
+    """
+    found = {}
+    whole = sum(float((g.double() ** 2).sum()) for g in truth.values())
+    for name, g in truth.items():
+        rounding = 10 * torch.finfo(g.dtype).eps
+        kept = float((g.double() ** 2).sum()) > rounding**2 * whole
+        on = (g.abs() > rounding * g.abs().amax()) & kept
+        found[name] = torch.where(on, g.sign(), 0.0)
+    return found
+
+
+def signed(draws: int, truth: Mapping[str, Tensor]) -> int:
+    """Return of how many draws signs are compared; they are shares of many entries and vary little."""
+    entries = sum(g.numel() for g in truth.values())
+    return min(draws, SIGNED, max(LEAST_SIGNED, ENTRIES // max(entries, 1)))
 
 
 def places(task: Task) -> Places:
@@ -38,34 +69,38 @@ def places(task: Task) -> Places:
     return grouped
 
 
-def flat(grads: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    """Return some gradients as one float64 vector."""
-    return torch.cat([grads[n].detach().reshape(-1) for n in names]).double()
+def modules(task: Task) -> Places:
+    """Group parameters by module."""
+    grouped: Places = {}
+    for name in task.chain.body_parameters():
+        grouped.setdefault(".".join(name.split(".")[:2]), []).append(name)
+    return grouped
+
+
+def flat(grad: Tensor) -> Tensor:
+    """Return a gradient as a float64 vector."""
+    return grad.detach().reshape(-1).double()
 
 
 class Formed:
     """Keeps what draws say whose gradients are formed.
 
     Args:
-        grouped: place to its parameters.
         truth: gradient of the scheme's objectives by parameter name.
         end: end-to-end gradient.
         draws: how many draws there will be.
     """
 
-    def __init__(
-        self, grouped: Places, truth: Mapping[str, Tensor], end: Mapping[str, Tensor], draws: int
-    ) -> None:
-        self._grouped = grouped
-        self._g = {p: flat(truth, names) for p, names in grouped.items()}
-        self._big = {p: flat(end, names) for p, names in grouped.items()}
+    def __init__(self, truth: Mapping[str, Tensor], end: Mapping[str, Tensor], draws: int) -> None:
+        self._g = {n: flat(g) for n, g in truth.items()}
+        self._big = {n: flat(end[n]) for n in truth}
+        self._signs = {n: s.reshape(-1).double() for n, s in signs(truth).items()}
         self._which = bias.blocks(draws)
         count = int(self._which.max()) + 1
-        self._sums = {
-            p: torch.zeros(count, len(v), dtype=torch.float64, device=v.device)
-            for p, v in self._g.items()
-        }
-        self._rows = {p: torch.zeros(draws, 4, dtype=torch.float64) for p in grouped}
+        self._sums = {n: g.new_zeros(count, len(g)) for n, g in self._g.items()}
+        self._rows = {n: g.new_zeros(draws, 4) for n, g in self._g.items()}
+        self._signed = signed(draws, truth)
+        self._agreed = {n: g.new_zeros(self._signed) for n, g in self._g.items()}
 
     def add(self, k: int, grads: Mapping[str, Tensor]) -> None:
         """Keep what draw ``k`` says.
@@ -74,19 +109,25 @@ class Formed:
             k: number of the draw.
             grads: body parameter name to estimated gradient.
         """
-        for p, names in self._grouped.items():
-            e, g = flat(grads, names), self._g[p]
+        for n, g in self._g.items():
+            e = flat(grads[n])
             d = e - g
-            self._sums[p][self._which[k]] += d
-            self._rows[p][k] = torch.stack([e @ g, e @ e, d @ d, e @ self._big[p]]).cpu()
+            self._sums[n][self._which[k]] += d
+            self._rows[n][k] = torch.stack([e @ g, e @ e, d @ d, e @ self._big[n]])
+            if k < self._signed:
+                self._agreed[n][k] = e.sign() @ self._signs[n]
 
     def rows(self) -> dict[str, Array]:
-        """Return ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩ per place and draw: ``[draws, 4]``."""
-        return {p: r.numpy() for p, r in self._rows.items()}
+        """Return ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩ per parameter and draw: ``[draws, 4]``."""
+        return {n: r.cpu().numpy() for n, r in self._rows.items()}
+
+    def agreed(self) -> dict[str, Array]:
+        """Return Σ sign(e) sign(g) per parameter and draw, of the first draws: ``[at most 64]``."""
+        return {n: a.cpu().numpy() for n, a in self._agreed.items()}
 
     def grams(self) -> dict[str, Array]:
-        """Return the inner products of the block sums of e − g per place: ``[blocks, blocks]``."""
-        return {p: (s @ s.T).cpu().numpy() for p, s in self._sums.items()}
+        """Return the inner products of the block sums of e − g per parameter: ``[blocks, blocks]``."""
+        return {n: (s @ s.T).cpu().numpy() for n, s in self._sums.items()}
 
 
 class Control:

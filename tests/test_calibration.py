@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fgbench import aggregate, bias, intervals
+from fgbench import aggregate, bias, intervals, signal
 from fgbench.calibration import __main__ as command
 from fgbench.calibration import comparisons, laws, measuring, page, simulate
 from fgbench.calibration.laws import directions, estimates, frame
@@ -37,6 +37,8 @@ FAST = {
     "10 inits x 1 batches, many points vary": 150,
     "1 init x 4 batches": 200,
     "10 inits, two estimators": 300,
+    "mean of fg_w gaussian, bias 0.5, d = 20, K = 256": 60,
+    "16 truths, 4 batches, apart": 60,
     "12 sites, 4 biased, K = 256": 30,
     "9 methods, 10 seeds, examples": 100,
     "9 methods, 10 seeds": 100,
@@ -72,6 +74,14 @@ def test_intervals_of_half_the_width_are_refused(monkeypatch: pytest.MonkeyPatch
     intervals_of = ["efficiency", "efficiency, controlled", "relative variance", "scale", "bias"]
     assert set(intervals_of) < set(found)
     assert "bias test, no bias" not in found
+
+
+def test_means_and_splits_of_half_the_width_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (intervals, bias, signal):
+        monkeypatch.setattr(module, "t_quantile", halved(intervals.t_quantile))
+    found = faults("mean of fg_w gaussian, bias 0.5, d = 20, K = 256", 120)
+    assert {"normalised error", "signal-to-noise", "cosine of the mean"} <= set(found)
+    assert "variance over batches" in faults("16 truths, 4 batches, apart", 120)
 
 
 def test_a_biased_estimator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def _table() -> dict[str, set[str]]:
     """Room -> rooms it may import. A room not listed here is reported: a new one gets its line."""
     view = {"errors", "axes", "directions", "noise", "dual", "network", "objective"}
     view |= {"gate", "ledger", "tape", "tiles", "reading"}
-    statistics = {"intervals", "bias", "points", "multiple"}
+    statistics = {"intervals", "bias", "signal", "points", "split", "multiple"}
     forms = {"hearing", "pullback", "slices", "theory"}
     library = view | statistics | forms | {"view", "task", "estimator", "registry"}
     built = library | {"experiment", "recipe", "data"}
@@ -62,7 +62,9 @@ def _table() -> dict[str, set[str]]:
         "theory": {"errors", "axes", "directions", "view", "pullback", "slices"},
         "intervals": {"errors"},
         "bias": {"errors", "intervals"},
-        "points": {"errors", "intervals", "bias"},
+        "signal": {"intervals", "bias"},
+        "points": {"errors", "intervals", "bias", "signal"},
+        "split": {"intervals", "bias", "signal", "points"},
         "multiple": {"errors", "intervals"},
         "comparing": {"errors", "intervals", "bias", "multiple"},
         "aggregate": {"errors", "intervals"},
@@ -76,9 +78,10 @@ def _table() -> dict[str, set[str]]:
         "cotangent": library | {"stacked", "served"},
         "tally": {"bias", "intervals", "directions", "task", "view"},
         "activity": library | {"tally"},
-        "drawing": library | {"served", "cotangent", "tally", "activity"},
-        "summary": statistics | {"errors", "drawing"},
-        "measure": built | {"trajectory", "tally", "served", "drawing", "summary"},
+        "series": {"tally", "task"},
+        "drawing": library | {"served", "cotangent", "tally", "series", "activity"},
+        "summary": statistics | {"errors", "drawing", "series"},
+        "measure": built | {"trajectory", "served", "drawing", "series", "summary"},
         "record": {"errors"},
         "learner": library | {"recipe", "updates"},
         "feed": {"directions", "noise"},

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from math import log
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
+from conftest import batch, build
 from scipy.stats import false_discovery_control
 
+from fgbench import drawing, registry, tally, trajectory
 from fgbench import measure as room
-from fgbench import registry, trajectory
+from fgbench.drawing import Found, Point
 from fgbench.errors import UsageError
 from fgbench.estimator import Claims, Defaults, Estimate
 from fgbench.estimators.fg_w import WeightForwardGradient
 from fgbench.experiment import Experiment
 from fgbench.measure import Design
+from fgbench.noise import Noise
 from fgbench.record import plain
 from fgbench.registry import Made, Method
-from fgbench.summary import NOT_FINITE
+from fgbench.summary import FURTHER, NOT_FINITE
 from fgbench.trajectory import epoch_steps
 
 if TYPE_CHECKING:
@@ -262,6 +267,113 @@ def test_sites_are_named_and_add_up() -> None:
     tested = [place["bias"] for place in found["per_site"].values()]
     adjusted = false_discovery_control([b["p_value"] for b in tested])
     assert [b["p_adjusted"] for b in tested] == pytest.approx(list(adjusted))
+
+
+def test_modules_sites_and_parameters_add_up_to_the_body() -> None:
+    at = located("fg_a/local", 5)
+    found = drawing.draw(at, 12, Found())
+    norms = {place: s.y * s.g2 for place, s in found.items()}
+    for kind in ("module", "site", "parameter"):
+        some = [y for (of, _), y in norms.items() if of == kind]
+        assert len(some) == {"module": 2, "site": 2, "parameter": 4}[kind]
+        np.testing.assert_allclose(sum(some), norms["all", ""], rtol=1e-12)
+    for site in ("body.0.l0", "body.1.l0"):
+        parts = sum(norms["parameter", f"{site}.{name}"] for name in ("weight", "bias"))
+        np.testing.assert_allclose(parts, norms["site", site], rtol=1e-12)
+        np.testing.assert_allclose(norms["module", site[:6]], norms["site", site], rtol=1e-12)
+    record = measured("fg_a", where=experiment("mlp-2x8"), draws=8)
+    assert list(record["per_module"]) == ["body.0", "body.1"]
+    assert len(record["per_parameter"]) == 4
+    sizes = [p["elements"] for p in record["per_parameter"].values()]
+    assert sum(sizes) == record["elements"] == 8 * 16 + 8 + 8 * 8 + 8
+
+
+def located(name: str, b: int) -> Point:
+    """A method on a batch of b examples."""
+    task, estimator, noise = build("mlp-2x8", name, (1, 4, 4))
+    x, y = batch(b, (1, 4, 4))
+    return Point(task, estimator, {}, x, y, noise, task.scheme_truth(x, y), task.end_truth(x, y))
+
+
+# signs, errors, means
+
+
+def test_signs_agree_as_often_as_the_closed_form_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """e_j = ⟨g, v⟩ v_j and g_j: 1/2 + arcsin(|g_j|/|g|)/π, zeros of g left out; wrong with 1e-6."""
+    draws = 4096
+    monkeypatch.setattr(tally, "SIGNED", draws)
+    g = torch.tensor([3.0, -2.0, 0.0, 1.0, 0.5, 1e-17], dtype=torch.float64)
+    truth = {"w": g, "b": torch.tensor([1e-18], dtype=torch.float64)}
+    kept = tally.Formed(truth, truth, draws)
+    noise = Noise(4, dtype=torch.float64)
+    for k in range(draws):
+        v = noise.at(k).normal("v", (7,))
+        slope = v[:6] @ g
+        kept.add(k, {"w": slope * v[:6], "b": slope * v[6:]})
+    assert kept.agreed()["b"].tolist() == [0.0] * draws
+    share = 0.5 + 0.5 * kept.agreed()["w"] / 4
+    on = g[[0, 1, 3, 4]].abs() / g.norm()
+    expected = float((0.5 + torch.asin(on) / torch.pi).mean())
+    assert abs(share.mean() - expected) < 4.9 * share.std() / draws**0.5
+    counted = 0.5 + 0.5 * kept.agreed()["w"] / 6  # as if zeros had a sign
+    assert abs(counted.mean() - expected) > 4.9 * counted.std() / draws**0.5
+
+
+def test_signs_of_every_vector_of_signs_are_counted() -> None:
+    g = torch.tensor([3.0, -2.0, 1.0], dtype=torch.float64)
+    kept = tally.Formed({"w": g}, {"w": g}, 8)
+    expected = []
+    for k, v in enumerate(product((-1.0, 1.0), repeat=3)):
+        u = torch.tensor(v, dtype=torch.float64)
+        e = (g @ u) * u
+        kept.add(k, {"w": e})
+        expected.append(sum(float(a.sign() * b.sign()) for a, b in zip(e, g, strict=True)))
+    assert kept.agreed()["w"].tolist() == expected
+    assert 0.0 in [float(g @ torch.tensor(v).double()) for v in product((-1.0, 1.0), repeat=3)]
+
+
+@pytest.mark.parametrize(("factor", "share"), [(1.0, 1.0), (0.5, 1.0), (-1.0, 0.0), (0.0, 0.5)])
+def test_a_factor_moves_no_sign_but_its_own(factor: float, share: float) -> None:
+    found = measured(Factor(factor))
+    number = found["sign_agreement"]
+    assert number["value"] == number["low"] == number["high"] == share
+    assert found["normalised_error"]["value"] == pytest.approx((1 - factor) ** 2, abs=1e-12)
+    cosine = float(np.sign(factor))
+    assert found["scheme_cosine"]["value"] == pytest.approx(cosine, abs=1e-12)
+    of_mean = found["cosine_of_mean"]["value"]
+    assert of_mean == (pytest.approx(cosine) if factor else None)
+    assert found["signal_to_noise"]["value"] is None
+    assert "no noise" in found["signal_to_noise"]["reason"]
+
+
+def test_unbiased_noise_has_the_signal_of_its_variance() -> None:
+    found = measured("fg_w", draws=4096)  # resolved: 4096 draws of 136 elements
+    ratio = found["signal_to_noise"]
+    assert ratio["low"] <= 1 / (ELEMENTS + 1) <= ratio["high"] < 2 / ELEMENTS
+    assert found["normalised_error"]["low"] <= ELEMENTS + 1 <= found["normalised_error"]["high"]
+    assert found["cosine_of_mean"]["high"] == 1.0
+    assert found["cosine_of_mean"]["low"] > 0.9
+    price = found["cost"]["forward_equivalents"]
+    for end in ("value", "low", "high"):
+        plain = found["relative_variance"][end]
+        assert found["variance_times_cost"][end] == pytest.approx(plain * price)
+
+
+def test_the_cosine_of_the_mean_is_that_of_the_truths() -> None:
+    found = measured("bp/local", where=experiment("mlp-2x8"))
+    gap = found["locality_cosine"]["value"]
+    assert 0 < gap < 0.999
+    assert found["end"]["cosine_of_mean"]["value"] == pytest.approx(gap, rel=1e-9)
+    assert found["cosine"]["value"] == pytest.approx(gap, rel=1e-9)
+    assert found["cosine_of_mean"]["value"] == pytest.approx(1.0, abs=1e-12)
+    assert found["scheme_cosine"]["value"] == pytest.approx(1.0, abs=1e-12)
+
+
+def test_nothing_to_measure_leaves_every_new_number_out() -> None:
+    found = measured("fg_a", where=experiment(MIXER, IMAGES), moments=(0.0,), draws=2)
+    for name in FURTHER:
+        assert found[name]["value"] is None, name
+    assert found["split"] is None
 
 
 # draws

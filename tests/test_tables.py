@@ -115,6 +115,23 @@ def test_one_row_per_record_and_a_reason_for_what_is_not_ok(
     assert speed.split() == ["FG-A", "2", "[1,", "3]", "4", "2", "0.1", "1", "1.5"]
 
 
+def test_the_directions_that_match_the_noise_of_batches_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    some = [
+        measured("FG-A", split={"directions_for_parity": number(1073.0, 922.8, 1248.0)}),
+        measured("BP", split={"directions_for_parity": number(0.0, 0.0, 0.0)}),
+        measured("NP", split={"directions_for_parity": number(None, None, None)}),
+        measured("FG-W", split=None),  # its truth is zero
+        measured("an older record"),
+    ]
+    tables.show(some)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "equals the noise between batches: FG-A 1.07e+03 [923, 1.25e+03]." in out
+    tables.show(some[1:])
+    assert "noise between batches" not in " ".join(capsys.readouterr().out.split())
+
+
 def test_captured_steps_have_columns_where_there_are_any(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
