@@ -87,6 +87,8 @@ def notes(records: Records, rows: Sequence[Comparison]) -> list[str]:
         for tune in row.cell.tunings:
             if not isinstance(tune.get("grid"), Mapping) or not tune.get("chosen"):
                 lines.append(f"{there}: a tune record without grid or choice ({tune['status']}).")
+    if not lines and not any(row.cell for row in rows):
+        return ["None of the records is of a network and data set of the paper's tables."]
     return ["\n".join(f"* {line}" for line in lines) or "All records are complete and were used."]
 
 

@@ -81,7 +81,8 @@ def run(arguments: list[str]) -> int:
         _complain(f"cannot write or read: {where}{error.strerror or error}")
         return 2
     if code == INTERRUPTED:
-        _complain("interrupted; a training with --records goes on from its checkpoint next time")
+        kept = "; the same command goes on from the last checkpoint in its folder of records"
+        _complain("interrupted" + kept * (arguments[0] in ("train", "sweep")))
     return code
 
 
@@ -415,9 +416,12 @@ def check(
         known = [*registry.entries("estimators"), *registry.names("architectures")]
         raise unknown("estimator or architecture", base, known)
     examine = conformance.check_estimator if is_estimator else conformance.check_architecture
-    outcomes = examine(name)
-    for outcome in outcomes:
-        print(f"{'ok  ' if outcome.held else 'FAIL'}  {outcome.check}: {outcome.detail}")
+
+    def tell(outcome: conformance.Outcome) -> None:
+        mark = "ok  " if outcome.held else "FAIL"
+        print(f"{mark}  {outcome.check}: {outcome.detail}", flush=True)
+
+    outcomes = examine(name, tell)
     failed = sum(not o.held for o in outcomes)
     print(f"{len(outcomes) - failed} of {len(outcomes)} checks held")
     return 1 if failed else 0

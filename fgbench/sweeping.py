@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ class Watch:
         self._live: Any = None
         self._told: set[str] = set()
         self._drawn = 0.0
+        self._begun = datetime.now(UTC).isoformat(timespec="seconds")
 
     def __enter__(self) -> Watch:
         """Open the live table on a terminal."""
@@ -106,7 +108,8 @@ class Watch:
             if case not in self._told:
                 self._told.add(case)
                 head = f"sweep {len(self._told)} of {sweep.known}: "
-                print(head + _line(found), file=sys.stderr, flush=True)
+                before = " (was there before)" * (found.get("started", "") < self._begun)
+                print(head + _line(found) + before, file=sys.stderr, flush=True)
 
 
 def table(sweep: Sweep, title: str) -> Sheet:

@@ -124,8 +124,11 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
         f"{max(r['draws'] for r in records)} draws x {first['batches']} batches of {first['batch']} x "
         f"{scope}; 95 % intervals. Relative variance, efficiency, scale and bias are against the "
         "gradient of the method's own objectives, cosine against the end-to-end gradient (chance "
-        f"{number(first.get('expected_cosine'))}); p of the bias test adjusted for the rows (Holm); fwd: "
-        "forward equivalents per estimate. *: interval sharpened by the known law of the directions."
+        f"{number(first.get('expected_cosine'))}); p of the bias test adjusted for the rows (Holm), taken "
+        "over draws, where the interval of the bias is over batches and inits, and wide where these are "
+        "few; fwd: forward equivalents per estimate."
+        + " *: interval sharpened by the known law of the directions."
+        * any(r.get("control") for r in records)
         + _parity(records)
         + _slower(records),
     )

@@ -43,6 +43,22 @@ def wrong(outcomes: list[Outcome]) -> list[str]:
     return [f"{one.check}: {one.detail}" for one in outcomes if not one.held]
 
 
+def test_outcomes_are_told_as_they_are_found() -> None:
+    told: list[Outcome] = []
+
+    def stop(outcome: Outcome) -> None:
+        told.append(outcome)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_estimator("bp/end", stop)
+    assert [one.check for one in told] == ["protocol", "supports"]
+    del told[:]
+    found = check_estimator("bp/end", lambda one: told.append(one))
+    assert found == told
+
+
 @pytest.mark.parametrize("name", registry.entries("estimators"))
 def test_every_registered_estimator_holds_its_claims(name: str) -> None:
     before = (np.random.get_state()[1].tobytes(), random.getstate())  # noqa: NPY002

@@ -13,15 +13,16 @@ from torch.func import functional_call, jvp
 from fgbench import dual, registry
 from fgbench.conformance.mixing import mixing
 from fgbench.conformance.nets import SEED, filled
-from fgbench.conformance.outcome import Fault, Outcome, judge, listed
+from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed
 from fgbench.conformance.sharing import sharing
 from fgbench.dual import Dual
 from fgbench.network import untouched
 from fgbench.noise import Noise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from fgbench.conformance.outcome import Tell
     from fgbench.network import Chain
 
 ROUNDING = 1e-9  # relative, in float64
@@ -30,12 +31,16 @@ EXAMPLES = 3
 
 
 def check_architecture(
-    text: str, shape: tuple[int, ...] = (3, 16, 24), classes: int = 5
+    text: str,
+    tell: Tell | None = None,
+    shape: tuple[int, ...] = (3, 16, 24),
+    classes: int = 5,
 ) -> list[Outcome]:
     """Check everything an architecture declares.
 
     Args:
         text: a name with options, such as ``localmixer-m/8/16``.
+        tell: called with each outcome as it is found.
         shape: shape of one example; height and width differ, because equal sizes hide transpositions.
         classes: number of classes.
 
@@ -52,19 +57,26 @@ def check_architecture(
     with noise.child("arch").seeded():
         chain: Chain = registry.make("architectures", text, shape=shape, classes=classes).thing
         chain = filled(chain.to(torch.float64), noise)
-    return examine_chain(chain, noise)
+    return examine_chain(chain, noise, tell)
 
 
-def examine_chain(chain: Chain, noise: Noise) -> list[Outcome]:
+def examine_chain(chain: Chain, noise: Noise, tell: Tell | None = None) -> list[Outcome]:
     """Check a chain in float64; see :func:`check_architecture`.
 
     Args:
         chain: the network; it is given the readouts it lacks.
         noise: where batch and directions come from.
+        tell: called with each outcome as it is found.
 
     Returns:
         One outcome per check.
     """
+    with noise.child("checks").seeded():  # whatever a module draws, no generator is left changed
+        return collected(_examined(chain, noise), tell)
+
+
+def _examined(chain: Chain, noise: Noise) -> Iterator[Outcome]:
+    """Run the checks in order; where the taps do not hold the rest means nothing."""
     x = noise.normal("x", (EXAMPLES, *chain.input_shape))
     y = torch.arange(EXAMPLES) % chain.classes
     checks: dict[str, Callable[[], str]] = {
@@ -75,17 +87,18 @@ def examine_chain(chain: Chain, noise: Noise) -> list[Outcome]:
         "slopes along activities": lambda: slopes(chain, x, noise, weights=False),
         "slopes along weights": lambda: slopes(chain, x, noise, weights=True),
     }
-    with noise.child("checks").seeded():  # whatever a module draws, no generator is left changed
-        found = [judge(name, run) for name, run in checks.items()]
-        found.append(judge("taps", lambda: taps(chain, x)))
-        if not found[-1].held:  # the rest is about what comes from the taps
-            return found
-        found.append(judge("pulls", lambda: pulls(chain, x, noise)))
-        for k in range(len(chain)):
-            found.append(judge(f"mixing in module {k}", partial(mixing, chain, k, x)))
-            if found[-1].held:  # else its axes may not fit
-                found.append(judge(f"shared weights in module {k}", partial(sharing, chain, k, x)))
-    return found
+    for name, run in checks.items():
+        yield judge(name, run)
+    seen = judge("taps", lambda: taps(chain, x))
+    yield seen
+    if not seen.held:  # the rest is about what comes from the taps
+        return
+    yield judge("pulls", lambda: pulls(chain, x, noise))
+    for k in range(len(chain)):
+        mixed = judge(f"mixing in module {k}", partial(mixing, chain, k, x))
+        yield mixed
+        if mixed.held:  # else its axes may not fit
+            yield judge(f"shared weights in module {k}", partial(sharing, chain, k, x))
 
 
 def function(chain: Chain, x: Tensor, noise: Noise) -> str:

@@ -11,12 +11,13 @@ import torch
 from fgbench import registry
 from fgbench.conformance import pure, reach, sampled, unbiased
 from fgbench.conformance.nets import LEAST, NETS, SMOOTH, TINY, Case
-from fgbench.conformance.outcome import Fault, Outcome, judge, listed, told
+from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed, told
 from fgbench.conformance.unbiased import NoDesign, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from fgbench.conformance.outcome import Tell
     from fgbench.estimator import Estimator
 
     Locality = str | registry.Made
@@ -29,13 +30,14 @@ PROTOCOL = ("claims", "supports", "init_state", "predicted_variance", "__call__"
 FINEST = 1e-5  # step at which a vanishing bias is sampled against none
 
 
-def check_estimator(text: str) -> list[Outcome]:
+def check_estimator(text: str, tell: Tell | None = None) -> list[Outcome]:
     """Check everything an estimator claims.
 
     Args:
         text: a name with options or ``./file.py:Class``; with ``/locality`` it is checked under that one
             only, otherwise under ``end``, ``module``, ``local``, ``local-pg`` and two contrastive ones, in
             one of which losses couple the examples.
+        tell: called with each outcome as it is found.
 
     Returns:
         One outcome per check, exact checks before sampled ones.
@@ -47,16 +49,20 @@ def check_estimator(text: str) -> list[Outcome]:
     """
     method = registry.method(text)
     alone = method.locality.text != "end" or text.endswith("/end")
-    return examine(method.estimator.thing, [method.locality] if alone else LOCALITIES)
+    return examine(method.estimator.thing, [method.locality] if alone else LOCALITIES, tell)
 
 
-def examine(estimator: Estimator, localities: Sequence[Locality] = LOCALITIES) -> list[Outcome]:
+def examine(
+    estimator: Estimator,
+    localities: Sequence[Locality] = LOCALITIES,
+    tell: Tell | None = None,
+) -> list[Outcome]:
     """Check everything an estimator object claims; see :func:`check_estimator`."""
     with torch.random.fork_rng(devices=[]):  # what a faulty one draws globally leaves no trace
-        return _examine(estimator, localities)
+        return collected(_examine(estimator, localities), tell)
 
 
-def _examine(estimator: Estimator, localities: Sequence[Locality]) -> list[Outcome]:
+def _examine(estimator: Estimator, localities: Sequence[Locality]) -> Iterator[Outcome]:
     """Run the checks in order; the first decide whether the rest mean anything."""
     cases: list[Case] = []
     first: dict[str, Callable[[], str]] = {
@@ -64,11 +70,11 @@ def _examine(estimator: Estimator, localities: Sequence[Locality]) -> list[Outco
         "supports": lambda: supported(estimator, localities, cases),
         "gate": lambda: reach.gated(cases),
     }
-    found: list[Outcome] = []
     for name, run in first.items():
-        found.append(judge(name, run, estimator))
-        if not found[-1].held:  # nothing further means anything
-            return found
+        outcome = judge(name, run, estimator)
+        yield outcome
+        if not outcome.held:  # nothing further means anything
+            return
     nets: dict[str, list[Case]] = {}
     for case in cases:
         nets.setdefault(case.net.name, []).append(case)
@@ -81,8 +87,9 @@ def _examine(estimator: Estimator, localities: Sequence[Locality]) -> list[Outco
         "backward": reach.reach,
         "slopes only": reach.slopes_only,
     }
-    found += [judge(name, partial(_everywhere, check, few)) for name, check in checks.items()]
-    return found + bias(estimator, cases)
+    for name, check in checks.items():
+        yield judge(name, partial(_everywhere, check, few))
+    yield from bias(estimator, cases)
 
 
 def _everywhere(check: Callable[[Case], str], cases: Sequence[Case]) -> str:
@@ -120,26 +127,28 @@ def supported(estimator: Estimator, localities: Sequence[Locality], cases: list[
     return f"skipped on {skipped}" if refused else f"runs on all {len(cases)}"
 
 
-def bias(estimator: Estimator, cases: Sequence[Case]) -> list[Outcome]:
+def bias(estimator: Estimator, cases: Sequence[Case]) -> Iterator[Outcome]:
     """Check the claimed bias: exactly on every net that allows it, else by sampling on the smallest."""
-    found: list[Outcome] = []
-    why = ""
+    judged, why = False, ""
     for case in cases:
         if case.claims.bias == "some":
             if case.claims.why:
                 said = f"claims bias='some': {case.claims.why}"
-                found.append(Outcome(f"biased on {case.name}", True, said))
+                judged = True
+                yield Outcome(f"biased on {case.name}", True, said)
             continue
         try:
-            found.append(_exact(case))
+            yield _exact(case)
+            judged = True
             if case.claims.bias == "none" and case.net == TINY:
                 as_it_is = partial(unbiased.unbiased, case, as_it_is=True)
-                found.append(judge(f"unbiased as it is on {case.name}", as_it_is, estimator))
+                yield judge(f"unbiased as it is on {case.name}", as_it_is, estimator)
         except NoDesign as reason:
             why = str(reason)
     if why:
-        return found + _inexact(estimator, why)
-    return found or [Outcome("bias", True, "claims bias='some', nothing to check")]
+        yield from _inexact(estimator, why)
+    elif not judged:
+        yield Outcome("bias", True, "claims bias='some', nothing to check")
 
 
 def _exact(case: Case) -> Outcome:
@@ -161,9 +170,9 @@ def _exact(case: Case) -> Outcome:
         return Outcome(name, False, told(error, case.estimator))
 
 
-def _inexact(estimator: Estimator, why: str) -> list[Outcome]:
+def _inexact(estimator: Estimator, why: str) -> Iterator[Outcome]:
     """Enumerate signs, or sample, where no design applied."""
-    found = []
+    judged = False
     for locality in ("end", "local"):
         for net, check in ((LEAST, unbiased.enumerated), (SMOOTH, sampled.unbiased)):
             case = Case.build(net, locality, estimator)
@@ -174,10 +183,13 @@ def _inexact(estimator: Estimator, why: str) -> list[Outcome]:
                 check = sampled.unbiased
             name = f"unbiased on {case.name}"
             try:
-                found.append(Outcome(name, True, f"{check(case)} ({why})"))
+                yield Outcome(name, True, f"{check(case)} ({why})")
+                judged = True
                 break
             except NoDesign:
                 continue
             except Exception as error:
-                return [*found, Outcome(name, False, f"{told(error, estimator)} ({why})")]
-    return found or [Outcome("bias", False, f"cannot be judged: {why}")]
+                yield Outcome(name, False, f"{told(error, estimator)} ({why})")
+                return
+    if not judged:
+        yield Outcome("bias", False, f"cannot be judged: {why}")

@@ -10,6 +10,8 @@ from fgbench.errors import reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    Tell = Callable[["Outcome"], None]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -57,6 +59,24 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
         return Outcome(fault.check or check, False, str(fault))
     except Exception as error:
         return Outcome(check, False, reason(error, owner))
+
+
+def collected(outcomes: Iterable[Outcome], tell: Tell | None = None) -> list[Outcome]:
+    """Return outcomes in order, each told as soon as its check has run.
+
+    Args:
+        outcomes: checks that run as they are asked for.
+        tell: called with each outcome.
+
+    Returns:
+        All of them.
+    """
+    found = []
+    for outcome in outcomes:
+        found.append(outcome)
+        if tell is not None:
+            tell(outcome)
+    return found
 
 
 def told(error: Exception, owner: object = None) -> str:
