@@ -46,7 +46,7 @@ def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         epochs.draw(ax, part, looks)
         _axis(ax, part, 100 * float(chance[group]), log)
-        ax.set_title(" on ".join(group), loc="left")
+        ax.set_title("\non ".join(group), loc="left")
 
     return panels.drawn(table, ["arch", "data"], looks, panel, epochs.caption(table))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def _standin(
         }
         if not there:
             continue
-        name = f"standin_{arch.replace('/', '-')}"
+        name = "standin_" + re.sub(r"[^\w.]+", "-", arch).strip("-")
         run = [there[method] for method in style.order(there)]
         size = f"the first {place.train_size} training images of " if place.train_size else ""
         views = f" ({place.options.replace(',', ', ')})" if place.options else ""

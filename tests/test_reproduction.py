@@ -26,7 +26,7 @@ from fgbench.registry import PRESETS
 NOW = "2025-01-01T00:00:00+00:00"
 CIFAR = {"arch": "localmixer-m/8/16", "data": "cifar10"}
 MNIST = {"arch": "localmixer-s/1/1", "data": "mnist"}
-STANDIN = {"arch": "localmixer-m128/8/16", "data": "cifar10"}
+STANDIN = {"arch": "localmixer-xs/8/16", "data": "cifar10"}
 SIZES = {"mnist": 60000, "cifar10": 50000}
 JPEG = "decoded from JPEG, quality 75: not the original pixels"
 
@@ -403,7 +403,7 @@ def test_every_picture_is_there(folder: Path, page: str) -> None:
     assert pictures == [
         *("paper/table3_mnist.png", "paper/table3_mnist_curves.png", "paper/table3_cifar10.png"),
         *("paper/table3_cifar10_curves.png", "paper/table4_cifar10.png"),
-        *("paper/table4_cifar10_curves.png", "paper/standin_localmixer-m128-8-16.png"),
+        *("paper/table4_cifar10_curves.png", "paper/standin_localmixer-xs-8-16.png"),
     ]
     assert all((folder.parent / picture).is_file() for picture in pictures)
     numbers = pd.read_csv(folder.parent / "paper" / "table3_cifar10.csv").set_index("method")
@@ -717,7 +717,8 @@ def test_an_ablation_without_numbers_is_the_users_mistake(room: Any, tmp_path: P
 
 def test_every_figure_can_be_asked_for(placed: Records, capsys: pytest.CaptureFixture[str]) -> None:
     rooms = {"relative_variance", "learning_curves", "stop_gradient", "local_losses", "groups"}
-    rooms |= {"fusion", "table1"}
+    rooms |= {"fusion", "table1", "advantage", "batch", "bias", "directions", "efficiency", "fan_in"}
+    rooms |= {"layers", "parameters", "progress", "size"}
     assert set(FIGURES) == rooms
     assert run(["figure", "groups", str(placed.folder), "-o", "nowhere"]) == 2
     assert "two numbers of groups" in capsys.readouterr().err
