@@ -717,7 +717,16 @@ def test_an_ablation_without_numbers_is_the_users_mistake(room: Any, tmp_path: P
 
 def test_every_figure_can_be_asked_for(placed: Records, capsys: pytest.CaptureFixture[str]) -> None:
     rooms = {"relative_variance", "learning_curves", "stop_gradient", "local_losses", "groups"}
-    rooms |= {"fusion", "table1", "advantage", "batch", "bias", "directions", "efficiency", "fan_in"}
+    rooms |= {
+        "fusion",
+        "table1",
+        "advantage",
+        "batch",
+        "bias",
+        "directions",
+        "efficiency",
+        "fan_in",
+    }
     rooms |= {"layers", "parameters", "progress", "size"}
     assert set(FIGURES) == rooms
     assert run(["figure", "groups", str(placed.folder), "-o", "nowhere"]) == 2
