@@ -28,6 +28,7 @@ ROOMS = (
     "augment",
     "axes",
     "bias",
+    "calls",
     "checkpoint",
     "clock",
     "cotangent",
