@@ -357,12 +357,15 @@ def test_one_that_raises_later_fails_as_well(verb: str, raising: str) -> None:
         assert (found[0]["steps"], found[0]["test_error"]) == (1, None)
 
 
+@pytest.mark.parametrize("what", ["MemoryError", "SystemExit"])
 @pytest.mark.parametrize("verb", OPTIONS)
-def test_out_of_memory_in_a_method_is_its_failure(verb: str, raising: str) -> None:
-    methods = [f"{raising}[what=MemoryError]", "FG-W"]
+def test_no_memory_or_an_exit_in_a_method_is_its_failure(
+    verb: str, what: str, raising: str
+) -> None:
+    methods = [f"{raising}[what={what}]", "FG-W"]
     found = api.run_all(verb, methods, **NET, **OPTIONS[verb])
     assert [r["status"] for r in found] == ["failed", "ok"]
-    assert found[0]["reason"] == "MemoryError: on purpose (raising.py:25)"
+    assert found[0]["reason"] == f"{what}: on purpose (raising.py:25)"
 
 
 @pytest.mark.parametrize("verb", OPTIONS)

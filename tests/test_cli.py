@@ -61,6 +61,10 @@ MISTAKES = {
     # a name that does not exist: what came, and the nearest that does
     "measure FG-X": ("'FG-X'", "'FG-W'"),
     "measure fg_b": ("'fg_b'", "did you mean 'fg_"),
+    "measure lg-fg-a": ("'lg-fg-a'", "did you mean 'LG-FG-A'"),
+    "measure lg_fg_a/end": ("'lg_fg_a'", "did you mean 'LG-FG-A'"),
+    "measure fg_a/": ("'fg_a/'", "estimator[options]/locality[options]"),
+    "measure fg_a//end": ("'fg_a//end'", "estimator[options]/locality[options]"),
     "measure fg_a/locl": ("locality 'locl'", "'local'"),
     "measure fg_a/local[keep=z]": ("unknown axis 'z'", "valid:"),
     "train fg_a/local[keep=z] BP": ("unknown axis 'z'", "valid:"),

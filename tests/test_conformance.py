@@ -417,6 +417,15 @@ def test_what_an_estimator_raises_is_no_matter_of_the_gate(backward: str) -> Non
     assert re.fullmatch(said, found[-1].detail)
 
 
+def test_an_estimator_that_exits_is_a_finding_and_not_the_end() -> None:
+    def leave(view: Any, noise: Any, state: Any) -> Estimate:
+        raise SystemExit(0)
+
+    found = examine(Planted(leave), ["end"])
+    assert [one.check for one in found] == ["protocol", "supports", "runs"]
+    assert found[-1].detail.startswith("SystemExit: 0 (test_conformance.py:")
+
+
 def later(view: Any, noise: Any, state: Any) -> None:
     if noise.step:  # the first estimate goes well
         raise ZeroDivisionError("its own")

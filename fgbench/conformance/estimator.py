@@ -13,6 +13,7 @@ from fgbench.conformance import pure, reach, sampled, unbiased
 from fgbench.conformance.nets import LEAST, NETS, SMOOTH, TINY, Case
 from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed, told
 from fgbench.conformance.unbiased import NoDesign, TooLarge
+from fgbench.errors import RAISED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -166,7 +167,7 @@ def _exact(case: Case) -> Outcome:
         return judge(f"{name}, directions=1", partial(check, single), case.estimator)
     except NoDesign:
         raise
-    except Exception as error:
+    except RAISED as error:
         return Outcome(name, False, told(error, case.estimator))
 
 
@@ -188,7 +189,7 @@ def _inexact(estimator: Estimator, why: str) -> Iterator[Outcome]:
                 break
             except NoDesign:
                 continue
-            except Exception as error:
+            except RAISED as error:
                 yield Outcome(name, False, f"{told(error, estimator)} ({why})")
                 return
     if not judged:
