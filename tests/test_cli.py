@@ -371,6 +371,28 @@ def test_check_says_what_held_by_its_exit_code(capsys: pytest.CaptureFixture[str
     assert "1.1" in "".join(line for line in out.splitlines() if line.startswith("FAIL"))
 
 
+def test_a_quick_check_that_leaves_something_out_says_so_by_its_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fgbench import conformance
+
+    Path("mine.py").write_text(ESTIMATOR)
+    assert run(["check", "./mine.py:Mine/end", "--quick"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("left out: nothing")
+    held = conformance.Outcome("unbiased on a net", True, "few draws", "512 of 4096")
+    for found, code in (([held], 3), ([held, conformance.Outcome("pure", False, "no")], 1)):
+
+        def told(name: str, tell: Any, quick: bool, found: Any = found) -> Any:
+            return found if quick else []
+
+        monkeypatch.setattr(conformance, "check_estimator", told)
+        assert run(["check", "fg_a", "--quick"]) == code
+        out = capsys.readouterr().out.splitlines()
+        assert out[-1] == "left out: unbiased on a net: 512 of 4096"
+        assert run(["check", "fg_a"]) == 0
+        assert "left out" not in capsys.readouterr().out
+
+
 def test_check_names_the_line_that_raised(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(ESTIMATOR.replace("v = noise", "v = no_such_name or noise"))
     assert run(["check", "./mine.py:Mine"]) == 1

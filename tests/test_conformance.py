@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from fgbench import registry
 from fgbench.conformance import Outcome, check_estimator, estimator, examine, pure, reach, sampled
@@ -696,6 +697,44 @@ def test_what_nothing_exact_judges_is_sampled(factor: float) -> None:
     else:
         with pytest.raises(Fault, match=r"coupled scale of body\.\d\.l0 1\.\d+, expected 1 \(p "):
             sampled.unbiased(case, stages)
+
+
+NORMALISED = Slope(lambda s, t, q: s * t / q)
+FEW = ((48, 0.01), (96, 0.001))
+
+
+def test_a_quick_check_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampled, "QUICK", FEW)
+    monkeypatch.setattr(sampled, "STAGES", ((64, 0.01), (128, 0.001)))
+    where = [Case.build(SMOOTH, "end", NORMALISED)]
+    quick = list(estimator.bias(NORMALISED, where, quick=True))
+    whole = list(estimator.bias(NORMALISED, where))
+    assert wrong([*quick, *whole]) == []
+    names = [f"unbiased on {SMOOTH.name}/{place}" for place in ("end", "local")]
+    assert [one.check for one in quick] == [one.check for one in whole] == names
+    assert {one.left_out for one in quick} == {"48 draws were made, 64 are the whole check"}
+    assert {one.left_out for one in whole} == {""}
+    assert all("48 draws, smallest p" in one.detail for one in quick)
+    assert all("found four times in five" in one.detail for one in quick)
+    exactly = Case.build(
+        TINY, "end", Weights()
+    )  # fewer draws leave nothing out where there are none
+    assert {one.left_out for one in estimator.bias(Weights(), [exactly], quick=True)} == {""}
+
+
+def test_what_a_sampled_check_finds_is_no_smaller_than_its_power_allows() -> None:
+    """Each stage rejects a deviation of that size with .9, the hardest with no more: .81 together."""
+    tests = [sampled.Test(name, 1.0, "", error) for name, error in (("a", 0.02), ("b", 0.03))]
+    tests.append(sampled.Test("coupled", 1.0, ""))
+    for stages in (sampled.STAGES, sampled.QUICK):
+        size = sampled.detectable(tests, stages[0][0], stages)
+        power = []
+        for draws, level in stages:
+            t = size / (0.03 * (stages[0][0] / draws) ** 0.5)
+            power.append(norm.cdf(t - norm.isf(level / (2 * len(tests)))))
+        assert min(power) == pytest.approx(0.9)
+    whole, less = (sampled.detectable(tests, 512, s) for s in (sampled.STAGES, sampled.QUICK))
+    assert less == pytest.approx(8**0.5 * whole)  # 2.8 times, as the help says
 
 
 def test_a_zeroed_site_is_seen_by_its_plain_scale() -> None:

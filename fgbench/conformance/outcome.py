@@ -21,11 +21,13 @@ class Outcome:
         check: what was checked, and where.
         held: whether it held.
         detail: one line: what was expected, what came, by how much.
+        left_out: what the whole check would have done and this one did not, "" if nothing.
     """
 
     check: str
     held: bool
     detail: str
+    left_out: str = ""
 
 
 class Fault(Exception):
