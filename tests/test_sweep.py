@@ -209,6 +209,8 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())
     assert parent.stdout.readline() == "working\n"
+    # a group of its own: of two interrupts, its own and its parent's, the second would stop a step midway
+    assert os.getpgid(worker) == worker
     parent.kill()
     parent.wait()
     parent.stdout.close()
