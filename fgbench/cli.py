@@ -126,21 +126,26 @@ def _show(records: list[dict[str, Any]], as_json: bool) -> int:
 @app.command("list")
 def list_(
     kind: Annotated[
-        str, typer.Argument(help="estimators, localities, architectures, datasets or presets.")
+        str,
+        typer.Argument(
+            help="estimators, localities, architectures, datasets, presets (of METHODs) or sweeps "
+            "(shipped, by name)."
+        ),
     ] = "",
 ) -> None:
-    """List what can be named."""
-    from fgbench import registry
+    """List what can be named: everything, or the names of one kind."""
+    from fgbench import grid, registry
 
-    kinds = [*registry.FOLDERS, "presets"]
+    listed = {"presets": registry.PRESETS, "sweeps": grid.shipped()}
+    kinds = [*registry.FOLDERS, *listed]
     if kind and kind not in kinds:
         raise unknown("kind", kind, kinds)
     for one in [kind] if kind else kinds:
         if not kind:
             print(f"{one}:")
         indent = "" if kind else "  "
-        if one == "presets":
-            for name, meaning in registry.PRESETS.items():
+        if one in listed:
+            for name, meaning in listed[one].items():
                 print(f"{indent}{name:<24}{meaning}")
             continue
         entries = registry.entries(one)

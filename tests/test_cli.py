@@ -337,6 +337,7 @@ def test_a_folder_of_records_that_cannot_be_is_one_line(
         ("architectures", {"mlp", "cnn-small", "localmixer-m/8/16"}),
         ("datasets", {"digits", "mnist", "cifar10", "synthetic"}),
         ("presets", {"BP", "LG-FG-A", "FG-W"}),
+        ("sweeps", {"paper-table3", "variance-batch"}),
     ],
 )
 def test_list_names_what_can_be_typed(
@@ -358,6 +359,15 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     out, err = capsys.readouterr()
     assert "Usage:" in out
     assert err == ""
+
+
+def test_the_plan_of_a_sweep_names_its_grids(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sweep", "paper-figure7", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (head,) = [line for line in lines if "architecture" in line]
+    assert head.split()[:3] == ["method", "grid", "architecture"]
+    grids = {line.split()[1] for line in lines if "localmixer" in line}
+    assert {"digits", "cifar10"} <= grids
 
 
 def test_check_says_what_held_by_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
