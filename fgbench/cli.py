@@ -83,9 +83,21 @@ def run(arguments: list[str]) -> int:
         _complain(f"cannot write or read: {where}{error.strerror or error}")
         return 2
     if code == INTERRUPTED:
-        kept = "; the same command goes on from the last checkpoint in its folder of records"
-        _complain("interrupted" + kept * (arguments[0] in ("train", "sweep")))
+        kept = "; the same command goes on from what is in its folder of records"
+        _complain("interrupted" + kept * _resumed(arguments))
     return code
+
+
+def _resumed(arguments: list[str]) -> bool:
+    """Say whether a command that was interrupted goes on where it stood."""
+    given = any(a.startswith(("-o", "--records")) for a in arguments)
+    return arguments[0] in ("train", "sweep") or (arguments[0] == "table1" and given)
+
+
+def _no_memory(error: Exception) -> bool:
+    """Tell whether there was no memory left: Python, torch and the loader of libraries word it apart."""
+    words = ("allocate memory", "out of memory", "failed to map segment")
+    return isinstance(error, MemoryError) or any(w in str(error).lower() for w in words)
 
 
 def _complain(message: str) -> None:
@@ -397,7 +409,7 @@ def table1(
     records: RecordsDir = None,
     as_json: AsJson = False,
 ) -> int:
-    """Measure the variances of the founding paper's table 1 on a grid, beside the closed forms."""
+    """Measure the variances of the paper's table 1 beside closed forms; with -o it goes on after any end."""
     from fgbench import api
     from fgbench.progress import Progress
 

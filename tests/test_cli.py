@@ -429,6 +429,6 @@ def test_an_interrupt_is_one_line(
 
     monkeypatch.setattr("fgbench.cli._run_all", pressed)
     assert run(["train", "BP"]) == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
+    assert "goes on from what is in its folder of records" in capsys.readouterr().err
     assert run(["measure", "BP"]) == 130
     assert capsys.readouterr().err == "fgbench: interrupted\n"
