@@ -16,7 +16,14 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.errors import BackwardRefused, MethodFailed, TangentLost, UsageError, unknown
+from fgbench.errors import (
+    BackwardRefused,
+    MethodFailed,
+    TangentLost,
+    UsageError,
+    reason,
+    unknown,
+)
 
 INTERRUPTED = 130  # what typer makes of a Ctrl-C
 LESS = 3  # all that was tested held, and less was tested than could be
@@ -82,6 +89,11 @@ def run(arguments: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"cannot write or read: {where}{error.strerror or error}")
         return 2
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not _no_memory(error):
+            raise
+        _complain(f"out of memory: {reason(error)}")
+        return 1
     if code == INTERRUPTED:
         kept = "; the same command goes on from what is in its folder of records"
         _complain("interrupted" + kept * _resumed(arguments))

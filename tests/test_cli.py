@@ -432,3 +432,32 @@ def test_an_interrupt_is_one_line(
     assert "goes on from what is in its folder of records" in capsys.readouterr().err
     assert run(["measure", "BP"]) == 130
     assert capsys.readouterr().err == "fgbench: interrupted\n"
+    monkeypatch.setattr("fgbench.api.table1", pressed)
+    for kept in ([], ["-o", "kept"]):  # without a folder there is nothing to go on from
+        assert run(["table1", *kept]) == 130
+        assert ("goes on from" in capsys.readouterr().err) == bool(kept)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried\n 8 bytes"
+        ),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+)
+def test_no_memory_is_one_line_wherever_it_was_missed(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missed(*args: object, **case: object) -> list[dict[str, Any]]:
+        raise error
+
+    monkeypatch.setattr("fgbench.cli._run_all", missed)
+    assert run(["measure", "BP"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fgbench: out of memory: ")
+    error = RuntimeError("a fault of the program")  # is told as one, with its traceback
+    with pytest.raises(RuntimeError, match="a fault"):
+        run(["measure", "BP"])
