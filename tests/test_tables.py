@@ -262,6 +262,13 @@ def test_a_narrow_terminal_stacks_columns_and_cuts_no_number(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ALL)
+def test_the_narrowest_terminal_folds_names_before_numbers(verb: str) -> None:
+    lines = printed(ALL[verb], 40)
+    assert max(map(len, lines)) <= 40
+    assert sorted(numbers(lines)) == sorted(numbers(printed(ALL[verb], 240)))
+
+
+@pytest.mark.parametrize("verb", ALL)
 def test_a_wide_terminal_has_one_table(verb: str) -> None:
     for width in (200, 240):
         lines = printed(ALL[verb], width)
