@@ -86,7 +86,8 @@ def run(arguments: list[str]) -> int:
         _complain(str(error))
         return 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        path = error.filename2 or error.filename  # of a rename where it should have gone
+        where = f"{path}: " if path else ""
         _complain(f"cannot write or read: {where}{error.strerror or error}")
         return 2
     except (MemoryError, ImportError, RuntimeError) as error:
@@ -117,6 +118,20 @@ def _complain(message: str) -> None:
     print(f"fgbench: {' '.join(message.split())}", file=sys.stderr)
 
 
+def _say_damaged(folder: Path | None) -> None:
+    """Name the files of a folder that are records no more: they are passed over, or made again."""
+    from fgbench.record import Store
+
+    if folder is None:
+        return
+    store = Store(folder)
+    for _ in store.all():
+        pass
+    for name, why in store.damaged.items():
+        if not why.startswith("foreign"):  # other programs' files
+            _complain(f"{folder / name}: {why}")
+
+
 def _run_all(
     verb: str, methods: list[str], seeds: range, as_json: bool, **case: Any
 ) -> list[dict[str, Any]]:
@@ -124,6 +139,7 @@ def _run_all(
     from fgbench import api
     from fgbench.progress import Progress
 
+    _say_damaged(case["records"])
     done: list[dict[str, Any]] = []
     methods = list(dict.fromkeys(methods))
     with Progress(verb, quiet=as_json) as progress:
@@ -366,6 +382,7 @@ def sweep(
         return 0
     from fgbench.sweep import Settings
 
+    _say_damaged(records)
     settings = Settings(records, jobs, device, dtype, threads, data_dir, reuse)
     return sweeping.run(cells, settings, as_json)
 
@@ -517,6 +534,7 @@ def figure(
         raise unknown("figure", name, FIGURES)
     from fgbench.analysis.load import load
 
+    _say_damaged(folder)
     for path in import_module(f"fgbench.analysis.{name}").draw(load(folder), out):
         print(path)
 

@@ -461,3 +461,39 @@ def test_no_memory_is_one_line_wherever_it_was_missed(
     error = RuntimeError("a fault of the program")  # is told as one, with its traceback
     with pytest.raises(RuntimeError, match="a fault"):
         run(["measure", "BP"])
+
+
+def test_damaged_records_are_named_and_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "BP", *NET, *BRIEF]) == 0
+    assert capsys.readouterr().err.count("records/") == 0
+    (kept,) = Path("records").glob("*.json")
+    whole = kept.read_text()
+    kept.write_text(whole.replace('"test_error": ', '"test_error": "low", "was": '))
+    Path("records/empty.json").write_text("")
+    Path("records/list.json").write_text("[]")
+    Path("records/folder.json").mkdir()
+    Path("records/of_another_program.json").write_text("{}")
+    said = [
+        ("records/empty.json", "not readable as JSON"),
+        ("records/folder.json", "not readable as JSON: [Errno 21] Is a directory"),
+        ("records/list.json", "a JSON list, not a record"),
+    ]
+    wrong = (str(kept), "damaged: test_error is 'low', expected a number")
+    assert run(["train", "BP", *NET, *BRIEF]) == 0  # made again
+    lines = [s for s in capsys.readouterr().err.splitlines() if s.startswith("fgbench: records/")]
+    assert len(lines) == 4
+    for line, (path, why) in zip(lines, [*said, wrong], strict=True):
+        assert line.startswith(f"fgbench: {path}: {why}")
+    assert json.loads(kept.read_text())["test_error"] == json.loads(whole)["test_error"]
+    assert run(["figure", "learning_curves", "records"]) == 0
+    assert capsys.readouterr().err.count("fgbench: records/") == 3
+
+
+def test_a_folder_where_a_record_should_be_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "BP", *NET, *BRIEF]) == 0
+    (kept,) = Path("records").glob("*.json")
+    kept.unlink()
+    kept.mkdir()
+    assert run(["train", "BP", *NET, *BRIEF]) == 2
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == f"fgbench: cannot write or read: {kept}: Is a directory"
