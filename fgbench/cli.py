@@ -470,7 +470,8 @@ def check(
     base = name.partition("[")[0].partition("/")[0]
     is_estimator = ".py" in name or base in {*registry.entries("estimators"), *registry.PRESETS}
     if not is_estimator and base.partition("-")[0] not in registry.entries("architectures"):
-        known = [*registry.entries("estimators"), *registry.names("architectures")]
+        known = [*registry.PRESETS, *registry.entries("estimators")]
+        known += registry.names("architectures")
         raise unknown("estimator or architecture", base, known)
 
     def tell(outcome: conformance.Outcome) -> None:

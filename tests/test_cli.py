@@ -83,6 +83,8 @@ MISTAKES = {
     "measure FG-A --dtype float16": ("'float16'", "float32"),
     "mesure FG-A": ("'mesure'", "'measure'"),
     "list estimator": ("kind 'estimator'", "'estimators'"),
+    "check lg-fg-a": ("'lg-fg-a'", "did you mean 'LG-FG-A'"),
+    "check fg_a/": ("'fg_a/'", "estimator[options]/locality[options]"),
     "check fg_ab": ("'fg_ab'", "'fg_a'"),
     "check localmixr-s/1/1": ("'localmixr-s'", "'localmixer-s/1/1'"),
     "train BP --optimizer sdg": ("'sdg'", "'sgd'"),
