@@ -433,6 +433,7 @@ def _train(call: Call, todo: Todo) -> list[Case]:
             device=str(call.experiment.device),
             dtype=str(draft["where"]["dtype"]),
             data_dir=call.data_dir,
+            experiment=call.experiment,
             train_size=setting["train_size"],
             validation=setting["validation"],
             graph=setting["graph"],
