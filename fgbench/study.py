@@ -68,6 +68,8 @@ def run(
         if "parts" in named and store is not None:
             key = _draft(study, about, settings, rooms)["key"]
             if (done := store.find(key)) is not None:
+                if progress is not None:
+                    progress("the finished record was there before")
                 return done
             parts["parts"] = Parts(store.folder / ".parts" / key, progress)
         with at_work(study, begun=False):
