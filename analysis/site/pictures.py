@@ -1,0 +1,205 @@
+"""The figures of every architecture and its data: an interactive one, and a picture with its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fgbench.analysis import bias, efficiency, layers, progress, relative_variance, style
+from fgbench.analysis.site import plots
+from fgbench.analysis.site.board import Facts
+from fgbench.analysis.site.names import Panel, Places, title
+
+DPI = 130  # of a picture on a page: its height and width in inches times this
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Args:
+        name: of its files, after the panel's.
+        heading: above it.
+        source: picks what it is about from the facts.
+        plotted: computes the drawn numbers.
+        figure: draws the picture.
+        spec: draws it for plotly.
+        alt: what the picture shows, in words.
+        many: whether it compares methods by one number each; else it has curves of each.
+    """
+
+    name: str
+    heading: str
+    source: Callable[[Facts], pd.DataFrame]
+    plotted: Callable[[pd.DataFrame], pd.DataFrame]
+    figure: Callable[[pd.DataFrame], Figure]
+    spec: Callable[[pd.DataFrame], plots.Spec]
+    alt: str
+    many: bool = False
+
+
+def _measures(found: Facts) -> pd.DataFrame:
+    """Pick what was measured."""
+    return found.measures
+
+
+def _curves(found: Facts) -> pd.DataFrame:
+    """Pick the trainings."""
+    return found.curves
+
+
+KINDS = (
+    Kind(
+        relative_variance.NAME,
+        "Relative variance",
+        _measures,
+        relative_variance.plotted,
+        relative_variance.figure,
+        plots.variance,
+        "Relative variance by method on a logarithmic axis, measured beside theory",
+        many=True,
+    ),
+    Kind(
+        efficiency.NAME,
+        "Efficiency against cost",
+        _measures,
+        efficiency.plotted,
+        efficiency.figure,
+        plots.efficiency,
+        "Efficiency of each method's estimate against its cost in forward passes, on logarithmic axes",
+        many=True,
+    ),
+    Kind(
+        layers.NAME,
+        "Relative variance site by site",
+        _measures,
+        layers.plotted,
+        layers.figure,
+        plots.layers,
+        "Relative variance at every site of the network from input to loss, with its closed form",
+    ),
+    Kind(
+        bias.NAME,
+        "Bias site by site",
+        _measures,
+        bias.plotted,
+        bias.figure,
+        plots.bias,
+        "Bias at every site of the network from input to loss, filled where it was found",
+    ),
+    Kind(
+        progress.NAME,
+        "Error against cost",
+        _curves,
+        progress.plotted,
+        progress.figure,
+        plots.training,
+        "Test error in percent while training, against epochs, seconds and forward passes",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of one panel.
+
+    Args:
+        kind: of figure.
+        panel: architecture and data.
+        table: the drawn numbers.
+        file: of its picture, PDF and CSV, from the root of the site without a suffix.
+        size: width and height of the picture on a page, in pixels.
+        part: whether less is drawn interactively than is in the picture.
+    """
+
+    kind: Kind
+    panel: Panel
+    table: pd.DataFrame
+    file: str
+    size: tuple[int, int]
+    part: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name the panel."""
+        return title(self.panel)
+
+    @property
+    def name(self) -> str:
+        """Name its element."""
+        return Path(self.file).name
+
+    @property
+    def alt(self) -> str:
+        """Say what the picture shows."""
+        n = self.table["method"].nunique()
+        methods = "all methods" if self.part else f"{n} method{'s' * (n > 1)}"
+        return f"{self.kind.alt}; {methods}, {self.title}. The numbers are in the tables."
+
+    @property
+    def spec(self) -> plots.Spec:
+        """Draw it for plotly."""
+        return self.kind.spec(self.table)
+
+
+Gallery = Mapping[str, list[Plot]]  # name of a kind to the figures of it
+
+
+def drawn(found: Facts, places: Places, out: Path) -> Gallery:
+    """Draw every picture: one of each kind for each architecture and its data.
+
+    Args:
+        found: what the report shows.
+        places: where things lie.
+        out: root of the site.
+
+    Returns:
+        Every kind with its figures, those of which there are numbers.
+    """
+    gallery: dict[str, list[Plot]] = {}
+    for kind in KINDS:
+        source = kind.source(found)
+        for panel, stem in places.stems.items():
+            arch, data = panel
+            part = source[source["arch"].eq(arch) & source["data"].eq(data)]
+            table = kind.plotted(part)
+            if table.empty:
+                continue
+            fig = kind.figure(_literal(part))
+            style.save(fig, out / "figures", f"{stem}-{kind.name}", table)
+            width, height = (round(DPI * inches) for inches in fig.get_size_inches())
+            plot = Plot(kind, panel, table, f"figures/{stem}-{kind.name}", (width, height))
+            gallery.setdefault(kind.name, []).append(plot)
+    return gallery
+
+
+def of_method(gallery: Gallery, method: str) -> Gallery:
+    """Pick the figures with curves of a method, and of these what is its own."""
+    chosen: dict[str, list[Plot]] = {}
+    for kind in [kind for kind in KINDS if not kind.many]:
+        for plot in gallery.get(kind.name, []):
+            table = plot.table[plot.table["method"] == method]
+            if not table.empty:
+                mine = replace(plot, table=table, part=len(table) < len(plot.table))
+                chosen.setdefault(kind.name, []).append(mine)
+    return chosen
+
+
+def of_panel(gallery: Gallery, panel: Panel) -> Gallery:
+    """Pick the figures of an architecture and its data."""
+    chosen = {name: [p for p in found if p.panel == panel] for name, found in gallery.items()}
+    return {name: found for name, found in chosen.items() if found}
+
+
+def _literal(part: pd.DataFrame) -> pd.DataFrame:
+    """Keep matplotlib from reading dollars in names as mathematics."""
+    text: dict[str, Any] = {
+        name: part[name].astype(str).str.replace("$", r"\$", regex=False)
+        for name in ("label", "arch", "data")
+    }
+    return part.assign(**text)
