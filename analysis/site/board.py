@@ -15,7 +15,7 @@ from fgbench.analysis.seeds import mean_interval
 from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
-from fgbench.analysis.site.table import NOTHING, Cell, Row, Table, interval, measured, plain
+from fgbench.analysis.site.table import NOTHING, Cell, Row, Table, interval, plain
 
 VERBS = ("train", "measure", "speed")
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
@@ -213,13 +213,22 @@ def _cells(entry: Entry, found: Facts, places: Places) -> tuple[Cell, ...]:
         Cell(data),
         Cell(entry.locality or NOTHING),
         error(entry.runs),
-        measured(variance, note=heavy or theory),
-        measured(body.get("efficiency")),
-        verdict.bias_cell(),
+        stacked(variance, theory, heavy),
+        stacked(body.get("efficiency")),
+        stacked(verdict.bias, verdict.tested()),
         plain(price if price == price else _price(entry.runs)),
         *(ratio(entry.speed, name) for name in RATIOS),
         verdict.cell(),
     )
+
+
+def stacked(numbers: Mapping[str, Any] | None, *notes: str) -> Cell:
+    """Make the cell of a number with its interval beneath it, which keeps columns narrow."""
+    if numbers is None:
+        return Cell(NOTHING, nan)
+    value, _, ends = interval(numbers).partition(" [")
+    told = (f"[{ends}" if ends else "", *notes)
+    return Cell(value, float(numbers["value"]), note="; ".join(part for part in told if part))
 
 
 def _price(runs: Sequence[Mapping[str, Any]]) -> float:
@@ -235,7 +244,7 @@ def _is_map(value: object) -> bool:
 
 def ratio(row: Mapping[str, Any] | None, name: str) -> Cell:
     """Make the cell of a cost of a timing."""
-    return measured(number(row[name]) if row is not None and name in row else None)
+    return stacked(number(row[name]) if row is not None and name in row else None)
 
 
 def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> Cell:
@@ -259,7 +268,6 @@ def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> Cell:
     if values.empty:
         return Cell(NOTHING, nan, note=note)
     mean = mean_interval(values)
-    told = {**mean, "value": mean["mean"]}
     if mean["low"] == mean["high"]:  # one seed, or seeds that agree
         return Cell(plain(mean["mean"]).text, float(mean["mean"]), note=note)
-    return Cell(interval(told), float(mean["mean"]), note=note)
+    return stacked({**mean, "value": mean["mean"]}, note)

@@ -8,7 +8,7 @@ from math import nan
 from typing import Any
 
 from fgbench.analysis.load import number
-from fgbench.analysis.site.table import NOTHING, Cell, digits, interval
+from fgbench.analysis.site.table import Cell, digits
 from fgbench.tables import holm
 
 LEVEL = 0.05
@@ -54,19 +54,13 @@ class Verdict:
         text = self.claim if self.state == NOTHING_CLAIMED else f"{self.claim}: {self.state}"
         return Cell(text, rank, note=self.why, tone=TONES.get(self.state, ""))
 
-    def bias_cell(self) -> Cell:
-        """Show the bias with what the test says of it."""
-        if self.bias is None:
-            return Cell(NOTHING, nan)
-        return Cell(interval(self.bias), self.bias["value"], note=self.tested())
-
     def tested(self) -> str:
-        """Say what the test of bias found."""
+        """Say what the test that there is no bias found."""
         if self.adjusted != self.adjusted:
             return "no test"
         if self.detectable == 0:
-            return "exact"
-        told = "found" if self.found else "not found"
+            return "without noise, so known exactly on each batch" if self.found else ""
+        told = "rejected" if self.found else "not rejected"
         return f"{told}, p {digits(self.adjusted, 2)}, detectable {digits(self.detectable)}"
 
 
@@ -116,9 +110,9 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     elif p < LEVEL and kind == "vanishing":
         why = f"a bias at this one step, p {digits(p, 2)}"
     elif p < LEVEL:
-        state, why = REJECTED, f"p {digits(p, 2)}"
+        state = REJECTED
     elif not detectable < 1:
         why = "no bias below the gradient's own size would be seen"
     else:
-        state, why = HELD, f"p {digits(p, 2)}, detectable {digits(detectable)}"
+        state = HELD
     return Verdict(claim, state, why, bias, p_value, p, detectable)

@@ -155,17 +155,25 @@ def trainings(rows: Iterable[Entry], places: Places, linked: bool) -> Table | No
         seconds = [number(run.get("seconds"))["value"] for run in done]
         epochs = ", ".join(dict.fromkeys(text(run["epochs"]) for run in done if "epochs" in run))
         mean = pd.Series(seconds, dtype=float).mean()
-        said = {name: error(entry.runs, name) for name in ("test_error", "train_error")}
+        said = [error(entry.runs, name) for name in ("test_error", "train_error")]
         made.append([
-            *where({**entry.runs[0], "label": entry.label}, places, linked), said["test_error"],
-            Cell(said["train_error"].text, said["train_error"].sort), Cell(epochs or NOTHING), plain(mean),
+            *where({**entry.runs[0], "label": entry.label}, places, linked), *said,
+            Cell(epochs or NOTHING), plain(mean),
             plain(len(done)), plain(sum(run["status"] == "diverged" for run in entry.runs)),
         ])  # fmt: skip
     caption = (
         "Mean over seeds of finished runs after the last epoch [95 % t interval, on the log scale; with two "
         "seeds, their range]; n: finished seeds."
     )
-    head = [*_head(linked), "test error (%)", "train error (%)", "epochs", "seconds", "n", "diverged"]
+    head = [
+        *_head(linked),
+        "test error (%)",
+        "train error (%)",
+        "epochs",
+        "seconds",
+        "n",
+        "diverged",
+    ]
     return table("trainings", caption, head, made) if made else None
 
 
@@ -180,7 +188,9 @@ def speeds(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
         costs = [ratio(row, name) for name in TIMES]
         n = max((number(row[name])["n"] for name in COSTS if name in row), default=nan)
         batch = plain(row.get("batch"), 6)
-        made.append([*where(row, places, linked), Cell(str(row["device"])), batch, *costs, plain(n)])
+        made.append(
+            [*where(row, places, linked), Cell(str(row["device"])), batch, *costs, plain(n)]
+        )
     caption = "Value [95 % interval]; ratios to backprop of the same model in the same run."
     head = [*_head(linked), "device", "batch", *TIMES.values(), "n"]
     return table("speeds", caption, head, made) if made else None
@@ -221,7 +231,7 @@ def runs(rows: Iterable[Mapping[str, Any]], places: Places, method: str | None =
     head += ["status", "reason", "commit", *(["started", "settings"] if method is not None else [])]
     caption = "Every record. Failed, skipped and diverged runs keep their reason."
     wide = tuple(at for at, name in enumerate(head) if name in ("reason", "settings"))
-    return table("runs", caption, head, made, search="text", whole=True, broken=wide)
+    return table("runs", caption, head, made, search="any text", whole=True, broken=wide)
 
 
 def commit(name: object) -> str:

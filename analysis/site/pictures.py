@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fgbench.analysis import bias, efficiency, layers, progress, relative_variance, style
-from fgbench.analysis.site import plots
+from fgbench.analysis.site import marks, plots
 from fgbench.analysis.site.board import Facts
 from fgbench.analysis.site.names import Panel, Places, title
 
@@ -38,7 +38,7 @@ class Kind:
     source: Callable[[Facts], pd.DataFrame]
     plotted: Callable[[pd.DataFrame], pd.DataFrame]
     figure: Callable[[pd.DataFrame], Figure]
-    spec: Callable[[pd.DataFrame], plots.Spec]
+    spec: Callable[[pd.DataFrame], marks.Spec]
     alt: str
     many: bool = False
 
@@ -70,7 +70,7 @@ KINDS = (
         _measures,
         efficiency.plotted,
         efficiency.figure,
-        plots.efficiency,
+        plots.against_cost,
         "Efficiency of each method's estimate against its cost in forward passes, on logarithmic axes",
         many=True,
     ),
@@ -142,7 +142,7 @@ class Plot:
         return f"{self.kind.alt}; {methods}, {self.title}. The numbers are in the tables."
 
     @property
-    def spec(self) -> plots.Spec:
+    def spec(self) -> marks.Spec:
         """Draw it for plotly."""
         return self.kind.spec(self.table)
 

@@ -33,7 +33,9 @@ def publish(made: Path, out: Path) -> None:
     for name in (*new, MANIFEST):
         there = out / name
         if there.is_symlink() or (there.exists() and name not in {*old, MANIFEST}):
-            raise UsageError(f"{str(there)!r} is there and no report wrote it; choose another folder")
+            raise UsageError(
+                f"{str(there)!r} is there and no report wrote it; choose another folder"
+            )
     _write(out, {**old, **new})
     for name in new:
         (out / name).parent.mkdir(parents=True, exist_ok=True)

@@ -71,20 +71,21 @@ function makeFilterable(form) {
 function layoutOf(spec, width) {
   const narrow = width < 700;
   const entries = spec.data.filter((trace) => trace.showlegend !== false).length;
-  const below = narrow ? Math.min(24 * entries, 240) : 0;
+  const below = narrow && !spec.layout.legend ? Math.min(24 * entries, 240) : 0;
   const layout = {
     font: { family: "system-ui, sans-serif", size: 12, color: "#1a1a1a" },
     paper_bgcolor: "#fff",
     plot_bgcolor: "#fff",
     hovermode: "closest",
     hoverlabel: { align: "left" },
-    margin: { l: narrow ? 56 : 72, r: 12, t: 12, b: 56 },
+    margin: { l: narrow ? 56 : 72, r: 12, t: spec.layout.legend ? 36 : 12, b: 56 },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     legend: narrow ? { orientation: "h", x: 0, y: -64 / (spec.layout.height - 80), yanchor: "top", font: { size: 11 } } : {},
     ...spec.layout,
   };
   layout.height = spec.layout.height + below;
   if (narrow) layout.margin.b += below;
+  if (narrow && layout.xaxis.ticktext) layout.xaxis = { ...layout.xaxis, tickangle: -50 };
   return layout;
 }
 
