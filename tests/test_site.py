@@ -65,7 +65,13 @@ def realistic() -> list[dict[str, Any]]:
     found += [a_train("FG-A", 9, settings={"validation": 5000}, test_error=0.123)]
     found += [named(a_measure("FG-A", **claimed("none"), per_site=sites(7.0)), EVIL)]
     found += [named(a_train("FG-A", epochs=3), EVIL)]
-    return found
+    return [{**row, **meaning(row["method"])} for row in found]
+
+
+def meaning(method: str) -> dict[str, str]:
+    """What records of a preset say of it."""
+    estimator, _, locality = registry.PRESETS.get(method, "").partition("/")
+    return {"estimator": estimator, "locality": locality} if locality else {}
 
 
 @pytest.fixture(scope="module")
