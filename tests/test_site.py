@@ -242,7 +242,7 @@ def test_a_method_page_says_what_it_is(site: tuple[Path, list[dict[str, Any]]]) 
     assert "Forward gradient with noise on the activities" in text
     assert "Unbiased unless an option bites here" in text
     assert "Scaling Forward Gradient With Local Losses, ICLR 2023" in text
-    assert "One loss at the end of the chain" in text
+    assert "One loss at the end, through every module" in text
     assert "unbiased: rejected" in text
     assert "body.1.l0" in text
     assert "validation=5000" in text

@@ -130,7 +130,7 @@ def _entries(
     parts = {
         verb: dict(labels) if verb == "train" else _apart(labels) for verb, labels in verbs.items()
     }
-    several = dict.fromkeys(n for part in parts.values() if len(part) > 1 for n in part)
+    several = sorted({n for part in parts.values() if len(part) > 1 for n in part})
     locality = next(
         str(row["locality"]) for part in parts.values() for rows in part.values() for row in rows
     )

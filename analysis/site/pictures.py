@@ -75,6 +75,15 @@ KINDS = (
         many=True,
     ),
     Kind(
+        progress.NAME,
+        "Learning curves",
+        _curves,
+        progress.plotted,
+        progress.figure,
+        plots.training,
+        "Test error in percent while training, against epochs, seconds and forward passes",
+    ),
+    Kind(
         layers.NAME,
         "Relative variance site by site",
         _measures,
@@ -91,15 +100,6 @@ KINDS = (
         bias.figure,
         plots.bias,
         "Bias at every site of the network from input to loss, filled where it was found",
-    ),
-    Kind(
-        progress.NAME,
-        "Error against cost",
-        _curves,
-        progress.plotted,
-        progress.figure,
-        plots.training,
-        "Test error in percent while training, against epochs, seconds and forward passes",
     ),
 )
 
