@@ -207,12 +207,12 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     root, _ = site
     rows = cells((root / "index.html").read_text("utf-8"), "leaderboard")
     first = next(row for row in rows if row[:3] == ["FG-A", "localmixer-m/8/16", "mnist"])
-    assert first[5] == "2,290[2,020, 2,560]; theory 2,300"
-    assert first[7] == "0.01[0.0088, 0.0112]; not rejected, p 1, detectable 0.2"
+    assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
+    assert first[7] == "0.01[0.0088, 0.0112]\nnot rejected, p 1, detectable 0.2"
     assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", "unbiased: held"]
     errors = [100 * a_train("FG-A", s, epochs=4)["test_error"] for s in range(3)]
     assert first[4].startswith(f"{np.mean(errors):.3g}[")
-    assert first[4].endswith("; 3 seeds")
+    assert first[4].endswith("]\n3 seeds")
     (wrong,) = (row for row in rows if row[-1] == "unbiased: rejected")
     assert wrong[:2] == ["FG-A", "mlp-3x256"]
     (heavy,) = (row for row in rows if row[:2] == ["FG-W", "mlp-3x256"])
@@ -233,7 +233,10 @@ def cells(text: str, table: str) -> list[list[str]]:
         text.partition(f'<table id="{table}">')[2].partition("<tbody>")[2].partition("</tbody>")[0]
     )
     rows = re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
-    return [[Page(cell).text for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+    return [
+        [Page(cell).text for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)]
+        for row in rows
+    ]
 
 
 def test_a_method_page_says_what_it_is(site: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -19,7 +19,7 @@ from fgbench.analysis.site.table import NOTHING, Cell, Row, Table, interval, pla
 
 VERBS = ("train", "measure", "speed")
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
-UNTOLD = Verdict("claim not recorded", UNTESTED, "never measured")
+UNTOLD = Verdict("", UNTESTED, "never measured")
 HEAD = (
     *("method", "architecture", "data", "locality", "test error (%)", "relative variance"),
     *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "claims"),
@@ -228,7 +228,7 @@ def stacked(numbers: Mapping[str, Any] | None, *notes: str) -> Cell:
         return Cell(NOTHING, nan)
     value, _, ends = interval(numbers).partition(" [")
     told = (f"[{ends}" if ends else "", *notes)
-    return Cell(value, float(numbers["value"]), note="; ".join(part for part in told if part))
+    return Cell(value, float(numbers["value"]), note="\n".join(part for part in told if part))
 
 
 def _price(runs: Sequence[Mapping[str, Any]]) -> float:

@@ -26,7 +26,7 @@ class Verdict:
     """What was claimed and what was found.
 
     Args:
-        claim: such as "unbiased".
+        claim: such as "unbiased"; "" where none is recorded.
         state: `HELD`, `REJECTED`, `UNTESTED` or `NOTHING_CLAIMED`.
         why: a short reason, with the numbers it rests on.
         bias: as measured, ``value low high n``.
@@ -51,7 +51,8 @@ class Verdict:
     def cell(self) -> Cell:
         """Show the claim and what came of it."""
         rank = [HELD, REJECTED, UNTESTED, NOTHING_CLAIMED].index(self.state)
-        text = self.claim if self.state == NOTHING_CLAIMED else f"{self.claim}: {self.state}"
+        text = f"{self.claim}: {self.state}" if self.claim else self.state
+        text = self.claim if self.state == NOTHING_CLAIMED else text
         return Cell(text, rank, note=self.why, tone=TONES.get(self.state, ""))
 
     def tested(self) -> str:
@@ -95,14 +96,14 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     claimed = row.get("claimed")
     claimed = claimed if isinstance(claimed, Mapping) else {}
     kind = str(claimed.get("bias", ""))
-    claim = CLAIMS.get(kind, "claim not recorded")
+    claim = CLAIMS.get(kind, "")
     p_value, detectable = test["p_value"], test["detectable"]
     bias = number(row["bias"]) if "bias" in row else None
     state, why = UNTESTED, ""
     if kind == "some":
         state, why = NOTHING_CLAIMED, str(claimed.get("why") or "")
     elif not kind:
-        why = "an older record" if row["status"] == "ok" else str(row["status"])
+        why = "an older record: no claim in it" if row["status"] == "ok" else str(row["status"])
     elif p != p:
         why = "no test of bias" if row["status"] == "ok" else str(row["status"])
     elif detectable == 0 and not p < LEVEL:

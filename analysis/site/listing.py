@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -155,7 +156,8 @@ def trainings(rows: Iterable[Entry], places: Places, linked: bool) -> Table | No
         seconds = [number(run.get("seconds"))["value"] for run in done]
         epochs = ", ".join(dict.fromkeys(text(run["epochs"]) for run in done if "epochs" in run))
         mean = pd.Series(seconds, dtype=float).mean()
-        said = [error(entry.runs, name) for name in ("test_error", "train_error")]
+        errors = [error(entry.runs, name) for name in ("test_error", "train_error")]
+        said = [replace(one, note=one.note.rpartition("\n")[0]) for one in errors]  # n has a column
         made.append([
             *where({**entry.runs[0], "label": entry.label}, places, linked), *said,
             Cell(epochs or NOTHING), plain(mean),

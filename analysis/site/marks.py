@@ -17,8 +17,15 @@ SYMBOLS: dict[style.Marker, str] = {
     **{"h": "hexagon", "<": "triangle-left", "H": "hexagon2", ">": "triangle-right"},
     (6, 1, 0): "hexagram",
 }
-TICK = 26  # letters of a name beside an axis; the whole one is in the label of its point
-GRID = {"gridcolor": "#e3e3e3", "zeroline": False, "linecolor": style.FAINT, "ticks": "outside"}
+TICK, ENTRY = 26, 34  # letters of a name beside an axis and in a legend; labels have all of it
+MANY = 6  # bands above each other of which every one is still seen
+GRID = {
+    "gridcolor": "#e3e3e3",
+    "zeroline": False,
+    "linecolor": style.FAINT,
+    "ticks": "outside",
+    "automargin": True,
+}
 
 
 def safe(text: object) -> str:
@@ -40,7 +47,7 @@ def trace(name: object, text: list[str] | None = None, **more: Any) -> Spec:
     said: Spec = {"hoverinfo": "skip"}
     if text is not None:
         said = {"text": text, "hovertemplate": "%{text}<extra></extra>"}
-    return {"type": "scatter", "mode": "markers", "name": safe(name), **said, **more}
+    return {"type": "scatter", "mode": "markers", "name": short(name, ENTRY), **said, **more}
 
 
 def bars(part: pd.DataFrame, look: style.Look) -> Spec:
@@ -80,16 +87,16 @@ def log(title: str, drawn: pd.DataFrame) -> Spec:
     }
 
 
-def shade(look: style.Look) -> str:
-    """Make a method's colour thin enough for a band."""
+def shade(look: style.Look, among: int) -> str:
+    """Make a method's colour thin enough for a band, thinner among many."""
     red, green, blue = (int(look.colour[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"
+    return f"rgba({red},{green},{blue},{0.18 if among <= MANY else 0.06})"
 
 
-def short(name: object) -> str:
-    """Cut a name to what fits beside an axis."""
+def short(name: object, most: int = TICK) -> str:
+    """Cut a name to what fits, beside an axis if nothing else is said."""
     text = str(name)
-    return safe(text if len(text) <= TICK else f"{text[: TICK - 1]}…")
+    return safe(text if len(text) <= most else f"{text[: most - 1]}…")
 
 
 def numbers(values: Iterable[float]) -> list[float | None]:

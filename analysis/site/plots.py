@@ -54,7 +54,7 @@ def variance(table: pd.DataFrame) -> marks.Spec:
         if not value > ZERO
     ]
     ticks = {"tickvals": list(rows.index), "ticktext": [marks.short(n) for n in rows["label"]]}
-    places = {"range": [len(rows) - 0.5, -0.5], "automargin": True}
+    places = {"range": [len(rows) - 0.5, -0.5]}
     layout = {
         "height": 150 + 26 * len(rows),
         "xaxis": marks.log("relative variance", rows[["value", "low", "high", "predicted"]]),
@@ -116,7 +116,7 @@ def training(table: pd.DataFrame) -> marks.Spec:
     for (label, run), part in table.groupby(["label", "run"], sort=False):
         look = looks[str(label)]
         if run == "mean" and (part["n"] > 1).any():
-            data.append(_band(part, look))
+            data.append(_band(part, look, len(looks)))
         data.append(_curve(part, look, str(label), str(run)))
     layout = {
         "height": 460,
@@ -142,7 +142,7 @@ def _sites(table: pd.DataFrame, axis: str, log: bool) -> marks.Spec:
     sites = table.drop_duplicates("position").sort_values("position")
     places = marks.numbers(sites["position"])
     ticks = {"tickvals": places, "ticktext": [marks.short(site) for site in sites["site"]]}
-    where = {"title": {"text": "site, from input to loss"}, "automargin": True}
+    where = {"title": {"text": "site, from input to loss"}}
     shown = {**marks.GRID, "title": {"text": axis}, "rangemode": "tozero"}
     if log:
         shown = marks.log(axis, table[["value", "low", "high", "predicted"]])
@@ -222,12 +222,12 @@ def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> marks.
     return marks.trace(name, said, mode="lines+markers", **more)
 
 
-def _band(part: pd.DataFrame, look: style.Look) -> marks.Spec:
-    """Shade the interval of a mean."""
+def _band(part: pd.DataFrame, look: style.Look, among: int) -> marks.Spec:
+    """Shade the interval of a mean, one among several."""
     label, forth, back = part["label"].iloc[0], part, part[::-1]
     axes = {a: [*marks.numbers(forth[a]), *marks.numbers(back[a])] for a in progress.AXES}
     y = [*marks.numbers(forth["low"]), *marks.numbers(back["high"])]
-    fill = {"fill": "toself", "fillcolor": marks.shade(look), "line": {"width": 0}}
+    fill = {"fill": "toself", "fillcolor": marks.shade(look, among), "line": {"width": 0}}
     more = {"legendgroup": marks.safe(label), "showlegend": False}
     return marks.trace(label, mode="lines", x=axes["epoch"], y=y, meta=axes, **fill, **more)
 

@@ -20,7 +20,7 @@ class Cell:
         text: as it is read.
         sort: the number it sorts by; NaN sorts last, and None by the text.
         link: where the text leads, from the root of the site.
-        note: what is said beneath in small print.
+        note: what is said beneath in small print, in lines of its own.
         tone: "good", "bad" or "", for a verdict, which the text says too.
     """
 

@@ -15,7 +15,19 @@ function compare(a, b) {
   return typeof a === "number" && typeof b === "number" ? a - b : compareTexts(a, b);
 }
 
+// Columns keep their widths from then on: nothing moves sideways, and long tables are laid out faster.
+function fixColumns(table) {
+  if (table.style.tableLayout) return;
+  const heads = Array.from(table.tHead.rows[0].cells);
+  const widths = heads.map((head) => head.getBoundingClientRect().width);
+  const whole = table.getBoundingClientRect().width;
+  heads.forEach((head, at) => { head.style.width = `${widths[at]}px`; });
+  table.style.width = `${whole}px`;
+  table.style.tableLayout = "fixed";
+}
+
 function sortBy(table, at, descending) {
+  fixColumns(table);
   const sign = descending ? -1 : 1;
   const body = table.tBodies[0];
   const rows = Array.from(body.rows, (row) => [sortKey(row.cells[at]), row]);
@@ -51,6 +63,7 @@ function makeFilterable(form) {
     return { row, text: text.toLowerCase() };
   });
   const apply = () => {
+    fixColumns(table);
     const words = search.value.trim().toLowerCase();
     let shown = 0;
     for (const { row, text } of rows) {
@@ -64,7 +77,7 @@ function makeFilterable(form) {
   form.addEventListener("input", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = false;
-  apply(); // a browser may have kept what was typed
+  if (search.value || selects.some((select) => select.value)) apply(); // what a browser kept
 }
 
 // What is drawn alike in every figure; a legend beside it where the page is wide, else beneath it.
@@ -85,7 +98,8 @@ function layoutOf(spec, width) {
   };
   layout.height = spec.layout.height + below;
   if (narrow) layout.margin.b += below;
-  if (narrow && layout.xaxis.ticktext) layout.xaxis = { ...layout.xaxis, tickangle: -50 };
+  const words = (layout.xaxis.ticktext || []).some((text) => text.length > 4);
+  if (narrow && words) layout.xaxis = { ...layout.xaxis, tickangle: -50 };
   return layout;
 }
 
