@@ -217,7 +217,7 @@ def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> marks.
         mark |= {"symbol": ["circle"] * ends + ["x"], "size": [0] * ends + [9]}
     line = {"color": look.colour, "width": 1 if lost else 2, "dash": marks.dash(look.dashes)}
     axes = {axis: marks.numbers(part[axis]) for axis in progress.AXES}
-    more = {"x": axes["epoch"], "y": marks.numbers(part["mean"]), "meta": axes}
+    more: marks.Spec = {"x": axes["epoch"], "y": marks.numbers(part["mean"]), "meta": axes}
     more |= {"line": line, "marker": mark, "legendgroup": marks.safe(label), "showlegend": True}
     return marks.trace(name, said, mode="lines+markers", **more)
 
@@ -227,8 +227,12 @@ def _band(part: pd.DataFrame, look: style.Look, among: int) -> marks.Spec:
     label, forth, back = part["label"].iloc[0], part, part[::-1]
     axes = {a: [*marks.numbers(forth[a]), *marks.numbers(back[a])] for a in progress.AXES}
     y = [*marks.numbers(forth["low"]), *marks.numbers(back["high"])]
-    fill = {"fill": "toself", "fillcolor": marks.shade(look, among), "line": {"width": 0}}
-    more = {"legendgroup": marks.safe(label), "showlegend": False}
+    fill: marks.Spec = {
+        "fill": "toself",
+        "fillcolor": marks.shade(look, among),
+        "line": {"width": 0},
+    }
+    more: marks.Spec = {"legendgroup": marks.safe(label), "showlegend": False}
     return marks.trace(label, mode="lines", x=axes["epoch"], y=y, meta=axes, **fill, **more)
 
 
