@@ -198,19 +198,19 @@ def test_without_scripts_there_are_pictures_and_whole_tables(browser: Any, root:
 
 def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Path) -> None:
     laid = names.places([EVIL], [("localmixer-m/8/16", "mnist")])
-    for name in ("index.html", *laid.methods.values(), *laid.panels.values()):
+    for name in ("index.html", *laid.panels.values(), *laid.methods.values()):
         with visit(browser, root, name, viewport=PHONE) as (page, wrong):
             page.locator(".main-svg").first.wait_for()
             assert overflow(page) <= 0, name
             wide = page.locator(".wide").first
             assert wide.evaluate("box => box.scrollWidth > box.clientWidth")  # tables scroll inside
             assert wrong == [], name
-    with visit(browser, root, laid.methods[EVIL], viewport=PHONE) as (page, wrong):
-        assert page.locator("h1").inner_text() == EVIL
-        page.locator(".legendtext, .gtitle").first.wait_for()
-        assert "<script>" in "".join(page.locator(".legendtext").all_text_contents())
-        page.evaluate("document.body.style.minWidth = '500px'")
-        assert overflow(page) > 0  # the check sees what sticks out
+            if name == laid.methods[EVIL]:
+                assert page.locator("h1").inner_text() == EVIL
+                page.locator(".legendtext").first.wait_for()
+                assert "<script>" in "".join(page.locator(".legendtext").all_text_contents())
+                page.evaluate("document.body.style.minWidth = '500px'")
+                assert overflow(page) > 0  # the check sees what sticks out
 
 
 @pytest.mark.parametrize(
