@@ -26,7 +26,7 @@ from fgbench.analysis.site.publish import MANIFEST, publish
 from fgbench.cli import run
 from fgbench.errors import UsageError
 
-EVIL = "./mine.py:Mine/end<script>alert('ü')</script>"
+EVIL = "./mine.py:Mine/end<script>alert('ü')</script>$^{$"
 ABOUT = {kind: registry.entries(kind) for kind in registry.FOLDERS}
 
 
@@ -208,7 +208,7 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     rows = cells((root / "index.html").read_text("utf-8"), "leaderboard")
     first = next(row for row in rows if row[:3] == ["FG-A", "localmixer-m/8/16", "mnist"])
     assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
-    assert first[7] == "0.01[0.0088, 0.0112]\nnot rejected, p 1, detectable 0.2"
+    assert first[7] == "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2"
     assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", "unbiased: held"]
     errors = [100 * a_train("FG-A", s, epochs=4)["test_error"] for s in range(3)]
     assert first[4].startswith(f"{np.mean(errors):.3g}[")
@@ -224,6 +224,9 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     panel = names.places([], [("localmixer-m/8/16", "mnist")]).panels["localmixer-m/8/16", "mnist"]
     text = (root / panel).read_text("utf-8")
     assert "256 × 10 × 1" in text
+    assert "n per point: 256 draws × 10 inits × 1 batch." in text
+    assert "Filled: bias found" in text
+    assert "mean over finished runs, n = 1 to 3 seeds" in text
     assert "0 (exact)" in text
 
 

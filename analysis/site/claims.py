@@ -62,7 +62,7 @@ class Verdict:
         if self.detectable == 0:
             return "without noise, so known exactly on each batch" if self.found else ""
         told = "rejected" if self.found else "not rejected"
-        return f"{told}, p {digits(self.adjusted, 2)}, detectable {digits(self.detectable)}"
+        return f"{told}, p {digits(self.adjusted, 2)}\ndetectable {digits(self.detectable)}"
 
 
 def verdicts(measures: Sequence[Mapping[str, Any]]) -> dict[str, Verdict]:

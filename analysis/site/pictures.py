@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fgbench.analysis import bias, efficiency, layers, progress, relative_variance, style
+from fgbench.analysis import bias, efficiency, epochs, layers, progress, relative_variance, style
 from fgbench.analysis.site import marks, plots
 from fgbench.analysis.site.board import Facts
 from fgbench.analysis.site.names import Panel, Places, title
 
+BARS = "Bars: 95 % intervals."
 DPI = 130  # of a picture on a page: its height and width in inches times this
 
 
@@ -29,6 +30,7 @@ class Kind:
         plotted: computes the drawn numbers.
         figure: draws the picture.
         spec: draws it for plotly.
+        caption: says of the drawn numbers what they are and over how many.
         alt: what the picture shows, in words.
         many: whether it compares methods by one number each; else it has curves of each.
     """
@@ -39,6 +41,7 @@ class Kind:
     plotted: Callable[[pd.DataFrame], pd.DataFrame]
     figure: Callable[[pd.DataFrame], Figure]
     spec: Callable[[pd.DataFrame], marks.Spec]
+    caption: Callable[[pd.DataFrame], str]
     alt: str
     many: bool = False
 
@@ -46,6 +49,22 @@ class Kind:
 def _measures(found: Facts) -> pd.DataFrame:
     """Pick what was measured."""
     return found.measures
+
+
+def _estimates(table: pd.DataFrame) -> str:
+    """Say what points of whole networks are."""
+    return f"{relative_variance.caption(table)} {BARS}"
+
+
+def _layers(table: pd.DataFrame) -> str:
+    """Say what variances of sites are."""
+    text = f"{relative_variance.caption(table, 'each of one site')} {BARS}"
+    return text + " Dashed: closed form." * bool(table["predicted"].notna().any())
+
+
+def _biases(table: pd.DataFrame) -> str:
+    """Say what biases of sites are."""
+    return f"{relative_variance.caption(table, 'each of one site')} {BARS} {bias.WORDS}"
 
 
 def _curves(found: Facts) -> pd.DataFrame:
@@ -61,6 +80,7 @@ KINDS = (
         relative_variance.plotted,
         relative_variance.figure,
         plots.variance,
+        _estimates,
         "Relative variance by method on a logarithmic axis, measured beside theory",
         many=True,
     ),
@@ -71,6 +91,7 @@ KINDS = (
         efficiency.plotted,
         efficiency.figure,
         plots.against_cost,
+        _estimates,
         "Efficiency of each method's estimate against its cost in forward passes, on logarithmic axes",
         many=True,
     ),
@@ -81,6 +102,7 @@ KINDS = (
         progress.plotted,
         progress.figure,
         plots.training,
+        epochs.caption,
         "Test error in percent while training, against epochs, seconds and forward passes",
     ),
     Kind(
@@ -90,6 +112,7 @@ KINDS = (
         layers.plotted,
         layers.figure,
         plots.layers,
+        _layers,
         "Relative variance at every site of the network from input to loss, with its closed form",
     ),
     Kind(
@@ -99,6 +122,7 @@ KINDS = (
         bias.plotted,
         bias.figure,
         plots.bias,
+        _biases,
         "Bias at every site of the network from input to loss, filled where it was found",
     ),
 )
@@ -140,6 +164,11 @@ class Plot:
         n = self.table["method"].nunique()
         methods = "all methods" if self.part else f"{n} method{'s' * (n > 1)}"
         return f"{self.kind.alt}; {methods}, {self.title}. The numbers are in the tables."
+
+    @property
+    def caption(self) -> str:
+        """Say what is drawn and over how many."""
+        return f"{self.kind.heading}, {self.title}. {self.kind.caption(self.table)}"
 
     @property
     def spec(self) -> marks.Spec:

@@ -93,13 +93,16 @@ function layoutOf(spec, width) {
     hoverlabel: { align: "left" },
     margin: { l: narrow ? 56 : 72, r: 12, t: spec.layout.legend ? 36 : 12, b: 56 },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
-    legend: narrow ? { orientation: "h", x: 0, y: -64 / (spec.layout.height - 80), yanchor: "top", font: { size: 11 } } : {},
+    legend: narrow
+      ? { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 11 } }
+      : {},
     ...spec.layout,
   };
-  layout.height = spec.layout.height + below;
-  if (narrow) layout.margin.b += below;
-  const words = (layout.xaxis.ticktext || []).some((text) => text.length > 4);
-  if (narrow && words) layout.xaxis = { ...layout.xaxis, tickangle: -50 };
+  const words = narrow && (layout.xaxis.ticktext || []).some((text) => text.length > 4);
+  const more = below + (words ? 40 : 0);
+  if (words) layout.xaxis = { ...layout.xaxis, tickangle: -50 };
+  layout.height = spec.layout.height + more;
+  layout.margin.b += more;
   return layout;
 }
 
@@ -149,4 +152,7 @@ function makeInteractive(gallery) {
 
 document.querySelectorAll("table").forEach(makeSortable);
 document.querySelectorAll(".filters").forEach(makeFilterable);
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("img").forEach((image) => { image.loading = "eager"; });
+});
 if (window.Plotly) document.querySelectorAll(".gallery").forEach(makeInteractive);
