@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write(folder: Path, out: Path, about: About | None = None) -> Path:
+def write(folder: Path, out: Path, about: About | None = None, jobs: int = 1) -> Path:
     """Write the report of a folder of records.
 
     A page for all of it, one per method and one per architecture with its data. They need neither
@@ -33,6 +33,7 @@ def write(folder: Path, out: Path, about: About | None = None) -> Path:
         out: folder for the site, made if missing.
         about: what is registered, kind by kind, see `fgbench.registry.entries`: the pages say from it
             what a method is.
+        jobs: processes that draw pictures; a script that asks for several needs a guarded main.
 
     Returns:
         The first page, ``out/index.html``.
@@ -50,7 +51,7 @@ def write(folder: Path, out: Path, about: About | None = None) -> Path:
         made = Path(temporary)
         for name in ("methods", "architectures", "assets", "data"):
             (made / name).mkdir()
-        gallery = pictures.drawn(found, laid, made)
+        gallery = pictures.drawn(found, laid, made, jobs)
         found.measures.to_csv(made / "data" / "measures.csv", index=False, lineterminator="\n")
         found.curves.to_csv(made / "data" / "curves.csv", index=False, lineterminator="\n")
         (made / "assets" / "plotly.min.js").write_text(script, encoding="utf-8")

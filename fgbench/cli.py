@@ -7,6 +7,7 @@ What a method raised is one line at the end; with FGBENCH_DEBUG set its tracebac
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -431,6 +432,10 @@ def check(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
     out: Annotated[Path, typer.Option("-o", help="Folder of the site.")] = Path("site"),
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that draw pictures; one per core, if not given."),
+    ] = None,
 ) -> None:
     """Write a static site from a folder of records, to be opened without server or network.
 
@@ -441,7 +446,8 @@ def report(
     from fgbench import registry
     from fgbench.analysis.report import write
 
-    print(write(folder, out, {kind: registry.entries(kind) for kind in registry.FOLDERS}))
+    about = {kind: registry.entries(kind) for kind in registry.FOLDERS}
+    print(write(folder, out, about, jobs or os.cpu_count() or 1))
 
 
 FIGURES = (

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -75,14 +74,14 @@ def meaning(method: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """A report whose pictures are empty files; the browser's tests have real ones."""
     folder, records = tmp_path_factory.mktemp("report"), realistic()
     stored(folder, *records)
     (folder / "cut.json").write_text("{")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", unpainted)
-        yield report.write(folder, folder / "site" / "deep", ABOUT).parent, records
+        return report.write(folder, folder / "site" / "deep", ABOUT).parent, records
 
 
 def unpainted(fig: Any, folder: Path, name: str, table: pd.DataFrame) -> None:
@@ -275,6 +274,25 @@ def test_figures_have_one_colour_per_method_and_are_plotlys(
         go.Figure(data=[{"type": "scatter", "marker": {"colour": "red"}}])
     assert {kind.name for kind in pictures.KINDS} <= {
         p.stem.rpartition("-")[2] for p in root.rglob("*.png")
+    }
+
+
+def test_pictures_are_the_same_drawn_by_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "KINDS", pictures.KINDS[:2])
+    found = board.facts(stored(tmp_path / "kept", a_measure("FG-A")))
+    laid = names.places(found.methods, found.panels)
+    one = pictures.drawn(found, laid, tmp_path / "one", 2)
+    monkeypatch.setattr(pictures, "FEW", 0)
+    two = pictures.drawn(found, laid, tmp_path / "two", 2)
+    files = sorted(path.name for path in (tmp_path / "one" / "figures").iterdir())
+    assert len(files) == 3 * 2
+    for name in files:
+        drawn = (tmp_path / "two" / "figures" / name).read_bytes()
+        assert drawn == (tmp_path / "one" / "figures" / name).read_bytes()
+    assert {n: [p.size for p in ps] for n, ps in one.items()} == {
+        n: [p.size for p in ps] for n, ps in two.items()
     }
 
 
