@@ -53,7 +53,7 @@ def figure(measures: pd.DataFrame) -> Figure:
     looks = epochs.looks(table)
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
-        x = _apart(part["forwards"])
+        x = apart(part["forwards"])
         for label, mine in part.groupby("label", sort=False):
             shown = mine.rename(columns={"value": "mean"})
             panels.points(ax, x[mine.index], shown, looks[str(label)])
@@ -69,7 +69,7 @@ def figure(measures: pd.DataFrame) -> Figure:
     return panels.drawn(table, ["arch", "data"], looks, panel, text, height=2.3, line=False)
 
 
-def _apart(cost: pd.Series) -> pd.Series:
+def apart(cost: pd.Series) -> pd.Series:
     """Set points of one cost side by side, on a logarithmic axis."""
     step = 1 + 0.015 * float(np.log(1.69 * cost.max() / cost.min()))
     alike = cost.groupby(cost)

@@ -150,11 +150,20 @@ def load(folder: Path) -> Records:
     if not folder.is_dir():
         raise UsageError(f"expected a folder of records, got {str(folder)!r}: no such folder")
     store = Store(folder)
-    rows = tuple(store.all())
+    rows = tuple(_readable(row) for row in store.all())
     if not rows:
         first = next((f" ({name}: {why})" for name, why in store.damaged.items()), "")
         raise UsageError(f"no readable record in {str(folder)!r}{first}; write some with -o")
     return Records(folder, rows, dict(store.damaged), tuple(_notes(rows)))
+
+
+def _readable(value: Any) -> Any:
+    """Replace halves of characters, which JSON can hold and no file or figure."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_readable(name): _readable(part) for name, part in value.items()}
+    return [_readable(part) for part in value] if isinstance(value, list) else value
 
 
 def number(found: object) -> dict[str, float]:

@@ -118,7 +118,7 @@ def _panel(ax: Axes, part: pd.DataFrame, limits: tuple[float, float]) -> None:
             ax.text(
                 0.015,
                 row,
-                _words(value),
+                words(value),
                 transform=ax.get_yaxis_transform(),
                 va="center",
                 fontsize=6,
@@ -130,7 +130,7 @@ def _panel(ax: Axes, part: pd.DataFrame, limits: tuple[float, float]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def _words(value: float) -> str:
+def words(value: float) -> str:
     """Say what cannot be a point on a logarithmic axis."""
     if np.isnan(value):
         return "no value"

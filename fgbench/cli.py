@@ -8,6 +8,7 @@ What a method raised is one line at the end; with FGBENCH_DEBUG set its tracebac
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -190,7 +191,7 @@ def list_(
             continue
         entries = registry.entries(one)
         for name in registry.names(one):
-            base = max((b for b in entries if name == b or name.startswith(f"{b}-")), key=len)
+            base = registry.base_of(name, entries)
             entry = entries[base]
             ending = entry.variants.get(name[len(base) + 1 :], {})
             options = ", ".join(f"{k}={v}" for k, v in (ending or entry.options).items())
@@ -495,12 +496,23 @@ def check(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
-    out: Annotated[Path, typer.Option("-o", help="Folder of the page.")] = Path("site"),
+    out: Annotated[Path, typer.Option("-o", help="Folder of the site.")] = Path("site"),
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that draw pictures; one per core, if not given."),
+    ] = None,
 ) -> None:
-    """Write a page with tables and figures from a folder of records."""
+    """Write a static site from a folder of records, to be opened without server or network.
+
+    index.html has the leaderboard, interactive figures and every run; methods/ has a page per method,
+    architectures/ one per architecture and data, figures/ the pictures as PNG and PDF with their data as
+    CSV. An earlier report in the folder is replaced, other files in it are left alone.
+    """
+    from fgbench import registry
     from fgbench.analysis.report import write
 
-    print(write(folder, out))
+    about = {kind: registry.entries(kind) for kind in registry.FOLDERS}
+    print(write(folder, out, about, jobs or os.cpu_count() or 1))
 
 
 FIGURES = (

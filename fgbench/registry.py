@@ -85,7 +85,17 @@ class Entry:
     @property
     def summary(self) -> str:
         """First sentence of the documentation, or the import error."""
-        return self.error or (inspect.getdoc(self.make) or "").partition("\n")[0]
+        return self.error or self.documentation.partition("\n")[0]
+
+    @property
+    def documentation(self) -> str:
+        """Documentation of the class or function."""
+        return inspect.getdoc(self.make) or ""
+
+    @property
+    def promises(self) -> str:
+        """What an estimator's class says of its claims, which depend on the task; "" for other things."""
+        return inspect.getdoc(getattr(self.make, "claims", None)) or ""
 
 
 _found: dict[str, dict[str, Entry]] = {kind: {} for kind in FOLDERS}
@@ -186,6 +196,19 @@ def names(kind: str) -> list[str]:
             found.append(name)
         found += [f"{name}-{ending}" for ending in entry.variants]
     return found
+
+
+def base_of(name: str, entries: Collection[str]) -> str:
+    """Find the entry that a name without options is of: itself, or the longest before its ending.
+
+    Args:
+        name: such as ``localmixer-m/8/16``.
+        entries: names of entries.
+
+    Returns:
+        Such as ``localmixer``; "" where there is none.
+    """
+    return max((b for b in entries if name == b or name.startswith(f"{b}-")), key=len, default="")
 
 
 @dataclass(frozen=True)

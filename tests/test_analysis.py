@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -570,124 +569,9 @@ def test_a_figure_without_numbers_is_the_users_mistake(room: Any, tmp_path: Path
         room.draw(records, tmp_path / "out")
 
 
-# the report
-
-
-class Page(HTMLParser):
-    """Collects what a test asks about, and requires that elements are closed in order."""
-
-    VOID = frozenset({"meta", "img", "br", "link"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    folder = tmp_path_factory.mktemp("report")
-    records = [a_measure(m) for m in ("BP", "FG-A", "LG-FG-W")]
-    records += [a_train(m, s, epochs=4) for m in ("BP", "FG-A") for s in range(3)]
-    records += [a_speed("BP", 1.0), a_speed("FG-A", 0.8), a_measure("NP", schema=0)]
-    records += [record("measure", "FA", status="skipped", reason="needs <sites> & a chain")]
-    records += [record("train", "FG-W", 7, status="diverged", reason="loss not finite at step 9")]
-    records += [a_measure("FG-W", relative_variance=measured(7e4), heavy_tail=True)]
-    stored(folder, *records)
-    (folder / "cut.json").write_text("{")
-    return report.write(folder, folder / "site" / "deep"), records
-
-
-def test_the_page_names_every_record_and_every_fault(
-    site: tuple[Path, list[dict[str, Any]]],
-) -> None:
-    path, records = site
-    page = Page(path.read_text())
-    assert path.name == "index.html"
-    for each in records:
-        assert each["key"][:12] in page.text
-        assert each["reason"] in page.text
-    assert "cut.json: not readable as JSON" in page.text
-    assert "schema 0" in page.text
-    assert "14 ok" not in page.text
-    assert f"{len(records)} records (1 diverged, {len(records) - 2} ok, 1 skipped)" in page.text
-    assert "torch 2.13.0" in page.text
-    assert "commit abc123" in page.text
-
-
-def test_the_page_states_values_intervals_and_n(
-    site: tuple[Path, list[dict[str, Any]]],
-) -> None:
-    text = re.sub("<[^>]*>", "|", site[0].read_text())
-    assert "2,290 [2,020, 2,560]||2,300" in text
-    assert "0 (exact)" in text
-    assert "256 × 10 × 1" in text
-    assert "heavy tail: no interval is right" in text
-    assert "10 [8.8, 11.2]||0.8 [0.704, 0.896]" in text
-    errors = [100 * a_train("BP", s, epochs=4)["test_error"] for s in range(3)]
-    assert f"||{np.mean(errors):.3g} [" in text
-
-
-def test_the_page_needs_no_network_and_no_scripts(
-    site: tuple[Path, list[dict[str, Any]]],
-) -> None:
-    path, _ = site
-    page = Page(path.read_text())
-    names = [tag for tag, _ in page.tags]
-    assert "script" not in names
-    assert {"header", "main", "nav", "section", "caption", "figcaption"} <= set(names)
-    assert names.count("h1") == 1
-    assert ("html", {"lang": "en"}) in page.tags
-    anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
-    for tag, attrs in page.tags:
-        target = attrs.get("src") or attrs.get("href")
-        if target is not None:
-            beside = (path.parent / target).is_file()
-            assert beside or target.removeprefix("#") in anchors, target
-        if tag == "img":
-            assert attrs["alt"]
-            assert attrs["width"]
-    assert names.count("img") == 2
-    assert any(attrs.get("name") == "viewport" for _, attrs in page.tags)
-
-
-def test_trials_on_held_out_examples_are_no_test_errors(tmp_path: Path) -> None:
-    trial = a_train("FG-A", settings={"validation": 5000}, test_error=0.123)
-    records = stored(tmp_path, a_train("BP"), trial)
-    assert set(records.curves()["method"]) == {"BP"}
-    page = Page(report.write(tmp_path, tmp_path / "site").read_text())
-    assert "Trials on held-out examples, not shown here: 1." in page.text
-    assert "12.3" not in page.text
-    records = stored(tmp_path / "only", trial)
-    assert "not shown here: 1" in report.write(tmp_path / "only", tmp_path / "site").read_text()
-
-
 def test_losses_beside_train_and_test_are_splits_of_their_own(tmp_path: Path) -> None:
     history = [{"epoch": 1, "test_error": 0.5, "contrastive_loss": 4.5}]
     table = stored(tmp_path, a_train("BP", history=history)).curves().set_index("split")
     assert table.index.tolist() == ["train", "test", "contrastive"]
     assert table.loc["contrastive", "loss"] == 4.5
     assert np.isnan(table.loc["contrastive", "error"])
-
-
-def test_a_report_without_numbers_says_so(tmp_path: Path) -> None:
-    stored(tmp_path, record("measure", "FA", status="failed", reason="out of memory"))
-    page = Page(report.write(tmp_path, tmp_path / "site").read_text())
-    assert "Nothing was measured" in page.text
-    assert "out of memory" in page.text
-    assert "img" not in [tag for tag, _ in page.tags]

@@ -100,7 +100,7 @@ def _table() -> dict[str, set[str]]:
         "architectures": {"errors", "axes", "network", "registry"},
         "data": {"errors", "record", "registry"},
         "updates": {"errors", "registry"},
-        "analysis": {"errors", "record", "registry", "comparing", "aggregate"},
+        "analysis": {"errors", "record", "registry", "comparing", "aggregate", "tables"},
         "progress": {"errors"},
         "doctor": {"errors", "record", "registry", "data", ""},
         "sheet": set(),
@@ -241,7 +241,8 @@ def sources_on_disk() -> dict[str, str]:
     """Every module of fgbench by dotted name; the figures through the link fgbench/analysis."""
     package = ROOT / "fgbench"
     files = [p for p in package.rglob("*.py") if package / "analysis" not in p.parents]
-    files += [package / "analysis" / p.name for p in (ROOT / "analysis").glob("*.py")]
+    figures = ROOT / "analysis"
+    files += [package / "analysis" / p.relative_to(figures) for p in figures.rglob("*.py")]
     found = {}
     for path in files:
         parts = path.relative_to(ROOT).with_suffix("").parts

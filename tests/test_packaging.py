@@ -176,6 +176,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path], o
     expected = {f"fgbench/{path}" for path in modules()}
     planted = {"fgbench/py.typed", "fgbench/recipes/deep/planted.toml"}
     planted |= {"fgbench/analysis/published.toml"}
+    templates = list((ROOT / "analysis" / "templates").iterdir())
+    assert len(templates) > 5
+    planted |= {f"fgbench/analysis/templates/{path.name}" for path in templates}
     assert expected | planted <= names
     assert {n for n in names if n.endswith(".py")} == expected
 

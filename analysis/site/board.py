@@ -1,0 +1,273 @@
+"""The leaderboard: what is known of each method on an architecture and its data, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan
+from typing import Any
+
+import pandas as pd
+
+from fgbench.analysis import style
+from fgbench.analysis.load import Records, number
+from fgbench.analysis.seeds import mean_interval
+from fgbench.analysis.site import names
+from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
+from fgbench.analysis.site.names import Panel, Places, panel_of
+from fgbench.analysis.site.table import NOTHING, Cell, Row, Table, interval, plain
+
+VERBS = ("train", "measure", "speed")
+RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
+UNTOLD = Verdict("", UNTESTED, "never measured")
+HEAD = (
+    *("method", "architecture", "data", "locality", "test error (%)", "relative variance"),
+    *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "claims"),
+)
+CAPTION = (
+    "Values with 95 % intervals. Test error: mean over the seeds of finished runs after the last epoch. "
+    "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
+    "objectives, whole body. Cost: forward equivalents per estimate. Step time and peak memory: over those "
+    "of backprop of the same model in the same run. Claims: of bias; p-values are adjusted by Holm over all "
+    "measurements here."
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The records of a report, read once.
+
+    Args:
+        records: all of them.
+        of: verb to the records of it that count, see `fgbench.analysis.load.Records.of`.
+        measures: of `fgbench.analysis.load.Records.measures`.
+        curves: of `fgbench.analysis.load.Records.curves`.
+        verdicts: key of a measurement to what came of the claims.
+        body: key of a measurement to its numbers over the whole body, by quantity.
+    """
+
+    records: Records
+    of: Mapping[str, Sequence[dict[str, Any]]]
+    measures: pd.DataFrame
+    curves: pd.DataFrame
+    verdicts: Mapping[str, Verdict]
+    body: Mapping[str, Mapping[str, dict[str, Any]]]
+
+    @property
+    def methods(self) -> list[str]:
+        """Every method that has a record, in the usual order."""
+        return style.order(str(row["method"]) for row in self.records.rows if row["method"])
+
+    @property
+    def panels(self) -> list[Panel]:
+        """Every architecture with the data it was run on."""
+        rows = [row for verb in (*VERBS, "trial") for row in self.of[verb]]
+        return sorted({panel_of(row) for row in rows})
+
+
+def facts(records: Records) -> Facts:
+    """Read what the pages show from the records of a folder."""
+    of = {verb: records.of(verb) for verb in (*VERBS, "trial")}
+    measures = records.measures()
+    body: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in measures[measures["place"] == "all"].to_dict("records"):
+        body.setdefault(str(row["key"]), {})[str(row["quantity"])] = row
+    return Facts(records, of, measures, records.curves(), verdicts(of["measure"]), body)
+
+
+@dataclass
+class Entry:
+    """A method with its settings on an architecture and its data.
+
+    Args:
+        method: its name.
+        label: its name with the settings that tell it from its others.
+        panel: architecture and data.
+        locality: of the method.
+        runs: its trainings, one per seed.
+        measure: its measurement.
+        speed: its timing.
+    """
+
+    method: str
+    label: str
+    panel: Panel
+    locality: str = ""
+    runs: Sequence[dict[str, Any]] = field(default_factory=list)
+    measure: dict[str, Any] | None = None
+    speed: dict[str, Any] | None = None
+
+
+def entries(found: Facts) -> list[Entry]:
+    """Set side by side what is of one method, architecture and data.
+
+    A verb with one setting of it there stands in each of its rows; one with several has a row for each,
+    since numbers of several settings are never pooled. Trainings under several seeds are one setting.
+
+    Args:
+        found: of `facts`.
+
+    Returns:
+        Rows by architecture and data, then in the usual order of methods.
+    """
+    groups: dict[tuple[Panel, str], dict[str, dict[str, list[dict[str, Any]]]]] = {}
+    for verb in VERBS:
+        for row in found.of[verb]:
+            group = groups.setdefault((panel_of(row), str(row["method"])), {})
+            group.setdefault(verb, {}).setdefault(str(row["label"]), []).append(row)
+    rank = {method: at for at, method in enumerate(style.order(m for _, m in groups))}
+    return [
+        entry
+        for panel, method in sorted(groups, key=lambda group: (group[0], rank[group[1]]))
+        for entry in _entries(method, panel, groups[panel, method])
+    ]
+
+
+def _entries(
+    method: str, panel: Panel, verbs: Mapping[str, Mapping[str, list[dict[str, Any]]]]
+) -> Iterable[Entry]:
+    """Make the rows of one method in one panel."""
+    parts = {
+        verb: dict(labels) if verb == "train" else _apart(labels) for verb, labels in verbs.items()
+    }
+    several = sorted({n for part in parts.values() if len(part) > 1 for n in part})
+    locality = next(
+        str(row["locality"]) for part in parts.values() for rows in part.values() for row in rows
+    )
+    for label in several or [method]:
+        mine = {
+            verb: part.get(label, []) if len(part) > 1 else next(iter(part.values()))
+            for verb, part in parts.items()
+        }
+        one = {verb: next(iter(mine.get(verb, [])), None) for verb in ("measure", "speed")}
+        yield Entry(method, label, panel, locality, mine.get("train", []), **one)
+
+
+def _apart(labels: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Name measurements of one setting by their seeds, where there are several."""
+    return {
+        f"{label}, seed {row['seed']}" if len(rows) > 1 else label: [row]
+        for label, rows in labels.items()
+        for row in rows
+    }
+
+
+def board(
+    name: str, rows: Sequence[Entry], found: Facts, places: Places, panel: Panel | None = None
+) -> Table:
+    """Make the leaderboard.
+
+    Args:
+        name: of the table's element.
+        rows: of `entries`.
+        found: of `facts`.
+        places: where pages lie.
+        panel: shown on the page of one architecture and data, which need no columns then.
+
+    Returns:
+        A table that can be filtered.
+    """
+    left = range(len(HEAD)) if panel is None else [0, *range(3, len(HEAD))]
+    facets = ("architecture", "data", "locality", "claims")
+    kept = range(4) if panel is None else range(2, 4)
+    made = []
+    for entry in rows:
+        cells, values = _cells(entry, found, places), _facets(entry, found)
+        made.append(Row(tuple(cells[at] for at in left), tuple(values[at] for at in kept)))
+    return Table(
+        name,
+        CAPTION,
+        tuple(HEAD[at] for at in left),
+        tuple(made),
+        search="method",
+        facets=tuple(facets[at] for at in kept),
+    )
+
+
+def _facets(entry: Entry, found: Facts) -> tuple[str, ...]:
+    """Give what a row is filtered by."""
+    arch, data = (name or names.UNNAMED for name in entry.panel)
+    return arch, data, entry.locality or names.UNNAMED, _verdict(entry, found).state
+
+
+def _verdict(entry: Entry, found: Facts) -> Verdict:
+    """Look up what came of the claims."""
+    return UNTOLD if entry.measure is None else found.verdicts[str(entry.measure["key"])]
+
+
+def _cells(entry: Entry, found: Facts, places: Places) -> tuple[Cell, ...]:
+    """Write one row."""
+    body = found.body.get(str(entry.measure["key"]), {}) if entry.measure else {}
+    variance = body.get("relative_variance")
+    predicted = variance["predicted"] if variance else nan
+    heavy = "heavy tail: no interval is right" if variance and variance["heavy_tail"] else ""
+    theory = f"theory {plain(predicted).text}" if predicted == predicted else ""
+    failed = [row for row in (entry.measure, entry.speed) if row and row["status"] != "ok"]
+    lost = "; ".join(f"{row['verb']} {row['status']}" for row in failed)
+    arch, data = (name or names.UNNAMED for name in entry.panel)
+    verdict = _verdict(entry, found)
+    price = next((row["forwards"] for row in body.values()), nan)
+    return (
+        Cell(entry.label, link=places.methods.get(entry.method, ""), note=lost),
+        Cell(arch, link=places.panels[entry.panel]),
+        Cell(data),
+        Cell(entry.locality or NOTHING),
+        error(entry.runs),
+        stacked(variance, theory, heavy),
+        stacked(body.get("efficiency")),
+        stacked(verdict.bias, verdict.tested()),
+        plain(price if price == price else _price(entry.runs)),
+        *(ratio(entry.speed, name) for name in RATIOS),
+        verdict.cell(),
+    )
+
+
+def stacked(numbers: Mapping[str, Any] | None, *notes: str) -> Cell:
+    """Make the cell of a number with its interval beneath it, which keeps columns narrow."""
+    if numbers is None:
+        return Cell(NOTHING, nan)
+    value, _, ends = interval(numbers).partition(" [")
+    told = (f"[{ends}" if ends else "", *notes)
+    return Cell(value, float(numbers["value"]), note="\n".join(part for part in told if part))
+
+
+def _price(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Read what a step of training costs, in forward equivalents."""
+    costs = (run["cost"].get("forward_equivalents") for run in runs if _is_map(run.get("cost")))
+    return next((number(cost)["value"] for cost in costs), nan)
+
+
+def _is_map(value: object) -> bool:
+    """Say whether something a record holds is a mapping."""
+    return isinstance(value, Mapping)
+
+
+def ratio(row: Mapping[str, Any] | None, name: str) -> Cell:
+    """Make the cell of a cost of a timing."""
+    return stacked(number(row[name]) if row is not None and name in row else None)
+
+
+def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> Cell:
+    """Make the cell of a mean error in percent over seeds, with what became of the other runs.
+
+    Args:
+        runs: trainings of one setting.
+        name: of the error.
+
+    Returns:
+        The mean with its interval; n and the runs that did not finish are its note.
+    """
+    done = [number(run.get(name))["value"] * 100 for run in runs if run["status"] == "ok"]
+    values = pd.Series(done, dtype=float).dropna()
+    lost: dict[str, int] = {}
+    for run in runs:
+        if run["status"] != "ok":
+            lost[str(run["status"])] = lost.get(str(run["status"]), 0) + 1
+    said = [f"{len(values)} seed{'s' * (len(values) > 1)}"] if len(values) else []
+    note = ", ".join([*said, *(f"{n} {status}" for status, n in lost.items())])
+    if values.empty:
+        return Cell(NOTHING, nan, note=note)
+    mean = mean_interval(values)
+    if mean["low"] == mean["high"]:  # one seed, or seeds that agree
+        return Cell(plain(mean["mean"]).text, float(mean["mean"]), note=note)
+    return stacked({**mean, "value": mean["mean"]}, note)

@@ -1,0 +1,119 @@
+"""Whether what a method claims of its bias held in the measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import Any
+
+from fgbench.analysis.load import number
+from fgbench.analysis.site.table import Cell, digits
+from fgbench.tables import holm
+
+LEVEL = 0.05
+HELD, REJECTED, UNTESTED, NOTHING_CLAIMED = "held", "rejected", "not tested", "nothing claimed"
+TONES = {HELD: "good", REJECTED: "bad"}
+CLAIMS = {
+    "none": "unbiased",
+    "vanishing": "bias vanishes with the step",
+    "some": "biased",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was claimed and what was found.
+
+    Args:
+        claim: such as "unbiased"; "" where none is recorded.
+        state: `HELD`, `REJECTED`, `UNTESTED` or `NOTHING_CLAIMED`.
+        why: a short reason, with the numbers it rests on.
+        bias: as measured, ``value low high n``.
+        p_value: of the test that there is no bias; NaN where there was none.
+        adjusted: the same after Holm over all measurements of the report.
+        detectable: the smallest bias that the test would see, relative to the gradient.
+    """
+
+    claim: str
+    state: str
+    why: str = ""
+    bias: Mapping[str, float] | None = None
+    p_value: float = nan
+    adjusted: float = nan
+    detectable: float = nan
+
+    @property
+    def found(self) -> bool:
+        """Whether a bias was found."""
+        return self.adjusted < LEVEL
+
+    def cell(self) -> Cell:
+        """Show the claim and what came of it."""
+        rank = [HELD, REJECTED, UNTESTED, NOTHING_CLAIMED].index(self.state)
+        text = f"{self.claim}: {self.state}" if self.claim else self.state
+        text = self.claim if self.state == NOTHING_CLAIMED else text
+        return Cell(text, rank, note=self.why, tone=TONES.get(self.state, ""))
+
+    def tested(self) -> str:
+        """Say what the test that there is no bias found."""
+        if self.adjusted != self.adjusted:
+            return "no test"
+        if self.detectable == 0:
+            return "without noise, so known exactly on each batch" if self.found else ""
+        told = "rejected" if self.found else "not rejected"
+        return f"{told}, p {digits(self.adjusted, 2)}\ndetectable {digits(self.detectable)}"
+
+
+def verdicts(measures: Sequence[Mapping[str, Any]]) -> dict[str, Verdict]:
+    """Judge every measurement.
+
+    The p-values are adjusted by Holm over all of them, so that where every claim is true one report in
+    twenty rejects any.
+
+    Args:
+        measures: records of measure.
+
+    Returns:
+        Key of the record to verdict.
+    """
+    tests = [_test(row.get("bias")) for row in measures]
+    adjusted = holm([{"bias": {n: v for n, v in test.items() if v == v}} for test in tests])
+    return {
+        str(row["key"]): _verdict(row, test, nan if p is None else p)
+        for row, test, p in zip(measures, tests, adjusted, strict=True)
+    }
+
+
+def _test(found: object) -> dict[str, float]:
+    """Read the test of bias; NaN for what a record lacks."""
+    found = found if isinstance(found, Mapping) else {}
+    return {name: number(found.get(name))["value"] for name in ("p_value", "detectable")}
+
+
+def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Verdict:
+    """Judge one measurement."""
+    claimed = row.get("claimed")
+    claimed = claimed if isinstance(claimed, Mapping) else {}
+    kind = str(claimed.get("bias", ""))
+    claim = CLAIMS.get(kind, "")
+    p_value, detectable = test["p_value"], test["detectable"]
+    bias = number(row["bias"]) if "bias" in row else None
+    state, why = UNTESTED, ""
+    if kind == "some":
+        state, why = NOTHING_CLAIMED, str(claimed.get("why") or "")
+    elif not kind:
+        why = "an older record: no claim in it" if row["status"] == "ok" else str(row["status"])
+    elif p != p:
+        why = "no test of bias" if row["status"] == "ok" else str(row["status"])
+    elif detectable == 0 and not p < LEVEL:
+        state, why = HELD, "exact"
+    elif p < LEVEL and kind == "vanishing":
+        why = f"a bias at this one step, p {digits(p, 2)}"
+    elif p < LEVEL:
+        state = REJECTED
+    elif not detectable < 1:
+        why = "no bias below the gradient's own size would be seen"
+    else:
+        state = HELD
+    return Verdict(claim, state, why, bias, p_value, p, detectable)

@@ -1,0 +1,104 @@
+"""What interactive figures are made of: marks and axes as plotly reads them, and text that is safe in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from fgbench.analysis import relative_variance, style
+
+Spec = dict[str, Any]
+SYMBOLS: dict[style.Marker, str] = {
+    **{"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down"},
+    **{"8": "octagon", "d": "diamond-tall", "P": "cross", "X": "x", "p": "pentagon", "*": "star"},
+    **{"h": "hexagon", "<": "triangle-left", "H": "hexagon2", ">": "triangle-right"},
+    (6, 1, 0): "hexagram",
+}
+TICK, ENTRY = 26, 34  # letters of a name beside an axis and in a legend; labels have all of it
+MANY = 6  # bands above each other of which every one is still seen
+GRID = {
+    "gridcolor": "#e3e3e3",
+    "zeroline": False,
+    "linecolor": style.FAINT,
+    "ticks": "outside",
+    "automargin": True,
+}
+
+
+def safe(text: object) -> str:
+    """Write text for plotly, which takes tags in it for markup."""
+    return escape(str(text), quote=False)
+
+
+def trace(name: object, text: list[str] | None = None, **more: Any) -> Spec:
+    """Draw something that has a name.
+
+    Args:
+        name: in the legend.
+        text: the label of every point, safe already; without any it has none.
+        more: as plotly names it.
+
+    Returns:
+        A trace.
+    """
+    said: Spec = {"hoverinfo": "skip"}
+    if text is not None:
+        said = {"text": text, "hovertemplate": "%{text}<extra></extra>"}
+    return {"type": "scatter", "mode": "markers", "name": short(name, ENTRY), **said, **more}
+
+
+def bars(part: pd.DataFrame, look: style.Look) -> Spec:
+    """Draw intervals."""
+    value, low, high = (part[name].astype(float) for name in ("value", "low", "high"))
+    up, down = (high - value).fillna(0).clip(lower=0), (value - low).fillna(0).clip(lower=0)
+    ends = {"type": "data", "symmetric": False, "array": numbers(up), "arrayminus": numbers(down)}
+    return {**ends, "color": look.colour, "thickness": 1.4, "width": 0}
+
+
+def marker(look: style.Look) -> Spec:
+    """Draw a method's marker."""
+    return {"color": look.colour, "size": 9, "line": {"width": 1.2, "color": look.colour}}
+
+
+def symbol(look: style.Look, filled: bool = True) -> str:
+    """Name a method's marker as plotly does."""
+    return SYMBOLS[look.marker] + ("" if filled and look.filled else "-open")
+
+
+def dash(dashes: style.Dashes) -> str:
+    """Write a line style as plotly does."""
+    return ",".join(f"{2 * length:g}px" for length in dashes[1]) or "solid"
+
+
+def log(title: str, drawn: pd.DataFrame) -> Spec:
+    """Make an axis logarithmic, with a tick per decade, or at 1, 2 and 5 where there are few."""
+    values = drawn.stack()
+    values = values[values > relative_variance.ZERO]
+    wide = not values.empty and values.max() > 300 * values.min()
+    return {
+        **GRID,
+        "type": "log",
+        "title": {"text": title},
+        "dtick": 1 if wide else "D2",
+        "exponentformat": "power",
+    }
+
+
+def shade(look: style.Look, among: int) -> str:
+    """Make a method's colour thin enough for a band, thinner among many."""
+    red, green, blue = (int(look.colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{0.18 if among <= MANY else 0.06})"
+
+
+def short(name: object, most: int = TICK) -> str:
+    """Cut a name to what fits, beside an axis if nothing else is said."""
+    text = str(name)
+    return safe(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
+def numbers(values: Iterable[float]) -> list[float | None]:
+    """Write numbers as JSON can hold them."""
+    return [None if pd.isna(value) else float(value) for value in values]

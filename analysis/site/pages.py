@@ -1,0 +1,119 @@
+"""The page of a method, and the page of an architecture on its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fgbench.analysis import style
+from fgbench.analysis.site import listing, names, pictures
+from fgbench.analysis.site.board import Entry, Facts, board
+from fgbench.analysis.site.names import Panel, Places, panel_of
+from fgbench.analysis.site.pictures import Gallery, Plot
+from fgbench.analysis.site.texts import About, Text, described
+
+
+@dataclass(frozen=True)
+class Site:
+    """A report.
+
+    Args:
+        found: what the records say.
+        rows: of the leaderboard.
+        places: where pages lie.
+        gallery: its figures.
+        about: what is registered.
+    """
+
+    found: Facts
+    rows: Sequence[Entry]
+    places: Places
+    gallery: Gallery
+    about: About
+
+    @property
+    def methods(self) -> list[tuple[str, str, str]]:
+        """Every method with its page and its colour."""
+        return [(m, path, style.look(m).colour) for m, path in self.places.methods.items()]
+
+    @property
+    def panels(self) -> list[tuple[str, str]]:
+        """Every architecture on its data with its page."""
+        return [(names.title(panel), path) for panel, path in self.places.panels.items()]
+
+
+def galleries(gallery: Gallery) -> list[tuple[str, str, list[Plot]]]:
+    """List the kinds of figures that there are: name, heading and figures."""
+    return [(k.name, k.heading, gallery[k.name]) for k in pictures.KINDS if k.name in gallery]
+
+
+def method(site: Site, name: str) -> dict[str, Any]:
+    """Gather what the page of a method shows.
+
+    Args:
+        site: all of it.
+        name: of the method.
+
+    Returns:
+        The variables of its template.
+    """
+    found, places = site.found, site.places
+    records = [row for row in found.records.rows if str(row["method"]) == name]
+    rows = [entry for entry in site.rows if entry.method == name]
+    measures = [row for row in found.of["measure"] if str(row["method"]) == name]
+    part = found.measures[found.measures["method"] == name]
+    first = {key: str(records[0].get(key) or "") for key in ("estimator", "locality")}
+    return {
+        "title": name,
+        "method": name,
+        "colour": style.look(name).colour,
+        **first,
+        "text": described(site.about, "estimators", first["estimator"]),
+        "scheme": described(site.about, "localities", first["locality"]),
+        "claims": listing.tested(found, measures, places),
+        "estimates": listing.estimates(found, measures, places, False),
+        "sites": listing.sites(found, part, places, False),
+        "trainings": listing.trainings(rows, places, False),
+        "speeds": listing.speeds(rows, places, False),
+        "runs": listing.runs(records, places, name),
+        "galleries": {
+            kind: (kind, heading, plots)
+            for kind, heading, plots in galleries(pictures.of_method(site.gallery, name))
+        },
+    }
+
+
+def architecture(site: Site, panel: Panel) -> dict[str, Any]:
+    """Gather what the page of an architecture and its data shows.
+
+    Args:
+        site: all of it.
+        panel: architecture and data.
+
+    Returns:
+        The variables of its template.
+    """
+    found, places = site.found, site.places
+    rows = [entry for entry in site.rows if entry.panel == panel]
+    measures = [row for row in found.of["measure"] if panel_of(row) == panel]
+    arch, data = panel
+    part = found.measures[found.measures["arch"].eq(arch) & found.measures["data"].eq(data)]
+    return {
+        "title": names.title(panel),
+        "text": _first(described(site.about, "architectures", arch)),
+        "dataset": _first(described(site.about, "datasets", data)),
+        "board": board("leaderboard", rows, found, places, panel) if rows else None,
+        "galleries": galleries(pictures.of_panel(site.gallery, panel)),
+        "estimates": listing.estimates(found, measures, places, True),
+        "sites": listing.sites(found, part, places, True),
+        "trainings": listing.trainings(rows, places, True),
+        "speeds": listing.speeds(rows, places, True),
+        "trials": sum(panel_of(row) == panel for row in found.of["trial"]),
+        "runs": listing.runs([r for r in found.records.rows if panel_of(r) == panel], places),
+    }
+
+
+def _first(text: Text | None) -> str:
+    """Take the first sentence of a documentation, if there is one."""
+    return text.lead if text is not None else ""

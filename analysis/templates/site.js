@@ -1,0 +1,158 @@
+// Sorting, filtering and interactive figures. Without this file the pages show whole tables and pictures.
+"use strict";
+
+const compareTexts = new Intl.Collator("en", { numeric: true }).compare;
+
+// What a cell sorts by: its number, else its text; null, which comes last, for what is not known.
+function sortKey(cell) {
+  const number = cell.dataset.sort;
+  if (number !== undefined) return number === "" ? null : Number(number);
+  const text = cell.textContent.trim();
+  return text === "–" || text === "" ? null : text;
+}
+
+function compare(a, b) {
+  return typeof a === "number" && typeof b === "number" ? a - b : compareTexts(a, b);
+}
+
+// Columns keep their widths from then on: nothing moves sideways, and long tables are laid out faster.
+function fixColumns(table) {
+  if (table.style.tableLayout) return;
+  const heads = Array.from(table.tHead.rows[0].cells);
+  const widths = heads.map((head) => head.getBoundingClientRect().width);
+  const whole = table.getBoundingClientRect().width;
+  heads.forEach((head, at) => { head.style.width = `${widths[at]}px`; });
+  table.style.width = `${whole}px`;
+  table.style.tableLayout = "fixed";
+}
+
+function sortBy(table, at, descending) {
+  fixColumns(table);
+  const sign = descending ? -1 : 1;
+  const body = table.tBodies[0];
+  const rows = Array.from(body.rows, (row) => [sortKey(row.cells[at]), row]);
+  rows.sort(([a], [b]) =>
+    a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b));
+  body.replaceChildren(...rows.map(([, row]) => row));
+}
+
+function makeSortable(table) {
+  const heads = Array.from(table.tHead.rows[0].cells);
+  heads.forEach((head, at) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    head.setAttribute("aria-sort", "none");
+    button.addEventListener("click", () => {
+      const descending = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach((other) => other.setAttribute("aria-sort", "none"));
+      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      sortBy(table, at, descending);
+    });
+  });
+}
+
+function makeFilterable(form) {
+  const table = document.getElementById(form.dataset.table);
+  const search = form.querySelector("input");
+  const selects = Array.from(form.querySelectorAll("select"));
+  const output = form.querySelector("output");
+  const rows = Array.from(table.tBodies[0].rows, (row) => {
+    const text = search.dataset.whole === "1" ? row.textContent : row.cells[0].textContent;
+    return { row, text: text.toLowerCase() };
+  });
+  const apply = () => {
+    fixColumns(table);
+    const words = search.value.trim().toLowerCase();
+    let shown = 0;
+    for (const { row, text } of rows) {
+      const fits = text.includes(words) && selects.every((select) =>
+        select.value === "" || row.getAttribute("data-f" + select.dataset.facet) === select.value);
+      row.hidden = !fits;
+      shown += fits;
+    }
+    output.value = shown === rows.length ? `${shown} rows` : `${shown} of ${rows.length} rows`;
+  };
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = false;
+  if (search.value || selects.some((select) => select.value)) apply(); // what a browser kept
+}
+
+// What is drawn alike in every figure; a legend beside it where the page is wide, else beneath it.
+function layoutOf(spec, width) {
+  const narrow = width < 700;
+  const entries = spec.data.filter((trace) => trace.showlegend !== false).length;
+  const below = narrow && !spec.layout.legend ? Math.min(24 * entries, 240) : 0;
+  const layout = {
+    font: { family: "system-ui, sans-serif", size: 12, color: "#1a1a1a" },
+    paper_bgcolor: "#fff",
+    plot_bgcolor: "#fff",
+    hovermode: "closest",
+    hoverlabel: { align: "left" },
+    margin: { l: narrow ? 56 : 72, r: 12, t: spec.layout.legend ? 36 : 12, b: 56 },
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    legend: narrow
+      ? { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 11 } }
+      : {},
+    ...spec.layout,
+  };
+  const words = narrow && (layout.xaxis.ticktext || []).some((text) => text.length > 4);
+  const more = below + (words ? 40 : 0);
+  if (words) layout.xaxis = { ...layout.xaxis, tickangle: -50 };
+  layout.height = spec.layout.height + more;
+  layout.margin.b += more;
+  return layout;
+}
+
+const CONFIG = {
+  displaylogo: false,
+  responsive: true,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+};
+
+// A choice of the horizontal axis, for figures that have several.
+function axisChoice(plot, spec) {
+  const label = document.createElement("label");
+  const select = document.createElement("select");
+  label.className = "choice";
+  label.append("Against ", select);
+  spec.axes.forEach((axis) => select.add(new Option(axis.title, axis.name)));
+  select.addEventListener("change", () => {
+    const xs = spec.data.map((trace) => trace.meta[select.value]);
+    const title = select.selectedOptions[0].text;
+    Plotly.update(plot, { x: xs }, { "xaxis.title.text": title, "xaxis.autorange": true });
+  });
+  plot.before(label);
+}
+
+function draw(figure) {
+  if (figure.classList.contains("live")) return;
+  const spec = JSON.parse(figure.querySelector("script").textContent);
+  const plot = figure.querySelector(".plot");
+  figure.classList.add("live");
+  if (spec.axes) axisChoice(plot, spec);
+  Plotly.newPlot(plot, spec.data, layoutOf(spec, plot.clientWidth), CONFIG);
+}
+
+function makeInteractive(gallery) {
+  const figures = Array.from(gallery.querySelectorAll("figure"));
+  const choice = gallery.querySelector(".panel");
+  const show = (at) => {
+    figures.forEach((figure, i) => { figure.hidden = i !== at; });
+    draw(figures[at]);
+  };
+  if (choice) {
+    choice.closest("label").hidden = false;
+    choice.addEventListener("change", () => show(choice.selectedIndex));
+  }
+  show(choice ? choice.selectedIndex : 0);
+}
+
+document.querySelectorAll("table").forEach(makeSortable);
+document.querySelectorAll(".filters").forEach(makeFilterable);
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("img").forEach((image) => { image.loading = "eager"; });
+});
+if (window.Plotly) document.querySelectorAll(".gallery").forEach(makeInteractive);

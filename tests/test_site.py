@@ -1,0 +1,481 @@
+"""The report as files: what its pages say, where they lie, what they leave alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from test_analysis import a_measure, a_speed, a_train, measured, record, stored
+
+from fgbench import registry
+from fgbench.analysis import report, style
+from fgbench.analysis.load import load
+from fgbench.analysis.site import board, claims, names, pictures, texts
+from fgbench.analysis.site.publish import MANIFEST, publish
+from fgbench.cli import run
+from fgbench.errors import UsageError
+
+EVIL = "./mine.py:Mine/end<script>alert('ü')</script>$^{$"
+ABOUT = {kind: registry.entries(kind) for kind in registry.FOLDERS}
+
+
+def named(row: dict[str, Any], method: str) -> dict[str, Any]:
+    """The record of another method."""
+    digest = hashlib.sha256((method + row["key"]).encode()).hexdigest()[:32]
+    return {**row, "method": method, "estimator": "mine", "key": digest, "case_key": digest}
+
+
+def sites(variance: float | None) -> dict[str, Any]:
+    """What a record says of its sites; the second is as good as undefined."""
+    found = {"relative_variance": measured(variance), "predicted_variance": 5.1}
+    found["bias"] = {**measured(0.02), "p_value": 0.5, "p_adjusted": 0.5, "detectable": 0.1}
+    return {"body.0.l0": found, "body.1.l0": {**found, "relative_variance": measured(None)}}
+
+
+def claimed(bias: str, p: float = 0.4, detectable: float = 0.2, **more: Any) -> dict[str, Any]:
+    """What a measurement says of a claim."""
+    test = {**measured(0.01), "p_value": p, "detectable": detectable}
+    return {"claimed": {"bias": bias, "why": ""}, "bias": test, **more}
+
+
+def realistic() -> list[dict[str, Any]]:
+    """Records of every verb, status and age, on two networks."""
+    mlp = {"arch": "mlp-3x256", "data": "digits"}
+    found = [a_measure(m, **claimed("none"), per_site=sites(5.0)) for m in ("FG-A", "LG-FG-A")]
+    found += [a_measure("BP", **claimed("none", 1.0, 0.0)), a_measure("FA", **claimed("some"))]
+    found += [a_measure("FG-A", **claimed("none", 1e-5), per_site=sites(9.0), **mlp)]
+    found += [a_measure("FG-W", relative_variance=measured(7e4), heavy_tail=True, **mlp)]
+    found += [a_measure("NP", schema=0, per_site="lost")]
+    found += [a_measure("LG-FG-W", relative_variance=None, efficiency=None, locality_gap=None)]
+    found += [a_train(m, s, epochs=4) for m in ("BP", "FG-A") for s in range(3)]
+    found += [a_speed("BP", 1.0), a_speed("FG-A", 0.8)]
+    found += [record("measure", "DFA", status="skipped", reason="needs <sites> & a $chain$")]
+    found += [record("train", "FG-W", 7, status="diverged", reason="loss not finite at step 9")]
+    found += [a_train("FG-A", 9, settings={"validation": 5000}, test_error=0.123)]
+    found += [named(a_measure("FG-A", **claimed("none"), per_site=sites(7.0)), EVIL)]
+    found += [named(a_train("FG-A", epochs=3), EVIL)]
+    return [{**row, **meaning(row["method"])} for row in found]
+
+
+def meaning(method: str) -> dict[str, str]:
+    """What records of a preset say of it."""
+    estimator, _, locality = registry.PRESETS.get(method, "").partition("/")
+    return {"estimator": estimator, "locality": locality} if locality else {}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A report whose pictures are empty files; the browser's tests have real ones."""
+    folder, records = tmp_path_factory.mktemp("report"), realistic()
+    stored(folder, *records)
+    (folder / "cut.json").write_text("{")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", unpainted)
+        return report.write(folder, folder / "site" / "deep", ABOUT).parent, records
+
+
+def unpainted(fig: Any, folder: Path, name: str, table: pd.DataFrame) -> None:
+    folder.mkdir(exist_ok=True)
+    for suffix in ("png", "pdf", "csv"):
+        (folder / f"{name}.{suffix}").write_text("")
+
+
+class Page(HTMLParser):
+    """Collects what a test asks about, and requires that elements are closed in order."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input", "rect"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "script":
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def faults(path: Path, root: Path) -> list[str]:
+    """What a page asks for that is not in its folder, and scripts that are not ours."""
+    page, found = Page(path.read_text("utf-8")), []
+    anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    for _, attrs in page.tags:
+        target = attrs.get("src") or attrs.get("href")
+        if not target or target == "data:,":
+            continue
+        place = (path.parent / target).resolve()
+        inside = place.is_relative_to(root.resolve()) and place.is_file()
+        if not (inside or (target[0] == "#" and target[1:] in anchors)):
+            found.append(target)
+    for attrs in page.all("script"):
+        ours = (attrs.get("src") or "").removeprefix("../").startswith("assets/")
+        if not ours and attrs.get("type") != "application/json":
+            found.append("a script")
+    found += [n for _, attrs in page.tags for n in attrs if n.startswith("on")]
+    return found
+
+
+def test_every_link_of_every_page_leads_into_the_folder(
+    site: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    root, records = site
+    pages = sorted(root.rglob("*.html"))
+    methods = {str(r["method"]) for r in records}
+    assert len(pages) == 1 + len(methods) + 2
+    for path in pages:
+        assert faults(path, root) == [], path
+        page = Page(path.read_text("utf-8"))
+        assert len(page.all("h1")) == 1
+        assert all(attrs["alt"] and attrs["width"] for attrs in page.all("img"))
+        assert page.all("html") == [{"lang": "en"}]
+    assert {p.name for p in root.rglob("*")} >= {"plotly.min.js", "site.css", "site.js"}
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        '<img src="https://example.org/x.png" alt="">',
+        '<a href="../outside.txt">x</a>',
+        "<script>alert(1)</script>",
+        '<p onclick="x()">x</p>',
+        '<a href="#nowhere">x</a>',
+    ],
+)
+def test_the_check_of_links_rejects(planted: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "outside.txt").write_text("")
+    page = root / "x.html"
+    page.write_text("<p></p>")
+    assert faults(page, root) == []
+    page.write_text(planted)
+    assert len(faults(page, root)) == 1
+
+
+def test_pages_name_every_record_and_every_fault(
+    site: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    root, records = site
+    text = Page((root / "index.html").read_text("utf-8")).text
+    for each in records:
+        assert each["key"][:12] in text
+        assert each["reason"] in text
+        assert each["method"] in text
+    n = len(records)
+    assert f"{n} records (1 diverged, {n - 2} ok, 1 skipped) from" in text
+    assert "cut.json: not readable as JSON" in text
+    assert "1 record of measure: schema 0" in text
+    assert "torch 2.13.0" in text
+    assert "commit abc123" in text
+    assert "Trials on held-out examples, not shown here: 1." in text
+    assert "12.3" not in text
+    evil = root / names.places([EVIL], []).methods[EVIL]
+    assert EVIL in Page(evil.read_text("utf-8")).text
+    assert "No estimator of this name is registered" in evil.read_text("utf-8")
+
+
+def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any]]]) -> None:
+    root, _ = site
+    rows = cells((root / "index.html").read_text("utf-8"), "leaderboard")
+    first = next(row for row in rows if row[:3] == ["FG-A", "localmixer-m/8/16", "mnist"])
+    assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
+    assert first[7] == "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2"
+    assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", "unbiased: held"]
+    errors = [100 * a_train("FG-A", s, epochs=4)["test_error"] for s in range(3)]
+    assert first[4].startswith(f"{np.mean(errors):.3g}[")
+    assert first[4].endswith("]\n3 seeds")
+    (wrong,) = (row for row in rows if row[-1] == "unbiased: rejected")
+    assert wrong[:2] == ["FG-A", "mlp-3x256"]
+    (heavy,) = (row for row in rows if row[:2] == ["FG-W", "mlp-3x256"])
+    assert "heavy tail: no interval is right" in heavy[5]
+    (lost,) = (row for row in rows if row[:2] == ["FG-W", "localmixer-m/8/16"])
+    assert lost[4] == "–1 diverged"
+    (skipped,) = (row for row in rows if row[0].startswith("DFA"))
+    assert skipped[0] == "DFAmeasure skipped"
+    panel = names.places([], [("localmixer-m/8/16", "mnist")]).panels["localmixer-m/8/16", "mnist"]
+    text = (root / panel).read_text("utf-8")
+    assert "256 × 10 × 1" in text
+    assert "n per point: 256 draws × 10 inits × 1 batch." in text
+    assert "Filled: bias found" in text
+    assert "mean over finished runs, n = 1 to 3 seeds" in text
+    assert "0 (exact)" in text
+
+
+def cells(text: str, table: str) -> list[list[str]]:
+    """The texts of a table's rows."""
+    body = (
+        text.partition(f'<table id="{table}">')[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    )
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
+    return [
+        [Page(cell).text for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)]
+        for row in rows
+    ]
+
+
+def test_a_method_page_says_what_it_is(site: tuple[Path, list[dict[str, Any]]]) -> None:
+    root, _ = site
+    text = " ".join(Page((root / "methods" / "FG-A.html").read_text("utf-8")).text.split())
+    assert "Forward gradient with noise on the activities" in text
+    assert "Unbiased unless an option bites here" in text
+    assert "Scaling Forward Gradient With Local Losses, ICLR 2023" in text
+    assert "One loss at the end, through every module" in text
+    assert "unbiased: rejected" in text
+    assert "body.1.l0" in text
+    assert "validation=5000" in text
+
+
+def test_figures_have_one_colour_per_method_and_are_plotlys(
+    site: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    root, _ = site
+    seen: dict[str, set[str]] = {}
+    for path in root.rglob("*.html"):
+        for text in re.findall(
+            r'<script type="application/json">(.*?)</script>', path.read_text("utf-8"), re.DOTALL
+        ):
+            spec = json.loads(text, parse_constant=pytest.fail)
+            go.Figure(data=spec["data"], layout=spec["layout"])  # refuses what it does not know
+            for trace in spec["data"]:
+                assert "<" not in trace["name"]
+                if trace.get("text") and "theory" not in trace["name"]:
+                    seen.setdefault(trace["name"], set()).add(trace["marker"]["color"])
+    assert seen["FG-A"] == {style.look("FG-A").colour}
+    assert all(len(colours) == 1 for colours in seen.values())
+    with pytest.raises(ValueError, match="colour"):
+        go.Figure(data=[{"type": "scatter", "marker": {"colour": "red"}}])
+    assert {kind.name for kind in pictures.KINDS} <= {
+        p.stem.rpartition("-")[2] for p in root.rglob("*.png")
+    }
+
+
+def test_pictures_are_the_same_drawn_by_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "KINDS", pictures.KINDS[:2])
+    found = board.facts(stored(tmp_path / "kept", a_measure("FG-A")))
+    laid = names.places(found.methods, found.panels)
+    one = pictures.drawn(found, laid, tmp_path / "one", 2)
+    monkeypatch.setattr(pictures, "FEW", 0)
+    two = pictures.drawn(found, laid, tmp_path / "two", 2)
+    files = sorted(path.name for path in (tmp_path / "one" / "figures").iterdir())
+    assert len(files) == 3 * 2
+    for name in files:
+        drawn = (tmp_path / "two" / "figures" / name).read_bytes()
+        assert drawn == (tmp_path / "one" / "figures" / name).read_bytes()
+    assert {n: [p.size for p in ps] for n, ps in one.items()} == {
+        n: [p.size for p in ps] for n, ps in two.items()
+    }
+
+
+# names
+
+
+def test_file_names_are_safe_and_tell_names_apart() -> None:
+    odd = [EVIL, "", "..", "../../etc/passwd", "a/b", "a-b", "A-B", "a[b=c]", "a{b=c}", "ü", "é"]
+    odd += ["x" * 300, "x" * 301, "CON", "FG-A", "\ud800", "a\x00b", "a b", "%2e"]
+    found = names.files(odd)
+    assert list(found) == sorted(odd)
+    assert len({text.lower() for text in found.values()}) == len(odd)
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text) for text in found.values())
+    assert found["FG-A"] == "FG-A"
+    assert names.files(["FG-A", EVIL]).items() <= found.items()  # whatever else there is
+
+
+# claims
+
+
+@pytest.mark.parametrize(
+    ("row", "state"),
+    [
+        (claimed("none"), claims.HELD),
+        (claimed("none", 1.0, 0.0), claims.HELD),
+        (claimed("none", 0.03), claims.REJECTED),
+        (claimed("none", 0.4, 1.3), claims.UNTESTED),  # it would see no bias at all
+        (claimed("vanishing"), claims.HELD),
+        (claimed("vanishing", 0.001), claims.UNTESTED),  # one step says nothing about its limit
+        (claimed("some", 0.001), claims.NOTHING_CLAIMED),
+        ({"bias": None, "claimed": {"bias": "none"}}, claims.UNTESTED),
+        ({}, claims.UNTESTED),
+    ],
+)
+def test_a_claim_is_held_rejected_or_not_tested(row: dict[str, Any], state: str) -> None:
+    (verdict,) = claims.verdicts([{"key": "k", "status": "ok", **row}]).values()
+    assert verdict.state == state
+
+
+def test_claims_are_judged_together() -> None:
+    rows = [{"key": f"{at}", "status": "ok", **claimed("none", 0.03)} for at in range(2)]
+    assert {v.state for v in claims.verdicts(rows).values()} == {claims.HELD}
+    assert {v.adjusted for v in claims.verdicts(rows).values()} == {0.06}
+
+
+def test_settings_are_never_pooled(tmp_path: Path) -> None:
+    rates = [a_train("FG-A", settings={"lr": lr}) for lr in (0.01, 0.1)]
+    records = stored(tmp_path, *rates, a_measure("FG-A"), a_measure("FG-A", seed=1))
+    rows = board.entries(board.facts(records))
+    assert [(r.label, len(r.runs), r.measure is not None) for r in rows] == [
+        ("FG-A, lr=0.01", 1, False),
+        ("FG-A, lr=0.1", 1, False),
+        ("FG-A, seed 0", 0, True),
+        ("FG-A, seed 1", 0, True),
+    ]
+    records = stored(tmp_path / "one", *rates, a_measure("FG-A"))
+    assert [r.measure is not None for r in board.entries(board.facts(records))] == [True, True]
+
+
+def test_a_documentation_is_parted() -> None:
+    doc = "Do it.\n\nBecause of ``x``\nand y.\n\nArgs:\n    one: first,\n        and more.\n    two: second."
+    found = texts.parted(doc + "\n\nCost: much.\n\nReferences: A, B.", "Nothing.")
+    assert found.lead == "Do it."
+    assert found.paragraphs == ("Because of ``x`` and y.",)
+    assert found.options == {"one": "first, and more.", "two": "second."}
+    assert (found.cost, found.references, found.claims) == ("much.", "A, B.", "Nothing.")
+    assert texts.pieces(found.paragraphs[0]) == [
+        (False, "Because of "),
+        (True, "x"),
+        (False, " and y."),
+    ]
+    assert texts.described(ABOUT, "localities", "local-pg") is not None
+    assert texts.described(ABOUT, "estimators", "./mine.py:Mine") is None
+
+
+# the folder
+
+
+def made(folder: Path, *files: str) -> Path:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def there(out: Path) -> set[str]:
+    return {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} - {MANIFEST}
+
+
+def test_a_second_report_leaves_no_stale_page_and_no_other_file_behind(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    publish(made(tmp_path / "1", "index.html", "methods/A.html", "methods/B.html", "c/C.html"), out)
+    made(out, "mine.txt", "methods/notes.html")
+    (out / "methods" / "B.html").write_text("edited")
+    publish(made(tmp_path / "2", "index.html", "methods/D.html"), out)
+    kept = {"index.html", "methods/D.html", "methods/B.html", "mine.txt", "methods/notes.html"}
+    assert there(out) == kept
+    assert not (out / "c").exists()
+    listed = (out / MANIFEST).read_text().splitlines()
+    assert [line[66:] for line in listed] == ["index.html", "methods/D.html"]
+    assert hashlib.sha256(b"index.html").hexdigest() == listed[0][:64]
+
+
+def test_a_report_never_overwrites_what_is_not_its_own(tmp_path: Path) -> None:
+    out = made(tmp_path / "out", "methods/A.html")
+    with pytest.raises(UsageError, match=r"A\.html' is there and no report wrote it"):
+        publish(made(tmp_path / "1", "index.html", "methods/A.html"), out)
+    assert there(out) == {"methods/A.html"}
+    assert not (out / MANIFEST).exists()
+
+
+def test_a_manifest_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    out, outside = tmp_path / "out", made(tmp_path, "precious.txt") / "precious.txt"
+    publish(made(tmp_path / "1", "index.html"), out)
+    digest = hashlib.sha256(outside.read_bytes()).hexdigest()
+    with (out / MANIFEST).open("a") as file:
+        file.write(f"{digest}  ../precious.txt\n")
+    publish(made(tmp_path / "2", "index.html"), out)
+    assert outside.exists()
+
+
+def test_an_interrupted_report_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    moves: list[str] = []
+
+    def pressed(source: Path, target: Path) -> None:
+        moves.append(target.name)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        shutil.copyfile(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fgbench.analysis.site.publish.shutil.move", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            publish(made(tmp_path / "1", "a.html", "b.html"), out)
+    assert there(out) == {"a.html"}
+    publish(made(tmp_path / "2", "b.html"), out)
+    assert there(out) == {"b.html"}
+
+
+# bad use
+
+
+@pytest.mark.parametrize("name", ["jinja2", "plotly"])
+def test_a_missing_extra_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(tmp_path / "kept", a_measure("BP"))
+    for module in [m for m in sys.modules if m.split(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+    assert run(["report", str(tmp_path / "kept"), "-o", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"needs {name}" in line
+    assert "pip install 'fgbench[report]'" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_without_numbers_says_so(tmp_path: Path) -> None:
+    stored(tmp_path, record("measure", "FA", status="failed", reason="out of memory"))
+    page = Page(report.write(tmp_path, tmp_path / "site").read_text("utf-8"))
+    assert "Nothing was measured" in page.text
+    assert "out of memory" in page.text
+    assert page.all("img") == []
+    assert not any("plotly" in str(attrs.get("src")) for attrs in page.all("script"))
+
+
+def test_trials_alone_are_no_results(tmp_path: Path) -> None:
+    stored(tmp_path, a_train("FG-A", settings={"validation": 5000}, test_error=0.123))
+    page = Page(report.write(tmp_path, tmp_path / "site").read_text("utf-8"))
+    assert "not shown here: 1" in page.text
+    assert "12.3" not in page.text
+
+
+def test_records_that_lack_almost_everything_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "save", unpainted)
+    bare = {"schema": 0, "verb": "measure", "method": "NP\ud800", "status": "ok"}
+    (tmp_path / "a.json").write_text(json.dumps({**bare, "relative_variance": 5.0}))
+    (tmp_path / "b.json").write_text(json.dumps({**bare, "verb": "train", "estimator": "a[b"}))
+    index = report.write(tmp_path, tmp_path / "site", ABOUT)
+    assert load(tmp_path).rows
+    text = Page(index.read_text("utf-8")).text
+    assert "2 records (2 ok)" in text
+    assert names.UNNAMED in text

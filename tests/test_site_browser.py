@@ -1,0 +1,232 @@
+"""The report in a browser: sorting, filtering, figures, keyboard, no scripts, a phone's width."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from test_analysis import stored
+from test_site import ABOUT, EVIL, realistic
+
+from fgbench.analysis import report, style
+from fgbench.analysis.site import names
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install it")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: install Debian's chromium")
+PHONE = {"width": 400, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with coarse pictures and empty PDFs, which are quick to write."""
+
+    def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> None:
+        folder.mkdir(exist_ok=True)
+        with style.context():
+            fig.savefig(folder / f"{name}.png", dpi=100)
+        (folder / f"{name}.pdf").write_text("")
+        table.to_csv(folder / f"{name}.csv")
+
+    folder = tmp_path_factory.mktemp("browser")
+    stored(folder, *realistic())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", save)
+        return report.write(folder, folder / "site", ABOUT).parent
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextmanager
+def visit(browser: Any, root: Path, name: str, **more: Any) -> Iterator[tuple[Any, list[str]]]:
+    """A page, and what it did wrong: requests that leave the folder, and errors."""
+    wrong: list[str] = []
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **more})
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    inside = (f"{root.as_uri()}/", "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(inside) else wrong.append(r.url))
+    # a download ends its navigation, and a page that is left the loading of its scripts
+    aborted = "net::ERR_ABORTED"
+    page.on("requestfailed", lambda r: None if r.failure == aborted else wrong.append(r.url))
+    page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto((root / name).as_uri())
+    yield page, wrong
+    context.close()
+
+
+def column(page: Any, at: int, table: str = "leaderboard") -> list[str]:
+    """The first lines of a column's cells, of the rows that are shown."""
+    script = f"""[...document.querySelectorAll("#{table} tbody tr:not([hidden])")]
+        .map(row => row.cells[{at}].firstChild.textContent)"""
+    found: list[str] = page.evaluate(script)
+    return found
+
+
+def sorts(page: Any, at: int) -> str:
+    found: str = page.locator("#leaderboard thead th").nth(at).get_attribute("aria-sort")
+    return found
+
+
+def overflow(page: Any) -> int:
+    """By how many pixels a page is wider than its window."""
+    found: int = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+    return found
+
+
+def test_a_reader_sorts_filters_hovers_downloads_and_goes_on(browser: Any, root: Path) -> None:
+    with visit(browser, root, "index.html") as (page, wrong):
+        variances = [v for v in column(page, 5) if v != "–"]
+        numbers = sorted(float(v.replace(",", "").split()[0]) for v in variances)
+        assert [float(v.replace(",", "").split()[0]) for v in variances] != numbers
+        head = page.locator("#leaderboard thead button").nth(5)
+        head.click()
+        shown = column(page, 5)
+        assert [float(v.replace(",", "").split()[0]) for v in shown[: len(numbers)]] == numbers
+        assert set(shown[len(numbers) :]) == {"–"}  # what is not known comes last
+        head.click()
+        assert [v for v in column(page, 5) if v != "–"] == shown[: len(numbers)][::-1]
+        assert sorts(page, 5) == "descending"
+
+        page.get_by_role("combobox", name="Claims").select_option("rejected")
+        assert column(page, 0) == ["FG-A"]
+        page.get_by_role("combobox", name="Claims").select_option("")
+        page.get_by_role("searchbox", name="Method").fill("lg-")
+        assert set(column(page, 0)) == {"LG-FG-A", "LG-FG-W"}
+        count = len(column(page, 0))
+        assert page.locator("#methods output").inner_text().startswith(f"{count} of ")
+        page.get_by_role("searchbox", name="Method").fill("")
+
+        plot = page.locator("#relative_variance figure:not([hidden]) .plot")
+        page.locator("#relative_variance").scroll_into_view_if_needed()
+        box = plot.locator(".trace .point").first.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
+        label = page.locator("#relative_variance .hoverlayer .hovertext")
+        label.wait_for()
+        assert "FG-A, seed 0" in label.first.text_content()
+        assert "2,290 [2,020, 2,560]" in label.first.text_content()
+
+        link = page.locator("#relative_variance figure:not([hidden]) a").last
+        with page.expect_download() as download:
+            link.click()
+        data = root / str(link.get_attribute("href"))
+        assert Path(download.value.path()).read_bytes() == data.read_bytes()
+        assert "relative_variance" in data.name
+
+        page.get_by_role("link", name="LG-FG-A", exact=True).first.click()
+        assert page.locator("h1").inner_text() == "LG-FG-A"
+        assert page.locator("#sites tbody tr").count() == 2
+        page.get_by_role("link", name="localmixer-m/8/16").first.click()
+        assert page.locator("h1").inner_text() == "localmixer-m/8/16 on mnist"
+        page.locator("#progress .main-svg").first.wait_for()
+        choice = page.locator("#progress").get_by_role("combobox", name="Against")
+        choice.select_option("seconds")
+        page.locator("#progress .xtitle", has_text="seconds of training").wait_for()
+        assert wrong == []
+
+
+def test_the_figure_shown_is_the_one_chosen(browser: Any, root: Path) -> None:
+    with visit(browser, root, "index.html") as (page, wrong):
+        shown = page.locator("#layers figure:not([hidden])")
+        assert shown.count() == 1
+        choice = page.locator("#layers").get_by_label("Architecture and data")
+        choice.select_option("mlp-3x256 on digits")
+        assert shown.count() == 1
+        assert "mlp-3x256" in str(shown.get_attribute("id"))
+        shown.locator(".main-svg").first.wait_for()
+        assert wrong == []
+
+
+def test_everything_is_reached_by_keyboard(browser: Any, root: Path) -> None:
+    with visit(browser, root, "index.html") as (page, wrong):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        assert page.locator(".skip").bounding_box()["x"] >= 0  # seen while it has the focus
+        page.keyboard.press("Enter")
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.closest('thead') !== null"):
+                break
+        assert page.evaluate("document.activeElement.textContent") == "method"
+        style = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert style != "none"
+        page.keyboard.press("Enter")
+        assert sorts(page, 0) == "ascending"
+        shown = column(page, 0)
+        assert shown == sorted(shown, key=str.lower)
+        page.keyboard.press("Space")
+        assert sorts(page, 0) == "descending"
+        assert column(page, 0)[0] == shown[-1]
+        assert wrong == []
+
+
+def test_without_scripts_there_are_pictures_and_whole_tables(browser: Any, root: Path) -> None:
+    with visit(browser, root, "index.html", java_script_enabled=False) as (page, wrong):
+        assert page.locator(".filters").first.is_hidden()
+        assert page.locator("#leaderboard tbody tr").count() == 11
+        pictures = page.locator("figure img")
+        assert pictures.count() == page.locator("figure").count() > 5
+        for at in range(pictures.count()):
+            pictures.nth(at).scroll_into_view_if_needed()
+            assert pictures.nth(at).is_visible()
+        assert page.locator(".plot:visible").count() == 0
+        assert wrong == []
+    with visit(browser, root, "index.html") as (page, wrong):
+        page.locator("figure.live").first.wait_for()
+        assert page.locator("figure.live img:visible").count() == 0
+        loaded = """Promise.all([...document.images].map(async image => {
+            image.loading = "eager";
+            await image.decode();
+            return image.naturalWidth;
+        }))"""
+        assert min(page.evaluate(loaded)) > 300  # the pictures are whole
+        assert wrong == []
+
+
+def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Path) -> None:
+    laid = names.places([EVIL], [("localmixer-m/8/16", "mnist")])
+    for name in ("index.html", *laid.panels.values(), *laid.methods.values()):
+        with visit(browser, root, name, viewport=PHONE) as (page, wrong):
+            page.locator(".main-svg").first.wait_for()
+            assert overflow(page) <= 0, name
+            wide = page.locator(".wide").first
+            assert wide.evaluate("box => box.scrollWidth > box.clientWidth")  # tables scroll inside
+            assert wrong == [], name
+            if name == laid.methods[EVIL]:
+                assert page.locator("h1").inner_text() == EVIL
+                page.locator(".legendtext").first.wait_for()
+                assert "<script>" in "".join(page.locator(".legendtext").all_text_contents())
+                page.evaluate("document.body.style.minWidth = '500px'")
+                assert overflow(page) > 0  # the check sees what sticks out
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        '<img src="https://example.org/pixel.png" alt="">',
+        '<img src="../outside.png" alt="">',
+        '<img src="figures/missing.png" alt="">',
+        "<script>console.error('planted')</script>",
+        "<script>nothing.there()</script>",
+    ],
+)
+def test_what_leaves_the_folder_or_fails_is_seen(browser: Any, root: Path, planted: str) -> None:
+    copy = root / "planted.html"
+    copy.write_text(f"<!DOCTYPE html><title>x</title>{planted}")
+    with visit(browser, root, copy.name) as (page, wrong):
+        page.wait_for_load_state("load")
+        assert wrong != []
+    copy.unlink()
