@@ -7,7 +7,7 @@ from textwrap import fill
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.cells import Cell, Place, cells, plain, setting
+from fgbench.analysis.cells import Cell, Place, cells, plain, setting, way_of
 from fgbench.analysis.load import Records
 
 WORK = ["task", "arch", "data"]
@@ -114,3 +114,31 @@ def trials(cell: Cell) -> pd.DataFrame:
 
 HELD = ("epochs", "validation")
 """What is the same for all trials of a search."""
+
+
+def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
+    """Put what was measured or timed beside what was trained, by method, network and data.
+
+    Args:
+        found: ``task arch data method`` and numbers of training, a row per configuration.
+        others: rows of `fgbench.analysis.load.Records.measures` or ``speeds``.
+        records: both are of.
+
+    Returns:
+        A row per pair, all columns of both; ``bare`` is the data set without what `named` adds to it.
+        Training on fewer examples is beside the same measurement, which takes a batch of any size.
+    """
+    wanted = {(cell.place.way, cell.place.arch, cell.place.data): [] for cell in cells(records)}
+    for cell in cells(records):
+        wanted[cell.place.way, cell.place.arch, cell.place.data].append(named(cell.place))
+    by = [*WORK, "method"]
+    rows = []
+    for at, row in others.iterrows():
+        bare = str(row["data"]).partition("[")[0]
+        way = way_of(str(row["estimator"]), str(row["locality"]))
+        rows += [
+            each | {"at": at, "bare": bare} for each in wanted.get((way, row["arch"], bare), ())
+        ]
+    where = pd.DataFrame(rows, columns=[*by, "at", "bare"])
+    beside = where.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")
+    return beside.drop(columns="at").merge(found, on=by)

@@ -1,0 +1,188 @@
+"""Figure: share of runs better than any standard, and one number per method: IQM and optimality gap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fgbench.aggregate import iqm, performance_profile, stratified
+from fgbench.analysis import panels, style, workloads
+from fgbench.analysis.load import Records
+from fgbench.intervals import Floats
+
+NAME = "profiles"
+MISSING = (
+    "workload on which BP has been trained beside another method",
+    "run fgbench train BP and others, with several seeds, on the same networks and data",
+)
+AXES = {
+    "profile": "score τ",
+    "iqm": "interquartile mean of scores",
+    "gap": "optimality gap",
+}
+COLUMNS = ("suite", *workloads.WORK, "method", "seed", "status", "error", "chance", "score")
+NUMBERS = ("suite", "method", "what", "value", "low", "high", "n", "tasks")
+POINTS = 201
+
+
+def plotted(records: Records) -> pd.DataFrame:
+    """Compute the score of every run: how far it comes from chance, 0, to backprop's error, 1.
+
+    The score (chance − error)/(chance − backprop), with the mean final error of backprop over its
+    seeds, makes workloads of different difficulty alike; a diverged run is at chance.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+
+    Returns:
+        Columns `COLUMNS`: a row per run of a workload on which backprop and another method ran.
+    """
+    runs = workloads.finished(records).drop_duplicates("key")
+    runs = runs.assign(error=runs["final"], chance=runs["chance"].fillna(1.0))
+    is_reference = runs["method"].eq(workloads.REFERENCE)
+    means = runs[is_reference].groupby(workloads.WORK)["error"].mean().rename("reference")
+    runs = runs.join(means, on=workloads.WORK)
+    beside = runs.groupby(workloads.WORK)["method"].transform("nunique").gt(1)
+    runs = workloads.suites(runs[beside & runs["reference"].notna()])
+    score = (runs["chance"] - runs["error"]) / (runs["chance"] - runs["reference"])
+    return runs.assign(score=score)[list(COLUMNS)].reset_index(drop=True)
+
+
+def gap(scores: Floats) -> Floats:
+    """Return by how much runs fall short of 1, on average, those beyond it not counted against others.
+
+    Args:
+        scores: shape [..., runs].
+
+    Returns:
+        Mean of max(0, 1 − score), as in rliable.
+    """
+    found: Floats = np.maximum(0.0, 1.0 - scores).mean(-1)
+    return found
+
+
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Aggregate the scores of each method in each suite.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        Columns `NUMBERS`: "iqm" and "gap" with stratified bootstrap intervals, no ends where a
+        workload has a single run; ``n`` runs on the workload with the fewest, of ``tasks`` workloads.
+    """
+    rows = []
+    for (suite, method), part in table.groupby(["suite", "method"], sort=False):
+        tasks = _tasks(part)
+        for what, statistic in (("iqm", iqm), ("gap", gap)):
+            value, low, high, n = stratified(tasks, statistic)
+            ends = {"low": float(low), "high": float(high)} if n > 1 else {}
+            common = {"suite": suite, "method": method, "what": what, "n": n, "tasks": len(tasks)}
+            rows.append({**common, "value": float(value), **ends})
+    return pd.DataFrame(rows, columns=list(NUMBERS)).astype({"low": float, "high": float})
+
+
+def figure(records: Records) -> Figure:
+    """Draw profile, interquartile mean and optimality gap, three panels per suite.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    table = plotted(records)
+    strip = numbers(table)
+    looks = {method: style.look(method) for method in style.order(table["method"])}
+    suites = sorted(set(table["suite"]))
+    frame = pd.DataFrame([(s, what) for s in suites for what in AXES], columns=["suite", "what"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
+        suite, what = group
+        runs = table[table["suite"].eq(suite)]
+        if what == "profile":
+            _profiles(ax, runs, looks)
+            works = len(runs[workloads.WORK].drop_duplicates())
+            ax.set_title(f"suite {suite}: {works} workload{'s' * (works > 1)}", loc="left")
+        else:
+            _strip(ax, strip[strip["suite"].eq(suite) & strip["what"].eq(what)], looks)
+        ax.set_xlabel(AXES[what])
+
+    most = int(table.groupby("suite")["method"].nunique().max())
+    return panels.drawn(
+        frame,
+        ["suite", "what"],
+        looks,
+        panel,
+        _caption(table, strip),
+        most=3,
+        height=max(2.1, 0.6 + 0.13 * most),
+    )
+
+
+def _tasks(part: pd.DataFrame) -> list[Floats]:
+    """Give the scores of a method, an array per workload."""
+    return [mine["score"].to_numpy(float) for _, mine in part.groupby(workloads.WORK, sort=False)]
+
+
+def _profiles(ax: Axes, runs: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Draw the share of runs above each score, with the band where a curve falls below one half."""
+    low, high = float(runs["score"].min()), float(runs["score"].max())
+    edge = 0.06 * ((high - low) or 1.0)
+    at = np.linspace(low - edge, high + edge, POINTS)
+    for method, part in runs.groupby("method", sort=False):
+        look = looks[str(method)]
+        share, below, above = performance_profile(_tasks(part), at)
+        half = int((share >= 0.5).sum()) - 1
+        ax.vlines(at[half], below[half], above[half], color=look.colour, lw=0.9)
+        face = look.colour if look.filled else "w"
+        mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour}
+        drawn: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": 1.1}
+        drawn["drawstyle"] = "steps-post"
+        ax.plot(at, share, markevery=[half], ms=3.6, mew=0.6, **mark, **drawn)
+    ax.set(xlim=(at[0], at[-1]), ylim=(-0.03, 1.03), ylabel="share of runs above τ")
+    ax.axvline(1.0, color=style.FAINT, ls=style.DOTTED, lw=0.8)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+
+
+def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Draw one number per method, in rows."""
+    for y, (method, value, low, high) in enumerate(
+        part[["method", "value", "low", "high"]].itertuples(index=False)
+    ):
+        look = looks[method]
+        face = look.colour if look.filled else "w"
+        ax.hlines(y, low, high, color=look.colour, lw=2.2, alpha=0.55)
+        ax.plot(value, y, ls="", marker=look.marker, mfc=face, mec=look.colour, ms=4.5, mew=0.7)
+    ax.set_yticks(range(len(part)), part["method"])
+    ax.set_ylim(len(part) - 0.4, -0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    ax.grid(visible=False, axis="y")
+
+
+def _caption(table: pd.DataFrame, strip: pd.DataFrame) -> str:
+    """State what a score is, n, and what intervals are."""
+    parts = []
+    for suite, mine in table.groupby("suite", sort=False):
+        counts = mine.groupby([*workloads.WORK, "method"]).size()
+        low, high = int(counts.min()), int(counts.max())
+        n = f"{low}" if low == high else f"{low} to {high}"
+        runs = "run" if high == 1 else "runs"
+        parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} {runs} per method on each.")
+    single = " None where a workload has one run." * bool(strip["low"].isna().any())
+    guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
+    return (
+        f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "
+        "(dotted); a diverged run is at chance. Left: share of runs above each score, mean over workloads; "
+        "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
+        "interquartile mean over all runs, and mean of what they lack of 1 (smaller is better); bars: "
+        f"95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
+    )
+
+
+draw = style.drawing(NAME, MISSING, lambda records: records, plotted, figure)
