@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
 from numpy.typing import ArrayLike, NDArray
 
 from fgbench.analysis import panels, scaling, style, workloads
@@ -41,7 +42,8 @@ def front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
     x, y = np.asarray(cost, float), np.asarray(error, float)
     no_worse = (x[:, None] <= x) & (y[:, None] <= y)
     beaten = no_worse & ((x[:, None] < x) | (y[:, None] < y))
-    return ~beaten.any(0)
+    found: NDArray[np.bool_] = np.logical_not(beaten.any(0))
+    return found
 
 
 def plotted(records: Records) -> pd.DataFrame:
@@ -130,7 +132,8 @@ def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
     ax.vlines(x, row["low_percent"], row["high_percent"], color=look.colour, lw=0.9)
     ax.hlines(y, row["cost_low"], row["cost_high"], color=look.colour, lw=0.9)
     face = look.colour if look.filled else "w"
-    ax.scatter(x, y, area, facecolor=face, edgecolor=look.colour, marker=look.marker, lw=0.6)
+    marker = MarkerStyle(look.marker)
+    ax.scatter(x, y, area, facecolor=face, edgecolor=look.colour, marker=marker, lw=0.6)
     if row["front"]:
         ax.scatter(x, y, area + 60, facecolor="none", edgecolor=style.INK, lw=0.7)
 
@@ -153,4 +156,4 @@ def _caption(table: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, lambda records: records, plotted, figure)
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

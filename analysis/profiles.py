@@ -185,4 +185,4 @@ def _caption(table: pd.DataFrame, strip: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, lambda records: records, plotted, figure)
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

@@ -186,8 +186,8 @@ def _caption(table: pd.DataFrame) -> str:
         n = f"{low}" if low == high else f"{low} to {high}"
         goals = mine.drop_duplicates(workloads.WORK)
         named = ", ".join(
-            f"{workloads.title(*row[workloads.WORK], width=10_000)} ({100 * row['target']:.3g} %)"
-            for _, row in goals.iterrows()
+            f"{workloads.listed(goal)} ({100 * goal['target'].iloc[0]:.3g} %)"
+            for _, goal in goals.groupby(workloads.WORK, sort=False)
         )
         parts.append(
             f"Suite {suite}: {named}; n = {n} {'run' if high == 1 else 'runs'} per method."
@@ -202,4 +202,4 @@ def _caption(table: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, lambda records: records, plotted, figure)
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

@@ -162,4 +162,4 @@ def _caption(table: pd.DataFrame) -> str:
     return text
 
 
-draw = style.drawing(NAME, MISSING, lambda records: records, plotted, figure)
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

@@ -219,10 +219,9 @@ def _caption(table: pd.DataFrame) -> str:
             f"Rank correlation (Spearman) over {len(noisy)} configurations with noise: {words} "
             "(Fisher's transform, error by Bonett and Wright, configurations taken as independent)."
         )
-    marks = table.drop_duplicates("mark")
+    marks = table.groupby("mark")
     named = "; ".join(
-        f"{row['mark'] + ': ' if len(marks) > 1 else ''}{workloads.title(*row[workloads.WORK], width=10_000)}"
-        for _, row in marks.iterrows()
+        f"{mark + ': ' if len(marks) > 1 else ''}{workloads.listed(mine)}" for mark, mine in marks
     )
     when = sorted({f"epoch {text}" for text in noisy["moments"]})
     measured = relative_variance.caption(table)
@@ -236,4 +235,4 @@ def _caption(table: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, lambda records: records, plotted, figure)
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

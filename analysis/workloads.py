@@ -7,7 +7,7 @@ from textwrap import fill
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.cells import Cell, Place, cells, plain, setting, way_of
+from fgbench.analysis.cells import Cell, Place, Way, cells, plain, setting, way_of
 from fgbench.analysis.load import Records
 
 WORK = ["task", "arch", "data"]
@@ -76,15 +76,15 @@ def suites(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(suite=suite)
 
 
-def title(task: str, arch: str, data: str, width: int = 62) -> str:
+def title(task: str, arch: str, data: str) -> str:
     """Write a workload above its panel, in lines that fit."""
-    return fill(f"{task}, {arch} on {data}", width, break_long_words=False)
+    return fill(f"{task}, {arch} on {data}", 62, break_long_words=False)
 
 
 def listed(table: pd.DataFrame) -> str:
     """List the workloads of a table, with the training examples and options that are of them."""
     works = table[WORK].drop_duplicates().itertuples(index=False, name=None)
-    return "; ".join(title(*work, width=10_000) for work in works)
+    return "; ".join(f"{task}, {arch} on {data}" for task, arch, data in works)
 
 
 def trials(cell: Cell) -> pd.DataFrame:
@@ -128,9 +128,9 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
         A row per pair, all columns of both; ``bare`` is the data set without what `named` adds to it.
         Training on fewer examples is beside the same measurement, which takes a batch of any size.
     """
-    wanted = {(cell.place.way, cell.place.arch, cell.place.data): [] for cell in cells(records)}
+    wanted: dict[tuple[Way, str, str], list[dict[str, str]]] = {}
     for cell in cells(records):
-        wanted[cell.place.way, cell.place.arch, cell.place.data].append(named(cell.place))
+        wanted.setdefault(cell.place[:3], []).append(named(cell.place))
     by = [*WORK, "method"]
     rows = []
     for at, row in others.iterrows():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from test_analysis_scaling import unique
 from fgbench.analysis import (
     cost,
     figures,
+    history,
     profiles,
     time_to_target,
     tuning,
@@ -322,3 +325,101 @@ def test_variance_and_learning_are_joined_and_paired(tmp_path: Path) -> None:
     assert len(variance_and_learning.draw(records, tmp_path / "out")) == 3
     with pytest.raises(UsageError, match=r"^no method both .*; run fgbench measure and"):
         variance_and_learning.draw(stored(tmp_path / "one", a_train("BP")), tmp_path)
+
+
+# history
+
+METHODS = ["FG-A", "LG-FG-A"]
+TRACKED = "quality.Training.track_test_error"
+TIMED = "cost.Step.track_seconds"
+ERRORS = [0.10, 0.101, 0.099, 0.1, 0.101, 0.2, 0.199, 0.201, 0.2, 0.199]  # doubles at the sixth
+
+
+def asv_results(folder: Path) -> Path:
+    """Ten commits as asv 0.6 writes them, columns with nothing in them cut off at the end."""
+    columns = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a"]
+    columns += ["stats_ci_99_b", "stats_q_25", "stats_q_75", "stats_number", "stats_repeat"]
+    columns += ["samples", "profile"]
+    (folder / "box").mkdir(parents=True)
+    (folder / "box" / "machine.json").write_text('{"machine": "box", "version": 1}')
+    units = {TRACKED: {"unit": "error fraction"}, TIMED: {"unit": "seconds"}, "version": 2}
+    (folder / "benchmarks.json").write_text(json.dumps(units))
+    for at, error in enumerate(ERRORS):
+        names = [[repr(method) for method in METHODS]]
+        both = [error, 0.05]
+        spread = [[value * factor for value in both] for factor in (0.9, 1.1, 0.95, 1.05)]
+        results = {
+            TRACKED: [both, names, "1", 1700000000000, 2.5, *spread, [1, 1], [10, 10]],
+            TIMED: [[0.5 + 0.001 * at], [], "1", 1700000000000, 2.5],
+            "quality.Training.track_failed": [None, [], "1", 1700000000000, 2.5],
+            "quality.Training.track_skipped": [[None, None], names, "1"],
+        }
+        one = {
+            **{"commit_hash": f"{9 - at:x}" * 40, "env_name": "virtualenv-py3.11"},
+            **{"date": 1700000000000 + 86400000 * at, "params": {"machine": "box"}},
+            **{"python": "3.11", "requirements": {}, "env_vars": {}, "result_columns": columns},
+            **{"results": results, "durations": {}, "version": 2},
+        }
+        name = f"{one['commit_hash'][:8]}-{one['env_name']}.json"
+        (folder / "box" / name).write_text(json.dumps(one))
+    (folder / "box" / "old.json").write_text('{"version": 1, "results": {}}')
+    return folder
+
+
+def test_results_of_asv_are_read_by_commit_and_parameter(tmp_path: Path) -> None:
+    results = history.read(asv_results(tmp_path))
+    assert results.damaged == {"box/old.json": "ValueError: version 1 of asv's format"}
+    table = history.plotted(results)
+    assert set(table["benchmark"]) == {TRACKED, TIMED}
+    mine = table[table["label"] == "FG-A"]
+    assert mine["value"].tolist() == ERRORS  # by date, not by name of a commit
+    assert mine["commit"].str[0].tolist() == list("9876543210")
+    assert set(mine["n"]) == {10}
+    np.testing.assert_allclose(mine["low"], 0.9 * mine["value"])
+    assert set(table[table["label"] == "LG-FG-A"]["value"]) == {0.05}
+    assert table[table["benchmark"] == TIMED]["label"].unique().tolist() == ["no parameter"]
+    assert table[table["benchmark"] == TIMED]["n"].isna().all()
+
+
+def test_the_format_is_that_of_asv(tmp_path: Path) -> None:
+    asv = pytest.importorskip("asv.results", reason="asv is not installed")
+    folder = asv_results(tmp_path)
+    (folder / "box" / "old.json").unlink()
+    mine = history.plotted(history.read(folder))
+    for file in (folder / "box").glob("[0-9]*.json"):
+        theirs = asv.Results.load(str(file), "box")
+        for name in (TRACKED, TIMED):
+            values = theirs.get_result_value(name, theirs.get_result_params(name))
+            here = mine[mine["commit"].eq(theirs.commit_hash) & mine["benchmark"].eq(name)]
+            assert here["value"].tolist() == values
+
+
+def test_change_points_are_asvs_and_absent_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = history.read(asv_results(tmp_path))
+    pytest.importorskip("asv.step_detect", reason="asv is not installed")
+    table = history.plotted(results)
+    changed = table[table["changed"] & table["benchmark"].eq(TRACKED)]
+    assert changed[["label", "position"]].to_numpy().tolist() == [["FG-A", 5]]
+    fig = history.figure(results)
+    assert faults(fig) == []
+    assert f"its change points ({table['changed'].sum()})" in words(fig)
+    assert "Not readable: box/old.json" in words(fig)
+    assert len(history.draw(results, tmp_path / "out")) == 3
+    monkeypatch.setitem(sys.modules, "asv.step_detect", None)
+    bare = history.plotted(results)
+    assert bare["level"].isna().all()
+    assert not bare["changed"].any()
+    assert "asv is not installed: no change points" in words(history.figure(results))
+
+
+def test_a_folder_of_the_other_kind_is_the_users_mistake(tmp_path: Path) -> None:
+    records = stored(tmp_path / "records", a_train("BP"))
+    with pytest.raises(UsageError, match=r"^no result of asv in .*; run asv run"):
+        figures.draw("history", records.folder, tmp_path)
+    folder = asv_results(tmp_path / "asv")
+    with pytest.raises(UsageError, match="no readable record in"):
+        figures.draw("bias", folder, tmp_path)
+    with pytest.raises(UsageError, match="no such folder"):
+        figures.draw("history", tmp_path / "nowhere", tmp_path)
