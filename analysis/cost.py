@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fgbench.analysis import panels, scaling, style, workloads
 from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import seeds
 
 NAME = "cost"
 MISSING = (
@@ -74,11 +75,7 @@ def plotted(records: Records) -> pd.DataFrame:
         pd.Series(front(p["cost"], p["error_percent"]), p.index) for _, p in table.groupby(PANEL)
     ]
     table = table.assign(front=pd.concat(fronts) if fronts else None)
-    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
-    order = {name: at for at, name in enumerate(AXES)}
-    table = table.assign(rank=table["method"].map(rank), order=table["what"].map(order))
-    keys = [*PANEL[:-1], "order", "arch", "rank"]
-    return table.sort_values(keys, kind="stable")[list(COLUMNS)].reset_index(drop=True)
+    return style.arranged(table, [*PANEL, "arch", "method"], what=AXES)[list(COLUMNS)]
 
 
 def figure(records: Records) -> Figure:
@@ -140,15 +137,13 @@ def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
 
 def _caption(table: pd.DataFrame) -> str:
     """State what points, bars, sizes and the front are, and n."""
-    low, high = int(table["n"].min()), int(table["n"].max())
-    n = f"{low}" if low == high else f"{low} to {high}"
     sizes = table.drop_duplicates("arch").sort_values("parameters")
     named = ", ".join(
         f"{arch} ({d:,.0f})" if d > 0 else f"{arch} (not known: no measure record)"
         for arch, d in sizes[["arch", "parameters"]].itertuples(index=False)
     )
     return (
-        f"Points: median final test error over n = {n} {'seed' if high == 1 else 'seeds'} (a diverged run "
+        f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "
         "is at chance); upright bars: quartiles over seeds; level bars: 95 % intervals of the time, where "
         "there is one. Ringed, "
         "dotted: Pareto front, no other point is both as cheap and as accurate. Size of a point: "

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import epochs, panels, style
+from fgbench.analysis.seeds import span
 from fgbench.errors import UsageError
 
 NAME = "history"
@@ -217,9 +218,8 @@ def _caption(table: pd.DataFrame, results: Results) -> str:
     environments = ", ".join(sorted(set(table["environment"])))
     parts = [f"{table['commit'].nunique()} commits; environment {environments}."]
     if not counts.empty:
-        low, high = int(counts.min()), int(counts.max())
-        n = f"{low}" if low == high else f"{low} to {high}"
-        parts.append(f"With bars: median of n = {n} samples, 99 % interval; others: one number.")
+        n = span(counts, "sample", "samples")
+        parts.append(f"With bars: median of n = {n}, 99 % interval; others: one number.")
     if table["level"].notna().any():
         changes = int(table["changed"].sum())
         parts.append(f"Lines: asv's piecewise constant fit, dotted: its change points ({changes}).")

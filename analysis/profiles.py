@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fgbench.aggregate import iqm, performance_profile, stratified
 from fgbench.analysis import panels, style, workloads
 from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import span
 
 NAME = "profiles"
 MISSING = (
@@ -109,8 +110,7 @@ def figure(records: Records) -> Figure:
         runs = table[table["suite"].eq(suite)]
         if what == "profile":
             _profiles(ax, runs, looks)
-            works = len(runs[workloads.WORK].drop_duplicates())
-            ax.set_title(f"suite {suite}: {works} workload{'s' * (works > 1)}", loc="left")
+            ax.set_title(workloads.suite_title(suite, runs), loc="left")
         else:
             _strip(ax, strip[strip["suite"].eq(suite) & strip["what"].eq(what)], looks)
         ax.set_xlabel(AXES[what])
@@ -173,10 +173,8 @@ def _caption(table: pd.DataFrame, strip: pd.DataFrame) -> str:
     parts = []
     for suite, mine in table.groupby("suite", sort=False):
         counts = mine.groupby([*workloads.WORK, "method"]).size()
-        low, high = int(counts.min()), int(counts.max())
-        n = f"{low}" if low == high else f"{low} to {high}"
-        runs = "run" if high == 1 else "runs"
-        parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} {runs} per method on each.")
+        n = span(counts, "run", "runs")
+        parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} per method on each.")
     single = " None where a workload has one run." * bool(strip["low"].isna().any())
     guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
     return (

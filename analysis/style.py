@@ -129,6 +129,28 @@ def order(methods: Iterable[str]) -> list[str]:
     return sorted(set(methods), key=lambda name: (ranks.get(name, len(ranks)), name))
 
 
+def arranged(table: pd.DataFrame, keys: list[str], **lists: Iterable[str]) -> pd.DataFrame:
+    """Sort rows as they are drawn: methods in their usual order, other columns from low to high.
+
+    Args:
+        table: with ``method``.
+        keys: columns to sort by.
+        lists: column to its values, where they have an order of their own.
+
+    Returns:
+        The table, its rows numbered anew.
+    """
+    ranks = {
+        name: {each: at for at, each in enumerate(values)}
+        for name, values in {"method": order(table["method"]), **lists}.items()
+    }
+
+    def key(column: pd.Series) -> pd.Series:
+        return column.map(ranks[column.name]) if column.name in ranks else column
+
+    return table.sort_values(keys, key=key, kind="stable").reset_index(drop=True)
+
+
 @contextmanager
 def context() -> Iterator[None]:
     """Draw in this look, whatever the user's settings, and leave those as they were."""

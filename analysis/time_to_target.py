@@ -13,6 +13,7 @@ from matplotlib.ticker import NullLocator
 from fgbench.aggregate import wilson
 from fgbench.analysis import panels, style, workloads
 from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import span
 
 NAME = "time_to_target"
 MISSING = (
@@ -135,8 +136,7 @@ def figure(records: Records) -> Figure:
         ax.set(xlabel=AXES[what], ylim=(-0.04, 1.04))
         if what == "epoch":
             ax.set_ylabel("share of runs at the target")
-            works = len(runs[workloads.WORK].drop_duplicates())
-            ax.set_title(f"suite {suite}: {works} workload{'s' * (works > 1)}", loc="left")
+            ax.set_title(workloads.suite_title(suite, runs), loc="left")
 
     text = _caption(table)
     return panels.drawn(frame, ["suite", "what"], looks, panel, text, most=3, height=2.1)
@@ -191,16 +191,13 @@ def _caption(table: pd.DataFrame) -> str:
     parts = []
     for suite, mine in table.groupby("suite", sort=False):
         counts = mine.groupby("method").size()
-        low, high = int(counts.min()), int(counts.max())
-        n = f"{low}" if low == high else f"{low} to {high}"
+        n = span(counts, "run", "runs")
         goals = mine.drop_duplicates(workloads.WORK)
         named = ", ".join(
             f"{workloads.listed(goal)} ({100 * goal['target'].iloc[0]:.3g} %)"
             for _, goal in goals.groupby(workloads.WORK, sort=False)
         )
-        parts.append(
-            f"Suite {suite}: {named}; n = {n} {'run' if high == 1 else 'runs'} per method."
-        )
+        parts.append(f"Suite {suite}: {named}; n = {n} per method.")
     devices = ", ".join(sorted(set(table["device"].astype(str)) - {""})) or "an unknown device"
     guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
     return (

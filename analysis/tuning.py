@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from fgbench.analysis import epochs, panels, style, workloads
 from fgbench.analysis.cells import cells
 from fgbench.analysis.load import Records
-from fgbench.analysis.seeds import bands, mean_interval, seeds
+from fgbench.analysis.seeds import bands, mean_interval, seeds, span
 
 NAME = "tuning"
 MISSING = (
@@ -70,11 +70,7 @@ def plotted(records: Records) -> pd.DataFrame:
             common = {**workloads.named(cell.place), "epochs": length}
             rows += [common | row for row in (*_by_trials(part), *_by_rate(part))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
-    what = {name: at for at, name in enumerate(AXES)}
-    table = table.assign(rank=table["method"].map(rank), order=table["what"].map(what))
-    keys = [*PANEL[:-1], "order", "rank", "x"]
-    return table.sort_values(keys, kind="stable")[list(COLUMNS)].reset_index(drop=True)
+    return style.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
 
 
 def figure(records: Records) -> Figure:
@@ -148,11 +144,9 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, what: str) -> None:
 def _caption(table: pd.DataFrame) -> str:
     """State what is averaged over what, and n."""
     tried, rated = (table[table["what"] == what] for what in AXES)
-    low, high = int(tried["n"].min()), int(tried["n"].max())
-    span = f"{low}" if low == high else f"{low} to {high}"
     text = (
         f"Errors are of examples held out from training. Left: best error so far, mean over all orders of a "
-        f"method's n = {span} trials; band: {100 * ORDERS:.0f} % of these orders."
+        f"method's n = {span(tried['n'], 'trial', 'trials')}; band: {100 * ORDERS:.0f} % of these orders."
     )
     if not rated.empty:
         text += (

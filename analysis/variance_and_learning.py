@@ -97,10 +97,8 @@ def plotted(records: Records) -> pd.DataFrame:
     table = table.drop_duplicates(by).assign(label=lambda found: found["method"])
     marks = {work: LETTERS[at % 26] for at, work in enumerate(table.groupby(workloads.WORK).groups)}
     works = table[workloads.WORK].itertuples(index=False, name=None)
-    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
-    table = table.assign(mark=[marks[work] for work in works], rank=table["method"].map(rank))
-    table = table.sort_values([*workloads.WORK, "rank"], kind="stable")
-    return table[list(COLUMNS)].reset_index(drop=True)
+    table = table.assign(mark=[marks[work] for work in works])
+    return style.arranged(table, [*workloads.WORK, "method"])[list(COLUMNS)]
 
 
 def figure(records: Records) -> Figure:

@@ -53,9 +53,7 @@ def finished(records: Records) -> pd.DataFrame:
     last = table.groupby("key")["error"].transform("last")
     lost = table["status"].eq("diverged") | last.isna()
     table = table.assign(final=last.where(~lost, table["chance"].fillna(1.0)))
-    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
-    table = table.assign(rank=table["method"].map(rank))
-    return table.sort_values([*WORK, "rank", "seed", "epoch"], kind="stable").drop(columns="rank")
+    return style.arranged(table, [*WORK, "method", "seed", "epoch"])
 
 
 def suites(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,6 +72,12 @@ def suites(table: pd.DataFrame) -> pd.DataFrame:
         for work in table[WORK].itertuples(index=False, name=None)
     ]
     return table.assign(suite=suite)
+
+
+def suite_title(suite: int, runs: pd.DataFrame) -> str:
+    """Write the number of a suite, and of how many workloads its runs are, above its panel."""
+    count = len(runs[WORK].drop_duplicates())
+    return f"suite {suite}: {count} workload{'s' * (count > 1)}"
 
 
 def title(task: str, arch: str, data: str) -> str:
