@@ -27,13 +27,13 @@ AXES = {
     "gap": "optimality gap",
 }
 COLUMNS = ("suite", *workloads.WORK, "method", "seed", "status", "error", "chance", "score")
-NUMBERS = ("suite", "method", "what", "value", "low", "high", "n", "tasks")
+NUMBERS = ("suite", "method", "what", "x", "value", "low", "high", "n", "tasks")
 POINTS = 201
 Floats = NDArray[np.float64]
 SHORT = 10  # characters of a name that is written at its row
 
 
-def plotted(records: Records) -> pd.DataFrame:
+def scores(records: Records) -> pd.DataFrame:
     """Compute the score of every run: how far it comes from chance, 0, to backprop's error, 1.
 
     The score (chance − error)/(chance − backprop), with the mean final error of backprop over its
@@ -69,24 +69,45 @@ def gap(scores: Floats) -> Floats:
     return found
 
 
+def plotted(records: Records) -> pd.DataFrame:
+    """Compute the drawn numbers, see `numbers`.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+
+    Returns:
+        Columns `NUMBERS`.
+    """
+    return numbers(scores(records))
+
+
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
     """Aggregate the scores of each method in each suite.
 
     Args:
-        table: of `plotted`.
+        table: of `scores`.
 
     Returns:
-        Columns `NUMBERS`: "iqm" and "gap" with stratified bootstrap intervals, no ends where a
-        workload has a single run; ``n`` runs on the workload with the fewest, of ``tasks`` workloads.
+        Columns `NUMBERS`: "profile", the share of runs above a score ``x`` with its pointwise band; "iqm"
+        and "gap" with stratified bootstrap intervals, no ends where a workload has a single run; ``n``
+        runs on the workload with the fewest, of ``tasks`` workloads.
     """
-    rows = []
-    for (suite, method), part in table.groupby(["suite", "method"], sort=False):
-        tasks = _tasks(part)
-        for what, statistic in (("iqm", iqm), ("gap", gap)):
-            value, low, high, n = stratified(tasks, statistic)
-            ends = {"low": float(low), "high": float(high)} if n > 1 else {}
-            common = {"suite": suite, "method": method, "what": what, "n": n, "tasks": len(tasks)}
-            rows.append({**common, "value": float(value), **ends})
+    rows: list[dict[str, Any]] = []
+    for suite, runs in table.groupby("suite", sort=False):
+        first, last = float(runs["score"].min()), float(runs["score"].max())
+        edge = 0.06 * ((last - first) or 1.0)
+        at = np.linspace(first - edge, last + edge, POINTS)
+        for method, part in runs.groupby("method", sort=False):
+            tasks = [mine["score"].to_numpy(float) for _, mine in part.groupby(workloads.WORK)]
+            common = {"suite": suite, "method": method, "tasks": len(tasks)}
+            common["n"] = min(map(len, tasks))
+            curve = np.stack([at, *performance_profile(tasks, at)], 1)
+            names = ("x", "value", "low", "high")
+            rows += [common | {"what": "profile"} | dict(zip(names, p, strict=True)) for p in curve]
+            for what, statistic in (("iqm", iqm), ("gap", gap)):
+                value, low, high, n = stratified(tasks, statistic)
+                ends = {"low": float(low), "high": float(high)} if n > 1 else {}
+                rows.append({**common, "what": what, "value": float(value), **ends})
     return pd.DataFrame(rows, columns=list(NUMBERS)).astype({"low": float, "high": float})
 
 
@@ -99,20 +120,18 @@ def figure(records: Records) -> Figure:
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(records)
-    strip = numbers(table)
+    table = scores(records)
+    drawn = numbers(table)
     looks = {method: style.look(method) for method in style.order(table["method"])}
     suites = sorted(set(table["suite"]))
     frame = pd.DataFrame([(s, what) for s in suites for what in AXES], columns=["suite", "what"])
 
     def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
         suite, what = group
-        runs = table[table["suite"].eq(suite)]
+        part = drawn[drawn["suite"].eq(suite) & drawn["what"].eq(what)]
+        (_profiles if what == "profile" else _strip)(ax, part, looks)
         if what == "profile":
-            _profiles(ax, runs, looks)
-            ax.set_title(workloads.suite_title(suite, runs), loc="left")
-        else:
-            _strip(ax, strip[strip["suite"].eq(suite) & strip["what"].eq(what)], looks)
+            ax.set_title(workloads.suite_title(suite, table[table["suite"].eq(suite)]), loc="left")
         ax.set_xlabel(AXES[what])
 
     most = int(table.groupby("suite")["method"].nunique().max())
@@ -121,33 +140,26 @@ def figure(records: Records) -> Figure:
         ["suite", "what"],
         looks,
         panel,
-        _caption(table, strip),
+        _caption(table, drawn),
         most=3,
         height=max(2.1, 0.6 + 0.13 * most),
     )
 
 
-def _tasks(part: pd.DataFrame) -> list[Floats]:
-    """Give the scores of a method, an array per workload."""
-    return [mine["score"].to_numpy(float) for _, mine in part.groupby(workloads.WORK, sort=False)]
-
-
-def _profiles(ax: Axes, runs: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+def _profiles(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     """Draw the share of runs above each score, with the band where a curve falls below one half."""
-    low, high = float(runs["score"].min()), float(runs["score"].max())
-    edge = 0.06 * ((high - low) or 1.0)
-    at = np.linspace(low - edge, high + edge, POINTS)
-    for method, part in runs.groupby("method", sort=False):
+    for method, curve in part.groupby("method", sort=False):
         look = looks[str(method)]
-        share, below, above = performance_profile(_tasks(part), at)
-        half = int((share >= 0.5).sum()) - 1
-        ax.vlines(at[half], below[half], above[half], color=look.colour, lw=0.9)
+        half = int((curve["value"] >= 0.5).sum()) - 1
+        end = curve.iloc[half]
+        ax.vlines(end["x"], end["low"], end["high"], color=look.colour, lw=0.9)
         face = look.colour if look.filled else "w"
-        mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour}
-        drawn: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": 1.1}
-        drawn["drawstyle"] = "steps-post"
-        ax.plot(at, share, markevery=[half], ms=3.6, mew=0.6, **mark, **drawn)
-    ax.set(xlim=(at[0], at[-1]), ylim=(-0.03, 1.03), ylabel="share of runs above τ")
+        mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": 3.6}
+        line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": 1.1}
+        line["drawstyle"] = "steps-post"
+        ax.plot(curve["x"], curve["value"], markevery=[half], mew=0.6, **mark, **line)
+    ax.set(xlim=(part["x"].min(), part["x"].max()), ylim=(-0.03, 1.03))
+    ax.set_ylabel("share of runs above τ")
     ax.axvline(1.0, color=style.FAINT, ls=style.DOTTED, lw=0.8)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
@@ -168,14 +180,14 @@ def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     ax.grid(visible=False, axis="y")
 
 
-def _caption(table: pd.DataFrame, strip: pd.DataFrame) -> str:
+def _caption(table: pd.DataFrame, drawn: pd.DataFrame) -> str:
     """State what a score is, n, and what intervals are."""
     parts = []
     for suite, mine in table.groupby("suite", sort=False):
         counts = mine.groupby([*workloads.WORK, "method"]).size()
         n = span(counts, "run", "runs")
         parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} per method on each.")
-    single = " None where a workload has one run." * bool(strip["low"].isna().any())
+    single = " None where a workload has one run." * bool(drawn["low"].isna().any())
     guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
     return (
         f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "

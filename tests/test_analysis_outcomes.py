@@ -205,7 +205,7 @@ def scored(folder: Path) -> Any:
 
 
 def test_a_score_is_the_way_from_chance_to_backprop(tmp_path: Path) -> None:
-    table = profiles.plotted(scored(tmp_path))
+    table = profiles.scores(scored(tmp_path))
     mine = table[table["method"] == "FG-A"].set_index("data")["score"]
     np.testing.assert_allclose(mine["mnist"], [0.5, 1.0, 0.75, 0.0])  # diverged: at chance
     np.testing.assert_allclose(mine["digits"], [0.2, 0.5, 1.5])
