@@ -21,7 +21,7 @@ from fgbench.analysis import (
     history,
     profiles,
     time_to_target,
-    tuning,
+    trials,
     variance_and_learning,
     workloads,
 )
@@ -67,7 +67,7 @@ def test_a_module_is_a_figure_by_what_it_misses(tmp_path: Path) -> None:
         figures.draw("group", tmp_path, tmp_path)
 
 
-# tuning
+# trials
 
 
 def a_trial(lr: float, error: float, seed: int = 1000, **changes: Any) -> dict[str, Any]:
@@ -77,18 +77,18 @@ def a_trial(lr: float, error: float, seed: int = 1000, **changes: Any) -> dict[s
 
 def test_the_best_so_far_is_the_mean_over_all_orders() -> None:
     orders = np.minimum.accumulate(list(itertools.permutations(FOUR)), axis=1)
-    mean, low, high = tuning.best(FOUR)
+    mean, low, high = trials.best(FOUR)
     np.testing.assert_allclose(mean, orders.mean(0), rtol=1e-12)
     assert mean[0] == pytest.approx(0.25)
     assert mean[-1] == low[-1] == high[-1] == 0.1
     for share in (0.9, 0.4):
-        _, low, high = tuning.best(FOUR, share)
+        _, low, high = trials.best(FOUR, share)
         tails = [(1 - share) / 2, (1 + share) / 2]
         found = np.quantile(orders, tails, axis=0, method="inverted_cdf")
         np.testing.assert_array_equal([low, high], found)
     in_order = np.minimum.accumulate(FOUR)  # one order alone is another curve
     assert not np.allclose(mean, in_order)
-    again = tuning.best([0.2, 0.2, 0.5])  # ties
+    again = trials.best([0.2, 0.2, 0.5])  # ties
     np.testing.assert_allclose(again[0], [0.3, 0.2, 0.2])
 
 
@@ -98,31 +98,31 @@ def test_trials_are_counted_by_setting_and_averaged_over_seeds(tmp_path: Path) -
     runs.append(a_trial(1.0, 0.0, status="diverged", reason="loss"))
     runs.append(a_trial(0.01, 0.01, settings={"epochs": 9}))  # another search, of one trial
     runs.append(a_train("FG-A", 0))  # a result, no trial
-    table = tuning.plotted(stored(tmp_path, *unique(runs)))
+    table = trials.plotted(stored(tmp_path, *unique(runs)))
     assert set(table["epochs"]) == {3}
     tried = table[table["what"] == "trials"]
     assert tried["x"].tolist() == [1, 2, 3, 4, 5, 6]
     settings = [30.0, 10.0, 40.0, 40.0, 5.0, 90.0]  # a seed apart is the same one; lost is chance
-    np.testing.assert_allclose(tried["error_percent"], tuning.best(settings)[0])
+    np.testing.assert_allclose(tried["error_percent"], trials.best(settings)[0])
     rated = table[table["what"] == "rate"].set_index("x")["error_percent"]
     np.testing.assert_allclose(rated, [30, 10, 40, 5, 90])
     assert rated.index.tolist() == [0.01, 0.03, 0.1, 0.3, 1.0]
 
 
-def test_tuning_is_drawn(tmp_path: Path) -> None:
+def test_trials_are_drawn(tmp_path: Path) -> None:
     runs = [
         a_trial(lr, error, seed, settings={"lr": lr})
         for lr, error in zip((0.01, 0.03, 0.1, 0.3), FOUR, strict=True)
         for seed in range(3)
     ]
     records = stored(tmp_path, *unique(runs))
-    fig = tuning.figure(records)
+    fig = trials.figure(records)
     assert faults(fig) == []
     assert "n = 4 trials; band: 90 % of these orders" in words(fig)
     assert "mean over 3 seeds; bar: 95 % t interval" in words(fig)
-    assert len(tuning.draw(records, tmp_path / "out")) == 3
+    assert len(trials.draw(records, tmp_path / "out")) == 3
     with pytest.raises(UsageError, match=r"^no two trials .*; run fgbench tune"):
-        tuning.draw(stored(tmp_path / "one", a_trial(0.1, 0.2)), tmp_path)
+        trials.draw(stored(tmp_path / "one", a_trial(0.1, 0.2)), tmp_path)
 
 
 # time to target

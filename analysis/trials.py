@@ -16,7 +16,7 @@ from fgbench.analysis.cells import cells
 from fgbench.analysis.load import Records
 from fgbench.analysis.seeds import bands, mean_interval, seeds, span
 
-NAME = "tuning"
+NAME = "trials"
 MISSING = (
     "two trials of a method with examples held out",
     "run fgbench tune, or a sweep that tunes, such as fgbench sweep paper-table3",
