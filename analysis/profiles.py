@@ -43,7 +43,8 @@ def scores(records: Records) -> pd.DataFrame:
         records: of `fgbench.analysis.load.load`.
 
     Returns:
-        Columns `COLUMNS`: a row per run of a workload on which backprop and another method ran.
+        Columns `COLUMNS`: a row per run of a workload on which backprop, better than chance, and another
+        method ran.
     """
     runs = workloads.finished(records).drop_duplicates("key")
     runs = runs.assign(error=runs["final"], chance=runs["chance"].fillna(1.0))
@@ -51,7 +52,7 @@ def scores(records: Records) -> pd.DataFrame:
     means = runs[is_reference].groupby(workloads.WORK)["error"].mean().rename("reference")
     runs = runs.join(means, on=workloads.WORK)
     beside = runs.groupby(workloads.WORK)["method"].transform("nunique").gt(1)
-    runs = workloads.suites(runs[beside & runs["reference"].notna()])
+    runs = workloads.suites(runs[beside & (runs["reference"] < runs["chance"])])
     score = (runs["chance"] - runs["error"]) / (runs["chance"] - runs["reference"])
     return runs.assign(score=score)[list(COLUMNS)].reset_index(drop=True)
 

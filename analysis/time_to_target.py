@@ -44,9 +44,9 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
         fraction: 1 asks for all that backprop reaches.
 
     Returns:
-        Columns `COLUMNS`: a row per run of a workload on which backprop and another method ran. A run
-        arrives at the first epoch with an error on test examples at or below the target; ``epoch
-        seconds passes`` are spent until then, NaN where it never arrives.
+        Columns `COLUMNS`: a row per run of a workload on which backprop, better than chance, and another
+        method ran. A run arrives at the first epoch with an error on test examples at or below the
+        target; ``epoch seconds passes`` are spent until then, NaN where it never arrives.
     """
     rows = []
     for work, part in curves.groupby(workloads.WORK, sort=False):
@@ -55,6 +55,8 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
             continue
         final = float(mine["final"].mean())
         chance = float(np.nan_to_num(part["chance"].max(), nan=1.0))
+        if not final < chance:
+            continue
         target = chance - fraction * (chance - final)
         for _, run in part.groupby("key", sort=False):
             there = run[run["error"] <= target + ROUNDING]
@@ -146,14 +148,15 @@ def _curves(
     ax: Axes, steps: pd.DataFrame, runs: pd.DataFrame, looks: dict[str, style.Look]
 ) -> None:
     """Draw the curves of one panel, and right of them where each ends, with its interval."""
-    last = steps["x"].max() if len(steps) else 10.0
-    first = steps["x"].min() if len(steps) else 1.0
+    later = steps.loc[steps["x"] > 0, "x"]
+    first, last = (float(later.min()), float(later.max())) if len(later) else (1.0, 10.0)
     step = (2 * last / first) ** 0.035
     ax.set_xscale("log")
     counts = runs.groupby("method", sort=False)["reached"].agg(["sum", "size"])
     known = counts[counts["sum"].eq(0) | counts.index.isin(steps["method"])]
     for at, (method, (hits, n)) in enumerate(known.iterrows(), 1):
         look, mine = looks[str(method)], steps[steps["method"].eq(method)]
+        mine = mine.assign(x=mine["x"].clip(lower=first / step))  # before training: at the edge
         x, y = [first / step, *mine["x"], last * step], [0.0, *mine["share"], hits / n]
         drawn: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": 1.1}
         ax.step(x, y, where="post", **drawn)

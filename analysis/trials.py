@@ -92,7 +92,9 @@ def figure(records: Records) -> Figure:
         *work, length, what = group
         for label, mine in part.groupby("label", sort=False):
             _curve(ax, mine, looks[str(label)], what)
-        panels.log_axis(ax, part[["mean", "low", "high"]].stack())
+        drawn = part[["mean", "low", "high"]].stack()
+        if drawn.min() > 0:
+            panels.log_axis(ax, drawn)
         if what == "trials":
             last = int(part["x"].max())
             ax.set_xlim(1 - 0.04 * last, 1.04 * last)

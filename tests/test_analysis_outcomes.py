@@ -175,6 +175,23 @@ def test_workloads_of_the_same_methods_are_one_suite(tmp_path: Path) -> None:
     assert found["mnist"] == found["digits"] != found["cifar10"]
 
 
+def test_a_target_that_backprop_never_sets_or_a_start_beyond_it_are_no_trouble(
+    tmp_path: Path,
+) -> None:
+    runs = [a_run(m, 0, [0.9], data="cifar10") for m in ("BP", "FG-A")]  # backprop at chance
+    runs += [a_run("BP", 0, [0.2, 0.1]), a_run("FG-A", 0, [0.3, 0.2])]
+    started = [{"epoch": 0, "test_error": 0.1, "seconds": 0.0}]
+    runs.append(a_run("FG-A", 1, [0.1], history=started))
+    records = stored(tmp_path, *unique(runs))
+    table = time_to_target.plotted(records)
+    assert set(table["data"]) == set(profiles.scores(records)["data"]) == {"mnist"}
+    assert table["epoch"].dropna().tolist() == [2, 0]
+    assert faults(time_to_target.figure(records)) == []
+    perfect = [a_trial(lr, error) for lr, error in ((0.1, 0.0), (0.3, 0.2))]
+    (ax, _) = trials.figure(stored(tmp_path / "trials", *unique(perfect))).axes
+    assert ax.get_yscale() == "linear"
+
+
 def test_time_to_target_is_drawn(tmp_path: Path) -> None:
     records = raced(tmp_path)
     fig = time_to_target.figure(records)
