@@ -5,6 +5,7 @@ from __future__ import annotations
 from fgbench.analysis.scaling import Factor, Row, made
 
 NAME = "batch"
+MISSING = "method measured with two batch sizes", "run fgbench sweep variance-batch"
 
 
 def _batch(row: Row) -> tuple[float, dict[str, str]] | None:
@@ -12,6 +13,4 @@ def _batch(row: Row) -> tuple[float, dict[str, str]] | None:
     return (float(row["batch"]), {"batch": ""}) if row["batch"] > 0 else None
 
 
-plotted, figure, draw = made(
-    NAME, "batch sizes", "variance-batch", Factor(NAME, "examples in a batch", _batch)
-)
+plotted, figure, draw = made(NAME, MISSING, Factor(NAME, "examples in a batch", _batch))

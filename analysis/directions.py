@@ -5,6 +5,7 @@ from __future__ import annotations
 from fgbench.analysis.scaling import Factor, Row, made, named
 
 NAME = "directions"
+MISSING = "method measured with two numbers of directions", "run fgbench sweep variance-directions"
 
 
 def _directions(row: Row) -> tuple[float, dict[str, str]]:
@@ -14,7 +15,6 @@ def _directions(row: Row) -> tuple[float, dict[str, str]]:
 
 plotted, figure, draw = made(
     NAME,
-    "numbers of directions",
-    "variance-directions",
+    MISSING,
     Factor(NAME, "directions averaged", _directions),
 )

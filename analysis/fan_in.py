@@ -5,6 +5,7 @@ from __future__ import annotations
 from fgbench.analysis.scaling import Factor, Row, made, sized
 
 NAME = "fan_in"
+MISSING = "method measured with two sizes of inputs", "run fgbench sweep variance-fan-in"
 
 
 def _fan_in(row: Row) -> tuple[float, dict[str, str]] | None:
@@ -15,6 +16,4 @@ def _fan_in(row: Row) -> tuple[float, dict[str, str]] | None:
     return count / found[2] - 1, {"data": str(row["data"]).partition("[")[0]}
 
 
-plotted, figure, draw = made(
-    NAME, "sizes of inputs", "variance-fan-in", Factor(NAME, "inputs of a unit", _fan_in)
-)
+plotted, figure, draw = made(NAME, MISSING, Factor(NAME, "inputs of a unit", _fan_in))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fgbench.analysis.scaling import Factor, Row, made
 
 NAME = "parameters"
+MISSING = "method measured with two sizes of networks", "run fgbench sweep variance-size"
 
 
 def _parameters(row: Row) -> tuple[float, dict[str, str]] | None:
@@ -15,7 +16,6 @@ def _parameters(row: Row) -> tuple[float, dict[str, str]] | None:
 
 plotted, figure, draw = made(
     NAME,
-    "sizes of networks",
-    "variance-size",
+    MISSING,
     Factor(NAME, "parameters of the body", _parameters, law=False),
 )

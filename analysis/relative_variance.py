@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from fgbench.analysis import panels, style
 from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import span
 
 NAME = "relative_variance"
 MISSING = "measured variance", "run fgbench measure"
@@ -194,7 +195,7 @@ def caption(table: pd.DataFrame, where: str = "whole body") -> str:
     nouns = {"draws": "draw", "inits": "init", "batches": "batch"}
     random = table[table["value"] != 0]  # an exact number needs no draws
     random = table if random.empty else random
-    counts = [_span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
+    counts = [span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
     truth = f"truth ({truths})" if truths else "truth"
     text = f"e: estimate, g: {truth}, {where}. n per point: {' × '.join(counts)}."
@@ -204,12 +205,6 @@ def caption(table: pd.DataFrame, where: str = "whole body") -> str:
         heavy = ", ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
         text += f" Heavy tails, no interval is right: {heavy}."
     return text
-
-
-def _span(counts: pd.Series, one: str, many: str) -> str:
-    """Write one count, or the range where records differ."""
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low if low == high else f'{low} to {high}'} {one if high == 1 else many}"
 
 
 draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

@@ -140,19 +140,17 @@ def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
     return panels.drawn(table, PANEL, looks, panel, text, height=1.9 + 0.1 * longest, line=False)
 
 
-def made(name: str, words: str, sweep: str, *factors: Factor) -> tuple[Plotted, Drawn, Written]:
+def made(name: str, missing: tuple[str, str], *factors: Factor) -> tuple[Plotted, Drawn, Written]:
     """Make the three functions of a figure of scaling.
 
     Args:
         name: of its files.
-        words: what is varied, as the user's mistake says it.
-        sweep: the shipped sweep that measures it.
+        missing: what records lack of which nothing is drawn, and the shipped sweep that measures it.
         factors: what may be varied.
 
     Returns:
         `plotted` and `figure` of these factors, and what writes the files.
     """
-    missing = f"method measured with two {words}", f"run fgbench sweep {sweep}"
     numbers, picture = partial(plotted, factors=factors), partial(figure, factors=factors)
     return numbers, picture, style.drawing(name, missing, Records.measures, numbers, picture)
 

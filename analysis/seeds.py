@@ -49,8 +49,13 @@ def bands(kinds: pd.Series) -> str:
 
 def seeds(counts: pd.Series) -> str:
     """Write over how many seeds means were taken: ``3 seeds``, ``2 to 3 seeds``."""
+    return span(counts, "seed", "seeds")
+
+
+def span(counts: pd.Series, one: str, many: str) -> str:
+    """Write one count, or the range where rows differ: ``1 run``, ``2 to 3 runs``."""
     low, high = int(counts.min()), int(counts.max())
-    return "1 seed" if high == 1 else f"{low if low == high else f'{low} to {high}'} seeds"
+    return f"{low if low == high else f'{low} to {high}'} {one if high == 1 else many}"
 
 
 def over_seeds(runs: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:

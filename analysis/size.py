@@ -5,6 +5,7 @@ from __future__ import annotations
 from fgbench.analysis.scaling import Factor, Row, made, sized
 
 NAME = "size"
+MISSING = "method measured with two widths or depths", "run fgbench sweep variance-size"
 
 
 def _width(row: Row) -> tuple[float, dict[str, str]] | None:
@@ -25,8 +26,7 @@ def _depth(row: Row) -> tuple[float, dict[str, str]] | None:
 
 plotted, figure, draw = made(
     NAME,
-    "widths or depths",
-    "variance-size",
+    MISSING,
     Factor("width", "width (units per layer)", _width),
     Factor("depth", "depth (hidden layers)", _depth),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,10 +16,18 @@ from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
 
-if TYPE_CHECKING:
-    from fgbench.analysis.load import Records
-
 T = TypeVar("T")
+
+
+class Read(Protocol):
+    """What was read of a folder: records, or results of asv."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+
+
+R = TypeVar("R", bound=Read)
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and two columns of a printed page
 INK, FAINT = "#1a1a1a", "#6b6b6b"
@@ -121,6 +129,28 @@ def order(methods: Iterable[str]) -> list[str]:
     return sorted(set(methods), key=lambda name: (ranks.get(name, len(ranks)), name))
 
 
+def arranged(table: pd.DataFrame, keys: list[str], **lists: Iterable[str]) -> pd.DataFrame:
+    """Sort rows as they are drawn: methods in their usual order, other columns from low to high.
+
+    Args:
+        table: with ``method``.
+        keys: columns to sort by.
+        lists: column to its values, where they have an order of their own.
+
+    Returns:
+        The table, its rows numbered anew.
+    """
+    ranks = {
+        name: {each: at for at, each in enumerate(values)}
+        for name, values in {"method": order(table["method"]), **lists}.items()
+    }
+
+    def key(column: pd.Series) -> pd.Series:
+        return column.map(ranks[column.name]) if column.name in ranks else column
+
+    return table.sort_values(keys, key=key, kind="stable").reset_index(drop=True)
+
+
 @contextmanager
 def context() -> Iterator[None]:
     """Draw in this look, whatever the user's settings, and leave those as they were."""
@@ -158,10 +188,10 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
 def drawing(
     name: str,
     missing: tuple[str, str],
-    source: Callable[[Records], T],
+    source: Callable[[R], T],
     plotted: Callable[[T], pd.DataFrame],
     figure: Callable[[T], Figure],
-) -> Callable[[Records, Path], list[Path]]:
+) -> Callable[[R, Path], list[Path]]:
     """Make the function that writes a figure of a folder of records, the same for every figure.
 
     Args:
@@ -172,12 +202,12 @@ def drawing(
         figure: draws it.
 
     Returns:
-        A function of the records of `fgbench.analysis.load.load` and the folder for the PNG, the PDF
-        and the CSV, which returns these three files; it raises UsageError where there is nothing to
-        draw.
+        A function of what was read of a folder, such as the records of `fgbench.analysis.load.load`, and
+        of the folder for the PNG, the PDF and the CSV, which returns these three files; it raises
+        UsageError where there is nothing to draw.
     """
 
-    def draw(records: Records, out: Path) -> list[Path]:
+    def draw(records: R, out: Path) -> list[Path]:
         found = source(records)
         table = plotted(found)
         if table.empty:
@@ -185,3 +215,8 @@ def drawing(
         return save(figure(found), out, name, table)
 
     return draw
+
+
+def whole(found: T) -> T:
+    """Pick all of a folder: the source of a figure that joins several tables."""
+    return found

@@ -29,6 +29,7 @@ LAWS = {
 }
 SHARING = ("shared", "independent")  # filled, open
 APART = 0.13  # octaves between curves at one size, so that none covers another
+DASH = 0.05  # octaves to each side of a prediction that stands alone
 OUTSIDE = "#b2182b"
 
 
@@ -50,7 +51,7 @@ def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw total variance over each size, the others held, and below it all cells, measured over predicted.
+    """Draw total variance over each size that varies, and below it all cells, measured over predicted.
 
     Args:
         grids: records of the verb, with their labels; each has three rows of panels.
@@ -64,9 +65,11 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
         spec = fig.add_gridspec(height * len(grids), 6)
         for at, grid in enumerate(grids):
             part = plotted([grid])
+            varied = _varied(part)
+            wide = 6 // len(varied)
             for row, place in enumerate(PLACES, height * at):
-                for column, axis in enumerate(AXES):
-                    ax = fig.add_subplot(spec[row, 2 * column : 2 * column + 2])
+                for column, axis in enumerate(varied):
+                    ax = fig.add_subplot(spec[row, wide * column : wide * (column + 1)])
                     _over(ax, part[part["place"] == place], axis)
                     if column == 0:
                         ax.set_title(PLACES[place], loc="left")
@@ -95,6 +98,11 @@ def _middle(part: pd.DataFrame, axis: str) -> int:
     return int(sizes[len(sizes) // 2])
 
 
+def _varied(part: pd.DataFrame) -> list[str]:
+    """List the axes with several sizes, each of which is a panel; the first where none has."""
+    return [axis for axis in AXES if part[axis].nunique() > 1] or list(AXES)[:1]
+
+
 def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
     """Draw total variance over one size, theory dashed, every law and sharing beside the others."""
     part = part[part["what"] == "total"]
@@ -105,12 +113,18 @@ def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
     for at, ((law, sharing), curve) in enumerate(curves):
         curve = curve.sort_values(axis)
         look, x = LAWS[law], curve[axis] * 2 ** (APART * (at - (len(curves) - 1) / 2))
-        ax.plot(x, curve["predicted"], color=look.colour, ls=style.DASHED, lw=0.8)
+        theory: dict[str, Any] = {"color": look.colour, "ls": style.DASHED, "lw": 0.8}
+        if len(curve) > 1:
+            ax.plot(x, curve["predicted"], **theory)
+        else:  # a line over one size has no length
+            ax.hlines(curve["predicted"], x / 2**DASH, x * 2**DASH, **theory)
         ax.vlines(x, curve["low"], curve["high"], color=look.colour, lw=1.1)
         ax.plot(x, curve["value"], ls="", **_mark(look, sharing, 3.4))
     ticks = sorted(set(part[axis]))
     ax.set_xscale("log", base=2)
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    edge = 2 ** (APART * (len(curves) + 1) / 2)
+    ax.set_xlim(ticks[0] / edge, ticks[-1] * edge)
     ax.xaxis.set_minor_locator(NullLocator())
     _decades(ax)
     ax.set_xlabel(AXES[axis])

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from fgbench.errors import (
@@ -515,40 +515,32 @@ def report(
     print(write(folder, out, about, jobs or os.cpu_count() or 1))
 
 
-FIGURES = (
-    "relative_variance",
-    "learning_curves",
-    "fusion",
-    "table1",
-    "stop_gradient",
-    "local_losses",
-    "groups",
-    "directions",
-    "size",
-    "parameters",
-    "batch",
-    "fan_in",
-    "advantage",
-    "layers",
-    "bias",
-    "efficiency",
-    "progress",
-)
+class _Figures(TyperCommand):
+    """A command whose help ends in a list of all figures, made when it is asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        from fgbench.analysis.figures import known
+
+        lines = [f"{name}: {each.shows}; made by {each.makes}" for name, each in known().items()]
+        self.epilog = "\n\n".join(["NAME is one of:", *lines]).replace("[", "\\[")
+        super().format_help(ctx, formatter)
 
 
-@app.command()
+@app.command(cls=_Figures)
 def figure(
-    name: Annotated[str, typer.Argument(help=", ".join(FIGURES) + ".")],
-    folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to draw, see below.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="RECORDS", help="Folder of records; for history of asv's results."),
+    ],
     out: Annotated[Path, typer.Option("-o", help="Folder of the figure.")] = Path("out"),
 ) -> None:
     """Draw one figure from a folder of records: PNG, PDF and its data as CSV."""
-    if name not in FIGURES:
-        raise unknown("figure", name, FIGURES)
-    from fgbench.analysis.load import load
+    from fgbench.analysis.figures import draw
 
     _say_damaged(folder)
-    for path in import_module(f"fgbench.analysis.{name}").draw(load(folder), out):
+    for path in draw(name, folder, out):
         print(path)
 
 

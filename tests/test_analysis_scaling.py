@@ -13,7 +13,7 @@ from layout import faults, texts
 from matplotlib.collections import LineCollection
 from test_analysis import a_measure, a_train, measured, stored
 
-from fgbench import cli, grid
+from fgbench import grid
 from fgbench.analysis import (
     advantage,
     batch,
@@ -325,7 +325,6 @@ def test_progress_counts_seconds_and_forward_passes(tmp_path: Path) -> None:
     ],
 )
 def test_without_what_it_shows_a_figure_is_the_users_mistake(name: str, tmp_path: Path) -> None:
-    assert name in cli.FIGURES
     room: Any = import_module(f"fgbench.analysis.{name}")
     records = stored(tmp_path, a_train("BP", history=[]))
     with pytest.raises(UsageError, match=r"^no .*; run fgbench ") as caught:

@@ -335,13 +335,32 @@ def test_two_grids_are_never_pooled(tmp_path: Any) -> None:
     grids = load(tmp_path).of("table1")
     assert [grid["label"] for grid in grids] == ["fg_w fg_a"] * 2  # they differ by the seed alone
     fig = drawing.figure(grids)
-    assert len(fig.axes) == 16
+    assert len(fig.axes) == 8  # nothing varies: one panel of each kind of noise, and all cells
     for at, grid in enumerate(grids):
         (total,) = (
-            ax for ax in fig.axes[8 * at : 8 * at + 8] if "total, over" in ax.get_title("left")
+            ax for ax in fig.axes[4 * at : 4 * at + 4] if "total, over" in ax.get_title("left")
         )
         drawn = [y for line in total.lines[1:] for y in line.get_ydata()]
         cells = [row for row in grid["rows"] if row["what"] == "total"]
         ratios = [row["measured"]["value"] / row["predicted"] for row in cells]
         assert sorted(drawn) == pytest.approx(sorted(ratios), rel=1e-12)
     assert "fg_w fg_a, seed 1. Above" in " ".join(texts(fig)).replace("\n", " ")
+
+
+def test_a_size_that_does_not_vary_is_no_panel(tmp_path: Any) -> None:
+    small = {"fan_out": [2], "batch": [2], "draws": 4, "records": tmp_path}
+    api.table1(fan_in=[1, 2], **small)
+    (grid,) = load(tmp_path).of("table1")
+    found = [ax.get_xlabel() for ax in drawing.figure([grid]).axes]
+    assert found == ["fan-in p", "fan-in p", *["cells, by predicted variance"] * 2]
+    alone = {**grid, "rows": [row for row in grid["rows"] if row["fan_in"] == 2]}
+    fig = drawing.figure([alone])
+    assert faults(fig) == []
+    assert [ax.get_xlabel() for ax in fig.axes] == found
+    for ax, place in zip(fig.axes, ("weight", "activity"), strict=False):
+        cells = [row for row in alone["rows"] if (row["what"], row["place"]) == ("total", place)]
+        dashes = [c.get_segments()[0] for c in ax.collections if c.get_linestyle()[0][1]]
+        assert sorted(float(dash[0][1]) for dash in dashes) == pytest.approx(
+            sorted(row["predicted"] for row in cells)
+        )
+        assert all(dash[0][0] < dash[1][0] for dash in dashes)  # to be seen, it has a length

@@ -1,0 +1,75 @@
+"""Figures by name: what each shows, what makes its records, and how one is drawn from a folder.
+
+A module here is a figure of its own name where it has a top-level ``MISSING``: what its records lack
+where nothing can be drawn, and the command that makes them. Its docstring starts "Figure: ...". Both are
+read from the source, so that a list of figures loads none of them.
+"""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from fgbench.errors import unknown
+
+
+class About(NamedTuple):
+    """What is known of a figure without drawing it.
+
+    Args:
+        shows: in a few words.
+        makes: the command that makes what it is drawn from, such as ``fgbench train``.
+    """
+
+    shows: str
+    makes: str
+
+
+def known(folder: Path = Path(__file__).parent) -> dict[str, About]:
+    """List the figures.
+
+    Args:
+        folder: of their modules.
+
+    Returns:
+        Name of a figure to what is known of it, in the order of the alphabet.
+    """
+    found = {}
+    for file in sorted(folder.glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        missing = [
+            node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MISSING"
+        ]
+        for value in missing:
+            assert isinstance(value, ast.Tuple)
+            makes = str(ast.literal_eval(value.elts[1])).removeprefix("run ")
+            shows = (ast.get_docstring(tree) or "").partition("\n\n")[0].removeprefix("Figure: ")
+            found[file.stem] = About(shows.rstrip("."), makes)
+    return found
+
+
+def draw(name: str, folder: Path, out: Path) -> list[Path]:
+    """Draw one figure.
+
+    Args:
+        name: one of `known`.
+        folder: of records; of asv's results for the figure that has a ``read`` of its own.
+        out: where its files go.
+
+    Returns:
+        PNG, PDF and CSV.
+
+    Raises:
+        UsageError: there is no such figure, the folder is not one that it reads, or holds nothing of it.
+    """
+    if name not in (names := known()):
+        raise unknown("figure", name, names)
+    from fgbench.analysis.load import load
+
+    room = import_module(f"fgbench.analysis.{name}")
+    files: list[Path] = room.draw(getattr(room, "read", load)(folder), out)
+    return files

@@ -1,0 +1,148 @@
+"""What methods are compared on: a task, a network and data, and the runs there that are results."""
+
+from __future__ import annotations
+
+from textwrap import fill
+
+import pandas as pd
+
+from fgbench.analysis import style
+from fgbench.analysis.cells import Cell, Place, Way, cells, plain, setting, way_of
+from fgbench.analysis.load import Records
+
+WORK = ["task", "arch", "data"]
+REFERENCE = "BP"
+
+
+def named(place: Place) -> dict[str, str]:
+    """Name a workload and a method on it.
+
+    Args:
+        place: of `fgbench.analysis.cells.cells`.
+
+    Returns:
+        ``task arch data method``; the options of the locality are of the data, as all methods of a
+        panel share them, and so is the number of training examples.
+    """
+    data = setting(place.data, place.train_size, place.way.options)
+    method = plain(place.way)
+    return {"task": place.way.task, "arch": place.arch, "data": data, "method": method}
+
+
+def finished(records: Records) -> pd.DataFrame:
+    """Tabulate training of the settings that are results, finished or diverged, epoch by epoch.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+
+    Returns:
+        Rows of `fgbench.analysis.load.Records.curves` on test examples, with ``task``, and with ``arch``,
+        ``data`` and ``method`` as `named`; ``final`` is the error at a run's last epoch, that of guessing
+        (1 where that is not known) of a diverged one.
+    """
+    curves = records.curves()
+    curves = curves[curves["split"].eq("test") & curves["status"].isin(["ok", "diverged"])]
+    names = {
+        run["key"]: named(cell.place)
+        for cell in cells(records)
+        for run in (cell.reported.runs if cell.reported else ())
+    }
+    curves = curves[curves["key"].isin(names)]
+    found = pd.DataFrame([names[key] for key in curves["key"]], curves.index, [*WORK, "method"])
+    table = curves.drop(columns=["arch", "data", "method"]).join(found)
+    last = table.groupby("key")["error"].transform("last")
+    lost = table["status"].eq("diverged") | last.isna()
+    table = table.assign(final=last.where(~lost, table["chance"].fillna(1.0)))
+    return style.arranged(table, [*WORK, "method", "seed", "epoch"])
+
+
+def suites(table: pd.DataFrame) -> pd.DataFrame:
+    """Put workloads together on which the same methods ran, so that all of a suite can be compared.
+
+    Args:
+        table: ``task arch data method``.
+
+    Returns:
+        The table with ``suite``, the number of a workload's suite, from 1 in the order of the rows.
+    """
+    ran = {work: tuple(sorted(set(part["method"]))) for work, part in table.groupby(WORK)}
+    numbers: dict[tuple[str, ...], int] = {}
+    suite = [
+        numbers.setdefault(ran[work], len(numbers) + 1)
+        for work in table[WORK].itertuples(index=False, name=None)
+    ]
+    return table.assign(suite=suite)
+
+
+def suite_title(suite: int, runs: pd.DataFrame) -> str:
+    """Write the number of a suite, and of how many workloads its runs are, above its panel."""
+    count = len(runs[WORK].drop_duplicates())
+    return f"suite {suite}: {count} workload{'s' * (count > 1)}"
+
+
+def title(task: str, arch: str, data: str) -> str:
+    """Write a workload above its panel, in lines that fit."""
+    return fill(f"{task}, {arch} on {data}", 62, break_long_words=False)
+
+
+def listed(table: pd.DataFrame) -> str:
+    """List the workloads of a table, with the training examples and options that are of them."""
+    works = table[WORK].drop_duplicates().itertuples(index=False, name=None)
+    return "; ".join(f"{task}, {arch} on {data}" for task, arch, data in works)
+
+
+def trials(cell: Cell) -> pd.DataFrame:
+    """Tabulate the trainings of a cell that held examples out.
+
+    Args:
+        cell: of `fgbench.analysis.cells.cells`.
+
+    Returns:
+        A row per finished or diverged trial: ``epochs validation lr seed error`` and ``setting``, all
+        that may be searched as text; the error on the examples held out, that of guessing (1 where that
+        is not known) of a diverged one.
+    """
+    rows = []
+    for run in cell.trials:
+        if run["status"] not in ("ok", "diverged"):
+            continue
+        given = run["settings"]
+        error = run.get("test_error")
+        if run["status"] == "diverged" or error is None:
+            error = 1 - 1 / run["classes"] if run.get("classes") else 1.0
+        searched = {name: given[name] for name in sorted(given) if name not in HELD}
+        facts = {name: given.get(name) for name in HELD} | {"lr": given.get("lr")}
+        rows.append({**facts, "seed": run["seed"], "error": error, "setting": str(searched)})
+    return pd.DataFrame(rows, columns=[*HELD, "lr", "seed", "error", "setting"])
+
+
+HELD = ("epochs", "validation")
+"""What is the same for all trials of a search."""
+
+
+def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
+    """Put what was measured or timed beside what was trained, by method, network and data.
+
+    Args:
+        found: ``task arch data method`` and numbers of training, a row per configuration.
+        others: rows of `fgbench.analysis.load.Records.measures` or ``speeds``.
+        records: both are of.
+
+    Returns:
+        A row per pair, all columns of both; ``bare`` is the data set without what `named` adds to it.
+        Training on fewer examples is beside the same measurement, which takes a batch of any size.
+    """
+    wanted: dict[tuple[Way, str, str], list[dict[str, str]]] = {}
+    for cell in cells(records):
+        wanted.setdefault(cell.place[:3], []).append(named(cell.place))
+    by = [*WORK, "method"]
+    rows = []
+    for at, row in others.iterrows():
+        bare = str(row["data"]).partition("[")[0]
+        way = way_of(str(row["estimator"]), str(row["locality"]))
+        rows += [
+            each | {"at": at, "bare": bare} for each in wanted.get((way, row["arch"], bare), ())
+        ]
+    where = pd.DataFrame(rows, columns=[*by, "at", "bare"])
+    beside = where.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")
+    return beside.drop(columns="at").merge(found, on=by)
