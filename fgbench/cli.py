@@ -166,6 +166,13 @@ def measure(
             "such as 0,1,5,20: at initialisation and along training."
         ),
     ] = None,
+    cost: Annotated[
+        float | None,
+        typer.Option(
+            help="Forward equivalents that one estimate may cost, the same for all methods: each has the "
+            "most directions that fit."
+        ),
+    ] = None,
     inits: Annotated[int, typer.Option(help="Networks drawn; 1 speaks of this init only.")] = 1,
     batches: Annotated[int, typer.Option(help="Batches per init and moment.")] = 4,
     batch: Annotated[int, typer.Option(help="Examples per batch.")] = 128,
@@ -191,8 +198,9 @@ def measure(
     when = None if moments is None else tuple(_moment(m) for m in moments.split(","))
     found = _run_all(
         "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,
-        precision=precision, moments=when, inits=inits, batches=batches, batch=batch, engine=engine,
-        device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse,
+        precision=precision, cost=cost, moments=when, inits=inits, batches=batches, batch=batch,
+        engine=engine, device=device, dtype=dtype, threads=threads, data_dir=data_dir,
+        records=records, reuse=reuse,
     )  # fmt: skip
     return _show(found, as_json)
 
@@ -451,10 +459,15 @@ FIGURES = (
     "parameters",
     "batch",
     "fan_in",
+    "patches",
+    "channel_groups",
+    "distance",
     "advantage",
     "layers",
     "bias",
     "efficiency",
+    "cosine",
+    "split",
     "progress",
 )
 
@@ -470,7 +483,10 @@ def figure(
         raise unknown("figure", name, FIGURES)
     from fgbench.analysis.load import load
 
-    for path in import_module(f"fgbench.analysis.{name}").draw(load(folder), out):
+    records = load(folder)
+    for note in records.remarks():
+        _complain(note)
+    for path in import_module(f"fgbench.analysis.{name}").draw(records, out):
         print(path)
 
 

@@ -9,21 +9,22 @@ bias and scale are judged against the gradient of the scheme's own objectives; u
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf, log
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fgbench import bias, split, summary
+from fgbench.budget import fitted
 from fgbench.drawing import Found, Point, draw
 from fgbench.errors import MethodFailed, UsageError, at_work, unknown
 from fgbench.ledger import Ledger
 from fgbench.noise import Noise
-from fgbench.series import ALL, everywhere, one_truth, products
+from fgbench.series import ALL, distances, everywhere, one_truth, products
 from fgbench.served import Refused
 from fgbench.task import Task
-from fgbench.trajectory import at_moments, default_moments, picked
+from fgbench.trajectory import TRAJECTORY, at_moments, default_moments, epoch_steps, picked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,8 @@ class Design:
         precision: relative standard error asked of the relative variance; a pilot of 64 draws at the
             first point fixes the number of draws.
         seed: of everything.
+        cost: forward equivalents that one estimate may cost: every method has the most directions that
+            fit; None leaves each the number it has.
         engine: how slopes are made: ``dual``, batched forward mode; ``cotangent``, inner products with
             cotangents that are computed once, for methods of exact slopes only; ``auto``, the latter
             where it is exact and pays, else the former.
@@ -66,6 +69,7 @@ class Design:
     batch: int = 128
     moments: tuple[float, ...] | None = None
     precision: float | None = None
+    cost: float | None = None
     seed: int = 0
     engine: str = "auto"
 
@@ -85,6 +89,8 @@ class Design:
             )
         if self.precision is not None and not 0 < self.precision < 1:
             raise UsageError(f"precision must lie between 0 and 1, got {self.precision}")
+        if self.cost is not None and not 0 < self.cost < inf:
+            raise UsageError(f"cost is a number of forward equivalents above 0, got {self.cost}")
         if self.engine not in ENGINES:
             raise unknown("engine", self.engine, ENGINES)
 
@@ -112,7 +118,7 @@ def measure(
         UsageError: for names or options that do not exist or fit, before anything is measured.
     """
     found = [Found(engine=design.engine) for _ in methods]
-    moments = design.moments
+    moments, epoch = design.moments, epoch_steps(experiment)
     for init in range(design.inits):
         seed = design.seed + init
         base = experiment.chain(seed)
@@ -146,8 +152,8 @@ def measure(
                 if not result.ended:
                     result.between.append(products(task, where.batches(task)))
             if all(result.ended for result in found):  # the way to the next point may be long
-                return [_record(r, design, moments) for r in found]
-    return [_record(r, design, moments or (0.0,)) for r in found]
+                return [_record(r, design, moments, epoch) for r in found]
+    return [_record(r, design, moments or (0.0,), epoch) for r in found]
 
 
 def _prepared(
@@ -208,17 +214,26 @@ def _measure_point(
     result: Found,
 ) -> None:
     """Draw estimates at one point and add what they say."""
-    estimator: Estimator = method.estimator.thing
+    estimator: Estimator = result.estimator or method.estimator.thing
     result.reason = estimator.supports(task)
     if result.reason:
         return
+    truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
+    point = Point(task, estimator, state, x, y, noise, truth, end)
+    if design.cost is not None and result.estimator is None:
+        bought = fitted(estimator, point.price, design.cost)
+        result.budget = {"asked": design.cost, "spent": bought.spent, "note": bought.note}
+        if bought.estimator is None:
+            result.reason = bought.note
+            return
+        estimator = result.estimator = bought.estimator
+        point = replace(point, estimator=estimator)
     claims = task.claims(estimator)
     result.exact, result.claimed = claims.deterministic, {"bias": claims.bias, "why": claims.why}
     result.directions = int(getattr(estimator, "directions", 1))
+    result.distances = distances(task)
     result.elements = sum(p.numel() for p in task.chain.body_parameters().values())
     result.rounding = 1e-12 if x.dtype == torch.float64 else 1e-6
-    truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
-    point = Point(task, estimator, state, x, y, noise, truth, end)
     try:
         if not result.draws:
             result.draws = bias.TESTABLE if result.exact else design.draws
@@ -231,7 +246,7 @@ def _measure_point(
     except Refused as refused:
         result.reason = f"engine cotangent: {refused}"
         return
-    for place, predicted in _predicted(task, estimator, x, y, truth).items():
+    for place, predicted in _predicted(task, estimator, x, y, point.truth).items():
         series[place].predicted = predicted
     result.series.append(series)
 
@@ -269,8 +284,10 @@ def _predicted(
     return result
 
 
-def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:
-    """Return the names of the record of one method."""
+def _record(
+    result: Found, design: Design, moments: tuple[float, ...], epoch: int
+) -> dict[str, Any]:
+    """Return the names of the record of one method; an epoch of the trajectory has so many steps."""
     head: dict[str, Any] = {
         "status": "failed" if result.failed else "skipped" if result.reason else "ok",
         "reason": result.failed or result.reason,
@@ -283,5 +300,15 @@ def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[s
         "engine": " ".join(result.engines),
         "fallback": result.fallback,
         "truth": "scheme",
+        "trajectory": TRAJECTORY,
+        "steps": [round(moment * epoch) for moment in moments],
+        "budget": result.budget,
     }
-    return head if head["reason"] else {**head, **summary.numbers(result, design.batch)}
+    if head["reason"]:
+        return head
+    along = [
+        {"moment": moment, "steps": steps, **summary.of_moment(result, moment, design.batch)}
+        for moment, steps in zip(moments, head["steps"], strict=True)
+        if len(moments) > 1  # the numbers of the only one are those of the record
+    ]
+    return {**head, **summary.numbers(result, design.batch), "per_moment": along}

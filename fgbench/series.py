@@ -89,6 +89,26 @@ def everywhere(task: Task) -> dict[Place, list[str]]:
     return found | {("parameter", n): [n] for n in names}
 
 
+def distances(task: Task) -> dict[Place, int]:
+    """Count the modules between every module or site and the nearest loss that it learns from.
+
+    Args:
+        task: the chain under its locality.
+
+    Returns:
+        Place to the number: 0 where a module's own output is read, the chain's later modules for a loss
+        at its end. What no objective updates is left out.
+    """
+    found: dict[Place, int] = {}
+    for kind, grouped in (("module", modules(task)), ("site", places(task))):
+        for name in grouped:
+            k = int(name.split(".")[1])
+            between = [o.window[1] - 1 - k for o in task.objectives if k in o.updates]
+            if between:
+                found[kind, name] = min(between)
+    return found
+
+
 def series_of(
     task: Task,
     truth: Mapping[str, Tensor],

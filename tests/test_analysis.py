@@ -409,7 +409,7 @@ def test_no_method_is_dropped_and_n_is_stated(variances: Figure) -> None:
     for method in VARIANCES:
         assert method in found
     assert texts(fig).count("0 (exact)") == 5
-    for words in ("no value", "0 (rounding)", "-0.5, not above zero"):
+    for words in ("undefined", "0 (rounding)", "-0.5, not above zero"):
         assert texts(fig).count(words) == 1
     assert "256 draws × 10 inits × 1 batch" in found
     assert "truth (scheme)" in found
