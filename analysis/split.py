@@ -45,13 +45,12 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     table = first.rename(columns={"batch": "batch_size", "place": "site"})
     table = table.assign(position=table.groupby("key").cumcount() + 1)
     for part, name in PARTS.items():
-        ends = {"value": part, "low": f"{part}_low", "high": f"{part}_high"}
-        found = sites[sites["quantity"] == name].rename(columns={**ends, "place": "site"})
-        kept = found[["key", "site", *ends.values()]]
-        table = table.merge(kept, on=["key", "site"])
-    parity = sites[sites["quantity"] == "directions_for_parity"]
+        ends = {"value": part, "low": f"{part}_low", "high": f"{part}_high", "place": "site"}
+        found = sites.loc[sites["quantity"] == name, ["key", *ends]]
+        table = table.merge(found.rename(columns=ends), on=["key", "site"])
+    parity = sites.loc[sites["quantity"] == "directions_for_parity", ["key", "place", "value"]]
     parity = parity.rename(columns={"value": "parity", "place": "site"})
-    table = table.merge(parity[["key", "site", "parity"]], on=["key", "site"], how="left")
+    table = table.merge(parity, on=["key", "site"], how="left")
     table = table[table["batch"].gt(relative_variance.ZERO) & table["perturbation"].notna()]
     for end in ("", "_low", "_high"):
         table[f"total{end}"] = table["batch"] + table[f"perturbation{end}"]

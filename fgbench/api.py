@@ -71,6 +71,7 @@ ROOMS = (
     "task",
     "theory",
     "tiles",
+    "trail",
     "train",
     "trajectory",
     "updates",

@@ -43,6 +43,8 @@ class Found:
         exact: whether the estimator claims to be deterministic.
         reason: why it was skipped, or "".
         failed: what its estimator raised, or "".
+        diverged: whether the reason is that its own training did.
+        steps: moment to the steps of training before.
         directions: directions of one estimate.
         elements: number of body parameters.
         claimed: the bias that is claimed, and what causes it where an option or the locality does.
@@ -63,6 +65,8 @@ class Found:
     exact: bool = False
     reason: str = ""
     failed: str = ""
+    diverged: bool = False
+    steps: dict[float, int] = field(default_factory=dict)
     directions: int = 1
     elements: int = 0
     claimed: dict[str, str] = field(default_factory=dict)

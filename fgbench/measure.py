@@ -24,7 +24,8 @@ from fgbench.noise import Noise
 from fgbench.series import ALL, distances, everywhere, one_truth, products
 from fgbench.served import Refused
 from fgbench.task import Task
-from fgbench.trajectory import TRAJECTORY, at_moments, default_moments, epoch_steps, picked
+from fgbench.trail import TRAJECTORIES, Walk
+from fgbench.trajectory import default_moments, picked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +52,10 @@ class Design:
         inits: networks drawn; ``inits=1`` says "this init" and nothing more.
         batches: batches per init and moment, fresh for every one.
         batch: examples per batch.
-        moments: epochs of the shared backprop trajectory, at most 200 steps each; None: the start, or
-            after one epoch where the final readout starts at zero and every global truth with it.
+        moments: epochs of the trajectory; None: the start, or after one epoch where the final readout
+            starts at zero and every global truth with it.
+        along: the trajectory: ``backprop`` of the end loss, with at most 200 steps an epoch, where all
+            methods meet the same points, or each method's ``own`` training by its recipe.
         precision: relative standard error asked of the relative variance; a pilot of 64 draws at the
             first point fixes the number of draws.
         seed: of everything.
@@ -68,6 +71,7 @@ class Design:
     batches: int = 4
     batch: int = 128
     moments: tuple[float, ...] | None = None
+    along: str = "backprop"
     precision: float | None = None
     cost: float | None = None
     seed: int = 0
@@ -91,6 +95,8 @@ class Design:
             raise UsageError(f"precision must lie between 0 and 1, got {self.precision}")
         if self.cost is not None and not 0 < self.cost < inf:
             raise UsageError(f"cost is a number of forward equivalents above 0, got {self.cost}")
+        if self.along not in TRAJECTORIES:
+            raise unknown("trajectory", self.along, TRAJECTORIES)
         if self.engine not in ENGINES:
             raise unknown("engine", self.engine, ENGINES)
 
@@ -118,7 +124,7 @@ def measure(
         UsageError: for names or options that do not exist or fit, before anything is measured.
     """
     found = [Found(engine=design.engine) for _ in methods]
-    moments, epoch = design.moments, epoch_steps(experiment)
+    moments = design.moments
     for init in range(design.inits):
         seed = design.seed + init
         base = experiment.chain(seed)
@@ -130,21 +136,23 @@ def measure(
             _prepared(method, base, seed, experiment, result)
             for method, result in zip(methods, found, strict=True)
         ]
-        for moment, walked in at_moments(experiment, base, seed, moments):
+        walk = Walk(experiment, base, seed, moments)
+        for moment, stands in walk.stands(methods, found, design.along):
             where = _Where(experiment, seed, moment, design)
             for b in range(design.batches):
-                for (task, state), method, result in zip(tasks, methods, found, strict=True):
-                    if result.ended:  # its numbers need every point
+                each = zip(tasks, stands, methods, found, strict=True)
+                for (task, state), stand, method, result in each:
+                    if result.ended or stand is None:  # its numbers need every point
                         continue
-                    task.chain.load_state_dict(walked, strict=False)
+                    result.steps[moment] = stand.steps
+                    task.chain.load_state_dict(stand.params, strict=False)
                     x, y = where.batch(task, b)
                     if progress is not None:
                         progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     try:
                         with at_work(method.estimator.thing):
-                            _measure_point(
-                                task, method, state, x, y, where.noise(b), design, result
-                            )
+                            own = {**state, **stand.state}
+                            _measure_point(task, method, own, x, y, where.noise(b), design, result)
                     except MethodFailed as failed:
                         result.failed = str(failed)
                     result.where.append((init, moment))
@@ -152,8 +160,8 @@ def measure(
                 if not result.ended:
                     result.between.append(products(task, where.batches(task)))
             if all(result.ended for result in found):  # the way to the next point may be long
-                return [_record(r, design, moments, epoch) for r in found]
-    return [_record(r, design, moments or (0.0,), epoch) for r in found]
+                return [_record(r, design, moments) for r in found]
+    return [_record(r, design, moments or (0.0,)) for r in found]
 
 
 def _prepared(
@@ -284,12 +292,11 @@ def _predicted(
     return result
 
 
-def _record(
-    result: Found, design: Design, moments: tuple[float, ...], epoch: int
-) -> dict[str, Any]:
-    """Return the names of the record of one method; an epoch of the trajectory has so many steps."""
+def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:
+    """Return the names of the record of one method."""
+    ended = "diverged" if result.diverged else "skipped" if result.reason else "ok"
     head: dict[str, Any] = {
-        "status": "failed" if result.failed else "skipped" if result.reason else "ok",
+        "status": "failed" if result.failed else ended,
         "reason": result.failed or result.reason,
         "directions": result.directions,
         "draws": result.draws,
@@ -300,8 +307,8 @@ def _record(
         "engine": " ".join(result.engines),
         "fallback": result.fallback,
         "truth": "scheme",
-        "trajectory": TRAJECTORY,
-        "steps": [round(moment * epoch) for moment in moments],
+        "trajectory": TRAJECTORIES[design.along],
+        "steps": [result.steps.get(moment) for moment in moments],
         "budget": result.budget,
     }
     if head["reason"]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fgbench.experiment import Experiment
     from fgbench.network import Chain
 
-TRAJECTORY = "backprop of the end loss, shared by all methods"
 TRAJECTORY_STEPS = 200  # at most so many steps count as one epoch of the trajectory
 
 

@@ -11,12 +11,15 @@ import torch
 from conftest import build
 from test_measure import FEW, IMAGES, MIXER, Factor, experiment, measured
 
-from fgbench import budget, registry
+from fgbench import api, budget, registry
+from fgbench.course import Course
 from fgbench.errors import UsageError
 from fgbench.measure import Design, measure
+from fgbench.recipe import default_recipe
 from fgbench.series import distances
 from fgbench.summary import ALONG
-from fgbench.trajectory import TRAJECTORY, epoch_steps
+from fgbench.trail import TRAJECTORIES, Walk
+from fgbench.trajectory import epoch_steps
 
 NET = "mlp-2x8"
 WHOLE = ("relative_variance", "efficiency", "bias", "scale", "cosine", "cosine_draws", "split")
@@ -24,7 +27,7 @@ WHOLE = ("relative_variance", "efficiency", "bias", "scale", "cosine", "cosine_d
 
 def test_the_numbers_of_a_moment_are_those_of_measuring_it_alone() -> None:
     both = measured("fg_a/local", where=experiment(NET), moments=(0.0, 2.0), batches=2, draws=8)
-    assert both["trajectory"] == TRAJECTORY
+    assert both["trajectory"] == TRAJECTORIES["backprop"]
     assert both["steps"] == [0, 2 * epoch_steps(experiment(NET))]
     assert [part["moment"] for part in both["per_moment"]] == both["moments"] == [0.0, 2.0]
     assert [part["steps"] for part in both["per_moment"]] == both["steps"]
@@ -50,6 +53,63 @@ def test_single_draws_lie_in_their_band() -> None:
     # one direction has the cosine |⟨v, g⟩|/|v||g|, never below 0, about |normal|/√d
     assert 0.0 <= band["low"] < 0.3 * noisy["elements"] ** -0.5
     assert band["low"] < mean["value"] < band["high"] < 3.5 * noisy["elements"] ** -0.5
+
+
+# a method's own training
+
+TRAINED = "synthetic[size=4,train=256,test=32]"
+
+
+def test_a_methods_own_training_is_that_of_train() -> None:
+    """At the end of the recipe's first two epochs the network is the one that training leaves there."""
+    method = registry.method("fg_a/local")
+    where = experiment(NET, TRAINED)
+    task, estimator, noise = where.task(method, 3)
+    recipe = default_recipe(NET, "synthetic", exact=False, method="fg_a/local")
+    run = Course(task, estimator, recipe, noise, where.data)
+    start, later = Walk(where, where.chain(3), 3, (0.0, 2.0)).trained(method)
+    initial = dict(task.chain.named_parameters())
+    for name, p in start.params.items():
+        assert torch.equal(p, initial[name]), name
+    while run.step < 2 * run.per_epoch:
+        run.take()
+    assert later.steps == run.step > 0
+    for name, p in task.chain.named_parameters():
+        assert torch.equal(p, later.params[name]), name
+    assert not torch.equal(later.params["body.0.l0.weight"], start.params["body.0.l0.weight"])
+
+
+def test_methods_meet_their_own_networks_along_their_own_training() -> None:
+    where = experiment(NET, TRAINED)
+    options: dict[str, Any] = {"where": where, "moments": (0.0, 2.0), "draws": 2}
+    (bp, fa), (shared, _) = (
+        measured("BP", "FA", along=along, **options) for along in ("own", "backprop")
+    )
+    assert bp["trajectory"] == TRAJECTORIES["own"]
+    assert [part["steps"] for part in bp["per_moment"]] == bp["steps"]
+    assert bp["steps"][0] == 0 < bp["steps"][1]
+    for one in (bp, fa, shared):
+        assert one["status"] == "ok"
+    start, later = ([r["per_moment"][k]["split"] for r in (bp, shared)] for k in (0, 1))
+    assert start[0] == start[1]  # nothing is trained yet
+    assert later[0] != later[1]  # another order of the images
+    with pytest.raises(UsageError, match="recipe, got 1e"):
+        measured("BP", along="own", where=where, moments=(1e6,))
+    with pytest.raises(UsageError, match="'backprop'"):
+        Design(along="backprob")
+
+
+def test_a_training_that_diverges_is_a_result() -> None:
+    @dataclass(frozen=True)
+    class Wild(Factor):
+        """Steps that lead nowhere."""
+
+    found = measured(
+        Wild(float("nan")), "BP", where=experiment(NET, TRAINED), moments=(0.0, 2.0), along="own"
+    )
+    assert found[0]["status"] == "diverged"
+    assert "its own training: loss not finite at step" in found[0]["reason"]
+    assert found[1]["status"] == "ok"
 
 
 # a fixed cost
@@ -106,6 +166,15 @@ def test_methods_are_measured_at_one_cost() -> None:
     poor = measured("FG-A", where=experiment(NET), cost=1.0)
     assert poor["status"] == "skipped"
     assert "more than the 1 asked" in poor["reason"]
+
+
+def test_a_record_states_the_directions_bought() -> None:
+    where = {"arch": NET, "data": "synthetic[size=4,train=64,test=32]", "dtype": "float64"}
+    few = {"draws": 2, "batches": 1, "batch": 8}
+    found = api.run("measure", method="FG-A", **where, **few, cost=12.0)
+    assert found["settings"]["cost"] == found["budget"]["asked"] == 12.0
+    assert found["options"]["directions"] == found["directions"] > 1
+    assert api.run("measure", method="FG-A", **where, **few)["options"]["directions"] == 1
 
 
 @pytest.mark.parametrize("cost", [0.0, -1.0, float("inf"), float("nan")])

@@ -82,7 +82,9 @@ def _table() -> dict[str, set[str]]:
         "drawing": library | {"served", "cotangent", "tally", "series", "activity"},
         "summary": statistics | {"errors", "drawing", "series"},
         "budget": {"errors", "estimator"},
-        "measure": built | {"trajectory", "budget", "served", "drawing", "series", "summary"},
+        "trail": built | {"trajectory", "course", "drawing"},
+        "measure": built
+        | {"trajectory", "trail", "budget", "served", "drawing", "series", "summary"},
         "record": {"errors"},
         "learner": library | {"recipe", "updates"},
         "feed": {"directions", "noise"},
