@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgbench.analysis import epochs, panels, relative_variance, style
+from fgbench.analysis import epochs, panels, relative_variance, scaling, style
 from fgbench.analysis.fits import power
 from fgbench.analysis.load import Records
 
@@ -89,7 +89,9 @@ def figure(measures: pd.DataFrame) -> Figure:
         "distance stand side by side, from input to loss. Factors per module: least squares on logarithms, "
         "in brackets 95 %; theory: the same fit to the closed form."
     )
-    most = int(table.groupby(PANEL)["label"].nunique().max())
+    names = table[[*PANEL, "label"]].drop_duplicates()
+    rows = names["label"].str.len().ge(scaling.ROOM).add(1)
+    most = int(rows.groupby([names[name] for name in PANEL]).sum().max())
     return panels.drawn(table, PANEL, looks, panel, text, height=2.0 + 0.1 * most, line=False)
 
 
@@ -119,7 +121,9 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
     if np.isnan(factor):
         return []
     said = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
-    return [f"{part['label'].iloc[0]}: × {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}"]
+    name = str(part["label"].iloc[0])
+    apart_by = ": " if len(name) < scaling.ROOM else ":\n    "
+    return [f"{name}{apart_by}× {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}"]
 
 
 draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

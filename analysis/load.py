@@ -31,6 +31,8 @@ RUN = (
     "device",
 )
 SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
+UNSTATED = {"along": "backprop"}
+"""What a setting is in records that are older than it."""
 MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
@@ -195,12 +197,13 @@ def verb_of(row: Mapping[str, Any]) -> str:
 
 
 def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten all that a user set for a run, as text by name."""
+    """Flatten all that a user set for a run, as text by name; what is None was not set."""
     found = {name: row[name] for name in SET if name in row}
     for part in ("options", "settings"):
         if isinstance(row.get(part), Mapping):
             found |= row[part]
-    return {name: text(value) for name, value in found.items() if name != "seed"}
+    stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
+    return {name: text(value) for name, value in stated.items() if name != "seed"}
 
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:

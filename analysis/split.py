@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -73,6 +75,7 @@ def figure(measures: pd.DataFrame) -> Figure:
     parts = list(table.groupby(PANEL, sort=False, dropna=False))
     names = ["between batches", "added by perturbations"]
     numbers = [f"{part}{end}" for part in ("batch", "total") for end in ("", "_low", "_high")]
+    room = 60 if len(parts) == 1 else 44 if len(parts) == 2 else 30  # letters of a line
     with style.context():
         page = panels.layout(len(parts), names, height=1.7, most=3)
         for ax, ((arch, data, label, seed), part) in zip(page.axes, parts, strict=True):
@@ -82,7 +85,8 @@ def figure(measures: pd.DataFrame) -> Figure:
             _bars(ax, part, floor)
             ax.set_ylim(floor, float(ends.max()) * 1.6)
             several = len(set(alike.loc[alike["label"] == label, "seed"])) > 1
-            ax.set_title(f"{label}{f', seed {seed}' * several}\n{arch} on {data}", loc="left")
+            title = fill(f"{label}{f', seed {seed}' * several}", room, break_on_hyphens=False)
+            ax.set_title(f"{title}\n{arch} on {data}", loc="left", fontsize=6.5)
         marks = [
             Patch(label=names[0], **HATCHED),
             Patch(color=style.INK, label=f"{names[1]} (colour of the method)"),

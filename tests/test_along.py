@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from conftest import build
 from test_measure import FEW, IMAGES, MIXER, Factor, experiment, measured
 
-from fgbench import api, budget, registry
+from fgbench import api, budget, cli, registry
 from fgbench.course import Course
 from fgbench.errors import UsageError
 from fgbench.measure import Design, measure
@@ -211,6 +212,23 @@ def test_a_record_tells_the_distance_of_sites_and_modules() -> None:
 
 
 # a truth below float noise
+
+
+def test_json_and_table_say_that_a_truth_of_zero_leaves_nothing_to_measure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = ["--draws", "2", "--batches", "1", "--batch", "8", "--moments", "0", "--device", "cpu"]
+    line = ["measure", "FG-A", "--arch", MIXER, "--data", IMAGES, *few]
+    assert cli.run([*line, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # no NaN
+    assert (found["status"], found["reason"]) == ("ok", "the truth is zero")
+    for name in ("efficiency", "relative_variance", "bias", "scale", "cosine"):
+        assert [found[name][end] for end in ("value", "low", "high")] == [None] * 3
+    assert found["variance_times_cost"]["value"] is found["split"] is None
+    assert cli.run(line) == 0
+    out = capsys.readouterr().out
+    assert out.count("undefined") == 6
+    assert "FG-A seed 0: ok: the truth is zero" in out
 
 
 def test_a_truth_at_rounding_level_is_undefined_and_never_divides() -> None:

@@ -242,6 +242,11 @@ def test_labels_name_only_the_settings_that_vary() -> None:
     elsewhere = a_train("BP", settings={"lr": 0.5}, arch="cnn-small")
     assert labels([slow, fast, other, elsewhere]) == ["FG-A, lr=0.01", "FG-A, lr=0.1", "BP", "BP"]
     assert labels([a_train("FG-A", seed=s) for s in range(3)]) == ["FG-A"] * 3
+    old = a_measure("FG-A", settings={"draws": 64})
+    new = a_measure("FG-A", settings={"draws": 64, "cost": None, "along": "backprop"})
+    dear = a_measure("FG-A", settings={"draws": 64, "cost": 64.0, "along": "own"})
+    assert labels([old, new]) == ["FG-A"] * 2  # what was not set, or is set to what it always was
+    assert labels([old, new, dear]) == ["FG-A"] * 2 + ["FG-A, along=own, cost=64"]
 
 
 # style

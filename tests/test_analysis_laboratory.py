@@ -30,7 +30,7 @@ from fgbench.errors import UsageError
 from fgbench.record import SCHEMA
 
 NEW = ["cosine", "split", "distance", "patches", "channel_groups"]
-SWEEPS = ["variance-patches", "variance-groups", "variance-distance", "variance-law"]
+SWEEPS = [f"variance-{name}" for name in ("patches", "groups", "distance", "law", "mnist")]
 ELEMENTS = 400
 
 
