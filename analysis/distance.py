@@ -103,8 +103,8 @@ def _fitted(part: pd.DataFrame) -> pd.DataFrame:
     predicted = np.nan
     if part["predicted"].notna().all():
         ratio = part["predicted"] / part["value"]
-        ends = (part[name] * ratio for name in ("value", "low", "high"))
-        predicted = exp(power(at, *ends, part["n"]).exponent)
+        value, low, high = (part[name] * ratio for name in ("value", "low", "high"))
+        predicted = exp(power(at, value, low, high, part["n"]).exponent)
     return part.assign(**dict(zip(GROWTH, (*found, predicted), strict=True)))
 
 

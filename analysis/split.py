@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textwrap import fill
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ WORDS = (
     "part. Marks: 95 % intervals, of batches from a jackknife over their gradients. The axis is "
     "logarithmic: read the ends."
 )
-HATCHED = {"color": "#d9d9d9", "ec": style.FAINT, "hatch": "/////", "lw": 0.4}
+HATCHED: dict[str, Any] = {"color": "#d9d9d9", "ec": style.FAINT, "hatch": "/////", "lw": 0.4}
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +92,7 @@ def figure(measures: pd.DataFrame) -> Figure:
             Patch(label=names[0], **HATCHED),
             Patch(color=style.INK, label=f"{names[1]} (colour of the method)"),
         ]
-        page.finish(marks, f"{relative_variance.caption(table, 'each of one site')} {WORDS}")  # type: ignore[arg-type]
+        page.finish(marks, f"{relative_variance.caption(table, 'each of one site')} {WORDS}")
     return page.figure
 
 

@@ -19,9 +19,8 @@ from fgbench import bias, split, summary
 from fgbench.budget import fitted
 from fgbench.drawing import Found, Point, draw
 from fgbench.errors import MethodFailed, UsageError, at_work, unknown
-from fgbench.ledger import Ledger
 from fgbench.noise import Noise
-from fgbench.series import ALL, distances, everywhere, one_truth, products
+from fgbench.series import ALL, distances, predictions, products
 from fgbench.served import Refused
 from fgbench.task import Task
 from fgbench.trail import TRAJECTORIES, Walk
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from fgbench.experiment import Experiment
     from fgbench.network import Chain
     from fgbench.registry import Method
-    from fgbench.series import Place, Series
+    from fgbench.series import Series
 
 PILOT = 64
 ENGINES = ("auto", "dual", "cotangent")
@@ -254,7 +253,7 @@ def _measure_point(
     except Refused as refused:
         result.reason = f"engine cotangent: {refused}"
         return
-    for place, predicted in _predicted(task, estimator, x, y, point.truth).items():
+    for place, predicted in predictions(task, estimator, x, y, point.truth).items():
         series[place].predicted = predicted
     result.series.append(series)
 
@@ -266,30 +265,6 @@ def _needed(pilot: Series, precision: float) -> int:
         return PILOT
     error = log(rv.high / rv.low) / (2 * 1.96)
     return int(min(max(ceil(PILOT * (error / precision) ** 2), PILOT), MOST_DRAWS))
-
-
-def _predicted(
-    task: Task, estimator: Estimator, x: Tensor, y: Tensor, truth: dict[str, Tensor]
-) -> dict[Place, float | None]:
-    """Return the closed-form relative variance per place; None where there is no form."""
-    grouped = everywhere(task)
-    total: dict[str, float] = {}
-    for view in task.views(x, y, Ledger()):
-        if view.objective.updates:
-            found = estimator.predicted_variance(view)
-            if found is None:
-                return dict.fromkeys(grouped)
-            for name, value in found.items():
-                total[name] = total.get(name, 0.0) + float(value)
-        view.output()
-    if not one_truth(task):
-        return dict.fromkeys(grouped)
-    squares = {n: float((v.double() ** 2).sum()) for n, v in truth.items()}
-    result: dict[Place, float | None] = {}
-    for place, names in grouped.items():
-        g2 = sum(squares[n] for n in names)
-        result[place] = sum(total[n] for n in names) / g2 if g2 > 0 else None
-    return result
 
 
 def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:

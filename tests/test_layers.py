@@ -78,7 +78,7 @@ def _table() -> dict[str, set[str]]:
         "cotangent": library | {"stacked", "served"},
         "tally": {"bias", "intervals", "directions", "task", "view"},
         "activity": library | {"tally"},
-        "series": {"tally", "task"},
+        "series": {"tally", "task", "ledger", "estimator"},
         "drawing": library | {"served", "cotangent", "tally", "series", "activity"},
         "summary": statistics | {"errors", "drawing", "series"},
         "budget": {"errors", "estimator"},
