@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 import pytest
 from layout import faults, texts
 from matplotlib.collections import FillBetweenPolyCollection
-from test_analysis import a_measure, a_train, measured, stored
+from test_analysis import a_measure, measured, stored
 from test_analysis_scaling import swept, unique
 
-from fgbench import cli, grid
+from fgbench import cli
 from fgbench.analysis import (
     bias,
     channel_groups,
@@ -29,8 +28,6 @@ from fgbench.analysis.load import load
 from fgbench.errors import UsageError
 from fgbench.record import SCHEMA
 
-NEW = ["cosine", "split", "distance", "patches", "channel_groups"]
-SWEEPS = [f"variance-{name}" for name in ("patches", "groups", "distance", "law", "mnist")]
 ELEMENTS = 400
 
 
@@ -163,24 +160,6 @@ def test_patches_and_groups_are_read_from_either_way_of_naming_a_network(tmp_pat
         assert sorted(table["x"]) == sorted([k**power for k in (1, 2, 4)] * 2)
         np.testing.assert_allclose(table["slope"], 1 / power)
         assert table["arch"].nunique() == 2
-
-
-@pytest.mark.parametrize("name", NEW)
-def test_without_what_it_shows_a_figure_is_the_users_mistake(name: str, tmp_path: Path) -> None:
-    assert name in cli.FIGURES
-    room: Any = import_module(f"fgbench.analysis.{name}")
-    records = stored(tmp_path, a_train("BP", history=[]))
-    with pytest.raises(UsageError, match=r"^no .*; run fgbench ") as caught:
-        room.draw(records, tmp_path / "out")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", SWEEPS)
-def test_measuring_sweeps_are_small(name: str) -> None:
-    plan = grid.read(name)
-    assert plan.verb == "measure"
-    assert 6 <= grid.count(grid.cells(plan)) <= 40
-    assert all(cell.options["inits"] >= 5 for cell in grid.cells(plan))
 
 
 # what is undefined, missing or old
