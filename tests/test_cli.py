@@ -107,7 +107,7 @@ MISTAKES = {
     "measure FG-A --moments 1,1": ("(1.0, 1.0)", "different"),
     "measure FG-A --moments 1,end": ("'end'", "epochs"),
     "measure FG-A --along bakprop": ("'bakprop'", "'backprop'"),
-    "measure FG-A --moments 0,99 --along own": ("40 epochs", "99"),
+    "measure FG-A --moments 0,99 --along own": ("20 epochs", "99"),
     "measure FG-A --cost 0": ("cost", "0"),
     "measure FG-A --batch 0": ("batch", "0"),
     "measure FG-A --batch 99999": ("99999", "training examples"),
