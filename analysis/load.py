@@ -119,10 +119,6 @@ class Records:
         """
         return _frame(_measure_rows(_moments(self.of("measure"))), ALONG)
 
-    def remarks(self) -> list[str]:
-        """Say what could not be read and what is old or missing, a line each."""
-        return [*(f"{name}: {why}" for name, why in self.damaged.items()), *self.notes]
-
     def curves(self) -> pd.DataFrame:
         """Tabulate training.
 
@@ -310,7 +306,9 @@ def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         history = record.get("history")
         classes = _float(record.get("classes"))
         points = history if isinstance(history, list) else []
-        for point in [found for found in points if isinstance(found, dict)]:
+        for point in points:
+            if not (isinstance(point, dict) and isinstance(point.get("epoch"), int | float)):
+                continue
             others = [name.removesuffix("_loss") for name in point if name.endswith("_loss")]
             for split in dict.fromkeys(("train", "test", *others)):
                 yield {
@@ -329,7 +327,7 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Go through the rows of fusion records; a ratio of times is its median."""
     for record in records:
         rows = record.get("rows")
-        for row in [found for found in (rows if isinstance(rows, list) else []) if found]:
+        for row in rows if isinstance(rows, list) else []:
             ms = number(row.get("ms"))
             numbers = {"ms": ms["value"], "ms_low": ms["low"], "ms_high": ms["high"], "n": ms["n"]}
             numbers["time_ratio"] = number(row.get("time_ratio"))["value"]

@@ -12,6 +12,7 @@ import pandas as pd
 from fgbench.analysis import learning_curves, style
 from fgbench.analysis.cells import Cell
 from fgbench.analysis.load import text
+from fgbench.analysis.tuning import edges, numbers
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -87,20 +88,16 @@ def grids(tuning: Mapping[str, Any]) -> list[str]:
         found if isinstance(found, Mapping) else {}
         for found in (tuning.get("grid"), tuning.get("chosen"))
     )
-    found = []
+    found, ends = [], edges(tuning)
     for name, values in sorted(grid.items()):
         values = values if isinstance(values, list) else [values]
-        numbers = sorted(
-            v for v in values if isinstance(v, int | float) and not isinstance(v, bool)
-        )
-        words = f"{name} {', '.join(map(text, numbers or values))}"
+        words = f"{name} {', '.join(map(text, numbers(values) or values))}"
         if name in chosen:
             words += f": chose {text(chosen[name])}"
-            edges = [side for side, v in _ends(numbers).items() if v == chosen[name]]
             if len(values) == 1:
                 words += ", the only one"
-            elif edges:
-                words += f", **at the {edges[0]} edge**"
+            elif name in ends:
+                words += f", **at the {ends[name]} edge**"
         found.append(words)
     return found
 
@@ -128,11 +125,6 @@ def curves(cells: Sequence[Cell], found: pd.DataFrame, out: Path, name: str) -> 
     style.save(learning_curves.figure(drawn), out, name, numbers)
     alt = "Test error against epochs by method; the last epochs are in the tables."
     return [f"![{alt}]({out.name}/{name}.png)"]
-
-
-def _ends(numbers: Sequence[float]) -> dict[str, float]:
-    """Name the ends of a sorted grid."""
-    return {"lower": numbers[0], "upper": numbers[-1]} if numbers else {}
 
 
 def _cell(words: str) -> str:

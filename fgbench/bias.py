@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -84,6 +84,49 @@ def relative_variance(
         The relative variance; exactly 0 where it is rounding of the mean of |d|² or of 1; without
         ends from fewer than 4 draws, or without value from fewer than 2.
     """
+    found = _on_log_scale(d2, gram, x, control, rounding)
+    if isinstance(found, Number):
+        return found
+    half = t_quantile(found.freedom) * found.error
+    ends = np.exp(found.log + half * np.array([-1.0, 0.0, 1.0]))
+    low, value, high = (float(end) for end in ends)
+    return Number(value, low, high, len(np.asarray(d2)))
+
+
+def relative_error(
+    d2: ArrayLike, gram: ArrayLike, x: ArrayLike | None = None, control: ArrayLike | None = None
+) -> float:
+    """Relative standard error of the relative variance: its interval's half-width on the log scale over t.
+
+    Args:
+        d2: as of :func:`relative_variance`, like all others.
+        gram: inner products of block sums.
+        x: <e, g> / |g|² per draw.
+        control: per-draw control.
+
+    Returns:
+        The standard error of the logarithm; 0 where there is no interval or no sampling error.
+    """
+    found = _on_log_scale(d2, gram, x, control, ROUNDING)
+    return 0.0 if isinstance(found, Number) else found.error
+
+
+class _Log(NamedTuple):
+    """A positive number by its logarithm, with the standard error of that and its degrees of freedom."""
+
+    log: float
+    error: float
+    freedom: float
+
+
+def _on_log_scale(
+    d2: ArrayLike,
+    gram: ArrayLike,
+    x: ArrayLike | None,
+    control: ArrayLike | None,
+    rounding: float,
+) -> _Log | Number:
+    """Return the relative variance on the log scale, or as it is where it has no interval there."""
     squares, inner = np.asarray(d2, dtype=np.float64), np.asarray(gram, dtype=np.float64)
     draws = len(squares)
     if draws < 2 or not (np.isfinite(squares).all() and np.isfinite(inner).all()):
@@ -120,9 +163,7 @@ def relative_variance(
     if main < ALONE * null:
         df = len(sizes) * (len(sizes) - 1.0) / 2.0  # as many products, uncorrelated without bias
         error = sqrt(main**2 + null**2) / float(variances[0])
-    half = t_quantile(df) * error
-    low, value, high = (float(end) for end in np.exp(logs[0] + half * np.array([-1.0, 0.0, 1.0])))
-    return Number(value, low, high, draws)
+    return _Log(float(logs[0]), error, df)
 
 
 def of_estimates(inner: Floats, along: Floats, sizes: Floats) -> Floats:

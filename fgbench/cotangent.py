@@ -74,6 +74,7 @@ class Engine:
         self._views: list[Served] = []
         self.kind = ""
         self._together, self._compared = True, False
+        self._buffers: list[dict[str, Tensor]] = []
         self._limit = 1e-8 if x.dtype == torch.float64 else 1e-2  # of rounding at kinks of ReLU
 
     def prepare(self, noise: Noise, draws: int) -> Step:
@@ -161,11 +162,12 @@ class Engine:
             noises: of each.
 
         Returns:
-            Site name to the credit of all objectives together, ``[estimates, *site]``.
+            Site name to the credit of all objectives together, ``[estimates, *site]``, until the next call:
+            directions are drawn into the same memory again.
         """
         if self._together and len(noises) > 1:
             try:
-                found = total(self(StackedNoise(noises)))
+                found = total(self(StackedNoise(noises, self._buffers)))
                 if self._compared or self._same(found, noises):
                     self._compared = True
                     return found

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Shape = tuple[int, ...]
-ROUND = 16
-"""Numbers that torch's generators make at a time: the last of a draw differ where it is no multiple."""
+ROUND = 64
+"""Numbers made at a time, 16 normals or 64 signs: the last of a draw differ where it is no multiple."""
 
 
 class PerExample(dict[str, Shape]):
@@ -69,6 +69,11 @@ class Law:
     kurtosis: float
     shape: Callable[[Tensor, bool], Tensor]
     normalised: bool = False
+
+    @property
+    def as_drawn(self) -> bool:
+        """Whether directions are the primitive itself."""
+        return self.shape is _as_drawn
 
     def moments(self, d: int) -> tuple[float, float]:
         """Return E vᵢ² vⱼ² for i ≠ j and E vᵢ⁴ of the d coordinates of one direction.
@@ -138,8 +143,10 @@ def block_size(shape: Shape) -> int:
 class Draw(Protocol):
     """What directions need from the noise: a primitive by place, block and shape."""
 
-    def __call__(self, kind: str, name: str, block: int, shape: Shape) -> Tensor:
-        """Return the primitive ``kind`` of one block: ``[*shape]``."""
+    def __call__(
+        self, kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None, /
+    ) -> Tensor:
+        """Return the primitive ``kind`` of one block, ``[*shape]``, written into ``out`` where given."""
 
 
 class Pieces(Protocol):
@@ -256,6 +263,27 @@ class Directions:
         blocks = self._blocks(name, first, (stop - 1) // size)
         return blocks[start - first * size : stop - first * size]
 
+    def into(self, name: str, out: Tensor) -> None:
+        """Write all directions of one place into a contiguous tensor, and keep none.
+
+        Args:
+            name: the place.
+            out: ``[n, *place]``.
+        """
+        size = block_size(self._drawn[name])
+        if (
+            self.law.as_drawn
+            and self._repeats == 1
+            and name not in self._masks
+            and not self.n % size
+        ):
+            for i in range(self.n // size):
+                own = out[i * size : (i + 1) * size]
+                self._draw(self.law.kind, name, i, (size, *self._drawn[name]), own)
+        else:
+            out.copy_(self.rows(name, 0, self.n))
+            self.forget()
+
     def chunk(self, start: int, stop: int) -> dict[str, Tensor]:
         """Return directions ``start`` to ``stop`` of every place."""
         return {name: self.rows(name, start, stop) for name in self.shapes}
@@ -322,8 +350,12 @@ class FixedDirections(Directions):
         """Return the given directions ``start`` to ``stop`` of one place."""
         return self.tensors[name][start:stop]
 
+    def into(self, name: str, out: Tensor) -> None:
+        """Write all given directions of one place into a tensor."""
+        out.copy_(self.tensors[name])
 
-def _refuse(kind: str, name: str, block: int, shape: Shape) -> Tensor:
+
+def _refuse(kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None, /) -> Tensor:
     """Refuse to draw: fixed directions have no noise behind them."""
     raise RuntimeError(f"fixed directions were asked to draw {kind} for {name!r}")
 

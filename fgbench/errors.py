@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from contextlib import contextmanager
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 LONGEST = 500  # characters of a message; some of torch's list every parameter
+RAISED = (Exception, SystemExit)
+"""What a method's own work may raise; an interrupt passes. A method that exits ends itself alone."""
 
 
 class UsageError(Exception):
@@ -68,8 +70,8 @@ def reason(error: BaseException, owner: object = None) -> str:
 def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
     """Turn what one method's own work raises into its failure, so that other methods go on.
 
-    Running out of memory is such a failure, an interrupt is none. With ``FGBENCH_DEBUG`` set the
-    traceback is printed on stderr.
+    Running out of memory is such a failure, and so is ``sys.exit``; an interrupt is none. With
+    ``FGBENCH_DEBUG`` set the traceback is printed on stderr.
 
     Args:
         owner: the estimator.
@@ -81,7 +83,7 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except RAISED as error:
         if isinstance(error, UsageError) and not begun:
             raise
         if os.environ.get("FGBENCH_DEBUG"):
@@ -103,6 +105,9 @@ def _files(made: type) -> list[str]:
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Build the error for an unknown name, with the nearest valid one.
 
+    Capitals are small letters and ``_`` is ``-`` when names are compared; of names that are then alike
+    the one written most like what came is the nearest.
+
     Args:
         kind: what was named, such as ``"estimator"``.
         name: what came.
@@ -112,8 +117,13 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
         The error, to be raised by the caller.
     """
     names = sorted(valid)
-    near = get_close_matches(name, names, n=1, cutoff=0.4)
-    if not near:
-        near = [other for other in names if other.lower() == name.lower()]
-    hint = f"did you mean {near[0]!r}?" if near else "valid: " + ", ".join(names)
+    near = get_close_matches(_alike(name), dict.fromkeys(map(_alike, names)), n=1, cutoff=0.4)
+    alike = [other for other in names if near and _alike(other) == near[0]]
+    nearest = max(alike, key=lambda other: SequenceMatcher(None, name, other).ratio(), default="")
+    hint = f"did you mean {nearest!r}?" if nearest else "valid: " + ", ".join(names)
     return UsageError(f"unknown {kind} {name!r}; {hint}")
+
+
+def _alike(name: str) -> str:
+    """Write a name without what is easily mistyped."""
+    return name.lower().replace("_", "-")

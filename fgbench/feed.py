@@ -143,9 +143,12 @@ class Fed(Noise):
         self.feed.note("it takes the noise of another step")
         return self._plain().at(step)
 
-    def draw(self, kind: str, name: str, block: int, shape: Shape) -> Tensor:
+    def draw(
+        self, kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None
+    ) -> Tensor:
         """Draw, or hand out what was drawn for this replay."""
-        return self.feed.take(self._plain(), kind, name, block, shape)
+        drawn = self.feed.take(self._plain(), kind, name, block, shape)
+        return drawn if out is None else out.copy_(drawn)
 
     def permutation(self, name: str, n: int) -> Tensor:
         """Draw a random order, which is made on the host and cannot be captured."""

@@ -285,15 +285,26 @@ def read(source: str) -> Plan:
             why = getattr(error, "strerror", None) or "not UTF-8 text"
             raise UsageError(f"cannot read the sweep {source!r}: {why}") from error
     else:
-        shipped = {p.name.removesuffix(".toml"): p for p in (files("fgbench") / "sweeps").iterdir()}
-        if source not in shipped:
-            raise unknown("sweep", source, shipped)
-        text = shipped[source].read_text("utf-8")
+        known = _shipped()
+        if source not in known:
+            raise unknown("sweep", source, known)
+        text = known[source]
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"sweep {source!r} is not TOML: {error}") from error
     return _checked(content, source)
+
+
+def shipped() -> dict[str, str]:
+    """Return the name of every sweep that is shipped, with its title."""
+    return {name: str(tomllib.loads(text)["title"]) for name, text in _shipped().items()}
+
+
+def _shipped() -> dict[str, str]:
+    """Return name and text of every sweep that is shipped."""
+    found = sorted((files("fgbench") / "sweeps").iterdir(), key=lambda p: p.name)
+    return {p.name.removesuffix(".toml"): p.read_text("utf-8") for p in found}
 
 
 def _checked(content: Options, source: str) -> Plan:
@@ -335,7 +346,13 @@ def _taken(cell: Cell, values: Options) -> None:
 
         Design(**registry.validated(Design, values, "measure", ("seed",)))
         return
-    values = {k: v for k, v in values.items() if k != "graph"}
+    values = dict(values)
+    if "graph" in values:
+        import torch
+
+        from fgbench.graph import asked
+
+        asked(values.pop("graph"), torch.device("cuda"))  # the device of the runs is not known yet
     for name in ("train_size", "validation"):
         if name in values:
             whole(name, values.pop(name))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from math import ceil, inf, log
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -259,11 +259,12 @@ def _measure_point(
 
 
 def _needed(pilot: Series, precision: float) -> int:
-    """Return the draws whose relative standard error of the relative variance is the one asked."""
-    rv = bias.relative_variance(pilot.d2, pilot.gram, pilot.x, pilot.control)
-    if not rv.value or not rv.low or not rv.high:
-        return PILOT
-    error = log(rv.high / rv.low) / (2 * 1.96)
+    """Return the draws whose relative standard error of the relative variance is the one asked.
+
+    The error falls with the root of the draws; that of the pilot is taken without the quantile of its
+    interval, whose degrees of freedom are those of so few draws.
+    """
+    error = bias.relative_error(pilot.d2, pilot.gram, pilot.x, pilot.control)
     return int(min(max(ceil(PILOT * (error / precision) ** 2), PILOT), MOST_DRAWS))
 
 

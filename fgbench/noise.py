@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -90,7 +90,9 @@ class Noise:
         digest = blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1
 
-    def draw(self, kind: str, name: str, block: int, shape: Shape) -> torch.Tensor:
+    def draw(
+        self, kind: str, name: str, block: int, shape: Shape, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Draw a primitive.
 
         Args:
@@ -98,6 +100,7 @@ class Noise:
             name: place or quantity drawn for.
             block: index of the block.
             shape: shape of the result.
+            out: where the values are written, contiguous and of that shape; a new tensor without it.
 
         Returns:
             A tensor of that shape on this noise's device, in its dtype.
@@ -107,7 +110,7 @@ class Noise:
         """
         generator = _generator(self.device)
         generator.manual_seed(self.key(name, block, kind, tuple(shape)))
-        return self._next(generator, kind, shape)
+        return self._next(generator, kind, shape, out)
 
     def pieces(
         self, kind: str, name: str, block: int, shape: Shape, runs: Sequence[slice]
@@ -130,19 +133,32 @@ class Noise:
         for run in runs:
             yield self._next(generator, kind, (1, run.stop - run.start, *shape[2:]))
 
-    def _next(self, generator: torch.Generator, kind: str, shape: Shape) -> torch.Tensor:
+    def _next(
+        self, generator: torch.Generator, kind: str, shape: Shape, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Draw the next numbers of a generator."""
-        make: dict[str, Any] = {"generator": generator, "device": self.device}
-        if kind == "normal":
-            return torch.randn(shape, dtype=self.dtype, **make)
-        if kind == "uniform":
-            return torch.rand(shape, dtype=self.dtype, **make)
+        if kind not in ("normal", "uniform", "sign"):
+            raise ValueError(f"noise draws normal, sign or uniform, not {kind!r}")
         if kind == "sign":
-            count = prod(shape)
-            picks = torch.randint(0, 256, (-(-count // 8),), dtype=torch.int32, **make)
-            signs = _sign_table(self.dtype, self.device).index_select(0, picks).view(-1)
-            return (signs if len(signs) == count else signs[:count]).view(shape)
-        raise ValueError(f"noise draws normal, sign or uniform, not {kind!r}")
+            return self._signs(generator, shape, out)
+        if out is None:
+            out = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return (out.normal_ if kind == "normal" else out.uniform_)(generator=generator)
+
+    def _signs(
+        self, generator: torch.Generator, shape: Shape, out: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Draw the next signs of a generator, eight from a byte and eight bytes at a time."""
+        count = prod(shape)
+        words = torch.empty(-(-count // 64), dtype=torch.int64, device=self.device)
+        words.random_(-(2**63), None, generator=generator)  # all 64 bits
+        picks = words.view(torch.uint8)[: -(-count // 8)].to(torch.int32)
+        table = _sign_table(self.dtype, self.device)
+        if out is not None and count % 8 == 0:
+            torch.index_select(table, 0, picks, out=out.view(-1, 8))
+            return out
+        signs = table.index_select(0, picks).view(-1)[:count].view(shape)
+        return signs if out is None else out.copy_(signs)
 
     def normal(self, name: str, shape: Shape) -> torch.Tensor:
         """Draw standard normal values for a named quantity: ``[*shape]``."""

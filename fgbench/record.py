@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from fgbench.errors import UsageError
+from fgbench.sound import fault
 
 SCHEMA = 1
 STATUSES = ("ok", "diverged", "failed", "skipped")
@@ -298,6 +299,9 @@ class Store:
             return None
         if lacking := [n for n in ("schema", "verb", "method", "status") if n not in record]:
             self.damaged[path.name] = f"foreign JSON: no {', '.join(lacking)}"
+            return None
+        if wrong := fault(record):
+            self.damaged[path.name] = f"damaged: {wrong}"
             return None
         return record
 

@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fgbench.errors import UsageError, reason, unknown
+from fgbench.errors import RAISED, UsageError, reason, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -161,7 +161,7 @@ def entries(kind: str) -> dict[str, Entry]:
             except UsageError:
                 _walked.discard(kind)  # raised again by the next call, not passed over
                 raise
-            except Exception as error:
+            except RAISED as error:
                 why = f"cannot be imported: {type(error).__name__}: {error}"
                 _add(kind, Entry(point.name, _broken(point.name, owner, why), owner, error=why))
     return dict(sorted(_found[kind].items()))
@@ -240,8 +240,8 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-def _split(text: str, at: str) -> list[str]:
-    """Split text at a character outside brackets."""
+def _split(text: str, at: str, *, empty: bool = False) -> list[str]:
+    """Split text at a character outside brackets, empty parts left out or kept."""
     parts, depth, current = [], 0, ""
     for char in text:
         depth += (char == "[") - (char == "]")
@@ -250,7 +250,7 @@ def _split(text: str, at: str) -> list[str]:
             current = ""
         else:
             current += char
-    return [p for p in [*parts, current] if p.strip()]
+    return [p for p in [*parts, current] if empty or p.strip()]
 
 
 def validated(
@@ -328,7 +328,7 @@ def _called(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> 
         return make(**options)
     except UsageError:
         raise
-    except Exception as error:
+    except RAISED as error:
         raise UsageError(f"{name} cannot be made: {reason(error, make)}") from error
 
 
@@ -382,7 +382,7 @@ def _from_file(text: str) -> Callable[..., Any]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except RAISED as error:
         raise UsageError(f"{path} cannot be imported: {reason(error)}") from error
     if not hasattr(module, attribute):
         public = [
@@ -431,8 +431,8 @@ def method(text: str) -> Method:
     head, file, tail = text.partition(".py:")
     if not file and re.search(r"\.py(?=[/\[]|$)", text):
         raise UsageError(f"method {text!r}: expected path/to/file.py:Class")
-    pieces = _split(tail if file else text, "/")
-    if not pieces or len(pieces) > 2:
+    pieces = _split(tail if file else text, "/", empty=True)
+    if not all(pieces) or len(pieces) > 2:
         raise UsageError(
             f"method {text!r}: expected a preset or estimator[options]/locality[options]"
         )

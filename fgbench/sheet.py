@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 UNLIMITED = 10_000  # width of a console on which everything fits
 LEAST = 20  # width below which a first column is not folded while stacking would help
+FOLDED = 7  # width below which it is not folded at all: that of LG-FG-A
 
 
 def console() -> Console:
@@ -74,7 +75,8 @@ class Sheet:
             yield table
             return
         yield Text(self.title, style="table.title")
-        widest = max(width // 3, LEAST)
+        room = width - max(wants([column], 1) for column in every) + 1
+        widest = max(min(max(width // 3, LEAST), room), FOLDED)
         stacked: list[int] = []
         for column in every:
             if stacked and wants([*stacked, column], widest) > width:

@@ -41,10 +41,17 @@ class _TimedNoise(Noise):
 
     spent: list[float] = field(default_factory=list)
 
-    def draw(self, kind: str, name: str, block: int, shape: tuple[int, ...]) -> torch.Tensor:
+    def draw(
+        self,
+        kind: str,
+        name: str,
+        block: int,
+        shape: tuple[int, ...],
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Draw, and note how long it took."""
         begin = perf_counter()
-        drawn = super().draw(kind, name, block, shape)
+        drawn = super().draw(kind, name, block, shape, out)
         self.spent.append(perf_counter() - begin)
         return drawn
 

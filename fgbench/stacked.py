@@ -29,12 +29,16 @@ class StackedDirections(Directions):
 
     Args:
         draws: directions of each draw, along the same places and of the same number.
+        buffers: memory by place for all of them, taken from here and left here for who comes next.
     """
 
-    def __init__(self, draws: Sequence[Directions]) -> None:
+    def __init__(
+        self, draws: Sequence[Directions], buffers: dict[str, Tensor] | None = None
+    ) -> None:
         first = draws[0]
         super().__init__(first.shapes, first.n * len(draws), first.law, _none)
         self.draws = list(draws)
+        self._buffers = {} if buffers is None else buffers
         self._whole: dict[str, Tensor] = {}
 
     def masked(self, masks: Mapping[str, Tensor]) -> StackedDirections:
@@ -44,19 +48,22 @@ class StackedDirections(Directions):
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Return directions ``start`` to ``stop`` of one place, of whichever draws they are."""
         if name not in self._whole:
-            n, whole = self.draws[0].n, None
-            for i, draw in enumerate(self.draws):
-                rows = draw.rows(name, 0, n)
-                if whole is None:
-                    whole = rows.new_empty(self.n, *rows.shape[1:])
-                whole[i * n : (i + 1) * n] = rows
-                draw.forget()
-            assert whole is not None
+            shape = (self.n, *self.shapes[name])
+            whole = self._buffers.get(name)
+            if whole is None or whole.shape != shape:
+                whole = self._buffers[name] = self._like(name).new_empty(shape)
+            n = self.draws[0].n
+            for draw, own in zip(self.draws, whole.split(n), strict=True):
+                draw.into(name, own)
             self._whole[name] = whole
         return self._whole[name][start:stop]
 
+    def _like(self, name: str) -> Tensor:
+        """Return a direction of a place, for its type and device."""
+        return self.draws[0].rows(name, 0, 1)
 
-def _none(kind: str, name: str, block: int, shape: Shape) -> Tensor:
+
+def _none(kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None, /) -> Tensor:
     """Refuse to draw: the draws have directions of their own."""
     raise RuntimeError(f"stacked directions were asked to draw {kind} for {name!r}")
 
@@ -66,16 +73,24 @@ class StackedNoise:
 
     Args:
         draws: the noise of each draw.
+        buffers: memory of the directions, by number of the request and by place, left for the next noise.
     """
 
-    def __init__(self, draws: Sequence[Noise]) -> None:
+    def __init__(
+        self, draws: Sequence[Noise], buffers: list[dict[str, Tensor]] | None = None
+    ) -> None:
         self._draws = draws
+        self._buffers = [] if buffers is None else buffers
+        self._asked = 0
 
     def directions(
         self, places: Mapping[str, Shape], n: int = 1, law: str = "gaussian"
     ) -> StackedDirections:
         """Return the directions of all draws, see :meth:`fgbench.noise.Noise.directions`."""
-        return StackedDirections([noise.directions(places, n, law) for noise in self._draws])
+        if self._asked == len(self._buffers):
+            self._buffers.append({})
+        own, self._asked = self._buffers[self._asked], self._asked + 1
+        return StackedDirections([noise.directions(places, n, law) for noise in self._draws], own)
 
     def __getattr__(self, name: str) -> Any:
         """Refuse everything else."""

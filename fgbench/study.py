@@ -1,10 +1,15 @@
 """From a run to its record, and the runs that compare no methods: fused losses, closed forms.
 
-A *study* is a function from its options to tidy rows.
+A *study* is a function from its options to tidy rows. One with an argument ``parts`` makes them block by
+block, and goes on after any end: blocks lie beside the records until the record is written.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from inspect import signature
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
 Case = dict[str, Any]
 MOST_THREADS = 1024  # where a system makes no more, the process dies without a word
-GIVEN = ("make", "progress")  # arguments of a study that are no options
+GIVEN = ("make", "progress", "parts")  # arguments of a study that are no options
 
 
 def run(
@@ -47,36 +52,95 @@ def run(
         options: those of the study.
 
     Returns:
-        The record, with its ``rows``.
+        The record, with its ``rows``; of a study with parts the finished one, where there is one.
 
     Raises:
         UsageError: for an unknown option, or what the study refuses.
         MethodFailed: what else it raised, such as no memory for its sizes.
     """
-    import torch
-
-    verb = study.__name__
-    checked = registry.validated(study, options, verb, GIVEN)
-    known = {n: p.default for n, p in signature(study).parameters.items() if n not in GIVEN}
-    settings = {n: checked.get(n, default) for n, default in known.items()}
+    checked = registry.validated(study, options, study.__name__, GIVEN)
+    named = signature(study).parameters
+    settings = {n: checked.get(n, p.default) for n, p in named.items() if n not in GIVEN}
     store = record.Store(folder(records)) if records is not None else None
+    parts: dict[str, Parts] = {}
     with threaded(threads):
         begun, start = datetime.now(UTC), perf_counter()
+        if "parts" in named and store is not None:
+            key = _draft(study, about, settings, rooms)["key"]
+            if (done := store.find(key)) is not None:
+                return done
+            parts["parts"] = Parts(store.folder / ".parts" / key, progress)
         with at_work(study, begun=False):
-            rows = study(**settings, progress=progress)
-        code = record.code_hash(*(f"fgbench.{room}" for room in (*rooms, "study", verb)))
-        case = {"verb": verb, "settings": settings, "threads": torch.get_num_threads()}
-        about = dict(about)
-        where = {**record.environment(), "dtype": about.pop("dtype"), "code": code}
-    draft = {
+            rows = study(**settings, **parts, progress=progress)
+        draft = _draft(study, about, settings, rooms)
+    result = {"rows": rows, **outcome(rows)}
+    finished = kept(store, draft, result, begun, perf_counter() - start)
+    for each in parts.values():
+        each.discard()
+    return finished
+
+
+def _draft(
+    study: Callable[..., Any], about: Mapping[str, Any], settings: Case, rooms: Sequence[str]
+) -> Case:
+    """Build everything of a study's record that is known before it runs."""
+    import torch
+
+    verb, about = study.__name__, dict(about)
+    code = record.code_hash(*(f"fgbench.{room}" for room in (*rooms, "study", verb)))
+    case = {"verb": verb, "settings": settings, "threads": torch.get_num_threads()}
+    where = {**record.environment(), "dtype": about.pop("dtype"), "code": code}
+    return {
         **dict.fromkeys(record.FIELDS["all"], ""),
         **{"schema": record.SCHEMA, "key": record.key({**case, "code": code})},
         **{"case_key": record.case_key(case), "verb": verb, "options": {}, **about},
         **{"seed": settings["seed"], "status": "ok", "device": "cpu", "commit": record.commit()},
         **{"where": where, "settings": settings},
     }
-    result = {"rows": rows, **outcome(rows)}
-    return kept(store, draft, result, begun, perf_counter() - start)
+
+
+class Parts:
+    """Finished blocks of a study's rows, a file each, until the record holds them all.
+
+    A block appears under its name in one step; one that cannot be read is made again.
+
+    Args:
+        folder: of this study with these options and this code.
+        progress: told how many blocks are there from before.
+    """
+
+    def __init__(self, folder: Path, progress: Callable[[str], None] | None = None) -> None:
+        self.folder = folder
+        there = sum(1 for _ in folder.glob("*.json"))
+        if there and progress is not None:
+            progress(f"goes on: {there} parts were there before")
+
+    def __call__(self, name: str, make: Callable[[], list[Case]]) -> list[Case]:
+        """Return the rows of a block: those that are there, else made and kept.
+
+        Args:
+            name: of the block, unique in the study.
+            make: makes its rows.
+        """
+        path = self.folder / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.json"
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            rows = None
+        if isinstance(rows, list):
+            return rows
+        made: list[Case] = record.plain(make())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_text(json.dumps(made), encoding="utf-8")
+        draft.replace(path)
+        return made
+
+    def discard(self) -> None:
+        """Remove the blocks, once the record is written, and their folder unless others lie there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
+            self.folder.parent.rmdir()
 
 
 def kept(

@@ -21,7 +21,7 @@ from fgbench.errors import UsageError
 from fgbench.pool import Pool, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fgbench.grid import Case, Cell, Options
 
@@ -105,7 +105,7 @@ class Sweep:
             The records of the results and of the tunings, in the order of the plan.
 
         Raises:
-            UsageError: if no worker can be placed.
+            UsageError: if no worker can be placed, or steps are to be captured where they cannot be.
         """
         device, slots = place(self.settings.device, self.settings.jobs)
         common = {"device": device, "records": str(self.settings.records)}
@@ -113,6 +113,7 @@ class Sweep:
         for stage in self.stages:
             self._enqueue(case for _, runs in stage.trials for case in runs)
             self._enqueue(stage.results)
+        _capturable(self._queue, device)
         number = 0
         with Pool(slots) as pool:
             while self._queue or self.at:
@@ -206,6 +207,18 @@ class Sweep:
         from fgbench import api
 
         return api.failed(reason=why, **common, **call(case))
+
+
+def _capturable(cases: Iterable[Case], device: str) -> None:
+    """Refuse runs whose steps cannot be captured on this device, before the first run."""
+    wanted = {case.options["graph"] for case in cases if "graph" in case.options}
+    if wanted:
+        import torch
+
+        from fgbench.graph import asked
+
+        for mode in wanted:
+            asked(mode, torch.device(device))
 
 
 def call(case: Case) -> Options:

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fgbench import grid
+from fgbench.analysis.tuning import edges
 from fgbench.sheet import console, make
 from fgbench.sweep import Sweep
 from fgbench.tables import number, spread
@@ -42,9 +43,34 @@ def run(cells: Sequence[Cell], settings: Settings, as_json: bool) -> int:
         print(json.dumps(records, indent=1))
     else:
         console().print(table(sweep, "Results"))
+    for line in at_edges(sweep):
+        print(f"warning: {line}", file=sys.stderr)
     for case, why in failures:
         print(f"failed: {case}: {why}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def at_edges(sweep: Sweep) -> list[str]:
+    """Name the cells whose tuning chose a value that ends its grid.
+
+    Args:
+        sweep: at its end.
+
+    Returns:
+        A line per cell.
+    """
+    lines = []
+    for stage in sweep.stages:
+        cell, choice = stage.cell, stage.choice or {}
+        parts = [
+            f"{name} {choice['chosen'][name]} at the {side} edge of "
+            f"{', '.join(map(str, choice['grid'][name]))}"
+            for name, side in edges(choice).items()
+        ]
+        if parts:
+            where = f"{cell.method} {cell.arch} {cell.data} ({cell.grid})"
+            lines.append(f"{where}: chose {'; '.join(parts)}; what lies beyond was not tried")
+    return lines
 
 
 def show_plan(cells: Sequence[Cell]) -> None:
@@ -54,13 +80,13 @@ def show_plan(cells: Sequence[Cell]) -> None:
         cells: what would be run.
     """
     found = make(
-        "Plan", ["method", "architecture", "data", "options", "tried", "seeds"],
+        "Plan", ["method", "grid", "architecture", "data", "options", "tried", "seeds"],
         f"{grid.count(cells)} runs at most, those of the tuning included.",
     )  # fmt: skip
     for cell in cells:
         tried = ", ".join(f"{k} {'|'.join(map(str, v))}" for k, v in cell.tune.items())
         found.add_row(
-            cell.method, cell.arch, cell.data, _options(cell.options), tried or "-",
+            cell.method, cell.grid, cell.arch, cell.data, _options(cell.options), tried or "-",
             str(len(cell.seeds)),
         )  # fmt: skip
     console().print(found)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ def table1(
     laws: Names = ("gaussian", "rademacher", "sphere"),
     draws: int = 256,
     seed: int = 0,
+    parts: Callable[[str, Callable[[], list[Row]]], list[Row]] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Measure the variance of forward gradients on a grid, beside the closed forms.
@@ -67,6 +69,7 @@ def table1(
         laws: laws of the directions.
         draws: estimates per cell.
         seed: of examples, batches and directions.
+        parts: returns the rows of a named block, those it has or those made by what it is given.
         progress: called with one line before every size.
 
     Returns:
@@ -85,19 +88,31 @@ def table1(
         noise = Noise(seed, dtype=torch.float64).child("table1").child(f"{p} {q}")
         layer = Layer(p, q, noise.child("examples"))
         for b in batch:
+            size = f"fan-in {p}, fan-out {q}, batch {b}"
             if progress is not None:
-                progress(f"fan-in {p}, fan-out {q}, batch {b}")
-            given = layer.batch(b, noise.child(f"given {b}"))
-            for names in product(METHODS, laws, SHARES, WHAT):
-                cell = Cell(p, q, b, *names)
-                own = noise.child(" ".join(map(str, (b, *names))))
-                steps = [own.at(k) for k in range(draws)]
-                if cell.what == "noise":
-                    drawn = [(given, step) for step in steps]
-                    rows.append(_row(layer, cell, given, drawn))
-                else:
-                    drawn = [(layer.batch(b, step), step) for step in steps]
-                    rows.append(_row(layer, cell, layer.everything, drawn))
+                progress(size)
+            make = partial(_block, layer, (p, q, b), laws, noise, draws)
+            rows += make() if parts is None else parts(size, make)
+    return rows
+
+
+def _block(
+    layer: Layer, size: tuple[int, int, int], laws: Names, noise: Noise, draws: int
+) -> list[Row]:
+    """Measure all cells of one size: fan-in, fan-out and batch."""
+    b = size[-1]
+    given = layer.batch(b, noise.child(f"given {b}"))
+    rows = []
+    for names in product(METHODS, laws, SHARES, WHAT):
+        cell = Cell(*size, *names)
+        own = noise.child(" ".join(map(str, (b, *names))))
+        steps = [own.at(k) for k in range(draws)]
+        if cell.what == "noise":
+            drawn = [(given, step) for step in steps]
+            rows.append(_row(layer, cell, given, drawn))
+        else:
+            drawn = [(layer.batch(b, step), step) for step in steps]
+            rows.append(_row(layer, cell, layer.everything, drawn))
     return rows
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+BIASED = " †"  # marks what is not claimed to be unbiased
 UNDEFINED = "undefined"
 
 
@@ -47,9 +48,19 @@ def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
         return number(dict(found))
     if found["value"] == 0.0 and found["detectable"] == 0.0:
         return "0 (exact)"
-    if adjusted < 0.05 and found["value"] is not None:
+    if _rejected(found, adjusted):
         return f"{number(dict(found))} (p={adjusted:.2g})"
     return f"not rejected (p={adjusted:.2g}, detectable {number(found['detectable'])})"
+
+
+def _rejected(found: Mapping[str, Any], adjusted: float | None) -> bool:
+    """Tell whether the test saw a bias and how large it is."""
+    return adjusted is not None and adjusted < 0.05 and found["value"] is not None
+
+
+def _unclaimed(record: Mapping[str, Any]) -> bool:
+    """Tell whether a method does not claim to be unbiased."""
+    return record["status"] == "ok" and (record.get("claimed") or {}).get("bias") == "some"
 
 
 def holm(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
@@ -93,14 +104,19 @@ def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> No
 
 
 def _biased_by_design(records: Sequence[Mapping[str, Any]], out: Console) -> None:
-    """Print why an option or its locality makes a measured method biased, and by how much it is."""
+    """Print what an option or its locality does to a measured method's claim, and what was found."""
     measures = [r for r in records if r["verb"] == "measure"]
     for r, p in zip(measures, holm(measures), strict=True):
-        why = r.get("claimed", {}).get("why")
-        if why and r["status"] == "ok":
-            out.print(
-                f"{r['method']} seed {r['seed']}: biased by design, {bias(r['bias'], p)}: {why}"
-            )
+        why = (r.get("claimed") or {}).get("why")
+        if not why or r["status"] != "ok":
+            continue
+        found = bias(r["bias"], p)
+        if p is not None and not _rejected(r["bias"], p) and r["bias"]["detectable"] != 0.0:
+            least = number(r["bias"]["detectable"])
+            found = f"none was seen where {least} would have been (p={p:.2g})"
+        out.print(
+            f"{r['method']} seed {r['seed']}{BIASED}: claims a bias, {why}; measured: {found}"
+        )
 
 
 def _of(record: Mapping[str, Any]) -> str:
@@ -132,6 +148,8 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
         "few; fwd: forward equivalents per estimate."
         + " *: interval sharpened by the known law of the directions."
         * any(r.get("control") for r in records)
+        + f"{BIASED}: not claimed to be unbiased; that no bias was seen does not say that there is none."
+        * any(map(_unclaimed, records))
         + _parity(records)
         + _along(records)
         + _budget(records)
@@ -148,7 +166,8 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
         table.add_row(
             r["method"], number(r["relative_variance"]) + "*" * bool(r.get("control")),
             number(r["predicted_variance"]),
-            number(r["efficiency"]), number(r["scale"]), bias(r["bias"], p), number(r["cosine"]),
+            number(r["efficiency"]), number(r["scale"]),
+            bias(r["bias"], p) + BIASED * _unclaimed(r), number(r["cosine"]),
             number(r["cost"]["forward_equivalents"]),
         )  # fmt: skip
     return table

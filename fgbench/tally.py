@@ -43,10 +43,11 @@ def signs(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for a whole parameter of that size beside the body, such as a bias that a norm takes away.
     """
     found = {}
-    whole = sum(float((g.double() ** 2).sum()) for g in truth.values())
+    squares = {name: square(g) for name, g in truth.items()}
+    whole = sum(squares.values())
     for name, g in truth.items():
         rounding = 10 * torch.finfo(g.dtype).eps
-        kept = float((g.double() ** 2).sum()) > rounding**2 * whole
+        kept = squares[name] > rounding**2 * whole
         on = (g.abs() > rounding * g.abs().amax()) & kept
         found[name] = torch.where(on, g.sign(), 0.0)
     return found
@@ -80,6 +81,11 @@ def modules(task: Task) -> Places:
 def flat(grad: Tensor) -> Tensor:
     """Return a gradient as a float64 vector."""
     return grad.detach().reshape(-1).double()
+
+
+def square(grad: Tensor) -> float:
+    """Return the squared norm of a gradient, added up in float64 without a copy in it."""
+    return float(torch.linalg.vector_norm(grad.detach(), dtype=torch.float64)) ** 2
 
 
 class Formed:
@@ -156,10 +162,7 @@ class Control:
             return
         whole = slopes.double().reshape(len(slopes), -1).sum(1)
         self._squares[self._k] += float((whole**2).mean())
-        norm2 = sum(
-            float((directions.rows(n, 0, directions.n).double() ** 2).sum())
-            for n in directions.names
-        )
+        norm2 = sum(square(directions.rows(n, 0, directions.n)) for n in directions.names)
         elements = sum(int(torch.Size(s).numel()) for s in directions.shapes.values())
         self._norms[self._k].append(norm2 / (elements * directions.n))
 

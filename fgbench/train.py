@@ -43,6 +43,7 @@ def train(
     device: str = "cpu",
     dtype: str = "float32",
     data_dir: str | None = None,
+    experiment: Experiment | None = None,
     train_size: int | None = None,
     validation: int = 0,
     checkpoint: Path | None = None,
@@ -66,6 +67,7 @@ def train(
         device: ``cpu``, ``cuda``, or ``auto`` for ``cuda`` where there is one.
         dtype: ``float32`` or ``float64``.
         data_dir: folder of the data sets.
+        experiment: what these names make, where it is there already: data lie on a device once.
         train_size: train on the first so many examples.
         validation: hold out the last so many of these and evaluate on them instead of the test split.
         checkpoint: the run's own folder: a run that was stopped goes on from there. Call
@@ -90,7 +92,7 @@ def train(
             training set, or a checkpoint that another run left.
         KeyboardInterrupt: on Ctrl-C, once the step at work is done and saved.
     """
-    experiment = Experiment.of(arch, data, device, dtype, data_dir)
+    experiment = experiment or Experiment.of(arch, data, device, dtype, data_dir)
     asked(graph, experiment.device)
     chosen = experiment.data.subset(train_size).held_out(validation)
     experiment = replace(experiment, data=chosen)

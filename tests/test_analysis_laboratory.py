@@ -205,17 +205,17 @@ def test_missing_sites_and_older_schemas_are_read_and_said(
     (folder / "measure-old.json").write_text(text, encoding="utf-8")
     (folder / "broken.json").write_text('{"schema": 1, "verb"', encoding="utf-8")
     records = load(folder)
-    said = " | ".join(records.remarks())
+    said = " | ".join(records.notes)
     assert "1 record of measure: 2 of the 4 sites of localmixer-m/8/16 missing" in said
     assert f"1 record of measure: schema {SCHEMA - 1}, this version writes {SCHEMA}" in said
     assert "1 record of measure: without cosine, expected_cosine" in said
-    assert "broken.json: not readable as JSON" in said
+    assert records.damaged["broken.json"].startswith("not readable as JSON")
     counts = layers.plotted(records.measures()).groupby("method").size().to_dict()
     assert counts == {"FG-A": 2, "FG-W": 4, "LG-FG-A": 4}
     assert cli.run(["figure", "layers", str(folder), "-o", str(tmp_path / "out")]) == 0
     out = capsys.readouterr()
     assert out.out.count("layers.") == 3
-    for line in records.remarks():
+    for line in (*records.notes, f"{folder / 'broken.json'}: not readable as JSON"):
         assert f"fgbench: {line}" in out.err
     complete = stored(tmp_path / "complete", whole)
-    assert complete.remarks() == []
+    assert complete.notes == ()

@@ -16,7 +16,10 @@ import pytest
 import torch
 
 from fgbench import api, registry
+from fgbench.course import Course
+from fgbench.data.dataset import DataSet
 from fgbench.errors import UsageError
+from fgbench.experiment import Experiment
 
 NET: dict[str, Any] = {"arch": "mlp-1x8", "data": "synthetic[train=64,test=32]"}
 FEW: dict[str, Any] = {"draws": 4, "batches": 1, "batch": 8}
@@ -357,12 +360,36 @@ def test_one_that_raises_later_fails_as_well(verb: str, raising: str) -> None:
         assert (found[0]["steps"], found[0]["test_error"]) == (1, None)
 
 
+@pytest.mark.parametrize("what", ["MemoryError", "SystemExit"])
 @pytest.mark.parametrize("verb", OPTIONS)
-def test_out_of_memory_in_a_method_is_its_failure(verb: str, raising: str) -> None:
-    methods = [f"{raising}[what=MemoryError]", "FG-W"]
+def test_no_memory_or_an_exit_in_a_method_is_its_failure(
+    verb: str, what: str, raising: str
+) -> None:
+    methods = [f"{raising}[what={what}]", "FG-W"]
     found = api.run_all(verb, methods, **NET, **OPTIONS[verb])
     assert [r["status"] for r in found] == ["failed", "ok"]
-    assert found[0]["reason"] == "MemoryError: on purpose (raising.py:25)"
+    assert found[0]["reason"] == f"{what}: on purpose (raising.py:25)"
+
+
+def test_training_works_on_the_data_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a second copy of the images would lie beside the first."""
+    plain, made = Experiment.of, []
+
+    def of(cls: Any, *args: Any, **more: Any) -> Experiment:
+        made.append(plain(*args, **more))
+        return made[-1]
+
+    monkeypatch.setattr(Experiment, "of", classmethod(of))
+    begin, used = Course.__init__, []
+
+    def watched(self: Any, *args: Any) -> None:
+        used.extend(arg for arg in args if isinstance(arg, DataSet))
+        begin(self, *args)
+
+    monkeypatch.setattr(Course, "__init__", watched)
+    api.run_all("train", ["BP", "FG-A"], **NET, **OPTIONS["train"])
+    assert {data.train_x.data_ptr() for data in used} == {made[0].data.train_x.data_ptr()}
+    assert len(used) == 2
 
 
 @pytest.mark.parametrize("verb", OPTIONS)

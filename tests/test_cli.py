@@ -61,6 +61,10 @@ MISTAKES = {
     # a name that does not exist: what came, and the nearest that does
     "measure FG-X": ("'FG-X'", "'FG-W'"),
     "measure fg_b": ("'fg_b'", "did you mean 'fg_"),
+    "measure lg-fg-a": ("'lg-fg-a'", "did you mean 'LG-FG-A'"),
+    "measure lg_fg_a/end": ("'lg_fg_a'", "did you mean 'LG-FG-A'"),
+    "measure fg_a/": ("'fg_a/'", "estimator[options]/locality[options]"),
+    "measure fg_a//end": ("'fg_a//end'", "estimator[options]/locality[options]"),
     "measure fg_a/locl": ("locality 'locl'", "'local'"),
     "measure fg_a/local[keep=z]": ("unknown axis 'z'", "valid:"),
     "train fg_a/local[keep=z] BP": ("unknown axis 'z'", "valid:"),
@@ -79,6 +83,8 @@ MISTAKES = {
     "measure FG-A --dtype float16": ("'float16'", "float32"),
     "mesure FG-A": ("'mesure'", "'measure'"),
     "list estimator": ("kind 'estimator'", "'estimators'"),
+    "check lg-fg-a": ("'lg-fg-a'", "did you mean 'LG-FG-A'"),
+    "check fg_a/": ("'fg_a/'", "estimator[options]/locality[options]"),
     "check fg_ab": ("'fg_ab'", "'fg_a'"),
     "check localmixr-s/1/1": ("'localmixr-s'", "'localmixer-s/1/1'"),
     "train BP --optimizer sdg": ("'sdg'", "'sgd'"),
@@ -337,6 +343,7 @@ def test_a_folder_of_records_that_cannot_be_is_one_line(
         ("architectures", {"mlp", "cnn-small", "localmixer-m/8/16"}),
         ("datasets", {"digits", "mnist", "cifar10", "synthetic"}),
         ("presets", {"BP", "LG-FG-A", "FG-W"}),
+        ("sweeps", {"paper-table3", "variance-batch"}),
     ],
 )
 def test_list_names_what_can_be_typed(
@@ -360,6 +367,15 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert err == ""
 
 
+def test_the_plan_of_a_sweep_names_its_grids(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sweep", "paper-figure7", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (head,) = [line for line in lines if "architecture" in line]
+    assert head.split()[:3] == ["method", "grid", "architecture"]
+    grids = {line.split()[1] for line in lines if "localmixer" in line}
+    assert {"digits", "cifar10"} <= grids
+
+
 def test_check_says_what_held_by_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(ESTIMATOR)
     assert run(["check", "./mine.py:Mine/end"]) == 0
@@ -369,6 +385,28 @@ def test_check_says_what_held_by_its_exit_code(capsys: pytest.CaptureFixture[str
     assert run(["check", "./mine.py:Mine[factor=1.1]/end"]) == 1
     out = capsys.readouterr().out
     assert "1.1" in "".join(line for line in out.splitlines() if line.startswith("FAIL"))
+
+
+def test_a_quick_check_that_leaves_something_out_says_so_by_its_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fgbench import conformance
+
+    Path("mine.py").write_text(ESTIMATOR)
+    assert run(["check", "./mine.py:Mine/end", "--quick"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("left out: nothing")
+    held = conformance.Outcome("unbiased on a net", True, "few draws", "512 of 4096")
+    for found, code in (([held], 3), ([held, conformance.Outcome("pure", False, "no")], 1)):
+
+        def told(name: str, tell: Any, quick: bool, found: Any = found) -> Any:
+            return found if quick else []
+
+        monkeypatch.setattr(conformance, "check_estimator", told)
+        assert run(["check", "fg_a", "--quick"]) == code
+        out = capsys.readouterr().out.splitlines()
+        assert out[-1] == "left out: unbiased on a net: 512 of 4096"
+        assert run(["check", "fg_a"]) == 0
+        assert "left out" not in capsys.readouterr().out
 
 
 def test_check_names_the_line_that_raised(capsys: pytest.CaptureFixture[str]) -> None:
@@ -397,6 +435,71 @@ def test_an_interrupt_is_one_line(
 
     monkeypatch.setattr("fgbench.cli._run_all", pressed)
     assert run(["train", "BP"]) == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
+    assert "goes on from what is in its folder of records" in capsys.readouterr().err
     assert run(["measure", "BP"]) == 130
     assert capsys.readouterr().err == "fgbench: interrupted\n"
+    monkeypatch.setattr("fgbench.api.table1", pressed)
+    for kept in ([], ["-o", "kept"]):  # without a folder there is nothing to go on from
+        assert run(["table1", *kept]) == 130
+        assert ("goes on from" in capsys.readouterr().err) == bool(kept)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried\n 8 bytes"
+        ),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+)
+def test_no_memory_is_one_line_wherever_it_was_missed(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missed(*args: object, **case: object) -> list[dict[str, Any]]:
+        raise error
+
+    monkeypatch.setattr("fgbench.cli._run_all", missed)
+    assert run(["measure", "BP"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fgbench: out of memory: ")
+    error = RuntimeError("a fault of the program")  # is told as one, with its traceback
+    with pytest.raises(RuntimeError, match="a fault"):
+        run(["measure", "BP"])
+
+
+def test_damaged_records_are_named_and_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "BP", *NET, *BRIEF]) == 0
+    assert capsys.readouterr().err.count("records/") == 0
+    (kept,) = Path("records").glob("*.json")
+    whole = kept.read_text()
+    kept.write_text(whole.replace('"test_error": ', '"test_error": "low", "was": '))
+    Path("records/empty.json").write_text("")
+    Path("records/list.json").write_text("[]")
+    Path("records/folder.json").mkdir()
+    Path("records/of_another_program.json").write_text("{}")
+    said = [
+        ("records/empty.json", "not readable as JSON"),
+        ("records/folder.json", "not readable as JSON: [Errno 21] Is a directory"),
+        ("records/list.json", "a JSON list, not a record"),
+    ]
+    wrong = (str(kept), "damaged: test_error is 'low', expected a number")
+    assert run(["train", "BP", *NET, *BRIEF]) == 0  # made again
+    lines = [s for s in capsys.readouterr().err.splitlines() if s.startswith("fgbench: records/")]
+    assert len(lines) == 4
+    for line, (path, why) in zip(lines, [*said, wrong], strict=True):
+        assert line.startswith(f"fgbench: {path}: {why}")
+    assert json.loads(kept.read_text())["test_error"] == json.loads(whole)["test_error"]
+    assert run(["figure", "learning_curves", "records"]) == 0
+    assert capsys.readouterr().err.count("fgbench: records/") == 3
+
+
+def test_a_folder_where_a_record_should_be_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "BP", *NET, *BRIEF]) == 0
+    (kept,) = Path("records").glob("*.json")
+    kept.unlink()
+    kept.mkdir()
+    assert run(["train", "BP", *NET, *BRIEF]) == 2
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == f"fgbench: cannot write or read: {kept}: Is a directory"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from fgbench import registry
 from fgbench.conformance import Outcome, check_estimator, estimator, examine, pure, reach, sampled
@@ -65,6 +66,8 @@ def test_every_registered_estimator_holds_its_claims(name: str) -> None:
     found = check_estimator(name)
     assert wrong(found) == []
     assert {"protocol", "supports", "gate", "pure", "deterministic"} <= {one.check for one in found}
+    sampled_only = [one.check for one in found if "draws, smallest p" in one.detail]
+    assert sampled_only == []  # no registered one needs it
     assert before == (np.random.get_state()[1].tobytes(), random.getstate())  # noqa: NPY002
 
 
@@ -417,6 +420,15 @@ def test_what_an_estimator_raises_is_no_matter_of_the_gate(backward: str) -> Non
     assert re.fullmatch(said, found[-1].detail)
 
 
+def test_an_estimator_that_exits_is_a_finding_and_not_the_end() -> None:
+    def leave(view: Any, noise: Any, state: Any) -> Estimate:
+        raise SystemExit(0)
+
+    found = examine(Planted(leave), ["end"])
+    assert [one.check for one in found] == ["protocol", "supports", "runs"]
+    assert found[-1].detail.startswith("SystemExit: 0 (test_conformance.py:")
+
+
 def later(view: Any, noise: Any, state: Any) -> None:
     if noise.step:  # the first estimate goes well
         raise ZeroDivisionError("its own")
@@ -687,6 +699,44 @@ def test_what_nothing_exact_judges_is_sampled(factor: float) -> None:
             sampled.unbiased(case, stages)
 
 
+NORMALISED = Slope(lambda s, t, q: s * t / q)
+FEW = ((48, 0.01), (96, 0.001))
+
+
+def test_a_quick_check_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampled, "QUICK", FEW)
+    monkeypatch.setattr(sampled, "STAGES", ((64, 0.01), (128, 0.001)))
+    where = [Case.build(SMOOTH, "end", NORMALISED)]
+    quick = list(estimator.bias(NORMALISED, where, quick=True))
+    whole = list(estimator.bias(NORMALISED, where))
+    assert wrong([*quick, *whole]) == []
+    names = [f"unbiased on {SMOOTH.name}/{place}" for place in ("end", "local")]
+    assert [one.check for one in quick] == [one.check for one in whole] == names
+    assert {one.left_out for one in quick} == {"48 draws were made, 64 are the whole check"}
+    assert {one.left_out for one in whole} == {""}
+    assert all("48 draws, smallest p" in one.detail for one in quick)
+    assert all("found four times in five" in one.detail for one in quick)
+    exactly = Case.build(
+        TINY, "end", Weights()
+    )  # fewer draws leave nothing out where there are none
+    assert {one.left_out for one in estimator.bias(Weights(), [exactly], quick=True)} == {""}
+
+
+def test_what_a_sampled_check_finds_is_no_smaller_than_its_power_allows() -> None:
+    """Each stage rejects a deviation of that size with .9, the hardest with no more: .81 together."""
+    tests = [sampled.Test(name, 1.0, "", error) for name, error in (("a", 0.02), ("b", 0.03))]
+    tests.append(sampled.Test("coupled", 1.0, ""))
+    for stages in (sampled.STAGES, sampled.QUICK):
+        size = sampled.detectable(tests, stages[0][0], stages)
+        power = []
+        for draws, level in stages:
+            t = size / (0.03 * (stages[0][0] / draws) ** 0.5)
+            power.append(norm.cdf(t - norm.isf(level / (2 * len(tests)))))
+        assert min(power) == pytest.approx(0.9)
+    whole, less = (sampled.detectable(tests, 512, s) for s in (sampled.STAGES, sampled.QUICK))
+    assert less == pytest.approx(8**0.5 * whole)  # 2.8 times, as the help says
+
+
 def test_a_zeroed_site_is_seen_by_its_plain_scale() -> None:
     def silent(view: Any, noise: Any, state: Any) -> Estimate:
         credit = dict(good(view, noise).credit or {})
@@ -727,7 +777,18 @@ class Differences(Defaults):
 
 @pytest.mark.parametrize("net", [TINY, CONVOLUTIONS, OPAQUE])
 def test_a_vanishing_bias_vanishes(net: Net) -> None:
-    assert "at step 0.001" in exact.vanishing(Case.build(net, "local", Differences()))
+    assert "at step 4e-05" in exact.vanishing(Case.build(net, "local", Differences()))
+
+
+@pytest.mark.parametrize("locality", ["end", *estimator.LOCALITIES[3:5]])
+def test_a_vanishing_bias_is_judged_exactly_where_norms_curve_most(locality: str) -> None:
+    """Of a norm over three channels; what no exact check judges is sampled for a minute."""
+    forward, central = (registry.method(f"wp[sided={s}]") for s in ("forward", "central"))
+    case = Case.build(MIXER, locality, forward.estimator.thing)
+    assert "orthonormal directions" in exact.vanishing(case)
+    assert "orthonormal directions" in exact.vanishing(case.of(central.estimator.thing))
+    drawn = exact.Drawn.by(case.of(exact.with_step(case.estimator, exact.STEP / exact.FINER)))
+    assert drawn.degree_two(5e-3)  # half of what is let through
 
 
 def test_a_bias_that_stays_is_named_with_its_scale() -> None:

@@ -12,7 +12,7 @@ import torch
 from conftest import batch, build
 from torch import Tensor
 
-from fgbench import activity, axes, cotangent, drawing
+from fgbench import activity, axes, calls, cotangent, drawing
 from fgbench import measure as measuring
 from fgbench.activity import Activity
 from fgbench.axes import Cells
@@ -108,8 +108,8 @@ def test_pairs_are_taken_where_the_batch_is_smaller_than_the_fan_in() -> None:
     few, many = (drawing.by_cotangents(point("mlp-2x8", "fg_a", b), 4).tally for b in (3, 60))
     assert isinstance(few, Activity)
     assert isinstance(many, Activity)
-    assert [call.pairs for call in few._every if "weight" in call.name] == [True, True]
-    assert [call.pairs for call in many._every if "weight" in call.name] == [False, False]
+    assert [(call.paired, len(call.names)) for call in few._every] == [(True, 2)] * 2
+    assert [(call.paired, len(call.names)) for call in many._every] == [(False, 1)] * 4
     assert difference(point("mlp-2x8", "fg_a", 60), 6) < 1e-10
 
 
@@ -172,17 +172,15 @@ def test_a_mask_dropped_for_draws_together_makes_them_one_by_one(
 def test_inputs_that_are_not_the_layers_own_form_the_gradients(
     arch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    columns = activity._columns
-    monkeypatch.setattr(
-        activity, "_columns", lambda *given: (1.01 * columns(*given)[0], columns(*given)[1])
-    )
+    inputs = calls._inputs
+    monkeypatch.setattr(calls, "_inputs", lambda entry: 1.01 * inputs(entry))
     assert isinstance(drawing.by_cotangents(point(arch, "fg_a"), 4).tally, Formed)
     assert difference(point(arch, "fg_a"), 4) < 1e-10
 
 
 def test_block_sums_about_another_mean_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    gram = activity._Call.gram
-    monkeypatch.setattr(activity._Call, "gram", lambda self, n: gram(self, 0 * n))
+    grams = calls.Call.grams
+    monkeypatch.setattr(calls.Call, "grams", lambda self, n: grams(self, 0 * n))
     assert difference(point("mlp-2x8", "fg_a"), 4) > 1e-3
 
 

@@ -28,8 +28,10 @@ def along(
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_drawn_by_runs_of_examples_they_are_the_same(name: str, dtype: torch.dtype) -> None:
-    # even: streamed, 16 numbers at a time; odd and uneven: a run ends between those; small: one draw
+    # even: streamed, 64 numbers at a time; words (16 at a time), odd and uneven: a run ends between
+    # those; small: one draw
     places = {"even": (6, 64, 16), "odd": (6, 23, 31), "uneven": (6, 1, 683), "small": (6, 5)}
+    places |= {"words": (6, 16, 43)}
     masks = {"even": torch.arange(6.0, dtype=dtype).reshape(6, 1, 1).expand(6, 64, 16)}
     noise, runs = Noise(3, dtype=dtype), (slice(0, 3), slice(3, 5), slice(5, 6))
     for n, sites in ((1, PerExample(places)), (3, PerExample(places)), (2, PerExample(places, 2))):
@@ -56,6 +58,20 @@ def test_large_places_are_never_drawn_whole_by_runs() -> None:
     for part in u.runs((slice(0, 2), slice(2, 3))):
         assert part["large"].shape[1:] == (len(part["small"][0]), 1024)
     assert asked == [(16, *SMALL)]
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("n", [1, 3, 16, 32])
+def test_they_are_the_same_written_into_a_tensor(name: str, n: int) -> None:
+    places = {"small": SMALL, "large": LARGE, "odd": (13, 317), "masked": LARGE}
+    u = NOISE.directions(PerExample(places), n, name)
+    u = u.masked({"masked": torch.arange(4.0, dtype=torch.float64).reshape(4, 1).expand(LARGE)})
+    fixed = FixedDirections(u.chunk(0, n))
+    for place, shape in places.items():
+        for some in (u, fixed):
+            out = torch.full((n, *shape), torch.nan, dtype=torch.float64)
+            some.into(place, out)
+            assert torch.equal(out, u.rows(place, 0, n)), place
 
 
 def test_block_sizes_depend_on_the_shape_alone() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fgbench.errors import LONGEST, MethodFailed, UsageError, at_work, reason
+from fgbench.errors import LONGEST, MethodFailed, UsageError, at_work, reason, unknown
 
 BASE = """
 class Base:
@@ -84,17 +84,17 @@ def test_messages_are_one_line_and_not_endless() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a"), MemoryError(), torch.OutOfMemoryError("CUDA out of memory")]
+    "error",
+    [ValueError("a"), MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), SystemExit(0)],
 )
-def test_what_a_method_raises_at_work_is_its_failure(error: Exception, mine: Any) -> None:
+def test_what_a_method_raises_at_work_is_its_failure(error: BaseException, mine: Any) -> None:
     with pytest.raises(MethodFailed, match=f"^{type(error).__name__}: "), at_work(mine):
         raise error
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_is_no_failure(stop: type[BaseException], mine: Any) -> None:
-    with pytest.raises(stop), at_work(mine):
-        raise stop
+def test_an_interrupt_is_no_failure(mine: Any) -> None:
+    with pytest.raises(KeyboardInterrupt), at_work(mine):
+        raise KeyboardInterrupt
 
 
 def test_a_mistake_passes_before_the_work_has_begun(mine: Any) -> None:
@@ -119,3 +119,23 @@ def test_the_traceback_is_printed_where_it_is_asked_for(
     assert out == ""
     assert ("Traceback" in err and "in own" in err) == asked
     assert asked or err == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("lg-fg-a", "LG-FG-A"),
+        ("LG_FG_A", "LG-FG-A"),
+        ("Lg-Fg-W", "LG-FG-W"),
+        ("fg-a", "fg_a"),
+        ("fga", "fg_a"),
+        ("dfa-", "dfa"),
+    ],
+)
+def test_capitals_and_hyphens_do_not_hide_the_nearest_name(typed: str, nearest: str) -> None:
+    names = ("LG-FG-A", "LG-FG-W", "FG-A", "fg_a", "fg_w", "dfa", "DFA")
+    assert (
+        str(unknown("method", typed, names))
+        == f"unknown method {typed!r}; did you mean {nearest!r}?"
+    )
+    assert "valid: DFA, FG-A" in str(unknown("method", "zzzzz", names))

@@ -114,6 +114,8 @@ FAULTS = {
     ),
     "a date": ("set = { epochs = 2 }", "set = { epochs = 1979-05-27 }", "set.epochs"),
     "not a number": ("vary = { lr = [", "vary = { lr = ['x', ", "lr='x'"),
+    "graph": ("set = { epochs = 2 }", 'set = { graph = "of" }', "graph 'of'; did you mean 'off'"),
+    "graph that varies": ("vary = { lr = [", "vary = { graph = [true], lr = [", "graph 'True'"),
     "nan": ("tune = { lr = [0.5]", "tune = { lr = [nan]", "lr=nan"),
     "a size that is none": ("set = { epochs = 2 }", "set = { train_size = -1 }", "train_size"),
     "too many seeds": ("seeds = 3", "seeds = 100001", "at most 100000 seeds"),
@@ -135,6 +137,14 @@ def test_a_mistake_is_one_line(fault: str, tmp_path: Path) -> None:
         plan(PLAN.replace(good, bad, 1), tmp_path)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_shipped_sweeps_are_listed_with_their_titles() -> None:
+    listed = grid.shipped()
+    assert listed["paper-table3"] == grid.read("paper-table3").title
+    assert list(listed) == sorted(listed)
+    assert set(SHIPPED) < set(listed)
+    assert all(listed.values())
 
 
 def test_options_are_those_of_the_verb(tmp_path: Path) -> None:

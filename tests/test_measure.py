@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from math import log
+from math import ceil, log
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from scipy.stats import false_discovery_control
 
 from fgbench import drawing, registry, tally, trajectory
 from fgbench import measure as room
+from fgbench.bias import relative_variance
 from fgbench.drawing import Found, Point
 from fgbench.errors import UsageError
 from fgbench.estimator import Claims, Defaults, Estimate
 from fgbench.estimators.fg_w import WeightForwardGradient
 from fgbench.experiment import Experiment
+from fgbench.intervals import freedom, t_quantile
 from fgbench.measure import Design
 from fgbench.noise import Noise
 from fgbench.record import plain
@@ -387,8 +390,31 @@ def test_precision_decides_the_draws() -> None:
     fine = measured("fg_a", precision=0.05)
     assert fine["draws"] > 64
     number = fine["relative_variance"]
-    error = log(number["high"] / number["low"]) / (2 * 1.96)
+    error = log(number["high"] / number["low"]) / (2 * t_quantile(31))
     assert error < 0.1  # twice what was asked: the pilot knows its own error to 15 %
+
+
+@pytest.mark.parametrize("power", [1, 3])
+def test_the_draws_a_precision_needs_are_read_off_the_interval_itself(power: int) -> None:
+    """Half-width of the pilot's interval over its own quantile; 1.96 would ask for too many draws."""
+    rng = np.random.default_rng(7)
+    d = rng.normal(size=(room.PILOT, 5)) ** power
+    sums = d[:32] + d[32:]
+    pilot: Any = SimpleNamespace(d2=(d**2).sum(1), gram=sums @ sums.T, x=None, control=None)
+    found = relative_variance(pilot.d2, pilot.gram)
+    assert found.low
+    assert found.high
+    half = log(found.high / found.low) / 2
+    without = (pilot.d2.sum() - pilot.d2) / (room.PILOT - 1)
+    t = t_quantile(freedom(32, without))
+    for precision in (0.02, 0.05):
+        wanted = ceil(room.PILOT * (half / t / precision) ** 2)
+        assert room._needed(pilot, precision) == pytest.approx(wanted, abs=1)
+        assert ceil(room.PILOT * (half / 1.96 / precision) ** 2) > 1.03 * wanted
+    assert room._needed(pilot, 0.99) == room.PILOT
+    assert room._needed(pilot, 1e-6) == room.MOST_DRAWS
+    pilot.d2, pilot.gram = np.zeros(room.PILOT), np.zeros((32, 32))  # nothing varies
+    assert room._needed(pilot, 0.05) == room.PILOT
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from fgbench import record as rooms
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store, case_key, claim, code_hash, key, slug, validate
+from fgbench.sound import fault
 
 ROOT = Path(__file__).parents[1]
 CASE = {
@@ -248,6 +249,59 @@ def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path: Path) -> None
         assert set(store.damaged) == {*wrong, "binary.json", "folder.json"}
     for name, (_, reason) in wrong.items():
         assert reason in store.damaged[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("method", ["BP"], "method is ['BP'], expected text"),
+        ("arch", None, "arch is None, expected text"),
+        ("seed", "0", "seed is '0', expected a number"),
+        ("epochs", [3], "epochs is [3], expected a number"),
+        ("test_error", "low", "test_error is 'low', expected a number"),
+        ("efficiency", "x" * 99, "expected a number or one with its interval"),
+        ("efficiency", {"value": [1]}, "efficiency is {'value': [1]}, expected"),
+        ("settings", {"lr": [1, 10**400]}, "settings.lr[1] is too large for a number"),
+    ],
+)
+def test_a_record_of_wrong_types_is_named_and_passed_over(
+    name: str, wrong: object, said: str, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    path = store.write(a_record())
+    whole = json.loads(path.read_text())
+    assert store.find(whole["key"]) == whole
+    path.write_text(json.dumps({**whole, name: wrong}))
+    assert store.find(whole["key"]) is None  # it is made again
+    assert list(store.all()) == []
+    assert said in store.damaged[path.name]
+    assert store.damaged[path.name].startswith("damaged: ")
+
+
+def test_a_number_without_end_is_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.write(a_record())
+    path.write_text(path.read_text().replace('"elapsed_s": 1.5', '"elapsed_s": 1e999'))
+    assert list(store.all()) == []
+    assert store.damaged == {path.name: "damaged: elapsed_s is too large for a number"}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"verb": "train", "test_error": None}, "test_error is null in a finished run"),
+        ({"verb": "fusion", "rows": "lost"}, "rows is 'lost', expected a list of rows"),
+        ({"verb": "fusion", "rows": [3]}, "rows[0] is 3, expected names with values"),
+        ({"verb": "fusion", "rows": []}, "rows is [], expected a list of rows"),
+        ({"verb": "table1"}, "rows is None, expected a list of rows"),
+        ({"verb": "fusion", "rows": [{"pass": 1}]}, "rows[0].pass is 1, expected text"),
+        ({"verb": "train", "status": "failed", "test_error": None}, ""),
+        ({"verb": "fusion", "status": "failed", "rows": "lost"}, ""),
+        ({"verb": "of tomorrow", "rows": "lost"}, ""),
+    ],
+)
+def test_what_no_reader_could_use_is_named(more: dict[str, Any], said: str) -> None:
+    assert fault({**a_record(), **more}) == said
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

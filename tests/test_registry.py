@@ -178,6 +178,10 @@ def test_a_file_that_fails_is_told_why(tmp_path: Path) -> None:
             "class Mine:\n def __init__(self): raise ValueError('no\\nway')",
             r"cannot be made: ValueError: no way \(mine.py:2\)",
         ),
+        (
+            "class Mine:\n def __init__(self): raise SystemExit(0)",
+            r"cannot be made: SystemExit: 0 \(mine.py:2\)",
+        ),
     ],
 )
 def test_a_file_whose_class_cannot_be_made_is_told_why(

@@ -19,6 +19,7 @@ from fgbench.pool import Pool, Slot
 from fgbench.record import Store
 from fgbench.sweep import Settings, Sweep, place
 from fgbench.sweep import choice as choice_of
+from fgbench.sweeping import at_edges
 
 TUNED = """
 [[grid]]
@@ -124,6 +125,38 @@ set = {{ epochs = 1, train_size = 200 }}
     assert reason in why
 
 
+CHOSEN = [
+    (
+        {"lr": 0.1},
+        ["BP mlp-1x8 digits (tuned): chose lr 0.1 at the upper edge of 0.001, 0.01, 0.1"],
+    ),
+    (
+        {"lr": 0.001},
+        ["BP mlp-1x8 digits (tuned): chose lr 0.001 at the lower edge of 0.001, 0.01, 0.1"],
+    ),
+    ({"lr": 0.01}, []),
+    (None, []),
+]
+
+
+@pytest.mark.parametrize(("chosen", "told"), CHOSEN)
+def test_a_value_at_the_edge_of_its_grid_is_told_at_the_end(
+    chosen: dict[str, float] | None, told: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "plan.toml").write_text(TUNED.replace("1e-5, 0.1", "0.001, 0.01, 0.1"))
+    cells = grid.cells(grid.read(str(tmp_path / "plan.toml")))
+    sweep = Sweep(cells, Settings(tmp_path), lambda s: None)
+    assert at_edges(sweep) == []  # still being tuned
+    sweep.stages[0].choice = {"grid": cells[0].tune, "chosen": chosen}
+    assert at_edges(sweep) == [f"{line}; what lies beyond was not tried" for line in told]
+
+
+def test_steps_that_cannot_be_captured_are_refused_before_the_first_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="graph 'on' was asked for on device 'cpu'"):
+        swept(TUNED.replace("train_size", 'graph = "on", train_size'), tmp_path)
+    assert not (tmp_path / "records").exists()
+
+
 def test_tunings_of_two_methods_are_two_cases(tmp_path: Path) -> None:
     both = TUNED.replace('["BP"]', '["BP", "FA"]').replace("seeds = 2", "seeds = 1")
     swept(both, tmp_path)
@@ -209,6 +242,8 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())
     assert parent.stdout.readline() == "working\n"
+    # a group of its own: of two interrupts, its own and its parent's, the second would stop a step midway
+    assert os.getpgid(worker) == worker
     parent.kill()
     parent.wait()
     parent.stdout.close()

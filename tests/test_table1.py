@@ -295,6 +295,39 @@ def test_a_record_becomes_a_table_and_a_figure(
         api.table1(drawz=1)
 
 
+def test_an_interrupted_grid_goes_on_with_the_sizes_that_are_left(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"fan_in": [1, 2, 3], "fan_out": [1], "batch": [2], "draws": 4}
+    asked |= {"laws": ["sphere"]}
+    whole = api.table1(**asked)
+    plain, made, last = table1._block, [], [2]
+
+    def counted(layer: Any, size: Any, *rest: Any) -> Any:
+        if size[0] > last[0]:
+            raise KeyboardInterrupt
+        made.append(size[0])
+        return plain(layer, size, *rest)
+
+    monkeypatch.setattr(table1, "_block", counted)
+    with pytest.raises(KeyboardInterrupt):
+        api.table1(**asked, records=tmp_path)
+    assert made == [1, 2]
+    assert not list(tmp_path.glob("*.json"))
+    (damaged, _) = sorted(tmp_path.glob(".parts/*/*.json"))
+    damaged.write_text("[{")
+    last[0], told = 3, []
+    found = api.table1(**asked, records=tmp_path, progress=told.append)
+    assert made == [1, 2, 1, 3]  # what cannot be read is made again
+    assert told[0] == "goes on: 2 parts were there before"
+    assert (found["rows"], found["summary"]) == (whole["rows"], whole["summary"])
+    assert [p.name for p in tmp_path.iterdir()] == [p.name for p in tmp_path.glob("table1-*.json")]
+    again = api.table1(**asked, records=tmp_path)
+    assert (again, made) == (found, [1, 2, 1, 3])  # a finished one is read
+    api.table1(**{**asked, "seed": 1}, records=tmp_path)
+    assert made[4:] == [1, 2, 3]
+
+
 def test_two_grids_are_never_pooled(tmp_path: Any) -> None:
     for seed in (0, 1):
         api.table1(fan_in=[1], fan_out=[2], batch=[2], draws=4, seed=seed, records=tmp_path)

@@ -203,13 +203,33 @@ def test_no_records_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
-def test_a_design_that_biases_is_named_with_the_size(capsys: pytest.CaptureFixture[str]) -> None:
-    found = {"value": 0.6, "low": 0.5, "high": 0.7, "p_value": 1e-4, "detectable": 0.1}
-    plain = measured("fg_a", claimed={"bias": "none", "why": ""})
-    other = measured("mine/there", claimed={"bias": "some", "why": "for a reason"})
-    tables.show([measured("old"), plain, other | {"bias": found}])
-    lines = [line for line in capsys.readouterr().out.splitlines() if "by design" in line]
-    assert lines == ["mine/there seed 0: biased by design, 0.6 [0.5, 0.7] (p=0.0001): for a reason"]
+SOME = {"bias": "some", "why": ""}
+
+
+def test_a_design_that_biases_is_marked_and_named_with_what_was_found(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = {"value": 0.6, "low": 0.5, "high": 0.7, "p_value": 1e-4, "detectable": 0.1}
+    unseen = {"value": 0.04, "low": 0.0, "high": 0.2, "p_value": 0.4, "detectable": 0.3}
+    rows = [
+        measured("old"),
+        measured("plain", claimed={"bias": "none", "why": ""}) | {"bias": unseen},
+        measured("loud", claimed=SOME | {"why": "for a reason"}) | {"bias": seen},
+        measured("faint", claimed=SOME | {"why": "for another"}) | {"bias": unseen},
+        measured("mine", claimed=SOME) | {"bias": seen},
+    ]
+    tables.show(rows)
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if "claims a bias" in line] == [
+        "loud seed 0 †: claims a bias, for a reason; measured: 0.6 [0.5, 0.7] (p=0.0004)",
+        "faint seed 0 †: claims a bias, for another; measured: none was seen where 0.3 would have been "
+        "(p=0.8)",
+    ]
+    table = [line for line in out.splitlines() if "1 [0.5, 1.5]" in line]
+    assert [line.split()[0] for line in table if "†" in line] == ["loud", "faint", "mine"]
+    assert "†: not claimed to be unbiased" in " ".join(out.split())
+    tables.show(rows[:2])
+    assert "†" not in capsys.readouterr().out
 
 
 def test_failures_are_left_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,6 +299,13 @@ def test_a_narrow_terminal_stacks_columns_and_cuts_no_number(verb: str) -> None:
     joined = "".join(line[: line.index("  ")] for line in narrow if "  " in line).replace(" ", "")
     assert LONG in joined  # folded, nothing of it lost
     assert " ".join(narrow).split()[-5:] == " ".join(wide).split()[-5:]  # the caption is whole
+
+
+@pytest.mark.parametrize("verb", ALL)
+def test_the_narrowest_terminal_folds_names_before_numbers(verb: str) -> None:
+    lines = printed(ALL[verb], 40)
+    assert max(map(len, lines)) <= 40
+    assert sorted(numbers(lines)) == sorted(numbers(printed(ALL[verb], 240)))
 
 
 @pytest.mark.parametrize("verb", ALL)

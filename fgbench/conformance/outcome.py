@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fgbench.errors import reason
+from fgbench.errors import RAISED, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,11 +21,13 @@ class Outcome:
         check: what was checked, and where.
         held: whether it held.
         detail: one line: what was expected, what came, by how much.
+        left_out: what the whole check would have done and this one did not, "" if nothing.
     """
 
     check: str
     held: bool
     detail: str
+    left_out: str = ""
 
 
 class Fault(Exception):
@@ -57,7 +59,7 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
         return Outcome(check, True, run())
     except Fault as fault:
         return Outcome(fault.check or check, False, str(fault))
-    except Exception as error:
+    except RAISED as error:
         return Outcome(check, False, reason(error, owner))
 
 
@@ -79,12 +81,12 @@ def collected(outcomes: Iterable[Outcome], tell: Tell | None = None) -> list[Out
     return found
 
 
-def told(error: Exception, owner: object = None) -> str:
+def told(error: BaseException, owner: object = None) -> str:
     """Return the line of a fault, or the kind, message and place of anything else that was raised."""
     return str(error) if isinstance(error, Fault) else reason(error, owner)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error that says anything."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 

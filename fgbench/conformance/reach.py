@@ -9,7 +9,7 @@ import torch
 from fgbench.conformance.nets import OPAQUE
 from fgbench.conformance.outcome import Fault, first_line, listed
 from fgbench.conformance.watch import Oracles, around
-from fgbench.errors import BackwardRefused, reason
+from fgbench.errors import RAISED, BackwardRefused, reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def gated(cases: Sequence[Case]) -> str:
             case.estimate(case.noise)
         except BackwardRefused as error:
             raise Fault(f"{first_line(error)} (on {case.name})") from None
-        except Exception as error:
+        except RAISED as error:
             # what the estimator raises by itself has nothing to do with the gate
             why = reason(error, case.estimator)
             raise Fault(f"{why} (on {case.name})", check="runs") from error

@@ -115,21 +115,32 @@ class Watched(Noise):
         draw = partial(self._directed, self.log.owner())
         return along(places, n, law, draw)
 
-    def _directed(self, owner: int, kind: str, name: str, block: int, shape: Shape) -> Tensor:
+    def _directed(
+        self,
+        owner: int,
+        kind: str,
+        name: str,
+        block: int,
+        shape: Shape,
+        out: Tensor | None = None,
+        /,
+    ) -> Tensor:
         """Draw one block of directions."""
         self._note(owner, kind, name, block, shape)
-        return super().draw(kind, name, block, shape)
+        return super().draw(kind, name, block, shape, out)
 
     def again(self, request: Request) -> Directions:
         """Return the directions of a request once more, unnoticed."""
         plain = Noise(self.seed, request.path, request.step, self.device, self.dtype)
         return plain.directions(request.asked, request.n, request.law)
 
-    def draw(self, kind: str, name: str, block: int, shape: Shape) -> Tensor:
+    def draw(
+        self, kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None
+    ) -> Tensor:
         """Draw what is no direction."""
         self.log.others.append(f"{kind} {name!r}")
         self._note(self.log.owner(), kind, name, block, shape)
-        return super().draw(kind, name, block, shape)
+        return super().draw(kind, name, block, shape, out)
 
     def permutation(self, name: str, n: int) -> torch.Tensor:
         """Draw a random order."""
