@@ -266,7 +266,7 @@ def _moments(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for record in records:
         when, along = record.get("moments"), record.get("per_moment")
         if isinstance(when, list) and len(when) == 1:
-            steps = record.get("steps")
+            steps = record.get("moment_steps")
             first = steps[0] if isinstance(steps, list) and steps else None
             along = [{"moment": when[0], "steps": first}]
         for found in along if isinstance(along, list) else []:

@@ -284,14 +284,14 @@ def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[s
         "fallback": result.fallback,
         "truth": "scheme",
         "trajectory": TRAJECTORIES[design.along],
-        "steps": [result.steps.get(moment) for moment in moments],
+        "moment_steps": [result.steps.get(moment) for moment in moments],
         "budget": result.budget,
     }
     if head["reason"]:
         return head
     along = [
         {"moment": moment, "steps": steps, **summary.of_moment(result, moment, design.batch)}
-        for moment, steps in zip(moments, head["steps"], strict=True)
+        for moment, steps in zip(moments, head["moment_steps"], strict=True)
         if len(moments) > 1  # the numbers of the only one are those of the record
     ]
     return {**head, **summary.numbers(result, design.batch), "per_moment": along}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from conftest import build
 from test_measure import FEW, IMAGES, MIXER, Factor, experiment, measured
 
 from fgbench import api, budget, cli, registry
+from fgbench.analysis.load import load
 from fgbench.course import Course
 from fgbench.errors import UsageError
 from fgbench.measure import Design, measure
@@ -29,9 +31,9 @@ WHOLE = ("relative_variance", "efficiency", "bias", "scale", "cosine", "cosine_d
 def test_the_numbers_of_a_moment_are_those_of_measuring_it_alone() -> None:
     both = measured("fg_a/local", where=experiment(NET), moments=(0.0, 2.0), batches=2, draws=8)
     assert both["trajectory"] == TRAJECTORIES["backprop"]
-    assert both["steps"] == [0, 2 * epoch_steps(experiment(NET))]
+    assert both["moment_steps"] == [0, 2 * epoch_steps(experiment(NET))]
     assert [part["moment"] for part in both["per_moment"]] == both["moments"] == [0.0, 2.0]
-    assert [part["steps"] for part in both["per_moment"]] == both["steps"]
+    assert [part["steps"] for part in both["per_moment"]] == both["moment_steps"]
     for part in both["per_moment"]:
         when = (part["moment"],)
         alone = measured("fg_a/local", where=experiment(NET), moments=when, batches=2, draws=8)
@@ -43,6 +45,21 @@ def test_the_numbers_of_a_moment_are_those_of_measuring_it_alone() -> None:
     assert start != later
     pooled = both["relative_variance"]["value"]
     assert pooled == pytest.approx((start * later) ** 0.5, rel=1e-12)
+
+
+def test_figures_read_every_moment_of_a_record_as_it_is_written(tmp_path: Path) -> None:
+    where = {"arch": NET, "data": "synthetic[size=4,train=64,test=32]", "records": tmp_path}
+    few = {"draws": 4, "batches": 2, "batch": 8}
+    api.run("measure", method="FG-A", **where, **few, moments=(0.0, 2.0), cost=12.0)
+    api.run("measure", method="FG-A", **where, **few)
+    records = load(tmp_path)
+    assert records.damaged == {}
+    assert records.notes == ()
+    along = records.along()
+    cosines = along[along["quantity"].eq("cosine") & along["place"].eq("all")]
+    assert sorted(cosines["step"]) == [0, 0, 2 * epoch_steps(experiment())]
+    assert cosines["value"].notna().all()
+    assert set(along.loc[along["place"] != "all", "distance"]) == {0, 1}
 
 
 def test_single_draws_lie_in_their_band() -> None:
@@ -87,8 +104,8 @@ def test_methods_meet_their_own_networks_along_their_own_training() -> None:
         measured("BP", "FA", along=along, **options) for along in ("own", "backprop")
     )
     assert bp["trajectory"] == TRAJECTORIES["own"]
-    assert [part["steps"] for part in bp["per_moment"]] == bp["steps"]
-    assert bp["steps"][0] == 0 < bp["steps"][1]
+    assert [part["steps"] for part in bp["per_moment"]] == bp["moment_steps"]
+    assert bp["moment_steps"][0] == 0 < bp["moment_steps"][1]
     for one in (bp, fa, shared):
         assert one["status"] == "ok"
     start, later = ([r["per_moment"][k]["split"] for r in (bp, shared)] for k in (0, 1))

@@ -44,7 +44,7 @@ def a_course(method: str, level: float, **changes: Any) -> dict[str, Any]:
         }
         for moment in (0.0, 1.0, 5.0)
     ]
-    found = {"moments": [0.0, 1.0, 5.0], "steps": [0, 10, 50], "elements": ELEMENTS}
+    found = {"moments": [0.0, 1.0, 5.0], "moment_steps": [0, 10, 50], "elements": ELEMENTS}
     found |= {"trajectory": "backprop", "per_moment": along, **changes}
     return a_measure(method, **found)
 
@@ -54,7 +54,9 @@ def words(fig: Any) -> str:
 
 
 def test_the_cosine_is_drawn_over_the_steps_of_training(tmp_path: Path) -> None:
-    single = a_measure("FA", moments=[0.0], steps=[0], elements=ELEMENTS, cosine=measured(0.3))
+    single = a_measure(
+        "FA", moments=[0.0], moment_steps=[0], elements=ELEMENTS, cosine=measured(0.3)
+    )
     old = a_measure("BP", moments=[0.0, 1.0])  # pooled: no moment is told
     runs = [a_course("FG-A", 0.2), a_course("FG-W", 0.05), single, old]
     along = stored(tmp_path, *unique(runs)).along()
