@@ -8,6 +8,7 @@ read from the source, so that a list of figures loads none of them.
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -52,13 +53,16 @@ def known(folder: Path = Path(__file__).parent) -> dict[str, About]:
     return found
 
 
-def draw(name: str, folder: Path, out: Path) -> list[Path]:
+def draw(
+    name: str, folder: Path, out: Path, tell: Callable[[str], None] | None = None
+) -> list[Path]:
     """Draw one figure.
 
     Args:
         name: one of `known`.
         folder: of records; of asv's results for the figure that has a ``read`` of its own.
         out: where its files go.
+        tell: called with each line on what is old or missing in the records.
 
     Returns:
         PNG, PDF and CSV.
@@ -71,5 +75,8 @@ def draw(name: str, folder: Path, out: Path) -> list[Path]:
     from fgbench.analysis.load import load
 
     room = import_module(f"fgbench.analysis.{name}")
-    files: list[Path] = room.draw(getattr(room, "read", load)(folder), out)
+    found = getattr(room, "read", load)(folder)
+    for note in getattr(found, "notes", ()) if tell is not None else ():
+        tell(note)
+    files: list[Path] = room.draw(found, out)
     return files

@@ -16,21 +16,31 @@ from fgbench.record import FIELDS, SCHEMA, Store
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
-    *("bias", "scale", "cosine", "expected_cosine", "locality_gap"),
+    *("bias", "scale", "cosine", "cosine_draws", "expected_cosine", "locality_gap"),
 )
+PARTS = (
+    "batch_variance",
+    "perturbation_variance",
+    "perturbation_over_batch",
+    "directions_for_parity",
+)
+"""Quantities of the split of a variance."""
 COSTS = ("step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp")
 RUN = (
     *("key", "method", "label", "estimator", "locality", "arch", "data", "seed", "status"),
     "device",
 )
 SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
+UNSTATED = {"along": "backprop"}
+"""What a setting is in records that are older than it."""
 MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
     *("truth", "forwards", "place"),
-    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail"),
+    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "distance"),
 )
+ALONG = (*MEASURES, "moment", "step", "trajectory")
 CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes")
 FUSIONS = (
     *(
@@ -94,9 +104,20 @@ class Records:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
             ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites)
             and ``detectable`` to ``bias``; ``forwards`` is what an estimate costs in forward
-            equivalents. Quantities a record lacks have no row; a null in it is NaN.
+            equivalents; ``distance`` counts the modules between a site and its nearest loss.
+            Quantities a record lacks have no row; a null in it is NaN.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
+
+    def along(self) -> pd.DataFrame:
+        """Tabulate what was measured moment by moment along training.
+
+        Returns:
+            As of `measures`, a row per moment as well, with columns `ALONG`: ``moment`` in epochs and
+            ``step`` of the ``trajectory``. A record of several moments that does not keep them apart,
+            as older ones do not, has no row.
+        """
+        return _frame(_measure_rows(_moments(self.of("measure"))), ALONG)
 
     def curves(self) -> pd.DataFrame:
         """Tabulate training.
@@ -181,12 +202,13 @@ def verb_of(row: Mapping[str, Any]) -> str:
 
 
 def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten all that a user set for a run, as text by name."""
+    """Flatten all that a user set for a run, as text by name; what is None was not set."""
     found = {name: row[name] for name in SET if name in row}
     for part in ("options", "settings"):
         if isinstance(row.get(part), Mapping):
             found |= row[part]
-    return {name: text(value) for name, value in found.items() if name != "seed"}
+    stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
+    return {name: text(value) for name, value in stated.items() if name != "seed"}
 
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -248,6 +270,19 @@ def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.Da
     return pd.DataFrame([[row.get(name) for name in columns] for row in rows], columns=columns)
 
 
+def _moments(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Go through the moments of measure records, each as a record of that moment alone."""
+    for record in records:
+        when, along = record.get("moments"), record.get("per_moment")
+        if isinstance(when, list) and len(when) == 1:
+            steps = record.get("moment_steps")
+            first = steps[0] if isinstance(steps, list) and steps else None
+            along = [{"moment": when[0], "steps": first}]
+        for found in along if isinstance(along, list) else []:
+            moment, step = (_float(found.get(name)) for name in ("moment", "steps"))
+            yield {**record, **found, "moments": [moment], "moment": moment, "step": step}
+
+
 def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Go through the numbers of measure records: whole body first, then site by site."""
     for record in records:
@@ -258,12 +293,15 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
         for place, found in places.items():
-            for name in QUANTITIES:
+            if isinstance(found, dict) and isinstance(split := found.get("split"), dict):
+                found = {**found, **split}
+            for name in (*QUANTITIES, *PARTS):
                 if not isinstance(found, dict) or name not in found:
                     continue
                 row = {**common, "place": place, "quantity": name, **number(found[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
-                row["heavy_tail"] = bool(found.get("heavy_tail"))
+                row |= {"heavy_tail": bool(found.get("heavy_tail"))}
+                row |= {"distance": _float(found.get("distance"))}
                 if name == "relative_variance":
                     row["predicted"] = number(found.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(found[name], dict):
@@ -319,13 +357,30 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what is old or missing, with the number of records it concerns."""
     found: Counter[str] = Counter()
     latest = _latest(rows)
+    everywhere: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        everywhere.setdefault(_network(row), set()).update(_sites(row) or ())
     for at, row in enumerate(rows):
         verb = str(row["verb"])
         if at not in latest:
             found[f"{verb}: not used, there is a later run of the same case"] += 1
         if row["schema"] != SCHEMA:
             found[f"{verb}: schema {row['schema']}, this version writes {SCHEMA}"] += 1
+        sites, measured = everywhere[_network(row)], verb == "measure" and row["status"] == "ok"
+        if measured and (lost := len(sites - set(_sites(row) or ()))):
+            found[f"{verb}: {lost} of the {len(sites)} sites of {row.get('arch')} missing"] += 1
         names = FIELDS["all"] + (FIELDS.get(verb, ()) if row["status"] == "ok" else ())
         if missing := [name for name in names if name not in row]:
             found[f"{verb}: without {', '.join(missing)}"] += 1
     return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(found.items())]
+
+
+def _network(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Name what the sites of a record are of."""
+    return str(row.get("arch")), str(row.get("data"))
+
+
+def _sites(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the numbers of every site, where a record has some."""
+    found = row.get("per_site")
+    return found if isinstance(found, Mapping) else None

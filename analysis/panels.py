@@ -8,6 +8,7 @@ from textwrap import fill
 from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -31,7 +32,7 @@ class Page:
     axes: tuple[Axes, ...]
     entries: int
 
-    def finish(self, handles: Sequence[Line2D], text: str) -> None:
+    def finish(self, handles: Sequence[Artist], text: str) -> None:
         """Put the legend above the panels and the caption below."""
         self.figure.legend(handles=handles, loc="outside upper left", ncols=self.entries)
         caption(self.figure, text)

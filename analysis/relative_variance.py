@@ -134,7 +134,7 @@ def _panel(ax: Axes, part: pd.DataFrame, limits: tuple[float, float]) -> None:
 def words(value: float) -> str:
     """Say what cannot be a point on a logarithmic axis."""
     if np.isnan(value):
-        return "no value"
+        return "undefined"
     if abs(value) > ZERO:
         return f"{value:.2g}, not above zero"
     return "0 (exact)" if value == 0 else "0 (rounding)"

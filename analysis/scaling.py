@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ FIT = (
     "closed form."
 )
 ROOM = 12  # letters of a name that leave room for its slope on one line
+WIDE = 54  # letters of a title that fit a panel
 Row = Mapping[str, Any]
 Plotted = Callable[[pd.DataFrame], pd.DataFrame]
 Drawn = Callable[[pd.DataFrame], Figure]
@@ -126,7 +128,7 @@ def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
         lines = [
             _curve(ax, mine, looks[str(name)]) for name, mine in part.groupby("method", sort=False)
         ]
-        title = [" on ".join(filter(None, (arch, data))), *filter(None, lines)]
+        title = [_title(arch, data), *filter(None, lines)]
         ax.set_title("\n".join(title), loc="left", fontsize=6.5)
         ax.set(xlabel=axes[factor], ylabel="relative variance\nE|e − Ee|² / |g|²")
         scales(ax, part["x"], part[["low", "high", "value", "predicted"]].stack())
@@ -134,6 +136,8 @@ def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
     names = table[[*PANEL, "method"]].drop_duplicates()
     rows = names["method"].str.len().ge(ROOM).add(1)
     longest = int(rows.groupby([names[name] for name in PANEL]).sum().max())
+    titles = {_title(arch, data) for arch, data in zip(table["arch"], table["data"], strict=True)}
+    longest += max(title.count("\n") for title in titles)
     theory = "Dashed: closed form, where there is one. " * bool(table["predicted"].notna().any())
     fits = FIT * bool(table["slope"].notna().any())
     text = f"{relative_variance.caption(table)} Bars: 95 % intervals. {theory}{fits}"
@@ -153,6 +157,11 @@ def made(name: str, missing: tuple[str, str], *factors: Factor) -> tuple[Plotted
     """
     numbers, picture = partial(plotted, factors=factors), partial(figure, factors=factors)
     return numbers, picture, style.drawing(name, missing, Records.measures, numbers, picture)
+
+
+def _title(arch: str, data: str) -> str:
+    """Name a panel, in lines that fit its width."""
+    return fill(" on ".join(filter(None, (arch, data))), WIDE, break_on_hyphens=False)
 
 
 def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from fgbench.analysis.seeds import bands, mean_interval, seeds, span
 NAME = "trials"
 MISSING = (
     "two trials of a method with examples held out",
-    "run fgbench tune, or a sweep that tunes, such as fgbench sweep paper-table3",
+    "run a sweep that tunes, such as fgbench sweep paper-table3",
 )
 ORDERS = 0.90  # of the orders of trials lie within the band
 PANEL = [*workloads.WORK, "epochs", "what"]

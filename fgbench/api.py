@@ -28,6 +28,7 @@ ROOMS = (
     "augment",
     "axes",
     "bias",
+    "budget",
     "calls",
     "checkpoint",
     "clock",
@@ -71,6 +72,7 @@ ROOMS = (
     "task",
     "theory",
     "tiles",
+    "trail",
     "train",
     "trajectory",
     "updates",
@@ -386,6 +388,9 @@ def _measure(call: Call, todo: Todo) -> list[Case]:
     design = Design(**todo[0][1])
     found = measure(call.experiment, [method for method, _, _ in todo], design, call.tell)
     seconds = (perf_counter() - start) / len(todo)
+    for (_, _, draft), f in zip(todo, found, strict=True):
+        if f["budget"] is not None and "directions" in draft["options"]:
+            f["options"] = {**draft["options"], "directions": f["directions"]}  # those bought
     return [
         call.keep(draft, f, begun, seconds) for (_, _, draft), f in zip(todo, found, strict=True)
     ]

@@ -210,10 +210,24 @@ def measure(
     moments: Annotated[
         str | None,
         typer.Option(
-            help="Epochs of the shared backprop trajectory (at most 200 steps each) at which to measure, "
-            "such as 0,1,5,20: at initialisation and along training."
+            help="Epochs of a trajectory at which to measure, such as 0,1,5,20: at initialisation and "
+            "along training. An epoch of the shared one has at most 200 steps."
         ),
     ] = None,
+    cost: Annotated[
+        float | None,
+        typer.Option(
+            help="Forward equivalents that one estimate may cost, the same for all methods: each has the "
+            "most directions that fit."
+        ),
+    ] = None,
+    along: Annotated[
+        str,
+        typer.Option(
+            help="The trajectory of the moments: backprop, shared by all methods, or own, each method's "
+            "training by its recipe."
+        ),
+    ] = "backprop",
     inits: Annotated[int, typer.Option(help="Networks drawn; 1 speaks of this init only.")] = 1,
     batches: Annotated[int, typer.Option(help="Batches per init and moment.")] = 4,
     batch: Annotated[int, typer.Option(help="Examples per batch.")] = 128,
@@ -239,8 +253,9 @@ def measure(
     when = None if moments is None else tuple(_moment(m) for m in moments.split(","))
     found = _run_all(
         "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,
-        precision=precision, moments=when, inits=inits, batches=batches, batch=batch, engine=engine,
-        device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse,
+        precision=precision, cost=cost, moments=when, along=along, inits=inits, batches=batches,
+        batch=batch, engine=engine, device=device, dtype=dtype, threads=threads, data_dir=data_dir,
+        records=records, reuse=reuse,
     )  # fmt: skip
     return _show(found, as_json)
 
@@ -540,7 +555,7 @@ def figure(
     from fgbench.analysis.figures import draw
 
     _say_damaged(folder)
-    for path in draw(name, folder, out):
+    for path in draw(name, folder, out, _complain):
         print(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,12 +34,17 @@ class Found:
         series: point (init, moment) and place to what the draws there say, in order of measuring.
             Places are keyed by (kind, name): ``all``, ``module``, ``site`` and ``parameter``.
         where: (init, moment) of every point.
+        estimator: that of the method, or the one with as many directions as a budget allows.
+        budget: what was asked of an estimate's cost and why it is not met, if a budget was set.
+        distances: module or site to how many modules lie between it and its nearest loss.
         between: of every (init, moment), in order of measuring, products of gradients of batches.
         draws: draws per point.
         cost: ledger of one estimate.
         exact: whether the estimator claims to be deterministic.
         reason: why it was skipped, or "".
         failed: what its estimator raised, or "".
+        diverged: whether the reason is that its own training did.
+        steps: moment to the steps of training before.
         directions: directions of one estimate.
         elements: number of body parameters.
         claimed: the bias that is claimed, and what causes it where an option or the locality does.
@@ -51,12 +56,17 @@ class Found:
 
     series: list[dict[Place, Series]] = field(default_factory=list)
     where: list[tuple[int, float]] = field(default_factory=list)
+    estimator: Estimator | None = None
+    budget: dict[str, Any] | None = None
+    distances: dict[Place, int] = field(default_factory=dict)
     between: list[dict[Place, Array]] = field(default_factory=list)
     draws: int = 0
     cost: dict[str, float] = field(default_factory=dict)
     exact: bool = False
     reason: str = ""
     failed: str = ""
+    diverged: bool = False
+    steps: dict[float, int] = field(default_factory=dict)
     directions: int = 1
     elements: int = 0
     claimed: dict[str, str] = field(default_factory=dict)
@@ -94,6 +104,11 @@ class Point:
     noise: Noise
     truth: dict[str, Tensor]
     end: dict[str, Tensor]
+
+    def price(self, estimator: Estimator) -> float:
+        """Return what one estimate of an estimator costs here, in forward equivalents."""
+        step = self.task.estimate(self.x, self.labels, estimator, self.noise, self.state)
+        return step.ledger.forward_equivalents
 
     def control(self, draws: int) -> Control:
         """Return a control that has heard nothing."""

@@ -9,21 +9,22 @@ bias and scale are judged against the gradient of the scheme's own objectives; u
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fgbench import bias, split, summary
+from fgbench.budget import fitted
 from fgbench.drawing import Found, Point, draw
 from fgbench.errors import MethodFailed, UsageError, at_work, unknown
-from fgbench.ledger import Ledger
 from fgbench.noise import Noise
-from fgbench.series import ALL, everywhere, one_truth, products
+from fgbench.series import ALL, distances, predictions, products
 from fgbench.served import Refused
 from fgbench.task import Task
-from fgbench.trajectory import at_moments, default_moments, picked
+from fgbench.trail import TRAJECTORIES, Walk
+from fgbench.trajectory import default_moments, picked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fgbench.experiment import Experiment
     from fgbench.network import Chain
     from fgbench.registry import Method
-    from fgbench.series import Place, Series
+    from fgbench.series import Series
 
 PILOT = 64
 ENGINES = ("auto", "dual", "cotangent")
@@ -50,11 +51,15 @@ class Design:
         inits: networks drawn; ``inits=1`` says "this init" and nothing more.
         batches: batches per init and moment, fresh for every one.
         batch: examples per batch.
-        moments: epochs of the shared backprop trajectory, at most 200 steps each; None: the start, or
-            after one epoch where the final readout starts at zero and every global truth with it.
+        moments: epochs of the trajectory; None: the start, or after one epoch where the final readout
+            starts at zero and every global truth with it.
+        along: the trajectory: ``backprop`` of the end loss, with at most 200 steps an epoch, where all
+            methods meet the same points, or each method's ``own`` training by its recipe.
         precision: relative standard error asked of the relative variance; a pilot of 64 draws at the
             first point fixes the number of draws.
         seed: of everything.
+        cost: forward equivalents that one estimate may cost: every method has the most directions that
+            fit; None leaves each the number it has.
         engine: how slopes are made: ``dual``, batched forward mode; ``cotangent``, inner products with
             cotangents that are computed once, for methods of exact slopes only; ``auto``, the latter
             where it is exact and pays, else the former.
@@ -65,7 +70,9 @@ class Design:
     batches: int = 4
     batch: int = 128
     moments: tuple[float, ...] | None = None
+    along: str = "backprop"
     precision: float | None = None
+    cost: float | None = None
     seed: int = 0
     engine: str = "auto"
 
@@ -85,6 +92,10 @@ class Design:
             )
         if self.precision is not None and not 0 < self.precision < 1:
             raise UsageError(f"precision must lie between 0 and 1, got {self.precision}")
+        if self.cost is not None and not 0 < self.cost < inf:
+            raise UsageError(f"cost is a number of forward equivalents above 0, got {self.cost}")
+        if self.along not in TRAJECTORIES:
+            raise unknown("trajectory", self.along, TRAJECTORIES)
         if self.engine not in ENGINES:
             raise unknown("engine", self.engine, ENGINES)
 
@@ -124,21 +135,23 @@ def measure(
             _prepared(method, base, seed, experiment, result)
             for method, result in zip(methods, found, strict=True)
         ]
-        for moment, walked in at_moments(experiment, base, seed, moments):
+        walk = Walk(experiment, base, seed, moments)
+        for moment, stands in walk.stands(methods, found, design.along):
             where = _Where(experiment, seed, moment, design)
             for b in range(design.batches):
-                for (task, state), method, result in zip(tasks, methods, found, strict=True):
-                    if result.ended:  # its numbers need every point
+                each = zip(tasks, stands, methods, found, strict=True)
+                for (task, state), stand, method, result in each:
+                    if result.ended or stand is None:  # its numbers need every point
                         continue
-                    task.chain.load_state_dict(walked, strict=False)
+                    result.steps[moment] = stand.steps
+                    task.chain.load_state_dict(stand.params, strict=False)
                     x, y = where.batch(task, b)
                     if progress is not None:
                         progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
                     try:
                         with at_work(method.estimator.thing):
-                            _measure_point(
-                                task, method, state, x, y, where.noise(b), design, result
-                            )
+                            own = {**state, **stand.state}
+                            _measure_point(task, method, own, x, y, where.noise(b), design, result)
                     except MethodFailed as failed:
                         result.failed = str(failed)
                     result.where.append((init, moment))
@@ -208,17 +221,26 @@ def _measure_point(
     result: Found,
 ) -> None:
     """Draw estimates at one point and add what they say."""
-    estimator: Estimator = method.estimator.thing
+    estimator: Estimator = result.estimator or method.estimator.thing
     result.reason = estimator.supports(task)
     if result.reason:
         return
+    truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
+    point = Point(task, estimator, state, x, y, noise, truth, end)
+    if design.cost is not None and result.estimator is None:
+        bought = fitted(estimator, point.price, design.cost)
+        result.budget = {"asked": design.cost, "spent": bought.spent, "note": bought.note}
+        if bought.estimator is None:
+            result.reason = bought.note
+            return
+        estimator = result.estimator = bought.estimator
+        point = replace(point, estimator=estimator)
     claims = task.claims(estimator)
     result.exact, result.claimed = claims.deterministic, {"bias": claims.bias, "why": claims.why}
     result.directions = int(getattr(estimator, "directions", 1))
+    result.distances = distances(task)
     result.elements = sum(p.numel() for p in task.chain.body_parameters().values())
     result.rounding = 1e-12 if x.dtype == torch.float64 else 1e-6
-    truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
-    point = Point(task, estimator, state, x, y, noise, truth, end)
     try:
         if not result.draws:
             result.draws = bias.TESTABLE if result.exact else design.draws
@@ -231,7 +253,7 @@ def _measure_point(
     except Refused as refused:
         result.reason = f"engine cotangent: {refused}"
         return
-    for place, predicted in _predicted(task, estimator, x, y, truth).items():
+    for place, predicted in predictions(task, estimator, x, y, point.truth).items():
         series[place].predicted = predicted
     result.series.append(series)
 
@@ -246,34 +268,11 @@ def _needed(pilot: Series, precision: float) -> int:
     return int(min(max(ceil(PILOT * (error / precision) ** 2), PILOT), MOST_DRAWS))
 
 
-def _predicted(
-    task: Task, estimator: Estimator, x: Tensor, y: Tensor, truth: dict[str, Tensor]
-) -> dict[Place, float | None]:
-    """Return the closed-form relative variance per place; None where there is no form."""
-    grouped = everywhere(task)
-    total: dict[str, float] = {}
-    for view in task.views(x, y, Ledger()):
-        if view.objective.updates:
-            found = estimator.predicted_variance(view)
-            if found is None:
-                return dict.fromkeys(grouped)
-            for name, value in found.items():
-                total[name] = total.get(name, 0.0) + float(value)
-        view.output()
-    if not one_truth(task):
-        return dict.fromkeys(grouped)
-    squares = {n: float((v.double() ** 2).sum()) for n, v in truth.items()}
-    result: dict[Place, float | None] = {}
-    for place, names in grouped.items():
-        g2 = sum(squares[n] for n in names)
-        result[place] = sum(total[n] for n in names) / g2 if g2 > 0 else None
-    return result
-
-
 def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:
     """Return the names of the record of one method."""
+    ended = "diverged" if result.diverged else "skipped" if result.reason else "ok"
     head: dict[str, Any] = {
-        "status": "failed" if result.failed else "skipped" if result.reason else "ok",
+        "status": "failed" if result.failed else ended,
         "reason": result.failed or result.reason,
         "directions": result.directions,
         "draws": result.draws,
@@ -284,5 +283,15 @@ def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[s
         "engine": " ".join(result.engines),
         "fallback": result.fallback,
         "truth": "scheme",
+        "trajectory": TRAJECTORIES[design.along],
+        "moment_steps": [result.steps.get(moment) for moment in moments],
+        "budget": result.budget,
     }
-    return head if head["reason"] else {**head, **summary.numbers(result, design.batch)}
+    if head["reason"]:
+        return head
+    along = [
+        {"moment": moment, "steps": steps, **summary.of_moment(result, moment, design.batch)}
+        for moment, steps in zip(moments, head["moment_steps"], strict=True)
+        if len(moments) > 1  # the numbers of the only one are those of the record
+    ]
+    return {**head, **summary.numbers(result, design.batch), "per_moment": along}

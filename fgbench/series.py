@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from fgbench.ledger import Ledger
 from fgbench.tally import Array, flat, modules, places, signs
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fgbench.estimator import Estimator
     from fgbench.tally import Control
     from fgbench.task import Task
 
@@ -89,6 +91,26 @@ def everywhere(task: Task) -> dict[Place, list[str]]:
     return found | {("parameter", n): [n] for n in names}
 
 
+def distances(task: Task) -> dict[Place, int]:
+    """Count the modules between every module or site and the nearest loss that it learns from.
+
+    Args:
+        task: the chain under its locality.
+
+    Returns:
+        Place to the number: 0 where a module's own output is read, the chain's later modules for a loss
+        at its end. What no objective updates is left out.
+    """
+    found: dict[Place, int] = {}
+    for kind, grouped in (("module", modules(task)), ("site", places(task))):
+        for name in grouped:
+            k = int(name.split(".")[1])
+            between = [o.window[1] - 1 - k for o in task.objectives if k in o.updates]
+            if between:
+                found[kind, name] = min(between)
+    return found
+
+
 def series_of(
     task: Task,
     truth: Mapping[str, Tensor],
@@ -123,6 +145,41 @@ def series_of(
     if one_truth(task) and not found[ALL].reason:
         found[ALL].control = control.over(found[ALL].g2)
     return found
+
+
+def predictions(
+    task: Task, estimator: Estimator, x: Tensor, labels: Tensor, truth: Mapping[str, Tensor]
+) -> dict[Place, float | None]:
+    """Return the closed-form relative variance of every place.
+
+    Args:
+        task: the chain under its locality.
+        estimator: the estimator.
+        x: the batch.
+        labels: ``[b]``.
+        truth: gradient of the scheme's objectives by parameter name.
+
+    Returns:
+        Place to the number; None where there is no form.
+    """
+    grouped = everywhere(task)
+    total: dict[str, float] = {}
+    for view in task.views(x, labels, Ledger()):
+        if view.objective.updates:
+            found = estimator.predicted_variance(view)
+            if found is None:
+                return dict.fromkeys(grouped)
+            for name, value in found.items():
+                total[name] = total.get(name, 0.0) + float(value)
+        view.output()
+    if not one_truth(task):
+        return dict.fromkeys(grouped)
+    squares = {n: float((v.double() ** 2).sum()) for n, v in truth.items()}
+    result: dict[Place, float | None] = {}
+    for place, names in grouped.items():
+        g2 = sum(squares[n] for n in names)
+        result[place] = sum(total[n] for n in names) / g2 if g2 > 0 else None
+    return result
 
 
 def products(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Place, Array]:

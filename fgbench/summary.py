@@ -31,8 +31,7 @@ def numbers(result: Found, batch: int) -> dict[str, Any]:
     Returns:
         The numbers of its record by their names there, and its status.
     """
-    per_place = {place: _place(result, place, batch) for place in result.series[0]}
-    whole = per_place.pop(ALL)
+    whole, per_place = _everywhere(result, batch)
     price = result.cost["forward_equivalents"]
     return {
         **whole,
@@ -45,6 +44,41 @@ def numbers(result: Found, batch: int) -> dict[str, Any]:
         **{f"per_{kind}": _of(kind, per_place) for kind in ("site", "module", "parameter")},
         "cost": result.cost,
     }
+
+
+def of_moment(result: Found, moment: float, batch: int) -> dict[str, Any]:
+    """Combine the points of one moment of the trajectory.
+
+    Args:
+        result: everything measured of a method.
+        moment: epochs of the trajectory.
+        batch: examples per batch.
+
+    Returns:
+        The numbers of the whole body by their names in the record, and those of `ALONG` by site.
+    """
+    own = [k for k, (_, when) in enumerate(result.where) if when == moment]
+    cells = zip(dict.fromkeys(result.where), result.between, strict=False)
+    part = replace(
+        result,
+        series=[result.series[k] for k in own],
+        where=[result.where[k] for k in own],
+        between=[products for (_, when), products in cells if when == moment],
+    )
+    whole, per_place = _everywhere(part, batch)
+    sites = {
+        name: {k: numbers[k] for k in ALONG if k in numbers}
+        for name, numbers in _of("site", per_place).items()
+    }
+    return {**whole, "per_site": sites}
+
+
+def _everywhere(result: Found, batch: int) -> tuple[dict[str, Any], dict[Place, dict[str, Any]]]:
+    """Combine the points of the whole body, and those of every place in it."""
+    per_place = {place: _place(result, place, batch) for place in result.series[0]}
+    for place, between in result.distances.items():
+        per_place[place]["distance"] = between
+    return per_place.pop(ALL), per_place
 
 
 def _of(kind: str, per_place: dict[Place, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -62,6 +96,11 @@ def _times(number: dict[str, Any], factor: float) -> dict[str, Any]:
     return {k: v * factor if k in ends and v is not None else v for k, v in number.items()}
 
 
+ALONG = (
+    *("efficiency", "relative_variance", "predicted_variance", "bias", "scale", "cosine"),
+    *("cosine_draws", "split", "distance", "elements", "heavy_tail", "reason"),
+)
+"""Numbers of a site that are kept moment by moment."""
 NONE: dict[str, Any] = {"value": None, "low": None, "high": None, "n": 0}
 
 
@@ -104,6 +143,7 @@ def _place(result: Found, at: Place, batch: int) -> dict[str, Any]:
         "bias": _bias(result, series, where),
         "scale": over(points.mean_over, [intervals.scale(s.x) for s in series]),
         "cosine": _cosine([(s.end_x, s.end_y) for s in series], where) if useful else dict(NONE),
+        "cosine_draws": _band([(s.end_x, s.end_y) for s in series]) if useful else dict(NONE),
         "end": {
             "efficiency": _efficiency([(s.end_x, s.end_y, None) for s in series], where),
             "scale": over(points.mean_over, [intervals.scale(s.end_x) for s in series]),
@@ -158,7 +198,7 @@ def _bias(result: Found, series: list[Series], where: Any) -> dict[str, Any]:
 
 FURTHER = (
     *("normalised_error", "signal_to_noise", "scheme_cosine", "cosine_of_mean"),
-    *("sign_agreement", "locality_cosine"),
+    *("sign_agreement", "locality_cosine", "cosine_draws"),
 )
 
 
@@ -201,12 +241,21 @@ def _within(found: dict[str, Any], least: float) -> dict[str, Any]:
 
 def _cosine(rows: Sequence[tuple[Any, Any]], where: Any) -> dict[str, Any]:
     """Combine the mean cosine of single draws with a gradient; 0 for an estimate of zero."""
-    found = []
-    for x, y in rows:
-        roots = np.sqrt(np.maximum(y, 0.0))
-        cosines = np.where(roots > 0, x / np.where(roots > 0, roots, 1.0), 0.0)
-        found.append(intervals.cosine(cosines))
+    found = [intervals.cosine(_cosines(x, y)) for x, y in rows]
     return _within(points.mean_over(found, *where).json(), -1.0)
+
+
+def _cosines(x: Any, y: Any) -> Any:
+    """Return ⟨e, G⟩/|e||G| of every draw, 0 for an estimate of zero."""
+    roots = np.sqrt(np.maximum(y, 0.0))
+    return np.where(roots > 0, x / np.where(roots > 0, roots, 1.0), 0.0)
+
+
+def _band(rows: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    """Say where nine of ten single draws of all points lie: their median, 5 % and 95 % quantiles."""
+    drawn = np.concatenate([_cosines(x, y) for x, y in rows])
+    low, middle, high = map(float, np.quantile(drawn, (0.05, 0.5, 0.95)))
+    return {"value": middle, "low": low, "high": high, "n": len(drawn)}
 
 
 def _cosine_of_mean(

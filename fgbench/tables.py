@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 BIASED = " †"  # marks what is not claimed to be unbiased
+UNDEFINED = "undefined"
 
 
 def number(found: Any, digits: int = 3) -> str:
@@ -150,11 +151,17 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
         + f"{BIASED}: not claimed to be unbiased; that no bias was seen does not say that there is none."
         * any(map(_unclaimed, records))
         + _parity(records)
+        + _along(records)
+        + _budget(records)
         + _slower(records),
     )
     for r, p in zip(records, holm(records), strict=True):
         if r["status"] != "ok":
             table.add_row(r["method"], *["-"] * 7)
+            continue
+        if r["reason"]:  # such as a truth below float noise: nothing was divided by it
+            price = number(r["cost"]["forward_equivalents"])
+            table.add_row(r["method"], *[UNDEFINED] * 6, price)
             continue
         table.add_row(
             r["method"], number(r["relative_variance"]) + "*" * bool(r.get("control")),
@@ -175,6 +182,34 @@ def _parity(records: Sequence[Mapping[str, Any]]) -> str:
             found.append(f"{r['method']} {number(parity)}")
     told = "Directions at which perturbation noise equals the noise between batches"
     return f" {told}: {'; '.join(dict.fromkeys(found))}." if found else ""
+
+
+def _along(records: Sequence[Mapping[str, Any]]) -> str:
+    """Tell relative variance and cosine moment by moment, where there are several."""
+    found = []
+    for r in records:
+        each = [
+            f"{part['moment']:g}: {number(part['relative_variance']['value'])}, "
+            f"{number(part['cosine']['value'])}"
+            for part in r.get("per_moment") or ()
+        ]
+        found += [f"{r['method']} {'; '.join(each)}"] * bool(each)
+    told = f"Relative variance and cosine after epochs of {records[0].get('trajectory')}"
+    return f" {told}: {' | '.join(dict.fromkeys(found))}." if found else ""
+
+
+def _budget(records: Sequence[Mapping[str, Any]]) -> str:
+    """Tell the directions that a fixed cost bought, and who could not spend it."""
+    found = {
+        f"{r['method']} {r['directions']}" + (f" ({note})" if (note := r["budget"]["note"]) else "")
+        for r in records
+        if r["status"] == "ok" and r.get("budget")
+    }
+    asked = {r["budget"]["asked"] for r in records if r.get("budget")}
+    told = (
+        f"Directions for at most {', '.join(f'{a:g}' for a in sorted(asked))} forward equivalents"
+    )
+    return f" {told}: {'; '.join(sorted(found))}." if found else ""
 
 
 def _slower(records: Sequence[Mapping[str, Any]]) -> str:

@@ -241,6 +241,11 @@ def test_labels_name_only_the_settings_that_vary() -> None:
     elsewhere = a_train("BP", settings={"lr": 0.5}, arch="cnn-small")
     assert labels([slow, fast, other, elsewhere]) == ["FG-A, lr=0.01", "FG-A, lr=0.1", "BP", "BP"]
     assert labels([a_train("FG-A", seed=s) for s in range(3)]) == ["FG-A"] * 3
+    old = a_measure("FG-A", settings={"draws": 64})
+    new = a_measure("FG-A", settings={"draws": 64, "cost": None, "along": "backprop"})
+    dear = a_measure("FG-A", settings={"draws": 64, "cost": 64.0, "along": "own"})
+    assert labels([old, new]) == ["FG-A"] * 2  # what was not set, or is set to what it always was
+    assert labels([old, new, dear]) == ["FG-A"] * 2 + ["FG-A, along=own, cost=64"]
 
 
 # style
@@ -408,7 +413,7 @@ def test_no_method_is_dropped_and_n_is_stated(variances: Figure) -> None:
     for method in VARIANCES:
         assert method in found
     assert texts(fig).count("0 (exact)") == 5
-    for words in ("no value", "0 (rounding)", "-0.5, not above zero"):
+    for words in ("undefined", "0 (rounding)", "-0.5, not above zero"):
         assert texts(fig).count(words) == 1
     assert "256 draws × 10 inits × 1 batch" in found
     assert "truth (scheme)" in found

@@ -29,7 +29,13 @@ from fgbench.analysis import (
 from fgbench.analysis.fits import Power, power
 from fgbench.errors import UsageError
 
-SWEEPS = ["variance-directions", "variance-size", "variance-batch", "variance-fan-in"]
+SWEEPS = [
+    f"variance-{name}"
+    for name in (
+        *("directions", "size", "batch", "fan-in"),
+        *("patches", "groups", "distance", "law", "mnist"),
+    )
+]
 
 
 def sampled(exponent: float, runs: int, seed: int) -> list[Power]:
@@ -322,6 +328,11 @@ def test_progress_counts_seconds_and_forward_passes(tmp_path: Path) -> None:
         "bias",
         "efficiency",
         "progress",
+        "cosine",
+        "split",
+        "distance",
+        "patches",
+        "channel_groups",
     ],
 )
 def test_without_what_it_shows_a_figure_is_the_users_mistake(name: str, tmp_path: Path) -> None:

@@ -132,6 +132,46 @@ def test_the_directions_that_match_the_noise_of_batches_are_named(
     assert "noise between batches" not in " ".join(capsys.readouterr().out.split())
 
 
+def test_moments_and_a_fixed_cost_are_told_below_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    along = [
+        {
+            "moment": moment,
+            "relative_variance": number(value, 1.0, 900.0),
+            "cosine": number(None, None, None),
+        }
+        for moment, value in ((0.0, 271.0), (5.0, 300.0))
+    ]
+    budget = {"asked": 64.0, "spent": 63.0, "note": ""}
+    some = [
+        measured("FG-A", per_moment=along, trajectory="backprop", directions=31, budget=budget),
+        measured("BP", directions=1, budget={**budget, "note": "no directions"}),
+        measured("an older record"),
+    ]
+    tables.show(some)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "cosine after epochs of backprop: FG-A 0: 271, -; 5: 300, -." in out
+    assert "at most 64 forward equivalents: BP 1 (no directions); FG-A 31." in out
+    tables.show(some[2:])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "after epochs" not in out
+    assert "at most" not in out
+
+
+def test_a_truth_below_float_noise_is_undefined(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = dict.fromkeys(
+        ("relative_variance", "efficiency", "scale", "cosine"), number(None, None, None)
+    )
+    reason = "the truth is at rounding level"
+    tables.show([measured("FG-W") | empty | {"reason": reason}, measured("FG-A")])
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.split()[:1] == ["FG-W"])
+    assert row.split() == ["FG-W", *["undefined"] * 6, "3"]
+    assert f"FG-W seed 0: ok: {reason}" in out
+    assert out.count("undefined") == 6
+
+
 def test_captured_steps_have_columns_where_there_are_any(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,0 +1,275 @@
+"""Moment by moment along training, at a fixed cost, and how far a site is from its loss."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import build
+from test_measure import FEW, IMAGES, MIXER, Factor, experiment, measured
+
+from fgbench import api, budget, cli, registry
+from fgbench.analysis.load import load
+from fgbench.course import Course
+from fgbench.errors import UsageError
+from fgbench.measure import Design, measure
+from fgbench.recipe import default_recipe
+from fgbench.series import distances
+from fgbench.summary import ALONG
+from fgbench.trail import TRAJECTORIES, Walk
+from fgbench.trajectory import epoch_steps
+
+NET = "mlp-2x8"
+WHOLE = ("relative_variance", "efficiency", "bias", "scale", "cosine", "cosine_draws", "split")
+
+
+def test_the_numbers_of_a_moment_are_those_of_measuring_it_alone() -> None:
+    both = measured("fg_a/local", where=experiment(NET), moments=(0.0, 2.0), batches=2, draws=8)
+    assert both["trajectory"] == TRAJECTORIES["backprop"]
+    assert both["moment_steps"] == [0, 2 * epoch_steps(experiment(NET))]
+    assert [part["moment"] for part in both["per_moment"]] == both["moments"] == [0.0, 2.0]
+    assert [part["steps"] for part in both["per_moment"]] == both["moment_steps"]
+    for part in both["per_moment"]:
+        when = (part["moment"],)
+        alone = measured("fg_a/local", where=experiment(NET), moments=when, batches=2, draws=8)
+        assert alone["per_moment"] == []  # its numbers are the record's
+        assert {name: part[name] for name in WHOLE} == {name: alone[name] for name in WHOLE}
+        for name, site in part["per_site"].items():
+            assert site == {key: alone["per_site"][name][key] for key in ALONG}
+    start, later = (part["relative_variance"]["value"] for part in both["per_moment"])
+    assert start != later
+    pooled = both["relative_variance"]["value"]
+    assert pooled == pytest.approx((start * later) ** 0.5, rel=1e-12)
+
+
+def test_figures_read_every_moment_of_a_record_as_it_is_written(tmp_path: Path) -> None:
+    where = {"arch": NET, "data": "synthetic[size=4,train=64,test=32]", "records": tmp_path}
+    few = {"draws": 4, "batches": 2, "batch": 8}
+    api.run("measure", method="FG-A", **where, **few, moments=(0.0, 2.0), cost=12.0)
+    api.run("measure", method="FG-A", **where, **few)
+    records = load(tmp_path)
+    assert records.damaged == {}
+    assert records.notes == ()
+    along = records.along()
+    cosines = along[along["quantity"].eq("cosine") & along["place"].eq("all")]
+    assert sorted(cosines["step"]) == [0, 0, 2 * epoch_steps(experiment())]
+    assert cosines["value"].notna().all()
+    assert set(along.loc[along["place"] != "all", "distance"]) == {0, 1}
+
+
+def test_single_draws_lie_in_their_band() -> None:
+    exact = measured("bp", where=experiment(NET), batches=2)["cosine_draws"]
+    assert [exact[k] for k in ("value", "low", "high")] == pytest.approx([1.0] * 3, abs=1e-12)
+    noisy = measured("fg_w", where=experiment(NET), draws=64, batches=2)
+    band, mean = noisy["cosine_draws"], noisy["cosine"]
+    assert band["n"] == 128
+    # one direction has the cosine |⟨v, g⟩|/|v||g|, never below 0, about |normal|/√d
+    assert 0.0 <= band["low"] < 0.3 * noisy["elements"] ** -0.5
+    assert band["low"] < mean["value"] < band["high"] < 3.5 * noisy["elements"] ** -0.5
+
+
+# a method's own training
+
+TRAINED = "synthetic[size=4,train=256,test=32]"
+
+
+def test_a_methods_own_training_is_that_of_train() -> None:
+    """At the end of the recipe's first two epochs the network is the one that training leaves there."""
+    method = registry.method("fg_a/local")
+    where = experiment(NET, TRAINED)
+    task, estimator, noise = where.task(method, 3)
+    recipe = default_recipe(NET, "synthetic", exact=False, method="fg_a/local")
+    run = Course(task, estimator, recipe, noise, where.data)
+    start, later = Walk(where, where.chain(3), 3, (0.0, 2.0)).trained(method)
+    initial = dict(task.chain.named_parameters())
+    for name, p in start.params.items():
+        assert torch.equal(p, initial[name]), name
+    while run.step < 2 * run.per_epoch:
+        run.take()
+    assert later.steps == run.step > 0
+    for name, p in task.chain.named_parameters():
+        assert torch.equal(p, later.params[name]), name
+    assert not torch.equal(later.params["body.0.l0.weight"], start.params["body.0.l0.weight"])
+
+
+def test_methods_meet_their_own_networks_along_their_own_training() -> None:
+    where = experiment(NET, TRAINED)
+    options: dict[str, Any] = {"where": where, "moments": (0.0, 2.0), "draws": 2}
+    (bp, fa), (shared, _) = (
+        measured("BP", "FA", along=along, **options) for along in ("own", "backprop")
+    )
+    assert bp["trajectory"] == TRAJECTORIES["own"]
+    assert [part["steps"] for part in bp["per_moment"]] == bp["moment_steps"]
+    assert bp["moment_steps"][0] == 0 < bp["moment_steps"][1]
+    for one in (bp, fa, shared):
+        assert one["status"] == "ok"
+    start, later = ([r["per_moment"][k]["split"] for r in (bp, shared)] for k in (0, 1))
+    assert start[0] == start[1]  # nothing is trained yet
+    assert later[0] != later[1]  # another order of the images
+    with pytest.raises(UsageError, match="recipe, got 1e"):
+        measured("BP", along="own", where=where, moments=(1e6,))
+    with pytest.raises(UsageError, match="'backprop'"):
+        Design(along="backprob")
+
+
+def test_a_training_that_diverges_is_a_result() -> None:
+    @dataclass(frozen=True)
+    class Wild(Factor):
+        """Steps that lead nowhere."""
+
+    found = measured(
+        Wild(float("nan")), "BP", where=experiment(NET, TRAINED), moments=(0.0, 2.0), along="own"
+    )
+    assert found[0]["status"] == "diverged"
+    assert "its own training: loss not finite at step" in found[0]["reason"]
+    assert found[1]["status"] == "ok"
+
+
+# a fixed cost
+
+
+@dataclass(frozen=True)
+class Some:
+    """Has directions."""
+
+    directions: int = 1
+
+
+def price(one: Any) -> float:
+    return 1.5 + 2.0 * float(one.directions)
+
+
+@pytest.mark.parametrize(("most", "directions"), [(3.5, 1), (5.4, 1), (5.5, 2), (64.0, 31)])
+def test_as_many_directions_as_fit(most: float, directions: int) -> None:
+    found = budget.fitted(Some(7), price, most)
+    assert found.estimator == Some(directions)
+    assert found.spent == price(found.estimator) <= most < price(Some(directions + 1))
+    assert found.note == ""
+
+
+def test_what_does_not_fit_says_so() -> None:
+    dear = budget.fitted(Some(), price, 3.0)
+    assert dear.estimator is None
+    assert dear.note == "an estimate costs 3.5 forward equivalents, more than the 3 asked"
+    alone = budget.fitted(Factor(), lambda one: 3.0, 64.0)
+    assert (alone.estimator, alone.spent, alone.note) == (Factor(), 3.0, budget.ALONE)
+    assert budget.fitted(Factor(), lambda one: 3.0, 2.0).estimator is None
+    steps = budget.fitted(Some(), lambda one: float(one.directions + (one.directions > 2)), 4.0)
+    assert steps.estimator == Some(3)  # the line through one and two would have promised four
+    assert steps.spent == 4.0
+
+
+def test_methods_are_measured_at_one_cost() -> None:
+    names = ("FG-W", "FG-A", "BP", "wp[directions=9]")
+    found = dict(zip(names, measured(*names, where=experiment(NET), cost=12.0), strict=True))
+    for name, one in found.items():
+        spent = one["cost"]["forward_equivalents"]
+        assert one["budget"] == {"asked": 12.0, "spent": spent, "note": one["budget"]["note"]}
+        assert spent <= 12.0, name
+    assert found["BP"]["budget"]["note"] == budget.ALONE
+    for name, estimator in (("FG-W", "fg_w"), ("FG-A", "fg_a"), ("wp[directions=9]", "wp")):
+        n = found[name]["directions"]
+        assert n > 1
+        more = measured(f"{estimator}[directions={n + 1}]", where=experiment(NET), draws=2)
+        assert more["cost"]["forward_equivalents"] > 12.0
+        same = measured(f"{estimator}[directions={n}]", where=experiment(NET))
+        assert same["relative_variance"] == found[name]["relative_variance"]
+    free = measured("FG-A", where=experiment(NET), draws=2)
+    assert (free["budget"], free["directions"]) == (None, 1)
+    poor = measured("FG-A", where=experiment(NET), cost=1.0)
+    assert poor["status"] == "skipped"
+    assert "more than the 1 asked" in poor["reason"]
+
+
+def test_a_record_states_the_directions_bought() -> None:
+    where = {"arch": NET, "data": "synthetic[size=4,train=64,test=32]", "dtype": "float64"}
+    few = {"draws": 2, "batches": 1, "batch": 8}
+    found = api.run("measure", method="FG-A", **where, **few, cost=12.0)
+    assert found["settings"]["cost"] == found["budget"]["asked"] == 12.0
+    assert found["options"]["directions"] == found["directions"] > 1
+    assert api.run("measure", method="FG-A", **where, **few)["options"]["directions"] == 1
+
+
+@pytest.mark.parametrize("cost", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_cost_that_buys_nothing_is_refused(cost: float) -> None:
+    with pytest.raises(UsageError, match="cost"):
+        Design(cost=cost)
+
+
+# how far a site is from its loss
+
+
+@pytest.mark.parametrize(
+    ("locality", "expected"),
+    [
+        ("end", [2, 1, 0]), ("local", [0, 0, 0]), ("module", [0, 0, 0]), ("overlap", [1, 0, 0]),
+        ("interlocking[n=2]", [1, 1, 0]), ("interlocking[n=3]", [2, 1, 0]),
+    ],
+)  # fmt: skip
+def test_modules_between_a_site_and_its_loss_are_counted(
+    locality: str, expected: list[int]
+) -> None:
+    task, _, _ = build("mlp-3x4", f"fg_a/{locality}", (1, 4, 4))
+    found = distances(task)
+    assert [found["site", f"body.{k}.l0"] for k in range(3)] == expected
+    assert [found["module", f"body.{k}"] for k in range(3)] == expected
+
+
+def test_a_record_tells_the_distance_of_sites_and_modules() -> None:
+    found = measured("fg_a", where=experiment(NET), draws=2)
+    assert [site["distance"] for site in found["per_site"].values()] == [1, 0]
+    assert [module["distance"] for module in found["per_module"].values()] == [1, 0]
+    mixer = measured("fg_a/local", where=experiment(MIXER, IMAGES), moments=(0.0,), draws=2)
+    assert {site["distance"] for site in mixer["per_site"].values()} == {0}
+
+
+# a truth below float noise
+
+
+def test_json_and_table_say_that_a_truth_of_zero_leaves_nothing_to_measure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = ["--draws", "2", "--batches", "1", "--batch", "8", "--moments", "0", "--device", "cpu"]
+    line = ["measure", "FG-A", "--arch", MIXER, "--data", IMAGES, *few]
+    assert cli.run([*line, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # no NaN
+    assert (found["status"], found["reason"]) == ("ok", "the truth is zero")
+    for name in ("efficiency", "relative_variance", "bias", "scale", "cosine"):
+        assert [found[name][end] for end in ("value", "low", "high")] == [None] * 3
+    assert found["variance_times_cost"]["value"] is found["split"] is None
+    assert cli.run(line) == 0
+    out = capsys.readouterr().out
+    assert out.count("undefined") == 6
+    assert "FG-A seed 0: ok: the truth is zero" in out
+
+
+def test_a_truth_at_rounding_level_is_undefined_and_never_divides() -> None:
+    """The first layer's gradient is 1e-30 of the second's: below float noise, and not zero."""
+    where = experiment(NET)
+    chain = where.chain(0)
+    name = "body.1.l0.weight"
+    state = {n: p.detach().clone() for n, p in chain.named_parameters()}
+    state[name] = state[name] * 1e-30
+
+    class Faint(type(where)):  # type: ignore[misc]
+        def chain(self, seed: int) -> Any:
+            made = super().chain(seed)
+            made.load_state_dict(state, strict=False)
+            return made
+
+    faint = Faint(where.arch, where.data, where.device, where.dtype)
+    with np.errstate(all="raise"):
+        found = measure(faint, [registry.method("fg_w")], Design(**{**FEW, "moments": (0.0,)}))[0]
+    assert torch.equal(faint.chain(0).state_dict()[name], state[name])
+    first, second = found["per_site"].values()
+    assert first["reason"] == "the truth is at rounding level"
+    for kind in ("efficiency", "relative_variance", "scale", "bias", "cosine"):
+        assert first[kind]["value"] is first[kind]["low"] is first[kind]["high"] is None
+    assert second["reason"] == ""
+    assert second["relative_variance"]["value"] > 0
+    assert found["relative_variance"]["value"] > 0
