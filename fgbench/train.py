@@ -80,7 +80,7 @@ def train(
 
     Returns:
         ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
-        device correct examples graph``. What the method's own work raised is the reason of a status
+        device correct examples classes graph``. What the method's own work raised is the reason of a status
         ``failed``; its checkpoint stays. Errors are fractions, None unless the status is ``ok``; ``seconds``
         are of training alone, without evaluation and checkpoints; ``cost`` is the mean per step;
         ``correct`` is a hexadecimal bitmap of the test examples predicted rightly, the first in the
@@ -215,6 +215,7 @@ def _result(
             "reason": run.graph.reason if run is not None else "no step was taken",
         },
         "examples": {"train": len(data.train_y), "test": len(data.test_y)},
+        "classes": data.classes,
     }
 
 

@@ -104,6 +104,7 @@ def test_the_loop_is_a_plain_one_to_rounding() -> None:
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(found["correct"]), np.uint8))
     np.testing.assert_array_equal(bits[:360], right)
     assert found["examples"] == {"train": 450, "test": 360}
+    assert found["classes"] == 10
     assert found["cost"]["forward_equivalents"] == 3.0
     assert [point["epoch"] for point in found["history"]] == [1, 2]
     assert str(events[-1]).startswith("epoch 2/2, step 8/8, loss ")
