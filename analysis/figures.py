@@ -76,7 +76,8 @@ def draw(
 
     room = import_module(f"fgbench.analysis.{name}")
     found = getattr(room, "read", load)(folder)
-    for note in getattr(found, "notes", ()) if tell is not None else ():
-        tell(note)
+    if tell is not None:
+        for note in getattr(found, "notes", ()):
+            tell(note)
     files: list[Path] = room.draw(found, out)
     return files

@@ -180,13 +180,19 @@ class Course:
             self.losses = [self.losses[0] + value, self.losses[1] + 1]
         return f"loss not finite at step {self.step + 1}" if bad else ""
 
-    def assess(self) -> str:
-        """Add the epoch just ended to the history; say what is not finite."""
-        data, epoch = self.data, self.step // self.per_epoch
+    def settle(self) -> str:
+        """Do what the end of an epoch does to the network; say what is not finite."""
+        epoch = self.step // self.per_epoch
         if self.task.probe:
-            probe(self.task, data, self.recipe, self.noise["probe"].at(epoch))
-        if name := self.learner.unsound():
-            return f"{name} not finite after epoch {epoch}"
+            probe(self.task, self.data, self.recipe, self.noise["probe"].at(epoch))
+        name = self.learner.unsound()
+        return f"{name} not finite after epoch {epoch}" if name else ""
+
+    def assess(self) -> str:
+        """End an epoch and add it to the history; say what is not finite."""
+        if reason := self.settle():
+            return reason
+        data, epoch = self.data, self.step // self.per_epoch
         point: dict[str, float] = {"epoch": epoch}
         if self.losses[1]:
             point["end_loss"] = self.losses[0] / self.losses[1]

@@ -175,7 +175,8 @@ def _spawn(slot: Slot) -> _Worker:
 
 def _work(pipe: Connection, slot: Slot) -> None:
     """Run calls until the pipe closes: the life of a worker."""
-    if hasattr(os, "setpgid"):  # a terminal's Ctrl-C reaches the parent alone, which passes one on
+    # A terminal's Ctrl-C reaches the parent alone, which passes one on; its Ctrl-Z stops the parent alone.
+    if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     if slot.gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu

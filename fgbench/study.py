@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
@@ -63,23 +63,24 @@ def run(
     settings = {n: checked.get(n, p.default) for n, p in named.items() if n not in GIVEN}
     store = record.Store(folder(records)) if records is not None else None
     parts: dict[str, Parts] = {}
-    with threaded(threads):
-        begun, start = datetime.now(UTC), perf_counter()
+    with threaded(threads), ExitStack() as held:
         if "parts" in named and store is not None:
             key = _draft(study, about, settings, rooms)["key"]
+            held.enter_context(record.claim(store.folder, key, wait=True))
             if (done := store.find(key)) is not None:
                 if progress is not None:
                     progress("the finished record was there before")
                 return done
             parts["parts"] = Parts(store.folder / ".parts" / key, progress)
+        begun, start = datetime.now(UTC), perf_counter()
         with at_work(study, begun=False):
             rows = study(**settings, **parts, progress=progress)
         draft = _draft(study, about, settings, rooms)
-    result = {"rows": rows, **outcome(rows)}
-    finished = kept(store, draft, result, begun, perf_counter() - start)
-    for each in parts.values():
-        each.discard()
-    return finished
+        result = {"rows": rows, **outcome(rows)}
+        finished = kept(store, draft, result, begun, perf_counter() - start)
+        for each in parts.values():
+            each.discard()
+        return finished
 
 
 def _draft(
@@ -141,7 +142,7 @@ class Parts:
     def discard(self) -> None:
         """Remove the blocks, once the record is written, and their folder unless others lie there."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
+        with suppress(OSError):  # other studies' blocks lie there
             self.folder.parent.rmdir()
 
 

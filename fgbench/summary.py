@@ -32,12 +32,10 @@ def numbers(result: Found, batch: int) -> dict[str, Any]:
         The numbers of its record by their names there, and its status.
     """
     whole, per_place = _everywhere(result, batch)
-    price = result.cost["forward_equivalents"]
     return {
         **whole,
         "status": "diverged" if whole["reason"] == NOT_FINITE else "ok",
-        "efficiency_per_forward": _times(whole["efficiency"], 1 / price),
-        "variance_times_cost": _times(whole["relative_variance"], price),
+        **_priced(whole, result),
         "expected_cosine": intervals.expected_cosine(result.elements),
         "elements": result.elements,
         "claimed": result.claimed,
@@ -70,7 +68,16 @@ def of_moment(result: Found, moment: float, batch: int) -> dict[str, Any]:
         name: {k: numbers[k] for k in ALONG if k in numbers}
         for name, numbers in _of("site", per_place).items()
     }
-    return {**whole, "per_site": sites}
+    return {**whole, **_priced(whole, result), "per_site": sites}
+
+
+def _priced(whole: dict[str, Any], result: Found) -> dict[str, Any]:
+    """Set efficiency and variance of the whole body against the price of an estimate."""
+    price = result.cost["forward_equivalents"]
+    return {
+        "efficiency_per_forward": _times(whole["efficiency"], 1 / price),
+        "variance_times_cost": _times(whole["relative_variance"], price),
+    }
 
 
 def _everywhere(result: Found, batch: int) -> tuple[dict[str, Any], dict[Place, dict[str, Any]]]:

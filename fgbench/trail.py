@@ -131,7 +131,10 @@ def _trained(run: Course, moments: list[float]) -> Iterator[Stand]:
     for moment in moments:
         while run.step < round(moment * run.per_epoch):
             run.take()
-            if reason := run.look():
+            reason = run.look()
+            if not reason and run.step % run.per_epoch == 0:
+                reason = run.settle()
+            if reason:
                 yield Stand(run.step, reason=f"its own training: {reason}")
                 return
         params = {n: p.detach().clone() for n, p in run.task.chain.named_parameters()}

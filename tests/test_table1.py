@@ -7,6 +7,7 @@ The small grid has 3 sizes x 12 x 2 = 72 cells of 64 draws. Its intervals cover 
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
@@ -327,6 +328,26 @@ def test_an_interrupted_grid_goes_on_with_the_sizes_that_are_left(
     assert told[-1] == "the finished record was there before"
     api.table1(**{**asked, "seed": 1}, records=tmp_path)
     assert made[4:] == [1, 2, 3]
+
+
+def test_of_two_at_one_grid_the_second_waits_and_reads_the_record(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"fan_in": [1], "fan_out": [1], "batch": [2], "draws": 4}
+    plain, made, others = table1._block, [], list[Future[Any]]()
+
+    def watched(*given: Any) -> Any:
+        made.append(given)
+        others.append(pool.submit(api.table1, **asked, records=tmp_path))
+        with pytest.raises(TimeoutError):
+            others[0].result(0.3)
+        return plain(*given)
+
+    monkeypatch.setattr(table1, "_block", watched)
+    with ThreadPoolExecutor(1) as pool:
+        found = api.table1(**asked, records=tmp_path)
+        assert others[0].result(30) == found
+    assert len(made) == 1
 
 
 def test_two_grids_are_never_pooled(tmp_path: Any) -> None:
