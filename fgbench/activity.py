@@ -77,13 +77,15 @@ class Activity:
         self._blocks = int(self._which.max()) + 1
         self._segments = found
         sign = signs(truth)
+        same = all(torch.equal(g, end[n]) for n, g in truth.items())  # as with one loss at the end
+        truths = (truth,) if same else (truth, end)
         self._calls = {
-            site: calls(segment.entries, (truth, end), sign, self._blocks)
+            site: calls(segment.entries, truths, sign, self._blocks)
             for site, segment in found.items()
         }
         self._g2 = {n: square(g) for n, g in truth.items()}
         none = torch.zeros(draws, dtype=torch.float64, device=x.device)
-        self._met = {n: none.repeat(3, 1) for n in truth}
+        self._met = {n: none.repeat(len(truths) + 1, 1) for n in truth}
         self._agreed = {n: none[: signed(draws, truth)].clone() for n in truth}
         self._signed = signed(draws, truth)
         numbers = [*(call.size for call in self._every), *(s.head.numel() for s in found.values())]
@@ -145,9 +147,10 @@ class Activity:
     def rows(self) -> dict[str, Array]:
         """Return ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩ per parameter and draw: ``[draws, 4]``."""
         found = {}
-        for n, (along, end, norms) in self._met.items():
+        for n, met in self._met.items():
+            along, norms = met[0], met[-1]
             d2 = norms - 2 * along + self._g2[n]
-            found[n] = torch.stack([along, norms, d2, end], 1).cpu().numpy()
+            found[n] = torch.stack([along, norms, d2, met[-2]], 1).cpu().numpy()
         return found
 
     def agreed(self) -> dict[str, Array]:
