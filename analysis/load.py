@@ -13,6 +13,7 @@ import pandas as pd
 
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store
+from fgbench.registry import split_options
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
@@ -31,7 +32,7 @@ RUN = (
     "device",
 )
 SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
-UNSTATED = {"along": "backprop"}
+UNSTATED = {"along": "backprop", "dtype": "float32"}
 """What a setting is in records that are older than it."""
 MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
@@ -203,12 +204,50 @@ def verb_of(row: Mapping[str, Any]) -> str:
 
 def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Flatten all that a user set for a run, as text by name; what is None was not set."""
-    found = {name: row[name] for name in SET if name in row}
+    found = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
     for part in ("options", "settings"):
         if isinstance(row.get(part), Mapping):
             found |= row[part]
     stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
     return {name: text(value) for name, value in stated.items() if name != "seed"}
+
+
+def decided(row: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten what decides a run's numbers, its seed and its code apart; of a time also the threads."""
+    told = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
+    where = {name: _where(row, name) for name in told}
+    return settings_of(row) | {
+        name: text(value) for name, value in where.items() if value is not None
+    }
+
+
+def directions_of(row: Mapping[str, Any]) -> float:
+    """Read the directions of an estimate: bought, or stated by the method; 1 where nothing says so."""
+    options = row.get("options")
+    if isinstance(options, Mapping) and "directions" in options:
+        return float(options["directions"])
+    try:
+        return float(split_options(str(row["estimator"]))[1].get("directions", 1))
+    except (UsageError, ValueError):  # a record of something else
+        return 1.0
+
+
+def called(row: Mapping[str, Any]) -> str:
+    """Name a method, with the directions that a fixed cost bought for it, which its name does not say."""
+    name = str(row["method"])
+    return f"{name}[directions={directions_of(row):g}]" if _bought(row) else name
+
+
+def _bought(row: Mapping[str, Any]) -> bool:
+    """Say whether a fixed cost decided the directions of a record."""
+    options = row.get("options")
+    return bool(row.get("budget")) and isinstance(options, Mapping) and "directions" in options
+
+
+def _where(row: Mapping[str, Any], name: str) -> object:
+    """Read a fact of the machine, the numbers or the data that a record was made with."""
+    where = row.get("where")
+    return where.get(name) if isinstance(where, Mapping) else None
 
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -219,21 +258,24 @@ def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
     Returns:
         ``method`` where all its runs on this architecture and data were set alike, else
-        ``method, name=value, ...`` with just the settings that vary.
+        ``method, name=value, ...`` with just the settings that vary; ``method[directions=n]`` where a
+        fixed cost bought the directions.
     """
     rows = list(rows)
     seen: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in rows:
-        seen.setdefault(_subject(row), []).append(settings_of(row))
+        seen.setdefault(_subject(row), []).append(decided(row))
     varying = {
         subject: [n for n in sorted(set().union(*alike)) if len({s.get(n) for s in alike}) > 1]
         for subject, alike in seen.items()
     }
     found = []
     for row in rows:
-        mine = settings_of(row)
+        mine = decided(row)
+        if _bought(row):
+            mine.pop("directions")
         parts = [f"{name}={mine[name]}" for name in varying[_subject(row)] if name in mine]
-        found.append(", ".join([str(row["method"]), *parts]))
+        found.append(", ".join([called(row), *parts]))
     return found
 
 

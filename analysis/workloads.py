@@ -8,7 +8,7 @@ import pandas as pd
 
 from fgbench.analysis import style
 from fgbench.analysis.cells import Cell, Place, Way, cells, plain, setting, way_of
-from fgbench.analysis.load import Records
+from fgbench.analysis.load import Records, directions_of
 
 WORK = ["task", "arch", "data"]
 REFERENCE = "BP"
@@ -121,7 +121,7 @@ HELD = ("epochs", "validation")
 
 
 def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
-    """Put what was measured or timed beside what was trained, by method, network and data.
+    """Put what was measured or timed beside what was trained, by method, directions, network and data.
 
     Args:
         found: ``task arch data method`` and numbers of training, a row per configuration.
@@ -132,17 +132,19 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
         A row per pair, all columns of both; ``bare`` is the data set without what `named` adds to it.
         Training on fewer examples is beside the same measurement, which takes a batch of any size.
     """
-    wanted: dict[tuple[Way, str, str], list[dict[str, str]]] = {}
+    wanted: dict[tuple[Way, str, str, float], list[dict[str, str]]] = {}
     for cell in cells(records):
-        wanted.setdefault(cell.place[:3], []).append(named(cell.place))
+        for n in {directions_of(run) for run in (cell.reported.runs if cell.reported else ())}:
+            wanted.setdefault((*cell.place[:3], n), []).append(named(cell.place))
+    verbs = ("measure", "speed")
+    counts = {row["key"]: directions_of(row) for verb in verbs for row in records.of(verb)}
     by = [*WORK, "method"]
     rows = []
     for at, row in others.iterrows():
         bare = str(row["data"]).partition("[")[0]
         way = way_of(str(row["estimator"]), str(row["locality"]))
-        rows += [
-            each | {"at": at, "bare": bare} for each in wanted.get((way, row["arch"], bare), ())
-        ]
-    where = pd.DataFrame(rows, columns=[*by, "at", "bare"])
-    beside = where.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")
+        where = (way, str(row["arch"]), bare, counts[str(row["key"])])
+        rows += [each | {"at": at, "bare": bare} for each in wanted.get(where, ())]
+    places = pd.DataFrame(rows, columns=[*by, "at", "bare"])
+    beside = places.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")
     return beside.drop(columns="at").merge(found, on=by)

@@ -344,6 +344,17 @@ def test_variance_and_learning_are_joined_and_paired(tmp_path: Path) -> None:
         variance_and_learning.draw(stored(tmp_path / "one", a_train("BP")), tmp_path)
 
 
+def test_a_training_is_paired_with_its_own_directions(tmp_path: Path) -> None:
+    one, many = {"options": {"directions": 1}}, {"options": {"directions": 48}}
+    many |= {"directions": 48, "budget": {"asked": 50.0, "spent": 50.0, "note": ""}}
+    runs = [a_run("BP", 0, [0.1]), a_run("FG-A", 0, [0.2], **one)]
+    runs.append(a_measure("FG-A", relative_variance=measured(1.2), **many) | preset("FG-A"))
+    assert variance_and_learning.plotted(stored(tmp_path / "many", *unique(runs))).empty
+    runs.append(a_measure("FG-A", **one, seed=1) | preset("FG-A"))
+    table = variance_and_learning.plotted(stored(tmp_path / "both", *unique(runs)))
+    assert table["value"].tolist() == [2290]
+
+
 # history
 
 METHODS = ["FG-A", "LG-FG-A"]

@@ -352,6 +352,17 @@ def test_settings_are_never_pooled(tmp_path: Path) -> None:
     assert [r.measure is not None for r in board.entries(board.facts(records))] == [True, True]
 
 
+def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) -> None:
+    paid = {"directions": 48, "budget": {"asked": 50.0, "spent": 50.0, "note": ""}}
+    dear = a_measure("FG-A", options={"directions": 48}, **paid)
+    train = a_train("FG-A", options={"directions": 1})
+    rows = board.entries(board.facts(stored(tmp_path, train, dear)))
+    assert [(r.label, len(r.runs), r.measure is not None) for r in rows] == [
+        ("FG-A", 1, False),
+        ("FG-A[directions=48]", 0, True),
+    ]
+
+
 def test_a_documentation_is_parted() -> None:
     doc = "Do it.\n\nBecause of ``x``\nand y.\n\nArgs:\n    one: first,\n        and more.\n    two: second."
     found = texts.parted(doc + "\n\nCost: much.\n\nReferences: A, B.", "Nothing.")
