@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fgbench.analysis.load import Records, settings_of, text
+from fgbench.analysis.load import Records, decided, text
 from fgbench.errors import UsageError
 from fgbench.registry import PRESETS, split_options
 
@@ -237,7 +237,8 @@ def _groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
     """Put runs together that differ by their seeds alone, the latest of each seed."""
     found: dict[tuple[tuple[str, str], ...], dict[Any, Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: (str(row.get("started")), str(row["key"]))):
-        found.setdefault(tuple(sorted(_settings(row).items())), {})[row["seed"]] = row
+        settings = {**decided(row), "data": str(row["data"])}
+        found.setdefault(tuple(sorted(settings.items())), {})[row["seed"]] = row
     return [
         Group(dict(settings), tuple(runs[seed] for seed in sorted(runs, key=_by_number)))
         for settings, runs in sorted(found.items())
@@ -247,13 +248,6 @@ def _groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
 def _by_number(seed: object) -> tuple[int, str]:
     """Sort 2 before 10."""
     return len(str(seed)), str(seed)
-
-
-def _settings(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten what decides a run's numbers, its seed, its threads and its code apart."""
-    where = row.get("where") if isinstance(row.get("where"), Mapping) else {}
-    more = {name: text((where or {}).get(name)) for name in ("dtype", "data_fingerprint")}
-    return {**settings_of(row), **more, "data": str(row["data"])}
 
 
 def _chosen(tuning: Mapping[str, Any], group: Group) -> bool:

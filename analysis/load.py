@@ -34,6 +34,8 @@ RUN = (
 SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
 UNSTATED = {"along": "backprop", "dtype": "float32"}
 """What a setting is in records that are older than it."""
+VERBS = ("train", "measure", "speed")
+"""Whose records are one result per seed and setting."""
 MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
@@ -79,8 +81,9 @@ class Records:
     def of(self, verb: str) -> list[dict[str, Any]]:
         """Pick the records of one verb that count.
 
-        Of several runs of one case (same ``case_key``, edited code) only the latest does: two
-        would pass for two seeds. A training that held examples out is a trial of a setting: its
+        Of several runs of one case (same ``case_key``, edited code), or of one seed and settings
+        under two keys, only the latest does: two would pass for two seeds. A training that held
+        examples out is a trial of a setting: its
         test error is that of the examples held out, and it is no result.
 
         Args:
@@ -388,10 +391,20 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Number the rows that no later run of the same case replaces."""
-    found: dict[str, int] = {}
+    """Number the rows that no later run of the same case, or of the same seed and settings, replaces."""
+    keys: dict[str, int] = {}
     for at in sorted(range(len(rows)), key=lambda at: str(rows[at].get("started"))):
-        found[str(rows[at].get("case_key", f"row {at}"))] = at
+        keys[str(rows[at].get("case_key", f"row {at}"))] = at
+    found: dict[object, int] = {}
+    for at in keys.values():
+        row = rows[at]
+        alike = (
+            verb_of(row),
+            *_subject(row),
+            str(row.get("seed", at)),
+            *sorted(decided(row).items()),
+        )
+        found[alike if row["verb"] in VERBS else at] = at
     return set(found.values())
 
 

@@ -10,14 +10,13 @@ from typing import Any
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.load import Records, called, directions_of, number
+from fgbench.analysis.load import VERBS, Records, called, directions_of, number
 from fgbench.analysis.seeds import mean_interval
 from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.table import NOTHING, Cell, Row, Table, interval, plain
 
-VERBS = ("train", "measure", "speed")
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 UNTOLD = Verdict("", UNTESTED, "never measured")
 HEAD = (
