@@ -48,12 +48,17 @@ class Way(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A method on a network and data; data without options, training size "" for all."""
+    """A method on a network and data, with their options; training size "" for all."""
 
     way: Way
     arch: str
     data: str
     train_size: str
+
+    @property
+    def dataset(self) -> str:
+        """The data set without its options, such as the folder where it lies."""
+        return self.data.partition("[")[0]
 
 
 @dataclass(frozen=True)
@@ -229,8 +234,7 @@ def _place(row: Mapping[str, Any]) -> Place:
     settings = row.get("settings")
     size = settings.get("train_size") if isinstance(settings, Mapping) else None
     way = way_of(str(row["estimator"]), str(row["locality"]))
-    data = str(row["data"]).partition("[")[0]
-    return Place(way, str(row["arch"]), data, "" if size is None else str(size))
+    return Place(way, str(row["arch"]), str(row["data"]), "" if size is None else str(size))
 
 
 def _groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:

@@ -123,6 +123,18 @@ class Records:
         """
         return _frame(_measure_rows(_moments(self.of("measure"))), ALONG)
 
+    def chances(self) -> dict[tuple[str, str], float]:
+        """Find the error of guessing on each network and data.
+
+        Returns:
+            Network and data to 1 − 1/classes, where a training tells them; older ones do not.
+        """
+        found: dict[tuple[str, str], float] = {}
+        for row in self.rows:
+            if row["verb"] == "train" and (classes := _float(row.get("classes"))) > 0:
+                found[_network(row)] = max(found.get(_network(row), 0.0), 1 - 1 / classes)
+        return found
+
     def curves(self) -> pd.DataFrame:
         """Tabulate training.
 
@@ -131,9 +143,9 @@ class Records:
             what else has a loss of its own, such as "contrastive" for ``contrastive_loss``. Errors
             are fractions, ``seconds`` count from the start of training, ``passes`` are forward
             equivalents spent since then, each over the whole training set, ``chance`` is the error of
-            guessing (NaN where a record does not tell the number of classes).
+            guessing on this network and data (NaN where no training tells the number of classes).
         """
-        return _frame(_curve_rows(self.of("train")), CURVES)
+        return _frame(_curve_rows(self.of("train"), self.chances()), CURVES)
 
     def speeds(self) -> pd.DataFrame:
         """Tabulate time and memory.
@@ -354,11 +366,12 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 yield row
 
 
-def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _curve_rows(
+    records: Iterable[dict[str, Any]], chances: Mapping[tuple[str, str], float]
+) -> Iterator[dict[str, Any]]:
     """Go through the epochs of train records: two splits each, and other losses there are."""
     for record in records:
         history = record.get("history")
-        classes = _float(record.get("classes"))
         points = history if isinstance(history, list) else []
         for point in points:
             if not (isinstance(point, dict) and isinstance(point.get("epoch"), int | float)):
@@ -367,7 +380,7 @@ def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             for split in dict.fromkeys(("train", "test", *others)):
                 yield {
                     **record,
-                    "chance": 1 - 1 / (classes or nan),
+                    "chance": chances.get(_network(record), nan),
                     "epoch": point.get("epoch"),
                     "split": split,
                     "error": _float(point.get(f"{split}_error")),

@@ -47,7 +47,7 @@ def scores(records: Records) -> pd.DataFrame:
         method ran.
     """
     runs = workloads.finished(records).drop_duplicates("key")
-    runs = runs.assign(error=runs["final"], chance=runs["chance"].fillna(1.0))
+    runs = runs.assign(error=runs["final"])
     is_reference = runs["method"].eq(workloads.REFERENCE)
     means = runs[is_reference].groupby(workloads.WORK)["error"].mean().rename("reference")
     runs = runs.join(means, on=workloads.WORK)

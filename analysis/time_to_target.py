@@ -54,7 +54,7 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
         if mine.empty or part["method"].nunique() < 2:
             continue
         final = float(mine["final"].mean())
-        chance = float(np.nan_to_num(part["chance"].max(), nan=1.0))
+        chance = float(part["chance"].iloc[0])
         if not final < chance:
             continue
         target = chance - fraction * (chance - final)

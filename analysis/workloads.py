@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from textwrap import fill
 
 import pandas as pd
@@ -37,8 +38,8 @@ def finished(records: Records) -> pd.DataFrame:
 
     Returns:
         Rows of `fgbench.analysis.load.Records.curves` on test examples, with ``task``, and with ``arch``,
-        ``data`` and ``method`` as `named`; ``final`` is the error at a run's last epoch, that of guessing
-        (1 where that is not known) of a diverged one.
+        ``data`` and ``method`` as `named`; ``chance`` is 1 where no record tells it; ``final`` is
+        the error at a run's last epoch, that of guessing of a diverged one.
     """
     curves = records.curves()
     curves = curves[curves["split"].eq("test") & curves["status"].isin(["ok", "diverged"])]
@@ -50,9 +51,10 @@ def finished(records: Records) -> pd.DataFrame:
     curves = curves[curves["key"].isin(names)]
     found = pd.DataFrame([names[key] for key in curves["key"]], curves.index, [*WORK, "method"])
     table = curves.drop(columns=["arch", "data", "method"]).join(found)
+    table = table.assign(chance=table["chance"].fillna(1.0))
     last = table.groupby("key")["error"].transform("last")
     lost = table["status"].eq("diverged") | last.isna()
-    table = table.assign(final=last.where(~lost, table["chance"].fillna(1.0)))
+    table = table.assign(final=last.where(~lost, table["chance"]))
     return style.arranged(table, [*WORK, "method", "seed", "epoch"])
 
 
@@ -91,11 +93,12 @@ def listed(table: pd.DataFrame) -> str:
     return "; ".join(f"{task}, {arch} on {data}" for task, arch, data in works)
 
 
-def trials(cell: Cell) -> pd.DataFrame:
+def trials(cell: Cell, chance: float) -> pd.DataFrame:
     """Tabulate the trainings of a cell that held examples out.
 
     Args:
         cell: of `fgbench.analysis.cells.cells`.
+        chance: error of guessing, of `fgbench.analysis.load.Records.chances`; NaN where it is not known.
 
     Returns:
         A row per finished or diverged trial: ``epochs validation lr seed error`` and ``setting``, all
@@ -109,7 +112,7 @@ def trials(cell: Cell) -> pd.DataFrame:
         given = run["settings"]
         error = run.get("test_error")
         if run["status"] == "diverged" or error is None:
-            error = 1 - 1 / run["classes"] if run.get("classes") else 1.0
+            error = 1.0 if isnan(chance) else chance
         searched = {name: given[name] for name in sorted(given) if name not in HELD}
         facts = {name: given.get(name) for name in HELD} | {"lr": given.get("lr")}
         rows.append({**facts, "seed": run["seed"], "error": error, "setting": str(searched)})
@@ -129,7 +132,8 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
         records: both are of.
 
     Returns:
-        A row per pair, all columns of both; ``bare`` is the data set without what `named` adds to it.
+        A row per pair, all columns of both; ``bare`` is the data set with its options, without what `named`
+        adds to it.
         Training on fewer examples is beside the same measurement, which takes a batch of any size.
     """
     wanted: dict[tuple[Way, str, str, float], list[dict[str, str]]] = {}
@@ -141,7 +145,7 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
     by = [*WORK, "method"]
     rows = []
     for at, row in others.iterrows():
-        bare = str(row["data"]).partition("[")[0]
+        bare = str(row["data"])
         way = way_of(str(row["estimator"]), str(row["locality"]))
         where = (way, str(row["arch"]), bare, counts[str(row["key"])])
         rows += [each | {"at": at, "bare": bare} for each in wanted.get(where, ())]

@@ -25,6 +25,7 @@ from fgbench.analysis import (
     variance_and_learning,
     workloads,
 )
+from fgbench.analysis.cells import cells
 from fgbench.errors import UsageError
 from fgbench.registry import PRESETS
 
@@ -237,6 +238,22 @@ def test_a_score_is_the_way_from_chance_to_backprop(tmp_path: Path) -> None:
     assert 1 - np.mean([0.5, 3.0]) < 0  # the fault this rejects
 
 
+def test_a_workload_has_one_chance_though_old_records_do_not_tell_it(tmp_path: Path) -> None:
+    old: dict[str, Any] = {"classes": None}
+    lost = {"status": "diverged", "reason": "loss not finite"}
+    runs = [a_run("BP", 0, [0.1], **old), a_run("FG-A", 0, [0.5], **old), a_run("FG-A", 1, [0.5])]
+    runs.append(a_run("FG-A", 2, [0.5], **old, **lost))
+    table = profiles.scores(stored(tmp_path, *unique(runs)))
+    np.testing.assert_allclose(table["chance"], 0.9)
+    np.testing.assert_allclose(table["score"], [1, 0.5, 0.5, 0])
+    tried = [a_trial(0.1, 0.2), a_trial(0.3, 0.2, **old, **lost)]
+    records = stored(tmp_path / "trials", *unique(tried))
+    (cell,) = cells(records)
+    np.testing.assert_allclose(
+        workloads.trials(cell, *records.chances().values())["error"], [0.2, 0.9]
+    )
+
+
 def test_profiles_are_drawn(tmp_path: Path) -> None:
     records = scored(tmp_path)
     fig = profiles.figure(records)
@@ -291,6 +308,17 @@ def test_cost_joins_training_and_timing(tmp_path: Path) -> None:
     assert len(cost.draw(records, tmp_path / "out")) == 3
     with pytest.raises(UsageError, match=r"^no method both .*; run fgbench train and"):
         cost.draw(stored(tmp_path / "one", a_train("BP")), tmp_path)
+
+
+def test_data_are_joined_with_their_options(tmp_path: Path) -> None:
+    small, large = ({"data": f"synthetic[size={n}]"} for n in (2, 16))
+    runs = [a_run("BP", 0, [0.1], **small), a_speed("BP", 1.0) | preset("BP") | large]
+    assert cost.plotted(stored(tmp_path / "other", *unique(runs))).empty
+    runs.append(a_speed("BP", 2.0) | preset("BP") | small)
+    runs += [a_measure("BP", elements=n, **data) for n, data in ((7, large), (5, small))]
+    table = cost.plotted(stored(tmp_path / "same", *unique(runs)))
+    assert table[["cost", "parameters"]].to_numpy().tolist() == [[25, 5], [162, 5]]
+    assert set(table["data"]) == {small["data"]}
 
 
 # variance and learning
