@@ -25,7 +25,7 @@ PANEL = ["task", "data", "device", "batch", "what"]
 COLUMNS = (
     *PANEL,
     *("arch", "method", "cost", "cost_low", "cost_high", "error_percent", "low_percent"),
-    *("high_percent", "n", "parameters", "front"),
+    *("high_percent", "n", "parameters", "front", "epochs"),
 )
 AREAS = 14.0, 75.0  # of the smallest and the largest network
 
@@ -62,7 +62,8 @@ def plotted(records: Records) -> pd.DataFrame:
     by = [*workloads.WORK, "method"]
     quartiles = runs.groupby(by)["final"].quantile([0.25, 0.5, 0.75]).unstack()
     quartiles = 100 * quartiles.set_axis(["low_percent", "error_percent", "high_percent"], axis=1)
-    found = quartiles.join(runs.groupby(by).size().rename("n")).reset_index()
+    counts = runs.groupby(by).agg(n=("key", "size"), epochs=("epochs", "max"))
+    found = quartiles.join(counts).reset_index()
     speeds = records.speeds()
     speeds = speeds[speeds["quantity"].isin(AXES) & speeds["value"].gt(0)]
     ends = {"value": "cost", "low": "cost_low", "high": "cost_high", "quantity": "what"}
@@ -147,7 +148,7 @@ def _caption(table: pd.DataFrame) -> str:
         "is at chance); upright bars: quartiles over seeds; level bars: 95 % intervals of the time, where "
         "there is one. Ringed, "
         "dotted: Pareto front, no other point is both as cheap and as accurate. Size of a point: "
-        f"parameters of the body, {named}."
+        f"parameters of the body, {named}.{workloads.lengths(table)}"
     )
 
 

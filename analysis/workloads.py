@@ -9,7 +9,8 @@ import pandas as pd
 
 from fgbench.analysis import style
 from fgbench.analysis.cells import Cell, Place, Way, cells, plain, setting, way_of
-from fgbench.analysis.load import Records, directions_of
+from fgbench.analysis.load import Records, directions_of, settings_of
+from fgbench.analysis.seeds import span
 
 WORK = ["task", "arch", "data"]
 REFERENCE = "BP"
@@ -37,19 +38,21 @@ def finished(records: Records) -> pd.DataFrame:
         records: of `fgbench.analysis.load.load`.
 
     Returns:
-        Rows of `fgbench.analysis.load.Records.curves` on test examples, with ``task``, and with ``arch``,
-        ``data`` and ``method`` as `named`; ``chance`` is 1 where no record tells it; ``final`` is
-        the error at a run's last epoch, that of guessing of a diverged one.
+        Rows of `fgbench.analysis.load.Records.curves` on test examples, with ``task``, with ``arch``,
+        ``data`` and ``method`` as `named`, and with the ``epochs`` asked for; ``chance`` is 1 where no
+        record tells it; ``final`` is the error at a run's last epoch, that of guessing of a diverged one.
     """
     curves = records.curves()
     curves = curves[curves["split"].eq("test") & curves["status"].isin(["ok", "diverged"])]
     names = {
-        run["key"]: named(cell.place)
+        run["key"]: {**named(cell.place), "epochs": settings_of(run).get("epochs")}
         for cell in cells(records)
         for run in (cell.reported.runs if cell.reported else ())
     }
     curves = curves[curves["key"].isin(names)]
-    found = pd.DataFrame([names[key] for key in curves["key"]], curves.index, [*WORK, "method"])
+    columns = [*WORK, "method", "epochs"]
+    found = pd.DataFrame([names[key] for key in curves["key"]], curves.index, columns)
+    found = found.assign(epochs=pd.to_numeric(found["epochs"], errors="coerce"))
     table = curves.drop(columns=["arch", "data", "method"]).join(found)
     table = table.assign(chance=table["chance"].fillna(1.0))
     last = table.groupby("key")["error"].transform("last")
@@ -85,6 +88,26 @@ def suite_title(suite: int, runs: pd.DataFrame) -> str:
 def title(task: str, arch: str, data: str) -> str:
     """Write a workload above its panel, in lines that fit."""
     return fill(f"{task}, {arch} on {data}", 62, break_long_words=False)
+
+
+def lengths(table: pd.DataFrame) -> str:
+    """Say how long runs trained, and of which methods if not all of a workload did so equally long.
+
+    Args:
+        table: ``task arch data method epochs``.
+
+    Returns:
+        A sentence with a space before it; "" where no record tells.
+    """
+    known = table.dropna(subset=["epochs"])
+    if known.empty:
+        return ""
+    if known.groupby(WORK)["epochs"].nunique().max() == 1:
+        alike = ", equally long on each workload" * (known["epochs"].nunique() > 1)
+        return f" Trained for {span(known['epochs'], 'epoch', 'epochs')}{alike}."
+    parts = known.groupby("method")["epochs"]
+    told = [f"{m} {span(parts.get_group(m), '', '').strip()}" for m in style.order(known["method"])]
+    return f" Epochs differ: {', '.join(told)}."
 
 
 def listed(table: pd.DataFrame) -> str:

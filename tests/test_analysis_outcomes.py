@@ -383,6 +383,26 @@ def test_a_training_is_paired_with_its_own_directions(tmp_path: Path) -> None:
     assert table["value"].tolist() == [2290]
 
 
+def test_captions_say_where_methods_trained_for_other_lengths(tmp_path: Path) -> None:
+    runs = [a_run("BP", 0, [0.1], epochs=8), a_run("FG-A", 0, [0.2], epochs=42)]
+    runs += [r(m) for m in ("BP", "FG-A") for r in (a_speed_of, a_measure_of)]
+    records = stored(tmp_path / "other", *unique(runs))
+    rooms = (time_to_target, profiles, cost, variance_and_learning)
+    for room in rooms:
+        assert "Epochs differ: BP 8, FG-A 42." in words(room.figure(records))
+    alike = stored(tmp_path / "alike", *unique([{**r, "epochs": 8} for r in runs]))
+    for room in rooms:
+        assert "Trained for 8 epochs." in words(room.figure(alike))
+
+
+def a_speed_of(method: str) -> dict[str, Any]:
+    return a_speed(method, 1.0) | preset(method)
+
+
+def a_measure_of(method: str) -> dict[str, Any]:
+    return a_measure(method, moments=[0.0]) | preset(method)
+
+
 # history
 
 METHODS = ["FG-A", "LG-FG-A"]
