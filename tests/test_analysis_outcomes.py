@@ -457,6 +457,18 @@ def test_results_of_asv_are_read_by_commit_and_parameter(tmp_path: Path) -> None
     assert table[table["benchmark"] == TIMED]["n"].isna().all()
 
 
+@pytest.mark.parametrize("text", ['{"a": ', "[1]", '"\\ud800"', "7"])
+def test_damaged_units_are_named_and_numbers_read_without_them(text: str, tmp_path: Path) -> None:
+    folder = asv_results(tmp_path)
+    (folder / "benchmarks.json").write_text(text)
+    results = history.read(folder)
+    assert set(results.damaged) == {"benchmarks.json", "box/old.json"}
+    table = history.plotted(results)
+    assert set(table["unit"]) == {""}
+    assert table[table["label"] == "FG-A"]["value"].tolist() == ERRORS
+    assert "Not readable: benchmarks.json, box/old.json" in words(history.figure(results))
+
+
 def test_the_format_is_that_of_asv(tmp_path: Path) -> None:
     asv = pytest.importorskip("asv.results", reason="asv is not installed")
     folder = asv_results(tmp_path)
