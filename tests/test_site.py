@@ -385,6 +385,10 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
     ]
 
 
+def test_the_leaderboard_says_what_two_seeds_show() -> None:
+    assert "with two seeds, their range" in board.CAPTION
+
+
 def test_a_documentation_is_parted() -> None:
     doc = "Do it.\n\nBecause of ``x``\nand y.\n\nArgs:\n    one: first,\n        and more.\n    two: second."
     found = texts.parted(doc + "\n\nCost: much.\n\nReferences: A, B.", "Nothing.")

@@ -15,7 +15,7 @@ from fgbench.analysis.seeds import mean_interval
 from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
-from fgbench.analysis.site.table import NOTHING, Cell, Row, Table, interval, plain
+from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
 
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 UNTOLD = Verdict("", UNTESTED, "never measured")
@@ -24,7 +24,7 @@ HEAD = (
     *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "claims"),
 )
 CAPTION = (
-    "Values with 95 % intervals. Test error: mean over the seeds of finished runs after the last epoch. "
+    f"Values with 95 % intervals. Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
     "objectives, whole body. Cost: forward equivalents per estimate. Step time and peak memory: over those "
     "of backprop of the same model in the same run. Claims: of bias; p-values are adjusted by Holm over all "
