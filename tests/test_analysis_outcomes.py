@@ -310,6 +310,17 @@ def test_cost_joins_training_and_timing(tmp_path: Path) -> None:
         cost.draw(stored(tmp_path / "one", a_train("BP")), tmp_path)
 
 
+def test_of_several_timings_the_latest_is_drawn_and_the_others_are_counted(tmp_path: Path) -> None:
+    late = {"started": "2026-01-01T00:00:00+00:00", "seed": 1}
+    runs = [a_run("BP", 0, [0.1]), a_speed("BP", 2.0) | preset("BP") | late]
+    runs += [a_speed("BP", r) | preset("BP") | {"seed": s} for s, r in ((0, 1.0), (2, 3.0))]
+    for order in (runs, runs[::-1]):
+        records = stored(tmp_path / order[0]["verb"], *unique(order))
+        table = cost.plotted(records)
+        assert table[["cost", "others"]].to_numpy().tolist() == [[25, 2], [162, 2]]
+        assert "the latest is drawn, up to 2 others" in words(cost.figure(records))
+
+
 def test_data_are_joined_with_their_options(tmp_path: Path) -> None:
     small, large = ({"data": f"synthetic[size={n}]"} for n in (2, 16))
     runs = [a_run("BP", 0, [0.1], **small), a_speed("BP", 1.0) | preset("BP") | large]
