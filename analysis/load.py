@@ -83,8 +83,7 @@ class Records:
 
         Of several runs of one case (same ``case_key``, edited code), or of one seed and settings
         under two keys, only the latest does: two would pass for two seeds. A training that held
-        examples out is a trial of a setting: its
-        test error is that of the examples held out, and it is no result.
+        examples out is a trial of a setting: its test error is that of these examples, and no result.
 
         Args:
             verb: such as "train", without trials, or "trial".
@@ -238,9 +237,8 @@ def decided(row: Mapping[str, Any]) -> dict[str, str]:
 
 def directions_of(row: Mapping[str, Any]) -> float:
     """Read the directions of an estimate: bought, or stated by the method; 1 where nothing says so."""
-    options = row.get("options")
-    if isinstance(options, Mapping) and "directions" in options:
-        return float(options["directions"])
+    if (set_to := _option(row)) > 0:
+        return set_to
     try:
         return float(split_options(str(row["estimator"]))[1].get("directions", 1))
     except (UsageError, ValueError):  # a record of something else
@@ -255,8 +253,13 @@ def called(row: Mapping[str, Any]) -> str:
 
 def _bought(row: Mapping[str, Any]) -> bool:
     """Say whether a fixed cost decided the directions of a record."""
+    return bool(row.get("budget")) and _option(row) > 0
+
+
+def _option(row: Mapping[str, Any]) -> float:
+    """Read the directions among a record's options; NaN where there are none."""
     options = row.get("options")
-    return bool(row.get("budget")) and isinstance(options, Mapping) and "directions" in options
+    return _float(options.get("directions")) if isinstance(options, Mapping) else nan
 
 
 def _where(row: Mapping[str, Any], name: str) -> object:
