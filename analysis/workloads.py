@@ -156,7 +156,7 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
 
     Returns:
         A row per pair, all columns of both; ``bare`` is the data set with its options, without what `named`
-        adds to it. Training on fewer examples is beside the same measurement, which takes a batch of any size.
+        adds to it. Training on fewer examples is beside the same measurement, whose batch has any size.
     """
     wanted: dict[tuple[Way, str, str, float], list[dict[str, str]]] = {}
     for cell in cells(records):

@@ -248,6 +248,9 @@ def test_labels_name_only_the_settings_that_vary() -> None:
     moved = {"where": {**WHERE, "data_fingerprint": "beef"}}
     prints = [f"BP, data_fingerprint={name}" for name in ("f00d", "beef")]
     assert labels([a_train("BP"), a_train("BP", **moved)]) == prints
+    paid: dict[str, Any] = {"budget": {"asked": 50.0}}
+    bought = [a_measure("FG-A", options={"directions": n}, **paid) for n in (48, None, "many")]
+    assert [labels([row])[0] for row in bought] == ["FG-A[directions=48]", "FG-A", "FG-A"]
     old = a_measure("FG-A", settings={"draws": 64})
     new = a_measure("FG-A", settings={"draws": 64, "cost": None, "along": "backprop"})
     dear = a_measure("FG-A", settings={"draws": 64, "cost": 64.0, "along": "own"})
