@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fgbench.analysis.load import Records, settings_of, text
+from fgbench.analysis.load import Records, decided, text
 from fgbench.errors import UsageError
 from fgbench.registry import PRESETS, split_options
 
@@ -48,12 +48,17 @@ class Way(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A method on a network and data; data without options, training size "" for all."""
+    """A method on a network and data, with their options; training size "" for all."""
 
     way: Way
     arch: str
     data: str
     train_size: str
+
+    @property
+    def dataset(self) -> str:
+        """The data set without its options, such as the folder where it lies."""
+        return self.data.partition("[")[0]
 
 
 @dataclass(frozen=True)
@@ -229,15 +234,15 @@ def _place(row: Mapping[str, Any]) -> Place:
     settings = row.get("settings")
     size = settings.get("train_size") if isinstance(settings, Mapping) else None
     way = way_of(str(row["estimator"]), str(row["locality"]))
-    data = str(row["data"]).partition("[")[0]
-    return Place(way, str(row["arch"]), data, "" if size is None else str(size))
+    return Place(way, str(row["arch"]), str(row["data"]), "" if size is None else str(size))
 
 
 def _groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
     """Put runs together that differ by their seeds alone, the latest of each seed."""
     found: dict[tuple[tuple[str, str], ...], dict[Any, Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: (str(row.get("started")), str(row["key"]))):
-        found.setdefault(tuple(sorted(_settings(row).items())), {})[row["seed"]] = row
+        settings = {**decided(row), "data": str(row["data"])}
+        found.setdefault(tuple(sorted(settings.items())), {})[row["seed"]] = row
     return [
         Group(dict(settings), tuple(runs[seed] for seed in sorted(runs, key=_by_number)))
         for settings, runs in sorted(found.items())
@@ -247,13 +252,6 @@ def _groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
 def _by_number(seed: object) -> tuple[int, str]:
     """Sort 2 before 10."""
     return len(str(seed)), str(seed)
-
-
-def _settings(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten what decides a run's numbers, its seed, its threads and its code apart."""
-    where = row.get("where") if isinstance(row.get("where"), Mapping) else {}
-    more = {name: text((where or {}).get(name)) for name in ("dtype", "data_fingerprint")}
-    return {**settings_of(row), **more, "data": str(row["data"])}
 
 
 def _chosen(tuning: Mapping[str, Any], group: Group) -> bool:

@@ -131,7 +131,9 @@ def compare(column: Column, methods: Iterable[str], found: Sequence[Cell]) -> li
     Returns:
         One per row.
     """
-    there = {cell.method: cell for cell in found if _fits(cell, column)}
+    fitting = [cell for cell in found if _fits(cell, column)]
+    fitting.sort(key=lambda cell: len(cell.reported.done) if cell.reported else 0)
+    there = {cell.method: cell for cell in fitting}  # of several folders the one with most seeds
     return [Comparison(column, method, there.get(method)) for method in methods]
 
 
@@ -185,7 +187,7 @@ def _fits(cell: Cell, column: Column) -> bool:
     """Say whether a cell is of a column: task, network, data and all of its training examples."""
     place = cell.place
     wanted = (column.task, column.arch, column.data, "")
-    if (place.way.task, place.arch, place.data, place.train_size) != wanted:
+    if (place.way.task, place.arch, place.dataset, place.train_size) != wanted:
         return False
     runs = cell.reported.runs if cell.reported else ()
     sizes = {run["examples"].get("train") for run in runs if isinstance(run.get("examples"), dict)}

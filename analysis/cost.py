@@ -25,7 +25,7 @@ PANEL = ["task", "data", "device", "batch", "what"]
 COLUMNS = (
     *PANEL,
     *("arch", "method", "cost", "cost_low", "cost_high", "error_percent", "low_percent"),
-    *("high_percent", "n", "parameters", "front"),
+    *("high_percent", "n", "parameters", "front", "epochs", "others"),
 )
 AREAS = 14.0, 75.0  # of the smallest and the largest network
 
@@ -54,7 +54,8 @@ def plotted(records: Records) -> pd.DataFrame:
         records: of `fgbench.analysis.load.load`.
 
     Returns:
-        Columns `COLUMNS`: a row per configuration, device and batch of its timing, and kind of cost;
+        Columns `COLUMNS`: a row per configuration, device and batch of its latest timing (of which there are
+        ``others``), and kind of cost;
         the final test error is the median over ``n`` seeds with its quartiles, a diverged run at chance;
         ``parameters`` those of the body, from a measure record of the same network and data.
     """
@@ -62,12 +63,17 @@ def plotted(records: Records) -> pd.DataFrame:
     by = [*workloads.WORK, "method"]
     quartiles = runs.groupby(by)["final"].quantile([0.25, 0.5, 0.75]).unstack()
     quartiles = 100 * quartiles.set_axis(["low_percent", "error_percent", "high_percent"], axis=1)
-    found = quartiles.join(runs.groupby(by).size().rename("n")).reset_index()
+    counts = runs.groupby(by).agg(n=("key", "size"), epochs=("epochs", "max"))
+    found = quartiles.join(counts).reset_index()
     speeds = records.speeds()
     speeds = speeds[speeds["quantity"].isin(AXES) & speeds["value"].gt(0)]
     ends = {"value": "cost", "low": "cost_low", "high": "cost_high", "quantity": "what"}
     timed = workloads.joined(found, speeds.drop(columns="n").rename(columns=ends), records)
-    timed = timed.drop_duplicates([*by, "device", "batch", "what"])
+    started = {row["key"]: str(row.get("started")) for row in records.of("speed")}
+    one = [*by, "device", "batch", "what"]
+    timed = timed.assign(started=timed["key"].map(started)).sort_values("started", kind="stable")
+    timed = timed.assign(others=timed.groupby(one, dropna=False)["key"].transform("size") - 1)
+    timed = timed.drop_duplicates(one, keep="last")
     measures = records.measures().dropna(subset=["elements"])
     sizes = measures.drop_duplicates(["arch", "data"]).set_index(["arch", "data"])["elements"]
     table = timed.join(sizes.rename("parameters"), on=["arch", "bare"])
@@ -142,12 +148,17 @@ def _caption(table: pd.DataFrame) -> str:
         f"{arch} ({d:,.0f})" if d > 0 else f"{arch} (not known: no measure record)"
         for arch, d in sizes[["arch", "parameters"]].itertuples(index=False)
     )
+    rest = int(table["others"].max())
+    latest = (
+        f" Of several timings of a method, batch and device the latest is drawn, up to {rest} "
+        f"other{'s' * (rest > 1)} (another seed, dtype, number of threads) are not."
+    ) * (rest > 0)
     return (
         f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "
         "is at chance); upright bars: quartiles over seeds; level bars: 95 % intervals of the time, where "
         "there is one. Ringed, "
         "dotted: Pareto front, no other point is both as cheap and as accurate. Size of a point: "
-        f"parameters of the body, {named}."
+        f"parameters of the body, {named}.{latest}{workloads.lengths(table)}"
     )
 
 

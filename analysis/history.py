@@ -64,12 +64,15 @@ def read(folder: Path) -> Results:
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"expected a folder of asv's results, got {str(folder)!r}: no such folder")
-    units = {}
-    if (known := folder / "benchmarks.json").is_file():
-        found = json.loads(known.read_text(encoding="utf-8"))
-        units = {n: b.get("unit", "") for n, b in found.items() if isinstance(b, dict)}
+    units: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     damaged = {}
+    if (known := folder / "benchmarks.json").is_file():
+        try:
+            found = json.loads(known.read_text(encoding="utf-8"))
+            units = {n: str(b.get("unit") or "") for n, b in found.items() if isinstance(b, dict)}
+        except (ValueError, AttributeError) as error:  # numbers are as good without their units
+            damaged[known.name] = f"{type(error).__name__}: {error}"
     for file in sorted(folder.glob("*/*.json")):
         if file.name == "machine.json":
             continue

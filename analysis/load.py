@@ -13,6 +13,7 @@ import pandas as pd
 
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store
+from fgbench.registry import split_options
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
@@ -31,8 +32,10 @@ RUN = (
     "device",
 )
 SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
-UNSTATED = {"along": "backprop"}
+UNSTATED = {"along": "backprop", "dtype": "float32"}
 """What a setting is in records that are older than it."""
+VERBS = ("train", "measure", "speed")
+"""Whose records are one result per seed and setting."""
 MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
@@ -78,9 +81,9 @@ class Records:
     def of(self, verb: str) -> list[dict[str, Any]]:
         """Pick the records of one verb that count.
 
-        Of several runs of one case (same ``case_key``, edited code) only the latest does: two
-        would pass for two seeds. A training that held examples out is a trial of a setting: its
-        test error is that of the examples held out, and it is no result.
+        Of several runs of one case (same ``case_key``, edited code), or of one seed and settings
+        under two keys, only the latest does: two would pass for two seeds. A training that held
+        examples out is a trial of a setting: its test error is that of these examples, and no result.
 
         Args:
             verb: such as "train", without trials, or "trial".
@@ -119,6 +122,18 @@ class Records:
         """
         return _frame(_measure_rows(_moments(self.of("measure"))), ALONG)
 
+    def chances(self) -> dict[tuple[str, str], float]:
+        """Find the error of guessing on each network and data.
+
+        Returns:
+            Network and data to 1 − 1/classes, where a training tells them; older ones do not.
+        """
+        found: dict[tuple[str, str], float] = {}
+        for row in self.rows:
+            if row["verb"] == "train" and (classes := _float(row.get("classes"))) > 0:
+                found[_network(row)] = max(found.get(_network(row), 0.0), 1 - 1 / classes)
+        return found
+
     def curves(self) -> pd.DataFrame:
         """Tabulate training.
 
@@ -127,9 +142,9 @@ class Records:
             what else has a loss of its own, such as "contrastive" for ``contrastive_loss``. Errors
             are fractions, ``seconds`` count from the start of training, ``passes`` are forward
             equivalents spent since then, each over the whole training set, ``chance`` is the error of
-            guessing (NaN where a record does not tell the number of classes).
+            guessing on this network and data (NaN where no training tells the number of classes).
         """
-        return _frame(_curve_rows(self.of("train")), CURVES)
+        return _frame(_curve_rows(self.of("train"), self.chances()), CURVES)
 
     def speeds(self) -> pd.DataFrame:
         """Tabulate time and memory.
@@ -203,12 +218,54 @@ def verb_of(row: Mapping[str, Any]) -> str:
 
 def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Flatten all that a user set for a run, as text by name; what is None was not set."""
-    found = {name: row[name] for name in SET if name in row}
+    found = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
     for part in ("options", "settings"):
         if isinstance(row.get(part), Mapping):
             found |= row[part]
     stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
     return {name: text(value) for name, value in stated.items() if name != "seed"}
+
+
+def decided(row: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten what decides a run's numbers, its seed and its code apart; of a time also the threads."""
+    told = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
+    where = {name: _where(row, name) for name in told}
+    return settings_of(row) | {
+        name: text(value) for name, value in where.items() if value is not None
+    }
+
+
+def directions_of(row: Mapping[str, Any]) -> float:
+    """Read the directions of an estimate: bought, or stated by the method; 1 where nothing says so."""
+    if (set_to := _option(row)) > 0:
+        return set_to
+    try:
+        return float(split_options(str(row["estimator"]))[1].get("directions", 1))
+    except (UsageError, ValueError):  # a record of something else
+        return 1.0
+
+
+def called(row: Mapping[str, Any]) -> str:
+    """Name a method, with the directions that a fixed cost bought for it, which its name does not say."""
+    name = str(row["method"])
+    return f"{name}[directions={directions_of(row):g}]" if _bought(row) else name
+
+
+def _bought(row: Mapping[str, Any]) -> bool:
+    """Say whether a fixed cost decided the directions of a record."""
+    return bool(row.get("budget")) and _option(row) > 0
+
+
+def _option(row: Mapping[str, Any]) -> float:
+    """Read the directions among a record's options; NaN where there are none."""
+    options = row.get("options")
+    return _float(options.get("directions")) if isinstance(options, Mapping) else nan
+
+
+def _where(row: Mapping[str, Any], name: str) -> object:
+    """Read a fact of the machine, the numbers or the data that a record was made with."""
+    where = row.get("where")
+    return where.get(name) if isinstance(where, Mapping) else None
 
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -219,21 +276,24 @@ def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
     Returns:
         ``method`` where all its runs on this architecture and data were set alike, else
-        ``method, name=value, ...`` with just the settings that vary.
+        ``method, name=value, ...`` with just the settings that vary; ``method[directions=n]`` where a
+        fixed cost bought the directions.
     """
     rows = list(rows)
     seen: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in rows:
-        seen.setdefault(_subject(row), []).append(settings_of(row))
+        seen.setdefault(_subject(row), []).append(decided(row))
     varying = {
         subject: [n for n in sorted(set().union(*alike)) if len({s.get(n) for s in alike}) > 1]
         for subject, alike in seen.items()
     }
     found = []
     for row in rows:
-        mine = settings_of(row)
+        mine = decided(row)
+        if _bought(row):
+            mine.pop("directions")
         parts = [f"{name}={mine[name]}" for name in varying[_subject(row)] if name in mine]
-        found.append(", ".join([str(row["method"]), *parts]))
+        found.append(", ".join([called(row), *parts]))
     return found
 
 
@@ -309,11 +369,12 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 yield row
 
 
-def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _curve_rows(
+    records: Iterable[dict[str, Any]], chances: Mapping[tuple[str, str], float]
+) -> Iterator[dict[str, Any]]:
     """Go through the epochs of train records: two splits each, and other losses there are."""
     for record in records:
         history = record.get("history")
-        classes = _float(record.get("classes"))
         points = history if isinstance(history, list) else []
         for point in points:
             if not (isinstance(point, dict) and isinstance(point.get("epoch"), int | float)):
@@ -322,7 +383,7 @@ def _curve_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             for split in dict.fromkeys(("train", "test", *others)):
                 yield {
                     **record,
-                    "chance": 1 - 1 / (classes or nan),
+                    "chance": chances.get(_network(record), nan),
                     "epoch": point.get("epoch"),
                     "split": split,
                     "error": _float(point.get(f"{split}_error")),
@@ -346,10 +407,20 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Number the rows that no later run of the same case replaces."""
-    found: dict[str, int] = {}
+    """Number the rows that no later run of the same case, or of the same seed and settings, replaces."""
+    keys: dict[str, int] = {}
     for at in sorted(range(len(rows)), key=lambda at: str(rows[at].get("started"))):
-        found[str(rows[at].get("case_key", f"row {at}"))] = at
+        keys[str(rows[at].get("case_key", f"row {at}"))] = at
+    found: dict[object, int] = {}
+    for at in keys.values():
+        row = rows[at]
+        alike = (
+            verb_of(row),
+            *_subject(row),
+            str(row.get("seed", at)),
+            *sorted(decided(row).items()),
+        )
+        found[alike if row["verb"] in VERBS else at] = at
     return set(found.values())
 
 

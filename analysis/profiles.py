@@ -26,7 +26,17 @@ AXES = {
     "iqm": "interquartile mean of scores",
     "gap": "optimality gap",
 }
-COLUMNS = ("suite", *workloads.WORK, "method", "seed", "status", "error", "chance", "score")
+COLUMNS = (
+    "suite",
+    *workloads.WORK,
+    "method",
+    "seed",
+    "status",
+    "error",
+    "chance",
+    "score",
+    "epochs",
+)
 NUMBERS = ("suite", "method", "what", "x", "value", "low", "high", "n", "tasks")
 POINTS = 201
 Floats = NDArray[np.float64]
@@ -47,7 +57,7 @@ def scores(records: Records) -> pd.DataFrame:
         method ran.
     """
     runs = workloads.finished(records).drop_duplicates("key")
-    runs = runs.assign(error=runs["final"], chance=runs["chance"].fillna(1.0))
+    runs = runs.assign(error=runs["final"])
     is_reference = runs["method"].eq(workloads.REFERENCE)
     means = runs[is_reference].groupby(workloads.WORK)["error"].mean().rename("reference")
     runs = runs.join(means, on=workloads.WORK)
@@ -196,6 +206,7 @@ def _caption(table: pd.DataFrame, drawn: pd.DataFrame) -> str:
         "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
         "interquartile mean over all runs, and mean of what they lack of 1 (smaller is better); bars: "
         f"95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
+        f"{workloads.lengths(table)}"
     )
 
 

@@ -162,7 +162,7 @@ def _forms(run: Sequence[Comparison], found: Sequence[Cell]) -> list[str]:
     lines = []
     for cell in found:
         place = cell.place
-        there = (place.way.task, place.arch, place.data) in places and not place.train_size
+        there = (place.way.task, place.arch, place.dataset) in places and not place.train_size
         given = place.way.options or "[" in place.way.estimator
         if there and given and id(cell) not in used and cell.reported is not None:
             error = Mean.of(cell.reported.percent("test_error"))

@@ -27,8 +27,8 @@ WORDS = (
     "Top of a bar: variance of the estimate when the batch is drawn anew as well, relative to E|g|². "
     "Hatched: what the true gradient has of it, from batch to batch; above: what perturbations add, whose "
     "directions are drawn anew for every batch, so that what both do together (interaction) is in this "
-    "part. Marks: 95 % intervals, of batches from a jackknife over their gradients. The axis is "
-    "logarithmic: read the ends."
+    "part. Marks: 95 % intervals; the left one is of batches, from a jackknife over their gradients, the "
+    "right one, at the top, of the part of perturbations alone. The axis is logarithmic: read the ends."
 )
 HATCHED: dict[str, Any] = {"color": "#d9d9d9", "ec": style.FAINT, "hatch": "/////", "lw": 0.4}
 

@@ -28,7 +28,17 @@ AXES = {
     "passes": "forward equivalents\n(passes over the training set)",
 }
 RUN = (*workloads.WORK, "method", "label", "seed", "status", "key")
-COLUMNS = ("suite", *RUN, "chance", "reference_error", "target", "reached", *AXES, "device")
+COLUMNS = (
+    "suite",
+    *RUN,
+    "chance",
+    "reference_error",
+    "target",
+    "reached",
+    *AXES,
+    "device",
+    "epochs",
+)
 
 
 def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
@@ -54,7 +64,7 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
         if mine.empty or part["method"].nunique() < 2:
             continue
         final = float(mine["final"].mean())
-        chance = float(np.nan_to_num(part["chance"].max(), nan=1.0))
+        chance = float(part["chance"].iloc[0])
         if not final < chance:
             continue
         target = chance - fraction * (chance - final)
@@ -208,6 +218,7 @@ def _caption(table: pd.DataFrame) -> str:
         f"test error of {workloads.REFERENCE}, mean over its seeds; reached at the first epoch with a test "
         "error at or below it. A run that never is stays in n: a curve that ends below 1 has missed "
         f"runs. Right: share at the end, bars: Wilson's 95 % interval. Seconds are on {devices}.{guess}"
+        f"{workloads.lengths(table)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import comb
+from math import comb, nan
 from typing import Any
 
 import numpy as np
@@ -63,8 +63,10 @@ def plotted(records: Records) -> pd.DataFrame:
         over ``n`` seeds.
     """
     rows = []
+    chances = records.chances()
     for cell in cells(records):
-        for (length, _), part in workloads.trials(cell).groupby(list(workloads.HELD), dropna=False):
+        tried = workloads.trials(cell, chances.get((cell.place.arch, cell.place.data), nan))
+        for (length, _), part in tried.groupby(list(workloads.HELD), dropna=False):
             if part["setting"].nunique() < 2:
                 continue
             common = {**workloads.named(cell.place), "epochs": length}

@@ -23,6 +23,7 @@ MISSING = (
     "method both measured and trained beside BP on one network and data",
     "run fgbench measure and fgbench train with the same --arch and --data, BP among those trained",
 )
+LENGTHS = ("epochs", "reference_epochs")
 COLUMNS = (
     *(
         *workloads.WORK,
@@ -37,6 +38,7 @@ COLUMNS = (
         "truth",
     ),
     *("heavy_tail", "label", "gap_points", "gap_low", "gap_high", "n", "band", "mark"),
+    *LENGTHS,
 )
 STRAIGHT = 10.0  # points: gaps up to here are drawn on a linear axis
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -81,7 +83,8 @@ def plotted(records: Records) -> pd.DataFrame:
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
     reference = runs[runs["method"].eq(workloads.REFERENCE)]
-    reference = reference.set_index([*workloads.WORK, "seed"])["final"].rename("reference")
+    reference = reference.set_index([*workloads.WORK, "seed"])[["final", "epochs"]]
+    reference = reference.set_axis(["reference", "reference_epochs"], axis=1)
     pairs = runs[runs["method"].ne(workloads.REFERENCE)].join(
         reference, on=[*workloads.WORK, "seed"]
     )
@@ -89,10 +92,11 @@ def plotted(records: Records) -> pd.DataFrame:
     for names, part in pairs.dropna(subset=["reference"]).groupby(by, sort=False):
         found = mean_interval(100 * (part["final"] - part["reference"]), signed=True)
         ends = {"gap_points": found["mean"], "gap_low": found["low"], "gap_high": found["high"]}
-        rows.append(
-            dict(zip(by, names, strict=True)) | ends | {"n": found["n"], "band": found["band"]}
-        )
-    gaps = pd.DataFrame(rows, columns=[*by, "gap_points", "gap_low", "gap_high", "n", "band"])
+        ends |= {"n": found["n"], "band": found["band"]}
+        ends |= {name: part[name].max() for name in LENGTHS}
+        rows.append(dict(zip(by, names, strict=True)) | ends)
+    columns = [*by, "gap_points", "gap_low", "gap_high", "n", "band", *LENGTHS]
+    gaps = pd.DataFrame(rows, columns=columns)
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
     table = table.drop_duplicates(by).assign(label=lambda found: found["method"])
     marks = {work: LETTERS[at % 26] for at, work in enumerate(table.groupby(workloads.WORK).groups)}
@@ -222,6 +226,8 @@ def _caption(table: pd.DataFrame) -> str:
     named = "; ".join(
         f"{mark + ': ' if len(marks) > 1 else ''}{workloads.listed(mine)}" for mark, mine in marks
     )
+    backprop = table.assign(method=workloads.REFERENCE, epochs=table["reference_epochs"])
+    trained = workloads.lengths(pd.concat([backprop, table]))
     when = sorted({f"epoch {text}" for text in noisy["moments"]})
     measured = relative_variance.caption(table)
     spread = table[["gap_low", "gap_points", "gap_high"]].abs().max(axis=None)
@@ -230,7 +236,7 @@ def _caption(table: pd.DataFrame) -> str:
     return (
         f"{found} Points: {named}. Upright: final test error less {workloads.REFERENCE}'s{scale}, paired by "
         f"seed, n = {seeds(table['n'])}; bar: {bars}. Level: variance at {', '.join(when) or '–'} and "
-        f"its 95 % interval. {measured}"
+        f"its 95 % interval. {measured}{trained}"
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import isnan
 from textwrap import fill
 
 import pandas as pd
 
 from fgbench.analysis import style
 from fgbench.analysis.cells import Cell, Place, Way, cells, plain, setting, way_of
-from fgbench.analysis.load import Records
+from fgbench.analysis.load import Records, directions_of, settings_of
+from fgbench.analysis.seeds import span
 
 WORK = ["task", "arch", "data"]
 REFERENCE = "BP"
@@ -36,23 +38,26 @@ def finished(records: Records) -> pd.DataFrame:
         records: of `fgbench.analysis.load.load`.
 
     Returns:
-        Rows of `fgbench.analysis.load.Records.curves` on test examples, with ``task``, and with ``arch``,
-        ``data`` and ``method`` as `named`; ``final`` is the error at a run's last epoch, that of guessing
-        (1 where that is not known) of a diverged one.
+        Rows of `fgbench.analysis.load.Records.curves` on test examples, with ``task``, with ``arch``,
+        ``data`` and ``method`` as `named`, and with the ``epochs`` asked for; ``chance`` is 1 where no
+        record tells it; ``final`` is the error at a run's last epoch, that of guessing of a diverged one.
     """
     curves = records.curves()
     curves = curves[curves["split"].eq("test") & curves["status"].isin(["ok", "diverged"])]
     names = {
-        run["key"]: named(cell.place)
+        run["key"]: {**named(cell.place), "epochs": settings_of(run).get("epochs")}
         for cell in cells(records)
         for run in (cell.reported.runs if cell.reported else ())
     }
     curves = curves[curves["key"].isin(names)]
-    found = pd.DataFrame([names[key] for key in curves["key"]], curves.index, [*WORK, "method"])
+    columns = [*WORK, "method", "epochs"]
+    found = pd.DataFrame([names[key] for key in curves["key"]], curves.index, columns)
+    found = found.assign(epochs=pd.to_numeric(found["epochs"], errors="coerce"))
     table = curves.drop(columns=["arch", "data", "method"]).join(found)
+    table = table.assign(chance=table["chance"].fillna(1.0))
     last = table.groupby("key")["error"].transform("last")
     lost = table["status"].eq("diverged") | last.isna()
-    table = table.assign(final=last.where(~lost, table["chance"].fillna(1.0)))
+    table = table.assign(final=last.where(~lost, table["chance"]))
     return style.arranged(table, [*WORK, "method", "seed", "epoch"])
 
 
@@ -85,17 +90,38 @@ def title(task: str, arch: str, data: str) -> str:
     return fill(f"{task}, {arch} on {data}", 62, break_long_words=False)
 
 
+def lengths(table: pd.DataFrame) -> str:
+    """Say how long runs trained, and of which methods if not all of a workload did so equally long.
+
+    Args:
+        table: ``task arch data method epochs``.
+
+    Returns:
+        A sentence with a space before it; "" where no record tells.
+    """
+    known = table.dropna(subset=["epochs"])
+    if known.empty:
+        return ""
+    if known.groupby(WORK)["epochs"].nunique().max() == 1:
+        alike = ", equally long on each workload" * (known["epochs"].nunique() > 1)
+        return f" Trained for {span(known['epochs'], 'epoch', 'epochs')}{alike}."
+    parts = known.groupby("method")["epochs"]
+    told = [f"{m} {span(parts.get_group(m), '', '').strip()}" for m in style.order(known["method"])]
+    return f" Epochs differ: {', '.join(told)}."
+
+
 def listed(table: pd.DataFrame) -> str:
     """List the workloads of a table, with the training examples and options that are of them."""
     works = table[WORK].drop_duplicates().itertuples(index=False, name=None)
     return "; ".join(f"{task}, {arch} on {data}" for task, arch, data in works)
 
 
-def trials(cell: Cell) -> pd.DataFrame:
+def trials(cell: Cell, chance: float) -> pd.DataFrame:
     """Tabulate the trainings of a cell that held examples out.
 
     Args:
         cell: of `fgbench.analysis.cells.cells`.
+        chance: error of guessing, of `fgbench.analysis.load.Records.chances`; NaN where it is not known.
 
     Returns:
         A row per finished or diverged trial: ``epochs validation lr seed error`` and ``setting``, all
@@ -109,7 +135,7 @@ def trials(cell: Cell) -> pd.DataFrame:
         given = run["settings"]
         error = run.get("test_error")
         if run["status"] == "diverged" or error is None:
-            error = 1 - 1 / run["classes"] if run.get("classes") else 1.0
+            error = 1.0 if isnan(chance) else chance
         searched = {name: given[name] for name in sorted(given) if name not in HELD}
         facts = {name: given.get(name) for name in HELD} | {"lr": given.get("lr")}
         rows.append({**facts, "seed": run["seed"], "error": error, "setting": str(searched)})
@@ -121,7 +147,7 @@ HELD = ("epochs", "validation")
 
 
 def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
-    """Put what was measured or timed beside what was trained, by method, network and data.
+    """Put what was measured or timed beside what was trained, by method, directions, network and data.
 
     Args:
         found: ``task arch data method`` and numbers of training, a row per configuration.
@@ -129,20 +155,22 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
         records: both are of.
 
     Returns:
-        A row per pair, all columns of both; ``bare`` is the data set without what `named` adds to it.
-        Training on fewer examples is beside the same measurement, which takes a batch of any size.
+        A row per pair, all columns of both; ``bare`` is the data set with its options, without what `named`
+        adds to it. Training on fewer examples is beside the same measurement, whose batch has any size.
     """
-    wanted: dict[tuple[Way, str, str], list[dict[str, str]]] = {}
+    wanted: dict[tuple[Way, str, str, float], list[dict[str, str]]] = {}
     for cell in cells(records):
-        wanted.setdefault(cell.place[:3], []).append(named(cell.place))
+        for n in {directions_of(run) for run in (cell.reported.runs if cell.reported else ())}:
+            wanted.setdefault((*cell.place[:3], n), []).append(named(cell.place))
+    verbs = ("measure", "speed")
+    counts = {row["key"]: directions_of(row) for verb in verbs for row in records.of(verb)}
     by = [*WORK, "method"]
     rows = []
     for at, row in others.iterrows():
-        bare = str(row["data"]).partition("[")[0]
+        bare = str(row["data"])
         way = way_of(str(row["estimator"]), str(row["locality"]))
-        rows += [
-            each | {"at": at, "bare": bare} for each in wanted.get((way, row["arch"], bare), ())
-        ]
-    where = pd.DataFrame(rows, columns=[*by, "at", "bare"])
-    beside = where.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")
+        where = (way, str(row["arch"]), bare, counts[str(row["key"])])
+        rows += [each | {"at": at, "bare": bare} for each in wanted.get(where, ())]
+    places = pd.DataFrame(rows, columns=[*by, "at", "bare"])
+    beside = places.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")
     return beside.drop(columns="at").merge(found, on=by)

@@ -241,6 +241,16 @@ def test_labels_name_only_the_settings_that_vary() -> None:
     elsewhere = a_train("BP", settings={"lr": 0.5}, arch="cnn-small")
     assert labels([slow, fast, other, elsewhere]) == ["FG-A, lr=0.01", "FG-A, lr=0.1", "BP", "BP"]
     assert labels([a_train("FG-A", seed=s) for s in range(3)]) == ["FG-A"] * 3
+    alone, four = (a_speed("BP", 1.0) | {"where": {**WHERE, "threads": n}} for n in (1, 4))
+    assert labels([alone, four]) == ["BP, threads=1", "BP, threads=4"]
+    other = {"where": {**WHERE, "threads": 4}}
+    assert labels([a_train("BP"), a_train("BP", 1, **other)]) == ["BP"] * 2  # errors are the same
+    moved = {"where": {**WHERE, "data_fingerprint": "beef"}}
+    prints = [f"BP, data_fingerprint={name}" for name in ("f00d", "beef")]
+    assert labels([a_train("BP"), a_train("BP", **moved)]) == prints
+    paid: dict[str, Any] = {"budget": {"asked": 50.0}}
+    bought = [a_measure("FG-A", options={"directions": n}, **paid) for n in (48, None, "many")]
+    assert [labels([row])[0] for row in bought] == ["FG-A[directions=48]", "FG-A", "FG-A"]
     old = a_measure("FG-A", settings={"draws": 64})
     new = a_measure("FG-A", settings={"draws": 64, "cost": None, "along": "backprop"})
     dear = a_measure("FG-A", settings={"draws": 64, "cost": 64.0, "along": "own"})

@@ -115,6 +115,7 @@ def test_the_split_stacks_what_perturbations_add_on_the_noise_of_batches(tmp_pat
     tops = [p.get_y() + p.get_height() for p in fig.axes[1].patches]  # type: ignore[attr-defined]
     np.testing.assert_allclose(sorted(tops), [0.1, 0.2, 30.1, 30.2])
     assert "interaction" in words(fig)
+    assert "of the part of perturbations alone" in words(fig)  # no error of batches in it
 
 
 def a_distant(method: str, distances: list[int], factor: float) -> dict[str, Any]:

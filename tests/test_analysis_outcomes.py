@@ -25,6 +25,7 @@ from fgbench.analysis import (
     variance_and_learning,
     workloads,
 )
+from fgbench.analysis.cells import cells
 from fgbench.errors import UsageError
 from fgbench.registry import PRESETS
 
@@ -237,6 +238,22 @@ def test_a_score_is_the_way_from_chance_to_backprop(tmp_path: Path) -> None:
     assert 1 - np.mean([0.5, 3.0]) < 0  # the fault this rejects
 
 
+def test_a_workload_has_one_chance_though_old_records_do_not_tell_it(tmp_path: Path) -> None:
+    old: dict[str, Any] = {"classes": None}
+    lost = {"status": "diverged", "reason": "loss not finite"}
+    runs = [a_run("BP", 0, [0.1], **old), a_run("FG-A", 0, [0.5], **old), a_run("FG-A", 1, [0.5])]
+    runs.append(a_run("FG-A", 2, [0.5], **old, **lost))
+    table = profiles.scores(stored(tmp_path, *unique(runs)))
+    np.testing.assert_allclose(table["chance"], 0.9)
+    np.testing.assert_allclose(table["score"], [1, 0.5, 0.5, 0])
+    tried = [a_trial(0.1, 0.2), a_trial(0.3, 0.2, **old, **lost)]
+    records = stored(tmp_path / "trials", *unique(tried))
+    (cell,) = cells(records)
+    np.testing.assert_allclose(
+        workloads.trials(cell, *records.chances().values())["error"], [0.2, 0.9]
+    )
+
+
 def test_profiles_are_drawn(tmp_path: Path) -> None:
     records = scored(tmp_path)
     fig = profiles.figure(records)
@@ -293,6 +310,28 @@ def test_cost_joins_training_and_timing(tmp_path: Path) -> None:
         cost.draw(stored(tmp_path / "one", a_train("BP")), tmp_path)
 
 
+def test_of_several_timings_the_latest_is_drawn_and_the_others_are_counted(tmp_path: Path) -> None:
+    late = {"started": "2026-01-01T00:00:00+00:00", "seed": 1}
+    runs = [a_run("BP", 0, [0.1]), a_speed("BP", 2.0) | preset("BP") | late]
+    runs += [a_speed("BP", r) | preset("BP") | {"seed": s} for s, r in ((0, 1.0), (2, 3.0))]
+    for order in (runs, runs[::-1]):
+        records = stored(tmp_path / order[0]["verb"], *unique(order))
+        table = cost.plotted(records)
+        assert table[["cost", "others"]].to_numpy().tolist() == [[25, 2], [162, 2]]
+        assert "the latest is drawn, up to 2 others" in words(cost.figure(records))
+
+
+def test_data_are_joined_with_their_options(tmp_path: Path) -> None:
+    small, large = ({"data": f"synthetic[size={n}]"} for n in (2, 16))
+    runs = [a_run("BP", 0, [0.1], **small), a_speed("BP", 1.0) | preset("BP") | large]
+    assert cost.plotted(stored(tmp_path / "other", *unique(runs))).empty
+    runs.append(a_speed("BP", 2.0) | preset("BP") | small)
+    runs += [a_measure("BP", elements=n, **data) for n, data in ((7, large), (5, small))]
+    table = cost.plotted(stored(tmp_path / "same", *unique(runs)))
+    assert table[["cost", "parameters"]].to_numpy().tolist() == [[25, 5], [162, 5]]
+    assert set(table["data"]) == {small["data"]}
+
+
 # variance and learning
 
 
@@ -342,6 +381,37 @@ def test_variance_and_learning_are_joined_and_paired(tmp_path: Path) -> None:
     assert len(variance_and_learning.draw(records, tmp_path / "out")) == 3
     with pytest.raises(UsageError, match=r"^no method both .*; run fgbench measure and"):
         variance_and_learning.draw(stored(tmp_path / "one", a_train("BP")), tmp_path)
+
+
+def test_a_training_is_paired_with_its_own_directions(tmp_path: Path) -> None:
+    one, many = {"options": {"directions": 1}}, {"options": {"directions": 48}}
+    many |= {"directions": 48, "budget": {"asked": 50.0, "spent": 50.0, "note": ""}}
+    runs = [a_run("BP", 0, [0.1]), a_run("FG-A", 0, [0.2], **one)]
+    runs.append(a_measure("FG-A", relative_variance=measured(1.2), **many) | preset("FG-A"))
+    assert variance_and_learning.plotted(stored(tmp_path / "many", *unique(runs))).empty
+    runs.append(a_measure("FG-A", **one, seed=1) | preset("FG-A"))
+    table = variance_and_learning.plotted(stored(tmp_path / "both", *unique(runs)))
+    assert table["value"].tolist() == [2290]
+
+
+def test_captions_say_where_methods_trained_for_other_lengths(tmp_path: Path) -> None:
+    runs = [a_run("BP", 0, [0.1], epochs=8), a_run("FG-A", 0, [0.2], epochs=42)]
+    runs += [r(m) for m in ("BP", "FG-A") for r in (a_speed_of, a_measure_of)]
+    records = stored(tmp_path / "other", *unique(runs))
+    rooms = (time_to_target, profiles, cost, variance_and_learning)
+    for room in rooms:
+        assert "Epochs differ: BP 8, FG-A 42." in words(room.figure(records))
+    alike = stored(tmp_path / "alike", *unique([{**r, "epochs": 8} for r in runs]))
+    for room in rooms:
+        assert "Trained for 8 epochs." in words(room.figure(alike))
+
+
+def a_speed_of(method: str) -> dict[str, Any]:
+    return a_speed(method, 1.0) | preset(method)
+
+
+def a_measure_of(method: str) -> dict[str, Any]:
+    return a_measure(method, moments=[0.0]) | preset(method)
 
 
 # history
@@ -396,6 +466,18 @@ def test_results_of_asv_are_read_by_commit_and_parameter(tmp_path: Path) -> None
     assert set(table[table["label"] == "LG-FG-A"]["value"]) == {0.05}
     assert table[table["benchmark"] == TIMED]["label"].unique().tolist() == ["no parameter"]
     assert table[table["benchmark"] == TIMED]["n"].isna().all()
+
+
+@pytest.mark.parametrize("text", ['{"a": ', "[1]", '"\\ud800"', "7"])
+def test_damaged_units_are_named_and_numbers_read_without_them(text: str, tmp_path: Path) -> None:
+    folder = asv_results(tmp_path)
+    (folder / "benchmarks.json").write_text(text)
+    results = history.read(folder)
+    assert set(results.damaged) == {"benchmarks.json", "box/old.json"}
+    table = history.plotted(results)
+    assert set(table["unit"]) == {""}
+    assert table[table["label"] == "FG-A"]["value"].tolist() == ERRORS
+    assert "Not readable: benchmarks.json, box/old.json" in words(history.figure(results))
 
 
 def test_the_format_is_that_of_asv(tmp_path: Path) -> None:

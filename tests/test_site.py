@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from test_analysis import a_measure, a_speed, a_train, measured, record, stored
+from test_analysis import WHERE, a_measure, a_speed, a_train, measured, record, stored
 
 from fgbench import registry
 from fgbench.analysis import report, style
@@ -350,6 +350,43 @@ def test_settings_are_never_pooled(tmp_path: Path) -> None:
     ]
     records = stored(tmp_path / "one", *rates, a_measure("FG-A"))
     assert [r.measure is not None for r in board.entries(board.facts(records))] == [True, True]
+    where = [{**WHERE, "dtype": dtype} for dtype in ("float32", "float64")]
+    runs = [
+        named(a_train("FG-A", where=w, test_error=e), "FG-A")
+        for w, e in zip(where, (0.1, 0.2), strict=True)
+    ]
+    runs[1] |= {"key": "1" * 32, "case_key": "1" * 32}
+    records = stored(tmp_path / "exact", *runs)
+    rows = board.entries(board.facts(records))
+    assert [(r.label, len(r.runs)) for r in rows] == [("FG-A", 1), ("FG-A, dtype=float64", 1)]
+
+
+def test_of_runs_of_one_setting_and_seed_the_latest_counts_and_it_is_said(tmp_path: Path) -> None:
+    old = a_measure("FG-A", settings={"draws": 64})
+    new = {"along": "backprop", "cost": None, "draws": 64}
+    late = a_measure("FG-A", settings=new, started="2026-01-01T00:00:00+00:00")
+    assert old["case_key"] != late["case_key"]
+    records = stored(tmp_path, late, old)
+    (row,) = board.entries(board.facts(records))
+    assert row.label == "FG-A"
+    assert row.measure is not None
+    assert row.measure["key"] == late["key"]
+    assert any("not used, there is a later run of the same case" in note for note in records.notes)
+
+
+def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) -> None:
+    paid = {"directions": 48, "budget": {"asked": 50.0, "spent": 50.0, "note": ""}}
+    dear = a_measure("FG-A", options={"directions": 48}, **paid)
+    train = a_train("FG-A", options={"directions": 1})
+    rows = board.entries(board.facts(stored(tmp_path, train, dear)))
+    assert [(r.label, len(r.runs), r.measure is not None) for r in rows] == [
+        ("FG-A", 1, False),
+        ("FG-A[directions=48]", 0, True),
+    ]
+
+
+def test_the_leaderboard_says_what_two_seeds_show() -> None:
+    assert "with two seeds, their range" in board.CAPTION
 
 
 def test_a_documentation_is_parted() -> None:

@@ -10,14 +10,13 @@ from typing import Any
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.load import Records, number
+from fgbench.analysis.load import VERBS, Records, called, directions_of, number
 from fgbench.analysis.seeds import mean_interval
 from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
-from fgbench.analysis.site.table import NOTHING, Cell, Row, Table, interval, plain
+from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
 
-VERBS = ("train", "measure", "speed")
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 UNTOLD = Verdict("", UNTESTED, "never measured")
 HEAD = (
@@ -25,7 +24,7 @@ HEAD = (
     *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "claims"),
 )
 CAPTION = (
-    "Values with 95 % intervals. Test error: mean over the seeds of finished runs after the last epoch. "
+    f"Values with 95 % intervals. Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
     "objectives, whole body. Cost: forward equivalents per estimate. Step time and peak memory: over those "
     "of backprop of the same model in the same run. Claims: of bias; p-values are adjusted by Holm over all "
@@ -99,7 +98,7 @@ class Entry:
 
 
 def entries(found: Facts) -> list[Entry]:
-    """Set side by side what is of one method, architecture and data.
+    """Set side by side what is of one method with as many directions, architecture and data.
 
     A verb with one setting of it there stands in each of its rows; one with several has a row for each,
     since numbers of several settings are never pooled. Trainings under several seeds are one setting.
@@ -110,16 +109,16 @@ def entries(found: Facts) -> list[Entry]:
     Returns:
         Rows by architecture and data, then in the usual order of methods.
     """
-    groups: dict[tuple[Panel, str], dict[str, dict[str, list[dict[str, Any]]]]] = {}
+    groups: dict[tuple[Panel, str, float], dict[str, dict[str, list[dict[str, Any]]]]] = {}
     for verb in VERBS:
         for row in found.of[verb]:
-            group = groups.setdefault((panel_of(row), str(row["method"])), {})
+            group = groups.setdefault((panel_of(row), str(row["method"]), directions_of(row)), {})
             group.setdefault(verb, {}).setdefault(str(row["label"]), []).append(row)
-    rank = {method: at for at, method in enumerate(style.order(m for _, m in groups))}
+    rank = {method: at for at, method in enumerate(style.order(m for _, m, _ in groups))}
     return [
         entry
-        for panel, method in sorted(groups, key=lambda group: (group[0], rank[group[1]]))
-        for entry in _entries(method, panel, groups[panel, method])
+        for panel, method, n in sorted(groups, key=lambda g: (g[0], rank[g[1]], g[2]))
+        for entry in _entries(method, panel, groups[panel, method, n])
     ]
 
 
@@ -131,16 +130,14 @@ def _entries(
         verb: dict(labels) if verb == "train" else _apart(labels) for verb, labels in verbs.items()
     }
     several = sorted({n for part in parts.values() if len(part) > 1 for n in part})
-    locality = next(
-        str(row["locality"]) for part in parts.values() for rows in part.values() for row in rows
-    )
-    for label in several or [method]:
+    first = next(row for part in parts.values() for rows in part.values() for row in rows)
+    for label in several or [called(first)]:
         mine = {
             verb: part.get(label, []) if len(part) > 1 else next(iter(part.values()))
             for verb, part in parts.items()
         }
         one = {verb: next(iter(mine.get(verb, [])), None) for verb in ("measure", "speed")}
-        yield Entry(method, label, panel, locality, mine.get("train", []), **one)
+        yield Entry(method, label, panel, str(first["locality"]), mine.get("train", []), **one)
 
 
 def _apart(labels: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

@@ -13,7 +13,7 @@ from fgbench.analysis.load import COSTS, number, settings_of, text, verb_of
 from fgbench.analysis.site import names
 from fgbench.analysis.site.board import Entry, Facts, error, ratio
 from fgbench.analysis.site.names import Places, panel_of
-from fgbench.analysis.site.table import NOTHING, Cell, Table, digits, measured, plain, table
+from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Table, digits, measured, plain, table
 
 ESTIMATES = {
     "relative_variance": "relative variance",
@@ -163,10 +163,7 @@ def trainings(rows: Iterable[Entry], places: Places, linked: bool) -> Table | No
             Cell(epochs or NOTHING), plain(mean),
             plain(len(done)), plain(sum(run["status"] == "diverged" for run in entry.runs)),
         ])  # fmt: skip
-    caption = (
-        "Mean over seeds of finished runs after the last epoch [95 % t interval, on the log scale; with two "
-        "seeds, their range]; n: finished seeds."
-    )
+    caption = f"{MEAN}; n: finished seeds."
     head = [
         *_head(linked),
         "test error (%)",

@@ -10,6 +10,10 @@ from typing import Any
 import pandas as pd
 
 NOTHING = "–"
+MEAN = (
+    "Mean over seeds of finished runs after the last epoch [95 % t interval, on the log scale; with two "
+    "seeds, their range]"
+)
 
 
 @dataclass(frozen=True)
