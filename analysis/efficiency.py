@@ -13,6 +13,7 @@ from fgbench.analysis import epochs, panels, relative_variance, scaling, style
 from fgbench.analysis.load import Records
 
 NAME = "efficiency"
+MARGIN = 1.3  # factor of cost beside the outermost points
 MISSING = "measured efficiency", "run fgbench measure"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "forwards", "value", "low", "high", "n"),
@@ -59,6 +60,7 @@ def figure(measures: pd.DataFrame) -> Figure:
             panels.points(ax, x[mine.index], shown, looks[str(label)])
         drawn = part[["low", "high", "value"]].stack().dropna()
         scaling.scales(ax, part["forwards"], drawn[drawn > 0])
+        ax.set_xlim(part["forwards"].min() / MARGIN, part["forwards"].max() * MARGIN)
         ax.set(xlabel="forward equivalents per estimate", ylabel="efficiency ⟨Ee, g⟩² / |g|² E|e|²")
         ax.set_title(" on ".join(map(str, group)), loc="left")
 
@@ -71,7 +73,7 @@ def figure(measures: pd.DataFrame) -> Figure:
 
 def apart(cost: pd.Series) -> pd.Series:
     """Set points of one cost side by side, on a logarithmic axis."""
-    step = 1 + 0.015 * float(np.log(1.69 * cost.max() / cost.min()))
+    step = 1 + 0.015 * float(np.log(MARGIN**2 * cost.max() / cost.min()))
     alike = cost.groupby(cost)
     return cost * step ** (alike.cumcount() - (alike.transform("size") - 1) / 2)
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from fgbench.analysis import panels, relative_variance, style
 
 PANEL = ["arch", "data"]
+ASIDE, WIDEST = 0.1, 0.6  # between records at one site, and of all of them, where sites are 1 apart
 KEPT = (
     *(*PANEL, "method", "label", "site", "position", "value", "low", "high", "n", "predicted"),
     *("p_value", "p_adjusted", "detectable", "seed", "directions", "draws", "inits", "moments"),
@@ -61,9 +62,9 @@ def drawn(
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         runs = list(part.groupby(["label", "seed"], sort=False, dropna=False))
-        last, step = int(part["position"].max()), 0.6 / max(1, len(runs) - 1)
+        last, step = int(part["position"].max()), min(ASIDE, WIDEST / max(1, len(runs) - 1))
         for at, ((label, _), mine) in enumerate(runs):
-            curve(ax, mine["position"] + step * at - 0.3 * (len(runs) > 1), mine, looks[label])
+            curve(ax, mine["position"] + step * (at - (len(runs) - 1) / 2), mine, looks[label])
         if log:
             panels.log_axis(ax, part[["value", "low", "high", "predicted"]].stack().dropna())
         else:

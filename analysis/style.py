@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -178,9 +179,14 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
     """
     folder.mkdir(parents=True, exist_ok=True)
     png, pdf, csv = (folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
+    about = {png: {"Software": None}, pdf: dict.fromkeys(("CreationDate", "Producer", "Creator"))}
     with context():
-        fig.savefig(png, metadata={"Software": None})
-        fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        for path, said in about.items():
+            draft = path.with_suffix(
+                f".{os.getpid()}{path.suffix}"
+            )  # a killed drawing leaves no half file
+            fig.savefig(draft, metadata=said)
+            draft.replace(path)
     table.to_csv(csv, index=False, lineterminator="\n")
     return [png, pdf, csv]
 

@@ -19,7 +19,7 @@ from fgbench.analysis.seeds import bands, mean_interval, seeds, span
 NAME = "trials"
 MISSING = (
     "two trials of a method with examples held out",
-    "run a sweep that tunes, such as fgbench sweep paper-table3",
+    "run fgbench sweep paper-table3, or another sweep that tunes",
 )
 ORDERS = 0.90  # of the orders of trials lie within the band
 PANEL = [*workloads.WORK, "epochs", "what"]

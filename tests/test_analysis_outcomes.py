@@ -122,7 +122,7 @@ def test_trials_are_drawn(tmp_path: Path) -> None:
     assert "n = 4 trials; band: 90 % of these orders" in words(fig)
     assert "mean over 3 seeds; bar: 95 % t interval" in words(fig)
     assert len(trials.draw(records, tmp_path / "out")) == 3
-    with pytest.raises(UsageError, match=r"^no two trials .*; run fgbench tune"):
+    with pytest.raises(UsageError, match=r"^no two trials .*; run fgbench sweep paper-table3"):
         trials.draw(stored(tmp_path / "one", a_trial(0.1, 0.2)), tmp_path)
 
 
