@@ -208,7 +208,8 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     first = next(row for row in rows if row[:3] == ["FG-A", "localmixer-m/8/16", "mnist"])
     assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
     assert first[7] == "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2"
-    assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", "unbiased: held"]
+    claim = "unbiased: not rejecteda bias of 0.2 would be seen"
+    assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", claim]
     errors = [100 * a_train("FG-A", s, epochs=4)["test_error"] for s in range(3)]
     assert first[4].startswith(f"{np.mean(errors):.3g}[")
     assert first[4].endswith("]\n3 seeds")
@@ -316,11 +317,11 @@ def test_file_names_are_safe_and_tell_names_apart() -> None:
 @pytest.mark.parametrize(
     ("row", "state"),
     [
-        (claimed("none"), claims.HELD),
+        (claimed("none"), claims.UNREJECTED),
         (claimed("none", 1.0, 0.0), claims.HELD),
         (claimed("none", 0.03), claims.REJECTED),
         (claimed("none", 0.4, 1.3), claims.UNTESTED),  # it would see no bias at all
-        (claimed("vanishing"), claims.HELD),
+        (claimed("vanishing"), claims.UNREJECTED),
         (claimed("vanishing", 0.001), claims.UNTESTED),  # one step says nothing about its limit
         (claimed("some", 0.001), claims.NOTHING_CLAIMED),
         ({"bias": None, "claimed": {"bias": "none"}}, claims.UNTESTED),
@@ -334,7 +335,7 @@ def test_a_claim_is_held_rejected_or_not_tested(row: dict[str, Any], state: str)
 
 def test_claims_are_judged_together() -> None:
     rows = [{"key": f"{at}", "status": "ok", **claimed("none", 0.03)} for at in range(2)]
-    assert {v.state for v in claims.verdicts(rows).values()} == {claims.HELD}
+    assert {v.state for v in claims.verdicts(rows).values()} == {claims.UNREJECTED}
     assert {v.adjusted for v in claims.verdicts(rows).values()} == {0.06}
 
 

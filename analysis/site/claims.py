@@ -12,7 +12,9 @@ from fgbench.analysis.site.table import Cell, digits
 from fgbench.tables import holm
 
 LEVEL = 0.05
-HELD, REJECTED, UNTESTED, NOTHING_CLAIMED = "held", "rejected", "not tested", "nothing claimed"
+HELD, UNREJECTED, REJECTED = "held exactly", "not rejected", "rejected"
+UNTESTED, NOTHING_CLAIMED = "not tested", "nothing claimed"
+STATES = (HELD, UNREJECTED, REJECTED, UNTESTED, NOTHING_CLAIMED)
 TONES = {HELD: "good", REJECTED: "bad"}
 CLAIMS = {
     "none": "unbiased",
@@ -27,7 +29,7 @@ class Verdict:
 
     Args:
         claim: such as "unbiased"; "" where none is recorded.
-        state: `HELD`, `REJECTED`, `UNTESTED` or `NOTHING_CLAIMED`.
+        state: of `STATES`; sampling never says more than that a claim was not rejected.
         why: a short reason, with the numbers it rests on.
         bias: as measured, ``value low high n``.
         p_value: of the test that there is no bias; NaN where there was none.
@@ -50,7 +52,7 @@ class Verdict:
 
     def cell(self) -> Cell:
         """Show the claim and what came of it."""
-        rank = [HELD, REJECTED, UNTESTED, NOTHING_CLAIMED].index(self.state)
+        rank = STATES.index(self.state)
         text = f"{self.claim}: {self.state}" if self.claim else self.state
         text = self.claim if self.state == NOTHING_CLAIMED else text
         return Cell(text, rank, note=self.why, tone=TONES.get(self.state, ""))
@@ -107,7 +109,7 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     elif p != p:
         why = "no test of bias" if row["status"] == "ok" else str(row["status"])
     elif detectable == 0 and not p < LEVEL:
-        state, why = HELD, "exact"
+        state = HELD
     elif p < LEVEL and kind == "vanishing":
         why = f"a bias at this one step, p {digits(p, 2)}"
     elif p < LEVEL:
@@ -115,5 +117,5 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     elif not detectable < 1:
         why = "no bias below the gradient's own size would be seen"
     else:
-        state = HELD
+        state, why = UNREJECTED, f"a bias of {digits(detectable)} would be seen"
     return Verdict(claim, state, why, bias, p_value, p, detectable)
