@@ -54,9 +54,9 @@ def _show(
         f"{measured[0]['batch']}, one network, 95 % intervals in brackets. Error: mean over "
         f"{len(trained)} seeds after {min(epochs)} to {max(epochs)} epochs, smallest and largest in "
         f"brackets. Steps: median of {timed[0]['rounds']} interleaved rounds on one CPU thread, over the "
-        "plain PyTorch step of the same model. fwd: forward equivalents per estimate. Relative variance "
-        "and bias are against the gradient of the method's own objectives; p of the bias test adjusted "
-        "for the rows (Holm).",
+        "plain PyTorch step of the same model; BP is that gradient by a step of fgbench. fwd: forward "
+        "equivalents per estimate. Relative variance and bias are against the gradient of the method's own "
+        "objectives; p of the bias test adjusted for the rows (Holm).",
     )
     for i, (m, p) in enumerate(zip(measured, tables.holm(measured), strict=True)):
         errors = [100 * runs[i]["test_error"] for runs in trained if runs[i]["status"] == "ok"]

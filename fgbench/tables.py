@@ -271,8 +271,8 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
         ],
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
         f"intervals; backprop is the {_reference(records)} step of the same model in the same run. A step "
-        "is the whole estimate, noise included, without the optimiser."
-        + (" Captured: as a CUDA graph." if graphs else ""),
+        "is the whole estimate, noise included, without the optimiser; BP is backprop's gradient by a step "
+        "of fgbench." + (" Captured: as a CUDA graph." if graphs else ""),
     )
     for r in records:
         if r["status"] != "ok":
