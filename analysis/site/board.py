@@ -20,8 +20,8 @@ from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interva
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 UNTOLD = Verdict("", UNTESTED, "never measured")
 HEAD = (
-    *("method", "architecture", "data", "locality", "test error (%)", "relative variance"),
-    *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "claims"),
+    *("method", "architecture", "data", "test error (%)", "claims", "relative variance"),
+    *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "locality"),
 )
 CAPTION = (
     f"Values with 95 % intervals. Test error: {MEAN[0].lower()}{MEAN[1:]}. "
@@ -208,14 +208,14 @@ def _cells(entry: Entry, found: Facts, places: Places) -> tuple[Cell, ...]:
         Cell(entry.label, link=places.methods.get(entry.method, ""), note=lost),
         Cell(arch, link=places.panels[entry.panel]),
         Cell(data),
-        Cell(entry.locality or NOTHING),
         error(entry.runs),
+        verdict.cell(),
         stacked(variance, theory, heavy),
         stacked(body.get("efficiency")),
         stacked(verdict.bias, verdict.tested()),
         plain(price if price == price else _price(entry.runs)),
         *(ratio(entry.speed, name) for name in RATIOS),
-        verdict.cell(),
+        Cell(entry.locality or NOTHING),
     )
 
 
