@@ -20,7 +20,7 @@ from test_analysis import WHERE, a_measure, a_speed, a_train, measured, record, 
 from fgbench import registry
 from fgbench.analysis import report, style
 from fgbench.analysis.load import load
-from fgbench.analysis.site import board, claims, names, pictures, texts
+from fgbench.analysis.site import board, claims, marks, names, pictures, texts
 from fgbench.analysis.site.publish import MANIFEST, publish
 from fgbench.cli import run
 from fgbench.errors import UsageError
@@ -518,3 +518,19 @@ def test_records_that_lack_almost_everything_are_shown(
     text = Page(index.read_text("utf-8")).text
     assert "2 records (2 ok)" in text
     assert names.UNNAMED in text
+
+
+@pytest.mark.parametrize(
+    ("ends", "ticks"),
+    [
+        ((150.0, 320.0), ["100", "150", "200", "300", "400", "500"]),
+        ((0.9, 60.0), ["0.5", "1", "2", "5", "10", "20", "50", "100"]),
+    ],
+)
+def test_a_short_logarithmic_axis_has_plain_numbers(
+    ends: tuple[float, float], ticks: list[str]
+) -> None:
+    axis = marks.log("relative variance", pd.DataFrame({"value": ends}))
+    assert axis["ticktext"] == ticks
+    assert [float(text) for text in ticks] == axis["tickvals"]
+    assert marks.log("relative variance", pd.DataFrame({"value": [1.0, 1e4]}))["dtick"] == 1

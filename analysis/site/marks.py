@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from math import ceil, floor, log10
 from typing import Any
 
 import pandas as pd
 
 from fgbench.analysis import relative_variance, style
+from fgbench.analysis.site.table import digits
 
 Spec = dict[str, Any]
 SYMBOLS: dict[style.Marker, str] = {
@@ -18,6 +20,7 @@ SYMBOLS: dict[style.Marker, str] = {
     (6, 1, 0): "hexagram",
 }
 TICK, ENTRY = 26, 34  # letters of a name beside an axis and in a legend; labels have all of it
+COARSE, FINE = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)  # ticks of a decade
 MANY = 6  # bands above each other of which every one is still seen
 GRID = {
     "gridcolor": "#e3e3e3",
@@ -74,17 +77,19 @@ def dash(dashes: style.Dashes) -> str:
 
 
 def log(title: str, drawn: pd.DataFrame) -> Spec:
-    """Make an axis logarithmic, with a tick per decade, or at 1, 2 and 5 where there are few."""
+    """Make an axis logarithmic, with a tick per decade, or plain numbers where there are few."""
     values = drawn.stack()
     values = values[values > relative_variance.ZERO]
-    wide = not values.empty and values.max() > 300 * values.min()
-    return {
-        **GRID,
-        "type": "log",
-        "title": {"text": title},
-        "dtick": 1 if wide else "D2",
-        "exponentformat": "power",
-    }
+    wide = values.empty or values.max() > 300 * values.min()
+    axis = {**GRID, "type": "log", "title": {"text": title}}
+    if wide:
+        return {**axis, "dtick": 1, "exponentformat": "power"}
+    low, high = float(values.min()), float(values.max())
+    steps = COARSE if high > 4 * low else FINE
+    decades = range(floor(log10(low)) - 1, ceil(log10(high)) + 1)
+    ticks = [step * 10.0**k for k in decades for step in steps]
+    ticks = [tick for tick in ticks if low / 2 <= tick <= high * 2]
+    return {**axis, "tickvals": ticks, "ticktext": [digits(tick) for tick in ticks]}
 
 
 def shade(look: style.Look, among: int) -> str:

@@ -17,6 +17,7 @@ from fgbench.analysis import (
     learning_curves,
     progress,
     relative_variance,
+    sites,
     style,
 )
 from fgbench.analysis.site import marks
@@ -132,16 +133,16 @@ def training(table: pd.DataFrame) -> marks.Spec:
 def _sites(table: pd.DataFrame, axis: str, log: bool) -> marks.Spec:
     """Draw records side by side at every site, in the order of the network."""
     runs = list(table.groupby(["label", "seed"], sort=False, dropna=False))
-    step, data = 0.6 / max(1, len(runs) - 1), []
+    step, data = min(sites.ASIDE, sites.WIDEST / max(1, len(runs) - 1)), []
     counts = Counter(label for (label, _), _ in runs)
     for at, ((label, seed), part) in enumerate(runs):
         name = f"{label}, seed {seed}" if counts[label] > 1 else str(label)
-        x = marks.numbers(part["position"] + step * at - 0.3 * (len(runs) > 1))
+        x = marks.numbers(part["position"] + step * (at - (len(runs) - 1) / 2))
         more = {"legendgroup": str(at), "x": x}
         data += [{**more, **trace} for trace in _record(part, name, x)]
-    sites = table.drop_duplicates("position").sort_values("position")
-    places = marks.numbers(sites["position"])
-    ticks = {"tickvals": places, "ticktext": [marks.short(site) for site in sites["site"]]}
+    order = table.drop_duplicates("position").sort_values("position")
+    places = marks.numbers(order["position"])
+    ticks = {"tickvals": places, "ticktext": [marks.short(site) for site in order["site"]]}
     where = {"title": {"text": "site, from input to loss"}}
     shown = {**marks.GRID, "title": {"text": axis}, "rangemode": "tozero"}
     if log:
