@@ -23,7 +23,7 @@ COLUMNS = (
     *("draws_low", "draws_high", "draws_n", "chance", "trajectory", "elements", "directions"),
     *("draws", "inits", "batches", "batch", "truth", "heavy_tail"),
 )
-ORDER = ["arch", "data", "rank", "label", "seed", "step"]
+ORDER = ["arch", "data", "method", "label", "seed", "step"]
 
 
 def plotted(along: pd.DataFrame) -> pd.DataFrame:
@@ -44,9 +44,8 @@ def plotted(along: pd.DataFrame) -> pd.DataFrame:
     drawn = drawn[["key", "moment", *names]].rename(columns=names)
     table = mean.merge(drawn, on=["key", "moment"], how="left")
     table = table[table.groupby("key")["step"].transform("nunique") > 1]
-    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
-    table = table.assign(rank=table["method"].map(rank), chance=table["elements"] ** -0.5)
-    return table.sort_values(ORDER, kind="stable")[list(COLUMNS)].reset_index(drop=True)
+    table = table.assign(chance=table["elements"] ** -0.5)
+    return style.arranged(table, ORDER)[list(COLUMNS)]
 
 
 def figure(along: pd.DataFrame) -> Figure:

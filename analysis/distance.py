@@ -53,12 +53,9 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
     chosen = chosen[chosen["value"].gt(relative_variance.ZERO) & chosen["distance"].notna()]
     chosen = chosen[chosen.groupby(PANEL)["distance"].transform("nunique") > 1]
-    rank = {method: at for at, method in enumerate(style.order(chosen["method"]))}
-    chosen = chosen.assign(rank=chosen["method"].map(rank))
     parts = [_fitted(part) for _, part in chosen.groupby(RECORD, sort=False, dropna=False)]
     table = pd.concat(parts) if parts else chosen.assign(**dict.fromkeys(GROWTH, np.nan))
-    table = table.sort_values([*PANEL, "rank", "label", "seed", "position"], kind="stable")
-    return table[list(COLUMNS)].reset_index(drop=True)
+    return style.arranged(table, [*PANEL, "method", "label", "seed", "position"])[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame) -> Figure:

@@ -33,12 +33,8 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     """
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     chosen = chosen[chosen["value"].gt(0) & chosen["forwards"].gt(0)]
-    rank = {method: at for at, method in enumerate(style.order(chosen["method"]))}
-    chosen = chosen.assign(
-        rank=chosen["method"].map(rank), per_forward=chosen["value"] / chosen["forwards"]
-    )
-    keys = ["arch", "data", "rank", "label", "seed"]
-    return chosen.sort_values(keys, kind="stable")[list(COLUMNS)].reset_index(drop=True)
+    chosen = chosen.assign(per_forward=chosen["value"] / chosen["forwards"])
+    return style.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame) -> Figure:

@@ -46,10 +46,7 @@ def averaged(points: pd.DataFrame) -> pd.DataFrame:
                 point = {"epoch": epoch, "mean": value, "n": 1, "band": "none"}
                 rows.append({**common, "run": name, **point})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    rank = {method: i for i, method in enumerate(style.order(table["method"]))}
-    keys = ["arch", "data", "rank", "label", "run", "epoch"]
-    table = table.assign(rank=table["method"].map(rank)).sort_values(keys, kind="stable")
-    return table[list(COLUMNS)].reset_index(drop=True)
+    return style.arranged(table, ["arch", "data", "method", "label", "run", "epoch"])
 
 
 def looks(table: pd.DataFrame) -> dict[str, style.Look]:

@@ -37,10 +37,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         Columns `COLUMNS`, sorted by panel and then as drawn from the top.
     """
     chosen = measures[(measures["quantity"] == NAME) & (measures["place"] == "all")]
-    rank = {method: i for i, method in enumerate(style.order(chosen["method"]))}
-    chosen = chosen.assign(rank=chosen["method"].map(rank))
-    chosen = chosen.sort_values(["arch", "data", "rank", "label", "seed"], kind="stable")
-    return chosen[list(COLUMNS)].reset_index(drop=True)
+    return style.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame) -> Figure:

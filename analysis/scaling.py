@@ -102,11 +102,8 @@ def plotted(measures: pd.DataFrame, factors: Sequence[Factor]) -> pd.DataFrame:
     laws = {factor.name: factor.law for factor in factors}
     parts = [_fitted(part, laws[name[0]]) for name, part in table.groupby(by)]
     table = pd.concat(parts) if parts else table
-    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
-    ranks = {factor.name: at for at, factor in enumerate(factors)}
-    table = table.assign(rank=table["method"].map(rank), order=table["factor"].map(ranks))
-    table = table.sort_values(["order", *PANEL[1:], "rank", "x", "seed"], kind="stable")
-    return table[list(COLUMNS)].reset_index(drop=True)
+    keys = ["factor", *PANEL[1:], "method", "x", "seed"]
+    return style.arranged(table, keys, factor=[factor.name for factor in factors])[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:

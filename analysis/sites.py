@@ -32,10 +32,13 @@ def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """
     chosen = measures[(measures["quantity"] == quantity) & (measures["place"] != "all")]
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
-    rank = {method: at for at, method in enumerate(style.order(chosen["method"]))}
-    chosen = chosen.assign(rank=chosen["method"].map(rank))
-    keys = [*PANEL, "rank", "label", "seed", "position"]
-    return chosen.sort_values(keys, kind="stable")[list(KEPT)].reset_index(drop=True)
+    return style.arranged(chosen, [*PANEL, "method", "label", "seed", "position"])[list(KEPT)]
+
+
+def asides(records: int) -> list[float]:
+    """Return how far records stand to the right of a site, where sites are 1 apart."""
+    step = min(ASIDE, WIDEST / max(1, records - 1))
+    return [step * (at - (records - 1) / 2) for at in range(records)]
 
 
 def drawn(
@@ -62,9 +65,9 @@ def drawn(
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         runs = list(part.groupby(["label", "seed"], sort=False, dropna=False))
-        last, step = int(part["position"].max()), min(ASIDE, WIDEST / max(1, len(runs) - 1))
-        for at, ((label, _), mine) in enumerate(runs):
-            curve(ax, mine["position"] + step * (at - (len(runs) - 1) / 2), mine, looks[label])
+        last = int(part["position"].max())
+        for aside, ((label, _), mine) in zip(asides(len(runs)), runs, strict=True):
+            curve(ax, mine["position"] + aside, mine, looks[label])
         if log:
             panels.log_axis(ax, part[["value", "low", "high", "predicted"]].stack().dropna())
         else:

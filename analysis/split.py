@@ -57,10 +57,8 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     table = table[table["batch"].gt(relative_variance.ZERO) & table["perturbation"].notna()]
     for end in ("", "_low", "_high"):
         table[f"total{end}"] = table["batch"] + table[f"perturbation{end}"]
-    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
-    keys = ["arch", "data", "rank", "label", "seed", "position"]
-    table = table.assign(rank=table["method"].map(rank)).sort_values(keys, kind="stable")
-    return table[list(COLUMNS)].reset_index(drop=True)
+    keys = ["arch", "data", "method", "label", "seed", "position"]
+    return style.arranged(table, keys)[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame) -> Figure:

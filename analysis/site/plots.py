@@ -133,11 +133,11 @@ def training(table: pd.DataFrame) -> marks.Spec:
 def _sites(table: pd.DataFrame, axis: str, log: bool) -> marks.Spec:
     """Draw records side by side at every site, in the order of the network."""
     runs = list(table.groupby(["label", "seed"], sort=False, dropna=False))
-    step, data = min(sites.ASIDE, sites.WIDEST / max(1, len(runs) - 1)), []
+    data, asides = [], sites.asides(len(runs))
     counts = Counter(label for (label, _), _ in runs)
     for at, ((label, seed), part) in enumerate(runs):
         name = f"{label}, seed {seed}" if counts[label] > 1 else str(label)
-        x = marks.numbers(part["position"] + step * (at - (len(runs) - 1) / 2))
+        x = marks.numbers(part["position"] + asides[at])
         more = {"legendgroup": str(at), "x": x}
         data += [{**more, **trace} for trace in _record(part, name, x)]
     order = table.drop_duplicates("position").sort_values("position")
