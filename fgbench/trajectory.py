@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from fgbench.experiment import Experiment
     from fgbench.network import Chain
+    from fgbench.recipe import Recipe
 
 TRAJECTORY_STEPS = 200  # at most so many steps count as one epoch of the trajectory
 
@@ -41,17 +41,20 @@ class _Trajectory:
 
 
 def _walked(experiment: Experiment, chain: Chain, seed: int) -> Iterator[int]:
-    """Train a chain by backprop in place, yielding the number of steps done before each step."""
+    """Train a chain by backprop in place, yielding the number of steps done before each step.
+
+    As in :mod:`fgbench.train`, what does not fill a batch is left out of a pass.
+    """
     recipe = default_recipe(experiment.arch, experiment.data.name, exact=True)
     task = Task(chain, _Trajectory())
     backprop = registry.make("estimators", "bp").thing
     params = dict(chain.named_parameters())
     optimizer = torch.optim.SGD(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
-    data, done = experiment.data, 0
+    data, done, size = experiment.data, 0, _batch(experiment, recipe)
     noise = Noise(seed).child("trajectory")
     while True:
         order = noise.at(done).permutation("order", len(data.train_x)).to(data.train_x.device)
-        for rows in order.split(recipe.batch):
+        for rows in order[: len(order) // size * size].split(size):
             yield done
             pixels, labels = data.rows(rows)
             x = data.normalise(pixels, experiment.dtype)
@@ -62,10 +65,16 @@ def _walked(experiment: Experiment, chain: Chain, seed: int) -> Iterator[int]:
             done += 1
 
 
+def _batch(experiment: Experiment, recipe: Recipe) -> int:
+    """Return the examples of a step of the shared trajectory: the recipe's, or all where they are fewer."""
+    return min(recipe.batch, len(experiment.data.train_x))
+
+
 def epoch_steps(experiment: Experiment) -> int:
-    """Return how many steps one epoch of the shared trajectory has: at most 200."""
-    batch = default_recipe(experiment.arch, experiment.data.name, exact=True).batch
-    return min(ceil(len(experiment.data.train_x) / batch), TRAJECTORY_STEPS)
+    """Return how many steps one epoch of the shared trajectory has: those of training, at most 200."""
+    recipe = default_recipe(experiment.arch, experiment.data.name, exact=True)
+    whole = len(experiment.data.train_x) // _batch(experiment, recipe)
+    return min(whole, TRAJECTORY_STEPS)
 
 
 def default_moments(chain: Chain) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from fgbench.recipe import default_recipe
 from fgbench.series import distances
 from fgbench.summary import ALONG
 from fgbench.trail import TRAJECTORIES, Walk
-from fgbench.trajectory import epoch_steps
+from fgbench.trajectory import at_moments, epoch_steps
 
 NET = "mlp-2x8"
 WHOLE = ("relative_variance", "efficiency", "bias", "scale", "cosine", "cosine_draws", "split")
@@ -47,6 +47,30 @@ def test_the_numbers_of_a_moment_are_those_of_measuring_it_alone() -> None:
     assert start != later
     pooled = both["relative_variance"]["value"]
     assert pooled == pytest.approx((start * later) ** 0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(("data", "steps"), [("digits", 28), ("synthetic[train=7]", 1)])
+def test_an_epoch_of_the_shared_trajectory_has_the_steps_of_one_of_training(
+    data: str, steps: int
+) -> None:
+    """1,437 digits are 28 batches of 50 and a rest, which both leave out; fewer than a batch are one."""
+    where = experiment(NET, data)
+    recipe = default_recipe(where.arch, where.data.name, exact=True)
+    assert epoch_steps(where) == steps
+    task, estimator, noise = where.task(registry.method("BP"), 0)
+    if recipe.batch <= len(where.data.train_y):
+        assert Course(task, estimator, recipe, noise, where.data).per_epoch == steps
+    sizes: list[int] = []
+    chain = where.chain(0)
+    with where.noise(0).seeded():
+        chain.attach()
+
+    def count(module: object, args: tuple[torch.Tensor, ...]) -> None:
+        sizes.append(len(args[0]))
+
+    chain.module(0).register_forward_pre_hook(count)
+    ((_, _),) = at_moments(where, chain, 0, (2.0,))
+    assert set(sizes) == {min(recipe.batch, len(where.data.train_y))}
 
 
 def test_figures_read_every_moment_of_a_record_as_it_is_written(tmp_path: Path) -> None:
