@@ -27,7 +27,6 @@ from fgbench.errors import (
 )
 
 INTERRUPTED = 130  # what typer makes of a Ctrl-C
-LESS = 3  # all that was tested held, and less was tested than could be
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -480,32 +479,10 @@ def check(
         ),
     ] = False,
 ) -> int:
-    """Hold an estimator to its claims, or an architecture to its declarations."""
-    from fgbench import conformance, registry
+    """Hold an estimator to its claims, or an architecture to its declarations: ok, FAIL, -- (not judged)."""
+    from fgbench import checking
 
-    base = name.partition("[")[0].partition("/")[0]
-    is_estimator = ".py" in name or base in {*registry.entries("estimators"), *registry.PRESETS}
-    if not is_estimator and base.partition("-")[0] not in registry.entries("architectures"):
-        known = [*registry.PRESETS, *registry.entries("estimators")]
-        known += registry.names("architectures")
-        raise unknown("estimator or architecture", base, known)
-
-    def tell(outcome: conformance.Outcome) -> None:
-        mark = "ok  " if outcome.held else "FAIL"
-        print(f"{mark}  {outcome.check}: {outcome.detail}", flush=True)
-
-    if is_estimator:
-        outcomes = conformance.check_estimator(name, tell, quick=quick)
-    else:
-        outcomes = conformance.check_architecture(name, tell)
-    failed = sum(not o.held for o in outcomes)
-    print(f"{len(outcomes) - failed} of {len(outcomes)} checks held")
-    less = [o for o in outcomes if o.left_out]
-    for o in less:
-        print(f"left out: {o.check}: {o.left_out}")
-    if quick and not less:
-        print("left out: nothing, the whole check takes no more")
-    return 1 if failed else LESS if less else 0
+    return checking.run(name, quick=quick)
 
 
 @app.command()

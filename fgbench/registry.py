@@ -389,7 +389,33 @@ def _resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
         match = re.fullmatch(entry.pattern, ending) if entry.pattern else None
         if match is not None:
             return entry, {k: v for k, v in match.groupdict().items() if v is not None}
-    raise unknown(SINGULAR[kind], name, names(kind))
+    raise no_such(SINGULAR[kind], name, kind)
+
+
+def no_such(what: str, name: str, kind: str, others: Collection[str] = ()) -> UsageError:
+    """Build the error for a name that does not exist: the nearest, or with the hyphen that it lacks.
+
+    Args:
+        what: what was named, for the message.
+        name: what came, without options.
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        others: names of other kinds that were possible.
+
+    Returns:
+        The error, to be raised by the caller; where names of a kind have a form, such as
+        ``mlp-DEPTHxWIDTH``, and what came begins like them, it says the form.
+    """
+    valid = {*names(kind), *others}
+    for base, entry in entries(kind).items():
+        ending = name[len(base) :].lstrip("-_ ")
+        if not entry.pattern or not ending or not name.lower().startswith(base):
+            continue
+        if re.fullmatch(entry.pattern, ending):
+            return unknown(what, name, [f"{base}-{ending}"])
+        form = re.sub(r"\(\?P<(\w+)>[^)]*\)", lambda found: found[1].upper(), entry.pattern)
+        if not entry.variants and re.fullmatch(r"\w+", form):
+            return UsageError(f"unknown {what} {name!r}; expected {base} or {base}-{form}")
+    return unknown(what, name, valid)
 
 
 def _from_file(text: str) -> Callable[..., Any]:
@@ -408,9 +434,11 @@ def _from_file(text: str) -> Callable[..., Any]:
     except RAISED as error:
         raise UsageError(f"{path} cannot be imported: {reason(error)}") from error
     if not hasattr(module, attribute):
-        public = [
-            n for n in vars(module) if not n.startswith("_") and inspect.isclass(vars(module)[n])
-        ]
+        own = [c for c in vars(module).values() if getattr(c, "__module__", "") == spec.name]
+        named = [c.__name__ for c in own if inspect.isclass(c) and hasattr(c, "claims")]
+        public = [name for name in named if not name.startswith("_")]
+        if not public:
+            raise UsageError(f"{path} has no class {attribute!r}, and defines no estimator")
         raise unknown(f"class in {path}", attribute, public)
     found: Callable[..., Any] = getattr(module, attribute)
     if not inspect.isclass(found):

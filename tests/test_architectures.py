@@ -150,7 +150,8 @@ def test_a_wrong_declaration_is_rejected(fault: str) -> None:
     changed, said = MISDECLARED[fault]
     found = examine_chain(mixer(**changed), Noise(0, dtype=torch.float64))
     assert [one.check for one in found if not one.held] == ["mixing in module 1"]
-    assert said in found[-1].detail
+    assert said in found[-2].detail
+    assert (found[-1].check, found[-1].judged) == ("shared weights in module 1", False)
 
 
 UNSHARED = {

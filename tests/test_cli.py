@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -407,6 +408,21 @@ def test_a_quick_check_that_leaves_something_out_says_so_by_its_exit_code(
         assert out[-1] == "left out: unbiased on a net: 512 of 4096"
         assert run(["check", "fg_a"]) == 0
         assert "left out" not in capsys.readouterr().out
+
+
+def test_a_check_that_tests_nothing_never_says_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(ESTIMATOR.replace('bias="none"', 'bias="some"'))
+    assert run(["check", "./mine.py:Mine/end", "--quick"]) == 0
+    *_, line, held, left = capsys.readouterr().out.splitlines()
+    assert line.startswith("--    bias, on mlp-2x4/end")
+    assert line.endswith(": not judged: it claims bias='some'")
+    assert re.fullmatch(r"(\d+) of \1 checks held, \d not judged", held)
+    assert left.startswith("left out: nothing")
+    Path("mine.py").write_text(ESTIMATOR.replace("v = noise", "v = no_such_name or noise"))
+    assert run(["check", "./mine.py:Mine", "--quick"]) == 1
+    *_, line, held = capsys.readouterr().out.splitlines()  # and no word of nothing being left out
+    assert line.startswith("--    pure, deterministic, noise keys")
+    assert held == "2 of 3 checks held, 1 not judged"
 
 
 def test_check_names_the_line_that_raised(capsys: pytest.CaptureFixture[str]) -> None:

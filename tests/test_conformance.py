@@ -44,6 +44,11 @@ def wrong(outcomes: list[Outcome]) -> list[str]:
     return [f"{one.check}: {one.detail}" for one in outcomes if not one.held]
 
 
+def judged(outcomes: list[Outcome]) -> list[Outcome]:
+    """Everything that was tested."""
+    return [one for one in outcomes if one.judged]
+
+
 def test_outcomes_are_told_as_they_are_found() -> None:
     told: list[Outcome] = []
 
@@ -292,7 +297,7 @@ def test_purity_allows_a_parameter_moved_and_moved_back() -> None:
 
 def test_deterministic_is_held_to_both_ways() -> None:
     same = Planted(lambda v, n, s: Estimate(grads=zeros(v)))
-    with pytest.raises(Fault, match="does not claim deterministic"):
+    with pytest.raises(Fault, match="either it does not use the noise"):
         pure.deterministic(Case.build(TINY, "end", same))
     with pytest.raises(Fault, match="claims deterministic, but other noise gave another"):
         pure.deterministic(
@@ -400,7 +405,7 @@ def by_nodes(view: Any, noise: Any, state: Any) -> None:
 @pytest.mark.parametrize("backward", ["none", "segment"])
 @pytest.mark.parametrize("does", [by_backward, by_grad, by_func, by_reverse])
 def test_reverse_mode_is_refused(does: Any, backward: str) -> None:
-    found = examine(Planted(does, backward=backward), ["end"])
+    found = judged(examine(Planted(does, backward=backward), ["end"]))
     assert [one.check for one in found] == ["protocol", "supports", "gate"]
     who = f"Planted claims backward='{backward}' but called reverse mode"
     assert not found[-1].held
@@ -413,7 +418,7 @@ def broken(view: Any, noise: Any, state: Any) -> Estimate:
 
 @pytest.mark.parametrize("backward", ["none", "segment", "network"])
 def test_what_an_estimator_raises_is_no_matter_of_the_gate(backward: str) -> None:
-    found = examine(Planted(broken, backward=backward), ["end"])
+    found = judged(examine(Planted(broken, backward=backward), ["end"]))
     assert [one.check for one in found] == ["protocol", "supports", "runs"]
     here = broken.__code__.co_firstlineno + 1
     said = rf"ZeroDivisionError: its own \(test_conformance\.py:{here}\) \(on mlp-2x4/end\)"
@@ -424,7 +429,7 @@ def test_an_estimator_that_exits_is_a_finding_and_not_the_end() -> None:
     def leave(view: Any, noise: Any, state: Any) -> Estimate:
         raise SystemExit(0)
 
-    found = examine(Planted(leave), ["end"])
+    found = judged(examine(Planted(leave), ["end"]))
     assert [one.check for one in found] == ["protocol", "supports", "runs"]
     assert found[-1].detail.startswith("SystemExit: 0 (test_conformance.py:")
 
@@ -449,7 +454,7 @@ def test_what_it_raises_while_it_is_set_up_is_told_with_its_line(name: str) -> N
         raise ZeroDivisionError("its own")
 
     made = type("Made", (Planted,), {name: fail})(lambda v, n, s: None)
-    found = examine(made, ["end"])
+    found = judged(examine(made, ["end"]))
     assert [one.check for one in found] == ["protocol", "supports"]
     assert f"its own (test_conformance.py:{fail.__code__.co_firstlineno + 1})" in found[-1].detail
 
@@ -561,12 +566,12 @@ def test_what_is_missing_from_the_protocol_is_named() -> None:
         def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
             return good(view, noise)
 
-    (found,) = examine(Bare())
+    (found,) = judged(examine(Bare()))
     assert "lacks claims, supports, init_state, predicted_variance; inherit" in found.detail
 
 
 def test_a_claim_that_does_not_exist_is_refused() -> None:
-    found = examine(Planted(lambda v, n, s: None, bias="little"), ["end"])
+    found = judged(examine(Planted(lambda v, n, s: None, bias="little"), ["end"]))
     assert not found[-1].held
     assert "unknown claim of bias 'little'; valid: none, some, vanishing" in found[-1].detail
 
@@ -585,8 +590,8 @@ def test_what_is_not_supported_is_skipped_with_its_reason() -> None:
     assert wrong(found) == []
     assert f"skipped on {TINY.name}/local: needs two modules" in found[1].detail
     assert not any("/local" in one.check for one in found)
-    assert "nothing is checked" in examine(Picky(always=True))[-1].detail
-    assert "must return a reason" in examine(Picky(reason=True, always=True))[-1].detail
+    assert "nothing is checked" in judged(examine(Picky(always=True)))[-1].detail
+    assert "must return a reason" in judged(examine(Picky(reason=True, always=True)))[-1].detail
 
 
 # ---- bias ----------------------------------------------------------------------------------------
@@ -680,7 +685,7 @@ def test_signs_are_enumerated_where_a_mean_is_no_square() -> None:
 
 def test_a_clipped_slope_is_not_taken_for_a_square() -> None:
     clipped = Slope(lambda s, t, q: s.clamp(-0.01, 0.01) * t)
-    with pytest.raises(exact.NoDesign, match="degree two"):
+    with pytest.raises(exact.NoDesign, match="second degree"):
         exact.unbiased(Case.build(TINY, "end", clipped))
 
 
@@ -711,6 +716,10 @@ def test_a_quick_check_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) ->
     whole = list(estimator.bias(NORMALISED, where))
     assert wrong([*quick, *whole]) == []
     names = [f"unbiased on {SMOOTH.name}/{place}" for place in ("end", "local")]
+    assert [(one.check, one.judged) for one in quick[:1]] == [
+        (f"bias, exactly, on {SMOOTH.name}/end", False)
+    ]
+    quick, whole = judged(quick), judged(whole)
     assert [one.check for one in quick] == [one.check for one in whole] == names
     assert {one.left_out for one in quick} == {"48 draws were made, 64 are the whole check"}
     assert {one.left_out for one in whole} == {""}
@@ -807,3 +816,73 @@ def test_more_directions_than_can_be_averaged_are_judged_with_one(factor: float)
     (found,) = estimator.bias(made, [Case.build(CONVOLUTIONS, "end", made)])
     assert found.check == f"unbiased on {CONVOLUTIONS.name}/end, directions=1"
     assert found.held == (factor == 1.0)
+
+
+# ---- what is not judged says so ------------------------------------------------------------------
+
+
+def test_what_is_not_tested_is_no_success() -> None:
+    found = examine(Planted(lambda v, n, s: None), ["end", "local"])
+    assert wrong(found) == []
+    aside = {one.check: one.detail for one in found if not one.judged}
+    names = ", ".join(f"{net.name}/{way}" for net in (TINY, MIXER) for way in ("end", "local"))
+    assert aside == {
+        f"bias, on {names} and 4 more": "it claims bias='some'",
+        "slopes only": "slopes_only is not claimed",
+    }
+    exactly = examine(registry.make("estimators", "bp").thing, ["end"])
+    assert {one.check for one in exactly if not one.judged} == {
+        *("gate", "noise keys", "backward", "slopes only"),
+    }
+
+
+def test_what_a_failure_leaves_out_is_named() -> None:
+    found = examine(Planted(broken), ["end"])
+    assert found[-1].check == "pure, deterministic, noise keys, chunks, backward, slopes only, bias"
+    assert (found[-1].judged, found[-1].detail) == (
+        False,
+        "'runs' failed, and they need estimates that run as claimed",
+    )
+
+
+@pytest.mark.parametrize("bias", ["none", "some"])
+def test_an_estimate_that_is_not_finite_is_nowhere_found_right(bias: str) -> None:
+    """NaN is no other estimate, no chunk's fault, and no p-value below any level."""
+    made = Planted(not_finite, bias=bias, backward="none")
+    found = {one.check: one for one in examine(made, ["end"])}
+    assert [name for name, one in found.items() if not one.held] == ["pure"]
+    assert {name for name, one in found.items() if not one.judged} >= {
+        *("deterministic", "chunks", "bias"),
+    }
+    with pytest.raises(Fault, match="draw 0 of 8 is not finite"):
+        sampled.unbiased(Case.build(SMOOTH, "end", made), ((8, 0.01),))
+
+    def sometimes(view: Any, noise: Any, state: Any) -> Estimate:
+        credit = good(view, noise).credit or {}
+        return Estimate(credit={n: c.sqrt() for n, c in credit.items()})
+
+    with pytest.raises(Fault, match="not finite: it has a NaN or an infinity"):
+        exact.unbiased(Case.build(TINY, "end", Planted(sometimes, bias="none")))
+
+
+def test_a_factor_a_sign_and_a_silent_site_are_said_in_words() -> None:
+    for factor, said in ((1.02, "it is 1.02 times"), (-1.0, "everywhere, the sign is turned")):
+        with pytest.raises(Fault, match=said):
+            exact.unbiased(Case.build(TINY, "end", Weights(factor=factor)))
+    with pytest.raises(Fault, match=r"; nothing is estimated on body\.1\.l0$"):
+        exact.unbiased(Case.build(TINY, "end", Activities(factor=0.0, only="1.l0")))
+
+
+def test_too_large_everywhere_is_sampled_and_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One direction of more numbers than are averaged, asked for as it cannot be at once."""
+
+    def told(case: Case, **more: Any) -> str:
+        raise exact.TooLarge("it draws 5000 numbers")
+
+    monkeypatch.setattr(exact, "unbiased", told)
+    monkeypatch.setattr(sampled, "STAGES", ((48, 0.01), (96, 0.001)))
+    made = Weights()
+    found = list(estimator.bias(made, [Case.build(TINY, "end", made)]))
+    assert [one.judged for one in found] == [False, True, True]
+    assert found[0].detail == "it draws 5000 numbers; left to the smaller nets"
+    assert all("48 draws" in one.detail for one in judged(found))

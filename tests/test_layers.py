@@ -105,6 +105,7 @@ def _table() -> dict[str, set[str]]:
         "updates": {"errors", "registry"},
         "analysis": {"errors", "record", "registry", "comparing", "aggregate", "tables"},
         "progress": {"errors"},
+        "checking": {"errors", "conformance", "registry"},
         "doctor": {"errors", "record", "registry", "data", ""},
         "sheet": set(),
         "tables": {"errors", "multiple", "sheet"},
@@ -114,7 +115,7 @@ def _table() -> dict[str, set[str]]:
         "sweep": {"errors", "record", "grid", "pool", "api", "experiment", "graph"},
         "sweeping": {"analysis", "grid", "sweep", "sheet", "tables"},
         "demo": top,
-        "cli": top | {"demo", "doctor", "grid", "sweep", "sweeping"},
+        "cli": top | {"checking", "demo", "doctor", "grid", "sweep", "sweeping"},
         "__main__": {"cli"},
         "": {"errors", "api", "estimator", "registry"},  # fgbench/__init__.py
     }

@@ -200,6 +200,28 @@ def thing(**options: Any) -> dict[str, Any]:
     return options
 
 
+def test_an_unknown_size_says_the_form_of_sizes() -> None:
+    with pytest.raises(UsageError, match=r"'mlp-2by16'; expected mlp or mlp-DEPTHxWIDTH$"):
+        make("architectures", "mlp-2by16", shape=(1,), classes=2)
+    with pytest.raises(UsageError, match=r"'mlp2x16'; did you mean 'mlp-2x16'\?$"):
+        make("architectures", "mlp2x16", shape=(1,), classes=2)
+
+
+def test_only_estimators_of_the_file_itself_are_suggested(tmp_path: Path) -> None:
+    """Names that it imports, and classes that claim nothing, are none."""
+    file = tmp_path / "nanny.py"
+    head = "from fgbench.estimator import Claims, Defaults\nfrom fgbench.directions import Shape\n"
+    file.write_text(f"{head}class Note:\n pass\nclass Nanny(Defaults):\n pass\n")
+    for wrong, said in (("Nope", "valid: Nanny"), ("Nany", "'Nanny'")):
+        with pytest.raises(UsageError, match=rf"unknown class in .*nanny\.py '{wrong}'; .*{said}"):
+            method(f"{file}:{wrong}")
+    file.write_text(head)
+    with pytest.raises(
+        UsageError, match=r"nanny\.py has no class 'Nope', and defines no estimator"
+    ):
+        method(f"{file}:Nope")
+
+
 def test_variants_and_patterns_imply_options(own: Any) -> None:
     @register(
         "architectures",
@@ -225,6 +247,13 @@ def test_variants_and_patterns_imply_options(own: Any) -> None:
     for wrong in ("toy-", "toy-x", "toy-5x", "toy-m/8", "to-5"):
         with pytest.raises(UsageError, match=r"unknown architecture .*did you mean 'toy-m/8/16'"):
             of(wrong)
+    for close in (
+        "toy5x2",
+        "toy_5x2",
+        "Toy5x2",
+    ):  # only the hyphen is missing, or a capital too many
+        with pytest.raises(UsageError, match=r"unknown architecture .*did you mean 'toy-5x2'"):
+            of(close)
     with pytest.raises(UsageError, match="unknown option of toy-5 'shape'"):
         of("toy-5[shape=3]")
     assert {"toy-m/8/16"} <= set(registry.names("architectures"))

@@ -13,7 +13,7 @@ from torch.func import functional_call, jvp
 from fgbench import dual, registry
 from fgbench.conformance.mixing import mixing
 from fgbench.conformance.nets import SEED, filled
-from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed
+from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed, not_judged
 from fgbench.conformance.sharing import sharing
 from fgbench.dual import Dual
 from fgbench.network import untouched
@@ -91,14 +91,19 @@ def _examined(chain: Chain, noise: Noise) -> Iterator[Outcome]:
         yield judge(name, run)
     seen = judge("taps", lambda: taps(chain, x))
     yield seen
-    if not seen.held:  # the rest is about what comes from the taps
+    if not seen.held:
+        rest = "pulls, mixing and shared weights of every module"
+        yield not_judged(rest, "'taps' failed, and they are about what comes from the taps")
         return
     yield judge("pulls", lambda: pulls(chain, x, noise))
     for k in range(len(chain)):
         mixed = judge(f"mixing in module {k}", partial(mixing, chain, k, x))
         yield mixed
-        if mixed.held:  # else its axes may not fit
-            yield judge(f"shared weights in module {k}", partial(sharing, chain, k, x))
+        name = f"shared weights in module {k}"
+        if mixed.held:
+            yield judge(name, partial(sharing, chain, k, x))
+        else:
+            yield not_judged(name, f"'mixing in module {k}' failed: its axes may not fit")
 
 
 def function(chain: Chain, x: Tensor, noise: Noise) -> str:

@@ -11,7 +11,16 @@ import torch
 from fgbench import registry
 from fgbench.conformance import pure, reach, sampled, unbiased
 from fgbench.conformance.nets import LEAST, NETS, SMOOTH, TINY, Case
-from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed, told
+from fgbench.conformance.outcome import (
+    Fault,
+    NotJudged,
+    Outcome,
+    collected,
+    judge,
+    listed,
+    not_judged,
+    told,
+)
 from fgbench.conformance.unbiased import NoDesign, TooLarge
 from fgbench.errors import RAISED
 
@@ -28,6 +37,14 @@ LOCALITIES = (
     *("contrastive[features=3,stop_keys=false]", "local-pg"),
 )
 PROTOCOL = ("claims", "supports", "init_state", "predicted_variance", "__call__")
+CHECKS: dict[str, Callable[[Case], str]] = {
+    "pure": pure.pure,
+    "deterministic": pure.deterministic,
+    "noise keys": pure.noise_keys,
+    "chunks": pure.chunks,
+    "backward": reach.reach,
+    "slopes only": reach.slopes_only,
+}
 FINEST = 1e-5  # step at which a vanishing bias is sampled against none
 
 
@@ -78,37 +95,41 @@ def _examine(
         "supports": lambda: supported(estimator, localities, cases),
         "gate": lambda: reach.gated(cases),
     }
-    for name, run in first.items():
+    for k, (name, run) in enumerate(first.items()):
         outcome = judge(name, run, estimator)
         yield outcome
-        if not outcome.held:  # nothing further means anything
+        if not outcome.held:
+            rest = [*list(first)[k + 1 :], *CHECKS, "bias"]
+            why = f"'{outcome.check}' failed, and they need estimates that run as claimed"
+            yield not_judged(listed(rest, len(rest)), why)
             return
     nets: dict[str, list[Case]] = {}
     for case in cases:
         nets.setdefault(case.net.name, []).append(case)
     few = [own[k] for own in nets.values() for k in dict.fromkeys((0, len(own) - 1))]
-    checks: dict[str, Callable[[Case], str]] = {
-        "pure": pure.pure,
-        "deterministic": pure.deterministic,
-        "noise keys": pure.noise_keys,
-        "chunks": pure.chunks,
-        "backward": reach.reach,
-        "slopes only": reach.slopes_only,
-    }
-    for name, check in checks.items():
-        yield judge(name, partial(_everywhere, check, few))
-    yield from bias(estimator, cases, quick=quick)
+    held = {}
+    for name, check in CHECKS.items():
+        outcome = judge(name, partial(_everywhere, check, few))
+        held[name] = outcome.held
+        yield outcome
+    if held["pure"]:
+        yield from bias(estimator, cases, quick=quick)
+    else:
+        why = "'pure' failed, and what it found would be in every mean"
+        yield not_judged("bias", why)
 
 
 def _everywhere(check: Callable[[Case], str], cases: Sequence[Case]) -> str:
     """Run one check on all cases; name the case where it does not hold."""
-    said: dict[str, None] = {}
+    said: dict[bool, list[str]] = {True: [], False: []}
     for case in cases:
         outcome = judge(case.name, partial(check, case), case.estimator)
         if not outcome.held:
             raise Fault(f"{outcome.detail} (on {case.name})")
-        said[outcome.detail] = None
-    return f"{list(said)[-1]} ({len(cases)} nets and localities)"
+        said[outcome.judged].append(outcome.detail)
+    if not said[True]:
+        raise NotJudged(said[False][-1])
+    return f"{said[True][-1]} ({len(said[True])} nets and localities)"
 
 
 def protocol(estimator: Estimator) -> str:
@@ -132,31 +153,35 @@ def supported(estimator: Estimator, localities: Sequence[Locality], cases: list[
     if not cases:
         raise Fault(f"runs on no net, so nothing is checked: {refused[0]}; try NAME/locality")
     skipped = listed(refused, len(refused))
-    return f"skipped on {skipped}" if refused else f"runs on all {len(cases)}"
+    return f"skipped on {skipped}" if refused else f"runs on all {len(cases)} nets and localities"
 
 
 def bias(estimator: Estimator, cases: Sequence[Case], *, quick: bool = False) -> Iterator[Outcome]:
     """Check the claimed bias: exactly on every net that allows it, else by sampling on the smallest."""
     judged, why = False, ""
+    without: dict[tuple[str, str], list[str]] = {}  # check and reason to where it was not made
     for case in cases:
         if case.claims.bias == "some":
-            if case.claims.why:
-                said = f"claims bias='some': {case.claims.why}"
-                judged = True
-                yield Outcome(f"biased on {case.name}", True, said)
+            said = "it claims bias='some'" + f": {case.claims.why}" * bool(case.claims.why)
+            without.setdefault(("bias", said), []).append(case.name)
             continue
         try:
             yield _exact(case)
             judged = True
             if case.claims.bias == "none" and case.net == TINY:
-                as_it_is = partial(unbiased.unbiased, case, as_it_is=True)
-                yield judge(f"unbiased as it is on {case.name}", as_it_is, estimator)
+                own = partial(unbiased.unbiased, case, as_it_is=True)
+                name = f"unbiased with its own number of directions on {case.name}"
+                yield judge(name, own, estimator)
         except NoDesign as reason:
-            why = str(reason)
+            without.setdefault(("bias, exactly", str(reason)), []).append(case.name)
+            if not isinstance(reason, TooLarge):
+                why = str(reason)
+    for (name, reason), where in without.items():
+        yield not_judged(f"{name}, on {listed(where)}", reason)
+        if not judged and name != "bias":  # too large everywhere
+            why = why or reason
     if why:
         yield from _inexact(estimator, why, quick)
-    elif not judged:
-        yield Outcome("bias", True, "claims bias='some', nothing to check")
 
 
 def _exact(case: Case) -> Outcome:
@@ -169,7 +194,7 @@ def _exact(case: Case) -> Outcome:
     except TooLarge as reason:
         options: Any = case.estimator
         if getattr(options, "directions", 1) == 1:
-            return Outcome(name, True, f"left to the smaller nets: {reason}")
+            raise TooLarge(f"{reason}; left to the smaller nets") from None
         single = case.of(replace(options, directions=1))
         return judge(f"{name}, directions=1", partial(check, single), case.estimator)
     except NoDesign:
@@ -180,7 +205,7 @@ def _exact(case: Case) -> Outcome:
 
 def _inexact(estimator: Estimator, why: str, quick: bool) -> Iterator[Outcome]:
     """Enumerate signs, or sample, where no design applied."""
-    judged = False
+    judged, failed = False, ""
     stages = sampled.QUICK if quick else sampled.STAGES
     drawn = partial(sampled.unbiased, stages=stages)
     fewer = f"{stages[0][0]} draws were made, {sampled.STAGES[0][0]} are the whole check"
@@ -193,15 +218,19 @@ def _inexact(estimator: Estimator, why: str, quick: bool) -> Iterator[Outcome]:
                 case = case.of(unbiased.with_step(estimator, FINEST))
                 check = drawn
             name = f"unbiased on {case.name}"
+            if failed:
+                yield not_judged(name, f"{failed} failed, and sampling takes long")
+                break
             try:
                 left = fewer if quick and check is drawn else ""
-                yield Outcome(name, True, f"{check(case)} ({why})", left)
+                yield Outcome(name, True, check(case), left)
                 judged = True
                 break
             except NoDesign:
                 continue
             except RAISED as error:
-                yield Outcome(name, False, f"{told(error, estimator)} ({why})")
-                return
-    if not judged:
+                yield Outcome(name, False, told(error, estimator))
+                failed = f"'{name}'"
+                break
+    if not judged and not failed:
         yield Outcome("bias", False, f"cannot be judged: {why}")

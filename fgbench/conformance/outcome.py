@@ -22,12 +22,18 @@ class Outcome:
         held: whether it held.
         detail: one line: what was expected, what came, by how much.
         left_out: what the whole check would have done and this one did not, "" if nothing.
+        judged: whether anything was tested; if not, ``detail`` says why.
     """
 
     check: str
     held: bool
     detail: str
     left_out: str = ""
+    judged: bool = True
+
+
+class NotJudged(Exception):
+    """Why there is nothing that a check could test, in one line."""
 
 
 class Fault(Exception):
@@ -49,7 +55,7 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
     Args:
         check: what is checked.
         run: returns the detail; raises :class:`Fault` for what it found, and whatever the checked code
-            itself raises is a finding too.
+            itself raises is a finding too; :class:`NotJudged` where there is nothing to test.
         owner: what is checked, to name its own line where it raises.
 
     Returns:
@@ -57,10 +63,25 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
     """
     try:
         return Outcome(check, True, run())
+    except NotJudged as nothing:
+        return not_judged(check, str(nothing))
     except Fault as fault:
         return Outcome(fault.check or check, False, str(fault))
     except RAISED as error:
         return Outcome(check, False, reason(error, owner))
+
+
+def not_judged(check: str, why: str) -> Outcome:
+    """Return the outcome of a check that tested nothing.
+
+    Args:
+        check: what would have been checked.
+        why: what stands in the way.
+
+    Returns:
+        An outcome that neither held nor failed.
+    """
+    return Outcome(check, True, why, judged=False)
 
 
 def collected(outcomes: Iterable[Outcome], tell: Tell | None = None) -> list[Outcome]:

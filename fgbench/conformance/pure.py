@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fgbench.conformance.outcome import Fault, listed
+from fgbench.conformance.outcome import Fault, NotJudged, listed
 from fgbench.conformance.watch import Log, Watched, around
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from fgbench.noise import Noise
     from fgbench.task import Step
     from fgbench.view import View
+
+
+NOT_FINITE = "the estimate is not finite: nothing can be compared"
 
 
 def pure(case: Case) -> str:
@@ -46,9 +49,14 @@ def deterministic(case: Case) -> str:
         with _kept(case):
             runs.append(_step(case, case.noise.at(k)))
     differ = [name for name, (a, b) in _both(*runs).items() if not torch.equal(a, b)]
+    if not all(bool(e.isfinite().all()) for run in runs for e in run.body.values()):
+        raise NotJudged(NOT_FINITE)
     if not case.claims.deterministic:
         if not differ:
-            raise Fault("does not claim deterministic, but two noises gave the same estimate")
+            raise Fault(
+                "two different noises gave the same estimate: either it does not use the noise it is "
+                "handed, or it should claim deterministic=True"
+            )
         return "other noise, other estimate"
     if differ:
         raise Fault(f"claims deterministic, but other noise gave another {listed(differ, 2)}")
@@ -89,7 +97,7 @@ def _shaped(case: Case, step: Step) -> None:
         if expected != came:
             raise Fault(f"gradient of {name}: expected {expected}, got {came}")
         if not bool(e.isfinite().all()):
-            raise Fault(f"gradient of {name} is not finite")
+            raise Fault(f"gradient of {name} is not finite: it has a NaN or an infinity")
     for returned in (step.new_state, step.state_grads):
         for objective, states in returned.items():
             own = case.state.get(objective, {})
@@ -127,7 +135,8 @@ def _kept(case: Case) -> Iterator[None]:
         for name, was in world.items():
             if was != after[name]:
                 values = "" if "random" in name else f" from {was} to {after[name]}"
-                raise Fault(f"changed {name}{values}")
+                hint = "; draw from the noise it is handed" if "random state" in name else ""
+                raise Fault(f"changed {name}{values}{hint}")
     finally:
         with torch.no_grad():
             for name, p in chain.named_parameters():
@@ -165,10 +174,13 @@ def noise_keys(case: Case) -> str:
     case.of(around(case.estimator, call)).estimate(Watched(**vars(case.noise), log=log))
     if log.clashes:
         raise Fault(
-            f"one key of the noise is drawn for two purposes: {listed(log.clashes, 1)}; "
+            "the same random numbers are drawn for two purposes, which are then not independent: "
+            f"{listed(log.clashes, 1)}; "
             "give one of them noise.child('its purpose')"
         )
-    return "no key of the noise serves two purposes"
+    if not log.used:
+        raise NotJudged("it draws nothing")
+    return "no random numbers are drawn for two purposes"
 
 
 def chunks(case: Case) -> str:
@@ -187,12 +199,18 @@ def chunks(case: Case) -> str:
         torch.randn(7)
         case.noise.normal("something else", (7,))
         after = case.estimate(case.noise)
+    if not bool(plain.isfinite().all()):
+        raise NotJudged(NOT_FINITE)
     if not torch.equal(plain, after):
         raise Fault(
-            "the estimate changed with what was drawn before it, globally or from its noise"
+            "the same noise gave another estimate: it changed with what was drawn before it, from torch's "
+            "global generator or from its noise; draw from the noise it is handed, and from it alone"
         )
     single = case.of(around(case.estimator, one_by_one)).estimate(case.noise)
     off = float((single - plain).abs().max() / plain.abs().max().clamp_min(1e-300))
     if not off <= 1e-9:
-        raise Fault(f"with directions one by one it is off by {off:.1e} of its largest entry")
-    return f"one by one or together, off by {off:.0e}"
+        raise Fault(
+            f"with directions one by one it is off by {off:.1e} of its largest entry; how many the view "
+            "handles at a time must not matter"
+        )
+    return f"directions one by one or together give the same, off by {off:.0e}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench.conformance.nets import OPAQUE
-from fgbench.conformance.outcome import Fault, first_line, listed
+from fgbench.conformance.outcome import Fault, NotJudged, first_line, listed
 from fgbench.conformance.watch import Oracles, around
 from fgbench.errors import RAISED, BackwardRefused, reason
 
@@ -40,10 +40,13 @@ def gated(cases: Sequence[Case]) -> str:
     behind = [case for case in cases if case.claims.gated]
     if not behind:
         wanted = listed(dict.fromkeys(repr(case.claims.backward) for case in cases))
-        return f"claims backward={wanted}: reverse mode is allowed, nothing to refuse"
+        raise NotJudged(f"claims backward={wanted}: reverse mode is allowed")
     opaque = any(case.name.startswith(OPAQUE.name) for case in behind)
     second = "opaque operations whose backward raises" if opaque else "no opaque net was supported"
-    return f"held under these two checks: autograd's engine refused on {len(behind)} nets; {second}"
+    return (
+        f"runs without reverse mode on {len(behind)} nets and localities; held under these two checks: "
+        f"autograd's engine refused; {second}"
+    )
 
 
 def reach(case: Case) -> str:
@@ -52,7 +55,7 @@ def reach(case: Case) -> str:
     if claims.backward == "module":
         return _inside_modules(case)
     if not claims.gated:
-        return "claims backward='network', nothing to check"
+        raise NotJudged("claims backward='network': it may go back all the way")
     used: list[str] = []
     first: list[list[Tensor]] = []
 
@@ -123,7 +126,7 @@ def _inside_modules(case: Case) -> str:
 def slopes_only(case: Case) -> str:
     """Check that exact slopes are all an estimator asks for."""
     if not case.claims.slopes_only:
-        return "not claimed"
+        raise NotJudged("slopes_only is not claimed")
     used: list[str] = []
 
     def call(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
@@ -133,4 +136,4 @@ def slopes_only(case: Case) -> str:
     others = [name for name in dict.fromkeys(used) if name not in GEOMETRY]
     if others:
         raise Fault(f"claims slopes_only but used {listed(others)}")
-    return f"used {listed(dict.fromkeys(used), 6)}"
+    return f"exact slopes are all it asks for; it used {listed(dict.fromkeys(used), 6)}"

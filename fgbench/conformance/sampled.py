@@ -74,17 +74,25 @@ def unbiased(case: Case, stages: Sequence[tuple[int, float]] = STAGES) -> str:
     """
     wrong: list[Test] = []
     for stage, (draws, level) in enumerate(stages):
-        tests = sample(case, draws, stage).tests(case)
+        drawn = sample(case, draws, stage)
+        bad = next((k for k, e in enumerate(drawn.estimates) if not np.isfinite(e).all()), None)
+        if bad is not None:
+            raise Fault(f"draw {bad} of {draws} is not finite: it has a NaN or an infinity")
+        tests = drawn.tests(case)
         wrong = [test for test in tests if test.p_value < level / len(tests)]
         if not wrong:
             least = min(test.p_value for test in tests)
             said = listed((f"{t.name} {t.said}" for t in tests), 3)
             size = detectable(tests, draws, stages)
-            found = f"a scale off by {size:.2g} is found four times in five"
-            return f"{draws} draws, smallest p {least:.2g} of {len(tests)}; {found}: {said}"
+            found = f"a scale off by {size:.2g} would be found four times in five"
+            return f"{draws} draws, smallest p {least:.2g} of {len(tests)} tests; {found}: {said}"
     ordered = sorted(wrong, key=lambda test: test.p_value)
     found = listed((f"{t.name} {t.said} (p {t.p_value:.1g})" for t in ordered), 3)
-    raise Fault(f"{found}; {draws} draws, p < {level:g} over {len(tests)} numbers")
+    raise Fault(
+        f"the mean of {draws} draws is not the gradient: {found}; {len(tests)} numbers tested, "
+        f"together at the level {level:g}. Coupled: beside a forward gradient along the same directions, "
+        "whose mean is the gradient"
+    )
 
 
 def detectable(tests: Sequence[Test], draws: int, stages: Sequence[tuple[int, float]]) -> float:

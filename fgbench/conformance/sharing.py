@@ -13,7 +13,7 @@ import torch
 
 from fgbench import axes
 from fgbench.conformance.mixing import Place
-from fgbench.conformance.outcome import Fault, listed
+from fgbench.conformance.outcome import Fault, NotJudged, listed
 from fgbench.noise import Noise
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def sharing(chain: Chain, k: int, x: Tensor) -> str:
                 wrong.append(f"op {site.name} {how} along {letters}, declared {site.shared!r}")
     if wrong:
         raise Fault(listed(wrong))
+    if not compared:
+        raise NotJudged("no weight operation has an axis that could share its weights")
     return f"{compared} axes as declared"
 
 

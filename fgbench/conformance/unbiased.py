@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fgbench.conformance.agreement import compare, worst_scale
 from fgbench.conformance.nets import Case
 from fgbench.conformance.outcome import Fault, listed
 from fgbench.conformance.watch import Given, Log, Request, Watched
@@ -26,11 +27,16 @@ if TYPE_CHECKING:
 
     from fgbench.estimator import Estimator
 
-EXACT = 1e-9  # of the largest entry of the truth, in float64
 COUNTED = 12  # signs that are enumerated: 4,096 estimates
 MOST = 4096  # estimates averaged one by one
 STEP, FINER = 4e-5, 16  # where a vanishing bias is looked at: norms curve too much at 1e-3
 ROUNDING = 1e-8  # of a finite difference at the finer step
+SAMPLED = "its mean can only be sampled"
+OTHERS = f"it asks for other directions from draw to draw, so {SAMPLED}"
+OF_ANOTHER_FORM = (
+    "an exact mean needs an estimate of at most second degree in its directions, as slope times direction "
+    f"is; this one has another form (a sign, a clip, a division by a norm?), so {SAMPLED}"
+)
 # what shows that an estimate is no mean over whatever number of directions it is given
 NOT_AT_ONCE = (Fault, RuntimeError, ValueError, IndexError, TypeError)
 
@@ -49,38 +55,6 @@ def frame(d: int, noise: Noise) -> Tensor:
     basis = torch.cos(pi / d * k * (i + 0.5)) * sqrt(2.0)
     basis[0] /= sqrt(2.0)
     return basis * noise.draw("sign", "frame", 0, (d,))
-
-
-def scales(case: Case, found: Tensor) -> dict[str, float]:
-    """Return ⟨e, g⟩ / |g|² of every site, and of every parameter without one."""
-    sizes = [g.numel() for g in case.truth.values()]
-    along: dict[str, float] = {}
-    square: dict[str, float] = {}
-    for (name, g), e in zip(case.truth.items(), found.split(sizes), strict=True):
-        place = case.place_of[name]
-        along[place] = along.get(place, 0.0) + float(e @ g.flatten())
-        square[place] = square.get(place, 0.0) + float(g.flatten() @ g.flatten())
-    whole = sum(square.values())
-    return {place: along[place] / s for place, s in square.items() if s > 1e-20 * whole}
-
-
-def compare(case: Case, found: Tensor, how: str) -> str:
-    """Return the detail of a mean that equals the truth, or raise with how far it is off."""
-    truth = case.flat(case.truth)
-    off = float((found - truth).abs().max() / truth.abs().max())
-    if off < EXACT:
-        return f"{how} equals the truth to {off:.0e} of its largest entry"
-    by = f"{off:.1e} of the truth's largest entry"
-    raise Fault(f"{how} is off by {by}: {worst_scale(case, found)}")
-
-
-def worst_scale(case: Case, found: Tensor) -> str:
-    """Say which places have a wrong scale, the worst first."""
-    wrong = {p: s for p, s in scales(case, found).items() if abs(s - 1) > EXACT}
-    if not wrong:
-        return "the scale along the truth is 1 at every place, what is off is orthogonal to it"
-    ordered = sorted(wrong.items(), key=lambda one: -round(abs(one[1] - 1), 6))
-    return f"scale {listed(f'{s:.4f} on {p}' for p, s in ordered)}, expected 1"
 
 
 @dataclass(frozen=True)
@@ -114,10 +88,10 @@ class Drawn:
             case.estimate(Watched(**vars(case.noise.at(k)), log=log))
         if logs[0].others:
             others = listed(dict.fromkeys(logs[0].others), 2)
-            raise NoDesign(f"it draws {others}, not directions only")
+            raise NoDesign(f"it draws {others} beside directions, so {SAMPLED}")
         wanted, again = ({replace(r, step=0) for r in log.requests} for log in logs)
         if wanted != again:
-            raise NoDesign("it asks for other directions from draw to draw")
+            raise NoDesign(OTHERS)
         rows: dict[tuple[Any, ...], int] = {}
         for r in logs[0].requests:
             for name, shape in r.places:
@@ -137,13 +111,16 @@ class Drawn:
             for name, shape in request.places:
                 key = (request.path, request.step, request.law, name, shape)
                 if key not in self.cells:
-                    raise NoDesign("it asks for other directions from draw to draw")
+                    raise NoDesign(OTHERS)
                 start, full = self.cells[key]
                 whole = r[start : start + prod(full)].reshape(full)
                 found[name] = whole[: request.n].clone()
             return found
 
-        return self.case.estimate(_given(self.case, plan))
+        found = self.case.estimate(_given(self.case, plan))
+        if not bool(found.isfinite().all()):
+            raise Fault("an estimate is not finite: it has a NaN or an infinity")
+        return found
 
     def degree_two(self, tolerance: float = 1e-8) -> bool:
         """Tell whether the estimate is a polynomial of degree two: third differences vanish.
@@ -220,10 +197,10 @@ def unbiased(case: Case, *, as_it_is: bool = False) -> str:
     if not drawn.size:
         found, again = (case.estimate(case.noise.at(k)) for k in (2, 3))
         if not torch.equal(found, again):
-            raise NoDesign("it draws from noise that is not its own")
+            raise NoDesign(f"it draws from noise that is not its own, so {SAMPLED}")
         return compare(case, found, "the estimate, which draws nothing,")
     if not drawn.degree_two():
-        raise NoDesign("it is no polynomial of degree two in its directions")
+        raise NoDesign(OF_ANOTHER_FORM)
     if not as_it_is:
         try:
             found, d = at_once(case)
@@ -268,7 +245,7 @@ def vanishing(case: Case) -> str:
     pair = [case.of(with_step(case.estimator, step)) for step in (STEP, STEP / FINER)]
     drawn = [Drawn.by(one) for one in pair]
     if not drawn[1].degree_two(1e-2):
-        raise NoDesign("it is no polynomial of degree two in its directions at small steps")
+        raise NoDesign(OF_ANOTHER_FORM)
     try:
         means, counts = zip(*map(at_once, pair), strict=True)
         return _shrinks(case, means, f"over {counts[0]} orthonormal directions")

@@ -79,6 +79,11 @@ class Log:
         """Start a new estimator call: sharing draws between calls is by design."""
         self._owner_of.clear()
 
+    @property
+    def used(self) -> bool:
+        """Whether anything has been drawn since the call began."""
+        return bool(self._owner_of)
+
     def owner(self) -> int:
         """Return a number for whoever draws next."""
         self._owners += 1

@@ -1,0 +1,55 @@
+"""How far a mean is from the gradient, and at which sites its scale is wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fgbench.conformance.outcome import Fault, listed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fgbench.conformance.nets import Case
+
+EXACT = 1e-9  # of the largest entry of the truth, in float64
+
+
+def scales(case: Case, found: Tensor) -> dict[str, float]:
+    """Return ⟨e, g⟩ / |g|² of every site, and of every parameter without one."""
+    sizes = [g.numel() for g in case.truth.values()]
+    along: dict[str, float] = {}
+    square: dict[str, float] = {}
+    for (name, g), e in zip(case.truth.items(), found.split(sizes), strict=True):
+        place = case.place_of[name]
+        along[place] = along.get(place, 0.0) + float(e @ g.flatten())
+        square[place] = square.get(place, 0.0) + float(g.flatten() @ g.flatten())
+    whole = sum(square.values())
+    return {place: along[place] / s for place, s in square.items() if s > 1e-20 * whole}
+
+
+def compare(case: Case, found: Tensor, how: str) -> str:
+    """Return the detail of a mean that equals the truth, or raise with how far it is off."""
+    truth = case.flat(case.truth)
+    off = float((found - truth).abs().max() / truth.abs().max())
+    if off < EXACT:
+        return f"{how} equals the gradient to {off:.0e} of its largest entry"
+    by = f"{off:.1e} of the gradient's largest entry"
+    raise Fault(f"{how} is off by {by}: {worst_scale(case, found)}")
+
+
+def worst_scale(case: Case, found: Tensor) -> str:
+    """Say which places have a wrong scale, the worst first."""
+    every = scales(case, found)
+    wrong = {p: s for p, s in every.items() if abs(s - 1) > EXACT}
+    if not wrong:
+        return "its scale along the gradient is 1 at every site, what is off is orthogonal to it"
+    ordered = sorted(wrong.items(), key=lambda one: -round(abs(one[1] - 1), 6))
+    said = f"scale {listed(f'{s:.4f} on {p}' for p, s in ordered)}, expected 1"
+    zero = [p for p, s in ordered if abs(s) < EXACT]
+    if zero:
+        return f"{said}; nothing is estimated on {listed(zero)}"
+    if max(every.values()) - min(every.values()) < EXACT and len(every) > 1:
+        one = ordered[0][1]
+        turned = ", the sign is turned" if one < 0 else ""
+        return f"{said}; it is {one:.4g} times the gradient everywhere{turned}"
+    return said
