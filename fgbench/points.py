@@ -262,8 +262,9 @@ def bias_over(
         rounding: as in `bias`.
 
     Returns:
-        The bias; `p_value` and `detectable` are those of the averaged Gram matrix. The interval is
-        t of U over inits or batches where they are replicated, else that of the draws.
+        The bias; `p_value`, `detectable` and the interval over draws are those of the averaged Gram
+        matrix. The other interval is t of U over inits or batches where they are replicated, else that of
+        the draws.
     """
     inner, sums = np.asarray(grams, dtype=np.float64), np.asarray(sum_d2, dtype=np.float64)
     pooled = bias(inner.mean(0), float(sums.mean()), draws, rounding)

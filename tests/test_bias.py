@@ -132,6 +132,8 @@ def test_no_error_is_exactly_zero_bias_and_zero_variance() -> None:
         "p_value": 1.0,
         "detectable": 0.0,
         "squared": 0.0,
+        "draws_low": 0.0,
+        "draws_high": 0.0,
         "n": 8,
     }
     assert relative_variance(np.zeros(8), np.zeros((8, 8))) == Number.exact(0.0, 8)
@@ -153,6 +155,18 @@ def test_too_few_draws_are_null() -> None:
     assert relative_variance([1.0], [[1.0]]).reason == "one draw"
     assert bias(np.full((8, 8), np.nan), np.nan, 8).value is None
     assert bias(np.ones((8, 8)), np.nan, 8).reason == "a draw is not finite"
+
+
+def test_few_draws_of_a_noisy_estimate_get_no_verdict() -> None:
+    """However large the bias is: an interval, and no p-value below 32 draws."""
+    d = 3.0 + errors_of(32, 400, seed=10)
+    few, enough = (bias(gram_of(d[:n]), (d[:n] ** 2).sum(), n) for n in (31, 32))
+    assert (few.p_value, few.reason) == (None, "fewer than 32 draws: no test")
+    assert few.low is not None
+    assert few.low > 0.0
+    assert enough.p_value is not None
+    assert enough.p_value < 1e-3
+    assert (enough.draws_low, enough.draws_high) == (enough.low, enough.high)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
@@ -194,17 +208,17 @@ def test_a_control_that_leaves_only_the_squared_bias_to_chance_takes_its_standar
 
 
 def test_the_value_is_null_only_if_undetectable_and_unseen() -> None:
-    d = errors_of(8, 400, seed=10)
-    unseen = bias(gram_of(d), (d**2).sum(), 8)
+    d = errors_of(32, 4000, seed=10)
+    unseen = bias(gram_of(d), (d**2).sum(), 32)
     assert unseen.detectable is not None
     assert unseen.detectable > 1.0
     assert (unseen.value, unseen.reason) == (None, "unresolved")
     assert unseen.high is not None
     assert unseen.high > 0.0
     d += 3.0
-    seen = bias(gram_of(d), (d**2).sum(), 8)
+    seen = bias(gram_of(d), (d**2).sum(), 32)
     assert seen.detectable is not None
-    assert seen.value == pytest.approx(60.0, rel=0.1)
+    assert seen.value == pytest.approx(3.0 * 4000**0.5, rel=0.1)
     d = errors_of(256, 20, seed=10)
     fine = bias(gram_of(d), (d**2).sum(), 256)
     assert fine.value is not None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fgbench import aggregate, bias, intervals, signal
+from fgbench import aggregate, bias, intervals, points, signal
 from fgbench.calibration import __main__ as command
 from fgbench.calibration import comparisons, laws, measuring, page, simulate
 from fgbench.calibration.laws import directions, estimates, frame
@@ -37,6 +37,10 @@ FAST = {
     "10 inits x 1 batches, many points vary": 150,
     "1 init x 4 batches": 200,
     "10 inits, two estimators": 300,
+    "fg_w gaussian, d = 20, 32 draws x 2 batches": 100,
+    "fg_a gaussian, heavy tails, 32 draws x 2 batches": 100,
+    "fg_a rademacher, heavy tails, 16 draws x 1 batches": 10,
+    "10 inits x 64 draws, two estimators": 100,
     "mean of fg_w gaussian, bias 0.5, d = 20, K = 256": 60,
     "16 truths, 4 batches, apart": 60,
     "12 sites, 4 biased, K = 256": 30,
@@ -90,6 +94,21 @@ def test_a_biased_estimator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = faults(FORWARD, 200)
     assert {"scale", "relative variance", "bias test, no bias"} < set(found)
     assert "efficiency" not in found
+
+
+def test_a_verdict_from_too_few_draws_and_a_bold_one_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bias, "JUDGED", 6)
+    assert faults("fg_w gaussian, d = 20, 16 draws x 1 batches", 10) == ["bias test, a verdict"]
+    sound = bias.sign_flip_p
+    monkeypatch.setattr(bias, "sign_flip_p", lambda gram: 0.1 * sound(gram))
+    assert faults("fg_a gaussian, heavy tails, 32 draws x 2 batches", 100) == ["bias test, no bias"]
+
+
+def test_a_paired_ratio_of_half_the_width_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points, "t_quantile", halved(intervals.t_quantile))
+    assert faults("10 inits x 64 draws, two estimators", 100) == ["paired ratio of efficiencies"]
 
 
 def test_directions_of_another_law_than_the_control_believes_are_refused(

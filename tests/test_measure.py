@@ -260,7 +260,7 @@ def test_the_n_beside_an_interval() -> None:
 
 
 def test_sites_are_named_and_add_up() -> None:
-    found = measured("fg_a", where=experiment("mlp-2x8"), draws=16)
+    found = measured("fg_a", where=experiment("mlp-2x8"), draws=32)
     assert list(found["per_site"]) == ["body.0.l0", "body.1.l0"]
     mixer = measured("LG-FG-A", where=experiment(MIXER, IMAGES), moments=(1.0,), draws=2)
     index = experiment(MIXER, IMAGES).chain(0).index

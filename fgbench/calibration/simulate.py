@@ -14,7 +14,7 @@ import numpy as np
 
 from fgbench import record
 from fgbench.aggregate import wilson
-from fgbench.calibration import comparisons, measuring, noise
+from fgbench.calibration import comparisons, few, measuring, noise
 from fgbench.calibration.study import Study
 
 SEED = 1
@@ -22,6 +22,7 @@ CHUNKS = 8  # parts of a study; a part that is done is not repeated
 COMMON = ("bias", "calibration.study", "intervals")
 ROOMS = {  # whose code a finished part is made by
     measuring.__name__: (*COMMON, "calibration.laws", "calibration.measuring", "points"),
+    few.__name__: (*COMMON, "calibration.laws", "calibration.few", "points"),
     noise.__name__: (
         *COMMON,
         *("calibration.laws", "calibration.noise", "points", "signal", "split"),
@@ -70,9 +71,9 @@ def everything() -> list[Study]:
     """List all studies.
 
     Returns:
-        Those of measuring, of means and noise, then those of comparisons.
+        Those of measuring, of few draws, of means and noise, then those of comparisons.
     """
-    return [*measuring.studies(), *noise.studies(), *comparisons.studies()]
+    return [*measuring.studies(), *few.studies(), *noise.studies(), *comparisons.studies()]
 
 
 def generator(study: str, run: int) -> np.random.Generator:

@@ -176,10 +176,10 @@ def bias(estimator: Estimator, cases: Sequence[Case], *, quick: bool = False) ->
             without.setdefault(("bias, exactly", str(reason)), []).append(case.name)
             if not isinstance(reason, TooLarge):
                 why = str(reason)
-    for (name, reason), where in without.items():
-        yield not_judged(f"{name}, on {listed(where)}", reason)
+    for (name, said), where in without.items():
+        yield not_judged(f"{name}, on {listed(where)}", said)
         if not judged and name != "bias":  # too large everywhere
-            why = why or reason
+            why = why or said
     if why:
         yield from _inexact(estimator, why, quick)
 

@@ -1,0 +1,143 @@
+"""The bias test at few draws, of estimates with heavy tails too, and paired ratios of measured points."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import exp, log
+
+import numpy as np
+
+from fgbench import intervals, points
+from fgbench.bias import JUDGED, Bias, blocks
+from fgbench.calibration.laws import directions, estimates
+from fgbench.calibration.study import COVERAGE, SIZE, Answers, Study, below, holds
+from fgbench.intervals import Floats
+
+LAWS = ("gaussian", "rademacher")
+DESIGNS = ((JUDGED, 1), (JUDGED, 2), (2 * JUDGED, 1))  # draws, and batches of one network
+TOO_FEW = (JUDGED // 2, 1)
+EXAMPLES, UNITS, INPUTS = 16, 12, 16
+SPREAD = 1.0  # of the logarithm of an example's credit: the largest of 16 has half of the square
+HALF = 0.5 * (1.0 + 0.5 / 200.0)  # efficiency is 1 / (1 + inefficiency), this to 1e-4
+Point = tuple[Floats, float]  # Gram matrix and Σ|d|², relative to |g|²
+
+
+def weights(law: str, d: int, draws: int, random: np.random.Generator) -> Point:
+    """Draw one point of a forward gradient along weights.
+
+    Args:
+        law: of the directions.
+        d: elements of the gradient.
+        draws: of the point.
+        random: the run's generator.
+
+    Returns:
+        What the bias test reads.
+    """
+    facts = estimates(directions(law, d, draws, random)).facts()
+    return facts.gram, float(facts.d2.sum())
+
+
+def activities(law: str, draws: int, random: np.random.Generator) -> Point:
+    """Draw one point of a forward gradient along activities of one layer, a slope for each example.
+
+    e = Σ_b ⟨c_b, u_b⟩ u_b x_bᵀ with g = Σ_b c_b x_bᵀ: few examples have most of the credit c, as where
+    most are learnt, and the inputs x, of one sign as behind a ReLU, add the noise of all units up.
+
+    Args:
+        law: of the directions.
+        draws: of the point.
+        random: the run's generator.
+
+    Returns:
+        What the bias test reads.
+    """
+    inputs = np.abs(random.standard_normal((EXAMPLES, INPUTS)))
+    sizes = np.exp(SPREAD * random.standard_normal((EXAMPLES, 1)))
+    credit = sizes * random.standard_normal((EXAMPLES, UNITS))
+    u = directions(law, EXAMPLES * UNITS, draws, random).reshape(draws, EXAMPLES, UNITS)
+    errors = np.einsum("kbq,bq->kb", u, credit)[:, :, None] * u - credit
+    d = (errors.transpose(0, 2, 1) @ inputs).reshape(draws, -1)
+    square = float(((credit.T @ inputs) ** 2).sum())
+    which = blocks(draws)
+    sums = np.stack([d[which == i].sum(0) for i in range(which.max() + 1)])
+    return sums @ sums.T / square, float((d**2).sum()) / square
+
+
+def judged(kind: partial[Point], draws: int, batches: int, random: np.random.Generator) -> Answers:
+    """Test points of an unbiased estimate together, as a record does.
+
+    Args:
+        kind: draws one point.
+        draws: of each.
+        batches: points, of one network.
+        random: the run's generator.
+
+    Returns:
+        Whether bias was rejected, and whether there was a verdict at all.
+    """
+    grams, sums = zip(*(kind(draws, random) for _ in range(batches)), strict=True)
+    found: Bias = points.bias_over(np.stack(grams), sums, draws, [0] * batches)
+    return {
+        "bias test, no bias": below(found.p_value),
+        "bias test, a verdict": float(found.p_value is not None),
+    }
+
+
+def paired(inits: int, draws: int, random: np.random.Generator) -> Answers:
+    """Compare the measured efficiency of two estimators on the same points, with noise of few draws.
+
+    Args:
+        inits: networks; the log ratio of the two inefficiencies has a standard deviation of .03.
+        draws: of each point.
+        random: the run's generator.
+
+    Returns:
+        Size where they are alike, and coverage where one is half as efficient.
+    """
+    logs = log(200.0) + 0.3 * random.standard_normal(inits)
+    apart = 0.03 * random.standard_normal(inits)
+    one, alike, half = (
+        [_efficiency(value, draws, random) for value in each]
+        for each in (logs, logs + apart, logs + apart + log(2.0))
+    )
+    none, some = (points.paired_log_ratio(two, one, range(inits)) for two in (alike, half))
+    return {
+        "paired ratio of efficiencies, none": below(none.p_value),
+        "paired ratio of efficiencies": holds(some.ratio, HALF),
+    }
+
+
+def _efficiency(logarithm: float, draws: int, random: np.random.Generator) -> float | None:
+    """Measure the efficiency of a forward gradient of this log inefficiency, without a control."""
+    slopes = random.standard_normal(draws) ** 2
+    norms = slopes + random.chisquare(exp(logarithm) - 2.0, draws)
+    return intervals.efficiency(slopes, slopes * norms).value
+
+
+def studies() -> list[Study]:
+    """List the studies of few draws.
+
+    Returns:
+        The bias test by kind of estimate, law and design, then paired ratios.
+    """
+    found = []
+    for law in LAWS:
+        kinds = {f"fg_w {law}, d = {d}": partial(weights, law, d) for d in (20, 2000)}
+        kinds[f"fg_a {law}, heavy tails"] = partial(activities, law)
+        for name, kind in kinds.items():
+            for draws, batches in DESIGNS:
+                if draws > JUDGED and "fg_w" in name:
+                    continue  # among the forward gradients already
+                run = partial(judged, kind, draws, batches)
+                bands = {"bias test, no bias": SIZE}
+                title = f"{name}, {draws} draws x {batches} batches"
+                found.append(Study(title, run, 2000, bands))
+            none = partial(judged, kind, *TOO_FEW)
+            bands = {"bias test, a verdict": (0.0, 0.0)}
+            found.append(
+                Study(f"{name}, {TOO_FEW[0]} draws x {TOO_FEW[1]} batches", none, 100, bands)
+            )
+    bands = {"paired ratio of efficiencies, none": SIZE, "paired ratio of efficiencies": COVERAGE}
+    pair = Study("10 inits x 64 draws, two estimators", partial(paired, 10, 64), 2000, bands)
+    return [*found, pair]
