@@ -14,6 +14,8 @@ from fgbench.analysis.site.publish import publish
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jinja2 import Environment
 
     from fgbench.analysis.site.texts import About
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write(folder: Path, out: Path, about: About | None = None, jobs: int = 1) -> Path:
+def write(
+    folder: Path,
+    out: Path,
+    about: About | None = None,
+    jobs: int = 1,
+    tell: Callable[[str], None] = lambda said: None,
+) -> Path:
     """Write the report of a folder of records.
 
     A page for all of it, one per method and one per architecture with its data. They need neither
@@ -34,6 +42,7 @@ def write(folder: Path, out: Path, about: About | None = None, jobs: int = 1) ->
         about: what is registered, kind by kind, see `fgbench.registry.entries`: the pages say from it
             what a method is.
         jobs: processes that draw pictures; a script that asks for several needs a guarded main.
+        tell: called with a line before each part of the work.
 
     Returns:
         The first page, ``out/index.html``.
@@ -42,6 +51,7 @@ def write(folder: Path, out: Path, about: About | None = None, jobs: int = 1) ->
         UsageError: the folder does not exist or holds no record, the extra ``report`` is not installed,
             or a file that no report wrote is in the way.
     """
+    tell(f"reads {folder}")
     records = load(folder)
     environment, script = _tools()
     found = facts(records)
@@ -51,6 +61,7 @@ def write(folder: Path, out: Path, about: About | None = None, jobs: int = 1) ->
         made = Path(temporary)
         for name in ("methods", "architectures", "assets", "data"):
             (made / name).mkdir()
+        tell("draws pictures")
         gallery = pictures.drawn(found, laid, made, jobs)
         found.measures.to_csv(made / "data" / "measures.csv", index=False, lineterminator="\n")
         found.curves.to_csv(made / "data" / "curves.csv", index=False, lineterminator="\n")
@@ -65,7 +76,8 @@ def write(folder: Path, out: Path, about: About | None = None, jobs: int = 1) ->
             shown[path] = ("method.html", pages.method(site, method))
         for panel, path in laid.panels.items():
             shown[path] = ("architecture.html", pages.architecture(site, panel))
-        for path, (template, context) in shown.items():
+        for k, (path, (template, context)) in enumerate(shown.items(), 1):
+            tell(f"writes page {k} of {len(shown)}")
             root = "../" * path.count("/")
             page = environment.get_template(template).render(**context, root=root, site=site)
             (made / path).write_text(page, encoding="utf-8", errors="replace", newline="\n")

@@ -149,14 +149,14 @@ def _run_all(
     return done
 
 
-def _show(records: list[dict[str, Any]], as_json: bool) -> int:
+def _show(records: list[dict[str, Any]], as_json: bool, rates: str = "") -> int:
     """Print records as JSON or as a table, and return the exit code."""
     if as_json:
         print(json.dumps(records, indent=1))
     else:
-        from fgbench.tables import show
+        from fgbench.tables import RECIPE, show
 
-        show(records)
+        show(records, rates=rates or RECIPE)
     failed = [r for r in records if r["status"] == "failed"]
     for r in failed:
         _complain(f"{r['method']} seed {r['seed']} failed: {r['reason']}")
@@ -197,7 +197,11 @@ def list_(
             print(f"{indent}{name:<24}{entry.summary}" + (f" [{options}]" if options else ""))
 
 
-@app.command()
+@app.command(
+    epilog="A method that cannot be measured is no error: its row says skipped (not supported, too dear) or "
+    "diverged (an estimate is not finite), the reason stands below the table, and the exit code is 0. Only a "
+    "method that raises has failed: exit code 1."
+)
 def measure(
     methods: Methods,
     arch: Arch = "mlp-3x256",
@@ -217,7 +221,7 @@ def measure(
         float | None,
         typer.Option(
             help="Forward equivalents that one estimate may cost, the same for all methods: each has the "
-            "most directions that fit."
+            "most directions that fit; one whose cheapest estimate is dearer is skipped."
         ),
     ] = None,
     along: Annotated[
@@ -230,6 +234,14 @@ def measure(
     inits: Annotated[int, typer.Option(help="Networks drawn; 1 speaks of this init only.")] = 1,
     batches: Annotated[int, typer.Option(help="Batches per init and moment.")] = 4,
     batch: Annotated[int, typer.Option(help="Examples per batch.")] = 128,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="A reference, measured too: ratios of the others' efficiency to its, pair by pair on the "
+            "same networks and batches.",
+        ),
+    ] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -249,6 +261,9 @@ def measure(
     as_json: AsJson = False,
 ) -> int:
     """Measure gradient estimates against true gradients: efficiency, variance, bias, cosine."""
+    if against is not None and along == "own":
+        raise UsageError("--against compares on the same networks, which --along own does not have")
+    methods = [*methods, *([against] if against else [])]
     when = None if moments is None else tuple(_moment(m) for m in moments.split(","))
     found = _run_all(
         "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,
@@ -256,6 +271,10 @@ def measure(
         batch=batch, engine=engine, device=device, dtype=dtype, threads=threads, data_dir=data_dir,
         records=records, reuse=reuse,
     )  # fmt: skip
+    if against is not None:
+        from fgbench import paired
+
+        found = paired.against(found, against)
     return _show(found, as_json)
 
 
@@ -336,7 +355,7 @@ def train(
         "train", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, device=device,
         dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse, **options,
     )  # fmt: skip
-    return _show(found, as_json)
+    return _show(found, as_json, rates="as given" if "lr" in options else "")
 
 
 @app.command()
@@ -502,9 +521,12 @@ def report(
     """
     from fgbench import registry
     from fgbench.analysis.report import write
+    from fgbench.progress import Progress
 
     about = {kind: registry.entries(kind) for kind in registry.FOLDERS}
-    print(write(folder, out, about, jobs or os.cpu_count() or 1))
+    with Progress("report", quiet=not sys.stderr.isatty()) as progress:
+        page = write(folder, out, about, jobs or os.cpu_count() or 1, progress)
+    print(page)
 
 
 class _Figures(TyperCommand):

@@ -44,7 +44,7 @@ def _show(
     measured: list[dict[str, Any]], trained: list[list[dict[str, Any]]], timed: list[dict[str, Any]]
 ) -> None:
     """Print one row per method: variance beside theory, bias, error, cost."""
-    from fgbench import sheet, tables
+    from fgbench import cells, sheet
 
     epochs = [run["epochs"] for run in trained[0]]
     table = sheet.make(
@@ -56,13 +56,13 @@ def _show(
         f"brackets. Steps: median of {timed[0]['rounds']} interleaved rounds on one CPU thread, over the "
         "plain PyTorch step of the same model; BP is that gradient by a step of fgbench. fwd: forward "
         "equivalents per estimate. Relative variance and bias are against the gradient of the method's own "
-        "objectives; p of the bias test adjusted for the rows (Holm).",
+        "objectives; p and interval of a bias are over draws, p adjusted for the rows (Holm).",
     )
-    for i, (m, p) in enumerate(zip(measured, tables.holm(measured), strict=True)):
+    for i, (m, p) in enumerate(zip(measured, cells.holm(measured), strict=True)):
         errors = [100 * runs[i]["test_error"] for runs in trained if runs[i]["status"] == "ok"]
         table.add_row(
-            m["method"], tables.number(m["relative_variance"]), tables.number(m["predicted_variance"]),
-            tables.bias(m["bias"], p), tables.spread(errors), tables.number(timed[i]["ratio_to_bp"]),
-            tables.number(m["cost"]["forward_equivalents"]),
+            m["method"], cells.number(m["relative_variance"]), cells.number(m["predicted_variance"]),
+            cells.bias(m["bias"], p), cells.spread(errors), cells.number(timed[i]["ratio_to_bp"]),
+            cells.number(m["cost"]["forward_equivalents"]),
         )  # fmt: skip
     sheet.console().print(table)

@@ -41,7 +41,26 @@ def numbers(result: Found, batch: int) -> dict[str, Any]:
         "claimed": result.claimed,
         **{f"per_{kind}": _of(kind, per_place) for kind in ("site", "module", "parameter")},
         "cost": result.cost,
+        "points": _points(result),
     }
+
+
+def _points(result: Found) -> list[dict[str, Any]]:
+    """Keep what other methods are compared with point by point: where it is, efficiency and variance."""
+    found = []
+    for series, (init, moment) in zip(result.series, result.where, strict=True):
+        s = series[ALL]
+        sound = not (s.reason or _unsound(s))
+        number = intervals.efficiency(s.x, s.y, s.control).value if sound else None
+        variance = _variance(s, result).value if sound else None
+        at = {"init": init, "moment": moment}
+        found.append({**at, "efficiency": number, "relative_variance": variance})
+    return found
+
+
+def _variance(s: Series, result: Found) -> Number:
+    """Return the relative variance at a point."""
+    return bias.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.rounding)
 
 
 def of_moment(result: Found, moment: float, batch: int) -> dict[str, Any]:
@@ -133,10 +152,7 @@ def _place(result: Found, at: Place, batch: int) -> dict[str, Any]:
     predicted = [s.predicted for s in series if s.predicted is not None and s.predicted > 0]
     debiased = [intervals.efficiency_debiased(s.x, s.y) for s in series]
     useful = len(ends) == len(series)
-    variances = [
-        bias.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.rounding)
-        for s in series
-    ]
+    variances = [_variance(s, result) for s in series]
     estimates = [Estimates.of_errors(s.x, s.y, s.gram, result.rounding) for s in series]
     return {
         "efficiency": _efficiency([(s.x, s.y, s.control) for s in series], where),

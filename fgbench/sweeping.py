@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench import grid
 from fgbench.analysis.tuning import edges
+from fgbench.cells import number, spread
 from fgbench.sheet import console, make
 from fgbench.sweep import Sweep
-from fgbench.tables import number, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,84 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fgbench import multiple
+from fgbench import estimates
+from fgbench.cells import number, spread
 from fgbench.sheet import Sheet, console, make
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.console import Console
 
 
-BIASED = " †"  # marks what is not claimed to be unbiased
-UNDEFINED = "undefined"
+RECIPE = "from the recipe for the architecture, the data and the kind of method; --lr sets another"
 
 
-def number(found: Any, digits: int = 3) -> str:
-    """Write a measured number as ``value [low, high]``; a dash where there is none."""
-    if found is None:
-        return "-"
-    if not isinstance(found, dict):
-        return f"{found:.{digits}g}"
-    value, low, high = (found.get(k) for k in ("value", "low", "high"))
-    if value is None:
-        return "-" if high is None else f"< {high:.{digits}g}"
-    if low is None or high is None or low == high:
-        return f"{value:.{digits}g}"
-    return f"{value:.{digits}g} [{low:.{digits}g}, {high:.{digits}g}]"
-
-
-def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
-    """Write a bias with its verdict: the adjusted p, and the smallest bias the test would have seen.
-
-    Args:
-        found: the measured bias.
-        adjusted: its p-value adjusted for the other rows, see :func:`holm`.
-
-    Returns:
-        One cell.
-    """
-    if adjusted is None:
-        return number(dict(found))
-    if found["value"] == 0.0 and found["detectable"] == 0.0:
-        return "0 (exact)"
-    if _rejected(found, adjusted):
-        return f"{number(dict(found))} (p={adjusted:.2g})"
-    return f"not rejected (p={adjusted:.2g}, detectable {number(found['detectable'])})"
-
-
-def _rejected(found: Mapping[str, Any], adjusted: float | None) -> bool:
-    """Tell whether the test saw a bias and how large it is."""
-    return adjusted is not None and adjusted < 0.05 and found["value"] is not None
-
-
-def _unclaimed(record: Mapping[str, Any]) -> bool:
-    """Tell whether a method does not claim to be unbiased."""
-    return record["status"] == "ok" and (record.get("claimed") or {}).get("bias") == "some"
-
-
-def holm(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
-    """Adjust the p-values of the bias tests of several rows: one false alarm in twenty tables.
-
-    Args:
-        records: measure records; exact ones and those that were not tested count for nothing.
-
-    Returns:
-        The Holm-adjusted p-value of each.
-    """
-    tests = [r.get("bias") or {} for r in records]
-    sampled = [None if t.get("detectable") == 0.0 else t.get("p_value") for t in tests]
-    return [
-        t.get("p_value") if adjusted is None else adjusted
-        for t, adjusted in zip(tests, multiple.holm(sampled), strict=True)
-    ]
-
-
-def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> None:
+def show(
+    records: Sequence[Mapping[str, Any]], out: Console | None = None, rates: str = RECIPE
+) -> None:
     """Print one table per verb, with what the columns mean, the reason of what was not ok or biased.
 
     Failures are left to the caller, which names them at the very end.
@@ -88,35 +29,22 @@ def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> No
     Args:
         records: records of any verbs.
         out: where to; stdout if None.
+        rates: where the learning rates of trainings come from.
     """
     out = out or console()
-    kinds = {"measure": _measures, "train": _trainings, "speed": _speeds, "fusion": _fusions}
-    kinds["table1"] = _grids
+    kinds: dict[str, Callable[[Sequence[Mapping[str, Any]]], Sheet]]
+    kinds = {"measure": estimates.table, "train": partial(_trainings, rates=rates)}
+    kinds |= {"speed": _speeds, "fusion": _fusions, "table1": _grids}
     for verb, tabulate in kinds.items():
         chosen = [r for r in records if r["verb"] == verb]
         if chosen:
             out.print(tabulate(chosen))
-    _biased_by_design(records, out)
+    for line in estimates.by_design([r for r in records if r["verb"] == "measure"]):
+        out.print(line)
     for r in records:
         # an ok one may have had nothing to measure
         if r["status"] != "failed" and (r["status"] != "ok" or r["reason"]):
             out.print(f"{r['method']} seed {r['seed']}: {r['status']}: {r['reason']}")
-
-
-def _biased_by_design(records: Sequence[Mapping[str, Any]], out: Console) -> None:
-    """Print what an option or its locality does to a measured method's claim, and what was found."""
-    measures = [r for r in records if r["verb"] == "measure"]
-    for r, p in zip(measures, holm(measures), strict=True):
-        why = (r.get("claimed") or {}).get("why")
-        if not why or r["status"] != "ok":
-            continue
-        found = bias(r["bias"], p)
-        if p is not None and not _rejected(r["bias"], p) and r["bias"]["detectable"] != 0.0:
-            least = number(r["bias"]["detectable"])
-            found = f"none was seen where {least} would have been (p={p:.2g})"
-        out.print(
-            f"{r['method']} seed {r['seed']}{BIASED}: claims a bias, {why}; measured: {found}"
-        )
 
 
 def _of(record: Mapping[str, Any]) -> str:
@@ -124,113 +52,33 @@ def _of(record: Mapping[str, Any]) -> str:
     return f"{record['arch']} on {record['data']}"
 
 
-def _measures(records: Sequence[Mapping[str, Any]]) -> Sheet:
-    """Tabulate measures."""
-    first = next((r for r in records if r["status"] == "ok"), records[0])
-    scope = "this init only" if first["inits"] == 1 else f"{first['inits']} inits"
-    table = make(
-        f"Gradient estimates, {_of(first)}",
-        [
-            "method",
-            "relative variance",
-            "predicted",
-            "efficiency",
-            "scale",
-            "bias",
-            "cosine",
-            "fwd",
-        ],
-        f"{max(r['draws'] for r in records)} draws x {first['batches']} batches of {first['batch']} x "
-        f"{scope}; 95 % intervals. Relative variance, efficiency, scale and bias are against the "
-        "gradient of the method's own objectives, cosine against the end-to-end gradient (chance "
-        f"{number(first.get('expected_cosine'))}); p of the bias test adjusted for the rows (Holm), taken "
-        "over draws, where the interval of the bias is over batches and inits, and wide where these are "
-        "few; fwd: forward equivalents per estimate."
-        + " *: interval sharpened by the known law of the directions."
-        * any(r.get("control") for r in records)
-        + f"{BIASED}: not claimed to be unbiased; that no bias was seen does not say that there is none."
-        * any(map(_unclaimed, records))
-        + _parity(records)
-        + _along(records)
-        + _budget(records)
-        + _slower(records),
-    )
-    for r, p in zip(records, holm(records), strict=True):
-        if r["status"] != "ok":
-            table.add_row(r["method"], *["-"] * 7)
-            continue
-        if r["reason"]:  # such as a truth below float noise: nothing was divided by it
-            price = number(r["cost"]["forward_equivalents"])
-            table.add_row(r["method"], *[UNDEFINED] * 6, price)
-            continue
-        table.add_row(
-            r["method"], number(r["relative_variance"]) + "*" * bool(r.get("control")),
-            number(r["predicted_variance"]),
-            number(r["efficiency"]), number(r["scale"]),
-            bias(r["bias"], p) + BIASED * _unclaimed(r), number(r["cosine"]),
-            number(r["cost"]["forward_equivalents"]),
-        )  # fmt: skip
-    return table
+def _peak(settings: Mapping[str, Any]) -> str:
+    """Write the peak learning rate that a run was trained with, at its batch."""
+    if not settings.get("lr"):
+        return "-"
+    base = settings.get("lr_batch") or settings["batch"]
+    return f"{settings['lr'] * settings['batch'] / base:.3g}"
 
 
-def _parity(records: Sequence[Mapping[str, Any]]) -> str:
-    """Say how many directions make perturbation noise equal to the noise of batches."""
-    found = []
-    for r in records:
-        parity = (r.get("split") or {}).get("directions_for_parity")
-        if r["status"] == "ok" and parity and parity["value"]:
-            found.append(f"{r['method']} {number(parity)}")
-    told = "Directions at which perturbation noise equals the noise between batches"
-    return f" {told}: {'; '.join(dict.fromkeys(found))}." if found else ""
-
-
-def _along(records: Sequence[Mapping[str, Any]]) -> str:
-    """Tell relative variance and cosine moment by moment, where there are several."""
-    found = []
-    for r in records:
-        each = [
-            f"{part['moment']:g}: {number(part['relative_variance']['value'])}, "
-            f"{number(part['cosine']['value'])}"
-            for part in r.get("per_moment") or ()
-        ]
-        found += [f"{r['method']} {'; '.join(each)}"] * bool(each)
-    told = f"Relative variance and cosine after epochs of {records[0].get('trajectory')}"
-    return f" {told}: {' | '.join(dict.fromkeys(found))}." if found else ""
-
-
-def _budget(records: Sequence[Mapping[str, Any]]) -> str:
-    """Tell the directions that a fixed cost bought, and who could not spend it."""
-    found = {
-        f"{r['method']} {r['directions']}" + (f" ({note})" if (note := r["budget"]["note"]) else "")
-        for r in records
-        if r["status"] == "ok" and r.get("budget")
-    }
-    asked = {r["budget"]["asked"] for r in records if r.get("budget")}
-    told = (
-        f"Directions for at most {', '.join(f'{a:g}' for a in sorted(asked))} forward equivalents"
-    )
-    return f" {told}: {'; '.join(sorted(found))}." if found else ""
-
-
-def _slower(records: Sequence[Mapping[str, Any]]) -> str:
-    """Name the methods whose draws took forward mode though a faster engine was asked, and why."""
-    found = dict.fromkeys(
-        f"{r['method']} ({r['fallback']})"
-        for r in records
-        if r["status"] == "ok" and r.get("fallback")
-    )
-    return f" Slopes by forward mode, the slower engine: {'; '.join(found)}." if found else ""
-
-
-def _trainings(records: Sequence[Mapping[str, Any]]) -> Sheet:
+def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sheet:
     """Tabulate trainings, one row per method over its seeds."""
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for r in records:
         groups[r["method"]].append(r)
     table = make(
         f"Training, {_of(records[0])}",
-        ["method", "test error %", "train error %", "test loss", "epochs", "seconds", "seeds"],
-        "Last epoch; mean over seeds with the smallest and largest in brackets.",
+        [
+            "method",
+            "test error %",
+            "train error %",
+            "test loss",
+            "lr",
+            "epochs",
+            "seconds",
+            "seeds",
+        ],
+        "Last epoch; mean over seeds with the smallest and largest in brackets. lr: peak learning rate of "
+        f"the body, {rates}.",
     )
     for name, runs in groups.items():
         good = [r for r in runs if r["status"] == "ok"]
@@ -240,17 +88,9 @@ def _trainings(records: Sequence[Mapping[str, Any]]) -> Sheet:
         ]
         epochs = str(good[0]["epochs"]) if good else "-"
         seconds = spread([r["seconds"] for r in good]).partition(" ")[0]
-        table.add_row(name, *cells, epochs, seconds, f"{len(good)} of {len(runs)}")
+        peak = _peak(runs[0].get("settings") or {})
+        table.add_row(name, *cells, peak, epochs, seconds, f"{len(good)} of {len(runs)}")
     return table
-
-
-def spread(values: Sequence[float]) -> str:
-    """Write mean [min, max]."""
-    if not values:
-        return "-"
-    if len(values) == 1:
-        return f"{values[0]:.3g}"
-    return f"{np.mean(values):.3g} [{min(values):.3g}, {max(values):.3g}]"
 
 
 def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:

@@ -13,12 +13,13 @@ import torch
 from conftest import build
 from test_measure import FEW, IMAGES, MIXER, Factor, experiment, measured
 
-from fgbench import api, budget, cli, registry, trail
+from fgbench import api, budget, cli, paired, registry, trail
 from fgbench import train as training
 from fgbench.analysis.load import load
 from fgbench.course import Course
 from fgbench.errors import UsageError
 from fgbench.measure import Design, measure
+from fgbench.points import ONE_INIT
 from fgbench.recipe import default_recipe
 from fgbench.series import distances
 from fgbench.summary import ALONG
@@ -314,3 +315,59 @@ def test_a_truth_at_rounding_level_is_undefined_and_never_divides() -> None:
     assert second["reason"] == ""
     assert second["relative_variance"]["value"] > 0
     assert found["relative_variance"]["value"] > 0
+
+
+# beside a reference
+
+
+def test_a_ratio_to_a_reference_is_paired_over_the_same_points(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Twice the directions: half the inefficiency, known better than either; the reference is 1."""
+    where = ["--arch", NET, "--data", "synthetic[size=4,train=64,test=32]", "--device", "cpu"]
+    few = ["--draws", "32", "--batches", "3", "--batch", "16", "--moments", "0,1", "--json"]
+    asked = ["measure", "fg_a[directions=8]", "--against", "FG-A", *where, *few]
+    assert cli.run(asked) == 0
+    more, reference = json.loads(capsys.readouterr().out)
+    assert reference["method"] == more["against"]["method"] == "FG-A"
+    for name in paired.NAMES:
+        own = reference["against"][name]
+        assert [own[k] for k in ("value", "low", "high", "p_value")] == [1.0, 1.0, 1.0, 1.0]
+        found = more["against"][name]
+        assert found["n"] == 6
+        assert found["reason"] == ONE_INIT
+        logs = [
+            np.log(a[name] / b[name])
+            for a, b in zip(more["points"], reference["points"], strict=True)
+        ]
+        assert found["value"] == pytest.approx(np.exp(np.mean(logs)), rel=1e-12)
+        assert found["low"] < found["value"] < found["high"]
+    assert more["against"]["efficiency"]["low"] > 1 > more["against"]["relative_variance"]["high"]
+    for k, part in enumerate(more["per_moment"]):
+        logs = [
+            np.log(a["efficiency"] / b["efficiency"])
+            for a, b in zip(more["points"], reference["points"], strict=True)
+            if a["moment"] == part["moment"]
+        ]
+        assert part["against"]["efficiency"]["value"] == pytest.approx(np.exp(np.mean(logs)))
+        assert part["moment"] == float(k)
+    assert cli.run([*asked, "--along", "own"]) == 2
+    assert "--against compares on the same networks" in capsys.readouterr().err
+
+
+def test_what_has_no_partner_has_no_ratio() -> None:
+    point = {"init": 0, "moment": 0.0, "efficiency": 0.5, "relative_variance": 1.0}
+    one = {"method": "a", "seed": 0, "points": [point]}
+    other = {"method": "b", "seed": 0, "points": [{**point, "efficiency": None}]}
+    lone = {"method": "a", "seed": 1, "points": [point]}
+    old = {"method": "old", "seed": 0}
+    found = [r["against"] for r in paired.against([one, other, lone, old], "b")]
+    assert [f["efficiency"]["value"] for f in found] == [None] * 4
+    assert [f["efficiency"]["reason"] for f in found] == [
+        *["1 of 1 points have no positive number in both"] * 2,
+        *[paired.UNPAIRED] * 2,
+    ]
+    assert found[0]["relative_variance"]["value"] == 1.0
+    moved = {"method": "b", "seed": 0, "points": [{**point, "moment": 1.0}]}
+    (first, _) = paired.against([one, moved], "b")
+    assert first["against"]["efficiency"]["reason"] == paired.UNPAIRED

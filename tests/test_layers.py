@@ -31,7 +31,7 @@ def _table() -> dict[str, set[str]]:
     runs = {"measure", "train", "speed", "fusion", "table1", "study", "conformance"}
     runs |= {"record", "checkpoint", "graph"}
     things = FOLDERS | built | runs
-    top = things | {"api", "analysis", "progress", "sheet", "tables"}
+    top = things | {"api", "analysis", "progress", "sheet", "cells", "tables", "paired"}
     return {
         "errors": set(),
         "axes": {"errors"},
@@ -103,17 +103,20 @@ def _table() -> dict[str, set[str]]:
         "architectures": {"errors", "axes", "network", "registry"},
         "data": {"errors", "record", "registry"},
         "updates": {"errors", "registry"},
-        "analysis": {"errors", "record", "registry", "comparing", "aggregate", "tables"},
+        "analysis": {"errors", "record", "registry", "comparing", "aggregate", "cells"},
         "progress": {"errors"},
         "checking": {"errors", "conformance", "registry"},
         "doctor": {"errors", "record", "registry", "data", ""},
         "sheet": set(),
-        "tables": {"errors", "multiple", "sheet"},
+        "cells": {"multiple"},
+        "paired": {"points"},
+        "estimates": {"bias", "cells", "sheet"},
+        "tables": {"errors", "cells", "estimates", "sheet"},
         "api": things,
         "grid": {"errors", "registry", "recipe", "measure", "graph"},
         "pool": {"api", "errors"},
         "sweep": {"errors", "record", "grid", "pool", "api", "experiment", "graph"},
-        "sweeping": {"analysis", "grid", "sweep", "sheet", "tables"},
+        "sweeping": {"analysis", "grid", "sweep", "sheet", "cells"},
         "demo": top,
         "cli": top | {"checking", "demo", "doctor", "grid", "sweep", "sweeping"},
         "__main__": {"cli"},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fgbench import tables
+from fgbench import cells, estimates, tables
 
 
 def number(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
@@ -18,7 +18,8 @@ def number(value: float | None, low: float | None, high: float | None) -> dict[s
 
 
 def bias_of(value: float | None, p: float | None, detectable: float | None) -> dict[str, Any]:
-    return {**number(value, value, value), "p_value": p, "detectable": detectable}
+    ends = {"draws_low": value, "draws_high": value}
+    return {**number(value, value, value), "p_value": p, "detectable": detectable, **ends}
 
 
 @pytest.mark.parametrize(
@@ -35,32 +36,48 @@ def bias_of(value: float | None, p: float | None, detectable: float | None) -> d
     ],
 )
 def test_a_number_is_written_with_its_interval(found: Any, text: str) -> None:
-    assert tables.number(found) == text
+    assert cells.number(found) == text
 
 
 def test_a_bias_comes_with_its_verdict() -> None:
-    assert tables.bias(bias_of(0.0, 1.0, 0.0), 1.0) == "0 (exact)"
-    assert tables.bias(bias_of(0.3, 0.001, 0.1), 0.002) == "0.3 (p=0.002)"
-    said = tables.bias(bias_of(0.04, 0.4, 0.1), 0.8)
+    assert cells.bias(bias_of(0.0, 1.0, 0.0), 1.0) == "0 (exact)"
+    assert cells.bias(bias_of(0.3, 0.001, 0.1), 0.002) == "0.3 (p=0.002)"
+    said = cells.bias(bias_of(0.04, 0.4, 0.1), 0.8)
     assert said == "not rejected (p=0.8, detectable 0.1)"
-    assert tables.bias(bias_of(None, 0.03, 1.5), 0.06) == "not rejected (p=0.06, detectable 1.5)"
-    assert tables.bias(bias_of(None, None, None), None) == "-"
+    assert cells.bias(bias_of(None, 0.03, 1.5), 0.06) == "not rejected (p=0.06, detectable 1.5)"
+    assert cells.bias(bias_of(None, None, None), None) == "-"
+    assert cells.bias(bias_of(0.7, 0.0, 0.0), 0.0) == "0.7 (exact)"
+
+
+def test_the_interval_beside_a_p_value_is_over_draws_as_the_test_is() -> None:
+    """Over batches it may be as wide as it likes: what the test saw is no matter of it."""
+    over = {**number(0.3, 0.0, 9.0), "p_value": 0.01, "detectable": 0.1}
+    assert (
+        cells.bias({**over, "draws_low": 0.2, "draws_high": 0.4}, 0.01) == "0.3 [0.2, 0.4] (p=0.01)"
+    )
+    # a rejected bias of 0 is no statement: where the two-sided interval reaches 0 its upper end is left
+    assert cells.bias({**over, "draws_low": 0.0, "draws_high": 0.4}, 0.04) == (
+        "0.3, at most 0.4 (p=0.04)"
+    )
+    assert cells.bias(over, 0.01) == "0.3 (p=0.01)"  # an older record
+    few = {**over, "p_value": None, "draws_low": 0.0, "draws_high": 0.5}
+    assert cells.bias(few, None) == "not tested (< 0.5)"
 
 
 def test_p_values_are_adjusted_for_the_rows() -> None:
     rows = [bias_of(0.1, p, 0.1) for p in (0.01, 0.04, 0.03)]
     rows += [bias_of(0.5, 0.0, 0.0), bias_of(None, None, None)]  # exact, and not tested
-    found = tables.holm([{"bias": r} for r in rows] + [{}])
+    found = cells.holm([{"bias": r} for r in rows] + [{}])
     assert found[:3] == [pytest.approx(p) for p in (0.03, 0.06, 0.06)]
     assert found[3:] == [0.0, None, None]
-    assert tables.holm([{"bias": bias_of(0.1, 0.9, 0.1)}] * 2) == [1.0, 1.0]
-    assert tables.holm([]) == []
+    assert cells.holm([{"bias": bias_of(0.1, 0.9, 0.1)}] * 2) == [1.0, 1.0]
+    assert cells.holm([]) == []
 
 
 def test_a_spread_is_the_mean_with_its_ends() -> None:
-    assert tables.spread([]) == "-"
-    assert tables.spread([2.5]) == "2.5"
-    assert tables.spread([1.0, 2.0, 6.0]) == "3 [1, 6]"
+    assert cells.spread([]) == "-"
+    assert cells.spread([2.5]) == "2.5"
+    assert cells.spread([1.0, 2.0, 6.0]) == "3 [1, 6]"
 
 
 def record(verb: str, method: str, **more: Any) -> dict[str, Any]:
@@ -70,6 +87,7 @@ def record(verb: str, method: str, **more: Any) -> dict[str, Any]:
 
 def measured(method: str, **more: Any) -> dict[str, Any]:
     one = number(1.0, 0.5, 1.5)
+    more = {"moments": [0.0]} | more
     body = dict.fromkeys(("relative_variance", "efficiency", "scale", "cosine"), one)
     body |= {"predicted_variance": None, "expected_cosine": 0.1, "bias": bias_of(0.0, 1.0, 0.0)}
     head = {"draws": 64, "batches": 4, "batch": 128, "inits": 1}
@@ -136,12 +154,9 @@ def test_moments_and_a_fixed_cost_are_told_below_the_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     along = [
-        {
-            "moment": moment,
-            "relative_variance": number(value, 1.0, 900.0),
-            "cosine": number(None, None, None),
-        }
-        for moment, value in ((0.0, 271.0), (5.0, 300.0))
+        {**measured("FG-A"), "moment": moment, "steps": steps}
+        | {"relative_variance": number(value, 1.0, 900.0), "cosine": number(None, None, None)}
+        for moment, steps, value in ((0.0, 0, 271.0), (5.0, 140, 300.0))
     ]
     budget = {"asked": 64.0, "spent": 63.0, "note": ""}
     some = [
@@ -150,12 +165,22 @@ def test_moments_and_a_fixed_cost_are_told_below_the_table(
         measured("an older record"),
     ]
     tables.show(some)
-    out = " ".join(capsys.readouterr().out.split())
-    assert "cosine after epochs of backprop: FG-A 0: 271, -; 5: 300, -." in out
+    lines = capsys.readouterr().out.splitlines()
+    out = " ".join(" ".join(lines).split())
+    rows = [
+        [part.strip() for part in split(line)[:3]] for line in lines if line.split()[:1] == ["FG-A"]
+    ]
+    assert rows == [
+        ["FG-A", "0 (0 steps)", "271 [1, 900]"],
+        ["FG-A", "5 (140 steps)", "300 [1, 900]"],
+        ["FG-A", "all", "1 [0.5, 1.5]"],
+    ]
+    assert "moment: epochs of backprop. all: relative variance is the geometric mean over" in out
+    assert [split(line)[1] for line in lines if line.split()[:1] == ["BP"]] == ["0"]
     assert "at most 64 forward equivalents: BP 1 (no directions); FG-A 31." in out
     tables.show(some[2:])
     out = " ".join(capsys.readouterr().out.split())
-    assert "after epochs" not in out
+    assert "moment" not in out
     assert "at most" not in out
 
 
@@ -167,7 +192,7 @@ def test_a_truth_below_float_noise_is_undefined(capsys: pytest.CaptureFixture[st
     tables.show([measured("FG-W") | empty | {"reason": reason}, measured("FG-A")])
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.split()[:1] == ["FG-W"])
-    assert row.split() == ["FG-W", *["undefined"] * 6, "3"]
+    assert row.split() == ["FG-W", *["undefined"] * 6, "3", "-"]
     assert f"FG-W seed 0: ok: {reason}" in out
     assert out.count("undefined") == 6
 
@@ -209,7 +234,8 @@ SOME = {"bias": "some", "why": ""}
 def test_a_design_that_biases_is_marked_and_named_with_what_was_found(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    seen = {"value": 0.6, "low": 0.5, "high": 0.7, "p_value": 1e-4, "detectable": 0.1}
+    seen = {"value": 0.6, "low": 0.0, "high": 0.9, "p_value": 1e-4, "detectable": 0.1}
+    seen |= {"draws_low": 0.5, "draws_high": 0.7}
     unseen = {"value": 0.04, "low": 0.0, "high": 0.2, "p_value": 0.4, "detectable": 0.3}
     rows = [
         measured("old"),
@@ -258,8 +284,8 @@ ALL = {
     "speed": [record("speed", m, **{**SPEED, **TIMED}) for m in ("FG-A", LONG)],
 }
 HEADERS = {
-    "measure": "method,relative variance,predicted,efficiency,scale,bias,cosine,fwd",
-    "train": "method,test error %,train error %,test loss,epochs,seconds,seeds",
+    "measure": "method,relative variance,predicted,efficiency,scale,bias,cosine,fwd,n",
+    "train": "method,test error %,train error %,test loss,lr,epochs,seconds,seeds",
     "speed": "method,step ms,step / backprop,/ backprop per direction,noise ms,peak MiB,peak / backprop",
 }
 
@@ -271,7 +297,7 @@ def printed(rows: list[dict[str, Any]], width: int) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def cells(line: str) -> list[str]:
+def split(line: str) -> list[str]:
     """The cells of a line: they lie two spaces or more apart."""
     return re.split(r" {2,}", line.strip())
 
@@ -282,7 +308,7 @@ def numbers(lines: list[str]) -> list[str]:
     for line in lines:
         inside = bool(line.strip()) and (inside or "──" in line)
         if inside and "──" not in line:
-            found += [cell for cell in cells(line)[1:] if cell != "-"]
+            found += [cell for cell in split(line)[1:] if cell != "-"]
     return found
 
 
@@ -293,7 +319,7 @@ def test_a_narrow_terminal_stacks_columns_and_cuts_no_number(verb: str) -> None:
     assert max(map(len, narrow)) <= 80
     assert sorted(numbers(narrow)) == sorted(numbers(wide))
     assert len(numbers(wide)) > 10
-    heads = [cells(a) for a, b in pairwise(narrow) if "──" in b]
+    heads = [split(a) for a, b in pairwise(narrow) if "──" in b]
     assert all(head[0] == "method" for head in heads)
     assert [name for head in heads for name in head[1:]] == HEADERS[verb].split(",")[1:]
     joined = "".join(line[: line.index("  ")] for line in narrow if "  " in line).replace(" ", "")
@@ -314,12 +340,12 @@ def test_a_wide_terminal_has_one_table(verb: str) -> None:
         lines = printed(ALL[verb], width)
         assert sum("──" in line for line in lines) == 1
         (head,) = (a for a, b in pairwise(lines) if "──" in b)
-        assert cells(head) == HEADERS[verb].split(",")
+        assert split(head) == HEADERS[verb].split(",")
 
 
 def test_columns_side_by_side_would_break_numbers_at_80() -> None:
     """What stacking is for: the same columns in one table lose the place of their numbers."""
-    sheet = tables._measures(ALL["measure"])
+    sheet = estimates.table(ALL["measure"])
     out = StringIO()
     Console(file=out, width=80).print(sheet._table(range(1, 8), None))
     assert "0.00312 [0.00262, 0.00366]" not in out.getvalue()
@@ -328,5 +354,100 @@ def test_columns_side_by_side_would_break_numbers_at_80() -> None:
 
 def test_columns_are_not_stacked_where_setting_them_closer_is_enough() -> None:
     short = [record("train", "BP", seed=s, **TRAINED) for s in (0, 1)]
-    assert sum("──" in line for line in printed(short, 80)) == 1
+    assert sum("──" in line for line in printed(short, 88)) == 1
     assert sum("──" in line for line in printed(short, 60)) == 2
+
+
+# what a row says of itself
+
+
+def row_of(out: str, method: str) -> list[str]:
+    """The cells of a method's row."""
+    return next(split(line) for line in out.splitlines() if line.split()[:1] == [method])
+
+
+def test_n_says_what_it_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    def of(n: int, inits: int, batches: int) -> dict[str, Any]:
+        counts = {"inits": inits, "batches": batches, "draws": 64}
+        name = f"{n}-{inits}-{batches}"
+        return measured(name) | counts | {"relative_variance": {**number(1.0, 0.5, 1.5), "n": n}}
+
+    some = [of(4, 1, 4), of(10, 10, 1), of(10, 10, 3), of(64, 1, 1), of(3, 1, 1)]
+    tables.show(some)
+    out = capsys.readouterr().out
+    assert [row_of(out, r["method"])[-1] for r in some] == [
+        *("4 batches", "10 inits", "10 inits", "64 draws", "3 moments"),
+    ]
+
+
+def test_a_row_without_numbers_says_what_became_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    head = {"draws": 0, "batches": 4, "batch": 128, "inits": 1}
+    why = "an estimate costs 3 forward equivalents, more than the 2 asked"
+    tables.show(
+        [
+            skipped("measure", "dear", **head) | {"reason": why},
+            skipped("measure", "wild", **head) | {"status": "diverged"},
+        ]
+    )
+    out = capsys.readouterr().out
+    assert row_of(out, "dear")[1:] == ["skipped", *["-"] * 7]
+    assert row_of(out, "wild")[1:] == ["diverged", *["-"] * 7]
+    assert f"dear seed 0: skipped: {why}" in out
+    assert "0 draws" not in out
+
+
+@pytest.mark.parametrize(
+    ("scale", "detectable", "named"),
+    [
+        (number(2.0, 1.9, 2.1), 0.1, True),
+        (number(0.5, 0.3, 0.7), 0.1, True),
+        (number(0.7, 0.5, 0.9), 0.1, False),  # as far off as one row in thirty without any reason
+        (number(1.0, 0.8, 1.2), 0.1, False),
+        (number(-0.4, -2.4, 1.7), 0.0, True),  # no sampling error at these batches
+        (number(1.0, 1.0, 1.0), 0.0, False),
+        (number(None, None, None), 0.1, False),
+    ],
+)
+def test_a_scale_that_is_not_1_says_what_not_to_compare(
+    scale: Any, detectable: float, named: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = bias_of(0.5, 0.5, detectable)
+    tables.show([measured("FA") | {"scale": scale, "bias": found}, measured("FG-A")])
+    out = " ".join(capsys.readouterr().out.split())
+    told = "Scale is not 1, so relative variance is not comparable; compare by efficiency: FA "
+    assert (told in out) == named
+
+
+def test_trainings_say_their_learning_rate_and_where_it_came_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rate = {"lr": 0.1, "lr_batch": 0, "batch": 50}
+    some = [
+        record("train", "BP", settings=rate, **TRAINED),
+        record("train", "FG-A", settings=rate | {"lr_batch": 200}, **TRAINED),
+    ]
+    tables.show(some)
+    out = capsys.readouterr().out
+    assert [row_of(out, r["method"])[4] for r in some] == ["0.1", "0.025"]
+    assert "peak learning rate of the body, from the recipe" in " ".join(out.split())
+    tables.show(some, rates="as given")
+    assert "learning rate of the body, as given." in " ".join(capsys.readouterr().out.split())
+
+
+def test_ratios_to_a_reference_have_a_column(capsys: pytest.CaptureFixture[str]) -> None:
+    def beside(method: str, found: Any, reason: str = "") -> dict[str, Any]:
+        ratio = {"efficiency": {**found, "reason": reason}}
+        return measured(method, against={"method": "FG-W", **ratio})
+
+    none = "1 of 4 points have no positive number in both"
+    tables.show(
+        [
+            beside("FG-W", number(1.0, 1.0, 1.0)),
+            beside("FG-A", number(112.0, 60.6, 209.0)),
+            beside("NP", number(None, None, None), none),
+        ]
+    )
+    out = capsys.readouterr().out
+    assert "efficiency / FG-W" in out
+    assert [row_of(out, m)[-1] for m in ("FG-W", "FG-A", "NP")] == ["1", "112 [60.6, 209]", "-"]
+    assert f"its interval over the pairs; none for NP: {none}." in " ".join(out.split())

@@ -9,7 +9,7 @@ from typing import Any
 
 from fgbench.analysis.load import number
 from fgbench.analysis.site.table import Cell, digits
-from fgbench.tables import holm
+from fgbench.cells import holm
 
 LEVEL = 0.05
 HELD, UNREJECTED, REJECTED = "held exactly", "not rejected", "rejected"

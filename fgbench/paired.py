@@ -1,0 +1,68 @@
+"""Methods beside a reference on the same networks and batches, from their records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fgbench.points import paired_log_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Record = Mapping[str, Any]
+
+NAMES = ("efficiency", "relative_variance")
+UNPAIRED = "no numbers at the same points"
+
+
+def against(records: Sequence[Record], reference: str) -> list[dict[str, Any]]:
+    """Return records of measure with their ratios to a reference method.
+
+    What a network and a batch do to both estimates cancels in the ratio of a point, so that its geometric
+    mean over points is known far better than either number: see
+    :func:`fgbench.points.paired_log_ratio`. Records of one seed are of the same points.
+
+    Args:
+        records: of measure, those of the reference among them.
+        reference: its METHOD, as in the records.
+
+    Returns:
+        The records with ``against``: the ``method``, and for ``efficiency`` and ``relative_variance`` the
+        ratio to the reference's with its interval and the p-value of a ratio of 1, not adjusted. Each of
+        ``per_moment`` has it of its own points.
+    """
+    known = {r["seed"]: r for r in records if r["method"] == reference}
+    return [_beside(r, known.get(r["seed"], {}), reference) for r in records]
+
+
+def _beside(record: Record, other: Record, reference: str) -> dict[str, Any]:
+    """Set one record beside the reference's."""
+    mine, theirs = record.get("points") or [], other.get("points") or []
+    found = {**record, "against": _ratios(mine, theirs, reference)}
+    if record.get("per_moment"):
+        found["per_moment"] = [
+            {**part, "against": _ratios(_at(mine, part), _at(theirs, part), reference)}
+            for part in record["per_moment"]
+        ]
+    return found
+
+
+def _at(points: Sequence[Record], part: Record) -> list[Record]:
+    """Pick the points of a moment."""
+    return [p for p in points if p["moment"] == part["moment"]]
+
+
+def _ratios(mine: Sequence[Record], theirs: Sequence[Record], reference: str) -> dict[str, Any]:
+    """Compare the numbers of two methods point by point."""
+    where = [(p["init"], p["moment"]) for p in mine]
+    found: dict[str, Any] = {"method": reference}
+    if not mine or where != [(p["init"], p["moment"]) for p in theirs]:
+        empty = {"value": None, "low": None, "high": None, "n": 0, "p_value": None}
+        return found | {name: {**empty, "reason": UNPAIRED} for name in NAMES}
+    moments = sorted({moment for _, moment in where})
+    inits, when = [init for init, _ in where], [moments.index(moment) for _, moment in where]
+    for name in NAMES:
+        pair = paired_log_ratio([p[name] for p in mine], [p[name] for p in theirs], inits, when)
+        reason = {"reason": pair.ratio.reason}
+        found[name] = {**pair.ratio.json(), "p_value": pair.p_value, **reason}
+    return found
