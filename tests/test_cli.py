@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fgbench import progress
 from fgbench.cli import run
 from fgbench.record import FIELDS, SCHEMA
 
@@ -439,8 +440,30 @@ def test_report_writes_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["measure", "BP", *NET, *FEW, "-o", "kept"]) == 0
     capsys.readouterr()
     assert run(["report", "kept", "-o", "page"]) == 0
-    assert capsys.readouterr().out.strip() == str(Path("page/index.html"))
+    found = capsys.readouterr()
+    assert found.out.strip() == str(Path("page/index.html"))
+    assert found.err == ""  # progress is for terminals
     assert "BP" in Path("page/index.html").read_text()
+
+
+def test_report_says_where_it_stands_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+
+    class Heard(progress.Progress):
+        def __call__(self, message: str) -> None:
+            told.append(f"{self._quiet}: {message}")
+            super().__call__(message)
+
+    monkeypatch.setattr(progress, "Progress", Heard)
+    assert run(["measure", "BP", *NET, *FEW, "-o", "kept"]) == 0
+    told.clear()
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run(["report", "kept", "-o", "page"]) == 0
+    assert told[:3] == ["False: reads kept", "False: draws pictures", "False: writes page 1 of 3"]
+    assert "draws pictures" in capsys.readouterr().err
 
 
 def test_an_interrupt_is_one_line(

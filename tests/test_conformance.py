@@ -869,8 +869,17 @@ def test_a_factor_a_sign_and_a_silent_site_are_said_in_words() -> None:
     for factor, said in ((1.02, "it is 1.02 times"), (-1.0, "everywhere, the sign is turned")):
         with pytest.raises(Fault, match=said):
             exact.unbiased(Case.build(TINY, "end", Weights(factor=factor)))
-    with pytest.raises(Fault, match=r"; nothing is estimated on body\.1\.l0$"):
+    silent = r"; nothing is estimated for body\.1\.l0\.weight, body\.1\.l0\.bias$"
+    with pytest.raises(Fault, match=silent):
         exact.unbiased(Case.build(TINY, "end", Activities(factor=0.0, only="1.l0")))
+
+    def one_less(view: Any, noise: Any, state: Any) -> Estimate:
+        v = noise.directions(view.shapes)
+        grads = view.credit(view.slopes(v), v)
+        return Estimate(grads={**grads, "body.0.l0.bias": 0 * grads["body.0.l0.bias"]})
+
+    with pytest.raises(Fault, match=r"; nothing is estimated for body\.0\.l0\.bias$"):
+        exact.unbiased(Case.build(TINY, "end", Planted(one_less, bias="none", backward="none")))
 
 
 def test_too_large_everywhere_is_sampled_and_no_success(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,14 @@ def scales(case: Case, found: Tensor) -> dict[str, float]:
     return {place: along[place] / s for place, s in square.items() if s > 1e-20 * whole}
 
 
+def _silent(case: Case, found: Tensor) -> list[str]:
+    """Name the parameters whose gradient is not 0 and whose mean estimate is."""
+    sizes = [g.numel() for g in case.truth.values()]
+    least = EXACT * float(case.flat(case.truth).abs().max())
+    pairs = zip(case.truth.items(), found.split(sizes), strict=True)
+    return [n for (n, g), e in pairs if e.abs().max() <= least < g.abs().max()]
+
+
 def compare(case: Case, found: Tensor, how: str) -> str:
     """Return the detail of a mean that equals the truth, or raise with how far it is off."""
     truth = case.flat(case.truth)
@@ -44,10 +52,9 @@ def worst_scale(case: Case, found: Tensor) -> str:
     if not wrong:
         return "its scale along the gradient is 1 at every site, what is off is orthogonal to it"
     ordered = sorted(wrong.items(), key=lambda one: -round(abs(one[1] - 1), 6))
-    said = f"scale {listed(f'{s:.4f} on {p}' for p, s in ordered)}, expected 1"
-    zero = [p for p, s in ordered if abs(s) < EXACT]
-    if zero:
-        return f"{said}; nothing is estimated on {listed(zero)}"
+    said = f"scale {listed(f'{round(s, 4) + 0.0:.4f} on {p}' for p, s in ordered)}, expected 1"
+    if zero := _silent(case, found):
+        return f"{said}; nothing is estimated for {listed(zero)}"
     if max(every.values()) - min(every.values()) < EXACT and len(every) > 1:
         one = ordered[0][1]
         turned = ", the sign is turned" if one < 0 else ""

@@ -68,7 +68,7 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
     except Fault as fault:
         return Outcome(fault.check or check, False, str(fault))
     except RAISED as error:
-        return Outcome(check, False, reason(error, owner))
+        return Outcome(check, False, told(error, owner))
 
 
 def not_judged(check: str, why: str) -> Outcome:
@@ -103,8 +103,13 @@ def collected(outcomes: Iterable[Outcome], tell: Tell | None = None) -> list[Out
 
 
 def told(error: BaseException, owner: object = None) -> str:
-    """Return the line of a fault, or the kind, message and place of anything else that was raised."""
-    return str(error) if isinstance(error, Fault) else reason(error, owner)
+    """Return the line of a fault, or the kind, message and place of anything else that was raised.
+
+    A usage error says itself what was expected and what came.
+    """
+    if isinstance(error, Fault):
+        return str(error)
+    return reason(error, owner).removeprefix("UsageError: ")
 
 
 def first_line(error: BaseException) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench.conformance.nets import OPAQUE
-from fgbench.conformance.outcome import Fault, NotJudged, first_line, listed
+from fgbench.conformance.outcome import Fault, NotJudged, first_line, listed, told
 from fgbench.conformance.watch import Oracles, around
-from fgbench.errors import RAISED, BackwardRefused, reason
+from fgbench.errors import RAISED, BackwardRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ def gated(cases: Sequence[Case]) -> str:
             raise Fault(f"{first_line(error)} (on {case.name})") from None
         except RAISED as error:
             # what the estimator raises by itself has nothing to do with the gate
-            why = reason(error, case.estimator)
+            why = told(error, case.estimator)
             raise Fault(f"{why} (on {case.name})", check="runs") from error
     behind = [case for case in cases if case.claims.gated]
     if not behind:
