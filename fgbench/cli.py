@@ -39,8 +39,8 @@ Methods = Annotated[
     list[str],
     typer.Argument(
         metavar="METHOD...",
-        help="A preset (LG-FG-A) or estimator[options]/locality[options], such as "
-        "fg_a[directions=4]/local-pg or ./mine.py:Mine/end.",
+        help="A preset (LG-FG-A) or estimator\\[options]/locality\\[options], such as "
+        "fg_a\\[directions=4]/local-pg or ./mine.py:Mine/end.",
     ),
 ]
 Arch = Annotated[str, typer.Option(help="Architecture, such as mlp-3x256 or localmixer-m/8/16.")]

@@ -106,6 +106,11 @@ def test_a_verdict_from_too_few_draws_and_a_bold_one_are_refused(
     assert faults("fg_a gaussian, heavy tails, 32 draws x 2 batches", 100) == ["bias test, no bias"]
 
 
+def test_a_narrow_interval_over_draws_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bias, "t_quantile", halved(halved(intervals.t_quantile)))
+    assert faults("fg_w gaussian, d = 20, 32 draws x 2 batches", 200) == ["bias, over draws"]
+
+
 def test_a_paired_ratio_of_half_the_width_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points, "t_quantile", halved(intervals.t_quantile))
     assert faults("10 inits x 64 draws, two estimators", 100) == ["paired ratio of efficiencies"]

@@ -466,6 +466,25 @@ def test_report_says_where_it_stands_on_a_terminal(
     assert "draws pictures" in capsys.readouterr().err
 
 
+def test_what_cannot_be_measured_is_no_error_and_its_row_says_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("mine.py").write_text(ESTIMATOR.replace("self.factor * g", 'float("nan") * g'))
+    assert run(["measure", "./mine.py:Mine", *NET, *FEW]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^ *\./mine\.py:Mine +diverged( +-)+ *$", out, flags=re.MULTILINE)
+    assert "Mine seed 0: diverged: an estimate is not finite" in out
+    assert run(["measure", "FG-A", *NET, *FEW, "--cost", "2"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^ *FG-A +skipped( +-)+ *$", out, flags=re.MULTILINE)
+    assert "FG-A seed 0: skipped: an estimate costs 3 forward equivalents, more than the 2" in out
+    assert run(["measure", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the reason stands below the table, and the exit code is 0." in told
+    assert "fg_a[directions=4]/local-pg" in told  # no markup
+    assert "one whose cheapest estimate is dearer is skipped" in re.sub(r"[│ ]+", " ", told)
+
+
 def test_an_interrupt_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
