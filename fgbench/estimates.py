@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BIASED = " †"  # marks what is not claimed to be unbiased
 UNDEFINED = "undefined"
 ALL = "all"  # the moments of a record together
-ROUNDING = 1e-6  # of a scale that has no sampling error, in float32
+NEAR = 0.05  # of a scale to 1: variances differ by a tenth
 COLUMNS = ("relative variance", "predicted", "efficiency", "scale", "bias", "cosine", "fwd", "n")
 
 
@@ -85,6 +85,7 @@ def table(records: Sequence[Record]) -> Sheet:
         f"Gradient estimates, {first['arch']} on {first['data']}",
         ["method", *["moment"] * along, *COLUMNS, *last],
         _caption(records, every, first),
+        names=1 + along,
     )
     for row in every:
         sheet.add_row(row.record["method"], *[row.moment] * along, *_cells(row, len(last)))
@@ -171,7 +172,7 @@ def _scaled(every: Sequence[Row]) -> str:
         ends = [scale.get(end) for end in ("low", "high")]
         reach = abs(value - ends[value < 1.0]) if None not in ends else float("inf")
         exact = test.get("detectable") == 0.0
-        if abs(value - 1.0) > (ROUNDING if exact else max(2.0 * reach, ROUNDING)):
+        if abs(value - 1.0) > (NEAR if exact else max(2.0 * reach, NEAR)):
             found.append(f"{row.record['method']} {value:.3g}")
     told = "Scale is not 1, so relative variance is not comparable; compare by efficiency"
     return f" {told}: {'; '.join(dict.fromkeys(found))}." if found else ""

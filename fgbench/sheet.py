@@ -34,19 +34,21 @@ class Sheet:
     """A table that keeps its numbers whole on a narrow terminal.
 
     Where its columns do not fit side by side they are set closer and the first one is folded; if that
-    is not enough they are stacked: several tables, each beginning with the first column.
+    is not enough they are stacked: several tables, each beginning with the columns that name the rows.
 
     Args:
         title: above it.
         columns: headers; the first column names the rows.
         caption: below it.
         rows: cells of every row.
+        names: how many of the first columns name the rows.
     """
 
     title: str
     columns: Sequence[str]
     caption: str
     rows: list[tuple[str, ...]] = field(default_factory=list)
+    names: int = 1
 
     def add_row(self, *cells: str) -> None:
         """Add one row, a cell per column."""
@@ -60,7 +62,7 @@ class Sheet:
         from rich.measure import Measurement
         from rich.text import Text
 
-        width, every = options.max_width, range(1, len(self.columns))
+        width, every = options.max_width, range(self.names, len(self.columns))
 
         def wants(columns: Sequence[int], widest: int | None, *, tight: bool = True) -> int:
             table = self._table(columns, widest, tight=tight)
@@ -87,7 +89,7 @@ class Sheet:
         yield Text(self.caption, style="table.caption")
 
     def _table(self, columns: Sequence[int], widest: int | None, *, tight: bool = True) -> Table:
-        """Set the first column, at most ``widest`` wide, and some others."""
+        """Set the first column, at most ``widest`` wide, all others that name the rows, and some more."""
         from rich.box import SIMPLE
         from rich.table import Table
 
@@ -95,13 +97,14 @@ class Sheet:
         if tight:
             table.pad_edge, table.padding = False, (0, 1, 0, 0)
         table.add_column(self.columns[0], overflow="fold", max_width=widest)
-        for column in columns:
+        shown = [*range(1, self.names), *columns]
+        for column in shown:
             table.add_column(self.columns[column], justify="right", overflow="fold")
         for row in self.rows:
-            table.add_row(row[0], *(row[column] for column in columns))
+            table.add_row(row[0], *(row[column] for column in shown))
         return table
 
 
-def make(title: str, columns: Sequence[str], caption: str) -> Sheet:
+def make(title: str, columns: Sequence[str], caption: str, names: int = 1) -> Sheet:
     """Make an empty table."""
-    return Sheet(title, columns, caption)
+    return Sheet(title, columns, caption, names=names)

@@ -403,6 +403,7 @@ def test_a_row_without_numbers_says_what_became_of_it(capsys: pytest.CaptureFixt
         (number(0.5, 0.3, 0.7), 0.1, True),
         (number(0.7, 0.5, 0.9), 0.1, False),  # as far off as one row in thirty without any reason
         (number(1.0, 0.8, 1.2), 0.1, False),
+        (number(1.04, 1.03, 1.05), 0.1, False),  # variances that differ by a tenth compare
         (number(-0.4, -2.4, 1.7), 0.0, True),  # no sampling error at these batches
         (number(1.0, 1.0, 1.0), 0.0, False),
         (number(None, None, None), 0.1, False),
@@ -451,3 +452,14 @@ def test_ratios_to_a_reference_have_a_column(capsys: pytest.CaptureFixture[str])
     assert "efficiency / FG-W" in out
     assert [row_of(out, m)[-1] for m in ("FG-W", "FG-A", "NP")] == ["1", "112 [60.6, 209]", "-"]
     assert f"its interval over the pairs; none for NP: {none}." in " ".join(out.split())
+
+
+def test_a_narrow_terminal_names_the_moment_in_every_stacked_table() -> None:
+    parts = [measured("FG-A") | {"moment": m, "steps": int(28 * m)} for m in (0.0, 5.0)]
+    lines = printed([measured("FG-A", per_moment=parts, trajectory="backprop")], 60)
+    heads = [split(a) for a, b in pairwise(lines) if "──" in b]
+    assert len(heads) > 1
+    assert all(head[:2] == ["method", "moment"] for head in heads)
+    rows = [split(line)[:2] for line in lines if line.split()[:1] == ["FG-A"]]
+    names = [["FG-A", when] for when in ("0 (0 steps)", "5 (140 steps)", "all")]
+    assert rows == names * len(heads)
