@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 BLOCKS = 32
 LEAST_BLOCKS = 4  # for an interval
 TESTABLE = 6  # M blocks have 2^(M − 1) patterns of signs: with fewer no p reaches .05
-JUDGED = 32  # draws of a test: with fewer, few elements (d = 20) are rejected in 7 % and more
+JUDGED = 32  # draws of a test: with fewer, a few elements (d = 5) are rejected in more than 7 %
 ALONE = 0.1  # a standard error below this share of another adds less than .5 % to it
 FLIPS = 9_999  # random patterns; with the observed one the smallest p is 1e-4
 ENUMERATED = 13  # up to 2^12 patterns are cheaper and exact
@@ -230,16 +230,8 @@ class Bias:
 
     def json(self) -> dict[str, float | int | None]:
         """Return the names other programs read, U as `squared`; what is not finite is None."""
-        names = (
-            "value",
-            "low",
-            "high",
-            "p_value",
-            "detectable",
-            "squared",
-            "draws_low",
-            "draws_high",
-        )
+        tested = ("p_value", "detectable", "squared", "draws_low", "draws_high")
+        names = ("value", "low", "high", *tested)
         return {name: finite(getattr(self, name)) for name in names} | {"n": self.n}
 
 
@@ -264,8 +256,9 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
 
     Returns:
         The bias; all None below 6 draws, where no sign-flip p reaches .05, and without p below 32, where
-        draws of few elements are too skew for it: at d = 20 it rejects in 7 to 8 % with 16 draws and in 9
-        with 8. U noise-free (a deterministic estimate) is exact.
+        draws of few elements are too skew for it: along normal directions of 5 elements it rejects in 8 %
+        with 16 draws and in 11 with 8, of 20 elements in 7 and 9; of 5 with 32 in 7, of 20 in 5 to 6. U
+        noise-free (a deterministic estimate) is exact.
 
     Cost: 10^4 products with the Gram matrix, about 1 ms on one thread.
     """
