@@ -26,6 +26,7 @@ from fgbench.cli import run
 from fgbench.errors import UsageError
 
 EVIL = "./mine.py:Mine/end<script>alert('ü')</script>$^{$"
+LABEL = EVIL.partition(":")[2]
 ABOUT = {kind: registry.entries(kind) for kind in registry.FOLDERS}
 
 
@@ -188,7 +189,7 @@ def test_pages_name_every_record_and_every_fault(
     for each in records:
         assert each["key"][:12] in text
         assert each["reason"] in text
-        assert each["method"] in text
+        assert {EVIL: LABEL}.get(each["method"], each["method"]) in text
     n = len(records)
     assert f"{n} records (1 diverged, {n - 2} ok, 1 skipped) from" in text
     assert "cut.json: not readable as JSON" in text
@@ -197,9 +198,11 @@ def test_pages_name_every_record_and_every_fault(
     assert "commit abc123" in text
     assert "Trials on held-out examples, not shown here: 1." in text
     assert "12.3" not in text
-    evil = root / names.places([EVIL], []).methods[EVIL]
-    assert EVIL in Page(evil.read_text("utf-8")).text
-    assert "No estimator of this name is registered" in evil.read_text("utf-8")
+    assert EVIL.partition(":")[0] not in text
+    evil = (root / names.places([LABEL], []).methods[LABEL]).read_text("utf-8")
+    assert LABEL in Page(evil).text
+    assert Page(evil).text.count("./mine.py") == 1  # the path once
+    assert "Its class has no documentation" in evil
 
 
 def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -296,6 +299,43 @@ def test_pictures_are_the_same_drawn_by_several_processes(
     assert {n: [p.size for p in ps] for n, ps in one.items()} == {
         n: [p.size for p in ps] for n, ps in two.items()
     }
+
+
+OUTSIDE = {
+    **{"class": "Mine", "module": "", "file": "/home/me/mine.py", "promises": ""},
+    "documentation": "Noise from home.\n\nArgs:\n    directions: how many.",
+    "claims": {"bias": "none", "backward": "segment", "deterministic": False, "slopes_only": True},
+}
+
+
+def test_a_page_tells_what_came_from_a_file_without_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "save", unpainted)
+    mine = {"method": "./mine.py:Mine/end", "estimator": "./mine.py:Mine"}
+    old = {**a_measure("FG-A", about=None), **mine, "key": "1" * 32, "case_key": "1" * 32}
+    old["started"] = "2024"
+    rows = [{**a_measure("FG-A", about=OUTSIDE, **claimed("none")), **mine}]
+    stored(tmp_path, *rows)
+    report.write(tmp_path, tmp_path / "site", ABOUT)
+    page = names.places(["Mine/end"], []).methods["Mine/end"]
+    text = " ".join(Page((tmp_path / "site" / page).read_text("utf-8")).text.split())
+    assert "EstimatorMine From/home/me/mine.py Locality" in text
+    assert "What it is Noise from home. Options directionshow many. Claimsunbiased; " in text
+    assert "reverse mode through one layer at a time; asks for exact slopes alone" in text
+    assert "unbiased: not rejected" in text
+    index = (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert "Mine/end" in index
+    assert "mine.py" not in index
+    del old["about"]
+    stored(tmp_path / "older", old)
+    report.write(tmp_path / "older", tmp_path / "site", ABOUT)
+    text = Page((tmp_path / "site" / page).read_text("utf-8")).text
+    assert "Its records are older than those that say what their estimator is." in text
+    assert (
+        "older, without what the estimator is and claims"
+        in Page((tmp_path / "site" / "index.html").read_text("utf-8")).text
+    )
 
 
 # names

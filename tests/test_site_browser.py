@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from test_analysis import stored
-from test_site import ABOUT, EVIL, realistic
+from test_site import ABOUT, LABEL, realistic
 
 from fgbench.analysis import report, style
 from fgbench.analysis.site import names
@@ -197,7 +197,7 @@ def test_without_scripts_there_are_pictures_and_whole_tables(browser: Any, root:
 
 
 def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Path) -> None:
-    laid = names.places([EVIL], [("localmixer-m/8/16", "mnist")])
+    laid = names.places([LABEL], [("localmixer-m/8/16", "mnist")])
     for name in ("index.html", *laid.panels.values(), *laid.methods.values()):
         with visit(browser, root, name, viewport=PHONE) as (page, wrong):
             page.locator(".main-svg").first.wait_for()
@@ -205,8 +205,8 @@ def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Pat
             wide = page.locator(".wide").first
             assert wide.evaluate("box => box.scrollWidth > box.clientWidth")  # tables scroll inside
             assert wrong == [], name
-            if name == laid.methods[EVIL]:
-                assert page.locator("h1").inner_text() == EVIL
+            if name == laid.methods[LABEL]:
+                assert page.locator("h1").inner_text() == LABEL
                 page.locator(".legendtext").first.wait_for()
                 assert "<script>" in "".join(page.locator(".legendtext").all_text_contents())
                 page.evaluate("document.body.style.minWidth = '500px'")

@@ -22,6 +22,30 @@ CLAIMS = {
     "some": "biased",
 }
 
+BACKWARD = {
+    "none": "no reverse mode",
+    "segment": "reverse mode through one layer at a time",
+    "module": "reverse mode within a module",
+    "network": "reverse mode through the whole network",
+}
+
+
+def worded(claims: Mapping[str, Any]) -> str:
+    """Write all that an estimator claims of a task.
+
+    Args:
+        claims: names and values of `fgbench.estimator.Claims`, as a record has them.
+
+    Returns:
+        Such as "unbiased; reverse mode through one layer at a time".
+    """
+    bias, why = CLAIMS.get(str(claims.get("bias")), ""), str(claims.get("why") or "")
+    parts = [f"{bias} ({why})" if bias and why else bias]
+    parts.append(BACKWARD.get(str(claims.get("backward")), ""))
+    parts.append("without noise" if claims.get("deterministic") else "")
+    parts.append("asks for exact slopes alone" if claims.get("slopes_only") else "")
+    return "; ".join(filter(None, parts))
+
 
 @dataclass(frozen=True)
 class Verdict:
