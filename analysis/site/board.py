@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import Any
 
@@ -13,7 +13,7 @@ from fgbench.analysis import style
 from fgbench.analysis.load import VERBS, Records, called, directions_of, number
 from fgbench.analysis.seeds import mean_interval
 from fgbench.analysis.site import names
-from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
+from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
 
@@ -23,12 +23,17 @@ HEAD = (
     *("method", "architecture", "data", "test error (%)", "claims", "relative variance"),
     *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "locality"),
 )
-CAPTION = (
-    f"Values with 95 % intervals. Test error: {MEAN[0].lower()}{MEAN[1:]}. "
+KINDS = (  # a name for each column, in the same order
+    *("method", "arch", "data", "error", "claims", "variance"),
+    *("efficiency", "bias", "cost", "time", "memory", "locality"),
+)
+CAPTION = f"In brackets 95 % intervals; {NOTHING}: not run. Every method leads to a page of its own."
+LEGEND = (
+    f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
-    "objectives, whole body. Cost: forward equivalents per estimate. Step time and peak memory: over those "
-    "of backprop of the same model in the same run. Claims: of bias; p-values are adjusted by Holm over all "
-    "measurements here."
+    "objectives, whole body; their intervals are over batches and networks. Cost: of one estimate, in forward "
+    "passes of its batch. Step time and peak memory: over those of backprop of the same model in the same "
+    "run. Claims: of bias, and what came of them; p-values are adjusted by Holm over all measurements here."
 )
 
 
@@ -178,6 +183,8 @@ def board(
         tuple(made),
         search="method",
         facets=tuple(facets[at] for at in kept),
+        kinds=tuple(KINDS[at] for at in left),
+        legend=LEGEND,
     )
 
 
@@ -203,13 +210,16 @@ def _cells(entry: Entry, found: Facts, places: Places) -> tuple[Cell, ...]:
     lost = "; ".join(f"{row['verb']} {row['status']}" for row in failed)
     arch, data = (name or names.UNNAMED for name in entry.panel)
     verdict = _verdict(entry, found)
+    claimed = verdict.cell()
+    if verdict.state == UNREJECTED:  # by a test that the bias tells of
+        claimed = replace(claimed, note="")
     price = next((row["forwards"] for row in body.values()), nan)
     return (
         Cell(entry.label, link=places.methods.get(entry.method, ""), note=lost),
         Cell(arch, link=places.panels[entry.panel]),
         Cell(data),
         error(entry.runs),
-        verdict.cell(),
+        claimed,
         stacked(variance, theory, heavy),
         stacked(body.get("efficiency")),
         stacked(verdict.bias, verdict.tested()),

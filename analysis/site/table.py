@@ -68,6 +68,8 @@ class Table:
         whole: whether that field looks at whole rows, not just their first cells.
         facets: columns that can be filtered by one of their values.
         broken: columns whose text may break into lines, by their number.
+        kinds: short names of the columns; a table that has them is a card per row on a narrow screen.
+        legend: what the columns are, at length, folded away beneath the caption.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Table:
     whole: bool = False
     facets: tuple[str, ...] = ()
     broken: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
+    legend: str = ""
 
     @property
     def choices(self) -> list[tuple[str, list[str]]]:

@@ -119,6 +119,17 @@ def pieces(text: str) -> list[tuple[bool, str]]:
     return [(at % 2 == 1, part) for at, part in enumerate(text.split("``")) if part]
 
 
+def first_line(text: str) -> tuple[str, str]:
+    """Part a note into its first line, which small screens show, and the rest with the end of that line."""
+    line, end, rest = text.partition("\n")
+    return line, end + rest
+
+
+def breakable(name: str) -> list[str]:
+    """Part the name of a method or a network where a line may end: ``fg_a[``, ``directions=4]/``, ``local``."""
+    return re.findall(r".+?(?:[/:\[]+|, ?|$)", name) or [name]
+
+
 def _options(block: str) -> dict[str, str]:
     """Read the lines below "Args:"."""
     found: dict[str, str] = {}
