@@ -240,8 +240,9 @@ def test_a_phone_shows_key_numbers_of_several_methods_at_once(
             assert overflow(page) <= 0
             table = page.locator(".cards")
             assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
-            page.add_style_tag(content=".cards tbody tr { padding: 3rem 0 !important; }")
-            assert len(page.evaluate(CARDS, kinds)) < FIRST  # the check sees what is too tall
+            if scripts:
+                page.add_style_tag(content=".cards tbody tr { padding: 3rem 0 !important; }")
+                assert len(page.evaluate(CARDS, kinds)) < FIRST  # the check sees what is too tall
             assert wrong == []
 
 
@@ -278,7 +279,7 @@ def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
     )
     with visit(browser, tmp_path, "long.html") as (page, wrong):
         assert seen(page) == rows(0, 100)
-        page.get_by_role("button", name="n", exact=True).click(click_count=2)
+        page.locator("thead button").last.click(click_count=2)
         assert seen(page) == rows(299, 199)
         page.locator("input").fill("m29")
         assert seen(page) == [*rows(299, 289), "m29"]
