@@ -1,14 +1,16 @@
-"""What a method is called where people read: a class from somebody's file by its name, not by its path."""
+"""What methods and data are called where people read: by the name of a class or a folder, not by its path."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fgbench.registry import PRESETS
 
 FILE = re.compile(r"(?:\A[^\[]*?|(?<==)[^\[\],=]*?)\.py:(\w+)")  # path.py:Class, or as an option
+PATH = re.compile(r"(?<==)[^\[\],=]*[/\\]([^\[\],=/\\]+)[/\\]*(?=[,\]])")  # value of an option
 TAKEN = {*PRESETS, *(text.partition("/")[0] for text in PRESETS.values())}
 
 Subject = tuple[str, str]
@@ -43,13 +45,14 @@ def labels(subjects: Iterable[Subject]) -> dict[Subject, str]:
 
 
 def shown(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give records the names that people read, in ``method`` and ``estimator``; see :func:`labels`.
+    """Give records the names that people read: methods by :func:`labels`, data by :func:`data_labels`.
 
     Args:
         records: all that are shown together.
 
     Returns:
-        Copies; those of an estimator from a file have its path, or what is known of it, as ``file``.
+        Copies, other in ``method``, ``estimator`` and ``data``; those of an estimator from a file have its
+        path, or what is known of it, as ``file``.
     """
     rows = [dict(record) for record in records]
     told = [
@@ -61,7 +64,45 @@ def shown(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             row |= {"method": names[pair[0]], "estimator": names[pair[1]]}
         if pair[0][1]:
             row["file"] = pair[0][1]
+    data = [(str(row.get("data")), _fingerprint(row)) for row in rows]
+    known = data_labels(data)
+    for row, one in zip(rows, data, strict=True):
+        row |= {"data": known[one]} if known[one] != one[0] else {}
     return rows
+
+
+def _fingerprint(record: Mapping[str, Any]) -> str:
+    """Give the fingerprint of a record's data; "" where it is not known."""
+    where = record.get("where")
+    return str(where.get("data_fingerprint") or "") if isinstance(where, Mapping) else ""
+
+
+def data_labels(subjects: Iterable[Subject]) -> dict[Subject, str]:
+    """Name data: ``imagefolder[root=/data/pets]`` is ``imagefolder[root=pets]`` wherever that lies.
+
+    What has one fingerprint is one data set, in whatever folder; of two that would have one name each has
+    the beginning of its fingerprint behind it.
+
+    Args:
+        subjects: data as typed, with their fingerprint, "" in older records.
+
+    Returns:
+        Subject to label.
+    """
+    same: dict[Subject, list[Subject]] = {}
+    for subject in sorted(set(subjects)):
+        text, digest = subject
+        cut = PATH.sub(r"\1", text)
+        content = PATH.sub("", text) if digest and cut != text else text
+        same.setdefault((content, digest if cut != text else ""), []).append(subject)
+    named = {of: min(PATH.sub(r"\1", text) for text, _ in those) for of, those in same.items()}
+    alike = Counter(named.values())
+    found: dict[Subject, str] = {}
+    for of, those in same.items():
+        name, told = named[of], of[1] or of[0]
+        label = name if alike[name] == 1 else f"{name} {told[:6] if of[1] else told}"
+        found |= dict.fromkeys(those, label)
+    return found
 
 
 def file_of(record: Mapping[str, Any]) -> str:

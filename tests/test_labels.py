@@ -10,7 +10,7 @@ import pytest
 from test_analysis import a_train, stored
 
 from fgbench.analysis import learning_curves
-from fgbench.labels import Subject, labels, shown
+from fgbench.labels import Subject, data_labels, labels, shown
 
 MINE = "./my_file.py:Mine[directions=4]/local-pg"
 
@@ -90,3 +90,28 @@ def test_a_record_without_a_file_keeps_its_names() -> None:
     assert shown([{"method": MINE}])[0] == {
         **{"method": "Mine[directions=4]/local-pg", "estimator": "", "file": "./my_file.py"}
     }
+
+
+def test_data_are_named_by_their_folder_and_told_apart_by_what_is_in_it() -> None:
+    def data(*subjects: Subject) -> list[str]:
+        found = data_labels(subjects)
+        return [found[subject] for subject in subjects]
+
+    root = "imagefolder[root={},size=8]"
+    one, two, three = (root.format(path) for path in ("/a/pets/", "../b/pets", r"C:\\x\\cats"))
+    pets, cats = root.format("pets"), root.format("cats")
+    assert data((one, "f1"), ("mnist", "f1"), ("mnist", "f2")) == [pets, "mnist", "mnist"]
+    assert data((one, "f1"), (two, "f1"), (three, "f1")) == [cats] * 3  # one content
+    assert data((one, "f1"), (two, "f2"), (three, "f3")) == [f"{pets} f1", f"{pets} f2", cats]
+    assert data((one, ""), (three, "")) == [pets, cats]  # older ones: by their paths alone
+    assert len(set(data((one, ""), (two, ""), (one, "f1")))) == 3
+    assert data(("synthetic[train=64,test=32]", "f"), ("a/b", "f")) == [
+        *("synthetic[train=64,test=32]", "a/b")
+    ]
+
+
+def test_two_folders_of_one_content_are_one_data_set(tmp_path: Path) -> None:
+    runs = [a_train("FG-A", s, epochs=2, data=f"imagefolder[root=/{s}/pets]") for s in range(2)]
+    records = stored(tmp_path, *runs)
+    assert {row["data"] for row in records.rows} == {"imagefolder[root=pets]"}
+    assert set(learning_curves.plotted(records.curves())["n"]) == {2}

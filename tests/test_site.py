@@ -427,7 +427,7 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
 
 
 def test_the_leaderboard_says_what_two_seeds_show() -> None:
-    assert "with two seeds, their range" in board.CAPTION
+    assert "with two seeds, their range" in board.LEGEND
 
 
 def test_a_documentation_is_parted() -> None:

@@ -27,13 +27,17 @@ KINDS = (  # a name for each column, in the same order
     *("method", "arch", "data", "error", "claims", "variance"),
     *("efficiency", "bias", "cost", "time", "memory", "locality"),
 )
-CAPTION = f"In brackets 95 % intervals; {NOTHING}: not run. Every method leads to a page of its own."
+CAPTION = (
+    f"In brackets 95 % intervals; {NOTHING}: not run. Every method leads to a page of its own."
+)
 LEGEND = (
     f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
-    "objectives, whole body; their intervals are over batches and networks. Cost: of one estimate, in forward "
-    "passes of its batch. Step time and peak memory: over those of backprop of the same model in the same "
-    "run. Claims: of bias, and what came of them; p-values are adjusted by Holm over all measurements here."
+    "objectives, whole body; their intervals rest on draws at one point, on batches of one network, of which "
+    "alone they speak, or on networks. Cost: of one estimate, in forward passes of its batch. Step time and "
+    "peak memory: over those of PyTorch's backprop of the same model in the same run; BP is the same "
+    "gradient by a step of fgbench. Claims: of bias, and what came of them; p-values are adjusted by Holm "
+    "over all measurements here."
 )
 
 

@@ -91,7 +91,10 @@ def estimates(
         shown = [cells.get(name, Cell(NOTHING, nan)) for name in ESTIMATES]
         truth = Cell(str(row.get("truth", NOTHING)))
         made.append([*where(row, places, linked), truth, *shown, Cell(counts, note=note)])
-    caption = f"Value [95 % interval]; n: {COUNTS}. Dimensionless, whole body."
+    caption = (
+        f"Value [95 % interval] without unit, whole body; n: {COUNTS}. Intervals rest on networks (inits) "
+        "where several were drawn, else on batches of this one network, or on draws at one point."
+    )
     head = [*_head(linked), "truth", *ESTIMATES.values(), "n"]
     return table("estimates", caption, head, made) if made else None
 
@@ -190,7 +193,10 @@ def speeds(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
         made.append(
             [*where(row, places, linked), Cell(str(row["device"])), batch, *costs, plain(n)]
         )
-    caption = "Value [95 % interval]; ratios to backprop of the same model in the same run."
+    caption = (
+        "Median of a step [95 % interval]; ratios to PyTorch's backprop of the same model in the same run; "
+        "BP is the same gradient by a step of fgbench. n: timed steps of each, in turn."
+    )
     head = [*_head(linked), "device", "batch", *TIMES.values(), "n"]
     return table("speeds", caption, head, made) if made else None
 

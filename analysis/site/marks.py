@@ -99,9 +99,9 @@ def shade(look: style.Look, among: int) -> str:
 
 
 def short(name: object, most: int = TICK) -> str:
-    """Cut a name to what fits, beside an axis if nothing else is said."""
-    text = str(name)
-    return safe(text if len(text) <= most else f"{text[: most - 1]}…")
+    """Cut a name to what fits, beside an axis if nothing else is said: its ends tell it from others."""
+    text, head = str(name), 2 * most // 5
+    return safe(text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}")
 
 
 def numbers(values: Iterable[float]) -> list[float | None]:

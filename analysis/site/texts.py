@@ -126,7 +126,7 @@ def first_line(text: str) -> tuple[str, str]:
 
 
 def breakable(name: str) -> list[str]:
-    """Part the name of a method or a network where a line may end: ``fg_a[``, ``directions=4]/``, ``local``."""
+    """Part a name where a line may end: ``fg_a[``, ``directions=4]/``, ``local``."""
     return re.findall(r".+?(?:[/:\[]+|, ?|$)", name) or [name]
 
 
