@@ -203,13 +203,13 @@ def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Pat
         with visit(browser, root, name, viewport=PHONE) as (page, wrong):
             page.locator(".main-svg").first.wait_for()
             assert overflow(page) <= 0, name
-            wide = page.locator(".wide:not(.cards)").first
+            wide = page.locator("#runs").locator("..")
             assert wide.evaluate("box => box.scrollWidth > box.clientWidth")  # tables scroll inside
             assert wrong == [], name
             if name == laid.methods[LABEL]:
                 assert page.locator("h1").inner_text() == LABEL
                 page.locator(".legendtext").first.wait_for()
-                assert "<script>" in "".join(page.locator(".legendtext").all_text_contents())
+                assert "</script>" in "".join(page.locator(".legendtext").all_text_contents())
                 page.evaluate("document.body.style.minWidth = '500px'")
                 assert overflow(page) > 0  # the check sees what sticks out
 
@@ -238,8 +238,8 @@ def test_a_phone_shows_key_numbers_of_several_methods_at_once(
             assert "0.000436" in shown[3]  # its efficiency, above its interval
             assert "[0.000384, 0.000489]" in shown[3]
             assert overflow(page) <= 0
-            table = page.locator(".cards")
-            assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
+            fits = "boxes => boxes.every(box => box.scrollWidth <= box.clientWidth)"
+            assert page.locator(".cards").evaluate_all(fits)
             if scripts:
                 page.add_style_tag(content=".cards tbody tr { padding: 3rem 0 !important; }")
                 assert len(page.evaluate(CARDS, kinds)) < FIRST  # the check sees what is too tall

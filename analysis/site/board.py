@@ -27,9 +27,7 @@ KINDS = (  # a name for each column, in the same order
     *("method", "arch", "data", "error", "claims", "variance"),
     *("efficiency", "bias", "cost", "time", "memory", "locality"),
 )
-CAPTION = (
-    f"In brackets 95 % intervals; {NOTHING}: not run. Every method leads to a page of its own."
-)
+CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method leads to its page."
 LEGEND = (
     f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "

@@ -18,7 +18,7 @@ STATES = (HELD, UNREJECTED, REJECTED, UNTESTED, NOTHING_CLAIMED)
 TONES = {HELD: "good", REJECTED: "bad"}
 CLAIMS = {
     "none": "unbiased",
-    "vanishing": "bias vanishes with the step",
+    "vanishing": "bias → 0 with step",
     "some": "biased",
 }
 
@@ -139,7 +139,7 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     elif p < LEVEL:
         state = REJECTED
     elif not detectable < 1:
-        why = "no bias below the gradient's own size would be seen"
+        why = "too noisy: no bias below |g| would be seen"
     else:
         state, why = UNREJECTED, f"a bias of {digits(detectable)} would be seen"
     return Verdict(claim, state, why, bias, p_value, p, detectable)

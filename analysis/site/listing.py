@@ -96,7 +96,7 @@ def estimates(
         "where several were drawn, else on batches of this one network, or on draws at one point."
     )
     head = [*_head(linked), "truth", *ESTIMATES.values(), "n"]
-    return table("estimates", caption, head, made) if made else None
+    return table("estimates", caption, head, made, folded=True) if made else None
 
 
 def tested(found: Facts, rows: Sequence[dict[str, Any]], places: Places) -> Table | None:
@@ -114,7 +114,7 @@ def tested(found: Facts, rows: Sequence[dict[str, Any]], places: Places) -> Tabl
         "the same after Holm over all measurements of this report, and the smallest bias that it would see."
     )
     head = [*_head(False), "seed", "claim", "bias", "p", "adjusted p", "detectable"]
-    return table("claims", caption, head, made) if made else None
+    return table("claims", caption, head, made, folded=True) if made else None
 
 
 def sites(found: Facts, part: pd.DataFrame, places: Places, linked: bool) -> Table | None:
@@ -176,7 +176,7 @@ def trainings(rows: Iterable[Entry], places: Places, linked: bool) -> Table | No
         "n",
         "diverged",
     ]
-    return table("trainings", caption, head, made) if made else None
+    return table("trainings", caption, head, made, folded=True) if made else None
 
 
 def speeds(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
@@ -198,7 +198,7 @@ def speeds(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
         "BP is the same gradient by a step of fgbench. n: timed steps of each, in turn."
     )
     head = [*_head(linked), "device", "batch", *TIMES.values(), "n"]
-    return table("speeds", caption, head, made) if made else None
+    return table("speeds", caption, head, made, folded=True) if made else None
 
 
 def runs(rows: Iterable[Mapping[str, Any]], places: Places, method: str | None = None) -> Table:

@@ -68,7 +68,8 @@ class Table:
         whole: whether that field looks at whole rows, not just their first cells.
         facets: columns that can be filtered by one of their values.
         broken: columns whose text may break into lines, by their number.
-        kinds: short names of the columns; a table that has them is a card per row on a narrow screen.
+        folded: whether each row is a card on a narrow screen.
+        kinds: short names of the columns, for cards that are laid out by them.
         legend: what the columns are, at length, folded away beneath the caption.
     """
 
@@ -80,6 +81,7 @@ class Table:
     whole: bool = False
     facets: tuple[str, ...] = ()
     broken: tuple[int, ...] = ()
+    folded: bool = False
     kinds: tuple[str, ...] = ()
     legend: str = ""
 
