@@ -426,6 +426,23 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
     ]
 
 
+def test_a_leaderboard_has_no_columns_of_which_nothing_is_known(tmp_path: Path) -> None:
+    def heads(name: str, *rows: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        found = board.facts(stored(tmp_path / name, *rows))
+        laid = names.places(found.methods, found.panels)
+        table = board.board("b", board.entries(found), found, laid)
+        assert {len(row.cells) for row in table.rows} == {len(table.head)} == {len(table.kinds)}
+        assert {len(row.facets) for row in table.rows} == {len(table.facets)}
+        return table.head[3:], table.facets
+
+    where = ("architecture", "data", "locality")
+    assert heads("train", a_train("FG-A")) == (("test error (%)", "locality"), where)
+    measured = ("claims", "relative variance", "efficiency", "bias", "cost (forwards)", "locality")
+    assert heads("measure", a_measure("FG-A")) == (measured, (*where, "claims"))
+    lost = record("train", "FG-A", status="diverged", reason="no number")
+    assert heads("lost", lost) == (("test error (%)", "locality"), where)  # its note says it
+
+
 def test_the_leaderboard_says_what_two_seeds_show() -> None:
     assert "with two seeds, their range" in board.LEGEND
 
@@ -564,6 +581,7 @@ def test_records_that_lack_almost_everything_are_shown(
     [
         ((150.0, 320.0), ["100", "150", "200", "300", "400", "500"]),
         ((0.9, 60.0), ["0.5", "1", "2", "5", "10", "20", "50", "100"]),
+        ((52.0, 81.0), [*map(str, range(30, 100, 5)), "100", "150"]),
     ],
 )
 def test_a_short_logarithmic_axis_has_plain_numbers(

@@ -27,6 +27,7 @@ KINDS = (  # a name for each column, in the same order
     *("method", "arch", "data", "error", "claims", "variance"),
     *("efficiency", "bias", "cost", "time", "memory", "locality"),
 )
+FACETS = ("arch", "data", "locality", "claims")
 CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method leads to its page."
 LEGEND = (
     f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
@@ -159,7 +160,7 @@ def _apart(labels: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[st
 def board(
     name: str, rows: Sequence[Entry], found: Facts, places: Places, panel: Panel | None = None
 ) -> Table:
-    """Make the leaderboard.
+    """Make the leaderboard, without columns of which nothing is known in any row.
 
     Args:
         name: of the table's element.
@@ -171,20 +172,26 @@ def board(
     Returns:
         A table that can be filtered.
     """
-    left = range(len(HEAD)) if panel is None else [0, *range(3, len(HEAD))]
-    facets = ("architecture", "data", "locality", "claims")
-    kept = range(4) if panel is None else range(2, 4)
-    made = []
-    for entry in rows:
-        cells, values = _cells(entry, found, places), _facets(entry, found)
-        made.append(Row(tuple(cells[at] for at in left), tuple(values[at] for at in kept)))
+    made = [(_cells(entry, found, places), _facets(entry, found)) for entry in rows]
+    aside = set(FACETS[:2]) if panel is not None else set()
+    aside |= set() if any(entry.measure for entry in rows) else {"claims"}
+    told = {"method"} | {
+        kind
+        for at, kind in enumerate(KINDS)
+        if any(cells[at].text != NOTHING or cells[at].note for cells, _ in made)
+    }
+    left = [at for at, kind in enumerate(KINDS) if kind in told - aside]
+    kept = [at for at, kind in enumerate(FACETS) if kind not in aside]
     return Table(
         name,
         CAPTION,
         tuple(HEAD[at] for at in left),
-        tuple(made),
+        tuple(
+            Row(tuple(cells[at] for at in left), tuple(values[at] for at in kept))
+            for cells, values in made
+        ),
         search="method",
-        facets=tuple(facets[at] for at in kept),
+        facets=tuple({"arch": "architecture"}.get(FACETS[at], FACETS[at]) for at in kept),
         kinds=tuple(KINDS[at] for at in left),
         legend=LEGEND,
     )

@@ -35,6 +35,7 @@ TIMES = {
     "peak_ratio_to_bp": "memory / BP",
 }
 WHERE = ("architecture", "data")
+SEEN = 48  # letters of a run's settings
 COUNTS = "draws × inits × batches"
 
 
@@ -230,13 +231,21 @@ def runs(rows: Iterable[Mapping[str, Any]], places: Places, method: str | None =
         ]
         if method is not None:
             said = ", ".join(f"{name}={value}" for name, value in settings_of(row).items())
-            cells += [Cell(str(row.get("started") or NOTHING)[:16].replace("T", " ")), Cell(said)]
+            cells += [Cell(str(row.get("started") or NOTHING)[:16].replace("T", " ")), _cut(said)]
         made.append(cells)
     head = ["key", "verb", *(["method"] if method is None else []), *WHERE, "seed", "device"]
     head += ["status", "reason", "commit", *(["started", "settings"] if method is not None else [])]
-    caption = "Every record. Failed, skipped and diverged runs keep their reason."
+    caption = (
+        "Every record. Failed, skipped and diverged runs keep their reason. A trial is a training judged on "
+        "held-out training examples, no result; tune says which settings its trials chose."
+    )
     wide = tuple(at for at, name in enumerate(head) if name in ("reason", "settings"))
     return table("runs", caption, head, made, search="any text", whole=True, broken=wide)
+
+
+def _cut(text: str) -> Cell:
+    """Make the cell of a long text, of which the beginning is seen at once."""
+    return Cell(text) if len(text) <= SEEN else Cell(f"{text[:SEEN]}…", whole=text)
 
 
 def commit(name: object) -> str:

@@ -26,6 +26,7 @@ class Cell:
         link: where the text leads, from the root of the site.
         note: what is said beneath in small print, in lines of its own.
         tone: "good", "bad" or "", for a verdict, which the text says too.
+        whole: all of the text where that is its beginning, folded away.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Cell:
     link: str = ""
     note: str = ""
     tone: str = ""
+    whole: str = ""
 
     @property
     def key(self) -> str | None:

@@ -189,5 +189,6 @@ document.querySelectorAll("table").forEach(makeSortable);
 document.querySelectorAll(".filters").forEach(makeFilterable);
 addEventListener("beforeprint", () => {
   document.querySelectorAll("img").forEach((image) => { image.loading = "eager"; });
+  document.querySelectorAll("td details").forEach((details) => { details.open = true; });
 });
 if (window.Plotly) document.querySelectorAll(".gallery").forEach(makeInteractive);
