@@ -164,12 +164,16 @@ def slug(record: Mapping[str, Any]) -> str:
         record: needs ``verb method arch data seed key``.
 
     Returns:
-        ``<verb>-<method>-<arch>-<data>-s<seed>-<key[:12]>.json``, other characters replaced and
-        long parts cut; the key keeps it unique.
+        ``<verb>-<method>-<arch>-<data>-s<seed>-<key[:12]>.json``, other characters replaced, long
+        parts cut and of an estimator's file no folder; the key keeps it unique.
     """
+    named = {
+        **record,
+        "method": re.sub(r"^[^\[]*[/\\](?=[^/\\\[]+\.py:)", "", str(record["method"])),
+    }
     limits = {"verb": 16, "method": 64, "arch": 40, "data": 24, "seed": 20}
     parts = {
-        name: re.sub(r"[^A-Za-z0-9._-]+", "_", str(record[name])).strip("._-")[:limit] or "x"
+        name: re.sub(r"[^A-Za-z0-9._-]+", "_", str(named[name])).strip("._-")[:limit] or "x"
         for name, limit in limits.items()
     }
     parts["seed"] = "s" + parts["seed"]
