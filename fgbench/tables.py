@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgbench import multiple
+from fgbench import labels, multiple
 from fgbench.sheet import Sheet, console, make
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def show(records: Sequence[Mapping[str, Any]], out: Console | None = None) -> No
         records: records of any verbs.
         out: where to; stdout if None.
     """
-    out = out or console()
+    out, records = out or console(), labels.shown(records)
     kinds = {"measure": _measures, "train": _trainings, "speed": _speeds, "fusion": _fusions}
     kinds["table1"] = _grids
     for verb, tabulate in kinds.items():
