@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fgbench.errors import UsageError
+from fgbench.labels import shown
 from fgbench.record import FIELDS, SCHEMA, Store
 from fgbench.registry import split_options
 
@@ -68,7 +69,8 @@ class Records:
 
     Args:
         folder: where they lie.
-        rows: the records as written, in the order of the file names.
+        rows: the records in the order of the file names, as written but for the names of methods: see
+            `fgbench.labels.shown`.
         damaged: file name -> why it could not be read as a record.
         notes: what is old or missing in those that could, a line each.
     """
@@ -186,7 +188,7 @@ def load(folder: Path) -> Records:
     if not folder.is_dir():
         raise UsageError(f"expected a folder of records, got {str(folder)!r}: no such folder")
     store = Store(folder)
-    rows = tuple(_readable(row) for row in store.all())
+    rows = tuple(shown(_readable(row) for row in store.all()))
     if not rows:
         first = next((f" ({name}: {why})" for name, why in store.damaged.items()), "")
         raise UsageError(f"no readable record in {str(folder)!r}{first}; write some with -o")
@@ -408,9 +410,10 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
     """Number the rows that no later run of the same case, or of the same seed and settings, replaces."""
-    keys: dict[str, int] = {}
+    keys: dict[tuple[str, str], int] = {}
     for at in sorted(range(len(rows)), key=lambda at: str(rows[at].get("started"))):
-        keys[str(rows[at].get("case_key", f"row {at}"))] = at
+        # two files may have been typed alike, in two folders
+        keys[str(rows[at].get("case_key", f"row {at}")), str(rows[at].get("file"))] = at
     found: dict[object, int] = {}
     for at in keys.values():
         row = rows[at]
@@ -441,7 +444,11 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if measured and (lost := len(sites - set(_sites(row) or ()))):
             found[f"{verb}: {lost} of the {len(sites)} sites of {row.get('arch')} missing"] += 1
         names = FIELDS["all"] + (FIELDS.get(verb, ()) if row["status"] == "ok" else ())
-        if missing := [name for name in names if name not in row]:
+        missing = [name for name in names if name not in row]
+        if "about" in missing:
+            missing.remove("about")
+            found[f"{verb}: older, without what the estimator is and claims"] += 1
+        if missing:
             found[f"{verb}: without {', '.join(missing)}"] += 1
     return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(found.items())]
 

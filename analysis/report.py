@@ -94,7 +94,7 @@ def _tools() -> tuple[Environment, str]:
         raise UsageError(
             f"fgbench report needs {error.name}: pip install 'fgbench[report]'"
         ) from None
-    from fgbench.analysis.site.texts import pieces
+    from fgbench.analysis.site.texts import breakable, first_line, pieces
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -104,5 +104,6 @@ def _tools() -> tuple[Environment, str]:
         lstrip_blocks=True,
     )
     environment.filters["pieces"] = pieces
+    environment.filters |= {"parted": first_line, "broken": breakable}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment, str(get_plotlyjs())

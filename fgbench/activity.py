@@ -50,6 +50,7 @@ class Activity:
 
     Attributes:
         together: draws that are best taken at once.
+        signs: of the truth, see :func:`fgbench.tally.signs`.
 
     Raises:
         Unknown: where a parameter enters in a way that is not known, or more than once.
@@ -76,11 +77,11 @@ class Activity:
         self._which = bias.blocks(draws)
         self._blocks = int(self._which.max()) + 1
         self._segments = found
-        sign = signs(truth)
+        self.signs = signs(truth)
         same = all(torch.equal(g, end[n]) for n, g in truth.items())  # as with one loss at the end
         truths = (truth,) if same else (truth, end)
         self._calls = {
-            site: calls(segment.entries, truths, sign, self._blocks)
+            site: calls(segment.entries, truths, self.signs, self._blocks)
             for site, segment in found.items()
         }
         self._g2 = {n: square(g) for n, g in truth.items()}

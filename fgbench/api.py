@@ -293,6 +293,19 @@ class Call:
         """Complete a draft with what the run found, write it, and return it as it reads back."""
         return study.kept(self.store, draft, result, begun, seconds)
 
+    def kept(
+        self,
+        todo: Sequence[tuple[Method, Case, Case]],
+        found: Sequence[Case],
+        begun: datetime,
+        seconds: float,
+    ) -> list[Case]:
+        """Keep runs that ended, each with what its estimator claims."""
+        return [
+            self.keep(_claiming(self, method, draft, f), f, begun, seconds)
+            for (method, _, draft), f in zip(todo, found, strict=True)
+        ]
+
 
 def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -> Case:
     """Build everything of a record that is known before it runs."""
@@ -348,7 +361,30 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
         "commit": record.commit(),
         "where": where,
         "settings": settings,
+        "about": _about(estimator),
     }
+
+
+def _about(made: registry.Made) -> Case:
+    """Say of an estimator what its class says, for readers who lack the file that it comes from."""
+    make = type(made.thing)
+    return {
+        "class": make.__name__,
+        "module": "" if made.file else make.__module__,
+        "file": made.file,
+        "documentation": registry.documentation(make),
+        "promises": registry.documentation(getattr(make, "claims", None)),
+        "claims": None,
+    }
+
+
+def _claiming(call: Call, method: Method, draft: Case, found: Case) -> Case:
+    """Add what an estimator that ran claims of this task; nothing of it decides a number or a key."""
+    if found["status"] not in record.FINISHED:
+        return draft
+    task, estimator, _ = call.experiment.task(method, call.seed)
+    claims = asdict(task.claims(estimator))
+    return {**draft, "about": {**draft["about"], "claims": claims}}
 
 
 def _full(made: registry.Made) -> dict[str, Any]:
@@ -391,9 +427,7 @@ def _measure(call: Call, todo: Todo) -> list[Case]:
     for (_, _, draft), f in zip(todo, found, strict=True):
         if f["budget"] is not None and "directions" in draft["options"]:
             f["options"] = {**draft["options"], "directions": f["directions"]}  # those bought
-    return [
-        call.keep(draft, f, begun, seconds) for (_, _, draft), f in zip(todo, found, strict=True)
-    ]
+    return call.kept(todo, found, begun, seconds)
 
 
 def _train_settings(method: Method, call: Call, options: Case) -> Case:
@@ -445,7 +479,7 @@ def _train(call: Call, todo: Todo) -> list[Case]:
             checkpoint=folder,
             progress=lambda p, m=method: call.tell(f"{m.text}, {p}"),  # type: ignore[misc]
         )
-        found.append(call.keep(draft, result, begun, perf_counter() - start))
+        found += call.kept([(method, setting, draft)], [result], begun, perf_counter() - start)
         if folder is not None and result["status"] != "failed":  # that is tried again from here
             checkpoint.discard(folder)
     return found
@@ -466,10 +500,7 @@ def _speed(call: Call, todo: Todo) -> list[Case]:
 
     begun, start = datetime.now(UTC), perf_counter()
     found = speed(call.experiment, [m for m, _, _ in todo], seed=call.seed, **todo[0][1])
-    seconds = perf_counter() - start
-    return [
-        call.keep(draft, f, begun, seconds) for (_, _, draft), f in zip(todo, found, strict=True)
-    ]
+    return call.kept(todo, found, begun, perf_counter() - start)
 
 
 VERBS: dict[str, tuple[Any, Any]] = {

@@ -99,6 +99,11 @@ class Call:
             rows = [(x @ x.mT).to(self.out.dtype) for x in whole]
             met = [x @ g for x, g in zip(whole, met, strict=True)]
         self._by = torch.stack(rows)
+        if paired:  # (r, r') is (r', r): of the pairs between the halves one is taken, twice
+            half = self._shape[1] // 2
+            upper, lower = self._by[..., :half, :].clone(), self._by[..., half:, half:]
+            upper[..., half:] *= 2
+            self._upper, self._lower = upper.flatten(1).mT, lower.flatten(1).mT
         self._truths = torch.stack(met).flatten(2)  # [parameters, truths, numbers]
         self._meeting = self._truths.to(self.out.dtype).flatten(0, 1)
         self._sums = self._meeting.new_zeros(blocks, self.size)
@@ -131,7 +136,7 @@ class Call:
         )  # a batch of one takes a product of fewer dimensions
         if self.paired:
             e = c.flatten(1)
-            squares = (flat @ flat.mT).flatten(1) @ self._by.flatten(1).mT
+            squares = self._squares(flat)
         else:
             by = self._by[0, 0] if self._as_it_is else self._by[0]
             e = (by @ flat).flatten(1)
@@ -142,6 +147,22 @@ class Call:
             self._sums[block : block + len(e)] += e
         met = (self._meeting @ e.mT).reshape(len(self.names), -1, len(e))
         return torch.cat([met, squares.mT.unsqueeze(1)], 1)
+
+    def _squares(self, rows: Tensor) -> Tensor:
+        """Return the squared norms that rows ``[draws, ..., rows, outer]`` stand for.
+
+        Three of the four blocks of pairs are enough.
+
+        Args:
+            rows: credit at ``out``.
+
+        Returns:
+            ``[draws, parameters]``.
+        """
+        half = self._shape[1] // 2
+        upper, lower = rows[..., :half, :], rows[..., half:, :]
+        found = (upper @ rows.mT).flatten(1) @ self._upper
+        return found.addmm_((lower @ lower.mT).flatten(1), self._lower)
 
     def agreed(self, credit: Tensor) -> Tensor:
         """Return Σ sign(e) sign(g) of each draw, whose gradient is formed alone: ``[parameters, draws]``."""

@@ -263,26 +263,10 @@ class Directions:
         blocks = self._blocks(name, first, (stop - 1) // size)
         return blocks[start - first * size : stop - first * size]
 
-    def into(self, name: str, out: Tensor) -> None:
-        """Write all directions of one place into a contiguous tensor, and keep none.
-
-        Args:
-            name: the place.
-            out: ``[n, *place]``.
-        """
-        size = block_size(self._drawn[name])
-        if (
-            self.law.as_drawn
-            and self._repeats == 1
-            and name not in self._masks
-            and not self.n % size
-        ):
-            for i in range(self.n // size):
-                own = out[i * size : (i + 1) * size]
-                self._draw(self.law.kind, name, i, (size, *self._drawn[name]), own)
-        else:
-            out.copy_(self.rows(name, 0, self.n))
-            self.forget()
+    def plain(self, name: str) -> bool:
+        """Whether all directions of a place are whole blocks of the primitive as it is drawn."""
+        changed = self._repeats > 1 or name in self._masks or not self.law.as_drawn
+        return not (changed or self.n % block_size(self.shapes[name]))
 
     def chunk(self, start: int, stop: int) -> dict[str, Tensor]:
         """Return directions ``start`` to ``stop`` of every place."""
@@ -350,9 +334,9 @@ class FixedDirections(Directions):
         """Return the given directions ``start`` to ``stop`` of one place."""
         return self.tensors[name][start:stop]
 
-    def into(self, name: str, out: Tensor) -> None:
-        """Write all given directions of one place into a tensor."""
-        out.copy_(self.tensors[name])
+    def plain(self, name: str) -> bool:
+        """Tell that nothing is drawn."""
+        return False
 
 
 def _refuse(kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None, /) -> Tensor:

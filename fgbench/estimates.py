@@ -79,7 +79,7 @@ def table(records: Sequence[Record]) -> Sheet:
     every = rows(records)
     first = next((r for r in records if r["status"] == "ok"), records[0])
     along = any(row.moment == ALL for row in every)
-    reference = next((r["against"]["method"] for r in records if r.get("against")), "")
+    reference = _reference(records)
     last = [f"efficiency / {reference}"] if reference else []
     sheet = make(
         f"Gradient estimates, {first['arch']} on {first['data']}",
@@ -206,12 +206,18 @@ def _along(every: Sequence[Row]) -> str:
     )
 
 
+def _reference(records: Sequence[Record]) -> str:
+    """Name what ratios are to, as its own row does; "" where there are none."""
+    beside = [(r["against"], r["method"]) for r in records if r.get("against")]
+    own = [label for found, label in beside if found["own"]]
+    return next(iter([*own, *(found["method"] for found, _ in beside)]), "")
+
+
 def _against(records: Sequence[Record]) -> str:
     """Say what a ratio to a reference is, and why one is missing."""
     some = [r for r in records if r.get("against")]
     if not some:
         return ""
-    reference = some[0]["against"]["method"]
     reasons = [
         f"{r['method']}: {why}"
         for r in some
@@ -220,8 +226,8 @@ def _against(records: Sequence[Record]) -> str:
         and (why := r["against"]["efficiency"]["reason"])
     ]
     told = (
-        f" efficiency / {reference}: geometric mean over the same networks and batches, above 1 the better, "
-        "its interval over the pairs"
+        f" efficiency / {_reference(records)}: geometric mean over the same networks and batches, above 1 "
+        "the better, its interval over the pairs"
     )
     return told + (f"; none for {'; '.join(dict.fromkeys(reasons))}." if reasons else ".")
 

@@ -24,18 +24,28 @@ if TYPE_CHECKING:
     from fgbench.directions import Directions, Shape
 
 
-@lru_cache(maxsize=64)
-def _sign_table(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Build the 256 × 8 table of signs that turns a random byte into eight signs."""
-    bytes_ = torch.arange(256).unsqueeze(1)
-    bits = (bytes_ >> torch.arange(8)) & 1
-    return (bits * 2 - 1).to(dtype=dtype, device=device)
-
-
 @lru_cache(maxsize=8)
 def _generator(device: torch.device) -> torch.Generator:
     """Return this process's private generator of a device; it is reseeded before every draw."""
     return torch.Generator(device=device)
+
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@lru_cache(maxsize=64)
+def _sign_bits(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, int, int]:
+    """Return what turns random bits into signs of a type.
+
+    Returns:
+        Left shifts that bring each bit of an integer of that size to its top, the integer with the top bit
+        alone, and the one that reads as −1.
+    """
+    minus = torch.tensor(-1.0, dtype=dtype)
+    integer = _INTEGERS[minus.element_size()]
+    size = torch.iinfo(integer).bits
+    shifts = torch.arange(size - 1, -1, -1, dtype=integer, device=device)
+    return shifts, torch.iinfo(integer).min, int(minus.view(integer))
 
 
 @dataclass(frozen=True)
@@ -108,9 +118,33 @@ class Noise:
         Raises:
             ValueError: for another kind.
         """
-        generator = _generator(self.device)
-        generator.manual_seed(self.key(name, block, kind, tuple(shape)))
-        return self._next(generator, kind, shape, out)
+        if out is None:
+            out = torch.empty(shape, dtype=self.dtype, device=self.device)
+        Noise.fill([self], kind, name, block, shape, out.unsqueeze(0))
+        return out
+
+    @staticmethod
+    def fill(
+        noises: Sequence[Noise], kind: str, name: str, block: int, shape: Shape, out: torch.Tensor
+    ) -> None:
+        """Draw one primitive of several noises: what :meth:`draw` gives of each.
+
+        Args:
+            noises: of one type and device.
+            kind: as of :meth:`draw`.
+            name: place or quantity drawn for.
+            block: index of the block.
+            shape: shape of the result of each.
+            out: where the values are written, ``[noises, *shape]``, each contiguous.
+        """
+        first, shape = noises[0], tuple(shape)
+        generator = _generator(first.device)
+        into = first._words(len(noises), shape) if kind == "sign" else out
+        for noise, own in zip(noises, into.unbind(), strict=True):
+            generator.manual_seed(noise.key(name, block, kind, shape))
+            _next(generator, kind, own)
+        if kind == "sign":
+            _signs(into, out)
 
     def pieces(
         self, kind: str, name: str, block: int, shape: Shape, runs: Sequence[slice]
@@ -131,34 +165,17 @@ class Noise:
         generator = torch.Generator(device=self.device)
         generator.manual_seed(self.key(name, block, kind, tuple(shape)))
         for run in runs:
-            yield self._next(generator, kind, (1, run.stop - run.start, *shape[2:]))
+            own = (1, run.stop - run.start, *shape[2:])
+            out = torch.empty(own, dtype=self.dtype, device=self.device)
+            into = self._words(1, own) if kind == "sign" else out
+            _next(generator, kind, into)
+            if kind == "sign":
+                _signs(into, out)
+            yield out
 
-    def _next(
-        self, generator: torch.Generator, kind: str, shape: Shape, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Draw the next numbers of a generator."""
-        if kind not in ("normal", "uniform", "sign"):
-            raise ValueError(f"noise draws normal, sign or uniform, not {kind!r}")
-        if kind == "sign":
-            return self._signs(generator, shape, out)
-        if out is None:
-            out = torch.empty(shape, dtype=self.dtype, device=self.device)
-        return (out.normal_ if kind == "normal" else out.uniform_)(generator=generator)
-
-    def _signs(
-        self, generator: torch.Generator, shape: Shape, out: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Draw the next signs of a generator, eight from a byte and eight bytes at a time."""
-        count = prod(shape)
-        words = torch.empty(-(-count // 64), dtype=torch.int64, device=self.device)
-        words.random_(-(2**63), None, generator=generator)  # all 64 bits
-        picks = words.view(torch.uint8)[: -(-count // 8)].to(torch.int32)
-        table = _sign_table(self.dtype, self.device)
-        if out is not None and count % 8 == 0:
-            torch.index_select(table, 0, picks, out=out.view(-1, 8))
-            return out
-        signs = table.index_select(0, picks).view(-1)[:count].view(shape)
-        return signs if out is None else out.copy_(signs)
+    def _words(self, noises: int, shape: Shape) -> torch.Tensor:
+        """Return memory for the random bits of signs: int64 ``[noises, words]``."""
+        return torch.empty(noises, -(-prod(shape) // 64), dtype=torch.int64, device=self.device)
 
     def normal(self, name: str, shape: Shape) -> torch.Tensor:
         """Draw standard normal values for a named quantity: ``[*shape]``."""
@@ -203,6 +220,32 @@ class Noise:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.key(name, 0, "seeded", ()))
             yield
+
+
+def _next(generator: torch.Generator, kind: str, out: torch.Tensor) -> None:
+    """Write the next numbers of a generator; of signs the bits, 64 in an integer."""
+    if kind == "normal":
+        out.normal_(generator=generator)
+    elif kind == "uniform":
+        out.uniform_(generator=generator)
+    elif kind == "sign":
+        out.random_(-(2**63), None, generator=generator)  # all 64 bits
+    else:
+        raise ValueError(f"noise draws normal, sign or uniform, not {kind!r}")
+
+
+def _signs(words: torch.Tensor, out: torch.Tensor) -> None:
+    """Turn random bits into signs, ``[noises, *shape]``: a bit is the sign of the number it makes."""
+    shifts, top, minus = _sign_bits(out.dtype, out.device)
+    flat = out.view(len(out), -1)
+    rest = flat.shape[1] % 64
+    whole = flat.new_empty(len(out), 64 * words.shape[1]) if rest else flat
+    bits = whole.view(shifts.dtype)
+    apart = bits.view(len(out), -1, len(shifts))
+    torch.bitwise_left_shift(words.view(shifts.dtype).unsqueeze(2), shifts, out=apart)
+    bits.bitwise_and_(top).bitwise_xor_(minus)  # a set bit is +1
+    if rest:
+        flat.copy_(whole[:, : flat.shape[1]])
 
 
 @dataclass(frozen=True)

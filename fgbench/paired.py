@@ -27,9 +27,9 @@ def against(records: Sequence[Record], reference: str) -> list[dict[str, Any]]:
         reference: its METHOD, as in the records.
 
     Returns:
-        The records with ``against``: the ``method``, and for ``efficiency`` and ``relative_variance`` the
-        ratio to the reference's with its interval and the p-value of a ratio of 1, not adjusted. Each of
-        ``per_moment`` has it of its own points.
+        The records with ``against``: the ``method``, whether it is the record's ``own``, and for
+        ``efficiency`` and ``relative_variance`` the ratio to the reference's with its interval and the
+        p-value of a ratio of 1, not adjusted. Each of ``per_moment`` has it of its own points.
     """
     known = {r["seed"]: r for r in records if r["method"] == reference}
     return [_beside(r, known.get(r["seed"], {}), reference) for r in records]
@@ -38,10 +38,11 @@ def against(records: Sequence[Record], reference: str) -> list[dict[str, Any]]:
 def _beside(record: Record, other: Record, reference: str) -> dict[str, Any]:
     """Set one record beside the reference's."""
     mine, theirs = record.get("points") or [], other.get("points") or []
-    found = {**record, "against": _ratios(mine, theirs, reference)}
+    name = {"method": reference, "own": record["method"] == reference}
+    found = {**record, "against": name | _ratios(mine, theirs)}
     if record.get("per_moment"):
         found["per_moment"] = [
-            {**part, "against": _ratios(_at(mine, part), _at(theirs, part), reference)}
+            {**part, "against": name | _ratios(_at(mine, part), _at(theirs, part))}
             for part in record["per_moment"]
         ]
     return found
@@ -52,15 +53,15 @@ def _at(points: Sequence[Record], part: Record) -> list[Record]:
     return [p for p in points if p["moment"] == part["moment"]]
 
 
-def _ratios(mine: Sequence[Record], theirs: Sequence[Record], reference: str) -> dict[str, Any]:
+def _ratios(mine: Sequence[Record], theirs: Sequence[Record]) -> dict[str, Any]:
     """Compare the numbers of two methods point by point."""
     where = [(p["init"], p["moment"]) for p in mine]
-    found: dict[str, Any] = {"method": reference}
     if not mine or where != [(p["init"], p["moment"]) for p in theirs]:
         empty = {"value": None, "low": None, "high": None, "n": 0, "p_value": None}
-        return found | {name: {**empty, "reason": UNPAIRED} for name in NAMES}
+        return {name: {**empty, "reason": UNPAIRED} for name in NAMES}
     moments = sorted({moment for _, moment in where})
     inits, when = [init for init, _ in where], [moments.index(moment) for _, moment in where]
+    found = {}
     for name in NAMES:
         pair = paired_log_ratio([p[name] for p in mine], [p[name] for p in theirs], inits, when)
         reason = {"reason": pair.ratio.reason}

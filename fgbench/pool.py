@@ -80,18 +80,32 @@ class Pool:
 
     slots: list[Slot]
     _workers: list[_Worker] = field(default_factory=list)
+    _halts: bool = False
 
     def __enter__(self) -> Pool:
         """Start no worker yet: each starts with its first task."""
+        main = threading.current_thread() is threading.main_thread()
+        if main and hasattr(signal, "SIGTSTP"):
+            self._halts = signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
+        if self._halts:
+            signal.signal(signal.SIGTSTP, self._halt)
         return self
+
+    def _halt(self, number: int, frame: object) -> None:
+        """Stop with all workers, which do not hear a terminal's Ctrl-Z, and go on with them."""
+        pids = [w.process.pid for w in self._workers if w.process.pid and w.process.is_alive()]
+        _send(pids, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        _send(pids, signal.SIGCONT)
 
     def __exit__(self, *error: object) -> None:
         """End all workers: idle ones at once, busy ones after an interrupt and a while."""
+        if self._halts:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         for worker in self._workers:
             worker.pipe.close()
             if worker.task is not None and worker.process.pid and worker.process.is_alive():
-                with suppress(ProcessLookupError):
-                    os.kill(worker.process.pid, signal.SIGINT)
+                _send([worker.process.pid], signal.SIGINT)
         end = monotonic() + GRACE_S
         for worker in self._workers:
             worker.process.join(max(0.0, end - monotonic()))
@@ -154,6 +168,13 @@ class Pool:
             yield Event("lost", worker.task, _why(worker.process.exitcode))
 
 
+def _send(pids: list[int], number: int) -> None:
+    """Send a signal to processes, some of which may have ended."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def _why(code: int | None) -> str:
     """Word an exit code."""
     if code is not None and code < 0:
@@ -175,7 +196,7 @@ def _spawn(slot: Slot) -> _Worker:
 
 def _work(pipe: Connection, slot: Slot) -> None:
     """Run calls until the pipe closes: the life of a worker."""
-    # A terminal's Ctrl-C reaches the parent alone, which passes one on; its Ctrl-Z stops the parent alone.
+    # a terminal's Ctrl-C and Ctrl-Z reach the parent alone, which passes them on
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     if slot.gpu:

@@ -32,11 +32,11 @@ FINISHED = ("ok", "diverged")  # the cause of a failure or a skip may have passe
 _NAMES = {
     "all": """schema key case_key verb method estimator locality options arch data seed status
         reason device commit where settings started elapsed_s""",
-    "measure": """directions draws inits moments batches engine truth efficiency
+    "measure": """about directions draws inits moments batches engine truth efficiency
         efficiency_debiased efficiency_per_forward relative_variance predicted_variance bias scale
         cosine expected_cosine locality_gap heavy_tail per_site cost""",
-    "train": "epochs test_error train_error test_loss seconds steps history",
-    "speed": "step_ms ratio_to_bp peak_mb peak_ratio_to_bp batch directions",
+    "train": "about epochs test_error train_error test_loss seconds steps history",
+    "speed": "about step_ms ratio_to_bp peak_mb peak_ratio_to_bp batch directions",
     "fusion": "rows",
     "table1": "rows summary",
     "cost": "forwards slopes pulls backwards forward_equivalents",
@@ -164,12 +164,16 @@ def slug(record: Mapping[str, Any]) -> str:
         record: needs ``verb method arch data seed key``.
 
     Returns:
-        ``<verb>-<method>-<arch>-<data>-s<seed>-<key[:12]>.json``, other characters replaced and
-        long parts cut; the key keeps it unique.
+        ``<verb>-<method>-<arch>-<data>-s<seed>-<key[:12]>.json``, other characters replaced, long
+        parts cut and of an estimator's file no folder; the key keeps it unique.
     """
+    named = {
+        **record,
+        "method": re.sub(r"^[^\[]*[/\\](?=[^/\\\[]+\.py:)", "", str(record["method"])),
+    }
     limits = {"verb": 16, "method": 64, "arch": 40, "data": 24, "seed": 20}
     parts = {
-        name: re.sub(r"[^A-Za-z0-9._-]+", "_", str(record[name])).strip("._-")[:limit] or "x"
+        name: re.sub(r"[^A-Za-z0-9._-]+", "_", str(named[name])).strip("._-")[:limit] or "x"
         for name, limit in limits.items()
     }
     parts["seed"] = "s" + parts["seed"]

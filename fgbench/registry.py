@@ -90,12 +90,25 @@ class Entry:
     @property
     def documentation(self) -> str:
         """Documentation of the class or function."""
-        return inspect.getdoc(self.make) or ""
+        return documentation(self.make)
 
     @property
     def promises(self) -> str:
         """What an estimator's class says of its claims, which depend on the task; "" for other things."""
-        return inspect.getdoc(getattr(self.make, "claims", None)) or ""
+        return documentation(getattr(self.make, "claims", None))
+
+    @property
+    def subject(self) -> str:
+        """What the module of the thing says that it is about, for a function that documents what it does."""
+        module = sys.modules.get(getattr(self.make, "__module__", ""))
+        return documentation(module).partition("\n")[0]
+
+
+def documentation(thing: Any) -> str:
+    """Return a thing's own documentation: none that it inherits, nor the signature dataclasses write."""
+    written = getattr(thing, "__doc__", None) or ""
+    made = inspect.isclass(thing) and written.startswith(f"{thing.__name__}(")
+    return "" if made else inspect.cleandoc(written)
 
 
 _found: dict[str, dict[str, Entry]] = {kind: {} for kind in FOLDERS}
@@ -220,12 +233,14 @@ class Made:
         options: the options given, validated.
         thing: what was made, or the result of calling a function.
         source: file of the code that defines it, or the folder of its files.
+        file: the whole path of the file in a text such as ``./mine.py:Mine``, "" for a name.
     """
 
     name: str
     options: dict[str, Any]
     thing: Any
     source: str
+    file: str = ""
 
     @property
     def text(self) -> str:
@@ -332,7 +347,8 @@ def make(kind: str, text: str, **more: Any) -> Made:
         cls = _from_file(name)
         options = validated(cls, raw, name, more)
         thing = _called(cls, name, {**options, **more})
-        return Made(name, options, thing, inspect.getsourcefile(cls) or "")
+        file = Path(name.rpartition(":")[0]).resolve()
+        return Made(name, options, thing, inspect.getsourcefile(cls) or "", str(file))
     entry, implied = _resolve(kind, name)
     options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}

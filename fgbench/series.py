@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fgbench.ledger import Ledger
-from fgbench.tally import Array, flat, modules, places, signs
+from fgbench.tally import Array, flat, modules, places, square
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +25,13 @@ ALL: Place = ("all", "")
 
 
 class Kept(Protocol):
-    """What is kept of draws, parameter by parameter: see :mod:`fgbench.tally`."""
+    """What is kept of draws, parameter by parameter: see :mod:`fgbench.tally`.
+
+    Attributes:
+        signs: of the truth, 0 where it is rounding.
+    """
+
+    signs: dict[str, Tensor]
 
     def rows(self) -> dict[str, Array]:
         """Return ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩ per draw."""
@@ -131,12 +137,13 @@ def series_of(
         The series of the body and of every place in it.
     """
     facts = {n: _Facts(rows) for n, rows in tally.rows().items()}
-    grams, agreed, signed = tally.grams(), tally.agreed(), signs(truth)
+    grams, agreed = tally.grams(), tally.agreed()
     for n, fact in facts.items():
-        g, big = flat(truth[n]), flat(end[n])
+        g, big = truth[n], end[n]
+        gap = 0.0 if torch.equal(g, big) else square(flat(g) - flat(big))
         fact.gram, fact.agreed = grams[n], agreed[n]
-        fact.squares = np.array([float(g @ g), float(big @ big), float((g - big) @ (g - big))])
-        fact.signed, fact.elements = int(signed[n].count_nonzero()), len(g)
+        fact.squares = np.array([square(g), square(big), gap])
+        fact.signed, fact.elements = int(tally.signs[n].count_nonzero()), g.numel()
     eps = torch.finfo(next(iter(truth.values())).dtype).eps
     found, floor = {}, 0.0
     for place, names in everywhere(task).items():

@@ -7,9 +7,11 @@ compare with draws made one by one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fgbench.directions import Directions
+from fgbench.directions import Directions, block_size
+from fgbench.noise import Noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,11 +19,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.directions import Shape
-    from fgbench.noise import Noise
 
 
 class Unstacked(Exception):
     """Noise other than directions was asked for, which many draws cannot share."""
+
+
+class Fill(Protocol):
+    """What directions need from the noise of several draws."""
+
+    def __call__(self, kind: str, name: str, block: int, shape: Shape, out: Tensor, /) -> None:
+        """Write the primitive ``kind`` of one block of each draw: ``[draws, *shape]``."""
 
 
 class StackedDirections(Directions):
@@ -29,21 +37,26 @@ class StackedDirections(Directions):
 
     Args:
         draws: directions of each draw, along the same places and of the same number.
+        fill: draws a primitive of all of them at once, see :meth:`fgbench.noise.Noise.fill`.
         buffers: memory by place for all of them, taken from here and left here for who comes next.
     """
 
     def __init__(
-        self, draws: Sequence[Directions], buffers: dict[str, Tensor] | None = None
+        self,
+        draws: Sequence[Directions],
+        fill: Fill,
+        buffers: dict[str, Tensor] | None = None,
     ) -> None:
         first = draws[0]
         super().__init__(first.shapes, first.n * len(draws), first.law, _none)
         self.draws = list(draws)
+        self._fill = fill
         self._buffers = {} if buffers is None else buffers
         self._whole: dict[str, Tensor] = {}
 
     def masked(self, masks: Mapping[str, Tensor]) -> StackedDirections:
         """Return the same directions, zero where a mask is zero."""
-        return StackedDirections([draw.masked(masks) for draw in self.draws])
+        return StackedDirections([draw.masked(masks) for draw in self.draws], self._fill)
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Return directions ``start`` to ``stop`` of one place, of whichever draws they are."""
@@ -52,11 +65,21 @@ class StackedDirections(Directions):
             whole = self._buffers.get(name)
             if whole is None or whole.shape != shape:
                 whole = self._buffers[name] = self._like(name).new_empty(shape)
-            n = self.draws[0].n
-            for draw, own in zip(self.draws, whole.split(n), strict=True):
-                draw.into(name, own)
+            self._write(name, whole.view(len(self.draws), -1, *self.shapes[name]))
             self._whole[name] = whole
         return self._whole[name][start:stop]
+
+    def _write(self, name: str, out: Tensor) -> None:
+        """Write the directions of one place into ``[draws, n, *place]``, and keep none in the draws."""
+        first, size = self.draws[0], block_size(self.shapes[name])
+        if first.plain(name):
+            for block in range(first.n // size):
+                own = out[:, block * size : (block + 1) * size]
+                self._fill(first.law.kind, name, block, (size, *self.shapes[name]), own)
+            return
+        for draw, own in zip(self.draws, out, strict=True):
+            own.copy_(draw.rows(name, 0, draw.n))
+            draw.forget()
 
     def _like(self, name: str) -> Tensor:
         """Return a direction of a place, for its type and device."""
@@ -90,7 +113,8 @@ class StackedNoise:
         if self._asked == len(self._buffers):
             self._buffers.append({})
         own, self._asked = self._buffers[self._asked], self._asked + 1
-        return StackedDirections([noise.directions(places, n, law) for noise in self._draws], own)
+        draws = [noise.directions(places, n, law) for noise in self._draws]
+        return StackedDirections(draws, partial(Noise.fill, self._draws), own)
 
     def __getattr__(self, name: str) -> Any:
         """Refuse everything else."""

@@ -264,7 +264,7 @@ def choice(
         "case_key": record.case_key(subject),
         "verb": "tune",
         "method": cell.method,
-        **{name: first[name] for name in same},
+        **{name: first[name] for name in (*same, "about") if name in first},
         "seed": cell.tuning.seeds[0],
         "status": "failed" if chosen is None else "ok",
         "reason": why,

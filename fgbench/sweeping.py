@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench import grid
 from fgbench.analysis.tuning import edges
 from fgbench.cells import number, spread
+from fgbench.labels import labels
 from fgbench.sheet import console, make
 from fgbench.sweep import Sweep
 
@@ -83,10 +84,11 @@ def show_plan(cells: Sequence[Cell]) -> None:
         "Plan", ["method", "grid", "architecture", "data", "options", "tried", "seeds"],
         f"{grid.count(cells)} runs at most, those of the tuning included.",
     )  # fmt: skip
+    named = _named(cells)
     for cell in cells:
         tried = ", ".join(f"{k} {'|'.join(map(str, v))}" for k, v in cell.tune.items())
         found.add_row(
-            cell.method, cell.grid, cell.arch, cell.data, _options(cell.options), tried or "-",
+            named[cell.method], cell.grid, cell.arch, cell.data, _options(cell.options), tried or "-",
             str(len(cell.seeds)),
         )  # fmt: skip
     console().print(found)
@@ -153,6 +155,7 @@ def table(sweep: Sweep, title: str) -> Sheet:
         "Test error in % (train) or relative variance (measure): mean over seeds with the smallest and "
         "largest in brackets; options with values chosen on held-out training images marked *.",
     )  # fmt: skip
+    named = _named([stage.cell for stage in sweep.stages])
     for stage in sweep.stages:
         cell, done = stage.cell, [sweep.found[c.id] for c in stage.results if c.id in sweep.found]
         good = [r for r in done if r["status"] == "ok"]
@@ -161,9 +164,15 @@ def table(sweep: Sweep, title: str) -> Sheet:
         else:
             shown = number(good[0]["relative_variance"]) if len(good) == 1 else _means(good)
         found.add_row(
-            cell.method, cell.arch, cell.data, _chosen(stage), shown, _count(sweep, stage, len(done))
+            named[cell.method], cell.arch, cell.data, _chosen(stage), shown,
+            _count(sweep, stage, len(done)),
         )  # fmt: skip
     return found
+
+
+def _named(cells: Sequence[Cell]) -> dict[str, str]:
+    """Name the methods of cells as people read them."""
+    return {text: label for (text, _), label in labels((c.method, "") for c in cells).items()}
 
 
 def _means(good: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fgbench import estimates
+from fgbench import estimates, labels
 from fgbench.cells import number, spread
 from fgbench.sheet import Sheet, console, make
 
@@ -31,7 +31,7 @@ def show(
         out: where to; stdout if None.
         rates: where the learning rates of trainings come from.
     """
-    out = out or console()
+    out, records = out or console(), labels.shown(records)
     kinds: dict[str, Callable[[Sequence[Mapping[str, Any]]], Sheet]]
     kinds = {"measure": estimates.table, "train": partial(_trainings, rates=rates)}
     kinds |= {"speed": _speeds, "fusion": _fusions, "table1": _grids}

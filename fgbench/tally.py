@@ -95,12 +95,16 @@ class Formed:
         truth: gradient of the scheme's objectives by parameter name.
         end: end-to-end gradient.
         draws: how many draws there will be.
+
+    Attributes:
+        signs: of the truth, see :func:`signs`.
     """
 
     def __init__(self, truth: Mapping[str, Tensor], end: Mapping[str, Tensor], draws: int) -> None:
         self._g = {n: flat(g) for n, g in truth.items()}
         self._big = {n: flat(end[n]) for n in truth}
-        self._signs = {n: s.reshape(-1).double() for n, s in signs(truth).items()}
+        self.signs = signs(truth)
+        self._signs = {n: s.reshape(-1).double() for n, s in self.signs.items()}
         self._which = bias.blocks(draws)
         count = int(self._which.max()) + 1
         self._sums = {n: g.new_zeros(count, len(g)) for n, g in self._g.items()}

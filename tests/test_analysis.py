@@ -69,6 +69,7 @@ def record(verb: str, method: str, seed: int = 0, **changes: Any) -> dict[str, A
     common |= {"method": method, "estimator": estimator, "locality": locality or "end"}
     common |= {"options": {}, "arch": "localmixer-m/8/16", "data": "mnist", "seed": seed}
     common |= {"status": "ok", "device": "cpu", "commit": "abc123", "where": WHERE}
+    common |= {"about": {"class": "Mine", "module": "theirs", "file": "", "claims": None}}
     return common | {"settings": {}, "started": NOW, "elapsed_s": 1.0, **changes}
 
 
@@ -227,6 +228,7 @@ def test_what_is_old_or_missing_is_read_and_said(
     assert "1 record of measure: not used, there is a later run of the same case" in notes
     assert "1 record of train: without test_error, history" in notes
     assert "without key, case_key, estimator" in notes
+    assert "1 record of measure: older, without what the estimator is and claims" in notes
     assert "FA" not in notes  # a failed run owes no numbers
     values = records.measures().query("quantity == 'relative_variance' and place == 'all'")
     assert sorted(values["value"]) == [5.0, 7.0]

@@ -41,6 +41,14 @@ class Mine(Defaults):
             file.write("x")
         return Estimate(grads={name: FACTOR * g for name, g in view.reverse().items()})
 """
+DOCUMENTED = '''    """What it is."""
+
+    def claims(self, task):
+        """Nothing of the bias."""
+        from fgbench.estimator import Claims
+        return Claims(deterministic=True, why="because")
+
+'''
 
 
 class Written:
@@ -105,6 +113,38 @@ def test_a_finished_case_is_served_from_the_folder(
     assert len(list((tmp_path / "kept").glob("*.json"))) == 1
     assert run(verb, mine.method, records=tmp_path / "kept", seed=1)["key"] != first["key"]
     assert mine.calls() > 0
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_a_record_says_what_its_estimator_is_and_claims(verb: str, mine: Written) -> None:
+    text = mine.file.read_text().replace("    def __call__", f"{DOCUMENTED}    def __call__")
+    mine.file.write_text(text)
+    assert run(verb, mine.method)["about"] == {
+        **{"class": "Mine", "module": "", "file": str(mine.file), "documentation": "What it is."},
+        "promises": "Nothing of the bias.",
+        "claims": {
+            **{"bias": "some", "backward": "network", "deterministic": True, "slopes_only": False},
+            "why": "because",
+        },
+    }
+    about = run(verb, "FG-A")["about"]
+    assert about["module"] == "fgbench.estimators.fg_a"
+    assert about["file"] == ""
+    assert about["claims"]["bias"] == "none"
+    mine.write(1.0)
+    about = run(verb, mine.method)["about"]
+    assert about["documentation"] == ""  # not the signature, nor what it inherits
+    assert about["promises"] == "Promise nothing: some bias, any backward."
+
+
+def test_what_an_estimator_says_of_itself_is_no_part_of_the_key(
+    mine: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run("measure", mine.method, records=tmp_path)
+    monkeypatch.setattr(api, "_about", lambda made: {"documentation": "Another.", "claims": None})
+    mine.calls()
+    assert run("measure", mine.method, records=tmp_path)["key"] == first["key"]
+    assert mine.calls() == 0
 
 
 def test_speed_is_measured_anew(mine: Written, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from fgbench.directions import LAWS, Directions, FixedDirections, PerExample, block_size, law
 from fgbench.errors import UsageError
 from fgbench.noise import Noise
+from fgbench.stacked import StackedDirections, StackedNoise
 
 NOISE = Noise(0, dtype=torch.float64)
 SMALL, LARGE = (3, 5), (4, 1024)  # blocks of 16 and of 1
@@ -62,16 +63,17 @@ def test_large_places_are_never_drawn_whole_by_runs() -> None:
 
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("n", [1, 3, 16, 32])
-def test_they_are_the_same_written_into_a_tensor(name: str, n: int) -> None:
-    places = {"small": SMALL, "large": LARGE, "odd": (13, 317), "masked": LARGE}
-    u = NOISE.directions(PerExample(places), n, name)
-    u = u.masked({"masked": torch.arange(4.0, dtype=torch.float64).reshape(4, 1).expand(LARGE)})
-    fixed = FixedDirections(u.chunk(0, n))
-    for place, shape in places.items():
-        for some in (u, fixed):
-            out = torch.full((n, *shape), torch.nan, dtype=torch.float64)
-            some.into(place, out)
-            assert torch.equal(out, u.rows(place, 0, n)), place
+def test_those_of_several_draws_are_those_of_each_one_after_the_other(name: str, n: int) -> None:
+    places = PerExample({"small": SMALL, "large": LARGE, "odd": (13, 317), "masked": LARGE})
+    masks = {"masked": torch.arange(4.0, dtype=torch.float64).reshape(4, 1).expand(LARGE)}
+    noises = [NOISE.at(k) for k in (4, 0, 7)]
+    together = StackedNoise(noises).directions(places, n, name).masked(masks)
+    each = [noise.directions(places, n, name).masked(masks) for noise in noises]
+    given = StackedDirections([FixedDirections(u.chunk(0, n)) for u in each], NOISE.fill)
+    for place in places:
+        expected = torch.cat([u.rows(place, 0, n) for u in each])
+        assert torch.equal(together.rows(place, 0, 3 * n), expected), place
+        assert torch.equal(given.rows(place, 0, 3 * n), expected), place
 
 
 def test_block_sizes_depend_on_the_shape_alone() -> None:

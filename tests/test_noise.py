@@ -128,6 +128,30 @@ def test_permutations() -> None:
     assert (moved.dtype, moved.device.type) == (torch.int64, "cpu")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_signs_are_the_bits_of_the_generator_in_order(dtype: torch.dtype, count: int) -> None:
+    noise = Noise(3, ("bits",), 5, dtype=dtype)
+    generator = torch.Generator().manual_seed(noise.key("a", 2, "sign", (count,)))
+    words = torch.empty(-(-count // 64), dtype=torch.int64).random_(
+        -(2**63), None, generator=generator
+    )
+    bits = [(word >> j) & 1 for word in words.tolist() for j in range(64)][:count]
+    expected = [1.0 if bit else -1.0 for bit in bits]
+    assert noise.draw("sign", "a", 2, (count,)).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(5,), (2, 33), (4, 64)])
+def test_several_noises_draw_what_each_draws(kind: str, shape: tuple[int, ...]) -> None:
+    noises = [Noise(1).at(k) for k in (3, 0, 8)]
+    out = torch.full((3, 2, *shape), torch.nan)
+    for block in range(2):  # into memory with gaps
+        Noise.fill(noises, kind, "a", block, shape, out[:, block])
+        for noise, own in zip(noises, out[:, block], strict=True):
+            assert torch.equal(own, noise.draw(kind, "a", block, shape))
+
+
 def test_designed_noise_gives_its_directions_and_draws_the_rest() -> None:
     rows = torch.ones(3, 2, 5)
     noise = DesignedNoise(7, ("train",), 3, given={"a": rows, "b": rows})

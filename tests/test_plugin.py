@@ -119,6 +119,10 @@ def test_a_package_brings_an_estimator(installed: dict[str, str], tmp_path: Path
     first, second = json.loads(measured[1])
     assert (first["estimator"], first["directions"]) == ("theirs[directions=3]", 3)
     assert (first["status"], second["status"]) == ("ok", "ok")
+    about = first["about"]
+    assert (about["class"], about["module"], about["file"]) == ("Theirs", "outside_estimators", "")
+    assert about["documentation"] == "Half of two directions, from outside."
+    assert about["claims"]["backward"] == "none"
 
     assert trained[0] == 0, trained[2]
     (record,) = json.loads(trained[1])
@@ -151,6 +155,29 @@ def test_the_readme_example_holds(
     out = capsys.readouterr().out
     assert "FAIL" not in out
     assert "unbiased" in out
+
+
+def test_the_readme_example_is_reported_where_its_file_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = Path("my_file.py")
+    mine.write_text(readme_example())
+    few = ["--draws", "16", "--batches", "1", "--batch", "8", "-o", "records"]
+    assert run(["measure", "./my_file.py:MyEstimator/local-pg", "FG-A", *NET, *few]) == 0
+    table = capsys.readouterr().out
+    assert "MyEstimator/local-pg" in table
+    assert "my_file" not in table
+    mine.unlink()
+    assert run(["figure", "relative_variance", "records"]) == 0
+    rows = Path("out", "relative_variance.csv").read_text().splitlines()
+    assert sum("MyEstimator/local-pg" in row and "my_file" not in row for row in rows) == 1
+    assert run(["report", "records", "-o", "site", "--jobs", "1"]) == 0
+    assert "my_file" not in Path("site", "index.html").read_text()
+    (page,) = (path.read_text() for path in Path("site", "methods").glob("MyEstimator*"))
+    assert "Noise on the activities, one slope, credit = slope * noise" in page
+    assert "unbiased; reverse mode through one layer at a time" in page
+    assert page.count("my_file.py") == 1
 
 
 def test_the_readme_example_with_a_fault_of_two_percent_fails(

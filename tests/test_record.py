@@ -130,8 +130,9 @@ def test_a_case_without_an_exact_form_is_refused(
 # names and content
 
 
-def test_a_file_name_is_readable_and_safe() -> None:
-    record = a_record(method="./mine.py:Mine/end")
+@pytest.mark.parametrize("folder", ["./", "/home/me" + "/and/far/below" * 9 + "/", "C:\\me\\"])
+def test_a_file_name_is_readable_and_safe(folder: str) -> None:
+    record = a_record(method=f"{folder}mine.py:Mine/end")
     assert (
         slug(record) == f"measure-mine.py_Mine_end-localmixer-m_8_16-mnist-s0-{key(CASE)[:12]}.json"
     )

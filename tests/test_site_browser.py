@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from test_analysis import stored
-from test_site import ABOUT, EVIL, realistic
+from test_site import ABOUT, LABEL, realistic
 
 from fgbench.analysis import report, style
+from fgbench.analysis.report import TEMPLATES
 from fgbench.analysis.site import names
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install it")
@@ -197,20 +198,110 @@ def test_without_scripts_there_are_pictures_and_whole_tables(browser: Any, root:
 
 
 def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Path) -> None:
-    laid = names.places([EVIL], [("localmixer-m/8/16", "mnist")])
+    laid = names.places([LABEL], [("localmixer-m/8/16", "mnist")])
     for name in ("index.html", *laid.panels.values(), *laid.methods.values()):
         with visit(browser, root, name, viewport=PHONE) as (page, wrong):
             page.locator(".main-svg").first.wait_for()
             assert overflow(page) <= 0, name
-            wide = page.locator(".wide").first
+            wide = page.locator("#runs").locator("..")
             assert wide.evaluate("box => box.scrollWidth > box.clientWidth")  # tables scroll inside
             assert wrong == [], name
-            if name == laid.methods[EVIL]:
-                assert page.locator("h1").inner_text() == EVIL
+            if name == laid.methods[LABEL]:
+                assert page.locator("h1").inner_text() == LABEL
                 page.locator(".legendtext").first.wait_for()
-                assert "<script>" in "".join(page.locator(".legendtext").all_text_contents())
+                assert "</script>" in "".join(page.locator(".legendtext").all_text_contents())
                 page.evaluate("document.body.style.minWidth = '500px'")
                 assert overflow(page) > 0  # the check sees what sticks out
+
+
+FIRST = 4  # methods whose numbers a phone shows before it is scrolled
+CARDS = """kinds => [...document.querySelectorAll("#leaderboard tbody tr")].filter(row =>
+    [row.cells[0], ...kinds.map(kind => row.querySelector("td." + kind))].every(cell => {
+        const box = cell.getBoundingClientRect();
+        return box.height > 0 && box.left >= 0 && box.right <= innerWidth && box.bottom <= innerHeight;
+    })).map(row => row.innerText)"""
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_phone_shows_key_numbers_of_several_methods_at_once(
+    browser: Any, root: Path, scripts: bool
+) -> None:
+    laid = names.places([], [("localmixer-m/8/16", "mnist")])
+    kinds = ["error", "efficiency", "bias", "cost"]
+    for name in ("index.html", *laid.panels.values()):
+        more = {"viewport": PHONE, "java_script_enabled": scripts}
+        with visit(browser, root, name, **more) as (page, wrong):
+            assert page.evaluate("scrollY") == 0
+            shown = page.evaluate(CARDS, kinds)
+            assert len(shown) >= FIRST, name
+            assert "FG-A" in shown[3]
+            assert "0.000436" in shown[3]  # its efficiency, above its interval
+            assert "[0.000384, 0.000489]" in shown[3]
+            assert overflow(page) <= 0
+            fits = "boxes => boxes.every(box => box.scrollWidth <= box.clientWidth)"
+            assert page.locator(".cards").evaluate_all(fits)
+            if scripts:
+                page.add_style_tag(content=".cards tbody tr { padding: 3rem 0 !important; }")
+                assert len(page.evaluate(CARDS, kinds)) < FIRST  # the check sees what is too tall
+            assert wrong == []
+
+
+def test_a_phone_sorts_and_filters_cards(browser: Any, root: Path) -> None:
+    with visit(browser, root, "index.html", viewport=PHONE) as (page, wrong):
+        head = page.locator("#leaderboard thead button", has_text="efficiency")
+        head.click()
+        head.click()
+        assert column(page, 0)[0] == "BP"
+        assert page.evaluate(CARDS, ["efficiency"])[0].startswith("BP")
+        claims = page.get_by_role("combobox", name="Claims")
+        assert claims.is_hidden()
+        page.locator("#methods .facets summary").click()
+        claims.select_option("rejected")
+        assert column(page, 0) == ["FG-A"]
+        page.set_viewport_size({"width": 1280, "height": 900})
+        assert claims.is_visible()
+        assert wrong == []
+
+
+def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
+    browser: Any, tmp_path: Path
+) -> None:
+    def rows(first: int, last: int) -> list[str]:
+        return [f"m{at}" for at in range(first, last, 1 if last > first else -1)]
+
+    shutil.copytree(TEMPLATES, tmp_path / "assets")
+    body = "".join(f"<tr><th>m{at}</th><td data-sort='{at}'>{at}</td></tr>" for at in range(300))
+    (tmp_path / "long.html").write_text(
+        "<!DOCTYPE html><title>x</title><link rel=stylesheet href=assets/site.css>"
+        "<form class=filters data-table=leaderboard><input data-whole=0><output></output></form>"
+        "<div><table id=leaderboard><thead><tr><th>m</th><th>n</th></tr></thead>"
+        f"<tbody>{body}</tbody></table></div><script src=assets/site.js></script>"
+    )
+    with visit(browser, tmp_path, "long.html") as (page, wrong):
+        assert seen(page) == rows(0, 100)
+        page.locator("thead button").last.click(click_count=2)
+        assert seen(page) == rows(299, 199)
+        page.locator("input").fill("m29")
+        assert seen(page) == [*rows(299, 289), "m29"]
+        assert page.locator(".more").is_hidden()
+        page.locator("input").fill("")
+        page.emulate_media(media="print")
+        assert seen(page) == rows(299, -1)
+        page.emulate_media(media="screen")
+        page.get_by_role("button", name="The first 100 rows of 300: show all").click()
+        assert seen(page) == rows(299, -1)
+        assert wrong == []
+    with visit(browser, tmp_path, "long.html", java_script_enabled=False) as (page, wrong):
+        assert seen(page) == rows(0, 300)
+        assert wrong == []
+
+
+def seen(page: Any) -> list[str]:
+    """The rows of a table that are drawn."""
+    script = """[...document.querySelectorAll("#leaderboard tbody tr")]
+        .filter(row => row.getClientRects().length).map(row => row.cells[0].textContent)"""
+    found: list[str] = page.evaluate(script)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,39 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     assert not Path(f"/proc/{worker}").exists() or not Path("/proc/self").exists()
 
 
+def _state(pid: int) -> str:
+    """The state of a process: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="states are read from /proc")
+def test_workers_stop_and_go_on_with_their_parent(tmp_path: Path) -> None:
+    script = (
+        "from fgbench.pool import Pool, Slot\n"
+        "if __name__ == '__main__':\n"
+        "    with Pool([Slot()]) as pool:\n"
+        "        pool.start(0, {'verb': 'train', 'methods': ['BP'], 'arch': 'mlp-2x64',"
+        " 'data': 'digits', 'epochs': 3})\n"
+        "        print(pool._workers[0].process.pid, flush=True)\n"
+        "        while True:\n"
+        "            for event in pool.wait(60):\n"
+        "                print(event.kind, flush=True)\n"
+        "                if event.kind != 'progress': raise SystemExit\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    line = [sys.executable, tmp_path / "parent.py"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = parent.pid, int(parent.stdout.readline())
+        os.kill(parent.pid, signal.SIGTSTP)
+        deadline = time.monotonic() + 30
+        while "".join(map(_state, pids)) != "TT" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "".join(map(_state, pids)) == "TT"
+        os.kill(parent.pid, signal.SIGCONT)
+        assert parent.stdout.read().endswith("done\n")
+
+
 def test_workers_are_pinned_to_cores_and_unpinned_where_they_are_more() -> None:
     kind, slots = place("cpu", None)
     assert kind == "cpu"

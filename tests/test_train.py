@@ -285,8 +285,10 @@ def run(name, recipe):
 
 
 def stamp():
-    latest = folder / "run" / checkpoint.LATEST
-    return latest.stat().st_mtime_ns if latest.exists() else 0
+    try:  # a run that ends removes it
+        return (folder / "run" / checkpoint.LATEST).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 run("warm", recipe.but(epochs=1))  # imports, once for all children

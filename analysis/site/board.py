@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import Any
 
@@ -13,7 +13,7 @@ from fgbench.analysis import style
 from fgbench.analysis.load import VERBS, Records, called, directions_of, number
 from fgbench.analysis.seeds import mean_interval
 from fgbench.analysis.site import names
-from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
+from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
 
@@ -23,12 +23,20 @@ HEAD = (
     *("method", "architecture", "data", "test error (%)", "claims", "relative variance"),
     *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "locality"),
 )
-CAPTION = (
-    f"Values with 95 % intervals. Test error: {MEAN[0].lower()}{MEAN[1:]}. "
+KINDS = (  # a name for each column, in the same order
+    *("method", "arch", "data", "error", "claims", "variance"),
+    *("efficiency", "bias", "cost", "time", "memory", "locality"),
+)
+FACETS = ("arch", "data", "locality", "claims")
+CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method leads to its page."
+LEGEND = (
+    f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
-    "objectives, whole body. Cost: forward equivalents per estimate. Step time and peak memory: over those "
-    "of backprop of the same model in the same run. Claims: of bias; p-values are adjusted by Holm over all "
-    "measurements here."
+    "objectives, whole body; their intervals rest on draws at one point, on batches of one network, of which "
+    "alone they speak, or on networks. Cost: of one estimate, in forward passes of its batch. Step time and "
+    "peak memory: over those of PyTorch's backprop of the same model in the same run; BP is the same "
+    "gradient by a step of fgbench. Claims: of bias, and what came of them; p-values are adjusted by Holm "
+    "over all measurements here."
 )
 
 
@@ -152,7 +160,7 @@ def _apart(labels: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[st
 def board(
     name: str, rows: Sequence[Entry], found: Facts, places: Places, panel: Panel | None = None
 ) -> Table:
-    """Make the leaderboard.
+    """Make the leaderboard, without columns of which nothing is known in any row.
 
     Args:
         name: of the table's element.
@@ -164,20 +172,28 @@ def board(
     Returns:
         A table that can be filtered.
     """
-    left = range(len(HEAD)) if panel is None else [0, *range(3, len(HEAD))]
-    facets = ("architecture", "data", "locality", "claims")
-    kept = range(4) if panel is None else range(2, 4)
-    made = []
-    for entry in rows:
-        cells, values = _cells(entry, found, places), _facets(entry, found)
-        made.append(Row(tuple(cells[at] for at in left), tuple(values[at] for at in kept)))
+    made = [(_cells(entry, found, places), _facets(entry, found)) for entry in rows]
+    aside = set(FACETS[:2]) if panel is not None else set()
+    aside |= set() if any(entry.measure for entry in rows) else {"claims"}
+    told = {"method"} | {
+        kind
+        for at, kind in enumerate(KINDS)
+        if any(cells[at].text != NOTHING or cells[at].note for cells, _ in made)
+    }
+    left = [at for at, kind in enumerate(KINDS) if kind in told - aside]
+    kept = [at for at, kind in enumerate(FACETS) if kind not in aside]
     return Table(
         name,
         CAPTION,
         tuple(HEAD[at] for at in left),
-        tuple(made),
+        tuple(
+            Row(tuple(cells[at] for at in left), tuple(values[at] for at in kept))
+            for cells, values in made
+        ),
         search="method",
-        facets=tuple(facets[at] for at in kept),
+        facets=tuple({"arch": "architecture"}.get(FACETS[at], FACETS[at]) for at in kept),
+        kinds=tuple(KINDS[at] for at in left),
+        legend=LEGEND,
     )
 
 
@@ -203,13 +219,16 @@ def _cells(entry: Entry, found: Facts, places: Places) -> tuple[Cell, ...]:
     lost = "; ".join(f"{row['verb']} {row['status']}" for row in failed)
     arch, data = (name or names.UNNAMED for name in entry.panel)
     verdict = _verdict(entry, found)
+    claimed = verdict.cell()
+    if verdict.state == UNREJECTED:  # by a test that the bias tells of
+        claimed = replace(claimed, note="")
     price = next((row["forwards"] for row in body.values()), nan)
     return (
         Cell(entry.label, link=places.methods.get(entry.method, ""), note=lost),
         Cell(arch, link=places.panels[entry.panel]),
         Cell(data),
         error(entry.runs),
-        verdict.cell(),
+        claimed,
         stacked(variance, theory, heavy),
         stacked(body.get("efficiency")),
         stacked(verdict.bias, verdict.tested()),

@@ -18,9 +18,33 @@ STATES = (HELD, UNREJECTED, REJECTED, UNTESTED, NOTHING_CLAIMED)
 TONES = {HELD: "good", REJECTED: "bad"}
 CLAIMS = {
     "none": "unbiased",
-    "vanishing": "bias vanishes with the step",
+    "vanishing": "bias → 0 with step",
     "some": "biased",
 }
+
+BACKWARD = {
+    "none": "no reverse mode",
+    "segment": "reverse mode through one layer at a time",
+    "module": "reverse mode within a module",
+    "network": "reverse mode through the whole network",
+}
+
+
+def worded(claims: Mapping[str, Any]) -> str:
+    """Write all that an estimator claims of a task.
+
+    Args:
+        claims: names and values of `fgbench.estimator.Claims`, as a record has them.
+
+    Returns:
+        Such as "unbiased; reverse mode through one layer at a time".
+    """
+    bias, why = CLAIMS.get(str(claims.get("bias")), ""), str(claims.get("why") or "")
+    parts = [f"{bias} ({why})" if bias and why else bias]
+    parts.append(BACKWARD.get(str(claims.get("backward")), ""))
+    parts.append("without noise" if claims.get("deterministic") else "")
+    parts.append("asks for exact slopes alone" if claims.get("slopes_only") else "")
+    return "; ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -115,7 +139,7 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     elif p < LEVEL:
         state = REJECTED
     elif not detectable < 1:
-        why = "no bias below the gradient's own size would be seen"
+        why = "too noisy: no bias below |g| would be seen"
     else:
         state, why = UNREJECTED, f"a bias of {digits(detectable)} would be seen"
     return Verdict(claim, state, why, bias, p_value, p, detectable)

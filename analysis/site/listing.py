@@ -35,6 +35,7 @@ TIMES = {
     "peak_ratio_to_bp": "memory / BP",
 }
 WHERE = ("architecture", "data")
+SEEN = 48  # letters of a run's settings
 COUNTS = "draws × inits × batches"
 
 
@@ -91,9 +92,12 @@ def estimates(
         shown = [cells.get(name, Cell(NOTHING, nan)) for name in ESTIMATES]
         truth = Cell(str(row.get("truth", NOTHING)))
         made.append([*where(row, places, linked), truth, *shown, Cell(counts, note=note)])
-    caption = f"Value [95 % interval]; n: {COUNTS}. Dimensionless, whole body."
+    caption = (
+        f"Value [95 % interval] without unit, whole body; n: {COUNTS}. Intervals rest on networks (inits) "
+        "where several were drawn, else on batches of this one network, or on draws at one point."
+    )
     head = [*_head(linked), "truth", *ESTIMATES.values(), "n"]
-    return table("estimates", caption, head, made) if made else None
+    return table("estimates", caption, head, made, folded=True) if made else None
 
 
 def tested(found: Facts, rows: Sequence[dict[str, Any]], places: Places) -> Table | None:
@@ -111,7 +115,7 @@ def tested(found: Facts, rows: Sequence[dict[str, Any]], places: Places) -> Tabl
         "the same after Holm over all measurements of this report, and the smallest bias that it would see."
     )
     head = [*_head(False), "seed", "claim", "bias", "p", "adjusted p", "detectable"]
-    return table("claims", caption, head, made) if made else None
+    return table("claims", caption, head, made, folded=True) if made else None
 
 
 def sites(found: Facts, part: pd.DataFrame, places: Places, linked: bool) -> Table | None:
@@ -173,7 +177,7 @@ def trainings(rows: Iterable[Entry], places: Places, linked: bool) -> Table | No
         "n",
         "diverged",
     ]
-    return table("trainings", caption, head, made) if made else None
+    return table("trainings", caption, head, made, folded=True) if made else None
 
 
 def speeds(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
@@ -190,9 +194,12 @@ def speeds(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
         made.append(
             [*where(row, places, linked), Cell(str(row["device"])), batch, *costs, plain(n)]
         )
-    caption = "Value [95 % interval]; ratios to backprop of the same model in the same run."
+    caption = (
+        "Median of a step [95 % interval]; ratios to PyTorch's backprop of the same model in the same run; "
+        "BP is the same gradient by a step of fgbench. n: timed steps of each, in turn."
+    )
     head = [*_head(linked), "device", "batch", *TIMES.values(), "n"]
-    return table("speeds", caption, head, made) if made else None
+    return table("speeds", caption, head, made, folded=True) if made else None
 
 
 def runs(rows: Iterable[Mapping[str, Any]], places: Places, method: str | None = None) -> Table:
@@ -224,13 +231,21 @@ def runs(rows: Iterable[Mapping[str, Any]], places: Places, method: str | None =
         ]
         if method is not None:
             said = ", ".join(f"{name}={value}" for name, value in settings_of(row).items())
-            cells += [Cell(str(row.get("started") or NOTHING)[:16].replace("T", " ")), Cell(said)]
+            cells += [Cell(str(row.get("started") or NOTHING)[:16].replace("T", " ")), _cut(said)]
         made.append(cells)
     head = ["key", "verb", *(["method"] if method is None else []), *WHERE, "seed", "device"]
     head += ["status", "reason", "commit", *(["started", "settings"] if method is not None else [])]
-    caption = "Every record. Failed, skipped and diverged runs keep their reason."
+    caption = (
+        "Every record. Failed, skipped and diverged runs keep their reason. A trial is a training judged on "
+        "held-out training examples, no result; tune says which settings its trials chose."
+    )
     wide = tuple(at for at, name in enumerate(head) if name in ("reason", "settings"))
     return table("runs", caption, head, made, search="any text", whole=True, broken=wide)
+
+
+def _cut(text: str) -> Cell:
+    """Make the cell of a long text, of which the beginning is seen at once."""
+    return Cell(text) if len(text) <= SEEN else Cell(f"{text[:SEEN]}…", whole=text)
 
 
 def commit(name: object) -> str:

@@ -20,7 +20,11 @@ SYMBOLS: dict[style.Marker, str] = {
     (6, 1, 0): "hexagram",
 }
 TICK, ENTRY = 26, 34  # letters of a name beside an axis and in a legend; labels have all of it
-COARSE, FINE = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)  # ticks of a decade
+STEPS = (  # ticks of a decade
+    *((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)),
+    *(tuple(1 + at / parts for at in range(9 * parts)) for parts in (2, 10)),
+)
+SEEN = 3  # ticks that lie between the ends of what is drawn, if any steps have as many
 MANY = 6  # bands above each other of which every one is still seen
 GRID = {
     "gridcolor": "#e3e3e3",
@@ -85,9 +89,11 @@ def log(title: str, drawn: pd.DataFrame) -> Spec:
     if wide:
         return {**axis, "dtick": 1, "exponentformat": "power"}
     low, high = float(values.min()), float(values.max())
-    steps = COARSE if high > 4 * low else FINE
     decades = range(floor(log10(low)) - 1, ceil(log10(high)) + 1)
-    ticks = [step * 10.0**k for k in decades for step in steps]
+    for steps in STEPS:
+        ticks = [step * 10.0**k for k in decades for step in steps]
+        if sum(low <= tick <= high for tick in ticks) >= SEEN:
+            break
     ticks = [tick for tick in ticks if low / 2 <= tick <= high * 2]
     return {**axis, "tickvals": ticks, "ticktext": [digits(tick) for tick in ticks]}
 
@@ -99,9 +105,9 @@ def shade(look: style.Look, among: int) -> str:
 
 
 def short(name: object, most: int = TICK) -> str:
-    """Cut a name to what fits, beside an axis if nothing else is said."""
-    text = str(name)
-    return safe(text if len(text) <= most else f"{text[: most - 1]}…")
+    """Cut a name to what fits, beside an axis if nothing else is said: its ends tell it from others."""
+    text, head = str(name), 2 * most // 5
+    return safe(text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}")
 
 
 def numbers(values: Iterable[float]) -> list[float | None]:

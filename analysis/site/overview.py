@@ -38,19 +38,20 @@ def context(site: pages.Site) -> dict[str, Any]:
 
 
 def counts(records: Records) -> str:
-    """Count records by their status."""
+    """Count records by their status and by what was run."""
     statuses = _counted(row["status"] for row in records.rows)
     n = len(records.rows)
-    return f"{n} record{'s' * (n > 1)} ({statuses}) from {records.folder.resolve().name}"
+    verbs = _counted(verb_of(row) for row in records.rows)
+    folder = records.folder.resolve().name
+    return f"{n} record{'s' * (n > 1)} ({statuses}) from the folder {folder}: {verbs}."
 
 
 def _facts(records: Records) -> dict[str, str]:
-    """Say what these records are of."""
+    """Say on what and by which code these records were made."""
     rows = records.rows
     devices = Counter(_device(row) for row in rows)
     commits = Counter(listing.commit(row.get("commit")) for row in rows)
     return {
-        "Verbs": _counted(verb_of(row) for row in rows),
         "Devices": ", ".join(f"{name} ({n})" for name, n in devices.most_common()),
         "Commits": ", ".join(f"{name} ({n})" for name, n in commits.most_common()),
     }

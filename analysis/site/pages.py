@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fgbench.analysis import style
 from fgbench.analysis.site import listing, names, pictures
 from fgbench.analysis.site.board import Entry, Facts, board
+from fgbench.analysis.site.claims import worded
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.pictures import Gallery, Plot
-from fgbench.analysis.site.texts import About, Text, described
+from fgbench.analysis.site.texts import About, Text, described, recorded, subject
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,17 @@ def method(site: Site, name: str) -> dict[str, Any]:
     measures = [row for row in found.of["measure"] if str(row["method"]) == name]
     part = found.measures[found.measures["method"] == name]
     first = {key: str(records[0].get(key) or "") for key in ("estimator", "locality")}
+    file, latest = str(records[0].get("file") or ""), max(records, key=_begun)
+    registered = None if file else described(site.about, "estimators", first["estimator"])
     return {
         "title": name,
         "method": name,
         "colour": style.look(name).colour,
         **first,
-        "text": described(site.about, "estimators", first["estimator"]),
+        "file": file,
+        "text": recorded(latest) or registered,
+        "older": not isinstance(latest.get("about"), Mapping),
+        "promised": promised(records),
         "scheme": described(site.about, "localities", first["locality"]),
         "claims": listing.tested(found, measures, places),
         "estimates": listing.estimates(found, measures, places, False),
@@ -82,6 +88,31 @@ def method(site: Site, name: str) -> dict[str, Any]:
             for kind, heading, plots in galleries(pictures.of_method(site.gallery, name))
         },
     }
+
+
+def promised(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Gather what an estimator claims, which depends on the task.
+
+    Args:
+        records: of one method.
+
+    Returns:
+        Claims in words to where they are made; "" where they are the same everywhere.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for row in sorted(records, key=_begun):
+        about = row.get("about")
+        claims = about.get("claims") if isinstance(about, Mapping) else None
+        if isinstance(claims, Mapping) and (words := worded(claims)):
+            found.setdefault(words, {})[names.title(panel_of(row))] = None
+    if len(found) == 1:
+        return dict.fromkeys(found, "")
+    return {words: ", ".join(panels) for words, panels in found.items()}
+
+
+def _begun(record: Mapping[str, Any]) -> str:
+    """Say when a record was made; those that say what their estimator is are later than others."""
+    return f"{int(isinstance(record.get('about'), Mapping))} {record.get('started')}"
 
 
 def architecture(site: Site, panel: Panel) -> dict[str, Any]:
@@ -102,7 +133,7 @@ def architecture(site: Site, panel: Panel) -> dict[str, Any]:
     return {
         "title": names.title(panel),
         "text": _first(described(site.about, "architectures", arch)),
-        "dataset": _first(described(site.about, "datasets", data)),
+        "dataset": subject(site.about, "datasets", data),
         "board": board("leaderboard", rows, found, places, panel) if rows else None,
         "galleries": galleries(pictures.of_panel(site.gallery, panel)),
         "estimates": listing.estimates(found, measures, places, True),

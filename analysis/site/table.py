@@ -26,6 +26,7 @@ class Cell:
         link: where the text leads, from the root of the site.
         note: what is said beneath in small print, in lines of its own.
         tone: "good", "bad" or "", for a verdict, which the text says too.
+        whole: all of the text where that is its beginning, folded away.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Cell:
     link: str = ""
     note: str = ""
     tone: str = ""
+    whole: str = ""
 
     @property
     def key(self) -> str | None:
@@ -68,6 +70,9 @@ class Table:
         whole: whether that field looks at whole rows, not just their first cells.
         facets: columns that can be filtered by one of their values.
         broken: columns whose text may break into lines, by their number.
+        folded: whether each row is a card on a narrow screen.
+        kinds: short names of the columns, for cards that are laid out by them.
+        legend: what the columns are, at length, folded away beneath the caption.
     """
 
     name: str
@@ -78,6 +83,9 @@ class Table:
     whole: bool = False
     facets: tuple[str, ...] = ()
     broken: tuple[int, ...] = ()
+    folded: bool = False
+    kinds: tuple[str, ...] = ()
+    legend: str = ""
 
     @property
     def choices(self) -> list[tuple[str, list[str]]]:

@@ -47,13 +47,48 @@ def described(about: About, kind: str, name: str) -> Text | None:
     Returns:
         None where nothing of that name is registered, such as a class in somebody's file.
     """
-    entries = about.get(kind, {})
-    entry = entries.get(base_of(name.partition("[")[0], entries))
+    entry = _entry(about, kind, name)
     if entry is None:
         return None
     if entry.error:
         return Text(error=entry.error)
     return parted(entry.documentation, entry.promises)
+
+
+def subject(about: About, kind: str, name: str) -> str:
+    """Say in a line what a thing is whose documentation tells what it does, such as a data set's.
+
+    Args:
+        about: as of `described`, like the others.
+        kind: such as "datasets".
+        name: as it stands in the record.
+
+    Returns:
+        The first line of its module; "" where nothing of that name is registered.
+    """
+    entry = _entry(about, kind, name)
+    return "" if entry is None or entry.error else entry.subject
+
+
+def _entry(about: About, kind: str, name: str) -> Entry | None:
+    """Find what a name in a record is registered as."""
+    entries = about.get(kind, {})
+    return entries.get(base_of(name.partition("[")[0], entries))
+
+
+def recorded(record: Mapping[str, Any]) -> Text | None:
+    """Read what a record says of its estimator.
+
+    Args:
+        record: of any age.
+
+    Returns:
+        None where it says nothing, as older ones do, and where the class has no documentation.
+    """
+    about = record.get("about")
+    about = about if isinstance(about, Mapping) else {}
+    said = [str(about.get(name) or "") for name in ("documentation", "promises")]
+    return parted(*said) if any(said) else None
 
 
 def parted(documentation: str, claims: str = "") -> Text:
@@ -82,6 +117,17 @@ def parted(documentation: str, claims: str = "") -> Text:
 def pieces(text: str) -> list[tuple[bool, str]]:
     """Part a text into what is code, between double backticks, and what is not."""
     return [(at % 2 == 1, part) for at, part in enumerate(text.split("``")) if part]
+
+
+def first_line(text: str) -> tuple[str, str]:
+    """Part a note into its first line, which small screens show, and the rest with the end of that line."""
+    line, end, rest = text.partition("\n")
+    return line, end + rest
+
+
+def breakable(name: str) -> list[str]:
+    """Part a name where a line may end: ``fg_a[``, ``directions=4]/``, ``local``."""
+    return re.findall(r".+?(?:[/:\[]+|, ?|$)", name) or [name]
 
 
 def _options(block: str) -> dict[str, str]:

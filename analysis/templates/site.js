@@ -34,6 +34,33 @@ function sortBy(table, at, descending) {
   rows.sort(([a], [b]) =>
     a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b));
   body.replaceChildren(...rows.map(([, row]) => row));
+  pages.get(table)?.();
+}
+
+// Long tables show their first rows until all are asked for: sorting lays out no more than these.
+const FEW = 100, LONG = 150;
+const pages = new Map();
+
+function makeShort(table) {
+  const body = table.tBodies[0];
+  if (body.rows.length <= LONG) return;
+  const more = document.createElement("button");
+  more.type = "button";
+  more.className = "more";
+  let all = false;
+  const show = () => {
+    let shown = 0;
+    for (const row of body.rows) {
+      if (!row.hidden) shown += 1;
+      row.classList.toggle("later", !all && shown > FEW);
+    }
+    more.hidden = all || shown <= FEW;
+    more.textContent = `The first ${FEW} rows of ${shown}: show all`;
+  };
+  more.addEventListener("click", () => { all = true; show(); });
+  table.parentElement.after(more);
+  pages.set(table, show);
+  show();
 }
 
 function makeSortable(table) {
@@ -72,11 +99,18 @@ function makeFilterable(form) {
       row.hidden = !fits;
       shown += fits;
     }
-    output.value = shown === rows.length ? `${shown} rows` : `${shown} of ${rows.length} rows`;
+    pages.get(table)?.();
+    const count = shown === rows.length ? `${shown}` : `${shown} of ${rows.length}`;
+    output.value = `${count} row${rows.length === 1 ? "" : "s"}`;
   };
   form.addEventListener("input", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = false;
+  const facets = form.querySelector(".facets");
+  const wide = matchMedia("(min-width: 40.01rem)");
+  const open = () => { if (facets) facets.open = wide.matches; };
+  wide.addEventListener("change", open);
+  open();
   if (search.value || selects.some((select) => select.value)) apply(); // what a browser kept
 }
 
@@ -150,9 +184,11 @@ function makeInteractive(gallery) {
   show(choice ? choice.selectedIndex : 0);
 }
 
+document.querySelectorAll("table").forEach(makeShort);
 document.querySelectorAll("table").forEach(makeSortable);
 document.querySelectorAll(".filters").forEach(makeFilterable);
 addEventListener("beforeprint", () => {
   document.querySelectorAll("img").forEach((image) => { image.loading = "eager"; });
+  document.querySelectorAll("td details").forEach((details) => { details.open = true; });
 });
 if (window.Plotly) document.querySelectorAll(".gallery").forEach(makeInteractive);
