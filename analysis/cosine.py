@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgbench.analysis import epochs, panels, relative_variance, style
+from fgbench.analysis import panels, relative_variance, style
 from fgbench.analysis.load import Records
 
 NAME = "cosine"
@@ -58,7 +58,7 @@ def figure(along: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(along)
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         chance = float(part["chance"].max())

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fgbench.analysis import epochs, panels, relative_variance, scaling, style
+from fgbench.analysis import panels, relative_variance, scaling, style
 from fgbench.analysis.load import Records
 
 NAME = "efficiency"
@@ -47,7 +47,7 @@ def figure(measures: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(measures)
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         x = apart(part["forwards"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pandas as pd
 import seaborn.objects as so
@@ -47,21 +45,6 @@ def averaged(points: pd.DataFrame) -> pd.DataFrame:
                 rows.append({**common, "run": name, **point})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return style.arranged(table, ["arch", "data", "method", "label", "run", "epoch"])
-
-
-def looks(table: pd.DataFrame) -> dict[str, style.Look]:
-    """Give every label its method's look; further settings of a method get other dashes."""
-    cycle = [style.SOLID, style.DASHED, style.DOTTED, style.DASHDOT]
-    found: dict[str, style.Look] = {}
-    used: Counter[str] = Counter()
-    pairs = table[["method", "label"]].drop_duplicates()
-    for method, label in pairs.itertuples(index=False):
-        if label not in found:
-            look = style.look(method)
-            dashes = cycle[(cycle.index(look.dashes) + used[method]) % 4]
-            found[label] = replace(look, dashes=dashes)
-            used[method] += 1
-    return found
 
 
 def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:

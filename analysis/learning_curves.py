@@ -41,7 +41,7 @@ def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
     """
     table = _averaged(curves)
     chance = curves.groupby(["arch", "data"])["chance"].max()
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         epochs.draw(ax, part, looks)

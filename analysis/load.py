@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgbench.analysis.methods import called
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store
 from fgbench.registry import split_options
@@ -29,7 +30,7 @@ PARTS = (
 COSTS = ("step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp")
 RUN = (
     *("key", "method", "label", "estimator", "locality", "arch", "data", "seed", "status"),
-    "device",
+    *("device", "form"),
 )
 SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
 UNSTATED = {"along": "backprop", "dtype": "float32"}
@@ -40,7 +41,7 @@ MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
-    *("truth", "forwards", "place"),
+    *("truth", "forwards", "along", "place"),
     *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "distance"),
 )
 ALONG = (*MEASURES, "moment", "step", "trajectory")
@@ -68,7 +69,8 @@ class Records:
 
     Args:
         folder: where they lie.
-        rows: the records as written, in the order of the file names.
+        rows: the records, in the order of the file names; a method that is a preset goes by its name,
+            whatever was typed.
         damaged: file name -> why it could not be read as a record.
         notes: what is old or missing in those that could, a line each.
     """
@@ -89,7 +91,8 @@ class Records:
             verb: such as "train", without trials, or "trial".
 
         Returns:
-            The records, each with the ``label`` that tells its settings from the others'.
+            The records, each with the ``label`` that tells its settings from the others', and the
+            ``form`` of `form_of`.
         """
         latest = _latest(self.rows)
         blank = {**dict.fromkeys(RUN, ""), "seed": nan}  # an old record may lack some
@@ -98,7 +101,10 @@ class Records:
             for at, row in enumerate(self.rows)
             if verb_of(row) == verb and at in latest
         ]
-        return [{**row, "label": label} for row, label in zip(chosen, labels(chosen), strict=True)]
+        return [
+            {**row, "label": label, "form": form_of(row)}
+            for row, label in zip(chosen, labels(chosen), strict=True)
+        ]
 
     def measures(self) -> pd.DataFrame:
         """Tabulate what was measured.
@@ -186,7 +192,7 @@ def load(folder: Path) -> Records:
     if not folder.is_dir():
         raise UsageError(f"expected a folder of records, got {str(folder)!r}: no such folder")
     store = Store(folder)
-    rows = tuple(_readable(row) for row in store.all())
+    rows = tuple(_one_name(_readable(row)) for row in store.all())
     if not rows:
         first = next((f" ({name}: {why})" for name, why in store.damaged.items()), "")
         raise UsageError(f"no readable record in {str(folder)!r}{first}; write some with -o")
@@ -202,6 +208,11 @@ def _readable(value: Any) -> Any:
     return [_readable(part) for part in value] if isinstance(value, list) else value
 
 
+def _one_name(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a record's method the one name it has in every table and figure."""
+    return {**row, "method": called(str(row["method"]))} if row.get("method") else row
+
+
 def number(found: object) -> dict[str, float]:
     """Read a measured number, or a bare one without an interval, as its four columns."""
     if not isinstance(found, Mapping):
@@ -211,17 +222,15 @@ def number(found: object) -> dict[str, float]:
 
 def verb_of(row: Mapping[str, Any]) -> str:
     """Name what a record is of: its verb, or "trial" for a training that held examples out."""
-    settings = row.get("settings")
-    held = isinstance(settings, Mapping) and settings.get("validation")
+    held = _mapping(row, "settings").get("validation")
     return "trial" if row["verb"] == "train" and held else str(row["verb"])
 
 
 def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Flatten all that a user set for a run, as text by name; what is None was not set."""
     found = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
-    for part in ("options", "settings"):
-        if isinstance(row.get(part), Mapping):
-            found |= row[part]
+    options, settings = (_mapping(row, part) for part in ("options", "settings"))
+    found |= {f"option {k}" if k in settings else k: v for k, v in options.items()} | {**settings}
     stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
     return {name: text(value) for name, value in stated.items() if name != "seed"}
 
@@ -245,10 +254,24 @@ def directions_of(row: Mapping[str, Any]) -> float:
         return 1.0
 
 
-def called(row: Mapping[str, Any]) -> str:
-    """Name a method, with the directions that a fixed cost bought for it, which its name does not say."""
-    name = str(row["method"])
-    return f"{name}[directions={directions_of(row):g}]" if _bought(row) else name
+def form_of(row: Mapping[str, Any]) -> str:
+    """Write what tells estimates of one method apart, its directions aside: all other options, and the dtype.
+
+    Args:
+        row: a record of any verb.
+
+    Returns:
+        Such as ``credit=summed; law=gaussian``. Records whose forms differ are never seeds, points or joins
+        of one thing.
+    """
+    found = {**_mapping(row, "options"), "dtype": _where(row, "dtype")}
+    stated = {k: text(v) for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
+    return "; ".join(f"{k}={v}" for k, v in sorted(stated.items()) if k != "directions")
+
+
+def read_form(form: str) -> dict[str, str]:
+    """Read name and value of every part of what `form_of` wrote."""
+    return dict(part.split("=", 1) for part in form.split("; ") if part)
 
 
 def _bought(row: Mapping[str, Any]) -> bool:
@@ -258,14 +281,18 @@ def _bought(row: Mapping[str, Any]) -> bool:
 
 def _option(row: Mapping[str, Any]) -> float:
     """Read the directions among a record's options; NaN where there are none."""
-    options = row.get("options")
-    return _float(options.get("directions")) if isinstance(options, Mapping) else nan
+    return _float(_mapping(row, "options").get("directions"))
 
 
 def _where(row: Mapping[str, Any], name: str) -> object:
     """Read a fact of the machine, the numbers or the data that a record was made with."""
-    where = row.get("where")
-    return where.get(name) if isinstance(where, Mapping) else None
+    return _mapping(row, "where").get(name)
+
+
+def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Read a part of a record that has names; an old or odd record may have none."""
+    found = row.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -280,21 +307,37 @@ def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         fixed cost bought the directions.
     """
     rows = list(rows)
-    seen: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for row in rows:
-        seen.setdefault(_subject(row), []).append(decided(row))
+    names = [named(row) for row in rows]
+    subjects = [(*_subject(row)[1:], name) for row, name in zip(rows, names, strict=True)]
+    told = apart(subjects, [decided(row) for row in rows])
+    return [", ".join([name, *parts]) for name, parts in zip(names, told, strict=True)]
+
+
+def apart(subjects: Iterable[Hashable], settings: Iterable[Mapping[str, str]]) -> list[list[str]]:
+    """Say in which settings things of one subject differ: the rule of all labels.
+
+    Args:
+        subjects: what each is of, such as its method, network and data.
+        settings: name to text, of each.
+
+    Returns:
+        Of each its ``name=value`` for just the names whose values vary among those of its subject; where
+        it has none of them, nothing.
+    """
+    pairs = list(zip(subjects, settings, strict=True))
+    seen: dict[Hashable, list[Mapping[str, str]]] = {}
+    for subject, mine in pairs:
+        seen.setdefault(subject, []).append(mine)
     varying = {
         subject: [n for n in sorted(set().union(*alike)) if len({s.get(n) for s in alike}) > 1]
         for subject, alike in seen.items()
     }
-    found = []
-    for row in rows:
-        mine = decided(row)
-        if _bought(row):
-            mine.pop("directions")
-        parts = [f"{name}={mine[name]}" for name in varying[_subject(row)] if name in mine]
-        found.append(", ".join([called(row), *parts]))
-    return found
+    return [[f"{n}={mine[n]}" for n in varying[subject] if n in mine] for subject, mine in pairs]
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """Name the method of a record, with the directions that a fixed cost bought for it."""
+    return called(str(row["method"]), f"{directions_of(row):g}" if _bought(row) else "")
 
 
 def _subject(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -321,8 +364,7 @@ def _count(value: object) -> float:
 
 def _forwards(record: Mapping[str, Any]) -> float:
     """Read the mean cost of a step or an estimate, in forward equivalents of its batch."""
-    cost = record.get("cost")
-    return _float(cost.get("forward_equivalents")) if isinstance(cost, Mapping) else nan
+    return _float(_mapping(record, "cost").get("forward_equivalents"))
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -349,7 +391,7 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         names = ("draws", "inits", "batches", "batch", "elements")
         counts = {name: _count(record.get(name)) for name in names}
         common = {**record, **counts, "moments": text(record.get("moments", ""))}
-        common["forwards"] = _forwards(record)
+        common |= {"forwards": _forwards(record), "along": settings_of(record).get("along", "")}
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
         for place, found in places.items():

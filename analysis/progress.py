@@ -49,7 +49,7 @@ def figure(curves: pd.DataFrame) -> Figure:
         A figure 7 in wide.
     """
     table = plotted(curves).rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
     parts = [
         part.assign(what=what).assign(epoch=part[what]).dropna(subset=["epoch"])
         for _, part in table.groupby(["arch", "data"], sort=False)

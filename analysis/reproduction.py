@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from fgbench.analysis import ablations, published, style
-from fgbench.analysis.cells import Cell, cells, plain
+from fgbench.analysis.cells import Cell, cells
 from fgbench.analysis.comparison import NEAR, Comparison, Mean, between, compare, status_of
 from fgbench.analysis.load import load
 from fgbench.analysis.markdown import curves, listed, table, trained
+from fgbench.analysis.methods import plain
 from fgbench.analysis.published import Standin
 from fgbench.analysis.remarks import differences, notes, worse
 from fgbench.errors import UsageError

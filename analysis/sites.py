@@ -61,7 +61,7 @@ def drawn(
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    looks = {label: style.look(method) for method, label in _pairs(table)}
+    looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         runs = list(part.groupby(["label", "seed"], sort=False, dropna=False))
@@ -81,8 +81,3 @@ def drawn(
 
     words = f"{relative_variance.caption(table, 'each of one site')} {text}"
     return panels.drawn(table, PANEL, looks, panel, words, line=False)
-
-
-def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """List methods with their labels."""
-    return list(table[["method", "label"]].drop_duplicates().itertuples(index=False, name=None))

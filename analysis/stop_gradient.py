@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -11,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import epochs, panels, style
-from fgbench.analysis.cells import Cell, cells, exact, plain, setting
+from fgbench.analysis.cells import Cell, cells
 from fgbench.analysis.load import Records
+from fgbench.analysis.methods import exact, plain, setting
 
 NAME = "stop_gradient"
 MISSING = (
@@ -94,8 +94,11 @@ def figure(curves: pd.DataFrame) -> Figure:
         _averaged(curves, what).assign(what=what) for what in ("contrastive loss", "test error (%)")
     ]
     table = pd.concat(tables)
-    table = table.sort_values(["arch", "data", "what"], kind="stable")
-    looks = _looks(table)
+    table = style.arranged(table, ["arch", "data", "what"])
+    norm = table.sort_values(
+        "label", ascending=False
+    )  # keys stopped before live, noise shared before apart
+    looks = style.looks(norm["label"], norm["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         arch, data, what = group
@@ -133,17 +136,6 @@ def _label(method: str, estimator: str, options: Any) -> str:
     ]
     parts = [part for part in said if part]
     return f"{method}, {', '.join(parts)}" if parts else method
-
-
-def _looks(table: pd.DataFrame) -> dict[str, style.Look]:
-    """Give every label its method's colour and marker: hollow for live keys, dashed for noise apart."""
-    found = {}
-    pairs = table[["method", "label"]].drop_duplicates()
-    for method, label in pairs.itertuples(index=False):
-        live, apart = (WORDS[name]["false"] in label for name in (KEYS, NOISE))
-        dashes = style.DASHED if apart else style.SOLID
-        found[label] = replace(style.look(method), dashes=dashes, filled=not live)
-    return found
 
 
 draw = style.drawing(NAME, MISSING, tidy, plotted, figure)

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from fgbench.analysis import epochs, panels, style, workloads
+from fgbench.analysis import panels, style, workloads
 from fgbench.analysis.cells import cells
-from fgbench.analysis.load import Records
+from fgbench.analysis.load import Records, apart, read_form
 from fgbench.analysis.seeds import bands, mean_interval, seeds, span
 
 NAME = "trials"
@@ -66,10 +66,18 @@ def plotted(records: Records) -> pd.DataFrame:
     chances = records.chances()
     for cell in cells(records):
         tried = workloads.trials(cell, chances.get((cell.place.arch, cell.place.data), nan))
-        for (length, _), part in tried.groupby(list(workloads.HELD), dropna=False):
+        forms = list(dict.fromkeys(tried["form"]))
+        told = dict(zip(forms, apart([""] * len(forms), map(read_form, forms)), strict=True))
+        by = [*workloads.HELD, "form"]
+        for (length, _, form), part in tried.groupby(by, dropna=False, sort=False):
             if part["setting"].nunique() < 2:
                 continue
-            common = {**workloads.named(cell.place), "epochs": length}
+            place = workloads.named(cell.place)
+            common = {
+                **place,
+                "epochs": length,
+                "method": ", ".join([place["method"], *told[form]]),
+            }
             rows += [common | row for row in (*_by_trials(part), *_by_rate(part))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return style.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
@@ -87,12 +95,11 @@ def figure(records: Records) -> Figure:
     table = plotted(records).rename(
         columns={"error_percent": "mean", "low_percent": "low", "high_percent": "high"}
     )
-    table = table.assign(label=table["method"])
-    looks = epochs.looks(table)
+    looks = style.looks(table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         *work, length, what = group
-        for label, mine in part.groupby("label", sort=False):
+        for label, mine in part.groupby("method", sort=False):
             _curve(ax, mine, looks[str(label)], what)
         drawn = part[["mean", "low", "high"]].stack()
         if drawn.min() > 0:

@@ -21,10 +21,11 @@ from fgbench.analysis import (
     stop_gradient,
     style,
 )
-from fgbench.analysis.cells import STATED, Way, cells, name_of, results, way_of
+from fgbench.analysis.cells import cells, results
 from fgbench.analysis.comparison import Comparison, Mean, between, compare
 from fgbench.analysis.load import Records, load
 from fgbench.analysis.markdown import grids, time
+from fgbench.analysis.methods import STATED, Way, name_of, way_of
 from fgbench.analysis.published import Claim, published
 from fgbench.cli import run
 from fgbench.errors import UsageError
@@ -370,7 +371,7 @@ def test_the_page_counts_lists_and_warns(page: str) -> None:
     assert "| trial, held-out error | lr=0.01 | 1 | 44.00 |  |" in lost
     assert "| run, reported | epochs=10, lr=0.03 | 3 | 32.70" in lost
     assert "| run | epochs=10, lr=0.01 | 1 | 34.00 |  |" in lost
-    assert "`fg_a[credit=released]/local[keep=b p g]`" in lost
+    assert "`LG-FG-A[credit=released]`" in lost
     assert "### LG-FG-W, CIFAR-10 M/8/16 (table 3): published 52.70, ours without a result" in lost
     assert "### BP, CIFAR-10 M/8/16 (table 3)" not in lost  # it is near
     notes = page[page.index("## Notes") :]

@@ -17,7 +17,7 @@ SYMBOLS: dict[style.Marker, str] = {
     **{"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down"},
     **{"8": "octagon", "d": "diamond-tall", "P": "cross", "X": "x", "p": "pentagon", "*": "star"},
     **{"h": "hexagon", "<": "triangle-left", "H": "hexagon2", ">": "triangle-right"},
-    (6, 1, 0): "hexagram",
+    **{(6, 1, 0): "hexagram", (4, 1, 0): "star-diamond", (4, 1, 45): "star-square"},
 }
 TICK, ENTRY = 26, 34  # letters of a name beside an axis and in a legend; labels have all of it
 COARSE, FINE = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)  # ticks of a decade

@@ -13,7 +13,6 @@ import pandas as pd
 
 from fgbench.analysis import (
     efficiency,
-    epochs,
     learning_curves,
     progress,
     relative_variance,
@@ -112,7 +111,7 @@ def training(table: pd.DataFrame) -> marks.Spec:
         the ``meta`` of every curve.
     """
     table = table.rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
     data: list[marks.Spec] = []
     for (label, run), part in table.groupby(["label", "run"], sort=False):
         look = looks[str(label)]
