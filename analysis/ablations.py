@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fgbench.analysis.comparison import Mean, judged
 from fgbench.analysis.load import Records, text
 from fgbench.analysis.markdown import listed, table
 from fgbench.analysis.published import Ablation, Claim
+from fgbench.analysis.seeds import WHOLE
 from fgbench.errors import UsageError
 
 COLUMNS = ["panel", "label", "key", "seed", "status", "error", "loss"]
@@ -71,7 +73,8 @@ def _reading(
     for label, part in by.items():
         done = part[part["status"] == "ok"]
         lost = f"not finished {len(part) - len(done)}" if len(done) < len(part) else ""
-        numbers = [Mean.of(done[name].dropna()) for name in ("error", "loss")]
+        ends = {"error": WHOLE, "loss": inf}
+        numbers = [Mean.of(done[name].dropna(), most=most) for name, most in ends.items()]
         rows.append([label, *map(str, numbers), str(len(done)), _of(part, settings, "lr"), lost])
     head = ["", "error (%)", "contrastive loss", "n", "rate", ""]
     without = {2} if runs["loss"].isna().all() else set()

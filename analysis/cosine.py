@@ -69,7 +69,7 @@ def figure(along: pd.DataFrame) -> Figure:
                 mine["draws_low"],
                 mine["draws_high"],
                 color=look.colour,
-                alpha=0.15,
+                alpha=style.thin(len(looks)),
                 lw=0,
             )
             shown = mine.rename(columns={"value": "mean"})
@@ -85,7 +85,7 @@ def figure(along: pd.DataFrame) -> Figure:
         ax.yaxis.set_minor_locator(MaxNLocator(1))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         ax.set(xlabel="step of training", ylabel="cosine to the true gradient")
-        ax.set_title(" on ".join(map(str, group)), loc="left")
+        panels.heading(ax, *group)
 
     return panels.drawn(table, PANEL, looks, panel, _caption(table), height=2.3)
 

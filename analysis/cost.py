@@ -151,7 +151,7 @@ def _caption(table: pd.DataFrame) -> str:
     rest = int(table["others"].max())
     latest = (
         f" Of several timings of a method, batch and device the latest is drawn, up to {rest} "
-        f"other{'s' * (rest > 1)} (another seed, number of threads) are not."
+        f"other{'s' * (rest > 1)} (another seed, setting or number of threads) are not."
     ) * (rest > 0)
     return (
         f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "

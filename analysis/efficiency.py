@@ -58,7 +58,7 @@ def figure(measures: pd.DataFrame) -> Figure:
         scaling.scales(ax, part["forwards"], drawn[drawn > 0])
         ax.set_xlim(part["forwards"].min() / MARGIN, part["forwards"].max() * MARGIN)
         ax.set(xlabel="forward equivalents per estimate", ylabel="efficiency ⟨Ee, g⟩² / |g|² E|e|²")
-        ax.set_title(" on ".join(map(str, group)), loc="left")
+        panels.heading(ax, *group)
 
     text = (
         f"{relative_variance.caption(table)} Bars: 95 % intervals. Points of one cost stand side by "

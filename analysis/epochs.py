@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 import pandas as pd
 import seaborn.objects as so
@@ -18,7 +19,7 @@ COLUMNS = (
 )
 
 
-def averaged(points: pd.DataFrame) -> pd.DataFrame:
+def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
     """Average the runs of every label at every epoch.
 
     Only finished runs are averaged: a mean over those still alive would improve whenever one dies.
@@ -26,18 +27,21 @@ def averaged(points: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         points: a row per run and epoch, with ``arch data method label key seed status epoch value``.
+        most: the largest value there can be, see `fgbench.analysis.seeds.mean_interval`.
 
     Returns:
         Columns `COLUMNS`: a row per method (as labelled), run ("mean" or "seed 3") and epoch.
     """
     rows = []
-    for (arch, data, method, label), part in points.groupby(["arch", "data", "method", "label"]):
+    by = ["arch", "data", "method", "label"]
+    for (arch, data, method, label), part in points.groupby(by, sort=False):
         runs = part.drop_duplicates("key")
         lost = runs.loc[runs["status"] == "diverged", "seed"]
         common = {"arch": arch, "data": data, "method": method, "label": label}
         common |= {"diverged": len(lost), "runs": len(runs)}
         for epoch, found in part[part["status"] == "ok"].groupby("epoch"):
-            rows.append({**common, "run": "mean", "epoch": epoch, **mean_interval(found["value"])})
+            mean = mean_interval(found["value"], most=most)
+            rows.append({**common, "run": "mean", "epoch": epoch, **mean})
         for _, run in part[part["status"] == "diverged"].groupby("key", sort=False):
             name = f"seed {run['seed'].iloc[0]}"
             for epoch, value in zip(run["epoch"], run["value"], strict=True):
@@ -60,7 +64,7 @@ def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
     }
     plot = so.Plot(part, x="epoch", y="mean", color="label")
     band = {"ymin": "low", "ymax": "high", "legend": False}
-    plot = plot.add(so.Band(alpha=0.18), data=means, **band)
+    plot = plot.add(so.Band(alpha=style.thin(len(looks))), data=means, **band)
     plot = plot.add(so.Line(linewidth=1.2), data=means, linestyle="label", legend=False)
     plot = plot.add(so.Dot(pointsize=4), data=dots, marker="label", fill="label", legend=False)
     plot = plot.add(so.Line(linewidth=0.6), data=lost, group="run", legend=False)

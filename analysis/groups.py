@@ -105,7 +105,7 @@ def figure(runs: pd.DataFrame) -> Figure:
         ax.set_xscale("log", base=2)
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_title(f"{task}, {network}\non {data}", loc="left")
+        panels.heading(ax, network, data, task)
         ax.set(xlabel="groups", ylabel=f"{split} error (%)")
 
     named = table.assign(number=table["groups"].map("{} groups".format))

@@ -80,6 +80,10 @@ class Records:
     damaged: Mapping[str, str]
     notes: tuple[str, ...]
 
+    def kept(self, rows: Sequence[dict[str, Any]]) -> Records:
+        """Keep some of the records, and what is to be said of these."""
+        return Records(self.folder, tuple(rows), self.damaged, tuple(_notes(rows)))
+
     def of(self, verb: str) -> list[dict[str, Any]]:
         """Pick the records of one verb that count.
 

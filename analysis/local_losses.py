@@ -98,7 +98,7 @@ def figure(runs: pd.DataFrame) -> Figure:
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         task, arch, data = group
         _panel(ax, part, looks)
-        ax.set_title(f"{task}, {arch}\non {data}", loc="left")
+        panels.heading(ax, arch, data, task)
 
     words = "Axes after +: along which scores are kept apart (p patch, g group)."
     text = f"{panels.counted(table, ['task', 'series', 'place'])} {words}"

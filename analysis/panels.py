@@ -91,6 +91,12 @@ def legend(fig: Figure, handles: Sequence[Artist]) -> float:
     return float(made.get_window_extent().height / fig.dpi) + 2 * EDGE
 
 
+def heading(ax: Axes, arch: object, data: object, task: str = "", letters: int = 46) -> None:
+    """Name what a panel is of, in lines of at most so many letters."""
+    words = f"{task}, {arch} on {data}".removeprefix(", ")
+    ax.set_title(broken(words, letters), loc="left")
+
+
 def broken(name: str, letters: int) -> str:
     """Write a name in lines of at most so many letters, broken behind commas, slashes and spaces."""
     lines = [""]

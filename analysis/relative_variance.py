@@ -69,7 +69,7 @@ def figure(measures: pd.DataFrame) -> Figure:
             ax.remove()
         for ax, ((arch, data), part) in zip(grid.flat, parts, strict=False):
             _panel(ax, part, limits, looks)
-            ax.set_title(f"{arch} on {data}", loc="left")
+            panels.heading(ax, arch, data, letters=30)
             ax.tick_params(labelbottom=True)
         around = panels.legend(fig, _legend(table))
         around += panels.caption(fig, caption(table))

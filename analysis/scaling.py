@@ -29,9 +29,9 @@ COLUMNS = (
     *("inits", "batches", "batch", "elements", "truth", "heavy_tail"),
 )
 FIT = (
-    "Slopes: least squares on logarithms, weighted by the intervals of the points; in brackets 95 %, the "
-    "wider of what these intervals and what the scatter about the line give; theory: the same fit to the "
-    "closed form."
+    "Broad pale lines: power laws by least squares on logarithms, weighted by the intervals of the points. "
+    "Slopes: theirs, in brackets 95 %, the wider of what these intervals and what the scatter about the line "
+    "give; theory: the same fit to the closed form."
 )
 ROOM = 12  # letters of a name that leave room for its slope on one line
 WIDE = 54  # letters of a title that fit a panel

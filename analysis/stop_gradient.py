@@ -13,6 +13,7 @@ from fgbench.analysis import epochs, panels, style
 from fgbench.analysis.cells import Cell, cells
 from fgbench.analysis.load import Records
 from fgbench.analysis.methods import exact, plain, setting
+from fgbench.analysis.seeds import WHOLE
 
 NAME = "stop_gradient"
 MISSING = (
@@ -106,7 +107,7 @@ def figure(curves: pd.DataFrame) -> Figure:
         low, high = epochs.limits(part)
         edge = 0.08 * (high - low) or 0.1 * high
         ax.set(ylim=(max(0.0, low - edge), high + edge), ylabel=what)
-        ax.set_title(f"{arch}\non {data}", loc="left")
+        panels.heading(ax, arch, data)
 
     text = epochs.caption(table.drop(columns="what"))
     text += " Losses are training's, of the last projector; errors a linear readout's on frozen features."
@@ -115,8 +116,9 @@ def figure(curves: pd.DataFrame) -> Figure:
 
 def _averaged(curves: pd.DataFrame, what: str) -> pd.DataFrame:
     """Average losses, or errors in percent."""
-    value = 100 * curves["error"] if "error" in what else curves["loss"]
-    return epochs.averaged(curves.assign(value=value))
+    if "error" in what:
+        return epochs.averaged(curves.assign(value=100 * curves["error"]), WHOLE)
+    return epochs.averaged(curves.assign(value=curves["loss"]))
 
 
 def _panel_of(cell: Cell) -> str:

@@ -107,6 +107,7 @@ OTHER_COLOURS = ("#882255", "#999933", "#7b4b2a", "#44aa99", "#cc6677", "#d39ac4
 OTHER_MARKERS: tuple[Marker, ...] = ("<", "H", ">", (6, 1, 0))
 SETTING_MARKERS: tuple[Marker, ...] = (*OTHER_MARKERS, (4, 1, 0), (4, 1, 45))
 CYCLE = (SOLID, DASHED, DOTTED, DASHDOT)
+MANY = 6  # bands above each other of which every one is still seen
 TASKS = ("supervised", "contrastive")
 
 
@@ -165,6 +166,11 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
             found[label] = replace(base, marker=marker, dashes=dashes, filled=filled)
             used += 1
     return found
+
+
+def thin(among: int) -> float:
+    """Say how opaque a band is, one among several: of few each is seen, of many what lies behind them."""
+    return 0.18 if among <= MANY else 0.06
 
 
 def order(methods: Iterable[str]) -> list[str]:

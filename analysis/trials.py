@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from fgbench.analysis import panels, style, workloads
 from fgbench.analysis.cells import cells
 from fgbench.analysis.load import Records, apart, read_form
-from fgbench.analysis.seeds import bands, mean_interval, seeds, span
+from fgbench.analysis.seeds import WHOLE, bands, mean_interval, seeds, span
 
 NAME = "trials"
 MISSING = (
@@ -100,7 +100,7 @@ def figure(records: Records) -> Figure:
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         *work, length, what = group
         for label, mine in part.groupby("method", sort=False):
-            _curve(ax, mine, looks[str(label)], what)
+            _curve(ax, mine, looks[str(label)], style.thin(len(looks)))
         drawn = part[["mean", "low", "high"]].stack()
         if drawn.min() > 0:
             panels.log_axis(ax, drawn)
@@ -136,19 +136,19 @@ def _by_rate(part: pd.DataFrame) -> list[dict[str, Any]]:
     for rate, mine in part.dropna(subset=["lr"]).groupby("lr"):
         means = mine.groupby("setting")["error"].mean()
         chosen = mine[mine["setting"] == means.idxmin()]
-        found = mean_interval(100 * chosen["error"])
+        found = mean_interval(100 * chosen["error"], most=WHOLE)
         ends = {"error_percent": found["mean"], "low_percent": found["low"]}
         ends |= {"high_percent": found["high"], "n": found["n"], "band": found["band"]}
         rows.append({"what": "rate", "x": float(rate), **ends})
     return rows
 
 
-def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, what: str) -> None:
+def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, alpha: float) -> None:
     """Draw one method: a line with a band over orders, or with bars over seeds."""
-    if what == "rate":
+    if part["what"].eq("rate").all():
         panels.points(ax, part["x"], part, look, line=True)
         return
-    ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=0.12, lw=0)
+    ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=alpha, lw=0)
     panels.points(ax, part["x"], part.assign(low=part["mean"], high=part["mean"]), look, line=True)
 
 

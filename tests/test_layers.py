@@ -103,7 +103,7 @@ def _table() -> dict[str, set[str]]:
         "architectures": {"errors", "axes", "network", "registry"},
         "data": {"errors", "record", "registry"},
         "updates": {"errors", "registry"},
-        "analysis": {"errors", "record", "registry", "comparing", "aggregate", "tables"},
+        "analysis": {"errors", "record", "recipe", "registry", "comparing", "aggregate", "tables"},
         "progress": {"errors"},
         "doctor": {"errors", "record", "registry", "data", ""},
         "sheet": set(),

@@ -21,7 +21,7 @@ from fgbench.analysis.load import (
     read_form,
 )
 from fgbench.analysis.methods import natural
-from fgbench.analysis.seeds import mean_interval
+from fgbench.analysis.seeds import WHOLE, mean_interval
 from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
@@ -281,7 +281,7 @@ def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> Cell:
     note = ", ".join([*said, *(f"{n} {status}" for status, n in lost.items())])
     if values.empty:
         return Cell(NOTHING, nan, note=note)
-    mean = mean_interval(values)
+    mean = mean_interval(values, most=WHOLE)
     if mean["low"] == mean["high"]:  # one seed, or seeds that agree
         return Cell(plain(mean["mean"]).text, float(mean["mean"]), note=note)
     return stacked({**mean, "value": mean["mean"]}, note)

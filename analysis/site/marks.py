@@ -21,7 +21,6 @@ SYMBOLS: dict[style.Marker, str] = {
 }
 TICK, ENTRY = 26, 34  # letters of a name beside an axis and in a legend; labels have all of it
 COARSE, FINE = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)  # ticks of a decade
-MANY = 6  # bands above each other of which every one is still seen
 GRID = {
     "gridcolor": "#e3e3e3",
     "zeroline": False,
@@ -95,7 +94,7 @@ def log(title: str, drawn: pd.DataFrame) -> Spec:
 def shade(look: style.Look, among: int) -> str:
     """Make a method's colour thin enough for a band, thinner among many."""
     red, green, blue = (int(look.colour[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{0.18 if among <= MANY else 0.06})"
+    return f"rgba({red},{green},{blue},{style.thin(among)})"
 
 
 def short(name: object, most: int = TICK) -> str:
