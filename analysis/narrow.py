@@ -52,9 +52,7 @@ class Only:
             for glob in getattr(self, kind):
                 alone = list(Only(**{kind: [glob]})._whens())
                 if not any(_fits(alone, names) for _, names in named):
-                    raise unknown(
-                        f"{KINDS[kind]} in {str(records.folder)!r}", glob, _valid(kind, named)
-                    )
+                    raise unknown(KINDS[kind], glob, _valid(kind, named))
         whens = list(self._whens())
         kept = records.kept([row for row, names in named if _fits(whens, names)])
         if not kept.rows:

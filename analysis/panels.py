@@ -20,6 +20,7 @@ from fgbench.analysis.seeds import bands, seeds
 
 EDGE = 0.06  # inches beside, above and below a legend or a caption
 MOST = 7  # columns of a legend
+LETTERS = (42, 28, 18)  # in a line of a legend, the first that fits
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,17 @@ def legend(fig: Figure, handles: Sequence[Artist]) -> float:
         Its height in inches, with what surrounds it.
     """
     room = fig.bbox.width - 2 * EDGE * fig.dpi
-    for columns in range(min(len(handles), MOST), 0, -1):
-        made = fig.legend(handles=handles, loc="outside upper left", ncols=columns)
-        if made.get_window_extent().width <= room:
-            return float(made.get_window_extent().height / fig.dpi) + 2 * EDGE
-        made.remove()
-    widest = max(len(str(each.get_label())) for each in handles)
-    for letters in range(widest - 1, 8, -1):
-        for each in handles:
-            each.set_label(broken(str(each.get_label()).replace("\n", ""), letters))
-        made = fig.legend(handles=handles, loc="outside upper left", ncols=1)
-        if made.get_window_extent().width <= room:
-            break
-        made.remove()
-    return float(made.get_window_extent().height / fig.dpi) + 2 * EDGE
+    names = [str(each.get_label()) for each in handles]
+    for letters in LETTERS:
+        for each, name in zip(handles, names, strict=True):
+            each.set_label(broken(name, letters))
+        for columns in range(min(len(handles), MOST), 0, -1):
+            made = fig.legend(handles=handles, loc="outside upper left", ncols=columns)
+            box = made.get_window_extent()
+            if box.width <= room or (letters, columns) == (LETTERS[-1], 1):
+                return float(box.height / fig.dpi) + 2 * EDGE
+            made.remove()
+    raise AssertionError("a legend of one column ends the search")
 
 
 def heading(ax: Axes, arch: object, data: object, task: str = "", letters: int = 46) -> None:

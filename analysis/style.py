@@ -134,8 +134,9 @@ def look(method: str) -> Look:
 def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[str, Look]:
     """Tell everything in one figure apart: methods by colour, settings of a method by their marks.
 
-    The first setting of a method has its `look`. Every further one has the same colour, a hollow marker that
-    nothing else in the figure has, and other dashes; it is filled again once all markers are used up.
+    The first setting of a method has its `look`. Every further one has the same colour, other dashes and a
+    hollow marker that no method in the figure has, nor any other setting while there are some left; then
+    filled ones.
 
     Args:
         labels: what is drawn, in the order of the settings of each method; repeated as often as it likes.
@@ -152,19 +153,27 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
     parts: dict[str, list[str]] = {}
     for label in sorted(first, key=lambda label: ranks[family(of[label])]):
         parts.setdefault(family(of[label]), []).append(label)
-    taken = [look(name).marker for name in parts]
+    bases: dict[Marker, str] = {}
+    for name in parts:
+        bases.setdefault(look(name).marker, name)
     known = (*SETTING_MARKERS, *(each.marker for each in PRESETS.values()))
-    free = [marker for marker in known if marker not in taken]
+    free = [marker for marker in known if marker not in bases]
     found, used = {}, 0
     for name, mine in parts.items():
         base = look(name)
-        found[mine[0]] = base
         start = CYCLE.index(base.dashes)
-        for at, label in enumerate(mine[1:], 1):
-            dashes, filled = CYCLE[(start + at) % len(CYCLE)], at > len(free)
-            marker = free[used % len(free)]
-            found[label] = replace(base, marker=marker, dashes=dashes, filled=filled)
-            used += 1
+        for at, label in enumerate(mine):
+            found[label] = base
+            if (
+                at or bases[base.marker] != name
+            ):  # of two methods with one marker the second has another
+                dashes, filled = (
+                    CYCLE[(start + at) % len(CYCLE)],
+                    not at or used // len(free) % 2 == 1,
+                )
+                marker = free[used % len(free)]
+                found[label] = replace(base, marker=marker, dashes=dashes, filled=filled)
+                used += 1
     return found
 
 
