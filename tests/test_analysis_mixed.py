@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from layout import faults, texts
@@ -39,7 +40,7 @@ from fgbench.analysis.load import Records, load
 from fgbench.analysis.methods import called, family, natural
 from fgbench.analysis.narrow import Only
 from fgbench.analysis.seeds import bands, mean_interval
-from fgbench.analysis.site import board
+from fgbench.analysis.site import board, marks, pictures, plots
 from fgbench.cli import run
 from fgbench.errors import UsageError
 from fgbench.record import Store
@@ -215,6 +216,34 @@ def test_rows_name_every_setting_alike_and_fit(mixed: Records) -> None:
     found = directions.plotted(mixed.measures())
     assert found["method"].unique().tolist() == [n for n in NOISY if "[" not in n]
     assert faults(distance.figure(mixed.measures())) == []
+
+
+@pytest.mark.parametrize("kind", pictures.KINDS, ids=lambda kind: str(kind.name))
+def test_interactive_figures_tell_settings_apart_as_pictures_do(
+    kind: pictures.Kind, mixed: Records
+) -> None:
+    table = kind.plotted(mixed.curves() if kind.name == progress.NAME else mixed.measures())
+    looks = style.looks(table["label"], table["method"])
+    found = {}
+    for trace in kind.spec(table)["data"]:
+        if trace["name"] in looks and "marker" in trace:
+            symbol = np.ravel(trace["marker"]["symbol"])[0]
+            found[trace["name"]] = trace["marker"]["color"], str(symbol).removesuffix("-open")
+    wanted = {label: (look.colour, marks.SYMBOLS[look.marker]) for label, look in looks.items()}
+    assert found == {label: wanted[label] for label in found}
+    assert len(found) >= len(NOISY)
+
+
+def test_a_bias_that_is_found_is_filled_whatever_the_setting(mixed: Records) -> None:
+    table = bias.plotted(mixed.measures()).assign(found=True)
+    symbols = {
+        str(symbol)
+        for trace in plots.bias(table)["data"]
+        if trace["name"] in LABELS
+        for symbol in trace["marker"]["symbol"]
+    }
+    assert len(symbols) == len(LABELS)
+    assert not any("open" in symbol for symbol in symbols)
 
 
 def test_the_check_of_legends_rejects_what_is_cut_off_or_covers_a_panel() -> None:

@@ -65,9 +65,9 @@ def marker(look: style.Look) -> Spec:
     return {"color": look.colour, "size": 9, "line": {"width": 1.2, "color": look.colour}}
 
 
-def symbol(look: style.Look, filled: bool = True) -> str:
-    """Name a method's marker as plotly does."""
-    return SYMBOLS[look.marker] + ("" if filled and look.filled else "-open")
+def symbol(look: style.Look, filled: bool) -> str:
+    """Name a marker as plotly does."""
+    return SYMBOLS[look.marker] + "-open" * (not filled)
 
 
 def dash(dashes: style.Dashes) -> str:
