@@ -78,7 +78,11 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
         _averaged(curves, what).rename(columns=names)
         for what, names in (("contrastive loss", LOSS), ("test error (%)", PERCENT))
     )
-    both = loss.merge(error, on=COMMON, how="outer", sort=False)
+    alike = [
+        name for name in COMMON if name != "band"
+    ]  # an error's interval may be cut, a loss's is not
+    both = loss.merge(error, on=alike, how="outer", sort=False, suffixes=("_of_loss", ""))
+    both = both.assign(band=both["band"].fillna(both["band_of_loss"]))
     return both[[*COMMON, *LOSS.values(), *PERCENT.values()]]
 
 

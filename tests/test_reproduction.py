@@ -554,6 +554,24 @@ def test_contrastive_losses_are_told_apart_by_their_options(
     drawn(stop_gradient, losses, tmp_path)
 
 
+def test_an_error_whose_interval_is_cut_stays_beside_its_loss(tmp_path: Path) -> None:
+    runs = []
+    for keys, errors in ((True, (90.0, 95.0, 50.0)), (False, (50.0, 51.0, 52.0))):
+        for seed, error in enumerate(errors):
+            run_ = with_loss("fg_a/contrastive-local-pg", seed, 4.0, stop_keys=keys)
+            run_["history"] = [{**point, "test_error": error / 100} for point in run_["history"]]
+            locality = f"{run_['locality']}[stop_keys={str(keys).lower()}]"
+            runs.append({**run_, "locality": locality, "key": f"{len(runs)}" * 32})
+    table = stop_gradient.plotted(stop_gradient.tidy(stored(tmp_path, *runs)))
+    last = table[table["epoch"] == 20]
+    assert last[["loss", "test_error_percent"]].notna().all(axis=None)
+    assert last.set_index("label")["band"].to_dict() == {
+        "LG-FG-A, keys live": "t",
+        "LG-FG-A, keys stopped": "cut",
+    }
+    assert last["high_percent"].max() == 100
+
+
 PLACED = {  # place of losses -> error of supervised and of contrastive training
     "end": 60.0,
     "last-p": 52.0,
