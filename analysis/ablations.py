@@ -13,10 +13,11 @@ import pandas as pd
 from fgbench.analysis import groups, local_losses, stop_gradient, style
 from fgbench.analysis.cells import results
 from fgbench.analysis.comparison import Mean, judged
-from fgbench.analysis.load import Records, text
+from fgbench.analysis.load import Records
 from fgbench.analysis.markdown import listed, table
 from fgbench.analysis.published import Ablation, Claim
 from fgbench.analysis.seeds import WHOLE
+from fgbench.analysis.settings import text
 from fgbench.errors import UsageError
 
 COLUMNS = ["panel", "label", "key", "seed", "status", "error", "loss"]

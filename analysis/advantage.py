@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import panels, relative_variance, scaling, style
-from fgbench.analysis.load import Records, read_form
+from fgbench.analysis.load import Records
+from fgbench.analysis.settings import read_form
 from fgbench.registry import split_options
 
 NAME = "advantage"

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fgbench.analysis.load import Records, decided, text
+from fgbench.analysis.load import Records
 from fgbench.analysis.methods import Way, name_of, natural, way_of
+from fgbench.analysis.settings import decided, text
 
 COLUMNS = (
     *("task", "method", "estimator", "base", "keep", "options", "arch", "data", "train_size"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -12,9 +12,18 @@ from typing import Any
 import pandas as pd
 
 from fgbench.analysis.methods import called
+from fgbench.analysis.settings import (
+    decided,
+    form_of,
+    labels,
+    part_of,
+    real,
+    settings_of,
+    subject_of,
+    text,
+)
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store
-from fgbench.registry import split_options
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
@@ -32,9 +41,6 @@ RUN = (
     *("key", "method", "label", "estimator", "locality", "arch", "data", "seed", "status"),
     *("device", "form"),
 )
-SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
-UNSTATED = {"along": "backprop", "dtype": "float32"}
-"""What a setting is in records that are older than it."""
 VERBS = ("train", "measure", "speed")
 """Whose records are one result per seed and setting."""
 MEASURED = ("value", "low", "high", "n")
@@ -140,7 +146,7 @@ class Records:
         """
         found: dict[tuple[str, str], float] = {}
         for row in self.rows:
-            if row["verb"] == "train" and (classes := _float(row.get("classes"))) > 0:
+            if row["verb"] == "train" and (classes := real(row.get("classes"))) > 0:
                 found[_network(row)] = max(found.get(_network(row), 0.0), 1 - 1 / classes)
         return found
 
@@ -221,154 +227,23 @@ def number(found: object) -> dict[str, float]:
     """Read a measured number, or a bare one without an interval, as its four columns."""
     if not isinstance(found, Mapping):
         found = {"value": found}
-    return {name: _float(found.get(name)) for name in MEASURED}
+    return {name: real(found.get(name)) for name in MEASURED}
 
 
 def verb_of(row: Mapping[str, Any]) -> str:
     """Name what a record is of: its verb, or "trial" for a training that held examples out."""
-    held = _mapping(row, "settings").get("validation")
+    held = part_of(row, "settings").get("validation")
     return "trial" if row["verb"] == "train" and held else str(row["verb"])
-
-
-def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten all that a user set for a run, as text by name; what is None was not set."""
-    found = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
-    options, settings = (_mapping(row, part) for part in ("options", "settings"))
-    found |= {f"option {k}" if k in settings else k: v for k, v in options.items()} | {**settings}
-    stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
-    return {name: text(value) for name, value in stated.items() if name != "seed"}
-
-
-def decided(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten what decides a run's numbers, its seed and its code apart; of a time also the threads."""
-    told = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
-    where = {name: _where(row, name) for name in told}
-    return settings_of(row) | {
-        name: text(value) for name, value in where.items() if value is not None
-    }
-
-
-def directions_of(row: Mapping[str, Any]) -> float:
-    """Read the directions of an estimate: bought, or stated by the method; 1 where nothing says so."""
-    if (set_to := _option(row)) > 0:
-        return set_to
-    try:
-        return float(split_options(str(row["estimator"]))[1].get("directions", 1))
-    except (UsageError, ValueError):  # a record of something else
-        return 1.0
-
-
-def form_of(row: Mapping[str, Any]) -> str:
-    """Write what tells estimates of one method apart, its directions aside: all other options, and the dtype.
-
-    Args:
-        row: a record of any verb.
-
-    Returns:
-        Such as ``credit=summed; law=gaussian``. Records whose forms differ are never seeds, points or joins
-        of one thing.
-    """
-    found = {**_mapping(row, "options"), "dtype": _where(row, "dtype")}
-    stated = {k: text(v) for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
-    return "; ".join(f"{k}={v}" for k, v in sorted(stated.items()) if k != "directions")
-
-
-def read_form(form: str) -> dict[str, str]:
-    """Read name and value of every part of what `form_of` wrote."""
-    return dict(part.split("=", 1) for part in form.split("; ") if part)
-
-
-def _bought(row: Mapping[str, Any]) -> bool:
-    """Say whether a fixed cost decided the directions of a record."""
-    return bool(row.get("budget")) and _option(row) > 0
-
-
-def _option(row: Mapping[str, Any]) -> float:
-    """Read the directions among a record's options; NaN where there are none."""
-    return _float(_mapping(row, "options").get("directions"))
-
-
-def _where(row: Mapping[str, Any], name: str) -> object:
-    """Read a fact of the machine, the numbers or the data that a record was made with."""
-    return _mapping(row, "where").get(name)
-
-
-def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Read a part of a record that has names; an old or odd record may have none."""
-    found = row.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name each run by its method, with the settings in which runs of this method differ.
-
-    Args:
-        rows: records of one verb.
-
-    Returns:
-        ``method`` where all its runs on this architecture and data were set alike, else
-        ``method, name=value, ...`` with just the settings that vary; ``method[directions=n]`` where a
-        fixed cost bought the directions.
-    """
-    rows = list(rows)
-    names = [named(row) for row in rows]
-    subjects = [(*_subject(row)[1:], name) for row, name in zip(rows, names, strict=True)]
-    told = apart(subjects, [decided(row) for row in rows])
-    return [", ".join([name, *parts]) for name, parts in zip(names, told, strict=True)]
-
-
-def apart(subjects: Iterable[Hashable], settings: Iterable[Mapping[str, str]]) -> list[list[str]]:
-    """Say in which settings things of one subject differ: the rule of all labels.
-
-    Args:
-        subjects: what each is of, such as its method, network and data.
-        settings: name to text, of each.
-
-    Returns:
-        Of each its ``name=value`` for just the names whose values vary among those of its subject; where
-        it has none of them, nothing.
-    """
-    pairs = list(zip(subjects, settings, strict=True))
-    seen: dict[Hashable, list[Mapping[str, str]]] = {}
-    for subject, mine in pairs:
-        seen.setdefault(subject, []).append(mine)
-    varying = {
-        subject: [n for n in sorted(set().union(*alike)) if len({s.get(n) for s in alike}) > 1]
-        for subject, alike in seen.items()
-    }
-    return [[f"{n}={mine[n]}" for n in varying[subject] if n in mine] for subject, mine in pairs]
-
-
-def named(row: Mapping[str, Any]) -> str:
-    """Name the method of a record, with the directions that a fixed cost bought for it."""
-    return called(str(row["method"]), f"{directions_of(row):g}" if _bought(row) else "")
-
-
-def _subject(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Give what runs have in common that differ by seed and settings."""
-    return str(row["method"]), str(row.get("arch")), str(row.get("data"))
-
-
-def text(value: object) -> str:
-    """Write a setting on one line."""
-    if isinstance(value, list | tuple):
-        return " ".join(map(text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _float(value: object) -> float:
-    """Read a number; anything else is NaN."""
-    return float(value) if isinstance(value, int | float) else nan
 
 
 def _count(value: object) -> float:
     """Read a count, or count a list."""
-    return float(len(value)) if isinstance(value, list) else _float(value)
+    return float(len(value)) if isinstance(value, list) else real(value)
 
 
 def _forwards(record: Mapping[str, Any]) -> float:
     """Read the mean cost of a step or an estimate, in forward equivalents of its batch."""
-    return _float(_mapping(record, "cost").get("forward_equivalents"))
+    return real(part_of(record, "cost").get("forward_equivalents"))
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -385,7 +260,7 @@ def _moments(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             first = steps[0] if isinstance(steps, list) and steps else None
             along = [{"moment": when[0], "steps": first}]
         for found in along if isinstance(along, list) else []:
-            moment, step = (_float(found.get(name)) for name in ("moment", "steps"))
+            moment, step = (real(found.get(name)) for name in ("moment", "steps"))
             yield {**record, **found, "moments": [moment], "moment": moment, "step": step}
 
 
@@ -407,11 +282,11 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 row = {**common, "place": place, "quantity": name, **number(found[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row |= {"heavy_tail": bool(found.get("heavy_tail"))}
-                row |= {"distance": _float(found.get("distance"))}
+                row |= {"distance": real(found.get("distance"))}
                 if name == "relative_variance":
                     row["predicted"] = number(found.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(found[name], dict):
-                    row |= {n: _float(found[name].get(n)) for n in TESTED}
+                    row |= {n: real(found[name].get(n)) for n in TESTED}
                 yield row
 
 
@@ -432,10 +307,10 @@ def _curve_rows(
                     "chance": chances.get(_network(record), nan),
                     "epoch": point.get("epoch"),
                     "split": split,
-                    "error": _float(point.get(f"{split}_error")),
-                    "loss": _float(point.get(f"{split}_loss")),
-                    "seconds": _float(point.get("seconds")),
-                    "passes": _float(point.get("epoch")) * _forwards(record),
+                    "error": real(point.get(f"{split}_error")),
+                    "loss": real(point.get(f"{split}_loss")),
+                    "seconds": real(point.get("seconds")),
+                    "passes": real(point.get("epoch")) * _forwards(record),
                 }
 
 
@@ -448,7 +323,7 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             numbers = {"ms": ms["value"], "ms_low": ms["low"], "ms_high": ms["high"], "n": ms["n"]}
             numbers["time_ratio"] = number(row.get("time_ratio"))["value"]
             for name in ("peak_mb", "memory_ratio", "difference"):
-                numbers[name] = _float(row.get(name))
+                numbers[name] = real(row.get(name))
             yield {**record, **row, **numbers}
 
 
@@ -462,7 +337,7 @@ def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
         row = rows[at]
         alike = (
             verb_of(row),
-            *_subject(row),
+            *subject_of(row),
             str(row.get("seed", at)),
             *sorted(decided(row).items()),
         )

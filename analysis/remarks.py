@@ -10,10 +10,11 @@ import pandas as pd
 
 from fgbench.analysis.cells import Cell, Group, spread
 from fgbench.analysis.comparison import Comparison, Mean, status_of
-from fgbench.analysis.load import Records, text
+from fgbench.analysis.load import Records
 from fgbench.analysis.markdown import facts, grids, listed, table
 from fgbench.analysis.published import Difference, Published
 from fgbench.analysis.seeds import WHOLE
+from fgbench.analysis.settings import text
 from fgbench.registry import split_options
 
 Record = Mapping[str, Any]

@@ -18,8 +18,9 @@ from matplotlib.ticker import NullLocator
 
 from fgbench.analysis import panels, relative_variance, style
 from fgbench.analysis.fits import Power, power, signed
-from fgbench.analysis.load import Records, apart, read_form
+from fgbench.analysis.load import Records
 from fgbench.analysis.methods import called
+from fgbench.analysis.settings import apart, read_form
 from fgbench.registry import optioned, split_options
 
 PANEL = ["factor", "arch", "data"]

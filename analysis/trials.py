@@ -13,8 +13,9 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from fgbench.analysis import panels, style, workloads
 from fgbench.analysis.cells import cells
-from fgbench.analysis.load import Records, apart, read_form
+from fgbench.analysis.load import Records
 from fgbench.analysis.seeds import WHOLE, bands, mean_interval, seeds, span
+from fgbench.analysis.settings import apart, read_form
 
 NAME = "trials"
 MISSING = (

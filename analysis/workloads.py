@@ -9,9 +9,10 @@ import pandas as pd
 
 from fgbench.analysis import style
 from fgbench.analysis.cells import Cell, Place, cells
-from fgbench.analysis.load import Records, decided, directions_of, form_of, settings_of
+from fgbench.analysis.load import Records
 from fgbench.analysis.methods import Way, plain, setting, way_of
 from fgbench.analysis.seeds import span
+from fgbench.analysis.settings import decided, directions_of, form_of, settings_of
 
 WORK = ["task", "arch", "data"]
 REFERENCE = "BP"

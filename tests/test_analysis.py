@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fgbench.analysis import learning_curves, relative_variance, report, style
-from fgbench.analysis.load import Records, labels, load
+from fgbench.analysis.load import Records, load
 from fgbench.analysis.methods import called
 from fgbench.analysis.seeds import mean_interval
+from fgbench.analysis.settings import labels
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store, case_key, key
 

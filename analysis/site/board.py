@@ -10,18 +10,10 @@ from typing import Any
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.load import (
-    VERBS,
-    Records,
-    apart,
-    directions_of,
-    form_of,
-    named,
-    number,
-    read_form,
-)
+from fgbench.analysis.load import VERBS, Records, number
 from fgbench.analysis.methods import natural
 from fgbench.analysis.seeds import WHOLE, mean_interval
+from fgbench.analysis.settings import apart, directions_of, form_of, named, read_form
 from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
