@@ -91,14 +91,16 @@ def legend(fig: Figure, handles: Sequence[Artist]) -> float:
 
 def heading(ax: Axes, arch: object, data: object, task: str = "", letters: int = 46) -> None:
     """Name what a panel is of, in lines of at most so many letters."""
-    words = f"{task}, {arch} on {data}".removeprefix(", ")
-    ax.set_title(broken(words, letters), loc="left")
+    parts = f"{task}, {arch}".removeprefix(", "), f"on {data}"
+    words = " ".join(parts)
+    lines = words if len(words) <= letters else "\n".join(broken(part, letters) for part in parts)
+    ax.set_title(lines, loc="left")
 
 
 def broken(name: str, letters: int) -> str:
-    """Write a name in lines of at most so many letters, broken behind commas, slashes and spaces."""
+    """Write a name in lines of at most so many letters, broken at options, slashes and spaces."""
     lines = [""]
-    for piece in re.findall(rf"[^,/\s]{{1,{letters - 1}}}[,/\s]*|[,/\s]+", name):
+    for piece in re.findall(rf"\[?[^,/\s\[]{{1,{letters - 2}}}[,/\s]*|[,/\s\[]+", name):
         if lines[-1] and len(lines[-1] + piece.rstrip()) > letters:
             lines.append("")
         lines[-1] += piece

@@ -135,8 +135,8 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
     """Tell everything in one figure apart: methods by colour, settings of a method by their marks.
 
     The first setting of a method has its `look`. Every further one has the same colour, other dashes and a
-    hollow marker that no method in the figure has, nor any other setting while there are some left; then
-    filled ones.
+    hollow marker that no other setting has, nor, as long as there are such, a method in the figure; once all
+    are used, they are filled.
 
     Args:
         labels: what is drawn, in the order of the settings of each method; repeated as often as it likes.
@@ -156,8 +156,10 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
     bases: dict[Marker, str] = {}
     for name in parts:
         bases.setdefault(look(name).marker, name)
-    known = (*SETTING_MARKERS, *(each.marker for each in PRESETS.values()))
-    free = [marker for marker in known if marker not in bases]
+    known = dict.fromkeys((*SETTING_MARKERS, *(each.marker for each in PRESETS.values())))
+    pool = sorted(
+        known, key=lambda marker: marker in bases
+    )  # hollow, those of methods tell as much
     found, used = {}, 0
     for name, mine in parts.items():
         base = look(name)
@@ -167,11 +169,9 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
             if (
                 at or bases[base.marker] != name
             ):  # of two methods with one marker the second has another
-                dashes, filled = (
-                    CYCLE[(start + at) % len(CYCLE)],
-                    not at or used // len(free) % 2 == 1,
-                )
-                marker = free[used % len(free)]
+                used += pool[used % len(pool)] == base.marker
+                filled = not at or used // len(pool) % 2 == 1
+                dashes, marker = CYCLE[(start + at) % len(CYCLE)], pool[used % len(pool)]
                 found[label] = replace(base, marker=marker, dashes=dashes, filled=filled)
                 used += 1
     return found

@@ -28,6 +28,7 @@ from fgbench.analysis import (
     layers,
     learning_curves,
     local_losses,
+    panels,
     progress,
     relative_variance,
     style,
@@ -216,6 +217,20 @@ def test_rows_name_every_setting_alike_and_fit(mixed: Records) -> None:
     found = directions.plotted(mixed.measures())
     assert found["method"].unique().tolist() == [n for n in NOISY if "[" not in n]
     assert faults(distance.figure(mixed.measures())) == []
+
+
+@pytest.mark.parametrize("letters", [26, 12])
+def test_a_name_is_broken_and_nothing_of_it_is_lost(letters: int) -> None:
+    names = [
+        "LG-FG-A[directions=4,law=rademacher], lr=0.01",
+        "/long/path/mine.py:Mine[a=2]/end",
+        50 * "x",
+    ]
+    for name in names:
+        lines = panels.broken(name, letters).split("\n")
+        assert "".join(lines).replace(" ", "") == name.replace(" ", "")
+        assert max(map(len, lines)) <= letters
+    assert panels.broken("FG-A[directions=4], lr=0.1", 20) == "FG-A[directions=4],\nlr=0.1"
 
 
 @pytest.mark.parametrize("kind", pictures.KINDS, ids=lambda kind: str(kind.name))
