@@ -41,11 +41,10 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     """
     chosen = measures[measures["quantity"].eq(relative_variance.NAME) & measures["place"].eq("all")]
     chosen = chosen[(chosen["value"] > relative_variance.ZERO) & chosen["predicted"].gt(0)]
-    names = [split_options(name) for name in chosen["method"]]
-    chosen = chosen.assign(
-        preset=[n for n, _ in names], stated=[sorted(o.items()) for _, o in names]
-    )
-    chosen["stated"] = chosen["stated"].map(str)
+    presets = chosen["method"].str.partition("[")[0] if len(chosen) else chosen["method"]
+    chosen = chosen.assign(preset=presets)[presets.isin([*PAIRS, *PAIRS.values()])]
+    stated = [str(sorted(split_options(name)[1].items())) for name in chosen["method"]]
+    chosen = chosen.assign(stated=stated)
     rows = []
     for one, other in PAIRS.items():
         mine, others = (chosen[chosen["preset"] == name] for name in (one, other))

@@ -47,10 +47,8 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
     where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
     table = runs.assign(series=series, place=places, data=where)
     alike = table.groupby([*PANEL, "series", "base", "keep"])["estimator"].transform("nunique")
-    table["series"] = table["series"].where(
-        alike.eq(1), table["estimator"]
-    )  # never two forms as one
-    table = table.assign(estimator=names)
+    series = table["series"].where(alike.eq(1), table["estimator"])  # never two forms as one
+    table = table.assign(series=series, estimator=names)
     bases, keeps = (
         table.groupby([*PANEL, "estimator", *more])[of].transform("nunique") > 1
         for more, of in (([], "base"), (["base"], "keep"))

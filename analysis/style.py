@@ -157,18 +157,14 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
     for name in parts:
         bases.setdefault(look(name).marker, name)
     known = dict.fromkeys((*SETTING_MARKERS, *(each.marker for each in PRESETS.values())))
-    pool = sorted(
-        known, key=lambda marker: marker in bases
-    )  # hollow, those of methods tell as much
+    pool = sorted(known, key=lambda marker: marker in bases)  # those of methods last
     found, used = {}, 0
     for name, mine in parts.items():
         base = look(name)
         start = CYCLE.index(base.dashes)
         for at, label in enumerate(mine):
             found[label] = base
-            if (
-                at or bases[base.marker] != name
-            ):  # of two methods with one marker the second has another
+            if at or bases[base.marker] != name:  # a second method of one marker has another
                 used += pool[used % len(pool)] == base.marker
                 filled = not at or used // len(pool) % 2 == 1
                 dashes, marker = CYCLE[(start + at) % len(CYCLE)], pool[used % len(pool)]
@@ -183,7 +179,7 @@ def thin(among: int) -> float:
 
 
 def order(methods: Iterable[str]) -> list[str]:
-    """Sort names the same way everywhere: presets in their usual order, then the alphabet, settings last."""
+    """Sort names the same way everywhere: presets as usual, then the alphabet, settings behind their method."""
     ranks = {name: rank for rank, name in enumerate(PRESETS)}
 
     def key(name: str) -> tuple[Any, ...]:

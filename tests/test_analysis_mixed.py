@@ -366,6 +366,7 @@ def test_points_of_another_form_are_another_series(what: str, tmp_path: Path) ->
 def test_a_pair_of_methods_differs_by_nothing_else(what: str, tmp_path: Path) -> None:
     for at in (0, 1):
         pair = [apart(swept(1, "FG-W", 600.0), what, 0), apart(swept(1, "FG-A", 12.0), what, at)]
+        pair.append(of(swept(1, "FG-A", 5.0), "fg_a[scale=2]/last-p"))  # of no pair
         values = {"FG-W": 9.0, "FG-A": 3.0}
         pair += [of(swept(4, m, v), f"{m}[directions=4]") for m, v in values.items()]
         table = advantage.plotted(stored(tmp_path / str(at), *unique(pair)).measures())
