@@ -179,7 +179,7 @@ def thin(among: int) -> float:
 
 
 def order(methods: Iterable[str]) -> list[str]:
-    """Sort names the same way everywhere: presets as usual, then the alphabet, settings behind their method."""
+    """Sort names everywhere alike: presets as usual, then the alphabet, settings behind their method."""
     ranks = {name: rank for rank, name in enumerate(PRESETS)}
 
     def key(name: str) -> tuple[Any, ...]:
