@@ -16,12 +16,15 @@ from fgbench.errors import UsageError
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from fgbench.analysis.narrow import Only
     from fgbench.analysis.site.texts import About
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write(folder: Path, out: Path, about: About | None = None, jobs: int = 1) -> Path:
+def write(
+    folder: Path, out: Path, about: About | None = None, jobs: int = 1, only: Only | None = None
+) -> Path:
     """Write the report of a folder of records.
 
     A page for all of it, one per method and one per architecture with its data. They need neither
@@ -34,15 +37,17 @@ def write(folder: Path, out: Path, about: About | None = None, jobs: int = 1) ->
         about: what is registered, kind by kind, see `fgbench.registry.entries`: the pages say from it
             what a method is.
         jobs: processes that draw pictures; a script that asks for several needs a guarded main.
+        only: the records wanted.
 
     Returns:
         The first page, ``out/index.html``.
 
     Raises:
-        UsageError: the folder does not exist or holds no record, the extra ``report`` is not installed,
-            or a file that no report wrote is in the way.
+        UsageError: the folder does not exist or holds no record that is wanted, the extra ``report`` is
+            not installed, or a file that no report wrote is in the way.
     """
     records = load(folder)
+    records = only.of(records) if only else records
     environment, script = _tools()
     found = facts(records)
     rows, laid = entries(found), places(found.methods, found.panels)

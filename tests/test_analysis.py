@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fgbench.analysis import learning_curves, relative_variance, report, style
-from fgbench.analysis.load import Records, labels, load
+from fgbench.analysis.load import Records, load
+from fgbench.analysis.methods import called
 from fgbench.analysis.seeds import mean_interval
+from fgbench.analysis.settings import labels
 from fgbench.errors import UsageError
 from fgbench.record import FIELDS, SCHEMA, Store, case_key, key
 
@@ -423,7 +425,7 @@ def test_no_method_is_dropped_and_n_is_stated(variances: Figure) -> None:
     fig = variances
     found = " ".join(texts(fig)).replace("\n", "").replace("  ", " ")
     for method in VARIANCES:
-        assert method in found
+        assert called(method) in found
     assert texts(fig).count("0 (exact)") == 5
     for words in ("undefined", "0 (rounding)", "-0.5, not above zero"):
         assert texts(fig).count(words) == 1
