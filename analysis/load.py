@@ -364,10 +364,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if measured and (lost := len(sites - set(_sites(row) or ()))):
             found[f"{verb}: {lost} of the {len(sites)} sites of {row.get('arch')} missing"] += 1
         names = FIELDS["all"] + (FIELDS.get(verb, ()) if row["status"] == "ok" else ())
-        missing = [name for name in names if name not in row]
-        if "about" in missing:
-            missing.remove("about")
-            found[f"{verb}: older, without what the estimator is and claims"] += 1
+        missing = [name for name in names if name not in row and name != "about"]
         if missing:
             found[f"{verb}: without {', '.join(missing)}"] += 1
     return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(found.items())]
