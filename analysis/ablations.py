@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fgbench.analysis import groups, local_losses, stop_gradient
+from fgbench.analysis import groups, local_losses, stop_gradient, style
 from fgbench.analysis.cells import results
 from fgbench.analysis.comparison import Mean, judged
-from fgbench.analysis.load import Records, text
+from fgbench.analysis.load import Records
 from fgbench.analysis.markdown import listed, table
 from fgbench.analysis.published import Ablation, Claim
+from fgbench.analysis.seeds import WHOLE
+from fgbench.analysis.settings import text
 from fgbench.errors import UsageError
 
 COLUMNS = ["panel", "label", "key", "seed", "status", "error", "loss"]
@@ -71,7 +74,8 @@ def _reading(
     for label, part in by.items():
         done = part[part["status"] == "ok"]
         lost = f"not finished {len(part) - len(done)}" if len(done) < len(part) else ""
-        numbers = [Mean.of(done[name].dropna()) for name in ("error", "loss")]
+        ends = {"error": WHOLE, "loss": inf}
+        numbers = [Mean.of(done[name].dropna(), most=most) for name, most in ends.items()]
         rows.append([label, *map(str, numbers), str(len(done)), _of(part, settings, "lr"), lost])
     head = ["", "error (%)", "contrastive loss", "n", "rate", ""]
     without = {2} if runs["loss"].isna().all() else set()
@@ -100,9 +104,8 @@ def _keys(records: Records) -> pd.DataFrame:
     curves = stop_gradient.tidy(records)
     last = curves.sort_values("epoch", kind="stable").groupby("key", sort=False).tail(1)
     panel = "`" + last["arch"] + "` on " + last["data"]
-    return last.assign(panel=panel, error=100 * last["error"])[COLUMNS].sort_values(
-        ["panel", "label", "seed"], kind="stable"
-    )
+    table = last.assign(panel=panel, error=100 * last["error"])
+    return style.arranged(table, ["panel", "label", "seed"])[COLUMNS]
 
 
 def _places(records: Records) -> pd.DataFrame:
@@ -114,8 +117,7 @@ def _places(records: Records) -> pd.DataFrame:
         panel=_panel(runs, "arch"), error=100 * runs["test_error"], loss=float("nan")
     )
     runs = runs.assign(rank=runs["label"].map(ranks))
-    keys = ["task", "panel", "rank", "seed"]
-    return runs.sort_values(keys, ascending=[False, True, True, True], kind="stable")[COLUMNS]
+    return style.arranged(runs, ["task", "panel", "rank", "seed"])[COLUMNS]
 
 
 def _groups(records: Records) -> pd.DataFrame:
@@ -123,15 +125,13 @@ def _groups(records: Records) -> pd.DataFrame:
     runs = groups.tidy(results(records))
     runs = runs.assign(panel=_panel(runs, "network"), loss=float("nan"))
     found = []
-    for split in ("test", "train"):
+    for split in groups.SPLITS:
         for which, of in (("fewest", "min"), ("most", "max")):
             ends = runs.groupby(["panel", "method"])["groups"].transform(of)
             part = runs[runs["groups"] == ends]
             label = part["method"] + f", {which} groups, {split}"
             found.append(part.assign(label=label, error=100 * part[f"{split}_error"]))
-    keys = ["task", "panel", "label", "seed"]
-    table = pd.concat(found).sort_values(keys, ascending=[False, True, True, True], kind="stable")
-    return table[COLUMNS]
+    return style.arranged(pd.concat(found), ["task", "panel", "label", "seed"])[COLUMNS]
 
 
 def _panel(runs: pd.DataFrame, network: str) -> pd.Series:

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from fgbench.analysis import panels, relative_variance, scaling, style
 from fgbench.analysis.load import Records
+from fgbench.analysis.settings import read_form
+from fgbench.registry import split_options
 
 NAME = "advantage"
 PAIRS = {"FG-A": "FG-W", "LG-FG-A": "LG-FG-W"}
@@ -18,7 +20,7 @@ MISSING = (
     f"pair of methods ({', '.join(f'{one} and {other}' for one, other in PAIRS.items())}) measured alike",
     "run fgbench sweep variance-fan-in",
 )
-ALIKE = ["arch", "data", "seed", "directions", "inits", "moments", "batches", "batch"]
+ALIKE = ["arch", "data", "seed", "directions", "inits", "moments", "batches", "batch", "along"]
 COLUMNS = (
     *("method", "other", *ALIKE, "draws", "factor", "low", "high", "n", "predicted", "truth"),
     *("heavy_tail", "label", "value"),
@@ -39,13 +41,21 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     """
     chosen = measures[measures["quantity"].eq(relative_variance.NAME) & measures["place"].eq("all")]
     chosen = chosen[(chosen["value"] > relative_variance.ZERO) & chosen["predicted"].gt(0)]
+    presets = chosen["method"].str.partition("[")[0] if len(chosen) else chosen["method"]
+    chosen = chosen.assign(preset=presets)[presets.isin([*PAIRS, *PAIRS.values()])]
+    stated = [str(sorted(split_options(name)[1].items())) for name in chosen["method"]]
+    chosen = chosen.assign(stated=stated)
     rows = []
     for one, other in PAIRS.items():
-        mine, others = (chosen[chosen["method"] == name] for name in (one, other))
-        pairs = mine.merge(others, on=ALIKE, suffixes=("", "_other"))
-        rows += [{**row, "other": other, **_factor(row)} for row in pairs.to_dict("records")]
+        mine, others = (chosen[chosen["preset"] == name] for name in (one, other))
+        pairs = mine.merge(others, on=[*ALIKE, "stated"], suffixes=("", "_other"))
+        rows += [
+            {**row, "other": row["method_other"], **_factor(row)}
+            for row in pairs.to_dict("records")
+            if _alike(row)
+        ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.sort_values(["method", "predicted"], kind="stable").reset_index(drop=True)
+    return style.arranged(table, ["method", "predicted"])
 
 
 def figure(measures: pd.DataFrame) -> Figure:
@@ -58,9 +68,8 @@ def figure(measures: pd.DataFrame) -> Figure:
         A figure 3.4 in wide.
     """
     table = plotted(measures)
-    looks = {f"{one} over {other}": style.look(one) for one, other in PAIRS.items()}
     names = table["method"] + " over " + table["other"]
-    looks = {name: look for name, look in looks.items() if name in set(names)}
+    looks = style.looks(names, table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         del group
@@ -82,6 +91,13 @@ def figure(measures: pd.DataFrame) -> Figure:
         "95 % intervals, the two variances taken as independent."
     )
     return panels.drawn(table.assign(all=""), ["all"], looks, panel, text, height=2.4, line=False)
+
+
+def _alike(row: dict[Any, Any]) -> bool:
+    """Say whether two records have the same options, as far as both methods have them, and dtype."""
+    mine, other = (read_form(str(row[f"form{of}"])) for of in ("", "_other"))
+    same = all(mine[name] == other[name] for name in mine.keys() & other.keys())
+    return same and mine.get("dtype") == other.get("dtype")
 
 
 def _factor(row: dict[Any, Any]) -> dict[str, float]:

@@ -17,7 +17,7 @@ LEVEL = 0.05
 WORDS = (
     "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
     "no bias, in at most one record of twenty); hollow: not found. Dash: the smallest bias that the test "
-    "sees. A bar alone: an interval without a value."
+    "sees. Upright bars: 95 % intervals; one alone: an interval without a value."
 )
 
 
@@ -44,7 +44,8 @@ def figure(measures: pd.DataFrame) -> Figure:
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    return sites.drawn(plotted(measures), _curve, "bias of a site |Ee − g| / |g|", WORDS, log=False)
+    axis = "bias of a site |Ee − g| / |g|"
+    return sites.drawn(plotted(measures), _curve, axis, WORDS, log=False, filled=True)
 
 
 def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:

@@ -7,44 +7,20 @@ the most epochs, then the latest.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fgbench.analysis.load import Records, decided, text
-from fgbench.errors import UsageError
-from fgbench.registry import PRESETS, split_options
+from fgbench.analysis.load import Records
+from fgbench.analysis.methods import Way, name_of, natural, way_of
+from fgbench.analysis.settings import decided, text
 
 COLUMNS = (
     *("task", "method", "estimator", "base", "keep", "options", "arch", "data", "train_size"),
     *("key", "seed", "status", "epochs", "test_error", "train_error"),
 )
-
-
-STATED = {"stop_keys": "true", "shared_noise": "true"}
-"""Defaults that a method may state: stated or not, it is the same one, and one record serves both."""
-
-
-class Way(NamedTuple):
-    """A method, however its name is written.
-
-    Args:
-        estimator: with the options given.
-        task: "supervised" or "contrastive".
-        base: where losses are: "end", "module", "local", ...
-        keep: axes along which scores are kept apart, such as "b p g".
-        options: the locality's other options.
-    """
-
-    estimator: str
-    task: str
-    base: str
-    keep: str
-    options: str
 
 
 class Place(NamedTuple):
@@ -133,7 +109,9 @@ def cells(records: Records) -> list[Cell]:
         for row in records.of(verb):
             parts.setdefault(_place(row), {}).setdefault(verb, []).append(row)
     found = []
-    for place, rows in sorted(parts.items(), key=lambda part: part[0]):
+    for place, rows in sorted(
+        parts.items(), key=lambda part: [*map(natural, (*part[0].way, *part[0][1:]))]
+    ):
         tunes = sorted(rows.get("tune", ()), key=lambda r: (str(r.get("started")), r["key"]))
         trials = tuple(rows.get("trial", ()))
         found.append(Cell(place, tuple(_groups(rows.get("train", ()))), tuple(tunes), trials))
@@ -161,74 +139,6 @@ def results(records: Records) -> pd.DataFrame:
     return table.astype({"test_error": float, "train_error": float})
 
 
-@cache
-def way_of(estimator: str, locality: str) -> Way:
-    """Read a method from the texts of its estimator and its locality.
-
-    An ending such as ``-pg`` is the option ``keep``. An estimator without noise gains nothing by
-    keeping scores apart (their parts add up to the unsplit loss), so that its ``keep`` says nothing.
-
-    Args:
-        estimator: such as ``fg_a[directions=4]``.
-        locality: such as ``contrastive-local-pg[temperature=0.2]``.
-
-    Returns:
-        The method.
-    """
-    try:
-        name, given = split_options(locality)
-    except UsageError:  # a record of something else
-        name, given = locality, {}
-    bare, ending = re.fullmatch(r"(.*?)(?:-(pg?))?", name).groups()  # type: ignore[union-attr]
-    keep = given.pop("keep", {"p": "b p", "pg": "b p g"}.get(ending, "b"))
-    task, base = "supervised", bare
-    if re.match("contrastive(-|$)", bare):
-        task, base = "contrastive", bare.removeprefix("contrastive").removeprefix("-")
-    if exact(estimator):
-        keep = "b"
-    rest = [pair for pair in sorted(given.items()) if STATED.get(pair[0]) != pair[1].lower()]
-    options = ",".join(f"{option}={value}" for option, value in rest)
-    return Way(estimator, task, base or "end", keep, options)
-
-
-def name_of(way: Way) -> str:
-    """Give a method the name of the paper's that it is, supervised or contrastive, or its own text."""
-    plain = way._replace(task="supervised")
-    for name, preset in PRESETS.items():
-        if way_of(*preset.split("/")) == plain:
-            return name
-    keep = "" if way.keep == "b" else f"keep={way.keep}"
-    options = ",".join(part for part in (keep, way.options) if part)
-    return f"{way.estimator}/{way.base}" + (f"[{options}]" if options else "")
-
-
-def plain(way: Way) -> str:
-    """Name a method as if its locality had no options, as in a panel where all have the same ones."""
-    return name_of(way._replace(options=""))
-
-
-def setting(data: str, train_size: str, options: str) -> str:
-    """Name data with what makes another experiment of them: one panel each.
-
-    Args:
-        data: the data set.
-        train_size: training examples, "" for all.
-        options: of the locality, such as those that make views, separated by commas.
-
-    Returns:
-        Such as ``cifar10, 5000 examples, crop=0.3, flip=False``.
-    """
-    size = [f"{train_size} examples"] if train_size else []
-    return ", ".join([data, *size, *filter(None, options.split(","))])
-
-
-@cache
-def exact(estimator: str) -> bool:
-    """Whether an estimator has no noise: the greedy presets of the paper keep nothing apart for it."""
-    greedy = [text.split("/") for text in PRESETS.values()]
-    return any(estimator == name for name, locality in greedy if locality == "local")
-
-
 def _place(row: Mapping[str, Any]) -> Place:
     """Say which cell a record belongs to."""
     settings = row.get("settings")
@@ -245,7 +155,7 @@ def _groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
         found.setdefault(tuple(sorted(settings.items())), {})[row["seed"]] = row
     return [
         Group(dict(settings), tuple(runs[seed] for seed in sorted(runs, key=_by_number)))
-        for settings, runs in sorted(found.items())
+        for settings, runs in sorted(found.items(), key=natural)
     ]
 
 

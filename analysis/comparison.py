@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import inf, isnan, nan
 from typing import Any
 
 import pandas as pd
 
 from fgbench.analysis.cells import Cell, Group
 from fgbench.analysis.published import Claim, Column
-from fgbench.analysis.seeds import mean_interval
+from fgbench.analysis.seeds import INTERVALS, WHOLE, mean_interval
 
 NEAR = 0.6  # points: what counts as reproduced
 
@@ -36,11 +36,11 @@ class Mean:
     band: str = "none"
 
     @classmethod
-    def of(cls, values: pd.Series, signed: bool = False) -> Mean:
+    def of(cls, values: pd.Series, signed: bool = False, most: float = inf) -> Mean:
         """Average over seeds, see `fgbench.analysis.seeds.mean_interval`."""
         if values.empty:
             return cls()
-        found: dict[str, Any] = mean_interval(values, signed)
+        found: dict[str, Any] = mean_interval(values, signed, most)
         return cls(found["mean"], found["low"], found["high"], found["n"], found["band"])
 
     def __str__(self) -> str:
@@ -78,7 +78,11 @@ class Comparison:
 
     def ours(self, split: str = "test") -> Mean:
         """Return our error in percent."""
-        return Mean() if self.group is None else Mean.of(self.group.percent(f"{split}_error"))
+        return (
+            Mean()
+            if self.group is None
+            else Mean.of(self.group.percent(f"{split}_error"), most=WHOLE)
+        )
 
     @property
     def difference(self) -> Mean:
@@ -93,7 +97,7 @@ class Comparison:
             return ""
         spans = [_side(end) for end in (found.value, found.low, found.high)]
         words = (f"better by more than {NEAR}", f"within {NEAR}", f"worse by more than {NEAR}")
-        settled = found.band == "t" and len(set(spans)) == 1
+        settled = found.band in INTERVALS and len(set(spans)) == 1
         return words[spans[0] + 1] + ("" if settled else " ?")
 
     @property
@@ -172,9 +176,13 @@ def judged(one: pd.Series, two: pd.Series, at_most: float) -> tuple[Mean, str]:
         return found, "no finished seed in common"
     holds = [end <= at_most for end in (found.value, found.low, found.high)]
     words = "holds" if holds[0] else "does not hold"
-    if found.band == "t" and len(set(holds)) == 1:
+    if found.band in INTERVALS and len(set(holds)) == 1:
         return found, words
-    few = "too few seeds for an interval" if found.band != "t" else "the interval reaches across"
+    few = (
+        "too few seeds for an interval"
+        if found.band not in INTERVALS
+        else "the interval reaches across"
+    )
     return found, f"{words} on the mean; not settled, {few}"
 
 

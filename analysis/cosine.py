@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgbench.analysis import epochs, panels, relative_variance, style
+from fgbench.analysis import panels, relative_variance, style
 from fgbench.analysis.load import Records
 
 NAME = "cosine"
@@ -58,7 +58,7 @@ def figure(along: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(along)
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         chance = float(part["chance"].max())
@@ -69,7 +69,7 @@ def figure(along: pd.DataFrame) -> Figure:
                 mine["draws_low"],
                 mine["draws_high"],
                 color=look.colour,
-                alpha=0.15,
+                alpha=style.thin(len(looks)),
                 lw=0,
             )
             shown = mine.rename(columns={"value": "mean"})
@@ -85,7 +85,7 @@ def figure(along: pd.DataFrame) -> Figure:
         ax.yaxis.set_minor_locator(MaxNLocator(1))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         ax.set(xlabel="step of training", ylabel="cosine to the true gradient")
-        ax.set_title(" on ".join(map(str, group)), loc="left")
+        panels.heading(ax, *group)
 
     return panels.drawn(table, PANEL, looks, panel, _caption(table), height=2.3)
 

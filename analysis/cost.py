@@ -94,7 +94,7 @@ def figure(records: Records) -> Figure:
         A figure 7 in wide, 3.4 in where memory is not known.
     """
     table = plotted(records)
-    looks = {method: style.look(method) for method in style.order(table["method"])}
+    looks = style.looks(table["method"])
     area = _areas(table["parameters"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -151,7 +151,7 @@ def _caption(table: pd.DataFrame) -> str:
     rest = int(table["others"].max())
     latest = (
         f" Of several timings of a method, batch and device the latest is drawn, up to {rest} "
-        f"other{'s' * (rest > 1)} (another seed, dtype, number of threads) are not."
+        f"other{'s' * (rest > 1)} (another seed, setting or number of threads) are not."
     ) * (rest > 0)
     return (
         f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgbench.analysis import epochs, panels, relative_variance, scaling, style
+from fgbench.analysis import panels, relative_variance, scaling, style
 from fgbench.analysis.fits import power
 from fgbench.analysis.load import Records
 
@@ -68,7 +68,7 @@ def figure(measures: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(measures)
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         lines = [" on ".join(map(str, group))]

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fgbench.analysis import epochs, panels, relative_variance, scaling, style
+from fgbench.analysis import panels, relative_variance, scaling, style
 from fgbench.analysis.load import Records
 
 NAME = "efficiency"
@@ -47,7 +47,7 @@ def figure(measures: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(measures)
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         x = apart(part["forwards"])
@@ -58,7 +58,7 @@ def figure(measures: pd.DataFrame) -> Figure:
         scaling.scales(ax, part["forwards"], drawn[drawn > 0])
         ax.set_xlim(part["forwards"].min() / MARGIN, part["forwards"].max() * MARGIN)
         ax.set(xlabel="forward equivalents per estimate", ylabel="efficiency ⟨Ee, g⟩² / |g|² E|e|²")
-        ax.set_title(" on ".join(map(str, group)), loc="left")
+        panels.heading(ax, *group)
 
     text = (
         f"{relative_variance.caption(table)} Bars: 95 % intervals. Points of one cost stand side by "

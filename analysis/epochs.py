@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from math import inf
 
 import pandas as pd
 import seaborn.objects as so
@@ -20,7 +19,7 @@ COLUMNS = (
 )
 
 
-def averaged(points: pd.DataFrame) -> pd.DataFrame:
+def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
     """Average the runs of every label at every epoch.
 
     Only finished runs are averaged: a mean over those still alive would improve whenever one dies.
@@ -28,18 +27,21 @@ def averaged(points: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         points: a row per run and epoch, with ``arch data method label key seed status epoch value``.
+        most: the largest value there can be, see `fgbench.analysis.seeds.mean_interval`.
 
     Returns:
         Columns `COLUMNS`: a row per method (as labelled), run ("mean" or "seed 3") and epoch.
     """
     rows = []
-    for (arch, data, method, label), part in points.groupby(["arch", "data", "method", "label"]):
+    by = ["arch", "data", "method", "label"]
+    for (arch, data, method, label), part in points.groupby(by, sort=False):
         runs = part.drop_duplicates("key")
         lost = runs.loc[runs["status"] == "diverged", "seed"]
         common = {"arch": arch, "data": data, "method": method, "label": label}
         common |= {"diverged": len(lost), "runs": len(runs)}
         for epoch, found in part[part["status"] == "ok"].groupby("epoch"):
-            rows.append({**common, "run": "mean", "epoch": epoch, **mean_interval(found["value"])})
+            mean = mean_interval(found["value"], most=most)
+            rows.append({**common, "run": "mean", "epoch": epoch, **mean})
         for _, run in part[part["status"] == "diverged"].groupby("key", sort=False):
             name = f"seed {run['seed'].iloc[0]}"
             for epoch, value in zip(run["epoch"], run["value"], strict=True):
@@ -47,21 +49,6 @@ def averaged(points: pd.DataFrame) -> pd.DataFrame:
                 rows.append({**common, "run": name, **point})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return style.arranged(table, ["arch", "data", "method", "label", "run", "epoch"])
-
-
-def looks(table: pd.DataFrame) -> dict[str, style.Look]:
-    """Give every label its method's look; further settings of a method get other dashes."""
-    cycle = [style.SOLID, style.DASHED, style.DOTTED, style.DASHDOT]
-    found: dict[str, style.Look] = {}
-    used: Counter[str] = Counter()
-    pairs = table[["method", "label"]].drop_duplicates()
-    for method, label in pairs.itertuples(index=False):
-        if label not in found:
-            look = style.look(method)
-            dashes = cycle[(cycle.index(look.dashes) + used[method]) % 4]
-            found[label] = replace(look, dashes=dashes)
-            used[method] += 1
-    return found
 
 
 def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
@@ -77,7 +64,7 @@ def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
     }
     plot = so.Plot(part, x="epoch", y="mean", color="label")
     band = {"ymin": "low", "ymax": "high", "legend": False}
-    plot = plot.add(so.Band(alpha=0.18), data=means, **band)
+    plot = plot.add(so.Band(alpha=style.thin(len(looks))), data=means, **band)
     plot = plot.add(so.Line(linewidth=1.2), data=means, linestyle="label", legend=False)
     plot = plot.add(so.Dot(pointsize=4), data=dots, marker="label", fill="label", legend=False)
     plot = plot.add(so.Line(linewidth=0.6), data=lost, group="run", legend=False)

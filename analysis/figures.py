@@ -11,9 +11,13 @@ import ast
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from fgbench.errors import unknown
+from fgbench.errors import UsageError, unknown
+from fgbench.record import FOREIGN
+
+if TYPE_CHECKING:
+    from fgbench.analysis.narrow import Only
 
 
 class About(NamedTuple):
@@ -54,7 +58,11 @@ def known(folder: Path = Path(__file__).parent) -> dict[str, About]:
 
 
 def draw(
-    name: str, folder: Path, out: Path, tell: Callable[[str], None] | None = None
+    name: str,
+    folder: Path,
+    out: Path,
+    tell: Callable[[str], None] | None = None,
+    only: Only | None = None,
 ) -> list[Path]:
     """Draw one figure.
 
@@ -62,7 +70,8 @@ def draw(
         name: one of `known`.
         folder: of records; of asv's results for the figure that has a ``read`` of its own.
         out: where its files go.
-        tell: called with each line on what is old or missing in the records.
+        tell: called with each line on what is damaged, old or missing in the folder, which is read once.
+        only: the records wanted, where the folder is of records.
 
     Returns:
         PNG, PDF and CSV.
@@ -75,7 +84,16 @@ def draw(
     from fgbench.analysis.load import load
 
     room = import_module(f"fgbench.analysis.{name}")
-    found = getattr(room, "read", load)(folder)
+    own = getattr(room, "read", None)
+    if own is not None and only:
+        raise UsageError(f"{name} is not of records: --method, --arch and --data do not narrow it")
+    found = (own or load)(folder)
+    if tell is not None:
+        for file, why in found.damaged.items():
+            if not why.startswith(FOREIGN):  # other programs' files
+                tell(f"{Path(folder) / file}: {why}")
+    if only:
+        found = only.of(found)
     if tell is not None:
         for note in getattr(found, "notes", ()):
             tell(note)

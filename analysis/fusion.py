@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from fgbench.analysis import style
+from fgbench.analysis import panels, style
 from fgbench.analysis.load import Records
 
 NAME = "fusion"
@@ -39,8 +38,8 @@ def plotted(fusions: pd.DataFrame) -> pd.DataFrame:
         Columns `COLUMNS`, sorted as the curves are drawn; what was skipped has a reason for a number.
     """
     keys = ["label", "pass", "implementation", "groups"]
-    chosen = fusions.sort_values(keys, ascending=[True, False, False, True], kind="stable")
-    return chosen[list(COLUMNS)].reset_index(drop=True)
+    order: dict[str, list[str]] = {"pass": list(LOOKS), "implementation": list(COLOURS)}
+    return style.arranged(fusions, keys, **order)[list(COLUMNS)]
 
 
 def figure(fusions: pd.DataFrame) -> Figure:
@@ -55,7 +54,7 @@ def figure(fusions: pd.DataFrame) -> Figure:
     table = plotted(fusions)
     runs = list(table.groupby("label", sort=False))
     with style.context():
-        fig = Figure(figsize=(style.PAGE, 2.1 * len(runs) + 0.75), layout="constrained")
+        fig = Figure(figsize=(style.PAGE, 2.1 * len(runs)), layout="constrained")
         grid = fig.subplots(len(runs), len(PANELS), squeeze=False)
         for (label, part), row in zip(runs, grid, strict=True):
             for ax, (column, title) in zip(row, PANELS.items(), strict=True):
@@ -68,9 +67,9 @@ def figure(fusions: pd.DataFrame) -> Figure:
             for name, colour in COLOURS.items()
             for what, look in LOOKS.items()
         ]
-        fig.legend(handles=handles, loc="outside upper left", ncols=4)
-        caption = "\n".join(fill(_caption(part), 150) for _, part in runs)
-        fig.supxlabel(caption, fontsize=6, color=style.FAINT, x=0.01, ha="left")
+        height = panels.legend(fig, handles)
+        height += panels.caption(fig, " ".join(_caption(part, len(runs) > 1) for _, part in runs))
+        fig.set_figheight(2.1 * len(runs) + height)
     return fig
 
 
@@ -102,13 +101,13 @@ def _two(ratio: float) -> str:
     return f"{float(f'{ratio:.2g}'):,g}"
 
 
-def _caption(part: pd.DataFrame) -> str:
+def _caption(part: pd.DataFrame, named: bool) -> str:
     """State sizes, n, the ratios at the largest size that both ran, and what was not run."""
     first = part.iloc[0]
     counts = sorted(set(part["n"].dropna().astype(int)))
-    text = (
+    text = f"{first['label']}: " * named + (
         f"{first['patches']:g} patches, {first['channels']:g} channels per group, "
-        f"{first['classes']:g} classes, batch {first['batch']:g}; times: median with interval, n = "
+        f"{first['classes']:g} classes, batch {first['batch']:g}; times: median, bar: its interval, n = "
         f"{' or '.join(map(str, counts))} interleaved rounds; memory: newly allocated, n = 1."
     )
     both = part[part["time_ratio"].notna()]

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from fgbench.analysis import panels, style
-from fgbench.analysis.cells import Way, plain, results, setting
+from fgbench.analysis.cells import results
+from fgbench.analysis.methods import Way, plain, setting
 from fgbench.analysis.seeds import over_seeds
 from fgbench.registry import split_options
 
@@ -20,6 +21,7 @@ MISSING = (
     "run fgbench sweep paper-figure7 --only digits",
 )
 PANEL = ["task", "network", "data"]
+SPLITS = ("test", "train")
 COLUMNS = (
     *(*PANEL, "split", "method", "groups"),
     *("error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
@@ -76,13 +78,10 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     """
     table = tidy(runs)
     by = [*PANEL, "method", "groups"]
-    splits = [over_seeds(table, by, f"{s}_error").assign(split=s) for s in ("test", "train")]
+    splits = [over_seeds(table, by, f"{s}_error").assign(split=s) for s in SPLITS]
     table = pd.concat(splits).rename(columns=PERCENT)
-    rank = {method: at for at, method in enumerate(style.order(table["method"]))}
-    table = table.assign(rank=table["method"].map(rank))
-    keys = [*PANEL, "split", "rank", "groups"]
-    table = table.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1), kind="stable")
-    return table[list(COLUMNS)].reset_index(drop=True)
+    keys = [*PANEL, "split", "method", "groups"]
+    return style.arranged(table, keys, split=SPLITS)[list(COLUMNS)]
 
 
 def figure(runs: pd.DataFrame) -> Figure:
@@ -95,7 +94,7 @@ def figure(runs: pd.DataFrame) -> Figure:
         A figure 7 in wide.
     """
     table = plotted(runs)
-    looks = {method: style.look(method) for method in style.order(table["method"])}
+    looks = style.looks(table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         task, network, data, split = group
@@ -106,7 +105,7 @@ def figure(runs: pd.DataFrame) -> Figure:
         ax.set_xscale("log", base=2)
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_title(f"{task}, {network}\non {data}", loc="left")
+        panels.heading(ax, network, data, task)
         ax.set(xlabel="groups", ylabel=f"{split} error (%)")
 
     named = table.assign(number=table["groups"].map("{} groups".format))

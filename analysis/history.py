@@ -20,7 +20,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fgbench.analysis import epochs, panels, style
+from fgbench.analysis import panels, style
 from fgbench.analysis.seeds import span
 from fgbench.errors import UsageError
 
@@ -105,7 +105,7 @@ def plotted(results: Results) -> pd.DataFrame:
         return pd.DataFrame(columns=list(COLUMNS))
     dates = table.groupby("commit")["date"].min().sort_values(kind="stable")
     table = table.assign(position=table["commit"].map({c: at for at, c in enumerate(dates.index)}))
-    table = table.sort_values([*PANEL, "label", "environment", "position"], kind="stable")
+    table = style.arranged(table, [*PANEL, "label", "environment", "position"])
     parts = []
     for _, part in table.groupby([*PANEL, "label", "environment"], sort=False):
         levels = _levels(part["value"].tolist())
@@ -124,7 +124,7 @@ def figure(results: Results) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(results)
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
     commits = table.drop_duplicates("position").set_index("position")["commit"].sort_index()
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from fgbench.analysis import epochs, panels, style
 from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import WHOLE
 
 NAME = "learning_curves"
 MISSING = "learning curve", "run fgbench train"
@@ -41,12 +42,12 @@ def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
     """
     table = _averaged(curves)
     chance = curves.groupby(["arch", "data"])["chance"].max()
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         epochs.draw(ax, part, looks)
         _axis(ax, part, 100 * float(chance[group]), log)
-        ax.set_title("\non ".join(group), loc="left")
+        panels.heading(ax, *group)
 
     return panels.drawn(table, ["arch", "data"], looks, panel, epochs.caption(table))
 
@@ -54,7 +55,7 @@ def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
 def _averaged(curves: pd.DataFrame) -> pd.DataFrame:
     """Average test errors, in percent."""
     test = curves[(curves["split"] == "test") & curves["error"].notna()]
-    return epochs.averaged(test.assign(value=100 * test["error"]))
+    return epochs.averaged(test.assign(value=100 * test["error"]), WHOLE)
 
 
 def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
@@ -71,7 +72,8 @@ def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
         words["bbox"] = {"fc": "w", "ec": "none", "pad": 0.4}
         place = ax.get_yaxis_transform()
         ax.text(1, chance * 1.02, f"chance {chance:.3g} %", transform=place, **words)
-    ax.set_ylim((low / 1.3, high * 1.35) if log else (max(0, low - 0.1 * high), high * 1.1))
+    bottom, top = (low / 1.3, high * 1.35) if log else (max(0, low - 0.1 * high), high * 1.1)
+    ax.set_ylim(bottom, min(top, 1.08 * WHOLE))
     ax.set_ylabel("test error (%)")
 
 

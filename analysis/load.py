@@ -11,10 +11,20 @@ from typing import Any
 
 import pandas as pd
 
+from fgbench.analysis.methods import called
+from fgbench.analysis.settings import (
+    decided,
+    form_of,
+    labels,
+    part_of,
+    real,
+    settings_of,
+    subject_of,
+    text,
+)
 from fgbench.errors import UsageError
 from fgbench.labels import shown
 from fgbench.record import FIELDS, SCHEMA, Store
-from fgbench.registry import split_options
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
@@ -30,18 +40,15 @@ PARTS = (
 COSTS = ("step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp")
 RUN = (
     *("key", "method", "label", "estimator", "locality", "arch", "data", "seed", "status"),
-    "device",
+    *("device", "form"),
 )
-SET = ("directions", "moments", "truth", "engine", "epochs", "batch", "device")
-UNSTATED = {"along": "backprop", "dtype": "float32"}
-"""What a setting is in records that are older than it."""
 VERBS = ("train", "measure", "speed")
 """Whose records are one result per seed and setting."""
 MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
-    *("truth", "forwards", "place"),
+    *("truth", "forwards", "along", "place"),
     *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "distance"),
 )
 ALONG = (*MEASURES, "moment", "step", "trajectory")
@@ -69,8 +76,8 @@ class Records:
 
     Args:
         folder: where they lie.
-        rows: the records in the order of the file names, as written but for the names of methods: see
-            `fgbench.labels.shown`.
+        rows: the records, in the order of the file names; a method that is a preset goes by its name,
+            whatever was typed, and an estimator from a file by its class: see `fgbench.labels.shown`.
         damaged: file name -> why it could not be read as a record.
         notes: what is old or missing in those that could, a line each.
     """
@@ -79,6 +86,10 @@ class Records:
     rows: tuple[dict[str, Any], ...]
     damaged: Mapping[str, str]
     notes: tuple[str, ...]
+
+    def kept(self, rows: Sequence[dict[str, Any]]) -> Records:
+        """Keep some of the records, and what is to be said of these."""
+        return Records(self.folder, tuple(rows), self.damaged, tuple(_notes(rows)))
 
     def of(self, verb: str) -> list[dict[str, Any]]:
         """Pick the records of one verb that count.
@@ -91,7 +102,8 @@ class Records:
             verb: such as "train", without trials, or "trial".
 
         Returns:
-            The records, each with the ``label`` that tells its settings from the others'.
+            The records, each with the ``label`` that tells its settings from the others', and the
+            ``form`` of `form_of`.
         """
         latest = _latest(self.rows)
         blank = {**dict.fromkeys(RUN, ""), "seed": nan}  # an old record may lack some
@@ -100,7 +112,10 @@ class Records:
             for at, row in enumerate(self.rows)
             if verb_of(row) == verb and at in latest
         ]
-        return [{**row, "label": label} for row, label in zip(chosen, labels(chosen), strict=True)]
+        return [
+            {**row, "label": label, "form": form_of(row)}
+            for row, label in zip(chosen, labels(chosen), strict=True)
+        ]
 
     def measures(self) -> pd.DataFrame:
         """Tabulate what was measured.
@@ -132,7 +147,7 @@ class Records:
         """
         found: dict[tuple[str, str], float] = {}
         for row in self.rows:
-            if row["verb"] == "train" and (classes := _float(row.get("classes"))) > 0:
+            if row["verb"] == "train" and (classes := real(row.get("classes"))) > 0:
                 found[_network(row)] = max(found.get(_network(row), 0.0), 1 - 1 / classes)
         return found
 
@@ -188,7 +203,7 @@ def load(folder: Path) -> Records:
     if not folder.is_dir():
         raise UsageError(f"expected a folder of records, got {str(folder)!r}: no such folder")
     store = Store(folder)
-    rows = tuple(shown(_readable(row) for row in store.all()))
+    rows = tuple(map(_one_name, shown(_readable(row) for row in store.all())))
     if not rows:
         first = next((f" ({name}: {why})" for name, why in store.damaged.items()), "")
         raise UsageError(f"no readable record in {str(folder)!r}{first}; write some with -o")
@@ -204,127 +219,32 @@ def _readable(value: Any) -> Any:
     return [_readable(part) for part in value] if isinstance(value, list) else value
 
 
+def _one_name(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a record's method the one name it has in every table and figure."""
+    return {**row, "method": called(str(row["method"]))} if row.get("method") else row
+
+
 def number(found: object) -> dict[str, float]:
     """Read a measured number, or a bare one without an interval, as its four columns."""
     if not isinstance(found, Mapping):
         found = {"value": found}
-    return {name: _float(found.get(name)) for name in MEASURED}
+    return {name: real(found.get(name)) for name in MEASURED}
 
 
 def verb_of(row: Mapping[str, Any]) -> str:
     """Name what a record is of: its verb, or "trial" for a training that held examples out."""
-    settings = row.get("settings")
-    held = isinstance(settings, Mapping) and settings.get("validation")
+    held = part_of(row, "settings").get("validation")
     return "trial" if row["verb"] == "train" and held else str(row["verb"])
-
-
-def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten all that a user set for a run, as text by name; what is None was not set."""
-    found = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
-    for part in ("options", "settings"):
-        if isinstance(row.get(part), Mapping):
-            found |= row[part]
-    stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
-    return {name: text(value) for name, value in stated.items() if name != "seed"}
-
-
-def decided(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten what decides a run's numbers, its seed and its code apart; of a time also the threads."""
-    told = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
-    where = {name: _where(row, name) for name in told}
-    return settings_of(row) | {
-        name: text(value) for name, value in where.items() if value is not None
-    }
-
-
-def directions_of(row: Mapping[str, Any]) -> float:
-    """Read the directions of an estimate: bought, or stated by the method; 1 where nothing says so."""
-    if (set_to := _option(row)) > 0:
-        return set_to
-    try:
-        return float(split_options(str(row["estimator"]))[1].get("directions", 1))
-    except (UsageError, ValueError):  # a record of something else
-        return 1.0
-
-
-def called(row: Mapping[str, Any]) -> str:
-    """Name a method, with the directions that a fixed cost bought for it, which its name does not say."""
-    name = str(row["method"])
-    return f"{name}[directions={directions_of(row):g}]" if _bought(row) else name
-
-
-def _bought(row: Mapping[str, Any]) -> bool:
-    """Say whether a fixed cost decided the directions of a record."""
-    return bool(row.get("budget")) and _option(row) > 0
-
-
-def _option(row: Mapping[str, Any]) -> float:
-    """Read the directions among a record's options; NaN where there are none."""
-    options = row.get("options")
-    return _float(options.get("directions")) if isinstance(options, Mapping) else nan
-
-
-def _where(row: Mapping[str, Any], name: str) -> object:
-    """Read a fact of the machine, the numbers or the data that a record was made with."""
-    where = row.get("where")
-    return where.get(name) if isinstance(where, Mapping) else None
-
-
-def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name each run by its method, with the settings in which runs of this method differ.
-
-    Args:
-        rows: records of one verb.
-
-    Returns:
-        ``method`` where all its runs on this architecture and data were set alike, else
-        ``method, name=value, ...`` with just the settings that vary; ``method[directions=n]`` where a
-        fixed cost bought the directions.
-    """
-    rows = list(rows)
-    seen: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for row in rows:
-        seen.setdefault(_subject(row), []).append(decided(row))
-    varying = {
-        subject: [n for n in sorted(set().union(*alike)) if len({s.get(n) for s in alike}) > 1]
-        for subject, alike in seen.items()
-    }
-    found = []
-    for row in rows:
-        mine = decided(row)
-        if _bought(row):
-            mine.pop("directions")
-        parts = [f"{name}={mine[name]}" for name in varying[_subject(row)] if name in mine]
-        found.append(", ".join([called(row), *parts]))
-    return found
-
-
-def _subject(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Give what runs have in common that differ by seed and settings."""
-    return str(row["method"]), str(row.get("arch")), str(row.get("data"))
-
-
-def text(value: object) -> str:
-    """Write a setting on one line."""
-    if isinstance(value, list | tuple):
-        return " ".join(map(text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _float(value: object) -> float:
-    """Read a number; anything else is NaN."""
-    return float(value) if isinstance(value, int | float) else nan
 
 
 def _count(value: object) -> float:
     """Read a count, or count a list."""
-    return float(len(value)) if isinstance(value, list) else _float(value)
+    return float(len(value)) if isinstance(value, list) else real(value)
 
 
 def _forwards(record: Mapping[str, Any]) -> float:
     """Read the mean cost of a step or an estimate, in forward equivalents of its batch."""
-    cost = record.get("cost")
-    return _float(cost.get("forward_equivalents")) if isinstance(cost, Mapping) else nan
+    return real(part_of(record, "cost").get("forward_equivalents"))
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -341,7 +261,7 @@ def _moments(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             first = steps[0] if isinstance(steps, list) and steps else None
             along = [{"moment": when[0], "steps": first}]
         for found in along if isinstance(along, list) else []:
-            moment, step = (_float(found.get(name)) for name in ("moment", "steps"))
+            moment, step = (real(found.get(name)) for name in ("moment", "steps"))
             yield {**record, **found, "moments": [moment], "moment": moment, "step": step}
 
 
@@ -351,7 +271,7 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         names = ("draws", "inits", "batches", "batch", "elements")
         counts = {name: _count(record.get(name)) for name in names}
         common = {**record, **counts, "moments": text(record.get("moments", ""))}
-        common["forwards"] = _forwards(record)
+        common |= {"forwards": _forwards(record), "along": settings_of(record).get("along", "")}
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
         for place, found in places.items():
@@ -363,11 +283,11 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 row = {**common, "place": place, "quantity": name, **number(found[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row |= {"heavy_tail": bool(found.get("heavy_tail"))}
-                row |= {"distance": _float(found.get("distance"))}
+                row |= {"distance": real(found.get("distance"))}
                 if name == "relative_variance":
                     row["predicted"] = number(found.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(found[name], dict):
-                    row |= {n: _float(found[name].get(n)) for n in TESTED}
+                    row |= {n: real(found[name].get(n)) for n in TESTED}
                 yield row
 
 
@@ -388,10 +308,10 @@ def _curve_rows(
                     "chance": chances.get(_network(record), nan),
                     "epoch": point.get("epoch"),
                     "split": split,
-                    "error": _float(point.get(f"{split}_error")),
-                    "loss": _float(point.get(f"{split}_loss")),
-                    "seconds": _float(point.get("seconds")),
-                    "passes": _float(point.get("epoch")) * _forwards(record),
+                    "error": real(point.get(f"{split}_error")),
+                    "loss": real(point.get(f"{split}_loss")),
+                    "seconds": real(point.get("seconds")),
+                    "passes": real(point.get("epoch")) * _forwards(record),
                 }
 
 
@@ -404,7 +324,7 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             numbers = {"ms": ms["value"], "ms_low": ms["low"], "ms_high": ms["high"], "n": ms["n"]}
             numbers["time_ratio"] = number(row.get("time_ratio"))["value"]
             for name in ("peak_mb", "memory_ratio", "difference"):
-                numbers[name] = _float(row.get(name))
+                numbers[name] = real(row.get(name))
             yield {**record, **row, **numbers}
 
 
@@ -419,7 +339,7 @@ def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
         row = rows[at]
         alike = (
             verb_of(row),
-            *_subject(row),
+            *subject_of(row),
             str(row.get("seed", at)),
             *sorted(decided(row).items()),
         )
@@ -444,10 +364,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if measured and (lost := len(sites - set(_sites(row) or ()))):
             found[f"{verb}: {lost} of the {len(sites)} sites of {row.get('arch')} missing"] += 1
         names = FIELDS["all"] + (FIELDS.get(verb, ()) if row["status"] == "ok" else ())
-        missing = [name for name in names if name not in row]
-        if "about" in missing:
-            missing.remove("about")
-            found[f"{verb}: older, without what the estimator is and claims"] += 1
+        missing = [name for name in names if name not in row and name != "about"]
         if missing:
             found[f"{verb}: without {', '.join(missing)}"] += 1
     return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(found.items())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import panels, style
-from fgbench.analysis.cells import name_of, results, setting, way_of
+from fgbench.analysis.cells import results
+from fgbench.analysis.methods import family, natural, setting
 from fgbench.analysis.seeds import over_seeds
 from fgbench.registry import split_options
 
@@ -45,13 +45,16 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
     series = [_series(estimator) for estimator in runs["estimator"]]
     places = [_place(*pair) for pair in zip(runs["base"], runs["keep"], strict=True)]
     where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
-    table = runs.assign(series=series, place=places, estimator=names, data=where)
+    table = runs.assign(series=series, place=places, data=where)
+    alike = table.groupby([*PANEL, "series", "base", "keep"])["estimator"].transform("nunique")
+    series = table["series"].where(alike.eq(1), table["estimator"])  # never two forms as one
+    table = table.assign(series=series, estimator=names)
     bases, keeps = (
         table.groupby([*PANEL, "estimator", *more])[of].transform("nunique") > 1
         for more, of in (([], "base"), (["base"], "keep"))
     )
     ways = table.assign(keeps=keeps).groupby([*PANEL, "estimator"])["keeps"].transform("any")
-    beside = table["estimator"].map(_preset).eq("BP") & table["base"].eq("end")
+    beside = table["estimator"].map(_method).eq("BP") & table["base"].eq("end")
     table = table.assign(ablated=bases & ways)
     table = table[table["ablated"] | (beside & table.groupby(PANEL)["ablated"].transform("any"))]
     pairs = zip(table["series"], table["place"], strict=True)
@@ -69,19 +72,16 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     """
     by = [*PANEL, "estimator", "series", "base", "keep", "place"]
     table = over_seeds(tidy(runs), by, "test_error").rename(columns=PERCENT)
-    ranks = {name: at for at, name in enumerate(PLACES)}
-    table = table.assign(
-        base_rank=table["base"].map(ranks).fillna(len(ranks)), kept=table["keep"].str.len()
-    )
-    keys = [*PANEL, "base_rank", "base", "kept", "keep", "series"]
-    table = table.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1), kind="stable")
-    return table[list(COLUMNS)].reset_index(drop=True)
+    others = sorted(set(table["base"]) - set(PLACES), key=natural)
+    table = table.assign(kept=table["keep"].str.len(), method=table["estimator"].map(_method))
+    keys = [*PANEL, "base", "kept", "keep", "series"]
+    return style.arranged(table, keys, base=[*PLACES, *others])[list(COLUMNS)]
 
 
 def figure(runs: pd.DataFrame) -> Figure:
     """Draw test error by place of losses, one panel per task, architecture and data set.
 
-    An estimator has the colour of its global preset; its further forms (other scalings) are hollow.
+    An estimator has the look of its global preset; its further forms (other scalings) are its settings.
 
     Args:
         runs: of `fgbench.analysis.cells.results`.
@@ -90,12 +90,13 @@ def figure(runs: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(runs)
-    looks = _looks(table)
+    pairs = style.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
+    looks = style.looks(pairs["series"], pairs["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         task, arch, data = group
         _panel(ax, part, looks)
-        ax.set_title(f"{task}, {arch}\non {data}", loc="left")
+        panels.heading(ax, arch, data, task)
 
     words = "Axes after +: along which scores are kept apart (p patch, g group)."
     text = f"{panels.counted(table, ['task', 'series', 'place'])} {words}"
@@ -109,31 +110,15 @@ def _series(estimator: str) -> str:
     return name + (f"[{rest}]" if rest else "") + ", as released" * bool(RELEASED & given.keys())
 
 
-def _preset(estimator: str) -> str:
+def _method(estimator: str) -> str:
     """Name an estimator with its loss at the end."""
-    return name_of(way_of(estimator, "end"))
+    return family(f"{estimator}/end")
 
 
 def _place(base: str, keep: str) -> str:
     """Name where losses are and what they keep apart, as an axis says it."""
     kept = "".join(f"\n+{axis}" for axis in keep.split() if axis != "b")
     return WORDS.get(base, base) + kept
-
-
-def _looks(table: pd.DataFrame) -> dict[str, style.Look]:
-    """Give every form its estimator's colour; further forms are hollow, with other markers."""
-    others = style.OTHER_MARKERS
-    found: dict[str, style.Look] = {}
-    pairs = table[["estimator", "series"]].drop_duplicates()
-    named = {name: _preset(name) for name in pairs["estimator"]}
-    rank = {method: at for at, method in enumerate(style.order(named.values()))}
-    pairs = pairs.assign(rank=pairs["estimator"].map(named).map(rank))
-    for name, part in pairs.sort_values(["rank", "series"]).groupby("estimator", sort=False):
-        look = style.look(named[name])
-        for at, series in enumerate(part["series"]):
-            marker = others[(at - 1) % len(others)] if at else look.marker
-            found[series] = replace(look, marker=marker, filled=not at)
-    return found
 
 
 def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:

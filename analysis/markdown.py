@@ -11,7 +11,7 @@ import pandas as pd
 
 from fgbench.analysis import learning_curves, style
 from fgbench.analysis.cells import Cell
-from fgbench.analysis.load import text
+from fgbench.analysis.settings import text
 from fgbench.analysis.tuning import edges, numbers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
@@ -17,6 +18,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 from fgbench.analysis import style
 from fgbench.analysis.seeds import bands, seeds
 
+EDGE = 0.06  # inches beside, above and below a legend or a caption
+MOST = 7  # columns of a legend
+LETTERS = (42, 28, 18)  # in a line of a legend, the first that fits
+
 
 @dataclass(frozen=True)
 class Page:
@@ -25,25 +30,25 @@ class Page:
     Args:
         figure: 3.4 in wide for one panel, else 7 in.
         axes: the panels, row by row.
-        entries: legend entries in a row.
+        height: of all rows of panels, in inches.
     """
 
     figure: Figure
     axes: tuple[Axes, ...]
-    entries: int
+    height: float
 
     def finish(self, handles: Sequence[Artist], text: str) -> None:
-        """Put the legend above the panels and the caption below."""
-        self.figure.legend(handles=handles, loc="outside upper left", ncols=self.entries)
-        caption(self.figure, text)
+        """Put the legend above the panels and the caption below, and make room for both."""
+        self.figure.set_figheight(
+            self.height + legend(self.figure, handles) + caption(self.figure, text)
+        )
 
 
-def layout(count: int, labels: Sequence[str], height: float = 1.9, most: int = 2) -> Page:
+def layout(count: int, height: float = 1.9, most: int = 2) -> Page:
     """Make a figure of panels.
 
     Args:
         count: number of panels.
-        labels: of the legend to come, which decide how many fit in a row.
         height: of a panel, in inches.
         most: panels in a row.
 
@@ -53,13 +58,53 @@ def layout(count: int, labels: Sequence[str], height: float = 1.9, most: int = 2
     columns = min(most, count)
     rows = -(-count // columns)
     width = style.COLUMN if columns == 1 else style.PAGE
-    entries = max(1, int(width * 72 / (40 + 4.1 * max(map(len, labels)))))
-    size = width, height * rows + 0.14 * -(-len(labels) // entries) + 0.6
-    fig = Figure(figsize=size, layout="constrained")
+    fig = Figure(figsize=(width, height * rows), layout="constrained")
     grid = fig.subplots(rows, columns, squeeze=False)
     for ax in grid.flat[count:]:
         ax.remove()
-    return Page(fig, tuple(grid.flat[:count]), entries)
+    return Page(fig, tuple(grid.flat[:count]), height * rows)
+
+
+def legend(fig: Figure, handles: Sequence[Artist]) -> float:
+    """Put a legend above the panels: as many columns as fit, and names too long for one in several lines.
+
+    Args:
+        fig: made inside `style.context`.
+        handles: what it shows; those with names too long are changed.
+
+    Returns:
+        Its height in inches, with what surrounds it.
+    """
+    room = fig.bbox.width - 2 * EDGE * fig.dpi
+    names = [str(each.get_label()) for each in handles]
+    for letters in LETTERS:
+        for each, name in zip(handles, names, strict=True):
+            each.set_label(broken(name, letters))
+        for columns in range(min(len(handles), MOST), 0, -1):
+            made = fig.legend(handles=handles, loc="outside upper left", ncols=columns)
+            box = made.get_window_extent()
+            if box.width <= room or (letters, columns) == (LETTERS[-1], 1):
+                return float(box.height / fig.dpi) + 2 * EDGE
+            made.remove()
+    raise AssertionError("a legend of one column ends the search")
+
+
+def heading(ax: Axes, arch: object, data: object, task: str = "", letters: int = 46) -> None:
+    """Name what a panel is of, in lines of at most so many letters."""
+    parts = f"{task}, {arch}".removeprefix(", "), f"on {data}"
+    words = " ".join(parts)
+    lines = words if len(words) <= letters else "\n".join(broken(part, letters) for part in parts)
+    ax.set_title(lines, loc="left")
+
+
+def broken(name: str, letters: int) -> str:
+    """Write a name in lines of at most so many letters, broken at options, slashes and spaces."""
+    lines = [""]
+    for piece in re.findall(rf"\[?[^,/\s\[]{{1,{letters - 2}}}[,/\s]*|[,/\s\[]+", name):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def drawn(
@@ -90,7 +135,7 @@ def drawn(
     """
     parts = list(table.groupby(list(by), sort=False))
     with style.context():
-        page = layout(len(parts), list(looks), height, most)
+        page = layout(len(parts), height, most)
         for ax, (group, part) in zip(page.axes, parts, strict=True):
             panel(ax, group, part)
         page.finish(handles(looks, line), text)
@@ -108,10 +153,11 @@ def handles(looks: Mapping[str, style.Look], line: bool = True) -> list[Line2D]:
     return found
 
 
-def caption(fig: Figure, text: str) -> None:
-    """Write what the figure shows below it, in lines that fit its width."""
+def caption(fig: Figure, text: str) -> float:
+    """Write what the figure shows below it, in lines that fit its width; return their height in inches."""
     words = fill(text, int(fig.get_figwidth() * 21))
-    fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
+    found = fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
+    return float(found.get_window_extent().height / fig.dpi) + 2 * EDGE
 
 
 def points(

@@ -133,7 +133,7 @@ def figure(records: Records) -> Figure:
     """
     table = scores(records)
     drawn = numbers(table)
-    looks = {method: style.look(method) for method in style.order(table["method"])}
+    looks = style.looks(table["method"])
     suites = sorted(set(table["suite"]))
     frame = pd.DataFrame([(s, what) for s in suites for what in AXES], columns=["suite", "what"])
 

@@ -49,7 +49,7 @@ def figure(curves: pd.DataFrame) -> Figure:
         A figure 7 in wide.
     """
     table = plotted(curves).rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
     parts = [
         part.assign(what=what).assign(epoch=part[what]).dropna(subset=["epoch"])
         for _, part in table.groupby(["arch", "data"], sort=False)
@@ -64,7 +64,8 @@ def figure(curves: pd.DataFrame) -> Figure:
             panels.log_scale(ax)
         ax.set(xlabel=AXES[what], ylabel="test error (%)")
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=(1, 2, 5, 10)))
-        ax.set_title(f"{arch} on {data}" if what == "epoch" else "", loc="left")
+        if what == "epoch":
+            panels.heading(ax, arch, data, letters=32)
 
     devices = ", ".join(sorted(set(curves["device"].astype(str)) - {""}))
     text = (

@@ -171,7 +171,7 @@ def figure(table: pd.DataFrame) -> Figure:
     legend = [Line2D([], [], label="published", **PRINTED), *ours]
     height = 0.5 + 0.16 * max(len(part) for _, part in parts)
     with style.context():
-        page = panels.layout(len(parts), [str(h.get_label()) for h in legend], height)
+        page = panels.layout(len(parts), height)
         for ax, (title, part) in zip(page.axes, parts, strict=True):
             _panel(ax, part)
             ax.set_title(str(title), loc="left")

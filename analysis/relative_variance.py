@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textwrap import fill
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ COLUMNS = (
     *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail"),
 )
 THEORY: dict[str, Any] = {"ls": "", "marker": "D", "mfc": "w", "mec": "k", "ms": 3.2, "mew": 0.8}
+LETTERS = 26  # of a name beside its row
 ZERO = 1e-12  # relative to |g|²: below this a variance is rounding
 
 
@@ -43,7 +44,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
 def figure(measures: pd.DataFrame) -> Figure:
     """Draw relative variance by method, one panel per architecture and data set.
 
-    Points are measured with their 95 % intervals, black bars are closed forms. Records are never
+    Points are measured with their 95 % intervals, hollow diamonds are closed forms. Records are never
     pooled: several of one method are drawn in one row, side by side.
 
     Args:
@@ -56,22 +57,23 @@ def figure(measures: pd.DataFrame) -> Figure:
     parts = list(table.groupby(["arch", "data"], sort=False))
     columns = min(2, len(parts))
     rows = [parts[at : at + columns] for at in range(0, len(parts), columns)]
-    heights = [max(0.55 + 0.24 * _places(part)[-1][1] for _, part in row) for row in rows]
+    heights = [max(0.85 + 0.24 * _places(part)[-1][1] for _, part in row) for row in rows]
     width = style.COLUMN if columns == 1 else style.PAGE
     with style.context():
-        fig = Figure(figsize=(width, sum(heights) + 1.05), layout="constrained")
+        fig = Figure(figsize=(width, sum(heights)), layout="constrained")
         grid = fig.subplots(
             len(rows), columns, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
         )
-        limits = _limits(table)
+        limits, looks = _limits(table), style.looks(table["label"], table["method"])
         for ax in grid.flat[len(parts) :]:
             ax.remove()
         for ax, ((arch, data), part) in zip(grid.flat, parts, strict=False):
-            _panel(ax, part, limits)
-            ax.set_title(f"{arch} on {data}", loc="left")
+            _panel(ax, part, limits, looks)
+            panels.heading(ax, arch, data, letters=30)
             ax.tick_params(labelbottom=True)
-        _legend(fig, table)
-        panels.caption(fig, caption(table))
+        around = panels.legend(fig, _legend(table))
+        around += panels.caption(fig, caption(table))
+        fig.set_figheight(sum(heights) + around)
         for ax in grid[-1] if columns == 1 else grid.flat:
             ax.set_xlabel(AXIS)
     return fig
@@ -89,7 +91,9 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     return low, high
 
 
-def _panel(ax: Axes, part: pd.DataFrame, limits: tuple[float, float]) -> None:
+def _panel(
+    ax: Axes, part: pd.DataFrame, limits: tuple[float, float], looks: Mapping[str, style.Look]
+) -> None:
     """Draw one architecture on one data set."""
     places = _places(part)
     rows = _rows(part, places)
@@ -100,13 +104,13 @@ def _panel(ax: Axes, part: pd.DataFrame, limits: tuple[float, float]) -> None:
             low=drawn["low"].fillna(drawn["value"]).clip(lower=limits[0]),
             high=drawn["high"].fillna(drawn["value"]),
         )
-        looks = {method: style.look(method) for method in drawn["method"].unique()}
-        plot = so.Plot(ends, x="value", y="row", color="method", marker="method")
+        plot = so.Plot(ends, x="value", y="row", color="label", marker="label", fill="label")
         plot = plot.add(so.Range(linewidth=1.3), orient="y", xmin="low", xmax="high", legend=False)
         plot = plot.add(so.Dot(pointsize=3.8), legend=False)
         plot = plot.scale(
             color={name: look.colour for name, look in looks.items()},
             marker={name: look.marker for name, look in looks.items()},
+            fill={name: look.filled for name, look in looks.items()},
         )
         plot.theme(style.RC).on(ax).plot()
     theory = part[part["predicted"] > ZERO]
@@ -124,7 +128,7 @@ def _panel(ax: Axes, part: pd.DataFrame, limits: tuple[float, float]) -> None:
     ax.set(
         xscale="log", yscale="linear", xlim=limits, ylim=(places[-1][1], 0), xlabel="", ylabel=""
     )
-    ax.set_yticks(rows["ticks"], [_short(label) for label, _ in places])
+    ax.set_yticks(rows["ticks"], ["\n".join(_lines(label)) for label, _ in places])
     ax.tick_params(axis="y", length=0)
 
 
@@ -141,7 +145,7 @@ def _places(part: pd.DataFrame) -> list[tuple[str, float]]:
     """List every label with the lower edge of its row, which is 1 high, more for many records."""
     edge, found = 0.0, []
     for label, among in part.groupby("label", sort=False).size().items():
-        edge += max(1.0, 0.8 * among)
+        edge += max(1.0, 0.8 * among, 0.2 + 0.45 * len(_lines(str(label))))
         found.append((str(label), edge))
     return found
 
@@ -163,20 +167,17 @@ def _rows(part: pd.DataFrame, places: list[tuple[str, float]]) -> dict[str, list
     return found
 
 
-def _short(label: str) -> str:
-    """Break a long name at its locality and settings, and cut what is longer than a row."""
-    lines = fill(label.replace("/", "/ "), 24, break_on_hyphens=False).replace("/ ", "/")
-    first, _, second = lines.partition("\n")
-    second = second.replace("\n", " ")
-    return f"{first}\n{second[:23] + '…' if len(second) > 24 else second}".strip()
+def _lines(label: str) -> list[str]:
+    """Break a name at its options and settings, none of which is left out."""
+    return panels.broken(label, LETTERS).split("\n")
 
 
-def _legend(fig: Figure, table: pd.DataFrame) -> None:
-    """Explain the two kinds of mark above the panels."""
+def _legend(table: pd.DataFrame) -> list[Line2D]:
+    """Explain the two kinds of mark."""
     marks = [Line2D([], [], color=style.FAINT, marker="o", ms=4, label="measured, 95 % interval")]
     if table["predicted"].notna().any():
         marks.append(Line2D([], [], label="theory (closed form)", **THEORY))
-    fig.legend(handles=marks, loc="outside upper right", ncols=2)
+    return marks
 
 
 def caption(table: pd.DataFrame, where: str = "whole body") -> str:

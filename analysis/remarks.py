@@ -10,9 +10,11 @@ import pandas as pd
 
 from fgbench.analysis.cells import Cell, Group, spread
 from fgbench.analysis.comparison import Comparison, Mean, status_of
-from fgbench.analysis.load import Records, text
+from fgbench.analysis.load import Records
 from fgbench.analysis.markdown import facts, grids, listed, table
 from fgbench.analysis.published import Difference, Published
+from fgbench.analysis.seeds import WHOLE
+from fgbench.analysis.settings import text
 from fgbench.registry import split_options
 
 Record = Mapping[str, Any]
@@ -165,7 +167,7 @@ def _forms(run: Sequence[Comparison], found: Sequence[Cell]) -> list[str]:
         there = (place.way.task, place.arch, place.dataset) in places and not place.train_size
         given = place.way.options or "[" in place.way.estimator
         if there and given and id(cell) not in used and cell.reported is not None:
-            error = Mean.of(cell.reported.percent("test_error"))
+            error = Mean.of(cell.reported.percent("test_error"), most=WHOLE)
             lines.append(
                 f"Another form, {place.way.task}, `{place.arch}` on {place.data}: "
                 f"`{cell.method}` has {error} (n = {error.n})."
@@ -209,7 +211,7 @@ def _of_tuning(tuning: Record) -> list[list[str]]:
     lines = []
     for values, trials in by.items():
         errors = [t.get("validation_error") for t in trials if t.get("status") == "ok"]
-        error = Mean.of(100 * pd.Series(errors, dtype=float).dropna())
+        error = Mean.of(100 * pd.Series(errors, dtype=float).dropna(), most=WHOLE)
         runs = [{"status": "?", **trial} for trial in trials]
         lines.append(
             ["trial, held-out error", values, str(len(trials)), str(error), status_of(runs)]
@@ -222,7 +224,7 @@ def _of_groups(what: str, groups: Iterable[Group], reported: Group | None) -> li
     groups = list(groups)
     lines = []
     for group, settings in zip(groups, spread(groups), strict=True):
-        error = Mean.of(group.percent("test_error"))
+        error = Mean.of(group.percent("test_error"), most=WHOLE)
         words = f"{what}, reported" if group is reported else what
         lines.append([words, settings, str(len(group.runs)), str(error), status_of(group.runs)])
     return lines

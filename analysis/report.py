@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
+    from fgbench.analysis.narrow import Only
     from fgbench.analysis.site.texts import About
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,6 +29,7 @@ def write(
     out: Path,
     about: About | None = None,
     jobs: int = 1,
+    only: Only | None = None,
     tell: Callable[[str], None] = lambda said: None,
 ) -> Path:
     """Write the report of a folder of records.
@@ -42,17 +44,19 @@ def write(
         about: what is registered, kind by kind, see `fgbench.registry.entries`: the pages say from it
             what a method is.
         jobs: processes that draw pictures; a script that asks for several needs a guarded main.
+        only: the records wanted.
         tell: called with a line before each part of the work.
 
     Returns:
         The first page, ``out/index.html``.
 
     Raises:
-        UsageError: the folder does not exist or holds no record, the extra ``report`` is not installed,
-            or a file that no report wrote is in the way.
+        UsageError: the folder does not exist or holds no record that is wanted, the extra ``report`` is
+            not installed, or a file that no report wrote is in the way.
     """
     tell(f"reads {folder}")
     records = load(folder)
+    records = only.of(records) if only else records
     environment, script = _tools()
     found = facts(records)
     rows, laid = entries(found), places(found.methods, found.panels)

@@ -9,12 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from fgbench.analysis import ablations, published, style
-from fgbench.analysis.cells import Cell, cells, plain
+from fgbench.analysis.cells import Cell, cells
 from fgbench.analysis.comparison import NEAR, Comparison, Mean, between, compare, status_of
 from fgbench.analysis.load import load
 from fgbench.analysis.markdown import curves, listed, table, trained
+from fgbench.analysis.methods import plain
 from fgbench.analysis.published import Standin
 from fgbench.analysis.remarks import differences, notes, worse
+from fgbench.analysis.seeds import WHOLE
 from fgbench.errors import UsageError
 
 HEAD = """# The paper's tables, run again
@@ -192,6 +194,8 @@ def _errors(run: Sequence[Cell], methods: Sequence[str]) -> str:
         if cell is None or cell.reported is None:
             lines.append([method, "not run", "", "", ""])
             continue
-        test, train = (Mean.of(cell.reported.percent(f"{s}_error")) for s in ("test", "train"))
+        test, train = (
+            Mean.of(cell.reported.percent(f"{s}_error"), most=WHOLE) for s in ("test", "train")
+        )
         lines.append([method, str(test), str(train), str(test.n), status_of(cell.reported.runs)])
     return table(["method", "test", "train", "n", ""], lines)

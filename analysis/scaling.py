@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from fgbench.analysis import panels, relative_variance, style
-from fgbench.analysis.cells import name_of, way_of
 from fgbench.analysis.fits import Power, power, signed
 from fgbench.analysis.load import Records
-from fgbench.registry import split_options
+from fgbench.analysis.methods import called
+from fgbench.analysis.settings import apart, read_form
+from fgbench.registry import optioned, split_options
 
 PANEL = ["factor", "arch", "data"]
 COLUMNS = (
@@ -29,9 +30,9 @@ COLUMNS = (
     *("inits", "batches", "batch", "elements", "truth", "heavy_tail"),
 )
 FIT = (
-    "Slopes: least squares on logarithms, weighted by the intervals of the points; in brackets 95 %, the "
-    "wider of what these intervals and what the scatter about the line give; theory: the same fit to the "
-    "closed form."
+    "Broad pale lines: power laws by least squares on logarithms, weighted by the intervals of the points. "
+    "Slopes: theirs, in brackets 95 %, the wider of what these intervals and what the scatter about the line "
+    "give; theory: the same fit to the closed form."
 )
 ROOM = 12  # letters of a name that leave room for its slope on one line
 WIDE = 54  # letters of a title that fit a panel
@@ -70,8 +71,8 @@ def named(row: Row, without: str = "") -> str:
         The preset it then is, or estimator and locality.
     """
     name, given = split_options(str(row["estimator"]))
-    options = ",".join(f"{key}={value}" for key, value in given.items() if key != without)
-    return name_of(way_of(name + (f"[{options}]" if options else ""), str(row["locality"])))
+    given.pop(without, None)
+    return called(f"{optioned(name, given)}/{row['locality']}")
 
 
 def sized(row: Row) -> tuple[str, int, int, str] | None:
@@ -117,7 +118,7 @@ def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(measures, factors)
-    looks = {method: style.look(method) for method in style.order(table["method"])}
+    looks = style.looks(table["method"])
     axes = {factor.name: factor.axis for factor in factors}
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -162,7 +163,7 @@ def _title(arch: str, data: str) -> str:
 
 
 def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:
-    """Give rows their number and the names of their series."""
+    """Give rows their number and the names of their series: those of one form of a method alone."""
     found = []
     for row in chosen.to_dict("records"):
         read = factor.read(row)
@@ -176,10 +177,14 @@ def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:
             where["data"],
             f"batch {where['batch']}" if where["batch"] not in ("", "nan") else "",
         ]
-        parts += [f"after epochs {row['moments']}"] if row["moments"] not in ("", "0") else []
+        if row["moments"] not in ("", "0"):
+            own = f" along {row['along']}" if row["along"] else ""
+            parts.append(f"after epochs {row['moments']}{own}")
         place = {"arch": where["arch"], "data": ", ".join(filter(None, parts))}
         found.append({**row, "factor": factor.name, "x": x, "method": where["method"], **place})
-    return found
+    told = apart([row["method"] for row in found], [read_form(row["form"]) for row in found])
+    names = [", ".join([row["method"], *parts]) for row, parts in zip(found, told, strict=True)]
+    return [{**row, "method": name} for row, name in zip(found, names, strict=True)]
 
 
 def _fitted(part: pd.DataFrame, law: bool) -> pd.DataFrame:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 BANDS = {
     "t": "95 % t interval of the mean (log scale)",
+    "cut": "cut at 100 %",
     "range": "range of two seeds",
     "none": "none for one seed",
 }
+INTERVALS = ("t", "cut")
+"""The kinds that say where the mean may be."""
+WHOLE = 100.0
+"""No error in percent is above it."""
 
 
-def mean_interval(values: pd.Series, signed: bool = False) -> dict[str, float | str]:
+def mean_interval(
+    values: pd.Series, signed: bool = False, most: float = inf
+) -> dict[str, float | str]:
     """Average over seeds with an interval.
 
     Three and more seeds have the 95 % t interval of the mean; two have just their range, since
@@ -21,11 +30,13 @@ def mean_interval(values: pd.Series, signed: bool = False) -> dict[str, float | 
     cannot be negative has its t interval on the log scale, mean · exp(± t s / mean) with s the
     standard error, by the delta method: to first order the plain one, above zero however few the
     seeds are. Its coverage for normal and lognormal seeds of 3 to 60 % deviation is nowhere below
-    the plain one's by more than Monte Carlo error.
+    the plain one's by more than Monte Carlo error. What cannot be above a number, as a percentage, has an
+    interval cut there: no mean lies in what is cut off, so that coverage stays what it is.
 
     Args:
         values: a number per seed.
         signed: the numbers may be negative, such as differences: the plain t interval.
+        most: the largest number there can be, `WHOLE` for percentages.
 
     Returns:
         ``mean low high n band``, where ``band`` names the kind of interval.
@@ -39,12 +50,14 @@ def mean_interval(values: pd.Series, signed: bool = False) -> dict[str, float | 
     if signed:
         return {"mean": mean, "low": mean - half, "high": mean + half, "n": n, "band": "t"}
     factor = float(np.exp(half / mean)) if mean else 1.0
-    return {"mean": mean, "low": mean / factor, "high": mean * factor, "n": n, "band": "t"}
+    ends = {"low": mean / factor, "high": min(mean * factor, most)}
+    return {"mean": mean, **ends, "n": n, "band": "cut" if mean * factor > most else "t"}
 
 
 def bands(kinds: pd.Series) -> str:
     """Name the kinds of interval that occur, as a caption says it."""
-    return ", ".join(words for kind, words in BANDS.items() if (kinds == kind).any())
+    among = set(kinds) | ({"t"} if (kinds == "cut").any() else set())
+    return ", ".join(words for kind, words in BANDS.items() if kind in among)
 
 
 def seeds(counts: pd.Series) -> str:
@@ -72,7 +85,9 @@ def over_seeds(runs: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
     rows = []
     for names, part in runs.groupby(by, sort=False):
         done = part[part["status"] == "ok"]
-        found = mean_interval(100 * done[value]) if done[value].notna().any() else {"n": 0}
+        found = (
+            mean_interval(100 * done[value], most=WHOLE) if done[value].notna().any() else {"n": 0}
+        )
         counts = {"lost": len(part) - len(done), "runs": len(part)}
         rows.append(dict(zip(by, names, strict=True)) | found | counts)
     columns = [*by, "mean", "low", "high", "n", "band", "lost", "runs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -48,6 +49,7 @@ def drawn(
     text: str,
     *,
     log: bool,
+    filled: bool = False,
 ) -> Figure:
     """Draw records side by side at every site, a panel per architecture and data set.
 
@@ -57,11 +59,14 @@ def drawn(
         axis: of the numbers.
         text: what is to be said after n.
         log: numbers on a logarithmic axis, else on one from zero up.
+        filled: every marker is, in the legend: whether it is has another meaning in the panels.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    looks = {label: style.look(method) for method, label in _pairs(table)}
+    looks = style.looks(table["label"], table["method"])
+    if filled:
+        looks = {label: replace(look, filled=True) for label, look in looks.items()}
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         runs = list(part.groupby(["label", "seed"], sort=False, dropna=False))
@@ -77,12 +82,7 @@ def drawn(
         ax.tick_params(axis="x", length=0)
         ax.grid(visible=False, axis="x")
         ax.set(xlim=(0.5, last + 0.5), xlabel="site, from input to loss", ylabel=axis)
-        ax.set_title(" on ".join(map(str, group)), loc="left")
+        panels.heading(ax, *group)
 
     words = f"{relative_variance.caption(table, 'each of one site')} {text}"
     return panels.drawn(table, PANEL, looks, panel, words, line=False)
-
-
-def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """List methods with their labels."""
-    return list(table[["method", "label"]].drop_duplicates().itertuples(index=False, name=None))

@@ -76,7 +76,7 @@ def figure(measures: pd.DataFrame) -> Figure:
     numbers = [f"{part}{end}" for part in ("batch", "total") for end in ("", "_low", "_high")]
     room = 60 if len(parts) == 1 else 44 if len(parts) == 2 else 30  # letters of a line
     with style.context():
-        page = panels.layout(len(parts), names, height=1.7, most=3)
+        page = panels.layout(len(parts), height=1.7, most=3)
         for ax, ((arch, data, label, seed), part) in zip(page.axes, parts, strict=True):
             alike = table[table["arch"].eq(arch) & table["data"].eq(data)]
             ends = alike[numbers].stack().dropna()

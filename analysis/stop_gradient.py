@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -11,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import epochs, panels, style
-from fgbench.analysis.cells import Cell, cells, exact, plain, setting
+from fgbench.analysis.cells import Cell, cells
 from fgbench.analysis.load import Records
+from fgbench.analysis.methods import exact, plain, setting
+from fgbench.analysis.seeds import WHOLE
 
 NAME = "stop_gradient"
 MISSING = (
@@ -77,7 +78,11 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
         _averaged(curves, what).rename(columns=names)
         for what, names in (("contrastive loss", LOSS), ("test error (%)", PERCENT))
     )
-    both = loss.merge(error, on=COMMON, how="outer", sort=False)
+    alike = [
+        name for name in COMMON if name != "band"
+    ]  # an error's interval may be cut, a loss's is not
+    both = loss.merge(error, on=alike, how="outer", sort=False, suffixes=("_of_loss", ""))
+    both = both.assign(band=both["band"].fillna(both["band_of_loss"]))
     return both[[*COMMON, *LOSS.values(), *PERCENT.values()]]
 
 
@@ -94,8 +99,11 @@ def figure(curves: pd.DataFrame) -> Figure:
         _averaged(curves, what).assign(what=what) for what in ("contrastive loss", "test error (%)")
     ]
     table = pd.concat(tables)
-    table = table.sort_values(["arch", "data", "what"], kind="stable")
-    looks = _looks(table)
+    table = style.arranged(table, ["arch", "data", "what"])
+    norm = table.sort_values(
+        "label", ascending=False
+    )  # keys stopped before live, noise shared before apart
+    looks = style.looks(norm["label"], norm["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         arch, data, what = group
@@ -103,7 +111,7 @@ def figure(curves: pd.DataFrame) -> Figure:
         low, high = epochs.limits(part)
         edge = 0.08 * (high - low) or 0.1 * high
         ax.set(ylim=(max(0.0, low - edge), high + edge), ylabel=what)
-        ax.set_title(f"{arch}\non {data}", loc="left")
+        panels.heading(ax, arch, data)
 
     text = epochs.caption(table.drop(columns="what"))
     text += " Losses are training's, of the last projector; errors a linear readout's on frozen features."
@@ -112,8 +120,9 @@ def figure(curves: pd.DataFrame) -> Figure:
 
 def _averaged(curves: pd.DataFrame, what: str) -> pd.DataFrame:
     """Average losses, or errors in percent."""
-    value = 100 * curves["error"] if "error" in what else curves["loss"]
-    return epochs.averaged(curves.assign(value=value))
+    if "error" in what:
+        return epochs.averaged(curves.assign(value=100 * curves["error"]), WHOLE)
+    return epochs.averaged(curves.assign(value=curves["loss"]))
 
 
 def _panel_of(cell: Cell) -> str:
@@ -133,17 +142,6 @@ def _label(method: str, estimator: str, options: Any) -> str:
     ]
     parts = [part for part in said if part]
     return f"{method}, {', '.join(parts)}" if parts else method
-
-
-def _looks(table: pd.DataFrame) -> dict[str, style.Look]:
-    """Give every label its method's colour and marker: hollow for live keys, dashed for noise apart."""
-    found = {}
-    pairs = table[["method", "label"]].drop_duplicates()
-    for method, label in pairs.itertuples(index=False):
-        live, apart = (WORDS[name]["false"] in label for name in (KEYS, NOISE))
-        dashes = style.DASHED if apart else style.SOLID
-        found[label] = replace(style.look(method), dashes=dashes, filled=not live)
-    return found
 
 
 draw = style.drawing(NAME, MISSING, tidy, plotted, figure)

@@ -1,4 +1,4 @@
-"""One look for all figures: a method has the same colour, marker and dashes in each of them."""
+"""One look for all figures: a method has one colour in each of them, its settings differ by their marks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -15,6 +15,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fgbench.analysis.methods import family, natural
 from fgbench.errors import UsageError
 
 T = TypeVar("T")
@@ -104,37 +105,95 @@ PRESETS = {
 }
 OTHER_COLOURS = ("#882255", "#999933", "#7b4b2a", "#44aa99", "#cc6677", "#d39ac4", "#5577aa")
 OTHER_MARKERS: tuple[Marker, ...] = ("<", "H", ">", (6, 1, 0))
+SETTING_MARKERS: tuple[Marker, ...] = (*OTHER_MARKERS, (4, 1, 0), (4, 1, 45))
+CYCLE = (SOLID, DASHED, DOTTED, DASHDOT)
+MANY = 6  # bands above each other of which every one is still seen
+TASKS = ("supervised", "contrastive")
 
 
 def look(method: str) -> Look:
     """Give a method its colour, marker and dashes, from its name alone.
 
     Args:
-        method: a preset, or any other name, whose hash picks among the looks no preset has.
+        method: a METHOD or a label. Its `fgbench.analysis.methods.family` decides: a preset, or any other
+            name, whose hash picks among the looks no preset has.
 
     Returns:
-        The same look in every figure, process and version.
+        The same look in every figure, process and version, and for all settings of a method.
     """
-    if method in PRESETS:
-        return PRESETS[method]
-    digest = int(hashlib.sha256(method.encode()).hexdigest(), 16)
+    name = family(method)
+    if name in PRESETS:
+        return PRESETS[name]
+    digest = int(hashlib.sha256(name.encode()).hexdigest(), 16)
     digest, colour = divmod(digest, len(OTHER_COLOURS))
     digest, marker = divmod(digest, len(OTHER_MARKERS))
     dashes = (SOLID, DASHED, DOTTED)[digest % 3]
     return Look(OTHER_COLOURS[colour], OTHER_MARKERS[marker], dashes)
 
 
+def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[str, Look]:
+    """Tell everything in one figure apart: methods by colour, settings of a method by their marks.
+
+    The first setting of a method has its `look`. Every further one has the same colour, other dashes and a
+    hollow marker that no other setting has, nor, as long as there are such, a method in the figure; once all
+    are used, they are filled.
+
+    Args:
+        labels: what is drawn, in the order of the settings of each method; repeated as often as it likes.
+        methods: of each label, where labels are not METHODs with settings behind them.
+
+    Returns:
+        Label to its look, methods in their usual order, as the legend shows them.
+    """
+    labels = list(map(str, labels))
+    names = labels if methods is None else list(map(str, methods))
+    of = dict(zip(reversed(labels), reversed(names), strict=True))
+    first = dict.fromkeys(labels)
+    ranks = {name: at for at, name in enumerate(dict.fromkeys(map(family, order(of.values()))))}
+    parts: dict[str, list[str]] = {}
+    for label in sorted(first, key=lambda label: ranks[family(of[label])]):
+        parts.setdefault(family(of[label]), []).append(label)
+    bases: dict[Marker, str] = {}
+    for name in parts:
+        bases.setdefault(look(name).marker, name)
+    known = dict.fromkeys((*SETTING_MARKERS, *(each.marker for each in PRESETS.values())))
+    pool = sorted(known, key=lambda marker: marker in bases)  # those of methods last
+    found, used = {}, 0
+    for name, mine in parts.items():
+        base = look(name)
+        start = CYCLE.index(base.dashes)
+        for at, label in enumerate(mine):
+            found[label] = base
+            if at or bases[base.marker] != name:  # a second method of one marker has another
+                used += pool[used % len(pool)] == base.marker
+                filled = not at or used // len(pool) % 2 == 1
+                dashes, marker = CYCLE[(start + at) % len(CYCLE)], pool[used % len(pool)]
+                found[label] = replace(base, marker=marker, dashes=dashes, filled=filled)
+                used += 1
+    return found
+
+
+def thin(among: int) -> float:
+    """Say how opaque a band is, one among several: of few each is seen, of many what lies behind them."""
+    return 0.18 if among <= MANY else 0.06
+
+
 def order(methods: Iterable[str]) -> list[str]:
-    """Sort names the same way everywhere: presets in their usual order, then the alphabet."""
+    """Sort names everywhere alike: presets as usual, then the alphabet, settings behind their method."""
     ranks = {name: rank for rank, name in enumerate(PRESETS)}
-    return sorted(set(methods), key=lambda name: (ranks.get(name, len(ranks)), name))
+
+    def key(name: str) -> tuple[Any, ...]:
+        of = family(name)
+        return ranks.get(of, len(ranks)), natural(of), natural(name)
+
+    return sorted(set(methods), key=key)
 
 
 def arranged(table: pd.DataFrame, keys: list[str], **lists: Iterable[str]) -> pd.DataFrame:
     """Sort rows as they are drawn: methods in their usual order, other columns from low to high.
 
     Args:
-        table: with ``method``.
+        table: with ``method``; numbers in texts count by their size, supervised is before contrastive.
         keys: columns to sort by.
         lists: column to its values, where they have an order of their own.
 
@@ -143,11 +202,16 @@ def arranged(table: pd.DataFrame, keys: list[str], **lists: Iterable[str]) -> pd
     """
     ranks = {
         name: {each: at for at, each in enumerate(values)}
-        for name, values in {"method": order(table["method"]), **lists}.items()
+        for name, values in {"method": order(table["method"]), "task": TASKS, **lists}.items()
     }
 
     def key(column: pd.Series) -> pd.Series:
-        return column.map(ranks[column.name]) if column.name in ranks else column
+        known = ranks.get(str(column.name))
+        if known is None and pd.api.types.is_numeric_dtype(column):
+            return column
+        if known is None:
+            known = {v: at for at, v in enumerate(sorted(set(column.dropna()), key=natural))}
+        return column.map(known)
 
     return table.sort_values(keys, key=key, kind="stable").reset_index(drop=True)
 

@@ -61,7 +61,7 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
     """
     height = len(PLACES) + 1
     with style.context():
-        fig = Figure(figsize=(style.PAGE, 5.6 * len(grids) + 0.6), layout="constrained")
+        fig = Figure(figsize=(style.PAGE, 5.3 * len(grids)), layout="constrained")
         spec = fig.add_gridspec(height * len(grids), 6)
         for at, grid in enumerate(grids):
             part = plotted([grid])
@@ -82,8 +82,9 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
                 ax.set_title(WHAT[what], loc="left")
                 if column == 0:
                     ax.set_ylabel("measured / predicted")
-        fig.legend(handles=_handles(plotted(grids)), loc="outside upper left", ncols=7)
-        panels.caption(fig, " ".join(_caption(grid, len(grids) > 1) for grid in grids))
+        around = panels.legend(fig, _handles(plotted(grids)))
+        around += panels.caption(fig, " ".join(_caption(grid, len(grids) > 1) for grid in grids))
+        fig.set_figheight(5.3 * len(grids) + around)
     return fig
 
 

@@ -132,7 +132,7 @@ def figure(records: Records) -> Figure:
         A figure 7 in wide.
     """
     table = plotted(records)
-    looks = {method: style.look(method) for method in style.order(table["method"])}
+    looks = style.looks(table["method"])
     steps = pd.concat([shares(table, what).assign(what=what) for what in AXES])
     told = set(steps[["suite", "what"]].itertuples(index=False, name=None))
     pairs = [(s, what) for s in sorted(set(table["suite"])) for what in AXES]

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from fgbench.analysis import epochs, panels, style, workloads
+from fgbench.analysis import panels, style, workloads
 from fgbench.analysis.cells import cells
 from fgbench.analysis.load import Records
-from fgbench.analysis.seeds import bands, mean_interval, seeds, span
+from fgbench.analysis.seeds import WHOLE, bands, mean_interval, seeds, span
+from fgbench.analysis.settings import apart, read_form
 
 NAME = "trials"
 MISSING = (
@@ -66,10 +67,18 @@ def plotted(records: Records) -> pd.DataFrame:
     chances = records.chances()
     for cell in cells(records):
         tried = workloads.trials(cell, chances.get((cell.place.arch, cell.place.data), nan))
-        for (length, _), part in tried.groupby(list(workloads.HELD), dropna=False):
+        forms = list(dict.fromkeys(tried["form"]))
+        told = dict(zip(forms, apart([""] * len(forms), map(read_form, forms)), strict=True))
+        by = [*workloads.HELD, "form"]
+        for (length, _, form), part in tried.groupby(by, dropna=False, sort=False):
             if part["setting"].nunique() < 2:
                 continue
-            common = {**workloads.named(cell.place), "epochs": length}
+            place = workloads.named(cell.place)
+            common = {
+                **place,
+                "epochs": length,
+                "method": ", ".join([place["method"], *told[form]]),
+            }
             rows += [common | row for row in (*_by_trials(part), *_by_rate(part))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return style.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
@@ -87,13 +96,12 @@ def figure(records: Records) -> Figure:
     table = plotted(records).rename(
         columns={"error_percent": "mean", "low_percent": "low", "high_percent": "high"}
     )
-    table = table.assign(label=table["method"])
-    looks = epochs.looks(table)
+    looks = style.looks(table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         *work, length, what = group
-        for label, mine in part.groupby("label", sort=False):
-            _curve(ax, mine, looks[str(label)], what)
+        for label, mine in part.groupby("method", sort=False):
+            _curve(ax, mine, looks[str(label)], style.thin(len(looks)))
         drawn = part[["mean", "low", "high"]].stack()
         if drawn.min() > 0:
             panels.log_axis(ax, drawn)
@@ -129,19 +137,19 @@ def _by_rate(part: pd.DataFrame) -> list[dict[str, Any]]:
     for rate, mine in part.dropna(subset=["lr"]).groupby("lr"):
         means = mine.groupby("setting")["error"].mean()
         chosen = mine[mine["setting"] == means.idxmin()]
-        found = mean_interval(100 * chosen["error"])
+        found = mean_interval(100 * chosen["error"], most=WHOLE)
         ends = {"error_percent": found["mean"], "low_percent": found["low"]}
         ends |= {"high_percent": found["high"], "n": found["n"], "band": found["band"]}
         rows.append({"what": "rate", "x": float(rate), **ends})
     return rows
 
 
-def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, what: str) -> None:
+def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, alpha: float) -> None:
     """Draw one method: a line with a band over orders, or with bars over seeds."""
-    if what == "rate":
+    if part["what"].eq("rate").all():
         panels.points(ax, part["x"], part, look, line=True)
         return
-    ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=0.12, lw=0)
+    ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=alpha, lw=0)
     panels.points(ax, part["x"], part.assign(low=part["mean"], high=part["mean"]), look, line=True)
 
 

@@ -99,10 +99,10 @@ def plotted(records: Records) -> pd.DataFrame:
     gaps = pd.DataFrame(rows, columns=columns)
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
     table = table.drop_duplicates(by).assign(label=lambda found: found["method"])
-    marks = {work: LETTERS[at % 26] for at, work in enumerate(table.groupby(workloads.WORK).groups)}
-    works = table[workloads.WORK].itertuples(index=False, name=None)
-    table = table.assign(mark=[marks[work] for work in works])
-    return style.arranged(table, [*workloads.WORK, "method"])[list(COLUMNS)]
+    table = style.arranged(table, [*workloads.WORK, "method"])
+    works = list(table[workloads.WORK].itertuples(index=False, name=None))
+    marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}
+    return table.assign(mark=[marks[work] for work in works])[list(COLUMNS)]
 
 
 def figure(records: Records) -> Figure:
@@ -115,7 +115,7 @@ def figure(records: Records) -> Figure:
         A figure 3.4 in wide.
     """
     table = _placed(plotted(records))
-    looks = {method: style.look(method) for method in style.order(table["method"])}
+    looks = style.looks(table["method"])
 
     def panel(ax: Axes, _: tuple[Any, ...], part: pd.DataFrame) -> None:
         ax.set_xscale("log")

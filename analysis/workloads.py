@@ -8,9 +8,11 @@ from textwrap import fill
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.cells import Cell, Place, Way, cells, plain, setting, way_of
-from fgbench.analysis.load import Records, directions_of, settings_of
+from fgbench.analysis.cells import Cell, Place, cells
+from fgbench.analysis.load import Records
+from fgbench.analysis.methods import Way, plain, setting, way_of
 from fgbench.analysis.seeds import span
+from fgbench.analysis.settings import decided, directions_of, form_of, settings_of
 
 WORK = ["task", "arch", "data"]
 REFERENCE = "BP"
@@ -124,22 +126,24 @@ def trials(cell: Cell, chance: float) -> pd.DataFrame:
         chance: error of guessing, of `fgbench.analysis.load.Records.chances`; NaN where it is not known.
 
     Returns:
-        A row per finished or diverged trial: ``epochs validation lr seed error`` and ``setting``, all
-        that may be searched as text; the error on the examples held out, that of guessing (1 where that
-        is not known) of a diverged one.
+        A row per finished or diverged trial: ``epochs validation form lr seed error`` and ``setting``, all
+        that may be searched and all else that decides a number, as text; the error is on the examples held
+        out, that of guessing (1 where that is not known) of a diverged one.
     """
     rows = []
     for run in cell.trials:
         if run["status"] not in ("ok", "diverged"):
             continue
-        given = run["settings"]
+        given = decided(run)
         error = run.get("test_error")
         if run["status"] == "diverged" or error is None:
             error = 1.0 if isnan(chance) else chance
         searched = {name: given[name] for name in sorted(given) if name not in HELD}
-        facts = {name: given.get(name) for name in HELD} | {"lr": given.get("lr")}
-        rows.append({**facts, "seed": run["seed"], "error": error, "setting": str(searched)})
-    return pd.DataFrame(rows, columns=[*HELD, "lr", "seed", "error", "setting"])
+        facts = {name: run["settings"].get(name) for name in (*HELD, "lr")}
+        facts |= {"form": form_of(run), "seed": run["seed"], "error": error}
+        rows.append({**facts, "setting": str(searched)})
+    columns = [*HELD, "form", "lr", "seed", "error", "setting"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 HELD = ("epochs", "validation")
@@ -147,7 +151,7 @@ HELD = ("epochs", "validation")
 
 
 def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
-    """Put what was measured or timed beside what was trained, by method, directions, network and data.
+    """Put what was measured or timed beside what was trained, by method, options, dtype, network and data.
 
     Args:
         found: ``task arch data method`` and numbers of training, a row per configuration.
@@ -158,10 +162,11 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
         A row per pair, all columns of both; ``bare`` is the data set with its options, without what `named`
         adds to it. Training on fewer examples is beside the same measurement, whose batch has any size.
     """
-    wanted: dict[tuple[Way, str, str, float], list[dict[str, str]]] = {}
+    wanted: dict[tuple[Way, str, str, float, str], list[dict[str, str]]] = {}
     for cell in cells(records):
-        for n in {directions_of(run) for run in (cell.reported.runs if cell.reported else ())}:
-            wanted.setdefault((*cell.place[:3], n), []).append(named(cell.place))
+        runs = cell.reported.runs if cell.reported else ()
+        for n, form in {(directions_of(run), form_of(run)) for run in runs}:
+            wanted.setdefault((*cell.place[:3], n, form), []).append(named(cell.place))
     verbs = ("measure", "speed")
     counts = {row["key"]: directions_of(row) for verb in verbs for row in records.of(verb)}
     by = [*WORK, "method"]
@@ -169,7 +174,7 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
     for at, row in others.iterrows():
         bare = str(row["data"])
         way = way_of(str(row["estimator"]), str(row["locality"]))
-        where = (way, str(row["arch"]), bare, counts[str(row["key"])])
+        where = (way, str(row["arch"]), bare, counts[str(row["key"])], str(row["form"]))
         rows += [each | {"at": at, "bare": bare} for each in wanted.get(where, ())]
     places = pd.DataFrame(rows, columns=[*by, "at", "bare"])
     beside = places.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")

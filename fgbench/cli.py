@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -25,6 +25,9 @@ from fgbench.errors import (
     reason,
     unknown,
 )
+
+if TYPE_CHECKING:
+    from fgbench.analysis.narrow import Only
 
 INTERRUPTED = 130  # what typer makes of a Ctrl-C
 
@@ -56,6 +59,22 @@ DataDir = Annotated[
     str | None, typer.Option(help="Folder of data files; else FGBENCH_DATA, else the cache.")
 ]
 RecordsDir = Annotated[Path | None, typer.Option("--records", "-o", help="Folder of records.")]
+OnlyMethods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="GLOB",
+        help="Only methods that fit, options aside: fg_a/*, */local-pg, LG-*; again for more.",
+    ),
+]
+OnlyArchs = Annotated[
+    list[str] | None,
+    typer.Option("--arch", metavar="GLOB", help="Only architectures that fit; again for more."),
+]
+OnlyData = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="GLOB", help="Only data sets that fit; again for more."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")]
 Reuse = Annotated[bool, typer.Option(help="Accept finished records made by other code, marked.")]
 
@@ -120,7 +139,7 @@ def _complain(message: str) -> None:
 
 def _say_damaged(folder: Path | None) -> None:
     """Name the files of a folder that are records no more: they are passed over, or made again."""
-    from fgbench.record import Store
+    from fgbench.record import FOREIGN, Store
 
     if folder is None:
         return
@@ -128,7 +147,7 @@ def _say_damaged(folder: Path | None) -> None:
     for _ in store.all():
         pass
     for name, why in store.damaged.items():
-        if not why.startswith("foreign"):  # other programs' files
+        if not why.startswith(FOREIGN):
             _complain(f"{folder / name}: {why}")
 
 
@@ -512,6 +531,9 @@ def report(
         int | None,
         typer.Option(min=1, help="Processes that draw pictures; one per core, if not given."),
     ] = None,
+    method: OnlyMethods = None,
+    arch: OnlyArchs = None,
+    data: OnlyData = None,
 ) -> None:
     """Write a static site from a folder of records, to be opened without server or network.
 
@@ -525,8 +547,16 @@ def report(
 
     about = {kind: registry.entries(kind) for kind in registry.FOLDERS}
     with Progress("report", quiet=not sys.stderr.isatty()) as progress:
-        page = write(folder, out, about, jobs or os.cpu_count() or 1, progress)
+        only = _only(method, arch, data)
+        page = write(folder, out, about, jobs or os.cpu_count() or 1, only, progress)
     print(page)
+
+
+def _only(method: list[str] | None, arch: list[str] | None, data: list[str] | None) -> Only:
+    """Read which records are wanted."""
+    from fgbench.analysis.narrow import Only
+
+    return Only(method or (), arch or (), data or ())
 
 
 class _Figures(TyperCommand):
@@ -549,12 +579,14 @@ def figure(
         typer.Argument(metavar="RECORDS", help="Folder of records; for history of asv's results."),
     ],
     out: Annotated[Path, typer.Option("-o", help="Folder of the figure.")] = Path("out"),
+    method: OnlyMethods = None,
+    arch: OnlyArchs = None,
+    data: OnlyData = None,
 ) -> None:
     """Draw one figure from a folder of records: PNG, PDF and its data as CSV."""
     from fgbench.analysis.figures import draw
 
-    _say_damaged(folder)
-    for path in draw(name, folder, out, _complain):
+    for path in draw(name, folder, out, _complain, _only(method, arch, data)):
         print(path)
 
 

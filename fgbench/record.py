@@ -27,6 +27,7 @@ from fgbench.errors import UsageError
 from fgbench.sound import fault
 
 SCHEMA = 1
+FOREIGN = "foreign"  # begins the reason of a file that another program wrote
 STATUSES = ("ok", "diverged", "failed", "skipped")
 FINISHED = ("ok", "diverged")  # the cause of a failure or a skip may have passed: tried again
 _NAMES = {
@@ -302,7 +303,7 @@ class Store:
             self.damaged[path.name] = f"a JSON {type(record).__name__}, not a record"
             return None
         if lacking := [n for n in ("schema", "verb", "method", "status") if n not in record]:
-            self.damaged[path.name] = f"foreign JSON: no {', '.join(lacking)}"
+            self.damaged[path.name] = f"{FOREIGN} JSON: no {', '.join(lacking)}"
             return None
         if wrong := fault(record):
             self.damaged[path.name] = f"damaged: {wrong}"

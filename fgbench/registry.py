@@ -245,9 +245,12 @@ class Made:
     @property
     def text(self) -> str:
         """Canonical text: the name with its options."""
-        if not self.options:
-            return self.name
-        return f"{self.name}[{','.join(f'{k}={v}' for k, v in sorted(self.options.items()))}]"
+        return optioned(self.name, dict(sorted(self.options.items())))
+
+
+def optioned(name: str, options: Mapping[str, Any]) -> str:
+    """Write a name with its options as one types them, such as ``fg_a[directions=4]``."""
+    return f"{name}[{','.join(f'{k}={v}' for k, v in options.items())}]" if options else name
 
 
 def split_options(text: str) -> tuple[str, dict[str, str]]:
@@ -268,7 +271,7 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
     if not rest.endswith("]") or text.count("[") != text.count("]"):
         raise UsageError(f"{text!r}: expected name[key=value,...] with closed brackets")
     options: dict[str, str] = {}
-    for part in _split(rest[:-1], ","):
+    for part in split_outside(rest[:-1], ","):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"{text!r}: expected key=value, got {part!r}")
@@ -278,17 +281,17 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-def _split(text: str, at: str, *, empty: bool = False) -> list[str]:
+def split_outside(text: str, at: str, *, empty: bool = False) -> list[str]:
     """Split text at a character outside brackets, empty parts left out or kept."""
-    parts, depth, current = [], 0, ""
+    found, depth, current = [], 0, ""
     for char in text:
         depth += (char == "[") - (char == "]")
         if char == at and depth == 0:
-            parts.append(current)
+            found.append(current)
             current = ""
         else:
             current += char
-    return [p for p in [*parts, current] if empty or p.strip()]
+    return [p for p in [*found, current] if empty or p.strip()]
 
 
 def validated(
@@ -477,28 +480,26 @@ class Method:
     locality: Made
 
 
-def method(text: str) -> Method:
-    """Parse a METHOD: a preset, or ``estimator[options]/locality[options]``.
+def parts(text: str) -> tuple[str, str]:
+    """Split a METHOD into the texts of its estimator and its locality, presets resolved, nothing made.
 
     Args:
         text: what the user typed; without a locality, ``end`` is meant.
 
     Returns:
-        The method.
+        Estimator and locality, both with their options; an estimator nobody knows is not refused.
 
     Raises:
-        UsageError: for an unknown preset, estimator, locality or option.
+        UsageError: for what is no METHOD.
     """
     name, raw = split_options(text) if "/" not in text and ".py:" not in text else (text, {})
     if name in PRESETS:
         estimator, _, locality = PRESETS[name].partition("/")
-        if raw:
-            estimator += f"[{','.join(f'{k}={v}' for k, v in raw.items())}]"
-        return Method(text, make("estimators", estimator), make("localities", locality))
+        return optioned(estimator, raw), locality
     head, file, tail = text.partition(".py:")
     if not file and re.search(r"\.py(?=[/\[]|$)", text):
         raise UsageError(f"method {text!r}: expected path/to/file.py:Class")
-    pieces = _split(tail if file else text, "/", empty=True)
+    pieces = split_outside(tail if file else text, "/", empty=True)
     if not all(pieces) or len(pieces) > 2:
         raise UsageError(
             f"method {text!r}: expected a preset or estimator[options]/locality[options]"
@@ -511,6 +512,23 @@ def method(text: str) -> Method:
             f"method {text!r}: a preset has its locality: {known} is {PRESETS[known]}; "
             f"type {PRESETS[known].partition('/')[0]}/{locality}"
         )
-    if not file and known not in entries("estimators"):
+    return first, locality
+
+
+def method(text: str) -> Method:
+    """Parse a METHOD: a preset, or ``estimator[options]/locality[options]``.
+
+    Args:
+        text: what the user typed; without a locality, ``end`` is meant.
+
+    Returns:
+        The method.
+
+    Raises:
+        UsageError: for an unknown preset, estimator, locality or option.
+    """
+    estimator, locality = parts(text)
+    known = split_options(estimator)[0]
+    if ".py:" not in known and known not in entries("estimators"):
         raise unknown("method", known, [*PRESETS, *entries("estimators")])
-    return Method(text, make("estimators", first), make("localities", locality))
+    return Method(text, make("estimators", estimator), make("localities", locality))

@@ -17,7 +17,7 @@ def texts(fig: Figure) -> list[str]:
 
 
 def faults(fig: Any) -> list[str]:
-    """Texts that stick out of the figure or run into each other within one axes."""
+    """Texts and legends that stick out of the figure, run into each other or cover a panel."""
     with style.context():
         fig.draw_without_rendering()
         page, found = fig.bbox, []
@@ -30,8 +30,13 @@ def faults(fig: Any) -> list[str]:
             for (a, one), (b, two) in itertools.combinations(boxes.items(), 2):
                 if one.padded(-0.5).overlaps(two.padded(-0.5)):
                     found.append(f"{a} / {b}")
-        others = [fig._supxlabel, *(t for legend in fig.legends for t in legend.get_texts())]
+        captions = [text for text in [fig._supxlabel] if text is not None]
+        others = [*captions, *(t for legend in fig.legends for t in legend.get_texts())]
         found += [t.get_text() for t in others if not _inside(t.get_window_extent(), page)]
+        for legend in fig.legends:
+            box = legend.get_window_extent()
+            covered = [ax for ax in fig.axes if box.padded(-1).overlaps(ax.get_tightbbox())]
+            found += ["legend / panel"] * bool(covered) + ["legend"] * (not _inside(box, page))
     return found
 
 

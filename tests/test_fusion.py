@@ -149,7 +149,7 @@ def test_a_record_becomes_a_figure(tmp_path: Any, capsys: pytest.CaptureFixture[
     table = load(tmp_path / "records").fusions()
     assert len(table) == 12
     assert drawing.plotted(table)["ms"].notna().sum() == 10
-    caption = drawing._caption(drawing.plotted(table)).replace("\n", " ")
+    caption = drawing._caption(drawing.plotted(table), named=False).replace("\n", " ")
     assert "Replicated at 8 groups not run: may need" in caption
     assert "Fused at 2 groups: tangent " in caption
     assert "n = 3 interleaved rounds" in caption

@@ -21,10 +21,11 @@ from fgbench.analysis import (
     stop_gradient,
     style,
 )
-from fgbench.analysis.cells import STATED, Way, cells, name_of, results, way_of
+from fgbench.analysis.cells import cells, results
 from fgbench.analysis.comparison import Comparison, Mean, between, compare
 from fgbench.analysis.load import Records, load
 from fgbench.analysis.markdown import grids, time
+from fgbench.analysis.methods import STATED, Way, name_of, way_of
 from fgbench.analysis.published import Claim, published
 from fgbench.cli import run
 from fgbench.errors import UsageError
@@ -370,7 +371,7 @@ def test_the_page_counts_lists_and_warns(page: str) -> None:
     assert "| trial, held-out error | lr=0.01 | 1 | 44.00 |  |" in lost
     assert "| run, reported | epochs=10, lr=0.03 | 3 | 32.70" in lost
     assert "| run | epochs=10, lr=0.01 | 1 | 34.00 |  |" in lost
-    assert "`fg_a[credit=released]/local[keep=b p g]`" in lost
+    assert "`LG-FG-A[credit=released]`" in lost
     assert "### LG-FG-W, CIFAR-10 M/8/16 (table 3): published 52.70, ours without a result" in lost
     assert "### BP, CIFAR-10 M/8/16 (table 3)" not in lost  # it is near
     notes = page[page.index("## Notes") :]
@@ -551,6 +552,24 @@ def test_contrastive_losses_are_told_apart_by_their_options(
     ways = {(str(line._dash_pattern), line.get_markerfacecolor()) for line in mine}
     assert len(ways) == 3
     drawn(stop_gradient, losses, tmp_path)
+
+
+def test_an_error_whose_interval_is_cut_stays_beside_its_loss(tmp_path: Path) -> None:
+    runs = []
+    for keys, errors in ((True, (90.0, 95.0, 50.0)), (False, (50.0, 51.0, 52.0))):
+        for seed, error in enumerate(errors):
+            run_ = with_loss("fg_a/contrastive-local-pg", seed, 4.0, stop_keys=keys)
+            run_["history"] = [{**point, "test_error": error / 100} for point in run_["history"]]
+            locality = f"{run_['locality']}[stop_keys={str(keys).lower()}]"
+            runs.append({**run_, "locality": locality, "key": f"{len(runs)}" * 32})
+    table = stop_gradient.plotted(stop_gradient.tidy(stored(tmp_path, *runs)))
+    last = table[table["epoch"] == 20]
+    assert last[["loss", "test_error_percent"]].notna().all(axis=None)
+    assert last.set_index("label")["band"].to_dict() == {
+        "LG-FG-A, keys live": "t",
+        "LG-FG-A, keys stopped": "cut",
+    }
+    assert last["high_percent"].max() == 100
 
 
 PLACED = {  # place of losses -> error of supervised and of contrastive training

@@ -332,7 +332,7 @@ def test_a_page_tells_what_came_from_a_file_without_the_file(
     text = Page((tmp_path / "site" / page).read_text("utf-8")).text
     assert "Its records are older than those that say what their estimator is." in text
     assert (
-        "older, without what the estimator is and claims"
+        "1 older record without what the estimator is and claims"
         in Page((tmp_path / "site" / "index.html").read_text("utf-8")).text
     )
 

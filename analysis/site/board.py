@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.load import VERBS, Records, called, directions_of, number
-from fgbench.analysis.seeds import mean_interval
+from fgbench.analysis.load import VERBS, Records, number
+from fgbench.analysis.methods import natural
+from fgbench.analysis.seeds import WHOLE, mean_interval
+from fgbench.analysis.settings import apart, directions_of, form_of, named, read_form
 from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
@@ -69,7 +71,7 @@ class Facts:
     def panels(self) -> list[Panel]:
         """Every architecture with the data it was run on."""
         rows = [row for verb in (*VERBS, "trial") for row in self.of[verb]]
-        return sorted({panel_of(row) for row in rows})
+        return sorted({panel_of(row) for row in rows}, key=natural)
 
 
 def facts(records: Records) -> Facts:
@@ -106,7 +108,7 @@ class Entry:
 
 
 def entries(found: Facts) -> list[Entry]:
-    """Set side by side what is of one method with as many directions, architecture and data.
+    """Set side by side what is of one method in one form with as many directions, architecture and data.
 
     A verb with one setting of it there stands in each of its rows; one with several has a row for each,
     since numbers of several settings are never pooled. Trainings under several seeds are one setting.
@@ -117,29 +119,36 @@ def entries(found: Facts) -> list[Entry]:
     Returns:
         Rows by architecture and data, then in the usual order of methods.
     """
-    groups: dict[tuple[Panel, str, float], dict[str, dict[str, list[dict[str, Any]]]]] = {}
+    groups: dict[tuple[Panel, str, float, str], dict[str, dict[str, list[dict[str, Any]]]]] = {}
     for verb in VERBS:
         for row in found.of[verb]:
-            group = groups.setdefault((panel_of(row), str(row["method"]), directions_of(row)), {})
+            one = panel_of(row), str(row["method"]), directions_of(row), form_of(row)
+            group = groups.setdefault(one, {})
             group.setdefault(verb, {}).setdefault(str(row["label"]), []).append(row)
-    rank = {method: at for at, method in enumerate(style.order(m for _, m, _ in groups))}
+    rank = {method: at for at, method in enumerate(style.order(g[1] for g in groups))}
+    first = {panel: at for at, panel in enumerate(found.panels)}
+    ones = sorted(groups, key=lambda g: (first[g[0]], rank[g[1]], *g[2:]))
+    told = apart([one[:3] for one in ones], [read_form(one[3]) for one in ones])
     return [
         entry
-        for panel, method, n in sorted(groups, key=lambda g: (g[0], rank[g[1]], g[2]))
-        for entry in _entries(method, panel, groups[panel, method, n])
+        for one, parts in zip(ones, told, strict=True)
+        for entry in _entries(one[1], one[0], groups[one], parts)
     ]
 
 
 def _entries(
-    method: str, panel: Panel, verbs: Mapping[str, Mapping[str, list[dict[str, Any]]]]
+    method: str,
+    panel: Panel,
+    verbs: Mapping[str, Mapping[str, list[dict[str, Any]]]],
+    told: Sequence[str],
 ) -> Iterable[Entry]:
-    """Make the rows of one method in one panel."""
+    """Make the rows of one method in one panel, with what tells its form from others there."""
     parts = {
         verb: dict(labels) if verb == "train" else _apart(labels) for verb, labels in verbs.items()
     }
-    several = sorted({n for part in parts.values() if len(part) > 1 for n in part})
+    several = sorted({n for part in parts.values() if len(part) > 1 for n in part}, key=natural)
     first = next(row for part in parts.values() for rows in part.values() for row in rows)
-    for label in several or [called(first)]:
+    for label in several or [", ".join([named(first), *told])]:
         mine = {
             verb: part.get(label, []) if len(part) > 1 else next(iter(part.values()))
             for verb, part in parts.items()
@@ -283,7 +292,7 @@ def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> Cell:
     note = ", ".join([*said, *(f"{n} {status}" for status, n in lost.items())])
     if values.empty:
         return Cell(NOTHING, nan, note=note)
-    mean = mean_interval(values)
+    mean = mean_interval(values, most=WHOLE)
     if mean["low"] == mean["high"]:  # one seed, or seeds that agree
         return Cell(plain(mean["mean"]).text, float(mean["mean"]), note=note)
     return stacked({**mean, "value": mean["mean"]}, note)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from fgbench.analysis.load import COSTS, number, settings_of, text, verb_of
+from fgbench.analysis.load import COSTS, number, verb_of
+from fgbench.analysis.settings import settings_of, text
 from fgbench.analysis.site import names
 from fgbench.analysis.site.board import Entry, Facts, error, ratio
 from fgbench.analysis.site.names import Places, panel_of

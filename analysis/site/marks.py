@@ -17,7 +17,7 @@ SYMBOLS: dict[style.Marker, str] = {
     **{"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down"},
     **{"8": "octagon", "d": "diamond-tall", "P": "cross", "X": "x", "p": "pentagon", "*": "star"},
     **{"h": "hexagon", "<": "triangle-left", "H": "hexagon2", ">": "triangle-right"},
-    (6, 1, 0): "hexagram",
+    **{(6, 1, 0): "hexagram", (4, 1, 0): "star-diamond", (4, 1, 45): "star-square"},
 }
 TICK, ENTRY = 26, 34  # letters of a name beside an axis and in a legend; labels have all of it
 STEPS = (  # ticks of a decade
@@ -70,9 +70,9 @@ def marker(look: style.Look) -> Spec:
     return {"color": look.colour, "size": 9, "line": {"width": 1.2, "color": look.colour}}
 
 
-def symbol(look: style.Look, filled: bool = True) -> str:
-    """Name a method's marker as plotly does."""
-    return SYMBOLS[look.marker] + ("" if filled and look.filled else "-open")
+def symbol(look: style.Look, filled: bool) -> str:
+    """Name a marker as plotly does."""
+    return SYMBOLS[look.marker] + "-open" * (not filled)
 
 
 def dash(dashes: style.Dashes) -> str:
@@ -101,7 +101,7 @@ def log(title: str, drawn: pd.DataFrame) -> Spec:
 def shade(look: style.Look, among: int) -> str:
     """Make a method's colour thin enough for a band, thinner among many."""
     red, green, blue = (int(look.colour[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{0.18 if among <= MANY else 0.06})"
+    return f"rgba({red},{green},{blue},{style.thin(among)})"
 
 
 def short(name: object, most: int = TICK) -> str:

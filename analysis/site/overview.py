@@ -9,7 +9,7 @@ from typing import Any
 from fgbench.analysis.load import Records, verb_of
 from fgbench.analysis.site import listing, pages
 from fgbench.analysis.site.board import board
-from fgbench.record import SCHEMA
+from fgbench.record import FIELDS, SCHEMA
 
 
 def context(site: pages.Site) -> dict[str, Any]:
@@ -84,4 +84,10 @@ def _environment(records: Records) -> list[str]:
 def _notes(records: Records) -> list[str]:
     """Say what was old, incomplete or not readable."""
     notes = [*records.notes, *(f"{name}: {reason}" for name, reason in records.damaged.items())]
+    told = [verb for verb, names in FIELDS.items() if "about" in names]
+    untold = sum(verb_of(row) in told and "about" not in row for row in records.rows)
+    if untold:
+        notes.append(
+            f"{untold} older record{'s' * (untold > 1)} without what the estimator is and claims"
+        )
     return notes or [f"All records are complete and of schema {SCHEMA}."]

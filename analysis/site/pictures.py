@@ -67,7 +67,7 @@ def _layers(table: pd.DataFrame) -> str:
 
 def _biases(table: pd.DataFrame) -> str:
     """Say what biases of sites are."""
-    return f"{relative_variance.caption(table, 'each of one site')} {BARS} {bias.WORDS}"
+    return f"{relative_variance.caption(table, 'each of one site')} {bias.WORDS}"
 
 
 def _curves(found: Facts) -> pd.DataFrame:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from fgbench.analysis import (
     efficiency,
-    epochs,
     learning_curves,
     progress,
     relative_variance,
@@ -39,11 +38,13 @@ def variance(table: pd.DataFrame) -> marks.Spec:
     """
     rows = table.reset_index(drop=True)
     names = [_told(row) for _, row in rows.iterrows()]
+    looks = style.looks(rows["label"], rows["method"])
     theory = rows.loc[rows["predicted"] > ZERO, "predicted"]
     data: list[marks.Spec] = []
     for at, row in rows.iterrows():
         if row["value"] > ZERO:  # above its theory, which else would hide it
-            data.append(_point(row, "x", int(at) - APART * (at in theory.index), names[int(at)]))
+            place, look = int(at) - APART * (at in theory.index), looks[str(row["label"])]
+            data.append(_point(row, "x", place, names[int(at)], look))
     said = [f"{names[int(at)]}<br>theory {digits(value)}" for at, value in theory.items()]
     mark = {"symbol": "diamond-open", "size": 8, "color": "#000", "line": {"width": 1.3}}
     x, y = marks.numbers(theory), [int(at) + APART for at in theory.index]
@@ -77,7 +78,11 @@ def against_cost(table: pd.DataFrame) -> marks.Spec:
         Data and layout.
     """
     places = efficiency.apart(table["forwards"])
-    points = [(_point(row, "y", places[at], _told(row))) for at, row in table.iterrows()]
+    looks = style.looks(table["label"], table["method"])
+    points = [
+        _point(row, "y", places[at], _told(row), looks[str(row["label"])])
+        for at, row in table.iterrows()
+    ]
     costs = sorted(set(table["forwards"]))
     shown = {"tickvals": costs, "ticktext": [digits(cost) for cost in costs]}
     shown = shown if len(costs) <= MOST_TICKS else {}
@@ -112,7 +117,7 @@ def training(table: pd.DataFrame) -> marks.Spec:
         the ``meta`` of every curve.
     """
     table = table.rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
-    looks = epochs.looks(table)
+    looks = style.looks(table["label"], table["method"])
     data: list[marks.Spec] = []
     for (label, run), part in table.groupby(["label", "run"], sort=False):
         look = looks[str(label)]
@@ -135,11 +140,12 @@ def _sites(table: pd.DataFrame, axis: str, log: bool) -> marks.Spec:
     runs = list(table.groupby(["label", "seed"], sort=False, dropna=False))
     data, asides = [], sites.asides(len(runs))
     counts = Counter(label for (label, _), _ in runs)
+    looks = style.looks(table["label"], table["method"])
     for at, ((label, seed), part) in enumerate(runs):
         name = f"{label}, seed {seed}" if counts[label] > 1 else str(label)
         x = marks.numbers(part["position"] + asides[at])
         more = {"legendgroup": str(at), "x": x}
-        data += [{**more, **trace} for trace in _record(part, name, x)]
+        data += [{**more, **trace} for trace in _record(part, name, x, looks[str(label)])]
     order = table.drop_duplicates("position").sort_values("position")
     places = marks.numbers(order["position"])
     ticks = {"tickvals": places, "ticktext": [marks.short(site) for site in order["site"]]}
@@ -151,16 +157,17 @@ def _sites(table: pd.DataFrame, axis: str, log: bool) -> marks.Spec:
     return {"data": data, "layout": layout}
 
 
-def _record(part: pd.DataFrame, name: str, x: list[float | None]) -> Iterator[marks.Spec]:
-    """Draw one record at every site, with what belongs to it."""
-    look = style.look(str(part["method"].iloc[0]))
+def _record(
+    part: pd.DataFrame, name: str, x: list[float | None], look: style.Look
+) -> Iterator[marks.Spec]:
+    """Draw one record at every site, with what belongs to it; where bias is drawn, filled says found."""
     found = part.get("found", pd.Series(look.filled, part.index))
     said = [
         f"{marks.safe(name)}<br>{marks.safe(row['site'])}<br>{interval(row)}, "
         f"n {digits(row['n'], 6)}{_aside(row)}"
         for _, row in part.iterrows()
     ]
-    mark = {**marks.marker(look), "symbol": [marks.symbol(look, filled=bool(f)) for f in found]}
+    mark = {**marks.marker(look), "symbol": [marks.symbol(look, bool(f)) for f in found]}
     y = marks.numbers(part["value"])
     yield marks.trace(name, said, y=y, marker=mark, error_y=marks.bars(part, look), showlegend=True)
     yield from ({**drawn, "showlegend": False} for drawn in _beside(part, x, look))
@@ -192,13 +199,12 @@ def _aside(row: pd.Series) -> str:
     return f"<br>theory {digits(row['predicted'])}" if pd.notna(row["predicted"]) else ""
 
 
-def _point(row: pd.Series, along: str, place: float, name: str) -> marks.Spec:
+def _point(row: pd.Series, along: str, place: float, name: str, look: style.Look) -> marks.Spec:
     """Draw one measured number with its interval, along one of the two axes."""
-    look = style.look(str(row["method"]))
     counts = " × ".join(digits(row[n], 6) for n in ("draws", "inits", "batches"))
     said = f"{name}<br>{interval(row)}<br>draws × inits × batches: {counts}"
     at = {along: [float(row["value"])], "y" if along == "x" else "x": [float(place)]}
-    mark = {**marks.marker(look), "symbol": marks.symbol(look)}
+    mark = {**marks.marker(look), "symbol": marks.symbol(look, look.filled)}
     ends = {f"error_{along}": marks.bars(row.to_frame().T, look)}
     return marks.trace(row["label"], [said], marker=mark, showlegend=False, **at, **ends)
 
@@ -212,7 +218,7 @@ def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> marks.
         one = digits(row["mean"])
         told = one if row["n"] < 2 else f"{interval({**row, 'value': row['mean']})}, n {row['n']}"
         said.append(f"{marks.safe(name)}<br>epoch {digits(row['epoch'], 6)}: {told} %")
-    mark = {**marks.marker(look), "symbol": marks.symbol(look), "size": 6}
+    mark = {**marks.marker(look), "symbol": marks.symbol(look, look.filled), "size": 6}
     if lost:
         ends = len(part) - 1
         mark |= {"symbol": ["circle"] * ends + ["x"], "size": [0] * ends + [9]}

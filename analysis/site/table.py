@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from fgbench.analysis.methods import natural
+
 NOTHING = "–"
 MEAN = (
     "Mean over seeds of finished runs after the last epoch [95 % t interval, on the log scale; with two "
@@ -91,7 +93,7 @@ class Table:
     def choices(self) -> list[tuple[str, list[str]]]:
         """Every facet with the values that occur."""
         return [
-            (facet, sorted({row.facets[at] for row in self.rows}))
+            (facet, sorted({row.facets[at] for row in self.rows}, key=natural))
             for at, facet in enumerate(self.facets)
         ]
 
