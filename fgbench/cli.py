@@ -193,27 +193,10 @@ def list_(
     ] = "",
 ) -> None:
     """List what can be named: everything, or the names of one kind."""
-    from fgbench import grid, registry
+    from fgbench import listing
 
-    listed = {"presets": registry.PRESETS, "sweeps": grid.shipped()}
-    kinds = [*registry.FOLDERS, *listed]
-    if kind and kind not in kinds:
-        raise unknown("kind", kind, kinds)
-    for one in [kind] if kind else kinds:
-        if not kind:
-            print(f"{one}:")
-        indent = "" if kind else "  "
-        if one in listed:
-            for name, meaning in listed[one].items():
-                print(f"{indent}{name:<24}{meaning}")
-            continue
-        entries = registry.entries(one)
-        for name in registry.names(one):
-            base = registry.base_of(name, entries)
-            entry = entries[base]
-            ending = entry.variants.get(name[len(base) + 1 :], {})
-            options = ", ".join(f"{k}={v}" for k, v in (ending or entry.options).items())
-            print(f"{indent}{name:<24}{entry.summary}" + (f" [{options}]" if options else ""))
+    for line in listing.lines(kind):
+        print(line)
 
 
 @app.command(

@@ -116,6 +116,7 @@ def _table() -> dict[str, set[str]]:
         },
         "progress": {"errors"},
         "checking": {"errors", "conformance", "registry"},
+        "listing": {"errors", "registry", "grid"},
         "doctor": {"errors", "record", "registry", "data", ""},
         "sheet": set(),
         "cells": {"multiple"},
@@ -128,7 +129,7 @@ def _table() -> dict[str, set[str]]:
         "sweep": {"errors", "record", "grid", "pool", "api", "experiment", "graph"},
         "sweeping": {"analysis", "grid", "labels", "sweep", "sheet", "cells"},
         "demo": top,
-        "cli": top | {"checking", "demo", "doctor", "grid", "sweep", "sweeping"},
+        "cli": top | {"checking", "demo", "doctor", "grid", "listing", "sweep", "sweeping"},
         "__main__": {"cli"},
         "": {"errors", "api", "estimator", "registry"},  # fgbench/__init__.py
     }
