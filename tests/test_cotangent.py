@@ -295,6 +295,8 @@ def test_gradients_that_an_estimator_handles_are_formed(slopes: bool, kept: Any)
 
 def leaves(found: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     """Everything in a record, with its path."""
+    if isinstance(found, list):
+        found = dict(enumerate(found))
     if not isinstance(found, dict):
         yield at, found
         return
