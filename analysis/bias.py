@@ -16,8 +16,8 @@ MISSING = "bias measured at sites", "run fgbench measure"
 LEVEL = 0.05
 WORDS = (
     "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
-    "no bias, in at most one record of twenty); hollow: not found. Dash: the smallest bias that the test "
-    "sees. Upright bars: 95 % intervals; one alone: an interval without a value."
+    "no bias, in at most one record of twenty); hollow: not found, or without a dash not tested. Dash: the "
+    "smallest bias that the test sees. Upright bars: 95 % intervals; one alone: an interval without a value."
 )
 
 

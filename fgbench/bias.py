@@ -202,7 +202,7 @@ class Bias:
         low: lower end, U's interval cut at 0 and rooted.
         high: upper end, given even where the value is not.
         p_value: one-sided, against no bias; None below 32 draws of an estimate that is noisy.
-        detectable: the relative bias found with power .7 to .9 at the 5 % level.
+        detectable: the relative bias found with power .7 to .9 at the 5 % level; None without a test.
         squared: U, unbiased for the squared relative bias and possibly negative; what is averaged.
         n: draws behind it, or points' replicates.
         reason: why a value or an end is missing, or how far the interval reaches.
@@ -277,10 +277,11 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
     p_value = sign_flip_p(inner) if draws >= JUDGED or null == 0.0 else None
     detectable, seen = sqrt(3.0 * null), p_value is not None and p_value < 0.05
     resolved = detectable < 1.0 or seen
-    reason = "" if resolved else "unresolved"
+    value = sqrt(max(squared, 0.0)) if resolved else None
     if p_value is None:
         reason = f"fewer than {JUDGED} draws: no test"
-    value = sqrt(max(squared, 0.0)) if resolved else None
+        return Bias(value, low, high, None, None, squared, draws, reason, low, high)
+    reason = "" if resolved else "unresolved"
     return Bias(value, low, high, p_value, detectable, squared, draws, reason, low, high)
 
 
