@@ -115,11 +115,12 @@ def _cells(row: Row, last: int) -> list[str]:
 
 
 def _counted(record: Record, found: Record) -> str:
-    """Say what the intervals of a row rest on: draws, batches, moments or inits, and how many."""
-    n = found["relative_variance"].get("n")
-    unit = "draws" if n == record["draws"] else "moments"
-    unit = "inits" if record["inits"] > 1 else "batches" if record["batches"] > 1 else unit
-    return f"{n} {unit}"
+    """Say what the intervals of a row rest on: draws, batches or inits, and how many."""
+    # moments are no replicates: with one batch of each, the ends of all together are averaged over them
+    if record["inits"] == 1 == record["batches"]:
+        return f"{record['draws']} draws"
+    unit = "inits" if record["inits"] > 1 else "batches"
+    return f"{found['relative_variance'].get('n')} {unit}"
 
 
 def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> str:
@@ -227,7 +228,7 @@ def _against(records: Sequence[Record]) -> str:
     ]
     told = (
         f" efficiency / {_reference(records)}: geometric mean over the same networks and batches, above 1 "
-        "the better, its interval over the pairs"
+        "the better, its interval over the pairs of several networks, or of several batches of one"
     )
     return told + (f"; none for {'; '.join(dict.fromkeys(reasons))}." if reasons else ".")
 

@@ -376,8 +376,8 @@ def test_n_says_what_it_counts(capsys: pytest.CaptureFixture[str]) -> None:
     tables.show(some)
     out = capsys.readouterr().out
     assert [row_of(out, r["method"])[-1] for r in some] == [
-        *("4 batches", "10 inits", "10 inits", "64 draws", "3 moments"),
-    ]
+        *("4 batches", "10 inits", "10 inits", "64 draws", "64 draws"),
+    ]  # the last: three moments, which are no replicates
 
 
 def test_a_row_without_numbers_says_what_became_of_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -454,7 +454,8 @@ def test_ratios_to_a_reference_have_a_column(capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert "efficiency / Mine/end" in out  # as its row is named
     assert [row_of(out, m)[-1] for m in ("Mine/end", "FG-A", "NP")] == ["1", "112 [60.6, 209]", "-"]
-    assert f"its interval over the pairs; none for NP: {none}." in " ".join(out.split())
+    told = " ".join(out.split())
+    assert f"several networks, or of several batches of one; none for NP: {none}." in told
 
 
 def test_a_narrow_terminal_names_the_moment_in_every_stacked_table() -> None:
