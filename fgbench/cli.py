@@ -265,7 +265,7 @@ def measure(
     """Measure gradient estimates against true gradients: efficiency, variance, bias, cosine."""
     if against is not None and along == "own":
         raise UsageError("--against compares on the same networks, which --along own does not have")
-    methods = [*methods, *([against] if against else [])]
+    methods = [*methods, *([] if against is None else [against])]
     when = None if moments is None else tuple(_moment(m) for m in moments.split(","))
     found = _run_all(
         "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,

@@ -353,6 +353,8 @@ def test_a_ratio_to_a_reference_is_paired_over_the_same_points(
         assert part["moment"] == float(k)
     assert cli.run([*asked, "--along", "own"]) == 2
     assert "--against compares on the same networks" in capsys.readouterr().err
+    assert cli.run(["measure", "FG-A", "--against", "", *where, *few]) == 2
+    assert "method '': expected a preset or" in capsys.readouterr().err
 
 
 def test_what_has_no_partner_has_no_ratio() -> None:
