@@ -61,10 +61,11 @@ def plotted(records: Records) -> pd.DataFrame:
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
-    quartiles = runs.groupby(by)["final"].quantile([0.25, 0.5, 0.75]).unstack()
-    quartiles = 100 * quartiles.set_axis(["low_percent", "error_percent", "high_percent"], axis=1)
-    counts = runs.groupby(by).agg(n=("key", "size"), epochs=("epochs", "max"))
-    found = quartiles.join(counts).reset_index()
+    grouped = runs.astype({"final": float}).groupby(by)
+    quartiles = {"low_percent": 0.25, "error_percent": 0.5, "high_percent": 0.75}
+    found = grouped.agg(n=("key", "size"), epochs=("epochs", "max"))
+    found = found.assign(**{k: 100 * grouped["final"].quantile(q) for k, q in quartiles.items()})
+    found = found.reset_index()
     speeds = records.speeds()
     speeds = speeds[speeds["quantity"].isin(AXES) & speeds["value"].gt(0)]
     ends = {"value": "cost", "low": "cost_low", "high": "cost_high", "quantity": "what"}

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbench.analysis import learning_curves, relative_variance, report, style
+from fgbench.analysis import cost, learning_curves, relative_variance, report, style
 from fgbench.analysis.load import Records, load
 from fgbench.analysis.methods import called
 from fgbench.analysis.seeds import mean_interval
@@ -581,10 +581,10 @@ def test_settings_of_one_method_differ_by_their_dashes(tmp_path: Path) -> None:
     assert handles[0]._dash_pattern != handles[1]._dash_pattern
 
 
-@pytest.mark.parametrize("room", [relative_variance, learning_curves])
+@pytest.mark.parametrize("room", [relative_variance, learning_curves, cost])
 def test_a_figure_without_numbers_is_the_users_mistake(room: Any, tmp_path: Path) -> None:
     records = stored(tmp_path, a_speed("BP", 1.0))
-    with pytest.raises(UsageError, match=r"no (measured variance|learning curve) in .*; run"):
+    with pytest.raises(UsageError, match=f"no {room.MISSING[0]} in .*; run"):
         room.draw(records, tmp_path / "out")
 
 
