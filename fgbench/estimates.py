@@ -95,7 +95,8 @@ def table(records: Sequence[Record]) -> Sheet:
 def _cells(row: Row, last: int) -> list[str]:
     """Write the cells of a row after its names."""
     record, found = row.record, row.found
-    if record["status"] != "ok":  # the reason stands below the table
+    lost = found is record or found.get("reason")  # a moment before all was lost has its numbers
+    if record["status"] != "ok" and lost:  # the reason stands below the table
         return [str(record["status"]), *["-"] * (len(COLUMNS) - 1 + last)]
     price = number(record["cost"]["forward_equivalents"])
     if found.get("reason"):  # such as a truth below float noise: nothing was divided by it
@@ -154,7 +155,7 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
 def _untested(row: Row) -> bool:
     """Tell whether a row has a bias that was not tested."""
     found = row.found.get("bias") or {}
-    return row.record["status"] == "ok" and row.p is None and found.get("draws_high") is not None
+    return row.p is None and found.get("draws_high") is not None
 
 
 def _scaled(every: Sequence[Row]) -> str:
@@ -180,8 +181,8 @@ def _scaled(every: Sequence[Row]) -> str:
 
 
 def _unclaimed(record: Mapping[str, Any]) -> bool:
-    """Tell whether a method does not claim to be unbiased."""
-    return record["status"] == "ok" and (record.get("claimed") or {}).get("bias") == "some"
+    """Tell whether a method that ran does not claim to be unbiased."""
+    return (record.get("claimed") or {}).get("bias") == "some"
 
 
 def _parity(records: Sequence[Mapping[str, Any]]) -> str:

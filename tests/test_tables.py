@@ -396,6 +396,15 @@ def test_a_row_without_numbers_says_what_became_of_it(capsys: pytest.CaptureFixt
     assert "0 draws" not in out
 
 
+def test_a_moment_before_all_was_lost_keeps_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    one, why = measured("wild", moments=[0.0, 3.0]), "an estimate is not finite"
+    parts = [{**one, "moment": 0.0}, {**one, "moment": 3.0, "reason": why}]
+    tables.show([one | {"status": "diverged", "reason": why, "per_moment": parts}])
+    lines = [split(line) for line in capsys.readouterr().out.splitlines() if "wild " in line]
+    found = {cells[1]: cells[2] for cells in lines if len(cells) > 2}
+    assert found == {"0": "1 [0.5, 1.5]", "3": "diverged", "all": "diverged"}
+
+
 @pytest.mark.parametrize(
     ("scale", "detectable", "named"),
     [
