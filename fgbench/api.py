@@ -6,6 +6,7 @@ hash of the code that makes the number, so that an edited estimator never serves
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -371,11 +372,18 @@ def _about(made: registry.Made) -> Case:
     return {
         "class": make.__name__,
         "module": "" if made.file else make.__module__,
-        "file": made.file,
+        "file": _beneath_home(made.file),
         "documentation": registry.documentation(make),
         "promises": registry.documentation(getattr(make, "claims", None)),
         "claims": None,
     }
+
+
+def _beneath_home(path: str) -> str:
+    """Write a path in the user's folder as ``~/...``: records are published."""
+    home = os.path.expanduser("~")  # unchanged where there is none
+    within = path and Path(path).is_relative_to(home)
+    return (Path("~") / Path(path).relative_to(home)).as_posix() if within else path
 
 
 def _claiming(call: Call, method: Method, draft: Case, found: Case) -> Case:

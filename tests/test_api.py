@@ -116,7 +116,10 @@ def test_a_finished_case_is_served_from_the_folder(
 
 
 @pytest.mark.parametrize("verb", OPTIONS)
-def test_a_record_says_what_its_estimator_is_and_claims(verb: str, mine: Written) -> None:
+def test_a_record_says_what_its_estimator_is_and_claims(
+    verb: str, mine: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/nobody")
     text = mine.file.read_text().replace("    def __call__", f"{DOCUMENTED}    def __call__")
     mine.file.write_text(text)
     assert run(verb, mine.method)["about"] == {
@@ -127,6 +130,9 @@ def test_a_record_says_what_its_estimator_is_and_claims(verb: str, mine: Written
             "why": "because",
         },
     }
+    monkeypatch.setenv("HOME", str(mine.file.parent.parent))
+    within = f"~/{mine.file.parent.name}/{mine.file.name}"
+    assert run(verb, mine.method)["about"]["file"] == within
     about = run(verb, "FG-A")["about"]
     assert about["module"] == "fgbench.estimators.fg_a"
     assert about["file"] == ""
