@@ -63,7 +63,7 @@ class Engine:
     ) -> None:
         claims = task.claims(estimator)
         if not claims.slopes_only:
-            raise Refused(OTHER)
+            raise Refused("it does not claim slopes_only")
         for o in task.objectives:
             if o.coupled(task.chain):
                 raise Refused(f"the losses of {o.name!r} couple the examples")

@@ -207,7 +207,7 @@ class Reversed(Defaults):
 
 
 REASONS = [
-    ("mlp-2x8", "np", "other oracles than exact slopes"),
+    ("mlp-2x8", "np", "does not claim slopes_only"),
     ("mlp-2x8", Elsewhere(), "other oracles than exact slopes"),
     ("mlp-2x8", Reversed(), "other oracles than exact slopes"),
     (
@@ -314,7 +314,7 @@ def test_records_say_which_engine_and_why() -> None:
     assert [r["engine"] for r in auto] == ["cotangent", "dual", "dual"]
     assert [r["engine"] for r in dual] == ["dual"] * 3
     assert [r["status"] for r in fast] == ["ok", "skipped", "skipped"]
-    assert "other oracles" in auto[1]["fallback"]
+    assert "slopes_only" in auto[1]["fallback"]
     assert fast[1]["reason"] == f"engine cotangent: {auto[1]['fallback']}"
     assert [r["fallback"] for r in (auto[0], auto[2], *dual)] == [""] * 5
     for name in ("relative_variance", "efficiency", "scale", "bias"):
