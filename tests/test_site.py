@@ -18,9 +18,10 @@ import pytest
 from test_analysis import WHERE, a_measure, a_speed, a_train, measured, record, stored
 
 from fgbench import registry
+from fgbench.analysis import bias as bias_figure
 from fgbench.analysis import report, style
 from fgbench.analysis.load import load
-from fgbench.analysis.site import board, claims, marks, names, pictures, texts
+from fgbench.analysis.site import board, claims, listing, marks, names, pictures, texts
 from fgbench.analysis.site.publish import MANIFEST, publish
 from fgbench.cli import run
 from fgbench.errors import UsageError
@@ -210,7 +211,10 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     rows = cells((root / "index.html").read_text("utf-8"), "leaderboard")
     first = next(row for row in rows if row[:3] == ["FG-A", "localmixer-m/8/16", "mnist"])
     assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
-    assert first[7] == "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2"
+    assert first[7] == (
+        "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2\n"
+        "interval over points: an older record"
+    )
     assert first[4] == "unbiased: not rejected"
     assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", "end"]
     errors = [100 * a_train("FG-A", s, epochs=4)["test_error"] for s in range(3)]
@@ -371,6 +375,33 @@ def test_file_names_are_safe_and_tell_names_apart() -> None:
 def test_a_claim_is_held_rejected_or_not_tested(row: dict[str, Any], state: str) -> None:
     (verdict,) = claims.verdicts([{"key": "k", "status": "ok", **row}]).values()
     assert verdict.state == state
+
+
+def test_a_bias_stands_with_the_interval_that_its_test_is_over(tmp_path: Path) -> None:
+    """Over points the ends of a bias may enclose 0 where its test over draws has rejected that."""
+    bias = {"value": 0.113, "low": 0.0, "high": 0.161, "n": 10, "p_value": 4e-4, "detectable": 0.07}
+    ends = {"draws_low": 0.0825, "draws_high": 0.145}
+    site = {"body.0.l0": {"bias": {**bias, **ends, "p_adjusted": 4e-4}}}
+    says = {"claimed": {"bias": "none", "why": ""}, "per_site": site, "bias": {**bias, **ends}}
+    stored(tmp_path, a_measure("FG-A", **says), a_measure("LG-FG-A", bias=bias))
+    found = board.facts(load(tmp_path))
+    rows = board.entries(found)
+    places = names.places(found.methods, found.panels)
+    table = board.board("leaderboard", rows, found, places)
+    new, old = (row.cells[table.kinds.index("bias")] for row in table.rows)
+    assert (new.text, new.note.splitlines()[0]) == ("0.113", "[0.0825, 0.145]")
+    assert claims.OLDER not in new.note
+    assert old.note.splitlines()[::3] == ["[0, 0.161]", claims.OLDER]
+    (drawn,) = bias_figure.plotted(found.measures).to_dict("records")
+    assert [drawn[name] for name in ("low", "high", "n")] == [0.0825, 0.145, 256]
+    measures = found.of["measure"]
+    for listed in (
+        listing.estimates(found, measures, places, True),
+        listing.tested(found, measures, places),
+        listing.sites(found, found.measures, places, True),
+    ):
+        assert listed is not None
+        assert "0.113 [0.0825, 0.145]" in {cell.text for cell in listed.rows[0].cells}
 
 
 def test_claims_are_judged_together() -> None:

@@ -15,7 +15,7 @@ from fgbench.analysis.methods import natural
 from fgbench.analysis.seeds import WHOLE, mean_interval
 from fgbench.analysis.settings import apart, directions_of, form_of, named, read_form
 from fgbench.analysis.site import names
-from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, verdicts
+from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, by_draws, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
 
@@ -34,11 +34,11 @@ CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method leads t
 LEGEND = (
     f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
-    "objectives, whole body; their intervals rest on draws at one point, on batches of one network, of which "
-    "alone they speak, or on networks. Cost: of one estimate, in forward passes of its batch. Step time and "
-    "peak memory: over those of PyTorch's backprop of the same model in the same run; BP is the same "
-    "gradient by a step of fgbench. Claims: of bias, and what came of them; p-values are adjusted by Holm "
-    "over all measurements here."
+    "objectives, whole body; intervals of the first two rest on draws at one point, on batches "
+    "of one network, of which alone they speak, or on networks, and that of bias, like its test, on draws. "
+    "Cost: of one estimate, in forward passes of its batch. Step time and peak memory: over those of "
+    "PyTorch's backprop of the same model in the same run; BP is the same gradient by a step of fgbench. "
+    "Claims: of bias, and what came of them; p-values are adjusted by Holm over all measurements here."
 )
 
 
@@ -75,7 +75,8 @@ class Facts:
 
 
 def facts(records: Records) -> Facts:
-    """Read what the pages show from the records of a folder."""
+    """Read what the pages show from the records of a folder, every bias with its interval over draws."""
+    records = replace(records, rows=tuple(map(by_draws, records.rows)))
     of = {verb: records.of(verb) for verb in (*VERBS, "trial")}
     measures = records.measures()
     body: dict[str, dict[str, dict[str, Any]]] = {}

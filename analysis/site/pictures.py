@@ -18,6 +18,9 @@ from fgbench.analysis.site.board import Facts
 from fgbench.analysis.site.names import Panel, Places, title
 
 BARS = "Bars: 95 % intervals."
+BY_DRAWS = (
+    "Intervals of bias are over draws, as its test is; in older records over batches or inits."
+)
 FEW = 12  # pictures that one process draws sooner than several have started
 DPI = 130  # of a picture on a page: its height and width in inches times this
 
@@ -67,7 +70,7 @@ def _layers(table: pd.DataFrame) -> str:
 
 def _biases(table: pd.DataFrame) -> str:
     """Say what biases of sites are."""
-    return f"{relative_variance.caption(table, 'each of one site')} {bias.WORDS}"
+    return f"{relative_variance.caption(table, 'each of one site')} {bias.WORDS} {BY_DRAWS}"
 
 
 def _curves(found: Facts) -> pd.DataFrame:
