@@ -145,6 +145,7 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         + f"{BIASED}: not claimed to be unbiased; that no bias was seen does not say that there is none."
         * any(map(_unclaimed, records))
         + _scaled(every)
+        + noting.capped(records)
         + noting.few(records)
         + noting.parity(records, number)
         + _along(every)

@@ -92,6 +92,17 @@ def counted(records: Sequence[Record]) -> str:
     return f"{', '.join(f'{draws} ({names})' for names, draws in told)} draws x "
 
 
+def capped(records: Sequence[Record]) -> str:
+    """Name the methods that have fewer draws than the precision asked for them."""
+    asked = (
+        (r["method"], f"{n} asked, {r['draws']} made")
+        for r in records
+        if (n := r.get("draws_asked") or 0) > r["draws"]
+    )
+    told = "; ".join(f"{names} {note}" for names, note in grouped(asked))
+    return f" The precision takes more draws than are made at most: {told}." if told else ""
+
+
 def _exact(record: Record) -> bool:
     """Tell whether a method has no sampling error, so that a few draws show all of it."""
     return (record.get("bias") or {}).get("detectable") == 0.0

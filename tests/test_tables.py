@@ -270,9 +270,13 @@ def test_draws_of_a_precision_are_told_method_by_method(
     some += [measured("exact") | {"draws": 6}]  # a few draws show all of it
     tables.show(some)
     assert "457 (a), 64 (b, c) draws x 4 batches" in " ".join(capsys.readouterr().out.split())
+    tables.show([some[0] | {"draws_asked": 9000}, some[1] | {"draws_asked": 64}])
+    out = " ".join(capsys.readouterr().out.split())
+    assert " takes more draws than are made at most: a 9000 asked, 457 made." in out
     tables.show(some[1:])
     out = " ".join(capsys.readouterr().out.split())
-    assert " 64 draws x 4 batches" in out
+    assert "64 draws x 4 batches" in out
+    assert "more draws" not in out
     assert "457" not in out
 
 
