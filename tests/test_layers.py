@@ -113,6 +113,7 @@ def _table() -> dict[str, set[str]]:
             "comparing",
             "aggregate",
             "cells",
+            "noting",
         },
         "progress": {"errors"},
         "checking": {"errors", "conformance", "registry"},

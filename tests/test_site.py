@@ -273,7 +273,7 @@ def test_figures_have_one_colour_per_method_and_are_plotlys(
             spec = json.loads(text, parse_constant=pytest.fail)
             go.Figure(data=spec["data"], layout=spec["layout"])  # refuses what it does not know
             for trace in spec["data"]:
-                assert "<" not in trace["name"]
+                assert "<" not in trace["name"].replace("<br>", "")
                 if trace.get("text") and "theory" not in trace["name"]:
                     seen.setdefault(trace["name"], set()).add(trace["marker"]["color"])
     assert seen["FG-A"] == {style.look("FG-A").colour}
@@ -472,6 +472,37 @@ def test_a_leaderboard_has_no_columns_of_which_nothing_is_known(tmp_path: Path) 
     assert heads("measure", a_measure("FG-A")) == (measured, (*where, "claims"))
     lost = record("train", "FG-A", status="diverged", reason="no number")
     assert heads("lost", lost) == (("test error (%)", "locality"), where)  # its note says it
+
+
+def test_a_training_that_several_rows_have_is_told_once(tmp_path: Path) -> None:
+    some = [a_measure("FG-A", settings={"batches": n}) for n in (1, 2, 4)]
+    gone = a_measure("BP", reason="the truth is zero", moments=[0.0])
+    trained = [a_train("FG-A", s) for s in (0, 1)]
+    stored(tmp_path, *some, gone, *trained, a_speed("FG-A", 0.8), a_train("BP"), a_speed("BP", 0.8))
+    found = board.facts(load(tmp_path))
+    table = board.board("b", board.entries(found), found, names.places(found.methods, found.panels))
+    rows = {row.cells[0].text: dict(zip(table.kinds, row.cells, strict=True)) for row in table.rows}
+    for kind in ("error", "time", "memory"):
+        told = [cells[kind] for name, cells in rows.items() if name.startswith("FG-A")]
+        assert len(told) == 3
+        assert len({cell.text for cell in told}) == 1
+        assert [cell.note == board.AGAIN for cell in told] == [False, True, True]
+        assert rows["BP"][kind].note != board.AGAIN
+    assert rows["BP"]["method"].note == (
+        "undefined, at moment 0 the truth is zero (as where a head starts at zero)"
+    )
+    assert all(cells["method"].note == "" for name, cells in rows.items() if name != "BP")
+
+
+def test_labels_in_figures_break_between_settings_and_lose_the_last_first() -> None:
+    assert marks.wrapped("FG-A") == "FG-A"
+    assert marks.wrapped("FG-W, batches=1, inits=4, moments=1 5, precision=0.02") == (
+        "FG-W, batches=1, inits=4,<br>moments=1 5, precision=0.02"
+    )
+    many = marks.wrapped(", ".join(["FG-A", *(f"setting{k}=value" for k in range(9))]))
+    assert many == "FG-A, setting0=value,<br>setting1=value,<br>setting2=value …"
+    assert marks.wrapped("x" * 40) == f"{'x' * 29}…"
+    assert marks.wrapped("a<b>") == "a&lt;b&gt;"
 
 
 def test_the_leaderboard_says_what_two_seeds_show() -> None:

@@ -18,6 +18,7 @@ from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, by_draws, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
+from fgbench.noting import undefined
 
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 UNTOLD = Verdict("", UNTESTED, "never measured")
@@ -29,6 +30,7 @@ KINDS = (  # a name for each column, in the same order
     *("method", "arch", "data", "error", "claims", "variance"),
     *("efficiency", "bias", "cost", "time", "memory", "locality"),
 )
+AGAIN = "same runs"
 FACETS = ("arch", "data", "locality", "claims")
 CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method leads to its page."
 LEGEND = (
@@ -182,7 +184,10 @@ def board(
     Returns:
         A table that can be filtered.
     """
-    made = [(_cells(entry, found, places), _facets(entry, found)) for entry in rows]
+    seen: set[tuple[str, ...]] = set()
+    made = [
+        (_again(_cells(entry, found, places), entry, seen), _facets(entry, found)) for entry in rows
+    ]
     aside = set(FACETS[:2]) if panel is not None else set()
     aside |= set() if any(entry.measure for entry in rows) else {"claims"}
     told = {"method"} | {
@@ -207,6 +212,16 @@ def board(
     )
 
 
+def _again(cells: tuple[Cell, ...], entry: Entry, seen: set[tuple[str, ...]]) -> tuple[Cell, ...]:
+    """Say of trainings and timings that an earlier row has them too, such as one of another measurement."""
+    timed = (str(entry.speed["key"]),) if entry.speed else ()
+    parts = {("error",): tuple(str(run["key"]) for run in entry.runs), ("time", "memory"): timed}
+    told = {kind for kinds, keys in parts.items() if keys in seen for kind in kinds}
+    seen.update(keys for keys in parts.values() if keys)
+    each = zip(cells, KINDS, strict=True)
+    return tuple(replace(cell, note=AGAIN) if kind in told else cell for cell, kind in each)
+
+
 def _facets(entry: Entry, found: Facts) -> tuple[str, ...]:
     """Give what a row is filtered by."""
     arch, data = (name or names.UNNAMED for name in entry.panel)
@@ -227,6 +242,7 @@ def _cells(entry: Entry, found: Facts, places: Places) -> tuple[Cell, ...]:
     theory = f"theory {plain(predicted).text}" if predicted == predicted else ""
     failed = [row for row in (entry.measure, entry.speed) if row and row["status"] != "ok"]
     lost = "; ".join(f"{row['verb']} {row['status']}" for row in failed)
+    lost = lost or (undefined(entry.measure) if entry.measure else "")
     arch, data = (name or names.UNNAMED for name in entry.panel)
     verdict = _verdict(entry, found)
     claimed = verdict.cell()

@@ -32,7 +32,7 @@ SITES = ("relative_variance", "efficiency", "scale", "cosine")
 TIMES = {
     "step_ms": "step (ms)",
     "ratio_to_bp": "time / BP",
-    "peak_mb": "peak memory (MB)",
+    "peak_mb": "peak memory (MiB)",
     "peak_ratio_to_bp": "memory / BP",
 }
 WHERE = ("architecture", "data")
