@@ -505,6 +505,31 @@ def test_labels_in_figures_break_between_settings_and_lose_the_last_first() -> N
     assert marks.wrapped("a<b>") == "a&lt;b&gt;"
 
 
+def test_moments_are_told_apart_in_the_numbers_to_download(tmp_path: Path) -> None:
+    body = {"relative_variance": measured(3.0), "bias": measured(0.1), "efficiency": measured(0.2)}
+    body |= {"bias": {**body["bias"], "draws_low": 0.09, "draws_high": 0.2}}
+    parts = [{**body, "moment": m, "steps": 28 * m} for m in (0.0, 1.0)]
+    stored(
+        tmp_path,
+        a_measure("FG-A", moments=[0.0, 1.0], per_moment=parts, per_site={}),
+        a_measure("LG-FG-A", moments=[0.0], per_site={}),
+    )
+    out = report.write(tmp_path, tmp_path / "site", ABOUT).parent
+    table = pd.read_csv(out / "data" / "measures.csv", dtype={"moment": str})
+    table = table[table["quantity"].isin(["bias", "relative_variance"])]
+    keys = ["method", "quantity", "moment"]
+    assert sorted(map(tuple, table[keys].to_numpy())) == sorted(
+        (method, quantity, moment)
+        for quantity in ("bias", "relative_variance")
+        for method, moment in (
+            *(("FG-A", "0"), ("FG-A", "1"), ("FG-A", "all")),
+            ("LG-FG-A", "0"),
+        )
+    )
+    one = table.set_index(keys).loc[("FG-A", "bias", "1")]
+    assert (one["low"], one["high"], one["step"]) == (0.09, 0.2, 28)
+
+
 def test_the_leaderboard_says_what_two_seeds_show() -> None:
     assert "with two seeds, their range" in board.LEGEND
 

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.load import VERBS, Records, number
+from fgbench.analysis.load import ALONG, VERBS, Records, number
 from fgbench.analysis.methods import natural
 from fgbench.analysis.seeds import WHOLE, mean_interval
-from fgbench.analysis.settings import apart, directions_of, form_of, named, read_form
+from fgbench.analysis.settings import apart, directions_of, form_of, named, read_form, text
 from fgbench.analysis.site import names
 from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, by_draws, verdicts
 from fgbench.analysis.site.names import Panel, Places, panel_of
@@ -85,6 +85,24 @@ def facts(records: Records) -> Facts:
     for row in measures[measures["place"] == "all"].to_dict("records"):
         body.setdefault(str(row["key"]), {})[str(row["quantity"])] = row
     return Facts(records, of, measures, records.curves(), verdicts(of["measure"]), body)
+
+
+def by_moment(found: Facts) -> pd.DataFrame:
+    """Tabulate what was measured, and of records of several moments also each of these.
+
+    Args:
+        found: of `facts`.
+
+    Returns:
+        The columns of `fgbench.analysis.load.Records.along`: those of all moments of a record together have
+        the ``moment`` "all".
+    """
+    whole, along = found.measures, found.records.along()
+    several = whole["moments"].str.contains(" ")
+    whole = whole.assign(moment=whole["moments"].mask(several, "all"))
+    parts = along[along["key"].isin(whole.loc[several, "key"])]
+    parts = parts.assign(moment=parts["moment"].map(text))
+    return pd.concat([whole, parts], ignore_index=True)[list(ALONG)]
 
 
 @dataclass
