@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.analysis.load import load
 from fgbench.analysis.site import overview, pages, pictures
-from fgbench.analysis.site.board import by_moment, entries, facts
+from fgbench.analysis.site.board import entries
+from fgbench.analysis.site.facts import by_moment, facts
 from fgbench.analysis.site.names import places
 from fgbench.analysis.site.publish import publish
 from fgbench.errors import UsageError

@@ -42,6 +42,7 @@ from fgbench.analysis.methods import called, family, natural
 from fgbench.analysis.narrow import Only
 from fgbench.analysis.seeds import bands, mean_interval
 from fgbench.analysis.site import board, marks, pictures, plots
+from fgbench.analysis.site.facts import facts
 from fgbench.cli import run
 from fgbench.errors import UsageError
 from fgbench.record import Store
@@ -329,7 +330,7 @@ def test_runs_that_differ_by_an_option_or_the_dtype_are_no_seeds_of_one(
         records = load(tmp_path / folder)
         table = learning_curves.plotted(records.curves())
         counts[folder] = table.groupby("label")["n"].max().tolist(), len(results(records))
-        assert {len(entry.runs) for entry in board.entries(board.facts(records))} == {
+        assert {len(entry.runs) for entry in board.entries(facts(records))} == {
             2 if folder == "apart" else 4
         }
     assert counts == {"apart": ([2, 2], 2), "alike": ([4], 4)}
@@ -346,7 +347,7 @@ def test_a_training_is_joined_with_its_own_form_alone(what: str, tmp_path: Path)
         timed = set(cost.plotted(records)["method"])
         assert ("FG-A" in timed) is (at == 0)
         assert len(variance_and_learning.plotted(records)) == (at == 0)
-        found = board.entries(board.facts(records))
+        found = board.entries(facts(records))
         mine = [entry for entry in found if entry.method == "FG-A" and entry.runs]
         assert [entry.speed is not None for entry in mine] == [at == 0]
         assert len({entry.label for entry in found}) == len(found)

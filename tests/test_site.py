@@ -22,6 +22,7 @@ from fgbench.analysis import bias as bias_figure
 from fgbench.analysis import report, style
 from fgbench.analysis.load import load
 from fgbench.analysis.site import board, claims, listing, marks, names, pictures, texts
+from fgbench.analysis.site.facts import facts
 from fgbench.analysis.site.publish import MANIFEST, publish
 from fgbench.cli import run
 from fgbench.errors import UsageError
@@ -289,7 +290,7 @@ def test_pictures_are_the_same_drawn_by_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictures, "KINDS", pictures.KINDS[:2])
-    found = board.facts(stored(tmp_path / "kept", a_measure("FG-A")))
+    found = facts(stored(tmp_path / "kept", a_measure("FG-A")))
     laid = names.places(found.methods, found.panels)
     one = pictures.drawn(found, laid, tmp_path / "one", 2)
     monkeypatch.setattr(pictures, "FEW", 0)
@@ -384,7 +385,7 @@ def test_a_bias_stands_with_the_interval_that_its_test_is_over(tmp_path: Path) -
     site = {"body.0.l0": {"bias": {**bias, **ends, "p_adjusted": 4e-4}}}
     says = {"claimed": {"bias": "none", "why": ""}, "per_site": site, "bias": {**bias, **ends}}
     stored(tmp_path, a_measure("FG-A", **says), a_measure("LG-FG-A", bias=bias))
-    found = board.facts(load(tmp_path))
+    found = facts(load(tmp_path))
     rows = board.entries(found)
     places = names.places(found.methods, found.panels)
     table = board.board("leaderboard", rows, found, places)
@@ -413,7 +414,7 @@ def test_claims_are_judged_together() -> None:
 def test_settings_are_never_pooled(tmp_path: Path) -> None:
     rates = [a_train("FG-A", settings={"lr": lr}) for lr in (0.01, 0.1)]
     records = stored(tmp_path, *rates, a_measure("FG-A"), a_measure("FG-A", seed=1))
-    rows = board.entries(board.facts(records))
+    rows = board.entries(facts(records))
     assert [(r.label, len(r.runs), r.measure is not None) for r in rows] == [
         ("FG-A, lr=0.01", 1, False),
         ("FG-A, lr=0.1", 1, False),
@@ -421,7 +422,7 @@ def test_settings_are_never_pooled(tmp_path: Path) -> None:
         ("FG-A, seed 1", 0, True),
     ]
     records = stored(tmp_path / "one", *rates, a_measure("FG-A"))
-    assert [r.measure is not None for r in board.entries(board.facts(records))] == [True, True]
+    assert [r.measure is not None for r in board.entries(facts(records))] == [True, True]
     where = [{**WHERE, "dtype": dtype} for dtype in ("float32", "float64")]
     runs = [
         named(a_train("FG-A", where=w, test_error=e), "FG-A")
@@ -429,7 +430,7 @@ def test_settings_are_never_pooled(tmp_path: Path) -> None:
     ]
     runs[1] |= {"key": "1" * 32, "case_key": "1" * 32}
     records = stored(tmp_path / "exact", *runs)
-    rows = board.entries(board.facts(records))
+    rows = board.entries(facts(records))
     assert [(r.label, len(r.runs)) for r in rows] == [("FG-A", 1), ("FG-A, dtype=float64", 1)]
 
 
@@ -439,7 +440,7 @@ def test_of_runs_of_one_setting_and_seed_the_latest_counts_and_it_is_said(tmp_pa
     late = a_measure("FG-A", settings=new, started="2026-01-01T00:00:00+00:00")
     assert old["case_key"] != late["case_key"]
     records = stored(tmp_path, late, old)
-    (row,) = board.entries(board.facts(records))
+    (row,) = board.entries(facts(records))
     assert row.label == "FG-A"
     assert row.measure is not None
     assert row.measure["key"] == late["key"]
@@ -450,7 +451,7 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
     paid = {"directions": 48, "budget": {"asked": 50.0, "spent": 50.0, "note": ""}}
     dear = a_measure("FG-A", options={"directions": 48}, **paid)
     train = a_train("FG-A", options={"directions": 1})
-    rows = board.entries(board.facts(stored(tmp_path, train, dear)))
+    rows = board.entries(facts(stored(tmp_path, train, dear)))
     assert [(r.label, len(r.runs), r.measure is not None) for r in rows] == [
         ("FG-A", 1, False),
         ("FG-A[directions=48]", 0, True),
@@ -459,7 +460,7 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
 
 def test_a_leaderboard_has_no_columns_of_which_nothing_is_known(tmp_path: Path) -> None:
     def heads(name: str, *rows: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        found = board.facts(stored(tmp_path / name, *rows))
+        found = facts(stored(tmp_path / name, *rows))
         laid = names.places(found.methods, found.panels)
         table = board.board("b", board.entries(found), found, laid)
         assert {len(row.cells) for row in table.rows} == {len(table.head)} == {len(table.kinds)}
@@ -479,7 +480,7 @@ def test_a_training_that_several_rows_have_is_told_once(tmp_path: Path) -> None:
     gone = a_measure("BP", reason="the truth is zero", moments=[0.0])
     trained = [a_train("FG-A", s) for s in (0, 1)]
     stored(tmp_path, *some, gone, *trained, a_speed("FG-A", 0.8), a_train("BP"), a_speed("BP", 0.8))
-    found = board.facts(load(tmp_path))
+    found = facts(load(tmp_path))
     table = board.board("b", board.entries(found), found, names.places(found.methods, found.panels))
     rows = {row.cells[0].text: dict(zip(table.kinds, row.cells, strict=True)) for row in table.rows}
     for kind in ("error", "time", "memory"):

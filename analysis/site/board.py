@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.load import ALONG, VERBS, Records, number
+from fgbench.analysis.load import VERBS, number
 from fgbench.analysis.methods import natural
 from fgbench.analysis.seeds import WHOLE, mean_interval
-from fgbench.analysis.settings import apart, directions_of, form_of, named, read_form, text
+from fgbench.analysis.settings import apart, directions_of, form_of, named, read_form
 from fgbench.analysis.site import names
-from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, by_draws, verdicts
+from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict
+from fgbench.analysis.site.facts import Facts
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
 from fgbench.noting import undefined
@@ -42,67 +43,6 @@ LEGEND = (
     "PyTorch's backprop of the same model in the same run; BP is the same gradient by a step of fgbench. "
     "Claims: of bias, and what came of them; p-values are adjusted by Holm over all measurements here."
 )
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The records of a report, read once.
-
-    Args:
-        records: all of them.
-        of: verb to the records of it that count, see `fgbench.analysis.load.Records.of`.
-        measures: of `fgbench.analysis.load.Records.measures`.
-        curves: of `fgbench.analysis.load.Records.curves`.
-        verdicts: key of a measurement to what came of the claims.
-        body: key of a measurement to its numbers over the whole body, by quantity.
-    """
-
-    records: Records
-    of: Mapping[str, Sequence[dict[str, Any]]]
-    measures: pd.DataFrame
-    curves: pd.DataFrame
-    verdicts: Mapping[str, Verdict]
-    body: Mapping[str, Mapping[str, dict[str, Any]]]
-
-    @property
-    def methods(self) -> list[str]:
-        """Every method that has a record, in the usual order."""
-        return style.order(str(row["method"]) for row in self.records.rows if row["method"])
-
-    @property
-    def panels(self) -> list[Panel]:
-        """Every architecture with the data it was run on."""
-        rows = [row for verb in (*VERBS, "trial") for row in self.of[verb]]
-        return sorted({panel_of(row) for row in rows}, key=natural)
-
-
-def facts(records: Records) -> Facts:
-    """Read what the pages show from the records of a folder, every bias with its interval over draws."""
-    records = replace(records, rows=tuple(map(by_draws, records.rows)))
-    of = {verb: records.of(verb) for verb in (*VERBS, "trial")}
-    measures = records.measures()
-    body: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in measures[measures["place"] == "all"].to_dict("records"):
-        body.setdefault(str(row["key"]), {})[str(row["quantity"])] = row
-    return Facts(records, of, measures, records.curves(), verdicts(of["measure"]), body)
-
-
-def by_moment(found: Facts) -> pd.DataFrame:
-    """Tabulate what was measured, and of records of several moments also each of these.
-
-    Args:
-        found: of `facts`.
-
-    Returns:
-        The columns of `fgbench.analysis.load.Records.along`: those of all moments of a record together have
-        the ``moment`` "all".
-    """
-    whole, along = found.measures, found.records.along()
-    several = whole["moments"].str.contains(" ")
-    whole = whole.assign(moment=whole["moments"].mask(several, "all"))
-    parts = along[along["key"].isin(whole.loc[several, "key"])]
-    parts = parts.assign(moment=parts["moment"].map(text))
-    return pd.concat([whole, parts], ignore_index=True)[list(ALONG)]
 
 
 @dataclass
@@ -135,7 +75,7 @@ def entries(found: Facts) -> list[Entry]:
     since numbers of several settings are never pooled. Trainings under several seeds are one setting.
 
     Args:
-        found: of `facts`.
+        found: of `fgbench.analysis.site.facts.facts`.
 
     Returns:
         Rows by architecture and data, then in the usual order of methods.
@@ -195,7 +135,7 @@ def board(
     Args:
         name: of the table's element.
         rows: of `entries`.
-        found: of `facts`.
+        found: of `fgbench.analysis.site.facts.facts`.
         places: where pages lie.
         panel: shown on the page of one architecture and data, which need no columns then.
 

@@ -12,7 +12,8 @@ import pandas as pd
 from fgbench.analysis.load import COSTS, number, verb_of
 from fgbench.analysis.settings import settings_of, text
 from fgbench.analysis.site import names
-from fgbench.analysis.site.board import Entry, Facts, error, ratio
+from fgbench.analysis.site.board import Entry, error, ratio
+from fgbench.analysis.site.facts import Facts
 from fgbench.analysis.site.names import Places, panel_of
 from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Table, digits, measured, plain, table
 

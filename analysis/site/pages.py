@@ -8,8 +8,9 @@ from typing import Any
 
 from fgbench.analysis import style
 from fgbench.analysis.site import listing, names, pictures
-from fgbench.analysis.site.board import Entry, Facts, board
+from fgbench.analysis.site.board import Entry, board
 from fgbench.analysis.site.claims import worded
+from fgbench.analysis.site.facts import Facts
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.pictures import Gallery, Plot
 from fgbench.analysis.site.texts import About, Text, described, recorded, subject

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from fgbench.analysis import bias, efficiency, epochs, layers, progress, relative_variance, style
 from fgbench.analysis.site import marks, plots
-from fgbench.analysis.site.board import Facts
+from fgbench.analysis.site.facts import Facts
 from fgbench.analysis.site.names import Panel, Places, title
 
 BARS = "Bars: 95 % intervals."
