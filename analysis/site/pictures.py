@@ -12,10 +12,24 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fgbench.analysis import bias, efficiency, epochs, layers, progress, relative_variance, style
+from fgbench.analysis import (
+    bias,
+    cosine,
+    cost,
+    efficiency,
+    epochs,
+    layers,
+    progress,
+    relative_variance,
+    style,
+    variance_and_learning,
+    workloads,
+)
+from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import seeds
 from fgbench.analysis.site import marks, plots
 from fgbench.analysis.site.facts import Facts
-from fgbench.analysis.site.names import Panel, Places, title
+from fgbench.analysis.site.names import Panel, Places, panel_of, title
 
 BARS = "Bars: 95 % intervals."
 BY_DRAWS = (
@@ -35,7 +49,7 @@ class Kind:
         source: picks what it is about from the facts.
         plotted: computes the drawn numbers.
         figure: draws the picture.
-        spec: draws it for plotly.
+        spec: draws it for plotly; None where the picture is all there is.
         caption: says of the drawn numbers what they are and over how many.
         alt: what the picture shows, in words.
         many: whether it compares methods by one number each; else it has curves of each.
@@ -43,10 +57,10 @@ class Kind:
 
     name: str
     heading: str
-    source: Callable[[Facts], pd.DataFrame]
-    plotted: Callable[[pd.DataFrame], pd.DataFrame]
-    figure: Callable[[pd.DataFrame], Figure]
-    spec: Callable[[pd.DataFrame], marks.Spec]
+    source: Callable[[Facts], Any]
+    plotted: Callable[[Any], pd.DataFrame]
+    figure: Callable[[Any], Figure]
+    spec: Callable[[pd.DataFrame], marks.Spec] | None
     caption: Callable[[pd.DataFrame], str]
     alt: str
     many: bool = False
@@ -76,6 +90,41 @@ def _biases(table: pd.DataFrame) -> str:
 def _curves(found: Facts) -> pd.DataFrame:
     """Pick the trainings."""
     return found.curves
+
+
+def _along(found: Facts) -> pd.DataFrame:
+    """Pick what was measured moment by moment of estimates whose chance level is known."""
+    along = found.records.along()
+    return along[along["elements"] > 0]
+
+
+def _records(found: Facts) -> Records:
+    """Pick the records, of which figures join several verbs."""
+    return found.records
+
+
+def _cosines(table: pd.DataFrame) -> str:
+    """Say what cosines along training are."""
+    return (
+        f"{relative_variance.caption(table)} Line: mean over draws, with 95 % intervals; band: nine of ten "
+        "single draws; dotted: 1/√d, that of a random direction."
+    )
+
+
+def _costs(table: pd.DataFrame) -> str:
+    """Say what errors beside costs are."""
+    return (
+        f"Median final test error over n = {seeds(table['n'])}, bars to its quartiles; level bars: 95 % "
+        "intervals of the time. Ringed, dotted: Pareto front."
+    )
+
+
+def _gaps(table: pd.DataFrame) -> str:
+    """Say what errors beside variances are."""
+    return (
+        f"Final test error less {workloads.REFERENCE}'s, paired by seed, n = {seeds(table['n'])}; level: "
+        f"relative variance with its 95 % interval. {relative_variance.caption(table)}"
+    )
 
 
 KINDS = (
@@ -131,6 +180,39 @@ KINDS = (
         _biases,
         "Bias at every site of the network from input to loss, filled where it was found",
     ),
+    Kind(
+        cosine.NAME,
+        "Cosine along training",
+        _along,
+        cosine.plotted,
+        cosine.figure,
+        None,
+        _cosines,
+        "Cosine of estimates with the end-to-end gradient against the steps of training",
+        many=True,
+    ),
+    Kind(
+        cost.NAME,
+        "Test error against cost",
+        _records,
+        cost.plotted,
+        cost.figure,
+        None,
+        _costs,
+        "Final test error of each method against the time and the memory of a step",
+        many=True,
+    ),
+    Kind(
+        variance_and_learning.NAME,
+        "Test error against variance",
+        _records,
+        variance_and_learning.plotted,
+        variance_and_learning.figure,
+        None,
+        _gaps,
+        "Final test error less that of backprop against the relative variance of each method's estimate",
+        many=True,
+    ),
 )
 
 
@@ -177,9 +259,9 @@ class Plot:
         return f"{self.kind.heading}, {self.title}. {self.kind.caption(self.table)}"
 
     @property
-    def spec(self) -> marks.Spec:
+    def spec(self) -> marks.Spec | None:
         """Draw it for plotly."""
-        return self.kind.spec(self.table)
+        return self.kind.spec(self.table) if self.kind.spec else None
 
 
 Gallery = Mapping[str, list[Plot]]  # name of a kind to the figures of it
@@ -199,14 +281,14 @@ def drawn(found: Facts, places: Places, out: Path, jobs: int = 1) -> Gallery:
     Returns:
         Every kind with its figures, those of which there are numbers.
     """
-    todo: list[tuple[int, Panel, pd.DataFrame, pd.DataFrame]] = []
+    todo: list[tuple[int, Panel, Any, pd.DataFrame]] = []
     for at, kind in enumerate(KINDS):
         source = kind.source(found)
-        for arch, data in places.stems:
-            part = source[source["arch"].eq(arch) & source["data"].eq(data)]
+        for panel in places.stems:
+            part = _part(source, panel)
             table = kind.plotted(part)
             if not table.empty:
-                todo.append((at, (arch, data), part, table))
+                todo.append((at, panel, part, table))
     kinds = [at for at, *_ in todo]
     files = [f"figures/{places.stems[panel]}-{KINDS[at].name}" for at, panel, *_ in todo]
     work = kinds, [part for *_, part, _ in todo], [table for *_, table in todo]
@@ -222,7 +304,15 @@ def drawn(found: Facts, places: Places, out: Path, jobs: int = 1) -> Gallery:
     return gallery
 
 
-def _paint(at: int, part: pd.DataFrame, table: pd.DataFrame, target: Path) -> tuple[int, int]:
+def _part(source: Any, panel: Panel) -> Any:
+    """Pick what is of a panel from a table or from records."""
+    if isinstance(source, Records):
+        return source.kept([row for row in source.rows if panel_of(row) == panel])
+    arch, data = panel
+    return source[source["arch"].eq(arch) & source["data"].eq(data)]
+
+
+def _paint(at: int, part: Any, table: pd.DataFrame, target: Path) -> tuple[int, int]:
     """Write one picture with its data; its size on a page in pixels."""
     fig = KINDS[at].figure(_literal(part))
     style.save(fig, target.parent, target.name, table)
@@ -248,8 +338,12 @@ def of_panel(gallery: Gallery, panel: Panel) -> Gallery:
     return {name: found for name, found in chosen.items() if found}
 
 
-def _literal(part: pd.DataFrame) -> pd.DataFrame:
+def _literal(part: Any) -> Any:
     """Keep matplotlib from reading dollars in names as mathematics."""
+    if isinstance(part, Records):
+        named = ("method", "arch", "data")
+        rows = [{**r, **{n: str(r.get(n)).replace("$", r"\$") for n in named}} for r in part.rows]
+        return replace(part, rows=tuple(rows))
     text: dict[str, Any] = {
         name: part[name].astype(str).str.replace("$", r"\$", regex=False)
         for name in ("label", "arch", "data")

@@ -166,7 +166,7 @@ function axisChoice(plot, spec) {
 }
 
 function draw(figure) {
-  if (figure.classList.contains("live")) return;
+  if (figure.classList.contains("live") || !figure.querySelector("script")) return;
   const spec = JSON.parse(figure.querySelector("script").textContent);
   const plot = figure.querySelector(".plot");
   figure.classList.add("live");
