@@ -41,8 +41,9 @@ from fgbench.analysis.load import Records, load
 from fgbench.analysis.methods import called, family, natural
 from fgbench.analysis.narrow import Only
 from fgbench.analysis.seeds import bands, mean_interval
-from fgbench.analysis.site import board, marks, pictures, plots
+from fgbench.analysis.site import board, marks, plots
 from fgbench.analysis.site.facts import facts
+from fgbench.analysis.site.kinds import KINDS, Kind
 from fgbench.cli import run
 from fgbench.errors import UsageError
 from fgbench.record import Store
@@ -234,12 +235,8 @@ def test_a_name_is_broken_and_nothing_of_it_is_lost(letters: int) -> None:
     assert panels.broken("FG-A[directions=4], lr=0.1", 20) == "FG-A[directions=4],\nlr=0.1"
 
 
-@pytest.mark.parametrize(
-    "kind", [k for k in pictures.KINDS if k.spec], ids=lambda kind: str(kind.name)
-)
-def test_interactive_figures_tell_settings_apart_as_pictures_do(
-    kind: pictures.Kind, mixed: Records
-) -> None:
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.spec], ids=lambda kind: str(kind.name))
+def test_interactive_figures_tell_settings_apart_as_pictures_do(kind: Kind, mixed: Records) -> None:
     table = kind.plotted(mixed.curves() if kind.name == progress.NAME else mixed.measures())
     looks = style.looks(table["label"], table["method"])
     found = {}

@@ -23,6 +23,7 @@ from fgbench.analysis import report, style
 from fgbench.analysis.load import load
 from fgbench.analysis.site import board, claims, listing, marks, names, pictures, texts
 from fgbench.analysis.site.facts import facts
+from fgbench.analysis.site.kinds import KINDS
 from fgbench.analysis.site.publish import MANIFEST, publish
 from fgbench.cli import run
 from fgbench.errors import UsageError
@@ -281,7 +282,7 @@ def test_figures_have_one_colour_per_method_and_are_plotlys(
     assert all(len(colours) == 1 for colours in seen.values())
     with pytest.raises(ValueError, match="colour"):
         go.Figure(data=[{"type": "scatter", "marker": {"colour": "red"}}])
-    assert {kind.name for kind in pictures.KINDS} - {"cosine"} <= {  # it needs moments
+    assert {kind.name for kind in KINDS} - {"cosine"} <= {  # it needs moments
         p.stem.rpartition("-")[2] for p in root.rglob("*.png")
     }
 
@@ -289,7 +290,7 @@ def test_figures_have_one_colour_per_method_and_are_plotlys(
 def test_pictures_are_the_same_drawn_by_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "KINDS", pictures.KINDS[:2])
+    monkeypatch.setattr(pictures, "KINDS", KINDS[:2])
     found = facts(stored(tmp_path / "kept", a_measure("FG-A")))
     laid = names.places(found.methods, found.panels)
     one = pictures.drawn(found, laid, tmp_path / "one", 2)
