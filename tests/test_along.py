@@ -286,8 +286,8 @@ def test_json_and_table_say_that_a_truth_of_zero_leaves_nothing_to_measure(
     assert found["variance_times_cost"]["value"] is found["split"] is None
     assert cli.run(line) == 0
     out = capsys.readouterr().out
-    assert out.count("undefined") == 6
-    assert "FG-A seed 0: ok: the truth is zero" in out
+    assert out.count("undefined") == 7  # six numbers, and why
+    assert "FG-A seed 0: undefined, at moment 0 the truth is zero" in out
 
 
 def test_a_truth_at_rounding_level_is_undefined_and_never_divides() -> None:

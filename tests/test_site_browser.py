@@ -351,7 +351,7 @@ def test_buttons_of_a_figure_cover_no_entry_of_its_legend(
 ) -> None:
     seen = 0
     with visit(browser, root, "index.html", viewport={"width": width, "height": 900}) as (page, _):
-        for gallery in page.locator(".gallery").all():
+        for gallery in page.locator(".gallery:has(.plot)").all():
             figure = gallery.locator("figure:not([hidden])")
             figure.locator(".modebar").first.wait_for(state="attached")
             seen += figure.locator(".legend .traces").count()
