@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.analysis.load import load
 from fgbench.analysis.site import overview, pages, pictures
-from fgbench.analysis.site.board import entries, facts
+from fgbench.analysis.site.board import entries
+from fgbench.analysis.site.facts import by_moment, facts
 from fgbench.analysis.site.names import places
 from fgbench.analysis.site.publish import publish
 from fgbench.errors import UsageError
@@ -67,7 +68,8 @@ def write(
             (made / name).mkdir()
         tell("draws pictures")
         gallery = pictures.drawn(found, laid, made, jobs)
-        found.measures.to_csv(made / "data" / "measures.csv", index=False, lineterminator="\n")
+        numbers = by_moment(found)
+        numbers.to_csv(made / "data" / "measures.csv", index=False, lineterminator="\n")
         found.curves.to_csv(made / "data" / "curves.csv", index=False, lineterminator="\n")
         (made / "assets" / "plotly.min.js").write_text(script, encoding="utf-8")
         for name in ("site.css", "site.js"):

@@ -20,6 +20,8 @@ def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
     found = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
     options, settings = (part_of(row, part) for part in ("options", "settings"))
     found |= {f"option {k}" if k in settings else k: v for k, v in options.items()} | {**settings}
+    if settings.get("precision"):  # which decides how many
+        found.pop("draws", None)
     stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
     return {name: text(value) for name, value in stated.items() if name != "seed"}
 

@@ -210,7 +210,11 @@ def measure(
     data: Data = "digits",
     draws: Annotated[int, typer.Option(help="Draws per point.")] = 64,
     precision: Annotated[
-        float | None, typer.Option(help="Relative standard error asked of the relative variance.")
+        float | None,
+        typer.Option(
+            help="Relative standard error asked of the relative variance of one point, instead of --draws: a "
+            "pilot of 64 draws at the first point says how many draws every point gets, at most 65536."
+        ),
     ] = None,
     moments: Annotated[
         str | None,

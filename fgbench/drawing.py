@@ -15,7 +15,7 @@ from fgbench.served import Refused
 from fgbench.tally import Control, Formed, places
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -39,6 +39,7 @@ class Found:
         distances: module or site to how many modules lie between it and its nearest loss.
         between: of every (init, moment), in order of measuring, products of gradients of batches.
         draws: draws per point.
+        asked: those that a precision asks for, 0 where none was asked.
         cost: ledger of one estimate.
         exact: whether the estimator claims to be deterministic.
         reason: why it was skipped, or "".
@@ -61,6 +62,7 @@ class Found:
     distances: dict[Place, int] = field(default_factory=dict)
     between: list[dict[Place, Array]] = field(default_factory=list)
     draws: int = 0
+    asked: int = 0
     cost: dict[str, float] = field(default_factory=dict)
     exact: bool = False
     reason: str = ""
@@ -79,6 +81,13 @@ class Found:
     def ended(self) -> bool:
         """Whether nothing more is measured of it."""
         return bool(self.failed or self.reason)
+
+    def tell(self, progress: Callable[[str], None] | None, at: str) -> None:
+        """Say which point is measured, and with how many draws where a precision decides it."""
+        if progress is None:
+            return
+        most = f" of {self.asked} that the precision asks for" * (self.asked > self.draws)
+        progress(at + (f", {self.draws} draws{most}" if self.asked else ""))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 LONGEST = 500  # characters of a message; some of torch's list every parameter
+NEAR = 0.5  # share of letters in common, in order, of names that are taken for each other
+FEW = 24  # names that are listed
 RAISED = (Exception, SystemExit)
 """What a method's own work may raise; an interrupt passes. A method that exits ends itself alone."""
 
@@ -106,7 +108,8 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Build the error for an unknown name, with the nearest valid one.
 
     Capitals are small letters and ``_`` is ``-`` when names are compared; of names that are then alike
-    the one written most like what came is the nearest.
+    the one written most like what came is the nearest. Where none is near the valid ones are listed, of
+    many the first.
 
     Args:
         kind: what was named, such as ``"estimator"``.
@@ -117,10 +120,11 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
         The error, to be raised by the caller.
     """
     names = sorted(valid)
-    near = get_close_matches(_alike(name), dict.fromkeys(map(_alike, names)), n=1, cutoff=0.4)
+    near = get_close_matches(_alike(name), dict.fromkeys(map(_alike, names)), n=1, cutoff=NEAR)
     alike = [other for other in names if near and _alike(other) == near[0]]
     nearest = max(alike, key=lambda other: SequenceMatcher(None, name, other).ratio(), default="")
-    hint = f"did you mean {nearest!r}?" if nearest else "valid: " + ", ".join(names)
+    some = names if len(names) <= FEW else [*names[:FEW], f"... ({len(names)} in all)"]
+    hint = f"did you mean {nearest!r}?" if nearest else "valid: " + ", ".join(some)
     return UsageError(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fgbench import noting
 from fgbench.bias import JUDGED
 from fgbench.cells import bias, holm, number, rejected
 from fgbench.sheet import Sheet, make
@@ -100,7 +101,9 @@ def _cells(row: Row, last: int) -> list[str]:
         return [str(record["status"]), *["-"] * (len(COLUMNS) - 1 + last)]
     price = number(record["cost"]["forward_equivalents"])
     if found.get("reason"):  # such as a truth below float noise: nothing was divided by it
-        return [*[UNDEFINED] * (len(COLUMNS) - 2), price, "-", *["-"] * last]
+        lost = ", ".join(f"{m:g}" for m in noting.missing(record)) if found is record else ""
+        first = f"{UNDEFINED} (moment {lost})" if lost else UNDEFINED
+        return [first, *[UNDEFINED] * (len(COLUMNS) - 3), price, "-", *["-"] * last]
     ratio = (found.get("against") or {}).get("efficiency")
     return [
         number(found["relative_variance"]) + "*" * bool(found.get("control")),
@@ -127,10 +130,8 @@ def _counted(record: Record, found: Record) -> str:
 def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> str:
     """Say what the columns mean."""
     scope = "this init only" if first["inits"] == 1 else f"{first['inits']} inits"
-    draws = max(r["draws"] for r in records)
     return (
-        f"{draws} draws x "
-        * bool(draws)
+        noting.counted(records)
         + f"{first['batches']} batches of {first['batch']} x {scope}; 95 % intervals, n says over what. "
         "Relative variance, efficiency, scale and bias are against the gradient of the method's own "
         "objectives, cosine against the end-to-end gradient (chance "
@@ -144,11 +145,13 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         + f"{BIASED}: not claimed to be unbiased; that no bias was seen does not say that there is none."
         * any(map(_unclaimed, records))
         + _scaled(every)
-        + _parity(records)
+        + noting.capped(records)
+        + noting.few(records)
+        + noting.parity(records, number)
         + _along(every)
         + _against(records)
-        + _budget(records)
-        + _slower(records)
+        + noting.budget(records)
+        + noting.slower(records)
     )
 
 
@@ -185,17 +188,6 @@ def _unclaimed(record: Mapping[str, Any]) -> bool:
     return (record.get("claimed") or {}).get("bias") == "some"
 
 
-def _parity(records: Sequence[Mapping[str, Any]]) -> str:
-    """Say how many directions make perturbation noise equal to the noise of batches."""
-    found = []
-    for r in records:
-        parity = (r.get("split") or {}).get("directions_for_parity")
-        if r["status"] == "ok" and parity and parity["value"]:
-            found.append(f"{r['method']} {number(parity)}")
-    told = "Directions at which perturbation noise equals the noise between batches"
-    return f" {told}: {'; '.join(dict.fromkeys(found))}." if found else ""
-
-
 def _along(every: Sequence[Row]) -> str:
     """Say what a moment is, and what the row of all moments is of them."""
     pooled = [row.record for row in every if row.moment == ALL]
@@ -221,7 +213,7 @@ def _against(records: Sequence[Record]) -> str:
     if not some:
         return ""
     reasons = [
-        f"{r['method']}: {why}"
+        (r["method"], why)
         for r in some
         if r["status"] == "ok"
         and r["against"]["efficiency"]["value"] is None
@@ -231,31 +223,8 @@ def _against(records: Sequence[Record]) -> str:
         f" efficiency / {_reference(records)}: geometric mean over the same networks and batches, above 1 "
         "the better, its interval over the pairs of several networks, or of several batches of one"
     )
-    return told + (f"; none for {'; '.join(dict.fromkeys(reasons))}." if reasons else ".")
-
-
-def _budget(records: Sequence[Mapping[str, Any]]) -> str:
-    """Tell the directions that a fixed cost bought, and who could not spend it."""
-    found = {
-        f"{r['method']} {r['directions']}" + (f" ({note})" if (note := r["budget"]["note"]) else "")
-        for r in records
-        if r["status"] == "ok" and r.get("budget")
-    }
-    asked = {r["budget"]["asked"] for r in records if r.get("budget")}
-    told = (
-        f"Directions for at most {', '.join(f'{a:g}' for a in sorted(asked))} forward equivalents"
-    )
-    return f" {told}: {'; '.join(sorted(found))}." if found else ""
-
-
-def _slower(records: Sequence[Mapping[str, Any]]) -> str:
-    """Name the methods whose draws took forward mode though a faster engine was asked, and why."""
-    found = dict.fromkeys(
-        f"{r['method']} ({r['fallback']})"
-        for r in records
-        if r["status"] == "ok" and r.get("fallback")
-    )
-    return f" Slopes by forward mode, the slower engine: {'; '.join(found)}." if found else ""
+    none = "; ".join(f"{names}: {why}" for names, why in noting.grouped(reasons))
+    return f"{told}; none for {none}." if none else f"{told}."
 
 
 def by_design(records: Sequence[Record]) -> Iterator[str]:

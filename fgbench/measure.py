@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,8 @@ class Design:
             starts at zero and every global truth with it.
         along: the trajectory: ``backprop`` of the end loss, with at most 200 steps an epoch, where all
             methods meet the same points, or each method's ``own`` training by its recipe.
-        precision: relative standard error asked of the relative variance; a pilot of 64 draws at the
-            first point fixes the number of draws.
+        precision: relative standard error asked of the relative variance of a point; a pilot of 64 draws
+            at the first one fixes the number of draws of all, at least 64 and at most 65,536.
         seed: of everything.
         cost: forward equivalents that one estimate may cost: every method has the most directions that
             fit; None leaves each the number it has.
@@ -146,12 +147,14 @@ def measure(
                     result.steps[moment] = stand.steps
                     task.chain.load_state_dict(stand.params, strict=False)
                     x, y = where.batch(task, b)
-                    if progress is not None:
-                        progress(f"{method.text}, init {init}, moment {moment:g}, batch {b}")
+                    at = f"{method.text}, init {init}, moment {moment:g}, batch {b}"
+                    tell = partial(result.tell, progress, at)
+                    tell()
                     try:
                         with at_work(method.estimator.thing):
                             own = {**state, **stand.state}
-                            _measure_point(task, method, own, x, y, where.noise(b), design, result)
+                            noise = where.noise(b)
+                            _measure_point(task, method, own, x, y, noise, design, result, tell)
                     except MethodFailed as failed:
                         result.failed = str(failed)
                     result.where.append((init, moment))
@@ -219,6 +222,7 @@ def _measure_point(
     noise: Noise,
     design: Design,
     result: Found,
+    tell: Callable[[], None],
 ) -> None:
     """Draw estimates at one point and add what they say."""
     estimator: Estimator = result.estimator or method.estimator.thing
@@ -248,7 +252,9 @@ def _measure_point(
                 # its draws are few: that an engine does not pay for them says nothing of what follows
                 trial = Found(engine="dual" if result.engine == "dual" else "auto")
                 pilot = draw(point, PILOT, trial)
-                result.draws = _needed(pilot[ALL], design.precision)
+                result.asked = _needed(pilot[ALL], design.precision)
+                result.draws = min(result.asked, MOST_DRAWS)
+                tell()
         series = draw(point, result.draws, result)
     except Refused as refused:
         result.reason = f"engine cotangent: {refused}"
@@ -262,10 +268,10 @@ def _needed(pilot: Series, precision: float) -> int:
     """Return the draws whose relative standard error of the relative variance is the one asked.
 
     The error falls with the root of the draws; that of the pilot is taken without the quantile of its
-    interval, whose degrees of freedom are those of so few draws.
+    interval, whose degrees of freedom are those of so few draws. It may be more than are made.
     """
     error = bias.relative_error(pilot.d2, pilot.gram, pilot.x, pilot.control)
-    return int(min(max(ceil(PILOT * (error / precision) ** 2), PILOT), MOST_DRAWS))
+    return max(ceil(PILOT * (error / precision) ** 2), PILOT)
 
 
 def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:
@@ -276,6 +282,7 @@ def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[s
         "reason": result.failed or result.reason,
         "directions": result.directions,
         "draws": result.draws,
+        "draws_asked": result.asked or None,
         "inits": design.inits,
         "moments": list(moments),
         "batches": design.batches,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from fgbench.points import paired_log_ratio
@@ -64,6 +65,19 @@ def _ratios(mine: Sequence[Record], theirs: Sequence[Record]) -> dict[str, Any]:
     found = {}
     for name in NAMES:
         pair = paired_log_ratio([p[name] for p in mine], [p[name] for p in theirs], inits, when)
-        reason = {"reason": pair.ratio.reason}
+        lost = pair.ratio.value is None
+        reason = {"reason": _lost(mine, theirs, name) if lost else pair.ratio.reason}
         found[name] = {**pair.ratio.json(), "p_value": pair.p_value, **reason}
     return found
+
+
+def _lost(mine: Sequence[Record], theirs: Sequence[Record], name: str) -> str:
+    """Say how many points have no ratio, at which moments, and whose number is missing there."""
+    lacks = [[not 0.0 < (p[name] or 0.0) < inf for p in points] for points in (mine, theirs)]
+    both = [p for p, *lost in zip(mine, *lacks, strict=True) if any(lost)]
+    whose = " and ".join(
+        w for w, lost in zip(("its own", "the reference's"), lacks, strict=True) if any(lost)
+    )
+    moments = dict.fromkeys(f"{p['moment']:g}" for p in both)
+    at = f" (moment {', '.join(moments)})" if len({p["moment"] for p in mine}) > 1 else ""
+    return f"{len(both)} of {len(mine)} points{at} have no positive number: {whose}"

@@ -6,7 +6,7 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fgbench import estimates, labels
+from fgbench import estimates, labels, noting
 from fgbench.cells import number, spread
 from fgbench.sheet import Sheet, console, make
 
@@ -41,10 +41,8 @@ def show(
             out.print(tabulate(chosen))
     for line in estimates.by_design([r for r in records if r["verb"] == "measure"]):
         out.print(line)
-    for r in records:
-        # an ok one may have had nothing to measure
-        if r["status"] != "failed" and (r["status"] != "ok" or r["reason"]):
-            out.print(f"{r['method']} seed {r['seed']}: {r['status']}: {r['reason']}")
+    for line in noting.without_numbers(records):
+        out.print(line)
 
 
 def _of(record: Mapping[str, Any]) -> str:

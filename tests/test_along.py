@@ -286,8 +286,8 @@ def test_json_and_table_say_that_a_truth_of_zero_leaves_nothing_to_measure(
     assert found["variance_times_cost"]["value"] is found["split"] is None
     assert cli.run(line) == 0
     out = capsys.readouterr().out
-    assert out.count("undefined") == 6
-    assert "FG-A seed 0: ok: the truth is zero" in out
+    assert out.count("undefined") == 7  # six numbers, and why
+    assert "FG-A seed 0: undefined, at moment 0 the truth is zero" in out
 
 
 def test_a_truth_at_rounding_level_is_undefined_and_never_divides() -> None:
@@ -366,10 +366,19 @@ def test_what_has_no_partner_has_no_ratio() -> None:
     found = [r["against"] for r in paired.against([one, other, lone, old], "b")]
     assert [f["efficiency"]["value"] for f in found] == [None] * 4
     assert [f["efficiency"]["reason"] for f in found] == [
-        *["1 of 1 points have no positive number in both"] * 2,
+        "1 of 1 points have no positive number: the reference's",
+        "1 of 1 points have no positive number: its own and the reference's",
         *[paired.UNPAIRED] * 2,
     ]
     assert found[0]["relative_variance"]["value"] == 1.0
+    later = [point, {**point, "moment": 1.0}]
+    lost = [{**point, "efficiency": None}, later[1]]
+    ways = {"method": "a", "seed": 0, "points": lost}, {"method": "b", "seed": 0, "points": later}
+    (first, own) = paired.against(ways, "b")
+    assert first["against"]["efficiency"]["reason"] == (
+        "1 of 2 points (moment 0) have no positive number: its own"
+    )
+    assert own["against"]["efficiency"]["value"] == 1.0
     moved = {"method": "b", "seed": 0, "points": [{**point, "moment": 1.0}]}
     (first, _) = paired.against([one, moved], "b")
     assert first["against"]["efficiency"]["reason"] == paired.UNPAIRED

@@ -259,6 +259,11 @@ def test_labels_name_only_the_settings_that_vary() -> None:
     new = a_measure("FG-A", settings={"draws": 64, "cost": None, "along": "backprop"})
     dear = a_measure("FG-A", settings={"draws": 64, "cost": 64.0, "along": "own"})
     assert labels([old, new]) == ["FG-A"] * 2  # what was not set, or is set to what it always was
+    few, many = (
+        a_measure("FG-A", settings={"draws": n, "precision": 0.02}, draws=457) for n in (64, 99)
+    )
+    assert labels([few, many]) == ["FG-A"] * 2  # a precision decides the draws
+    assert labels([old, few]) == ["FG-A, draws=64", "FG-A, precision=0.02"]
     assert labels([old, new, dear]) == ["FG-A"] * 2 + ["FG-A, along=own, cost=64"]
 
 

@@ -41,7 +41,9 @@ from fgbench.analysis.load import Records, load
 from fgbench.analysis.methods import called, family, natural
 from fgbench.analysis.narrow import Only
 from fgbench.analysis.seeds import bands, mean_interval
-from fgbench.analysis.site import board, marks, pictures, plots
+from fgbench.analysis.site import board, marks, plots
+from fgbench.analysis.site.facts import facts
+from fgbench.analysis.site.kinds import KINDS, Kind
 from fgbench.cli import run
 from fgbench.errors import UsageError
 from fgbench.record import Store
@@ -233,10 +235,8 @@ def test_a_name_is_broken_and_nothing_of_it_is_lost(letters: int) -> None:
     assert panels.broken("FG-A[directions=4], lr=0.1", 20) == "FG-A[directions=4],\nlr=0.1"
 
 
-@pytest.mark.parametrize("kind", pictures.KINDS, ids=lambda kind: str(kind.name))
-def test_interactive_figures_tell_settings_apart_as_pictures_do(
-    kind: pictures.Kind, mixed: Records
-) -> None:
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.spec], ids=lambda kind: str(kind.name))
+def test_interactive_figures_tell_settings_apart_as_pictures_do(kind: Kind, mixed: Records) -> None:
     table = kind.plotted(mixed.curves() if kind.name == progress.NAME else mixed.measures())
     looks = style.looks(table["label"], table["method"])
     found = {}
@@ -329,7 +329,7 @@ def test_runs_that_differ_by_an_option_or_the_dtype_are_no_seeds_of_one(
         records = load(tmp_path / folder)
         table = learning_curves.plotted(records.curves())
         counts[folder] = table.groupby("label")["n"].max().tolist(), len(results(records))
-        assert {len(entry.runs) for entry in board.entries(board.facts(records))} == {
+        assert {len(entry.runs) for entry in board.entries(facts(records))} == {
             2 if folder == "apart" else 4
         }
     assert counts == {"apart": ([2, 2], 2), "alike": ([4], 4)}
@@ -346,7 +346,7 @@ def test_a_training_is_joined_with_its_own_form_alone(what: str, tmp_path: Path)
         timed = set(cost.plotted(records)["method"])
         assert ("FG-A" in timed) is (at == 0)
         assert len(variance_and_learning.plotted(records)) == (at == 0)
-        found = board.entries(board.facts(records))
+        found = board.entries(facts(records))
         mine = [entry for entry in found if entry.method == "FG-A" and entry.runs]
         assert [entry.speed is not None for entry in mine] == [at == 0]
         assert len({entry.label for entry in found}) == len(found)

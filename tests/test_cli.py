@@ -81,7 +81,7 @@ MISTAKES = {
     "measure fg_a/local[keep=z]": ("unknown axis 'z'", "valid:"),
     "train fg_a/local[keep=z] BP": ("unknown axis 'z'", "valid:"),
     "measure LG-FG-A/local": ("LG-FG-A is fg_a/local-pg", "fg_a/local"),
-    "measure FG-A --arch mpl-3x4": ("architecture 'mpl-3x4'", "'mlp'"),
+    "measure FG-A --arch mpl-3x4": ("architecture 'mpl-3x4'", ", mlp"),
     "measure FG-A --arch localmixer-s": ("'localmixer-s'", "'localmixer-s/1/1'"),
     "measure FG-A --data digts": ("dataset 'digts'", "'digits'"),
     "measure fg_a[law=gausian]": ("'gausian'", "'gaussian'"),

@@ -139,3 +139,17 @@ def test_capitals_and_hyphens_do_not_hide_the_nearest_name(typed: str, nearest: 
         == f"unknown method {typed!r}; did you mean {nearest!r}?"
     )
     assert "valid: DFA, FG-A" in str(unknown("method", "zzzzz", names))
+
+
+@pytest.mark.parametrize(
+    ("typed", "far"),
+    [("nonsense*", "np/end"), ("nosuch", "cost"), ("foo", "colours"), ("foo", "uniform")],
+)
+def test_what_is_near_to_nothing_gets_no_suggestion(typed: str, far: str) -> None:
+    assert str(unknown("name", typed, [far, "zz"])) == f"unknown name {typed!r}; valid: {far}, zz"
+
+
+def test_of_many_names_the_first_are_listed() -> None:
+    names = [f"a{k:02}" for k in range(30)]
+    assert str(unknown("name", "zz", names)).endswith("a22, a23, ... (30 in all)")
+    assert str(unknown("name", "zz", names[:24])).endswith("valid: " + ", ".join(names[:24]))

@@ -5,7 +5,7 @@ Sampling tests have fixed seeds and draws. Each says how often it would fail wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from math import ceil, log
@@ -394,6 +394,23 @@ def test_precision_decides_the_draws() -> None:
     assert error < 0.1  # twice what was asked: the pilot knows its own error to 15 %
 
 
+def test_a_precision_that_takes_too_many_draws_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MOST_DRAWS", 100)
+    where = Experiment.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+    said: list[str] = []
+    asks = Design(precision=0.001, batches=2, batch=8, moments=(0.0,))
+    methods = [registry.method(name) for name in ("LG-FG-A", "BP")]
+    noisy, exact = room.measure(where, methods, asks, said.append)
+    assert noisy["draws"] == 100 < noisy["draws_asked"]
+    assert (exact["draws"], exact["draws_asked"]) == (6, None)
+    at = "LG-FG-A, init 0, moment 0, batch"
+    told = f"100 draws of {noisy['draws_asked']} that the precision asks for"
+    assert [line for line in said if "draws" in line] == [f"{at} {b}, {told}" for b in (0, 1)]
+    (easy,) = room.measure(where, methods[:1], replace(asks, precision=0.9), said.append)
+    assert easy["draws"] == easy["draws_asked"] == room.PILOT
+    assert said[-1] == "LG-FG-A, init 0, moment 0, batch 1, 64 draws"
+
+
 @pytest.mark.parametrize("power", [1, 3])
 def test_the_draws_a_precision_needs_are_read_off_the_interval_itself(power: int) -> None:
     """Half-width of the pilot's interval over its own quantile; 1.96 would ask for too many draws."""
@@ -412,7 +429,7 @@ def test_the_draws_a_precision_needs_are_read_off_the_interval_itself(power: int
         assert room._needed(pilot, precision) == pytest.approx(wanted, abs=1)
         assert ceil(room.PILOT * (half / 1.96 / precision) ** 2) > 1.03 * wanted
     assert room._needed(pilot, 0.99) == room.PILOT
-    assert room._needed(pilot, 1e-6) == room.MOST_DRAWS
+    assert room._needed(pilot, 1e-6) > room.MOST_DRAWS
     pilot.d2, pilot.gram = np.zeros(room.PILOT), np.zeros((32, 32))  # nothing varies
     assert room._needed(pilot, 0.05) == room.PILOT
 

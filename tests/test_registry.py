@@ -244,7 +244,7 @@ def test_variants_and_patterns_imply_options(own: Any) -> None:
     assert of("toy-5") == ((1,), 5, 1, "slim")
     made = make("architectures", "toy-5[kind=wide]", shape=(1,))
     assert (made.name, made.text, made.source) == ("toy-5", "toy-5[kind=wide]", __file__)
-    for wrong in ("toy-", "toy-x", "toy-5x", "toy-m/8", "to-5"):
+    for wrong in ("toy-", "toy-x", "toy-5x", "toy-m/8", "to-m/8"):
         with pytest.raises(UsageError, match=r"unknown architecture .*did you mean 'toy-m/8/16'"):
             of(wrong)
     for close in (

@@ -18,9 +18,12 @@ import pytest
 from test_analysis import WHERE, a_measure, a_speed, a_train, measured, record, stored
 
 from fgbench import registry
+from fgbench.analysis import bias as bias_figure
 from fgbench.analysis import report, style
 from fgbench.analysis.load import load
-from fgbench.analysis.site import board, claims, marks, names, pictures, texts
+from fgbench.analysis.site import board, claims, listing, marks, names, pictures, texts
+from fgbench.analysis.site.facts import facts
+from fgbench.analysis.site.kinds import KINDS
 from fgbench.analysis.site.publish import MANIFEST, publish
 from fgbench.cli import run
 from fgbench.errors import UsageError
@@ -210,7 +213,10 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     rows = cells((root / "index.html").read_text("utf-8"), "leaderboard")
     first = next(row for row in rows if row[:3] == ["FG-A", "localmixer-m/8/16", "mnist"])
     assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
-    assert first[7] == "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2"
+    assert first[7] == (
+        "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2\n"
+        "interval over points: an older record"
+    )
     assert first[4] == "unbiased: not rejected"
     assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", "end"]
     errors = [100 * a_train("FG-A", s, epochs=4)["test_error"] for s in range(3)]
@@ -269,14 +275,14 @@ def test_figures_have_one_colour_per_method_and_are_plotlys(
             spec = json.loads(text, parse_constant=pytest.fail)
             go.Figure(data=spec["data"], layout=spec["layout"])  # refuses what it does not know
             for trace in spec["data"]:
-                assert "<" not in trace["name"]
+                assert "<" not in trace["name"].replace("<br>", "")
                 if trace.get("text") and "theory" not in trace["name"]:
                     seen.setdefault(trace["name"], set()).add(trace["marker"]["color"])
     assert seen["FG-A"] == {style.look("FG-A").colour}
     assert all(len(colours) == 1 for colours in seen.values())
     with pytest.raises(ValueError, match="colour"):
         go.Figure(data=[{"type": "scatter", "marker": {"colour": "red"}}])
-    assert {kind.name for kind in pictures.KINDS} <= {
+    assert {kind.name for kind in KINDS} - {"cosine"} <= {  # it needs moments
         p.stem.rpartition("-")[2] for p in root.rglob("*.png")
     }
 
@@ -284,8 +290,8 @@ def test_figures_have_one_colour_per_method_and_are_plotlys(
 def test_pictures_are_the_same_drawn_by_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "KINDS", pictures.KINDS[:2])
-    found = board.facts(stored(tmp_path / "kept", a_measure("FG-A")))
+    monkeypatch.setattr(pictures, "KINDS", KINDS[:2])
+    found = facts(stored(tmp_path / "kept", a_measure("FG-A")))
     laid = names.places(found.methods, found.panels)
     one = pictures.drawn(found, laid, tmp_path / "one", 2)
     monkeypatch.setattr(pictures, "FEW", 0)
@@ -373,6 +379,33 @@ def test_a_claim_is_held_rejected_or_not_tested(row: dict[str, Any], state: str)
     assert verdict.state == state
 
 
+def test_a_bias_stands_with_the_interval_that_its_test_is_over(tmp_path: Path) -> None:
+    """Over points the ends of a bias may enclose 0 where its test over draws has rejected that."""
+    bias = {"value": 0.113, "low": 0.0, "high": 0.161, "n": 10, "p_value": 4e-4, "detectable": 0.07}
+    ends = {"draws_low": 0.0825, "draws_high": 0.145}
+    site = {"body.0.l0": {"bias": {**bias, **ends, "p_adjusted": 4e-4}}}
+    says = {"claimed": {"bias": "none", "why": ""}, "per_site": site, "bias": {**bias, **ends}}
+    stored(tmp_path, a_measure("FG-A", **says), a_measure("LG-FG-A", bias=bias))
+    found = facts(load(tmp_path))
+    rows = board.entries(found)
+    places = names.places(found.methods, found.panels)
+    table = board.board("leaderboard", rows, found, places)
+    new, old = (row.cells[table.kinds.index("bias")] for row in table.rows)
+    assert (new.text, new.note.splitlines()[0]) == ("0.113", "[0.0825, 0.145]")
+    assert claims.OLDER not in new.note
+    assert old.note.splitlines()[::3] == ["[0, 0.161]", claims.OLDER]
+    (drawn,) = bias_figure.plotted(found.measures).to_dict("records")
+    assert [drawn[name] for name in ("low", "high", "n")] == [0.0825, 0.145, 256]
+    measures = found.of["measure"]
+    for listed in (
+        listing.estimates(found, measures, places, True),
+        listing.tested(found, measures, places),
+        listing.sites(found, found.measures, places, True),
+    ):
+        assert listed is not None
+        assert "0.113 [0.0825, 0.145]" in {cell.text for cell in listed.rows[0].cells}
+
+
 def test_claims_are_judged_together() -> None:
     rows = [{"key": f"{at}", "status": "ok", **claimed("none", 0.03)} for at in range(2)]
     assert {v.state for v in claims.verdicts(rows).values()} == {claims.UNREJECTED}
@@ -382,7 +415,7 @@ def test_claims_are_judged_together() -> None:
 def test_settings_are_never_pooled(tmp_path: Path) -> None:
     rates = [a_train("FG-A", settings={"lr": lr}) for lr in (0.01, 0.1)]
     records = stored(tmp_path, *rates, a_measure("FG-A"), a_measure("FG-A", seed=1))
-    rows = board.entries(board.facts(records))
+    rows = board.entries(facts(records))
     assert [(r.label, len(r.runs), r.measure is not None) for r in rows] == [
         ("FG-A, lr=0.01", 1, False),
         ("FG-A, lr=0.1", 1, False),
@@ -390,7 +423,7 @@ def test_settings_are_never_pooled(tmp_path: Path) -> None:
         ("FG-A, seed 1", 0, True),
     ]
     records = stored(tmp_path / "one", *rates, a_measure("FG-A"))
-    assert [r.measure is not None for r in board.entries(board.facts(records))] == [True, True]
+    assert [r.measure is not None for r in board.entries(facts(records))] == [True, True]
     where = [{**WHERE, "dtype": dtype} for dtype in ("float32", "float64")]
     runs = [
         named(a_train("FG-A", where=w, test_error=e), "FG-A")
@@ -398,7 +431,7 @@ def test_settings_are_never_pooled(tmp_path: Path) -> None:
     ]
     runs[1] |= {"key": "1" * 32, "case_key": "1" * 32}
     records = stored(tmp_path / "exact", *runs)
-    rows = board.entries(board.facts(records))
+    rows = board.entries(facts(records))
     assert [(r.label, len(r.runs)) for r in rows] == [("FG-A", 1), ("FG-A, dtype=float64", 1)]
 
 
@@ -408,7 +441,7 @@ def test_of_runs_of_one_setting_and_seed_the_latest_counts_and_it_is_said(tmp_pa
     late = a_measure("FG-A", settings=new, started="2026-01-01T00:00:00+00:00")
     assert old["case_key"] != late["case_key"]
     records = stored(tmp_path, late, old)
-    (row,) = board.entries(board.facts(records))
+    (row,) = board.entries(facts(records))
     assert row.label == "FG-A"
     assert row.measure is not None
     assert row.measure["key"] == late["key"]
@@ -419,7 +452,7 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
     paid = {"directions": 48, "budget": {"asked": 50.0, "spent": 50.0, "note": ""}}
     dear = a_measure("FG-A", options={"directions": 48}, **paid)
     train = a_train("FG-A", options={"directions": 1})
-    rows = board.entries(board.facts(stored(tmp_path, train, dear)))
+    rows = board.entries(facts(stored(tmp_path, train, dear)))
     assert [(r.label, len(r.runs), r.measure is not None) for r in rows] == [
         ("FG-A", 1, False),
         ("FG-A[directions=48]", 0, True),
@@ -428,7 +461,7 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
 
 def test_a_leaderboard_has_no_columns_of_which_nothing_is_known(tmp_path: Path) -> None:
     def heads(name: str, *rows: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        found = board.facts(stored(tmp_path / name, *rows))
+        found = facts(stored(tmp_path / name, *rows))
         laid = names.places(found.methods, found.panels)
         table = board.board("b", board.entries(found), found, laid)
         assert {len(row.cells) for row in table.rows} == {len(table.head)} == {len(table.kinds)}
@@ -441,6 +474,69 @@ def test_a_leaderboard_has_no_columns_of_which_nothing_is_known(tmp_path: Path) 
     assert heads("measure", a_measure("FG-A")) == (measured, (*where, "claims"))
     lost = record("train", "FG-A", status="diverged", reason="no number")
     assert heads("lost", lost) == (("test error (%)", "locality"), where)  # its note says it
+
+
+def test_a_training_that_several_rows_have_is_told_once(tmp_path: Path) -> None:
+    some = [a_measure("FG-A", settings={"batches": n}) for n in (1, 2, 4)]
+    gone = a_measure("BP", reason="the truth is zero", moments=[0.0])
+    trained = [a_train("FG-A", s) for s in (0, 1)]
+    stored(tmp_path, *some, gone, *trained, a_speed("FG-A", 0.8), a_train("BP"), a_speed("BP", 0.8))
+    found = facts(load(tmp_path))
+    table = board.board("b", board.entries(found), found, names.places(found.methods, found.panels))
+    rows = {row.cells[0].text: dict(zip(table.kinds, row.cells, strict=True)) for row in table.rows}
+    for kind in ("error", "time", "memory"):
+        told = [cells[kind] for name, cells in rows.items() if name.startswith("FG-A")]
+        assert len(told) == 3
+        assert len({cell.text for cell in told}) == 1
+        assert [cell.note == board.AGAIN for cell in told] == [False, True, True]
+        assert rows["BP"][kind].note != board.AGAIN
+    assert rows["BP"]["method"].note == (
+        "undefined, at moment 0 the truth is zero (as where a head starts at zero)"
+    )
+    assert all(cells["method"].note == "" for name, cells in rows.items() if name != "BP")
+
+
+def test_labels_in_figures_break_between_settings_and_lose_the_last_first() -> None:
+    assert marks.wrapped("FG-A") == "FG-A"
+    assert marks.wrapped("FG-W, batches=1, inits=4, moments=1 5, precision=0.02") == (
+        "FG-W, batches=1, inits=4,<br>moments=1 5, precision=0.02"
+    )
+    many = marks.wrapped(", ".join(["FG-A", *(f"setting{k}=value" for k in range(9))]))
+    assert many == "FG-A, setting0=value,<br>setting1=value,<br>setting2=value …"
+    assert marks.wrapped("x" * 40) == f"{'x' * 29}…"
+    assert marks.wrapped("a<b>") == "a&lt;b&gt;"
+
+
+def test_moments_are_told_apart_in_the_numbers_to_download(tmp_path: Path) -> None:
+    body = {"relative_variance": measured(3.0), "bias": measured(0.1), "efficiency": measured(0.2)}
+    body |= {"bias": {**body["bias"], "draws_low": 0.09, "draws_high": 0.2}, "elements": 1000}
+    parts = [{**body, "moment": m, "steps": 28 * m} for m in (0.0, 1.0)]
+    stored(
+        tmp_path,
+        a_measure("FG-A", moments=[0.0, 1.0], per_moment=parts, per_site={}),
+        a_measure("LG-FG-A", moments=[0.0], per_site={}),
+    )
+    out = report.write(tmp_path, tmp_path / "site", ABOUT).parent
+    (pages,) = (out / "architectures").iterdir()
+    text = pages.read_text("utf-8")
+    gallery = text[text.index('id="cosine"') :].partition("</section>")[0]
+    (picture,) = re.findall(r'<img src="../(figures/[^"]*-cosine.png)"', gallery)
+    assert (out / picture).is_file()
+    assert "<script" not in gallery  # a picture is all there is
+    assert 'id="cost"' not in text  # nothing was timed
+    table = pd.read_csv(out / "data" / "measures.csv", dtype={"moment": str})
+    table = table[table["quantity"].isin(["bias", "relative_variance"])]
+    keys = ["method", "quantity", "moment"]
+    assert sorted(map(tuple, table[keys].to_numpy())) == sorted(
+        (method, quantity, moment)
+        for quantity in ("bias", "relative_variance")
+        for method, moment in (
+            *(("FG-A", "0"), ("FG-A", "1"), ("FG-A", "all")),
+            ("LG-FG-A", "0"),
+        )
+    )
+    one = table.set_index(keys).loc[("FG-A", "bias", "1")]
+    assert (one["low"], one["high"], one["step"]) == (0.09, 0.2, 28)
 
 
 def test_the_leaderboard_says_what_two_seeds_show() -> None:

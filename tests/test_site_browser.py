@@ -321,3 +321,39 @@ def test_what_leaves_the_folder_or_fails_is_seen(browser: Any, root: Path, plant
         page.wait_for_load_state("load")
         assert wrong != []
     copy.unlink()
+
+
+def test_all_columns_of_the_leaderboard_are_seen_at_1280(browser: Any, root: Path) -> None:
+    with visit(browser, root, "index.html") as (page, wrong):
+        assert page.evaluate(HIDDEN) <= 0
+        page.add_style_tag(content="#leaderboard .arch { min-width: 40rem !important; }")
+        assert page.evaluate(HIDDEN) > 0
+        assert wrong == []
+
+
+HIDDEN = """() => {
+  const table = document.querySelector("#leaderboard");
+  return table.scrollWidth - table.parentElement.clientWidth;
+}"""
+COVERED = """(figure) => {
+  const buttons = figure.querySelector(".modebar").getBoundingClientRect();
+  return Array.from(figure.querySelectorAll(".legend .traces")).filter((entry) => {
+    const box = entry.getBoundingClientRect();
+    return box.left < buttons.right && box.right > buttons.left
+      && box.top < buttons.bottom && box.bottom > buttons.top;
+  }).length;
+}"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_buttons_of_a_figure_cover_no_entry_of_its_legend(
+    browser: Any, root: Path, width: int
+) -> None:
+    seen = 0
+    with visit(browser, root, "index.html", viewport={"width": width, "height": 900}) as (page, _):
+        for gallery in page.locator(".gallery:has(.plot)").all():
+            figure = gallery.locator("figure:not([hidden])")
+            figure.locator(".modebar").first.wait_for(state="attached")
+            seen += figure.locator(".legend .traces").count()
+            assert figure.evaluate(COVERED) == 0, gallery.get_attribute("id")
+    assert seen > 5

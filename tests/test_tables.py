@@ -87,7 +87,7 @@ def record(verb: str, method: str, **more: Any) -> dict[str, Any]:
 
 def measured(method: str, **more: Any) -> dict[str, Any]:
     one = number(1.0, 0.5, 1.5)
-    more = {"moments": [0.0]} | more
+    more = {"moments": [0.0], "estimator": method} | more
     body = dict.fromkeys(("relative_variance", "efficiency", "scale", "cosine"), one)
     body |= {"predicted_variance": None, "expected_cosine": 0.1, "bias": bias_of(0.0, 1.0, 0.0)}
     head = {"draws": 64, "batches": 4, "batch": 128, "inits": 1}
@@ -193,8 +193,8 @@ def test_a_truth_below_float_noise_is_undefined(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.split()[:1] == ["FG-W"])
     assert row.split() == ["FG-W", *["undefined"] * 6, "3", "-"]
-    assert f"FG-W seed 0: ok: {reason}" in out
-    assert out.count("undefined") == 6
+    assert f"FG-W seed 0: undefined, at moment 0 {reason} (as where a head starts at zero)" in out
+    assert out.count("undefined") == 7
 
 
 def test_captured_steps_have_columns_where_there_are_any(
@@ -219,8 +219,114 @@ def test_a_table_of_nothing_but_skips_is_shown(
 
 
 def test_nothing_to_measure_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show([measured("FG-W") | {"reason": "the truth is zero"}])
-    assert "FG-W seed 0: ok: the truth is zero" in capsys.readouterr().out
+    tables.show([measured("FG-W", moments=[2.0]) | {"reason": "the truth is zero"}])
+    lines = capsys.readouterr().out.splitlines()
+    assert "FG-W seed 0: undefined, at moment 2 the truth is zero" in lines
+
+
+def test_a_moment_without_a_gradient_leaves_all_undefined_and_it_is_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = dict.fromkeys(
+        ("relative_variance", "efficiency", "scale", "cosine"), number(None, None, None)
+    )
+    gone = empty | {"reason": "the truth is zero"}
+
+    def along(method: str, lost: bool) -> dict[str, Any]:
+        one = measured(method, moments=[0.0, 1.0, 5.0])
+        parts = [{**one, "moment": m, **(gone if lost and m == 0 else {})} for m in one["moments"]]
+        return one | {"per_moment": parts} | (gone if lost else {})
+
+    tables.show([along("FG-A", True), along("NP", True), along("LG-FG-A", False)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if " seed " in line] == [
+        "FG-A, NP seed 0: all: undefined, at moment 0 the truth is zero (as where a head starts at zero); "
+        "--moments 1,5 gives it"
+    ]
+    rows = [split(line) for line in lines if line.split()[:1] == ["NP"]]
+    assert [row[1:3] for row in rows] == [
+        ["0", "undefined"],
+        ["1", "1 [0.5, 1.5]"],
+        ["5", "1 [0.5, 1.5]"],
+        ["all", "undefined (moment 0)"],
+    ]
+
+
+def test_equal_reasons_for_a_missing_ratio_are_told_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    why = "2 of 6 points have no positive number: the reference's"
+    none = {"efficiency": number(None, None, None) | {"reason": why}, "method": "NP", "own": False}
+    tables.show([measured(m, against=none) for m in ("FG-A", "FG-W", "LG-FG-A")])
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"; none for FG-A, FG-W, LG-FG-A: {why}." in out
+
+
+def test_draws_of_a_precision_are_told_method_by_method(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    noisy = {"bias": bias_of(0.04, 0.4, 0.1)}
+    some = [measured(m) | noisy | {"draws": n} for m, n in (("a", 457), ("b", 64), ("c", 64))]
+    some += [measured("exact") | {"draws": 6}]  # a few draws show all of it
+    tables.show(some)
+    assert "457 (a), 64 (b, c) draws x 4 batches" in " ".join(capsys.readouterr().out.split())
+    tables.show([some[0] | {"draws_asked": 9000}, some[1] | {"draws_asked": 64}])
+    out = " ".join(capsys.readouterr().out.split())
+    assert " takes more draws than are made at most: a 9000 asked, 457 made." in out
+    tables.show(some[1:])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "64 draws x 4 batches" in out
+    assert "more draws" not in out
+    assert "457" not in out
+
+
+@pytest.mark.parametrize(
+    ("inits", "batches", "told"),
+    [
+        (
+            1,
+            2,
+            "2 batches: an interval over so few says next to nothing; take 4 or more, or --inits.",
+        ),
+        (3, 9, "3 inits: an interval over so few says next to nothing; take 4 or more."),
+        (1, 4, ""),
+        (4, 1, ""),
+        (1, 1, ""),
+    ],
+)
+def test_an_interval_over_two_batches_is_warned_of(
+    inits: int, batches: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noisy = {"bias": bias_of(0.04, 0.4, 0.1), "inits": inits, "batches": batches}
+    tables.show([measured("FG-A") | noisy])
+    out = " ".join(capsys.readouterr().out.split())
+    assert told in out
+    assert ("over so few" in out) == bool(told)
+
+
+def test_a_fixed_cost_says_what_it_replaced_and_made_alike(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    budget = {"asked": 10.0, "spent": 9.5, "note": ""}
+
+    def bought(method: str, estimator: str, **more: Any) -> dict[str, Any]:
+        form = {"options": {"directions": 8, "law": "gaussian"}, "locality": "end"} | more
+        return measured(method, estimator=estimator, directions=8, budget=budget, **form)
+
+    some = [
+        bought("FG-A", "fg_a"),
+        bought("fg_a[directions=4]/end", "fg_a[directions=4]"),
+        bought("LG-FG-A", "fg_a", locality="local-pg"),
+        bought("NP", "np"),
+    ]
+    tables.show(some)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Directions typed are replaced by what the cost buys: fg_a[directions=4]/end." in out
+    assert "The same method: FG-A and fg_a[directions=4]/end." in out
+    tables.show(some[2:])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "typed" not in out
+    assert "The same method" not in out
 
 
 def test_no_records_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 import pandas as pd
 
 from fgbench.analysis import style
-from fgbench.analysis.load import VERBS, Records, number
+from fgbench.analysis.load import VERBS, number
 from fgbench.analysis.methods import natural
 from fgbench.analysis.seeds import WHOLE, mean_interval
 from fgbench.analysis.settings import apart, directions_of, form_of, named, read_form
 from fgbench.analysis.site import names
-from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict, verdicts
+from fgbench.analysis.site.claims import UNREJECTED, UNTESTED, Verdict
+from fgbench.analysis.site.facts import Facts
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
+from fgbench.noting import undefined
 
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 UNTOLD = Verdict("", UNTESTED, "never measured")
@@ -29,59 +31,18 @@ KINDS = (  # a name for each column, in the same order
     *("method", "arch", "data", "error", "claims", "variance"),
     *("efficiency", "bias", "cost", "time", "memory", "locality"),
 )
+AGAIN = "same runs"
 FACETS = ("arch", "data", "locality", "claims")
 CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method leads to its page."
 LEGEND = (
     f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
-    "objectives, whole body; their intervals rest on draws at one point, on batches of one network, of which "
-    "alone they speak, or on networks. Cost: of one estimate, in forward passes of its batch. Step time and "
-    "peak memory: over those of PyTorch's backprop of the same model in the same run; BP is the same "
-    "gradient by a step of fgbench. Claims: of bias, and what came of them; p-values are adjusted by Holm "
-    "over all measurements here."
+    "objectives, whole body; intervals of the first two rest on draws at one point, on batches "
+    "of one network, of which alone they speak, or on networks, and that of bias, like its test, on draws. "
+    "Cost: of one estimate, in forward passes of its batch. Step time and peak memory: over those of "
+    "PyTorch's backprop of the same model in the same run; BP is the same gradient by a step of fgbench. "
+    "Claims: of bias, and what came of them; p-values are adjusted by Holm over all measurements here."
 )
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The records of a report, read once.
-
-    Args:
-        records: all of them.
-        of: verb to the records of it that count, see `fgbench.analysis.load.Records.of`.
-        measures: of `fgbench.analysis.load.Records.measures`.
-        curves: of `fgbench.analysis.load.Records.curves`.
-        verdicts: key of a measurement to what came of the claims.
-        body: key of a measurement to its numbers over the whole body, by quantity.
-    """
-
-    records: Records
-    of: Mapping[str, Sequence[dict[str, Any]]]
-    measures: pd.DataFrame
-    curves: pd.DataFrame
-    verdicts: Mapping[str, Verdict]
-    body: Mapping[str, Mapping[str, dict[str, Any]]]
-
-    @property
-    def methods(self) -> list[str]:
-        """Every method that has a record, in the usual order."""
-        return style.order(str(row["method"]) for row in self.records.rows if row["method"])
-
-    @property
-    def panels(self) -> list[Panel]:
-        """Every architecture with the data it was run on."""
-        rows = [row for verb in (*VERBS, "trial") for row in self.of[verb]]
-        return sorted({panel_of(row) for row in rows}, key=natural)
-
-
-def facts(records: Records) -> Facts:
-    """Read what the pages show from the records of a folder."""
-    of = {verb: records.of(verb) for verb in (*VERBS, "trial")}
-    measures = records.measures()
-    body: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in measures[measures["place"] == "all"].to_dict("records"):
-        body.setdefault(str(row["key"]), {})[str(row["quantity"])] = row
-    return Facts(records, of, measures, records.curves(), verdicts(of["measure"]), body)
 
 
 @dataclass
@@ -114,7 +75,7 @@ def entries(found: Facts) -> list[Entry]:
     since numbers of several settings are never pooled. Trainings under several seeds are one setting.
 
     Args:
-        found: of `facts`.
+        found: of `fgbench.analysis.site.facts.facts`.
 
     Returns:
         Rows by architecture and data, then in the usual order of methods.
@@ -174,14 +135,17 @@ def board(
     Args:
         name: of the table's element.
         rows: of `entries`.
-        found: of `facts`.
+        found: of `fgbench.analysis.site.facts.facts`.
         places: where pages lie.
         panel: shown on the page of one architecture and data, which need no columns then.
 
     Returns:
         A table that can be filtered.
     """
-    made = [(_cells(entry, found, places), _facets(entry, found)) for entry in rows]
+    seen: set[tuple[str, ...]] = set()
+    made = [
+        (_again(_cells(entry, found, places), entry, seen), _facets(entry, found)) for entry in rows
+    ]
     aside = set(FACETS[:2]) if panel is not None else set()
     aside |= set() if any(entry.measure for entry in rows) else {"claims"}
     told = {"method"} | {
@@ -206,6 +170,16 @@ def board(
     )
 
 
+def _again(cells: tuple[Cell, ...], entry: Entry, seen: set[tuple[str, ...]]) -> tuple[Cell, ...]:
+    """Say of trainings and timings that an earlier row has them too, such as one of another measurement."""
+    timed = (str(entry.speed["key"]),) if entry.speed else ()
+    parts = {("error",): tuple(str(run["key"]) for run in entry.runs), ("time", "memory"): timed}
+    told = {kind for kinds, keys in parts.items() if keys in seen for kind in kinds}
+    seen.update(keys for keys in parts.values() if keys)
+    each = zip(cells, KINDS, strict=True)
+    return tuple(replace(cell, note=AGAIN) if kind in told else cell for cell, kind in each)
+
+
 def _facets(entry: Entry, found: Facts) -> tuple[str, ...]:
     """Give what a row is filtered by."""
     arch, data = (name or names.UNNAMED for name in entry.panel)
@@ -226,6 +200,7 @@ def _cells(entry: Entry, found: Facts, places: Places) -> tuple[Cell, ...]:
     theory = f"theory {plain(predicted).text}" if predicted == predicted else ""
     failed = [row for row in (entry.measure, entry.speed) if row and row["status"] != "ok"]
     lost = "; ".join(f"{row['verb']} {row['status']}" for row in failed)
+    lost = lost or (undefined(entry.measure) if entry.measure else "")
     arch, data = (name or names.UNNAMED for name in entry.panel)
     verdict = _verdict(entry, found)
     claimed = verdict.cell()

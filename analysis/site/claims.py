@@ -8,6 +8,7 @@ from math import nan
 from typing import Any
 
 from fgbench.analysis.load import number
+from fgbench.analysis.settings import part_of
 from fgbench.analysis.site.table import Cell, digits
 from fgbench.cells import holm
 
@@ -16,6 +17,7 @@ HELD, UNREJECTED, REJECTED = "held exactly", "not rejected", "rejected"
 UNTESTED, NOTHING_CLAIMED = "not tested", "nothing claimed"
 STATES = (HELD, UNREJECTED, REJECTED, UNTESTED, NOTHING_CLAIMED)
 TONES = {HELD: "good", REJECTED: "bad"}
+OLDER = "interval over points: an older record"
 CLAIMS = {
     "none": "unbiased",
     "vanishing": "bias → 0 with step",
@@ -59,6 +61,7 @@ class Verdict:
         p_value: of the test that there is no bias; NaN where there was none.
         adjusted: the same after Holm over all measurements of the report.
         detectable: the smallest bias that the test would see, relative to the gradient.
+        over: what is to be said of the interval of the bias.
     """
 
     claim: str
@@ -68,6 +71,7 @@ class Verdict:
     p_value: float = nan
     adjusted: float = nan
     detectable: float = nan
+    over: str = ""
 
     @property
     def found(self) -> bool:
@@ -88,7 +92,49 @@ class Verdict:
         if self.detectable == 0:
             return "without noise, so known exactly on each batch" if self.found else ""
         told = "rejected" if self.found else "not rejected"
-        return f"{told}, p {digits(self.adjusted, 2)}\ndetectable {digits(self.detectable)}"
+        said = f"{told}, p {digits(self.adjusted, 2)}\ndetectable {digits(self.detectable)}"
+        return f"{said}\n{self.over}" if self.over else said
+
+
+def by_draws(row: dict[str, Any]) -> dict[str, Any]:
+    """Give every bias of a record the interval that its test is over: that over draws.
+
+    Args:
+        row: a record of any verb; what is older than these ends keeps those it has.
+
+    Returns:
+        The record, with the number of draws as the n of a bias whose ends are over them.
+    """
+    if row["verb"] != "measure":
+        return row
+    moments, found = row.get("per_moment"), _by_draws(row, row.get("draws"))
+    if isinstance(moments, list):
+        found["per_moment"] = [
+            _by_draws(one, row.get("draws")) if isinstance(one, Mapping) else one for one in moments
+        ]
+    return found
+
+
+def _by_draws(found: Mapping[str, Any], draws: Any) -> dict[str, Any]:
+    """Do the same for the numbers of all moments, or of one."""
+    bias, sites, new = part_of(found, "bias"), part_of(found, "per_site"), dict(found)
+    if bias.get("draws_low") is not None and bias.get("draws_high") is not None:
+        ends = {"low": bias["draws_low"], "high": bias["draws_high"]}
+        new["bias"] = {**bias, **ends, "n": draws}
+    if sites:
+        new["per_site"] = {
+            name: _by_draws(site, draws) if isinstance(site, Mapping) else site
+            for name, site in sites.items()
+        }
+    return new
+
+
+def _over(row: Mapping[str, Any]) -> str:
+    """Say of a bias without ends over draws that those it has are not what its test is over."""
+    bias = part_of(row, "bias")
+    several = (number(row.get(name))["value"] > 1 for name in ("inits", "batches"))
+    noisy = bias.get("low") is not None and bias.get("low") != bias.get("high")
+    return OLDER if noisy and "draws_low" not in bias and any(several) else ""
 
 
 def verdicts(measures: Sequence[Mapping[str, Any]]) -> dict[str, Verdict]:
@@ -142,4 +188,4 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
         why = "too noisy: no bias below |g| would be seen"
     else:
         state, why = UNREJECTED, f"a bias of {digits(detectable)} would be seen"
-    return Verdict(claim, state, why, bias, p_value, p, detectable)
+    return Verdict(claim, state, why, bias, p_value, p, detectable, _over(row))

@@ -12,7 +12,8 @@ import pandas as pd
 from fgbench.analysis.load import COSTS, number, verb_of
 from fgbench.analysis.settings import settings_of, text
 from fgbench.analysis.site import names
-from fgbench.analysis.site.board import Entry, Facts, error, ratio
+from fgbench.analysis.site.board import Entry, error, ratio
+from fgbench.analysis.site.facts import Facts
 from fgbench.analysis.site.names import Places, panel_of
 from fgbench.analysis.site.table import MEAN, NOTHING, Cell, Table, digits, measured, plain, table
 
@@ -32,7 +33,7 @@ SITES = ("relative_variance", "efficiency", "scale", "cosine")
 TIMES = {
     "step_ms": "step (ms)",
     "ratio_to_bp": "time / BP",
-    "peak_mb": "peak memory (MB)",
+    "peak_mb": "peak memory (MiB)",
     "peak_ratio_to_bp": "memory / BP",
 }
 WHERE = ("architecture", "data")
@@ -84,6 +85,9 @@ def estimates(
         if not body:
             continue
         cells = {name: measured(numbers) for name, numbers in body.items()}
+        if "bias" in cells:
+            older = found.verdicts[str(row["key"])].over
+            cells["bias"] = measured(body["bias"], older)
         for name, of in (("predicted", "relative_variance"), ("detectable", "bias")):
             cells[name] = plain(body[of][name] if of in body else nan)
         one = next(iter(body.values()))
@@ -95,7 +99,8 @@ def estimates(
         made.append([*where(row, places, linked), truth, *shown, Cell(counts, note=note)])
     caption = (
         f"Value [95 % interval] without unit, whole body; n: {COUNTS}. Intervals rest on networks (inits) "
-        "where several were drawn, else on batches of this one network, or on draws at one point."
+        "where several were drawn, else on batches of this one network, or on draws at one point; that "
+        "of bias, like its test, on draws."
     )
     head = [*_head(linked), "truth", *ESTIMATES.values(), "n"]
     return table("estimates", caption, head, made, folded=True) if made else None
@@ -106,14 +111,15 @@ def tested(found: Facts, rows: Sequence[dict[str, Any]], places: Places) -> Tabl
     made = []
     for row in rows:
         verdict = found.verdicts[str(row["key"])]
-        size = measured(verdict.bias)
+        size = measured(verdict.bias, verdict.over)
         test = [plain(v, 2) for v in (verdict.p_value, verdict.adjusted)]
         seed = Cell(digits(number(row["seed"])["value"], 6))
         last = plain(verdict.detectable)
         made.append([*where(row, places, False), seed, verdict.cell(), size, *test, last])
     caption = (
-        "Bias |Ee − g| / |g| over the whole body [95 % interval], with the test that there is none: its p, "
-        "the same after Holm over all measurements of this report, and the smallest bias that it would see."
+        "Bias |Ee − g| / |g| over the whole body [95 % interval over draws], with the test that "
+        "there is none: its p, the same after Holm over all measurements of this report, and the smallest "
+        "bias that it would see."
     )
     head = [*_head(False), "seed", "claim", "bias", "p", "adjusted p", "detectable"]
     return table("claims", caption, head, made, folded=True) if made else None
@@ -143,8 +149,8 @@ def sites(found: Facts, part: pd.DataFrame, places: Places, linked: bool) -> Tab
         cells += [plain(bias[n] if bias else nan, 2) for n in ("p_adjusted", "detectable")]
         made.append([*where(first, places, linked), Cell(str(place)), *cells])
     caption = (
-        "Value [95 % interval] of each site, from input to loss. The p of a site's bias is adjusted over the "
-        "sites of its measurement (Benjamini–Hochberg)."
+        "Value [95 % interval] of each site, from input to loss; that of bias is over draws. The p of a "
+        "site's bias is adjusted over the sites of its measurement (Benjamini–Hochberg)."
     )
     head = [*_head(linked), "site", "relative variance", "theory", *SITES[1:], "bias"]
     head = [*head, "adjusted p", "detectable"]

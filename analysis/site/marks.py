@@ -11,6 +11,7 @@ import pandas as pd
 
 from fgbench.analysis import relative_variance, style
 from fgbench.analysis.site.table import digits
+from fgbench.analysis.site.texts import breakable
 
 Spec = dict[str, Any]
 SYMBOLS: dict[style.Marker, str] = {
@@ -19,7 +20,7 @@ SYMBOLS: dict[style.Marker, str] = {
     **{"h": "hexagon", "<": "triangle-left", "H": "hexagon2", ">": "triangle-right"},
     **{(6, 1, 0): "hexagram", (4, 1, 0): "star-diamond", (4, 1, 45): "star-square"},
 }
-TICK, ENTRY = 26, 34  # letters of a name beside an axis and in a legend; labels have all of it
+TICK, LINE, LINES = 26, 30, 3  # letters of a site's name; of a line of a label, and its lines
 STEPS = (  # ticks of a decade
     *((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)),
     *(tuple(1 + at / parts for at in range(9 * parts)) for parts in (2, 10)),
@@ -54,7 +55,7 @@ def trace(name: object, text: list[str] | None = None, **more: Any) -> Spec:
     said: Spec = {"hoverinfo": "skip"}
     if text is not None:
         said = {"text": text, "hovertemplate": "%{text}<extra></extra>"}
-    return {"type": "scatter", "mode": "markers", "name": short(name, ENTRY), **said, **more}
+    return {"type": "scatter", "mode": "markers", "name": wrapped(name), **said, **more}
 
 
 def bars(part: pd.DataFrame, look: style.Look) -> Spec:
@@ -104,8 +105,21 @@ def shade(look: style.Look, among: int) -> str:
     return f"rgba({red},{green},{blue},{style.thin(among)})"
 
 
+def wrapped(name: object) -> str:
+    """Break a label into a few lines, between its settings; of one that is longer the last are left out."""
+    lines = [""]
+    for part in breakable(str(name)):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > LINE:
+            lines.append("")
+        lines[-1] += part
+    cut = [line if len(line.rstrip()) <= LINE else f"{line[: LINE - 1]}…" for line in lines]
+    if len(cut) > LINES:
+        cut = [*cut[: LINES - 1], f"{cut[LINES - 1].rstrip(', …')} …"]
+    return "<br>".join(safe(line.rstrip()) for line in cut)
+
+
 def short(name: object, most: int = TICK) -> str:
-    """Cut a name to what fits, beside an axis if nothing else is said: its ends tell it from others."""
+    """Cut the name of a site to what fits beside an axis: its ends tell it from others."""
     text, head = str(name), 2 * most // 5
     return safe(text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}")
 

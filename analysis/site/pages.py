@@ -8,8 +8,10 @@ from typing import Any
 
 from fgbench.analysis import style
 from fgbench.analysis.site import listing, names, pictures
-from fgbench.analysis.site.board import Entry, Facts, board
+from fgbench.analysis.site.board import Entry, board
 from fgbench.analysis.site.claims import worded
+from fgbench.analysis.site.facts import Facts
+from fgbench.analysis.site.kinds import KINDS
 from fgbench.analysis.site.names import Panel, Places, panel_of
 from fgbench.analysis.site.pictures import Gallery, Plot
 from fgbench.analysis.site.texts import About, Text, described, recorded, subject
@@ -46,7 +48,7 @@ class Site:
 
 def galleries(gallery: Gallery) -> list[tuple[str, str, list[Plot]]]:
     """List the kinds of figures that there are: name, heading and figures."""
-    return [(k.name, k.heading, gallery[k.name]) for k in pictures.KINDS if k.name in gallery]
+    return [(k.name, k.heading, gallery[k.name]) for k in KINDS if k.name in gallery]
 
 
 def method(site: Site, name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -10,125 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from fgbench.analysis import bias, efficiency, epochs, layers, progress, relative_variance, style
-from fgbench.analysis.site import marks, plots
-from fgbench.analysis.site.board import Facts
-from fgbench.analysis.site.names import Panel, Places, title
+from fgbench.analysis import style
+from fgbench.analysis.load import Records
+from fgbench.analysis.site import marks
+from fgbench.analysis.site.facts import Facts
+from fgbench.analysis.site.kinds import KINDS, Kind
+from fgbench.analysis.site.names import Panel, Places, panel_of, title
 
-BARS = "Bars: 95 % intervals."
 FEW = 12  # pictures that one process draws sooner than several have started
 DPI = 130  # of a picture on a page: its height and width in inches times this
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of figure.
-
-    Args:
-        name: of its files, after the panel's.
-        heading: above it.
-        source: picks what it is about from the facts.
-        plotted: computes the drawn numbers.
-        figure: draws the picture.
-        spec: draws it for plotly.
-        caption: says of the drawn numbers what they are and over how many.
-        alt: what the picture shows, in words.
-        many: whether it compares methods by one number each; else it has curves of each.
-    """
-
-    name: str
-    heading: str
-    source: Callable[[Facts], pd.DataFrame]
-    plotted: Callable[[pd.DataFrame], pd.DataFrame]
-    figure: Callable[[pd.DataFrame], Figure]
-    spec: Callable[[pd.DataFrame], marks.Spec]
-    caption: Callable[[pd.DataFrame], str]
-    alt: str
-    many: bool = False
-
-
-def _measures(found: Facts) -> pd.DataFrame:
-    """Pick what was measured."""
-    return found.measures
-
-
-def _estimates(table: pd.DataFrame) -> str:
-    """Say what points of whole networks are."""
-    return f"{relative_variance.caption(table)} {BARS}"
-
-
-def _layers(table: pd.DataFrame) -> str:
-    """Say what variances of sites are."""
-    text = f"{relative_variance.caption(table, 'each of one site')} {BARS}"
-    return text + " Dashed: closed form." * bool(table["predicted"].notna().any())
-
-
-def _biases(table: pd.DataFrame) -> str:
-    """Say what biases of sites are."""
-    return f"{relative_variance.caption(table, 'each of one site')} {bias.WORDS}"
-
-
-def _curves(found: Facts) -> pd.DataFrame:
-    """Pick the trainings."""
-    return found.curves
-
-
-KINDS = (
-    Kind(
-        relative_variance.NAME,
-        "Relative variance",
-        _measures,
-        relative_variance.plotted,
-        relative_variance.figure,
-        plots.variance,
-        _estimates,
-        "Relative variance by method on a logarithmic axis, measured beside theory",
-        many=True,
-    ),
-    Kind(
-        efficiency.NAME,
-        "Efficiency against cost",
-        _measures,
-        efficiency.plotted,
-        efficiency.figure,
-        plots.against_cost,
-        _estimates,
-        "Efficiency of each method's estimate against its cost in forward passes, on logarithmic axes",
-        many=True,
-    ),
-    Kind(
-        progress.NAME,
-        "Learning curves",
-        _curves,
-        progress.plotted,
-        progress.figure,
-        plots.training,
-        epochs.caption,
-        "Test error in percent while training, against epochs, seconds and forward passes",
-    ),
-    Kind(
-        layers.NAME,
-        "Relative variance site by site",
-        _measures,
-        layers.plotted,
-        layers.figure,
-        plots.layers,
-        _layers,
-        "Relative variance at every site of the network from input to loss, with its closed form",
-    ),
-    Kind(
-        bias.NAME,
-        "Bias site by site",
-        _measures,
-        bias.plotted,
-        bias.figure,
-        plots.bias,
-        _biases,
-        "Bias at every site of the network from input to loss, filled where it was found",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -174,9 +65,9 @@ class Plot:
         return f"{self.kind.heading}, {self.title}. {self.kind.caption(self.table)}"
 
     @property
-    def spec(self) -> marks.Spec:
+    def spec(self) -> marks.Spec | None:
         """Draw it for plotly."""
-        return self.kind.spec(self.table)
+        return self.kind.spec(self.table) if self.kind.spec else None
 
 
 Gallery = Mapping[str, list[Plot]]  # name of a kind to the figures of it
@@ -196,14 +87,14 @@ def drawn(found: Facts, places: Places, out: Path, jobs: int = 1) -> Gallery:
     Returns:
         Every kind with its figures, those of which there are numbers.
     """
-    todo: list[tuple[int, Panel, pd.DataFrame, pd.DataFrame]] = []
+    todo: list[tuple[int, Panel, Any, pd.DataFrame]] = []
     for at, kind in enumerate(KINDS):
         source = kind.source(found)
-        for arch, data in places.stems:
-            part = source[source["arch"].eq(arch) & source["data"].eq(data)]
+        for panel in places.stems:
+            part = _part(source, panel)
             table = kind.plotted(part)
             if not table.empty:
-                todo.append((at, (arch, data), part, table))
+                todo.append((at, panel, part, table))
     kinds = [at for at, *_ in todo]
     files = [f"figures/{places.stems[panel]}-{KINDS[at].name}" for at, panel, *_ in todo]
     work = kinds, [part for *_, part, _ in todo], [table for *_, table in todo]
@@ -219,7 +110,15 @@ def drawn(found: Facts, places: Places, out: Path, jobs: int = 1) -> Gallery:
     return gallery
 
 
-def _paint(at: int, part: pd.DataFrame, table: pd.DataFrame, target: Path) -> tuple[int, int]:
+def _part(source: Any, panel: Panel) -> Any:
+    """Pick what is of a panel from a table or from records."""
+    if isinstance(source, Records):
+        return source.kept([row for row in source.rows if panel_of(row) == panel])
+    arch, data = panel
+    return source[source["arch"].eq(arch) & source["data"].eq(data)]
+
+
+def _paint(at: int, part: Any, table: pd.DataFrame, target: Path) -> tuple[int, int]:
     """Write one picture with its data; its size on a page in pixels."""
     fig = KINDS[at].figure(_literal(part))
     style.save(fig, target.parent, target.name, table)
@@ -245,8 +144,12 @@ def of_panel(gallery: Gallery, panel: Panel) -> Gallery:
     return {name: found for name, found in chosen.items() if found}
 
 
-def _literal(part: pd.DataFrame) -> pd.DataFrame:
+def _literal(part: Any) -> Any:
     """Keep matplotlib from reading dollars in names as mathematics."""
+    if isinstance(part, Records):
+        named = ("method", "arch", "data")
+        rows = [{**r, **{n: str(r.get(n)).replace("$", r"\$") for n in named}} for r in part.rows]
+        return replace(part, rows=tuple(rows))
     text: dict[str, Any] = {
         name: part[name].astype(str).str.replace("$", r"\$", regex=False)
         for name in ("label", "arch", "data")

@@ -55,15 +55,17 @@ def variance(table: pd.DataFrame) -> marks.Spec:
         for at, value in rows["value"].items()
         if not value > ZERO
     ]
-    ticks = {"tickvals": list(rows.index), "ticktext": [marks.short(n) for n in rows["label"]]}
+    labels = [marks.wrapped(name) for name in rows["label"]]
+    ticks = {"tickvals": list(rows.index), "ticktext": labels}
+    most = max(label.count("<br>") for label in labels)
     places = {"range": [len(rows) - 0.5, -0.5]}
     layout = {
-        "height": 150 + 26 * len(rows),
+        "height": 150 + (26 + 13 * most) * len(rows),
         "xaxis": marks.log("relative variance", rows[["value", "low", "high", "predicted"]]),
         "yaxis": {**marks.GRID, **ticks, **places, "ticks": ""},
         "annotations": missing,
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
+        "legend": {"orientation": "h", "x": 0, "xref": "container", "y": 1, "yanchor": "bottom"},
     }
     return {"data": data, "layout": layout}
 

@@ -114,18 +114,22 @@ function makeFilterable(form) {
   if (search.value || selects.some((select) => select.value)) apply(); // what a browser kept
 }
 
+const TOOLS = 36; // pixels above a figure, at the right of which its buttons are and nothing else
+
 // What is drawn alike in every figure; a legend beside it where the page is wide, else beneath it.
 function layoutOf(spec, width) {
   const narrow = width < 700;
-  const entries = spec.data.filter((trace) => trace.showlegend !== false).length;
-  const below = narrow && !spec.layout.legend ? Math.min(24 * entries, 240) : 0;
+  const entries = spec.data.filter((trace) => trace.showlegend !== false);
+  const lines = (text) => text.split("<br>").length;
+  const tall = entries.reduce((sum, trace) => sum + 10 + 14 * lines(trace.name), 0);
+  const below = narrow && !spec.layout.legend ? Math.min(tall, 240) : 0;
   const layout = {
     font: { family: "system-ui, sans-serif", size: 12, color: "#1a1a1a" },
     paper_bgcolor: "#fff",
     plot_bgcolor: "#fff",
     hovermode: "closest",
     hoverlabel: { align: "left" },
-    margin: { l: narrow ? 56 : 72, r: 12, t: spec.layout.legend ? 36 : 12, b: 56 },
+    margin: { l: narrow ? 56 : 72, r: 12, t: TOOLS, b: 56 },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     legend: narrow
       ? { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 11 } }
@@ -135,7 +139,7 @@ function layoutOf(spec, width) {
   const words = narrow && (layout.xaxis.ticktext || []).some((text) => text.length > 4);
   const more = below + (words ? 40 : 0);
   if (words) layout.xaxis = { ...layout.xaxis, tickangle: -50 };
-  layout.height = spec.layout.height + more;
+  layout.height = spec.layout.height + TOOLS + more;
   layout.margin.b += more;
   return layout;
 }
@@ -162,7 +166,7 @@ function axisChoice(plot, spec) {
 }
 
 function draw(figure) {
-  if (figure.classList.contains("live")) return;
+  if (figure.classList.contains("live") || !figure.querySelector("script")) return;
   const spec = JSON.parse(figure.querySelector("script").textContent);
   const plot = figure.querySelector(".plot");
   figure.classList.add("live");

@@ -1,0 +1,209 @@
+"""The kinds of figures that pages show, and what is said beneath them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fgbench.analysis import (
+    bias,
+    cosine,
+    cost,
+    efficiency,
+    epochs,
+    layers,
+    progress,
+    relative_variance,
+    variance_and_learning,
+    workloads,
+)
+from fgbench.analysis.load import Records
+from fgbench.analysis.seeds import seeds
+from fgbench.analysis.site import marks, plots
+from fgbench.analysis.site.facts import Facts
+
+BARS = "Bars: 95 % intervals."
+BY_DRAWS = (
+    "Intervals of bias are over draws, as its test is; in older records over batches or inits."
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Args:
+        name: of its files, after the panel's.
+        heading: above it.
+        source: picks what it is about from the facts.
+        plotted: computes the drawn numbers.
+        figure: draws the picture.
+        spec: draws it for plotly; None where the picture is all there is.
+        caption: says of the drawn numbers what they are and over how many.
+        alt: what the picture shows, in words.
+        many: whether it compares methods by one number each; else it has curves of each.
+    """
+
+    name: str
+    heading: str
+    source: Callable[[Facts], Any]
+    plotted: Callable[[Any], pd.DataFrame]
+    figure: Callable[[Any], Figure]
+    spec: Callable[[pd.DataFrame], marks.Spec] | None
+    caption: Callable[[pd.DataFrame], str]
+    alt: str
+    many: bool = False
+
+
+def _measures(found: Facts) -> pd.DataFrame:
+    """Pick what was measured."""
+    return found.measures
+
+
+def _estimates(table: pd.DataFrame) -> str:
+    """Say what points of whole networks are."""
+    return f"{relative_variance.caption(table)} {BARS}"
+
+
+def _layers(table: pd.DataFrame) -> str:
+    """Say what variances of sites are."""
+    text = f"{relative_variance.caption(table, 'each of one site')} {BARS}"
+    return text + " Dashed: closed form." * bool(table["predicted"].notna().any())
+
+
+def _biases(table: pd.DataFrame) -> str:
+    """Say what biases of sites are."""
+    return f"{relative_variance.caption(table, 'each of one site')} {bias.WORDS} {BY_DRAWS}"
+
+
+def _curves(found: Facts) -> pd.DataFrame:
+    """Pick the trainings."""
+    return found.curves
+
+
+def _along(found: Facts) -> pd.DataFrame:
+    """Pick what was measured moment by moment of estimates whose chance level is known."""
+    along = found.records.along()
+    return along[along["elements"] > 0]
+
+
+def _records(found: Facts) -> Records:
+    """Pick the records, of which figures join several verbs."""
+    return found.records
+
+
+def _cosines(table: pd.DataFrame) -> str:
+    """Say what cosines along training are."""
+    return (
+        f"{relative_variance.caption(table)} Line: mean over draws, with 95 % intervals; band: nine of ten "
+        "single draws; dotted: 1/√d, that of a random direction."
+    )
+
+
+def _costs(table: pd.DataFrame) -> str:
+    """Say what errors beside costs are."""
+    return (
+        f"Median final test error over n = {seeds(table['n'])}, bars to its quartiles; level bars: 95 % "
+        "intervals of the time. Ringed, dotted: Pareto front."
+    )
+
+
+def _gaps(table: pd.DataFrame) -> str:
+    """Say what errors beside variances are."""
+    return (
+        f"Final test error less {workloads.REFERENCE}'s, paired by seed, n = {seeds(table['n'])}; level: "
+        f"relative variance with its 95 % interval. {relative_variance.caption(table)}"
+    )
+
+
+KINDS = (
+    Kind(
+        relative_variance.NAME,
+        "Relative variance",
+        _measures,
+        relative_variance.plotted,
+        relative_variance.figure,
+        plots.variance,
+        _estimates,
+        "Relative variance by method on a logarithmic axis, measured beside theory",
+        many=True,
+    ),
+    Kind(
+        efficiency.NAME,
+        "Efficiency against cost",
+        _measures,
+        efficiency.plotted,
+        efficiency.figure,
+        plots.against_cost,
+        _estimates,
+        "Efficiency of each method's estimate against its cost in forward passes, on logarithmic axes",
+        many=True,
+    ),
+    Kind(
+        progress.NAME,
+        "Learning curves",
+        _curves,
+        progress.plotted,
+        progress.figure,
+        plots.training,
+        epochs.caption,
+        "Test error in percent while training, against epochs, seconds and forward passes",
+    ),
+    Kind(
+        layers.NAME,
+        "Relative variance site by site",
+        _measures,
+        layers.plotted,
+        layers.figure,
+        plots.layers,
+        _layers,
+        "Relative variance at every site of the network from input to loss, with its closed form",
+    ),
+    Kind(
+        bias.NAME,
+        "Bias site by site",
+        _measures,
+        bias.plotted,
+        bias.figure,
+        plots.bias,
+        _biases,
+        "Bias at every site of the network from input to loss, filled where it was found",
+    ),
+    Kind(
+        cosine.NAME,
+        "Cosine along training",
+        _along,
+        cosine.plotted,
+        cosine.figure,
+        None,
+        _cosines,
+        "Cosine of estimates with the end-to-end gradient against the steps of training",
+        many=True,
+    ),
+    Kind(
+        cost.NAME,
+        "Test error against cost",
+        _records,
+        cost.plotted,
+        cost.figure,
+        None,
+        _costs,
+        "Final test error of each method against the time and the memory of a step",
+        many=True,
+    ),
+    Kind(
+        variance_and_learning.NAME,
+        "Test error against variance",
+        _records,
+        variance_and_learning.plotted,
+        variance_and_learning.figure,
+        None,
+        _gaps,
+        "Final test error less that of backprop against the relative variance of each method's estimate",
+        many=True,
+    ),
+)
