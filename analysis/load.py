@@ -14,6 +14,7 @@ import pandas as pd
 from fgbench.analysis.methods import called
 from fgbench.analysis.settings import (
     decided,
+    design_of,
     form_of,
     labels,
     part_of,
@@ -48,7 +49,7 @@ MEASURED = ("value", "low", "high", "n")
 TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
-    *("truth", "forwards", "along", "place"),
+    *("truth", "forwards", "along", "design", "place"),
     *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "distance"),
 )
 ALONG = (*MEASURES, "moment", "step", "trajectory")
@@ -124,8 +125,9 @@ class Records:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
             ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites)
             and ``detectable`` to ``bias``; ``forwards`` is what an estimate costs in forward
-            equivalents; ``distance`` counts the modules between a site and its nearest loss.
-            Quantities a record lacks have no row; a null in it is NaN.
+            equivalents; ``design`` is of `fgbench.analysis.settings.design_of`; ``distance`` counts the
+        modules between a site and its nearest loss.
+        Quantities a record lacks have no row; a null in it is NaN.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
 
@@ -272,6 +274,7 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         counts = {name: _count(record.get(name)) for name in names}
         common = {**record, **counts, "moments": text(record.get("moments", ""))}
         common |= {"forwards": _forwards(record), "along": settings_of(record).get("along", "")}
+        common["design"] = design_of({**record, **counts})
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
         for place, found in places.items():
