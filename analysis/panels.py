@@ -222,4 +222,4 @@ def counted(table: pd.DataFrame, names: Sequence[str]) -> str:
         f"{row['lost']} of {row['runs']}"
         for _, row in lost.iterrows()
     ]
-    return " ".join([*parts, *([f"Not finished: {', '.join(counted)}."] if counted else [])])
+    return " ".join([*parts, *([f"Not finished: {'; '.join(counted)}."] if counted else [])])

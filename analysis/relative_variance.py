@@ -180,12 +180,14 @@ def _legend(table: pd.DataFrame) -> list[Line2D]:
     return marks
 
 
-def caption(table: pd.DataFrame, where: str = "whole body") -> str:
+def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = True) -> str:
     """State n and what heavy tails mean.
 
     Args:
-        table: the drawn numbers, with the columns of measures that say what was repeated.
+        table: the drawn numbers, which the CSV holds, with the columns of measures that say what was
+            repeated.
         where: what estimates are of.
+        truth: whether estimates are compared to the method's own truth, g.
 
     Returns:
         A caption.
@@ -195,12 +197,13 @@ def caption(table: pd.DataFrame, where: str = "whole body") -> str:
     random = table if random.empty else random
     counts = [span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
-    truth = f"truth ({truths})" if truths else "truth"
-    text = f"e: estimate, g: {truth}, {where}. n per point: {' × '.join(counts)}."
+    of = f" g: truth{f' ({truths})' * bool(truths)}," * truth
+    told = " (in the CSV for each point)" * any(" to " in count for count in counts)
+    text = f"e: estimate,{of} {where}. n per point: {' × '.join(counts)}{told}."
     if set(table["inits"].dropna()) == {1}:
         text += " One init: intervals say nothing about others."
     if table["heavy_tail"].any():
-        heavy = ", ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
+        heavy = "; ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
         text += f" Heavy tails, no interval is right: {heavy}."
     return text
 

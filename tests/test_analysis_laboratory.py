@@ -65,14 +65,16 @@ def test_the_cosine_is_drawn_over_the_steps_of_training(tmp_path: Path) -> None:
     assert table["method"].tolist() == ["FG-W"] * 3 + ["FG-A"] * 3
     assert table["step"].tolist() == [0, 10, 50] * 2
     np.testing.assert_allclose(table["value"], [0.05 / k for k in (1, 2, 6)] + [0.2, 0.1, 0.2 / 6])
-    assert set(table["chance"]) == {0.05}
+    assert set(table["chance"]) == {0.1}  # the record's expected_cosine
+    older = cosine.plotted(along[along["quantity"] != "expected_cosine"])
+    np.testing.assert_allclose(older["chance"], (2 / np.pi / ELEMENTS) ** 0.5)
     assert set(table["draws_high"]) == {0.1, 0.4}
     fig = cosine.figure(along)
     assert faults(fig) == []
     (ax,) = fig.axes
     bands = [c for c in ax.collections if isinstance(c, FillBetweenPolyCollection)]
     assert len(bands) == 2
-    levels = [line for line in ax.lines if list(line.get_ydata()) == [0.05, 0.05]]  # type: ignore[arg-type]
+    levels = [line for line in ax.lines if list(line.get_ydata()) == [0.1, 0.1]]  # type: ignore[arg-type]
     assert len(levels) == 1
     found = words(fig)
     assert "steps of backprop" in found
