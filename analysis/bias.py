@@ -28,10 +28,10 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         measures: of `fgbench.analysis.load.Records.measures`.
 
     Returns:
-        Columns `fgbench.analysis.sites.KEPT` without a prediction, and ``found``: whether the adjusted
-        p-value is below 0.05.
+        Columns `fgbench.analysis.sites.KEPT` without a prediction and ``unscaled``, and ``found``: whether
+        the adjusted p-value is below 0.05.
     """
-    table = sites.picked(measures, NAME).drop(columns="predicted")
+    table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled"])
     return table.assign(found=table["p_adjusted"] < LEVEL)
 
 

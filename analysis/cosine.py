@@ -106,9 +106,9 @@ def _caption(table: pd.DataFrame) -> str:
     along = " or ".join(sorted({str(name) for name in table["trajectory"].dropna() if name}))
     return (
         f"{relative_variance.caption(table, truth=False)} G: the end-to-end gradient of the same batch, "
-        f"whatever the method's own truth; steps of {along or 'training'}. Line: mean cosine over draws, with "
-        "95 % intervals. Band: nine of ten single draws, over batches and inits. Dotted: chance, the mean "
-        "cosine of a forward gradient along one random direction of the d parameters of the body, about "
+        f"whatever the method's own truth; steps of {along or 'training'}. Line: mean cosine over draws, "
+        "with 95 % intervals. Band: nine of ten single draws, over batches and inits. Dotted: chance, the "
+        "mean cosine of a forward gradient along one random direction of the d parameters of the body, about "
         "√(2/(πd)). The axis is linear below it."
     )
 

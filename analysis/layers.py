@@ -51,6 +51,7 @@ def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None
     theory: dict[str, Any] = {"ls": style.DASHED, "lw": 0.9, "marker": "_", "ms": 8, "mew": 0.9}
     ax.plot(x, part["predicted"], color=look.colour, **theory)
     panels.points(ax, x, part.rename(columns={"value": "mean"}), look)
+    panels.crossed(ax, x[part["unscaled"].notna()], part["value"])
 
 
 draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

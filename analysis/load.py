@@ -23,6 +23,7 @@ from fgbench.analysis.settings import (
     subject_of,
     text,
 )
+from fgbench.cells import off_scale
 from fgbench.errors import UsageError
 from fgbench.labels import shown
 from fgbench.record import FIELDS, SCHEMA, Store
@@ -50,7 +51,7 @@ TESTED = ("p_value", "p_adjusted", "detectable")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
     *("truth", "forwards", "along", "design", "place"),
-    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "distance"),
+    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "unscaled", "distance"),
 )
 ALONG = (*MEASURES, "moment", "step", "trajectory")
 CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes")
@@ -125,9 +126,10 @@ class Records:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
             ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites)
             and ``detectable`` to ``bias``; ``forwards`` is what an estimate costs in forward
-            equivalents; ``design`` is of `fgbench.analysis.settings.design_of`; ``distance`` counts the
-        modules between a site and its nearest loss.
-        Quantities a record lacks have no row; a null in it is NaN.
+            equivalents; ``unscaled`` is the scale, where it is surely not 1 and variances are not
+            comparable; ``design`` is of `fgbench.analysis.settings.design_of`; ``distance`` counts the
+            modules between a site and its nearest loss. Quantities a record lacks have no row; a null in
+            it is NaN.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
 
@@ -286,12 +288,18 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 row = {**common, "place": place, "quantity": name, **number(found[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row |= {"heavy_tail": bool(found.get("heavy_tail"))}
-                row |= {"distance": real(found.get("distance"))}
+                row |= {"distance": real(found.get("distance")), "unscaled": _unscaled(found)}
                 if name == "relative_variance":
                     row["predicted"] = number(found.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(found[name], dict):
                     row |= {n: real(found[name].get(n)) for n in TESTED}
                 yield row
+
+
+def _unscaled(found: Mapping[str, Any]) -> float:
+    """Read a scale that is surely not 1; NaN of one that may be."""
+    scale, test = part_of(found, "scale"), part_of(found, "bias")
+    return real(scale["value"]) if off_scale(scale, test) else nan
 
 
 def _curve_rows(

@@ -17,7 +17,7 @@ ASIDE, WIDEST = 0.1, 0.6  # between records at one site, and of all of them, whe
 KEPT = (
     *(*PANEL, "method", "label", "site", "position", "value", "low", "high", "n", "predicted"),
     *("p_value", "p_adjusted", "detectable", "seed", "directions", "draws", "inits", "moments"),
-    *("batches", "batch", "truth", "heavy_tail"),
+    *("batches", "batch", "truth", "heavy_tail", "unscaled"),
 )
 
 
