@@ -240,7 +240,9 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
         text += f" Heavy tails, no interval is right: {heavy}."
     if "unscaled" in table and table["unscaled"].notna().any():
         scales = table.dropna(subset=["unscaled"]).groupby("label")["unscaled"]
-        ends = {name: sorted({f"{end:.3g}" for end in (v.min(), v.max())}) for name, v in scales}
+        ends = {
+            name: dict.fromkeys(f"{end:.3g}" for end in (v.min(), v.max())) for name, v in scales
+        }
         off = "; ".join(f"{n} (scale {' to '.join(ends[n])})" for n in style.order(map(str, ends)))
         text += f" Crossed: scale is not 1, so not comparable; compare by efficiency: {off}."
     return text
