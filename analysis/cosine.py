@@ -44,6 +44,7 @@ def plotted(along: pd.DataFrame) -> pd.DataFrame:
     drawn = whole[whole["quantity"].eq("cosine_draws")]
     names = {name: f"draws_{name}" for name in ("low", "high", "n")}
     drawn = drawn[["key", "moment", *names]].rename(columns=names)
+    mean = mean.drop(columns=list(names.values()), errors="ignore")  # those are of a bias
     table = mean.merge(drawn, on=["key", "moment"], how="left")
     table = table[table.groupby("key")["step"].transform("nunique") > 1]
     expected = whole[whole["quantity"].eq("expected_cosine")].drop_duplicates(["key", "moment"])

@@ -47,7 +47,7 @@ RUN = (
 VERBS = ("train", "measure", "speed")
 """Whose records are one result per seed and setting."""
 MEASURED = ("value", "low", "high", "n")
-TESTED = ("p_value", "p_adjusted", "detectable")
+TESTED = ("p_value", "p_adjusted", "detectable", "draws_low", "draws_high")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
     *("truth", "forwards", "along", "design", "place"),
@@ -124,9 +124,9 @@ class Records:
 
         Returns:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
-            ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites)
-            and ``detectable`` to ``bias``; ``forwards`` is what an estimate costs in forward
-            equivalents; ``unscaled`` is the scale, where it is surely not 1 and variances are not
+            ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites),
+            ``detectable`` and the interval over draws to ``bias``; ``forwards`` is what an estimate costs
+            in forward equivalents; ``unscaled`` is the scale, where it is surely not 1 and variances are not
             comparable; ``design`` is of `fgbench.analysis.settings.design_of`; ``distance`` counts the
             modules between a site and its nearest loss. Quantities a record lacks have no row; a null in
             it is NaN.

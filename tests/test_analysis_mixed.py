@@ -136,6 +136,19 @@ def test_settings_of_a_method_share_its_colour_and_differ_in_grey() -> None:
     assert len(markers) == len(two)  # where filling says something else
 
 
+def test_settings_of_a_method_have_shapes_that_small_marks_tell_apart() -> None:
+    labels = [f"FG-A, lr={n}" for n in range(9)]
+    shapes = [
+        style._shape(look.marker) for look in style.looks([*labels, "NP", "LG-FG-A"]).values()
+    ]
+    mine = shapes[: len(labels)]
+    assert len(set(mine)) == len(mine)
+    many = style.looks([f"{m}, lr={n}" for m in METHODS for n in range(6)])  # more than all marks
+    for method in METHODS:
+        mine = [style._shape(many[f"{method}, lr={n}"].marker) for n in range(6)]
+        assert len(set(mine)) >= 4
+
+
 def test_many_settings_of_one_method_still_differ() -> None:
     labels = [f"FG-A, lr={n}" for n in range(30)]
     assert in_grey(style.looks(labels)) == len(labels)

@@ -313,6 +313,17 @@ def test_a_bias_is_filled_where_it_is_found_after_adjustment(by_site: pd.DataFra
     dashes = [line for line in ax.lines if line.get_marker() == "_"]
     assert [list(line.get_ydata()) for line in dashes] == [[0.3] * 3] * 2  # type: ignore[arg-type]
     assert ax.get_ylim()[0] == 0
+    assert set(table["over"]) == {"points"}
+    assert "95 % intervals (without that over inits" in " ".join(texts(fig)).replace("\n", " ")
+    ends = by_site.assign(draws_low=0.05, draws_high=0.7).where(
+        by_site["quantity"].eq("bias"), by_site
+    )
+    of_draws = bias.plotted(ends)
+    assert set(of_draws["over"]) == {"draws"}
+    assert set(of_draws["low"]) == {0.05}
+    assert set(of_draws["high"]) == {0.7}
+    found = " ".join(texts(bias.figure(ends))).replace("\n", " ")
+    assert "95 % intervals (over draws as the test is)" in found
     assert ax.get_ylim()[1] >= 0.9  # no bar is cut
 
 
