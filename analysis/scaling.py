@@ -134,7 +134,7 @@ def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
         scales(ax, part["x"], part[["low", "high", "value", "predicted"]].stack())
 
     names = table[[*PANEL, "method"]].drop_duplicates()
-    rows = names["method"].str.len().ge(ROOM).add(1)
+    rows = names["method"].map(lines_of)
     longest = int(rows.groupby([names[name] for name in PANEL]).sum().max())
     titles = {_title(arch, data) for arch, data in zip(table["arch"], table["data"], strict=True)}
     longest += max(title.count("\n") for title in titles)
@@ -247,7 +247,19 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> str:
         return ""
     name, predicted = str(part["method"].iloc[0]), float(part["slope_predicted"].iloc[0])
     said = "" if np.isnan(predicted) else f", theory {signed(predicted, law.digits)}"
-    return f"{name}{': ' if len(name) < ROOM else ':' + chr(10) + '   '}slope {law}{said}"
+    return headed(name, f"slope {law}{said}")
+
+
+def headed(name: str, words: str) -> str:
+    """Write what is said of a method after its name, below it where that is long, in lines that fit."""
+    if len(name) < ROOM:
+        return f"{name}: {words}"
+    return f"{panels.broken(name, WIDE)}:\n    {words}"
+
+
+def lines_of(name: str) -> int:
+    """Count the lines of `headed`."""
+    return headed(name, "").count("\n") + 1
 
 
 def scales(ax: Axes, x: Iterable[float], y: Iterable[float]) -> None:

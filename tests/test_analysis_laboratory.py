@@ -22,6 +22,7 @@ from fgbench.analysis import (
     layers,
     patches,
     relative_variance,
+    scaling,
 )
 from fgbench.analysis import split as split_figure
 from fgbench.analysis.load import load
@@ -118,6 +119,17 @@ def test_the_split_stacks_what_perturbations_add_on_the_noise_of_batches(tmp_pat
     np.testing.assert_allclose(sorted(tops), [0.1, 0.2, 30.1, 30.2])
     assert "interaction" in words(fig)
     assert "of the part of perturbations alone" in words(fig)  # no error of batches in it
+    assert "--method" not in words(fig)
+
+
+def test_many_panels_of_a_split_say_how_to_have_fewer(tmp_path: Path) -> None:
+    laws = [f"mine[directions={k},law=rademacher]" for k in range(1, 14)]
+    runs = [a_split("FG-A", 30.0) | {"method": m, "estimator": m, "locality": "end"} for m in laws]
+    fig = split_figure.figure(stored(tmp_path, *unique(runs)).measures())
+    assert faults(fig) == []
+    assert "pick some of the 13 panels" in words(fig)
+    titles = [ax.get_title(loc="left").split("\n") for ax in fig.axes]
+    assert {title[1] for title in titles} == {"law=rademacher]"}
 
 
 def a_distant(method: str, distances: list[int], factor: float) -> dict[str, Any]:
@@ -147,6 +159,18 @@ def test_the_growth_per_module_is_that_of_the_sites(tmp_path: Path) -> None:
     assert faults(fig) == []
     assert "FG-A: × 1.5 [" in words(fig)
     assert "per module, theory 1.5" in words(fig)
+    assert "Factors per module" in words(fig)
+    flat = stored(tmp_path / "flat", *unique([a_distant("FG-A", [1, 1, 0, 0], 1.5)])).measures()
+    assert "Factors per module" not in words(distance.figure(flat))  # none is printed
+
+
+def test_a_long_name_is_broken_at_its_settings_above_what_is_said_of_it() -> None:
+    name = "AntitheticNP[directions=4,law=rademacher], batches=1, cost=10, draws=32, inits=4"
+    lines = scaling.headed(name, "slope −1").split("\n")
+    assert scaling.lines_of(name) == len(lines) == 3
+    assert max(map(len, lines)) <= scaling.WIDE + 1  # with its colon
+    assert "".join(lines).replace(" ", "").startswith(name.replace(" ", ""))
+    assert scaling.headed("FG-A", "slope −1") == "FG-A: slope −1"
 
 
 def test_patches_and_groups_are_read_from_either_way_of_naming_a_network(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fgbench.analysis import (
     cost,
     figures,
     history,
+    learning_curves,
     profiles,
     time_to_target,
     trials,
@@ -263,7 +264,39 @@ def test_profiles_are_drawn(tmp_path: Path) -> None:
     at = np.searchsorted(x, [0.1, 0.35, 0.6])  # of 4 runs above: 3, 3, 2; of 3 runs: 3, 2, 1
     np.testing.assert_allclose(y[at], [(3 / 4 + 1) / 2, (3 / 4 + 2 / 3) / 2, (2 / 4 + 1 / 3) / 2])
     assert "n = 2 to 4 runs per method on each" in words(fig)
+    assert "suite 1: 2 workloads" in words(fig)
     assert len(profiles.draw(records, tmp_path / "out")) == 3
+
+
+def test_rows_and_suites_of_one_workload_are_named(tmp_path: Path) -> None:
+    long = {"estimator": "AntitheticNP", "locality": "local-pg"}
+    name = "localmixer-xs/2/4"
+    runs = [a_run("BP", s, [0.1], arch=name) for s in (0, 1)]
+    runs += [
+        a_run("FG-A", s, [0.3], arch=name) | long | {"method": "AntitheticNP/local-pg"}
+        for s in (0, 1)
+    ]
+    records = stored(tmp_path, *unique(runs))
+    fig = profiles.figure(records)
+    assert faults(fig) == []
+    for ax in fig.axes[1:]:
+        rows = [tick.get_text().replace("\n", "") for tick in ax.get_yticklabels()]
+        assert rows == ["BP", "AntitheticNP/local-pg"]
+    for each in (fig, time_to_target.figure(records)):
+        assert faults(each) == []
+        assert f"suite 1: supervised, {name} on mnist" in words(each)
+
+
+def test_where_no_training_has_a_curve_it_is_said_how_they_ended(tmp_path: Path) -> None:
+    ends = [("failed", "out of memory"), ("failed", "no"), ("diverged", "loss not finite")]
+    runs = [
+        a_train("FG-A", s, history=[], status=how, reason=why) for s, (how, why) in enumerate(ends)
+    ]
+    records = stored(tmp_path, *unique(runs))
+    with pytest.raises(
+        UsageError, match=r"of 3 trainings 1 diverged, 2 failed\) in .*; run fgbench"
+    ):
+        learning_curves.draw(records, tmp_path / "out")
 
 
 # cost
