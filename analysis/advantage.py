@@ -16,11 +16,16 @@ from fgbench.registry import split_options
 
 NAME = "advantage"
 PAIRS = {"FG-A": "FG-W", "LG-FG-A": "LG-FG-W"}
+OWN = {"share"}
+"""Options whose default is each method's own: as stated in their names, they are alike."""
 MISSING = (
     f"pair of methods ({', '.join(f'{one} and {other}' for one, other in PAIRS.items())}) measured alike",
     "run fgbench sweep variance-fan-in",
 )
-ALIKE = ["arch", "data", "seed", "directions", "inits", "moments", "batches", "batch", "along"]
+ALIKE = [
+    *("arch", "data", "seed", "directions", "inits", "moments", "batches", "batch", "along"),
+    "design",
+]
 COLUMNS = (
     *("method", "other", *ALIKE, "draws", "factor", "low", "high", "n", "predicted", "truth"),
     *("heavy_tail", "label", "value"),
@@ -44,7 +49,9 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     presets = chosen["method"].str.partition("[")[0] if len(chosen) else chosen["method"]
     chosen = chosen.assign(preset=presets)[presets.isin([*PAIRS, *PAIRS.values()])]
     stated = [str(sorted(split_options(name)[1].items())) for name in chosen["method"]]
-    chosen = chosen.assign(stated=stated)
+    chosen = chosen.assign(stated=stated).sort_values("draws", kind="stable")
+    once = [*ALIKE, "preset", "stated", "form"]  # what was measured twice is no second pair
+    chosen = chosen.drop_duplicates(once, keep="last").sort_index()
     rows = []
     for one, other in PAIRS.items():
         mine, others = (chosen[chosen["preset"] == name] for name in (one, other))
@@ -96,7 +103,7 @@ def figure(measures: pd.DataFrame) -> Figure:
 def _alike(row: dict[Any, Any]) -> bool:
     """Say whether two records have the same options, as far as both methods have them, and dtype."""
     mine, other = (read_form(str(row[f"form{of}"])) for of in ("", "_other"))
-    same = all(mine[name] == other[name] for name in mine.keys() & other.keys())
+    same = all(mine[name] == other[name] for name in (mine.keys() & other.keys()) - OWN)
     return same and mine.get("dtype") == other.get("dtype")
 
 

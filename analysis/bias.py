@@ -17,8 +17,13 @@ LEVEL = 0.05
 WORDS = (
     "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
     "no bias, in at most one record of twenty); hollow: not found, or without a dash not tested. Dash: the "
-    "smallest bias that the test sees. Upright bars: 95 % intervals; one alone: an interval without a value."
+    "smallest bias that the test sees. Upright bars: 95 % intervals ({over}); one alone: an interval without "
+    "a value."
 )
+OVER = {
+    "draws": "over draws as the test is",
+    "points": "without that over inits, moments and batches",
+}
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
@@ -28,11 +33,16 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         measures: of `fgbench.analysis.load.Records.measures`.
 
     Returns:
-        Columns `fgbench.analysis.sites.KEPT` without a prediction, and ``found``: whether the adjusted
-        p-value is below 0.05.
+        Columns `fgbench.analysis.sites.KEPT` without a prediction and ``unscaled``, and ``found``: whether
+        the adjusted p-value is below 0.05; ``low`` to ``high`` is the interval that the test is of, ``over``
+        draws, or of an older record over points.
     """
-    table = sites.picked(measures, NAME).drop(columns="predicted")
-    return table.assign(found=table["p_adjusted"] < LEVEL)
+    table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled"])
+    known = table["draws_high"].notna()
+    ends = {end: table[f"draws_{end}"].where(known, table[end]) for end in ("low", "high")}
+    over = known.map({True: "draws", False: "points"})
+    table = table.assign(**ends, over=over, found=table["p_adjusted"] < LEVEL)
+    return table.drop(columns=["draws_low", "draws_high"])
 
 
 def figure(measures: pd.DataFrame) -> Figure:
@@ -45,7 +55,10 @@ def figure(measures: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     axis = "bias of a site |Ee − g| / |g|"
-    return sites.drawn(plotted(measures), _curve, axis, WORDS, log=False, filled=True)
+    table = plotted(measures)
+    over = "; ".join(words for kind, words in OVER.items() if kind in set(table["over"]))
+    words = WORDS.format(over=over)
+    return sites.drawn(table, _curve, axis, words, log=False, filled=True)
 
 
 def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:

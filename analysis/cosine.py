@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,16 +36,21 @@ def plotted(along: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `COLUMNS`: ``value`` is the mean cosine of single draws with the end-to-end gradient and
         ``low`` to ``high`` its interval, ``draws_low`` to ``draws_high`` hold nine of ten draws, and
-        ``chance`` is 1/√d.
+        ``chance`` is the mean cosine of one isotropic direction's estimate, ``expected_cosine`` of the
+        record, about √(2/(πd)); where a record does not tell it, this.
     """
     whole = along[along["place"].eq("all") & along["step"].notna()]
     mean = whole[whole["quantity"].eq(NAME) & whole["value"].notna()]
     drawn = whole[whole["quantity"].eq("cosine_draws")]
     names = {name: f"draws_{name}" for name in ("low", "high", "n")}
     drawn = drawn[["key", "moment", *names]].rename(columns=names)
+    mean = mean.drop(columns=list(names.values()), errors="ignore")  # those are of a bias
     table = mean.merge(drawn, on=["key", "moment"], how="left")
     table = table[table.groupby("key")["step"].transform("nunique") > 1]
-    table = table.assign(chance=table["elements"] ** -0.5)
+    expected = whole[whole["quantity"].eq("expected_cosine")].drop_duplicates(["key", "moment"])
+    expected = expected[["key", "moment", "value"]].rename(columns={"value": "chance"})
+    table = table.merge(expected, on=["key", "moment"], how="left")
+    table["chance"] = table["chance"].fillna((2 / np.pi / table["elements"]) ** 0.5)
     return style.arranged(table, ORDER)[list(COLUMNS)]
 
 
@@ -84,7 +90,7 @@ def figure(along: pd.DataFrame) -> Figure:
         ax.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
         ax.yaxis.set_minor_locator(MaxNLocator(1))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        ax.set(xlabel="step of training", ylabel="cosine to the true gradient")
+        ax.set(xlabel="step of training", ylabel="cosine of e and G")
         panels.heading(ax, *group)
 
     return panels.drawn(table, PANEL, looks, panel, _caption(table), height=2.3)
@@ -100,10 +106,11 @@ def _caption(table: pd.DataFrame) -> str:
     """State n, what lines, bars and bands are, and which training the steps are of."""
     along = " or ".join(sorted({str(name) for name in table["trajectory"].dropna() if name}))
     return (
-        f"{relative_variance.caption(table)} Cosine with the end-to-end gradient of the same batch; steps of "
-        f"{along or 'training'}. Line: mean over draws, with 95 % intervals. Band: nine of ten single draws, "
-        f"over batches and inits. Dotted: 1/√d, the root mean square of a random direction's. The axis is "
-        "linear below it."
+        f"{relative_variance.caption(table, truth=False)} G: the end-to-end gradient of the same batch, "
+        f"whatever the method's own truth; steps of {along or 'training'}. Line: mean cosine over draws, "
+        "with 95 % intervals. Band: nine of ten single draws, over batches and inits. Dotted: chance, the "
+        "mean cosine of a forward gradient along one random direction of the d parameters of the body, about "
+        "√(2/(πd)). The axis is linear below it."
     )
 
 

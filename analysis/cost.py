@@ -20,7 +20,7 @@ MISSING = (
     "method both trained and timed on one network and data",
     "run fgbench train and fgbench speed with the same --arch and --data",
 )
-AXES = {"step_ms": "ms per step", "peak_mb": "peak memory of a step (MB)"}
+AXES = {"step_ms": "ms per step", "peak_mb": "peak memory of a step (MiB)"}
 PANEL = ["task", "data", "device", "batch", "what"]
 COLUMNS = (
     *PANEL,

@@ -16,5 +16,7 @@ def _directions(row: Row) -> tuple[float, dict[str, str]]:
 plotted, figure, draw = made(
     NAME,
     MISSING,
-    Factor(NAME, "directions averaged", _directions),
+    Factor(
+        NAME, "directions averaged", _directions, free=("directions", "cost")
+    ),  # or a cost buys them
 )

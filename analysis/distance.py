@@ -81,13 +81,17 @@ def figure(measures: pd.DataFrame) -> Figure:
         ax.set_ylabel("relative variance of a site\nE|e − Ee|² / |g|²")
 
     theory = "Dashed: closed form, where there is one. " * bool(table["predicted"].notna().any())
+    fits = (
+        " Factors per module, where sites have three distances: least squares on logarithms, in brackets "
+        "95 %; theory: the same fit to the closed form."
+    ) * bool(table["growth"].notna().any())
     text = (
         f"{relative_variance.caption(table, 'each of one site')} Bars: 95 % intervals. {theory}Sites of one "
-        "distance stand side by side, from input to loss. Factors per module: least squares on logarithms, "
-        "in brackets 95 %; theory: the same fit to the closed form."
+        f"distance stand side by side, from input to loss.{fits}"
     )
-    names = table[[*PANEL, "label"]].drop_duplicates()
-    rows = names["label"].str.len().ge(scaling.ROOM).add(1)
+    fitted = table[table["growth"].notna()]
+    names = (table if fitted.empty else fitted)[[*PANEL, "label"]].drop_duplicates()
+    rows = names["label"].map(scaling.lines_of)
     most = int(rows.groupby([names[name] for name in PANEL]).sum().max())
     return panels.drawn(table, PANEL, looks, panel, text, height=2.0 + 0.1 * most, line=False)
 
@@ -119,8 +123,7 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
         return []
     said = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
     name = str(part["label"].iloc[0])
-    apart_by = ": " if len(name) < scaling.ROOM else ":\n    "
-    return [f"{name}{apart_by}× {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}"]
+    return [scaling.headed(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}")]
 
 
 draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

@@ -78,7 +78,7 @@ def _missing(measures: pd.DataFrame) -> str:
     """Name the methods whose efficiency has no value."""
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     lost = style.order(chosen.loc[~chosen["value"].gt(0), "label"])
-    return f" Not resolved, so without a point: {', '.join(lost)}." if lost else ""
+    return f" Not resolved, so without a point: {'; '.join(lost)}." if lost else ""
 
 
 draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

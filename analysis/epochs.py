@@ -99,5 +99,5 @@ def caption(table: pd.DataFrame) -> str:
         for label, diverged, runs, arch, data in lost[list(columns)].itertuples(index=False)
     ]
     if counts:
-        parts.append(f"Diverged (thin, up to ×): {', '.join(counts)}.")
+        parts.append(f"Diverged (thin, up to ×): {'; '.join(counts)}.")
     return " ".join(parts)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.analysis import panels, relative_variance, sites, style
-from fgbench.analysis.load import Records
+from fgbench.analysis.load import TESTED, Records
 
 NAME = "layers"
 MISSING = "variance measured at sites", "run fgbench measure"
@@ -26,7 +26,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     """
     found = sites.picked(measures, relative_variance.NAME)
     found = found[found["value"] > relative_variance.ZERO].reset_index(drop=True)
-    return found.drop(columns=["p_value", "p_adjusted", "detectable"])
+    return found.drop(columns=list(TESTED))
 
 
 def figure(measures: pd.DataFrame) -> Figure:
@@ -51,6 +51,7 @@ def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None
     theory: dict[str, Any] = {"ls": style.DASHED, "lw": 0.9, "marker": "_", "ms": 8, "mew": 0.9}
     ax.plot(x, part["predicted"], color=look.colour, **theory)
     panels.points(ax, x, part.rename(columns={"value": "mean"}), look)
+    panels.crossed(ax, x[part["unscaled"].notna()], part["value"])
 
 
 draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,4 +79,21 @@ def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
     ax.set_ylabel("test error (%)")
 
 
-draw = style.drawing(NAME, MISSING, Records.curves, plotted, figure)
+def draw(records: Records, out: Path) -> list[Path]:
+    """Write the figure, or say what became of the trainings where none has a curve.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+        out: folder for the PNG, the PDF and the CSV.
+
+    Returns:
+        These three files.
+
+    Raises:
+        UsageError: no training has a learning curve.
+    """
+    ended = Counter(str(row["status"]) for row in records.of("train"))
+    lost = ", ".join(f"{ended[how]} {how}" for how in sorted(ended) if how != "ok")
+    what = f"{MISSING[0]} (of {sum(ended.values())} trainings {lost})" if lost else MISSING[0]
+    write = style.drawing(NAME, (what, MISSING[1]), Records.curves, plotted, figure)
+    return write(records, out)

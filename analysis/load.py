@@ -14,6 +14,7 @@ import pandas as pd
 from fgbench.analysis.methods import called
 from fgbench.analysis.settings import (
     decided,
+    design_of,
     form_of,
     labels,
     part_of,
@@ -22,6 +23,7 @@ from fgbench.analysis.settings import (
     subject_of,
     text,
 )
+from fgbench.cells import off_scale
 from fgbench.errors import UsageError
 from fgbench.labels import shown
 from fgbench.record import FIELDS, SCHEMA, Store
@@ -45,11 +47,11 @@ RUN = (
 VERBS = ("train", "measure", "speed")
 """Whose records are one result per seed and setting."""
 MEASURED = ("value", "low", "high", "n")
-TESTED = ("p_value", "p_adjusted", "detectable")
+TESTED = ("p_value", "p_adjusted", "detectable", "draws_low", "draws_high")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
-    *("truth", "forwards", "along", "place"),
-    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "distance"),
+    *("truth", "forwards", "along", "design", "place"),
+    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "unscaled", "distance"),
 )
 ALONG = (*MEASURES, "moment", "step", "trajectory")
 CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes")
@@ -122,10 +124,12 @@ class Records:
 
         Returns:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
-            ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites)
-            and ``detectable`` to ``bias``; ``forwards`` is what an estimate costs in forward
-            equivalents; ``distance`` counts the modules between a site and its nearest loss.
-            Quantities a record lacks have no row; a null in it is NaN.
+            ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites),
+            ``detectable`` and the interval over draws to ``bias``; ``forwards`` is what an estimate costs
+            in forward equivalents; ``unscaled`` is the scale, where it is surely not 1 and variances are not
+            comparable; ``design`` is of `fgbench.analysis.settings.design_of`; ``distance`` counts the
+            modules between a site and its nearest loss. Quantities a record lacks have no row; a null in
+            it is NaN.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
 
@@ -272,6 +276,7 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         counts = {name: _count(record.get(name)) for name in names}
         common = {**record, **counts, "moments": text(record.get("moments", ""))}
         common |= {"forwards": _forwards(record), "along": settings_of(record).get("along", "")}
+        common["design"] = design_of({**record, **counts})
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
         for place, found in places.items():
@@ -283,12 +288,18 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 row = {**common, "place": place, "quantity": name, **number(found[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row |= {"heavy_tail": bool(found.get("heavy_tail"))}
-                row |= {"distance": real(found.get("distance"))}
+                row |= {"distance": real(found.get("distance")), "unscaled": _unscaled(found)}
                 if name == "relative_variance":
                     row["predicted"] = number(found.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(found[name], dict):
                     row |= {n: real(found[name].get(n)) for n in TESTED}
                 yield row
+
+
+def _unscaled(found: Mapping[str, Any]) -> float:
+    """Read a scale that is surely not 1; NaN of one that may be."""
+    scale, test = part_of(found, "scale"), part_of(found, "bias")
+    return real(scale["value"]) if off_scale(scale, test) else nan
 
 
 def _curve_rows(

@@ -12,6 +12,10 @@ from fgbench.registry import PRESETS, optioned, parts, split_options, split_outs
 STATED = {"stop_keys": "true", "shared_noise": "true"}
 """Defaults that a method may state: stated or not, it is the same one, and one record serves both."""
 
+KEPT = {"p": "b p", "pg": "b p g"}
+"""Ending of a locality: the axes it keeps scores apart along."""
+EXACT = 2.0**53  # up to here every whole number has a float of its own
+
 
 class Way(NamedTuple):
     """A method, however its name is written.
@@ -39,7 +43,7 @@ def way_of(estimator: str, locality: str) -> Way:
     keeping scores apart (their parts add up to the unsplit loss), so that its ``keep`` says nothing.
 
     Args:
-        estimator: such as ``fg_a[directions=4]``.
+        estimator: such as ``fg_a[directions=4]``; its options may be in any order, see `valued`.
         locality: such as ``contrastive-local-pg[temperature=0.2]``.
 
     Returns:
@@ -49,16 +53,30 @@ def way_of(estimator: str, locality: str) -> Way:
         name, given = split_options(locality)
     except UsageError:  # a record of something else
         name, given = locality, {}
+    own, set_to = _options_of(estimator)
+    estimator = optioned(own, {option: valued(set_to[option]) for option in sorted(set_to)})
     bare, ending = re.fullmatch(r"(.*?)(?:-(pg?))?", name).groups()  # type: ignore[union-attr]
-    keep = given.pop("keep", {"p": "b p", "pg": "b p g"}.get(ending, "b"))
+    keep = given.pop("keep", KEPT.get(ending, "b"))
     task, base = "supervised", bare
     if re.match("contrastive(-|$)", bare):
         task, base = "contrastive", bare.removeprefix("contrastive").removeprefix("-")
     if exact(estimator):
         keep = "b"
-    rest = [pair for pair in sorted(given.items()) if STATED.get(pair[0]) != pair[1].lower()]
+    rest = [(n, valued(v)) for n, v in sorted(given.items()) if STATED.get(n) != v.lower()]
     options = ",".join(f"{option}={value}" for option, value in rest)
     return Way(estimator, task, base or "end", keep, options)
+
+
+def valued(text: str) -> str:
+    """Write the value of an option in one way: ``1000.0`` and ``1e3`` are ``1000``, ``True`` is ``true``."""
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if re.fullmatch(r"[+-]?\d+", text):
+        return str(int(text))
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE):
+        return text
+    number = float(text)
+    return str(int(number)) if abs(number) < EXACT and number == int(number) else repr(number)
 
 
 @cache
@@ -76,17 +94,36 @@ def name_of(way: Way) -> str:
         way: of `way_of`.
 
     Returns:
-        A preset with the options of its estimator as one types them, ``FG-A[directions=4]``; else
-        ``estimator/locality`` with the options of both.
+        A preset with the options of its estimator as one types them, ``FG-A[directions=4]``; else as
+        `spelled`.
     """
     name, given = _options_of(way.estimator)
     plain = way._replace(task="supervised", estimator=name)
     for preset, text in PRESETS.items():
         if way_of(*text.split("/")) == plain:
             return optioned(preset, given)
-    keep = "" if way.keep == "b" else f"keep={way.keep}"
-    options = ",".join(part for part in (keep, way.options) if part)
-    return f"{way.estimator}/{way.base}" + (f"[{options}]" if options else "")
+    return spelled(way._replace(task="supervised"))
+
+
+def spelled(way: Way) -> str:
+    """Write a method as ``estimator/locality``, with the ending of a locality that has one.
+
+    Args:
+        way: of `way_of`.
+
+    Returns:
+        Such as ``mine[a=2]/last-p`` or ``fg_a/contrastive-local[crop=0.3]``; what is typed without a
+        locality, a loss at the end and no options, is written without one.
+    """
+    base = way.base
+    if way.task == "contrastive":
+        base = "contrastive" + f"-{base}" * (base != "end")
+    endings = {keep: f"-{ending}" for ending, keep in KEPT.items()}
+    ending = endings.get(way.keep, "") if way.base != "end" else ""
+    keep = f"keep={way.keep}" if way.keep != "b" and not ending else ""
+    options = ",".join(filter(None, (keep, way.options)))
+    locality = base + ending + (f"[{options}]" if options else "")
+    return way.estimator if locality == "end" else f"{way.estimator}/{locality}"
 
 
 def plain(way: Way) -> str:
@@ -104,7 +141,7 @@ def called(method: str, bought: str = "") -> str:
 
     Returns:
         The preset it is, with the options of its estimator: ``FG-A`` for ``fg_a/end``; what has no
-        preset, and contrastive methods, which have the preset's name without its task, by their own text.
+        preset, and contrastive methods, which have the preset's name without its task, as `spelled`.
     """
     try:
         estimator, locality = parts(method)
@@ -113,12 +150,18 @@ def called(method: str, bought: str = "") -> str:
         return method
     if bought:
         given["directions"] = bought
-    estimator = optioned(name, dict(sorted(given.items())))
-    way = way_of(estimator, locality)
-    found = name_of(way)
-    if way.task == "supervised" and found.partition("[")[0] in PRESETS:
-        return found
-    return f"{estimator}/{locality}" if bought else method
+    way = way_of(optioned(name, given), locality)
+    return name_of(way) if way.task == "supervised" else spelled(way)
+
+
+def bare(method: str) -> str:
+    """Name a method as `called` does, without any options."""
+    try:
+        estimator, locality = parts(method)
+        way = way_of(split_options(estimator)[0], locality)._replace(options="")
+    except UsageError:  # a record of something else
+        return method
+    return name_of(way) if way.task == "supervised" else spelled(way)
 
 
 @cache
@@ -129,7 +172,7 @@ def family(name: str) -> str:
         name: a METHOD, or a label, which is one with ``, setting=value`` behind it.
 
     Returns:
-        The preset it is, supervised or contrastive, else ``estimator/locality`` without options.
+        The preset it is, supervised or contrastive, else as `spelled`, without options.
     """
     first = next(iter(split_outside(name, ",")), name)
     try:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import product
 from typing import Any
 
 from fgbench.analysis.load import Records
-from fgbench.analysis.methods import family
+from fgbench.analysis.methods import bare, called, family
 from fgbench.errors import UsageError, unknown
-from fgbench.recipe import When
-from fgbench.registry import PRESETS, parts
+from fgbench.registry import parts
 
+Names = Mapping[str, Sequence[str]]
 KINDS = {"method": "method", "arch": "architecture", "data": "dataset"}
 
 
@@ -22,7 +21,8 @@ class Only:
     """What is wanted; of several globs of one kind any may fit, and none given fits everything.
 
     Args:
-        method: globs of ``estimator/locality`` without options, or of presets.
+        method: globs of ``estimator/locality`` without options, or of names that tables and figures show;
+            one with options is no glob, and fits what has just these.
         arch: globs of architectures without options.
         data: globs of data sets without options.
     """
@@ -50,47 +50,42 @@ class Only:
         named = [(row, _names(row)) for row in records.rows]
         for kind in KINDS:
             for glob in getattr(self, kind):
-                alone = list(Only(**{kind: [glob]})._whens())
-                if not any(_fits(alone, names) for _, names in named):
-                    raise unknown(KINDS[kind], glob, _valid(kind, named))
-        whens = list(self._whens())
-        kept = records.kept([row for row, names in named if _fits(whens, names)])
+                if not any(_meant(kind, glob, names[kind]) for _, names in named):
+                    raise unknown(KINDS[kind], glob, _valid(kind, glob, named))
+        kept = records.kept([row for row, names in named if self._fits(names)])
         if not kept.rows:
             asked = " ".join(f"--{kind} {glob}" for kind in KINDS for glob in getattr(self, kind))
             raise UsageError(f"no record in {str(records.folder)!r} fits all of {asked}")
         return kept
 
-    def _whens(self) -> Iterator[When]:
-        """Go through the rules of which one must fit."""
-        methods = [text for glob in self.method for text in (glob, *_of_presets(glob))]
-        for method, arch, data in product(methods or ["*"], self.arch or ["*"], self.data or ["*"]):
-            yield When(method=method, arch=arch, data=data)
+    def _fits(self, names: Names) -> bool:
+        """Say whether of every kind a glob fits, or none is given."""
+        asked = {kind: getattr(self, kind) for kind in KINDS}
+        return all(
+            not globs or any(_meant(kind, glob, names[kind]) for glob in globs)
+            for kind, globs in asked.items()
+        )
 
 
-def _of_presets(glob: str) -> list[str]:
-    """Write the presets that a glob fits as estimator and locality."""
-    return [text for name, text in PRESETS.items() if fnmatchcase(name, glob)]
-
-
-def _names(row: Mapping[str, Any]) -> dict[str, str]:
-    """Name the method, the network and the data of a record without options."""
+def _names(row: Mapping[str, Any]) -> Names:
+    """Give the names of a record's method, network and data: the first is whole, others have no options."""
     text = str(row.get("method"))
     try:
-        method = "/".join(part.partition("[")[0] for part in parts(text))
+        typed = "/".join(part.partition("[")[0] for part in parts(text))
     except UsageError:  # a record of something else
-        method = text
-    found = {"arch": str(row.get("arch", "")), "data": str(row.get("data", ""))}
-    return {"method": method, **found}
+        typed = text
+    arch, data = (str(row.get(name, "")) for name in ("arch", "data"))
+    found = {"method": (called(text), typed, bare(text), family(text))}
+    return {**found, **{n: (v, v.partition("[")[0]) for n, v in (("arch", arch), ("data", data))}}
 
 
-def _fits(whens: Sequence[When], names: Mapping[str, str]) -> bool:
-    """Say whether a record fits any rule."""
-    return any(when.fits(**names) for when in whens)
+def _meant(kind: str, glob: str, names: Sequence[str]) -> bool:
+    """Say whether a glob is of something of these names, or is its whole name."""
+    whole = called(glob) if kind == "method" else glob
+    return whole == names[0] or any(fnmatchcase(name, glob) for name in names[1:])
 
 
-def _valid(kind: str, named: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]]) -> set[str]:
-    """List what there is to choose from, without options."""
-    found = {names[kind].partition("[")[0] for _, names in named} - {""}
-    if kind == "method":
-        found |= {name for row, _ in named if (name := family(str(row.get("method")))) in PRESETS}
-    return found
+def _valid(kind: str, glob: str, named: Sequence[tuple[Mapping[str, Any], Names]]) -> set[str]:
+    """List what there is to choose from, with options where the glob has some."""
+    chosen = slice(1) if "[" in glob else slice(1, None)
+    return {name for _, names in named for name in names[kind][chosen]} - {""}

@@ -178,6 +178,17 @@ def points(
     ax.plot(x, part["mean"], color=look.colour, ls=look.dashes if line else "", lw=1.1, **mark)
 
 
+def crossed(ax: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Cross points out: what is not comparable, see `fgbench.analysis.relative_variance.caption`.
+
+    Args:
+        ax: the panel.
+        x: where, of the crossed points alone.
+        y: their numbers, found by the same index.
+    """
+    ax.plot(x, y[x.index], "x", color=style.INK, ms=7, mew=0.9, zorder=4)
+
+
 def log_scale(ax: Axes) -> None:
     """Give a panel a logarithmic vertical axis with plain numbers at 1, 2 and 5."""
     ax.set_yscale("log")
@@ -222,4 +233,4 @@ def counted(table: pd.DataFrame, names: Sequence[str]) -> str:
         f"{row['lost']} of {row['runs']}"
         for _, row in lost.iterrows()
     ]
-    return " ".join([*parts, *([f"Not finished: {', '.join(counted)}."] if counted else [])])
+    return " ".join([*parts, *([f"Not finished: {'; '.join(counted)}."] if counted else [])])

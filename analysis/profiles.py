@@ -40,7 +40,7 @@ COLUMNS = (
 NUMBERS = ("suite", "method", "what", "x", "value", "low", "high", "n", "tasks")
 POINTS = 201
 Floats = NDArray[np.float64]
-SHORT = 10  # characters of a name that is written at its row
+SHORT = 15  # letters of a line of a name at its row
 
 
 def scores(records: Records) -> pd.DataFrame:
@@ -153,7 +153,7 @@ def figure(records: Records) -> Figure:
         panel,
         _caption(table, drawn),
         most=3,
-        height=max(2.1, 0.6 + 0.13 * most),
+        height=max(2.1, 0.6 + 0.17 * most),
     )
 
 
@@ -184,8 +184,10 @@ def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
         face = look.colour if look.filled else "w"
         ax.hlines(y, low, high, color=look.colour, lw=2.2, alpha=0.55)
         ax.plot(value, y, ls="", marker=look.marker, mfc=face, mec=look.colour, ms=4.5, mew=0.7)
-    names = [name if len(name) <= SHORT else "" for name in part["method"]]  # the legend tells
+    names = [panels.broken(name, SHORT) for name in part["method"]]
     ax.set_yticks(range(len(part)), names)
+    if any("\n" in name for name in names):
+        ax.tick_params(axis="y", labelsize=5)
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
     ax.grid(visible=False, axis="y")

@@ -21,7 +21,8 @@ MISSING = "measured variance", "run fgbench measure"
 AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
-    *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail"),
+    *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail", "unscaled"),
+    "status",
 )
 THEORY: dict[str, Any] = {"ls": "", "marker": "D", "mfc": "w", "mec": "k", "ms": 3.2, "mew": 0.8}
 LETTERS = 26  # of a name beside its row
@@ -39,6 +40,29 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     """
     chosen = measures[(measures["quantity"] == NAME) & (measures["place"] == "all")]
     return style.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
+
+
+def source(records: Records) -> pd.DataFrame:
+    """Tabulate what was measured, and what failed, of which nothing was: a row without a value.
+
+    Args:
+        records: of `fgbench.analysis.load.load`.
+
+    Returns:
+        As of `fgbench.analysis.load.Records.measures`; where that is empty, it alone.
+    """
+    measures = records.measures()
+    lost = [
+        {"quantity": NAME, "place": "all", **row}
+        for row in records.of("measure")
+        if row["status"] == "failed"
+    ]
+    if measures.empty or not lost:
+        return measures
+    failed = pd.DataFrame(lost).reindex(columns=measures.columns)
+    failed[["inits", "batches", "draws", "value", "moments"]] = np.nan
+    failed = failed.astype({n: k for n, k in measures.dtypes.items() if k.kind == "f"})
+    return pd.concat([measures, failed.assign(heavy_tail=False, truth="")], ignore_index=True)
 
 
 def figure(measures: pd.DataFrame) -> Figure:
@@ -72,7 +96,7 @@ def figure(measures: pd.DataFrame) -> Figure:
             panels.heading(ax, arch, data, letters=30)
             ax.tick_params(labelbottom=True)
         around = panels.legend(fig, _legend(table))
-        around += panels.caption(fig, caption(table))
+        around += panels.caption(fig, caption(table) + _lost(table))
         fig.set_figheight(sum(heights) + around)
         for ax in grid[-1] if columns == 1 else grid.flat:
             ax.set_xlabel(AXIS)
@@ -113,14 +137,16 @@ def _panel(
             fill={name: look.filled for name, look in looks.items()},
         )
         plot.theme(style.RC).on(ax).plot()
+    off = drawn.loc[drawn["unscaled"].notna(), "value"]
+    panels.crossed(ax, off, drawn["row"])
     theory = part[part["predicted"] > ZERO]
     ax.plot(theory["predicted"], theory["theory_row"], **THEORY)
-    for row, value in zip(part["row"], part["value"], strict=True):
+    for row, value, status in zip(part["row"], part["value"], part["status"], strict=True):
         if not value > ZERO:
             ax.text(
                 0.015,
                 row,
-                words(value),
+                words(value) if status == "ok" else status,
                 transform=ax.get_yaxis_transform(),
                 va="center",
                 fontsize=6,
@@ -139,6 +165,13 @@ def words(value: float) -> str:
     if abs(value) > ZERO:
         return f"{value:.2g}, not above zero"
     return "0 (exact)" if value == 0 else "0 (rounding)"
+
+
+def _lost(table: pd.DataFrame) -> str:
+    """Name what did not end well."""
+    lost = table[~table["status"].isin(["ok", ""])].groupby("status")["label"]
+    told = (f" {str(how).capitalize()}: {'; '.join(style.order(labels))}." for how, labels in lost)
+    return "".join(told)
 
 
 def _places(part: pd.DataFrame) -> list[tuple[str, float]]:
@@ -180,12 +213,14 @@ def _legend(table: pd.DataFrame) -> list[Line2D]:
     return marks
 
 
-def caption(table: pd.DataFrame, where: str = "whole body") -> str:
+def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = True) -> str:
     """State n and what heavy tails mean.
 
     Args:
-        table: the drawn numbers, with the columns of measures that say what was repeated.
+        table: the drawn numbers, which the CSV holds, with the columns of measures that say what was
+            repeated.
         where: what estimates are of.
+        truth: whether estimates are compared to the method's own truth, g.
 
     Returns:
         A caption.
@@ -195,14 +230,22 @@ def caption(table: pd.DataFrame, where: str = "whole body") -> str:
     random = table if random.empty else random
     counts = [span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
-    truth = f"truth ({truths})" if truths else "truth"
-    text = f"e: estimate, g: {truth}, {where}. n per point: {' × '.join(counts)}."
+    of = f" g: truth{f' ({truths})' * bool(truths)}," * truth
+    told = " (in the CSV for each point)" * any(" to " in count for count in counts)
+    text = f"e: estimate,{of} {where}. n per point: {' × '.join(counts)}{told}."
     if set(table["inits"].dropna()) == {1}:
         text += " One init: intervals say nothing about others."
     if table["heavy_tail"].any():
-        heavy = ", ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
+        heavy = "; ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
         text += f" Heavy tails, no interval is right: {heavy}."
+    if "unscaled" in table and table["unscaled"].notna().any():
+        scales = table.dropna(subset=["unscaled"]).groupby("label")["unscaled"]
+        ends = {
+            name: dict.fromkeys(f"{end:.3g}" for end in (v.min(), v.max())) for name, v in scales
+        }
+        off = "; ".join(f"{n} (scale {' to '.join(ends[n])})" for n in style.order(map(str, ends)))
+        text += f" Crossed: scale is not 1, so not comparable; compare by efficiency: {off}."
     return text
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = style.drawing(NAME, MISSING, source, plotted, figure)

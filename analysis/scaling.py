@@ -20,7 +20,7 @@ from fgbench.analysis import panels, relative_variance, style
 from fgbench.analysis.fits import Power, power, signed
 from fgbench.analysis.load import Records
 from fgbench.analysis.methods import called
-from fgbench.analysis.settings import apart, read_form
+from fgbench.analysis.settings import apart, read_form, real
 from fgbench.registry import optioned, split_options
 
 PANEL = ["factor", "arch", "data"]
@@ -52,12 +52,14 @@ class Factor:
         read: from a row of measures its number and what else must be renamed for rows that differ by
             this number alone to be one series; None where a row has no such number.
         law: whether a power law is fitted.
+        free: what of a design this number is, in which points of one line therefore differ.
     """
 
     name: str
     axis: str
     read: Callable[[Row], tuple[float, Mapping[str, str]] | None]
     law: bool = True
+    free: tuple[str, ...] = ()
 
 
 def named(row: Row, without: str = "") -> str:
@@ -132,7 +134,7 @@ def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
         scales(ax, part["x"], part[["low", "high", "value", "predicted"]].stack())
 
     names = table[[*PANEL, "method"]].drop_duplicates()
-    rows = names["method"].str.len().ge(ROOM).add(1)
+    rows = names["method"].map(lines_of)
     longest = int(rows.groupby([names[name] for name in PANEL]).sum().max())
     titles = {_title(arch, data) for arch, data in zip(table["arch"], table["data"], strict=True)}
     longest += max(title.count("\n") for title in titles)
@@ -163,7 +165,7 @@ def _title(arch: str, data: str) -> str:
 
 
 def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:
-    """Give rows their number and the names of their series: those of one form of a method alone."""
+    """Give rows their number and the names of their series: a method of one form, measured in one way."""
     found = []
     for row in chosen.to_dict("records"):
         read = factor.read(row)
@@ -181,10 +183,39 @@ def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:
             own = f" along {row['along']}" if row["along"] else ""
             parts.append(f"after epochs {row['moments']}{own}")
         place = {"arch": where["arch"], "data": ", ".join(filter(None, parts))}
-        found.append({**row, "factor": factor.name, "x": x, "method": where["method"], **place})
-    told = apart([row["method"] for row in found], [read_form(row["form"]) for row in found])
+        mine = {"factor": factor.name, "x": x, "method": where["method"], **place}
+        found.append(
+            {**row, "network": (row["arch"], row["data"]), "way": _way(row, factor.free), **mine}
+        )
+    found = _once(found)
+    told = apart([row["method"] for row in found], [dict(row["way"]) for row in found])
     names = [", ".join([row["method"], *parts]) for row, parts in zip(found, told, strict=True)]
     return [{**row, "method": name} for row, name in zip(found, names, strict=True)]
+
+
+def _way(row: Row, free: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """List all in which points of one line agree, beside their panel and the name of their method."""
+    way = {**read_form(row["form"]), **read_form(row["design"])}
+    if "cost" not in way:  # which buys more directions where one is cheaper
+        way["directions"] = str(row["directions"])
+    return tuple(sorted((name, value) for name, value in way.items() if name not in free))
+
+
+def _once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep one row per point, that of most draws of one seed, and of lines those of two numbers."""
+    points: dict[object, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: real(row["draws"])):
+        points[(*_line(row), row["x"], row["network"], str(row["seed"]))] = row
+    lines: dict[object, set[float]] = {}
+    for row in points.values():
+        lines.setdefault(_line(row), set()).add(row["x"])
+    kept = {id(row) for row in points.values()}
+    return [row for row in rows if id(row) in kept and len(lines[_line(row)]) > 1]
+
+
+def _line(row: Row) -> tuple[object, ...]:
+    """Name the line that a point is of."""
+    return (*(row[name] for name in PANEL), row["method"], row["way"])
 
 
 def _fitted(part: pd.DataFrame, law: bool) -> pd.DataFrame:
@@ -216,7 +247,19 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> str:
         return ""
     name, predicted = str(part["method"].iloc[0]), float(part["slope_predicted"].iloc[0])
     said = "" if np.isnan(predicted) else f", theory {signed(predicted, law.digits)}"
-    return f"{name}{': ' if len(name) < ROOM else ':' + chr(10) + '   '}slope {law}{said}"
+    return headed(name, f"slope {law}{said}")
+
+
+def headed(name: str, words: str) -> str:
+    """Write what is said of a method after its name, below it where that is long, in lines that fit."""
+    if len(name) < ROOM:
+        return f"{name}: {words}"
+    return f"{panels.broken(name, WIDE)}:\n    {words}"
+
+
+def lines_of(name: str) -> int:
+    """Count the lines of `headed`."""
+    return headed(name, "").count("\n") + 1
 
 
 def scales(ax: Axes, x: Iterable[float], y: Iterable[float]) -> None:

@@ -60,8 +60,24 @@ def form_of(row: Mapping[str, Any]) -> str:
     return "; ".join(f"{k}={v}" for k, v in sorted(stated.items()) if k != "directions")
 
 
+def design_of(row: Mapping[str, Any]) -> str:
+    """Write how a measurement was laid out, as far as it decides its numbers, its size of a sample aside.
+
+    Args:
+        row: of a measure record with counts of ``inits`` and ``batches``.
+
+    Returns:
+        Such as ``batches=4; inits=1; precision=0.05``, for `read_form`; ``cost`` where it bought the
+        directions. Points of one line are measured under one design.
+    """
+    counts = {name: f"{row[name]:g}" for name in ("batches", "inits") if row[name] == row[name]}
+    settings = part_of(row, "settings")
+    asked = {n: text(settings[n]) for n in ("precision", "cost") if settings.get(n) is not None}
+    return "; ".join(f"{k}={v}" for k, v in sorted({**counts, **asked}.items()))
+
+
 def read_form(form: str) -> dict[str, str]:
-    """Read name and value of every part of what `form_of` wrote."""
+    """Read name and value of every part of what `form_of` or `design_of` wrote."""
     return dict(part.split("=", 1) for part in form.split("; ") if part)
 
 

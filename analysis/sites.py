@@ -16,8 +16,19 @@ PANEL = ["arch", "data"]
 ASIDE, WIDEST = 0.1, 0.6  # between records at one site, and of all of them, where sites are 1 apart
 KEPT = (
     *(*PANEL, "method", "label", "site", "position", "value", "low", "high", "n", "predicted"),
-    *("p_value", "p_adjusted", "detectable", "seed", "directions", "draws", "inits", "moments"),
-    *("batches", "batch", "truth", "heavy_tail"),
+    *(
+        "p_value",
+        "p_adjusted",
+        "detectable",
+        "draws_low",
+        "draws_high",
+        "seed",
+        "directions",
+        "draws",
+        "inits",
+        "moments",
+    ),
+    *("batches", "batch", "truth", "heavy_tail", "unscaled"),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -30,6 +29,7 @@ WORDS = (
     "part. Marks: 95 % intervals; the left one is of batches, from a jackknife over their gradients, the "
     "right one, at the top, of the part of perturbations alone. The axis is logarithmic: read the ends."
 )
+MANY = 12  # panels that are seen at once
 HATCHED: dict[str, Any] = {"color": "#d9d9d9", "ec": style.FAINT, "hatch": "/////", "lw": 0.4}
 
 
@@ -76,7 +76,8 @@ def figure(measures: pd.DataFrame) -> Figure:
     numbers = [f"{part}{end}" for part in ("batch", "total") for end in ("", "_low", "_high")]
     room = 60 if len(parts) == 1 else 44 if len(parts) == 2 else 30  # letters of a line
     with style.context():
-        page = panels.layout(len(parts), height=1.7, most=3)
+        lines = max(panels.broken(str(names[2]), room).count("\n") for names, _ in parts)
+        page = panels.layout(len(parts), height=1.7 + 0.1 * lines, most=3)
         for ax, ((arch, data, label, seed), part) in zip(page.axes, parts, strict=True):
             alike = table[table["arch"].eq(arch) & table["data"].eq(data)]
             ends = alike[numbers].stack().dropna()
@@ -84,13 +85,16 @@ def figure(measures: pd.DataFrame) -> Figure:
             _bars(ax, part, floor)
             ax.set_ylim(floor, float(ends.max()) * 1.6)
             several = len(set(alike.loc[alike["label"] == label, "seed"])) > 1
-            title = fill(f"{label}{f', seed {seed}' * several}", room, break_on_hyphens=False)
+            title = panels.broken(f"{label}{f', seed {seed}' * several}", room)
             ax.set_title(f"{title}\n{arch} on {data}", loc="left", fontsize=6.5)
         marks = [
             Patch(label=names[0], **HATCHED),
             Patch(color=style.INK, label=f"{names[1]} (colour of the method)"),
         ]
-        page.finish(marks, f"{relative_variance.caption(table, 'each of one site')} {WORDS}")
+        few = f" --method, --arch and --data pick some of the {len(parts)} panels." * (
+            len(parts) > MANY
+        )
+        page.finish(marks, f"{relative_variance.caption(table, 'each of one site')} {WORDS}{few}")
     return page.figure
 
 

@@ -106,6 +106,13 @@ PRESETS = {
 OTHER_COLOURS = ("#882255", "#999933", "#7b4b2a", "#44aa99", "#cc6677", "#d39ac4", "#5577aa")
 OTHER_MARKERS: tuple[Marker, ...] = ("<", "H", ">", (6, 1, 0))
 SETTING_MARKERS: tuple[Marker, ...] = (*OTHER_MARKERS, (4, 1, 0), (4, 1, 45))
+ALIKE: tuple[tuple[Marker, ...], ...] = (
+    ("o", "8", "h", "H", "p"),
+    ("D", "d", (4, 1, 0)),
+    ("X", (4, 1, 45)),
+    ("*", (6, 1, 0)),
+)
+"""Markers that look the same where they are small: a method has one of each."""
 CYCLE = (SOLID, DASHED, DOTTED, DASHDOT)
 MANY = 6  # bands above each other of which every one is still seen
 TASKS = ("supervised", "contrastive")
@@ -136,7 +143,7 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
 
     The first setting of a method has its `look`. Every further one has the same colour, other dashes and a
     hollow marker that no other setting has, nor, as long as there are such, a method in the figure; once all
-    are used, they are filled.
+    are used, they are filled. Its shape is none that the method has (`ALIKE`), as long as there are such.
 
     Args:
         labels: what is drawn, in the order of the settings of each method; repeated as often as it likes.
@@ -158,19 +165,30 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
         bases.setdefault(look(name).marker, name)
     known = dict.fromkeys((*SETTING_MARKERS, *(each.marker for each in PRESETS.values())))
     pool = sorted(known, key=lambda marker: marker in bases)  # those of methods last
-    found, used = {}, 0
+    free = [(marker, filled) for filled in (False, True) for marker in pool]
+    found: dict[str, Look] = {}
+    used = {(marker, True) for marker in bases}
     for name, mine in parts.items():
         base = look(name)
         start = CYCLE.index(base.dashes)
+        shapes: set[object] = {_shape(base.marker)}
         for at, label in enumerate(mine):
             found[label] = base
             if at or bases[base.marker] != name:  # a second method of one marker has another
-                used += pool[used % len(pool)] == base.marker
-                filled = not at or used // len(pool) % 2 == 1
-                dashes, marker = CYCLE[(start + at) % len(CYCLE)], pool[used % len(pool)]
-                found[label] = replace(base, marker=marker, dashes=dashes, filled=filled)
-                used += 1
+                other = [each for each in free if _shape(each[0]) not in shapes]
+                left = [each for each in free if each not in used and each[0] != base.marker]
+                both = [each for each in other if each in left]
+                marker, filled = (both or left or other or free)[0]
+                dashes = CYCLE[(start + at) % len(CYCLE)]
+                found[label] = replace(base, marker=marker, dashes=dashes, filled=filled or not at)
+                used |= {(marker, filled)}
+                shapes |= {_shape(marker)}
     return found
+
+
+def _shape(marker: Marker) -> object:
+    """Name what a small marker looks like."""
+    return next((among for among in ALIKE if marker in among), marker)
 
 
 def thin(among: int) -> float:

@@ -37,6 +37,7 @@ COLUMNS = (
         "batches",
         "truth",
     ),
+    *("along", "others", "unscaled"),
     *("heavy_tail", "label", "gap_points", "gap_low", "gap_high", "n", "band", "mark"),
     *LENGTHS,
 )
@@ -75,10 +76,10 @@ def plotted(records: Records) -> pd.DataFrame:
         records: of `fgbench.analysis.load.load`.
 
     Returns:
-        Columns `COLUMNS`: relative variance of the whole body at the earliest moment measured (of
-        several such records the one with most inits, then batches, then draws), and the final test error
-        less that of backprop in points, over the ``n`` seeds that both share; a diverged run is at
-        chance. ``mark`` names the workload in the figure.
+        Columns `COLUMNS`: relative variance of the whole body, of a configuration's records that which
+        `_picked` takes (there are ``others`` more), and the final test error less that of backprop in
+        points, over the ``n`` seeds that both share; a diverged run is at chance. ``mark`` names the
+        workload in the figure.
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
@@ -98,7 +99,7 @@ def plotted(records: Records) -> pd.DataFrame:
     columns = [*by, "gap_points", "gap_low", "gap_high", "n", "band", *LENGTHS]
     gaps = pd.DataFrame(rows, columns=columns)
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
-    table = table.drop_duplicates(by).assign(label=lambda found: found["method"])
+    table = _picked(table, by).assign(label=lambda found: found["method"])
     table = style.arranged(table, [*workloads.WORK, "method"])
     works = list(table[workloads.WORK].itertuples(index=False, name=None))
     marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}
@@ -160,6 +161,8 @@ def _point(ax: Axes, row: pd.Series, look: style.Look) -> None:
     ax.vlines(row["x"], row["gap_low"], row["gap_high"], color=look.colour, lw=0.9)
     mark: dict[str, Any] = {"marker": look.marker, "mfc": look.colour if look.filled else "w"}
     ax.plot(row["x"], row["gap_points"], ls="", mec=look.colour, ms=4, mew=0.7, **mark)
+    if row["unscaled"] == row["unscaled"]:
+        ax.plot(row["x"], row["gap_points"], "x", color=style.INK, ms=7, mew=0.9, zorder=4)
     place: dict[str, Any] = {"xytext": (3.5, 2.5), "textcoords": "offset points"}
     ax.annotate(row["letter"], (row["x"], row["gap_points"]), fontsize=5.5, **place)
 
@@ -200,13 +203,45 @@ def _upright(ax: Axes, part: pd.DataFrame) -> None:
 
 
 def _variances(records: Records) -> pd.DataFrame:
-    """Pick the variances of whole bodies: the earliest moment first, then what was repeated most."""
+    """Pick the variances of whole bodies."""
     measures = records.measures()
     chosen = measures[measures["quantity"].eq("relative_variance") & measures["place"].eq("all")]
-    moments = pd.to_numeric(chosen["moments"].str.split().str[0], errors="coerce")
-    chosen = chosen.assign(moment=moments.fillna(np.inf)).dropna(subset=["value"])
-    keys = ["moment", "inits", "batches", "draws"]
-    return chosen.sort_values(keys, ascending=[True, False, False, False], kind="stable")
+    return chosen.dropna(subset=["value"])
+
+
+def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Keep one measurement per configuration, so that all are alike as far as they can be.
+
+    First those along the trajectory that all methods share, then those at the moments that most
+    configurations were measured at, the latest of these; then that of most draws in all.
+
+    Args:
+        table: a row per configuration and measurement.
+        by: columns that name a configuration.
+
+    Returns:
+        A row per configuration, with the number of its ``others``.
+    """
+    own = table["along"].ne("")
+    names = table[by].astype(str).agg("|".join, axis=1) if len(table) else table["method"]
+    common = names.groupby([own, table["moments"]]).transform("nunique")
+    last = pd.to_numeric(table["moments"].str.split().str[-1], errors="coerce")
+    total = table[["inits", "batches", "draws"]].prod(axis=1)
+    ranks = table.assign(own=own, common=common, last=last, total=total)
+    keys = ["own", "common", "last", "total"]
+    ranks = ranks.sort_values(keys, ascending=[True, False, False, False], kind="stable")
+    others = ranks.groupby(by)["key"].transform("size") - 1
+    return ranks.assign(others=others).drop_duplicates(by)
+
+
+def _when(moments: str, along: str) -> str:
+    """Say when a variance was measured, of several moments as their mean."""
+    own = f" along {along} training" * bool(along)
+    return (
+        f"over epochs {', '.join(moments.split())}{own}"
+        if " " in moments
+        else f"at epoch {moments}{own}"
+    )
 
 
 def _caption(table: pd.DataFrame) -> str:
@@ -228,15 +263,25 @@ def _caption(table: pd.DataFrame) -> str:
     )
     backprop = table.assign(method=workloads.REFERENCE, epochs=table["reference_epochs"])
     trained = workloads.lengths(pd.concat([backprop, table]))
-    when = sorted({f"epoch {text}" for text in noisy["moments"]})
+    when = [
+        _when(*each) for each in sorted(set(zip(noisy["moments"], noisy["along"], strict=True)))
+    ]
+    if len(when) > 1:
+        found += f" It pools variances of {len(when)} kinds of moments: compare those of one kind."
+    rest = int(table["others"].max())
+    picked = (
+        f" Of several measurements of a method one is drawn, up to {rest} other{'s' * (rest > 1)} "
+        f"{'are' if rest > 1 else 'is'} not: along the trajectory that all share, at the moments that most "
+        "have, of most draws (in the CSV)."
+    ) * (rest > 0)
     measured = relative_variance.caption(table)
     spread = table[["gap_low", "gap_points", "gap_high"]].abs().max(axis=None)
     scale = " (axis linear up to 1 point, then logarithmic)" * bool(spread > STRAIGHT)
     bars = bands(table["band"]).replace(" (log scale)", "")
     return (
         f"{found} Points: {named}. Upright: final test error less {workloads.REFERENCE}'s{scale}, paired by "
-        f"seed, n = {seeds(table['n'])}; bar: {bars}. Level: variance at {', '.join(when) or '–'} and "
-        f"its 95 % interval. {measured}{trained}"
+        f"seed, n = {seeds(table['n'])}; bar: {bars}. Level: variance {'; '.join(when) or '–'} and "
+        f"its 95 % interval.{picked} {measured}{trained}"
     )
 
 

@@ -15,6 +15,7 @@ from fgbench.analysis.seeds import span
 from fgbench.analysis.settings import decided, directions_of, form_of, settings_of
 
 WORK = ["task", "arch", "data"]
+PANEL = 34  # letters of a title over one of three panels
 REFERENCE = "BP"
 
 
@@ -82,9 +83,13 @@ def suites(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def suite_title(suite: int, runs: pd.DataFrame) -> str:
-    """Write the number of a suite, and of how many workloads its runs are, above its panel."""
-    count = len(runs[WORK].drop_duplicates())
-    return f"suite {suite}: {count} workload{'s' * (count > 1)}"
+    """Write what a suite is of above its panel: its one workload, or how many they are."""
+    works = list(runs[WORK].drop_duplicates().itertuples(index=False, name=None))
+    if len(works) > 1:
+        return f"suite {suite}: {len(works)} workloads"
+    return fill(
+        f"suite {suite}: {title(*works[0])}", PANEL, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def title(task: str, arch: str, data: str) -> str:

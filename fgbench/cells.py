@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LEVEL = 0.05
+NEAR = 0.05  # of a scale to 1: variances differ by a tenth
 
 
 def number(found: Any, digits: int = 3) -> str:
@@ -67,6 +68,26 @@ def rejected(found: Mapping[str, Any], adjusted: float | None) -> bool:
         Whether there is a bias to state.
     """
     return adjusted is not None and adjusted < LEVEL and found["value"] is not None
+
+
+def off_scale(scale: Mapping[str, Any] | None, bias: Mapping[str, Any] | None) -> bool:
+    """Tell whether a scale is surely not 1, so that a variance is not that of an unbiased estimate.
+
+    Surely: 1 lies twice as far off as the interval reaches; at all where no draw has a sampling error.
+
+    Args:
+        scale: the measured scale; None where there is none.
+        bias: the measured bias, whose ``detectable`` of 0 says that draws have no sampling error.
+
+    Returns:
+        Whether variances are not comparable.
+    """
+    if not scale or scale.get("value") is None:
+        return False
+    value, ends = scale["value"], [scale.get(end) for end in ("low", "high")]
+    reach = abs(value - ends[value < 1.0]) if None not in ends else float("inf")
+    exact = (bias or {}).get("detectable") == 0.0
+    return bool(abs(value - 1.0) > (NEAR if exact else max(2.0 * reach, NEAR)))
 
 
 def holm(records: Sequence[Mapping[str, Any]]) -> list[float | None]:

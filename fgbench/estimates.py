@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench import noting
 from fgbench.bias import JUDGED
-from fgbench.cells import bias, holm, number, rejected
+from fgbench.cells import bias, holm, number, off_scale, rejected
 from fgbench.sheet import Sheet, make
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 BIASED = " †"  # marks what is not claimed to be unbiased
 UNDEFINED = "undefined"
 ALL = "all"  # the moments of a record together
-NEAR = 0.05  # of a scale to 1: variances differ by a tenth
 COLUMNS = ("relative variance", "predicted", "efficiency", "scale", "bias", "cosine", "fwd", "n")
 
 
@@ -163,22 +162,12 @@ def _untested(row: Row) -> bool:
 
 def _scaled(every: Sequence[Row]) -> str:
     """Name the methods whose scale is surely not 1: their variance is not that of an unbiased estimate."""
-    # surely: 1 lies twice as far off as the interval reaches; at all where no draw has a sampling error
-    found = []
-    for row in every:
-        scale = row.found.get("scale") or {}
-        if (
-            row.record["status"] != "ok"
-            or row.found is not row.record
-            or scale.get("value") is None
-        ):
-            continue
-        value, test = scale["value"], row.found["bias"]
-        ends = [scale.get(end) for end in ("low", "high")]
-        reach = abs(value - ends[value < 1.0]) if None not in ends else float("inf")
-        exact = test.get("detectable") == 0.0
-        if abs(value - 1.0) > (NEAR if exact else max(2.0 * reach, NEAR)):
-            found.append(f"{row.record['method']} {value:.3g}")
+    found = [
+        f"{row.record['method']} {row.found['scale']['value']:.3g}"
+        for row in every
+        if row.record["status"] == "ok" and row.found is row.record
+        if off_scale(row.found.get("scale"), row.found["bias"])
+    ]
     told = "Scale is not 1, so relative variance is not comparable; compare by efficiency"
     return f" {told}: {'; '.join(dict.fromkeys(found))}." if found else ""
 

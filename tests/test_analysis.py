@@ -394,20 +394,48 @@ def variances(measures: pd.DataFrame) -> Figure:
 def test_the_drawn_variances_are_these(tmp_path: Path) -> None:
     records = stored(
         tmp_path,
-        a_measure("NP"),
+        a_measure("NP", scale=measured(0.5, 0.1)),
         a_measure("LG-FG-W", draws=64, heavy_tail=True),
         a_measure("BP"),
         a_measure("FG-A", arch="cnn-small", relative_variance=measured(2.5, 0.2, 4)),
     )
     golden = """\
-arch,data,method,label,seed,directions,draws,inits,moments,batches,truth,value,low,high,n,predicted,heavy_tail
-cnn-small,mnist,FG-A,FG-A,0,1,256.0,10.0,end,1.0,scheme,2.5,2.0,3.0,4.0,2304.0,False
-localmixer-m/8/16,mnist,BP,BP,0,1,256.0,10.0,end,1.0,scheme,0.0,0.0,0.0,10.0,0.0,False
-localmixer-m/8/16,mnist,LG-FG-W,LG-FG-W,0,1,64.0,10.0,end,1.0,scheme,3870.0,3405.6,4334.4,10.0,,True
-localmixer-m/8/16,mnist,NP,NP,0,1,256.0,10.0,end,1.0,scheme,2410.0,2120.8,2699.2,10.0,2304.0,False
+arch,data,method,label,seed,directions,draws,inits,moments,batches,truth,value,low,high,n,predicted,heavy_tail,unscaled,status
+cnn-small,mnist,FG-A,FG-A,0,1,256.0,10.0,end,1.0,scheme,2.5,2.0,3.0,4.0,2304.0,False,,ok
+localmixer-m/8/16,mnist,BP,BP,0,1,256.0,10.0,end,1.0,scheme,0.0,0.0,0.0,10.0,0.0,False,,ok
+localmixer-m/8/16,mnist,LG-FG-W,LG-FG-W,0,1,64.0,10.0,end,1.0,scheme,3870.0,3405.6,4334.4,10.0,,True,,ok
+localmixer-m/8/16,mnist,NP,NP,0,1,256.0,10.0,end,1.0,scheme,2410.0,2120.8,2699.2,10.0,2304.0,False,0.5,ok
 """
     found = relative_variance.plotted(records.measures()).to_csv(index=False)
     assert re.sub(r"(\d\.\d)0{6,}\d+", r"\1", found) == golden
+
+
+def test_what_is_not_comparable_is_crossed_and_what_was_lost_is_named(tmp_path: Path) -> None:
+    gone = {"value": None, "low": None, "high": None, "n": 0}
+    nan = a_measure(
+        "FG-W", status="diverged", reason="a draw is not finite", relative_variance=gone
+    )
+    runs = [
+        a_measure("NP", scale=measured(0.5, 0.1)),
+        a_measure("FG-A", scale=measured(0.9, 0.1), relative_variance=measured(24.0)),
+        nan,
+    ]
+    lost = record("measure", "FA", status="failed", reason="out of memory")
+    table = relative_variance.source(stored(tmp_path, *runs, lost))
+    drawn = relative_variance.plotted(table)
+    assert drawn["status"].tolist() == ["diverged", "ok", "failed", "ok"]
+    assert drawn["unscaled"].dropna().tolist() == [0.5]
+    fig = relative_variance.figure(table)
+    assert faults(fig) == []
+    (ax,) = fig.axes
+    (cross,) = (line for line in ax.lines if line.get_marker() == "x")
+    assert list(cross.get_xdata()) == [2410.0]
+    found = " ".join(texts(fig)).replace("\n", " ")
+    assert {"diverged", "failed"} <= set(texts(fig))
+    assert "compare by efficiency: NP (scale 0.5). Diverged: FG-W. Failed: FA." in found
+    alone = stored(tmp_path / "alone", lost)
+    with pytest.raises(UsageError, match="no measured variance"):
+        relative_variance.draw(alone, tmp_path / "out")
 
 
 def test_points_intervals_and_theory_lie_where_the_numbers_are(

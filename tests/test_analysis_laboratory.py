@@ -22,6 +22,7 @@ from fgbench.analysis import (
     layers,
     patches,
     relative_variance,
+    scaling,
 )
 from fgbench.analysis import split as split_figure
 from fgbench.analysis.load import load
@@ -65,14 +66,16 @@ def test_the_cosine_is_drawn_over_the_steps_of_training(tmp_path: Path) -> None:
     assert table["method"].tolist() == ["FG-W"] * 3 + ["FG-A"] * 3
     assert table["step"].tolist() == [0, 10, 50] * 2
     np.testing.assert_allclose(table["value"], [0.05 / k for k in (1, 2, 6)] + [0.2, 0.1, 0.2 / 6])
-    assert set(table["chance"]) == {0.05}
+    assert set(table["chance"]) == {0.1}  # the record's expected_cosine
+    older = cosine.plotted(along[along["quantity"] != "expected_cosine"])
+    np.testing.assert_allclose(older["chance"], (2 / np.pi / ELEMENTS) ** 0.5)
     assert set(table["draws_high"]) == {0.1, 0.4}
     fig = cosine.figure(along)
     assert faults(fig) == []
     (ax,) = fig.axes
     bands = [c for c in ax.collections if isinstance(c, FillBetweenPolyCollection)]
     assert len(bands) == 2
-    levels = [line for line in ax.lines if list(line.get_ydata()) == [0.05, 0.05]]  # type: ignore[arg-type]
+    levels = [line for line in ax.lines if list(line.get_ydata()) == [0.1, 0.1]]  # type: ignore[arg-type]
     assert len(levels) == 1
     found = words(fig)
     assert "steps of backprop" in found
@@ -116,6 +119,17 @@ def test_the_split_stacks_what_perturbations_add_on_the_noise_of_batches(tmp_pat
     np.testing.assert_allclose(sorted(tops), [0.1, 0.2, 30.1, 30.2])
     assert "interaction" in words(fig)
     assert "of the part of perturbations alone" in words(fig)  # no error of batches in it
+    assert "--method" not in words(fig)
+
+
+def test_many_panels_of_a_split_say_how_to_have_fewer(tmp_path: Path) -> None:
+    laws = [f"mine[directions={k},law=rademacher]" for k in range(1, 14)]
+    runs = [a_split("FG-A", 30.0) | {"method": m, "estimator": m, "locality": "end"} for m in laws]
+    fig = split_figure.figure(stored(tmp_path, *unique(runs)).measures())
+    assert faults(fig) == []
+    assert "pick some of the 13 panels" in words(fig)
+    titles = [ax.get_title(loc="left").split("\n") for ax in fig.axes]
+    assert {title[1] for title in titles} == {"law=rademacher]"}
 
 
 def a_distant(method: str, distances: list[int], factor: float) -> dict[str, Any]:
@@ -145,6 +159,18 @@ def test_the_growth_per_module_is_that_of_the_sites(tmp_path: Path) -> None:
     assert faults(fig) == []
     assert "FG-A: × 1.5 [" in words(fig)
     assert "per module, theory 1.5" in words(fig)
+    assert "Factors per module" in words(fig)
+    flat = stored(tmp_path / "flat", *unique([a_distant("FG-A", [1, 1, 0, 0], 1.5)])).measures()
+    assert "Factors per module" not in words(distance.figure(flat))  # none is printed
+
+
+def test_a_long_name_is_broken_at_its_settings_above_what_is_said_of_it() -> None:
+    name = "AntitheticNP[directions=4,law=rademacher], batches=1, cost=10, draws=32, inits=4"
+    lines = scaling.headed(name, "slope −1").split("\n")
+    assert scaling.lines_of(name) == len(lines) == 3
+    assert max(map(len, lines)) <= scaling.WIDE + 1  # with its colon
+    assert "".join(lines).replace(" ", "").startswith(name.replace(" ", ""))
+    assert scaling.headed("FG-A", "slope −1") == "FG-A: slope −1"
 
 
 def test_patches_and_groups_are_read_from_either_way_of_naming_a_network(tmp_path: Path) -> None:

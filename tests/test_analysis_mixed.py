@@ -70,6 +70,8 @@ def words(fig: Any) -> str:
 
 # names
 
+BIG = "Mine[big=9007199254740993,name=1.2.3]"  # no float is this whole number
+
 
 @pytest.mark.parametrize(
     ("typed", "name", "of_method"),
@@ -81,9 +83,17 @@ def words(fig: Any) -> str:
         ("fg_a[directions=4]/local[keep=b p g]", "LG-FG-A[directions=4]", "LG-FG-A"),
         ("fg_a/local-pg[temperature=0.2]", "fg_a/local-pg[temperature=0.2]", "LG-FG-A"),
         ("bp/contrastive-local[crop=0.3]", "bp/contrastive-local[crop=0.3]", "LG-BP"),
-        ("fg_a/last-p", "fg_a/last-p", "fg_a/last[keep=b p]"),
-        ("./mine.py:Mine[a=2]/end", "./mine.py:Mine[a=2]/end", "./mine.py:Mine/end"),
-        ("cv[base=fg_a[directions=2]]/end", "cv[base=fg_a[directions=2]]/end", "cv/end"),
+        ("fg_a/last-p", "fg_a/last-p", "fg_a/last-p"),
+        ("fg_a/last[keep=b p]", "fg_a/last-p", "fg_a/last-p"),
+        ("fg_a/last[keep=b g]", "fg_a/last[keep=b g]", "fg_a/last[keep=b g]"),
+        ("fg_a/contrastive-local[keep=b p g]", "fg_a/contrastive-local-pg", "LG-FG-A"),
+        ("Mine/local[keep=b p g]", "Mine/local-pg", "Mine/local-pg"),
+        ("./mine.py:Mine[a=2]/end", "./mine.py:Mine[a=2]", "./mine.py:Mine"),
+        ("Mine[gain=1000.0]/end", "Mine[gain=1000]", "Mine"),
+        ("Mine[gain=1e3]", "Mine[gain=1000]", "Mine"),
+        ("Mine[b=True,a=5.0,c=1E-05]/end", "Mine[a=5,b=true,c=1e-05]", "Mine"),
+        ("Mine[name=1.2.3,big=9007199254740993]", BIG, "Mine"),
+        ("cv[base=fg_a[directions=2]]/end", "cv[base=fg_a[directions=2]]", "cv"),
         ("no/method/at all", "no/method/at all", "no/method/at all"),
     ],
 )
@@ -128,13 +138,26 @@ def test_settings_of_a_method_share_its_colour_and_differ_in_grey() -> None:
     assert len(markers) == len(two)  # where filling says something else
 
 
+def test_settings_of_a_method_have_shapes_that_small_marks_tell_apart() -> None:
+    labels = [f"FG-A, lr={n}" for n in range(9)]
+    shapes = [
+        style._shape(look.marker) for look in style.looks([*labels, "NP", "LG-FG-A"]).values()
+    ]
+    mine = shapes[: len(labels)]
+    assert len(set(mine)) == len(mine)
+    many = style.looks([f"{m}, lr={n}" for m in METHODS for n in range(6)])  # more than all marks
+    for method in METHODS:
+        mine = [style._shape(many[f"{method}, lr={n}"].marker) for n in range(6)]
+        assert len(set(mine)) >= 4
+
+
 def test_many_settings_of_one_method_still_differ() -> None:
     labels = [f"FG-A, lr={n}" for n in range(30)]
     assert in_grey(style.looks(labels)) == len(labels)
 
 
 def test_two_methods_whose_names_hash_alike_differ() -> None:
-    pair = ["fg_a/last-p", "fg_a/local[keep=b g]"]
+    pair = ["fg_a/local-p", "fg_a/last-pg"]
     assert style.look(pair[0]) == style.look(pair[1])
     assert in_grey(style.looks(pair)) == 2
 
@@ -382,7 +405,7 @@ def test_trials_of_another_form_are_another_search(tmp_path: Path) -> None:
     ]
     table = trials.plotted(stored(tmp_path, *unique(rows)))
     assert set(table.loc[table["what"] == "trials", "n"]) == {2}
-    assert sorted(set(table["method"])) == [f"FG-A/end, law={law}" for law in LAWS]
+    assert sorted(set(table["method"])) == [f"FG-A, law={law}" for law in LAWS]
 
 
 def test_two_released_forms_in_one_place_are_two(tmp_path: Path) -> None:
@@ -426,7 +449,8 @@ def test_one_method_under_two_names_is_one(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    there = itertools.product(("BP", "fg_a/local-pg", "fg_w[directions=2]/end"), ("mlp-2x8", "cnn"))
+    methods = ("BP", "fg_a/local-pg", "fg_w[directions=2]/end", "Mine[gain=1000.0]")
+    there = itertools.product((*methods, "Mine/local[keep=b p g]"), ("mlp-2x8", "cnn"))
     runs = [of(a_curve("BP", 0, [0.5, 0.1], arch=a, data="synthetic[size=4]"), m) for m, a in there]
     return stored(tmp_path_factory.mktemp("several"), *unique(runs))
 
@@ -434,12 +458,19 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Records:
 @pytest.mark.parametrize(
     ("only", "methods"),
     [
-        (Only(), {"BP", "LG-FG-A", "FG-W[directions=2]"}),
+        (Only(), {"BP", "LG-FG-A", "FG-W[directions=2]", "Mine[gain=1000]", "Mine/local-pg"}),
         (Only(["fg_a/*"]), {"LG-FG-A"}),
         (Only(["fg_?/*"]), {"LG-FG-A", "FG-W[directions=2]"}),
         (Only(["FG-W"]), {"FG-W[directions=2]"}),
         (Only(["LG-*", "bp/end"]), {"LG-FG-A", "BP"}),
-        (Only(["*/end"], ["mlp*"], ["synthetic"]), {"BP", "FG-W[directions=2]"}),
+        (Only(["fg_w/end"]), {"FG-W[directions=2]"}),
+        (Only(["FG-W[directions=2]"]), {"FG-W[directions=2]"}),
+        (Only(["fg_w[directions=2.0]/end"]), {"FG-W[directions=2]"}),
+        (Only(["Mine", "fg_a/local[keep=b p g]"]), {"Mine[gain=1000]", "LG-FG-A"}),
+        (Only(["Mine[gain=1e3]/end"]), {"Mine[gain=1000]"}),
+        (Only(["Mine/*"]), {"Mine[gain=1000]", "Mine/local-pg"}),
+        (Only(["Mine/local-pg"]), {"Mine/local-pg"}),
+        (Only(["*/end"], ["mlp*"], ["synthetic"]), {"BP", "FG-W[directions=2]", "Mine[gain=1000]"}),
     ],
 )
 def test_records_are_picked_by_the_globs_of_sweeps(
@@ -454,6 +485,10 @@ def test_records_are_picked_by_the_globs_of_sweeps(
     ("only", "line"),
     [
         (Only(["fg_b/local-pg"]), "unknown method 'fg_b/local-pg'; did you mean 'fg_a/local-pg'?"),
+        (
+            Only(["FG-W[directions=3]"]),
+            "unknown method 'FG-W[directions=3]'; did you mean 'FG-W[directions=2]'?",
+        ),
         (Only(["FG_W"]), "unknown method 'FG_W'; did you mean 'FG-W'?"),
         (Only(arch=["mlp-2x9"]), "unknown architecture 'mlp-2x9'; did you mean 'mlp-2x8'?"),
         (Only(data=["mnist"]), "unknown dataset 'mnist'; valid: synthetic"),

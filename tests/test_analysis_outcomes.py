@@ -19,6 +19,7 @@ from fgbench.analysis import (
     cost,
     figures,
     history,
+    learning_curves,
     profiles,
     time_to_target,
     trials,
@@ -263,7 +264,39 @@ def test_profiles_are_drawn(tmp_path: Path) -> None:
     at = np.searchsorted(x, [0.1, 0.35, 0.6])  # of 4 runs above: 3, 3, 2; of 3 runs: 3, 2, 1
     np.testing.assert_allclose(y[at], [(3 / 4 + 1) / 2, (3 / 4 + 2 / 3) / 2, (2 / 4 + 1 / 3) / 2])
     assert "n = 2 to 4 runs per method on each" in words(fig)
+    assert "suite 1: 2 workloads" in words(fig)
     assert len(profiles.draw(records, tmp_path / "out")) == 3
+
+
+def test_rows_and_suites_of_one_workload_are_named(tmp_path: Path) -> None:
+    long = {"estimator": "AntitheticNP", "locality": "local-pg"}
+    name = "localmixer-xs/2/4"
+    runs = [a_run("BP", s, [0.1], arch=name) for s in (0, 1)]
+    runs += [
+        a_run("FG-A", s, [0.3], arch=name) | long | {"method": "AntitheticNP/local-pg"}
+        for s in (0, 1)
+    ]
+    records = stored(tmp_path, *unique(runs))
+    fig = profiles.figure(records)
+    assert faults(fig) == []
+    for ax in fig.axes[1:]:
+        rows = [tick.get_text().replace("\n", "") for tick in ax.get_yticklabels()]
+        assert rows == ["BP", "AntitheticNP/local-pg"]
+    for each in (fig, time_to_target.figure(records)):
+        assert faults(each) == []
+        assert f"suite 1: supervised, {name} on mnist" in words(each)
+
+
+def test_where_no_training_has_a_curve_it_is_said_how_they_ended(tmp_path: Path) -> None:
+    ends = [("failed", "out of memory"), ("failed", "no"), ("diverged", "loss not finite")]
+    runs = [
+        a_train("FG-A", s, history=[], status=how, reason=why) for s, (how, why) in enumerate(ends)
+    ]
+    records = stored(tmp_path, *unique(runs))
+    with pytest.raises(
+        UsageError, match=r"of 3 trainings 1 diverged, 2 failed\) in .*; run fgbench"
+    ):
+        learning_curves.draw(records, tmp_path / "out")
 
 
 # cost
@@ -367,7 +400,8 @@ def test_variance_and_learning_are_joined_and_paired(tmp_path: Path) -> None:
     records = paired(tmp_path)
     table = variance_and_learning.plotted(records).set_index("method")
     assert len(table) == 6
-    assert table.loc["FG-A", "value"] == 2290  # the earliest moment
+    assert table.loc["FG-A", "value"] == 2290  # the moment of the others
+    assert table["others"].to_dict() == dict.fromkeys(table.index, 0) | {"FG-A": 1}
     ends = table.loc["FG-A", ["gap_points", "gap_low", "gap_high"]].astype(float)
     np.testing.assert_allclose(ends, 5)  # paired: no spread
     assert set(table["n"]) == {3}
@@ -381,6 +415,35 @@ def test_variance_and_learning_are_joined_and_paired(tmp_path: Path) -> None:
     assert len(variance_and_learning.draw(records, tmp_path / "out")) == 3
     with pytest.raises(UsageError, match=r"^no method both .*; run fgbench measure and"):
         variance_and_learning.draw(stored(tmp_path / "one", a_train("BP")), tmp_path)
+
+
+def test_variances_drawn_together_are_measured_alike_as_far_as_they_can_be(tmp_path: Path) -> None:
+    runs = [a_run("BP", 0, [0.1])]
+    runs += [a_run(method, 0, [0.3]) for method in ("FG-A", "NP", "FG-W", "LG-FG-W")]
+
+    def at(method: str, value: float, when: list[float], draws: int = 256, **settings: Any) -> None:
+        known = {"moments": when, "draws": draws, "settings": {"draws": draws, **settings}}
+        found = a_measure(method, relative_variance=measured(value), **known)
+        runs.append(found | preset(method))
+
+    for method in ("FG-A", "NP"):
+        at(method, 5.0, [1.0, 5.0])
+    at("FG-W", 6.0, [1.0, 5.0], along="own")
+    at("FG-A", 1.0, [0.0], draws=4096)
+    at("FG-A", 2.0, [1.0, 5.0], draws=8)
+    at("FG-A", 3.0, [1.0, 5.0], draws=4096, along="own")
+    at("LG-FG-W", 7.0, [0.0])
+    records = stored(tmp_path, *unique(runs))
+    table = variance_and_learning.plotted(records).set_index("method")
+    assert table["value"].to_dict() == {"FG-A": 5, "NP": 5, "FG-W": 6, "LG-FG-W": 7}
+    assert table["others"].to_dict() == {"FG-A": 3, "NP": 0, "FG-W": 0, "LG-FG-W": 0}
+    found = words(variance_and_learning.figure(records))
+    assert "It pools variances of 3 kinds of moments" in found
+    kinds = "at epoch 0; over epochs 1, 5; over epochs 1, 5 along own training"
+    assert f"Level: variance {kinds} and" in found
+    assert "up to 3 others are not: along the trajectory that all share" in found
+    found = words(variance_and_learning.figure(paired(tmp_path / "alike")))
+    assert "pools" not in found
 
 
 def test_a_training_is_paired_with_its_own_directions(tmp_path: Path) -> None:

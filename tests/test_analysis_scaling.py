@@ -144,6 +144,30 @@ def test_directions_are_one_series_whose_slope_is_minus_one(by_directions: pd.Da
     ]
 
 
+def test_points_of_one_line_are_measured_alike_and_count_once(tmp_path: Path) -> None:
+    runs = [swept(k, "FG-A", 280.0, inits=1, batches=4) for k in (1, 2, 4)]
+    runs += [swept(k, "FG-A", 9.0, inits=4, batches=1, draws=32) for k in (8, 16)]
+    runs[4] |= {"settings": {"cost": 10.0}}  # as if 16 directions had been stated
+    again = {"relative_variance": measured(100.0, 0.1, 5)}
+    runs += [{**runs[2], **again, "draws": 512, "settings": {"draws": 512}}]
+    runs += [{**runs[2], "draws": 16, "settings": {"draws": 16}}]
+    runs += [swept(32, "FG-A", 7.0, inits=1, batches=4, settings={"precision": 0.1})]  # alone
+    table = directions.plotted(stored(tmp_path / "a", *unique(runs)).measures())
+    assert list(table[["method", "x", "value"]].itertuples(index=False, name=None)) == [
+        ("FG-A, batches=1, inits=4", 8, 9 / 8),
+        ("FG-A, batches=1, inits=4", 16, 9 / 16),
+        ("FG-A, batches=4, inits=1", 1, 280),
+        ("FG-A, batches=4, inits=1", 2, 140),
+        ("FG-A, batches=4, inits=1", 4, 100),
+    ]
+    runs = [swept(1, "FG-A", 9.0, batch=b, settings={"cost": 4.0}) for b in (4, 16)]
+    runs = [run | {"directions": k} for run, k in zip(runs, (1, 8), strict=True)]
+    table = batch.plotted(stored(tmp_path / "b", *unique(runs)).measures())
+    assert table["x"].tolist() == [4, 16]  # at one cost
+    runs = [run | {"settings": {}} for run in runs]
+    assert batch.plotted(stored(tmp_path / "c", *unique(runs)).measures()).empty
+
+
 def test_theory_is_drawn_only_where_there_is_one(tmp_path: Path) -> None:
     runs = [swept(k, "FG-A", 9.0) | {"predicted_variance": None} for k in (1, 2, 4)]
     fig = directions.figure(stored(tmp_path, *unique(runs)).measures())
@@ -179,6 +203,17 @@ def test_width_and_depth_are_panels_and_all_sizes_one_series(tmp_path: Path) -> 
     for fig, width in ((size.figure(measures), 7.0), (parameters.figure(measures), 3.4)):
         assert fig.get_figwidth() == width
         assert faults(fig) == []
+
+
+def test_networks_of_two_kinds_are_no_line(tmp_path: Path) -> None:
+    sized = {"mlp-1x8": 80, "mlp-1x16": 160, "mlp-1x16[activation=tanh]": 160, "cnn": 320}
+    sized |= {"localmixer-xs/2/4": 500, "localmixer-xs/2/4[channels=64]": 900}
+    runs = [swept(1, "FG-A", 9.0, arch=arch, elements=d) for arch, d in sized.items()]
+    table = parameters.plotted(stored(tmp_path, *unique(runs)).measures())
+    assert table.groupby("arch")["x"].apply(list).to_dict() == {
+        "mlp-*": [80, 160],
+        "localmixer-*": [500, 900],
+    }
 
 
 def test_the_batch_and_fan_in_are_read(tmp_path: Path) -> None:
@@ -217,6 +252,11 @@ def test_the_advantage_is_a_quotient_of_records_that_differ_by_method_alone(tmp_
         for method, value in zip(("FG-W", "FG-A"), pair, strict=True)
     ]
     runs.append(swept(1, "FG-W", 70.0, arch="mlp-1x8", batch=4))  # nothing to divide it by
+    runs.append(swept(1, "FG-W", 70.0, arch="mlp-1x8", inits=2, settings={"inits": 2}))
+    fewer = {"draws": 16, "settings": {"draws": 16}}  # of runs[0], no second pair
+    runs.append(runs[0] | fewer | {"relative_variance": measured(70.0, 0.1, 5)})
+    share = {"fg_w": {"share": "b"}, "fg_a": {"share": "none"}}  # what each is by itself
+    runs = [run | {"options": share[run["estimator"]]} for run in runs]
     measures = stored(tmp_path, *unique(runs)).measures()
     table = advantage.plotted(measures)
     assert table["factor"].tolist() == table["predicted"].tolist() == [48.0, 50.0]
@@ -273,6 +313,17 @@ def test_a_bias_is_filled_where_it_is_found_after_adjustment(by_site: pd.DataFra
     dashes = [line for line in ax.lines if line.get_marker() == "_"]
     assert [list(line.get_ydata()) for line in dashes] == [[0.3] * 3] * 2  # type: ignore[arg-type]
     assert ax.get_ylim()[0] == 0
+    assert set(table["over"]) == {"points"}
+    assert "95 % intervals (without that over inits" in " ".join(texts(fig)).replace("\n", " ")
+    ends = by_site.assign(draws_low=0.05, draws_high=0.7).where(
+        by_site["quantity"].eq("bias"), by_site
+    )
+    of_draws = bias.plotted(ends)
+    assert set(of_draws["over"]) == {"draws"}
+    assert set(of_draws["low"]) == {0.05}
+    assert set(of_draws["high"]) == {0.7}
+    found = " ".join(texts(bias.figure(ends))).replace("\n", " ")
+    assert "95 % intervals (over draws as the test is)" in found
     assert ax.get_ylim()[1] >= 0.9  # no bar is cut
 
 

@@ -70,9 +70,9 @@ def test_what_was_typed_alike_in_two_folders_is_not_pooled(tmp_path: Path) -> No
     assert one["case_key"] == two["case_key"]
     records = stored(tmp_path, one, two)
     assert records.notes == ()
-    assert {row["method"] for row in records.of("train")} == {"x/f.py:Mine/end", "y/f.py:Mine/end"}
+    assert {row["method"] for row in records.of("train")} == {"x/f.py:Mine", "y/f.py:Mine"}
     table = learning_curves.plotted(records.curves())
-    assert set(table["label"]) == {"x/f.py:Mine/end", "y/f.py:Mine/end"}
+    assert set(table["label"]) == {"x/f.py:Mine", "y/f.py:Mine"}
     assert set(table["n"]) == {1}
 
 
@@ -80,7 +80,7 @@ def test_one_file_typed_in_two_ways_is_one_method(tmp_path: Path) -> None:
     one, two = mine(0, "/x/f.py"), {**mine(1, "/x/f.py"), "method": "/x/f.py:Mine/end"}
     two |= {"estimator": "/x/f.py:Mine", "key": "1" * 32, "case_key": "1" * 32}
     records = stored(tmp_path, one, two)
-    assert {(row["method"], row["estimator"]) for row in records.rows} == {("Mine/end", "Mine")}
+    assert {(row["method"], row["estimator"]) for row in records.rows} == {("Mine", "Mine")}
     assert set(learning_curves.plotted(records.curves())["n"]) == {2}
 
 

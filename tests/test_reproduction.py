@@ -131,7 +131,7 @@ def test_kept_axes_are_read_from_endings_and_options_alike() -> None:
         "fg_a", "contrastive", "local", "b p", "temperature=0.2"
     )
     assert name_of(way_of("fg_a", "local")) == "fg_a/local"
-    assert name_of(way_of("fg_a", "last-p")) == "fg_a/last[keep=b p]"
+    assert name_of(way_of("fg_a", "last-p")) == "fg_a/last-p"
     # the parts add up to the unsplit loss, and what has no noise cannot gain by them
     assert name_of(way_of("bp", "contrastive-local-pg")) == "LG-BP"
     assert name_of(way_of("fa", "local-p")) == "LG-FA"

@@ -323,14 +323,14 @@ def test_a_page_tells_what_came_from_a_file_without_the_file(
     rows = [{**a_measure("FG-A", about=OUTSIDE, **claimed("none")), **mine}]
     stored(tmp_path, *rows)
     report.write(tmp_path, tmp_path / "site", ABOUT)
-    page = names.places(["Mine/end"], []).methods["Mine/end"]
+    page = names.places(["Mine"], []).methods["Mine"]
     text = " ".join(Page((tmp_path / "site" / page).read_text("utf-8")).text.split())
     assert "EstimatorMine From/home/me/mine.py Locality" in text
     assert "What it is Noise from home. Options directionshow many. Claimsunbiased; " in text
     assert "reverse mode through one layer at a time; asks for exact slopes alone" in text
     assert "unbiased: not rejected" in text
     index = (tmp_path / "site" / "index.html").read_text("utf-8")
-    assert "Mine/end" in index
+    assert "Mine" in index
     assert "mine.py" not in index
     del old["about"]
     stored(tmp_path / "older", old)
