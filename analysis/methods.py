@@ -200,7 +200,7 @@ def setting(data: str, train_size: str, options: str) -> str:
         options: of the locality, such as those that make views, separated by commas.
 
     Returns:
-        Such as ``cifar10, 5000 examples, crop=0.3, flip=False``.
+        Such as ``cifar10, 5000 examples, crop=0.3, flip=false``.
     """
     size = [f"{train_size} examples"] if train_size else []
     return ", ".join([data, *size, *filter(None, options.split(","))])

@@ -435,6 +435,15 @@ def test_the_same_records_give_the_same_page_and_numbers_in_any_folder(
     assert len(numbers) == 7
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_the_committed_page_and_numbers_are_those_of_the_committed_records(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    page = reproduction.write(root / "reproduction" / "records", tmp_path / "REPRODUCTION.md")
+    assert page.read_text("utf-8") == (root / "REPRODUCTION.md").read_text("utf-8")
+    for numbers in (tmp_path / "reproduction").glob("*.csv"):
+        assert numbers.read_bytes() == (root / "reproduction" / numbers.name).read_bytes()
+
+
 def test_a_page_of_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert run(["paper", str(tmp_path / "empty"), "-o", str(tmp_path / "P.md")]) == 2
