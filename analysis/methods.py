@@ -143,25 +143,18 @@ def called(method: str, bought: str = "") -> str:
         The preset it is, with the options of its estimator: ``FG-A`` for ``fg_a/end``; what has no
         preset, and contrastive methods, which have the preset's name without its task, as `spelled`.
     """
-    try:
-        estimator, locality = parts(method)
-        name, given = split_options(estimator)
-    except UsageError:  # a record of something else
+    found = _pieces(method)
+    if found is None:
         return method
-    if bought:
-        given["directions"] = bought
-    way = way_of(optioned(name, given), locality)
-    return name_of(way) if way.task == "supervised" else spelled(way)
+    name, given, locality = found
+    more = {"directions": bought} if bought else {}
+    return _shown(way_of(optioned(name, {**given, **more}), locality))
 
 
 def bare(method: str) -> str:
     """Name a method as `called` does, without any options."""
-    try:
-        estimator, locality = parts(method)
-        way = way_of(split_options(estimator)[0], locality)._replace(options="")
-    except UsageError:  # a record of something else
-        return method
-    return name_of(way) if way.task == "supervised" else spelled(way)
+    found = _pieces(method)
+    return method if found is None else _shown(way_of(found[0], found[2])._replace(options=""))
 
 
 @cache
@@ -175,12 +168,8 @@ def family(name: str) -> str:
         The preset it is, supervised or contrastive, else as `spelled`, without options.
     """
     first = next(iter(split_outside(name, ",")), name)
-    try:
-        estimator, locality = parts(first)
-        way = way_of(split_options(estimator)[0], locality)
-    except UsageError:
-        return first
-    return plain(way)
+    found = _pieces(first)
+    return first if found is None else plain(way_of(found[0], found[2]))
 
 
 def natural(value: object) -> tuple[tuple[bool, float, str], ...]:
@@ -204,6 +193,20 @@ def setting(data: str, train_size: str, options: str) -> str:
     """
     size = [f"{train_size} examples"] if train_size else []
     return ", ".join([data, *size, *filter(None, options.split(","))])
+
+
+def _shown(way: Way) -> str:
+    """Name a method: a preset's name is that of the supervised one."""
+    return name_of(way) if way.task == "supervised" else spelled(way)
+
+
+def _pieces(method: str) -> tuple[str, dict[str, str], str] | None:
+    """Split a METHOD into estimator, its options and locality; None for a record of something else."""
+    try:
+        estimator, locality = parts(method)
+        return *split_options(estimator), locality
+    except UsageError:
+        return None
 
 
 def _options_of(estimator: str) -> tuple[str, dict[str, str]]:

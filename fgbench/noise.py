@@ -137,14 +137,11 @@ class Noise:
             shape: shape of the result of each.
             out: where the values are written, ``[noises, *shape]``, each contiguous.
         """
-        first, shape = noises[0], tuple(shape)
-        generator = _generator(first.device)
-        into = first._words(len(noises), shape) if kind == "sign" else out
-        for noise, own in zip(noises, into.unbind(), strict=True):
-            generator.manual_seed(noise.key(name, block, kind, shape))
-            _next(generator, kind, own)
-        if kind == "sign":
-            _signs(into, out)
+        generator = _generator(noises[0].device)
+        with _drawn(kind, out) as into:
+            for noise, own in zip(noises, into.unbind(), strict=True):
+                generator.manual_seed(noise.key(name, block, kind, tuple(shape)))
+                _next(generator, kind, own)
 
     def pieces(
         self, kind: str, name: str, block: int, shape: Shape, runs: Sequence[slice]
@@ -167,15 +164,9 @@ class Noise:
         for run in runs:
             own = (1, run.stop - run.start, *shape[2:])
             out = torch.empty(own, dtype=self.dtype, device=self.device)
-            into = self._words(1, own) if kind == "sign" else out
-            _next(generator, kind, into)
-            if kind == "sign":
-                _signs(into, out)
+            with _drawn(kind, out) as into:
+                _next(generator, kind, into)
             yield out
-
-    def _words(self, noises: int, shape: Shape) -> torch.Tensor:
-        """Return memory for the random bits of signs: int64 ``[noises, words]``."""
-        return torch.empty(noises, -(-prod(shape) // 64), dtype=torch.int64, device=self.device)
 
     def normal(self, name: str, shape: Shape) -> torch.Tensor:
         """Draw standard normal values for a named quantity: ``[*shape]``."""
@@ -220,6 +211,18 @@ class Noise:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.key(name, 0, "seeded", ()))
             yield
+
+
+@contextmanager
+def _drawn(kind: str, out: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Give what is drawn into for ``out``, ``[k, *shape]``: of signs their bits, int64 ``[k, words]``."""
+    if kind != "sign":
+        yield out
+        return
+    words = -(-prod(out.shape[1:]) // 64)
+    bits = torch.empty(len(out), words, dtype=torch.int64, device=out.device)
+    yield bits
+    _signs(bits, out)
 
 
 def _next(generator: torch.Generator, kind: str, out: torch.Tensor) -> None:

@@ -26,7 +26,6 @@ STEPS = (  # ticks of a decade
     *(tuple(1 + at / parts for at in range(9 * parts)) for parts in (2, 10)),
 )
 SEEN = 3  # ticks that lie between the ends of what is drawn, if any steps have as many
-MANY = 6  # bands above each other of which every one is still seen
 GRID = {
     "gridcolor": "#e3e3e3",
     "zeroline": False,
