@@ -56,9 +56,20 @@ def figure(measures: pd.DataFrame) -> Figure:
     """
     axis = "bias of a site |Ee − g| / |g|"
     table = plotted(measures)
-    over = "; ".join(words for kind, words in OVER.items() if kind in set(table["over"]))
-    words = WORDS.format(over=over)
-    return sites.drawn(table, _curve, axis, words, log=False, filled=True)
+    return sites.drawn(table, _curve, axis, words(table), log=False, filled=True)
+
+
+def words(table: pd.DataFrame) -> str:
+    """Say what marks, dashes and bars are.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        Sentences for a caption.
+    """
+    over = "; ".join(said for kind, said in OVER.items() if kind in set(table["over"]))
+    return WORDS.format(over=over)
 
 
 def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:

@@ -93,7 +93,7 @@ def figure(along: pd.DataFrame) -> Figure:
         ax.set(xlabel="step of training", ylabel="cosine of e and G")
         panels.heading(ax, *group)
 
-    return panels.drawn(table, PANEL, looks, panel, _caption(table), height=2.3)
+    return panels.drawn(table, PANEL, looks, panel, caption(table), height=2.3)
 
 
 def _ticks(chance: float) -> list[float]:
@@ -102,8 +102,15 @@ def _ticks(chance: float) -> list[float]:
     return sorted([0.0, *decades, *(-d for d in decades)])
 
 
-def _caption(table: pd.DataFrame) -> str:
-    """State n, what lines, bars and bands are, and which training the steps are of."""
+def caption(table: pd.DataFrame) -> str:
+    """State n, what lines, bars and bands are, and which training the steps are of.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The caption.
+    """
     along = " or ".join(sorted({str(name) for name in table["trajectory"].dropna() if name}))
     return (
         f"{relative_variance.caption(table, truth=False)} G: the end-to-end gradient of the same batch, "

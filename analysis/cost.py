@@ -118,7 +118,7 @@ def figure(records: Records) -> Figure:
             words = f"{task} on {data}\nsteps of {int(batch)} examples, {device}"
             ax.set_title(words, loc="left")
 
-    return panels.drawn(table, PANEL, looks, panel, _caption(table), height=2.3, line=False)
+    return panels.drawn(table, PANEL, looks, panel, caption(table), height=2.3, line=False)
 
 
 def _areas(parameters: pd.Series) -> pd.Series:
@@ -142,8 +142,15 @@ def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
         ax.scatter(x, y, area + 60, facecolor="none", edgecolor=style.INK, lw=0.7)
 
 
-def _caption(table: pd.DataFrame) -> str:
-    """State what points, bars, sizes and the front are, and n."""
+def caption(table: pd.DataFrame) -> str:
+    """State what points, bars, sizes and the front are, and n.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The caption.
+    """
     sizes = table.drop_duplicates("arch").sort_values("parameters")
     named = ", ".join(
         f"{arch} ({d:,.0f})" if d > 0 else f"{arch} (not known: no measure record)"

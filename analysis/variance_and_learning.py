@@ -125,7 +125,7 @@ def figure(records: Records) -> Figure:
         _level(ax, part)
         _upright(ax, part)
 
-    return panels.drawn(table, ["all"], looks, panel, _caption(table), height=2.6, line=False)
+    return panels.drawn(table, ["all"], looks, panel, caption(table), height=2.6, line=False)
 
 
 def _placed(table: pd.DataFrame) -> pd.DataFrame:
@@ -244,8 +244,15 @@ def _when(moments: str, along: str) -> str:
     )
 
 
-def _caption(table: pd.DataFrame) -> str:
-    """State the correlation, what points and bars are, and n."""
+def caption(table: pd.DataFrame) -> str:
+    """State the correlation, what points and bars are, and n.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The caption.
+    """
     noisy = table[table["value"] > relative_variance.ZERO]
     rho, low, high = rank_correlation(noisy["value"], noisy["gap_points"])
     if np.isnan(rho):

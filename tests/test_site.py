@@ -239,6 +239,12 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     assert "0 (exact)" in text
 
 
+def test_captions_are_whole(site: tuple[Path, list[dict[str, Any]]]) -> None:
+    found = [Page(page.read_text("utf-8")).text for page in site[0].rglob("*.html")]
+    assert any("Bias site by site" in text for text in found)
+    assert not [left for text in found for left in re.findall(r"\{\w*\}", text)]
+
+
 def cells(text: str, table: str) -> list[list[str]]:
     """The texts of a table's rows."""
     body = (

@@ -19,17 +19,12 @@ from fgbench.analysis import (
     progress,
     relative_variance,
     variance_and_learning,
-    workloads,
 )
 from fgbench.analysis.load import Records
-from fgbench.analysis.seeds import seeds
 from fgbench.analysis.site import marks, plots
 from fgbench.analysis.site.facts import Facts
 
 BARS = "Bars: 95 % intervals."
-BY_DRAWS = (
-    "Intervals of bias are over draws, as its test is; in older records over batches or inits."
-)
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ def _layers(table: pd.DataFrame) -> str:
 
 def _biases(table: pd.DataFrame) -> str:
     """Say what biases of sites are."""
-    return f"{relative_variance.caption(table, 'each of one site')} {bias.WORDS} {BY_DRAWS}"
+    return f"{relative_variance.caption(table, 'each of one site')} {bias.words(table)}"
 
 
 def _curves(found: Facts) -> pd.DataFrame:
@@ -94,30 +89,6 @@ def _along(found: Facts) -> pd.DataFrame:
 def _records(found: Facts) -> Records:
     """Pick the records, of which figures join several verbs."""
     return found.records
-
-
-def _cosines(table: pd.DataFrame) -> str:
-    """Say what cosines along training are."""
-    return (
-        f"{relative_variance.caption(table)} Line: mean over draws, with 95 % intervals; band: nine of ten "
-        "single draws; dotted: 1/√d, that of a random direction."
-    )
-
-
-def _costs(table: pd.DataFrame) -> str:
-    """Say what errors beside costs are."""
-    return (
-        f"Median final test error over n = {seeds(table['n'])}, bars to its quartiles; level bars: 95 % "
-        "intervals of the time. Ringed, dotted: Pareto front."
-    )
-
-
-def _gaps(table: pd.DataFrame) -> str:
-    """Say what errors beside variances are."""
-    return (
-        f"Final test error less {workloads.REFERENCE}'s, paired by seed, n = {seeds(table['n'])}; level: "
-        f"relative variance with its 95 % interval. {relative_variance.caption(table)}"
-    )
 
 
 KINDS = (
@@ -180,7 +151,7 @@ KINDS = (
         cosine.plotted,
         cosine.figure,
         None,
-        _cosines,
+        cosine.caption,
         "Cosine of estimates with the end-to-end gradient against the steps of training",
         many=True,
     ),
@@ -191,7 +162,7 @@ KINDS = (
         cost.plotted,
         cost.figure,
         None,
-        _costs,
+        cost.caption,
         "Final test error of each method against the time and the memory of a step",
         many=True,
     ),
@@ -202,7 +173,7 @@ KINDS = (
         variance_and_learning.plotted,
         variance_and_learning.figure,
         None,
-        _gaps,
+        variance_and_learning.caption,
         "Final test error less that of backprop against the relative variance of each method's estimate",
         many=True,
     ),
