@@ -1,5 +1,5 @@
 """``python -m fgbench`` is ``fgbench``."""
 
-from fgbench.cli import main
+from fgbench.cli.main import main
 
 main()

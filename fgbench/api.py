@@ -14,71 +14,20 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fgbench import record, registry, study
+from fgbench import registry
 from fgbench.errors import UsageError, unknown
+from fgbench.records import store as record
+from fgbench.runs import study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fgbench.experiment import Experiment
     from fgbench.registry import Method
+    from fgbench.workload import Experiment
 
 Case = dict[str, Any]
-ROOMS = (
-    "activity",
-    "augment",
-    "axes",
-    "bias",
-    "budget",
-    "calls",
-    "checkpoint",
-    "clock",
-    "cotangent",
-    "course",
-    "cuda",
-    "data.dataset",
-    "directions",
-    "drawing",
-    "dual",
-    "estimator",
-    "experiment",
-    "feed",
-    "gate",
-    "graph",
-    "hearing",
-    "intervals",
-    "learner",
-    "ledger",
-    "measure",
-    "multiple",
-    "network",
-    "noise",
-    "objective",
-    "passes",
-    "points",
-    "pullback",
-    "reading",
-    "recipe",
-    "reference",
-    "series",
-    "served",
-    "signal",
-    "slices",
-    "speed",
-    "split",
-    "stacked",
-    "summary",
-    "tally",
-    "tape",
-    "task",
-    "theory",
-    "tiles",
-    "trail",
-    "train",
-    "trajectory",
-    "updates",
-    "view",
-)
+PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
+"""Whose code decides the numbers of a run, beside that of the things it names."""
 UNKEYED = ("graph",)
 """Options that decide how a run is done and not what it finds: no part of its key or settings."""
 
@@ -132,10 +81,10 @@ def run_all(
             training goes on; nothing is kept where None.
         reuse: accept finished records made by other code, marked ``reused``.
         progress: called with one line now and then.
-        options: the verb's own: those of :class:`fgbench.measure.Design`, of
-            :class:`fgbench.recipe.Recipe`, ``train_size``, ``validation`` and ``graph`` (see
-            :func:`fgbench.train.train`; a run is the same with and without), or those of
-            :func:`fgbench.speed.speed`.
+        options: the verb's own: those of :class:`fgbench.measurement.loop.Design`, of
+            :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and ``graph`` (see
+            :func:`fgbench.training.loop.train`; a run is the same with and without), or those of
+            :func:`fgbench.measurement.speed.step_costs.speed`.
 
     Returns:
         One record per method, in order. What one method's own work raises ends that method alone: its
@@ -147,7 +96,7 @@ def run_all(
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
-    from fgbench.experiment import Experiment
+    from fgbench.workload import Experiment
 
     parsed = [registry.method(text) for text in methods]
     with study.threaded(threads), ExitStack() as held:
@@ -206,7 +155,7 @@ def failed(
     Raises:
         UsageError: for an unknown name or option.
     """
-    from fgbench.experiment import Experiment
+    from fgbench.workload import Experiment
 
     method = registry.method(methods[0])
     with study.threaded(threads):
@@ -217,10 +166,10 @@ def failed(
 
 
 def fusion(**case: Any) -> Case:
-    """Time literally replicated against fused losses over numbers of groups; see :mod:`fgbench.fusion`.
+    """Time literally replicated against fused losses over numbers of groups; see :mod:`fgbench.measurement.studies.fused_losses`.
 
     Args:
-        case: options of :func:`fgbench.fusion.fusion`, but no readout, and of :func:`fgbench.study.run`.
+        case: options of :func:`fgbench.measurement.studies.fused_losses.fusion`, but no readout, and of :func:`fgbench.runs.study.run`.
 
     Returns:
         One record; its ``rows`` are tidy.
@@ -228,16 +177,16 @@ def fusion(**case: Any) -> Case:
     Raises:
         UsageError: for an unknown option or a size that is none.
     """
-    from fgbench.fusion import ABOUT, fusion, outcome
+    from fgbench.measurement.studies.fused_losses import ABOUT, fusion, outcome
 
-    return study.run(fusion, ABOUT, outcome, ROOMS, **case)
+    return study.run(fusion, ABOUT, outcome, PACKAGES, **case)
 
 
 def table1(**case: Any) -> Case:
-    """Measure the variances of Table 1 on a grid, beside the closed forms; see :mod:`fgbench.table1`.
+    """Measure the variances of Table 1 on a grid, beside the closed forms; see :mod:`fgbench.measurement.studies.table1`.
 
     Args:
-        case: options of :func:`fgbench.table1.table1` and of :func:`fgbench.study.run`.
+        case: options of :func:`fgbench.measurement.studies.table1.table1` and of :func:`fgbench.runs.study.run`.
 
     Returns:
         One record; its ``rows`` are tidy, its ``summary`` has the coverage.
@@ -245,9 +194,9 @@ def table1(**case: Any) -> Case:
     Raises:
         UsageError: for an unknown option, or a grid that measures nothing.
     """
-    from fgbench.table1 import ABOUT, outcome, table1
+    from fgbench.measurement.studies.table1 import ABOUT, outcome, table1
 
-    rooms = (*ROOMS, "population", "estimators", "localities")
+    rooms = (*PACKAGES, "estimators", "localities")
     return study.run(table1, ABOUT, outcome, rooms, **case)
 
 
@@ -319,7 +268,7 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
         registry.source("datasets", data),
     )  # images are normalised there
     paths = {Path(p) for p in (*sources, method.estimator.source, method.locality.source)}
-    code = record.code_hash(*(f"fgbench.{room}" for room in ROOMS), *paths)
+    code = record.code_hash(*(f"fgbench.{room}" for room in PACKAGES), *paths)
     estimator, locality = method.estimator, method.locality
     case: Case = {
         "verb": verb,
@@ -413,7 +362,7 @@ Todo = list[tuple["Method", Case, Case]]
 
 def _measure_settings(method: Method, call: Call, options: Case) -> Case:
     """Check and complete the options of ``measure``."""
-    from fgbench.measure import Design
+    from fgbench.measurement.loop import Design
 
     design = Design(**registry.validated(Design, options, "measure", ("seed",)), seed=call.seed)
     have = len(call.experiment.data.train_y)
@@ -424,7 +373,7 @@ def _measure_settings(method: Method, call: Call, options: Case) -> Case:
 
 def _measure(call: Call, todo: Todo) -> list[Case]:
     """Measure all methods at the same points."""
-    from fgbench.measure import Design, measure
+    from fgbench.measurement.loop import Design, measure
 
     if not todo:
         return []
@@ -440,9 +389,9 @@ def _measure(call: Call, todo: Todo) -> list[Case]:
 
 def _train_settings(method: Method, call: Call, options: Case) -> Case:
     """Complete a recipe: the default of (architecture, data, kind of estimator), then the options."""
-    from fgbench.graph import asked
-    from fgbench.recipe import whole
-    from fgbench.train import recipe_for
+    from fgbench.training.loop import recipe_for
+    from fgbench.training.recipe import whole
+    from fgbench.training.step_capture import asked
 
     options = dict(options)
     graph = asked(options.pop("graph", "auto"), call.experiment.device)
@@ -460,9 +409,9 @@ def _train_settings(method: Method, call: Call, options: Case) -> Case:
 
 def _train(call: Call, todo: Todo) -> list[Case]:
     """Train one method after the other, each going on from its last checkpoint."""
-    from fgbench import checkpoint
-    from fgbench.recipe import Recipe
-    from fgbench.train import train
+    from fgbench.training import checkpoint
+    from fgbench.training.loop import train
+    from fgbench.training.recipe import Recipe
 
     found = []
     for method, setting, draft in todo:
@@ -495,7 +444,7 @@ def _train(call: Call, todo: Todo) -> list[Case]:
 
 def _speed_settings(method: Method, call: Call, options: Case) -> Case:
     """Check and complete the options of ``speed``."""
-    from fgbench.speed import speed
+    from fgbench.measurement.speed.step_costs import speed
 
     given = ("experiment", "methods", "seed")
     known = {"batch": 128, "rounds": 20, "reference": "faster"}
@@ -504,7 +453,7 @@ def _speed_settings(method: Method, call: Call, options: Case) -> Case:
 
 def _speed(call: Call, todo: Todo) -> list[Case]:
     """Time all methods in one interleaved run."""
-    from fgbench.speed import speed
+    from fgbench.measurement.speed.step_costs import speed
 
     begun, start = datetime.now(UTC), perf_counter()
     found = speed(call.experiment, [m for m, _, _ in todo], seed=call.seed, **todo[0][1])

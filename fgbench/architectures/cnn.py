@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from fgbench.network import Chain, LinearReadout, LocalModule, Site, Tap, untouched
+from fgbench.core.network import Chain, LinearReadout, LocalModule, Site, Tap, untouched
 from fgbench.registry import register
 
 if TYPE_CHECKING:

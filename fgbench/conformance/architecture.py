@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
 
-from fgbench import dual, registry
+from fgbench import registry
 from fgbench.conformance.mixing import mixing
 from fgbench.conformance.nets import SEED, filled
 from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed, not_judged
 from fgbench.conformance.sharing import sharing
-from fgbench.dual import Dual
-from fgbench.network import untouched
-from fgbench.noise import Noise
+from fgbench.core.autodiff import dual
+from fgbench.core.autodiff.dual import Dual
+from fgbench.core.network import untouched
+from fgbench.core.noise.keyed import Noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from fgbench.conformance.outcome import Tell
-    from fgbench.network import Chain
+    from fgbench.core.network import Chain
 
 ROUNDING = 1e-9  # relative, in float64
 KINDS = ("op", "site", "out")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from fgbench.conformance.outcome import Tell
-    from fgbench.estimator import Estimator
+    from fgbench.core.estimator import Estimator
 
     Locality = str | registry.Made
 
@@ -136,7 +136,9 @@ def protocol(estimator: Estimator) -> str:
     """Check that every method of the protocol is there."""
     missing = [name for name in PROTOCOL if not callable(getattr(estimator, name, None))]
     if missing:
-        raise Fault(f"lacks {listed(missing)}; inherit fgbench.estimator.Defaults for the rest")
+        raise Fault(
+            f"lacks {listed(missing)}; inherit fgbench.core.estimator.Defaults for the rest"
+        )
     return f"has {listed(PROTOCOL, 5)}"
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench import axes
 from fgbench.conformance.outcome import Fault, listed
-from fgbench.noise import Noise
+from fgbench.core import axes
+from fgbench.core.noise.keyed import Noise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fgbench.network import Chain, LocalModule
+    from fgbench.core.network import Chain, LocalModule
 
 INDICES = 6  # indices of an axis that are looked at, spread over it
 IN_VAIN = "declared mixed in vain, which biases nothing and costs variance"

@@ -17,20 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgbench import gate, registry
+from fgbench import registry
 from fgbench.conformance.outcome import Fault
-from fgbench.dual import part, plus, rule, value
+from fgbench.core.autodiff import no_reverse
+from fgbench.core.autodiff.dual import part, plus, rule, value
+from fgbench.core.estimator import Backward, Bias, Claims
+from fgbench.core.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
+from fgbench.core.noise.keyed import Noise
+from fgbench.core.task import Task
 from fgbench.errors import BackwardRefused
-from fgbench.estimator import Backward, Bias, Claims
-from fgbench.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
-from fgbench.noise import Noise
-from fgbench.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fgbench.estimator import Estimator, State
-    from fgbench.task import Grads
+    from fgbench.core.estimator import Estimator, State
+    from fgbench.core.task import Grads
 
 SEED = 20_260
 
@@ -48,9 +49,9 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
 
 def _back(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Return both gradients, or refuse while the gate is closed."""
-    if gate.refusing():
+    if no_reverse.refusing():
         raise BackwardRefused(
-            f"{gate.refusing()} but the backward of an opaque operation was run; use view.pull"
+            f"{no_reverse.refusing()} but the backward of an opaque operation was run; use view.pull"
         )
     x, w = ctx.saved_tensors
     return grad @ w.flip(0, 1).T, (x.T @ grad).flip(0, 1)
@@ -244,7 +245,7 @@ class Case:
         """What the estimator claims and the task lets stand, of the values there are."""
         claims = self.estimator.claims(self.task)
         if not isinstance(claims, Claims):
-            raise Fault(f"claims() must return fgbench.estimator.Claims, returned {claims!r}")
+            raise Fault(f"claims() must return fgbench.core.estimator.Claims, returned {claims!r}")
         for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
             if getattr(claims, name) not in valid:
                 raise Fault(f"claims {name}={getattr(claims, name)!r}; valid: {', '.join(valid)}")

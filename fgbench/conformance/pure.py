@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.conformance.nets import Case
-    from fgbench.estimator import Estimate, Estimator, State
-    from fgbench.noise import Noise
-    from fgbench.task import Step
-    from fgbench.view import View
+    from fgbench.core.estimator import Estimate, Estimator, State
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.task import Step
+    from fgbench.core.view import View
 
 
 NOT_FINITE = "the estimate is not finite: nothing can be compared"

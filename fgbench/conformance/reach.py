@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.conformance.nets import Case
-    from fgbench.estimator import Estimate, Estimator, State
-    from fgbench.noise import Noise
-    from fgbench.view import View
+    from fgbench.core.estimator import Estimate, Estimator, State
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.view import View
 
 GEOMETRY = frozenset(
     {"slopes", "credit", "probe", "cells", "count", "sites", "shapes", "kept", "share", "objective"}

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
-from fgbench.bias import bias, blocks
 from fgbench.conformance.outcome import Fault, listed
 from fgbench.conformance.watch import Log, Watched, around
-from fgbench.intervals import ROUNDING, scale, scale_test, standard_error
+from fgbench.stats.bias import bias, blocks
+from fgbench.stats.intervals import ROUNDING, scale, scale_test, standard_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.conformance.nets import Case
-    from fgbench.directions import Directions
-    from fgbench.estimator import Estimate, Estimator, State
-    from fgbench.noise import Noise
-    from fgbench.view import View
+    from fgbench.core.estimator import Estimate, Estimator, State
+    from fgbench.core.noise.directions import Directions
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.view import View
 
     Floats = NDArray[np.float64]
 

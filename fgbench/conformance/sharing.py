@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench import axes
 from fgbench.conformance.mixing import Place
 from fgbench.conformance.outcome import Fault, NotJudged, listed
-from fgbench.noise import Noise
+from fgbench.core import axes
+from fgbench.core.noise.keyed import Noise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from fgbench.network import Chain
+    from fgbench.core.network import Chain
 
 
 def sharing(chain: Chain, k: int, x: Tensor) -> str:

@@ -20,12 +20,12 @@ from fgbench.conformance.agreement import compare, worst_scale
 from fgbench.conformance.nets import Case
 from fgbench.conformance.outcome import Fault, listed
 from fgbench.conformance.watch import Given, Log, Request, Watched
-from fgbench.noise import Noise
+from fgbench.core.noise.keyed import Noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fgbench.estimator import Estimator
+    from fgbench.core.estimator import Estimator
 
 COUNTED = 12  # signs that are enumerated: 4,096 estimates
 MOST = 4096  # estimates averaged one by one

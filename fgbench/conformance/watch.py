@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fgbench.directions import Directions, PerExample, along, fixed
-from fgbench.noise import Noise
+from fgbench.core.noise.directions import Directions, PerExample, along, fixed
+from fgbench.core.noise.keyed import Noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from fgbench.directions import Shape
-    from fgbench.estimator import Estimate, Estimator
-    from fgbench.view import View
+    from fgbench.core.estimator import Estimate, Estimator
+    from fgbench.core.noise.directions import Shape
+    from fgbench.core.view import View
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fgbench.data.cache import ELSEWHERE, data_root, download, source_of
 from fgbench.data.dataset import DataSet, fingerprint
+from fgbench.data.files.cache import ELSEWHERE, data_root, download, source_of
 from fgbench.errors import DataError
 from fgbench.registry import register
 

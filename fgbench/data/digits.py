@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fgbench.data.cache import random_kept
 from fgbench.data.dataset import DataSet, fingerprint
+from fgbench.data.files.cache import random_kept
 from fgbench.registry import register
 
 

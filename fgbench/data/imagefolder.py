@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from fgbench.data.cache import data_root, source_of
 from fgbench.data.dataset import DataSet, short_hash
-from fgbench.data.pixels import Job, kept
+from fgbench.data.files.cache import data_root, source_of
+from fgbench.data.files.pixels import Job, kept
 from fgbench.errors import DataError, UsageError
 from fgbench.registry import register
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fgbench.data import idx
-from fgbench.data.cache import data_root
 from fgbench.data.dataset import DataSet
+from fgbench.data.files import idx
+from fgbench.data.files.cache import data_root
 from fgbench.registry import register
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Literal
 
-from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fgbench.estimator import State
-    from fgbench.noise import Noise
-    from fgbench.task import Task
-    from fgbench.view import View
+    from fgbench.core.estimator import State
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.task import Task
+    from fgbench.core.view import View
 
 
 @register("estimators", "fa")

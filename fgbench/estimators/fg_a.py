@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fgbench import axes, theory
-from fgbench.directions import PerExample, law
-from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.core import axes
+from fgbench.core.estimator import Claims, Defaults, Estimate
+from fgbench.core.noise.directions import PerExample, law
+from fgbench.core.theory import forward_gradient
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fgbench.estimator import Bias, State
-    from fgbench.noise import Noise
-    from fgbench.task import Task
-    from fgbench.view import View
+    from fgbench.core.estimator import Bias, State
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.task import Task
+    from fgbench.core.view import View
 
 
 @register("estimators", "fg_a")
@@ -102,6 +103,6 @@ class ActivityForwardGradient(Defaults):
         """Return the closed form, where layers are affordable and directions are not shared."""
         if self.share == "b" or self.credit == "released":
             return None
-        found = theory.activity_variance(view, self.law, self.directions, self.norm_grad)
+        found = forward_gradient.activity_variance(view, self.law, self.directions, self.norm_grad)
         factor = view.count(self.average) ** 2
         return found and {name: v / factor for name, v in found.items()}

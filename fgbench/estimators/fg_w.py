@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field
 
-from fgbench import axes, theory
-from fgbench.directions import law
-from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.core import axes
+from fgbench.core.estimator import Claims, Defaults, Estimate
+from fgbench.core.noise.directions import law
+from fgbench.core.theory import forward_gradient
 from fgbench.registry import register
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.axes import Cells
-    from fgbench.estimator import Bias, State
-    from fgbench.noise import Noise
-    from fgbench.task import Task
-    from fgbench.view import View
+    from fgbench.core.axes import Cells
+    from fgbench.core.estimator import Bias, State
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.task import Task
+    from fgbench.core.view import View
 
 
 @register("estimators", "fg_w")
@@ -93,7 +94,7 @@ class WeightForwardGradient(Defaults):
         """Return the closed form: of each slice of the weights, d |h|² + (κ − 2) |own h|²."""
         if self.share == "none":
             return None
-        found = theory.weight_variance(view, self.law, self.directions, self._cells(view))
+        found = forward_gradient.weight_variance(view, self.law, self.directions, self._cells(view))
         factor = view.count(self.average) ** 2
         return found and {name: v / factor for name, v in found.items()}
 

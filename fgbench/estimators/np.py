@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from fgbench.directions import law
-from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.core.estimator import Claims, Defaults, Estimate
+from fgbench.core.noise.directions import law
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from fgbench.estimator import State
-    from fgbench.noise import Noise
-    from fgbench.task import Task
-    from fgbench.view import View
+    from fgbench.core.estimator import State
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.task import Task
+    from fgbench.core.view import View
 
 
 @register("estimators", "np")

@@ -9,17 +9,17 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from fgbench.augment import GRAY, JITTER, Policy, augment
+from fgbench.core.network import LinearReadout
+from fgbench.core.objective import Objective, per_module
+from fgbench.data.augment import GRAY, JITTER, Policy, augment
 from fgbench.errors import UsageError
-from fgbench.network import LinearReadout
-from fgbench.objective import Objective, per_module
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fgbench.network import Chain
-    from fgbench.noise import Noise
+    from fgbench.core.network import Chain
+    from fgbench.core.noise.keyed import Noise
 
 FLOOR = 1e-12  # of a squared norm
 FIRST = Policy(jitter=JITTER, gray=GRAY, blur=1.0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fgbench.objective import Objective
+from fgbench.core.objective import Objective
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from fgbench.network import Chain
+    from fgbench.core.network import Chain
 
 
 @register("localities", "end")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from fgbench.objective import APART, Objective, completed
+from fgbench.core.objective import APART, Objective, completed
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from fgbench.network import Chain
+    from fgbench.core.network import Chain
 
 
 @register("localities", "interlocking", variants=APART)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from fgbench.objective import APART, Objective, completed
+from fgbench.core.objective import APART, Objective, completed
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from fgbench.network import Chain
+    from fgbench.core.network import Chain
 
 
 @register("localities", "overlap", variants=APART)

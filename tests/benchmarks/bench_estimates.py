@@ -7,8 +7,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fgbench import registry
-from fgbench.noise import Noise
-from fgbench.task import Task
+from fgbench.core.noise.keyed import Noise
+from fgbench.core.task import Task
 
 METHODS = ("BP", "FA", "NP", "FG-W", "FG-A", "FG-A[directions=16]", "LG-FG-W", "LG-FG-A")
 NETS = {"mlp-3x256": (1, 28, 28), "localmixer-m/1/16": (1, 28, 28), "cnn-small": (3, 32, 32)}

@@ -11,10 +11,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch.func import jvp
 from torch.nn import functional as F
 
-from fgbench import clock, drawing, registry
-from fgbench.drawing import Found, Point
-from fgbench.noise import Noise
-from fgbench.task import Task
+from fgbench import registry
+from fgbench.core.noise.keyed import Noise
+from fgbench.core.task import Task
+from fgbench.measurement import draws as drawing
+from fgbench.measurement.draws import Found, Point
+from fgbench.measurement.speed import interleaved_timing
 
 NET, SHAPE, BATCH, DRAWS = "mlp-3x256", (1, 28, 28), 64, 512
 ROUNDS = 9
@@ -98,7 +100,7 @@ def test_a_draw_beside_a_backprop_step_and_the_naive_loop(
     def measuring(k: int) -> None:
         drawing.draw(at, DRAWS, Found(engine="cotangent"))
 
-    seconds = clock.interleaved([backprop, loop, measuring], ROUNDS, CPU, warm_up=1)
+    seconds = interleaved_timing.interleaved([backprop, loop, measuring], ROUNDS, CPU, warm_up=1)
     steps, loops, draws = (
         [s / n for s in row] for row, n in zip(seconds, (few, few, DRAWS), strict=True)
     )
@@ -116,7 +118,7 @@ def test_a_draw_beside_a_backprop_step_and_the_naive_loop(
 def test_memory_does_not_grow_with_the_draws(capsys: pytest.CaptureFixture[str]) -> None:
     at = point("gaussian")
     few, many = (
-        clock.peak(lambda k, n=n: drawing.draw(at, n, Found(engine="cotangent")), CPU)
+        interleaved_timing.peak(lambda k, n=n: drawing.draw(at, n, Found(engine="cotangent")), CPU)
         for n in (256, 4096)
     )
     with capsys.disabled():

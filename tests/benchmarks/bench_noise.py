@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fgbench.noise import Noise
+from fgbench.core.noise.keyed import Noise
 
 
 @pytest.mark.parametrize("law", ["gaussian", "rademacher", "sphere"])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgbench.network import Readout, Tap, untouched
+from fgbench.core.network import Readout, Tap, untouched
 
 
 class Contrastive(Readout):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from twins.replicated import replicated
+from tests.twins.replicated import replicated
 
 Tensors = dict[str, Tensor]
 

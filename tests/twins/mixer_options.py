@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from twins.localmixer import norm, patches_of
+from tests.twins.localmixer import norm, patches_of
 
 Tensors = dict[str, Tensor]
 

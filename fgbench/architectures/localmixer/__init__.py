@@ -33,12 +33,12 @@ from fgbench.architectures.localmixer.layers import (
     PoolKind,
     Token,
 )
+from fgbench.core.network import Chain
 from fgbench.errors import UsageError, unknown
-from fgbench.network import Chain
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from fgbench.network import LocalModule, Readout
+    from fgbench.core.network import LocalModule, Readout
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "s/1/1": {"blocks": 1, "side": 1, "channels": 256, "groups": 1},

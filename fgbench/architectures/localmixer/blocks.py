@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fgbench.architectures.localmixer.layers import Channel, Depthwise, Grouped, norm, same
-from fgbench.network import LocalModule, Readout, Site, Tap, untouched
+from fgbench.core.network import LocalModule, Readout, Site, Tap, untouched
 
 if TYPE_CHECKING:
     from collections.abc import Collection

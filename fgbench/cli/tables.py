@@ -1,0 +1,220 @@
+"""Records as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fgbench.cli import measure_table, notes
+from fgbench.cli.table import Sheet, console, make
+from fgbench.records import labels
+from fgbench.stats.reporting import number, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rich.console import Console
+
+
+RECIPE = "from the recipe for the architecture, the data and the kind of method; --lr sets another"
+
+
+def show(
+    records: Sequence[Mapping[str, Any]], out: Console | None = None, rates: str = RECIPE
+) -> None:
+    """Print one table per verb, with what the columns mean, the reason of what was not ok or biased.
+
+    Failures are left to the caller, which names them at the very end.
+
+    Args:
+        records: records of any verbs.
+        out: where to; stdout if None.
+        rates: where the learning rates of trainings come from.
+    """
+    out, records = out or console(), labels.shown(records)
+    kinds: dict[str, Callable[[Sequence[Mapping[str, Any]]], Sheet]]
+    kinds = {"measure": measure_table.table, "train": partial(_trainings, rates=rates)}
+    kinds |= {"speed": _speeds, "fusion": _fusions, "table1": _grids}
+    for verb, tabulate in kinds.items():
+        chosen = [r for r in records if r["verb"] == verb]
+        if chosen:
+            out.print(tabulate(chosen))
+    for line in measure_table.by_design([r for r in records if r["verb"] == "measure"]):
+        out.print(line)
+    for line in notes.without_numbers(records):
+        out.print(line)
+
+
+def _of(record: Mapping[str, Any]) -> str:
+    """Name a record's network and data."""
+    return f"{record['arch']} on {record['data']}"
+
+
+def _peak(settings: Mapping[str, Any]) -> str:
+    """Write the peak learning rate that a run was trained with, at its batch."""
+    if not settings.get("lr"):
+        return "-"
+    base = settings.get("lr_batch") or settings["batch"]
+    return f"{settings['lr'] * settings['batch'] / base:.3g}"
+
+
+def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sheet:
+    """Tabulate trainings, one row per method over its seeds."""
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for r in records:
+        groups[r["method"]].append(r)
+    table = make(
+        f"Training, {_of(records[0])}",
+        [
+            "method",
+            "test error %",
+            "train error %",
+            "test loss",
+            "lr",
+            "epochs",
+            "seconds",
+            "seeds",
+        ],
+        "Last epoch; mean over seeds with the smallest and largest in brackets. lr: peak learning rate of "
+        f"the body, {rates}.",
+    )
+    for name, runs in groups.items():
+        good = [r for r in runs if r["status"] == "ok"]
+        cells = [
+            spread([r[k] * f for r in good])
+            for k, f in (("test_error", 100), ("train_error", 100), ("test_loss", 1))
+        ]
+        epochs = str(good[0]["epochs"]) if good else "-"
+        seconds = spread([r["seconds"] for r in good]).partition(" ")[0]
+        peak = _peak(runs[0].get("settings") or {})
+        table.add_row(name, *cells, peak, epochs, seconds, f"{len(good)} of {len(runs)}")
+    return table
+
+
+def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
+    """Tabulate speeds."""
+    first = next((r for r in records if r["status"] == "ok"), records[0])
+    graphs = any("captured_ms" in r for r in records)
+    table = make(
+        f"Cost of a step, {_of(first)}, {first['device']}",
+        [
+            "method",
+            "step ms",
+            "step / backprop",
+            "/ backprop per direction",
+            "noise ms",
+            "peak MiB",
+            "peak / backprop",
+            *(["captured ms", "captured / backprop"] if graphs else []),
+        ],
+        f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
+        f"intervals; backprop is the {_reference(records)} step of the same model in the same run. A step "
+        "is the whole estimate, noise included, without the optimiser; BP is backprop's gradient by a step "
+        "of fgbench." + (" Captured: as a CUDA graph." if graphs else ""),
+    )
+    for r in records:
+        if r["status"] != "ok":
+            table.add_row(r["method"], *["-"] * (8 if graphs else 6))
+            continue
+        each = r["ratio_to_bp"]["value"] / r["directions"]
+        replayed = [r.get("captured_ms"), r.get("captured_ratio_to_bp")] if graphs else []
+        table.add_row(
+            r["method"], number(r["step_ms"]), number(r["ratio_to_bp"]), f"{each:.3g}",
+            number(r["noise_ms"]), number(r["peak_mb"]), number(r["peak_ratio_to_bp"]),
+            *map(number, replayed),
+        )  # fmt: skip
+    return table
+
+
+def _reference(records: Sequence[Mapping[str, Any]]) -> str:
+    """Say which backprop steps ratios are to, what the other took, or why there is none."""
+    said: dict[str, None] = {}
+    for r in records:
+        kind = r.get("reference", "plain")
+        others = [
+            f"{k}: {number(ms)} ms" for k, ms in r.get("reference_ms", {}).items() if k != kind
+        ]
+        beside = "; ".join([*others, *filter(None, [r.get("reference_reason")])])
+        said[f"{kind} PyTorch" + (f" ({beside})" if beside else "")] = None
+    return " or ".join(said)
+
+
+def _fusions(records: Sequence[Mapping[str, Any]]) -> Sheet:
+    """Tabulate replicated and fused losses, one row per pass and number of groups."""
+    s = records[0]["settings"]
+    table = make(
+        f"Losses per patch and group, {s['patches']} patches, {s['channels']} channels per group, "
+        f"{s['classes']} classes, batch {s['batch']}",
+        [
+            "pass",
+            "groups",
+            "replicated ms",
+            "fused ms",
+            "ratio",
+            "MiB",
+            "fused MiB",
+            "ratio",
+            "off by",
+        ],
+        f"Medians of {s['rounds']} interleaved rounds with intervals; peaks newly allocated. tangent: slopes "
+        "of all losses along one direction; gradient: of their sum. off by: largest difference of the two.",
+    )
+    names = ("ms", "peak_mb", "time_ratio", "memory_ratio", "difference")
+    for slow, fast in zip(*(_by(records, name) for name in ("replicated", "fused")), strict=True):
+        a, b = ({name: number(row.get(name)) for name in names} for row in (slow, fast))
+        table.add_row(
+            fast["pass"], str(fast["groups"]), a["ms"], b["ms"], b["time_ratio"], a["peak_mb"],
+            b["peak_mb"], b["memory_ratio"], b["difference"],
+        )  # fmt: skip
+    return table
+
+
+def _by(records: Sequence[Mapping[str, Any]], implementation: str) -> list[Mapping[str, Any]]:
+    """Pick the rows of one implementation, pass by pass."""
+    rows = [row for r in records for row in r["rows"] if row["implementation"] == implementation]
+    return sorted(rows, key=lambda row: str(row["pass"]), reverse=True)
+
+
+def _grids(records: Sequence[Mapping[str, Any]]) -> Sheet:
+    """Tabulate measured over predicted variance as the paper does: shared beside independent."""
+    settings, summary = records[0]["settings"], records[0]["summary"]
+    names = {"fan-in": "fan_in", "fan-out": "fan_out", "batch": "batch"}
+    grid = ", ".join(f"{name} {' '.join(map(str, settings[k]))}" for name, k in names.items())
+    whole, *parts = (row for row in summary if not row["entry"])
+    held = [
+        f"{row['inside']} of {row['cells']} cells ({number(_percent(row['coverage']))} %)"
+        for row in (whole, *parts)
+    ]
+    kinds = [next(row[k] for k in ("what", "law", "sharing") if row[k] != "all") for row in parts]
+    table = make(
+        f"Variance of one layer's estimates, measured over predicted; {grid}",
+        [
+            "noise on",
+            "shared directions",
+            "ratio",
+            "inside",
+            "independent",
+            "ratio",
+            "inside",
+        ],
+        "Total variance per weight over batches and directions as in table 1 of the paper: S squared mean, V "
+        "variance between examples of a gradient per weight (V = 3 S). ratio: measured over predicted, that "
+        f"total and noise given the batch, median [smallest, largest] over sizes; n = {settings['draws']} "
+        f"draws per cell. Predicted inside the measured 95 % interval in {held[0]}; "
+        f"{'; '.join(f'{kind} {text}' for kind, text in zip(kinds, held[1:], strict=True))}.",
+    )
+    entries = [row for row in summary if row["entry"]]
+    for pair in zip(entries[::2], entries[1::2], strict=True):  # shared, then independent
+        cells = [
+            cell
+            for row in pair
+            for cell in (row["entry"], number(row["ratio"]), f"{row['inside']} of {row['cells']}")
+        ]
+        table.add_row(f"{pair[0]['place']}, {pair[0]['law']}", *cells)
+    return table
+
+
+def _percent(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a share with its interval into percent."""
+    return {name: 100 * found[name] for name in ("value", "low", "high")}

@@ -1,0 +1,1 @@
+"""Forward mode by dual numbers, cut graphs for pulls, and the refusal of reverse mode."""

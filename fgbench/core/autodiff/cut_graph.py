@@ -1,0 +1,154 @@
+"""A window's graph recorded with cuts at taps, and with other weights on the way back.
+
+Cutting the graph at taps is what confines reverse mode to one segment: a leaf takes the place of the
+value, so a pull stops there. Other weights: the forward values stay those of the clean pass while the
+graph runs through an operation with replaced weights at the same clean input,
+``z = clean(z) + (z_B − detach(z_B))``, so the error crosses B and each weight's gradient is the outer
+product of its clean input with the error that arrives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.graph import get_gradient_edge
+
+from fgbench.core.autodiff.dual import swapped
+from fgbench.errors import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from fgbench.core.network import Chain, Tap
+    from fgbench.core.objective import Objective
+
+CUTS = {
+    "": frozenset[str](),
+    "params": frozenset({"out"}),
+    "taps": frozenset({"op", "site", "out"}),
+}
+
+
+class _Replaced(torch.autograd.Function):
+    """The clean value forward, the gradient to the replaced one backward."""
+
+    @staticmethod
+    def forward(ctx: Any, replaced: Tensor, clean: Tensor) -> Tensor:
+        """Return the clean value."""
+        return clean.view_as(clean)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Pass the gradient to the replaced value."""
+        return grads[0], None
+
+
+class Tape:
+    """The graph of one window and its readout.
+
+    Args:
+        cut: ``""`` nowhere, ``params`` at every ``out``, ``taps`` at every tap.
+        weights: parameter name to the weights used on the way back; every name must be a weight of an
+            operation that a tap of kind ``op`` follows.
+    """
+
+    def __init__(self, cut: str, weights: Mapping[str, Tensor] | None) -> None:
+        self._cut = CUTS[cut]
+        self._weights = weights
+        self._ops: dict[str, Tensor] = {}
+        self._edges: dict[tuple[str, str], Any] = {}
+        self._leaves: dict[tuple[str, str], Tensor] = {}
+        self._swapped: dict[str, Tensor] = {}
+        self.output: Tensor
+        self.loss: Tensor
+
+    def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
+        """Note the clean raw output of every weight operation; the tap of a plain pass."""
+        if kind == "op":
+            self._ops[name] = z.detach()
+        return z
+
+    def _tap(self, kind: str, name: str, z: Tensor, /) -> Tensor:
+        """Put clean values in place of replaced ones, note edges, and cut."""
+        if kind == "op" and name in self._ops:
+            z = _Replaced.apply(z, self._ops[name])  # type: ignore[no-untyped-call]
+        if z.requires_grad:
+            self._edges[kind, name] = get_gradient_edge(z)
+        if kind in self._cut:
+            z = z.detach().requires_grad_()
+            self._leaves[kind, name] = z
+        return z
+
+    def record(
+        self,
+        chain: Chain,
+        objective: Objective,
+        walk: Callable[[Tap], Tensor],
+        losses_of: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Run the window and its readout once under this tape.
+
+        Args:
+            chain: the network.
+            objective: the window and the readout.
+            walk: runs the window under a tap and returns its output.
+            losses_of: from predictions ``[b, k]`` to losses ``[b]``.
+        """
+        weights = self._weights or {}
+        own = {**chain.body_parameters(), **chain.readout_parameters(objective.readout)}
+        self._swapped = {
+            name: w.detach().requires_grad_() for name, w in weights.items() if name in own
+        }
+        with swapped(chain, self._swapped):
+            if self._swapped:
+                with torch.no_grad(), swapped(chain, {name: own[name] for name in self._swapped}):
+                    chain.read(objective.readout, walk(self._note), self._note)
+            f = walk(self._tap)
+            self.output = f.detach()
+            prediction = chain.read(objective.readout, f, self._tap)
+            losses = losses_of(prediction)
+        loss = losses.mean() * objective.weight
+        self.loss = loss.detach()
+        self._edges["readout", objective.readout] = get_gradient_edge(prediction)
+        self._edges["loss", ""] = get_gradient_edge(loss)
+
+    def pull(
+        self, places: Mapping[tuple[str, str], Tensor], params: Mapping[str, Tensor] | None
+    ) -> dict[Any, Tensor]:
+        """Pull cotangents to parameters, or to the taps where the graph was cut.
+
+        Args:
+            places: (kind, name) to cotangent.
+            params: parameters by name; None for the cuts.
+
+        Returns:
+            Parameter name to gradient (zero where not reached), or (kind, name) to cotangent for every
+            tap reached.
+
+        Raises:
+            UsageError: for a place that is not there, with the nearest.
+        """
+        for place in places:
+            if place not in self._edges:
+                raise unknown("place", "/".join(place), ["/".join(known) for known in self._edges])
+        targets: dict[Any, Tensor] = (
+            {name: self._swapped.get(name, p) for name, p in params.items()}
+            if params is not None
+            else dict(self._leaves)
+        )
+        found = torch.autograd.grad(
+            [self._edges[place] for place in places],
+            list(targets.values()),
+            list(places.values()),
+            allow_unused=True,
+            retain_graph=True,
+        )
+        if params is None:
+            return {k: g for k, g in zip(targets, found, strict=True) if g is not None}
+        return {
+            k: torch.zeros_like(t) if g is None else g
+            for (k, t), g in zip(targets.items(), found, strict=True)
+        }

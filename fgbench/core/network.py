@@ -1,0 +1,363 @@
+"""What every architecture is made of: taps, sites, local modules, readouts and the chain.
+
+Architectures are ordinary PyTorch modules that call ``tap(kind, name, z)`` at three kinds of place:
+``op`` (raw output of a weight operation), ``site`` (where activity noise enters) and ``out`` (after the
+nonlinearity). The tap is the identity unless somebody listens; it may record, replace or perturb ``z``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fgbench.core import axes
+from fgbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch import Tensor
+
+
+class Tap(Protocol):
+    """A listener at the named places of a forward pass."""
+
+    def __call__(self, kind: str, name: str, z: Tensor, /) -> Tensor:
+        """Return what the forward pass goes on with in place of ``z``."""
+
+
+def untouched(kind: str, name: str, z: Tensor, /) -> Tensor:
+    """Return ``z``: the tap of a plain forward pass."""
+    return z
+
+
+@dataclass(frozen=True)
+class Site:
+    """A pre-activation where activity noise may enter.
+
+    Args:
+        name: unique within its module; the parameters ``name.*`` make its weight operation.
+        axes: named axes, the example axis first, such as ``"b p (g d)"``.
+        mixed_after: axes mixed between the site and its module's output.
+        op_mixes: axes mixed between the weight operation's raw output and the site (a norm over all
+            channels mixes groups).
+        shared: axes along which the weight operation applies the same weights: patches for a layer that
+            mixes channels, channels for one that mixes patches, height and width for a convolution.
+    """
+
+    name: str
+    axes: str
+    mixed_after: str = ""
+    op_mixes: str = ""
+    shared: str = ""
+
+
+class LocalModule(nn.Module):
+    """A piece of the chain: an ordinary module that declares its sites and what it mixes.
+
+    Attributes:
+        sites: the places where activity noise may enter, in forward order.
+        mixes: axes mixed between the module's input and its output.
+        out_axes: axes of the output.
+        param_axes: axes of parameters whose scores are kept apart along one of their own axes, such as
+            ``{"l0.weight": "(g d) i"}``. A parameter left out is credited with the sum over all kept
+            axes, which is unbiased always and noisier sometimes.
+    """
+
+    sites: tuple[Site, ...] = ()
+    mixes: str = ""
+    out_axes: str = "b c"
+    param_axes: ClassVar[dict[str, str]] = {}
+
+    def forward(self, x: Tensor, tap: Tap = untouched) -> Tensor:
+        """Compute the module's output, calling ``tap`` at every op, site and out."""
+        raise NotImplementedError
+
+
+class Readout(nn.Module):
+    """A head: from a module's output to predictions, and its own loss per example.
+
+    Attributes:
+        holds: whether the losses compare predictions with predictions of the clean pass, which stay what
+            they are while the network is moved (stopped keys). A cut is a clamp, for finite differences
+            as for tangents.
+        coupled: whether the loss of an example depends on the predictions of others that move with it.
+            A kept score is the slope of its own example's loss, which is then no part of the slope along
+            that example's own activity alone.
+    """
+
+    holds: bool = False
+    coupled: bool = False
+
+    def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
+        """Compute predictions ``[b, k]`` from a module's output, calling ``tap`` at every op."""
+        raise NotImplementedError
+
+    def losses(self, prediction: Tensor, labels: Tensor, held: Tensor | None = None) -> Tensor:
+        """Compute one loss per example, ``[b]``; cross entropy unless overridden.
+
+        Args:
+            prediction: ``[b, k]``.
+            labels: ``[b]``.
+            held: predictions of the clean pass for a readout that ``holds``; those given, None.
+
+        Returns:
+            The losses.
+        """
+        return F.cross_entropy(prediction, labels, reduction="none")
+
+
+class LinearReadout(Readout):
+    """A linear head on features averaged over patches or pixels.
+
+    Args:
+        out_axes: axes of the module's output; the mean runs over ``p``, ``h`` and ``w``.
+        features: numbers per example left after the mean.
+        classes: number of classes.
+    """
+
+    def __init__(self, out_axes: str, features: int, classes: int) -> None:
+        super().__init__()
+        self._pooled = axes.dims_within(out_axes, "p h w")
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
+        """Compute ``[b, k]`` logits."""
+        pooled = f.mean(self._pooled) if self._pooled else f
+        return tap("op", "linear", self.linear(pooled.flatten(1)))
+
+
+class _Prefixed:
+    """A tap that puts a module's qualified name before the local one."""
+
+    __slots__ = ("prefix", "tap")
+
+    def __init__(self, tap: Tap, prefix: str) -> None:
+        self.tap, self.prefix = tap, prefix
+
+    def __call__(self, kind: str, name: str, z: Tensor, /) -> Tensor:
+        """Forward to the tap under the qualified name."""
+        return self.tap(kind, self.prefix + name, z)
+
+
+class Chain(nn.Module):
+    """Local modules run one after the other, with a readout at the end and perhaps some on the way.
+
+    Args:
+        body: the modules, first to last.
+        readouts: heads by name; ``final`` makes the predictions, ``local{k}`` reads module k.
+        input_shape: shape of one example, such as ``(ch, H, W)``.
+        classes: number of classes.
+
+    Raises:
+        UsageError: if ``final`` is missing or a site's example axis is not first.
+    """
+
+    def __init__(
+        self,
+        body: list[LocalModule],
+        readouts: dict[str, Readout],
+        input_shape: tuple[int, ...],
+        classes: int,
+    ) -> None:
+        super().__init__()
+        if "final" not in readouts:
+            raise UsageError(f"a chain needs a readout named 'final', got {sorted(readouts)}")
+        self.body = nn.ModuleList(body)
+        self.readouts = nn.ModuleDict(readouts)
+        self.input_shape = tuple(input_shape)
+        self.classes = classes
+        self._index: dict[str, tuple[int, Site]] = {}
+        for k, module in enumerate(body):
+            for site in module.sites:
+                if not axes.parse(site.axes) or axes.parse(site.axes)[0] != ("b",):
+                    raise UsageError(f"site {site.name!r}: axes {site.axes!r} must begin with 'b'")
+                self._index[f"body.{k}.{site.name}"] = (k, site)
+        self._measured: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        """Return the number of modules."""
+        return len(self.body)
+
+    @property
+    def index(self) -> Mapping[str, tuple[int, Site]]:
+        """Site name to (module number, site), in forward order."""
+        return self._index
+
+    def module(self, k: int) -> LocalModule:
+        """Return module ``k``."""
+        module = self.body[k]
+        assert isinstance(module, LocalModule)
+        return module
+
+    def readout(self, name: str) -> Readout:
+        """Return the readout of that name."""
+        module = self.readouts[name]
+        assert isinstance(module, Readout)
+        return module
+
+    def local_readout(self, k: int) -> str:
+        """Return the name of the readout on module ``k``: its own, or the final one for the last."""
+        if f"local{k}" in self.readouts:
+            return f"local{k}"
+        if k == len(self) - 1:
+            return "final"
+        raise UsageError(f"module {k} has no readout; attach auxiliary heads first")
+
+    def body_parameters(
+        self, modules: range | tuple[int, ...] | None = None
+    ) -> dict[str, nn.Parameter]:
+        """Return the estimated parameters by qualified name, of all modules or of some."""
+        chosen = range(len(self)) if modules is None else modules
+        return {
+            f"body.{k}.{name}": p for k in chosen for name, p in self.body[k].named_parameters()
+        }
+
+    def readout_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """Return a readout's parameters by qualified name."""
+        return {f"readouts.{name}.{n}": p for n, p in self.readouts[name].named_parameters()}
+
+    def segments(self, x: Tensor, first: int, stop: int, tap: Tap) -> Iterator[tuple[int, Tensor]]:
+        """Run modules ``first`` to ``stop - 1`` and yield (number, output) after each."""
+        for k in range(first, stop):
+            x = self.body[k](x, _Prefixed(tap, f"body.{k}."))
+            yield k, x
+
+    def run(self, x: Tensor, first: int, stop: int, tap: Tap = untouched) -> Tensor:
+        """Run modules ``first`` to ``stop - 1``; an empty window returns its start."""
+        f = x
+        for _, f in self.segments(x, first, stop, tap):  # noqa: B007
+            pass
+        return f
+
+    def read(self, name: str, f: Tensor, tap: Tap = untouched) -> Tensor:
+        """Run one readout on a module's output."""
+        result: Tensor = self.readouts[name](f, _Prefixed(tap, f"readouts.{name}."))
+        return result
+
+    def outputs(self, name: str, k: int) -> int:
+        """Return how many numbers per example a readout predicts from module ``k``'s output."""
+        f = next(self.parameters()).detach().new_zeros(1, *self.out_shape(k))
+        with torch.no_grad():
+            return self.read(name, f).shape[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the predictions of the final readout: ``[b, k]``."""
+        return self.read("final", self.run(x, 0, len(self)))
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of every site for one example, the example axis left out.
+
+        Measured once, on one example of zeros without gradients.
+        """
+        self._measure()
+        found: Mapping[str, tuple[int, ...]] = self._measured["shapes"]
+        return found
+
+    def features(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of one example's features at every site: 1 where the weights are shared.
+
+        The features are what the weight operation tells apart: channels for a layer that mixes
+        channels, patches for one that mixes patches. A dimension counts as shared where all its axes are.
+        """
+        found = {}
+        for name, shape in self.shapes().items():
+            site = self.index[name][1]
+            same = axes.dims_within(site.axes, site.shared)
+            found[name] = tuple(1 if i in same else size for i, size in enumerate(shape, 1))
+        return found
+
+    def shares(self) -> tuple[float, ...]:
+        """Return each module's part of the body's multiplications, adding up to 1."""
+        self._measure()
+        found: tuple[float, ...] = self._measured["shares"]
+        return found
+
+    def out_shape(self, k: int) -> tuple[int, ...]:
+        """Return the shape of module ``k``'s output for one example."""
+        self._measure()
+        found: tuple[int, ...] = self._measured["outs"][k]
+        return found
+
+    def out_sizes(self, k: int) -> dict[str, int]:
+        """Return the size of every axis of module ``k``'s output but the example axis."""
+        letters = axes.names(self.module(k).out_axes)[1:]
+        return dict(zip(letters, self.out_shape(k), strict=True))
+
+    def op_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of every weight operation's raw output for one example."""
+        self._measure()
+        found: Mapping[str, tuple[int, ...]] = self._measured["ops"]
+        return found
+
+    def raw_sites(self) -> frozenset[str]:
+        """Return the sites that are the raw output of their weight operation, with no norm between."""
+        self._measure()
+        found: frozenset[str] = self._measured["raw"]
+        return found
+
+    def _measure(self) -> None:
+        """Run one example of zeros, noting shapes and operations."""
+        if self._measured:
+            return
+        from torch.utils.flop_counter import FlopCounterMode
+
+        shapes: dict[str, tuple[int, ...]] = {}
+        ops: dict[str, Tensor] = {}
+        raw = set[str]()
+
+        def note(kind: str, name: str, z: Tensor, /) -> Tensor:
+            if kind == "op":
+                ops[name] = z
+            if kind == "site":
+                shapes[name] = tuple(z.shape[1:])
+                raw.update({name} if z is ops.get(name) else ())
+            return z
+
+        some = next(self.parameters())
+        x = torch.zeros(1, *self.input_shape, dtype=some.dtype, device=some.device)
+        counts, outs = [], []
+        with torch.no_grad():
+            for k in range(len(self)):
+                with FlopCounterMode(display=False) as counter:
+                    x = self.run(x, k, k + 1, note)
+                counts.append(counter.get_total_flops())
+                outs.append(tuple(x.shape[1:]))
+        total = sum(counts)
+        parts = tuple(c / total for c in counts) if total else (1 / len(counts),) * len(counts)
+        self._measured = {
+            "shapes": shapes,
+            "ops": {name: tuple(z.shape[1:]) for name, z in ops.items()},
+            "raw": frozenset(raw),
+            "shares": parts,
+            "outs": outs,
+        }
+
+    def attach(self) -> None:
+        """Add a linear readout to every module but the last that brings none.
+
+        The heads are drawn from the global generator: call it inside ``noise.seeded``.
+        """
+        for k in range(len(self) - 1):
+            if f"local{k}" not in self.readouts:
+                self.put(f"local{k}", k, lambda have, n: LinearReadout(have, n, self.classes))
+
+    def put(self, name: str, k: int, make: Callable[[str, int], Readout]) -> None:
+        """Put a readout on module ``k``, in place of one of that name.
+
+        Args:
+            name: of the readout.
+            k: number of the module.
+            make: from the axes of the module's output and the numbers per example left after its mean
+                over patches or pixels to the readout, drawn from the global generator.
+        """
+        out_axes = self.module(k).out_axes
+        features = 1
+        for dim, size in zip(axes.parse(out_axes)[1:], self.out_shape(k), strict=True):
+            features *= 1 if dim[0] in ("p", "h", "w") else size
+        some = next(self.parameters())
+        self.readouts[name] = make(out_axes, features).to(dtype=some.dtype, device=some.device)

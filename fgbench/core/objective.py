@@ -1,0 +1,170 @@
+"""Objectives as data, and localities: how a chain is cut into objectives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Protocol
+
+from fgbench.core import axes
+from fgbench.core.axes import Cells
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fgbench.core.network import Chain
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One loss, the window it runs through, and the modules it updates.
+
+    Args:
+        name: unique within its locality; states are keyed by it.
+        window: modules ``first`` to ``stop - 1``; an empty window reads its start. A window starts from
+            the recorded clean activity, for values and tangents alike.
+        readout: the chain's readout whose loss this is.
+        updates: modules whose gradient this objective contributes to; ``()`` for a readout alone.
+        keep: axes along which the score stays separate, among those the readout's input has.
+        weight: factor of the objective in the scheme's sum.
+        head: whether the readout's own parameters learn from this objective.
+        repeats: how many times the batch repeats its examples with the same activity noise, ``(v b)``
+            with v of this size: two views of every image may share it.
+    """
+
+    name: str
+    window: tuple[int, int]
+    readout: str
+    updates: tuple[int, ...]
+    keep: str = "b"
+    weight: float = 1.0
+    head: bool = True
+    repeats: int = 1
+
+    def kept(self, chain: Chain) -> str:
+        """Return the axes along which the scores stay separate, among those the readout's input has."""
+        return axes.keep_existing(self.keep, chain.module(self.window[1] - 1).out_axes)
+
+    def count(self, chain: Chain, letters: str) -> int:
+        """Return the number of indices of the readout's input along some axes, 1 for those it lacks."""
+        sizes = chain.out_sizes(self.window[1] - 1)
+        return prod(sizes.get(letter, 1) for letter in axes.names(letters))
+
+    def coupled(self, chain: Chain) -> bool:
+        """Whether it updates something and the loss of an example moves with other examples."""
+        return bool(self.updates) and chain.readout(self.readout).coupled
+
+    def cells(self, chain: Chain, name: str, *, summed: bool = True) -> Cells:
+        """Say how the scores meet a site or parameter.
+
+        Args:
+            chain: the chain.
+            name: qualified name of a site or of a body parameter.
+            summed: whether scores are summed over every axis mixed on the way to the readout; otherwise
+                only over those that the site's own module mixes after it, as in the founding paper's
+                released code, which is biased where a later module or, for a parameter, the norm before
+                the site mixes kept axes.
+
+        Returns:
+            The kept axes, the place's axes and everything mixed in between.
+        """
+        site_name = name if name in chain.index else name.rpartition(".")[0]
+        kept = self.kept(chain)
+        if site_name not in chain.index:
+            return Cells(kept, "", "")
+        k, site = chain.index[site_name]
+        later = range(k + 1, self.window[1]) if summed else ()
+        mixed = axes.union(site.mixed_after, *(chain.module(j).mixes for j in later))
+        if name == site_name:
+            return Cells(kept, site.axes, mixed)
+        place = chain.module(k).param_axes.get(name.removeprefix(f"body.{k}."), "")
+        return Cells(kept, place, axes.union(mixed, site.op_mixes) if summed else mixed)
+
+    def mixes_kept(self, chain: Chain, names: Iterable[str]) -> bool:
+        """Whether one of some places has other :meth:`cells` where scores are not summed."""
+        return any(
+            self.cells(chain, name).shared != self.cells(chain, name, summed=False).shared
+            for name in names
+        )
+
+
+class Locality(Protocol):
+    """Where losses are read and along which axes they stay separate; a frozen dataclass of options.
+
+    One that owns its loss may have more, which the task looks up: ``end(chain)``, the objective whose
+    gradient is the end truth, in place of the final readout's loss through the whole chain; ``copies``,
+    how many rows of a batch one image becomes; ``batch(pixels, labels, data, noise)``, which makes such
+    a batch of uint8 pixels; and ``probe``, the rate at which the final readout learns between epochs
+    where no objective teaches it.
+    """
+
+    def attach(self, chain: Chain) -> None:
+        """Add the auxiliary heads this locality needs; called once, inside seeded noise."""
+
+    def objectives(self, chain: Chain) -> tuple[Objective, ...]:
+        """Return the objectives of one step, in chain order."""
+
+
+APART = {
+    "p": {"keep": "b p"},
+    "pg": {"keep": "b p g"},
+}  # endings of a locality's name, such as local-pg
+
+
+def completed(
+    chain: Chain, objectives: Sequence[Objective], end: str = "final"
+) -> tuple[Objective, ...]:
+    """Let every readout learn once, and the one at the end alone where no objective reads it.
+
+    Args:
+        chain: the chain.
+        objectives: in chain order, each with a readout of its own or sharing one.
+        end: the readout at the end.
+
+    Returns:
+        The objectives; of those that share a readout only the first teaches it.
+    """
+    last, seen, found = len(chain), set[str](), list[Objective]()
+    for objective in objectives:
+        found.append(replace(objective, head=objective.readout not in seen))
+        seen.add(objective.readout)
+    if end not in seen:
+        found.append(Objective(end, (last, last), end, ()))
+    return tuple(found)
+
+
+def per_module(
+    chain: Chain,
+    *,
+    cut: bool,
+    keep: str = "b",
+    repeats: int = 1,
+    readouts: Sequence[str] | None = None,
+    end: str = "final",
+) -> tuple[Objective, ...]:
+    """Build one objective per module, and a readout-only one at the end where it needs one.
+
+    Args:
+        chain: the chain, with a readout on every module.
+        cut: whether each window starts at its own module (True) or at the input (False).
+        keep: axes along which scores stay separate.
+        repeats: as of :class:`Objective`.
+        readouts: the readout of each module; the chain's local ones where None.
+        end: the readout at the end.
+
+    Returns:
+        The objectives in chain order; the readout at the end trains alone unless it is the last module's.
+    """
+    names = readouts or [chain.local_readout(k) for k in range(len(chain))]
+    found = [
+        Objective(
+            name=f"module{k}",
+            window=(k if cut else 0, k + 1),
+            readout=names[k],
+            updates=(k,) if cut else tuple(range(k + 1)),
+            keep=keep,
+            repeats=repeats,
+        )
+        for k in range(len(chain))
+    ]
+    return completed(chain, found, end)

@@ -1,0 +1,127 @@
+"""What a readout says about a module's output: predictions, losses and their derivatives.
+
+This is where losses kept apart per patch and group come from, and nothing is replicated for them. The
+founding paper defines one loss per example, patch and group, ``L[b, p, g]``, equal numbers along p and g
+whose derivative flows through the readout's input ``f[b, p, g]`` alone. Then ``dL[b, p, g] =
+⟨df[b, p, g], ∂ℓ[b]/∂f[b, p, g]⟩``: the slopes of all copies are the partition of one inner product with one
+derivative, and the gradient of their sum is the derivative itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from fgbench.core import axes, microbatch
+from fgbench.core.autodiff import no_reverse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from fgbench.core.network import Chain
+    from fgbench.core.objective import Objective
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a readout says at the clean output.
+
+    Args:
+        prediction: ``[b, k]``.
+        losses: ``[b]``.
+        df: derivative of weight · mean loss with respect to the readout's input, one tensor per run of
+            examples; empty where nobody asked.
+        grads: exact gradient of the readout's own mean loss, by qualified parameter name.
+    """
+
+    prediction: Tensor
+    losses: Tensor
+    df: tuple[Tensor, ...]
+    grads: dict[str, Tensor]
+
+
+def read(
+    chain: Chain,
+    objective: Objective,
+    output: Tensor,
+    losses_of: Callable[[Tensor], Tensor],
+    runs: Sequence[slice],
+    of: int | None = None,
+) -> Reading:
+    """Read a window's output and differentiate the losses, one layer deep.
+
+    Predictions are made and pulled back run by run, because none depends on another example. Losses may
+    couple the examples and see all predictions at once.
+
+    Args:
+        chain: the network.
+        objective: names the readout and the weight.
+        output: the readout's input ``[b, ...]``.
+        losses_of: predictions to one loss per example.
+        runs: runs of examples, see :func:`fgbench.core.microbatch.cut`.
+        of: how many examples the mean loss is of, where the output is that of some of them.
+
+    Returns:
+        The reading.
+    """
+    heads = chain.readout_parameters(objective.readout)
+    total: dict[str, Tensor | None] = dict.fromkeys(heads)
+    df = []
+    with no_reverse.opened(), torch.enable_grad():
+        inputs = [output[run].detach().requires_grad_() for run in runs]
+        parts = [chain.read(objective.readout, f) for f in inputs]
+        if len(runs) > 1:
+            prediction = microbatch.join([part.detach() for part in parts]).requires_grad_()
+        else:
+            (prediction,) = parts
+        losses = losses_of(prediction)
+        ends: list[Tensor] = [losses.sum() / (of or len(losses))]  # of one run, in one go
+        back: list[Tensor | None] = [None]
+        if len(runs) > 1:
+            (whole,) = torch.autograd.grad(ends[0], prediction)
+            ends, back = parts, [whole[run] for run in runs]
+        for f, end, one in zip(inputs, ends, back, strict=True):
+            found = torch.autograd.grad(end, [f, *heads.values()], one, allow_unused=True)
+            own = torch.zeros_like(f) if found[0] is None else found[0]
+            df.append(own if objective.weight == 1.0 else own * objective.weight)
+            microbatch.add(total, found[1:])
+    return Reading(prediction.detach(), losses.detach(), tuple(df), filled(heads, total.values()))
+
+
+def joined(parts: Sequence[Reading]) -> Reading:
+    """Join the readings of runs of examples, each made as part of the mean over all; without their df."""
+    total: dict[str, Tensor | None] = dict.fromkeys(parts[0].grads)
+    for part in parts:
+        microbatch.add(total, part.grads.values())
+    grads = {name: grad for name, grad in total.items() if grad is not None}
+    prediction = microbatch.join([part.prediction for part in parts])
+    return Reading(prediction, microbatch.join([part.losses for part in parts]), (), grads)
+
+
+def partition(change: Sequence[Tensor], df: Sequence[Tensor], have: str, kept: str) -> Tensor:
+    """Partition ⟨change, df⟩ over the kept axes.
+
+    Args:
+        change: ``[n, *f]``, one tensor per run of examples.
+        df: ``[*f]``, by the same runs.
+        have: axes of f, the example axis first.
+        kept: those to keep apart, the example axis among them.
+
+    Returns:
+        ``[n, kept...]``; the parts add up to the whole inner product.
+    """
+    drop = [i + 1 for i, a in enumerate(axes.names(have)) if a not in axes.names(kept)]
+    products = (c * d for c, d in zip(change, df, strict=True))
+    return microbatch.join([p.sum(drop) if drop else p for p in products], 1)
+
+
+def filled(params: Mapping[str, Tensor], found: Iterable[Tensor | None]) -> dict[str, Tensor]:
+    """Name gradients, zero where a parameter was not reached."""
+    return {
+        name: torch.zeros_like(p) if grad is None else grad
+        for (name, p), grad in zip(params.items(), found, strict=True)
+    }

@@ -1,0 +1,1 @@
+"""Closed forms of the variance of forward gradients."""

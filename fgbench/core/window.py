@@ -1,0 +1,323 @@
+"""Passes of a batch through one objective's window, and what the clean one leaves behind.
+
+Every pass goes over the batch in runs of examples (:mod:`fgbench.core.microbatch`): nothing of what it holds for a
+moment is of the size of the batch.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.graph import get_gradient_edge
+
+from fgbench.core import axes, microbatch
+from fgbench.core.autodiff.cut_graph import Tape
+from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
+from fgbench.core.noise.directions import PerExample
+from fgbench.core.readout_losses import Reading, partition, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from fgbench.core.cost import Ledger
+    from fgbench.core.network import Chain
+    from fgbench.core.noise.directions import Directions
+    from fgbench.core.objective import Objective
+
+Grads = dict[str, "Tensor"]
+ALL = slice(None)
+
+
+@dataclass
+class Seen:
+    """What the tap of a perturbed pass sees on a run of examples.
+
+    Args:
+        cut: whether the graph is cut at every site, and its edges are noted there.
+        on: where a site's units are on; None where nobody asks.
+        edges: of the graph, at the perturbed sites.
+    """
+
+    cut: bool
+    on: dict[str, Tensor] | None
+    edges: dict[str, Any] = field(default_factory=dict)
+
+
+class Passes:
+    """The window of one objective on one batch, passed through clean, perturbed or recorded.
+
+    Arguments are those of :class:`fgbench.core.view.View`, which adds the oracles.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        objective: Objective,
+        start: Tensor,
+        labels: Tensor,
+        ledger: Ledger,
+        params: Mapping[str, Tensor] | None = None,
+        boundaries: frozenset[int] = frozenset(),
+        listen: Callable[[Any, Directions, Tensor], None] | None = None,
+        held: Tensor | None = None,
+    ) -> None:
+        self.chain, self.objective = chain, objective
+        self.start, self.labels, self.ledger = start, labels, ledger
+        self.outputs: dict[int, Tensor] = {}
+        leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
+        self._moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
+        self._boundaries = boundaries
+        self._listen = listen
+        self._held = held
+        self._acts: dict[str, Tensor] = {}
+        self._on: dict[str, Tensor] = {}
+        self._edges: dict[str, list[Any]] = {}  # one per run of examples
+        self._f: Tensor | None = None
+        self._read: Reading | None = None
+        self._tapes: dict[tuple[str, int], Tape] = {}
+
+    # what there is
+
+    @property
+    def share(self) -> float:
+        """The window's part of the body's operations."""
+        first, stop = self.objective.window
+        return sum(self.chain.shares()[first:stop])
+
+    @property
+    def sites(self) -> PerExample:
+        """Sites of the updated modules: name to shape ``[b, ...]``."""
+        shapes = self.chain.shapes()
+        own = (n for n, (k, _) in self.chain.index.items() if k in self.objective.updates)
+        return PerExample(
+            ((name, (len(self.start), *shapes[name])) for name in own), self.objective.repeats
+        )
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """Parameters of the updated modules by qualified name."""
+        own = self.chain.body_parameters(self.objective.updates)
+        return {name: self._moved.get(name, p) for name, p in own.items()}
+
+    @property
+    def kept(self) -> str:
+        """Axes along which this objective's scores stay separate."""
+        return self.objective.kept(self.chain)
+
+    def output(self) -> Tensor:
+        """Return the clean output of the window, the readout's input."""
+        self._clean()
+        assert self._f is not None
+        return self._f
+
+    # how the batch goes through
+
+    def _in_place_of(self) -> Any:
+        """Swap the moved parameters in, where there are any."""
+        return swapped(self.chain, self._moved) if self._moved else nullcontext()
+
+    @cached_property
+    def _runs(self) -> tuple[slice, ...]:
+        """Cut the batch into the runs of examples that pass through the window together."""
+        first, stop = self.objective.window
+        shapes, index = self.chain.shapes(), self.chain.index
+        inside = [torch.Size(shapes[name]) for name, (k, _) in index.items() if first <= k < stop]
+        largest = max((shape.numel() for shape in inside), default=0)
+        return microbatch.cut(
+            len(self.start), largest * self.start.element_size(), self.start.device
+        )
+
+    def _chunk(self, on_sites: bool) -> int:
+        """Choose how many directions travel at once: what fits the cache, or fills a GPU."""
+        if self.start.device.type == "cuda":
+            return max(1, 8192 // len(self.start)) if on_sites else 4
+        if not on_sites:
+            return 4
+        shapes = self.sites
+        largest = max((torch.Size(shape).numel() for shape in shapes.values()), default=1)
+        return max(1, (1 << 23) // (largest * self.start.element_size()))
+
+    def _walk(self, tap: Any, run: slice = ALL) -> Any:
+        """Take examples through the window, noting the outputs on the way that others start from."""
+        first, stop = self.objective.window
+        x = self.start[run]
+        f: Any = x
+        for k, f in self.chain.segments(x, first, stop, tap):
+            if k + 1 in self._boundaries and k + 1 < stop:
+                microbatch.put(self.outputs, k + 1, value(f).detach(), run, len(self.start))
+        return f
+
+    def _arrive(self, f: Tensor) -> None:
+        """Note the clean output of the window."""
+        self._f = f
+        if self.objective.window[1] in self._boundaries:
+            self.outputs[self.objective.window[1]] = f
+
+    def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
+        """Note the clean value at every ``out``, and where it is on."""
+        if kind == "out":
+            self._acts[name] = z.detach()
+            self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
+        return z
+
+    def _clean(self) -> None:
+        """Make sure the clean pass has run; its graph, cut at every ``out``, serves later pulls."""
+        if self._f is None and self.objective.updates:
+            self._tape("params")
+        elif self._f is None:
+            with torch.no_grad(), self._in_place_of():
+                self._arrive(self._walk(self._note).detach())
+            self.ledger.forwards += self.share
+
+    def _tape(self, cut: str, weights: Mapping[str, Tensor] | None = None) -> Tape:
+        """Record the window's graph with these cuts and weights, once."""
+        key = (cut, id(weights))
+        if key not in self._tapes:
+            tape = Tape(cut, weights)
+            with torch.enable_grad(), self._in_place_of():
+                tape.record(self.chain, self.objective, self._noted_walk, self._losses)
+            self._arrive(tape.output)
+            self.ledger.forwards += self.share * (1 if weights is None else 2)
+            self._tapes[key] = tape
+        return self._tapes[key]
+
+    def _noted_walk(self, tap: Any) -> Tensor:
+        """Run the window under a tap, noting the clean ``out`` of every site."""
+
+        def noting(kind: str, name: str, z: Tensor, /) -> Tensor:
+            z = tap(kind, name, z)
+            return self._note(kind, name, z)
+
+        f: Tensor = self._walk(noting)
+        return f
+
+    def _push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> list[Tensor]:
+        """Push directions through the window once; return the tangents at its output by runs."""
+        clean, size = self._f is None, len(self.start)
+        moved: dict[str, Any] = dict(self._moved)
+        if not on_sites:
+            own = self.params
+            moved |= {n: Dual(own[n].detach(), t) for n, t in u.items()}
+        whole: Grads = {}
+        found = []
+        with torch.set_grad_enabled(record), swapped(self.chain, moved):
+            for run in self._runs:
+                here = {n: t[:, run] for n, t in u.items()} if on_sites else {}
+                seen = Seen(cut=record, on={} if clean and on_sites else None)
+                f = self._walk(self._perturbing(here, seen), run)
+                found.append(_tangents(f, u))
+                for name, edge in seen.edges.items():
+                    self._edges.setdefault(name, []).append(edge)
+                if clean:
+                    microbatch.put(whole, "f", value(f).detach(), run, size)
+                    for name, on in (seen.on or {}).items():
+                        microbatch.put(self._on, name, on, run, size)
+        if clean:
+            self._arrive(whole["f"])
+            self.ledger.forwards += self.share
+        return found
+
+    def _probed(
+        self, u: Mapping[str, Tensor], run: slice, tap: Any, ends: Grads
+    ) -> tuple[Reading, Tensor]:
+        """Take a run under a perturbing tap; return its reading, without df, and its slopes."""
+
+        def losses_of(prediction: Tensor) -> Tensor:
+            return self._losses(prediction, run=run)
+
+        size = len(self.start)
+        with torch.enable_grad(), swapped(self.chain, self._moved):
+            f = self._walk(tap, run)
+        point = value(f).detach()
+        microbatch.put(ends, "f", point, run, size)
+        reading = read(self.chain, self.objective, point, losses_of, (ALL,), of=size)
+        return replace(reading, df=()), self._scores([_tangents(f, u)], reading.df)
+
+    def _perturbing(self, u: Grads, seen: Seen, into: str = "site") -> Any:
+        """Make the tap that adds directions to the tangents of the sites, for one run of examples."""
+
+        def tap(kind: str, name: str, z: Any, /) -> Any:
+            if kind == "out" and seen.on is not None:
+                seen.on[name] = value(z).detach().bool()  # not 0, and faster than asking so
+            if kind == into and name in u and seen.cut and value(z).requires_grad:
+                seen.edges[name] = get_gradient_edge(value(z))
+            if kind != "site" or (name not in u and not seen.cut):
+                return z
+            v, t = value(z), plus(part(z), u.get(name))
+            return v.detach() if t is None else Dual(v.detach(), t)  # cut: a pull stops at any site
+
+        return tap
+
+    # what is read at the end
+
+    def _reading(self) -> Reading:
+        """Read the clean output, once."""
+        if self._read is None:
+            self._read = read(self.chain, self.objective, self.output(), self._losses, self._runs)
+        return self._read
+
+    def _losses(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
+        """Return the loss of each example, what the readout holds being held where it is."""
+        readout = self.chain.readout(self.objective.readout)
+        held = self._held if held is None else held
+        if held is None:
+            return readout.losses(prediction, self.labels[run])
+        return readout.losses(prediction, self.labels[run], held[run])
+
+    def _clean_held(self) -> Tensor | None:
+        """Return the predictions that stay what they are when the network moves, None for none."""
+        if self._held is None and self.chain.readout(self.objective.readout).holds:
+            return self._reading().prediction
+        return self._held
+
+    def _df(self) -> tuple[Tensor, ...]:
+        """Return :meth:`df` by runs of examples."""
+        if not self._reading().df:
+            self._read = None
+        return self._reading().df
+
+    def _scores(self, change: Sequence[Tensor], df: Sequence[Tensor] | None = None) -> Tensor:
+        """Partition ⟨change, ∂loss/∂f⟩, given by runs, over the kept axes: ``[n, kept...]``."""
+        have = self.chain.module(self.objective.window[1] - 1).out_axes
+        if self.chain.readout(self.objective.readout).coupled:
+            kept = set(axes.names(self.kept)) - {"b"}
+            apart = [i + 1 for i, a in enumerate(axes.names(have)) if a in kept]
+            return self._coupled(microbatch.join(change, 1), apart)
+        return partition(change, self._df() if df is None else df, have, self.kept)
+
+    def _coupled(self, change: Tensor, apart: list[int]) -> Tensor:
+        """Take the slope of every example's loss along the change in one cell of all examples."""
+        found = []
+        for cell in product(*(range(change.shape[i]) for i in apart)):
+            own = change
+            for i, at in zip(apart, cell, strict=True):
+                one = torch.arange(change.shape[i], device=change.device) == at
+                own = own * one.view(-1, *[1] * (change.dim() - 1 - i))
+            with torch.no_grad():
+                moving: Any = Dual(self.output(), own)
+                losses = self._losses(self.chain.read(self.objective.readout, moving))
+            slopes = part(losses)
+            assert slopes is not None
+            found.append(slopes * (self.objective.weight / slopes.shape[1]))
+        rows = torch.stack(found, 2)
+        return rows.view(*rows.shape[:2], *(change.shape[i] for i in apart))
+
+
+def plain(kind: str, name: str, z: Tensor, /) -> Tensor:
+    """Return ``z``."""
+    return z
+
+
+def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:
+    """Return the tangents of an output, 0 where no direction reached it."""
+    tangents = part(f)
+    if tangents is not None:
+        return tangents
+    return value(f).new_zeros(len(next(iter(u.values()))), *f.shape)

@@ -1,0 +1,1 @@
+"""Readers of published data files, and the cache they are downloaded to."""

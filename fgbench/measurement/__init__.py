@@ -1,0 +1,1 @@
+"""Measure gradient estimates against true gradients: variance, bias, efficiency, cosine, time."""

@@ -1,0 +1,1 @@
+"""Moments of an estimate accumulated draw by draw."""

@@ -1,0 +1,239 @@
+"""A view whose slopes are inner products with cotangents that are computed once.
+
+The score of one kept cell along u is ``Σ ⟨λ, u⟩`` over the places, λ the derivative of that cell's losses
+there. Along a kept axis that a site has and nothing after it mixes, index i of the site reaches the losses
+of index i alone, so one reverse pass gives λ for every index; along every other kept axis each index takes
+a pass of its own. Directions along weights are pushed to the nearest sites, cut there and meet λ: what
+arrives at a site without having passed another, times the derivative of the losses there, adds up over
+the sites to the whole slope.
+
+References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023 (the scores).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+
+from fgbench.core import axes, readout_losses
+from fgbench.core.autodiff.dual import Dual, part, swapped, value
+from fgbench.core.cost import Ledger
+from fgbench.core.theory.slice_gradients import Slices
+from fgbench.core.view import View
+from fgbench.measurement.engine.stacked_draws import StackedDirections, Unstacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from fgbench.core.axes import Cells
+    from fgbench.core.noise.directions import Directions, PerExample
+    from fgbench.core.view import Grads, Listener, Place
+
+OTHER = "it uses other oracles than exact slopes at the clean point"
+
+
+class Refused(Exception):
+    """What this engine would not do exactly, or not faster: the reason."""
+
+
+class Probed(Mapping[str, "Tensor"]):
+    """Gradients by parameter name, pulled back from credit only when somebody asks for one.
+
+    Args:
+        credit: (kind, name) to credit.
+        pull: pulls it back.
+    """
+
+    def __init__(self, credit: dict[Place, Tensor], pull: Callable[[dict[Place, Tensor]], Grads]):
+        self.credit = credit
+        self._pull = pull
+
+    @cached_property
+    def _grads(self) -> Grads:
+        """Pull the credit back, once."""
+        return self._pull(self.credit)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return one gradient."""
+        return self._grads[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._grads)
+
+    def __len__(self) -> int:
+        """Return the number of gradients."""
+        return len(self._grads)
+
+
+class Served(View):
+    """A view whose slopes are inner products; it has no other oracle beyond the clean values.
+
+    Args:
+        view: the objective on the batch at the clean point.
+        on_sites: whether all directions run along sites.
+    """
+
+    def __init__(self, view: View, on_sites: bool) -> None:
+        super().__init__(view.chain, view.objective, view.start, view.labels, Ledger())
+        first, stop = self.objective.window
+        inside = (name for name, (k, _) in self.chain.index.items() if first <= k < stop)
+        self._places = [*self.sites] if on_sites else [*inside]
+        self._have = self.chain.module(stop - 1).out_axes
+        self._sizes = {"b": len(self.start), **self.chain.out_sizes(stop - 1)}
+        self._cotangents: dict[str, Tensor] = {}
+        self._cells: dict[tuple[str, bool], Cells] = {}
+
+    @cached_property
+    def sites(self) -> PerExample:
+        """Sites of the updated modules, found once: an estimator asks in every draw."""
+        return super().sites
+
+    @cached_property
+    def kept(self) -> str:
+        """Axes along which scores stay separate, found once."""
+        return super().kept
+
+    def cells(self, name: str, *, summed: bool = True) -> Cells:
+        """Say how scores meet a place, found once."""
+        if (name, summed) not in self._cells:
+            self._cells[name, summed] = super().cells(name, summed=summed)
+        return self._cells[name, summed]
+
+    def _rest(self, name: str) -> tuple[str, ...]:
+        """Return the kept axes along which every index takes a reverse pass of its own."""
+        shared = self.cells(name).shared
+        return tuple(a for a in axes.names(self.kept) if a not in shared)
+
+    def _count(self, some: Sequence[str]) -> int:
+        """Return the number of indices of some axes together."""
+        return prod(self._sizes[a] for a in some)
+
+    @property
+    def passes(self) -> int:
+        """Reverse passes through the window that :meth:`prepare` takes."""
+        return sum(map(self._count, {self._rest(name) for name in self._places}))
+
+    @property
+    def held(self) -> int:
+        """Bytes of the cotangents."""
+        shapes = self.chain.shapes()
+        numbers = sum(
+            self._count(self._rest(name)) * len(self.start) * prod(shapes[name])
+            for name in self._places
+        )
+        return numbers * self.start.element_size()
+
+    def prepare(self) -> None:
+        """Compute the cotangents of every place: ``[rest..., *place]``."""
+        slices, groups = Slices(self), dict[tuple[str, ...], list[str]]()
+        for name in self._places:
+            groups.setdefault(self._rest(name), []).append(name)
+        for rest, names in groups.items():
+            at = [slices.at[name] for name in names]
+            sizes = [self._sizes[a] for a in rest]
+            rows = [t.new_empty(self._count(rest), *t.shape) for t in at]
+            for row, index in enumerate(product(*map(range, sizes))):
+                for held, found in zip(rows, slices.gradients(at, rest, index), strict=True):
+                    held[row] = found
+            for name, held in zip(names, rows, strict=True):
+                self._cotangents[name] = held.detach().reshape(*sizes, *held.shape[1:])
+
+    def _exact(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
+        """Take inner products with the cotangents."""
+        met = [self._met(n, t) for n, t in u.items()] if on_sites else self._pushed(u)
+        return sum(met[1:], met[0])
+
+    def _differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
+        """Refuse differences."""
+        raise Refused("it takes differences of values, not exact slopes")
+
+    def credit(
+        self,
+        slopes: Tensor,
+        directions: Directions,
+        cells: Callable[[str], Cells] | None = None,
+    ) -> Grads:
+        """Turn slopes into credit, see :meth:`View.credit`; of several draws ``[draws, *place]``."""
+        if not isinstance(directions, StackedDirections):
+            return super().credit(slopes, directions, cells)
+        draws, found = len(directions.draws), {}
+        for name in directions.names:
+            at, u = (cells or self.cells)(name), directions.rows(name, 0, directions.n)
+            c = axes.spread(axes.gather(slopes, at), u, at)
+            if len(c) > draws:
+                c = c.reshape(draws, -1, *c.shape[1:]).mean(1)
+            found[name] = c.mul_(self._factors[name]) if name in self._factors else c
+        return found
+
+    def probe(
+        self,
+        directions: Directions,
+        cells: Callable[[str], Cells] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
+        into: str = "site",
+    ) -> Any:
+        """Turn site directions into gradients, see :meth:`View.probe`, which nobody may need."""
+        slopes = self.slopes(directions)
+        credit = self.credit(slopes if weigh is None else weigh(slopes), directions, cells)
+        together = isinstance(directions, StackedDirections)
+        return Probed(
+            {(into, n): c for n, c in credit.items()}, _apart if together else self.pulled
+        )
+
+    def pulled(self, credit: Mapping[Any, Tensor]) -> Grads:
+        """Pull credit back to the parameters: for who measures, and no oracle."""
+        return super().pull(credit)
+
+    @cached_property
+    def _factors(self) -> Grads:
+        """Return 1 where a unit of a site is on and 0 where it is off."""
+        return {name: on.to(self.start.dtype) for name, on in self.masks().items()}
+
+    def _met(self, name: str, tangents: Tensor) -> Tensor:
+        """Meet tangents at a site with its cotangents: ``[n, kept...]``."""
+        return axes.inners(tangents, self._cotangents[name], self.cells(name), self._sizes)
+
+    def _pushed(self, u: Mapping[str, Tensor]) -> list[Tensor]:
+        """Push directions along weights to the nearest sites and meet the cotangents there."""
+        own = self.params
+        met: list[Tensor] = []
+
+        def tap(kind: str, name: str, z: Any, /) -> Any:
+            t = part(z) if kind == "site" else None
+            if t is None:
+                return z
+            met.append(self._met(name, t))
+            return value(z)
+
+        with (
+            torch.no_grad(),
+            swapped(self.chain, {n: Dual(own[n].detach(), t) for n, t in u.items()}),
+        ):
+            f = self.chain.run(self.start, *self.objective.window, tap)
+        left = part(f)
+        if left is not None:
+            met.append(readout_losses.partition([left], [self.df()], self._have, self.kept))
+        return met
+
+    def listened(self, listener: Listener) -> None:
+        """Let somebody hear the directions and slopes of every call from now on."""
+        self._listen = listener
+
+    def _no(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse an oracle."""
+        raise Refused(OTHER)
+
+    output_tangent = pull = reverse = with_ = perturb_in_place = _no
+
+
+def _apart(credit: Mapping[Any, Tensor]) -> NoReturn:
+    """Refuse to pull the credit of several draws back."""
+    raise Unstacked("gradients of several draws at once")

@@ -1,0 +1,121 @@
+"""Several draws of one estimator in one call: their directions one after the other.
+
+An estimator is handed the directions of many draws as if they were those of one; whatever it does to each
+direction alone it then does to all draws at once. Whether that is all it does is for who calls it to
+compare with draws made one by one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fgbench.core.noise.directions import Directions, block_size
+from fgbench.core.noise.keyed import Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from fgbench.core.noise.directions import Shape
+
+
+class Unstacked(Exception):
+    """Noise other than directions was asked for, which many draws cannot share."""
+
+
+class Fill(Protocol):
+    """What directions need from the noise of several draws."""
+
+    def __call__(self, kind: str, name: str, block: int, shape: Shape, out: Tensor, /) -> None:
+        """Write the primitive ``kind`` of one block of each draw: ``[draws, *shape]``."""
+
+
+class StackedDirections(Directions):
+    """The directions of several draws: those of the first, then those of the next.
+
+    Args:
+        draws: directions of each draw, along the same places and of the same number.
+        fill: draws a primitive of all of them at once, see :meth:`fgbench.core.noise.keyed.Noise.fill`.
+        buffers: memory by place for all of them, taken from here and left here for who comes next.
+    """
+
+    def __init__(
+        self,
+        draws: Sequence[Directions],
+        fill: Fill,
+        buffers: dict[str, Tensor] | None = None,
+    ) -> None:
+        first = draws[0]
+        super().__init__(first.shapes, first.n * len(draws), first.law, _none)
+        self.draws = list(draws)
+        self._fill = fill
+        self._buffers = {} if buffers is None else buffers
+        self._whole: dict[str, Tensor] = {}
+
+    def masked(self, masks: Mapping[str, Tensor]) -> StackedDirections:
+        """Return the same directions, zero where a mask is zero."""
+        return StackedDirections([draw.masked(masks) for draw in self.draws], self._fill)
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Return directions ``start`` to ``stop`` of one place, of whichever draws they are."""
+        if name not in self._whole:
+            shape = (self.n, *self.shapes[name])
+            whole = self._buffers.get(name)
+            if whole is None or whole.shape != shape:
+                whole = self._buffers[name] = self._like(name).new_empty(shape)
+            self._write(name, whole.view(len(self.draws), -1, *self.shapes[name]))
+            self._whole[name] = whole
+        return self._whole[name][start:stop]
+
+    def _write(self, name: str, out: Tensor) -> None:
+        """Write the directions of one place into ``[draws, n, *place]``, and keep none in the draws."""
+        first, size = self.draws[0], block_size(self.shapes[name])
+        if first.plain(name):
+            for block in range(first.n // size):
+                own = out[:, block * size : (block + 1) * size]
+                self._fill(first.law.kind, name, block, (size, *self.shapes[name]), own)
+            return
+        for draw, own in zip(self.draws, out, strict=True):
+            own.copy_(draw.rows(name, 0, draw.n))
+            draw.forget()
+
+    def _like(self, name: str) -> Tensor:
+        """Return a direction of a place, for its type and device."""
+        return self.draws[0].rows(name, 0, 1)
+
+
+def _none(kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None, /) -> Tensor:
+    """Refuse to draw: the draws have directions of their own."""
+    raise RuntimeError(f"stacked directions were asked to draw {kind} for {name!r}")
+
+
+class StackedNoise:
+    """The noise of several draws, which has directions and nothing else.
+
+    Args:
+        draws: the noise of each draw.
+        buffers: memory of the directions, by number of the request and by place, left for the next noise.
+    """
+
+    def __init__(
+        self, draws: Sequence[Noise], buffers: list[dict[str, Tensor]] | None = None
+    ) -> None:
+        self._draws = draws
+        self._buffers = [] if buffers is None else buffers
+        self._asked = 0
+
+    def directions(
+        self, places: Mapping[str, Shape], n: int = 1, law: str = "gaussian"
+    ) -> StackedDirections:
+        """Return the directions of all draws, see :meth:`fgbench.core.noise.keyed.Noise.directions`."""
+        if self._asked == len(self._buffers):
+            self._buffers.append({})
+        own, self._asked = self._buffers[self._asked], self._asked + 1
+        draws = [noise.directions(places, n, law) for noise in self._draws]
+        return StackedDirections(draws, partial(Noise.fill, self._draws), own)
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse everything else."""
+        raise Unstacked(f"noise.{name}")

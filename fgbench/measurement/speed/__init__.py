@@ -1,0 +1,1 @@
+"""Time and memory of whole steps beside those of backprop."""

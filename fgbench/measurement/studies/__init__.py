@@ -1,0 +1,1 @@
+"""Studies that compare no methods: table 1 of the paper, fused losses."""

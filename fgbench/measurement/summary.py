@@ -1,0 +1,311 @@
+"""From the draws at every point to the numbers of a record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fgbench.measurement.draw_statistics.places import ALL
+from fgbench.stats import (
+    bias,
+    intervals,
+    mean_direction,
+    multiple_tests,
+    replicates,
+    variance_split,
+)
+from fgbench.stats.intervals import Number
+from fgbench.stats.mean_direction import Estimates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fgbench.measurement.draw_statistics.places import Place, Series
+    from fgbench.measurement.draws import Found
+
+NOT_FINITE = "an estimate is not finite"
+
+
+def numbers(result: Found, batch: int) -> dict[str, Any]:
+    """Combine the points of one method.
+
+    Args:
+        result: everything measured of it.
+        batch: examples per batch.
+
+    Returns:
+        The numbers of its record by their names there, and its status.
+    """
+    whole, per_place = _everywhere(result, batch)
+    return {
+        **whole,
+        "status": "diverged" if whole["reason"] == NOT_FINITE else "ok",
+        **_priced(whole, result),
+        "expected_cosine": intervals.expected_cosine(result.elements),
+        "elements": result.elements,
+        "claimed": result.claimed,
+        **{f"per_{kind}": _of(kind, per_place) for kind in ("site", "module", "parameter")},
+        "cost": result.cost,
+        "points": _points(result),
+    }
+
+
+def _points(result: Found) -> list[dict[str, Any]]:
+    """Keep what other methods are compared with point by point: where it is, efficiency and variance."""
+    found = []
+    for series, (init, moment) in zip(result.series, result.where, strict=True):
+        s = series[ALL]
+        sound = not (s.reason or _unsound(s))
+        number = intervals.efficiency(s.x, s.y, s.control).value if sound else None
+        variance = _variance(s, result).value if sound else None
+        at = {"init": init, "moment": moment}
+        found.append({**at, "efficiency": number, "relative_variance": variance})
+    return found
+
+
+def _variance(s: Series, result: Found) -> Number:
+    """Return the relative variance at a point."""
+    return bias.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.rounding)
+
+
+def of_moment(result: Found, moment: float, batch: int) -> dict[str, Any]:
+    """Combine the points of one moment of the trajectory.
+
+    Args:
+        result: everything measured of a method.
+        moment: epochs of the trajectory.
+        batch: examples per batch.
+
+    Returns:
+        The numbers of the whole body by their names in the record, and those of `ALONG` by site.
+    """
+    own = [k for k, (_, when) in enumerate(result.where) if when == moment]
+    cells = zip(dict.fromkeys(result.where), result.between, strict=False)
+    part = replace(
+        result,
+        series=[result.series[k] for k in own],
+        where=[result.where[k] for k in own],
+        between=[products for (_, when), products in cells if when == moment],
+    )
+    whole, per_place = _everywhere(part, batch)
+    sites = {
+        name: {k: numbers[k] for k in ALONG if k in numbers}
+        for name, numbers in _of("site", per_place).items()
+    }
+    return {**whole, **_priced(whole, result), "per_site": sites}
+
+
+def _priced(whole: dict[str, Any], result: Found) -> dict[str, Any]:
+    """Set efficiency and variance of the whole body against the price of an estimate."""
+    price = result.cost["forward_equivalents"]
+    return {
+        "efficiency_per_forward": _times(whole["efficiency"], 1 / price),
+        "variance_times_cost": _times(whole["relative_variance"], price),
+    }
+
+
+def _everywhere(result: Found, batch: int) -> tuple[dict[str, Any], dict[Place, dict[str, Any]]]:
+    """Combine the points of the whole body, and those of every place in it."""
+    per_place = {place: _place(result, place, batch) for place in result.series[0]}
+    for place, between in result.distances.items():
+        per_place[place]["distance"] = between
+    return per_place.pop(ALL), per_place
+
+
+def _of(kind: str, per_place: dict[Place, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Pick the places of one kind, the p-values of their bias adjusted for their number."""
+    found = {name: numbers for (of, name), numbers in per_place.items() if of == kind}
+    tested = multiple_tests.benjamini_hochberg([p["bias"]["p_value"] for p in found.values()])
+    for place, adjusted in zip(found.values(), tested, strict=True):
+        place["bias"]["p_adjusted"] = adjusted
+    return found
+
+
+def _times(number: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Multiply a number and its ends."""
+    ends = ("value", "low", "high")
+    return {k: v * factor if k in ends and v is not None else v for k, v in number.items()}
+
+
+ALONG = (
+    *("efficiency", "relative_variance", "predicted_variance", "bias", "scale", "cosine"),
+    *("cosine_draws", "split", "distance", "elements", "heavy_tail", "reason"),
+)
+"""Numbers of a site that are kept moment by moment."""
+NONE: dict[str, Any] = {"value": None, "low": None, "high": None, "n": 0}
+
+
+def _place(result: Found, at: Place, batch: int) -> dict[str, Any]:
+    """Combine the points of one place."""
+    series = [found[at] for found in result.series]
+    inits, moments = zip(*result.where, strict=True)
+    where = (list(inits), [sorted(set(moments)).index(m) for m in moments])
+    reasons = sorted({s.reason or _unsound(s) for s in series} - {""})
+    if reasons:
+        names = ("efficiency", "relative_variance", "scale", "cosine", "locality_gap", *FURTHER)
+        empty: dict[str, Any] = {name: dict(NONE) for name in names}
+        empty["bias"] = {**NONE, "p_value": None, "detectable": None}
+        empty |= {"efficiency_debiased": None, "predicted_variance": None, "end": None}
+        empty |= {"elements": series[0].elements, "split": None}
+        return {**empty, "heavy_tail": False, "control": False, "reason": reasons[0]}
+
+    def over(kind: Any, numbers: list[Number]) -> dict[str, Any]:
+        return dict(kind(numbers, *where).json())
+
+    ends = [s for s in series if s.gap is not None]
+    gaps = [Number.exact(s.gap, 1) for s in series if s.gap is not None]
+    predicted = [s.predicted for s in series if s.predicted is not None and s.predicted > 0]
+    debiased = [intervals.efficiency_debiased(s.x, s.y) for s in series]
+    useful = len(ends) == len(series)
+    variances = [_variance(s, result) for s in series]
+    estimates = [Estimates.of_errors(s.x, s.y, s.gram, result.rounding) for s in series]
+    return {
+        "efficiency": _efficiency([(s.x, s.y, s.control) for s in series], where),
+        "efficiency_debiased": float(np.mean([d for d in debiased if d is not None]))
+        if any(d is not None for d in debiased)
+        else None,
+        "relative_variance": over(replicates.variance_over, variances),
+        "predicted_variance": float(np.exp(np.mean(np.log(predicted))))
+        if len(predicted) == len(series)
+        else None,
+        "bias": _bias(result, series, where),
+        "scale": over(replicates.mean_over, [intervals.scale(s.x) for s in series]),
+        "cosine": _cosine([(s.end_x, s.end_y) for s in series], where) if useful else dict(NONE),
+        "cosine_draws": _band([(s.end_x, s.end_y) for s in series]) if useful else dict(NONE),
+        "end": {
+            "efficiency": _efficiency([(s.end_x, s.end_y, None) for s in series], where),
+            "scale": over(replicates.mean_over, [intervals.scale(s.end_x) for s in series]),
+            "cosine_of_mean": _cosine_of_mean(
+                estimates, [(s.end_x, s.g2 / s.end2) for s in series], where
+            ),
+        }
+        if useful
+        else None,
+        "locality_gap": over(replicates.mean_over, gaps) if useful else dict(NONE),
+        "locality_cosine": over(replicates.mean_over, [Number.exact(_met(s), 1) for s in series])
+        if useful
+        else dict(NONE),
+        **_further(result, series, estimates, where),
+        "split": _split(result, at, variances, batch),
+        "elements": series[0].elements,
+        "heavy_tail": any(intervals.heavy_tail(s.y) for s in series) and not result.exact,
+        "control": all(s.control is not None for s in series),
+        "reason": "",
+    }
+
+
+def _unsound(s: Series) -> str:
+    """Say whether an estimate was not finite: no number of its draws means anything."""
+    return "" if np.isfinite(s.y).all() else NOT_FINITE
+
+
+def _efficiency(rows: Sequence[tuple[Any, Any, Any]], where: Any) -> dict[str, Any]:
+    """Combine the efficiency of the points; from the mean root where a single point is unresolved."""
+    alone = [intervals.efficiency(x, y, control) for x, y, control in rows]
+    found = replicates.efficiency_over(alone, *where)
+    if found.value is None and len(rows) > 1 and all(n.low is not None for n in alone):
+        roots = [float(np.mean(x) / np.sqrt(np.mean(y))) for x, y, _ in rows]
+        found = replicates.efficiency_pooled(roots, *where)
+    return {**found.json(), "reason": found.reason}
+
+
+def _bias(result: Found, series: list[Series], where: Any) -> dict[str, Any]:
+    """Combine the bias of the points; without sampling noise any difference is bias for certain."""
+    found = replicates.bias_over(
+        np.stack([s.gram for s in series]),
+        np.array([s.d2.sum() for s in series]),
+        result.draws,
+        where[0],
+        where[1],
+        result.rounding,
+    )
+    if result.exact and found.value:
+        found = replace(found, p_value=0.0, detectable=0.0)
+    return found.json()
+
+
+FURTHER = (
+    *("normalised_error", "signal_to_noise", "scheme_cosine", "cosine_of_mean"),
+    *("sign_agreement", "locality_cosine", "cosine_draws"),
+)
+
+
+def _further(
+    result: Found, series: list[Series], estimates: list[Estimates], where: Any
+) -> dict[str, Any]:
+    """Combine what else draws say against the gradient of the scheme's own objectives."""
+    errors = [mean_direction.normalised_error(s.d2, s.control, result.rounding) for s in series]
+    noise = replicates.ratio_over([mean_direction.signal_to_noise(e) for e in estimates], *where)
+    agreed = replicates.mean_over([intervals.mean(s.agreement) for s in series], *where)
+    return {
+        "normalised_error": replicates.variance_over(errors, *where).json(),
+        "signal_to_noise": {**noise.json(), "reason": noise.reason},
+        "scheme_cosine": _cosine([(s.x, s.y) for s in series], where),
+        "cosine_of_mean": _cosine_of_mean(estimates, [(s.x, 1.0) for s in series], where),
+        "sign_agreement": _within(agreed.json(), 0.0),
+    }
+
+
+def _split(result: Found, at: Place, variances: list[Number], batch: int) -> dict[str, Any] | None:
+    """Split the variance at every (init, moment) and combine them; None where truths were not taken."""
+    if not result.between:
+        return None
+    order = list(dict.fromkeys(result.where))
+    cells = []
+    for gram, when in zip(result.between, order, strict=True):
+        own = [k for k, at_point in enumerate(result.where) if at_point == when]
+        squares = [result.series[k][at].g2 for k in own]
+        cells.append(
+            variance_split.cell(gram[at], [variances[k] for k in own], squares, result.rounding)
+        )
+    moments = sorted({moment for _, moment in order})
+    where = [init for init, _ in order], [moments.index(moment) for _, moment in order]
+    return variance_split.numbers(cells, where, result.directions, batch)
+
+
+def _within(found: dict[str, Any], least: float) -> dict[str, Any]:
+    """Keep the ends of a mean within what is possible, which a t interval over few points leaves."""
+    ends = {k: max(least, min(found[k], 1.0)) for k in ("low", "high") if found[k] is not None}
+    return {**found, **ends}
+
+
+def _cosine(rows: Sequence[tuple[Any, Any]], where: Any) -> dict[str, Any]:
+    """Combine the mean cosine of single draws with a gradient; 0 for an estimate of zero."""
+    found = [intervals.cosine(_cosines(x, y)) for x, y in rows]
+    return _within(replicates.mean_over(found, *where).json(), -1.0)
+
+
+def _cosines(x: Any, y: Any) -> Any:
+    """Return ⟨e, G⟩/|e||G| of every draw, 0 for an estimate of zero."""
+    roots = np.sqrt(np.maximum(y, 0.0))
+    return np.where(roots > 0, x / np.where(roots > 0, roots, 1.0), 0.0)
+
+
+def _band(rows: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    """Say where nine of ten single draws of all points lie: their median, 5 % and 95 % quantiles."""
+    drawn = np.concatenate([_cosines(x, y) for x, y in rows])
+    low, middle, high = map(float, np.quantile(drawn, (0.05, 0.5, 0.95)))
+    return {"value": middle, "low": low, "high": high, "n": len(drawn)}
+
+
+def _cosine_of_mean(
+    estimates: Sequence[Estimates], rows: Sequence[tuple[Any, float]], where: Any
+) -> dict[str, Any]:
+    """Combine the cosine of the mean with a gradient, whose inverse square is averaged over points."""
+    inverse = [
+        mean_direction.inverse_cosine(e, x, ratio)
+        for e, (x, ratio) in zip(estimates, rows, strict=True)
+    ]
+    signs = {float(np.sign(np.mean(x))) for x, _ in rows}
+    if len(signs) > 1:
+        inverse = [Number(None, None, None, e.draws, mean_direction.UNRESOLVED) for e in estimates]
+    found = mean_direction.cosine_of_mean(replicates.mean_over(inverse, *where), max(signs))
+    return {**found.json(), "reason": found.reason}
+
+
+def _met(s: Series) -> float:
+    """Return the cosine between g and G, from |g − G|² = |g|² + |G|² − 2⟨g, G⟩."""
+    assert s.gap is not None
+    return (s.g2 + s.end2 * (1.0 - s.gap)) / (2.0 * float(np.sqrt(s.g2 * s.end2)))

@@ -1,0 +1,120 @@
+"""Figure: how much less noisy activity directions are than weight directions, measured beside theory."""
+
+from __future__ import annotations
+
+from math import exp, log
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fgbench.registry import split_options
+from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.settings import read_form
+from fgbench.reporting.plotting import panels, style
+
+NAME = "advantage"
+PAIRS = {"FG-A": "FG-W", "LG-FG-A": "LG-FG-W"}
+OWN = {"share"}
+"""Options whose default is each method's own: as stated in their names, they are alike."""
+MISSING = (
+    f"pair of methods ({', '.join(f'{one} and {other}' for one, other in PAIRS.items())}) measured alike",
+    "run fgbench sweep variance-fan-in",
+)
+ALIKE = [
+    *("arch", "data", "seed", "directions", "inits", "moments", "batches", "batch", "along"),
+    "design",
+]
+COLUMNS = (
+    *("method", "other", *ALIKE, "draws", "factor", "low", "high", "n", "predicted", "truth"),
+    *("heavy_tail", "label", "value"),
+)
+
+
+def plotted(measures: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per two records that differ by their method alone.
+
+    A factor is a quotient of relative variances; its interval takes the two as independent, each log
+    half-width squared and added, which is too wide where both were measured at the same points.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        Columns `COLUMNS`; ``factor`` is measured, ``predicted`` the quotient of the closed forms.
+    """
+    chosen = measures[measures["quantity"].eq(relative_variance.NAME) & measures["place"].eq("all")]
+    chosen = chosen[(chosen["value"] > relative_variance.ZERO) & chosen["predicted"].gt(0)]
+    presets = chosen["method"].str.partition("[")[0] if len(chosen) else chosen["method"]
+    chosen = chosen.assign(preset=presets)[presets.isin([*PAIRS, *PAIRS.values()])]
+    stated = [str(sorted(split_options(name)[1].items())) for name in chosen["method"]]
+    chosen = chosen.assign(stated=stated).sort_values("draws", kind="stable")
+    once = [*ALIKE, "preset", "stated", "form"]  # what was measured twice is no second pair
+    chosen = chosen.drop_duplicates(once, keep="last").sort_index()
+    rows = []
+    for one, other in PAIRS.items():
+        mine, others = (chosen[chosen["preset"] == name] for name in (one, other))
+        pairs = mine.merge(others, on=[*ALIKE, "stated"], suffixes=("", "_other"))
+        rows += [
+            {**row, "other": row["method_other"], **_factor(row)}
+            for row in pairs.to_dict("records")
+            if _alike(row)
+        ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return style.arranged(table, ["method", "predicted"])
+
+
+def figure(measures: pd.DataFrame) -> Figure:
+    """Draw the measured factor against the predicted one; equality is dashed.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        A figure 3.4 in wide.
+    """
+    table = plotted(measures)
+    names = table["method"] + " over " + table["other"]
+    looks = style.looks(names, table["method"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        del group
+        ends = part[["factor", "predicted", "low", "high"]].stack()
+        line = [float(ends.min()) / 1.3, float(ends.max()) * 1.3]
+        ax.plot(line, line, color=style.INK, ls=style.DASHED, lw=0.8)
+        for name, mine in part.groupby(names, sort=False):
+            shown = mine.rename(columns={"factor": "mean"})
+            panels.points(ax, mine["predicted"], shown, looks[str(name)])
+        scaling.scales(ax, part["predicted"], line)
+        ax.set(xlabel="predicted factor", ylabel="measured factor")
+        ax.set_title("relative variance, weight / activity directions", loc="left")
+
+    where = " ".join(sorted(set(table["arch"] + " on " + table["data"])))
+    many = len(set(table["arch"] + table["data"]))
+    where = f"{many} networks and data sets" if many > 2 else where
+    text = (
+        f"{relative_variance.caption(table)} {len(table)} pairs of records, {where}. Dashed: equality. Bars: "
+        "95 % intervals, the two variances taken as independent."
+    )
+    return panels.drawn(table.assign(all=""), ["all"], looks, panel, text, height=2.4, line=False)
+
+
+def _alike(row: dict[Any, Any]) -> bool:
+    """Say whether two records have the same options, as far as both methods have them, and dtype."""
+    mine, other = (read_form(str(row[f"form{of}"])) for of in ("", "_other"))
+    same = all(mine[name] == other[name] for name in (mine.keys() & other.keys()) - OWN)
+    return same and mine.get("dtype") == other.get("dtype")
+
+
+def _factor(row: dict[Any, Any]) -> dict[str, float]:
+    """Divide two relative variances, measured and predicted."""
+    factor = row["value_other"] / row["value"]
+    halves = [log(row[f"high{of}"] / row[f"low{of}"]) / 2 for of in ("", "_other")]
+    half = sum(part**2 for part in halves) ** 0.5
+    ends = {"low": factor * exp(-half), "high": factor * exp(half)}
+    return {"factor": factor, **ends, "predicted": row["predicted_other"] / row["predicted"]}
+
+
+draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

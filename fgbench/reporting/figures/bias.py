@@ -1,0 +1,84 @@
+"""Figure: bias site by site, with what the test would have seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fgbench.reporting.figures import sites
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.plotting import panels, style
+
+NAME = "bias"
+MISSING = "bias measured at sites", "run fgbench measure"
+LEVEL = 0.05
+WORDS = (
+    "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
+    "no bias, in at most one record of twenty); hollow: not found, or without a dash not tested. Dash: the "
+    "smallest bias that the test sees. Upright bars: 95 % intervals ({over}); one alone: an interval without "
+    "a value."
+)
+OVER = {
+    "draws": "over draws as the test is",
+    "points": "without that over inits, moments and batches",
+}
+
+
+def plotted(measures: pd.DataFrame) -> pd.DataFrame:
+    """Pick the drawn numbers: a row per record and site.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        Columns `fgbench.reporting.figures.sites.KEPT` without a prediction and ``unscaled``, and ``found``: whether
+        the adjusted p-value is below 0.05; ``low`` to ``high`` is the interval that the test is of, ``over``
+        draws, or of an older record over points.
+    """
+    table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled"])
+    known = table["draws_high"].notna()
+    ends = {end: table[f"draws_{end}"].where(known, table[end]) for end in ("low", "high")}
+    over = known.map({True: "draws", False: "points"})
+    table = table.assign(**ends, over=over, found=table["p_adjusted"] < LEVEL)
+    return table.drop(columns=["draws_low", "draws_high"])
+
+
+def figure(measures: pd.DataFrame) -> Figure:
+    """Draw the bias at every site, a panel per architecture and data set.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    axis = "bias of a site |Ee − g| / |g|"
+    table = plotted(measures)
+    return sites.drawn(table, _curve, axis, words(table), log=False, filled=True)
+
+
+def words(table: pd.DataFrame) -> str:
+    """Say what marks, dashes and bars are.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        Sentences for a caption.
+    """
+    over = "; ".join(said for kind, said in OVER.items() if kind in set(table["over"]))
+    return WORDS.format(over=over)
+
+
+def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:
+    """Draw the biases of one record."""
+    shown = part.rename(columns={"value": "mean"})
+    for found, mine in shown.groupby("found"):
+        panels.points(ax, x[mine.index], mine, replace(look, filled=bool(found)))
+    ax.plot(x, part["detectable"], "_", color=look.colour, ms=7, mew=1.1)
+
+
+draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

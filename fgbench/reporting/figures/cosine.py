@@ -1,0 +1,125 @@
+"""Figure: how far an estimate points along the true gradient, from the start of training on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.plotting import panels, style
+
+NAME = "cosine"
+MISSING = (
+    "method measured at two moments of training",
+    "run fgbench measure METHOD... --moments 0,1,5,20",
+)
+PANEL = ["arch", "data"]
+COLUMNS = (
+    *(*PANEL, "method", "label", "seed", "moment", "step", "value", "low", "high", "n"),
+    *("draws_low", "draws_high", "draws_n", "chance", "trajectory", "elements", "directions"),
+    *("draws", "inits", "batches", "batch", "truth", "heavy_tail"),
+)
+ORDER = ["arch", "data", "method", "label", "seed", "step"]
+
+
+def plotted(along: pd.DataFrame) -> pd.DataFrame:
+    """Pick the drawn numbers: a row per record and moment, of records of several moments.
+
+    Args:
+        along: of `fgbench.reporting.frames.load.Records.along`.
+
+    Returns:
+        Columns `COLUMNS`: ``value`` is the mean cosine of single draws with the end-to-end gradient and
+        ``low`` to ``high`` its interval, ``draws_low`` to ``draws_high`` hold nine of ten draws, and
+        ``chance`` is the mean cosine of one isotropic direction's estimate, ``expected_cosine`` of the
+        record, about √(2/(πd)); where a record does not tell it, this.
+    """
+    whole = along[along["place"].eq("all") & along["step"].notna()]
+    mean = whole[whole["quantity"].eq(NAME) & whole["value"].notna()]
+    drawn = whole[whole["quantity"].eq("cosine_draws")]
+    names = {name: f"draws_{name}" for name in ("low", "high", "n")}
+    drawn = drawn[["key", "moment", *names]].rename(columns=names)
+    mean = mean.drop(columns=list(names.values()), errors="ignore")  # those are of a bias
+    table = mean.merge(drawn, on=["key", "moment"], how="left")
+    table = table[table.groupby("key")["step"].transform("nunique") > 1]
+    expected = whole[whole["quantity"].eq("expected_cosine")].drop_duplicates(["key", "moment"])
+    expected = expected[["key", "moment", "value"]].rename(columns={"value": "chance"})
+    table = table.merge(expected, on=["key", "moment"], how="left")
+    table["chance"] = table["chance"].fillna((2 / np.pi / table["elements"]) ** 0.5)
+    return style.arranged(table, ORDER)[list(COLUMNS)]
+
+
+def figure(along: pd.DataFrame) -> Figure:
+    """Draw the cosine against the steps of training, a panel per architecture and data set.
+
+    Args:
+        along: of `fgbench.reporting.frames.load.Records.along`.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = plotted(along)
+    looks = style.looks(table["label"], table["method"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        chance = float(part["chance"].max())
+        for (label, _), mine in part.groupby(["label", "seed"], sort=False, dropna=False):
+            look = looks[str(label)]
+            ax.fill_between(
+                mine["step"],
+                mine["draws_low"],
+                mine["draws_high"],
+                color=look.colour,
+                alpha=style.thin(len(looks)),
+                lw=0,
+            )
+            shown = mine.rename(columns={"value": "mean"})
+            panels.points(ax, mine["step"], shown, look, line=True)
+        ax.axhline(chance, color=style.INK, ls=style.DOTTED, lw=0.9)
+        ax.axhline(0, color=style.FAINT, lw=0.5)
+        ax.set_yscale("symlog", linthresh=chance)
+        ends = part[["low", "high", "value", "draws_low", "draws_high"]].stack()
+        ticks = [
+            t for t in _ticks(chance) if 1.2 * ends.min() <= t <= 1.2 * max(ends.max(), chance)
+        ]
+        ax.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
+        ax.yaxis.set_minor_locator(MaxNLocator(1))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        ax.set(xlabel="step of training", ylabel="cosine of e and G")
+        panels.heading(ax, *group)
+
+    return panels.drawn(table, PANEL, looks, panel, caption(table), height=2.3)
+
+
+def _ticks(chance: float) -> list[float]:
+    """List 0 and both signs of the decades from the first above a chance level up to 1."""
+    decades = [10.0**-k for k in range(8) if 10.0**-k > 1.5 * chance]
+    return sorted([0.0, *decades, *(-d for d in decades)])
+
+
+def caption(table: pd.DataFrame) -> str:
+    """State n, what lines, bars and bands are, and which training the steps are of.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The caption.
+    """
+    along = " or ".join(sorted({str(name) for name in table["trajectory"].dropna() if name}))
+    return (
+        f"{relative_variance.caption(table, truth=False)} G: the end-to-end gradient of the same batch, "
+        f"whatever the method's own truth; steps of {along or 'training'}. Line: mean cosine over draws, "
+        "with 95 % intervals. Band: nine of ten single draws, over batches and inits. Dotted: chance, the "
+        "mean cosine of a forward gradient along one random direction of the d parameters of the body, about "
+        "√(2/(πd)). The axis is linear below it."
+    )
+
+
+draw = style.drawing(NAME, MISSING, Records.along, plotted, figure)

@@ -1,0 +1,175 @@
+"""Figure: test error against the time and the memory of a step, with the front that nothing beats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from numpy.typing import ArrayLike, NDArray
+
+from fgbench.reporting.figures import scaling
+from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.seed_means import seeds
+from fgbench.reporting.plotting import panels, style
+
+NAME = "cost"
+MISSING = (
+    "method both trained and timed on one network and data",
+    "run fgbench train and fgbench speed with the same --arch and --data",
+)
+AXES = {"step_ms": "ms per step", "peak_mb": "peak memory of a step (MiB)"}
+PANEL = ["task", "data", "device", "batch", "what"]
+COLUMNS = (
+    *PANEL,
+    *("arch", "method", "cost", "cost_low", "cost_high", "error_percent", "low_percent"),
+    *("high_percent", "n", "parameters", "front", "epochs", "others"),
+)
+AREAS = 14.0, 75.0  # of the smallest and the largest network
+
+
+def front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
+    """Find the points that no other beats: none has at most their cost and error, and one of them lower.
+
+    Args:
+        cost: shape [points].
+        error: shape [points].
+
+    Returns:
+        Whether each is on the Pareto front; equal points are, or are not, together.
+    """
+    x, y = np.asarray(cost, float), np.asarray(error, float)
+    no_worse = (x[:, None] <= x) & (y[:, None] <= y)
+    beaten = no_worse & ((x[:, None] < x) | (y[:, None] < y))
+    found: NDArray[np.bool_] = np.logical_not(beaten.any(0))
+    return found
+
+
+def plotted(records: Records) -> pd.DataFrame:
+    """Compute the drawn numbers: error of what was trained beside what a step of it costs.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        Columns `COLUMNS`: a row per configuration, device and batch of its latest timing (of which there are
+        ``others``), and kind of cost;
+        the final test error is the median over ``n`` seeds with its quartiles, a diverged run at chance;
+        ``parameters`` those of the body, from a measure record of the same network and data.
+    """
+    runs = workloads.finished(records).drop_duplicates("key")
+    by = [*workloads.WORK, "method"]
+    grouped = runs.astype({"final": float}).groupby(by)
+    quartiles = {"low_percent": 0.25, "error_percent": 0.5, "high_percent": 0.75}
+    found = grouped.agg(n=("key", "size"), epochs=("epochs", "max"))
+    found = found.assign(**{k: 100 * grouped["final"].quantile(q) for k, q in quartiles.items()})
+    found = found.reset_index()
+    speeds = records.speeds()
+    speeds = speeds[speeds["quantity"].isin(AXES) & speeds["value"].gt(0)]
+    ends = {"value": "cost", "low": "cost_low", "high": "cost_high", "quantity": "what"}
+    timed = workloads.joined(found, speeds.drop(columns="n").rename(columns=ends), records)
+    started = {row["key"]: str(row.get("started")) for row in records.of("speed")}
+    one = [*by, "device", "batch", "what"]
+    timed = timed.assign(started=timed["key"].map(started)).sort_values("started", kind="stable")
+    timed = timed.assign(others=timed.groupby(one, dropna=False)["key"].transform("size") - 1)
+    timed = timed.drop_duplicates(one, keep="last")
+    measures = records.measures().dropna(subset=["elements"])
+    sizes = measures.drop_duplicates(["arch", "data"]).set_index(["arch", "data"])["elements"]
+    table = timed.join(sizes.rename("parameters"), on=["arch", "bare"])
+    fronts = [
+        pd.Series(front(p["cost"], p["error_percent"]), p.index) for _, p in table.groupby(PANEL)
+    ]
+    table = table.assign(front=pd.concat(fronts) if fronts else None)
+    return style.arranged(table, [*PANEL, "arch", "method"], what=AXES)[list(COLUMNS)]
+
+
+def figure(records: Records) -> Figure:
+    """Draw two panels per task, data, device and batch.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        A figure 7 in wide, 3.4 in where memory is not known.
+    """
+    table = plotted(records)
+    looks = style.looks(table["method"])
+    area = _areas(table["parameters"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        task, data, device, batch, what = group
+        best = part[part["front"]].sort_values(["cost", "error_percent"])
+        ax.step(
+            best["cost"], best["error_percent"], where="post", color=style.FAINT, ls=style.DOTTED
+        )
+        for at, row in part.iterrows():
+            _point(ax, row, looks[row["method"]], float(area[at]))
+        scaling.scales(ax, part["cost"], part[["cost", "cost_low", "cost_high"]].stack())
+        drawn = part[["low_percent", "error_percent", "high_percent"]].stack()
+        if drawn.min() <= 0 or drawn.max() < 4 * drawn.min():
+            ax.set_yscale("linear")
+        else:
+            panels.log_axis(ax, drawn)
+        ax.invert_yaxis()
+        ax.set(xlabel=AXES[what], ylabel="test error (%), upwards is better")
+        if what == "step_ms":
+            words = f"{task} on {data}\nsteps of {int(batch)} examples, {device}"
+            ax.set_title(words, loc="left")
+
+    return panels.drawn(table, PANEL, looks, panel, caption(table), height=2.3, line=False)
+
+
+def _areas(parameters: pd.Series) -> pd.Series:
+    """Give every point an area that grows with the logarithm of the number of parameters."""
+    low, high = parameters.min(), parameters.max()
+    if not low < high:
+        return pd.Series(sum(AREAS) / 2, parameters.index)
+    share = np.log(parameters / low) / np.log(high / low)
+    return (AREAS[0] + share * (AREAS[1] - AREAS[0])).fillna(AREAS[0])
+
+
+def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
+    """Draw one configuration: quartiles, interval of the cost, ringed on the front."""
+    x, y = row["cost"], row["error_percent"]
+    ax.vlines(x, row["low_percent"], row["high_percent"], color=look.colour, lw=0.9)
+    ax.hlines(y, row["cost_low"], row["cost_high"], color=look.colour, lw=0.9)
+    face = look.colour if look.filled else "w"
+    marker = MarkerStyle(look.marker)
+    ax.scatter(x, y, area, facecolor=face, edgecolor=look.colour, marker=marker, lw=0.6)
+    if row["front"]:
+        ax.scatter(x, y, area + 60, facecolor="none", edgecolor=style.INK, lw=0.7)
+
+
+def caption(table: pd.DataFrame) -> str:
+    """State what points, bars, sizes and the front are, and n.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The caption.
+    """
+    sizes = table.drop_duplicates("arch").sort_values("parameters")
+    named = ", ".join(
+        f"{arch} ({d:,.0f})" if d > 0 else f"{arch} (not known: no measure record)"
+        for arch, d in sizes[["arch", "parameters"]].itertuples(index=False)
+    )
+    rest = int(table["others"].max())
+    latest = (
+        f" Of several timings of a method, batch and device the latest is drawn, up to {rest} "
+        f"other{'s' * (rest > 1)} (another seed, setting or number of threads) are not."
+    ) * (rest > 0)
+    return (
+        f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "
+        "is at chance); upright bars: quartiles over seeds; level bars: 95 % intervals of the time, where "
+        "there is one. Ringed, "
+        "dotted: Pareto front, no other point is both as cheap and as accurate. Size of a point: "
+        f"parameters of the body, {named}.{latest}{workloads.lengths(table)}"
+    )
+
+
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

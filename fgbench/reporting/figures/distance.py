@@ -1,0 +1,130 @@
+"""Figure: relative variance of a site against how many modules lie between it and its loss."""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.power_law import power
+
+NAME = "distance"
+MISSING = (
+    "method measured at two distances between a site and its loss",
+    "run fgbench sweep variance-distance",
+)
+PANEL = ["arch", "data"]
+RECORD = [*PANEL, "label", "seed"]
+GROWTH = ("growth", "growth_low", "growth_high", "growth_predicted")
+COLUMNS = (
+    *(*RECORD, "method", "site", "position", "distance", "value", "low", "high", "n", "predicted"),
+    *(
+        *GROWTH,
+        "directions",
+        "draws",
+        "inits",
+        "moments",
+        "batches",
+        "batch",
+        "truth",
+        "heavy_tail",
+    ),
+)
+
+
+def plotted(measures: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per record and site, of networks with sites far from a loss.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        Columns `COLUMNS`: ``growth`` is the factor per module of a fit to the row's record, NaN where its
+        sites have fewer than three distances, ``growth_predicted`` the same of the closed form.
+    """
+    chosen = measures[measures["quantity"].eq(relative_variance.NAME) & measures["place"].ne("all")]
+    chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
+    chosen = chosen[chosen["value"].gt(relative_variance.ZERO) & chosen["distance"].notna()]
+    chosen = chosen[chosen.groupby(PANEL)["distance"].transform("nunique") > 1]
+    parts = [_fitted(part) for _, part in chosen.groupby(RECORD, sort=False, dropna=False)]
+    table = pd.concat(parts) if parts else chosen.assign(**dict.fromkeys(GROWTH, np.nan))
+    return style.arranged(table, [*PANEL, "method", "label", "seed", "position"])[list(COLUMNS)]
+
+
+def figure(measures: pd.DataFrame) -> Figure:
+    """Draw the variance of every site against its distance, a panel per architecture and data set.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = plotted(measures)
+    looks = style.looks(table["label"], table["method"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        lines = [" on ".join(map(str, group))]
+        for (label, _), mine in part.groupby(["label", "seed"], sort=False, dropna=False):
+            lines += _curve(ax, mine, looks[str(label)])
+        ax.set_title("\n".join(lines), loc="left", fontsize=6.5)
+        panels.log_axis(ax, part[["value", "low", "high", "predicted"]].stack().dropna())
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set(xlabel="modules between a site and its loss")
+        ax.set_ylabel("relative variance of a site\nE|e − Ee|² / |g|²")
+
+    theory = "Dashed: closed form, where there is one. " * bool(table["predicted"].notna().any())
+    fits = (
+        " Factors per module, where sites have three distances: least squares on logarithms, in brackets "
+        "95 %; theory: the same fit to the closed form."
+    ) * bool(table["growth"].notna().any())
+    text = (
+        f"{relative_variance.caption(table, 'each of one site')} Bars: 95 % intervals. {theory}Sites of one "
+        f"distance stand side by side, from input to loss.{fits}"
+    )
+    fitted = table[table["growth"].notna()]
+    names = (table if fitted.empty else fitted)[[*PANEL, "label"]].drop_duplicates()
+    rows = names["label"].map(scaling.lines_of)
+    most = int(rows.groupby([names[name] for name in PANEL]).sum().max())
+    return panels.drawn(table, PANEL, looks, panel, text, height=2.0 + 0.1 * most, line=False)
+
+
+def _fitted(part: pd.DataFrame) -> pd.DataFrame:
+    """Fit c fᵏ to the sites of one record, which is a power law in eᵏ with the exponent log f."""
+    at = np.exp(part["distance"])
+    law = power(at, part["value"], part["low"], part["high"], part["n"])
+    found = [exp(end) for end in (law.exponent, law.low, law.high)]
+    predicted = np.nan
+    if part["predicted"].notna().all():
+        ratio = part["predicted"] / part["value"]
+        value, low, high = (part[name] * ratio for name in ("value", "low", "high"))
+        predicted = exp(power(at, value, low, high, part["n"]).exponent)
+    return part.assign(**dict(zip(GROWTH, (*found, predicted), strict=True)))
+
+
+def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
+    """Draw the sites of one record with their closed form; say how the variance grows."""
+    alike = part.groupby("distance")["position"]
+    apart = alike.rank("first") - (alike.transform("size") + 1) / 2
+    x = part["distance"] + 0.08 * apart
+    order = x.sort_values().index
+    theory = part.loc[order, "predicted"]
+    ax.plot(x[order], theory, color=look.colour, ls=style.DASHED, lw=0.9)
+    panels.points(ax, x, part.rename(columns={"value": "mean"}), look)
+    factor, low, high, predicted = (float(part[name].iloc[0]) for name in GROWTH)
+    if np.isnan(factor):
+        return []
+    said = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
+    name = str(part["label"].iloc[0])
+    return [scaling.headed(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}")]
+
+
+draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

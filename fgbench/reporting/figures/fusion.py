@@ -1,0 +1,128 @@
+"""Figure: time and memory of replicated and fused losses over the number of groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.plotting import panels, style
+
+NAME = "fusion"
+MISSING = "fused losses", "run fgbench fusion -o"
+COLUMNS = (
+    *("label", "patches", "channels", "classes", "batch", "pass", "implementation", "groups"),
+    *("ms", "ms_low", "ms_high", "n", "peak_mb", "time_ratio", "memory_ratio", "difference"),
+    "reason",
+)
+PANELS = {"ms": "time (ms)", "peak_mb": "peak memory (MiB)"}
+COLOURS = {"replicated": "#d55e00", "fused": "#0072b2"}
+LOOKS: dict[str, dict[str, Any]] = {
+    "tangent": {"ls": style.SOLID, "marker": "o"},
+    "gradient": {"ls": style.DASHED, "marker": "s", "mfc": "w"},
+}
+
+
+def plotted(fusions: pd.DataFrame) -> pd.DataFrame:
+    """Pick the drawn numbers: one row per run, pass, implementation and number of groups.
+
+    Args:
+        fusions: of `fgbench.reporting.frames.load.Records.fusions`.
+
+    Returns:
+        Columns `COLUMNS`, sorted as the curves are drawn; what was skipped has a reason for a number.
+    """
+    keys = ["label", "pass", "implementation", "groups"]
+    order: dict[str, list[str]] = {"pass": list(LOOKS), "implementation": list(COLOURS)}
+    return style.arranged(fusions, keys, **order)[list(COLUMNS)]
+
+
+def figure(fusions: pd.DataFrame) -> Figure:
+    """Draw time and peak memory against the number of groups, a row of panels per run.
+
+    Args:
+        fusions: of `fgbench.reporting.frames.load.Records.fusions`.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    table = plotted(fusions)
+    runs = list(table.groupby("label", sort=False))
+    with style.context():
+        fig = Figure(figsize=(style.PAGE, 2.1 * len(runs)), layout="constrained")
+        grid = fig.subplots(len(runs), len(PANELS), squeeze=False)
+        for (label, part), row in zip(runs, grid, strict=True):
+            for ax, (column, title) in zip(row, PANELS.items(), strict=True):
+                _panel(ax, part, column)
+                ax.set(ylabel=title, xlabel="groups")
+            if len(runs) > 1:
+                row[0].set_title(str(label), loc="left")
+        handles = [
+            Line2D([], [], color=colour, label=f"{name}, {what}", **look)
+            for name, colour in COLOURS.items()
+            for what, look in LOOKS.items()
+        ]
+        height = panels.legend(fig, handles)
+        height += panels.caption(fig, " ".join(_caption(part, len(runs) > 1) for _, part in runs))
+        fig.set_figheight(2.1 * len(runs) + height)
+    return fig
+
+
+def _timed(records: Records) -> pd.DataFrame:
+    """Tabulate comparisons of which anything was timed."""
+    fusions = records.fusions()
+    return fusions if fusions["ms"].notna().any() else fusions[:0]
+
+
+def _panel(ax: Axes, part: pd.DataFrame, column: str) -> None:
+    """Draw one quantity of one run, with the intervals of times."""
+    for (what, name), curve in part.groupby(["pass", "implementation"], sort=False):
+        curve = curve.dropna(subset=[column])
+        ax.plot(curve["groups"], curve[column], color=COLOURS[name], lw=1.2, **LOOKS[what])
+        if column == "ms":
+            ends = (curve["groups"], curve["ms_low"], curve["ms_high"])
+            ax.vlines(*ends, color=COLOURS[name], lw=2.4, alpha=0.35)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(sorted(set(part["groups"])), [f"{g:g}" for g in sorted(set(part["groups"]))])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_locator(LogLocator())
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _two(ratio: float) -> str:
+    """Round to two digits, without an exponent."""
+    return f"{float(f'{ratio:.2g}'):,g}"
+
+
+def _caption(part: pd.DataFrame, named: bool) -> str:
+    """State sizes, n, the ratios at the largest size that both ran, and what was not run."""
+    first = part.iloc[0]
+    counts = sorted(set(part["n"].dropna().astype(int)))
+    text = f"{first['label']}: " * named + (
+        f"{first['patches']:g} patches, {first['channels']:g} channels per group, "
+        f"{first['classes']:g} classes, batch {first['batch']:g}; times: median, bar: its interval, n = "
+        f"{' or '.join(map(str, counts))} interleaved rounds; memory: newly allocated, n = 1."
+    )
+    both = part[part["time_ratio"].notna()]
+    if not both.empty:
+        most = both[both["groups"] == both["groups"].max()]
+        ratios = "; ".join(
+            f"{row['pass']} {_two(row['time_ratio'])} times faster, {_two(row['memory_ratio'])} times "
+            "less memory"
+            for _, row in most.iterrows()
+        )
+        text += f" Fused at {most['groups'].iloc[0]:g} groups: {ratios}."
+    lost = part[part["reason"] != ""].drop_duplicates("groups")
+    for _, row in lost.iterrows():
+        text += f" Replicated at {row['groups']:g} groups not run: {row['reason']}."
+    return text
+
+
+draw = style.drawing(NAME, MISSING, _timed, plotted, figure)

@@ -1,0 +1,116 @@
+"""Figure: train and test error against the number of channel groups (the paper's figure 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from fgbench.registry import split_options
+from fgbench.reporting.frames.method_names import Way, plain, setting
+from fgbench.reporting.frames.results import results
+from fgbench.reporting.frames.seed_means import over_seeds
+from fgbench.reporting.plotting import panels, style
+
+NAME = "groups"
+MISSING = (
+    "method trained with two numbers of groups",
+    "run fgbench sweep paper-figure7 --only digits",
+)
+PANEL = ["task", "network", "data"]
+SPLITS = ("test", "train")
+COLUMNS = (
+    *(*PANEL, "split", "method", "groups"),
+    *("error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
+)
+PERCENT = {"mean": "error_percent", "low": "low_percent", "high": "high_percent"}
+
+
+def network_of(arch: str) -> tuple[str, int]:
+    """Split an architecture into what stays the same and its number of groups.
+
+    Args:
+        arch: such as ``localmixer-m/8/16`` or ``localmixer-m/8/16[channels=256,groups=4]``.
+
+    Returns:
+        Its name with ``*`` for the number, and the number; 0 where none is stated.
+    """
+    name, given = split_options(arch)
+    parts = name.split("/")
+    stated = given.pop("groups", parts[-1] if len(parts) == 3 else "")
+    if not stated.isdecimal():
+        return arch, 0
+    options = ",".join(f"{option}={value}" for option, value in sorted(given.items()))
+    base = "/".join([*parts[:2], "*"]) if len(parts) == 3 else f"{name}, * groups"
+    return base + (f"[{options}]" if options else ""), int(stated)
+
+
+def tidy(runs: pd.DataFrame) -> pd.DataFrame:
+    """Pick the runs that the figure is about: methods with two numbers of groups in a panel.
+
+    Args:
+        runs: of `fgbench.reporting.frames.results.results`.
+
+    Returns:
+        These runs, with their ``network`` and ``groups``; ``data`` names all that makes a panel, and
+        ``method`` is without the options of its locality.
+    """
+    found = [network_of(arch) for arch in runs["arch"]]
+    ways = runs[["estimator", "task", "base", "keep", "options"]].to_numpy()
+    where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
+    table = runs.assign(network=[n for n, _ in found], groups=[g for _, g in found], data=where)
+    table = table.assign(method=[plain(Way(*way)) for way in ways])
+    table = table[table["groups"] > 0]
+    return table[table.groupby([*PANEL, "method"])["groups"].transform("nunique") > 1]
+
+
+def plotted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per panel, split, method and number of groups.
+
+    Args:
+        runs: of `fgbench.reporting.frames.results.results`.
+
+    Returns:
+        Columns `COLUMNS`, of the runs of `tidy`.
+    """
+    table = tidy(runs)
+    by = [*PANEL, "method", "groups"]
+    splits = [over_seeds(table, by, f"{s}_error").assign(split=s) for s in SPLITS]
+    table = pd.concat(splits).rename(columns=PERCENT)
+    keys = [*PANEL, "split", "method", "groups"]
+    return style.arranged(table, keys, split=SPLITS)[list(COLUMNS)]
+
+
+def figure(runs: pd.DataFrame) -> Figure:
+    """Draw error against the number of groups, test beside train, a row per task and network.
+
+    Args:
+        runs: of `fgbench.reporting.frames.results.results`.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    table = plotted(runs)
+    looks = style.looks(table["method"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        task, network, data, split = group
+        for method, mine in part.groupby("method", sort=False):
+            shown = mine.rename(columns={v: k for k, v in PERCENT.items()})
+            panels.points(ax, mine["groups"], shown, looks[str(method)], line=True)
+        ticks = sorted(set(part["groups"]))
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(ticks, [str(tick) for tick in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
+        panels.heading(ax, network, data, task)
+        ax.set(xlabel="groups", ylabel=f"{split} error (%)")
+
+    named = table.assign(number=table["groups"].map("{} groups".format))
+    text = panels.counted(named, ["task", "method", "number"])
+    return panels.drawn(table, [*PANEL, "split"], looks, panel, text)
+
+
+draw = style.drawing(NAME, MISSING, results, plotted, figure)

@@ -1,0 +1,58 @@
+"""Figure: relative variance along the depth of the network, site by site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fgbench.reporting.figures import relative_variance, sites
+from fgbench.reporting.frames.load import TESTED, Records
+from fgbench.reporting.plotting import panels, style
+
+NAME = "layers"
+MISSING = "variance measured at sites", "run fgbench measure"
+
+
+def plotted(measures: pd.DataFrame) -> pd.DataFrame:
+    """Pick the drawn numbers: a row per record and site whose variance is above zero.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        Columns `fgbench.reporting.figures.sites.KEPT`, without those of tests of bias.
+    """
+    found = sites.picked(measures, relative_variance.NAME)
+    found = found[found["value"] > relative_variance.ZERO].reset_index(drop=True)
+    return found.drop(columns=list(TESTED))
+
+
+def figure(measures: pd.DataFrame) -> Figure:
+    """Draw relative variance at every site, a panel per architecture and data set.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = plotted(measures)
+    theory = "Dashed, with a dash at each site: closed form, where there is one. " * bool(
+        table["predicted"].notna().any()
+    )
+    axis = "relative variance of a site\nE|e − Ee|² / |g|²"
+    return sites.drawn(table, _curve, axis, f"Bars: 95 % intervals. {theory}", log=True)
+
+
+def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:
+    """Draw the variances of one record with their closed form."""
+    theory: dict[str, Any] = {"ls": style.DASHED, "lw": 0.9, "marker": "_", "ms": 8, "mew": 0.9}
+    ax.plot(x, part["predicted"], color=look.colour, **theory)
+    panels.points(ax, x, part.rename(columns={"value": "mean"}), look)
+    panels.crossed(ax, x[part["unscaled"].notna()], part["value"])
+
+
+draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)

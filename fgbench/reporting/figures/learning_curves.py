@@ -1,0 +1,99 @@
+"""Figure: test error against epochs, mean over seeds with a band."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.seed_means import WHOLE
+from fgbench.reporting.plotting import epoch_curves, panels, style
+
+NAME = "learning_curves"
+MISSING = "learning curve", "run fgbench train"
+PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
+
+
+def plotted(curves: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers, in percent.
+
+    Args:
+        curves: of `fgbench.reporting.frames.load.Records.curves`.
+
+    Returns:
+        Columns of `fgbench.reporting.plotting.epoch_curves.averaged` with the names of `PERCENT`.
+    """
+    return _averaged(curves).rename(columns=PERCENT)
+
+
+def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
+    """Draw test error against epochs, one panel per architecture and data set.
+
+    Args:
+        curves: of `fgbench.reporting.frames.load.Records.curves`.
+        log: error on a logarithmic axis, wherever a panel spans more than a factor of 4.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = _averaged(curves)
+    chance = curves.groupby(["arch", "data"])["chance"].max()
+    looks = style.looks(table["label"], table["method"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        epoch_curves.draw(ax, part, looks)
+        _axis(ax, part, 100 * float(chance[group]), log)
+        panels.heading(ax, *group)
+
+    return panels.drawn(table, ["arch", "data"], looks, panel, epoch_curves.caption(table))
+
+
+def _averaged(curves: pd.DataFrame) -> pd.DataFrame:
+    """Average test errors, in percent."""
+    test = curves[(curves["split"] == "test") & curves["error"].notna()]
+    return epoch_curves.averaged(test.assign(value=100 * test["error"]), WHOLE)
+
+
+def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
+    """Scale and name the error's axis; chance is a line unless it would squeeze the curves."""
+    low, high = epoch_curves.limits(part)
+    log = log and high > 4 * low
+    if log:
+        panels.log_scale(ax)
+    line = log or high > chance / 2  # false where chance is not known
+    if line and not np.isnan(chance):
+        high = max(high, chance)
+        ax.axhline(chance, color=style.FAINT, ls=":", lw=0.8)
+        words: dict[str, Any] = {"fontsize": 6, "color": style.FAINT, "ha": "right", "va": "bottom"}
+        words["bbox"] = {"fc": "w", "ec": "none", "pad": 0.4}
+        place = ax.get_yaxis_transform()
+        ax.text(1, chance * 1.02, f"chance {chance:.3g} %", transform=place, **words)
+    bottom, top = (low / 1.3, high * 1.35) if log else (max(0, low - 0.1 * high), high * 1.1)
+    ax.set_ylim(bottom, min(top, 1.08 * WHOLE))
+    ax.set_ylabel("test error (%)")
+
+
+def draw(records: Records, out: Path) -> list[Path]:
+    """Write the figure, or say what became of the trainings where none has a curve.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+        out: folder for the PNG, the PDF and the CSV.
+
+    Returns:
+        These three files.
+
+    Raises:
+        UsageError: no training has a learning curve.
+    """
+    ended = Counter(str(row["status"]) for row in records.of("train"))
+    lost = ", ".join(f"{ended[how]} {how}" for how in sorted(ended) if how != "ok")
+    what = f"{MISSING[0]} (of {sum(ended.values())} trainings {lost})" if lost else MISSING[0]
+    write = style.drawing(NAME, (what, MISSING[1]), Records.curves, plotted, figure)
+    return write(records, out)

@@ -1,0 +1,144 @@
+"""Figure: test error against where local losses are placed (the paper's figure 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fgbench.registry import split_options
+from fgbench.reporting.frames.method_names import family, natural, setting
+from fgbench.reporting.frames.results import results
+from fgbench.reporting.frames.seed_means import over_seeds
+from fgbench.reporting.plotting import panels, style
+
+NAME = "local_losses"
+MISSING = (
+    "method trained with losses in two places and with scores kept apart in two ways",
+    "run fgbench sweep paper-figure6 --only digits",
+)
+PANEL = ["task", "arch", "data"]
+RELEASED = {"average", "credit"}  # options of the forms of the founding paper's released code
+PLACES = ("end", "last", "module", "local")
+WORDS = {"end": "end", "last": "last\nblock", "module": "uncut\nblocks", "local": "blocks"}
+COLUMNS = (
+    *(*PANEL, "estimator", "series", "base", "keep", "place"),
+    *("test_error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
+)
+PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
+
+
+def tidy(runs: pd.DataFrame) -> pd.DataFrame:
+    """Pick the runs that the figure is about, with their panel, form and place of losses.
+
+    Args:
+        runs: of `fgbench.reporting.frames.results.results`.
+
+    Returns:
+        The runs of what is ablated: estimators whose losses are in two places in a panel, scores being
+        kept apart in two ways in one of them, beside the end-to-end gradient without noise. Further
+        columns ``series place label``; ``data`` names all that makes a panel.
+    """
+    names = [split_options(estimator)[0] for estimator in runs["estimator"]]
+    series = [_series(estimator) for estimator in runs["estimator"]]
+    places = [_place(*pair) for pair in zip(runs["base"], runs["keep"], strict=True)]
+    where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
+    table = runs.assign(series=series, place=places, data=where)
+    alike = table.groupby([*PANEL, "series", "base", "keep"])["estimator"].transform("nunique")
+    series = table["series"].where(alike.eq(1), table["estimator"])  # never two forms as one
+    table = table.assign(series=series, estimator=names)
+    bases, keeps = (
+        table.groupby([*PANEL, "estimator", *more])[of].transform("nunique") > 1
+        for more, of in (([], "base"), (["base"], "keep"))
+    )
+    ways = table.assign(keeps=keeps).groupby([*PANEL, "estimator"])["keeps"].transform("any")
+    beside = table["estimator"].map(_method).eq("BP") & table["base"].eq("end")
+    table = table.assign(ablated=bases & ways)
+    table = table[table["ablated"] | (beside & table.groupby(PANEL)["ablated"].transform("any"))]
+    pairs = zip(table["series"], table["place"], strict=True)
+    return table.assign(label=[f"{form}, {place}".replace("\n", " ") for form, place in pairs])
+
+
+def plotted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per panel, place of losses and form of an estimator.
+
+    Args:
+        runs: of `fgbench.reporting.frames.results.results`.
+
+    Returns:
+        Columns `COLUMNS`, of the runs of `tidy`.
+    """
+    by = [*PANEL, "estimator", "series", "base", "keep", "place"]
+    table = over_seeds(tidy(runs), by, "test_error").rename(columns=PERCENT)
+    others = sorted(set(table["base"]) - set(PLACES), key=natural)
+    table = table.assign(kept=table["keep"].str.len(), method=table["estimator"].map(_method))
+    keys = [*PANEL, "base", "kept", "keep", "series"]
+    return style.arranged(table, keys, base=[*PLACES, *others])[list(COLUMNS)]
+
+
+def figure(runs: pd.DataFrame) -> Figure:
+    """Draw test error by place of losses, one panel per task, architecture and data set.
+
+    An estimator has the look of its global preset; its further forms (other scalings) are its settings.
+
+    Args:
+        runs: of `fgbench.reporting.frames.results.results`.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = plotted(runs)
+    pairs = style.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
+    looks = style.looks(pairs["series"], pairs["method"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        task, arch, data = group
+        _panel(ax, part, looks)
+        panels.heading(ax, arch, data, task)
+
+    words = "Axes after +: along which scores are kept apart (p patch, g group)."
+    text = f"{panels.counted(table, ['task', 'series', 'place'])} {words}"
+    return panels.drawn(table, PANEL, looks, panel, text, height=2.3, line=False)
+
+
+def _series(estimator: str) -> str:
+    """Name a form of an estimator: its options, those of the released forms in one word."""
+    name, given = split_options(estimator)
+    rest = ",".join(f"{k}={v}" for k, v in sorted(given.items()) if k not in RELEASED)
+    return name + (f"[{rest}]" if rest else "") + ", as released" * bool(RELEASED & given.keys())
+
+
+def _method(estimator: str) -> str:
+    """Name an estimator with its loss at the end."""
+    return family(f"{estimator}/end")
+
+
+def _place(base: str, keep: str) -> str:
+    """Name where losses are and what they keep apart, as an axis says it."""
+    kept = "".join(f"\n+{axis}" for axis in keep.split() if axis != "b")
+    return WORDS.get(base, base) + kept
+
+
+def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Draw one panel: places from left to right, the forms of a place side by side."""
+    places = list(dict.fromkeys(part["place"]))
+    series = [name for name in looks if name in set(part["series"])]
+    step = 0.7 / len(series)
+    for at, name in enumerate(series):
+        mine = part[part["series"] == name]
+        x = mine["place"].map(places.index) + step * (at - (len(series) - 1) / 2)
+        panels.points(ax, x, mine.rename(columns={v: k for k, v in PERCENT.items()}), looks[name])
+    drawn = part[["low_percent", "high_percent"]].stack()
+    if (drawn > 0).all() and drawn.max() > 4 * drawn.min():
+        panels.log_scale(ax)
+    for edge in range(1, len(places)):
+        ax.axvline(edge - 0.5, color="#e3e3e3", lw=0.5)
+    ax.set_xticks(range(len(places)), places)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(visible=False, axis="x")
+    ax.set(xlim=(-0.5, len(places) - 0.5), xlabel="local losses", ylabel="test error (%)")
+
+
+draw = style.drawing(NAME, MISSING, results, plotted, figure)

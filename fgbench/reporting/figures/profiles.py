@@ -1,0 +1,216 @@
+"""Figure: share of runs better than any standard, and one number per method: IQM and optimality gap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.seed_means import span
+from fgbench.reporting.plotting import panels, style
+from fgbench.stats.aggregate import iqm, performance_profile, stratified
+
+NAME = "profiles"
+MISSING = (
+    "workload on which BP has been trained beside another method",
+    "run fgbench train BP and others, with several seeds, on the same networks and data",
+)
+AXES = {
+    "profile": "score τ",
+    "iqm": "interquartile mean of scores",
+    "gap": "optimality gap",
+}
+COLUMNS = (
+    "suite",
+    *workloads.WORK,
+    "method",
+    "seed",
+    "status",
+    "error",
+    "chance",
+    "score",
+    "epochs",
+)
+NUMBERS = ("suite", "method", "what", "x", "value", "low", "high", "n", "tasks")
+POINTS = 201
+Floats = NDArray[np.float64]
+SHORT = 15  # letters of a line of a name at its row
+
+
+def scores(records: Records) -> pd.DataFrame:
+    """Compute the score of every run: how far it comes from chance, 0, to backprop's error, 1.
+
+    The score (chance − error)/(chance − backprop), with the mean final error of backprop over its
+    seeds, makes workloads of different difficulty alike; a diverged run is at chance.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        Columns `COLUMNS`: a row per run of a workload on which backprop, better than chance, and another
+        method ran.
+    """
+    runs = workloads.finished(records).drop_duplicates("key")
+    runs = runs.assign(error=runs["final"])
+    is_reference = runs["method"].eq(workloads.REFERENCE)
+    means = runs[is_reference].groupby(workloads.WORK)["error"].mean().rename("reference")
+    runs = runs.join(means, on=workloads.WORK)
+    beside = runs.groupby(workloads.WORK)["method"].transform("nunique").gt(1)
+    runs = workloads.suites(runs[beside & (runs["reference"] < runs["chance"])])
+    score = (runs["chance"] - runs["error"]) / (runs["chance"] - runs["reference"])
+    return runs.assign(score=score)[list(COLUMNS)].reset_index(drop=True)
+
+
+def gap(scores: Floats) -> Floats:
+    """Return by how much runs fall short of 1, on average, those beyond it not counted against others.
+
+    Args:
+        scores: shape [..., runs].
+
+    Returns:
+        Mean of max(0, 1 − score), as in rliable.
+    """
+    found: Floats = np.maximum(0.0, 1.0 - scores).mean(-1)
+    return found
+
+
+def plotted(records: Records) -> pd.DataFrame:
+    """Compute the drawn numbers, see `numbers`.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        Columns `NUMBERS`.
+    """
+    return numbers(scores(records))
+
+
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Aggregate the scores of each method in each suite.
+
+    Args:
+        table: of `scores`.
+
+    Returns:
+        Columns `NUMBERS`: "profile", the share of runs above a score ``x`` with its pointwise band; "iqm"
+        and "gap" with stratified bootstrap intervals, no ends where a workload has a single run; ``n``
+        runs on the workload with the fewest, of ``tasks`` workloads.
+    """
+    rows: list[dict[str, Any]] = []
+    for suite, runs in table.groupby("suite", sort=False):
+        first, last = float(runs["score"].min()), float(runs["score"].max())
+        edge = 0.06 * ((last - first) or 1.0)
+        at = np.linspace(first - edge, last + edge, POINTS)
+        for method, part in runs.groupby("method", sort=False):
+            tasks = [mine["score"].to_numpy(float) for _, mine in part.groupby(workloads.WORK)]
+            common = {"suite": suite, "method": method, "tasks": len(tasks)}
+            common["n"] = min(map(len, tasks))
+            curve = np.stack([at, *performance_profile(tasks, at)], 1)
+            names = ("x", "value", "low", "high")
+            rows += [common | {"what": "profile"} | dict(zip(names, p, strict=True)) for p in curve]
+            for what, statistic in (("iqm", iqm), ("gap", gap)):
+                value, low, high, n = stratified(tasks, statistic)
+                ends = {"low": float(low), "high": float(high)} if n > 1 else {}
+                rows.append({**common, "what": what, "value": float(value), **ends})
+    return pd.DataFrame(rows, columns=list(NUMBERS)).astype({"low": float, "high": float})
+
+
+def figure(records: Records) -> Figure:
+    """Draw profile, interquartile mean and optimality gap, three panels per suite.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    table = scores(records)
+    drawn = numbers(table)
+    looks = style.looks(table["method"])
+    suites = sorted(set(table["suite"]))
+    frame = pd.DataFrame([(s, what) for s in suites for what in AXES], columns=["suite", "what"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
+        suite, what = group
+        part = drawn[drawn["suite"].eq(suite) & drawn["what"].eq(what)]
+        (_profiles if what == "profile" else _strip)(ax, part, looks)
+        if what == "profile":
+            ax.set_title(workloads.suite_title(suite, table[table["suite"].eq(suite)]), loc="left")
+        ax.set_xlabel(AXES[what])
+
+    most = int(table.groupby("suite")["method"].nunique().max())
+    return panels.drawn(
+        frame,
+        ["suite", "what"],
+        looks,
+        panel,
+        _caption(table, drawn),
+        most=3,
+        height=max(2.1, 0.6 + 0.17 * most),
+    )
+
+
+def _profiles(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Draw the share of runs above each score, with the band where a curve falls below one half."""
+    for method, curve in part.groupby("method", sort=False):
+        look = looks[str(method)]
+        half = int((curve["value"] >= 0.5).sum()) - 1
+        end = curve.iloc[half]
+        ax.vlines(end["x"], end["low"], end["high"], color=look.colour, lw=0.9)
+        face = look.colour if look.filled else "w"
+        mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": 3.6}
+        line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": 1.1}
+        line["drawstyle"] = "steps-post"
+        ax.plot(curve["x"], curve["value"], markevery=[half], mew=0.6, **mark, **line)
+    ax.set(xlim=(part["x"].min(), part["x"].max()), ylim=(-0.03, 1.03))
+    ax.set_ylabel("share of runs above τ")
+    ax.axvline(1.0, color=style.FAINT, ls=style.DOTTED, lw=0.8)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+
+
+def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Draw one number per method, in rows."""
+    for y, (method, value, low, high) in enumerate(
+        part[["method", "value", "low", "high"]].itertuples(index=False)
+    ):
+        look = looks[method]
+        face = look.colour if look.filled else "w"
+        ax.hlines(y, low, high, color=look.colour, lw=2.2, alpha=0.55)
+        ax.plot(value, y, ls="", marker=look.marker, mfc=face, mec=look.colour, ms=4.5, mew=0.7)
+    names = [panels.broken(name, SHORT) for name in part["method"]]
+    ax.set_yticks(range(len(part)), names)
+    if any("\n" in name for name in names):
+        ax.tick_params(axis="y", labelsize=5)
+    ax.set_ylim(len(part) - 0.4, -0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    ax.grid(visible=False, axis="y")
+
+
+def _caption(table: pd.DataFrame, drawn: pd.DataFrame) -> str:
+    """State what a score is, n, and what intervals are."""
+    parts = []
+    for suite, mine in table.groupby("suite", sort=False):
+        counts = mine.groupby([*workloads.WORK, "method"]).size()
+        n = span(counts, "run", "runs")
+        parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} per method on each.")
+    single = " None where a workload has one run." * bool(drawn["low"].isna().any())
+    guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
+    return (
+        f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "
+        "(dotted); a diverged run is at chance. Left: share of runs above each score, mean over workloads; "
+        "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
+        "interquartile mean over all runs, and mean of what they lack of 1 (smaller is better); bars: "
+        f"95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
+        f"{workloads.lengths(table)}"
+    )
+
+
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

@@ -1,0 +1,251 @@
+"""Figure: how noisy each method's estimate is, measured beside theory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn.objects as so
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.seed_means import span
+from fgbench.reporting.plotting import panels, style
+
+NAME = "relative_variance"
+MISSING = "measured variance", "run fgbench measure"
+AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
+COLUMNS = (
+    *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
+    *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail", "unscaled"),
+    "status",
+)
+THEORY: dict[str, Any] = {"ls": "", "marker": "D", "mfc": "w", "mec": "k", "ms": 3.2, "mew": 0.8}
+LETTERS = 26  # of a name beside its row
+ZERO = 1e-12  # relative to |g|²: below this a variance is rounding
+
+
+def plotted(measures: pd.DataFrame) -> pd.DataFrame:
+    """Pick the drawn numbers: one row per record, whole body.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        Columns `COLUMNS`, sorted by panel and then as drawn from the top.
+    """
+    chosen = measures[(measures["quantity"] == NAME) & (measures["place"] == "all")]
+    return style.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
+
+
+def source(records: Records) -> pd.DataFrame:
+    """Tabulate what was measured, and what failed, of which nothing was: a row without a value.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        As of `fgbench.reporting.frames.load.Records.measures`; where that is empty, it alone.
+    """
+    measures = records.measures()
+    lost = [
+        {"quantity": NAME, "place": "all", **row}
+        for row in records.of("measure")
+        if row["status"] == "failed"
+    ]
+    if measures.empty or not lost:
+        return measures
+    failed = pd.DataFrame(lost).reindex(columns=measures.columns)
+    failed[["inits", "batches", "draws", "value", "moments"]] = np.nan
+    failed = failed.astype({n: k for n, k in measures.dtypes.items() if k.kind == "f"})
+    return pd.concat([measures, failed.assign(heavy_tail=False, truth="")], ignore_index=True)
+
+
+def figure(measures: pd.DataFrame) -> Figure:
+    """Draw relative variance by method, one panel per architecture and data set.
+
+    Points are measured with their 95 % intervals, hollow diamonds are closed forms. Records are never
+    pooled: several of one method are drawn in one row, side by side.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    table = plotted(measures)
+    parts = list(table.groupby(["arch", "data"], sort=False))
+    columns = min(2, len(parts))
+    rows = [parts[at : at + columns] for at in range(0, len(parts), columns)]
+    heights = [max(0.85 + 0.24 * _places(part)[-1][1] for _, part in row) for row in rows]
+    width = style.COLUMN if columns == 1 else style.PAGE
+    with style.context():
+        fig = Figure(figsize=(width, sum(heights)), layout="constrained")
+        grid = fig.subplots(
+            len(rows), columns, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+        )
+        limits, looks = _limits(table), style.looks(table["label"], table["method"])
+        for ax in grid.flat[len(parts) :]:
+            ax.remove()
+        for ax, ((arch, data), part) in zip(grid.flat, parts, strict=False):
+            _panel(ax, part, limits, looks)
+            panels.heading(ax, arch, data, letters=30)
+            ax.tick_params(labelbottom=True)
+        around = panels.legend(fig, _legend(table))
+        around += panels.caption(fig, caption(table) + _lost(table))
+        fig.set_figheight(sum(heights) + around)
+        for ax in grid[-1] if columns == 1 else grid.flat:
+            ax.set_xlabel(AXIS)
+    return fig
+
+
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    """Enclose every positive number, a little wider, in whole decades if there is just one."""
+    numbers = table[["value", "low", "high", "predicted"]].to_numpy(float)
+    numbers = numbers[np.isfinite(numbers) & (numbers > ZERO)]
+    if not numbers.size:
+        return 0.1, 10.0
+    low, high = float(numbers.min()) / 1.6, float(numbers.max()) * 1.6
+    if high / low < 30:  # a log axis needs a decade with its labels
+        low, high = 10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high))
+    return low, high
+
+
+def _panel(
+    ax: Axes, part: pd.DataFrame, limits: tuple[float, float], looks: Mapping[str, style.Look]
+) -> None:
+    """Draw one architecture on one data set."""
+    places = _places(part)
+    rows = _rows(part, places)
+    part = part.assign(row=rows["row"], theory_row=rows["theory_row"])
+    drawn = part[part["value"] > ZERO]
+    if not drawn.empty:
+        ends = drawn.assign(
+            low=drawn["low"].fillna(drawn["value"]).clip(lower=limits[0]),
+            high=drawn["high"].fillna(drawn["value"]),
+        )
+        plot = so.Plot(ends, x="value", y="row", color="label", marker="label", fill="label")
+        plot = plot.add(so.Range(linewidth=1.3), orient="y", xmin="low", xmax="high", legend=False)
+        plot = plot.add(so.Dot(pointsize=3.8), legend=False)
+        plot = plot.scale(
+            color={name: look.colour for name, look in looks.items()},
+            marker={name: look.marker for name, look in looks.items()},
+            fill={name: look.filled for name, look in looks.items()},
+        )
+        plot.theme(style.RC).on(ax).plot()
+    off = drawn.loc[drawn["unscaled"].notna(), "value"]
+    panels.crossed(ax, off, drawn["row"])
+    theory = part[part["predicted"] > ZERO]
+    ax.plot(theory["predicted"], theory["theory_row"], **THEORY)
+    for row, value, status in zip(part["row"], part["value"], part["status"], strict=True):
+        if not value > ZERO:
+            ax.text(
+                0.015,
+                row,
+                words(value) if status == "ok" else status,
+                transform=ax.get_yaxis_transform(),
+                va="center",
+                fontsize=6,
+            )
+    ax.set(
+        xscale="log", yscale="linear", xlim=limits, ylim=(places[-1][1], 0), xlabel="", ylabel=""
+    )
+    ax.set_yticks(rows["ticks"], ["\n".join(_lines(label)) for label, _ in places])
+    ax.tick_params(axis="y", length=0)
+
+
+def words(value: float) -> str:
+    """Say what cannot be a point on a logarithmic axis."""
+    if np.isnan(value):
+        return "undefined"
+    if abs(value) > ZERO:
+        return f"{value:.2g}, not above zero"
+    return "0 (exact)" if value == 0 else "0 (rounding)"
+
+
+def _lost(table: pd.DataFrame) -> str:
+    """Name what did not end well."""
+    lost = table[~table["status"].isin(["ok", ""])].groupby("status")["label"]
+    told = (f" {str(how).capitalize()}: {'; '.join(style.order(labels))}." for how, labels in lost)
+    return "".join(told)
+
+
+def _places(part: pd.DataFrame) -> list[tuple[str, float]]:
+    """List every label with the lower edge of its row, which is 1 high, more for many records."""
+    edge, found = 0.0, []
+    for label, among in part.groupby("label", sort=False).size().items():
+        edge += max(1.0, 0.8 * among, 0.2 + 0.45 * len(_lines(str(label))))
+        found.append((str(label), edge))
+    return found
+
+
+def _rows(part: pd.DataFrame, places: list[tuple[str, float]]) -> dict[str, list[float]]:
+    """Give each label its centre, and each record two heights: of its point and of its theory."""
+    edges = [0.0, *(edge for _, edge in places)]
+    above = {label: upper for (label, _), upper in zip(places, edges, strict=False)}
+    height = {label: edge - above[label] for label, edge in places}
+    found: dict[str, list[float]] = {"ticks": [above[n] + height[n] / 2 for n, _ in places]}
+    found |= {"row": [], "theory_row": []}
+    counts = part["label"].value_counts()
+    order = part.groupby("label").cumcount()
+    for label, at, predicted in zip(part["label"], order, part["predicted"], strict=True):
+        middle = above[label] + height[label] * (at + 0.5) / counts[label]
+        apart = 0.16 if predicted > ZERO else 0.0
+        found["row"].append(middle - apart)
+        found["theory_row"].append(middle + apart)
+    return found
+
+
+def _lines(label: str) -> list[str]:
+    """Break a name at its options and settings, none of which is left out."""
+    return panels.broken(label, LETTERS).split("\n")
+
+
+def _legend(table: pd.DataFrame) -> list[Line2D]:
+    """Explain the two kinds of mark."""
+    marks = [Line2D([], [], color=style.FAINT, marker="o", ms=4, label="measured, 95 % interval")]
+    if table["predicted"].notna().any():
+        marks.append(Line2D([], [], label="theory (closed form)", **THEORY))
+    return marks
+
+
+def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = True) -> str:
+    """State n and what heavy tails mean.
+
+    Args:
+        table: the drawn numbers, which the CSV holds, with the columns of measures that say what was
+            repeated.
+        where: what estimates are of.
+        truth: whether estimates are compared to the method's own truth, g.
+
+    Returns:
+        A caption.
+    """
+    nouns = {"draws": "draw", "inits": "init", "batches": "batch"}
+    random = table[table["value"] != 0]  # an exact number needs no draws
+    random = table if random.empty else random
+    counts = [span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
+    truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
+    of = f" g: truth{f' ({truths})' * bool(truths)}," * truth
+    told = " (in the CSV for each point)" * any(" to " in count for count in counts)
+    text = f"e: estimate,{of} {where}. n per point: {' × '.join(counts)}{told}."
+    if set(table["inits"].dropna()) == {1}:
+        text += " One init: intervals say nothing about others."
+    if table["heavy_tail"].any():
+        heavy = "; ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
+        text += f" Heavy tails, no interval is right: {heavy}."
+    if "unscaled" in table and table["unscaled"].notna().any():
+        scales = table.dropna(subset=["unscaled"]).groupby("label")["unscaled"]
+        ends = {
+            name: dict.fromkeys(f"{end:.3g}" for end in (v.min(), v.max())) for name, v in scales
+        }
+        off = "; ".join(f"{n} (scale {' to '.join(ends[n])})" for n in style.order(map(str, ends)))
+        text += f" Crossed: scale is not 1, so not comparable; compare by efficiency: {off}."
+    return text
+
+
+draw = style.drawing(NAME, MISSING, source, plotted, figure)

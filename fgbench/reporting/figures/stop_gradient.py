@@ -1,0 +1,147 @@
+"""Figure: what becomes of the contrastive loss without its stop-gradient (the paper's figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.method_names import exact, plain, setting
+from fgbench.reporting.frames.results import Cell, cells
+from fgbench.reporting.frames.seed_means import WHOLE
+from fgbench.reporting.plotting import epoch_curves, panels, style
+
+NAME = "stop_gradient"
+MISSING = (
+    "contrastive loss with and without its stop-gradient",
+    "run fgbench sweep paper-figure4 --only digits",
+)
+KEYS, NOISE = "stop_keys", "shared_noise"
+WORDS = {
+    KEYS: {"true": "keys stopped", "false": "keys live"},
+    NOISE: {"true": "noise shared", "false": "noise apart"},
+}
+COMMON = ["arch", "data", "method", "label", "run", "epoch", "n", "band", "diverged", "runs"]
+LOSS = {"mean": "loss", "low": "loss_low", "high": "loss_high"}
+PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
+
+
+def tidy(records: Records) -> pd.DataFrame:
+    """Tabulate the contrastive losses and test errors of the runs that the figure is about.
+
+    A panel is one network on one data set under one kind of views; methods are those that ran there
+    with keys or noise in two ways.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        Rows of `fgbench.reporting.frames.load.Records.curves` of the reported runs, a row per run and epoch, with
+        the loss beside train and test (of several a run's first) as ``loss`` and the test error as
+        ``error``, labelled by method and what of `WORDS` the options say.
+    """
+    named = {}
+    for cell in cells(records):
+        method, place = plain(cell.place.way), _panel_of(cell)
+        for run in cell.reported.runs if cell.reported else ():
+            label = _label(method, cell.place.way.estimator, run.get("options"))
+            named[run["key"]] = method, label, place
+    curves = records.curves()
+    curves = curves[curves["key"].isin(list(named))]
+    errors = curves[curves["split"] == "test"].set_index(["key", "epoch"])["error"]
+    curves = curves[~curves["split"].isin(["train", "test"]) & curves["loss"].notna()]
+    curves = curves.drop_duplicates(["key", "epoch"])
+    at = pd.MultiIndex.from_frame(curves[["key", "epoch"]])
+    columns = {
+        name: [named[key][part] for key in curves["key"]]
+        for part, name in enumerate(("method", "label", "data"))
+    }
+    curves = curves.assign(error=errors.reindex(at).to_numpy(), **columns)
+    ways = curves.groupby(["arch", "data", "method"])["label"].transform("nunique")
+    return curves[ways > 1]
+
+
+def plotted(curves: pd.DataFrame) -> pd.DataFrame:
+    """Compute the drawn numbers.
+
+    Args:
+        curves: of `tidy`.
+
+    Returns:
+        Columns `COMMON` and those of `LOSS` and `PERCENT`.
+    """
+    loss, error = (
+        _averaged(curves, what).rename(columns=names)
+        for what, names in (("contrastive loss", LOSS), ("test error (%)", PERCENT))
+    )
+    alike = [
+        name for name in COMMON if name != "band"
+    ]  # an error's interval may be cut, a loss's is not
+    both = loss.merge(error, on=alike, how="outer", sort=False, suffixes=("_of_loss", ""))
+    both = both.assign(band=both["band"].fillna(both["band_of_loss"]))
+    return both[[*COMMON, *LOSS.values(), *PERCENT.values()]]
+
+
+def figure(curves: pd.DataFrame) -> Figure:
+    """Draw contrastive loss beside the readout's test error, against epochs; a row per network and data.
+
+    Args:
+        curves: of `tidy`.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    tables = [
+        _averaged(curves, what).assign(what=what) for what in ("contrastive loss", "test error (%)")
+    ]
+    table = pd.concat(tables)
+    table = style.arranged(table, ["arch", "data", "what"])
+    norm = table.sort_values(
+        "label", ascending=False
+    )  # keys stopped before live, noise shared before apart
+    looks = style.looks(norm["label"], norm["method"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        arch, data, what = group
+        epoch_curves.draw(ax, part, looks)
+        low, high = epoch_curves.limits(part)
+        edge = 0.08 * (high - low) or 0.1 * high
+        ax.set(ylim=(max(0.0, low - edge), high + edge), ylabel=what)
+        panels.heading(ax, arch, data)
+
+    text = epoch_curves.caption(table.drop(columns="what"))
+    text += " Losses are training's, of the last projector; errors a linear readout's on frozen features."
+    return panels.drawn(table, ["arch", "data", "what"], looks, panel, text)
+
+
+def _averaged(curves: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Average losses, or errors in percent."""
+    if "error" in what:
+        return epoch_curves.averaged(curves.assign(value=100 * curves["error"]), WHOLE)
+    return epoch_curves.averaged(curves.assign(value=curves["loss"]))
+
+
+def _panel_of(cell: Cell) -> str:
+    """Name the data with how many examples there are and how views are made: one panel each."""
+    given = cell.place.way.options.split(",")
+    rest = ",".join(part for part in given if part.partition("=")[0] not in WORDS)
+    return setting(cell.place.data, cell.place.train_size, rest)
+
+
+def _label(method: str, estimator: str, options: Any) -> str:
+    """Name a method with what its options say of keys and, where it draws any, of noise."""
+    given = options if isinstance(options, Mapping) else {}
+    said = [
+        words.get(str(given.get(name)).lower())
+        for name, words in WORDS.items()
+        if name != NOISE or not exact(estimator)
+    ]
+    parts = [part for part in said if part]
+    return f"{method}, {', '.join(parts)}" if parts else method
+
+
+draw = style.drawing(NAME, MISSING, tidy, plotted, figure)

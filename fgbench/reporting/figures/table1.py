@@ -1,0 +1,201 @@
+"""Figure: variance of one layer's estimates, predicted by the paper's table 1 and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from fgbench.reporting.frames.load import Records, number
+from fgbench.reporting.plotting import panels, style
+
+NAME = "table1"
+MISSING = "grid of table 1", "run fgbench table1 -o"
+KEYS = ("fan_in", "fan_out", "batch", "place", "law", "sharing", "what")
+COLUMNS = ("label", "seed", *KEYS, "predicted", "value", "low", "high", "n", "inside")
+AXES = {"fan_in": "fan-in p", "fan_out": "fan-out q", "batch": "batch N"}
+PLACES = {"weight": "noise on weights", "activity": "noise on activities"}
+WHAT = {"noise": "noise, given the batch", "total": "total, over batches and noise"}
+LAWS = {
+    "gaussian": style.Look("#0072b2", "o"),
+    "rademacher": style.Look("#d55e00", "s"),
+    "sphere": style.Look("#009e73", "^"),
+    "uniform": style.Look("#cc79a7", "D"),
+}
+SHARING = ("shared", "independent")  # filled, open
+APART = 0.13  # octaves between curves at one size, so that none covers another
+DASH = 0.05  # octaves to each side of a prediction that stands alone
+OUTSIDE = "#b2182b"
+
+
+def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Pick the drawn numbers: one row per record and cell.
+
+    Args:
+        grids: records of the verb, with their labels.
+
+    Returns:
+        Columns `COLUMNS`, in the order of the records.
+    """
+    rows = [
+        {"label": grid["label"], "seed": grid["seed"], **cell, **number(cell["measured"])}
+        for grid in grids
+        for cell in grid["rows"]
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw total variance over each size that varies, and below it all cells, measured over predicted.
+
+    Args:
+        grids: records of the verb, with their labels; each has three rows of panels.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    height = len(PLACES) + 1
+    with style.context():
+        fig = Figure(figsize=(style.PAGE, 5.3 * len(grids)), layout="constrained")
+        spec = fig.add_gridspec(height * len(grids), 6)
+        for at, grid in enumerate(grids):
+            part = plotted([grid])
+            varied = _varied(part)
+            wide = 6 // len(varied)
+            for row, place in enumerate(PLACES, height * at):
+                for column, axis in enumerate(varied):
+                    ax = fig.add_subplot(spec[row, wide * column : wide * (column + 1)])
+                    _over(ax, part[part["place"] == place], axis)
+                    if column == 0:
+                        ax.set_title(PLACES[place], loc="left")
+                        ax.set_ylabel("total variance per weight (S)")
+            first: Axes | None = None
+            for column, what in enumerate(WHAT):
+                place_of = spec[height * at + 2, 3 * column : 3 * column + 3]
+                ax = first = fig.add_subplot(place_of, sharey=first)
+                _all(ax, part[part["what"] == what])
+                ax.set_title(WHAT[what], loc="left")
+                if column == 0:
+                    ax.set_ylabel("measured / predicted")
+        around = panels.legend(fig, _handles(plotted(grids)))
+        around += panels.caption(fig, " ".join(_caption(grid, len(grids) > 1) for grid in grids))
+        fig.set_figheight(5.3 * len(grids) + around)
+    return fig
+
+
+def _grids(records: Records) -> list[dict[str, Any]]:
+    """Pick the records that hold a grid."""
+    return [row for row in records.of(NAME) if row.get("rows")]
+
+
+def _middle(part: pd.DataFrame, axis: str) -> int:
+    """Return the size at which an axis is held."""
+    sizes = sorted(set(part[axis]))
+    return int(sizes[len(sizes) // 2])
+
+
+def _varied(part: pd.DataFrame) -> list[str]:
+    """List the axes with several sizes, each of which is a panel; the first where none has."""
+    return [axis for axis in AXES if part[axis].nunique() > 1] or list(AXES)[:1]
+
+
+def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
+    """Draw total variance over one size, theory dashed, every law and sharing beside the others."""
+    part = part[part["what"] == "total"]
+    for other in AXES:
+        if other != axis:
+            part = part[part[other] == _middle(part, other)]
+    curves = list(part.groupby(["law", "sharing"], sort=False))
+    for at, ((law, sharing), curve) in enumerate(curves):
+        curve = curve.sort_values(axis)
+        look, x = LAWS[law], curve[axis] * 2 ** (APART * (at - (len(curves) - 1) / 2))
+        theory: dict[str, Any] = {"color": look.colour, "ls": style.DASHED, "lw": 0.8}
+        if len(curve) > 1:
+            ax.plot(x, curve["predicted"], **theory)
+        else:  # a line over one size has no length
+            ax.hlines(curve["predicted"], x / 2**DASH, x * 2**DASH, **theory)
+        ax.vlines(x, curve["low"], curve["high"], color=look.colour, lw=1.1)
+        ax.plot(x, curve["value"], ls="", **_mark(look, sharing, 3.4))
+    ticks = sorted(set(part[axis]))
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    edge = 2 ** (APART * (len(curves) + 1) / 2)
+    ax.set_xlim(ticks[0] / edge, ticks[-1] * edge)
+    ax.xaxis.set_minor_locator(NullLocator())
+    _decades(ax)
+    ax.set_xlabel(AXES[axis])
+
+
+def _all(ax: Axes, part: pd.DataFrame) -> None:
+    """Draw measured over predicted of all cells, by predicted variance."""
+    part = part[part["predicted"] > 0].sort_values("predicted", kind="stable")
+    part = part.assign(at=range(len(part)))
+    ax.axhline(1.0, color=style.INK, ls=style.DASHED, lw=0.8)
+    for (sharing, held), some in part.groupby(["sharing", "inside"], sort=False):
+        look = style.Look("#8a8a8a" if held else OUTSIDE, "o")
+        ratio = some[["value", "low", "high"]].div(some["predicted"], axis=0)
+        ax.vlines(some["at"], ratio["low"], ratio["high"], color=look.colour, lw=0.5 + (not held))
+        ax.plot(some["at"], ratio["value"], ls="", **_mark(look, sharing, 1.8))
+    _decades(ax)
+    ax.set_xlabel("cells, by predicted variance")
+
+
+def _decades(ax: Axes) -> None:
+    """Scale an axis by logarithms, with more ticks between powers of ten the shorter it is."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    fine = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10 * low else (1.0, 2.0, 5.0)
+    ax.yaxis.set_major_locator(LogLocator(subs=fine if high < 100 * low else (1.0,)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _mark(look: style.Look, sharing: str, size: float) -> dict[str, Any]:
+    """Say how a point is drawn: filled for shared directions, open for independent ones."""
+    face = look.colour if sharing == SHARING[0] else "w"
+    return {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": size, "mew": 0.7}
+
+
+def _handles(table: pd.DataFrame) -> list[Line2D]:
+    """Explain laws, sharing, theory, and what is outside."""
+    laws = [law for law in LAWS if law in set(table["law"])]
+    found = [Line2D([], [], ls="", label=law, **_mark(LAWS[law], SHARING[0], 4)) for law in laws]
+    grey = style.Look(style.FAINT, "o")
+    words = ("shared", "independent")
+    found += [
+        Line2D([], [], ls="", label=word, **_mark(grey, sharing, 4))
+        for sharing, word in zip(SHARING, words, strict=True)
+    ]
+    found.append(Line2D([], [], color=style.FAINT, ls=style.DASHED, lw=0.9, label="predicted"))
+    found.append(Line2D([], [], color=OUTSIDE, lw=1.5, label="not inside"))
+    return found
+
+
+def _caption(grid: Mapping[str, Any], named: bool) -> str:
+    """State what is held, n, and coverage."""
+    part = plotted([grid])
+    held = ", ".join(f"{name[-1]} = {_middle(part, axis)}" for axis, name in AXES.items())
+    counts = sorted(set(part["n"].dropna().astype(int)))
+    whole, *groups = (row for row in grid["summary"] if not row["entry"])
+    names = [next(row[k] for k in ("what", "law", "sharing") if row[k] != "all") for row in groups]
+    shares = ", ".join(
+        f"{name} {100 * row['coverage']['value']:.1f}"
+        for name, row in zip(names, groups, strict=True)
+    )
+    found = whole["coverage"]
+    return (
+        (f"{grid['label']}, seed {grid['seed']}. " if named else "")
+        + f"Above: sizes not on an axis are held at {held}. S: squared mean of a gradient per weight; its "
+        f"variance between examples is V = 3 S. Bars: 95 % intervals, n = "
+        f"{' or '.join(map(str, counts))} draws per point. Predicted inside the measured interval in "
+        f"{whole['inside']} of {whole['cells']} cells: {100 * found['value']:.1f} % "
+        f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}] ({shares})."
+    )
+
+
+draw = style.drawing(NAME, MISSING, _grids, plotted, figure)

@@ -1,0 +1,226 @@
+"""Figure: share of runs that have reached a target error, against epochs, seconds and forward passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.seed_means import span
+from fgbench.reporting.plotting import panels, style
+from fgbench.stats.aggregate import wilson
+
+NAME = "time_to_target"
+MISSING = (
+    "workload on which BP has been trained beside another method",
+    "run fgbench train BP and others, on the same network and data",
+)
+FRACTION = 0.95
+ROUNDING = 1e-12  # of a target: errors are counts over counts
+AXES = {
+    "epoch": "epochs",
+    "seconds": "seconds of training",
+    "passes": "forward equivalents\n(passes over the training set)",
+}
+RUN = (*workloads.WORK, "method", "label", "seed", "status", "key")
+COLUMNS = (
+    "suite",
+    *RUN,
+    "chance",
+    "reference_error",
+    "target",
+    "reached",
+    *AXES,
+    "device",
+    "epochs",
+)
+
+
+def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
+    """Find when each run reaches the target of its workload.
+
+    The target lies a fraction of the way from chance to the final error of backprop, mean over its
+    seeds on the same task, network and data: chance − fraction (chance − backprop). It asks the same of
+    a hard task and an easy one, which a factor on the error would not. Where a record does not tell
+    chance, that is error 1.
+
+    Args:
+        curves: of `fgbench.reporting.frames.workloads.finished`.
+        fraction: 1 asks for all that backprop reaches.
+
+    Returns:
+        Columns `COLUMNS`: a row per run of a workload on which backprop, better than chance, and another
+        method ran. A run arrives at the first epoch with an error on test examples at or below the
+        target; ``epoch seconds passes`` are spent until then, NaN where it never arrives.
+    """
+    rows = []
+    for work, part in curves.groupby(workloads.WORK, sort=False):
+        mine = part[part["method"].eq(workloads.REFERENCE)].drop_duplicates("key")
+        if mine.empty or part["method"].nunique() < 2:
+            continue
+        final = float(mine["final"].mean())
+        chance = float(part["chance"].iloc[0])
+        if not final < chance:
+            continue
+        target = chance - fraction * (chance - final)
+        for _, run in part.groupby("key", sort=False):
+            there = run[run["error"] <= target + ROUNDING]
+            spent = (there if len(there) else run.assign(**dict.fromkeys(AXES, np.nan))).iloc[0]
+            found = dict(zip(workloads.WORK, work, strict=True)) | spent.to_dict()
+            rows.append(
+                found
+                | {
+                    "chance": chance,
+                    "reference_error": final,
+                    "target": target,
+                    "reached": bool(len(there)),
+                }
+                | {"label": found["method"]}
+            )
+    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "suite"])
+    return workloads.suites(table)[list(COLUMNS)].reset_index(drop=True)
+
+
+def shares(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Count, of the runs of each method in each suite, those that have arrived by each time.
+
+    Args:
+        table: of `reached`.
+        what: ``epoch``, ``seconds`` or ``passes``.
+
+    Returns:
+        Columns ``suite method x share low high n``, a row per step of a curve; low and high are
+        Wilson's 95 % limits of a share of n runs. Misses are in n and in no step.
+    """
+    rows = []
+    for (suite, method), part in table.groupby(["suite", "method"], sort=False):
+        times = np.sort(part[what].dropna())
+        if len(times) < part["reached"].sum():
+            continue  # some that arrived do not tell when
+        for x in np.unique(times):
+            share = float((times <= x).sum()) / len(part)
+            low, high = wilson(np.array(share), np.array(float(len(part))))
+            ends = {"share": share, "low": float(low), "high": float(high)}
+            rows.append({"suite": suite, "method": method, "x": x, **ends, "n": len(part)})
+    return pd.DataFrame(rows, columns=["suite", "method", "x", "share", "low", "high", "n"])
+
+
+def plotted(records: Records) -> pd.DataFrame:
+    """Compute the drawn numbers, see `reached`.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        Columns `COLUMNS`.
+    """
+    return reached(workloads.finished(records))
+
+
+def figure(records: Records) -> Figure:
+    """Draw three panels per suite of workloads on which the same methods ran.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    table = plotted(records)
+    looks = style.looks(table["method"])
+    steps = pd.concat([shares(table, what).assign(what=what) for what in AXES])
+    told = set(steps[["suite", "what"]].itertuples(index=False, name=None))
+    pairs = [(s, what) for s in sorted(set(table["suite"])) for what in AXES]
+    frame = pd.DataFrame(
+        [pair for pair in pairs if pair[1] == "epoch" or pair in told], columns=["suite", "what"]
+    )
+
+    def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
+        suite, what = group
+        part = steps[steps["suite"].eq(suite) & steps["what"].eq(what)]
+        runs = table[table["suite"].eq(suite)]
+        _curves(ax, part, runs, looks)
+        ax.set(xlabel=AXES[what], ylim=(-0.04, 1.04))
+        if what == "epoch":
+            ax.set_ylabel("share of runs at the target")
+            ax.set_title(workloads.suite_title(suite, runs), loc="left")
+
+    text = _caption(table)
+    return panels.drawn(frame, ["suite", "what"], looks, panel, text, most=3, height=2.1)
+
+
+def _curves(
+    ax: Axes, steps: pd.DataFrame, runs: pd.DataFrame, looks: dict[str, style.Look]
+) -> None:
+    """Draw the curves of one panel, and right of them where each ends, with its interval."""
+    later = steps.loc[steps["x"] > 0, "x"]
+    first, last = (float(later.min()), float(later.max())) if len(later) else (1.0, 10.0)
+    step = (2 * last / first) ** 0.035
+    ax.set_xscale("log")
+    counts = runs.groupby("method", sort=False)["reached"].agg(["sum", "size"])
+    known = counts[counts["sum"].eq(0) | counts.index.isin(steps["method"])]
+    for at, (method, (hits, n)) in enumerate(known.iterrows(), 1):
+        look, mine = looks[str(method)], steps[steps["method"].eq(method)]
+        mine = mine.assign(x=mine["x"].clip(lower=first / step))  # before training: at the edge
+        x, y = [first / step, *mine["x"], last * step], [0.0, *mine["share"], hits / n]
+        drawn: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": 1.1}
+        ax.step(x, y, where="post", **drawn)
+        ax.plot(mine["x"], mine["share"], ls="", **_mark(look, 2.6))
+        end = last * step ** (1 + at)
+        low, high = wilson(np.array(hits / n), np.array(float(n)))
+        ax.vlines(end, low, high, color=look.colour, lw=1.1)
+        ax.plot(end, hits / n, ls="", **_mark(look, 3.6))
+    ax.axvline(last * step, color=style.FAINT, lw=0.5)
+    ax.set_xlim(first / step, last * step ** (2 + len(known)))
+    ticks = _ticks(first, last, 0.15 * np.log(last / first * step ** (3 + len(known))))
+    ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _ticks(first: float, last: float, apart: float) -> list[float]:
+    """Pick round numbers of a logarithmic axis, by at least so much apart; its ends where there is one."""
+    powers = np.arange(np.floor(np.log10(first)), np.log10(last) + 1)
+    round_ones = np.outer(10.0**powers, [1, 1.5, 2, 3, 5, 7]).ravel()
+    found: list[float] = []
+    for tick in round_ones[(round_ones >= first) & (round_ones <= last)].tolist():
+        if not found or np.log(tick / found[-1]) >= apart:
+            found.append(tick)
+    return found if len(found) > 1 else sorted({first, last})
+
+
+def _mark(look: style.Look, size: float) -> dict[str, Any]:
+    """Say how a point is drawn."""
+    face = look.colour if look.filled else "w"
+    return {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": size, "mew": 0.5}
+
+
+def _caption(table: pd.DataFrame) -> str:
+    """State the target, n, and which workloads make a suite."""
+    parts = []
+    for suite, mine in table.groupby("suite", sort=False):
+        counts = mine.groupby("method").size()
+        n = span(counts, "run", "runs")
+        goals = mine.drop_duplicates(workloads.WORK)
+        named = ", ".join(
+            f"{workloads.listed(goal)} ({100 * goal['target'].iloc[0]:.3g} %)"
+            for _, goal in goals.groupby(workloads.WORK, sort=False)
+        )
+        parts.append(f"Suite {suite}: {named}; n = {n} per method.")
+    devices = ", ".join(sorted(set(table["device"].astype(str)) - {""})) or "an unknown device"
+    guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
+    return (
+        f"{' '.join(parts)} Target (in brackets): {100 * FRACTION:g} % of the way from chance to the final "
+        f"test error of {workloads.REFERENCE}, mean over its seeds; reached at the first epoch with a test "
+        "error at or below it. A run that never is stays in n: a curve that ends below 1 has missed "
+        f"runs. Right: share at the end, bars: Wilson's 95 % interval. Seconds are on {devices}.{guess}"
+        f"{workloads.lengths(table)}"
+    )
+
+
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

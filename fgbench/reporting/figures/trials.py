@@ -1,0 +1,172 @@
+"""Figure: best validation error against the number of trials, and against the learning rate."""
+
+from __future__ import annotations
+
+from math import comb, nan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.results import cells
+from fgbench.reporting.frames.seed_means import WHOLE, bands, mean_interval, seeds, span
+from fgbench.reporting.frames.settings import apart, read_form
+from fgbench.reporting.plotting import panels, style
+
+NAME = "trials"
+MISSING = (
+    "two trials of a method with examples held out",
+    "run fgbench sweep paper-table3, or another sweep that tunes",
+)
+ORDERS = 0.90  # of the orders of trials lie within the band
+PANEL = [*workloads.WORK, "epochs", "what"]
+COLUMNS = (*PANEL, "method", "x", "error_percent", "low_percent", "high_percent", "n", "band")
+AXES = {"trials": "trials", "rate": "learning rate"}
+
+
+def best(errors: list[float], share: float = ORDERS) -> tuple[list[float], ...]:
+    """Expect the best error after each number of trials, over all orders in which they could be run.
+
+    Of n errors e₁ ≤ … ≤ eₙ, the best of the first k is eᵢ or less in 1 − C(n − i, k)/C(n, k) of the n!
+    orders: those that do not take all of their k from the n − i worse ones. No order is sampled.
+
+    Args:
+        errors: of all trials.
+        share: of the orders that lie within the band, half of the others below it and half above.
+
+    Returns:
+        Mean, low and high after 1, ..., n trials.
+    """
+    ranked, n = sorted(errors), len(errors)
+    found: tuple[list[float], ...] = ([], [], [])
+    for k in range(1, n + 1):
+        below = np.array([1 - comb(n - i, k) / comb(n, k) for i in range(n + 1)])
+        found[0].append(float(np.diff(below) @ ranked))
+        for part, tail in zip(found[1:], ((1 - share) / 2, (1 + share) / 2), strict=True):
+            at = int(np.searchsorted(below[1:], tail - 1e-12))
+            part.append(ranked[min(at, n - 1)])
+    return found
+
+
+def plotted(records: Records) -> pd.DataFrame:
+    """Compute the drawn numbers, in percent.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        Columns `COLUMNS`. Of "trials", ``x`` is their number and ``n`` how many there are in all; of
+        "rate", ``x`` is the learning rate, the error that of the best of the other options, averaged
+        over ``n`` seeds.
+    """
+    rows = []
+    chances = records.chances()
+    for cell in cells(records):
+        tried = workloads.trials(cell, chances.get((cell.place.arch, cell.place.data), nan))
+        forms = list(dict.fromkeys(tried["form"]))
+        told = dict(zip(forms, apart([""] * len(forms), map(read_form, forms)), strict=True))
+        by = [*workloads.HELD, "form"]
+        for (length, _, form), part in tried.groupby(by, dropna=False, sort=False):
+            if part["setting"].nunique() < 2:
+                continue
+            place = workloads.named(cell.place)
+            common = {
+                **place,
+                "epochs": length,
+                "method": ", ".join([place["method"], *told[form]]),
+            }
+            rows += [common | row for row in (*_by_trials(part), *_by_rate(part))]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return style.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
+
+
+def figure(records: Records) -> Figure:
+    """Draw two panels per task, network, data and length of training.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        A figure 7 in wide.
+    """
+    table = plotted(records).rename(
+        columns={"error_percent": "mean", "low_percent": "low", "high_percent": "high"}
+    )
+    looks = style.looks(table["method"])
+
+    def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
+        *work, length, what = group
+        for label, mine in part.groupby("method", sort=False):
+            _curve(ax, mine, looks[str(label)], style.thin(len(looks)))
+        drawn = part[["mean", "low", "high"]].stack()
+        if drawn.min() > 0:
+            panels.log_axis(ax, drawn)
+        if what == "trials":
+            last = int(part["x"].max())
+            ax.set_xlim(1 - 0.04 * last, 1.04 * last)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.set_title(workloads.title(*work), loc="left")
+        else:
+            rates = sorted(set(part["x"]))
+            ax.set_xscale("log")
+            ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.set_title(f"{length} epochs each", loc="left")
+        ax.set(xlabel=AXES[what], ylabel="validation error (%)")
+
+    return panels.drawn(table, PANEL, looks, panel, _caption(table), height=2.2)
+
+
+def _by_trials(part: pd.DataFrame) -> list[dict[str, Any]]:
+    """Follow the best error over the number of trials."""
+    errors = (100 * part.groupby("setting")["error"].mean()).tolist()
+    return [
+        {"what": "trials", "x": k, "error_percent": mean, "n": len(errors), "band": "orders"}
+        | {"low_percent": low, "high_percent": high}
+        for k, (mean, low, high) in enumerate(zip(*best(errors), strict=True), 1)
+    ]
+
+
+def _by_rate(part: pd.DataFrame) -> list[dict[str, Any]]:
+    """Take, at every learning rate, the best of the other options, and average it over seeds."""
+    rows = []
+    for rate, mine in part.dropna(subset=["lr"]).groupby("lr"):
+        means = mine.groupby("setting")["error"].mean()
+        chosen = mine[mine["setting"] == means.idxmin()]
+        found = mean_interval(100 * chosen["error"], most=WHOLE)
+        ends = {"error_percent": found["mean"], "low_percent": found["low"]}
+        ends |= {"high_percent": found["high"], "n": found["n"], "band": found["band"]}
+        rows.append({"what": "rate", "x": float(rate), **ends})
+    return rows
+
+
+def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, alpha: float) -> None:
+    """Draw one method: a line with a band over orders, or with bars over seeds."""
+    if part["what"].eq("rate").all():
+        panels.points(ax, part["x"], part, look, line=True)
+        return
+    ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=alpha, lw=0)
+    panels.points(ax, part["x"], part.assign(low=part["mean"], high=part["mean"]), look, line=True)
+
+
+def _caption(table: pd.DataFrame) -> str:
+    """State what is averaged over what, and n."""
+    tried, rated = (table[table["what"] == what] for what in AXES)
+    text = (
+        f"Errors are of examples held out from training. Left: best error so far, mean over all orders of a "
+        f"method's n = {span(tried['n'], 'trial', 'trials')}; band: {100 * ORDERS:.0f} % of these orders."
+    )
+    if not rated.empty:
+        text += (
+            f" Right: at each learning rate the best of the other options, mean over "
+            f"{seeds(rated['n'])}; bar: {bands(rated['band'])}."
+        )
+    return text
+
+
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

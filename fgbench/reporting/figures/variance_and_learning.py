@@ -1,0 +1,297 @@
+"""Figure: does the variance of an estimate predict how far training ends from backprop."""
+
+from __future__ import annotations
+
+from math import atanh, nan, sqrt, tanh
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from numpy.typing import ArrayLike
+from scipy.stats import spearmanr
+
+from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
+from fgbench.reporting.plotting import panels, style
+from fgbench.stats.aggregate import NORMAL
+
+NAME = "variance_and_learning"
+MISSING = (
+    "method both measured and trained beside BP on one network and data",
+    "run fgbench measure and fgbench train with the same --arch and --data, BP among those trained",
+)
+LENGTHS = ("epochs", "reference_epochs")
+COLUMNS = (
+    *(
+        *workloads.WORK,
+        "method",
+        "value",
+        "low",
+        "high",
+        "moments",
+        "draws",
+        "inits",
+        "batches",
+        "truth",
+    ),
+    *("along", "others", "unscaled"),
+    *("heavy_tail", "label", "gap_points", "gap_low", "gap_high", "n", "band", "mark"),
+    *LENGTHS,
+)
+STRAIGHT = 10.0  # points: gaps up to here are drawn on a linear axis
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
+    """Correlate ranks, with an interval by Fisher's transform.
+
+    The standard error of artanh ρ of ranks is sqrt((1 + ρ²/2)/(n − 3)) (Bonett and Wright 2000).
+    Coverage .93 to .99 for 6 to 24 normal pairs with correlations from 0 to .95.
+
+    Args:
+        x: shape [points].
+        y: shape [points].
+
+    Returns:
+        Spearman's ρ and the ends of its 95 % interval; NaN where there are fewer than 4 points or one
+        of the two does not vary. Where ranks agree or disagree wholly there is no interval, ends are NaN.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 4 or not (np.ptp(x) and np.ptp(y)):
+        return nan, nan, nan
+    rho = float(spearmanr(x, y).statistic)
+    if abs(rho) > 1 - 1e-12:
+        return rho, nan, nan
+    half = NORMAL * sqrt((1 + rho**2 / 2) / (len(x) - 3))
+    return rho, tanh(atanh(rho) - half), tanh(atanh(rho) + half)
+
+
+def plotted(records: Records) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per method, task, network and data both measured and trained.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        Columns `COLUMNS`: relative variance of the whole body, of a configuration's records that which
+        `_picked` takes (there are ``others`` more), and the final test error less that of backprop in
+        points, over the ``n`` seeds that both share; a diverged run is at chance. ``mark`` names the
+        workload in the figure.
+    """
+    runs = workloads.finished(records).drop_duplicates("key")
+    by = [*workloads.WORK, "method"]
+    reference = runs[runs["method"].eq(workloads.REFERENCE)]
+    reference = reference.set_index([*workloads.WORK, "seed"])[["final", "epochs"]]
+    reference = reference.set_axis(["reference", "reference_epochs"], axis=1)
+    pairs = runs[runs["method"].ne(workloads.REFERENCE)].join(
+        reference, on=[*workloads.WORK, "seed"]
+    )
+    rows = []
+    for names, part in pairs.dropna(subset=["reference"]).groupby(by, sort=False):
+        found = mean_interval(100 * (part["final"] - part["reference"]), signed=True)
+        ends = {"gap_points": found["mean"], "gap_low": found["low"], "gap_high": found["high"]}
+        ends |= {"n": found["n"], "band": found["band"]}
+        ends |= {name: part[name].max() for name in LENGTHS}
+        rows.append(dict(zip(by, names, strict=True)) | ends)
+    columns = [*by, "gap_points", "gap_low", "gap_high", "n", "band", *LENGTHS]
+    gaps = pd.DataFrame(rows, columns=columns)
+    table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
+    table = _picked(table, by).assign(label=lambda found: found["method"])
+    table = style.arranged(table, [*workloads.WORK, "method"])
+    works = list(table[workloads.WORK].itertuples(index=False, name=None))
+    marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}
+    return table.assign(mark=[marks[work] for work in works])[list(COLUMNS)]
+
+
+def figure(records: Records) -> Figure:
+    """Draw the gap to backprop against relative variance, one point per configuration.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        A figure 3.4 in wide.
+    """
+    table = _placed(plotted(records))
+    looks = style.looks(table["method"])
+
+    def panel(ax: Axes, _: tuple[Any, ...], part: pd.DataFrame) -> None:
+        ax.set_xscale("log")
+        for _, row in part.iterrows():
+            _point(ax, row, looks[row["method"]])
+        _level(ax, part)
+        _upright(ax, part)
+
+    return panels.drawn(table, ["all"], looks, panel, caption(table), height=2.6, line=False)
+
+
+def _placed(table: pd.DataFrame) -> pd.DataFrame:
+    """Place points from left to right: those without noise in a strip, a column per workload.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The table with ``noisy x``, ``strip``, the middle of the strip, ``first``, the smallest that is
+        drawn right of it, and ``letter``, what is written beside a point: of several workloads each
+        point's, in the strip the topmost of a column's.
+    """
+    noisy = table["value"] > relative_variance.ZERO
+    drawn = table.loc[noisy, ["low", "value", "high"]].stack()
+    drawn = drawn[drawn > 0]
+    first, last = (float(drawn.min()), float(drawn.max())) if noisy.any() else (1.0, 10.0)
+    wide = max(last / first, 10.0)
+    marks = sorted(set(table["mark"]))
+    apart = 0.08 * (table["mark"].map(marks.index) / max(1, len(marks) - 1) - 0.5)
+    strip = first * wide**-0.12
+    x = table["value"].where(noisy, strip * wide ** (apart * (len(marks) > 1)))
+    top = table[~noisy].groupby("mark")["gap_points"].idxmax()
+    shown = (noisy | table.index.isin(top)) & (len(marks) > 1)
+    letter = table["mark"].where(shown, "")
+    return table.assign(noisy=noisy, x=x, strip=strip, first=first, letter=letter, all="")
+
+
+def _point(ax: Axes, row: pd.Series, look: style.Look) -> None:
+    """Draw one configuration with its two intervals and its letter."""
+    if row["noisy"]:
+        ax.hlines(row["gap_points"], row["low"], row["high"], color=look.colour, lw=0.9)
+    ax.vlines(row["x"], row["gap_low"], row["gap_high"], color=look.colour, lw=0.9)
+    mark: dict[str, Any] = {"marker": look.marker, "mfc": look.colour if look.filled else "w"}
+    ax.plot(row["x"], row["gap_points"], ls="", mec=look.colour, ms=4, mew=0.7, **mark)
+    if row["unscaled"] == row["unscaled"]:
+        ax.plot(row["x"], row["gap_points"], "x", color=style.INK, ms=7, mew=0.9, zorder=4)
+    place: dict[str, Any] = {"xytext": (3.5, 2.5), "textcoords": "offset points"}
+    ax.annotate(row["letter"], (row["x"], row["gap_points"]), fontsize=5.5, **place)
+
+
+def _level(ax: Axes, part: pd.DataFrame) -> None:
+    """Scale the axis of variance, with the strip of what has none."""
+    strip, first = float(part["strip"].iloc[0]), float(part["first"].iloc[0])
+    edge = (first / strip) ** 0.5
+    if not part["noisy"].all():
+        ax.axvline(first / edge, color=style.FAINT, lw=0.7, ls=style.DOTTED)
+        words: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 6, "color": style.FAINT}
+        ax.text(strip, 0.985, "no\nnoise", transform=ax.get_xaxis_transform(), **words)
+    left = first if part["noisy"].all() else strip
+    right = (
+        float(part.loc[part["noisy"], ["x", "high"]].max(axis=None)) if part["noisy"].any() else 1.0
+    )
+    ax.set_xlim(left / edge, max(right, first) * edge)
+    ax.set_xticks([tick for tick in ax.get_xticks() if first * 0.9 <= tick <= right * edge])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(relative_variance.AXIS.replace("\n", " "))
+
+
+def _upright(ax: Axes, part: pd.DataFrame) -> None:
+    """Scale the axis of the gap: logarithmic beyond a point where that is needed."""
+    ends = part[["gap_low", "gap_points", "gap_high"]]
+    least, up = float(ends.min(axis=None)), float(ends.max(axis=None))
+    if ends.abs().max(axis=None) > STRAIGHT:
+        ticks = sorted(
+            {0, *(sign * tick for tick in (1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1))}
+        )
+        ax.set_yscale("symlog", linthresh=1.0, linscale=0.4)
+        ax.set_yticks([tick for tick in ticks if min(least, 0.0) <= tick <= up])
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_ylim(min(1.4 * least, -0.4), 1.8 * up)
+    ax.axhline(0.0, color=style.FAINT, lw=0.7)
+    ax.set_ylabel("test error above BP's (points)")
+
+
+def _variances(records: Records) -> pd.DataFrame:
+    """Pick the variances of whole bodies."""
+    measures = records.measures()
+    chosen = measures[measures["quantity"].eq("relative_variance") & measures["place"].eq("all")]
+    return chosen.dropna(subset=["value"])
+
+
+def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Keep one measurement per configuration, so that all are alike as far as they can be.
+
+    First those along the trajectory that all methods share, then those at the moments that most
+    configurations were measured at, the latest of these; then that of most draws in all.
+
+    Args:
+        table: a row per configuration and measurement.
+        by: columns that name a configuration.
+
+    Returns:
+        A row per configuration, with the number of its ``others``.
+    """
+    own = table["along"].ne("")
+    names = table[by].astype(str).agg("|".join, axis=1) if len(table) else table["method"]
+    common = names.groupby([own, table["moments"]]).transform("nunique")
+    last = pd.to_numeric(table["moments"].str.split().str[-1], errors="coerce")
+    total = table[["inits", "batches", "draws"]].prod(axis=1)
+    ranks = table.assign(own=own, common=common, last=last, total=total)
+    keys = ["own", "common", "last", "total"]
+    ranks = ranks.sort_values(keys, ascending=[True, False, False, False], kind="stable")
+    others = ranks.groupby(by)["key"].transform("size") - 1
+    return ranks.assign(others=others).drop_duplicates(by)
+
+
+def _when(moments: str, along: str) -> str:
+    """Say when a variance was measured, of several moments as their mean."""
+    own = f" along {along} training" * bool(along)
+    return (
+        f"over epochs {', '.join(moments.split())}{own}"
+        if " " in moments
+        else f"at epoch {moments}{own}"
+    )
+
+
+def caption(table: pd.DataFrame) -> str:
+    """State the correlation, what points and bars are, and n.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The caption.
+    """
+    noisy = table[table["value"] > relative_variance.ZERO]
+    rho, low, high = rank_correlation(noisy["value"], noisy["gap_points"])
+    if np.isnan(rho):
+        found = f"{len(noisy)} configurations with noise: too few for a rank correlation."
+    else:
+        ends = "no interval" if np.isnan(low) else f"95 % interval [{low:.2f}, {high:.2f}]"
+        words = f"{rho:.2f}, {ends}".replace("-", "−")
+        found = (
+            f"Rank correlation (Spearman) over {len(noisy)} configurations with noise: {words} "
+            "(Fisher's transform, error by Bonett and Wright, configurations taken as independent)."
+        )
+    marks = table.groupby("mark")
+    named = "; ".join(
+        f"{mark + ': ' if len(marks) > 1 else ''}{workloads.listed(mine)}" for mark, mine in marks
+    )
+    backprop = table.assign(method=workloads.REFERENCE, epochs=table["reference_epochs"])
+    trained = workloads.lengths(pd.concat([backprop, table]))
+    when = [
+        _when(*each) for each in sorted(set(zip(noisy["moments"], noisy["along"], strict=True)))
+    ]
+    if len(when) > 1:
+        found += f" It pools variances of {len(when)} kinds of moments: compare those of one kind."
+    rest = int(table["others"].max())
+    picked = (
+        f" Of several measurements of a method one is drawn, up to {rest} other{'s' * (rest > 1)} "
+        f"{'are' if rest > 1 else 'is'} not: along the trajectory that all share, at the moments that most "
+        "have, of most draws (in the CSV)."
+    ) * (rest > 0)
+    measured = relative_variance.caption(table)
+    spread = table[["gap_low", "gap_points", "gap_high"]].abs().max(axis=None)
+    scale = " (axis linear up to 1 point, then logarithmic)" * bool(spread > STRAIGHT)
+    bars = bands(table["band"]).replace(" (log scale)", "")
+    return (
+        f"{found} Points: {named}. Upright: final test error less {workloads.REFERENCE}'s{scale}, paired by "
+        f"seed, n = {seeds(table['n'])}; bar: {bars}. Level: variance {'; '.join(when) or '–'} and "
+        f"its 95 % interval.{picked} {measured}{trained}"
+    )
+
+
+draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)

@@ -1,0 +1,1 @@
+"""Records beside the tables of the founding paper."""

@@ -1,0 +1,144 @@
+"""The paper's ablations from our records: each figure with what the paper says and what ours shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgbench.errors import UsageError
+from fgbench.reporting.figures import groups, local_losses, stop_gradient
+from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.results import results
+from fgbench.reporting.frames.seed_means import WHOLE
+from fgbench.reporting.frames.settings import text
+from fgbench.reporting.paper.comparison import Mean, judged
+from fgbench.reporting.paper.markdown import listed, table
+from fgbench.reporting.paper.published import Ablation, Claim
+from fgbench.reporting.plotting import style
+
+COLUMNS = ["panel", "label", "key", "seed", "status", "error", "loss"]
+
+
+def section(known: Sequence[Ablation], records: Records, out: Path) -> list[str]:
+    """Write the ablations that there are records of.
+
+    Args:
+        known: the paper's.
+        records: of `fgbench.reporting.frames.load.load`.
+        out: folder of the figures.
+
+    Returns:
+        Parts of a page of Markdown; none where no ablation was run.
+    """
+    parts = []
+    given = {row["key"]: row.get("settings") for row in records.of("train")}
+    settings = {key: found for key, found in given.items() if isinstance(found, Mapping)}
+    for each in known:
+        try:
+            import_module(f"fgbench.reporting.{each.figure}").draw(records, out)
+        except UsageError:  # no records of it
+            continue
+        alt = f"{each.title}; the numbers are in {each.figure}.csv beside it."
+        parts += [f"### {each.title}", f"The paper: {each.printed}"]
+        parts += [f"![{alt}]({out.name}/{each.figure}.png)"]
+        runs = RUNS[each.figure](records) if each.figure in RUNS else pd.DataFrame(columns=COLUMNS)
+        for panel, part in runs.groupby("panel", sort=False):
+            epochs = _of(part, settings, "epochs")
+            parts += [f"Ours, {panel}, {epochs} epochs:", *_reading(each, part, settings)]
+    head = (
+        "Means over seeds with 95 % intervals; differences are taken seed by seed. A verdict is settled "
+        "where the whole interval lies on one side of zero. Rates are those chosen on held-out training "
+        "examples where a sweep tunes them."
+    )
+    return ["## Ablations", head, *parts] if parts else []
+
+
+def _of(runs: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    """List the values that some runs have of a setting."""
+    found = {text(settings[key][name]) for key in runs["key"] if name in settings.get(key, {})}
+    return ", ".join(sorted(found)) or "?"
+
+
+def _reading(
+    each: Ablation, runs: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Judge the claims of one panel and tabulate its numbers."""
+    unit = " points" if each.number == "error" else ""
+    by = {str(label): part for label, part in runs.groupby("label", sort=False)}
+    lines = [_judged(claim, by, each.number, unit) for claim in each.claims]
+    rows = []
+    for label, part in by.items():
+        done = part[part["status"] == "ok"]
+        lost = f"not finished {len(part) - len(done)}" if len(done) < len(part) else ""
+        ends = {"error": WHOLE, "loss": inf}
+        numbers = [Mean.of(done[name].dropna(), most=most) for name, most in ends.items()]
+        rows.append([label, *map(str, numbers), str(len(done)), _of(part, settings, "lr"), lost])
+    head = ["", "error (%)", "contrastive loss", "n", "rate", ""]
+    without = {2} if runs["loss"].isna().all() else set()
+    without |= set() if any(row[-1] for row in rows) else {len(head) - 1}
+    lines_of = [[part for at, part in enumerate(row) if at not in without] for row in (head, *rows)]
+    found = [table(lines_of[0], lines_of[1:])]
+    return ["\n".join(f"* {line}" for line in lines), *found] if lines else found
+
+
+def _judged(claim: Claim, by: Mapping[str, pd.DataFrame], number: str, unit: str) -> str:
+    """Judge one claim, or say what of it was not run."""
+    missing = [label for label in (claim.method, claim.other) if label not in by]
+    if missing:
+        return f"{claim.text}: {listed(missing)} not run."
+    one, two = (
+        part[part["status"] == "ok"].set_index("seed")[number]
+        for part in (by[claim.method], by[claim.other])
+    )
+    apart, verdict = judged(one, two, claim.at_most)
+    size = f"difference {apart}{unit}, n = {apart.n}: " if apart.n else ""
+    return f"{claim.text}: {size}**{verdict}**."
+
+
+def _keys(records: Records) -> pd.DataFrame:
+    """Return the last loss and error of every run of figure 4, by panel and label."""
+    curves = stop_gradient.tidy(records)
+    last = curves.sort_values("epoch", kind="stable").groupby("key", sort=False).tail(1)
+    panel = "`" + last["arch"] + "` on " + last["data"]
+    table = last.assign(panel=panel, error=100 * last["error"])
+    return style.arranged(table, ["panel", "label", "seed"])[COLUMNS]
+
+
+def _places(records: Records) -> pd.DataFrame:
+    """Return the error of every run of figure 6, by panel and label."""
+    runs = local_losses.tidy(results(records))
+    order = local_losses.plotted(results(records))[["series", "place"]].agg(", ".join, axis=1)
+    ranks = {label.replace("\n", " "): at for at, label in reversed(list(enumerate(order)))}
+    runs = runs.assign(
+        panel=_panel(runs, "arch"), error=100 * runs["test_error"], loss=float("nan")
+    )
+    runs = runs.assign(rank=runs["label"].map(ranks))
+    return style.arranged(runs, ["task", "panel", "rank", "seed"])[COLUMNS]
+
+
+def _groups(records: Records) -> pd.DataFrame:
+    """Return test and train error of every run of figure 7 with the fewest and the most groups."""
+    runs = groups.tidy(results(records))
+    runs = runs.assign(panel=_panel(runs, "network"), loss=float("nan"))
+    found = []
+    for split in groups.SPLITS:
+        for which, of in (("fewest", "min"), ("most", "max")):
+            ends = runs.groupby(["panel", "method"])["groups"].transform(of)
+            part = runs[runs["groups"] == ends]
+            label = part["method"] + f", {which} groups, {split}"
+            found.append(part.assign(label=label, error=100 * part[f"{split}_error"]))
+    return style.arranged(pd.concat(found), ["task", "panel", "label", "seed"])[COLUMNS]
+
+
+def _panel(runs: pd.DataFrame, network: str) -> pd.Series:
+    """Name the panel of every run."""
+    found: pd.Series = runs["task"] + ", `" + runs[network] + "` on " + runs["data"]
+    return found
+
+
+RUNS = {"stop_gradient": _keys, "local_losses": _places, "groups": _groups}

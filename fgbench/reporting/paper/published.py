@@ -1,0 +1,224 @@
+"""The founding paper's tables, and the figure that sets records beside them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fgbench.reporting.frames.seed_means import bands, seeds
+from fgbench.reporting.plotting import panels, style
+
+COLUMNS = (
+    *("panel", "method", "published_percent", "test_error_percent", "low_percent", "high_percent"),
+    *("n", "band", "status"),
+)
+PRINTED: dict[str, Any] = {"ls": "", "marker": "D", "mfc": "none", "mec": style.INK, "ms": 4.2}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table of the paper.
+
+    Args:
+        table: its number.
+        task: "supervised" or "contrastive".
+        title: data and network as the paper names them.
+        figure: name of the figure it is drawn in.
+        arch: architecture.
+        data: data set.
+        examples: training examples.
+        test: method to test error in percent.
+        train: method to training error in percent.
+        released_epochs: the released default, 0 if unknown.
+    """
+
+    table: int
+    task: str
+    title: str
+    figure: str
+    arch: str
+    data: str
+    examples: int
+    test: Mapping[str, float]
+    train: Mapping[str, float]
+    released_epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A difference of two methods' test errors that the paper lets one expect.
+
+    Args:
+        text: in words.
+        method: the first method.
+        other: the one it is compared with.
+        at_most: largest difference, first minus other, in points.
+    """
+
+    text: str
+    method: str
+    other: str
+    at_most: float
+
+
+@dataclass(frozen=True)
+class Standin:
+    """A network and data small enough for a processor, without published numbers.
+
+    Args:
+        title: what it stands for.
+        archs: networks.
+        data: data set.
+        claims: what the published numbers let one expect.
+        task: "supervised" or "contrastive".
+        train_size: training examples, 0 for all.
+        options: of the locality, as records have them.
+    """
+
+    title: str
+    archs: tuple[str, ...]
+    data: str
+    claims: tuple[Claim, ...]
+    task: str = "supervised"
+    train_size: int = 0
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A figure of the paper, and what its text lets one expect of ours.
+
+    Args:
+        figure: name of our figure.
+        title: its number and subject.
+        printed: what the paper says.
+        number: what is compared, "error" in points or "loss".
+        claims: differences of two labels of the figure that are expected in every panel.
+    """
+
+    figure: str
+    title: str
+    printed: str
+    number: str
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where ours is known to differ from the released code, and which runs it concerns."""
+
+    text: str
+    tasks: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    data: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """The file ``published.toml``."""
+
+    source: str
+    methods: tuple[str, ...]
+    columns: tuple[Column, ...]
+    standins: tuple[Standin, ...]
+    ablations: tuple[Ablation, ...]
+    differences: tuple[Difference, ...]
+
+
+@cache
+def published() -> Published:
+    """Read the paper's tables."""
+    text = (files("fgbench.reporting.paper") / "published.toml").read_text("utf-8")
+    found = tomllib.loads(text)
+    methods = tuple(found["methods"])
+    columns = [_column(methods, column) for column in found["column"]]
+    standins = tuple(
+        Standin(claims=_claims(each), **{**each, "archs": tuple(each["archs"])})
+        for each in found["standin"]
+    )
+    ablations = tuple(Ablation(claims=_claims(each), **each) for each in found["ablation"])
+    differences = tuple(Difference(**each) for each in found["difference"])
+    return Published(found["source"], methods, tuple(columns), standins, ablations, differences)
+
+
+def _claims(part: dict[str, Any]) -> tuple[Claim, ...]:
+    """Take the claims out of a part of the file."""
+    return tuple(Claim(**claim) for claim in part.pop("claim", ()))
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """Draw published test errors against ours, a row per method.
+
+    Args:
+        table: columns `COLUMNS`, a row per panel and method; NaN where nothing was run.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    parts = list(table.groupby("panel", sort=False))
+    ours = panels.handles({"ours, interval over seeds": style.Look(style.FAINT, "o")})
+    legend = [Line2D([], [], label="published", **PRINTED), *ours]
+    height = 0.5 + 0.16 * max(len(part) for _, part in parts)
+    with style.context():
+        page = panels.layout(len(parts), height)
+        for ax, (title, part) in zip(page.axes, parts, strict=True):
+            _panel(ax, part)
+            ax.set_title(str(title), loc="left")
+        page.finish(legend, _caption(table))
+    return page.figure
+
+
+def _column(methods: tuple[str, ...], column: dict[str, Any]) -> Column:
+    """Read a column, giving every method its errors."""
+    errors = {name: dict(zip(methods, column[name], strict=True)) for name in ("test", "train")}
+    return Column(**{**column, **errors})
+
+
+def _panel(ax: Axes, part: pd.DataFrame) -> None:
+    """Draw one column of a table."""
+    ends = part[["published_percent", "test_error_percent", "low_percent", "high_percent"]]
+    low, high = float(ends.min().min()), float(ends.max().max())
+    edge = 0.06 * (high - low)
+    ax.set_xlim(max(0.0, low - edge), high + edge)
+    ax.set_ylim(len(part) - 0.5, -0.5)
+    for row, (_, at) in enumerate(part.iterrows()):
+        if row % 2:
+            ax.axhspan(row - 0.5, row + 0.5, color="#f5f5f5", lw=0, zorder=0)
+        ax.plot(at["published_percent"], row, zorder=5, **PRINTED)
+        if np.isnan(at["test_error_percent"]):
+            _say(ax, at["published_percent"], row, at["status"].partition(";")[0])
+            continue
+        look = style.look(at["method"])
+        ax.hlines(row, at["low_percent"], at["high_percent"], color=look.colour, lw=1.4)
+        ax.plot(at["test_error_percent"], row, ls="", marker=look.marker, color=look.colour, ms=4)
+    ax.set_yticks(range(len(part)), part["method"].tolist())
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("test error (%)")
+
+
+def _say(ax: Axes, x: float, row: int, words: str) -> None:
+    """Write why there is no point of ours, on the side of the published one that has room."""
+    style_of: dict[str, Any] = {"fontsize": 6, "color": style.FAINT, "va": "center"}
+    left = x > sum(ax.get_xlim()) / 2
+    style_of |= {"xytext": (-5 if left else 5, 0), "ha": "right" if left else "left"}
+    ax.annotate(words, (x, row), textcoords="offset points", **style_of)
+
+
+def _caption(table: pd.DataFrame) -> str:
+    """State n and what the bars are."""
+    run = table[table["test_error_percent"].notna()]
+    if run.empty:
+        return "Nothing was run."
+    return f"Ours: mean over finished runs, n = {seeds(run['n'])}; bar: {bands(run['band'])}."

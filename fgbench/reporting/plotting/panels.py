@@ -1,0 +1,236 @@
+"""Panels side by side with one legend above and one caption below: the frame of several figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+from typing import Any
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from fgbench.reporting.frames.seed_means import bands, seeds
+from fgbench.reporting.plotting import style
+
+EDGE = 0.06  # inches beside, above and below a legend or a caption
+MOST = 7  # columns of a legend
+LETTERS = (42, 28, 18)  # in a line of a legend, the first that fits
+
+
+@dataclass(frozen=True)
+class Page:
+    """A figure with its panels.
+
+    Args:
+        figure: 3.4 in wide for one panel, else 7 in.
+        axes: the panels, row by row.
+        height: of all rows of panels, in inches.
+    """
+
+    figure: Figure
+    axes: tuple[Axes, ...]
+    height: float
+
+    def finish(self, handles: Sequence[Artist], text: str) -> None:
+        """Put the legend above the panels and the caption below, and make room for both."""
+        self.figure.set_figheight(
+            self.height + legend(self.figure, handles) + caption(self.figure, text)
+        )
+
+
+def layout(count: int, height: float = 1.9, most: int = 2) -> Page:
+    """Make a figure of panels.
+
+    Args:
+        count: number of panels.
+        height: of a panel, in inches.
+        most: panels in a row.
+
+    Returns:
+        The figure and its panels; call inside `style.context`.
+    """
+    columns = min(most, count)
+    rows = -(-count // columns)
+    width = style.COLUMN if columns == 1 else style.PAGE
+    fig = Figure(figsize=(width, height * rows), layout="constrained")
+    grid = fig.subplots(rows, columns, squeeze=False)
+    for ax in grid.flat[count:]:
+        ax.remove()
+    return Page(fig, tuple(grid.flat[:count]), height * rows)
+
+
+def legend(fig: Figure, handles: Sequence[Artist]) -> float:
+    """Put a legend above the panels: as many columns as fit, and names too long for one in several lines.
+
+    Args:
+        fig: made inside `style.context`.
+        handles: what it shows; those with names too long are changed.
+
+    Returns:
+        Its height in inches, with what surrounds it.
+    """
+    room = fig.bbox.width - 2 * EDGE * fig.dpi
+    names = [str(each.get_label()) for each in handles]
+    for letters in LETTERS:
+        for each, name in zip(handles, names, strict=True):
+            each.set_label(broken(name, letters))
+        for columns in range(min(len(handles), MOST), 0, -1):
+            made = fig.legend(handles=handles, loc="outside upper left", ncols=columns)
+            box = made.get_window_extent()
+            if box.width <= room or (letters, columns) == (LETTERS[-1], 1):
+                return float(box.height / fig.dpi) + 2 * EDGE
+            made.remove()
+    raise AssertionError("a legend of one column ends the search")
+
+
+def heading(ax: Axes, arch: object, data: object, task: str = "", letters: int = 46) -> None:
+    """Name what a panel is of, in lines of at most so many letters."""
+    parts = f"{task}, {arch}".removeprefix(", "), f"on {data}"
+    words = " ".join(parts)
+    lines = words if len(words) <= letters else "\n".join(broken(part, letters) for part in parts)
+    ax.set_title(lines, loc="left")
+
+
+def broken(name: str, letters: int) -> str:
+    """Write a name in lines of at most so many letters, broken at options, slashes and spaces."""
+    lines = [""]
+    for piece in re.findall(rf"\[?[^,/\s\[]{{1,{letters - 2}}}[,/\s]*|[,/\s\[]+", name):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def drawn(
+    table: pd.DataFrame,
+    by: Sequence[str],
+    looks: Mapping[str, style.Look],
+    panel: Callable[[Axes, tuple[Any, ...], pd.DataFrame], None],
+    text: str,
+    *,
+    height: float = 1.9,
+    line: bool = True,
+    most: int = 2,
+) -> Figure:
+    """Draw one panel per group of rows, with the legend above and the caption below.
+
+    Args:
+        table: the drawn numbers.
+        by: columns that make the panels, in the order of the rows.
+        looks: label to how it is drawn.
+        panel: draws one: its axes, its group and its rows.
+        text: the caption.
+        height: of a panel, in inches.
+        line: legend entries are lines with markers, else markers alone.
+        most: panels in a row.
+
+    Returns:
+        A figure 3.4 in wide for one panel, else 7 in.
+    """
+    parts = list(table.groupby(list(by), sort=False))
+    with style.context():
+        page = layout(len(parts), height, most)
+        for ax, (group, part) in zip(page.axes, parts, strict=True):
+            panel(ax, group, part)
+        page.finish(handles(looks, line), text)
+    return page.figure
+
+
+def handles(looks: Mapping[str, style.Look], line: bool = True) -> list[Line2D]:
+    """Make a legend entry per label: a line with its marker, or the marker alone."""
+    found = []
+    for label, look in looks.items():
+        drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker}
+        drawn |= {"mfc": look.colour if look.filled else "w", "mew": 0 if look.filled else 0.9}
+        drawn["ls"] = look.dashes if line else ""
+        found.append(Line2D([], [], label=label, lw=1.2, ms=4, **drawn))
+    return found
+
+
+def caption(fig: Figure, text: str) -> float:
+    """Write what the figure shows below it, in lines that fit its width; return their height in inches."""
+    words = fill(text, int(fig.get_figwidth() * 21))
+    found = fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
+    return float(found.get_window_extent().height / fig.dpi) + 2 * EDGE
+
+
+def points(
+    ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look, line: bool = False
+) -> None:
+    """Draw means with their intervals, as points or joined by a line.
+
+    Args:
+        ax: the panel.
+        x: where, a place per row.
+        part: ``mean low high``; a mean that is NaN is left out.
+        look: of the method.
+        line: join the points.
+    """
+    face = look.colour if look.filled else "w"
+    mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": 4}
+    ax.vlines(x, part["low"], part["high"], color=look.colour, lw=1.2)
+    ax.plot(x, part["mean"], color=look.colour, ls=look.dashes if line else "", lw=1.1, **mark)
+
+
+def crossed(ax: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Cross points out: what is not comparable, see `fgbench.reporting.figures.relative_variance.caption`.
+
+    Args:
+        ax: the panel.
+        x: where, of the crossed points alone.
+        y: their numbers, found by the same index.
+    """
+    ax.plot(x, y[x.index], "x", color=style.INK, ms=7, mew=0.9, zorder=4)
+
+
+def log_scale(ax: Axes) -> None:
+    """Give a panel a logarithmic vertical axis with plain numbers at 1, 2 and 5."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def log_axis(ax: Axes, values: Iterable[float]) -> None:
+    """Give a panel a logarithmic vertical axis: plain numbers, or decades where there are many.
+
+    Args:
+        ax: the panel.
+        values: all that is drawn, positive.
+    """
+    shown = sorted(values)
+    if shown[-1] < 500 * shown[0]:
+        log_scale(ax)
+    else:
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_locator(NullLocator())
+
+
+def counted(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """State over how many seeds points are means, what bars are, and where runs did not finish.
+
+    Args:
+        table: ``n band lost runs`` and the names of the rows.
+        names: columns that name a point.
+
+    Returns:
+        A caption.
+    """
+    run = table[table["n"] > 0]
+    parts = ["No run finished."]
+    if not run.empty:
+        counts = f"n = {seeds(run['n'])}; bar: {bands(run['band'])}"
+        parts = [f"Mean over finished runs, {counts}."]
+    lost = table[table["lost"] > 0].drop_duplicates(list(names))
+    counted = [
+        f"{' '.join(str(row[name]).replace(chr(10), ' ') for name in names)} "
+        f"{row['lost']} of {row['runs']}"
+        for _, row in lost.iterrows()
+    ]
+    return " ".join([*parts, *([f"Not finished: {'; '.join(counted)}."] if counted else [])])

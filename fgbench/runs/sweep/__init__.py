@@ -1,0 +1,1 @@
+"""Grids of runs from a TOML file: schema, cells, workers."""

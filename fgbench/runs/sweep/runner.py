@@ -1,0 +1,309 @@
+"""Sweeps: every run of a plan on a pool of workers, values tuned first where the plan says so.
+
+Everything a sweep knows lies in its records. Started again after any end, it finds what is finished by
+key, goes on with trainings from their checkpoints, and ends with the records of an undisturbed sweep.
+A run that raises, or whose worker dies, leaves a ``failed`` record with the reason, is tried again by the
+next call, and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fgbench.errors import UsageError
+from fgbench.records import store as record
+from fgbench.runs.sweep.workers import Pool, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from fgbench.runs.sweep.schema import Case, Cell, Options
+
+Found = dict[str, Any]
+
+
+@dataclass
+class Stage:
+    """One cell under way.
+
+    Args:
+        cell: what is run.
+        chosen: values in use, None while they are being tuned.
+        trials: per combination of values its runs.
+        results: the runs that count, known once values are.
+        choice: the record of the tuning.
+    """
+
+    cell: Cell
+    chosen: Options | None = None
+    trials: list[tuple[Options, list[Case]]] = field(default_factory=list)
+    results: list[Case] = field(default_factory=list)
+    choice: Found | None = None
+
+    def __post_init__(self) -> None:
+        """List the trials, or at once the results."""
+        if self.cell.tuning is None:
+            self.chosen = {}
+            self.results = self.cell.results({})
+        else:
+            self.trials = [(values, self.cell.trials(values)) for values in self.cell.candidates]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how the runs of a sweep are done.
+
+    Args:
+        records: folder of records.
+        jobs: workers; None is one per GPU, or per core on a CPU.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``float64``.
+        threads: CPU threads of each worker.
+        data_dir: folder of data files; FGBENCH_DATA or the cache where None.
+        reuse: accept finished records made by other code, marked ``reused``.
+    """
+
+    records: Path
+    jobs: int | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    threads: int = 1
+    data_dir: str | None = None
+    reuse: bool = False
+
+
+class Sweep:
+    """A plan under way.
+
+    Args:
+        cells: what is to be run.
+        settings: where and how.
+        watch: called with the sweep after every change.
+    """
+
+    def __init__(
+        self, cells: Sequence[Cell], settings: Settings, watch: Callable[[Sweep], None]
+    ) -> None:
+        self.stages = [Stage(cell) for cell in cells]
+        self.settings = settings
+        self.found: dict[str, Found] = {}  # case id -> record
+        self.at: dict[int, tuple[Case, str]] = {}  # task -> case, latest line
+        self._watch = watch
+        self._queue: deque[Case] = deque()
+        self._queued: set[str] = set()
+
+    def run(self) -> list[Found]:
+        """Run what is not finished.
+
+        Returns:
+            The records of the results and of the tunings, in the order of the plan.
+
+        Raises:
+            UsageError: if no worker can be placed, or steps are to be captured where they cannot be.
+        """
+        device, slots = place(self.settings.device, self.settings.jobs)
+        common = {"device": device, "records": str(self.settings.records)}
+        common |= {k: getattr(self.settings, k) for k in ("dtype", "threads", "data_dir", "reuse")}
+        for stage in self.stages:
+            self._enqueue(case for _, runs in stage.trials for case in runs)
+            self._enqueue(stage.results)
+        _capturable(self._queue, device)
+        number = 0
+        with Pool(slots) as pool:
+            while self._queue or self.at:
+                while pool.free and self._queue:
+                    case = self._queue.popleft()
+                    self.at[number] = case, ""
+                    pool.start(number, {**common, **call(case)})
+                    number += 1
+                for event in pool.wait(1.0):
+                    case, _ = self.at[event.task]
+                    if event.kind == "progress":
+                        self.at[event.task] = case, event.text
+                    else:
+                        del self.at[event.task]
+                        self._settle(case, event.value or self._lost(case, event.text, common))
+                self._watch(self)
+        return self.records()
+
+    @property
+    def known(self) -> int:
+        """How many runs are known so far; tuned cells add theirs when values are chosen."""
+        return len(self._queued)
+
+    def records(self) -> list[Found]:
+        """Return the records of the results and tunings found so far, in the order of the plan."""
+        listed = []
+        for stage in self.stages:
+            listed += [] if stage.choice is None else [stage.choice]
+            listed += [self.found[c.id] for c in stage.results if c.id in self.found]
+        return listed
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Return (run, reason) of everything that failed, trials and tunings included."""
+        cases = {c.id: c for s in self.stages for _, runs in s.trials for c in runs}
+        cases |= {c.id: c for s in self.stages for c in s.results}
+        failed = [
+            (str(cases[i]), r["reason"]) for i, r in self.found.items() if r["status"] == "failed"
+        ]
+        for stage in self.stages:
+            if stage.choice is not None and stage.choice["status"] == "failed":
+                cell = stage.cell
+                failed.append((f"{cell.method} {cell.arch} {cell.data}", stage.choice["reason"]))
+        return failed
+
+    def _enqueue(self, cases: Any) -> None:
+        """Add runs, each once."""
+        for case in cases:
+            if case.id not in self._queued:
+                self._queued.add(case.id)
+                self._queue.append(case)
+
+    def _settle(self, case: Case, found: Found) -> None:
+        """Take a finished run in, and choose values where it was the last trial of a cell."""
+        self.found[case.id] = found
+        for stage in self.stages:
+            runs = [c.id for _, trial in stage.trials for c in trial]
+            if (
+                stage.chosen is not None
+                or case.id not in runs
+                or any(i not in self.found for i in runs)
+            ):
+                continue
+            self._choose(stage)
+
+    def _choose(self, stage: Stage) -> None:
+        """Choose the values of the least mean error on held-out images; write down how."""
+        judged = [(values, [self.found[c.id] for c in runs]) for values, runs in stage.trials]
+        scores = [
+            sum(r["test_error"] for r in runs) / len(runs)
+            if all(r["status"] == "ok" for r in runs)
+            else inf
+            for _, runs in judged
+        ]
+        best = min(range(len(scores)), key=scores.__getitem__)  # of equals the first in the file
+        works = scores[best] < inf
+        stage.chosen = judged[best][0] if works else None
+        why = "" if works else f"none of the {len(judged)} combinations of values tried trained"
+        store = record.Store(self.settings.records)
+        fresh = choice(stage.cell, judged, stage.chosen, why)
+        stage.choice = store.find(fresh["key"]) or fresh
+        if stage.choice is fresh:
+            store.write(fresh)
+        if stage.chosen is not None:
+            stage.results = stage.cell.results(stage.chosen)
+            self._enqueue(stage.results)
+        else:
+            stage.chosen = {}
+
+    def _lost(self, case: Case, why: str, common: Options) -> Found:
+        """Write the record of a run that raised or whose worker died."""
+        from fgbench import api
+
+        return api.failed(reason=why, **common, **call(case))
+
+
+def _capturable(cases: Iterable[Case], device: str) -> None:
+    """Refuse runs whose steps cannot be captured on this device, before the first run."""
+    wanted = {case.options["graph"] for case in cases if "graph" in case.options}
+    if wanted:
+        import torch
+
+        from fgbench.training.step_capture import asked
+
+        for mode in wanted:
+            asked(mode, torch.device(device))
+
+
+def call(case: Case) -> Options:
+    """Return a case as arguments of :func:`fgbench.api.run_all`."""
+    named = {"verb": case.verb, "methods": [case.method], "seed": case.seed}
+    return {**named, "arch": case.arch, "data": case.data, **case.options}
+
+
+def choice(
+    cell: Cell, judged: Sequence[tuple[Options, list[Found]]], chosen: Options | None, why: str
+) -> Found:
+    """Build the record of a tuning: the grid, every trial, and what was chosen.
+
+    Args:
+        cell: whose values were tuned.
+        judged: per combination of values the records of its trials.
+        chosen: the values of the least mean error, None where no combination trained.
+        why: the reason where none did.
+
+    Returns:
+        A record with verb ``tune``; errors are fractions of the held-out images.
+    """
+    from fgbench import api
+
+    assert cell.tuning is not None
+    first = judged[0][1][0]
+    trials = [
+        {"values": values, "seed": r["seed"], "status": r["status"], "key": r["key"]}
+        | {"validation_error": r.get("test_error"), "epochs": r.get("epochs")}
+        for values, runs in judged
+        for r in runs
+    ]
+    settings = {**cell.options, **cell.tuning.set}
+    settings = {name: value for name, value in settings.items() if name not in api.UNKEYED}
+    settings |= {"validation": cell.tuning.validation, "seeds": cell.tuning.seeds}
+    subject = {"verb": "tune", "arch": cell.arch, "data": cell.data, "settings": settings}
+    subject |= {name: first[name] for name in ("estimator", "locality")} | {"grid": cell.tune}
+    case = {**subject, "trials": sorted(t["key"] for t in trials)}
+    same = ("estimator", "locality", "options", "arch", "data", "device", "commit", "where")
+    return {
+        "schema": record.SCHEMA,
+        "key": record.key(case),
+        "case_key": record.case_key(subject),
+        "verb": "tune",
+        "method": cell.method,
+        **{name: first[name] for name in (*same, "about") if name in first},
+        "seed": cell.tuning.seeds[0],
+        "status": "failed" if chosen is None else "ok",
+        "reason": why,
+        "settings": settings,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "elapsed_s": round(sum(r.get("elapsed_s") or 0.0 for _, runs in judged for r in runs), 3),
+        "chosen": chosen,
+        "grid": cell.tune,
+        "trials": trials,
+    }
+
+
+def place(device: str, jobs: int | None) -> tuple[str, list[Slot]]:
+    """Choose the device and where workers run on it.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: workers; None is one per GPU, or per core.
+
+    Returns:
+        The device and one slot per worker; with more workers than cores none is pinned.
+
+    Raises:
+        UsageError: for an unknown device, ``cuda`` where there is none, or a number below 1.
+    """
+    from fgbench.workload import device_of
+
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs must be at least 1, got {jobs}")
+    kind = device_of(device).type
+    if kind == "cuda":
+        import torch
+
+        count = torch.cuda.device_count()
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        gpus = [g for g in seen.split(",") if g] or [str(i) for i in range(count)]
+        return kind, [Slot(gpu=gpus[i % len(gpus)]) for i in range(jobs or len(gpus))]
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+    jobs = jobs or len(cores)
+    pinned = jobs <= len(cores)
+    return kind, [Slot(cores=(cores[i],) if pinned else ()) for i in range(jobs)]

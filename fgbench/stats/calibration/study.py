@@ -1,0 +1,55 @@
+"""What a study is: one simulated run, how often it is repeated, and the band each share must lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from fgbench.stats.intervals import Number
+
+Answers = dict[str, float]
+Run = partial[Answers]  # called with the run's generator
+
+COVERAGE, SIZE, POWER = (0.93, 0.97), (0.03, 0.07), (0.95, 1.0)
+EXACT = (1.0, 1.0)
+SINGLE = 1e-7  # relative: rounding of directions in single precision
+
+
+@dataclass(frozen=True)
+class Study:
+    """One simulation, repeated.
+
+    Args:
+        name: unique; with the number of the run it keys the generator.
+        run: one run, a function of its own generator: an answer per claim, whether an interval held
+            the truth or a test rejected, or the share of several such.
+        runs: how often.
+        bands: answer to the band in which its mean must lie.
+    """
+
+    name: str
+    run: Run
+    runs: int
+    bands: Mapping[str, tuple[float, float]]
+
+
+def holds(found: Number, answer: float) -> float:
+    """Say whether an interval holds the answer, up to rounding of the directions.
+
+    Args:
+        found: the interval.
+        answer: what is true.
+
+    Returns:
+        1 or 0; 0 where there is no interval.
+    """
+    if found.low is None or found.high is None:
+        return 0.0
+    slack = SINGLE * abs(answer)
+    return float(found.low - slack <= answer <= found.high + slack)
+
+
+def below(p_value: float | None, level: float = 0.05) -> float:
+    """Say whether a test rejects: 1 or 0, 0 where nothing was tested."""
+    return float(p_value is not None and p_value < level)

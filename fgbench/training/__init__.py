@@ -1,0 +1,1 @@
+"""Train a network with a gradient estimate."""

@@ -1,0 +1,261 @@
+"""Training recipes: what a run is trained with, and the defaults that ship as TOML files.
+
+``recipes/general.toml`` holds for everything, ``recipes/<family>.toml`` for an architecture's family
+(the name up to its first hyphen). A file is a list of rules, ``[[rule]]`` with ``when`` and ``set``;
+every rule that fits is applied in the order of the file, so later and narrower rules win.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from math import cos, pi
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fgbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Whole = Annotated[int, Field(ge=1)]
+Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Odds = Annotated[float, Field(ge=0, le=1)]
+Glob = str
+
+
+class Recipe(BaseModel):
+    """What a run is trained with; every value is part of its record.
+
+    Args:
+        epochs: passes over the training set.
+        batch: examples per step.
+        lr: peak learning rate of the body.
+        lr_batch: the batch that ``lr`` is for: the rate is lr · batch / lr_batch; 0: for any batch.
+        optimizer: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``, PyTorch's own, or ``lars``.
+        momentum: momentum of ``sgd``, ``lars`` and ``rmsprop``, first beta of ``adam`` and ``adamw``.
+        nesterov: Nesterov momentum (``sgd``).
+        weight_decay: decay of weights; biases and one-dimensional gains have none.
+        schedule: ``linear`` or ``cosine`` to 0 per step, ``staircase``: a tenth from half of the steps on
+            and a hundredth from 80 % on, or ``constant``.
+        warmup_epochs: epochs over which the rate rises linearly from 0; fractions count.
+        head_lr: factor of the rate of local readouts and projectors.
+        final_lr: factor of the rate of the final readout.
+        head_decay: factor of the decay of local readouts and projectors.
+        zero_heads: local readouts start at zero.
+        flip: training images are mirrored with probability ½.
+        crop: least part of the area that a random crop of a training image keeps, its width / height
+            between 3/4 and 4/3; 1 does not crop.
+        colours: training images change brightness, contrast, saturation and hue with probability 0.8, by
+            at most 0.4, 0.4, 0.2 and 0.1, and lose all colour with probability 0.2.
+        blur: probability that a training image is blurred.
+        solarise: probability that pixels of a training image above ½ are mirrored at ½.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Whole
+    batch: Whole
+    lr: Above
+    lr_batch: Annotated[int, Field(ge=0)] = 0
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lars"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Factor = 0.0
+    schedule: Literal["linear", "cosine", "staircase", "constant"] = "linear"
+    warmup_epochs: Factor = 0.0
+    head_lr: Factor = 1.0
+    final_lr: Factor = 1.0
+    head_decay: Factor = 1.0
+    zero_heads: bool = False
+    flip: bool = False
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    colours: bool = False
+    blur: Odds = 0.0
+    solarise: Odds = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """Refuse values that do not go together."""
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below the {self.epochs} epochs")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov needs sgd with momentum above 0")
+        return self
+
+    def but(self, **changes: Any) -> Recipe:
+        """Return this recipe with some values changed.
+
+        Args:
+            changes: field name to value.
+
+        Returns:
+            The changed recipe.
+
+        Raises:
+            UsageError: for an unknown name, with the nearest, or a value that does not fit.
+        """
+        return _checked({**self.model_dump(), **changes})
+
+    @property
+    def peak_lr(self) -> float:
+        """The body's peak learning rate at this batch."""
+        return self.lr * self.batch / self.lr_batch if self.lr_batch else self.lr
+
+    def factor(self, step: int, per_epoch: int) -> float:
+        """Return the factor of the learning rate at one step.
+
+        With W steps of warm-up and T in all: (step + 1)/W below W; from there on, with
+        t = (step − W)/(T − W) in [0, 1), 1 − t for ``linear``, (1 + cos πt)/2 for ``cosine``, and for
+        ``staircase`` 1, 0.1 from t = 0.5 and 0.01 from t = 0.8.
+
+        Args:
+            step: steps taken before, from 0.
+            per_epoch: steps per epoch.
+
+        Returns:
+            A number in (0, 1].
+        """
+        warm = round(self.warmup_epochs * per_epoch)
+        if step < warm:
+            return (step + 1) / warm
+        t = (step - warm) / (self.epochs * per_epoch - warm)
+        stair = 0.01 if t >= 0.8 else 0.1 if t >= 0.5 else 1.0
+        shapes = {"linear": 1 - t, "cosine": (1 + cos(pi * t)) / 2}
+        shapes |= {"staircase": stair, "constant": 1.0}
+        return shapes[self.schedule]
+
+
+def whole(name: str, value: Any) -> int:
+    """Read a number of examples.
+
+    Args:
+        name: what it is called in an error.
+        value: text or a number.
+
+    Returns:
+        The number.
+
+    Raises:
+        UsageError: if it is none from 0 up.
+    """
+    text = str(value)
+    if not text.isdecimal():
+        raise UsageError(f"{name}: expected a number of examples from 0 up, got {text!r}")
+    return int(text)
+
+
+class When(BaseModel):
+    """What a rule is for; texts are globs, and what is left out fits everything.
+
+    Args:
+        arch: architecture without its options.
+        data: data set without its options.
+        method: ``estimator/locality``, both without options.
+        exact: whether the method's gradients are free of noise; None is both.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arch: Glob = "*"
+    data: Glob = "*"
+    method: Glob = "*"
+    exact: bool | None = None
+
+    def fits(self, arch: str, data: str, method: str) -> bool:
+        """Say whether the three globs fit.
+
+        Args:
+            arch: architecture, with or without options.
+            data: data set, with or without options.
+            method: ``estimator/locality``, with or without options.
+
+        Returns:
+            Whether they do; ``exact`` is the caller's to judge.
+        """
+        estimator, _, locality = method.rpartition("/")
+        bare = (
+            (_name(arch), self.arch),
+            (_name(data), self.data),
+            (f"{_name(estimator)}/{_name(locality)}", self.method),
+        )
+        return all(fnmatchcase(text, glob) for text, glob in bare)
+
+
+class Rule(BaseModel):
+    """Values for what fits.
+
+    Args:
+        when: what it is for.
+        set: recipe values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    when: When = When()
+    set: dict[str, Any]
+
+
+class _File(BaseModel):
+    """One file of rules."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rule: list[Rule]
+
+
+def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recipe:
+    """Return the recipe that ships for an architecture on a data set.
+
+    Args:
+        arch: architecture, with or without options.
+        data: data set, with or without options.
+        exact: whether the method's gradients are free of noise (``claims.deterministic``).
+        method: ``estimator/locality``, with or without options, for values of one method.
+
+    Returns:
+        The values of every rule that fits, later ones winning; an architecture without a file has
+        the general ones.
+    """
+    values: dict[str, Any] = {}
+    for rule in (*rules("general"), *rules(_name(arch).partition("-")[0])):
+        if rule.when.fits(arch, data, method) and rule.when.exact in (None, exact):
+            values |= rule.set
+    return _checked(values)
+
+
+@cache
+def rules(name: str) -> tuple[Rule, ...]:
+    """Read one shipped file of rules.
+
+    Args:
+        name: ``general`` or an architecture's family.
+
+    Returns:
+        Its rules in order; none where there is no such file.
+    """
+    shipped = {path.name: path for path in (files("fgbench.training") / "recipes").iterdir()}
+    path = shipped.get(f"{name}.toml")
+    return () if path is None else tuple(_File(**tomllib.loads(path.read_text("utf-8"))).rule)
+
+
+def _name(text: str) -> str:
+    """Return a name without its options."""
+    return text.partition("[")[0]
+
+
+def _checked(values: Mapping[str, Any]) -> Recipe:
+    """Build a recipe, turning what is wrong into one line."""
+    for name in values:
+        if name not in Recipe.model_fields:
+            raise unknown("recipe value", name, Recipe.model_fields)
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{first['loc'][0]}={first['input']!r}: " if first["loc"] else ""
+        raise UsageError(f"recipe: {where}{first['msg'].removeprefix('Value error, ')}") from None

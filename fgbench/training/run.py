@@ -1,0 +1,281 @@
+"""One training run under way: what it trains on, and all that changes with its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fgbench.data.augment import GRAY, JITTER, Policy, augment
+from fgbench.errors import UsageError
+from fgbench.training.cuda_graphs import backend_of
+from fgbench.training.learner import Learner
+from fgbench.training.step_capture import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from fgbench.core.estimator import Estimator
+    from fgbench.core.network import Chain
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.task import Task
+    from fgbench.training.checkpoint import Saved
+    from fgbench.training.recipe import Recipe
+
+FACTS = ("step", "seconds", "history", "spent", "correct", "loss", "losses")
+"""Attributes of a course that go into its checkpoints."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Args:
+        step: steps taken.
+        steps: steps in all.
+        epoch: the epoch at work, from 1.
+        epochs: epochs in all.
+        loss: end loss of the latest step on its batch, None where no objective reads the end readout.
+        point: the latest entry of the history if an epoch has just ended.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float | None
+    point: Mapping[str, float] | None = None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        parts = [f"epoch {self.epoch}/{self.epochs}", f"step {self.step}/{self.steps}"]
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.4g}")
+        if self.point is not None:
+            parts.append(f"test error {100 * self.point['test_error']:.2f} %")
+        return ", ".join(parts)
+
+
+class Course:
+    """One run: what it trains on, and all that changes on the way.
+
+    Args:
+        task: the chain under its locality.
+        estimator: gives the estimates.
+        recipe: what to train with.
+        noise: the run's; its device is that of everything.
+        data: the data set, on that device; its pixels may lie elsewhere.
+        graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`; where pixels lie elsewhere they
+            never are.
+
+    Raises:
+        UsageError: capture is asked for all the same.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        estimator: Estimator,
+        recipe: Recipe,
+        noise: Noise,
+        data: Any,
+        graph: str = "off",
+    ) -> None:
+        self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
+        backend = backend_of(noise.device)
+        self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
+        self.noise = {
+            name: noise.child(name) for name in ("directions", "order", "augment", "views", "probe")
+        }
+        self.policy = policy(recipe)
+        self.per_epoch = len(data.train_y) // recipe.batch
+        self.steps = self.per_epoch * recipe.epochs
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.spent: dict[str, float] = {}
+        self.correct = ""
+        self.loss: float | None = None
+        self.losses = [0.0, 0]  # sum and number of this epoch's
+        self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
+        self._order: tuple[int, Tensor] | None = None
+        self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.train_x.device)
+        used = {name: self.noise[name] for name in ("directions", "augment", "views")}
+        if data.train_x.device != data.train_y.device:  # a replay cannot fetch images from the host
+            if graph == "on":
+                raise UsageError(
+                    f"graph 'on' was asked for, and the pixels of {data.name} do not fit on the device; "
+                    "use auto or off"
+                )
+            graph = "off"
+        self.graph = Steps(self._work, used, graph, backend, self._held)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the learner's tensors."""
+        return {name: getattr(self, name) for name in FACTS}
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a checkpoint."""
+        self.learner.restore(saved.tensors)
+        for name in FACTS:
+            setattr(self, name, saved.facts[name])
+
+    def picked(self) -> Tensor:
+        """Return which training images this step learns from, ``[b]``."""
+        epoch, place = divmod(self.step, self.per_epoch)
+        images, size = self.data.train_x, self.recipe.batch
+        if self._order is None or self._order[0] != epoch:
+            order = self.noise["order"].at(epoch).permutation("train", len(images))
+            self._order = epoch, order.to(images.device)
+        return self._order[1][place * size : (place + 1) * size]
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return this step's images and labels, as the task makes them."""
+        return self._batch(self.picked(), {n: own.at(self.step) for n, own in self.noise.items()})
+
+    def _batch(self, picked: Tensor, noise: Mapping[str, Noise]) -> tuple[Tensor, Tensor]:
+        """Return images and labels of a step with this noise."""
+        x, y = self.data.rows(picked)
+        if self.policy != Policy():
+            own, peak = noise["augment"], self.data.peak
+            x = augment(x.to(own.dtype) / peak, self.policy, own) * peak
+        return self.task.batch(x, y, self.data, noise["views"])
+
+    def _work(self, noise: Mapping[str, Noise]) -> tuple[Tensor | None, dict[str, float]]:
+        """Do one step but for what the host decides; return its loss and cost."""
+        x, y = self._batch(self._picked, noise)
+        state = self.learner.state
+        found = self.task.estimate(x, y, self.estimator, noise["directions"], state)
+        self.learner.follow(found)
+        return found.loss, found.ledger.as_dict()
+
+    def _held(self) -> list[Tensor]:
+        """Return the tensors that steps write and later steps read."""
+        return [t for _, t in sorted(self.learner.tensors().items())]
+
+    def take(self) -> None:
+        """Take one step; its loss is looked at later."""
+        self._picked.copy_(self.picked())
+        self.learner.pace(self.recipe.factor(self.step, self.per_epoch))
+        loss, cost = self.graph(self.step)
+        self.unseen.append((None if loss is None else loss.clone(), cost))
+        self.step += 1
+
+    def look(self) -> str:
+        """Look at the losses since the last look; go back to the first that is not finite."""
+        losses = [loss for loss, _ in self.unseen if loss is not None]
+        values = torch.stack(losses).tolist() if losses else []
+        finite = np.isfinite(values)
+        good = len(self.unseen) if finite.all() else int(finite.argmin())
+        for _, cost in self.unseen[:good]:
+            for name, price in cost.items():
+                self.spent[name] = self.spent.get(name, 0.0) + price
+        bad, self.unseen = len(self.unseen) - good, []
+        self.step -= bad
+        self.loss = values[-1] if values else None
+        for value in values[: len(values) - bad]:
+            self.losses = [self.losses[0] + value, self.losses[1] + 1]
+        return f"loss not finite at step {self.step + 1}" if bad else ""
+
+    def settle(self) -> str:
+        """Do what the end of an epoch does to the network; say what is not finite."""
+        epoch = self.step // self.per_epoch
+        if self.task.probe:
+            probe(self.task, self.data, self.recipe, self.noise["probe"].at(epoch))
+        name = self.learner.unsound()
+        return f"{name} not finite after epoch {epoch}" if name else ""
+
+    def assess(self) -> str:
+        """End an epoch and add it to the history; say what is not finite."""
+        if reason := self.settle():
+            return reason
+        data, epoch = self.data, self.step // self.per_epoch
+        point: dict[str, float] = {"epoch": epoch}
+        if self.losses[1]:
+            point["end_loss"] = self.losses[0] / self.losses[1]
+        self.losses = [0.0, 0]
+        for split in ("train", "test"):
+            x, y = getattr(data, f"{split}_x"), getattr(data, f"{split}_y")
+            loss, error, correct = evaluate(self.task.chain, data, x, y)
+            if not np.isfinite(loss):
+                return f"{split} loss not finite after epoch {epoch}"
+            point |= {f"{split}_loss": loss, f"{split}_error": error}
+        self.correct = np.packbits(correct.cpu().numpy()).tobytes().hex()
+        self.history.append({**point, "seconds": self.seconds})
+        return ""
+
+    def progress(self, ended: bool) -> Progress:
+        """Say where the run is."""
+        epoch = (self.step - 1) // self.per_epoch + 1
+        point = self.history[-1] if ended else None
+        return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
+
+
+def policy(recipe: Recipe) -> Policy:
+    """Return what a recipe lets happen to training images."""
+    jitter, gray = (JITTER, GRAY) if recipe.colours else (0.0, 0.0)
+    flip = 0.5 if recipe.flip else 0.0
+    odds = {"jitter": jitter, "gray": gray, "blur": recipe.blur, "solarise": recipe.solarise}
+    return Policy(area=recipe.crop, flip=flip, **odds)
+
+
+def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
+    """Teach the final readout for one epoch on frozen features of the images as they are.
+
+    Plain SGD at the task's rate, with the recipe's batch and, on weights, its decay: the parameters are
+    all that a checkpoint needs.
+
+    Args:
+        task: the chain and the rate.
+        data: the training images.
+        recipe: batch and decay.
+        noise: gives the order.
+    """
+    chain, (name, last) = task.chain, ("final", len(task.chain))
+    own = chain.readout_parameters(name)
+    order = noise.permutation("train", len(data.train_y)).to(data.train_x.device)
+    for picked in order.split(recipe.batch):
+        x, y = data.rows(picked)
+        with torch.no_grad():
+            f = chain.run(data.normalise(x, noise.dtype), 0, last)
+        with torch.enable_grad():
+            loss = chain.readout(name).losses(chain.read(name, f), y).mean()
+            grads = torch.autograd.grad(loss, list(own.values()))
+        with torch.no_grad():
+            for p, grad in zip(own.values(), grads, strict=True):
+                decay = recipe.weight_decay if p.ndim > 1 else 0.0
+                p.sub_(grad + decay * p, alpha=task.probe)
+
+
+def evaluate(chain: Chain, data: Any, x: Tensor, y: Tensor) -> tuple[float, float, Tensor]:
+    """Evaluate the final readout on every example once, the short last batch included.
+
+    Args:
+        chain: the network.
+        data: the data set that normalises the pixels.
+        x: pixels ``[N, ...]``, uint8.
+        y: labels ``[N]``.
+
+    Returns:
+        Mean loss, fraction of wrong predictions, and per example whether it was right ``[N]``.
+    """
+    dtype = next(chain.parameters()).dtype
+    largest = max(int(np.prod(shape)) for shape in [*chain.shapes().values(), x.shape[1:]])
+    size = max(1, min(1000, (1 << 24) // largest))  # an activation stays below 64 MiB in float32
+    losses, right = [], []
+    training = chain.training
+    chain.eval()
+    with torch.no_grad():
+        for start in range(0, len(y), size):
+            labels = y[start : start + size]
+            images = x[start : start + size].to(labels.device)
+            prediction = chain(data.normalise(images, dtype))
+            losses.append(chain.readout("final").losses(prediction, labels).double().sum())
+            right.append(prediction.argmax(1) == labels)
+    chain.train(training)
+    correct = torch.cat(right)
+    wrong = len(y) - int(correct.sum())
+    return float(torch.stack(losses).sum()) / len(y), wrong / len(y), correct

@@ -1,1 +1,0 @@
-"""Rules that turn gradients into steps where PyTorch has none."""

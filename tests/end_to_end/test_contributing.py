@@ -1,0 +1,53 @@
+"""What CONTRIBUTING.md says: its example estimator runs as it stands there, and so does make bench."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from fgbench import registry
+from fgbench.core.noise.keyed import Noise
+from fgbench.core.task import Task
+from tests.makers.paths import ROOT
+
+
+def test_the_example_estimator_runs(tmp_path: Path) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    example = re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert example is not None
+    file = tmp_path / "sign_a.py"
+    # Under a name of its own, so that the registry stays as it is for other tests.
+    decorator = '@register("estimators", "sign_a")\n'
+    assert decorator in example[1]
+    assert "`fgbench/estimators/sign_a.py`" in page
+    file.write_text(example[1].replace(decorator, ""))
+
+    method = registry.method(f"{file}:SignOfSlope[directions=3]/local-pg")
+    noise = Noise(0)
+    with noise.seeded():
+        made = registry.make("architectures", "mlp-2x16", shape=(8, 8), classes=10)
+    task = Task.build(made.thing, method.locality.thing, noise)
+    x, labels = noise.normal("x", (4, 8, 8)), torch.arange(4)
+    step = task.estimate(x, labels, method.estimator.thing, noise)
+    assert step.body.keys() == task.chain.body_parameters().keys()
+    assert all(grad.abs().max() > 0 for grad in step.body.values())
+
+
+def test_the_command_of_make_bench_finds_the_benchmarks() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = re.findall(
+        r"^\t\$\(BIN\)/python (-m pytest .*)$", recipe.partition("\nbench:")[2], re.M
+    )
+    files = [str(p) for p in sorted((ROOT / "tests" / "benchmarks").glob("bench_*.py"))]
+    options = [word for word in line.split() if not word.endswith("bench_*.py")]
+    command = [sys.executable, *options, *files, "--collect-only", "-q"]
+    # make bench runs alone: a worker of xdist tells its own children that benchmarks are off.
+    alone = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(Path(file).name in done.stdout for file in files)

@@ -1,0 +1,192 @@
+"""What is installed, under which versions: pyproject.toml, constraints.txt, asv, the wheel."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.makers.paths import ROOT
+
+IMPORTED_AS = {"sklearn": "scikit-learn", "PIL": "pillow"}
+# Rooms that fgbench.api, and so asv, never imports.
+ABOVE_API = {"__main__", "cli", "reporting"}
+
+
+def name_of(requirement: str) -> str:
+    """The normalised distribution name of a requirement."""
+    return re.split(r"[^\w.-]", requirement.strip())[0].lower().replace("_", "-")
+
+
+def project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return table
+
+
+def core() -> set[str]:
+    return {name_of(r) for r in project()["dependencies"]}
+
+
+def extras() -> set[str]:
+    return {name_of(r) for rs in project()["optional-dependencies"].values() for r in rs}
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {name_of(name): version for name, version in pins}
+
+
+def asv_conf() -> dict[str, Any]:
+    text = (ROOT / "asv.conf.json").read_text()
+    conf: dict[str, Any] = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+    return conf
+
+
+def third_party(source: str, at_import: bool) -> set[str]:
+    """Distributions a module imports: all, or only what importing the module itself imports."""
+    todo: list[ast.AST] = [ast.parse(source)]
+    names: set[str] = set()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module or "")
+        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        )
+        if not (at_import and later):
+            todo += ast.iter_child_nodes(node)
+    tops = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"fgbench"}
+    return {IMPORTED_AS.get(top, name_of(top)) for top in tops}
+
+
+def modules() -> dict[str, str]:
+    """Path below fgbench -> text, the figures included."""
+    package = ROOT / "fgbench"
+    found = {p.relative_to(package): p for p in package.rglob("*.py")}
+    return {name.as_posix(): path.read_text("utf-8") for name, path in found.items()}
+
+
+def test_every_direct_dependency_has_an_exact_pin() -> None:
+    # asv takes the newest runner unless it is pinned, so it has a pin of its own.
+    assert set(constraints()) == core() | extras() | {"asv-runner"}
+    assert all(re.fullmatch(r"\d+(\.\d+)+", version) for version in constraints().values())
+
+
+def test_asv_measures_under_the_pinned_versions() -> None:
+    matrix = asv_conf()["matrix"]["req"]
+    assert {name_of(k): v for k, v in matrix.items()} == {
+        name_of(k): [constraints()[name_of(k)]] for k in matrix
+    }
+
+
+def test_asv_pins_what_the_api_imports_and_the_build_needs() -> None:
+    needed = {"asv-runner"} | {name_of(r) for r in _build_requires()}
+    for path, source in modules().items():
+        if path.split("/")[0].removesuffix(".py") not in ABOVE_API:
+            needed |= third_party(source, at_import=True)
+    assert needed <= {name_of(k) for k in asv_conf()["matrix"]["req"]}
+
+
+def test_asv_installs_a_commit_without_its_dependencies() -> None:
+    conf = asv_conf()
+    assert all("--no-deps" in conf[key][0] for key in ("build_command", "install_command"))
+    assert "--no-build-isolation" in conf["build_command"][0]
+    assert conf["launch_method"] == "spawn"  # forking breaks CUDA
+
+
+def test_what_is_imported_is_declared() -> None:
+    for path, source in modules().items():
+        assert third_party(source, at_import=True) <= core(), path
+        assert third_party(source, at_import=False) <= core() | extras(), path
+
+
+def test_imports_are_told_apart() -> None:
+    source = (
+        "from __future__ import annotations\nimport os, numpy.linalg\nfrom PIL import Image\n"
+        "from . import axes\nfrom fgbench.core.axes import parse\n"
+        "if TYPE_CHECKING:\n    import pandas\n"
+        "def f():\n    from sklearn.datasets import load_digits\n"
+        "class A:\n    import asv_runner\n"
+    )
+    assert third_party(source, at_import=True) == {"numpy", "pillow", "asv-runner"}
+    lazy = third_party(source, at_import=False) - third_party(source, at_import=True)
+    assert lazy == {"pandas", "scikit-learn"}
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel built from the tree and the one built from the sdist."""
+    folder = tmp_path_factory.mktemp("build")
+    tree = folder / "tree"
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("fgbench", "analysis", "suites", "tests"):
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignore)
+    for name in ("pyproject.toml", "LICENSE", "README.md"):
+        shutil.copy(ROOT / name, tree / name)
+    recipe = tree / "fgbench" / "training" / "recipes" / "deep" / "planted.toml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("")
+    sdist = _build("sdist", tree, folder / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    unpacked = folder / sdist.name.removesuffix(".tar.gz")
+    return {
+        "tree": _build("wheel", tree, folder / "from_tree"),
+        "sdist": _build("wheel", unpacked, folder / "from_sdist"),
+    }
+
+
+def _build(kind: str, tree: Path, out: Path) -> Path:
+    """Call the build backend in ``tree``, as pip does without build isolation."""
+    out.mkdir()
+    code = f"import sys; from setuptools import build_meta as b; b.build_{kind}(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(out)]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True)
+    return next(out.iterdir())
+
+
+def _build_requires() -> list[str]:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    requires: list[str] = table["build-system"]["requires"]
+    return requires
+
+
+@pytest.mark.parametrize("origin", ["tree", "sdist"])
+def test_the_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path], origin: str) -> None:
+    with zipfile.ZipFile(wheels[origin]) as wheel:
+        names = {n for n in wheel.namelist() if ".dist-info/" not in n}
+    expected = {f"fgbench/{path}" for path in modules()}
+    planted = {"fgbench/py.typed", "fgbench/training/recipes/deep/planted.toml"}
+    planted |= {"fgbench/reporting/paper/published.toml"}
+    templates = list((ROOT / "fgbench" / "reporting" / "site" / "templates").iterdir())
+    assert len(templates) > 5
+    planted |= {f"fgbench/reporting/site/templates/{path.name}" for path in templates}
+    assert expected | planted <= names
+    assert {n for n in names if n.endswith(".py")} == expected
+
+
+@pytest.mark.parametrize("origin", ["tree", "sdist"])
+def test_the_wheel_imports_its_figures(
+    wheels: dict[str, Path], origin: str, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheels[origin]) as wheel:
+        wheel.extractall(tmp_path)
+    # The path is put first, before the editable install of the same name.
+    code = "import sys; sys.path.insert(0, '.'); import fgbench.reporting as a; print(a.__file__)"
+    command = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert Path(done.stdout.strip()) == tmp_path / "fgbench" / "reporting" / "__init__.py"

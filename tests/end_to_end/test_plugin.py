@@ -1,0 +1,193 @@
+"""An estimator from outside: one package with an entry point, or one file; no edit to this repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fgbench.cli.main import run
+from tests.makers.paths import ROOT
+
+PROJECT = """
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "outside-estimators"
+version = "1.0"
+
+[project.entry-points."fgbench.estimators"]
+theirs = "outside_estimators:Theirs"
+broken = "outside_estimators.broken:Broken"
+
+[tool.setuptools]
+packages = ["outside_estimators"]
+"""
+PACKAGE = '''
+from dataclasses import dataclass
+
+from fgbench.estimator import Claims, Defaults, Estimate
+
+
+@dataclass(frozen=True)
+class Theirs(Defaults):
+    """Half of two directions, from outside."""
+
+    directions: int = 2
+
+    def claims(self, task):
+        return Claims(bias="none", backward="none", slopes_only=True)
+
+    def __call__(self, view, noise, state):
+        v = noise.directions(view.shapes, self.directions, "rademacher")
+        return Estimate(grads=view.credit(view.slopes(v), v))
+'''
+PROGRAM = """
+import contextlib, io, json, sys
+from fgbench.cli import run
+found = []
+for arguments in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(arguments)
+    found.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(found))
+"""
+NET = ["--arch", "mlp-1x8", "--data", "synthetic[train=64,test=32]", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Build a package's wheel, install it into a folder, and return an environment that has it."""
+    pytest.importorskip("setuptools", minversion="77", reason="builds a wheel without network")
+    source = tmp_path_factory.mktemp("outside")
+    (source / "pyproject.toml").write_text(PROJECT)
+    (source / "outside_estimators").mkdir()
+    (source / "outside_estimators" / "__init__.py").write_text(PACKAGE)
+    (source / "outside_estimators" / "broken.py").write_text("import no_such_library\n")
+    wheels, target = (tmp_path_factory.mktemp(name) for name in ("wheels", "target"))
+    quiet = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip"]
+    for command in (
+        [*pip, "wheel", *quiet, "--no-build-isolation", "-w", str(wheels), str(source)],
+        [*pip, "install", *quiet, "--target", str(target), "-f", str(wheels), "outside-estimators"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert [w.name for w in wheels.iterdir()] == ["outside_estimators-1.0-py3-none-any.whl"]
+    path = os.pathsep.join((str(ROOT), str(target)))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "FGBENCH_DATA": ""}
+
+
+def fgbench(environment: dict[str, str], folder: Path, *lines: list[str]) -> list[Any]:
+    """Run several command lines in one process: (exit code, stdout, stderr) of each."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(lines)],
+        capture_output=True, text=True, env=environment, cwd=folder, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: list[Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_package_brings_an_estimator(installed: dict[str, str], tmp_path: Path) -> None:
+    few = ["--draws", "4", "--batches", "1", "--batch", "8"]
+    listed, measured, trained, checked, broken = fgbench(
+        installed,
+        tmp_path,
+        ["list", "estimators"],
+        ["measure", "theirs[directions=3]/local", "FG-W", *NET, *few, "--json"],
+        ["train", "theirs", *NET, "--epochs", "1", "--batch", "32", "--json"],
+        ["check", "theirs/end"],
+        ["measure", "broken", *NET, *few],
+    )
+    names = {line.split()[0]: line for line in listed[1].splitlines()}
+    assert listed[0] == 0
+    assert "Half of two directions, from outside." in names["theirs"]
+    assert "cannot be imported: ModuleNotFoundError" in names["broken"]
+    assert {"bp", "fg_a"} <= set(names)
+
+    assert measured[0] == 0, measured[2]
+    first, second = json.loads(measured[1])
+    assert (first["estimator"], first["directions"]) == ("theirs[directions=3]", 3)
+    assert (first["status"], second["status"]) == ("ok", "ok")
+    about = first["about"]
+    assert (about["class"], about["module"], about["file"]) == ("Theirs", "outside_estimators", "")
+    assert about["documentation"] == "Half of two directions, from outside."
+    assert about["claims"]["backward"] == "none"
+
+    assert trained[0] == 0, trained[2]
+    (record,) = json.loads(trained[1])
+    assert (record["method"], record["status"], record["steps"]) == ("theirs", "ok", 2)
+
+    assert checked[0] == 0, checked[1:]
+    assert "unbiased" in checked[1]
+    assert "FAIL" not in checked[1]
+
+    assert broken[0] == 2
+    assert len(broken[2].splitlines()) == 1
+    assert "outside-estimators" in broken[2]
+    assert "no_such_library" in broken[2]
+
+
+def readme_example() -> str:
+    """The code block of "Add an estimator", as it stands."""
+    section = (ROOT / "README.md").read_text("utf-8").partition("## Add an estimator")[2]
+    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_readme_example_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_file.py").write_text(readme_example())
+    assert run(["check", "./my_file.py:MyEstimator"]) == 0
+    out = capsys.readouterr().out
+    assert "FAIL" not in out
+    assert "unbiased" in out
+
+
+def test_the_readme_example_is_reported_where_its_file_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = Path("my_file.py")
+    mine.write_text(readme_example())
+    few = ["--draws", "16", "--batches", "1", "--batch", "8", "-o", "records"]
+    assert run(["measure", "./my_file.py:MyEstimator/local-pg", "FG-A", *NET, *few]) == 0
+    table = capsys.readouterr().out
+    assert "MyEstimator/local-pg" in table
+    assert "my_file" not in table
+    mine.unlink()
+    assert run(["figure", "relative_variance", "records"]) == 0
+    rows = Path("out", "relative_variance.csv").read_text().splitlines()
+    assert sum("MyEstimator/local-pg" in row and "my_file" not in row for row in rows) == 1
+    assert run(["report", "records", "-o", "site", "--jobs", "1"]) == 0
+    assert "my_file" not in Path("site", "index.html").read_text()
+    (page,) = (path.read_text() for path in Path("site", "methods").glob("MyEstimator*"))
+    assert "Noise on the activities, one slope, credit = slope * noise" in page
+    assert "unbiased; reverse mode through one layer at a time" in page
+    assert page.count("my_file.py") == 1
+
+
+def test_the_readme_example_with_a_fault_of_two_percent_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = readme_example()
+    faulty = example.replace("view.credit(slopes, u)", "view.credit(1.02 * slopes, u)")
+    assert faulty.count("1.02 * slopes") == 1
+    Path("my_file.py").write_text(faulty)
+    assert run(["check", "./my_file.py:MyEstimator/end"]) == 1
+    failed = [s for s in capsys.readouterr().out.splitlines() if s.startswith("FAIL")]
+    assert any("1.02" in line for line in failed)

@@ -1,0 +1,1 @@
+"""What tests share: networks, tasks, records. Never imported from a test module."""

@@ -1,0 +1,65 @@
+"""Small experiments and what measuring them gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from fgbench import registry
+from fgbench.core.estimator import Claims, Defaults, Estimate
+from fgbench.measurement import loop as room
+from fgbench.measurement.loop import Design
+from fgbench.registry import Made, Method
+from fgbench.workload import Experiment
+
+if TYPE_CHECKING:
+    pass
+
+NET = "mlp-1x8"
+
+
+DATA = "synthetic[size=4,train=64,test=32]"
+
+
+MIXER, IMAGES = "localmixer-xs/2/4", "synthetic[train=64,test=32]"
+
+
+FEW = {"draws": 4, "batches": 1, "batch": 8}
+
+
+@cache
+def experiment(arch: str = NET, data: str = DATA, dtype: str = "float64") -> Experiment:
+    return Experiment.of(arch, data, dtype=dtype)
+
+
+def of(estimator: Any, locality: str = "end") -> Method:
+    """A method of an estimator object."""
+    name = type(estimator).__name__
+    return Method(name, Made(name, {}, estimator, ""), registry.make("localities", locality))
+
+
+def measured(*methods: Any, where: Experiment | None = None, **design: Any) -> Any:
+    """Measure names or estimators; one result for one method."""
+    chosen = [registry.method(m) if isinstance(m, str) else of(m) for m in methods]
+    found = room.measure(where or experiment(), chosen, Design(**{**FEW, **design}))
+    return found[0] if len(found) == 1 else found
+
+
+@dataclass(frozen=True)
+class Factor(Defaults):
+    """The exact gradient times a factor, plus noise."""
+
+    factor: float = 1.0
+    spread: float = 0.0
+
+    def claims(self, task: Any) -> Claims:
+        return Claims(deterministic=self.spread == 0)
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        return Estimate(
+            grads={
+                name: self.factor * g + self.spread * g.abs().mean() * noise.normal(name, g.shape)
+                for name, g in view.reverse().items()
+            }
+        )

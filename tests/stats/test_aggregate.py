@@ -1,0 +1,95 @@
+"""Interquartile mean, its interval and performance profiles, against definitions and libraries."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fgbench.errors import UsageError
+from fgbench.stats import aggregate
+from fgbench.stats.aggregate import interquartile_mean, iqm, performance_profile, stratified
+from fgbench.stats.intervals import Floats
+
+
+def scores(tasks: int, runs: int, seed: int = 0) -> list[Floats]:
+    random = np.random.default_rng(seed)
+    return [3.0 * k + random.standard_normal(runs) for k in range(tasks)]
+
+
+def test_the_interquartile_mean_is_the_middle_half_and_no_outlier_moves_it() -> None:
+    values = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 100.0]
+    assert iqm(values) == np.mean([2.0, 3.0, 4.0, 5.0])
+    assert iqm([values, [-v for v in values]]).tolist() == [3.5, -3.5]
+    tasks = scores(3, 10)
+    assert interquartile_mean(tasks).value == stats.trim_mean(np.concatenate(tasks), 0.25)
+
+
+def test_the_interval_of_a_mean_of_one_task_is_close_to_t() -> None:
+    """Of a mean the bootstrap's normal percentiles at t sqrt(n/(n - 1)) give ± t s / sqrt(n)."""
+    (one,) = scores(1, 20, seed=1)
+    value, low, high, n = stratified([one], lambda a: a.mean(-1))
+    half = stats.t.ppf(0.975, 19) * one.std(ddof=1) / sqrt(20)
+    assert (value, n) == (one.mean(), 20)
+    assert [low, high] == pytest.approx([value - half, value + half], abs=0.12 * half)
+
+
+def test_runs_are_resampled_within_their_tasks() -> None:
+    """Constant tasks far apart: nothing varies; resampled together they would."""
+    apart = [np.zeros(5), np.full(5, 10.0), np.full(5, 20.0)]
+    found = interquartile_mean(apart)
+    assert (found.low, found.value, found.high) == (found.value, found.value, found.value)
+
+
+def test_degrees_of_freedom_are_those_of_the_tasks_that_decide() -> None:
+    """Of three tasks far apart the middle half is almost the middle task."""
+    df = aggregate._freedom(scores(3, 10), iqm)
+    assert 9.0 <= df < 15.0
+    alike = aggregate._freedom([t - 3.0 * k for k, t in enumerate(scores(3, 10))], iqm)
+    assert alike > 18.0
+
+
+def test_the_same_scores_have_the_same_interval() -> None:
+    tasks = scores(2, 7)
+    assert interquartile_mean(tasks) == interquartile_mean([t.copy() for t in tasks])
+
+
+def test_single_runs_have_no_interval_and_no_task_is_refused() -> None:
+    found = interquartile_mean([[1.0], [2.0, 3.0, 4.0]])
+    assert (found.low, found.high) == (None, None)
+    assert found.reason
+    for none in ([], [[1.0], []]):
+        with pytest.raises(UsageError, match="at least one task, and a run of each"):
+            interquartile_mean(none)
+
+
+def test_a_profile_is_the_share_of_runs_above_averaged_over_tasks() -> None:
+    share, low, high = performance_profile([[1.0, 2.0, 3.0, 4.0], [2.0, 2.0]], [0.0, 2.0, 5.0])
+    assert share.tolist() == [1.0, 0.25, 0.0]  # above 2: a half, and none at all
+    assert (low < share)[[0, 1]].all()
+    assert (high > share)[[1, 2]].all()
+    assert (low >= 0).all()
+    assert (high <= 1).all()
+
+
+def test_the_band_of_one_task_is_wilsons() -> None:
+    share, low, high = performance_profile([np.arange(10.0)], [2.5])
+    twin = stats.binomtest(7, 10).proportion_ci(0.95, method="wilson")
+    assert share[0] == 0.7
+    assert [low[0], high[0]] == pytest.approx([twin.low, twin.high])
+    # four equal tasks are four times the runs
+    _, low4, high4 = performance_profile([np.arange(10.0)] * 4, [2.5])
+    twin = stats.binomtest(28, 40).proportion_ci(0.95, method="wilson")
+    assert [low4[0], high4[0]] == pytest.approx([twin.low, twin.high])
+
+
+def test_tasks_that_differ_leave_less_to_chance_than_their_runs_together() -> None:
+    """Half of the runs lie above, but which tasks' is certain."""
+    share, low, high = performance_profile([np.zeros(10), np.ones(10)], [0.5])
+    together = stats.binomtest(10, 20).proportion_ci(0.95, method="wilson")
+    assert share[0] == 0.5
+    assert together.low < low[0] - 0.1 < 0.4
+    assert 0.6 < high[0] + 0.1 < together.high
+    assert high[0] > low[0]

@@ -1,0 +1,118 @@
+"""What learns: parameter groups, the step an optimiser takes, and state that learns beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fgbench import registry
+from fgbench.core.noise.keyed import Noise
+from fgbench.core.task import Step, Task
+from fgbench.training.learner import Learner, param_groups
+from fgbench.training.recipe import Recipe
+from tests.makers.paths import ROOT
+
+OWN = ROOT / "tests" / "makers" / "stateful.py"
+RECIPE = Recipe(epochs=2, batch=200, lr=0.05, weight_decay=1e-3)
+
+
+def make(method: str, arch: str, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Task, Any]:
+    parsed = registry.method(method)
+    noise = Noise(0, dtype=dtype)
+    with noise.child("arch").seeded():
+        chain = registry.make("architectures", arch, shape=shape, classes=10).thing
+    return Task.build(chain.to(dtype), parsed.locality.thing, noise), parsed.estimator.thing
+
+
+def test_param_groups_cover_everything_once() -> None:
+    task, _ = make("LG-FG-A", "localmixer-xs/2/4", (1, 8, 8), torch.float32)
+    recipe = RECIPE.but(lr=0.5, head_lr=0.1, final_lr=0.01, weight_decay=0.3)
+    groups = {group["name"]: group for group in param_groups(task.chain, recipe)}
+    names = {id(p): name for name, p in task.chain.named_parameters()}
+    members = {n: {names.pop(id(p)) for p in group["params"]} for n, group in groups.items()}
+    assert not names
+    rates = {"body": 0.5, "local": 0.05, "final": 0.005}
+    assert set(members) == {f"{part} {kind}" for part in rates for kind in ("weights", "biases")}
+    for name, group in groups.items():
+        part, kind = name.split()
+        assert group["lr"] == pytest.approx(rates[part])
+        assert group["weight_decay"] == (0.3 if kind == "weights" else 0.0)
+        assert {m.endswith("bias") for m in members[name]} == {kind == "biases"}
+    # the grouped layer's bias has two axes and is still a bias
+    assert task.chain.get_parameter("body.0.l1.bias").ndim == 2
+    assert "body.0.l1.bias" in members["body biases"]
+    assert members["final weights"] == {"readouts.final.linear.weight"}
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw", "rmsprop"])
+def test_a_transposed_gradient_moves_the_right_weights(kind: str) -> None:
+    """Fused optimisers ignore strides: a gradient assigned instead of copied would be scrambled."""
+    task, estimator = make("BP", "mlp-1x4", (1, 8, 8), torch.float64)
+    recipe = RECIPE.but(optimizer=kind, weight_decay=0.0)
+    grad = Noise(0, dtype=torch.float64).normal("g", (64, 4))
+    start = task.chain.get_parameter("body.0.l0.weight").detach().clone()
+    learner = Learner(task, estimator, recipe, Noise(0))
+    for _ in range(2):
+        learner.follow(Step(body={"body.0.l0.weight": grad.T}))
+    twin = nn.Parameter(start.clone())
+    rules = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    options: dict[str, Any] = {"lr": recipe.lr, "weight_decay": 0.0, "foreach": False}
+    rule = (
+        rules[kind]([twin], **options, **({"momentum": 0.9} if kind == "sgd" else {}))
+        if kind in rules
+        else torch.optim.RMSprop([twin], momentum=0.9, **options)
+    )
+    for _ in range(2):
+        twin.grad = grad.T.contiguous()
+        rule.step()
+    moved = task.chain.get_parameter("body.0.l0.weight").detach()
+    torch.testing.assert_close(moved, twin.detach(), rtol=1e-12, atol=1e-14)
+    assert float((moved - start).abs().max()) > 1e-3
+
+
+def test_zero_heads_start_at_zero_and_others_do_not() -> None:
+    for zero in (True, False):
+        task, estimator = make("LG-FG-A", "mlp-2x16", (1, 8, 8), torch.float32)
+        Learner(task, estimator, RECIPE.but(zero_heads=zero), Noise(0))
+        local = task.chain.readout_parameters("local0").values()
+        assert all(float(p.detach().abs().max()) == 0.0 for p in local) == zero
+        assert all(float(p.detach().abs().max()) > 0.0 for p in task.chain.parameters()) != zero
+
+
+# learned state
+
+
+@pytest.mark.parametrize(("name", "lr"), [("Learned", None), ("Plain", 1.0)])
+def test_learned_state_follows_its_optimiser(name: str, lr: float | None) -> None:
+    task, estimator = make(f"{OWN}:{name}/end", "mlp-1x4", (1, 8, 8), torch.float64)
+    learner = Learner(task, estimator, RECIPE, Noise(0, dtype=torch.float64))
+    twin = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    rule = torch.optim.SGD([twin], lr) if lr else torch.optim.Adam([twin], 1e-2)
+    mean = torch.zeros(2, dtype=torch.float64)
+    x, y = torch.zeros(3, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2])
+    for k in range(3):
+        noise = Noise(5, dtype=torch.float64).at(k)
+        learner.follow(task.estimate(x, y, estimator, noise, learner.state))
+        mean = 0.9 * mean + noise.normal("kick", (2,))
+        twin.grad = noise.normal("pull", (2,)) + mean
+        rule.step()
+    torch.testing.assert_close(learner.state["end"]["scale"], twin.detach(), rtol=1e-12, atol=0)
+    assert torch.equal(learner.state["end"]["mean"], mean)
+
+
+def test_shared_state_gets_the_sum_of_its_gradients() -> None:
+    task, estimator = make(f"{OWN}:Plain/local", "mlp-2x4", (1, 8, 8), torch.float32)
+    learner = Learner(task, estimator, RECIPE, Noise(0))
+    shared = learner.state["module0"]["scale"]
+    assert learner.state["module1"]["scale"] is shared
+    grads: dict[str, Mapping[str, torch.Tensor]]
+    grads = {f"module{k}": {"scale": torch.tensor([1.0, 10.0]) * (k + 1)} for k in (0, 1)}
+    learner.follow(Step(state_grads=grads))
+    assert learner.state["module0"]["scale"].tolist() == [1 - 3.0, 1 - 30.0]
+    swapped: dict[str, Mapping[str, torch.Tensor]] = {"module0": {"scale": torch.zeros(2)}}
+    with pytest.raises(ValueError, match="replaced by new_state"):
+        learner.follow(Step(new_state=swapped, state_grads=grads))
