@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
 from fgbench.errors import UsageError, unknown
-from fgbench.records import store as record
+from fgbench.records import keys, locks, provenance, schema
+from fgbench.records.store import Store
 from fgbench.runs import study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fgbench.registry import Method
-    from fgbench.workload import Experiment
+    from fgbench.workload import Workload
 
 Case = dict[str, Any]
 PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
@@ -96,13 +97,13 @@ def run_all(
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
-    from fgbench.workload import Experiment
+    from fgbench.workload import Workload
 
     parsed = [registry.method(text) for text in methods]
     with study.threaded(threads), ExitStack() as held:
-        experiment = Experiment.of(arch, data, device, dtype, data_dir)
-        store = record.Store(study.folder(records)) if records is not None else None
-        call = Call(experiment, data, data_dir, seed, store, progress)
+        workload = Workload.of(arch, data, device, dtype, data_dir)
+        store = Store(study.folder(records)) if records is not None else None
+        call = Call(workload, data, data_dir, seed, store, progress)
         prepare, work = VERBS[verb]
         settings = [prepare(method, call, options) for method in parsed]
         drafts = [_draft(verb, m, call, s) for m, s in zip(parsed, settings, strict=True)]
@@ -155,21 +156,24 @@ def failed(
     Raises:
         UsageError: for an unknown name or option.
     """
-    from fgbench.workload import Experiment
+    from fgbench.workload import Workload
 
     method = registry.method(methods[0])
     with study.threaded(threads):
-        experiment = Experiment.of(arch, data, device, dtype, data_dir)
-        call = Call(experiment, data, data_dir, seed, record.Store(study.folder(records)), None)
+        workload = Workload.of(arch, data, device, dtype, data_dir)
+        call = Call(workload, data, data_dir, seed, Store(study.folder(records)), None)
         draft = _draft(verb, method, call, VERBS[verb][0](method, call, options))
     return call.keep(draft, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
 
 
 def fusion(**case: Any) -> Case:
-    """Time literally replicated against fused losses over numbers of groups; see :mod:`fgbench.measurement.studies.fused_losses`.
+    """Time literally replicated against fused losses over numbers of groups.
+
+    See :mod:`fgbench.measurement.studies.fused_losses`.
 
     Args:
-        case: options of :func:`fgbench.measurement.studies.fused_losses.fusion`, but no readout, and of :func:`fgbench.runs.study.run`.
+        case: options of :func:`fgbench.measurement.studies.fused_losses.fusion`, but no readout,
+        and of :func:`fgbench.runs.study.run`.
 
     Returns:
         One record; its ``rows`` are tidy.
@@ -183,10 +187,13 @@ def fusion(**case: Any) -> Case:
 
 
 def table1(**case: Any) -> Case:
-    """Measure the variances of Table 1 on a grid, beside the closed forms; see :mod:`fgbench.measurement.studies.table1`.
+    """Measure the variances of Table 1 on a grid, beside the closed forms.
+
+    See :mod:`fgbench.measurement.studies.table1`.
 
     Args:
-        case: options of :func:`fgbench.measurement.studies.table1.table1` and of :func:`fgbench.runs.study.run`.
+        case: options of :func:`fgbench.measurement.studies.table1.table1` and of
+        :func:`fgbench.runs.study.run`.
 
     Returns:
         One record; its ``rows`` are tidy, its ``summary`` has the coverage.
@@ -201,14 +208,14 @@ def table1(**case: Any) -> Case:
 
 
 def _known(
-    verb: str, drafts: list[Case], store: record.Store | None, reuse: bool, held: ExitStack
+    verb: str, drafts: list[Case], store: Store | None, reuse: bool, held: ExitStack
 ) -> dict[str, Case]:
     """Claim every run, in one order for all processes, and look up those that are finished."""
     found: dict[str, Case] = {}
     for draft in sorted(drafts, key=lambda d: str(d["key"])):
         if store is None or draft["key"] in found:
             continue
-        held.enter_context(record.claim(store.folder, draft["key"], wait=True))
+        held.enter_context(locks.claim(store.folder, draft["key"], wait=True))
         known = store.find(draft["key"], reuse=reuse, case_key=draft["case_key"])
         found[draft["key"]] = known if known is not None and verb != "speed" else {}
     return found
@@ -219,7 +226,7 @@ class Call:
     """What one call of :func:`run_all` works on.
 
     Args:
-        experiment: data and architecture.
+        workload: data and architecture.
         data: the data set as typed.
         data_dir: folder of data files.
         seed: of everything random.
@@ -227,11 +234,11 @@ class Call:
         progress: called with one line now and then.
     """
 
-    experiment: Experiment
+    workload: Workload
     data: str
     data_dir: str | None
     seed: int
-    store: record.Store | None
+    store: Store | None
     progress: Callable[[str], None] | None
 
     def tell(self, message: str) -> None:
@@ -262,53 +269,53 @@ def _draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -
     import torch
 
     settings = {name: value for name, value in settings.items() if name not in UNKEYED}
-    experiment, data, seed = call.experiment, call.data, call.seed
+    workload, data, seed = call.workload, call.data, call.seed
     sources = (
-        experiment.source(),
+        workload.source(),
         registry.source("datasets", data),
     )  # images are normalised there
     paths = {Path(p) for p in (*sources, method.estimator.source, method.locality.source)}
-    code = record.code_hash(*(f"fgbench.{room}" for room in PACKAGES), *paths)
+    code = keys.code_hash(*(f"fgbench.{room}" for room in PACKAGES), *paths)
     estimator, locality = method.estimator, method.locality
     case: Case = {
         "verb": verb,
         "estimator": _full(estimator),
         "locality": _full(locality),
-        "arch": experiment.arch,
+        "arch": workload.arch,
         "data": data,
         "seed": seed,
         "settings": settings,
-        "device": experiment.device.type,
-        "dtype": str(experiment.dtype).removeprefix("torch."),
+        "device": workload.device.type,
+        "dtype": str(workload.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "data_fingerprint": experiment.data.fingerprint,
+        "data_fingerprint": workload.data.fingerprint,
         "code": code,
     }
     where = {
-        **record.environment(),
+        **provenance.environment(),
         "dtype": case["dtype"],
-        "data_fingerprint": experiment.data.fingerprint,
-        "data_source": experiment.data.source,
+        "data_fingerprint": workload.data.fingerprint,
+        "data_source": workload.data.source,
         "code": code,
     }
-    if experiment.device.type == "cuda":
-        where["device_name"] = torch.cuda.get_device_name(experiment.device)
+    if workload.device.type == "cuda":
+        where["device_name"] = torch.cuda.get_device_name(workload.device)
     return {
-        "schema": record.SCHEMA,
-        "key": record.key(case),
-        "case_key": record.case_key(case),
+        "schema": schema.SCHEMA,
+        "key": keys.key(case),
+        "case_key": keys.case_key(case),
         "verb": verb,
         "method": method.text,
         "estimator": estimator.text,
         "locality": locality.text,
         "options": {**case["estimator"]["options"], **case["locality"]["options"]},
-        "arch": experiment.arch,
+        "arch": workload.arch,
         "data": data,
         "seed": seed,
         "status": "",
         "reason": "",
-        "device": experiment.device.type,
-        "commit": record.commit(),
+        "device": workload.device.type,
+        "commit": provenance.commit(),
         "where": where,
         "settings": settings,
         "about": _about(estimator),
@@ -337,9 +344,9 @@ def _beneath_home(path: str) -> str:
 
 def _claiming(call: Call, method: Method, draft: Case, found: Case) -> Case:
     """Add what an estimator that ran claims of this task; nothing of it decides a number or a key."""
-    if found["status"] not in record.FINISHED:
+    if found["status"] not in schema.FINISHED:
         return draft
-    task, estimator, _ = call.experiment.task(method, call.seed)
+    task, estimator, _ = call.workload.task(method, call.seed)
     claims = asdict(task.claims(estimator))
     return {**draft, "about": {**draft["about"], "claims": claims}}
 
@@ -365,7 +372,7 @@ def _measure_settings(method: Method, call: Call, options: Case) -> Case:
     from fgbench.measurement.loop import Design
 
     design = Design(**registry.validated(Design, options, "measure", ("seed",)), seed=call.seed)
-    have = len(call.experiment.data.train_y)
+    have = len(call.workload.data.train_y)
     if design.batch > have:
         raise UsageError(f"batch {design.batch} is larger than the {have} training examples")
     return asdict(design)
@@ -379,7 +386,7 @@ def _measure(call: Call, todo: Todo) -> list[Case]:
         return []
     begun, start = datetime.now(UTC), perf_counter()
     design = Design(**todo[0][1])
-    found = measure(call.experiment, [method for method, _, _ in todo], design, call.tell)
+    found = measure(call.workload, [method for method, _, _ in todo], design, call.tell)
     seconds = (perf_counter() - start) / len(todo)
     for (_, _, draft), f in zip(todo, found, strict=True):
         if f["budget"] is not None and "directions" in draft["options"]:
@@ -394,12 +401,12 @@ def _train_settings(method: Method, call: Call, options: Case) -> Case:
     from fgbench.training.step_capture import asked
 
     options = dict(options)
-    graph = asked(options.pop("graph", "auto"), call.experiment.device)
+    graph = asked(options.pop("graph", "auto"), call.workload.device)
     size = options.pop("train_size", None)
     split = {"train_size": None if size is None else whole("train_size", size)}
     split["validation"] = whole("validation", options.pop("validation", 0))
     names: dict[str, Any] = {
-        "arch": call.experiment.arch,
+        "arch": call.workload.arch,
         "data": call.data,
         "data_dir": call.data_dir,
     }
@@ -422,14 +429,14 @@ def _train(call: Call, todo: Todo) -> list[Case]:
             call.tell(f"{method.text}, goes on from its checkpoint")
         result = train(
             method.text,
-            arch=call.experiment.arch,
+            arch=call.workload.arch,
             data=call.data,
             recipe=recipe,
             seed=call.seed,
-            device=str(call.experiment.device),
+            device=str(call.workload.device),
             dtype=str(draft["where"]["dtype"]),
             data_dir=call.data_dir,
-            experiment=call.experiment,
+            workload=call.workload,
             train_size=setting["train_size"],
             validation=setting["validation"],
             graph=setting["graph"],
@@ -446,7 +453,7 @@ def _speed_settings(method: Method, call: Call, options: Case) -> Case:
     """Check and complete the options of ``speed``."""
     from fgbench.measurement.speed.step_costs import speed
 
-    given = ("experiment", "methods", "seed")
+    given = ("workload", "methods", "seed")
     known = {"batch": 128, "rounds": 20, "reference": "faster"}
     return {**known, **registry.validated(speed, options, "speed", given)}
 
@@ -456,7 +463,7 @@ def _speed(call: Call, todo: Todo) -> list[Case]:
     from fgbench.measurement.speed.step_costs import speed
 
     begun, start = datetime.now(UTC), perf_counter()
-    found = speed(call.experiment, [m for m, _, _ in todo], seed=call.seed, **todo[0][1])
+    found = speed(call.workload, [m for m, _, _ in todo], seed=call.seed, **todo[0][1])
     return call.kept(todo, found, begun, perf_counter() - start)
 
 

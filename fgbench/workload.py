@@ -51,7 +51,7 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Workload:
     """One data set and one architecture, from which networks are built by seed.
 
     Args:
@@ -74,7 +74,7 @@ class Experiment:
         device: str = "cpu",
         dtype: str = "float32",
         data_dir: str | None = None,
-    ) -> Experiment:
+    ) -> Workload:
         """Load the data and check the architecture's name.
 
         Args:
@@ -85,7 +85,7 @@ class Experiment:
             data_dir: folder of data files; FGBENCH_DATA or the cache where None.
 
         Returns:
-            The experiment.
+            The workload.
         """
         where = device_of(device)
         loaded = registry.make("datasets", data, data_dir=data_dir).thing.to(where)

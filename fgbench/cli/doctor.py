@@ -20,12 +20,12 @@ def findings(data_dir: str | None = None) -> list[tuple[str, str]]:
     import fgbench
     from fgbench import registry
     from fgbench.data.files.cache import data_root
-    from fgbench.records import store
+    from fgbench.records import provenance
 
-    environment: dict[str, Any] = store.environment()
+    environment: dict[str, Any] = provenance.environment()
     root = data_root(data_dir)
     found = [
-        ("fgbench", f"{fgbench.__version__} {store.commit()[:12]}".strip()),
+        ("fgbench", f"{fgbench.__version__} {provenance.commit()[:12]}".strip()),
         ("python", str(environment["python"])),
         ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
         ("cpu", f"{environment['device_name']}, {os.cpu_count()} cores"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fgbench import registry
 from fgbench.errors import unknown
-from fgbench.runs.sweep import schema
+from fgbench.runs.sweep import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ def lines(kind: str) -> Iterator[str]:
     Raises:
         UsageError: for an unknown kind.
     """
-    listed = {"presets": registry.PRESETS, "sweeps": schema.shipped()}
+    listed = {"presets": registry.PRESETS, "sweeps": read.shipped()}
     kinds = [*registry.FOLDERS, *listed]
     if kind and kind not in kinds:
         raise unknown("kind", kind, kinds)

@@ -132,7 +132,8 @@ def _complain(message: str) -> None:
 
 def _say_damaged(folder: Path | None) -> None:
     """Name the files of a folder that are records no more: they are passed over, or made again."""
-    from fgbench.records.store import FOREIGN, Store
+    from fgbench.records.schema import FOREIGN
+    from fgbench.records.store import Store
 
     if folder is None:
         return
@@ -408,9 +409,10 @@ def sweep(
 ) -> int:
     """Run a grid of trainings or measurements; after any end the same command goes on."""
     from fgbench.cli import sweep_progress
-    from fgbench.runs.sweep import schema
+    from fgbench.runs.sweep import read
+    from fgbench.runs.sweep.cells import expand
 
-    cells = schema.cells(schema.read(source), only or [])
+    cells = expand(read.read(source), only or [])
     if dry_run:
         sweep_progress.show_plan(cells)
         return 0

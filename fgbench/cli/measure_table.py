@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fgbench.cli import notes
-from fgbench.cli.table import Sheet, make
+from fgbench.cli.table import StackingTable, make
 from fgbench.stats.bias import JUDGED
 from fgbench.stats.reporting import bias, holm, number, off_scale, rejected
 
@@ -67,7 +67,7 @@ def _steps(part: Record) -> str:
     return f" ({part['steps']} steps)" if part.get("steps") is not None else ""
 
 
-def table(records: Sequence[Record]) -> Sheet:
+def table(records: Sequence[Record]) -> StackingTable:
     """Tabulate measures.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fgbench.registry import split_options
+from fgbench.stats.reporting import undefined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     Record = Mapping[str, Any]
 
 REPLICATES = 4  # with fewer the t quantile of an interval is above 4: its width is luck
-AT_START = " (as where a head starts at zero)"
 
 
 def grouped(notes: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -28,37 +28,6 @@ def grouped(notes: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     for name, note in notes:
         found.setdefault(note, {})[name] = None
     return [(", ".join(names), note) for note, names in found.items() if note]
-
-
-def undefined(record: Record) -> str:
-    """Say of a record that ended well why its numbers are undefined, and which moments have some.
-
-    Args:
-        record: of measure.
-
-    Returns:
-        Such as "all: undefined, at moment 0 the truth is zero"; "" where it has numbers.
-    """
-    if record["status"] != "ok" or not record.get("reason"):
-        return ""
-    parts = record.get("per_moment") or []
-    lost = missing(record) if parts else list(record.get("moments") or [])
-    kept = [f"{p['moment']:g}" for p in parts if not p.get("reason")]
-    at = f"at moment{'s' * (len(lost) > 1)} {', '.join(map(_text, lost))} " if lost else ""
-    told = f"undefined, {at}{record['reason']}{AT_START * (0 in lost)}"
-    return f"{'all: ' * bool(parts)}{told}" + (
-        f"; --moments {','.join(kept)} gives it" if kept else ""
-    )
-
-
-def missing(record: Record) -> list[Any]:
-    """List the moments of a record at which nothing could be divided by its truth."""
-    return [p["moment"] for p in record.get("per_moment") or [] if p.get("reason")]
-
-
-def _text(moment: Any) -> str:
-    """Write a moment."""
-    return f"{moment:g}" if isinstance(moment, int | float) else str(moment)
 
 
 def without_numbers(records: Sequence[Record]) -> list[str]:

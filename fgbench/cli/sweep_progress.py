@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from fgbench.cli.table import console, make
 from fgbench.records.labels import labels
 from fgbench.reporting.frames.tuning import edges
-from fgbench.runs.sweep import schema
 from fgbench.runs.sweep.runner import Sweep
 from fgbench.stats.reporting import number, spread
 
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fgbench.cli.table import Sheet
+    from fgbench.cli.table import StackingTable
+    from fgbench.runs.sweep.cells import Cell
     from fgbench.runs.sweep.runner import Settings, Stage
-    from fgbench.runs.sweep.schema import Cell
 
 
 def run(cells: Sequence[Cell], settings: Settings, as_json: bool) -> int:
@@ -82,7 +81,7 @@ def show_plan(cells: Sequence[Cell]) -> None:
     """
     found = make(
         "Plan", ["method", "grid", "architecture", "data", "options", "tried", "seeds"],
-        f"{schema.count(cells)} runs at most, those of the tuning included.",
+        f"{cells.count(cells)} runs at most, those of the tuning included.",
     )  # fmt: skip
     named = _named(cells)
     for cell in cells:
@@ -140,7 +139,7 @@ class Watch:
                 print(head + _line(found) + before, file=sys.stderr, flush=True)
 
 
-def table(sweep: Sweep, title: str) -> Sheet:
+def table(sweep: Sweep, title: str) -> StackingTable:
     """Tabulate a sweep, one row per cell.
 
     Args:

@@ -30,7 +30,7 @@ def console() -> Console:
 
 
 @dataclass
-class Sheet:
+class StackingTable:
     """A table that keeps its numbers whole on a narrow terminal.
 
     Where its columns do not fit side by side they are set closer and the first one is folded; if that
@@ -105,6 +105,6 @@ class Sheet:
         return table
 
 
-def make(title: str, columns: Sequence[str], caption: str, names: int = 1) -> Sheet:
+def make(title: str, columns: Sequence[str], caption: str, names: int = 1) -> StackingTable:
     """Make an empty table."""
-    return Sheet(title, columns, caption, names=names)
+    return StackingTable(title, columns, caption, names=names)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fgbench.cli import measure_table, notes
-from fgbench.cli.table import Sheet, console, make
+from fgbench.cli.table import StackingTable, console, make
 from fgbench.records import labels
 from fgbench.stats.reporting import number, spread
 
@@ -33,7 +33,7 @@ def show(
         rates: where the learning rates of trainings come from.
     """
     out, records = out or console(), labels.shown(records)
-    kinds: dict[str, Callable[[Sequence[Mapping[str, Any]]], Sheet]]
+    kinds: dict[str, Callable[[Sequence[Mapping[str, Any]]], StackingTable]]
     kinds = {"measure": measure_table.table, "train": partial(_trainings, rates=rates)}
     kinds |= {"speed": _speeds, "fusion": _fusions, "table1": _grids}
     for verb, tabulate in kinds.items():
@@ -59,7 +59,7 @@ def _peak(settings: Mapping[str, Any]) -> str:
     return f"{settings['lr'] * settings['batch'] / base:.3g}"
 
 
-def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sheet:
+def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> StackingTable:
     """Tabulate trainings, one row per method over its seeds."""
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for r in records:
@@ -92,7 +92,7 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> She
     return table
 
 
-def _speeds(records: Sequence[Mapping[str, Any]]) -> Sheet:
+def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
     """Tabulate speeds."""
     first = next((r for r in records if r["status"] == "ok"), records[0])
     graphs = any("captured_ms" in r for r in records)
@@ -140,7 +140,7 @@ def _reference(records: Sequence[Mapping[str, Any]]) -> str:
     return " or ".join(said)
 
 
-def _fusions(records: Sequence[Mapping[str, Any]]) -> Sheet:
+def _fusions(records: Sequence[Mapping[str, Any]]) -> StackingTable:
     """Tabulate replicated and fused losses, one row per pass and number of groups."""
     s = records[0]["settings"]
     table = make(
@@ -176,7 +176,7 @@ def _by(records: Sequence[Mapping[str, Any]], implementation: str) -> list[Mappi
     return sorted(rows, key=lambda row: str(row["pass"]), reverse=True)
 
 
-def _grids(records: Sequence[Mapping[str, Any]]) -> Sheet:
+def _grids(records: Sequence[Mapping[str, Any]]) -> StackingTable:
     """Tabulate measured over predicted variance as the paper does: shared beside independent."""
     settings, summary = records[0]["settings"], records[0]["summary"]
     names = {"fan-in": "fan_in", "fan-out": "fan_out", "batch": "batch"}

@@ -17,7 +17,8 @@ from scipy.special import ndtri
 
 from fgbench.conformance.outcome import Fault, listed
 from fgbench.conformance.watch import Log, Watched, around
-from fgbench.stats.bias import bias, blocks
+from fgbench.stats.bias import bias
+from fgbench.stats.blocks import blocks
 from fgbench.stats.intervals import ROUNDING, scale, scale_test, standard_error
 
 if TYPE_CHECKING:

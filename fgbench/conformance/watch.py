@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fgbench.core.noise.directions import Directions, PerExample, along, fixed
+from fgbench.core.noise.directions import Directions, along, fixed
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.noise.laws import PerExample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.estimator import Estimate, Estimator
-    from fgbench.core.noise.directions import Shape
+    from fgbench.core.noise.laws import Shape
     from fgbench.core.view import View
 
 

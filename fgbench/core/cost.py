@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass
-class Ledger:
+class CostCounter:
     """Counts of oracle calls, in networks: a call on a window counts the window's share of operations.
 
     Attributes:

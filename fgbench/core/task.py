@@ -10,7 +10,7 @@ import torch
 
 from fgbench.core import axes
 from fgbench.core.autodiff import no_reverse
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.objective import Objective
 from fgbench.core.view import View
 from fgbench.errors import UsageError, unknown
@@ -49,7 +49,7 @@ class Step:
     body: Grads = field(default_factory=dict)
     readouts: Grads = field(default_factory=dict)
     loss: Tensor | None = None
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: CostCounter = field(default_factory=CostCounter)
     state_grads: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     new_state: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
@@ -157,7 +157,7 @@ class Task:
                 )
 
     def views(
-        self, x: Tensor, labels: Tensor, ledger: Ledger, listen: Listener | None = None
+        self, x: Tensor, labels: Tensor, ledger: CostCounter, listen: Listener | None = None
     ) -> Iterator[View]:
         """Yield the view of each objective in chain order, each window from the clean activity.
 
@@ -262,14 +262,14 @@ class Task:
             Exact gradient by body parameter name.
         """
         total: Grads = {}
-        for view in self.views(x, labels, Ledger()):
+        for view in self.views(x, labels, CostCounter()):
             if view.objective.updates:
                 _add(total, view.reverse())
         return total
 
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
         """Return the gradient of the end objective: what usefulness means."""
-        return View(self.chain, self.end, x, labels, Ledger()).reverse()
+        return View(self.chain, self.end, x, labels, CostCounter()).reverse()
 
 
 def _check(estimator: Estimator, found: Estimate, view: View) -> None:

@@ -1,6 +1,7 @@
 """One objective on one batch: the oracles an estimator may call, each priced in the ledger.
 
-How a batch passes through the window is :mod:`fgbench.core.window`. The file is longer than others: there is a
+How a batch passes through the window is :mod:`fgbench.core.window`. The file is longer than
+others: there is a
 method for every oracle.
 """
 

@@ -1,6 +1,7 @@
 """Passes of a batch through one objective's window, and what the clean one leaves behind.
 
-Every pass goes over the batch in runs of examples (:mod:`fgbench.core.microbatch`): nothing of what it holds for a
+Every pass goes over the batch in runs of examples (:mod:`fgbench.core.microbatch`): nothing of
+what it holds for a
 moment is of the size of the batch.
 """
 
@@ -18,7 +19,7 @@ from torch.autograd.graph import get_gradient_edge
 from fgbench.core import axes, microbatch
 from fgbench.core.autodiff.cut_graph import Tape
 from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
-from fgbench.core.noise.directions import PerExample
+from fgbench.core.noise.laws import PerExample
 from fgbench.core.readout_losses import Reading, partition, read
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.cost import Ledger
+    from fgbench.core.cost import CostCounter
     from fgbench.core.network import Chain
     from fgbench.core.noise.directions import Directions
     from fgbench.core.objective import Objective
@@ -62,7 +63,7 @@ class Passes:
         objective: Objective,
         start: Tensor,
         labels: Tensor,
-        ledger: Ledger,
+        ledger: CostCounter,
         params: Mapping[str, Tensor] | None = None,
         boundaries: frozenset[int] = frozenset(),
         listen: Callable[[Any, Directions, Tensor], None] | None = None,

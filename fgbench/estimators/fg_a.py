@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fgbench.core import axes
 from fgbench.core.estimator import Claims, Defaults, Estimate
-from fgbench.core.noise.directions import PerExample, law
+from fgbench.core.noise.laws import PerExample, law
 from fgbench.core.theory import forward_gradient
 from fgbench.registry import register
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from fgbench.core.estimator import Claims, Defaults, Estimate
-from fgbench.core.noise.directions import law
+from fgbench.core.noise.laws import law
 from fgbench.registry import register
 
 if TYPE_CHECKING:

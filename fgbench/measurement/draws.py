@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fgbench.measurement.draw_statistics.from_credit import Activity, Unknown
-from fgbench.measurement.draw_statistics.from_gradients import Control, Formed, places
+from fgbench.measurement.draw_statistics.from_credit import CreditMoments, Unknown
+from fgbench.measurement.draw_statistics.from_gradients import Control, GradientMoments, places
 from fgbench.measurement.draw_statistics.places import series_of
 from fgbench.measurement.engine.cotangent import Engine
 from fgbench.measurement.engine.cotangent_view import Refused
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.task import Task
     from fgbench.measurement.draw_statistics.from_gradients import Array
-    from fgbench.measurement.draw_statistics.places import Place, Series
+    from fgbench.measurement.draw_statistics.places import Place, PlaceMoments
 
 
 @dataclass
-class Found:
+class MethodResult:
     """Everything measured of one method.
 
     Attributes:
@@ -55,7 +55,7 @@ class Found:
         fallback: why the cotangent engine refused, or "".
     """
 
-    series: list[dict[Place, Series]] = field(default_factory=list)
+    series: list[dict[Place, PlaceMoments]] = field(default_factory=list)
     where: list[tuple[int, float]] = field(default_factory=list)
     estimator: Estimator | None = None
     budget: dict[str, Any] | None = None
@@ -134,12 +134,12 @@ class Drawn:
         cost: ledger of one estimate.
     """
 
-    tally: Formed | Activity
+    tally: GradientMoments | CreditMoments
     control: Control
     cost: dict[str, float]
 
 
-def draw(point: Point, draws: int, result: Found) -> dict[Place, Series]:
+def draw(point: Point, draws: int, result: MethodResult) -> dict[Place, PlaceMoments]:
     """Run the estimator ``draws`` times and keep per-draw scalars and block sums per place.
 
     Args:
@@ -179,7 +179,7 @@ def by_forward_mode(point: Point, draws: int) -> Drawn:
     Returns:
         What the draws say.
     """
-    tally = Formed(point.truth, point.end, draws)
+    tally = GradientMoments(point.truth, point.end, draws)
     control, step = point.control(draws), None
     for k in range(draws):
         control.begin(k)
@@ -209,9 +209,9 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
     first = engine.prepare(point.noise.at(0), draws)
     control = point.control(draws)
     try:
-        tally: Formed | Activity = _of_credit(point, draws, engine, first.body)
+        tally: GradientMoments | CreditMoments = _of_credit(point, draws, engine, first.body)
     except Unknown:  # gradients are formed, of the same slopes
-        tally = Formed(point.truth, point.end, draws)
+        tally = GradientMoments(point.truth, point.end, draws)
         engine.listen(control)
         for k in range(draws):
             control.begin(k)
@@ -219,7 +219,7 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
     return Drawn(tally, control, first.ledger.as_dict())
 
 
-def _of_credit(point: Point, draws: int, engine: Engine, first: dict[str, Tensor]) -> Activity:
+def _of_credit(point: Point, draws: int, engine: Engine, first: dict[str, Tensor]) -> CreditMoments:
     """Keep the draws on the activity side, the first compared with its gradient as formed.
 
     Args:
@@ -235,7 +235,7 @@ def _of_credit(point: Point, draws: int, engine: Engine, first: dict[str, Tensor
         Unknown: where credit or parameters enter in a way that is not known.
     """
     truths = point.truth, point.end
-    tally = Activity(point.task, point.x, point.labels, engine.kind, *truths, draws)
+    tally = CreditMoments(point.task, point.x, point.labels, engine.kind, *truths, draws)
     for run in tally.runs():
         tally.add(run, engine.credits([point.noise.at(k) for k in run]))
         if run[0] == 0:

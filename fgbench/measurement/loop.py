@@ -22,11 +22,11 @@ from fgbench.errors import MethodFailed, UsageError, at_work, unknown
 from fgbench.measurement import summary
 from fgbench.measurement.budget import fitted
 from fgbench.measurement.draw_statistics.places import ALL, distances, predictions, products
-from fgbench.measurement.draws import Found, Point, draw
+from fgbench.measurement.draws import MethodResult, Point, draw
 from fgbench.measurement.engine.cotangent_view import Refused
-from fgbench.measurement.trajectories import TRAJECTORIES, Walk
+from fgbench.measurement.trajectories import TRAJECTORIES, Trajectory
 from fgbench.measurement.trajectory import default_moments, picked
-from fgbench.stats import bias, variance_split
+from fgbench.stats import blocks, variance, variance_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from fgbench.core.estimator import Estimator, State
     from fgbench.core.network import Chain
-    from fgbench.measurement.draw_statistics.places import Series
+    from fgbench.measurement.draw_statistics.places import PlaceMoments
     from fgbench.registry import Method
-    from fgbench.workload import Experiment
+    from fgbench.workload import Workload
 
 PILOT = 64
 ENGINES = ("auto", "dual", "cotangent")
@@ -103,7 +103,7 @@ class Design:
 
 
 def measure(
-    experiment: Experiment,
+    workload: Workload,
     methods: Sequence[Method],
     design: Design,
     progress: Callable[[str], None] | None = None,
@@ -111,7 +111,7 @@ def measure(
     """Measure methods at the same points.
 
     Args:
-        experiment: data and architecture.
+        workload: data and architecture.
         methods: what to measure.
         design: what is repeated.
         progress: called with a line before every method at every point.
@@ -124,22 +124,22 @@ def measure(
     Raises:
         UsageError: for names or options that do not exist or fit, before anything is measured.
     """
-    found = [Found(engine=design.engine) for _ in methods]
+    found = [MethodResult(engine=design.engine) for _ in methods]
     moments = design.moments
     for init in range(design.inits):
         seed = design.seed + init
-        base = experiment.chain(seed)
+        base = workload.chain(seed)
         moments = default_moments(base) if moments is None else moments
         with Noise(seed).child("heads").seeded():
             base.attach()
-        base.to(device=experiment.device, dtype=experiment.dtype)
+        base.to(device=workload.device, dtype=workload.dtype)
         tasks = [
-            _prepared(method, base, seed, experiment, result)
+            _prepared(method, base, seed, workload, result)
             for method, result in zip(methods, found, strict=True)
         ]
-        walk = Walk(experiment, base, seed, moments)
+        walk = Trajectory(workload, base, seed, moments)
         for moment, stands in walk.stands(methods, found, design.along):
-            where = _Where(experiment, seed, moment, design)
+            where = _Where(workload, seed, moment, design)
             for b in range(design.batches):
                 each = zip(tasks, stands, methods, found, strict=True)
                 for (task, state), stand, method, result in each:
@@ -168,16 +168,16 @@ def measure(
 
 
 def _prepared(
-    method: Method, base: Chain, seed: int, experiment: Experiment, result: Found
+    method: Method, base: Chain, seed: int, workload: Workload, result: MethodResult
 ) -> tuple[Task, dict[str, State]]:
     """Build a method's task on a copy of the network, with its state at construction."""
     task = Task.build(copy.deepcopy(base), method.locality.thing, Noise(seed))
-    task.chain.to(device=experiment.device, dtype=experiment.dtype)
+    task.chain.to(device=workload.device, dtype=workload.dtype)
     estimator: Estimator = method.estimator.thing
     try:
         with at_work(estimator, begun=False):
             if not estimator.supports(task):
-                return task, estimator.init_state(task, experiment.noise(seed).child("state"))
+                return task, estimator.init_state(task, workload.noise(seed).child("state"))
     except MethodFailed as failed:
         result.failed = str(failed)
     return task, {}
@@ -188,25 +188,25 @@ class _Where:
     """A network at a moment.
 
     Args:
-        experiment: data and architecture.
+        workload: data and architecture.
         seed: of the network.
         moment: epochs of the shared trajectory.
         design: what is repeated.
     """
 
-    experiment: Experiment
+    workload: Workload
     seed: int
     moment: float
     design: Design
 
     def noise(self, b: int) -> Noise:
         """Return the noise of a batch."""
-        return self.experiment.noise(self.seed).child("measure").child(f"{self.moment}/{b}")
+        return self.workload.noise(self.seed).child("measure").child(f"{self.moment}/{b}")
 
     def batch(self, task: Task, b: int) -> tuple[Tensor, Tensor]:
         """Return a batch as a task sees it."""
-        rows = picked(self.experiment, self.seed, self.moment, b, self.design.batch)
-        return task.batch(*rows, self.experiment.data, self.noise(b).child("views"))
+        rows = picked(self.workload, self.seed, self.moment, b, self.design.batch)
+        return task.batch(*rows, self.workload.data, self.noise(b).child("views"))
 
     def batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches whose truths are compared, those that are drawn on first."""
@@ -222,7 +222,7 @@ def _measure_point(
     y: Tensor,
     noise: Noise,
     design: Design,
-    result: Found,
+    result: MethodResult,
     tell: Callable[[], None],
 ) -> None:
     """Draw estimates at one point and add what they say."""
@@ -248,10 +248,10 @@ def _measure_point(
     result.rounding = 1e-12 if x.dtype == torch.float64 else 1e-6
     try:
         if not result.draws:
-            result.draws = bias.TESTABLE if result.exact else design.draws
+            result.draws = blocks.TESTABLE if result.exact else design.draws
             if design.precision is not None and not result.exact:
                 # its draws are few: that an engine does not pay for them says nothing of what follows
-                trial = Found(engine="dual" if result.engine == "dual" else "auto")
+                trial = MethodResult(engine="dual" if result.engine == "dual" else "auto")
                 pilot = draw(point, PILOT, trial)
                 result.asked = _needed(pilot[ALL], design.precision)
                 result.draws = min(result.asked, MOST_DRAWS)
@@ -265,17 +265,17 @@ def _measure_point(
     result.series.append(series)
 
 
-def _needed(pilot: Series, precision: float) -> int:
+def _needed(pilot: PlaceMoments, precision: float) -> int:
     """Return the draws whose relative standard error of the relative variance is the one asked.
 
     The error falls with the root of the draws; that of the pilot is taken without the quantile of its
     interval, whose degrees of freedom are those of so few draws. It may be more than are made.
     """
-    error = bias.relative_error(pilot.d2, pilot.gram, pilot.x, pilot.control)
+    error = variance.relative_error(pilot.d2, pilot.gram, pilot.x, pilot.control)
     return max(ceil(PILOT * (error / precision) ** 2), PILOT)
 
 
-def _record(result: Found, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:
+def _record(result: MethodResult, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:
     """Return the names of the record of one method."""
     ended = "diverged" if result.diverged else "skipped" if result.reason else "ok"
     head: dict[str, Any] = {

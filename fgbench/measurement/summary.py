@@ -9,11 +9,11 @@ import numpy as np
 
 from fgbench.measurement.draw_statistics.places import ALL
 from fgbench.stats import (
-    bias,
     intervals,
     mean_direction,
     multiple_tests,
     replicates,
+    variance,
     variance_split,
 )
 from fgbench.stats.intervals import Number
@@ -22,13 +22,13 @@ from fgbench.stats.mean_direction import Estimates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fgbench.measurement.draw_statistics.places import Place, Series
-    from fgbench.measurement.draws import Found
+    from fgbench.measurement.draw_statistics.places import Place, PlaceMoments
+    from fgbench.measurement.draws import MethodResult
 
 NOT_FINITE = "an estimate is not finite"
 
 
-def numbers(result: Found, batch: int) -> dict[str, Any]:
+def numbers(result: MethodResult, batch: int) -> dict[str, Any]:
     """Combine the points of one method.
 
     Args:
@@ -52,7 +52,7 @@ def numbers(result: Found, batch: int) -> dict[str, Any]:
     }
 
 
-def _points(result: Found) -> list[dict[str, Any]]:
+def _points(result: MethodResult) -> list[dict[str, Any]]:
     """Keep what other methods are compared with point by point: where it is, efficiency and variance."""
     found = []
     for series, (init, moment) in zip(result.series, result.where, strict=True):
@@ -65,12 +65,12 @@ def _points(result: Found) -> list[dict[str, Any]]:
     return found
 
 
-def _variance(s: Series, result: Found) -> Number:
+def _variance(s: PlaceMoments, result: MethodResult) -> Number:
     """Return the relative variance at a point."""
-    return bias.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.rounding)
+    return variance.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.rounding)
 
 
-def of_moment(result: Found, moment: float, batch: int) -> dict[str, Any]:
+def of_moment(result: MethodResult, moment: float, batch: int) -> dict[str, Any]:
     """Combine the points of one moment of the trajectory.
 
     Args:
@@ -97,7 +97,7 @@ def of_moment(result: Found, moment: float, batch: int) -> dict[str, Any]:
     return {**whole, **_priced(whole, result), "per_site": sites}
 
 
-def _priced(whole: dict[str, Any], result: Found) -> dict[str, Any]:
+def _priced(whole: dict[str, Any], result: MethodResult) -> dict[str, Any]:
     """Set efficiency and variance of the whole body against the price of an estimate."""
     price = result.cost["forward_equivalents"]
     return {
@@ -106,7 +106,9 @@ def _priced(whole: dict[str, Any], result: Found) -> dict[str, Any]:
     }
 
 
-def _everywhere(result: Found, batch: int) -> tuple[dict[str, Any], dict[Place, dict[str, Any]]]:
+def _everywhere(
+    result: MethodResult, batch: int
+) -> tuple[dict[str, Any], dict[Place, dict[str, Any]]]:
     """Combine the points of the whole body, and those of every place in it."""
     per_place = {place: _place(result, place, batch) for place in result.series[0]}
     for place, between in result.distances.items():
@@ -137,7 +139,7 @@ ALONG = (
 NONE: dict[str, Any] = {"value": None, "low": None, "high": None, "n": 0}
 
 
-def _place(result: Found, at: Place, batch: int) -> dict[str, Any]:
+def _place(result: MethodResult, at: Place, batch: int) -> dict[str, Any]:
     """Combine the points of one place."""
     series = [found[at] for found in result.series]
     inits, moments = zip(*result.where, strict=True)
@@ -196,7 +198,7 @@ def _place(result: Found, at: Place, batch: int) -> dict[str, Any]:
     }
 
 
-def _unsound(s: Series) -> str:
+def _unsound(s: PlaceMoments) -> str:
     """Say whether an estimate was not finite: no number of its draws means anything."""
     return "" if np.isfinite(s.y).all() else NOT_FINITE
 
@@ -211,7 +213,7 @@ def _efficiency(rows: Sequence[tuple[Any, Any, Any]], where: Any) -> dict[str, A
     return {**found.json(), "reason": found.reason}
 
 
-def _bias(result: Found, series: list[Series], where: Any) -> dict[str, Any]:
+def _bias(result: MethodResult, series: list[PlaceMoments], where: Any) -> dict[str, Any]:
     """Combine the bias of the points; without sampling noise any difference is bias for certain."""
     found = replicates.bias_over(
         np.stack([s.gram for s in series]),
@@ -233,7 +235,7 @@ FURTHER = (
 
 
 def _further(
-    result: Found, series: list[Series], estimates: list[Estimates], where: Any
+    result: MethodResult, series: list[PlaceMoments], estimates: list[Estimates], where: Any
 ) -> dict[str, Any]:
     """Combine what else draws say against the gradient of the scheme's own objectives."""
     errors = [mean_direction.normalised_error(s.d2, s.control, result.rounding) for s in series]
@@ -248,7 +250,9 @@ def _further(
     }
 
 
-def _split(result: Found, at: Place, variances: list[Number], batch: int) -> dict[str, Any] | None:
+def _split(
+    result: MethodResult, at: Place, variances: list[Number], batch: int
+) -> dict[str, Any] | None:
     """Split the variance at every (init, moment) and combine them; None where truths were not taken."""
     if not result.between:
         return None
@@ -305,7 +309,7 @@ def _cosine_of_mean(
     return {**found.json(), "reason": found.reason}
 
 
-def _met(s: Series) -> float:
+def _met(s: PlaceMoments) -> float:
     """Return the cosine between g and G, from |g − G|² = |g|² + |G|² − 2⟨g, G⟩."""
     assert s.gap is not None
     return (s.g2 + s.end2 * (1.0 - s.gap)) / (2.0 * float(np.sqrt(s.g2 * s.end2)))

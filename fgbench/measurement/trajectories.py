@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.measurement.trajectory import at_moments, epoch_steps
 from fgbench.training.recipe import default_recipe
-from fgbench.training.run import Course
+from fgbench.training.run import TrainingRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from fgbench.core.estimator import State
     from fgbench.core.network import Chain
-    from fgbench.measurement.draws import Found
+    from fgbench.measurement.draws import MethodResult
     from fgbench.registry import Method
-    from fgbench.workload import Experiment
+    from fgbench.workload import Workload
 
 TRAJECTORIES = {
     "backprop": "backprop of the end loss, shared by all methods",
@@ -28,7 +28,7 @@ TRAJECTORIES = {
 
 
 @dataclass(frozen=True)
-class Stand:
+class Waypoint:
     """A network at a moment.
 
     Args:
@@ -45,24 +45,24 @@ class Stand:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Trajectory:
     """What is walked from one init.
 
     Args:
-        experiment: data and architecture.
+        workload: data and architecture.
         base: the network at the start, which the shared trajectory trains in place.
         seed: of the network and of training.
         moments: epochs.
     """
 
-    experiment: Experiment
+    workload: Workload
     base: Chain
     seed: int
     moments: tuple[float, ...]
 
     def stands(
-        self, methods: Sequence[Method], found: Sequence[Found], along: str
-    ) -> Iterator[tuple[float, list[Stand | None]]]:
+        self, methods: Sequence[Method], found: Sequence[MethodResult], along: str
+    ) -> Iterator[tuple[float, list[Waypoint | None]]]:
         """Yield the moments in order of time, with where each method stands.
 
         Args:
@@ -77,9 +77,9 @@ class Walk:
             UsageError: for a moment after the last epoch of a method's recipe.
         """
         if along != "own":
-            epoch = epoch_steps(self.experiment)
-            for moment, params in at_moments(self.experiment, self.base, self.seed, self.moments):
-                yield moment, [Stand(round(moment * epoch), params)] * len(methods)
+            epoch = epoch_steps(self.workload)
+            for moment, params in at_moments(self.workload, self.base, self.seed, self.moments):
+                yield moment, [Waypoint(round(moment * epoch), params)] * len(methods)
             return
         trails = [self.trained(method) for method in methods]
         for moment in sorted(self.moments):
@@ -91,10 +91,11 @@ class Walk:
                 ],
             )
 
-    def trained(self, method: Method) -> Iterator[Stand]:
+    def trained(self, method: Method) -> Iterator[Waypoint]:
         """Return where a method's own training stands at each moment.
 
-        It is the run of :func:`fgbench.training.loop.train` with this seed, step for step, up to the last moment.
+        It is the run of :func:`fgbench.training.loop.train` with this seed, step for step, up to
+        the last moment.
 
         Args:
             method: what trains, by the recipe that ships for it.
@@ -105,15 +106,15 @@ class Walk:
         Raises:
             UsageError: for a moment after the recipe's last epoch, or fewer images than a batch.
         """
-        task, estimator, noise = self.experiment.task(method, self.seed)
+        task, estimator, noise = self.workload.task(method, self.seed)
         try:
             with at_work(estimator, begun=False):
                 exact = task.claims(estimator).deterministic
         except MethodFailed:  # so will its measuring, which says why
             exact = False
-        data = self.experiment.data
+        data = self.workload.data
         name = f"{method.estimator.text}/{method.locality.text}"
-        recipe = default_recipe(self.experiment.arch, data.name, exact, name)
+        recipe = default_recipe(self.workload.arch, data.name, exact, name)
         if max(self.moments) > recipe.epochs:
             raise UsageError(
                 f"moments along the own training of {method.text} end with the {recipe.epochs} epochs of "
@@ -123,10 +124,10 @@ class Walk:
             raise UsageError(
                 f"batch {recipe.batch} is larger than the {len(data.train_y)} training examples"
             )
-        return _trained(Course(task, estimator, recipe, noise, data), sorted(self.moments))
+        return _trained(TrainingRun(task, estimator, recipe, noise, data), sorted(self.moments))
 
 
-def _trained(run: Course, moments: list[float]) -> Iterator[Stand]:
+def _trained(run: TrainingRun, moments: list[float]) -> Iterator[Waypoint]:
     """Yield where a training stands at each moment."""
     for moment in moments:
         while run.step < round(moment * run.per_epoch):
@@ -135,17 +136,17 @@ def _trained(run: Course, moments: list[float]) -> Iterator[Stand]:
             if not reason and run.step % run.per_epoch == 0:
                 reason = run.settle()
             if reason:
-                yield Stand(run.step, reason=f"its own training: {reason}")
+                yield Waypoint(run.step, reason=f"its own training: {reason}")
                 return
         params = {n: p.detach().clone() for n, p in run.task.chain.named_parameters()}
         state: dict[str, State] = {
             objective: {name: t.detach().clone() for name, t in own.items()}
             for objective, own in run.learner.state.items()
         }
-        yield Stand(run.step, params, state)
+        yield Waypoint(run.step, params, state)
 
 
-def _next(trail: Iterator[Stand], method: Method, result: Found) -> Stand | None:
+def _next(trail: Iterator[Waypoint], method: Method, result: MethodResult) -> Waypoint | None:
     """Train a method up to its next moment; None where it has ended, or ends on the way."""
     if result.ended:
         return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fgbench.core.network import Chain
     from fgbench.training.recipe import Recipe
-    from fgbench.workload import Experiment
+    from fgbench.workload import Workload
 
 TRAJECTORY_STEPS = 200  # at most so many steps count as one epoch of the trajectory
 
@@ -40,24 +40,24 @@ class _Trajectory:
         return (*local, whole)
 
 
-def _walked(experiment: Experiment, chain: Chain, seed: int) -> Iterator[int]:
+def _walked(workload: Workload, chain: Chain, seed: int) -> Iterator[int]:
     """Train a chain by backprop in place, yielding the number of steps done before each step.
 
     As in :mod:`fgbench.training.loop`, what does not fill a batch is left out of a pass.
     """
-    recipe = default_recipe(experiment.arch, experiment.data.name, exact=True)
+    recipe = default_recipe(workload.arch, workload.data.name, exact=True)
     task = Task(chain, _Trajectory())
     backprop = registry.make("estimators", "bp").thing
     params = dict(chain.named_parameters())
     optimizer = torch.optim.SGD(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
-    data, done, size = experiment.data, 0, _batch(experiment, recipe)
+    data, done, size = workload.data, 0, _batch(workload, recipe)
     noise = Noise(seed).child("trajectory")
     while True:
         order = noise.at(done).permutation("order", len(data.train_x)).to(data.train_x.device)
         for rows in order[: len(order) // size * size].split(size):
             yield done
             pixels, labels = data.rows(rows)
-            x = data.normalise(pixels, experiment.dtype)
+            x = data.normalise(pixels, workload.dtype)
             step = task.estimate(x, labels, backprop, noise)
             for name, grad in {**step.body, **step.readouts}.items():
                 params[name].grad = grad
@@ -65,15 +65,15 @@ def _walked(experiment: Experiment, chain: Chain, seed: int) -> Iterator[int]:
             done += 1
 
 
-def _batch(experiment: Experiment, recipe: Recipe) -> int:
+def _batch(workload: Workload, recipe: Recipe) -> int:
     """Return the examples of a step of the shared trajectory: the recipe's, or all where they are fewer."""
-    return min(recipe.batch, len(experiment.data.train_x))
+    return min(recipe.batch, len(workload.data.train_x))
 
 
-def epoch_steps(experiment: Experiment) -> int:
+def epoch_steps(workload: Workload) -> int:
     """Return how many steps one epoch of the shared trajectory has: those of training, at most 200."""
-    recipe = default_recipe(experiment.arch, experiment.data.name, exact=True)
-    whole = len(experiment.data.train_x) // _batch(experiment, recipe)
+    recipe = default_recipe(workload.arch, workload.data.name, exact=True)
+    whole = len(workload.data.train_x) // _batch(workload, recipe)
     return min(whole, TRAJECTORY_STEPS)
 
 
@@ -84,11 +84,11 @@ def default_moments(chain: Chain) -> tuple[float, ...]:
 
 
 def at_moments(
-    experiment: Experiment, base: Chain, seed: int, moments: tuple[float, ...]
+    workload: Workload, base: Chain, seed: int, moments: tuple[float, ...]
 ) -> Iterator[tuple[float, dict[str, Tensor]]]:
     """Yield (moment, parameters) along the shared trajectory, in order of time."""
-    steps = epoch_steps(experiment)
-    walk = _walked(experiment, base, seed)
+    steps = epoch_steps(workload)
+    walk = _walked(workload, base, seed)
     done = next(walk)
     for moment in sorted(moments):
         target = round(moment * steps)
@@ -98,9 +98,9 @@ def at_moments(
 
 
 def picked(
-    experiment: Experiment, seed: int, moment: float, index: int, size: int
+    workload: Workload, seed: int, moment: float, index: int, size: int
 ) -> tuple[Tensor, Tensor]:
     """Draw images and labels keyed by (init, moment, index), from the training set."""
-    data = experiment.data
+    data = workload.data
     noise = Noise(seed).child("point").child(f"{moment}/{index}")
     return data.rows(noise.permutation("batch", len(data.train_x))[:size])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from math import isfinite
+from numbers import Integral, Real
+from pathlib import PurePath
+from typing import Any
 
 TEXT, NUMBER, MEASURED = "text", "a number", "a number or one with its interval"
 _NAMES = {
@@ -91,3 +96,94 @@ def _shown(value: object) -> str:
     """Show a value on one line, cut where it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+SCHEMA = 1
+
+
+FOREIGN = "foreign"  # begins the reason of a file that another program wrote
+
+
+STATUSES = ("ok", "diverged", "failed", "skipped")
+
+
+FINISHED = ("ok", "diverged")  # the cause of a failure or a skip may have passed: tried again
+
+
+_FIELD_NAMES = {
+    "all": """schema key case_key verb method estimator locality options arch data seed status
+        reason device commit where settings started elapsed_s""",
+    "measure": """about directions draws inits moments batches engine truth efficiency
+        efficiency_debiased efficiency_per_forward relative_variance predicted_variance bias scale
+        cosine expected_cosine locality_gap heavy_tail per_site cost""",
+    "train": "about epochs test_error train_error test_loss seconds steps history",
+    "speed": "about step_ms ratio_to_bp peak_mb peak_ratio_to_bp batch directions",
+    "fusion": "rows",
+    "table1": "rows summary",
+    "cost": "forwards slopes pulls backwards forward_equivalents",
+}
+
+
+FIELDS = {
+    part: tuple(names.split()) for part, names in _FIELD_NAMES.items()
+}  # names others rely on
+
+
+def plain(value: object, name: str = "record", *, null: bool = True) -> Any:
+    """Turn a value into what JSON can hold, exactly or not at all.
+
+    Args:
+        value: numbers (Python's, numpy's, 0-d arrays), strings, paths, lists, tuples, mappings.
+        name: what the value is called in an error.
+        null: a number that is not finite becomes ``None``; otherwise it is refused.
+
+    Returns:
+        The same made of ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``.
+
+    Raises:
+        TypeError: something else came, such as an array, a set or a key that is no string.
+        ValueError: a number is not finite and ``null`` is false.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        number = float(value)
+        if math.isfinite(number):
+            return number
+        if not null:
+            raise ValueError(f"{name} is {number}: a case holds finite numbers")
+        return None
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [plain(part, f"{name}[{i}]", null=null) for i, part in enumerate(value)]
+    if isinstance(value, Mapping):
+        if strange := [k for k in value if not isinstance(k, str)]:
+            raise TypeError(f"{name} has the key {strange[0]!r}: keys are strings")
+        return {str(k): plain(part, f"{name}.{k}", null=null) for k, part in value.items()}
+    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
+        return plain(item(), name, null=null)
+    kind = type(value).__name__
+    raise TypeError(f"{name} is a {kind}: expected numbers, strings, lists or mappings")
+
+
+def validate(record: Mapping[str, Any]) -> None:
+    """Check that a record has the common names and a status with its reason.
+
+    Args:
+        record: what is about to be written.
+
+    Raises:
+        ValueError: what is missing or wrong.
+    """
+    if missing := [name for name in FIELDS["all"] if name not in record]:
+        raise ValueError(f"a record needs {', '.join(missing)}")
+    status = record["status"]
+    if status not in STATUSES:
+        raise ValueError(f"status is one of {', '.join(STATUSES)}, got {status!r}")
+    if status != "ok" and not record["reason"]:
+        raise ValueError(f"status {status!r} needs a reason")
+    if not re.fullmatch("[0-9a-f]{32}", str(record["key"])):
+        raise ValueError(f"key is 32 hexadecimal digits, got {record['key']!r}")

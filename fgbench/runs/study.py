@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
 from fgbench.errors import UsageError, at_work
-from fgbench.records import store as record
+from fgbench.records import keys, locks, provenance, schema
+from fgbench.records.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,12 +63,12 @@ def run(
     checked = registry.validated(study, options, study.__name__, GIVEN)
     named = signature(study).parameters
     settings = {n: checked.get(n, p.default) for n, p in named.items() if n not in GIVEN}
-    store = record.Store(folder(records)) if records is not None else None
+    store = Store(folder(records)) if records is not None else None
     parts: dict[str, Parts] = {}
     with threaded(threads), ExitStack() as held:
         if "parts" in named and store is not None:
             key = _draft(study, about, settings, rooms)["key"]
-            held.enter_context(record.claim(store.folder, key, wait=True))
+            held.enter_context(locks.claim(store.folder, key, wait=True))
             if (done := store.find(key)) is not None:
                 if progress is not None:
                     progress("the finished record was there before")
@@ -91,14 +92,19 @@ def _draft(
     import torch
 
     verb, about = study.__name__, dict(about)
-    code = record.code_hash(*(f"fgbench.{room}" for room in (*rooms, "runs.study")))
+    code = keys.code_hash(*(f"fgbench.{room}" for room in (*rooms, "runs.study")))
     case = {"verb": verb, "settings": settings, "threads": torch.get_num_threads()}
-    where = {**record.environment(), "dtype": about.pop("dtype"), "code": code}
+    where = {**provenance.environment(), "dtype": about.pop("dtype"), "code": code}
     return {
-        **dict.fromkeys(record.FIELDS["all"], ""),
-        **{"schema": record.SCHEMA, "key": record.key({**case, "code": code})},
-        **{"case_key": record.case_key(case), "verb": verb, "options": {}, **about},
-        **{"seed": settings["seed"], "status": "ok", "device": "cpu", "commit": record.commit()},
+        **dict.fromkeys(schema.FIELDS["all"], ""),
+        **{"schema": schema.SCHEMA, "key": keys.key({**case, "code": code})},
+        **{"case_key": keys.case_key(case), "verb": verb, "options": {}, **about},
+        **{
+            "seed": settings["seed"],
+            "status": "ok",
+            "device": "cpu",
+            "commit": provenance.commit(),
+        },
         **{"where": where, "settings": settings},
     }
 
@@ -133,7 +139,7 @@ class Parts:
             rows = None
         if isinstance(rows, list):
             return rows
-        made: list[Case] = record.plain(make())
+        made: list[Case] = schema.plain(make())
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}.tmp")
         draft.write_text(json.dumps(made), encoding="utf-8")
@@ -148,7 +154,7 @@ class Parts:
 
 
 def kept(
-    store: record.Store | None,
+    store: Store | None,
     draft: Case,
     result: Mapping[str, Any],
     begun: datetime,
@@ -159,7 +165,7 @@ def kept(
     finished = {**draft, **stamp, **result}
     if store is not None:
         store.write(finished)
-    plain: Case = record.plain(finished)
+    plain: Case = schema.plain(finished)
     return plain
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgbench.stats import bias, intervals
-from fgbench.stats.bias import blocks
+from fgbench.stats import intervals
+from fgbench.stats.blocks import LEAST_BLOCKS, blocks, null_error
 from fgbench.stats.intervals import ROUNDING, Floats, Number, freedom, jackknife_error, t_quantile
+from fgbench.stats.variance import of_estimates
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -30,7 +31,7 @@ class Estimates:
 
     Args:
         squares: |e|² per draw, shape [draws].
-        gram: <E_i, E_j> of the block sums E of e, blocks as in :func:`fgbench.stats.bias.blocks`.
+        gram: <E_i, E_j> of the block sums E of e, blocks as in :func:`fgbench.stats.blocks.blocks`.
         rounding: relative norm at or below which a deviation from the mean is rounding.
     """
 
@@ -56,9 +57,7 @@ class Estimates:
         xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         which = blocks(len(xs))
         along, sizes = (np.bincount(which, w).astype(np.float64) for w in (xs, None))
-        return cls(
-            ys, bias.of_estimates(np.asarray(gram, dtype=np.float64), along, sizes), rounding
-        )
+        return cls(ys, of_estimates(np.asarray(gram, dtype=np.float64), along, sizes), rounding)
 
     @property
     def draws(self) -> int:
@@ -68,8 +67,8 @@ class Estimates:
     @property
     def few(self) -> str:
         """Why nothing can be said of their mean, or ""."""
-        if self.draws < bias.LEAST_BLOCKS:
-            return f"fewer than {bias.LEAST_BLOCKS} draws"
+        if self.draws < LEAST_BLOCKS:
+            return f"fewer than {LEAST_BLOCKS} draws"
         sound = np.isfinite(self.squares).all() and np.isfinite(self.gram).all()
         return "" if sound else "a draw is not finite"
 
@@ -85,7 +84,8 @@ class Estimates:
     def interval(self, statistic: Floats, unit: float) -> Number:
         """Return the interval of a statistic that is linear in |Ee|², possibly negative.
 
-        The jackknife counts the degenerate part s0² of the variance twice (see :func:`fgbench.stats.bias.bias`);
+        The jackknife counts the degenerate part s0² of the variance twice (see
+        :func:`fgbench.stats.bias.bias`);
         as there it is taken off for the lower end alone.
 
         Args:
@@ -97,7 +97,7 @@ class Estimates:
         """
         sizes = np.bincount(blocks(self.draws)).astype(np.float64)
         centre = np.eye(len(sizes)) - np.outer(sizes, np.ones(len(sizes))) / self.draws
-        null = bias.null_error(centre @ self.gram @ centre.T, sizes) / unit
+        null = null_error(centre @ self.gram @ centre.T, sizes) / unit
         jackknife = jackknife_error(statistic[1:])
         quantile = t_quantile(freedom(len(sizes), statistic[1:]))
         below = max(sqrt(max(jackknife**2 - null**2, 0.0)), null)

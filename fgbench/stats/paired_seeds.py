@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fgbench.errors import UsageError
-from fgbench.stats.bias import sign_patterns
+from fgbench.stats.blocks import sign_patterns
 from fgbench.stats.intervals import ROUNDING, Floats, Number, constant, t_quantile, t_test
 from fgbench.stats.multiple_tests import holm
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LEVEL = 0.05
+AT_START = " (as where a head starts at zero)"
 NEAR = 0.05  # of a scale to 1: variances differ by a tenth
 
 
@@ -114,3 +115,34 @@ def spread(values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3g}"
     return f"{np.mean(values):.3g} [{min(values):.3g}, {max(values):.3g}]"
+
+
+def undefined(record: Mapping[str, Any]) -> str:
+    """Say of a record that ended well why its numbers are undefined, and which moments have some.
+
+    Args:
+        record: of measure.
+
+    Returns:
+        Such as "all: undefined, at moment 0 the truth is zero"; "" where it has numbers.
+    """
+    if record["status"] != "ok" or not record.get("reason"):
+        return ""
+    parts = record.get("per_moment") or []
+    lost = missing(record) if parts else list(record.get("moments") or [])
+    kept = [f"{p['moment']:g}" for p in parts if not p.get("reason")]
+    at = f"at moment{'s' * (len(lost) > 1)} {', '.join(map(_text, lost))} " if lost else ""
+    told = f"undefined, {at}{record['reason']}{AT_START * (0 in lost)}"
+    return f"{'all: ' * bool(parts)}{told}" + (
+        f"; --moments {','.join(kept)} gives it" if kept else ""
+    )
+
+
+def missing(record: Mapping[str, Any]) -> list[Any]:
+    """List the moments of a record at which nothing could be divided by its truth."""
+    return [p["moment"] for p in record.get("per_moment") or [] if p.get("reason")]
+
+
+def _text(moment: Any) -> str:
+    """Write a moment."""
+    return f"{moment:g}" if isinstance(moment, int | float) else str(moment)

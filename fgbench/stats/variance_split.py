@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgbench.stats import bias, intervals, mean_direction, replicates
+from fgbench.stats import blocks, intervals, mean_direction, replicates, variance
 from fgbench.stats.intervals import Number
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def cell(gram: Floats, within: Sequence[Number], squares: Sequence[float], round
     """Split the variance at one (init, moment).
 
     tr Cov(g) is the sample variance over truths with its log-t interval, jackknifed over batches as over
-    draws (:func:`fgbench.stats.bias.relative_variance`); E tr Cov(e | batch) is the mean over the batches that
+    draws (:func:`fgbench.stats.variance.relative_variance`); E tr Cov(e | batch) is the mean over
+    the batches that
     were drawn on, with log-t over them, or with the interval of the draws where there is one.
 
     Args:
@@ -63,13 +64,13 @@ def cell(gram: Floats, within: Sequence[Number], squares: Sequence[float], round
     if size <= 0.0:
         none = Number(None, None, None, len(gram), "the truth is zero")
         return Cell(none, none, none)
-    which = bias.blocks(len(gram))
+    which = blocks.blocks(len(gram))
     dealt = np.eye(int(which.max()) + 1)[which]  # [batches, blocks]
     relative: Floats = dealt.T @ (gram / size) @ dealt
     found = mean_direction.Estimates(np.diag(gram) / size, relative, rounding)
     parts = [times(v, g2 / size) for v, g2 in zip(within, squares, strict=True)]
     return Cell(
-        bias.relative_variance(found.squares, relative, rounding=rounding),
+        variance.relative_variance(found.squares, relative, rounding=rounding),
         _mean(parts),
         mean_direction.resolved(mean_direction.squared_mean(found)),
     )

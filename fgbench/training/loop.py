@@ -21,9 +21,9 @@ from fgbench import registry
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.training.checkpoint import Keeper, interrupt_held
 from fgbench.training.recipe import Recipe, default_recipe
-from fgbench.training.run import Course, Progress
+from fgbench.training.run import Progress, TrainingRun
 from fgbench.training.step_capture import asked
-from fgbench.workload import Experiment
+from fgbench.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def train(
     device: str = "cpu",
     dtype: str = "float32",
     data_dir: str | None = None,
-    experiment: Experiment | None = None,
+    workload: Workload | None = None,
     train_size: int | None = None,
     validation: int = 0,
     checkpoint: Path | None = None,
@@ -67,7 +67,7 @@ def train(
         device: ``cpu``, ``cuda``, or ``auto`` for ``cuda`` where there is one.
         dtype: ``float32`` or ``float64``.
         data_dir: folder of the data sets.
-        experiment: what these names make, where it is there already: data lie on a device once.
+        workload: what these names make, where it is there already: data lie on a device once.
         train_size: train on the first so many examples.
         validation: hold out the last so many of these and evaluate on them instead of the test split.
         checkpoint: the run's own folder: a run that was stopped goes on from there. Call
@@ -92,27 +92,27 @@ def train(
             training set, or a checkpoint that another run left.
         KeyboardInterrupt: on Ctrl-C, once the step at work is done and saved.
     """
-    experiment = experiment or Experiment.of(arch, data, device, dtype, data_dir)
-    asked(graph, experiment.device)
-    chosen = experiment.data.subset(train_size).held_out(validation)
-    experiment = replace(experiment, data=chosen)
-    there = experiment.data
+    workload = workload or Workload.of(arch, data, device, dtype, data_dir)
+    asked(graph, workload.device)
+    chosen = workload.data.subset(train_size).held_out(validation)
+    workload = replace(workload, data=chosen)
+    there = workload.data
     if recipe.batch > len(there.train_y):
         raise UsageError(
             f"batch {recipe.batch} is larger than the {len(there.train_y)} training examples"
         )
     parsed = registry.method(method)
-    task, estimator, noise = experiment.task(parsed, seed)
+    task, estimator, noise = workload.task(parsed, seed)
     try:
         with at_work(estimator, begun=False):
             if reason := estimator.supports(task):
-                return _result("skipped", reason, recipe, experiment)
-            run = Course(task, estimator, recipe, noise, there, graph)
+                return _result("skipped", reason, recipe, workload)
+            run = TrainingRun(task, estimator, recipe, noise, there, graph)
     except MethodFailed as failed:
-        return _result("failed", str(failed), recipe, experiment)
+        return _result("failed", str(failed), recipe, workload)
     identity = {
         **{"method": f"{parsed.estimator.text}/{parsed.locality.text}", "arch": arch, "seed": seed},
-        **{"data": there.fingerprint, "device": experiment.device.type, "dtype": dtype},
+        **{"data": there.fingerprint, "device": workload.device.type, "dtype": dtype},
         **{"threads": torch.get_num_threads(), "torch": str(torch.__version__)},
         **{f"recipe.{name}": value for name, value in recipe.model_dump().items()},
     }
@@ -125,8 +125,8 @@ def train(
         with held as pressed:
             reason = _learn(run, keep, pressed, progress or _silent)
     except MethodFailed as failed:
-        return _result("failed", str(failed), recipe, experiment, run)
-    return _result("diverged" if reason else "ok", reason, recipe, experiment, run)
+        return _result("failed", str(failed), recipe, workload, run)
+    return _result("diverged" if reason else "ok", reason, recipe, workload, run)
 
 
 def recipe_for(method: str, *, arch: str, data: str, data_dir: str | None = None) -> Recipe:
@@ -142,7 +142,7 @@ def recipe_for(method: str, *, arch: str, data: str, data_dir: str | None = None
         The recipe.
     """
     parsed = registry.method(method)
-    task, estimator, _ = Experiment.of(arch, data, data_dir=data_dir).task(parsed, 0)
+    task, estimator, _ = Workload.of(arch, data, data_dir=data_dir).task(parsed, 0)
     name = f"{parsed.estimator.text}/{parsed.locality.text}"
     try:
         with at_work(estimator, begun=False):
@@ -153,7 +153,7 @@ def recipe_for(method: str, *, arch: str, data: str, data_dir: str | None = None
 
 
 def _learn(
-    run: Course,
+    run: TrainingRun,
     keep: Keeper | None,
     pressed: Callable[[], bool],
     tell: Callable[[Progress], None],
@@ -191,14 +191,14 @@ def _learn(
 
 
 def _result(
-    status: str, reason: str, recipe: Recipe, experiment: Experiment, run: Course | None = None
+    status: str, reason: str, recipe: Recipe, workload: Workload, run: TrainingRun | None = None
 ) -> dict[str, Any]:
     """Put the record's fields together; errors only for what came to its end."""
     steps = run.step if run is not None else 0
     history = run.history if run is not None else []
     last = history[-1] if history and status == "ok" else {}
     errors = ("test_error", "train_error", "test_loss", "train_loss")
-    data = experiment.data
+    data = workload.data
     return {
         "status": status,
         "reason": reason,
@@ -208,7 +208,7 @@ def _result(
         "steps": steps,
         "history": history,
         "cost": {name: price / steps for name, price in run.spent.items()} if run and steps else {},
-        "device": experiment.device.type,
+        "device": workload.device.type,
         "correct": run.correct if run is not None and last else None,
         "graph": {
             "used": run is not None and run.graph.used,

@@ -60,7 +60,7 @@ class Progress:
         return ", ".join(parts)
 
 
-class Course:
+class TrainingRun:
     """One run: what it trains on, and all that changes on the way.
 
     Args:
@@ -69,7 +69,8 @@ class Course:
         recipe: what to train with.
         noise: the run's; its device is that of everything.
         data: the data set, on that device; its pixels may lie elsewhere.
-        graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`; where pixels lie elsewhere they
+        graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`; where
+        pixels lie elsewhere they
             never are.
 
     Raises:

@@ -4,7 +4,8 @@ A captured step is launched as a whole, so a step that the host cannot launch as
 takes the device's time alone. A replay runs the kernels of the capture on the memory of the capture, and no
 Python: what the host decides in a step (which noise, which rate, which examples) must lie in buffers that
 are filled before every replay. Noise is reseeded by its key for every draw, which a replay cannot do, so
-its draws are fed from buffers (:mod:`fgbench.core.noise.replay`). A captured run has the noise of a plain one to the
+its draws are fed from buffers (:mod:`fgbench.core.noise.replay`). A captured run has the noise of
+a plain one to the
 bit, and takes the same steps where the kernels are deterministic.
 
 Real steps are rehearsed before the capture: they show which draws a step makes, and that it makes the
@@ -18,7 +19,7 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fgbench.core.noise.replay import Feed, Uncapturable
+from fgbench.core.noise.replay import NoiseReplay, Uncapturable
 from fgbench.errors import UsageError, reason, unknown
 from fgbench.training.cuda_graphs import backend_of
 
@@ -84,7 +85,7 @@ class Captured(Generic[T]):
         held: Callable[[], Sequence[Tensor]] = tuple,
     ) -> None:
         self._work, self._noise, self._backend, self._held = work, noise, backend, held
-        self._feed = Feed()
+        self._feed = NoiseReplay()
         self._kept: list[Tensor] = []  # alive, so that no other tensor takes its place unseen
         self._moved = False
         self._found: T

@@ -13,7 +13,7 @@ from fgbench import registry
 from fgbench.architectures.localmixer.blocks import Block, FirstBlock
 from fgbench.architectures.localmixer.layers import Channel, Grouped, Token
 from fgbench.core.axes import names
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.network import LocalModule, Site, Tap
 from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.errors import UsageError
@@ -73,7 +73,7 @@ def test_values_are_the_transcription() -> None:
     want = twin.logits(params, outputs, "final")
     torch.testing.assert_close(task.chain(x).detach(), want, rtol=1e-12, atol=1e-13)
     losses = twin.local_losses(params, outputs, y)
-    for k, view in enumerate(task.views(x, y, Ledger())):
+    for k, view in enumerate(task.views(x, y, CostCounter())):
         if view.objective.updates:
             torch.testing.assert_close(view.output(), outputs[k], rtol=1e-12, atol=1e-13)
             each = view.losses()[:, None, None].expand_as(losses[k])
@@ -84,7 +84,7 @@ def test_activity_forward_gradient_is_the_transcription() -> None:
     task, estimator, x, y, params, (image, side, groups) = setting("LG-FG-A")
     noise, at_sites, _ = drawn(task)
     tangents = twin.activity_tangents(params, image, y, side, groups, at_sites)
-    for k, view in enumerate(task.views(x, y, Ledger())):
+    for k, view in enumerate(task.views(x, y, CostCounter())):
         if view.objective.updates:
             slopes = view.slopes(noise.directions(view.sites))[0]
             torch.testing.assert_close(slopes, tangents[k], rtol=1e-10, atol=1e-13)

@@ -12,7 +12,7 @@ from torch import Tensor
 from fgbench import registry
 from fgbench.architectures.localmixer.blocks import NORMS
 from fgbench.conformance import check_architecture
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.network import untouched
 from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.errors import UsageError
@@ -159,7 +159,7 @@ def test_scores_of_tokens_are_less_noisy() -> None:
         for options in ("channels=6,groups=2", OPTIONS["scores of tokens"]):
             task, estimator, _ = setting(options, f"fg_w/{locality}")
             x, y = batch(B, SHAPE, CLASSES)
-            view = list(task.views(x, y, Ledger()))[1 if "local" in locality else 0]
+            view = list(task.views(x, y, CostCounter()))[1 if "local" in locality else 0]
             variance.append(estimator.predicted_variance(view))
         for name in variance[0]:
             summed, apart = (float(v[name]) for v in variance)

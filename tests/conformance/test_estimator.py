@@ -24,7 +24,7 @@ from fgbench.conformance import unbiased as exact
 from fgbench.conformance.nets import CONVOLUTIONS, LEAST, MIXER, OPAQUE, SMOOTH, TINY, Case, Net
 from fgbench.conformance.outcome import Fault
 from fgbench.core.estimator import Claims, Defaults, Estimate
-from fgbench.core.noise.directions import law
+from fgbench.core.noise.laws import law
 from fgbench.errors import UsageError
 from tests.makers.paths import ROOT
 
@@ -383,7 +383,7 @@ def by_reverse(view: Any, noise: Any, state: Any) -> None:
 
 
 def by_nodes(view: Any, noise: Any, state: Any) -> None:
-    """Walk autograd's graph by hand, from node to node, without its engine."""
+    """Trajectory autograd's graph by hand, from node to node, without its engine."""
     todo = [(loss_of(view).grad_fn, torch.ones((), dtype=torch.float64))]
     while todo:
         node, grad = todo.pop()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
@@ -86,7 +86,7 @@ def test_every_window_starts_from_the_clean_activity(windows: Any, runs: bool) -
     found = [replace(over(a, b), updates=() if a == b else (a,)) for a, b in windows]
     task, noise = task_of(*found)
     x, y = batch(3, SHAPE)
-    for view in task.views(x, y, Ledger()):
+    for view in task.views(x, y, CostCounter()):
         want = task.chain.run(x, 0, view.objective.window[0]).detach()
         assert torch.equal(view.start, want)
         assert not view.start.requires_grad

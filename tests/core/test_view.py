@@ -13,7 +13,7 @@ from torch.func import functional_call, jvp
 from torch.utils.flop_counter import FlopCounterMode
 
 from fgbench.core import microbatch
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain, untouched
 from fgbench.core.noise.directions import Directions
 from fgbench.core.noise.keyed import Noise
@@ -38,7 +38,7 @@ def view_of(arch: str, weight: float = 1.0) -> View:
     x, y = batch(3, SHAPE)
     last = len(chain)
     whole = Objective("whole", (0, last), "final", tuple(range(last)), weight=weight)
-    return View(chain, whole, x, y, Ledger())
+    return View(chain, whole, x, y, CostCounter())
 
 
 def directions(view: View, on: str, n: int = 2) -> Directions:
@@ -176,7 +176,7 @@ def test_a_probe_holds_what_a_run_needs_and_not_what_the_batch_needs(
 
     def peak(separately: bool) -> int:
         def step(k: int) -> Grads:
-            view = View(chain, whole, x, y, Ledger())
+            view = View(chain, whole, x, y, CostCounter())
             u = NOISE.directions(view.sites)
             if separately:
                 return view.pull(view.credit(view.slopes(u), u))
@@ -197,7 +197,7 @@ def of_runs(arch: str, keep: str, sizes: Any) -> dict[str, Any]:
     chain.attach() if "local0" not in chain.readouts else None
     x, y = batch(5, SHAPE)
     own = Objective("own", (0, 2), chain.local_readout(1), (0, 1), keep=keep, weight=1.5)
-    view = View(chain, own, x, y, Ledger(), boundaries=frozenset({1, 2}))
+    view = View(chain, own, x, y, CostCounter(), boundaries=frozenset({1, 2}))
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     runs = tuple(slice(end - size, end) for end, size in zip(ends, sizes, strict=True))
     assert len(view._runs) == 1
@@ -209,7 +209,7 @@ def of_runs(arch: str, keep: str, sizes: Any) -> dict[str, Any]:
     again = view.slopes(u)  # the clean pass is over, and no edge is recorded any more
     differences = view.slopes(u, step=1e-3)
     found = {"slopes": slopes, "again": again, "differences": differences, "df": view.df()}
-    probed = View(chain, own, x, y, Ledger(), boundaries=frozenset({1, 2}))
+    probed = View(chain, own, x, y, CostCounter(), boundaries=frozenset({1, 2}))
     vars(probed)["_runs"] = runs
     probing = probed.probe(u).items()
     found |= {("probe", name): g for name, g in probing}
@@ -554,7 +554,7 @@ def test_a_window_is_priced_by_its_share_of_the_chain() -> None:
     chain = build("mlp-3x8", "bp/end", SHAPE)[0].chain
     assert chain.shares() == pytest.approx((48 / 64, 8 / 64, 8 / 64))
     x, y = batch(3, SHAPE)
-    ledger = Ledger()
+    ledger = CostCounter()
     start = chain.run(x, 0, 1).detach()
     view = View(chain, Objective("o", (1, 3), "final", (1,)), start, y, ledger)
     view.slopes(directions(view, "sites", 4))
@@ -567,7 +567,7 @@ def test_a_window_is_priced_by_its_share_of_the_chain() -> None:
 def test_sites_and_parameters_are_those_of_the_updated_modules() -> None:
     chain = build("mlp-3x8", "bp/end", SHAPE)[0].chain
     x, y = batch(3, SHAPE)
-    view = View(chain, Objective("o", (0, 3), "final", (1,)), x, y, Ledger())
+    view = View(chain, Objective("o", (0, 3), "final", (1,)), x, y, CostCounter())
     assert view.sites == {"body.1.l0": (3, 8)}
     assert view.shapes == {"body.1.l0.weight": (8, 8), "body.1.l0.bias": (8,)}
     assert view.reverse().keys() == view.shapes.keys()

@@ -25,7 +25,7 @@ from fgbench.data.files.pixels import mapped
 from fgbench.data.imagefolder import imagefolder
 from fgbench.errors import DataError, UsageError
 from fgbench.training.recipe import Recipe
-from fgbench.training.run import Course, evaluate
+from fgbench.training.run import TrainingRun, evaluate
 from tests.makers.networks import build
 
 
@@ -427,7 +427,7 @@ def test_imagefolder_serves_more_pixels_than_there_is_memory(tmp_path):
     assert data.to("cpu").train_x.data_ptr() == data.train_x.data_ptr()
     small = data.held_out(5).subset(None, 3)
     task, estimator, noise = build("mlp-1x4", "BP", small.shape, 2)
-    run = Course(task, estimator, Recipe(epochs=1, batch=4, lr=0.1), noise, small)
+    run = TrainingRun(task, estimator, Recipe(epochs=1, batch=4, lr=0.1), noise, small)
     for run.step in range(5):
         x, _ = run.batch()
         evaluate(task.chain, small, small.test_x, small.test_y)

@@ -14,7 +14,7 @@ import pytest
 
 from fgbench.cli import progress
 from fgbench.cli.main import run
-from fgbench.records.store import FIELDS, SCHEMA
+from fgbench.records.schema import FIELDS, SCHEMA
 from tests.makers.paths import ROOT
 
 NET = ("--arch", "mlp-1x8", "--data", "synthetic", "--device", "cpu")
@@ -53,7 +53,7 @@ SPEED = ["about", "step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp", "batc
 COST = ["forwards", "slopes", "pulls", "backwards", "forward_equivalents"]
 ESTIMATOR = """
 from dataclasses import dataclass
-from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.core.estimator import Claims, Defaults, Estimate
 
 @dataclass(frozen=True)
 class Mine(Defaults):

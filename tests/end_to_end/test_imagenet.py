@@ -12,7 +12,8 @@ from PIL import Image
 
 from fgbench.cli.doctor import findings
 from fgbench.cli.main import run
-from fgbench.runs.sweep import schema
+from fgbench.runs.sweep import read
+from fgbench.runs.sweep.cells import expand
 from fgbench.training.recipe import default_recipe
 
 ARCH = "localmixer[blocks=2,side=32,channels=8,groups=2]"
@@ -82,7 +83,7 @@ def test_the_doctor_looks_for_it(pictures: Path) -> None:
 
 
 def test_the_grid_of_imagenet_is_the_shipped_recipe() -> None:
-    cells = schema.cells(schema.read("paper-table3"), ["imagenet"])
+    cells = expand(read.read("paper-table3"), ["imagenet"])
     assert {cell.arch for cell in cells} == {"localmixer-l/32/64"}
     assert {cell.data for cell in cells} == {"imagefolder[centre=0.875]"}
     assert len(cells) == 11

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fgbench import registry
 from fgbench.core.autodiff.dual import Dual, part, swapped
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain, LinearReadout
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import DesignedNoise, Noise
@@ -199,7 +199,7 @@ def test_a_planted_fault_is_seen(fault: str) -> None:
 def test_values() -> None:
     chain = network()
     assert off(chain(images()).detach(), ORACLE["logits"]) < 1e-6
-    for k, view in enumerate(task_of("LG-BP", chain)[0].views(images(), LABELS, Ledger())):
+    for k, view in enumerate(task_of("LG-BP", chain)[0].views(images(), LABELS, CostCounter())):
         if k == 2:
             assert off(view.losses().mean(), ORACLE["final_loss_mean"]) < 1e-6
             break
@@ -211,7 +211,7 @@ def test_values() -> None:
 @pytest.mark.parametrize("kind", ["act", "wts"])
 def test_tangents_of_local_losses_per_patch_and_group(kind: str) -> None:
     task, _ = task_of("LG-FG-A")
-    for k, view in enumerate(task.views(images(), LABELS, Ledger())):
+    for k, view in enumerate(task.views(images(), LABELS, CostCounter())):
         if view.objective.updates:
             u = noise().directions(view.sites if kind == "act" else view.shapes)
             assert off(view.slopes(u)[0], ORACLE[f"tangent.{kind}.b{k}"]) < 1e-6
@@ -220,7 +220,7 @@ def test_tangents_of_local_losses_per_patch_and_group(kind: str) -> None:
 
 
 def test_tangents_of_the_final_loss() -> None:
-    (view,) = task_of("FG-A")[0].views(images(), LABELS, Ledger())
+    (view,) = task_of("FG-A")[0].views(images(), LABELS, CostCounter())
     each = view.slopes(noise().directions(view.sites))[0] * 4  # stored without the mean over b
     assert off(each, ORACLE["tangent.act.global"]) < 1e-6
     whole = view.slopes(noise().directions(view.shapes))[0].sum()
@@ -241,7 +241,7 @@ def fused(case: Mapping[str, Tensor], rows: slice = slice(None)) -> View:
         head.linear.weight.copy_(case["w"].T)
         head.linear.bias.copy_(case["b"])
     objective = Objective("one", (0, 1), "final", (0,), keep="b p g")
-    return View(chain, objective, case["x"][rows], case["y"][rows].argmax(1), Ledger())
+    return View(chain, objective, case["x"][rows], case["y"][rows].argmax(1), CostCounter())
 
 
 CASES = {

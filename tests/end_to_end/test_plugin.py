@@ -34,7 +34,7 @@ packages = ["outside_estimators"]
 PACKAGE = '''
 from dataclasses import dataclass
 
-from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.core.estimator import Claims, Defaults, Estimate
 
 
 @dataclass(frozen=True)

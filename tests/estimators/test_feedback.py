@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fgbench import registry
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.task import Task
 from tests.makers.networks import batch, build, worst
 
@@ -84,7 +84,7 @@ def test_direct_feedback_has_the_deviation_of_a_readout_on_its_features(arch: st
         # b² features is chi-squared of b.numel() degrees over their number: 6 deviations
         assert abs(float((b**2).mean()) * features - 1) < 6 * (2 / b.numel()) ** 0.5
     x, y = batch(9, SHAPE)
-    (view,) = task.views(x, y, Ledger())
+    (view,) = task.views(x, y, CostCounter())
     dfa = registry.make("estimators", "dfa").thing
     credit = dfa(view, noise, single).credit
     assert {kind for kind, _ in credit} == {"out"}

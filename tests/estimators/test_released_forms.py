@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fgbench import api, registry
 from fgbench.conformance import examine
 from fgbench.core import axes
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
@@ -68,7 +68,7 @@ def expected(method: str) -> Grads:
     task, _, _ = build(MIXER, method, SHAPE, CLASSES)
     x, y = batch(3, SHAPE, CLASSES)
     total: Grads = {}
-    for view in task.views(x, y, Ledger()):
+    for view in task.views(x, y, CostCounter()):
         f, sites = with_sites(view)
         means = {}
         for name, place in (view.params if method.startswith("fg_w") else sites).items():
@@ -143,7 +143,7 @@ def test_averaged_losses_shrink_the_predicted_variance_by_the_square() -> None:
     for name in ("fg_a", "fg_w"):
         task, plain, _ = build("mlp-2x4[activation=tanh]", f"{name}/end", SHAPE, CLASSES)
         averaged = registry.make("estimators", f"{name}[average=c]").thing
-        (view,) = task.views(*batch(3, SHAPE, CLASSES), Ledger())
+        (view,) = task.views(*batch(3, SHAPE, CLASSES), CostCounter())
         one, other = (e.predicted_variance(view) for e in (plain, averaged))
         assert one
         assert worst({n: v / 16 for n, v in one.items()}, other) < 1e-12
@@ -154,7 +154,7 @@ def test_without_the_norm_the_credit_of_a_site_is_that_of_its_raw_output() -> No
     assert estimator.claims(task).bias == "some"
     x, y = batch(3, SHAPE, CLASSES)
     want: Grads = {}
-    for view in task.views(x, y, Ledger()):
+    for view in task.views(x, y, CostCounter()):
         if view.objective.updates:
             f, sites = with_sites(view)
             exact = torch.autograd.grad(f, list(sites.values()), view.df())

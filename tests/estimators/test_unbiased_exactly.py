@@ -17,7 +17,7 @@ from torch import Tensor
 from fgbench import registry
 from fgbench.core import axes
 from fgbench.core.axes import Cells
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.core.objective import Objective
@@ -197,7 +197,7 @@ def test_a_long_step_leaves_units_that_are_off_alone(arch: str) -> None:
     """Their noise could switch them on, which no slope sees: it is masked before the noisy pass."""
     task, np, noise = build(arch, "np[step=1.0]/end", SHAPE)
     x, y = batch(3, SHAPE)
-    (view,) = task.views(x, y, Ledger())
+    (view,) = task.views(x, y, CostCounter())
     u = noise.directions(view.sites)
     given = {n: u.rows(n, 0, 1) for n in u.names}
     on = {n: (a != 0).to(a.dtype) for n, a in view.activities().items()}
@@ -236,7 +236,7 @@ def test_kept_scores_are_a_partition(on: str, step: float | None) -> None:
     scores = {}
     for keep in ("b", "b p", "b p g"):
         task, _, noise = build(MIXER, f"fg_a/local[keep={keep}]", SHAPE)
-        view = list(task.views(x, y, Ledger()))[1]
+        view = list(task.views(x, y, CostCounter()))[1]
         u = noise.directions(view.sites if on == "sites" else view.shapes, 2)
         scores[keep] = view.slopes(u, step=step)
     assert scores["b p g"].shape == (2, 3, 4, 3)

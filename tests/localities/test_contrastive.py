@@ -19,7 +19,7 @@ from fgbench.conformance.outcome import Fault
 from fgbench.conformance.unbiased import unbiased, vanishing
 from fgbench.core import axes, microbatch
 from fgbench.core.autodiff.dual import Dual, part, swapped
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain, LinearReadout
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import DesignedNoise, Noise
@@ -59,7 +59,7 @@ def alone(f: Tensor, w: Tensor, b: Tensor, temperature: float, stop: bool = True
         heads["projector"].linear.weight.copy_(w)
         heads["projector"].linear.bias.copy_(b)
     objective = Objective("one", (0, 1), "projector", (0,), keep="b p g")
-    return View(chain, objective, f, torch.zeros(len(f), dtype=torch.int64), Ledger())
+    return View(chain, objective, f, torch.zeros(len(f), dtype=torch.int64), CostCounter())
 
 
 CASES = {
@@ -273,7 +273,7 @@ def test_truths_are_those_of_the_replicated_loss(arch: str, kind: str) -> None:
     if kind == "contrastive":
         assert worst(task.end_truth(x, y), own) == 0
     assert step.loss is not None
-    (view,) = [v for v in task.views(x, y, Ledger()) if v.objective.readout == "projector"]
+    (view,) = [v for v in task.views(x, y, CostCounter()) if v.objective.readout == "projector"]
     assert torch.equal(step.loss, view.losses().mean())
 
 
@@ -286,7 +286,7 @@ def test_live_keys_bias_activity_noise_as_the_docstring_says(arch: str, kind: st
         task, fg_a, _ = made(arch, "fg_a", kind, stop_keys=False, shared_noise=shared)
         found = task.estimate(x, y, fg_a, design(task, "fg_a", shared)).body
         want: dict[str, Tensor] = {}
-        for view in task.views(x, y, Ledger()):
+        for view in task.views(x, y, CostCounter()):
             if view.objective.updates:
                 credit = own_loss_at_own_row(view, shared)
                 want |= {n: g + want.get(n, 0) for n, g in view.pull(credit).items()}
@@ -465,7 +465,7 @@ def test_two_views_share_their_noise_or_not(law: str) -> None:
     for shared in (True, False):
         task, _, noise = made(MIXER, "fg_a", "contrastive-local", shared_noise=shared)
         x, y = two_views()
-        view = next(iter(task.views(x, y, Ledger())))
+        view = next(iter(task.views(x, y, CostCounter())))
         u = noise.directions(view.sites, 19, law)
         for name, shape in view.sites.items():
             rows = u.rows(name, 0, 19)
@@ -500,7 +500,7 @@ def test_the_view_elsewhere_compares_with_the_keys_of_the_clean_pass(how: str, s
     """The change of its losses is the slope, row by row."""
     task, _, noise = made(MIXER, "fg_a", "contrastive", stop_keys=stop)
     x, y = two_views()
-    (view,) = task.views(x, y, Ledger())
+    (view,) = task.views(x, y, CostCounter())
     v = noise.directions(view.shapes)
     if how == "with_":
         moved = {n: p.detach() + 1e-8 * v.rows(n, 0, 1)[0] for n, p in view.params.items()}
@@ -541,5 +541,5 @@ def test_a_closed_form_is_given_where_rows_are_independent(
 ) -> None:
     task, fg_a, _ = made("mlp-2x8", "fg_a", "contrastive", **options)
     x, y = two_views()
-    (view,) = task.views(x, y, Ledger())
+    (view,) = task.views(x, y, CostCounter())
     assert (fg_a.predicted_variance(view) is not None) == known

@@ -20,8 +20,8 @@ from fgbench.training import run as course
 from fgbench.training.learner import Learner, param_groups
 from fgbench.training.loop import train
 from fgbench.training.recipe import Recipe, default_recipe
-from fgbench.training.run import Course, Progress, probe
-from fgbench.workload import Experiment
+from fgbench.training.run import Progress, TrainingRun, probe
+from fgbench.workload import Workload
 from tests.makers.networks import build
 
 MIXER = "localmixer-xs/2/4[channels=16]"
@@ -72,7 +72,7 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
 
 def test_steps_teach_everything_but_the_final_readout(digits: Any) -> None:
     task, estimator, noise = build(MIXER, "fg_a/contrastive-local-pg", (1, 8, 8), 10)
-    run = Course(task, estimator, RECIPE, noise, digits)
+    run = TrainingRun(task, estimator, RECIPE, noise, digits)
     before = copied(task.chain)
     x, y = run.batch()
     assert (len(x), len(y)) == (200, 200)
@@ -145,11 +145,11 @@ def test_a_recipe_ships(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def experiment() -> Experiment:
-    return Experiment.of("mlp-2x8", "synthetic[size=4,train=64]", dtype="float64")
+def workload() -> Workload:
+    return Workload.of("mlp-2x8", "synthetic[size=4,train=64]", dtype="float64")
 
 
-def test_measuring_shows_the_bias_of_live_keys(experiment: Experiment) -> None:
+def test_measuring_shows_the_bias_of_live_keys(workload: Workload) -> None:
     """400 draws at two points, fixed seed; three unbiased rows at 1e-3 are 0.3 % false alarms."""
     names = [
         "",
@@ -160,7 +160,7 @@ def test_measuring_shows_the_bias_of_live_keys(experiment: Experiment) -> None:
     methods = [registry.method(f"fg_a/contrastive{n}") for n in names]
     methods.append(registry.method("fg_w/contrastive[stop_keys=false]"))
     methods.append(registry.method("np/contrastive[stop_keys=false]"))
-    found = measure(experiment, methods, Design(draws=400, batches=2, batch=6))
+    found = measure(workload, methods, Design(draws=400, batches=2, batch=6))
     sizes = [f["bias"]["value"] for f in found]
     p_values = [f["bias"]["p_value"] for f in found]
     assert min(p_values[0], p_values[1], p_values[4]) > 1e-3
@@ -180,22 +180,22 @@ def test_measuring_shows_the_bias_of_live_keys(experiment: Experiment) -> None:
     assert {f["batch"] for f in found} == {6}
 
 
-def test_methods_are_measured_on_the_same_views(experiment: Experiment) -> None:
+def test_methods_are_measured_on_the_same_views(workload: Workload) -> None:
     names = ["bp/contrastive", "bp/contrastive", "bp/contrastive-local", "bp/contrastive[crop=0.5]"]
     one, same, local, other = measure(
-        experiment, [registry.method(n) for n in names], Design(draws=2, batches=1, batch=4)
+        workload, [registry.method(n) for n in names], Design(draws=2, batches=1, batch=4)
     )
     assert one["cosine"]["value"] == same["cosine"]["value"] == pytest.approx(1)
     assert one["locality_gap"]["value"] == 0 < local["locality_gap"]["value"]
     assert other["status"] == "ok"
 
 
-def test_one_image_is_refused_in_one_line(experiment: Experiment) -> None:
+def test_one_image_is_refused_in_one_line(workload: Workload) -> None:
     for local in ("bp/contrastive", "fg_a/contrastive-local-pg", "np/contrastive-module"):
         method = registry.method(local)
         calls = [
-            lambda m=method: measure(experiment, [m], Design(batch=1, batches=1)),
-            lambda m=method: speed(experiment, [m], batch=1, rounds=3),
+            lambda m=method: measure(workload, [m], Design(batch=1, batches=1)),
+            lambda m=method: speed(workload, [m], batch=1, rounds=3),
             lambda n=local: train(n, **{**SMALL, "recipe": RECIPE.but(batch=1)}),
         ]
         for call in calls:

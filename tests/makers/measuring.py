@@ -1,4 +1,4 @@
-"""Small experiments and what measuring them gives."""
+"""Small workloads and what measuring them gives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.measurement import loop as room
 from fgbench.measurement.loop import Design
 from fgbench.registry import Made, Method
-from fgbench.workload import Experiment
+from fgbench.workload import Workload
 
 if TYPE_CHECKING:
     pass
@@ -29,8 +29,8 @@ FEW = {"draws": 4, "batches": 1, "batch": 8}
 
 
 @cache
-def experiment(arch: str = NET, data: str = DATA, dtype: str = "float64") -> Experiment:
-    return Experiment.of(arch, data, dtype=dtype)
+def workload(arch: str = NET, data: str = DATA, dtype: str = "float64") -> Workload:
+    return Workload.of(arch, data, dtype=dtype)
 
 
 def of(estimator: Any, locality: str = "end") -> Method:
@@ -39,10 +39,10 @@ def of(estimator: Any, locality: str = "end") -> Method:
     return Method(name, Made(name, {}, estimator, ""), registry.make("localities", locality))
 
 
-def measured(*methods: Any, where: Experiment | None = None, **design: Any) -> Any:
+def measured(*methods: Any, where: Workload | None = None, **design: Any) -> Any:
     """Measure names or estimators; one result for one method."""
     chosen = [registry.method(m) if isinstance(m, str) else of(m) for m in methods]
-    found = room.measure(where or experiment(), chosen, Design(**{**FEW, **design}))
+    found = room.measure(where or workload(), chosen, Design(**{**FEW, **design}))
     return found[0] if len(found) == 1 else found
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench import registry
-from fgbench.core.noise.directions import PerExample
 from fgbench.core.noise.keyed import DesignedNoise, Noise
+from fgbench.core.noise.laws import PerExample
 from fgbench.core.task import Task
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fgbench.records.store import FIELDS, SCHEMA, Store, case_key, key
+from fgbench.records.keys import case_key, key
+from fgbench.records.schema import FIELDS, SCHEMA
+from fgbench.records.store import Store
 from fgbench.reporting.frames.load import Records, load
 
 NOW = "2025-01-01T00:00:00+00:00"

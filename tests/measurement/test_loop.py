@@ -25,15 +25,15 @@ from fgbench.measurement import draws as drawing
 from fgbench.measurement import loop as room
 from fgbench.measurement import trajectory
 from fgbench.measurement.draw_statistics import from_gradients
-from fgbench.measurement.draws import Found, Point
+from fgbench.measurement.draws import MethodResult, Point
 from fgbench.measurement.loop import Design
 from fgbench.measurement.summary import FURTHER, NOT_FINITE
 from fgbench.measurement.trajectory import epoch_steps
-from fgbench.records.store import plain
-from fgbench.stats.bias import relative_variance
+from fgbench.records.schema import plain
 from fgbench.stats.intervals import freedom, t_quantile
-from fgbench.workload import Experiment
-from tests.makers.measuring import IMAGES, MIXER, Factor, experiment, measured
+from fgbench.stats.variance import relative_variance
+from fgbench.workload import Workload
+from tests.makers.measuring import IMAGES, MIXER, Factor, measured, workload
 from tests.makers.networks import batch, build
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def test_weight_noise_has_the_textbook_variance(law: str, offset: int, direction
     assert found["predicted_variance"] == pytest.approx(expected, rel=1e-12)
 
 
-def covered(method: Any, draws: int, where: Experiment | None = None) -> int:
+def covered(method: Any, draws: int, where: Workload | None = None) -> int:
     """Of 10 seeds, how many have the predicted variance inside the interval of one point."""
     found = [measured(method, where=where, seed=seed, draws=draws) for seed in range(10)]
     return sum(
@@ -81,7 +81,7 @@ def test_measured_variance_meets_the_closed_form(method: str) -> None:
 @pytest.mark.parametrize("method", ["fg_a", "fg_a/local-pg", "fg_a[law=sphere]/local-pg"])
 def test_measured_variance_of_activity_noise_meets_it_on_localmixer(method: str) -> None:
     # as above, with 64 draws: below 7 of 10 with odds of 4e-3 per method
-    assert covered(method, 64, experiment(MIXER, IMAGES)) >= 7
+    assert covered(method, 64, workload(MIXER, IMAGES)) >= 7
 
 
 def test_noise_that_is_too_loud_is_seen() -> None:
@@ -93,7 +93,7 @@ def test_noise_that_is_too_loud_is_seen() -> None:
 
 @pytest.mark.parametrize("locality", ["end", "module", "local"])
 def test_backprop_is_exact(locality: str) -> None:
-    found = measured(f"bp/{locality}", batches=2, where=experiment("mlp-2x8"))
+    found = measured(f"bp/{locality}", batches=2, where=workload("mlp-2x8"))
     for name, value in (("relative_variance", 0.0), ("efficiency", 1.0), ("scale", 1.0)):
         number = found[name]
         assert number["value"] == pytest.approx(value, abs=1e-12)
@@ -189,22 +189,20 @@ def test_a_moment_is_the_same_network_whatever_else_is_asked() -> None:
     assert torch.equal(start, soon)  # less than a step away
     assert not torch.equal(start, later)
     assert torch.equal(networks((2.0,))[0], later)
-    chain = experiment().chain(0)
+    chain = workload().chain(0)
     flat = torch.cat([p.detach().reshape(-1) for p in chain.body_parameters().values()])
     assert torch.equal(start, flat)
 
 
 def test_the_trajectory_learns() -> None:
-    before, after = (
-        measured("BP", moments=(m,), where=experiment(), batch=64) for m in (0.0, 20.0)
-    )
+    before, after = (measured("BP", moments=(m,), where=workload(), batch=64) for m in (0.0, 20.0))
     assert before["moments"] == [0.0]
     assert after["moments"] == [20.0]
-    assert epoch_steps(experiment()) >= 1
-    chain = experiment().chain(0)
+    assert epoch_steps(workload()) >= 1
+    chain = workload().chain(0)
     base = chain.state_dict()
-    ((_, walked),) = trajectory.at_moments(experiment(), chain, 0, (20.0,))
-    data = experiment().data
+    ((_, walked),) = trajectory.at_moments(workload(), chain, 0, (20.0,))
+    data = workload().data
     x = data.normalise(data.train_x, torch.float64)
     error = (chain(x).argmax(1) != data.train_y).double().mean()
     assert set(walked) == set(base)
@@ -221,10 +219,10 @@ def test_the_n_beside_an_interval() -> None:
 
 
 def test_sites_are_named_and_add_up() -> None:
-    found = measured("fg_a", where=experiment("mlp-2x8"), draws=32)
+    found = measured("fg_a", where=workload("mlp-2x8"), draws=32)
     assert list(found["per_site"]) == ["body.0.l0", "body.1.l0"]
-    mixer = measured("LG-FG-A", where=experiment(MIXER, IMAGES), moments=(1.0,), draws=2)
-    index = experiment(MIXER, IMAGES).chain(0).index
+    mixer = measured("LG-FG-A", where=workload(MIXER, IMAGES), moments=(1.0,), draws=2)
+    index = workload(MIXER, IMAGES).chain(0).index
     assert set(mixer["per_site"]) >= set(index)
     for place in (*found["per_site"].values(), *mixer["per_site"].values()):
         assert {"efficiency", "relative_variance", "scale", "bias", "cosine"} <= set(place)
@@ -235,7 +233,7 @@ def test_sites_are_named_and_add_up() -> None:
 
 def test_modules_sites_and_parameters_add_up_to_the_body() -> None:
     at = located("fg_a/local", 5)
-    found = drawing.draw(at, 12, Found())
+    found = drawing.draw(at, 12, MethodResult())
     norms = {place: s.y * s.g2 for place, s in found.items()}
     for kind in ("module", "site", "parameter"):
         some = [y for (of, _), y in norms.items() if of == kind]
@@ -245,7 +243,7 @@ def test_modules_sites_and_parameters_add_up_to_the_body() -> None:
         parts = sum(norms["parameter", f"{site}.{name}"] for name in ("weight", "bias"))
         np.testing.assert_allclose(parts, norms["site", site], rtol=1e-12)
         np.testing.assert_allclose(norms["module", site[:6]], norms["site", site], rtol=1e-12)
-    record = measured("fg_a", where=experiment("mlp-2x8"), draws=8)
+    record = measured("fg_a", where=workload("mlp-2x8"), draws=8)
     assert list(record["per_module"]) == ["body.0", "body.1"]
     assert len(record["per_parameter"]) == 4
     sizes = [p["elements"] for p in record["per_parameter"].values()]
@@ -268,7 +266,7 @@ def test_signs_agree_as_often_as_the_closed_form_says(monkeypatch: pytest.Monkey
     monkeypatch.setattr(from_gradients, "SIGNED", draws)
     g = torch.tensor([3.0, -2.0, 0.0, 1.0, 0.5, 1e-17], dtype=torch.float64)
     truth = {"w": g, "b": torch.tensor([1e-18], dtype=torch.float64)}
-    kept = from_gradients.Formed(truth, truth, draws)
+    kept = from_gradients.GradientMoments(truth, truth, draws)
     noise = Noise(4, dtype=torch.float64)
     for k in range(draws):
         v = noise.at(k).normal("v", (7,))
@@ -285,7 +283,7 @@ def test_signs_agree_as_often_as_the_closed_form_says(monkeypatch: pytest.Monkey
 
 def test_signs_of_every_vector_of_signs_are_counted() -> None:
     g = torch.tensor([3.0, -2.0, 1.0], dtype=torch.float64)
-    kept = from_gradients.Formed({"w": g}, {"w": g}, 8)
+    kept = from_gradients.GradientMoments({"w": g}, {"w": g}, 8)
     expected = []
     for k, v in enumerate(product((-1.0, 1.0), repeat=3)):
         u = torch.tensor(v, dtype=torch.float64)
@@ -324,7 +322,7 @@ def test_unbiased_noise_has_the_signal_of_its_variance() -> None:
 
 
 def test_the_cosine_of_the_mean_is_that_of_the_truths() -> None:
-    found = measured("bp/local", where=experiment("mlp-2x8"))
+    found = measured("bp/local", where=workload("mlp-2x8"))
     gap = found["locality_cosine"]["value"]
     assert 0 < gap < 0.999
     assert found["end"]["cosine_of_mean"]["value"] == pytest.approx(gap, rel=1e-9)
@@ -334,7 +332,7 @@ def test_the_cosine_of_the_mean_is_that_of_the_truths() -> None:
 
 
 def test_nothing_to_measure_leaves_every_new_number_out() -> None:
-    found = measured("fg_a", where=experiment(MIXER, IMAGES), moments=(0.0,), draws=2)
+    found = measured("fg_a", where=workload(MIXER, IMAGES), moments=(0.0,), draws=2)
     for name in FURTHER:
         assert found[name]["value"] is None, name
     assert found["split"] is None
@@ -357,7 +355,7 @@ def test_precision_decides_the_draws() -> None:
 
 def test_a_precision_that_takes_too_many_draws_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MOST_DRAWS", 100)
-    where = Experiment.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+    where = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
     said: list[str] = []
     asks = Design(precision=0.001, batches=2, batch=8, moments=(0.0,))
     methods = [registry.method(name) for name in ("LG-FG-A", "BP")]
@@ -418,7 +416,7 @@ def numbers(found: Any) -> list[float]:
 
 
 def test_a_zero_truth_is_null_with_its_reason() -> None:
-    found = measured("FG-W", where=experiment(MIXER, IMAGES), moments=(0.0,))
+    found = measured("FG-W", where=workload(MIXER, IMAGES), moments=(0.0,))
     assert found["reason"] == "the truth is zero"
     assert numbers(found) == []
     assert found["efficiency_debiased"] is None
@@ -426,7 +424,7 @@ def test_a_zero_truth_is_null_with_its_reason() -> None:
 
 
 def test_local_losses_have_a_truth_from_the_start() -> None:
-    found = measured("LG-FG-A", where=experiment(MIXER, IMAGES), moments=(0.0,))
+    found = measured("LG-FG-A", where=workload(MIXER, IMAGES), moments=(0.0,))
     reasons = {name: p["reason"] for name, p in found["per_site"].items()}
     assert reasons["body.0.l0"] == ""
     assert found["relative_variance"]["value"] is not None
@@ -434,7 +432,7 @@ def test_local_losses_have_a_truth_from_the_start() -> None:
 
 
 def test_the_default_moment_is_where_there_is_a_truth() -> None:
-    mixer = measured("BP", where=experiment(MIXER, IMAGES))
+    mixer = measured("BP", where=workload(MIXER, IMAGES))
     assert mixer["moments"] == [1.0]
     assert mixer["scale"]["value"] == pytest.approx(1.0)
     assert measured("BP")["moments"] == [0.0]
@@ -455,7 +453,7 @@ class NotFinite(Defaults):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_estimate_that_is_not_finite_is_told_and_has_no_numbers(value: float) -> None:
-    found = plain(measured(NotFinite(value), batches=2, where=experiment("mlp-2x8")))
+    found = plain(measured(NotFinite(value), batches=2, where=workload("mlp-2x8")))
     assert (found["status"], found["reason"]) == ("diverged", NOT_FINITE)
     assert numbers(found) == []
     assert found["per_site"]["body.0.l0"]["reason"] == NOT_FINITE
@@ -486,7 +484,7 @@ def test_an_estimate_that_leaves_out_a_parameter_is_told() -> None:
 
 
 def test_single_precision_does_not_look_like_noise_or_bias() -> None:
-    where = experiment(dtype="float32")
+    where = workload(dtype="float32")
     exact = measured("BP", where=where)
     assert exact["bias"]["value"] == exact["relative_variance"]["value"] == 0.0
     planted = measured(Factor(1.1), where=where)

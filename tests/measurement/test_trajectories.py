@@ -18,15 +18,15 @@ from fgbench.measurement import budget, trajectories
 from fgbench.measurement.draw_statistics.places import distances
 from fgbench.measurement.loop import Design, measure
 from fgbench.measurement.summary import ALONG
-from fgbench.measurement.trajectories import TRAJECTORIES, Walk
+from fgbench.measurement.trajectories import TRAJECTORIES, Trajectory
 from fgbench.measurement.trajectory import at_moments, epoch_steps
 from fgbench.reporting.frames.load import load
 from fgbench.runs import against
 from fgbench.stats.replicates import ONE_INIT
 from fgbench.training import loop as training
 from fgbench.training.recipe import default_recipe
-from fgbench.training.run import Course
-from tests.makers.measuring import FEW, IMAGES, MIXER, Factor, experiment, measured
+from fgbench.training.run import TrainingRun
+from tests.makers.measuring import FEW, IMAGES, MIXER, Factor, measured, workload
 from tests.makers.networks import build
 
 NET = "mlp-2x8"
@@ -35,14 +35,14 @@ WHOLE += ("efficiency_per_forward", "variance_times_cost")
 
 
 def test_the_numbers_of_a_moment_are_those_of_measuring_it_alone() -> None:
-    both = measured("fg_a/local", where=experiment(NET), moments=(0.0, 2.0), batches=2, draws=8)
+    both = measured("fg_a/local", where=workload(NET), moments=(0.0, 2.0), batches=2, draws=8)
     assert both["trajectory"] == TRAJECTORIES["backprop"]
-    assert both["moment_steps"] == [0, 2 * epoch_steps(experiment(NET))]
+    assert both["moment_steps"] == [0, 2 * epoch_steps(workload(NET))]
     assert [part["moment"] for part in both["per_moment"]] == both["moments"] == [0.0, 2.0]
     assert [part["steps"] for part in both["per_moment"]] == both["moment_steps"]
     for part in both["per_moment"]:
         when = (part["moment"],)
-        alone = measured("fg_a/local", where=experiment(NET), moments=when, batches=2, draws=8)
+        alone = measured("fg_a/local", where=workload(NET), moments=when, batches=2, draws=8)
         assert alone["per_moment"] == []  # its numbers are the record's
         assert {name: part[name] for name in WHOLE} == {name: alone[name] for name in WHOLE}
         for name, site in part["per_site"].items():
@@ -58,12 +58,12 @@ def test_an_epoch_of_the_shared_trajectory_has_the_steps_of_one_of_training(
     data: str, steps: int
 ) -> None:
     """1,437 digits are 28 batches of 50 and a rest, which both leave out; fewer than a batch are one."""
-    where = experiment(NET, data)
+    where = workload(NET, data)
     recipe = default_recipe(where.arch, where.data.name, exact=True)
     assert epoch_steps(where) == steps
     task, estimator, noise = where.task(registry.method("BP"), 0)
     if recipe.batch <= len(where.data.train_y):
-        assert Course(task, estimator, recipe, noise, where.data).per_epoch == steps
+        assert TrainingRun(task, estimator, recipe, noise, where.data).per_epoch == steps
     sizes: list[int] = []
     chain = where.chain(0)
     with where.noise(0).seeded():
@@ -87,15 +87,15 @@ def test_figures_read_every_moment_of_a_record_as_it_is_written(tmp_path: Path) 
     assert records.notes == ()
     along = records.along()
     cosines = along[along["quantity"].eq("cosine") & along["place"].eq("all")]
-    assert sorted(cosines["step"]) == [0, 0, 2 * epoch_steps(experiment())]
+    assert sorted(cosines["step"]) == [0, 0, 2 * epoch_steps(workload())]
     assert cosines["value"].notna().all()
     assert set(along.loc[along["place"] != "all", "distance"]) == {0, 1}
 
 
 def test_single_draws_lie_in_their_band() -> None:
-    exact = measured("bp", where=experiment(NET), batches=2)["cosine_draws"]
+    exact = measured("bp", where=workload(NET), batches=2)["cosine_draws"]
     assert [exact[k] for k in ("value", "low", "high")] == pytest.approx([1.0] * 3, abs=1e-12)
-    noisy = measured("fg_w", where=experiment(NET), draws=64, batches=2)
+    noisy = measured("fg_w", where=workload(NET), draws=64, batches=2)
     band, mean = noisy["cosine_draws"], noisy["cosine"]
     assert band["n"] == 128
     # one direction has the cosine |⟨v, g⟩|/|v||g|, never below 0, about |normal|/√d
@@ -114,9 +114,9 @@ def test_a_methods_own_training_is_that_of_train(
 ) -> None:
     """At the end of the first two epochs the network is the one that training leaves there."""
     data = TRAINED.replace("train=256", "train=128")
-    where, runs = experiment(NET, data), list[Course]()
+    where, runs = workload(NET, data), list[TrainingRun]()
 
-    class Seen(Course):
+    class Seen(TrainingRun):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             runs.append(self)
@@ -128,12 +128,12 @@ def test_a_methods_own_training_is_that_of_train(
                 self.after = {n: p.clone() for n, p in self.task.chain.named_parameters()}
             return reason
 
-    monkeypatch.setattr(training, "Course", Seen)
+    monkeypatch.setattr(training, "TrainingRun", Seen)
     recipe = default_recipe(NET, "synthetic", exact=False, method=text)
     short = recipe.model_copy(update={"epochs": 2})
     monkeypatch.setattr(trajectories, "default_recipe", lambda *given: short)
-    training.train(text, arch=NET, data=data, recipe=short, seed=3, experiment=where)
-    start, later = Walk(where, where.chain(3), 3, (0.0, 2.0)).trained(registry.method(text))
+    training.train(text, arch=NET, data=data, recipe=short, seed=3, workload=where)
+    start, later = Trajectory(where, where.chain(3), 3, (0.0, 2.0)).trained(registry.method(text))
     (run,) = runs
     assert later.steps == run.step == 2 * run.per_epoch > 0
     for stand, params in ((start, run.initial), (later, run.after)):
@@ -143,7 +143,7 @@ def test_a_methods_own_training_is_that_of_train(
 
 
 def test_methods_meet_their_own_networks_along_their_own_training() -> None:
-    where = experiment(NET, TRAINED)
+    where = workload(NET, TRAINED)
     options: dict[str, Any] = {"where": where, "moments": (0.0, 2.0), "draws": 2}
     (bp, fa), (shared, _) = (
         measured("BP", "FA", along=along, **options) for along in ("own", "backprop")
@@ -168,7 +168,7 @@ def test_a_training_that_diverges_is_a_result() -> None:
         """Steps that lead nowhere."""
 
     found = measured(
-        Wild(float("nan")), "BP", where=experiment(NET, TRAINED), moments=(0.0, 2.0), along="own"
+        Wild(float("nan")), "BP", where=workload(NET, TRAINED), moments=(0.0, 2.0), along="own"
     )
     assert found[0]["status"] == "diverged"
     assert "its own training: loss not finite at step" in found[0]["reason"]
@@ -211,7 +211,7 @@ def test_what_does_not_fit_says_so() -> None:
 
 def test_methods_are_measured_at_one_cost() -> None:
     names = ("FG-W", "FG-A", "BP", "wp[directions=9]")
-    found = dict(zip(names, measured(*names, where=experiment(NET), cost=12.0), strict=True))
+    found = dict(zip(names, measured(*names, where=workload(NET), cost=12.0), strict=True))
     for name, one in found.items():
         spent = one["cost"]["forward_equivalents"]
         note = budget.ALONE if name == "BP" else ""
@@ -220,13 +220,13 @@ def test_methods_are_measured_at_one_cost() -> None:
     for name, estimator in (("FG-W", "fg_w"), ("FG-A", "fg_a"), ("wp[directions=9]", "wp")):
         n = found[name]["directions"]
         assert n > 1
-        more = measured(f"{estimator}[directions={n + 1}]", where=experiment(NET), draws=2)
+        more = measured(f"{estimator}[directions={n + 1}]", where=workload(NET), draws=2)
         assert more["cost"]["forward_equivalents"] > 12.0
-        same = measured(f"{estimator}[directions={n}]", where=experiment(NET))
+        same = measured(f"{estimator}[directions={n}]", where=workload(NET))
         assert same["relative_variance"] == found[name]["relative_variance"]
-    free = measured("FG-A", where=experiment(NET), draws=2)
+    free = measured("FG-A", where=workload(NET), draws=2)
     assert (free["budget"], free["directions"]) == (None, 1)
-    poor = measured("FG-A", where=experiment(NET), cost=1.0)
+    poor = measured("FG-A", where=workload(NET), cost=1.0)
     assert poor["status"] == "skipped"
     assert "more than the 1 asked" in poor["reason"]
 
@@ -266,10 +266,10 @@ def test_modules_between_a_site_and_its_loss_are_counted(
 
 
 def test_a_record_tells_the_distance_of_sites_and_modules() -> None:
-    found = measured("fg_a", where=experiment(NET), draws=2)
+    found = measured("fg_a", where=workload(NET), draws=2)
     assert [site["distance"] for site in found["per_site"].values()] == [1, 0]
     assert [module["distance"] for module in found["per_module"].values()] == [1, 0]
-    mixer = measured("fg_a/local", where=experiment(MIXER, IMAGES), moments=(0.0,), draws=2)
+    mixer = measured("fg_a/local", where=workload(MIXER, IMAGES), moments=(0.0,), draws=2)
     assert {site["distance"] for site in mixer["per_site"].values()} == {0}
 
 
@@ -295,7 +295,7 @@ def test_json_and_table_say_that_a_truth_of_zero_leaves_nothing_to_measure(
 
 def test_a_truth_at_rounding_level_is_undefined_and_never_divides() -> None:
     """The first layer's gradient is 1e-30 of the second's: below float noise, and not zero."""
-    where = experiment(NET)
+    where = workload(NET)
     chain = where.chain(0)
     name = "body.1.l0.weight"
     state = {n: p.detach().clone() for n, p in chain.named_parameters()}

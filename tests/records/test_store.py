@@ -21,19 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgbench.errors import UsageError
+from fgbench.records import provenance, schema
 from fgbench.records import store as rooms
-from fgbench.records.schema import fault
-from fgbench.records.store import (
-    FIELDS,
-    SCHEMA,
-    Store,
-    case_key,
-    claim,
-    code_hash,
-    key,
-    slug,
-    validate,
-)
+from fgbench.records.keys import case_key, code_hash, key, slug
+from fgbench.records.locks import claim
+from fgbench.records.schema import FIELDS, SCHEMA, fault, validate
+from fgbench.records.store import Store
 from tests.makers.paths import ROOT
 
 CASE = {
@@ -116,7 +109,7 @@ def test_numbers_of_numpy_are_the_same_case() -> None:
 )
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 def test_a_key_survives_json_and_reordering(case: dict[str, Any]) -> None:
-    finite = rooms.plain(case)
+    finite = schema.plain(case)
     assert key(json.loads(json.dumps(dict(reversed(finite.items()))))) == key(finite)
 
 
@@ -334,8 +327,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 KILLED = """
     import os, sys, json
     from pathlib import Path
-    from fgbench.record import Store
-    import fgbench.record as home
+    from fgbench.records.store import Store
+    import fgbench.records.store as home
     folder, naive, record = Path(sys.argv[1]), sys.argv[2] == "naive", json.loads(sys.argv[3])
     store = Store(folder)
     text = json.dumps(record | {"draws": 2})
@@ -398,7 +391,8 @@ def test_the_same_kills_expose_a_writer_in_place(tmp_path: Path) -> None:
 WRITER = """
     import json, sys
     from pathlib import Path
-    from fgbench.record import Store, claim
+    from fgbench.records.locks import claim
+    from fgbench.records.store import Store
     record, me = json.loads(sys.argv[2]), sys.argv[3]
     store = Store(Path(sys.argv[1]))
     done = 0
@@ -429,7 +423,7 @@ def test_two_processes_share_a_folder_and_do_each_run_once(tmp_path: Path) -> No
 HOLDER = """
     import sys
     from pathlib import Path
-    from fgbench.record import claim
+    from fgbench.records.locks import claim
     with claim(Path(sys.argv[1]), "k") as mine:
         print(mine, flush=True)
         sys.stdin.read()
@@ -525,7 +519,7 @@ def test_a_code_hash_follows_content_and_name_only(tmp_path: Path) -> None:
 
 
 def test_modules_are_hashed_by_their_files() -> None:
-    path = ROOT / "fgbench" / "record.py"
+    path = ROOT / "fgbench" / "records" / "store.py"
     assert code_hash(rooms) == code_hash("fgbench.records.store") == code_hash(path)
     assert code_hash("fgbench.records.store", "fgbench.errors") != code_hash(rooms)
 
@@ -539,7 +533,7 @@ def test_a_source_without_a_file_is_refused(source: ModuleType | Path | str) -> 
 def test_the_environment_needs_no_torch() -> None:
     code = """
         import json, sys
-        from fgbench.record import environment
+        from fgbench.records.provenance import environment
         where = environment()
         assert "torch" not in sys.modules and "numpy" not in sys.modules
         print(json.dumps(where))
@@ -569,9 +563,9 @@ def test_the_commit_is_of_the_source_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def commit() -> str:
-        return rooms.commit.__wrapped__()
+        return provenance.commit.__wrapped__()
 
-    monkeypatch.setattr(rooms, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
     assert commit() == ""
     call = git(tmp_path)
     call("init", "-q")
@@ -589,7 +583,7 @@ def test_the_commit_is_of_the_source_checkout(
     assert commit() == head + "+dirty"
     installed = tmp_path / "venv" / "site-packages"  # a wheel inside somebody else's checkout
     installed.mkdir(parents=True)
-    monkeypatch.setattr(rooms, "ROOT", installed)
+    monkeypatch.setattr(provenance, "ROOT", installed)
     assert commit() == ""
     monkeypatch.setenv("PATH", "")
     assert commit() == ""

@@ -12,7 +12,7 @@ import pytest
 from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
-from fgbench.records.store import code_hash
+from fgbench.records.keys import code_hash
 from fgbench.registry import Entry, make, method, register, split_options
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PLAIN = """
 from dataclasses import dataclass
-from fgbench.estimator import Defaults
+from fgbench.core.estimator import Defaults
 
 @dataclass(frozen=True)
 class Mine(Defaults):
@@ -210,7 +210,10 @@ def test_an_unknown_size_says_the_form_of_sizes() -> None:
 def test_only_estimators_of_the_file_itself_are_suggested(tmp_path: Path) -> None:
     """Names that it imports, and classes that claim nothing, are none."""
     file = tmp_path / "nanny.py"
-    head = "from fgbench.core.estimator import Claims, Defaults\nfrom fgbench.core.noise.directions import Shape\n"
+    head = (
+        "from fgbench.core.estimator import Claims, Defaults\n"
+        "from fgbench.core.noise.directions import Shape\n"
+    )
     file.write_text(f"{head}class Note:\n pass\nclass Nanny(Defaults):\n pass\n")
     for wrong, said in (("Nope", "valid: Nanny"), ("Nany", "'Nanny'")):
         with pytest.raises(UsageError, match=rf"unknown class in .*nanny\.py '{wrong}'; .*{said}"):

@@ -18,8 +18,8 @@ import torch
 from fgbench import api, registry
 from fgbench.data.dataset import DataSet
 from fgbench.errors import UsageError
-from fgbench.training.run import Course
-from fgbench.workload import Experiment
+from fgbench.training.run import TrainingRun
+from fgbench.workload import Workload
 from tests.makers.paths import ROOT
 
 NET: dict[str, Any] = {"arch": "mlp-1x8", "data": "synthetic[train=64,test=32]"}
@@ -33,7 +33,7 @@ SOURCE = """
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from fgbench.estimator import Defaults, Estimate
+from fgbench.core.estimator import Defaults, Estimate
 
 @dataclass(frozen=True)
 class Mine(Defaults):
@@ -46,7 +46,7 @@ DOCUMENTED = '''    """What it is."""
 
     def claims(self, task):
         """Nothing of the bias."""
-        from fgbench.estimator import Claims
+        from fgbench.core.estimator import Claims
         return Claims(deterministic=True, why="because")
 
 '''
@@ -258,7 +258,7 @@ def test_mistakes_are_usage_errors() -> None:
         ("measure", "BP", {"moments": (float("nan"),)}, "epochs"),
         ("measure", "BP", {"threads": 0}, "threads"),
         ("train", "BP", {"epoch": 3}, "did you mean 'epochs'"),
-        ("speed", "BP", {"experiment": 1}, "unknown option of speed"),
+        ("speed", "BP", {"workload": 1}, "unknown option of speed"),
         ("measure", "BQ", {}, "did you mean 'BP'"),
     ):
         with pytest.raises(UsageError, match=told):
@@ -343,7 +343,7 @@ def test_an_estimator_that_cannot_run_here_is_skipped(tmp_path: Path) -> None:
 
 RAISING = """
 from dataclasses import dataclass
-from fgbench.estimator import Claims, Defaults, Estimate
+from fgbench.core.estimator import Claims, Defaults, Estimate
 
 @dataclass(frozen=True)
 class Raises(Defaults):
@@ -420,20 +420,20 @@ def test_no_memory_or_an_exit_in_a_method_is_its_failure(
 
 def test_training_works_on_the_data_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU a second copy of the images would lie beside the first."""
-    plain, made = Experiment.of, []
+    plain, made = Workload.of, []
 
-    def of(cls: Any, *args: Any, **more: Any) -> Experiment:
+    def of(cls: Any, *args: Any, **more: Any) -> Workload:
         made.append(plain(*args, **more))
         return made[-1]
 
-    monkeypatch.setattr(Experiment, "of", classmethod(of))
-    begin, used = Course.__init__, []
+    monkeypatch.setattr(Workload, "of", classmethod(of))
+    begin, used = TrainingRun.__init__, []
 
     def watched(self: Any, *args: Any) -> None:
         used.extend(arg for arg in args if isinstance(arg, DataSet))
         begin(self, *args)
 
-    monkeypatch.setattr(Course, "__init__", watched)
+    monkeypatch.setattr(TrainingRun, "__init__", watched)
     api.run_all("train", ["BP", "FG-A"], **NET, **OPTIONS["train"])
     assert {data.train_x.data_ptr() for data in used} == {made[0].data.train_x.data_ptr()}
     assert len(used) == 2
@@ -450,7 +450,7 @@ def test_what_is_no_methods_work_is_raised(verb: str, monkeypatch: pytest.Monkey
     def none_left(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("fgbench.workload.Experiment.chain", none_left)
+    monkeypatch.setattr("fgbench.workload.Workload.chain", none_left)
     with pytest.raises(MemoryError):
         run(verb)
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fgbench.stats.bias import Bias, bias, blocks, coupled, relative_variance, sign_flip_p
+from fgbench.stats.bias import Bias, bias, coupled
+from fgbench.stats.blocks import blocks, sign_flip_p
 from fgbench.stats.intervals import Floats, Number
+from fgbench.stats.variance import relative_variance
 
 
 def gram_of(d: Floats) -> Floats:

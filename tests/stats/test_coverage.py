@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fgbench.stats.bias import bias, blocks, coupled, relative_variance
+from fgbench.stats.bias import bias, coupled
+from fgbench.stats.blocks import blocks
 from fgbench.stats.intervals import Floats, Number, control_valid, efficiency, scale, scale_test
 from fgbench.stats.replicates import efficiency_over, paired_log_ratio, spread
+from fgbench.stats.variance import relative_variance
 from tests.makers.binomial import refused
 
 BAND = (0.93, 0.97)

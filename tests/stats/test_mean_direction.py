@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from fgbench.stats import intervals, mean_direction, replicates
-from fgbench.stats.bias import blocks, relative_variance
+from fgbench.stats.blocks import blocks
 from fgbench.stats.intervals import Floats, Number
 from fgbench.stats.mean_direction import Estimates
+from fgbench.stats.variance import relative_variance
 
 
 def facts(e: Floats, g: Floats) -> tuple[Floats, Floats, Floats, Floats]:

@@ -17,7 +17,7 @@ from fgbench.measurement.loop import Design, measure
 from fgbench.registry import method
 from fgbench.stats import variance_split
 from fgbench.stats.intervals import Number, t_quantile
-from fgbench.workload import Experiment
+from fgbench.workload import Workload
 
 DATA = "synthetic[size=4,train=64,test=32]"
 ELEMENTS = 8 * 16 + 8
@@ -79,7 +79,7 @@ def test_where_nothing_can_be_divided_there_is_a_reason() -> None:
 
 def build() -> tuple[Task, torch.Tensor, torch.Tensor]:
     """A task in double precision, and all images it learns from."""
-    where = Experiment.of("mlp-1x8", DATA, dtype="float64")
+    where = Workload.of("mlp-1x8", DATA, dtype="float64")
     task = Task.build(where.chain(0).double(), registry.make("localities", "end").thing, Noise(0))
     return task, where.data.normalise(where.data.train_x, torch.float64), where.data.train_y
 
@@ -114,7 +114,7 @@ def test_the_variance_over_batches_is_that_of_sampling_without_replacement() -> 
 
 
 def measured(name: str, **design: Any) -> dict[str, Any]:
-    where = Experiment.of("mlp-1x8", DATA, dtype="float64")
+    where = Workload.of("mlp-1x8", DATA, dtype="float64")
     few = {"draws": 64, "batches": 2, "batch": 8}
     (found,) = measure(where, [method(name)], Design(**{**few, **design}))
     return dict(found["split"], relative_variance=found["relative_variance"], whole=found)

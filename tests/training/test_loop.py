@@ -132,12 +132,14 @@ def test_training_images_are_augmented_as_the_recipe_says() -> None:
         (("solarise", 0.5),): Policy(solarise=0.5),
         (("crop", 0.3), ("flip", True), ("colours", True)): Policy(0.3, 0.5, 0.8, gray=0.2),
     }.items():
-        found, _ = course.Course(task, estimator, plain.but(**dict(change)), noise, data).batch()
+        found, _ = course.TrainingRun(
+            task, estimator, plain.but(**dict(change)), noise, data
+        ).batch()
         made = augment(pixels.double() / data.peak, expected, noise.child("augment").at(0))
         wanted = data.normalise(made * data.peak, torch.float64)
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
         assert not torch.equal(wanted, data.normalise(pixels, torch.float64))
-    same, _ = course.Course(task, estimator, plain, noise, data).batch()
+    same, _ = course.TrainingRun(task, estimator, plain, noise, data).batch()
     assert torch.equal(same, data.normalise(pixels, torch.float64))
 
 
@@ -147,7 +149,7 @@ def test_every_seed_has_its_own_order_and_every_epoch_another() -> None:
     recipe = Recipe(epochs=2, batch=32, lr=0.1)
     seen: list[torch.Tensor] = []
     for seed in (0, 1):
-        run = course.Course(task, estimator, recipe, Noise(seed), data)
+        run = course.TrainingRun(task, estimator, recipe, Noise(seed), data)
         for run.step in range(4):
             seen.append(run.batch()[1])
     epochs = [torch.cat(seen[i : i + 2]) for i in range(0, 8, 2)]
@@ -160,7 +162,9 @@ def test_images_are_mirrored_half_the_time_and_only_when_asked() -> None:
     data = registry.make("datasets", "digits", data_dir=None).thing
     task, estimator = make("BP", "mlp-1x4", data.shape, torch.float32)
     both = [
-        course.Course(task, estimator, RECIPE.but(flip=flip, batch=1000), Noise(0), data).batch()[0]
+        course.TrainingRun(
+            task, estimator, RECIPE.but(flip=flip, batch=1000), Noise(0), data
+        ).batch()[0]
         for flip in (False, True)
     ]
     same = (both[0] == both[1]).flatten(1).all(1)
@@ -275,8 +279,8 @@ import json, os, random, sys, time
 from pathlib import Path
 import torch
 from fgbench import checkpoint
-from fgbench.recipe import Recipe
-from fgbench.train import train
+from fgbench.training.recipe import Recipe
+from fgbench.training.loop import train
 
 torch.set_num_threads(1)
 folder, method, recipe = Path(sys.argv[1]), sys.argv[2], Recipe(**json.loads(sys.argv[3]))

@@ -28,8 +28,8 @@ from fgbench.training import step_capture as graph
 from fgbench.training.learner import Learner
 from fgbench.training.loop import train
 from fgbench.training.recipe import Recipe
-from fgbench.training.run import Course
-from fgbench.workload import Experiment
+from fgbench.training.run import TrainingRun
+from fgbench.workload import Workload
 from tests.makers.paths import ROOT
 from tests.makers.recorder import Recorder
 
@@ -45,15 +45,15 @@ def course_of(
     arch: str = "mlp-2x16",
     recipe: Recipe = RECIPE,
     backend: Any = None,
-) -> Course:
+) -> TrainingRun:
     """A run on a CPU whose steps the recorder captures where asked to."""
     monkeypatch.setattr(course, "backend_of", lambda device: backend or Recorder())
-    experiment = Experiment.of(arch, "digits")
-    task, estimator, noise = experiment.task(registry.method(method), 0)
-    return Course(task, estimator, recipe, noise, experiment.data.subset(160), mode)
+    workload = Workload.of(arch, "digits")
+    task, estimator, noise = workload.task(registry.method(method), 0)
+    return TrainingRun(task, estimator, recipe, noise, workload.data.subset(160), mode)
 
 
-def taken(run: Course, steps: int = STEPS) -> dict[str, torch.Tensor]:
+def taken(run: TrainingRun, steps: int = STEPS) -> dict[str, torch.Tensor]:
     """All that steps have made: parameters, moments, state, losses."""
     for _ in range(steps):
         run.take()
@@ -94,7 +94,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def both(
     monkeypatch: pytest.MonkeyPatch, method: str, arch: str = "mlp-2x16", **changes: Any
-) -> tuple[Course, list[str]]:
+) -> tuple[TrainingRun, list[str]]:
     """A run with its steps captured, and what of it differs from the same run without."""
     case: dict[str, Any] = {"method": method.format(file=OWN), "arch": arch}
     case["recipe"] = RECIPE.but(**changes)
@@ -120,9 +120,9 @@ def test_pixels_that_lie_elsewhere_are_never_captured(monkeypatch: pytest.Monkey
         name="large", train_x=torch.empty(160, 1, 8, 8, device="meta"), train_y=made.data.train_y
     )
     parts = (made.task, made.estimator, RECIPE, made.noise["order"], data)
-    assert Course(*parts, "auto").graph._mode == "off"
+    assert TrainingRun(*parts, "auto").graph._mode == "off"
     with pytest.raises(UsageError, match="pixels of large do not fit"):
-        Course(*parts, "on")
+        TrainingRun(*parts, "on")
 
 
 class Called:
@@ -152,42 +152,46 @@ def test_a_replay_runs_no_python_and_costs_the_same(monkeypatch: pytest.MonkeyPa
 
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise stays that of the capture."""
-    fill = feed.Feed.fill
+    fill = feed.NoiseReplay.fill
     done: list[int] = []
 
-    def once(given: feed.Feed, step: int) -> None:
+    def once(given: feed.NoiseReplay, step: int) -> None:
         if not done:
             done.append(step)
             fill(given, step)
 
-    monkeypatch.setattr(feed.Feed, "fill", once)
+    monkeypatch.setattr(feed.NoiseReplay, "fill", once)
 
 
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buffers are made by the capture, in memory that its kernels overwrite."""
 
-    def take(given: feed.Feed, source: Any, kind: str, name: str, block: int, shape: Any) -> Any:
+    def take(
+        given: feed.NoiseReplay, source: Any, kind: str, name: str, block: int, shape: Any
+    ) -> Any:
         drawn = plain(given, source, kind, name, block, shape)
         if given._sealed:
             key = feed._Draw(replace(source, step=0), kind, name, block, tuple(shape))
             drawn = given._buffers[key] = torch.zeros_like(drawn)
         return drawn
 
-    plain = feed.Feed.take
-    monkeypatch.setattr(feed.Feed, "take", take)
+    plain = feed.NoiseReplay.take
+    monkeypatch.setattr(feed.NoiseReplay, "take", take)
 
 
 def lent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every reader of a draw gets the buffer itself, which the first one changes."""
 
-    def take(given: feed.Feed, source: Any, kind: str, name: str, block: int, shape: Any) -> Any:
+    def take(
+        given: feed.NoiseReplay, source: Any, kind: str, name: str, block: int, shape: Any
+    ) -> Any:
         key = feed._Draw(replace(source, step=0), kind, name, block, tuple(shape))
         if given._sealed:
             return given._buffers[key]
         return plain(given, source, kind, name, block, shape)
 
-    plain = feed.Feed.take
-    monkeypatch.setattr(feed.Feed, "take", take)
+    plain = feed.NoiseReplay.take
+    monkeypatch.setattr(feed.NoiseReplay, "take", take)
 
 
 def paced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,13 +201,13 @@ def paced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def picked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Examples are those of the capture."""
-    work = Course._work
+    work = TrainingRun._work
 
-    def own(run: Course, noise: Any) -> Any:
+    def own(run: TrainingRun, noise: Any) -> Any:
         run._picked = run.picked().clone()
         return work(run, noise)
 
-    monkeypatch.setattr(Course, "_work", own)
+    monkeypatch.setattr(TrainingRun, "_work", own)
 
 
 def kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,9 +382,9 @@ def test_the_reason_is_there_from_the_start(monkeypatch: pytest.MonkeyPatch) -> 
     taken(early, 5)
     assert early.graph.reason == "the run ended before a step was captured"
     monkeypatch.undo()
-    experiment = Experiment.of("mlp-2x16", "digits")
-    task, estimator, noise = experiment.task(registry.method("BP"), 0)
-    run = Course(task, estimator, RECIPE, noise, experiment.data, "auto")
+    workload = Workload.of("mlp-2x16", "digits")
+    task, estimator, noise = workload.task(registry.method("BP"), 0)
+    run = TrainingRun(task, estimator, RECIPE, noise, workload.data, "auto")
     assert run.graph.reason == "steps are captured on cuda alone"
 
 
@@ -595,10 +599,10 @@ def test_a_gpu_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert timeless(resumed) == timeless(train(**case, graph="off"))
 
 
-def on_gpu(what: str, mode: str) -> Course:
-    experiment = Experiment.of("mlp-2x16", "digits", "cuda")
-    task, estimator, noise = experiment.task(registry.method("BP"), 0)
-    run = Course(task, estimator, RECIPE, noise, experiment.data.subset(160), mode)
+def on_gpu(what: str, mode: str) -> TrainingRun:
+    workload = Workload.of("mlp-2x16", "digits", "cuda")
+    task, estimator, noise = workload.task(registry.method("BP"), 0)
+    run = TrainingRun(task, estimator, RECIPE, noise, workload.data.subset(160), mode)
     run.estimator = Odd(what) if what else estimator
     return run
 
@@ -628,10 +632,10 @@ def test_a_gpu_shows_a_planted_fault(fault: str, monkeypatch: pytest.MonkeyPatch
     FAULTS[fault][0](monkeypatch)
     found = []
     for mode in ("off", "on"):
-        experiment = Experiment.of("mlp-2x16", "digits", "cuda")
-        task, estimator, noise = experiment.task(registry.method("LG-FG-A"), 0)
-        data = experiment.data.subset(160)
-        found.append(taken(Course(task, estimator, RECIPE, noise, data, mode)))
+        workload = Workload.of("mlp-2x16", "digits", "cuda")
+        task, estimator, noise = workload.task(registry.method("LG-FG-A"), 0)
+        data = workload.data.subset(160)
+        found.append(taken(TrainingRun(task, estimator, RECIPE, noise, data, mode)))
     assert "chain\tbody.0.l0.weight" in differing(*found)
 
 
@@ -643,10 +647,10 @@ def test_a_gpu_shows_a_planted_fault(fault: str, monkeypatch: pytest.MonkeyPatch
 )
 def test_a_step_never_waits_for_the_gpu(method: str, mode: str) -> None:
     """Data, order, noise and rates are on the device: after the first steps nothing is fetched."""
-    experiment = Experiment.of("localmixer-xs/2/4", "digits", "cuda")
-    task, estimator, noise = experiment.task(registry.method(method), 0)
-    assert experiment.data.train_x.is_cuda
-    run = Course(task, estimator, RECIPE, noise, experiment.data.subset(800), mode)
+    workload = Workload.of("localmixer-xs/2/4", "digits", "cuda")
+    task, estimator, noise = workload.task(registry.method(method), 0)
+    assert workload.data.train_x.is_cuda
+    run = TrainingRun(task, estimator, RECIPE, noise, workload.data.subset(800), mode)
     taken(run, 6)
     with warnings.catch_warnings(action="ignore"):  # a prototype, as it says itself
         torch.cuda.set_sync_debug_mode("error")

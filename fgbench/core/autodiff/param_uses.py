@@ -107,7 +107,7 @@ class Entry:
         return torch.einsum(f"{pairs},{kept}->{part}", own, self._grams[part])
 
 
-class Hearing(TorchFunctionMode):
+class ParamUseTracer(TorchFunctionMode):
     """Notes every call that a parameter, or a view of a whole one, enters.
 
     Args:

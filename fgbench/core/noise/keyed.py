@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench.core.noise import directions as _directions
+from fgbench.core.noise import directions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fgbench.core.noise.directions import Directions, Shape
+    from fgbench.core.noise.directions import Directions
+    from fgbench.core.noise.laws import Shape
 
 
 @lru_cache(maxsize=8)
@@ -157,7 +158,7 @@ class Noise:
 
         Yields:
             ``[1, run, ...]`` for each run. Every run but the last needs a multiple of
-            :data:`fgbench.core.noise.directions.ROUND` numbers, the last no fewer than that.
+            :data:`fgbench.core.noise.laws.ROUND` numbers, the last no fewer than that.
         """
         generator = torch.Generator(device=self.device)
         generator.manual_seed(self.key(name, block, kind, tuple(shape)))
@@ -196,7 +197,7 @@ class Noise:
             Directions keyed by this noise; the objective is no part of the key, so a site in several
             windows meets the same direction in each.
         """
-        return _directions.along(places, n, law, self.draw, self.pieces)
+        return directions.along(places, n, law, self.draw, self.pieces)
 
     @contextmanager
     def seeded(self, name: str = "init") -> Iterator[None]:
@@ -253,7 +254,7 @@ def _signs(words: torch.Tensor, out: torch.Tensor) -> None:
 
 @dataclass(frozen=True)
 class DesignedNoise(Noise):
-    """Noise whose directions are given, for designed experiments: everything else stays keyed.
+    """Noise whose directions are given, for designed workloads: everything else stays keyed.
 
     Args:
         given: place name to directions ``[n, *place]``, as drawn, before places that share them repeat
@@ -270,4 +271,4 @@ class DesignedNoise(Noise):
         law: str = "gaussian",
     ) -> Directions:
         """Return the given directions along these places; ``n`` and ``law`` are not used."""
-        return _directions.fixed({name: self.given[name] for name in places}, places)
+        return directions.fixed({name: self.given[name] for name in places}, places)

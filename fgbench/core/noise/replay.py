@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.noise.directions import Shape
+    from fgbench.core.noise.laws import Shape
 
 HELD = 1 << 30
 """Most bytes of noise that may lie in buffers: a step that draws more is not bound by launches."""
@@ -40,7 +40,7 @@ class _Draw:
     shape: Shape
 
 
-class Feed:
+class NoiseReplay:
     """The draws of a step, each with the buffer that a captured step reads.
 
     A buffer is made while a step is rehearsed and not while it is captured: memory taken during a capture
@@ -122,7 +122,7 @@ class Fed(Noise):
         feed: where draws are noted.
     """
 
-    feed: Feed = field(default_factory=Feed)
+    feed: NoiseReplay = field(default_factory=NoiseReplay)
 
     def __getattribute__(self, name: str) -> Any:
         """Note who reads the step."""

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fgbench.core import axes
 from fgbench.core.axes import Cells
-from fgbench.core.noise.directions import law as law_of
+from fgbench.core.noise.laws import law as law_of
 from fgbench.core.theory import ghost_norms
 from fgbench.core.theory.slice_gradients import Slices
 from fgbench.errors import UsageError
@@ -35,7 +35,7 @@ from fgbench.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fgbench.core.noise.directions import Law
+    from fgbench.core.noise.laws import Law
     from fgbench.core.theory.ghost_norms import Segment
     from fgbench.core.view import Grads, View
 

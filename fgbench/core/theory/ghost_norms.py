@@ -1,7 +1,8 @@
 """Squared norms of what one site pulls back to the parameters before it, exactly.
 
 Reverse mode goes from the site to the outputs of the calls that parameters enter by, through whatever lies
-between, such as a norm; from there :mod:`fgbench.core.autodiff.param_uses` knows the squared norm of the gradient.
+between, such as a norm; from there :mod:`fgbench.core.autodiff.param_uses` knows the squared norm
+of the gradient.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fgbench.core import axes
-from fgbench.core.autodiff.param_uses import Entry, Hearing
+from fgbench.core.autodiff.param_uses import Entry, ParamUseTracer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +107,7 @@ def segments(
     most = MOST if most is None else most
     if _least_work(view, through_norm) > most:
         return None
-    hearing = Hearing(view.params, len(view.start))
+    hearing = ParamUseTracer(view.params, len(view.start))
     heads: dict[str, Tensor] = {}
     into = "site" if through_norm else "op"
 

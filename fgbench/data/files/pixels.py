@@ -19,7 +19,7 @@ import torch
 
 from fgbench.data.files.cache import progress_display
 from fgbench.errors import DataError
-from fgbench.records.store import claim
+from fgbench.records.locks import claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,6 +1,7 @@
 """What draws say, from credit at the sites: gradients are not formed where pairs of rows are cheaper.
 
-Where few rows share a weight, pairs of them say all that is asked (:mod:`fgbench.measurement.draw_statistics.implicit_gradients`). Weights shared
+Where few rows share a weight, pairs of them say all that is asked
+(:mod:`fgbench.measurement.draw_statistics.implicit_gradients`). Weights shared
 along patches or pixels have many rows, and their gradient is formed, for many draws in one product. Between
 the site and the calls, such as through a norm, credit is pulled back for many draws at once.
 """
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.objective import Objective
 from fgbench.core.theory import ghost_norms
 from fgbench.core.view import View
 from fgbench.measurement.draw_statistics.from_gradients import signed, signs, square
-from fgbench.measurement.draw_statistics.implicit_gradients import Call, calls
-from fgbench.stats import bias
+from fgbench.measurement.draw_statistics.implicit_gradients import ImplicitGradients, calls
+from fgbench.stats import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ class Unknown(Exception):
     """Gradients that cannot be had from credit this way: the reason."""
 
 
-class Activity:
+class CreditMoments:
     """Keeps what draws say that give credit at the sites.
 
     Args:
@@ -71,11 +72,11 @@ class Activity:
             raise Unknown("it gives no credit at the sites")
         every = tuple(range(len(task.chain)))
         whole = Objective("whole", (0, len(every)), task.end.readout, every)
-        view = View(task.chain, whole, x, labels, Ledger())
+        view = View(task.chain, whole, x, labels, CostCounter())
         found = ghost_norms.segments(view, kind == "site", most=inf)
         if found is None:
             raise Unknown("a parameter enters in a way that is not known")
-        self._which = bias.blocks(draws)
+        self._which = blocks.blocks(draws)
         self._blocks = int(self._which.max()) + 1
         self._segments = found
         self.signs = signs(truth)
@@ -107,7 +108,7 @@ class Activity:
             yield from (own[k : k + some] for k in range(0, len(own), some))
 
     @property
-    def _every(self) -> list[Call]:
+    def _every(self) -> list[ImplicitGradients]:
         """The calls before all sites."""
         return [call for calls in self._calls.values() for call in calls]
 
@@ -129,7 +130,7 @@ class Activity:
                         agreed = self._agreed[name][run.start : run.stop : run.step]
                         agreed += one
 
-    def _pulled(self, site: str, credit: Tensor) -> Iterator[tuple[Call, Tensor]]:
+    def _pulled(self, site: str, credit: Tensor) -> Iterator[tuple[ImplicitGradients, Tensor]]:
         """Pull the credit of many draws back to where parameters enter."""
         head, calls = self._segments[site].head, self._calls[site]
         outs = {id(call.out): call.out for call in calls}

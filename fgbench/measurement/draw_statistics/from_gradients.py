@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fgbench.stats import bias, intervals
+from fgbench.stats import blocks, intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,7 @@ def square(grad: Tensor) -> float:
     return float(torch.linalg.vector_norm(grad.detach(), dtype=torch.float64)) ** 2
 
 
-class Formed:
+class GradientMoments:
     """Keeps what draws say whose gradients are formed.
 
     Args:
@@ -105,7 +105,7 @@ class Formed:
         self._big = {n: flat(end[n]) for n in truth}
         self.signs = signs(truth)
         self._signs = {n: s.reshape(-1).double() for n, s in self.signs.items()}
-        self._which = bias.blocks(draws)
+        self._which = blocks.blocks(draws)
         count = int(self._which.max()) + 1
         self._sums = {n: g.new_zeros(count, len(g)) for n, g in self._g.items()}
         self._rows = {n: g.new_zeros(draws, 4) for n, g in self._g.items()}

@@ -36,7 +36,7 @@ def calls(
     truths: Sequence[dict[str, Tensor]],
     signs: dict[str, Tensor],
     blocks: int,
-) -> list[Call]:
+) -> list[ImplicitGradients]:
     """Put together the parameters whose credit has the same pairs of rows.
 
     Args:
@@ -56,11 +56,11 @@ def calls(
         paired = any(_inputs(e).shape[1] > _equation(e)[1][1] for e in some)
         for own in [some] if paired else [[e] for e in some]:
             given = [[t[e.name] for t in (*truths, signs)] for e in own]
-            found.append(Call(own, given, blocks, paired))
+            found.append(ImplicitGradients(own, given, blocks, paired))
     return found
 
 
-class Call:
+class ImplicitGradients:
     """What draws say of the parameters that enter by one call.
 
     Args:

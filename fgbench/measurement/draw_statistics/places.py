@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.measurement.draw_statistics.from_gradients import Array, flat, modules, places, square
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ ALL: Place = ("all", "")
 
 
 class Kept(Protocol):
-    """What is kept of draws, parameter by parameter: see :mod:`fgbench.measurement.draw_statistics.from_gradients`.
+    """Moments of draws, parameter by parameter.
+
+    See :mod:`fgbench.measurement.draw_statistics.from_gradients`.
 
     Attributes:
         signs: of the truth, 0 where it is rounding.
@@ -44,7 +46,7 @@ class Kept(Protocol):
 
 
 @dataclass
-class Series:
+class PlaceMoments:
     """What the draws at one point say about one place: the body, a module, a site or a parameter.
 
     Attributes:
@@ -123,7 +125,7 @@ def series_of(
     end: Mapping[str, Tensor],
     tally: Kept,
     control: Control,
-) -> dict[Place, Series]:
+) -> dict[Place, PlaceMoments]:
     """Add up what was kept over the parameters of every place and divide it by the truths.
 
     Args:
@@ -171,7 +173,7 @@ def predictions(
     """
     grouped = everywhere(task)
     total: dict[str, float] = {}
-    for view in task.views(x, labels, Ledger()):
+    for view in task.views(x, labels, CostCounter()):
         if view.objective.updates:
             found = estimator.predicted_variance(view)
             if found is None:
@@ -248,19 +250,19 @@ class _Facts:
         return cls(**sums)
 
 
-def _series(of: _Facts, floor: float) -> Series:
+def _series(of: _Facts, floor: float) -> PlaceMoments:
     """Normalise sums by the truths; a truth at rounding level leaves nothing to divide by."""
     g2, big2, gap = map(float, of.squares)
     rows, none = of.rows, np.full(len(of.rows), np.nan)
     if g2 <= floor:
         reason = "the truth is zero" if g2 == 0 else "the truth is at rounding level"
         unsigned = np.full(len(of.agreed), np.nan)
-        return Series(
+        return PlaceMoments(
             none, none, none, of.gram * np.nan, none, none, None, None, g2, big2, unsigned, of.elements,
             reason=reason,
         )  # fmt: skip
     useful = big2 > floor
-    return Series(
+    return PlaceMoments(
         rows[:, 0] / g2,
         rows[:, 1] / g2,
         rows[:, 2] / g2,

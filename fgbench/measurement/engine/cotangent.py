@@ -1,6 +1,7 @@
 """The cotangent engine: estimates at one point without forward mode.
 
-Estimators are unchanged: they are handed views whose slopes are inner products (:mod:`fgbench.measurement.engine.cotangent_view`),
+Estimators are unchanged: they are handed views whose slopes are inner products
+(:mod:`fgbench.measurement.engine.cotangent_view`),
 several draws at a time where that gives the same. This is for measuring alone. It needs reverse mode through
 the whole window at the clean point, which an estimator that claims less does not have; what an estimate is
 said to cost is what it costs in forward mode.
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench.core.autodiff import no_reverse
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.view import View
-from fgbench.measurement.engine.cotangent_view import OTHER, Probed, Refused, Served
+from fgbench.measurement.engine.cotangent_view import OTHER, CotangentView, Probed, Refused
 from fgbench.measurement.engine.stacked_draws import StackedNoise
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Engine:
         self._x, self._labels = x, labels
         self._who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         self._gated = claims.gated
-        self._views: list[Served] = []
+        self._views: list[CotangentView] = []
         self.kind = ""
         self._together, self._compared = True, False
         self._buffers: list[dict[str, Tensor]] = []
@@ -98,9 +99,9 @@ class Engine:
             raise Refused(OTHER)
         sites = self._task.chain.index.keys()
         on_sites = all(name in sites for _, u, _ in heard for name in u.names)
-        for view in self._task.views(self._x, self._labels, Ledger()):
+        for view in self._task.views(self._x, self._labels, CostCounter()):
             if view.objective.updates:
-                self._views.append(Served(view, on_sites))
+                self._views.append(CotangentView(view, on_sites))
             view.output()
         self._afford(heard, on_sites, draws)
         for served in self._views:

@@ -22,7 +22,7 @@ import torch
 
 from fgbench.core import axes, readout_losses
 from fgbench.core.autodiff.dual import Dual, part, swapped, value
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.theory.slice_gradients import Slices
 from fgbench.core.view import View
 from fgbench.measurement.engine.stacked_draws import StackedDirections, Unstacked
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.axes import Cells
-    from fgbench.core.noise.directions import Directions, PerExample
+    from fgbench.core.noise.directions import Directions
+    from fgbench.core.noise.laws import PerExample
     from fgbench.core.view import Grads, Listener, Place
 
 OTHER = "it uses other oracles than exact slopes at the clean point"
@@ -73,7 +74,7 @@ class Probed(Mapping[str, "Tensor"]):
         return len(self._grads)
 
 
-class Served(View):
+class CotangentView(View):
     """A view whose slopes are inner products; it has no other oracle beyond the clean values.
 
     Args:
@@ -82,7 +83,7 @@ class Served(View):
     """
 
     def __init__(self, view: View, on_sites: bool) -> None:
-        super().__init__(view.chain, view.objective, view.start, view.labels, Ledger())
+        super().__init__(view.chain, view.objective, view.start, view.labels, CostCounter())
         first, stop = self.objective.window
         inside = (name for name, (k, _) in self.chain.index.items() if first <= k < stop)
         self._places = [*self.sites] if on_sites else [*inside]

@@ -10,15 +10,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fgbench.core.noise.directions import Directions, block_size
+from fgbench.core.noise.directions import Directions
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.noise.laws import block_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from fgbench.core.noise.directions import Shape
+    from fgbench.core.noise.laws import Shape
 
 
 class Unstacked(Exception):

@@ -1,10 +1,12 @@
 """Step time and peak memory beside backprop's, interleaved in one run.
 
 The reference is an ordinary PyTorch step of the same model (forward, loss, ``backward``) on the same
-batch, plain or compiled, whichever is faster (:mod:`fgbench.measurement.speed.backprop_reference`); methods whose locality has a loss
+batch, plain or compiled, whichever is faster
+(:mod:`fgbench.measurement.speed.backprop_reference`); methods whose locality has a loss
 of its own at the end have that step for a reference. A step here is the whole estimate, noise included:
 body and readout gradients, no optimiser, on a batch that is there before. Ratios are taken within rounds
-(:mod:`fgbench.measurement.speed.interleaved_timing`). Where steps can be captured (:mod:`fgbench.training.step_capture`) each is timed as a captured graph
+(:mod:`fgbench.measurement.speed.interleaved_timing`). Where steps can be captured
+(:mod:`fgbench.training.step_capture`) each is timed as a captured graph
 too, and the captured plain step may be the reference.
 """
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from fgbench.core.task import Task
     from fgbench.registry import Method
     from fgbench.training.cuda_graphs import Backend
-    from fgbench.workload import Experiment
+    from fgbench.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class _TimedNoise(Noise):
 
 
 def speed(
-    experiment: Experiment,
+    workload: Workload,
     methods: Sequence[Method],
     batch: int = 128,
     rounds: int = 20,
@@ -80,7 +82,7 @@ def speed(
     """Time whole steps of methods and of backprop in one interleaved run.
 
     Args:
-        experiment: data and architecture.
+        workload: data and architecture.
         methods: what to time.
         batch: examples per step.
         rounds: timed steps of each; the interval is that of the median of per-round ratios.
@@ -105,22 +107,22 @@ def speed(
         raise UsageError(
             f"speed needs at least 3 rounds and a batch of 1, got {rounds} and {batch}"
         )
-    data = experiment.data
+    data = workload.data
     if batch > len(data.train_y):
         raise UsageError(f"batch {batch} is larger than the {len(data.train_y)} training examples")
     rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
     picked = data.rows(rows)
-    built = [_built(experiment, m, seed, *picked) for m in methods]  # mistakes before any step
-    backend = backend_of(experiment.device)
+    built = [_built(workload, m, seed, *picked) for m in methods]  # mistakes before any step
+    backend = backend_of(workload.device)
     runners = [_runner(m, one, seed, backend) for m, one in zip(methods, built, strict=True)]
     if reference != "plain":
         torch.compiler.reset()  # past a limit of programs kept it would fall back to plain
     ends: dict[str, Reference] = {}
     for r in runners:
         if r.end not in ends:  # on a chain of its own: a reference leaves gradients on it
-            task, _, _, batch_of = _built(experiment, r.method, seed, *picked)
+            task, _, _, batch_of = _built(workload, r.method, seed, *picked)
             ends[r.end] = build(task, *batch_of, reference)
-    backprops, seconds = _all_timed(ends, runners, rounds, experiment.device)
+    backprops, seconds = _all_timed(ends, runners, rounds, workload.device)
     results = []
     for runner, each in zip(runners, seconds, strict=True):
         found: dict[str, Any] = {
@@ -132,7 +134,7 @@ def speed(
         }
         if found["status"] == "ok":
             known, of_bp = backprops[runner.end]
-            peak = interleaved_timing.peak(runner.step, experiment.device) / 2**20
+            peak = interleaved_timing.peak(runner.step, workload.device) / 2**20
             found |= known | _times(runner, of_bp, *each)
             found |= {"peak_mb": peak, "peak_ratio_to_bp": peak / (known["bp_peak_mb"] or 1)}
             if runner.uncaptured is not None:
@@ -281,9 +283,9 @@ def _runner(method: Method, built: Built, seed: int, backend: Backend | None) ->
 
 
 def _built(
-    experiment: Experiment, method: Method, seed: int, pixels: torch.Tensor, labels: torch.Tensor
+    workload: Workload, method: Method, seed: int, pixels: torch.Tensor, labels: torch.Tensor
 ) -> Built:
     """Build a method's task, and the batch that it makes of some images."""
-    task, estimator, noise = experiment.task(method, seed)
-    batch = task.batch(pixels, labels, experiment.data, noise.child("views"))
+    task, estimator, noise = workload.task(method, seed)
+    batch = task.batch(pixels, labels, workload.data, noise.child("views"))
     return task, estimator, noise, batch

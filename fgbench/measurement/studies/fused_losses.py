@@ -2,7 +2,8 @@
 
 The founding paper defines a local loss per example, patch and group by copying the readout's input for
 each of them and stopping the gradient of all but its own part. ``replicated`` does just that, by torch's
-own forward and reverse mode. ``fused`` is what fgbench does everywhere (:mod:`fgbench.core.readout_losses`): one copy,
+own forward and reverse mode. ``fused`` is what fgbench does everywhere
+(:mod:`fgbench.core.readout_losses`): one copy,
 one derivative. Both give the same numbers, which every comparison checks; P patches and G groups cost the
 first P·G readouts and G copies of the input of every patch. (To pool before copying would save the first
 about two thirds of time and memory; it is compared as the definition reads.)

@@ -1,6 +1,7 @@
 """Table 1 of the founding paper, measured: the variance of forward gradients of one layer on a grid.
 
-Estimates are drawn by the registered estimators on :class:`fgbench.measurement.studies.one_layer.Layer`; what they are held
+Estimates are drawn by the registered estimators on
+:class:`fgbench.measurement.studies.one_layer.Layer`; what they are held
 against is :mod:`fgbench.core.theory.forward_gradient`.
 
 References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023, section
@@ -20,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench import registry
-from fgbench.core.noise.directions import law as law_of
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.noise.laws import law as law_of
 from fgbench.core.theory import forward_gradient
 from fgbench.errors import UsageError
 from fgbench.measurement.studies.one_layer import Layer
-from fgbench.stats import bias
+from fgbench.stats.blocks import LEAST_BLOCKS, blocks
 from fgbench.stats.intervals import ROUNDING, Number
+from fgbench.stats.variance import relative_variance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,7 +62,8 @@ def table1(
 ) -> list[Row]:
     """Measure the variance of forward gradients on a grid, beside the closed forms.
 
-    The interval of a cell is that of :func:`fgbench.stats.bias.relative_variance`: log-t over at most 32 blocks of
+    The interval of a cell is that of :func:`fgbench.stats.variance.relative_variance`: log-t over
+    at most 32 blocks of
     draws, without a control; at 256 draws it covers .93 (gaussian, d = 4) to .96. Cells share nothing but the
     examples (and cells of one size the given batch of ``noise``), so that their misses are independent.
 
@@ -120,8 +123,8 @@ def _block(
 
 def _check(draws: int, **grid: Sequence[Any]) -> None:
     """Refuse what measures nothing."""
-    if draws < bias.LEAST_BLOCKS:
-        raise UsageError(f"table1 needs draws of at least {bias.LEAST_BLOCKS}, got {draws}")
+    if draws < LEAST_BLOCKS:
+        raise UsageError(f"table1 needs draws of at least {LEAST_BLOCKS}, got {draws}")
     for name in grid["laws"]:
         law_of(name)
     for name, values in grid.items():
@@ -211,7 +214,7 @@ def variance(errors: Iterable[Tensor], draws: int, weights: int) -> Number:
         weights: what the sum over coordinates is divided by.
     """
     squares = torch.zeros(draws, dtype=torch.float64)
-    which = bias.blocks(draws)
+    which = blocks(draws)
     sums: dict[int, Tensor] = {}
     for k, d in enumerate(errors):
         squares[k] = (d**2).sum()
@@ -219,7 +222,7 @@ def variance(errors: Iterable[Tensor], draws: int, weights: int) -> Number:
         sums[block] = sums[block] + d if block in sums else d
     flat = torch.stack([sums[block].flatten() for block in sorted(sums)])
     gram = flat @ flat.T
-    return bias.relative_variance(squares.numpy() / weights, gram.numpy() / weights)
+    return relative_variance(squares.numpy() / weights, gram.numpy() / weights)
 
 
 def inside(predicted: float, measured: Number) -> bool:

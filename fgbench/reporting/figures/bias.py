@@ -34,7 +34,8 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
-        Columns `fgbench.reporting.figures.sites.KEPT` without a prediction and ``unscaled``, and ``found``: whether
+        Columns `fgbench.reporting.figures.sites.KEPT` without a prediction and ``unscaled``, and
+        ``found``: whether
         the adjusted p-value is below 0.05; ``low`` to ``high`` is the interval that the test is of, ``over``
         draws, or of an older record over points.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fgbench.errors import UsageError, unknown
-from fgbench.records.store import FOREIGN
+from fgbench.records.schema import FOREIGN
 
 if TYPE_CHECKING:
     from fgbench.reporting.frames.select import Only

@@ -70,8 +70,8 @@ def figure(curves: pd.DataFrame) -> Figure:
 
     devices = ", ".join(sorted(set(curves["device"].astype(str)) - {""}))
     text = (
-        f"{epoch_curves.caption(table)} Seconds (on {devices or 'an unknown device'}) and forward equivalents are "
-        "means over the same runs, of training alone, without evaluation."
+        f"{epoch_curves.caption(table)} Seconds (on {devices or 'an unknown device'}) and "
+        "forward equivalents are means over the same runs, of training alone, without evaluation."
     )
     shown = pd.concat(parts)
     return panels.drawn(shown, ["arch", "data", "what"], looks, panel, text, most=3)

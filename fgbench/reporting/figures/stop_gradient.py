@@ -40,7 +40,8 @@ def tidy(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Rows of `fgbench.reporting.frames.load.Records.curves` of the reported runs, a row per run and epoch, with
+        Rows of `fgbench.reporting.frames.load.Records.curves` of the reported runs, a row per run
+        and epoch, with
         the loss beside train and test (of several a run's first) as ``loss`` and the test error as
         ``error``, labelled by method and what of `WORDS` the options say.
     """

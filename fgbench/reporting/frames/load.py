@@ -13,7 +13,8 @@ import pandas as pd
 
 from fgbench.errors import UsageError
 from fgbench.records.labels import shown
-from fgbench.records.store import FIELDS, SCHEMA, Store
+from fgbench.records.schema import FIELDS, SCHEMA
+from fgbench.records.store import Store
 from fgbench.reporting.frames.method_names import called
 from fgbench.reporting.frames.settings import (
     decided,
@@ -127,7 +128,8 @@ class Records:
             ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites),
             ``detectable`` and the interval over draws to ``bias``; ``forwards`` is what an estimate costs
             in forward equivalents; ``unscaled`` is the scale, where it is surely not 1 and variances are not
-            comparable; ``design`` is of `fgbench.reporting.frames.settings.design_of`; ``distance`` counts the
+            comparable; ``design`` is of `fgbench.reporting.frames.settings.design_of`;
+            ``distance`` counts the
             modules between a site and its nearest loss. Quantities a record lacks have no row; a null in
             it is NaN.
         """

@@ -181,7 +181,7 @@ def natural(value: object) -> tuple[tuple[bool, float, str], ...]:
 
 
 def setting(data: str, train_size: str, options: str) -> str:
-    """Name data with what makes another experiment of them: one panel each.
+    """Name data with what makes another workload of them: one panel each.
 
     Args:
         data: the data set.

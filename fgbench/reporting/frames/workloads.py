@@ -128,7 +128,8 @@ def trials(cell: Cell, chance: float) -> pd.DataFrame:
 
     Args:
         cell: of `fgbench.reporting.frames.results.cells`.
-        chance: error of guessing, of `fgbench.reporting.frames.load.Records.chances`; NaN where it is not known.
+        chance: error of guessing, of `fgbench.reporting.frames.load.Records.chances`; NaN where it
+        is not known.
 
     Returns:
         A row per finished or diverged trial: ``epochs validation form lr seed error`` and ``setting``, all

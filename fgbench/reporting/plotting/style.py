@@ -122,7 +122,8 @@ def look(method: str) -> Look:
     """Give a method its colour, marker and dashes, from its name alone.
 
     Args:
-        method: a METHOD or a label. Its `fgbench.reporting.frames.method_names.family` decides: a preset, or any other
+        method: a METHOD or a label. Its `fgbench.reporting.frames.method_names.family` decides: a
+        preset, or any other
             name, whose hash picks among the looks no preset has.
 
     Returns:
@@ -290,7 +291,8 @@ def drawing(
         figure: draws it.
 
     Returns:
-        A function of what was read of a folder, such as the records of `fgbench.reporting.frames.load.load`, and
+        A function of what was read of a folder, such as the records of
+        `fgbench.reporting.frames.load.load`, and
         of the folder for the PNG, the PDF and the CSV, which returns these three files; it raises
         UsageError where there is nothing to draw.
     """

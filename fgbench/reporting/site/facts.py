@@ -66,7 +66,8 @@ def by_moment(found: Facts) -> pd.DataFrame:
         found: of `facts`.
 
     Returns:
-        The columns of `fgbench.reporting.frames.load.Records.along`: those of all moments of a record together have
+        The columns of `fgbench.reporting.frames.load.Records.along`: those of all moments of a
+        record together have
         the ``moment`` "all".
     """
     whole, along = found.measures, found.records.along()

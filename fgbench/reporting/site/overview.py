@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fgbench.records.store import FIELDS, SCHEMA
+from fgbench.records.schema import FIELDS, SCHEMA
 from fgbench.reporting.frames.load import Records, verb_of
 from fgbench.reporting.site import pages, run_tables
 from fgbench.reporting.site.leaderboard import board

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError
-from fgbench.records import store as record
+from fgbench.records import keys, schema
+from fgbench.records.store import Store
 from fgbench.runs.sweep.workers import Pool, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from fgbench.runs.sweep.schema import Case, Cell, Options
+    from fgbench.runs.sweep.cells import Case, Cell
+    from fgbench.runs.sweep.schema import Options
 
 Found = dict[str, Any]
 
@@ -191,7 +193,7 @@ class Sweep:
         works = scores[best] < inf
         stage.chosen = judged[best][0] if works else None
         why = "" if works else f"none of the {len(judged)} combinations of values tried trained"
-        store = record.Store(self.settings.records)
+        store = Store(self.settings.records)
         fresh = choice(stage.cell, judged, stage.chosen, why)
         stage.choice = store.find(fresh["key"]) or fresh
         if stage.choice is fresh:
@@ -259,9 +261,9 @@ def choice(
     case = {**subject, "trials": sorted(t["key"] for t in trials)}
     same = ("estimator", "locality", "options", "arch", "data", "device", "commit", "where")
     return {
-        "schema": record.SCHEMA,
-        "key": record.key(case),
-        "case_key": record.case_key(subject),
+        "schema": schema.SCHEMA,
+        "key": keys.key(case),
+        "case_key": keys.case_key(subject),
         "verb": "tune",
         "method": cell.method,
         **{name: first[name] for name in (*same, "about") if name in first},

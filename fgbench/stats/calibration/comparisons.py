@@ -10,7 +10,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import norm, trim_mean
 
 from fgbench.stats import aggregate, multiple_tests, paired_seeds
-from fgbench.stats.bias import bias, blocks
+from fgbench.stats.bias import bias
+from fgbench.stats.blocks import blocks
 from fgbench.stats.calibration.study import COVERAGE, Answers, Study, below, holds
 from fgbench.stats.intervals import Floats
 

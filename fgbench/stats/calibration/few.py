@@ -8,7 +8,8 @@ from math import exp, log
 import numpy as np
 
 from fgbench.stats import intervals, replicates
-from fgbench.stats.bias import JUDGED, blocks
+from fgbench.stats.bias import JUDGED
+from fgbench.stats.blocks import blocks
 from fgbench.stats.calibration.laws import directions, estimates
 from fgbench.stats.calibration.study import COVERAGE, SIZE, Answers, Study, below, holds
 from fgbench.stats.intervals import Floats, Number

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbench.stats.bias import blocks
+from fgbench.stats.blocks import blocks
 from fgbench.stats.intervals import Floats
 
 Singles = NDArray[np.float32]

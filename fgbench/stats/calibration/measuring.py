@@ -7,7 +7,7 @@ from math import exp, log, sqrt
 
 import numpy as np
 
-from fgbench.stats import bias, intervals, replicates
+from fgbench.stats import bias, intervals, replicates, variance
 from fgbench.stats.calibration.laws import LAWS, directions, estimates, relative_variance
 from fgbench.stats.calibration.study import (
     COVERAGE,
@@ -57,9 +57,9 @@ def forward_gradient(law: str, d: int, draws: int, random: np.random.Generator) 
         "efficiency, controlled": holds(
             intervals.efficiency(none.x, none.y, none.control), 1.0 / (1.0 + answer)
         ),
-        "relative variance": holds(bias.relative_variance(none.d2, none.gram), answer),
+        "relative variance": holds(variance.relative_variance(none.d2, none.gram), answer),
         "relative variance, controlled": holds(
-            bias.relative_variance(none.d2, none.gram, *control), answer
+            variance.relative_variance(none.d2, none.gram, *control), answer
         ),
         "scale": holds(intervals.scale(none.x), 1.0),
         "bias test, no bias": below(plain.p_value),

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fgbench.records import store
+from fgbench.records import keys
 from fgbench.stats.aggregate import wilson
 from fgbench.stats.calibration import comparisons, few, measuring, noise
 from fgbench.stats.calibration.study import Study
 
 SEED = 1
 CHUNKS = 8  # parts of a study; a part that is done is not repeated
+
 
 @dataclass(frozen=True)
 class Row:
@@ -124,12 +125,10 @@ def simulate(
     Returns:
         The lines of all studies, in their order.
     """
-    code = store.code_hash("fgbench.stats")
+    code = keys.code_hash("fgbench.stats")
     parts.mkdir(parents=True, exist_ok=True)
     jobs = [(study, chunk) for study in studies for chunk in range(CHUNKS)]
-    files = {
-        (s.name, c): parts / f"{_key(code, s, c)}.json" for s, c in jobs
-    }
+    files = {(s.name, c): parts / f"{_key(code, s, c)}.json" for s, c in jobs}
     left = [(s, c) for s, c in jobs if not files[s.name, c].exists()]
     for done, (study, chunk, sums) in enumerate(_run(left, cores), 1):
         file = files[study.name, chunk]

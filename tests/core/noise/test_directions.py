@@ -10,15 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fgbench.core.noise.directions import (
-    LAWS,
-    Directions,
-    FixedDirections,
-    PerExample,
-    block_size,
-    law,
-)
+from fgbench.core.noise.directions import Directions, FixedDirections
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.noise.laws import LAWS, PerExample, block_size, law
 from fgbench.errors import UsageError
 from fgbench.measurement.engine.stacked_draws import StackedDirections, StackedNoise
 

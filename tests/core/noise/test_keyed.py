@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fgbench.core.noise.directions import LAWS, PerExample
 from fgbench.core.noise.keyed import DesignedNoise, Noise
+from fgbench.core.noise.laws import LAWS, PerExample
 
 KINDS = ["normal", "sign", "uniform"]
 NOISE = Noise(7, ("train",), 3)

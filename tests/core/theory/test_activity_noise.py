@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from fgbench import registry
 from fgbench.core import axes
-from fgbench.core.cost import Ledger
+from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Site
-from fgbench.core.noise.directions import LAWS, FixedDirections, Law
+from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import DesignedNoise, Noise
+from fgbench.core.noise.laws import LAWS, Law
 from fgbench.core.task import Task
 from fgbench.core.theory import forward_gradient, ghost_norms
 from tests.makers.networks import batch, build
@@ -37,7 +38,7 @@ def views(task: Task, b: int, shape: tuple[int, ...]) -> list[Any]:
     """The views of a task's objectives that update something."""
     x, y = batch(b, shape, task.chain.classes)
     found = []
-    for view in task.views(x, y, Ledger()):
+    for view in task.views(x, y, CostCounter()):
         if view.objective.updates:
             found.append(view)
         view.output()

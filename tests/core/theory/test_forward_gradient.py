@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from fgbench.core import axes
-from fgbench.core.cost import Ledger
-from fgbench.core.noise.directions import LAWS, FixedDirections, Law
+from fgbench.core.cost import CostCounter
+from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import DesignedNoise, Noise
+from fgbench.core.noise.laws import LAWS, Law
 from fgbench.core.theory import forward_gradient
 from fgbench.errors import UsageError
 from tests.makers.networks import batch, build
@@ -35,7 +36,7 @@ def views(arch: str, method: str, shape: tuple[int, ...], b: int) -> Any:
     task, estimator, _ = build(arch, method, shape=shape, classes=3)
     x, y = batch(b, shape, 3)
     found = []
-    for view in task.views(x, y, Ledger()):
+    for view in task.views(x, y, CostCounter()):
         if view.objective.updates:
             found.append(view)
         view.output()
@@ -396,7 +397,7 @@ def test_noise_given_the_batch_is_that_of_the_estimators(name: str, share: Any) 
     # one layer of fan-in 2 (its input and the bias) and 2 units: every vector of signs is an estimate
     task, estimator, _ = build("mlp-1x2[activation=tanh]", f"{name}[share={share}]", (1, 1, 1), 3)
     x, y = batch(2, (1, 1, 1), 3)
-    (view,) = task.views(x, y, Ledger())
+    (view,) = task.views(x, y, CostCounter())
     if name == "fg_w":
         places = {n: ((1 if share == "b" else 2), *s) for n, s in view.shapes.items()}
     else:

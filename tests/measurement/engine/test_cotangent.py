@@ -20,15 +20,15 @@ from fgbench.measurement import draws as drawing
 from fgbench.measurement import loop as measuring
 from fgbench.measurement.draw_statistics import from_credit
 from fgbench.measurement.draw_statistics import implicit_gradients as calls
-from fgbench.measurement.draw_statistics.from_credit import Activity
-from fgbench.measurement.draw_statistics.from_gradients import Formed
-from fgbench.measurement.draws import Found, Point
+from fgbench.measurement.draw_statistics.from_credit import CreditMoments
+from fgbench.measurement.draw_statistics.from_gradients import GradientMoments
+from fgbench.measurement.draws import MethodResult, Point
 from fgbench.measurement.engine import cotangent
 from fgbench.measurement.engine.cotangent import Engine
-from fgbench.measurement.engine.cotangent_view import Refused, Served
+from fgbench.measurement.engine.cotangent_view import CotangentView, Refused
 from fgbench.measurement.loop import Design, measure
 from fgbench.registry import method
-from fgbench.workload import Experiment
+from fgbench.workload import Workload
 from tests.makers.networks import batch, build
 
 MIXER = "localmixer-xs/2/4[channels=12,groups=3,side=2]"  # no two sizes alike
@@ -46,7 +46,7 @@ def point(arch: str, name: str, b: int = 3) -> Point:
 
 def difference(at: Point, draws: int) -> float:
     """Largest difference of what both engines keep, relative to the largest number of its kind."""
-    found = [drawing.draw(at, draws, Found(engine=e)) for e in ("dual", "cotangent")]
+    found = [drawing.draw(at, draws, MethodResult(engine=e)) for e in ("dual", "cotangent")]
     worst = 0.0
     for place, series in found[0].items():
         for name in ("x", "y", "d2", "gram", "end_x", "end_y", "control", "agreement"):
@@ -79,7 +79,7 @@ def test_they_agree_on_two_views_whose_keys_are_held() -> None:
 
 
 def test_single_precision_agrees_to_its_rounding() -> None:
-    where = Experiment.of("mlp-2x32", "synthetic[size=4,train=64,test=32]")
+    where = Workload.of("mlp-2x32", "synthetic[size=4,train=64,test=32]")
     few = {"draws": 70, "batches": 1, "batch": 8}  # fewer examples than inputs: by pairs
     one, other = (
         measure(where, [method("FG-A")], Design(**few, engine=e))[0] for e in ("dual", "cotangent")
@@ -100,7 +100,7 @@ def test_they_agree_whichever_draws_are_taken_together(
     monkeypatch.setattr(from_credit, "BUFFER", 2 * 8 * 27)  # two draws of 3 examples and 9 columns
     at = point("mlp-2x8", "fg_a/local")
     tally = drawing.by_cotangents(at, draws).tally
-    assert isinstance(tally, Activity)
+    assert isinstance(tally, CreditMoments)
     runs = list(tally.runs())
     assert sorted(k for run in runs for k in run) == list(range(draws))
     assert max(map(len, runs)) == tally.together == 2
@@ -110,8 +110,8 @@ def test_they_agree_whichever_draws_are_taken_together(
 
 def test_pairs_are_taken_where_the_batch_is_smaller_than_the_fan_in() -> None:
     few, many = (drawing.by_cotangents(point("mlp-2x8", "fg_a", b), 4).tally for b in (3, 60))
-    assert isinstance(few, Activity)
-    assert isinstance(many, Activity)
+    assert isinstance(few, CreditMoments)
+    assert isinstance(many, CreditMoments)
     assert [(call.paired, len(call.names)) for call in few._every] == [(True, 2)] * 2
     assert [(call.paired, len(call.names)) for call in many._every] == [(False, 1)] * 4
     assert difference(point("mlp-2x8", "fg_a", 60), 6) < 1e-10
@@ -122,24 +122,24 @@ def test_pairs_are_taken_where_the_batch_is_smaller_than_the_fan_in() -> None:
 
 def _forgotten(letter: str) -> Callable[[Any], None]:
     """Forget that an axis is mixed after a site."""
-    cells = Served.cells
+    cells = CotangentView.cells
 
-    def fewer(self: Served, name: str, **options: bool) -> Cells:
+    def fewer(self: CotangentView, name: str, **options: bool) -> Cells:
         meet = cells(self, name, **options)
         return replace(meet, mixed=" ".join(a for a in axes.names(meet.mixed) if a != letter))
 
-    return lambda patch: patch.setattr(Served, "cells", fewer)
+    return lambda patch: patch.setattr(CotangentView, "cells", fewer)
 
 
 def _mean_twice(patch: Any) -> None:
     df = View.df
-    patch.setattr(Served, "df", lambda self: df(self) / len(self.start))
+    patch.setattr(CotangentView, "df", lambda self: df(self) / len(self.start))
 
 
 def _unmasked(patch: Any) -> None:
     masks = View.masks
     patch.setattr(
-        Served, "masks", lambda self: {n: torch.ones_like(m) for n, m in masks(self).items()}
+        CotangentView, "masks", lambda self: {n: torch.ones_like(m) for n, m in masks(self).items()}
     )
 
 
@@ -166,10 +166,10 @@ def test_a_fault_of_the_slopes_or_the_credit_is_refused(
 def test_a_mask_dropped_for_draws_together_makes_them_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Served, "_factors", {})
+    monkeypatch.setattr(CotangentView, "_factors", {})
     assert difference(point("mlp-2x8", "fg_a"), 8) < 1e-10
     monkeypatch.setattr(Engine, "_same", lambda *given: True)
-    assert isinstance(drawing.by_cotangents(point("mlp-2x8", "fg_a"), 8).tally, Formed)
+    assert isinstance(drawing.by_cotangents(point("mlp-2x8", "fg_a"), 8).tally, GradientMoments)
 
 
 @pytest.mark.parametrize("arch", ["mlp-2x8", MIXER])
@@ -178,7 +178,7 @@ def test_inputs_that_are_not_the_layers_own_form_the_gradients(
 ) -> None:
     inputs = calls._inputs
     monkeypatch.setattr(calls, "_inputs", lambda entry: 1.01 * inputs(entry))
-    assert isinstance(drawing.by_cotangents(point(arch, "fg_a"), 4).tally, Formed)
+    assert isinstance(drawing.by_cotangents(point(arch, "fg_a"), 4).tally, GradientMoments)
     assert difference(point(arch, "fg_a"), 4) < 1e-10
 
 
@@ -229,7 +229,7 @@ def test_what_would_not_be_exact_or_faster_is_refused(arch: str, chosen: Any, re
     at = at if isinstance(chosen, str) else replace(at, estimator=chosen)
     with pytest.raises(Refused, match=reason):
         drawing.by_cotangents(at, 6)
-    found = Found(engine="auto")
+    found = MethodResult(engine="auto")
     drawing.draw(at, 6, found)
     assert found.engines == ["dual"]
     assert reason in found.fallback
@@ -287,7 +287,7 @@ class Handled(ActivityForwardGradient):
         return Estimate(grads={name: 2 * g for name, g in view.probe(u).items()})
 
 
-@pytest.mark.parametrize(("slopes", "kept"), [(True, Activity), (False, Formed)])
+@pytest.mark.parametrize(("slopes", "kept"), [(True, CreditMoments), (False, GradientMoments)])
 def test_gradients_that_an_estimator_handles_are_formed(slopes: bool, kept: Any) -> None:
     at = replace(point(MIXER, "fg_a/local-pg"), estimator=Handled(slopes=slopes))
     assert difference(at, 14) < 1e-10
@@ -309,7 +309,7 @@ def leaves(found: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_records_say_which_engine_and_why() -> None:
-    where = Experiment.of("mlp-2x8", "synthetic[size=4,train=64,test=32]", dtype="float64")
+    where = Workload.of("mlp-2x8", "synthetic[size=4,train=64,test=32]", dtype="float64")
     methods = [method(m) for m in ("FG-A", "NP", "BP")]
     few = {"draws": 8, "batches": 2, "batch": 4}
     auto, dual, fast = (
@@ -338,7 +338,7 @@ def test_a_refusal_at_one_point_ends_the_method(
     refusing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers over fewer points than the record says would be those of another design."""
-    where = Experiment.of("mlp-2x8", "synthetic[size=4,train=64,test=32]", dtype="float64")
+    where = Workload.of("mlp-2x8", "synthetic[size=4,train=64,test=32]", dtype="float64")
     prepare, calls = Engine.prepare, []
 
     def sometimes(self: Engine, *args: Any) -> Any:
@@ -358,7 +358,7 @@ def test_a_refusal_at_one_point_ends_the_method(
 def test_a_pilot_too_small_for_the_engine_does_not_refuse_it(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = Experiment.of(MIXER, "synthetic[size=4,train=64,test=32]", dtype="float64")
+    where = Workload.of(MIXER, "synthetic[size=4,train=64,test=32]", dtype="float64")
     monkeypatch.setattr(measuring, "PILOT", 6)
     monkeypatch.setattr(measuring, "_needed", lambda pilot, precision: 60)
     few = {"batches": 1, "batch": 4, "moments": (0.0,)}

@@ -18,15 +18,15 @@ from fgbench.measurement.speed import backprop_reference as reference
 from fgbench.measurement.speed import interleaved_timing
 from fgbench.measurement.speed import step_costs as room
 from fgbench.registry import Made, Method
-from fgbench.workload import Experiment
+from fgbench.workload import Workload
 from tests.makers.recorder import Recorder
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def experiment() -> Experiment:
-    return Experiment.of("mlp-1x8", "synthetic[train=64,test=32]")
+def workload() -> Workload:
+    return Workload.of("mlp-1x8", "synthetic[train=64,test=32]")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def of(estimator: Any) -> Method:
     return Method("own", Made("own", {}, estimator, ""), registry.make("localities", "end"))
 
 
-def timed(experiment: Experiment, *methods: Method, **more: Any) -> list[dict[str, Any]]:
+def timed(workload: Workload, *methods: Method, **more: Any) -> list[dict[str, Any]]:
     given = {"batch": 8, "rounds": 5, "reference": "plain", **more}
-    return room.speed(experiment, methods, **given)
+    return room.speed(workload, methods, **given)
 
 
 class Clock:
@@ -86,11 +86,11 @@ class Clock:
 
 
 def test_ratios_are_taken_within_rounds(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the machine wavers by a factor of 4 over the rounds; within a round the ratio is 3
     Clock(monkeypatch, lambda who, turn: (3.0 if who == 1 else 1.0) * 2.0 ** (turn % 3) / 1000)
-    (found,) = timed(experiment, of(Exact()), rounds=6)
+    (found,) = timed(workload, of(Exact()), rounds=6)
     ratio = found["ratio_to_bp"]
     assert (ratio["value"], ratio["low"], ratio["high"], ratio["n"]) == (3.0, 3.0, 3.0, 6)
     assert found["bp_ms"]["value"] == pytest.approx(2.0)
@@ -99,10 +99,10 @@ def test_ratios_are_taken_within_rounds(
 
 
 def test_every_round_times_everyone_once_in_a_turning_order(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = Clock(monkeypatch, lambda who, turn: 1.0)
-    timed(experiment, of(Exact()), of(Exact()), rounds=9)
+    timed(workload, of(Exact()), of(Exact()), rounds=9)
     rounds = [[who for turn, who in fake.order if turn == k] for k in range(9)]
     assert [turn for turn, _ in fake.order] == sorted(turn for turn, _ in fake.order)
     assert all(sorted(one) == [0, 1, 2] for one in rounds)
@@ -136,33 +136,33 @@ def test_the_peak_of_a_known_allocation() -> None:
     assert interleaved_timing.peak(lambda k: None, CPU) == 0
 
 
-def test_a_step_that_holds_more_has_a_larger_peak(experiment: Experiment) -> None:
-    plain, more = timed(experiment, of(Exact()), of(Exact(extra=1 << 22)), rounds=3)
+def test_a_step_that_holds_more_has_a_larger_peak(workload: Workload) -> None:
+    plain, more = timed(workload, of(Exact()), of(Exact(extra=1 << 22)), rounds=3)
     assert more["peak_mb"] - plain["peak_mb"] == pytest.approx(4.0, abs=0.01)
     assert more["peak_ratio_to_bp"] == pytest.approx(more["peak_mb"] / more["bp_peak_mb"])
     assert plain["bp_peak_mb"] == more["bp_peak_mb"] > 0
 
 
-def test_the_noise_is_timed_apart(experiment: Experiment) -> None:
-    noisy, silent = timed(experiment, registry.method("FG-A"), registry.method("BP"), rounds=3)
+def test_the_noise_is_timed_apart(workload: Workload) -> None:
+    noisy, silent = timed(workload, registry.method("FG-A"), registry.method("BP"), rounds=3)
     assert noisy["noise_ms"] > 0.0
     assert silent["noise_ms"] == 0.0
 
 
-def test_an_estimator_that_cannot_run_is_skipped(experiment: Experiment) -> None:
-    refused, fine = timed(experiment, of(Exact(refused="no such site")), of(Exact()), rounds=3)
+def test_an_estimator_that_cannot_run_is_skipped(workload: Workload) -> None:
+    refused, fine = timed(workload, of(Exact(refused="no such site")), of(Exact()), rounds=3)
     assert (refused["status"], refused["reason"]) == ("skipped", "no such site")
     assert "ratio_to_bp" not in refused
     assert fine["status"] == "ok"
     assert fine["ratio_to_bp"]["value"] > 0
 
 
-def test_the_reference_is_an_ordinary_step(experiment: Experiment) -> None:
-    data = experiment.data
+def test_the_reference_is_an_ordinary_step(workload: Workload) -> None:
+    data = workload.data
     x, y = data.normalise(data.train_x[:8]), data.train_y[:8]
-    chain = experiment.chain(0)
+    chain = workload.chain(0)
     torch.nn.functional.cross_entropy(chain(x), y).backward()
-    task, _, _ = experiment.task(registry.method("BP"), 0)
+    task, _, _ = workload.task(registry.method("BP"), 0)
     made = reference.build(task, x, y, "plain")
     for k in range(2):  # nothing piles up
         made.steps["plain"](k)
@@ -192,7 +192,7 @@ class Compiler:
     ("compiled", "plain", "taken"), [(1.0, 2.0, "compiled"), (2.0, 1.0, "plain")]
 )
 def test_the_faster_of_plain_and_compiled_is_the_reference(
-    experiment: Experiment,
+    workload: Workload,
     monkeypatch: pytest.MonkeyPatch,
     compiled: float,
     plain: float,
@@ -201,7 +201,7 @@ def test_the_faster_of_plain_and_compiled_is_the_reference(
     made = Compiler(monkeypatch, lambda loss, *given: loss(*given))
     seconds = {0: plain / 1000, 1: compiled / 1000, 2: 3 / 1000}
     fake = Clock(monkeypatch, lambda who, turn: seconds[who])
-    (found,) = timed(experiment, of(Exact()), reference="faster")
+    (found,) = timed(workload, of(Exact()), reference="faster")
     assert {who for _, who in fake.order} == {0, 1, 2}  # both in the same rounds as the method
     assert found["reference"] == taken
     assert {k: ms["value"] for k, ms in found["reference_ms"].items()} == pytest.approx(
@@ -217,15 +217,15 @@ def test_the_faster_of_plain_and_compiled_is_the_reference(
 
 
 def test_each_reference_can_be_asked_for(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = Compiler(monkeypatch, lambda loss, *given: loss(*given))
-    (found,) = timed(experiment, of(Exact()), rounds=3)
+    (found,) = timed(workload, of(Exact()), rounds=3)
     assert (found["reference"], list(found["reference_ms"]), made.calls) == ("plain", ["plain"], 0)
-    (found,) = timed(experiment, of(Exact()), rounds=3, reference="compiled")
+    (found,) = timed(workload, of(Exact()), rounds=3, reference="compiled")
     assert (found["reference"], list(found["reference_ms"])) == ("compiled", ["compiled"])
     with pytest.raises(UsageError, match="reference"):
-        registry.validated(room.speed, {"reference": "fastest"}, "speed", ("experiment", "methods"))
+        registry.validated(room.speed, {"reference": "fastest"}, "speed", ("workload", "methods"))
 
 
 def _no_compiler(loss: Any, *given: Any) -> Any:
@@ -242,46 +242,44 @@ def _no_compiler(loss: Any, *given: Any) -> Any:
 )
 @pytest.mark.parametrize("asked", ["faster", "compiled"])
 def test_without_a_sound_compiled_step_the_plain_one_stands_alone(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, make: Any, why: str, asked: str
+    workload: Workload, monkeypatch: pytest.MonkeyPatch, make: Any, why: str, asked: str
 ) -> None:
     Compiler(monkeypatch, make)
-    (found,) = timed(experiment, of(Exact()), rounds=3, reference=asked)
+    (found,) = timed(workload, of(Exact()), rounds=3, reference=asked)
     assert (found["reference"], list(found["reference_ms"])) == ("plain", ["plain"])
     assert found["reference_reason"] == why
     assert why in tables._reference([found])
 
 
-def test_what_fails_in_the_plain_step_is_no_matter_of_compiling(experiment: Experiment) -> None:
-    task, _, _ = experiment.task(registry.method("BP"), 0)
-    x = experiment.data.normalise(experiment.data.train_x[:8])
+def test_what_fails_in_the_plain_step_is_no_matter_of_compiling(workload: Workload) -> None:
+    task, _, _ = workload.task(registry.method("BP"), 0)
+    x = workload.data.normalise(workload.data.train_x[:8])
     with pytest.raises(RuntimeError):
-        reference.build(task, x[:, :, :1], experiment.data.train_y[:8])
+        reference.build(task, x[:, :, :1], workload.data.train_y[:8])
 
 
 # the compiler loads what torch itself still writes with torch.jit.script
 @pytest.mark.filterwarnings("ignore:`torch.jit.script")
-def test_torch_can_trace_the_reference(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_torch_can_trace_the_reference(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     # traced and differentiated as ever, with no C++ compiler behind it
     monkeypatch.setattr(
         torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True)
     )
-    task, _, _ = experiment.task(registry.method("BP"), 0)
-    x = experiment.data.normalise(experiment.data.train_x[:8])
-    made = reference.build(task, x, experiment.data.train_y[:8])
+    task, _, _ = workload.task(registry.method("BP"), 0)
+    x = workload.data.normalise(workload.data.train_x[:8])
+    made = reference.build(task, x, workload.data.train_y[:8])
     assert (made.reason, list(made.steps)) == ("", ["plain", "compiled"])
     assert made.compile_s > 0
 
 
 def test_methods_of_one_end_share_a_reference(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = []
     build = reference.build
     monkeypatch.setattr(room, "build", lambda *given: made.append(given[:3]) or build(*given))
     texts = ["BP", "LG-FG-A", "bp/contrastive", "fg_a/contrastive-local-pg"]
-    found = timed(experiment, *map(registry.method, texts), rounds=3, batch=8)
+    found = timed(workload, *map(registry.method, texts), rounds=3, batch=8)
     assert [(task.end.readout, len(x)) for task, x, _ in made] == [("final", 8), ("projector", 16)]
     for one, other in (found[:2], found[2:]):
         assert one["bp_ms"] == other["bp_ms"]
@@ -292,13 +290,13 @@ def test_methods_of_one_end_share_a_reference(
 
 @pytest.mark.parametrize("faster", [True, False])
 def test_captured_steps_are_timed_beside_and_the_faster_backprop_is_the_reference(
-    faster: bool, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    faster: bool, workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "backend_of", lambda device: Recorder())
     # plain backprop, two methods as they are, then all three captured
     times = [3.0, 6.0, 9.0, 1.0 if faster else 4.0, 2.0, None]
     Clock(monkeypatch, lambda who, turn: times[who])
-    one, other = timed(experiment, registry.method("FG-A"), of(Drawn()), rounds=5)
+    one, other = timed(workload, registry.method("FG-A"), of(Drawn()), rounds=5)
     assert one["bp_captured"] == other["bp_captured"] == faster
     reference = 1.0 if faster else 3.0
     assert one["bp_ms"]["value"] == 1e3 * reference
@@ -310,23 +308,23 @@ def test_captured_steps_are_timed_beside_and_the_faster_backprop_is_the_referenc
     assert "aten.randn.default is not permitted" in other["captured_reason"]
 
 
-def test_no_step_is_captured_on_a_cpu(experiment: Experiment) -> None:
-    (found,) = timed(experiment, of(Exact()), rounds=3)
+def test_no_step_is_captured_on_a_cpu(workload: Workload) -> None:
+    (found,) = timed(workload, of(Exact()), rounds=3)
     assert not {"captured_ms", "captured_reason", "bp_captured"} & found.keys()
 
 
-def test_garbage_collection_is_as_it_was(experiment: Experiment) -> None:
+def test_garbage_collection_is_as_it_was(workload: Workload) -> None:
     for enabled in (True, False):
         (gc.enable if enabled else gc.disable)()
         try:
-            timed(experiment, of(Exact()), rounds=3)
+            timed(workload, of(Exact()), rounds=3)
             assert gc.isenabled() == enabled
         finally:
             gc.enable()
 
 
-def test_what_cannot_be_timed_is_refused(experiment: Experiment) -> None:
+def test_what_cannot_be_timed_is_refused(workload: Workload) -> None:
     for more in ({"rounds": 2}, {"batch": 0}, {"batch": 65}):
         with pytest.raises(UsageError):
-            timed(experiment, of(Exact()), **more)
-    assert timed(experiment, of(Exact()), batch=64, rounds=3)[0]["batch"] == 64
+            timed(workload, of(Exact()), **more)
+    assert timed(workload, of(Exact()), batch=64, rounds=3)[0]["batch"] == 64

@@ -24,7 +24,7 @@ from fgbench.measurement.studies import table1
 from fgbench.measurement.studies.one_layer import Layer
 from fgbench.reporting.figures import table1 as drawing
 from fgbench.reporting.frames.load import load
-from fgbench.stats import bias
+from fgbench.stats import blocks, variance
 from tests.makers.layout import faults, texts
 from tests.makers.signs import signs
 
@@ -128,10 +128,10 @@ def test_variance_is_that_about_the_mean_with_its_interval() -> None:
     found = table1.variance(iter(e), 70, 6)
     assert found.value == pytest.approx(float(e.var(0).mean()), rel=1e-12)
     d = e.flatten(1)
-    sums = torch.zeros(bias.BLOCKS, 6, dtype=torch.float64)
-    sums.index_add_(0, torch.from_numpy(bias.blocks(70)), d)
+    sums = torch.zeros(blocks.BLOCKS, 6, dtype=torch.float64)
+    sums.index_add_(0, torch.from_numpy(blocks.blocks(70)), d)
     squares = (d**2).sum(1).numpy()
-    assert found == bias.relative_variance(squares / 6, (sums @ sums.T).numpy() / 6)
+    assert found == variance.relative_variance(squares / 6, (sums @ sums.T).numpy() / 6)
 
 
 def test_no_variance_is_inside_a_prediction_of_none() -> None:

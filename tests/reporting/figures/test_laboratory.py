@@ -12,7 +12,7 @@ from matplotlib.collections import FillBetweenPolyCollection
 
 from fgbench.cli import main
 from fgbench.errors import UsageError
-from fgbench.records.store import SCHEMA
+from fgbench.records.schema import SCHEMA
 from fgbench.reporting.figures import (
     bias,
     channel_groups,

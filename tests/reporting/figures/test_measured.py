@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fgbench.errors import UsageError
-from fgbench.records.store import SCHEMA
+from fgbench.records.schema import SCHEMA
 from fgbench.reporting.figures import cost, learning_curves, relative_variance
 from fgbench.reporting.frames.load import load
 from fgbench.reporting.frames.method_names import called
@@ -227,7 +227,10 @@ def test_a_method_has_one_look_in_every_process_and_none_loads_torch() -> None:
     names = ["mine/end", "fg_a[directions=4]/local-pg", "cv[base=dfa]/end"]
     code = f"""
 import sys
-from fgbench.analysis import learning_curves, load, relative_variance, report, style
+from fgbench.reporting.figures import learning_curves, relative_variance
+from fgbench.reporting.frames import load
+from fgbench.reporting.plotting import style
+from fgbench.reporting.site import build
 print([style.look(name) for name in {names}])
 sys.exit("torch" in sys.modules)  # nor is a display needed
 """

@@ -25,7 +25,8 @@ from fgbench.reporting.figures import (
     size,
 )
 from fgbench.reporting.plotting.power_law import Power, power
-from fgbench.runs.sweep import schema
+from fgbench.runs.sweep import read
+from fgbench.runs.sweep.cells import count, expand
 from tests.makers.layout import faults, texts
 from tests.makers.records import a_measure, a_train, measured, stored
 from tests.makers.swept import swept, unique
@@ -381,8 +382,8 @@ def test_without_what_it_shows_a_figure_is_the_users_mistake(name: str, tmp_path
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_measuring_sweeps_are_small(name: str) -> None:
-    plan = schema.read(name)
+    plan = read.read(name)
     assert plan.verb == "measure"
-    cells = schema.cells(plan)
-    assert 6 <= schema.count(cells) <= 40
+    cells = expand(plan)
+    assert 6 <= count(cells) <= 40
     assert all(cell.options["inits"] >= 5 for cell in cells)

@@ -13,7 +13,9 @@ import pytest
 
 from fgbench.cli.main import run
 from fgbench.errors import UsageError
-from fgbench.records.store import FIELDS, SCHEMA, Store, case_key, key
+from fgbench.records.keys import case_key, key
+from fgbench.records.schema import FIELDS, SCHEMA
+from fgbench.records.store import Store
 from fgbench.registry import PRESETS
 from fgbench.reporting.figures import draw, groups, local_losses, stop_gradient
 from fgbench.reporting.frames.load import Records, load

@@ -16,7 +16,8 @@ import pytest
 from fgbench.cli.sweep_progress import at_edges
 from fgbench.errors import UsageError
 from fgbench.records.store import Store
-from fgbench.runs.sweep import schema
+from fgbench.runs.sweep import read
+from fgbench.runs.sweep.cells import expand
 from fgbench.runs.sweep.runner import Settings, Sweep, place
 from fgbench.runs.sweep.runner import choice as choice_of
 from fgbench.runs.sweep.workers import Pool, Slot
@@ -38,7 +39,7 @@ set = { epochs = 1 }
 PLUGIN = """
 import os, signal
 from dataclasses import dataclass
-from fgbench.estimator import Defaults, Estimate
+from fgbench.core.estimator import Defaults, Estimate
 
 @dataclass(frozen=True)
 class Bad(Defaults):
@@ -56,7 +57,7 @@ TIMES = {"seconds", "started", "elapsed_s"}
 
 def swept(text: str, folder: Path, jobs: int = 1) -> Sweep:
     (folder / "plan.toml").write_text(text)
-    cells = schema.cells(schema.read(str(folder / "plan.toml")))
+    cells = expand(read.read(str(folder / "plan.toml")))
     sweep = Sweep(cells, Settings(folder / "records", jobs, "cpu"), lambda s: None)
     sweep.run()
     return sweep
@@ -144,7 +145,7 @@ def test_a_value_at_the_edge_of_its_grid_is_told_at_the_end(
     chosen: dict[str, float] | None, told: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "plan.toml").write_text(TUNED.replace("1e-5, 0.1", "0.001, 0.01, 0.1"))
-    cells = schema.cells(schema.read(str(tmp_path / "plan.toml")))
+    cells = expand(read.read(str(tmp_path / "plan.toml")))
     sweep = Sweep(cells, Settings(tmp_path), lambda s: None)
     assert at_edges(sweep) == []  # still being tuned
     sweep.stages[0].choice = {"grid": cells[0].tune, "chosen": chosen}
@@ -170,7 +171,7 @@ def test_how_steps_are_taken_is_no_part_of_a_tuning(tmp_path: Path) -> None:
     found = []
     for changed in ("", ', graph = "off"', ", batch = 50"):
         (tmp_path / "plan.toml").write_text(TUNED.replace("= 300", f"= 300{changed}"))
-        (cell,) = schema.cells(schema.read(str(tmp_path / "plan.toml")))
+        (cell,) = expand(read.read(str(tmp_path / "plan.toml")))
         found.append(choice_of(cell, [({"lr": 0.1}, [trial])], {"lr": 0.1}, ""))
     plain, off, other = found
     assert (off["key"], off["settings"]) == (plain["key"], plain["settings"])

@@ -8,7 +8,8 @@ import pytest
 
 from fgbench import registry
 from fgbench.errors import UsageError
-from fgbench.runs.sweep import schema
+from fgbench.runs.sweep import cells, read, schema
+from fgbench.runs.sweep.cells import count, expand
 
 PLAN = """
 title = "two grids"
@@ -43,11 +44,11 @@ set = { epochs = 1 }
 def plan(text: str, folder: Path) -> schema.Plan:
     path = folder / "some.toml"
     path.write_text(text)
-    return schema.read(str(path))
+    return read.read(str(path))
 
 
 def test_cells_are_the_product_and_narrow_rules_win(tmp_path: Path) -> None:
-    cells = schema.cells(plan(PLAN, tmp_path))
+    cells = expand(plan(PLAN, tmp_path))
     assert len(cells) == 2 * 2 + 3 * 2
     first = cells[0]
     assert (first.method, first.options, first.varied) == (
@@ -65,7 +66,7 @@ def test_cells_are_the_product_and_narrow_rules_win(tmp_path: Path) -> None:
 
 
 def test_trials_hold_images_out_and_results_do_not(tmp_path: Path) -> None:
-    cell = schema.cells(plan(PLAN, tmp_path), ["tuned"])[0]
+    cell = expand(plan(PLAN, tmp_path), ["tuned"])[0]
     trials = cell.trials({"lr": 0.02, "momentum": 0.9})
     assert [t.seed for t in trials] == [10, 11]
     assert trials[0].options == {"epochs": 1, "lr": 0.02, "momentum": 0.9, "validation": 100}
@@ -76,11 +77,11 @@ def test_trials_hold_images_out_and_results_do_not(tmp_path: Path) -> None:
 
 def test_runs_are_counted_once(tmp_path: Path) -> None:
     found = plan(PLAN, tmp_path)
-    assert schema.count(schema.cells(found, ["plain"])) == 12
+    assert count(expand(found, ["plain"])) == 12
     tuned = 4 * (6 * 2) + 2 * (2 * 2) + 6 * 2  # trials of wide and narrow cells, results
-    assert schema.count(schema.cells(found, ["tuned"])) == tuned
+    assert count(expand(found, ["tuned"])) == tuned
     twice = PLAN.replace('methods = ["BP", "FG-A"]', 'methods = ["BP", "BP"]')
-    assert schema.count(schema.cells(plan(twice, tmp_path), ["plain"])) == 6
+    assert count(expand(plan(twice, tmp_path), ["plain"])) == 6
 
 
 FAULTS = {
@@ -141,8 +142,8 @@ def test_a_mistake_is_one_line(fault: str, tmp_path: Path) -> None:
 
 
 def test_shipped_sweeps_are_listed_with_their_titles() -> None:
-    listed = schema.shipped()
-    assert listed["paper-table3"] == schema.read("paper-table3").title
+    listed = read.shipped()
+    assert listed["paper-table3"] == read.read("paper-table3").title
     assert list(listed) == sorted(listed)
     assert set(SHIPPED) < set(listed)
     assert all(listed.values())
@@ -164,31 +165,31 @@ SHIPPED = ["paper-table3", "paper-table4", "paper-figure4", "paper-figure6", "pa
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_sweeps_have_a_grid_for_a_cpu_that_is_small(name: str) -> None:
     """Runs of digits, or of some thousand images, and no more of them than minutes can hold."""
-    found = schema.read(name)
+    found = read.read(name)
     small = [g for g in found.grid if g.data == ["digits"] or "train_size" in g.set]
     assert small
     assert name == "paper-table3" or {g.name for g in small} == {"digits"}
     for one in small:
-        assert schema.count(schema.cells(found, [one.name])) <= 120
-        assert max(_epochs(cell) for cell in schema.cells(found, [one.name])) <= 15
+        assert count(expand(found, [one.name])) <= 120
+        assert max(_epochs(cell) for cell in expand(found, [one.name])) <= 15
     assert any(g.data == ["cifar10"] and "train_size" not in g.set for g in found.grid)
 
 
-def _epochs(cell: schema.Cell) -> int:
+def _epochs(cell: cells.Cell) -> int:
     return int(cell.options["epochs"])
 
 
 def test_the_shipped_table_4_is_contrastive_with_eleven_methods() -> None:
     from fgbench.registry import PRESETS
 
-    found = schema.read("paper-table4")
+    found = read.read("paper-table4")
     presets = {registry.method(text).text: registry.method(text) for text in list(PRESETS)[:11]}
     want = {
         (p.estimator.text, p.locality.text if p.estimator.name[:2] == "fg" else p.locality.name)
         for p in presets.values()
     }
     for name in ("digits", "cifar10", "cifar10-l"):
-        methods = [registry.method(c.method) for c in schema.cells(found, [name])]
+        methods = [registry.method(c.method) for c in expand(found, [name])]
         bare = {
             (m.estimator.text, m.locality.name.removeprefix("contrastive").strip("-") or "end")
             for m in methods
@@ -201,7 +202,7 @@ def test_cells_that_sweeps_share_are_the_same_runs() -> None:
     """One method on one network and data has one recipe, so that a folder holds one result of it."""
     seen: dict[tuple[str, str, str], set[str]] = {}
     for name in SHIPPED:
-        for cell in schema.cells(schema.read(name)):
+        for cell in expand(read.read(name)):
             method = registry.method(cell.method)
             text = f"{method.estimator.text}/{method.locality.text}"
             if "train_size" in cell.options:
@@ -221,20 +222,20 @@ def test_values_to_tune_need_a_tuning(tmp_path: Path) -> None:
 
 def test_names_of_files_and_grids(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'paper-table4'"):
-        schema.read("paper-table4x")
+        read.read("paper-table4x")
     with pytest.raises(UsageError, match="cannot read the sweep"):
-        schema.read(str(tmp_path / "none.toml"))
+        read.read(str(tmp_path / "none.toml"))
     with pytest.raises(UsageError, match="did you mean 'plain'"):
-        schema.cells(plan(PLAN, tmp_path), ["plane"])
+        expand(plan(PLAN, tmp_path), ["plane"])
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not UTF-8"):
-        schema.read(str(tmp_path / "bytes.toml"))
+        read.read(str(tmp_path / "bytes.toml"))
 
 
 def test_the_shipped_sweep_names_the_eleven_methods() -> None:
     from fgbench.registry import PRESETS
 
-    for cell in schema.cells(schema.read("paper-table3")):
+    for cell in expand(read.read("paper-table3")):
         assert cell.method in PRESETS
-    methods = {c.method for c in schema.cells(schema.read("paper-table3"), ["mnist"])}
+    methods = {c.method for c in expand(read.read("paper-table3"), ["mnist"])}
     assert len(methods) == 11

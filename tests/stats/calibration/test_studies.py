@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fgbench.stats import aggregate, bias, intervals, mean_direction, replicates
+from fgbench.stats import aggregate, bias, blocks, intervals, mean_direction, replicates, variance
 from fgbench.stats.calibration import __main__ as command
 from fgbench.stats.calibration import comparisons, laws, measuring, page, simulate
 from fgbench.stats.calibration.laws import directions, estimates, frame
@@ -72,7 +72,7 @@ FORWARD = "fg_w gaussian, d = 20, K = 64"
 
 
 def test_intervals_of_half_the_width_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (intervals, bias):
+    for module in (intervals, bias, variance):
         monkeypatch.setattr(module, "t_quantile", halved(intervals.t_quantile))
     found = faults(FORWARD, 100)
     intervals_of = ["efficiency", "efficiency, controlled", "relative variance", "scale", "bias"]
@@ -81,7 +81,7 @@ def test_intervals_of_half_the_width_are_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_means_and_splits_of_half_the_width_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (intervals, bias, mean_direction):
+    for module in (intervals, bias, variance, mean_direction):
         monkeypatch.setattr(module, "t_quantile", halved(intervals.t_quantile))
     found = faults("mean of fg_w gaussian, bias 0.5, d = 20, K = 256", 120)
     assert {"normalised error", "signal-to-noise", "cosine of the mean"} <= set(found)
@@ -101,7 +101,7 @@ def test_a_verdict_from_too_few_draws_and_a_bold_one_are_refused(
 ) -> None:
     monkeypatch.setattr(bias, "JUDGED", 6)
     assert faults("fg_w gaussian, d = 20, 16 draws x 1 batches", 10) == ["bias test, a verdict"]
-    sound = bias.sign_flip_p
+    sound = blocks.sign_flip_p
     monkeypatch.setattr(bias, "sign_flip_p", lambda gram: 0.1 * sound(gram))
     assert faults("fg_a gaussian, heavy tails, 32 draws x 2 batches", 100) == ["bias test, no bias"]
 
@@ -200,7 +200,7 @@ def test_facts_are_those_of_the_vectors(law: str, shift: float, truth: float) ->
     wide = v.astype(np.float64)
     e = (1.5 * wide @ g + noise)[:, None] * wide + shift * u
     d = e - truth * g
-    sums = np.stack([d[bias.blocks(70) == i].sum(0) for i in range(32)])
+    sums = np.stack([d[blocks.blocks(70) == i].sum(0) for i in range(32)])
     for one, two in (
         (found.x, e @ g),
         (found.y, (e**2).sum(1)),

@@ -1,0 +1,111 @@
+"""Name a run by its content: equal cases have equal keys in every process."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fgbench.errors import UsageError
+from fgbench.records.provenance import ROOT
+from fgbench.records.schema import plain
+
+
+def key(case: Mapping[str, Any]) -> str:
+    """Name a case by its content: equal cases have equal keys in every process.
+
+    The JSON text is canonical (sorted names, floats by their shortest exact digits), so the key
+    depends neither on the order of the names nor on the process; 1 and 1.0 are two cases.
+
+    Args:
+        case: everything that decides the numbers: verb, every option, draws, device kind, dtype,
+            threads, data fingerprint and, under ``code``, the hash of the code.
+
+    Returns:
+        32 hexadecimal digits.
+
+    Raises:
+        TypeError: a value has no exact JSON form.
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(plain(case, "case", null=False), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def case_key(case: Mapping[str, Any]) -> str:
+    """Name a case up to the code that ran it: the key of everything but ``code``."""
+    return key({name: value for name, value in case.items() if name != "code"})
+
+
+def code_hash(*sources: ModuleType | Path | str) -> str:
+    """Hash the source files that make a number.
+
+    File names below the package (elsewhere: the bare name) and contents enter, absolute folders and
+    the order of the arguments do not; line ends count as one character.
+
+    Args:
+        sources: modules, dotted module names, or paths; a package or a folder stands for every
+            ``.py`` file below it.
+
+    Returns:
+        32 hexadecimal digits.
+
+    Raises:
+        UsageError: a source has no file.
+    """
+    files = {file.resolve() for source in sources for file in _sources(source)}
+    inside = ROOT / "fgbench"
+    parts = [
+        (f.relative_to(inside).as_posix() if f.is_relative_to(inside) else f.name, f.read_bytes())
+        for f in files
+    ]
+    digest = hashlib.sha256()
+    for name, content in sorted(parts):
+        content = content.replace(b"\r\n", b"\n")
+        digest.update(f"{name}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()[:32]
+
+
+def _sources(source: ModuleType | Path | str) -> list[Path]:
+    """List the source files behind a module, a module's name or a path."""
+    if isinstance(source, str):
+        spec = importlib.util.find_spec(source)
+        origin = spec.origin if spec is not None else None
+    elif isinstance(source, ModuleType):
+        origin = getattr(source, "__file__", None)
+    else:
+        origin = str(source)
+    path = Path(origin) if origin else None
+    if path is None or not path.exists():
+        raise UsageError(f"expected a module or file with source code, got {source!r}: no file")
+    if path.name == "__init__.py" and not isinstance(source, Path):
+        path = path.parent
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def slug(record: Mapping[str, Any]) -> str:
+    """Name a record's file: readable, safe on every file system, at most 200 ASCII characters.
+
+    Args:
+        record: needs ``verb method arch data seed key``.
+
+    Returns:
+        ``<verb>-<method>-<arch>-<data>-s<seed>-<key[:12]>.json``, other characters replaced, long
+        parts cut and of an estimator's file no folder; the key keeps it unique.
+    """
+    named = {
+        **record,
+        "method": re.sub(r"^[^\[]*[/\\](?=[^/\\\[]+\.py:)", "", str(record["method"])),
+    }
+    limits = {"verb": 16, "method": 64, "arch": 40, "data": 24, "seed": 20}
+    parts = {
+        name: re.sub(r"[^A-Za-z0-9._-]+", "_", str(named[name])).strip("._-")[:limit] or "x"
+        for name, limit in limits.items()
+    }
+    parts["seed"] = "s" + parts["seed"]
+    return "-".join(parts.values()) + f"-{record['key'][:12]}.json"

@@ -1,0 +1,83 @@
+"""Describe where a number was made: versions, machine, commit."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment() -> dict[str, Any]:
+    """Describe where a number was made, importing nothing.
+
+    Returns:
+        The names of a record's ``where``. ``threads`` is null unless torch is loaded; ``dtype
+        data_fingerprint data_source code`` are null for the caller to fill, and ``device_name`` is
+        the processor's for the caller to replace by an accelerator's.
+    """
+    torch = sys.modules.get("torch")
+    return {
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "numpy": _version("numpy"),
+        "threads": None if torch is None else int(torch.get_num_threads()),
+        "dtype": None,
+        "device_name": _processor(),
+        "platform": platform.platform(),
+        "data_fingerprint": None,
+        "data_source": None,
+        "code": None,
+    }
+
+
+def _version(package: str) -> str | None:
+    """Give the version of a loaded module, else of the installed package, else none."""
+    if package in sys.modules:
+        return str(sys.modules[package].__version__)
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _processor() -> str:
+    """Name the processor as the system does."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+@functools.cache
+def commit() -> str:
+    """Name the commit of the source checkout, looked up once per process.
+
+    Returns:
+        The full hash, with ``+dirty`` when files below ``fgbench/`` differ from it; "" when the
+        package does not lie at the top of a git checkout, such as an installed wheel.
+    """
+    top, _, head = _git("rev-parse", "--show-toplevel", "HEAD").partition("\n")
+    if not head or Path(top).resolve() != ROOT:  # a checkout that merely contains an installation
+        return ""
+    return head + ("+dirty" if _git("status", "--porcelain", "--", "fgbench") else "")
+
+
+def _git(*words: str) -> str:
+    """Run git on the checkout without taking its locks; "" when it fails or is not there."""
+    mine = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # set inside hooks, for another checkout
+    env = {k: v for k, v in os.environ.items() if k not in mine} | {"GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "-C", str(ROOT), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
