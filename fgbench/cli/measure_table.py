@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench.cli import notes
 from fgbench.cli.table import StackingTable, make
 from fgbench.stats.bias import JUDGED
-from fgbench.stats.reporting import bias, holm, number, off_scale, rejected
+from fgbench.stats.reporting import bias, holm, missing, number, off_scale, rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +100,7 @@ def _cells(row: Row, last: int) -> list[str]:
         return [str(record["status"]), *["-"] * (len(COLUMNS) - 1 + last)]
     price = number(record["cost"]["forward_equivalents"])
     if found.get("reason"):  # such as a truth below float noise: nothing was divided by it
-        lost = ", ".join(f"{m:g}" for m in notes.missing(record)) if found is record else ""
+        lost = ", ".join(f"{m:g}" for m in missing(record)) if found is record else ""
         first = f"{UNDEFINED} (moment {lost})" if lost else UNDEFINED
         return [first, *[UNDEFINED] * (len(COLUMNS) - 3), price, "-", *["-"] * last]
     ratio = (found.get("against") or {}).get("efficiency")
