@@ -1,0 +1,126 @@
+"""What the scripts of this folder share: their records, their look, their files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import fgbench
+
+HERE = Path(__file__).parent
+COLOURS = dict(
+    zip(
+        ["BP", "FG-W", "FG-A", "LG-FG-W", "LG-FG-A", "NP", "WP", "FA", "DFA", "LG-BP"],
+        sns.color_palette("colorblind", 10),
+        strict=True,
+    )
+)
+"""A method has one colour in all pictures."""
+
+
+def records(script: str, make: Callable[[Path], Any]) -> Any:
+    """Return the records of a script: the committed ones, or with ``--run`` new ones.
+
+    Args:
+        script: ``__file__`` of the script; its first docstring is the help.
+        make: writes records to a folder.
+
+    Returns:
+        The records, see :func:`fgbench.load_records`.
+    """
+    parser = argparse.ArgumentParser(description=Path(script).stem.replace("_", " "))
+    parser.add_argument("--run", action="store_true", help="make the records anew first")
+    folder = HERE / "records" / Path(script).stem.removeprefix("plot_")
+    if parser.parse_args().run:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.json"):
+            old.unlink()
+        make(folder)
+    return fgbench.load_records(folder)
+
+
+def measure(folder: Path, methods: list[str], archs: list[str], **design: Any) -> None:
+    """Measure methods on networks, on the embedded digits, and write a record of each.
+
+    Args:
+        folder: of the records.
+        methods: METHODs.
+        archs: architectures.
+        design: options of ``fgbench measure``.
+    """
+    for arch in archs:
+        fgbench.run_all(
+            "measure", methods, arch=arch, data="digits", records=folder, threads=1, **design
+        )
+
+
+def whole_body(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Return the rows of one quantity over all parameters of the body."""
+    return table[table["place"].eq("all") & table["quantity"].eq(quantity)]
+
+
+def panel(
+    title: str, x: str, y: str, size: tuple[float, float] = (6.4, 4.2)
+) -> tuple[Figure, Axes]:
+    """Make a figure of one panel with a title and the names of its axes."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
+    fig = Figure(figsize=size, layout="constrained")
+    ax = fig.subplots()
+    ax.set_title(title, loc="left", fontsize=11)
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    return fig, ax
+
+
+def intervals(ax: Axes, rows: pd.DataFrame, x: str, method: str, *, line: bool = True) -> None:
+    """Draw values with their 95 % intervals, and theory dashed where it is known.
+
+    Args:
+        ax: the panel.
+        rows: of one method, with ``value``, ``low``, ``high`` and ``predicted``.
+        x: column of the abscissa.
+        method: gives colour and name.
+        line: whether values are joined.
+    """
+    rows = rows.sort_values(x)
+    colour = COLOURS.get(method)
+    below, above = rows["value"] - rows["low"], rows["high"] - rows["value"]
+    style = "o-" if line else "o"
+    ax.errorbar(
+        rows[x], rows["value"], [below, above], fmt=style, color=colour, label=method, capsize=3
+    )
+    if rows["predicted"].notna().any():
+        ax.plot(rows[x], rows["predicted"], "k--" if line else "k_", lw=1, ms=14, zorder=3)
+
+
+def design_of(table: pd.DataFrame) -> str:
+    """Format how many draws, networks and batches the numbers rest on."""
+    first = table.sort_values("draws").iloc[-1]
+    return (
+        f"{first['draws']:.0f} draws × {first['inits']:.0f} network(s) × {first['batches']:.0f} "
+        f"batch(es) of {first['batch']:.0f}; bars: 95 % intervals"
+    )
+
+
+def save(script: str, fig: Figure, table: pd.DataFrame, note: str = "") -> None:
+    """Write the picture and its numbers beside the script, under the script's name.
+
+    Args:
+        script: ``__file__`` of the script.
+        fig: the figure.
+        table: what is drawn.
+        note: printed below the picture: n, intervals, what a dashed line is.
+    """
+    if note:
+        fig.supxlabel(note, fontsize=8, color="0.35")
+    out = HERE / Path(script).stem.removeprefix("plot_")
+    fig.savefig(out.with_suffix(".png"), dpi=130)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
+    print(f"wrote {out.name}.png and {out.name}.csv")

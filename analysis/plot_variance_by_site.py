@@ -1,0 +1,30 @@
+"""Where in the network is the noise?
+
+Per site: FG-A is noisiest far from the loss, LG-FG-A is as noisy everywhere, FG-W is noisy by the number of
+weights of the whole network.
+"""
+
+from gallery import COLOURS, design_of, measure, panel, records, save
+
+METHODS = ["FG-W", "FG-A", "LG-FG-A"]
+
+found = records(
+    __file__,
+    lambda folder: measure(folder, METHODS, ["mlp-6x32"], draws=64, inits=5, batches=1),
+)
+table = found.measures()
+table = table[table["quantity"].eq("relative_variance") & table["place"].ne("all")]
+sites = list(dict.fromkeys(table["place"]))
+
+fig, ax = panel("Noise along the network, mlp-6x32 on digits", "site, from input to loss",
+                "relative variance")  # fmt: skip
+for method in METHODS:
+    rows = table[table["method"].eq(method)].set_index("place").loc[sites]
+    ends = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+    ax.errorbar(range(len(sites)), rows["value"], ends, fmt="o-", color=COLOURS[method],
+                label=method, capsize=3)  # fmt: skip
+    ax.plot(range(len(sites)), rows["predicted"], "k--", lw=1)
+ax.set_xticks(range(len(sites)), sites)
+ax.set_yscale("log")
+ax.legend(frameon=False)
+save(__file__, fig, table, f"{design_of(table)}; dashed: closed form")
