@@ -126,14 +126,26 @@ def stratified(
 
 
 def wilson(share: Floats, runs: Floats) -> tuple[Floats, Floats]:
-    """Return Wilson's 95 % limits of a share of so many independent runs.
+    """Compute Wilson's 95 % interval of a share.
+
+    For whole numbers these are the ends of
+    ``scipy.stats.binomtest(hits, runs).proportion_ci(method="wilson")``, which refuses others: the effective
+    number of runs of several tasks is a fraction, and so may be the hits where each run contributes a share.
 
     Args:
-        share: of hits, any shape.
-        runs: how many, not necessarily whole, broadcast against it.
+        share: hits over runs, any shape.
+        runs: number of independent runs, not necessarily whole, broadcast against the share.
 
     Returns:
         Low and high.
+
+    Reference: Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+
+    Example:
+        >>> import numpy as np
+        >>> low, high = wilson(np.array(0.5), np.array(10.0))
+        >>> print(f"{low:.3f} {high:.3f}")
+        0.237 0.763
     """
     z2 = NORMAL**2
     centre = (share + z2 / (2.0 * runs)) / (1.0 + z2 / runs)

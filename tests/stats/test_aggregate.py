@@ -85,6 +85,14 @@ def test_the_band_of_one_task_is_wilsons() -> None:
     assert [low4[0], high4[0]] == pytest.approx([twin.low, twin.high])
 
 
+@pytest.mark.parametrize("runs", [1, 7, 60, 5000])
+def test_wilsons_interval_is_scipys_where_hits_and_runs_are_whole(runs: int) -> None:
+    for hits in {0, 1, runs // 3, runs}:
+        low, high = aggregate.wilson(np.asarray(hits / runs), np.asarray(float(runs)))
+        twin = stats.binomtest(hits, runs).proportion_ci(0.95, method="wilson")
+        assert [low, high] == pytest.approx([twin.low, twin.high], rel=1e-13, abs=1e-16)
+
+
 def test_tasks_that_differ_leave_less_to_chance_than_their_runs_together() -> None:
     """Half of the runs lie above, but which tasks' is certain."""
     share, low, high = performance_profile([np.zeros(10), np.ones(10)], [0.5])

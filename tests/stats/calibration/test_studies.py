@@ -161,20 +161,20 @@ def test_batches_used_again_for_every_init_are_refused(monkeypatch: pytest.Monke
 
 def test_p_values_without_their_adjustment_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("holm", "benjamini_hochberg"):
-        monkeypatch.setattr(comparisons.multiple, name, list)
+        monkeypatch.setattr(comparisons.multiple_tests, name, list)
     assert "Holm, any false" in faults("12 sites, none biased, K = 256", 50)
-    monkeypatch.setattr(comparisons.comparing, "holm", list)
+    monkeypatch.setattr(comparisons.paired_seeds, "holm", list)
     assert "any better or worse, equal" in faults("9 methods, 10 seeds, examples", 100)
 
 
 def test_seeds_without_the_examples_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same test set for all methods and seeds: what they share is no evidence."""
-    whole = comparisons.comparing.difference
+    whole = comparisons.paired_seeds.difference
 
     def seeds_alone(one: Any, two: Any) -> Any:
         return whole(one.mean(1), two.mean(1))
 
-    monkeypatch.setattr(comparisons.comparing, "difference", seeds_alone)
+    monkeypatch.setattr(comparisons.paired_seeds, "difference", seeds_alone)
     assert "any better or worse, equal" in faults("9 methods, 10 seeds, examples", 150)
 
 
@@ -184,8 +184,8 @@ def test_narrow_aggregates_and_a_generous_margin_are_refused(
     monkeypatch.setattr(aggregate, "t_quantile", halved(intervals.t_quantile))
     monkeypatch.setattr(aggregate, "NORMAL", aggregate.NORMAL / 2)
     assert faults("3 tasks x 10 runs", 100) == ["interquartile mean", "performance profile"]
-    sound = comparisons.comparing.equivalence
-    monkeypatch.setattr(comparisons.comparing, "equivalence", lambda d, m: sound(d, 1.5 * m))
+    sound = comparisons.paired_seeds.equivalence
+    monkeypatch.setattr(comparisons.paired_seeds, "equivalence", lambda d, m: sound(d, 1.5 * m))
     assert "two one-sided tests, at the margin" in faults("1 method, 10 seeds", 100)
 
 
@@ -233,12 +233,6 @@ def of_coins(*bands: tuple[float, float]) -> list[Study]:
     return [Study(f"coin {i}", partial(coin, 0.5), 200, {"heads": b}) for i, b in enumerate(bands)]
 
 
-@pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(simulate.ROOMS, coin.__module__, ("intervals",))
-
-
-@pytest.mark.usefixtures("known")
 def test_a_finished_part_is_not_repeated_and_runs_are_keyed(tmp_path: Path) -> None:
     said: list[str] = []
     studies = of_coins((0.4, 0.6), (0.9, 1.0))
@@ -255,7 +249,6 @@ def test_a_finished_part_is_not_repeated_and_runs_are_keyed(tmp_path: Path) -> N
     assert simulate.generator("coin 0", 0).random() == one != two
 
 
-@pytest.mark.usefixtures("known")
 def test_the_command_writes_the_table_and_fails_where_a_band_is_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,7 +263,7 @@ def test_the_command_writes_the_table_and_fails_where_a_band_is_missed(
 
 
 def committed() -> list[Row]:
-    with (ROOT / "reproduction" / "calibration.csv").open(encoding="utf-8") as lines:
+    with (ROOT / "analysis" / "reproduction" / "calibration.csv").open(encoding="utf-8") as lines:
         found = list(csv.DictReader(lines))
     names = ("share", "low", "high", "least", "most")
     return [
@@ -286,7 +279,7 @@ def test_the_committed_table_is_of_these_studies_and_its_page_of_it() -> None:
         for answer, band in s.bands.items()
     ]
     assert [(r.study, r.answer, r.least, r.most, r.runs) for r in found] == asked
-    assert (ROOT / "reproduction" / "calibration.md").read_text("utf-8") == page.page(found)
+    assert (ROOT / "analysis" / "reproduction" / "calibration.md").read_text("utf-8") == page.page(found)
 
 
 def test_what_the_issue_asks_is_in_the_committed_table_and_holds() -> None:
