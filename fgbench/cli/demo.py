@@ -46,6 +46,7 @@ def _show(
     """Print one row per method: variance beside theory, bias, error, cost."""
     from fgbench.cli import table as sheet
     from fgbench.stats import reporting
+    from fgbench.stats.bias_verdict import adjusted_p_values
 
     epochs = [run["epochs"] for run in trained[0]]
     table = sheet.make(
@@ -59,7 +60,7 @@ def _show(
         "equivalents per estimate. Relative variance and bias are against the gradient of the method's own "
         "objectives; p and interval of a bias are over draws, p adjusted for the rows (Holm).",
     )
-    for i, (m, p) in enumerate(zip(measured, reporting.holm(measured), strict=True)):
+    for i, (m, p) in enumerate(zip(measured, adjusted_p_values(measured), strict=True)):
         errors = [100 * runs[i]["test_error"] for runs in trained if runs[i]["status"] == "ok"]
         table.add_row(
             m["method"], reporting.number(m["relative_variance"]), reporting.number(m["predicted_variance"]),

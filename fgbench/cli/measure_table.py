@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.cli import notes
 from fgbench.cli.table import StackingTable, make
+from fgbench.records.undefined import missing
 from fgbench.stats.bias import JUDGED
-from fgbench.stats.reporting import bias, holm, missing, number, off_scale, rejected
+from fgbench.stats.bias_verdict import Outcome, adjusted_p_values, judge
+from fgbench.stats.reporting import bias, number, off_scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +54,7 @@ def rows(records: Sequence[Record]) -> list[Row]:
         parts = r.get("per_moment") or ()
         found += [(r, part, f"{part['moment']:g}{_steps(part)}") for part in parts]
         found.append((r, r, ALL if parts else _alone(r)))
-    adjusted = holm([part for _, part, _ in found])
+    adjusted = adjusted_p_values([part for _, part, _ in found])
     return [Row(*names, p) for names, p in zip(found, adjusted, strict=True)]
 
 
@@ -231,7 +233,7 @@ def by_design(records: Sequence[Record]) -> Iterator[str]:
         if not why or r["status"] != "ok" or row.found is not r:
             continue
         found = bias(r["bias"], p)
-        if p is not None and not rejected(r["bias"], p) and r["bias"]["detectable"] != 0.0:
+        if judge(r["bias"], p).outcome in (Outcome.NOT_REJECTED, Outcome.UNRESOLVED):
             least = number(r["bias"]["detectable"])
             found = f"none was seen where {least} would have been (p={p:.2g})"
         yield f"{r['method']} seed {r['seed']}{BIASED}: claims a bias, {why}; measured: {found}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fgbench.records.undefined import undefined
 from fgbench.registry import split_options
-from fgbench.stats.reporting import undefined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fgbench.stats.blocks import TESTABLE, sign_flip_p
 from fgbench.stats.intervals import (
     ROUNDING,
     Number,
@@ -22,11 +23,11 @@ from fgbench.stats.intervals import (
     scale_test,
     t_quantile,
 )
+from fgbench.stats.multiple_tests import LEVEL
+from fgbench.stats.variance import norm_errors
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-from fgbench.stats.blocks import TESTABLE, sign_flip_p
-from fgbench.stats.variance import _errors
 
 JUDGED = 32  # draws of a test: with fewer, a few elements (d = 5) are rejected in more than 7 %
 
@@ -108,12 +109,12 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
         reason = f"fewer than {TESTABLE} draws" if count < TESTABLE else "a draw is not finite"
         return Bias(None, None, None, None, None, None, draws, reason)
     squared = float(inner.sum() - sum_d2) / (draws * (draws - 1.0))
-    null, below, above = _errors(inner, draws)
+    null, below, above = norm_errors(inner, draws)
     quantile = t_quantile(count - 1)
     ends = (squared - quantile * below, squared + quantile * above)
     low, high = (sqrt(max(end, 0.0)) for end in ends)
     p_value = sign_flip_p(inner) if draws >= JUDGED or null == 0.0 else None
-    detectable, seen = sqrt(3.0 * null), p_value is not None and p_value < 0.05
+    detectable, seen = sqrt(3.0 * null), p_value is not None and p_value < LEVEL
     resolved = detectable < 1.0 or seen
     value = sqrt(max(squared, 0.0)) if resolved else None
     if p_value is None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fgbench.stats.intervals import Floats
 
 
+LEVEL = 0.05  # of every test: the probability of a false rejection among those shown together
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust p-values so that any false rejection has at most the level's probability.
 

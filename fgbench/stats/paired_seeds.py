@@ -16,14 +16,13 @@ import numpy as np
 from fgbench.errors import UsageError
 from fgbench.stats.blocks import sign_patterns
 from fgbench.stats.intervals import ROUNDING, Floats, Number, constant, t_quantile, t_test
-from fgbench.stats.multiple_tests import holm
+from fgbench.stats.multiple_tests import LEVEL, holm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
-LEVEL = 0.05
 EXACT_SEEDS = 30  # 2^14 and 2^15 sums of half of the seeds
 
 

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgbench.stats import multiple_tests
+from fgbench.stats.bias_verdict import judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LEVEL = 0.05
-AT_START = " (as where a head starts at zero)"
 NEAR = 0.05  # of a scale to 1: variances differ by a tenth
 
 
@@ -39,7 +37,8 @@ def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
 
     Args:
         found: the measured bias.
-        adjusted: its p-value adjusted for the other rows, see :func:`holm`; None where there was no test.
+        adjusted: its p-value adjusted for the other rows, see
+            :func:`fgbench.stats.bias_verdict.adjusted_p_values`; None where there was no test.
 
     Returns:
         One cell.
@@ -48,27 +47,15 @@ def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
     if adjusted is None:
         upper = number({"value": None, "high": high})
         return "-" if high is None else f"not tested ({upper})"
-    if found["detectable"] == 0.0:
+    verdict = judge(found, adjusted)
+    if verdict.exact:
         return f"{number(found['value'])} (exact)"
-    if not rejected(found, adjusted):
+    if not verdict.biased:
         return f"not rejected (p={adjusted:.2g}, detectable {number(found['detectable'])})"
     value = number({"value": found["value"], "low": low, "high": high})
     if low == 0.0 and high is not None:
         value = f"{number(found['value'])}, at most {number(high)}"
     return f"{value} (p={adjusted:.2g})"
-
-
-def rejected(found: Mapping[str, Any], adjusted: float | None) -> bool:
-    """Tell whether the test saw a bias and how large it is.
-
-    Args:
-        found: the measured bias.
-        adjusted: its adjusted p-value.
-
-    Returns:
-        Whether there is a bias to state.
-    """
-    return adjusted is not None and adjusted < LEVEL and found["value"] is not None
 
 
 def off_scale(scale: Mapping[str, Any] | None, bias: Mapping[str, Any] | None) -> bool:
@@ -91,23 +78,6 @@ def off_scale(scale: Mapping[str, Any] | None, bias: Mapping[str, Any] | None) -
     return bool(abs(value - 1.0) > (NEAR if exact else max(2.0 * reach, NEAR)))
 
 
-def holm(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
-    """Adjust the p-values of the bias tests of several rows: one false alarm in twenty tables.
-
-    Args:
-        records: measure records; exact ones and those that were not tested count for nothing.
-
-    Returns:
-        The Holm-adjusted p-value of each.
-    """
-    tests = [r.get("bias") or {} for r in records]
-    sampled = [None if t.get("detectable") == 0.0 else t.get("p_value") for t in tests]
-    return [
-        t.get("p_value") if adjusted is None else adjusted
-        for t, adjusted in zip(tests, multiple_tests.holm(sampled), strict=True)
-    ]
-
-
 def spread(values: Sequence[float]) -> str:
     """Write mean [min, max]."""
     if not values:
@@ -115,34 +85,3 @@ def spread(values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3g}"
     return f"{np.mean(values):.3g} [{min(values):.3g}, {max(values):.3g}]"
-
-
-def undefined(record: Mapping[str, Any]) -> str:
-    """Say of a record that ended well why its numbers are undefined, and which moments have some.
-
-    Args:
-        record: of measure.
-
-    Returns:
-        Such as "all: undefined, at moment 0 the truth is zero"; "" where it has numbers.
-    """
-    if record["status"] != "ok" or not record.get("reason"):
-        return ""
-    parts = record.get("per_moment") or []
-    lost = missing(record) if parts else list(record.get("moments") or [])
-    kept = [f"{p['moment']:g}" for p in parts if not p.get("reason")]
-    at = f"at moment{'s' * (len(lost) > 1)} {', '.join(map(_text, lost))} " if lost else ""
-    told = f"undefined, {at}{record['reason']}{AT_START * (0 in lost)}"
-    return f"{'all: ' * bool(parts)}{told}" + (
-        f"; --moments {','.join(kept)} gives it" if kept else ""
-    )
-
-
-def missing(record: Mapping[str, Any]) -> list[Any]:
-    """List the moments of a record at which nothing could be divided by its truth."""
-    return [p["moment"] for p in record.get("per_moment") or [] if p.get("reason")]
-
-
-def _text(moment: Any) -> str:
-    """Write a moment."""
-    return f"{moment:g}" if isinstance(moment, int | float) else str(moment)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fgbench.stats.blocks import LEAST_BLOCKS, blocks, null_error
 from fgbench.stats.intervals import (
     ROUNDING,
     Floats,
@@ -18,7 +19,6 @@ from fgbench.stats.intervals import (
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-from fgbench.stats.blocks import LEAST_BLOCKS, blocks, null_error
 
 ALONE = 0.1  # a standard error below this share of another adds less than .5 % to it
 
@@ -164,7 +164,7 @@ def _variances(inner: Floats, sums: Floats, sizes: Floats, slopes: Floats) -> Fl
     return variances
 
 
-def _errors(inner: Floats, draws: int) -> tuple[float, float, float]:
+def norm_errors(inner: Floats, draws: int) -> tuple[float, float, float]:
     """Return s0, U's standard error without bias, and those of the two ends of its interval."""
     sizes = np.bincount(blocks(draws)).astype(np.float64)
     null = null_error(inner, sizes)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fgbench.cli import measure_table, tables
 from fgbench.stats import reporting as cells
+from fgbench.stats.bias_verdict import adjusted_p_values
 
 
 def number(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
@@ -68,11 +69,11 @@ def test_the_interval_beside_a_p_value_is_over_draws_as_the_test_is() -> None:
 def test_p_values_are_adjusted_for_the_rows() -> None:
     rows = [bias_of(0.1, p, 0.1) for p in (0.01, 0.04, 0.03)]
     rows += [bias_of(0.5, 0.0, 0.0), bias_of(None, None, None)]  # exact, and not tested
-    found = cells.holm([{"bias": r} for r in rows] + [{}])
+    found = adjusted_p_values([{"bias": r} for r in rows] + [{}])
     assert found[:3] == [pytest.approx(p) for p in (0.03, 0.06, 0.06)]
     assert found[3:] == [0.0, None, None]
-    assert cells.holm([{"bias": bias_of(0.1, 0.9, 0.1)}] * 2) == [1.0, 1.0]
-    assert cells.holm([]) == []
+    assert adjusted_p_values([{"bias": bias_of(0.1, 0.9, 0.1)}] * 2) == [1.0, 1.0]
+    assert adjusted_p_values([]) == []
 
 
 def test_a_spread_is_the_mean_with_its_ends() -> None:

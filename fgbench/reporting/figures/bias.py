@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from fgbench.reporting.figures import sites
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.stats.bias_verdict import judge
 
 NAME = "bias"
 MISSING = "bias measured at sites", "run fgbench measure"
-LEVEL = 0.05
 WORDS = (
     "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
     "no bias, in at most one record of twenty); hollow: not found, or without a dash not tested. Dash: the "
@@ -43,7 +43,9 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     known = table["draws_high"].notna()
     ends = {end: table[f"draws_{end}"].where(known, table[end]) for end in ("low", "high")}
     over = known.map({True: "draws", False: "points"})
-    table = table.assign(**ends, over=over, found=table["p_adjusted"] < LEVEL)
+    tested = zip(table["detectable"], table["p_adjusted"], strict=True)
+    found = [judge({"detectable": least}, p).biased for least, p in tested]
+    table = table.assign(**ends, over=over, found=found)
     return table.drop(columns=["draws_low", "draws_high"])
 
 

@@ -10,12 +10,9 @@ from typing import Any
 from fgbench.reporting.frames.load import number
 from fgbench.reporting.frames.settings import part_of
 from fgbench.reporting.site.table import Cell, digits
-from fgbench.stats.reporting import holm
+from fgbench.stats.bias_verdict import Claim, Outcome, adjusted_p_values, judge
 
-LEVEL = 0.05
-HELD, UNREJECTED, REJECTED = "held exactly", "not rejected", "rejected"
-UNTESTED, NOTHING_CLAIMED = "not tested", "nothing claimed"
-STATES = (HELD, UNREJECTED, REJECTED, UNTESTED, NOTHING_CLAIMED)
+STATES = HELD, UNREJECTED, REJECTED, UNTESTED, NOTHING_CLAIMED = [claim.value for claim in Claim]
 TONES = {HELD: "good", REJECTED: "bad"}
 OLDER = "interval over points: an older record"
 CLAIMS = {
@@ -76,7 +73,7 @@ class Verdict:
     @property
     def found(self) -> bool:
         """Whether a bias was found."""
-        return self.adjusted < LEVEL
+        return judge({"detectable": self.detectable}, self.adjusted).biased
 
     def cell(self) -> Cell:
         """Show the claim and what came of it."""
@@ -150,7 +147,9 @@ def verdicts(measures: Sequence[Mapping[str, Any]]) -> dict[str, Verdict]:
         Key of the record to verdict.
     """
     tests = [_test(row.get("bias")) for row in measures]
-    adjusted = holm([{"bias": {n: v for n, v in test.items() if v == v}} for test in tests])
+    adjusted = adjusted_p_values(
+        [{"bias": {n: v for n, v in test.items() if v == v}} for test in tests]
+    )
     return {
         str(row["key"]): _verdict(row, test, nan if p is None else p)
         for row, test, p in zip(measures, tests, adjusted, strict=True)
@@ -171,21 +170,17 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     claim = CLAIMS.get(kind, "")
     p_value, detectable = test["p_value"], test["detectable"]
     bias = number(row["bias"]) if "bias" in row else None
-    state, why = UNTESTED, ""
+    judged, why = judge(test, p, kind), ""
     if kind == "some":
-        state, why = NOTHING_CLAIMED, str(claimed.get("why") or "")
+        why = str(claimed.get("why") or "")
     elif not kind:
         why = "an older record: no claim in it" if row["status"] == "ok" else str(row["status"])
-    elif p != p:
+    elif judged.outcome == Outcome.UNTESTED:
         why = "no test of bias" if row["status"] == "ok" else str(row["status"])
-    elif detectable == 0 and not p < LEVEL:
-        state = HELD
-    elif p < LEVEL and kind == "vanishing":
+    elif judged.biased and kind == "vanishing":
         why = f"a bias at this one step, p {digits(p, 2)}"
-    elif p < LEVEL:
-        state = REJECTED
-    elif not detectable < 1:
+    elif judged.outcome == Outcome.UNRESOLVED:
         why = "too noisy: no bias below |g| would be seen"
-    else:
-        state, why = UNREJECTED, f"a bias of {digits(detectable)} would be seen"
-    return Verdict(claim, state, why, bias, p_value, p, detectable, _over(row))
+    elif judged.outcome == Outcome.NOT_REJECTED:
+        why = f"a bias of {digits(detectable)} would be seen"
+    return Verdict(claim, judged.claim.value, why, bias, p_value, p, detectable, _over(row))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgbench.records.undefined import undefined
 from fgbench.reporting.frames.load import VERBS, number
 from fgbench.reporting.frames.method_names import natural
 from fgbench.reporting.frames.seed_means import WHOLE, mean_interval
@@ -19,7 +20,6 @@ from fgbench.reporting.site.claims import UNREJECTED, UNTESTED, Verdict
 from fgbench.reporting.site.facts import Facts
 from fgbench.reporting.site.paths import Panel, Places, panel_of
 from fgbench.reporting.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
-from fgbench.stats.reporting import undefined
 
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 UNTOLD = Verdict("", UNTESTED, "never measured")

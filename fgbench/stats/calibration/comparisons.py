@@ -105,11 +105,11 @@ def families(seeds: int, random: np.random.Generator) -> Answers:
         )
         if gap:
             answers["any equivalent, worse by the margin"] = float(
-                any(v.equivalence_p <= paired_seeds.LEVEL for v in said)
+                any(v.equivalence_p <= multiple_tests.LEVEL for v in said)
             )
         else:
             answers["any better or worse, equal"] = float(
-                any(v.holm_p <= paired_seeds.LEVEL for v in said)
+                any(v.holm_p <= multiple_tests.LEVEL for v in said)
             )
     return answers
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fgbench.stats.intervals import Number
+from fgbench.stats.multiple_tests import LEVEL
 
 Answers = dict[str, float]
 Run = partial[Answers]  # called with the run's generator
@@ -50,6 +51,6 @@ def holds(found: Number, answer: float) -> float:
     return float(found.low - slack <= answer <= found.high + slack)
 
 
-def below(p_value: float | None, level: float = 0.05) -> float:
+def below(p_value: float | None, level: float = LEVEL) -> float:
     """Say whether a test rejects: 1 or 0, 0 where nothing was tested."""
     return float(p_value is not None and p_value < level)

@@ -279,7 +279,9 @@ def test_the_committed_table_is_of_these_studies_and_its_page_of_it() -> None:
         for answer, band in s.bands.items()
     ]
     assert [(r.study, r.answer, r.least, r.most, r.runs) for r in found] == asked
-    assert (ROOT / "analysis" / "reproduction" / "calibration.md").read_text("utf-8") == page.page(found)
+    assert (ROOT / "analysis" / "reproduction" / "calibration.md").read_text("utf-8") == page.page(
+        found
+    )
 
 
 def test_what_the_issue_asks_is_in_the_committed_table_and_holds() -> None:
