@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
+from fgbench.records import atomic
 from fgbench.reporting.frames.method_names import family, natural
 
 T = TypeVar("T")
@@ -265,11 +266,9 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
     about = {png: {"Software": None}, pdf: dict.fromkeys(("CreationDate", "Producer", "Creator"))}
     with context():
         for path, said in about.items():
-            draft = path.with_suffix(
-                f".{os.getpid()}{path.suffix}"
-            )  # a killed drawing leaves no half file
-            fig.savefig(draft, metadata=said)
-            draft.replace(path)
+            drawn = BytesIO()
+            fig.savefig(drawn, format=path.suffix[1:], metadata=said)
+            atomic.write_bytes(path, drawn.getvalue())  # a killed drawing leaves no half file
     table.to_csv(csv, index=False, lineterminator="\n")
     return [png, pdf, csv]
 
