@@ -1,4 +1,4 @@
-"""``python -m fgbench`` is ``fgbench``."""
+"""Run the command line as ``python -m fgbench``."""
 
 from fgbench.cli.main import main
 
