@@ -13,7 +13,7 @@ from typing import Any
 
 from fgbench.errors import UsageError
 from fgbench.records.provenance import ROOT
-from fgbench.records.schema import plain
+from fgbench.records.schema import to_json
 
 
 def key(case: Mapping[str, Any]) -> str:
@@ -33,7 +33,7 @@ def key(case: Mapping[str, Any]) -> str:
         TypeError: a value has no exact JSON form.
         ValueError: a number is not finite.
     """
-    text = json.dumps(plain(case, "case", null=False), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(to_json(case, "case", null=False), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -33,7 +33,7 @@ ROWS = {  # verb -> list of mappings -> names in each
 }
 
 
-def fault(record: Mapping[str, object]) -> str:
+def defect(record: Mapping[str, object]) -> str:
     """Say what of a record no reader could use.
 
     Args:
@@ -129,7 +129,7 @@ FIELDS = {
 }  # names others rely on
 
 
-def plain(value: object, name: str = "record", *, null: bool = True) -> Any:
+def to_json(value: object, name: str = "record", *, null: bool = True) -> Any:
     """Turn a value into what JSON can hold, exactly or not at all.
 
     Args:
@@ -158,13 +158,13 @@ def plain(value: object, name: str = "record", *, null: bool = True) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, list | tuple):
-        return [plain(part, f"{name}[{i}]", null=null) for i, part in enumerate(value)]
+        return [to_json(part, f"{name}[{i}]", null=null) for i, part in enumerate(value)]
     if isinstance(value, Mapping):
         if strange := [k for k in value if not isinstance(k, str)]:
             raise TypeError(f"{name} has the key {strange[0]!r}: keys are strings")
-        return {str(k): plain(part, f"{name}.{k}", null=null) for k, part in value.items()}
+        return {str(k): to_json(part, f"{name}.{k}", null=null) for k, part in value.items()}
     if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
-        return plain(item(), name, null=null)
+        return to_json(item(), name, null=null)
     kind = type(value).__name__
     raise TypeError(f"{name} is a {kind}: expected numbers, strings, lists or mappings")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fgbench.records import atomic
 from fgbench.records.keys import slug
-from fgbench.records.schema import FINISHED, FOREIGN, SCHEMA, fault, plain, validate
+from fgbench.records.schema import FINISHED, FOREIGN, SCHEMA, defect, to_json, validate
 
 
 class Store:
@@ -45,7 +45,7 @@ class Store:
             TypeError: a value has no JSON form.
         """
         validate(record)
-        text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+        text = json.dumps(to_json(record), indent=1, allow_nan=False) + "\n"
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(record)
         atomic.write_text(path, text)
@@ -105,7 +105,7 @@ class Store:
         if lacking := [n for n in ("schema", "verb", "method", "status") if n not in record]:
             self.damaged[path.name] = f"{FOREIGN} JSON: no {', '.join(lacking)}"
             return None
-        if wrong := fault(record):
+        if wrong := defect(record):
             self.damaged[path.name] = f"damaged: {wrong}"
             return None
         return record

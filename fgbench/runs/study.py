@@ -138,7 +138,7 @@ class Parts:
             rows = None
         if isinstance(rows, list):
             return rows
-        made: list[Case] = schema.plain(make())
+        made: list[Case] = schema.to_json(make())
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic.write_text(path, json.dumps(made))
         return made
@@ -162,7 +162,7 @@ def kept(
     finished = {**draft, **stamp, **result}
     if store is not None:
         store.write(finished)
-    plain: Case = schema.plain(finished)
+    plain: Case = schema.to_json(finished)
     return plain
 
 

@@ -29,7 +29,7 @@ from fgbench.measurement.draws import MethodResult, Point
 from fgbench.measurement.loop import Design
 from fgbench.measurement.summary import FURTHER, NOT_FINITE
 from fgbench.measurement.trajectory import epoch_steps
-from fgbench.records.schema import plain
+from fgbench.records.schema import to_json
 from fgbench.stats.intervals import freedom, t_quantile
 from fgbench.stats.variance import relative_variance
 from fgbench.workload import Workload
@@ -453,7 +453,7 @@ class NotFinite(Defaults):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_estimate_that_is_not_finite_is_told_and_has_no_numbers(value: float) -> None:
-    found = plain(measured(NotFinite(value), batches=2, where=workload("mlp-2x8")))
+    found = to_json(measured(NotFinite(value), batches=2, where=workload("mlp-2x8")))
     assert (found["status"], found["reason"]) == ("diverged", NOT_FINITE)
     assert numbers(found) == []
     assert found["per_site"]["body.0.l0"]["reason"] == NOT_FINITE

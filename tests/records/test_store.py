@@ -25,7 +25,7 @@ from fgbench.records import provenance, schema
 from fgbench.records import store as rooms
 from fgbench.records.keys import case_key, code_hash, key, slug
 from fgbench.records.locks import claim
-from fgbench.records.schema import FIELDS, SCHEMA, fault, validate
+from fgbench.records.schema import FIELDS, SCHEMA, defect, validate
 from fgbench.records.store import Store
 from tests.makers.paths import ROOT
 
@@ -109,7 +109,7 @@ def test_numbers_of_numpy_are_the_same_case() -> None:
 )
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 def test_a_key_survives_json_and_reordering(case: dict[str, Any]) -> None:
-    finite = schema.plain(case)
+    finite = schema.to_json(case)
     assert key(json.loads(json.dumps(dict(reversed(finite.items()))))) == key(finite)
 
 
@@ -305,7 +305,7 @@ def test_a_number_without_end_is_damage(tmp_path: Path) -> None:
     ],
 )
 def test_what_no_reader_could_use_is_named(more: dict[str, Any], said: str) -> None:
-    assert fault({**a_record(), **more}) == said
+    assert defect({**a_record(), **more}) == said
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
