@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(Enum):
-    """What the test of a bias found.
+    """Finding of the test of a bias.
 
     Example:
         >>> Outcome("not rejected").name
@@ -36,7 +36,7 @@ class Outcome(Enum):
 
 
 class Claim(Enum):
-    """What a measurement says about a method's claim; sampling alone never confirms one.
+    """Consequence of a measurement for a method's claim; sampling alone never confirms one.
 
     Example:
         >>> Claim("held exactly").name
@@ -52,7 +52,7 @@ class Claim(Enum):
 
 @dataclass(frozen=True)
 class BiasVerdict:
-    """What is known of the bias of one measurement.
+    """Verdict on the bias of one measurement.
 
     Args:
         outcome: of the test.
@@ -81,7 +81,7 @@ class BiasVerdict:
 
     @property
     def claim(self) -> Claim:
-        """What this says about the claim.
+        """Consequence for the claim.
 
         A bias at one step size says nothing about the limit of small steps, so that it neither confirms nor
         rejects a claim that the bias vanishes with the step.

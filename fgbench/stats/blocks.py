@@ -41,12 +41,28 @@ def blocks(draws: int) -> NDArray[np.int64]:
 
     Returns:
         Integers, shape [draws]; the number of blocks is the last axis of the Gram matrix.
+
+    Example:
+        >>> blocks(34)[[0, 31, 32, 33]].tolist()
+        [0, 31, 0, 1]
     """
     return np.arange(draws, dtype=np.int64) % max(1, min(BLOCKS, draws))
 
 
 def null_error(inner: Floats, sizes: Floats) -> float:
-    """Return s0, the standard error of the mean product of two draws that each have mean 0."""
+    """Return s0, the standard error of the mean product of two draws that each have mean 0.
+
+    Args:
+        inner: <D_i, D_j> of block sums, shape [M, M].
+        sizes: draws of each block, shape [M].
+
+    Returns:
+        The standard error; 0 where all products are one number.
+
+    Example:
+        >>> null_error(np.diag([1.0, 2.0, 3.0, 4.0]), np.ones(4))
+        0.0
+    """
     count = len(inner)
     # products per pair of draws: sizes may differ by one where blocks do not divide the draws
     pairs = (inner / np.outer(sizes, sizes))[np.triu_indices(count, 1)]
@@ -56,7 +72,18 @@ def null_error(inner: Floats, sizes: Floats) -> float:
 
 @lru_cache(maxsize=4)
 def sign_patterns(count: int) -> Floats:
-    """Return sign patterns [n, count], the observed one first; a global sign changes nothing."""
+    """Return patterns of signs, the one without a flip first; a global sign changes nothing.
+
+    Args:
+        count: signs of a pattern.
+
+    Returns:
+        Shape [n, count], read-only: all patterns up to 13 signs, else 10^4 from a fixed generator.
+
+    Example:
+        >>> sign_patterns(2).tolist()
+        [[1.0, 1.0], [-1.0, 1.0]]
+    """
     signs: Floats
     if count <= ENUMERATED:
         codes = np.arange(2 ** (count - 1))[:, None] >> np.arange(count)[None, :]
@@ -69,7 +96,7 @@ def sign_patterns(count: int) -> Floats:
 
 
 def sign_flip_p(gram: ArrayLike) -> float:
-    """One-sided p-value of the mean off-diagonal inner product, by flipping signs of blocks.
+    """Compute the one-sided p-value of the mean off-diagonal inner product, by flipping signs of blocks.
 
     Without bias a block sum and its negative are equally likely, up to skewness that adding draws
     removes, so all patterns of signs s give Σ s_i s_j <D_i, D_j> the same law. Measured size .050,
@@ -82,6 +109,10 @@ def sign_flip_p(gram: ArrayLike) -> float:
     Returns:
         Share of patterns at least as large as the observed one, itself among them: all patterns
         up to 13 blocks, else 10^4 from a fixed generator, so the same data give the same p.
+
+    Example:
+        >>> sign_flip_p(np.ones((6, 6)))  # of 32 patterns only the one without a flip
+        0.03125
     """
     inner = np.asarray(gram, dtype=np.float64)
     off = inner - np.diag(np.diag(inner))

@@ -36,6 +36,10 @@ class Number:
         high: upper end of the interval, None where there is none.
         n: how many replicates the interval rests on: draws within a point, else batches or inits.
         reason: why a value or an end is missing or how far the interval reaches, "" if neither.
+
+    Example:
+        >>> Number(0.5, 0.4, 0.6, n=64).json()
+        {'value': 0.5, 'low': 0.4, 'high': 0.6, 'n': 64}
     """
 
     value: float | None
@@ -56,7 +60,12 @@ class Number:
 
 
 class TTest(NamedTuple):
-    """A t statistic with its two-sided p-value, beside the tested mean."""
+    """A t statistic with its two-sided p-value, beside the tested mean.
+
+    Example:
+        >>> TTest(1.02, 0.8, 0.43).p_value
+        0.43
+    """
 
     value: float
     t: float
@@ -64,19 +73,55 @@ class TTest(NamedTuple):
 
 
 def finite(value: float | None) -> float | None:
-    """Return the value as a plain float, or None if it is none or not finite."""
+    """Return the value as a plain float, or None if it is none or not finite.
+
+    Args:
+        value: a number or None.
+
+    Returns:
+        A float, or None.
+
+    Example:
+        >>> finite(float('nan')) is None, finite(0.5)
+        (True, 0.5)
+    """
     return float(value) if value is not None and isfinite(value) else None
 
 
 def t_quantile(df: float) -> float:
-    """Return the two-sided 95 % quantile of Student's t with `df` degrees of freedom."""
+    """Return the two-sided 95 % quantile of Student's t with `df` degrees of freedom.
+
+    Args:
+        df: degrees of freedom, not necessarily whole.
+
+    Returns:
+        The quantile at .975.
+
+    Example:
+        >>> round(t_quantile(10), 3)
+        2.228
+    """
     from scipy.special import stdtrit
 
     return float(stdtrit(df, 0.975))
 
 
 def t_test(mean: float, error: float, df: float) -> tuple[float, float]:
-    """Return t and its two-sided p-value for a mean expected to be 0 with this standard error."""
+    """Return t and its two-sided p-value for a mean expected to be 0 with this standard error.
+
+    Args:
+        mean: the mean.
+        error: its standard error; 0 decides without chance.
+        df: degrees of freedom of the error.
+
+    Returns:
+        t and p.
+
+    Example:
+        >>> t, p_value = t_test(1.0, error=0.5, df=10)
+        >>> t, round(p_value, 3)
+        (2.0, 0.073)
+    """
     from scipy.special import stdtr
 
     if error == 0.0:
@@ -86,17 +131,39 @@ def t_test(mean: float, error: float, df: float) -> tuple[float, float]:
 
 
 def constant(values: Floats) -> bool:
-    """Tell whether all values are one number up to float64 rounding."""
+    """Return whether all values are one number up to float64 rounding.
+
+    Args:
+        values: shape [values], at least one.
+
+    Returns:
+        Whether they differ by rounding only.
+
+    Example:
+        >>> constant(np.array([1.0, 1.0 + 1e-15])), constant(np.array([1.0, 1.1]))
+        (True, False)
+    """
     return float(np.ptp(values)) <= ROUNDING * float(np.abs(values).max())
 
 
 def standard_error(values: Floats) -> float:
-    """Return the standard error of the mean, exactly 0 where the values differ by rounding only."""
+    """Return the standard error of the mean, exactly 0 where the values differ by rounding only.
+
+    Args:
+        values: shape [replicates], at least 2.
+
+    Returns:
+        The standard deviation over the root of their number.
+
+    Example:
+        >>> standard_error(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == (2.5 / 5) ** 0.5
+        True
+    """
     return 0.0 if constant(values) else float(values.std(ddof=1)) / sqrt(len(values))
 
 
 def mean(values: ArrayLike) -> Number:
-    """Mean over draws with the t interval.
+    """Compute the mean over draws with its t interval.
 
     The draws are independent repetitions, so the mean is unbiased and the t interval is exact for
     normal values; products of normals have fewer degrees of freedom (`freedom`), and it is measured
@@ -107,6 +174,11 @@ def mean(values: ArrayLike) -> Number:
 
     Returns:
         The mean; no ends from a single draw; exact where the draws are all the same.
+
+    Example:
+        >>> found = mean([1.0, 2.0, 3.0])
+        >>> found.value, found.n
+        (2.0, 3)
     """
     series = np.asarray(values, dtype=np.float64)
     if not len(series) or not np.isfinite(series).all():
@@ -120,7 +192,7 @@ def mean(values: ArrayLike) -> Number:
 
 
 def scale(x: ArrayLike) -> Number:
-    """Scale of the estimate along the truth, E<e, g> / |g|²; 1 for an unbiased estimate.
+    """Estimate the scale along the truth, E<e, g> / |g|²; it is 1 for an unbiased estimate.
 
     Efficiency is blind to a factor on the estimate; this is the number that sees it.
 
@@ -129,6 +201,10 @@ def scale(x: ArrayLike) -> Number:
 
     Returns:
         Mean with its t interval.
+
+    Example:
+        >>> scale([0.5, 1.5, 1.0, 1.0]).value
+        1.0
     """
     return mean(x)
 
@@ -142,6 +218,10 @@ def scale_test(x: ArrayLike, expected: float = 1.0) -> TTest:
 
     Returns:
         The mean, t and two-sided p. A mean within rounding of `expected` is not a deviation.
+
+    Example:
+        >>> scale_test([1.9, 2.0, 2.1, 2.0]).p_value < 0.001
+        True
     """
     series = np.asarray(x, dtype=np.float64)
     centre = float(series.mean())
@@ -151,13 +231,17 @@ def scale_test(x: ArrayLike, expected: float = 1.0) -> TTest:
 
 
 def cosine(cosines: ArrayLike) -> Number:
-    """Mean cosine between one estimate and the truth.
+    """Compute the mean cosine between one estimate and the truth.
 
     Args:
         cosines: <e, g> / (|e| |g|) per draw, shape [draws].
 
     Returns:
         Mean with its t interval, ends kept within [-1, 1].
+
+    Example:
+        >>> cosine([0.1, 0.3]).value
+        0.2
     """
     plain = mean(cosines)
     if plain.low is None or plain.high is None:
@@ -166,7 +250,7 @@ def cosine(cosines: ArrayLike) -> Number:
 
 
 def expected_cosine(d: int, directions: int = 1, combine: str = "mean") -> float | None:
-    """Mean cosine of a forward gradient along isotropic directions with the truth, in closed form.
+    """Compute the expected cosine of a forward gradient along isotropic directions with the truth.
 
     One direction v gives e = <g, v> v, whose cosine with g is |<g, v>| / (|g| |v|). Projecting on
     the span of n directions gives |P g| / |g|, whose square is Beta(n/2, (d - n)/2) because the
@@ -181,6 +265,12 @@ def expected_cosine(d: int, directions: int = 1, combine: str = "mean") -> float
     Returns:
         The expectation over an isotropic law (normal or sphere; a sign law depends on the truth);
         None for the mean of several directions, which has no such form.
+
+    Example:
+        >>> round(expected_cosine(d=100), 4)  # near sqrt(2 / (pi d))
+        0.08
+        >>> expected_cosine(d=4, directions=4, combine='project')
+        1.0
     """
     if directions > 1 and combine != "project":
         return None
@@ -191,7 +281,20 @@ def expected_cosine(d: int, directions: int = 1, combine: str = "mean") -> float
 
 
 def signed_roots(x: Floats, y: Floats, z: Floats) -> Floats:
-    """Return sum x / sqrt(sum y sum z): first of all draws, then without each draw in turn."""
+    """Return sum x / sqrt(sum y sum z): first of all draws, then without each draw in turn.
+
+    Args:
+        x: one term per draw, shape [draws].
+        y: as `x`, not negative.
+        z: as `x`, not negative.
+
+    Returns:
+        Shape [1 + draws]; 0 where the root is of nothing positive.
+
+    Example:
+        >>> signed_roots(np.array([1.0, 3.0]), np.array([4.0, 4.0]), np.ones(2)).tolist()
+        [1.0, 1.5, 0.5]
+    """
     sums = [np.concatenate([[series.sum()], series.sum() - series]) for series in (x, y, z)]
     product = np.maximum(sums[1], 0.0) * sums[2]
     possible = product > 0.0
@@ -199,7 +302,7 @@ def signed_roots(x: Floats, y: Floats, z: Floats) -> Floats:
 
 
 def efficiency(x: ArrayLike, y: ArrayLike, control: ArrayLike | None = None) -> Number:
-    """Efficiency E<e, g>² / (|g|² E|e|²) of one estimate, in [0, 1].
+    """Estimate the efficiency E<e, g>² / (|g|² E|e|²) of one estimate, in [0, 1].
 
     No rescaling of e changes it; an unbiased e has 1 / (1 + relative variance). Its signed root
     r = mean X / sqrt(mean Y) behaves like a correlation, so atanh r is nearly normal: the interval
@@ -219,6 +322,12 @@ def efficiency(x: ArrayLike, y: ArrayLike, control: ArrayLike | None = None) -> 
     Returns:
         The efficiency; exact for draws that are all the same; without value, and with low = 0,
         where the interval of r includes 0; without ends from a single draw.
+
+    Example:
+        >>> v = np.random.default_rng(0).standard_normal((4096, 8))  # <g, v> v of g = (1, 0, ...)
+        >>> found = efficiency(v[:, 0] ** 2, v[:, 0] ** 2 * (v**2).sum(1))
+        >>> found.low < 1 / 10 < found.high  # 1 / (d + 2)
+        True
     """
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     zs = np.ones_like(xs) if control is None else np.asarray(control, dtype=np.float64)
@@ -243,7 +352,7 @@ def efficiency(x: ArrayLike, y: ArrayLike, control: ArrayLike | None = None) -> 
 
 
 def freedom(replicates: int, without: Floats) -> float:
-    """Degrees of freedom of a jackknife variance, by Satterthwaite's rule from the tails of the draws.
+    """Compute the degrees of freedom of a jackknife variance, by Satterthwaite's rule from the draws' tails.
 
     A variance s² of n replicates has Var s² / σ⁴ = 2/(n - 1) + κ/K, with κ the excess kurtosis of what
     the K draws contribute; a chi-squared with f degrees of freedom has 2/f. Slopes to the fourth power
@@ -256,6 +365,10 @@ def freedom(replicates: int, without: Floats) -> float:
 
     Returns:
         2 / (2/(n - 1) + max(κ, 0)/K), at most n - 1.
+
+    Example:
+        >>> freedom(3, np.array([1.0, 2.0, 3.0]))
+        2.0
     """
     if constant(without):
         return replicates - 1.0
@@ -265,13 +378,24 @@ def freedom(replicates: int, without: Floats) -> float:
 
 
 def jackknife_error(without: Floats) -> float:
-    """Return the jackknife's standard error from the values without each replicate in turn."""
+    """Return the jackknife's standard error from the values without each replicate in turn.
+
+    Args:
+        without: the statistic without each replicate in turn, shape [replicates].
+
+    Returns:
+        The standard error of the statistic of all of them.
+
+    Example:
+        >>> round(jackknife_error(np.array([1.0, 2.0, 3.0])), 3)
+        1.155
+    """
     count = len(without)
     return float(np.sqrt((count - 1) * without.var()))
 
 
 def efficiency_debiased(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Efficiency with the sampling noise of its numerator taken out.
+    """Estimate the efficiency with the sampling noise of its numerator taken out.
 
     (mean X)² is on average E[X]² + var X / draws, so s²/draws is subtracted before dividing by
     mean Y, which leaves no bias in the numerator however few the draws are.
@@ -282,6 +406,10 @@ def efficiency_debiased(x: ArrayLike, y: ArrayLike) -> float | None:
 
     Returns:
         (mean(X)² - s²/draws) / mean(Y), possibly negative; None below 2 draws or where e is 0.
+
+    Example:
+        >>> round(efficiency_debiased([1.0, 3.0], [4.0, 8.0]), 3)
+        0.5
     """
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(xs) < 2 or not ys.any():
@@ -290,7 +418,7 @@ def efficiency_debiased(x: ArrayLike, y: ArrayLike) -> float | None:
 
 
 def control_valid(norm_ratio: ArrayLike) -> bool:
-    """Tell whether directions have the squared norm their law promises, so a control may be used.
+    """Return whether directions have the squared norm their law promises, so that a control may be used.
 
     A control believes the law: with v silently replaced by 1.1 v it reports scale 1 and an
     efficiency that is 17 % too low. E|v|² = d is the first thing such a fault breaks.
@@ -301,6 +429,10 @@ def control_valid(norm_ratio: ArrayLike) -> bool:
     Returns:
         False if the mean is more than 4 standard errors from 1 or rests on fewer than 2 draws.
         A deviation below 1e-6 (norms in float32 of a law with a fixed norm) is none.
+
+    Example:
+        >>> control_valid([0.9, 1.1, 1.0, 1.0]), control_valid([1.2, 1.3, 1.2, 1.3])
+        (True, False)
     """
     ratios = np.asarray(norm_ratio, dtype=np.float64)
     if len(ratios) < 2 or not np.isfinite(ratios).all():
@@ -310,20 +442,24 @@ def control_valid(norm_ratio: ArrayLike) -> bool:
 
 
 def heavy_tail(y: ArrayLike) -> bool:
-    """Tell whether one draw dominates Σ|e|², in which case no interval here can be trusted.
+    """Return whether one draw dominates Σ|e|², in which case no interval here can be trusted.
 
     Args:
         y: |e|² / |g|² per draw, shape [draws].
 
     Returns:
         Whether the largest draw holds more than 0.05 + 20/draws of the sum.
+
+    Example:
+        >>> heavy_tail(np.ones(64)), heavy_tail([1.0] * 63 + [1000.0])
+        (False, True)
     """
     ys = np.asarray(y, dtype=np.float64)
     return bool(len(ys)) and bool(ys.max() > (0.05 + 20.0 / len(ys)) * ys.sum())
 
 
 def ratio(a: Number, b: Number) -> Number:
-    """Ratio of two positive numbers whose errors are independent.
+    """Compute the ratio of two positive numbers whose errors are independent, with its interval.
 
     On the log scale the interval of a difference is recovered from those of its parts: each end lies at
     the root of the sum of squares of the two distances that move the difference that way. Parts that rise
@@ -338,6 +474,10 @@ def ratio(a: Number, b: Number) -> Number:
         without value where a part has none.
 
     Reference: Zou and Donner, Construction of confidence limits about effect measures, 2008.
+
+    Example:
+        >>> ratio(Number(4.0, 2.0, 8.0, 64), Number.exact(2.0, 64))
+        Number(value=2.0, low=1.0, high=4.0, n=64, reason='')
     """
     n = min(a.n, b.n)
     for part in (a, b):

@@ -33,6 +33,10 @@ class Estimates:
         squares: |e|² per draw, shape [draws].
         gram: <E_i, E_j> of the block sums E of e, blocks as in :func:`fgbench.stats.blocks.blocks`.
         rounding: relative norm at or below which a deviation from the mean is rounding.
+
+    Example:
+        >>> Estimates(np.ones(4), np.eye(4)).draws
+        4
     """
 
     squares: Floats
@@ -43,7 +47,7 @@ class Estimates:
     def of_errors(
         cls, x: ArrayLike, y: ArrayLike, gram: ArrayLike, rounding: float = ROUNDING
     ) -> Estimates:
-        """Build them from what is kept of d = e - g: <e_k, e_l> = <d_k, d_l> + <e_k, g> + <e_l, g> - 1.
+        """Build the draws from errors d = e - g: <e_k, e_l> = <d_k, d_l> + <e_k, g> + <e_l, g> - 1.
 
         Args:
             x: <e, g> / |g|² per draw, shape [draws].
@@ -61,19 +65,19 @@ class Estimates:
 
     @property
     def draws(self) -> int:
-        """How many there are."""
+        """Number of draws."""
         return len(self.squares)
 
     @property
     def few(self) -> str:
-        """Why nothing can be said of their mean, or ""."""
+        """Reason why nothing can be said of their mean, "" if there is none."""
         if self.draws < LEAST_BLOCKS:
             return f"fewer than {LEAST_BLOCKS} draws"
         sound = np.isfinite(self.squares).all() and np.isfinite(self.gram).all()
         return "" if sound else "a draw is not finite"
 
     def moments(self) -> tuple[Floats, Floats]:
-        """Return |Ee|² and E|e - Ee|², unbiased: of all draws first, then without each block in turn."""
+        """Estimate |Ee|² and E|e - Ee|², unbiased: from all draws, then without each block in turn."""
         sizes, sums = (np.bincount(blocks(self.draws), w) for w in (None, self.squares))
         n, squares = (s.sum() - np.append(0.0, s) for s in (sizes, sums))
         norm = self.gram.sum() - np.append(0.0, 2.0 * self.gram.sum(1) - np.diag(self.gram))
@@ -109,7 +113,7 @@ class Estimates:
 def normalised_error(
     d2: ArrayLike, control: ArrayLike | None = None, rounding: float = ROUNDING
 ) -> Number:
-    """Mean squared error over |g|², E|e - g|² / |g|² = relative variance + bias².
+    """Estimate the mean squared error over |g|², E|e - g|² / |g|² = relative variance + bias².
 
     The cross term 2 <e - Ee, Ee - g> has mean 0. Positive and skewed, it gets the log-t interval of
     relative variance, jackknifed over draws. With a control Z of expectation 1 (see
@@ -123,6 +127,10 @@ def normalised_error(
 
     Returns:
         The error; exactly 0 where it is rounding; exact where all draws have the same.
+
+    Example:
+        >>> normalised_error([0.5, 1.5, 1.0, 1.0]).value
+        1.0
     """
     squares = np.asarray(d2, dtype=np.float64)
     draws = len(squares)
@@ -154,7 +162,7 @@ def _without(values: Floats) -> Floats:
 
 
 def signal_to_noise(e: Estimates) -> Number:
-    """Signal-to-noise ratio of one estimate, |Ee|² / E|e - Ee|².
+    """Estimate the signal-to-noise ratio of one estimate, |Ee|² / E|e - Ee|².
 
     No rescaling of e changes it. An unbiased estimate has 1 / relative variance, and its mean of n
     independent ones n times as much. Signal and variance are unbiased each.
@@ -164,6 +172,12 @@ def signal_to_noise(e: Estimates) -> Number:
 
     Returns:
         The ratio, possibly negative, for :func:`resolved` to cut; no value where there is no noise.
+
+    Example:
+        >>> e = 2.0 + np.random.default_rng(0).standard_normal((32, 1))
+        >>> found = signal_to_noise(Estimates((e**2).sum(1), e @ e.T))
+        >>> found.low < 4.0 < found.high
+        True
     """
     if e.few:
         return Number(None, None, None, e.draws, e.few)
@@ -174,14 +188,37 @@ def signal_to_noise(e: Estimates) -> Number:
 
 
 def squared_mean(e: Estimates) -> Number:
-    """Return |Ee|², possibly negative, relative to |g|² = 1."""
+    """Estimate |Ee|², possibly negative, relative to |g|² = 1.
+
+    Args:
+        e: the draws.
+
+    Returns:
+        The squared norm with its interval; no value below 4 draws.
+
+    Example:
+        >>> e = np.array([[1.0], [2.0], [1.0], [2.0]])
+        >>> squared_mean(Estimates((e**2).sum(1), e @ e.T)).value
+        2.1666666666666665
+    """
     if e.few:
         return Number(None, None, None, e.draws, e.few)
     return e.interval(e.moments()[0], 1.0)
 
 
 def resolved(found: Number) -> Number:
-    """Cut a ratio at 0, and leave its value out where 0 is in its interval."""
+    """Cut a ratio at 0, and drop its value where its interval includes 0.
+
+    Args:
+        found: the ratio.
+
+    Returns:
+        The ratio; without value, and from 0 up, where its interval includes 0.
+
+    Example:
+        >>> resolved(Number(0.1, -0.2, 0.4, 64))
+        Number(value=None, low=0.0, high=0.4, n=64, reason='unresolved')
+    """
     if found.value is None or found.low is None or found.high is None:
         return found
     if found.low <= 0.0:
@@ -190,7 +227,7 @@ def resolved(found: Number) -> Number:
 
 
 def inverse_cosine(e: Estimates, x: ArrayLike, ratio: float = 1.0) -> Number:
-    """|Ee|² |h|² / <Ee, h>², the inverse square of the cosine between the mean of e and h.
+    """Estimate |Ee|² |h|² / <Ee, h>², the inverse square of the cosine between the mean of e and h.
 
     It is linear in |Ee|², which is unbiased, so it may be averaged over points; the cosine is not.
     Without bias it is 1 for h = g.
@@ -203,6 +240,11 @@ def inverse_cosine(e: Estimates, x: ArrayLike, ratio: float = 1.0) -> Number:
     Returns:
         The inverse square, possibly below 1, for :func:`cosine_of_mean`; without value where the mean of
         `x` has 0 in its interval.
+
+    Example:
+        >>> e = np.ones((6, 1))  # always the gradient itself
+        >>> inverse_cosine(Estimates((e**2).sum(1), e @ e.T), e[:, 0]).value
+        1.0
     """
     xs = np.asarray(x, dtype=np.float64)
     along = intervals.mean(xs)
@@ -220,7 +262,7 @@ def inverse_cosine(e: Estimates, x: ArrayLike, ratio: float = 1.0) -> Number:
 
 
 def cosine_of_mean(inverse: Number, sign: float) -> Number:
-    """Cosine between the mean of the estimates and a gradient: where many of them would point.
+    """Compute the cosine between the mean of the estimates and a gradient from its inverse square.
 
     The mean cosine of single draws is near 0 in high dimension whatever their mean is; this one is 1
     without bias.
@@ -231,6 +273,10 @@ def cosine_of_mean(inverse: Number, sign: float) -> Number:
 
     Returns:
         The cosine, within [-1, 1]; without value where the norm of the mean is not resolved.
+
+    Example:
+        >>> cosine_of_mean(Number(4.0, 3.0, 5.0, 64), sign=1.0).value
+        0.5
     """
     if inverse.value is None or inverse.low is None or inverse.high is None:
         return Number(None, None, None, inverse.n, inverse.reason)

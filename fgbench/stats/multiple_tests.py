@@ -30,6 +30,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
     Returns:
         Adjusted p-values in the same order, at most 1.
+
+    Example:
+        >>> holm([0.01, None, 0.04])
+        [0.02, None, 0.04]
     """
 
     def adjusted(tested: Floats) -> Floats:
@@ -53,6 +57,10 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
 
     Returns:
         Adjusted p-values in the same order, at most 1 (Benjamini and Hochberg 1995).
+
+    Example:
+        >>> benjamini_hochberg([0.01, 0.04, None])
+        [0.02, 0.04, None]
     """
 
     def adjusted(tested: Floats) -> Floats:

@@ -36,6 +36,10 @@ class Spread:
         df: degrees of freedom of `error`.
         n: how many replicates.
         reason: "" where inits are the replicates, else how far the interval reaches.
+
+    Example:
+        >>> Spread(1.0, None, 0, 1, THESE_POINTS).half is None
+        True
     """
 
     mean: float
@@ -51,7 +55,7 @@ class Spread:
 
 
 def spread(values: ArrayLike, inits: Sequence[int], moments: Sequence[int] | None = None) -> Spread:
-    """Average points and find the error of the average.
+    """Average points and estimate the error of the average.
 
     With two inits or more, each init gives one independent number (its mean over moments and
     batches) and t over inits holds whatever the variances below are. With one init the batches are
@@ -65,6 +69,10 @@ def spread(values: ArrayLike, inits: Sequence[int], moments: Sequence[int] | Non
 
     Returns:
         The spread; without error where there is one init and a moment with a single batch.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0], inits=[0, 1, 2]).mean
+        2.0
     """
     series = np.asarray(values, dtype=np.float64)
     which = np.asarray(inits)
@@ -122,7 +130,7 @@ def _over(
 def efficiency_over(
     points: Sequence[Number], inits: Sequence[int], moments: Sequence[int] | None = None
 ) -> Number:
-    """Efficiency whose inefficiency 1/efficiency - 1 is the geometric mean over points.
+    """Average efficiency over points: the inefficiency 1/efficiency - 1 has its geometric mean taken.
 
     Inefficiency of an unbiased estimate is its relative variance; on digits its logarithm has a
     standard deviation of .16 to .33 over inits, .06 to .20 over batches, and is near normal.
@@ -138,6 +146,11 @@ def efficiency_over(
         The efficiency of the mean inefficiency: t over inits; with one init t over batches, marked
         "this init"; with nothing replicated the points' own ends averaged, marked "these points".
         One point is returned as it is. No value where any point is unresolved, and the count.
+
+    Example:
+        >>> points = [Number.exact(0.5, 64), Number.exact(0.2, 64)]
+        >>> round(efficiency_over(points, inits=[0, 1]).value, 4)  # 1/e - 1 is 1 and 4, on average 2
+        0.3333
     """
 
     def to(value: float) -> float:
@@ -149,7 +162,7 @@ def efficiency_over(
 def efficiency_pooled(
     roots: Sequence[float], inits: Sequence[int], moments: Sequence[int] | None = None
 ) -> Number:
-    """Efficiency from the mean signed root over points, where single points are unresolved.
+    """Estimate the efficiency from the mean signed root over points, where single points are unresolved.
 
     The signed root r = ⟨e, g⟩/(|g||e|) of the means is nearly unbiased at a point however few the
     draws, and its square is the efficiency; averaging roots before squaring resolves what no single
@@ -163,6 +176,10 @@ def efficiency_pooled(
     Returns:
         The square of the mean root with its t interval, its reason saying that it was pooled; without
         value, low = 0, where the interval of the mean root includes 0.
+
+    Example:
+        >>> round(efficiency_pooled([0.5, 0.6, 0.4], inits=[0, 1, 2]).value, 4)
+        0.25
     """
     found = spread(roots, inits, moments)
     if found.half is None or len(roots) < 2:
@@ -176,7 +193,7 @@ def efficiency_pooled(
 def variance_over(
     points: Sequence[Number], inits: Sequence[int], moments: Sequence[int] | None = None
 ) -> Number:
-    """Geometric mean of the relative variance over points, with replicates as in `efficiency_over`.
+    """Compute the geometric mean of relative variance over points; replicates as in `efficiency_over`.
 
     Args:
         points: relative variance of each point; below 1e-24, rounding squared, it counts as that.
@@ -185,6 +202,11 @@ def variance_over(
 
     Returns:
         The geometric mean; exactly 0 where every point is.
+
+    Example:
+        >>> points = [Number.exact(2.0, 64), Number.exact(8.0, 64)]
+        >>> round(variance_over(points, inits=[0, 1]).value, 4)
+        4.0
     """
     return _over(points, inits, moments, lambda value: log(max(value, ROUNDING**2)), exp)
 
@@ -192,7 +214,7 @@ def variance_over(
 def ratio_over(
     points: Sequence[Number], inits: Sequence[int], moments: Sequence[int] | None = None
 ) -> Number:
-    """Geometric mean over points of a ratio whose estimates may be negative, such as signal-to-noise.
+    """Compute the geometric mean over points of a ratio whose estimates may be negative.
 
     Where 0 is in the interval of any point there is no logarithm to average, and the estimates, which
     are nearly unbiased, are averaged as they are.
@@ -205,6 +227,10 @@ def ratio_over(
     Returns:
         The mean, its reason saying where it is the arithmetic one; without value where its interval
         includes 0 all the same.
+
+    Example:
+        >>> ratio_over([Number(0.1, -0.1, 0.3, 64)], inits=[0]).reason
+        'unresolved'
     """
     cut = [resolved(point) for point in points]
     if all(point.value is not None for point in cut):
@@ -217,7 +243,7 @@ def ratio_over(
 def mean_over(
     points: Sequence[Number], inits: Sequence[int], moments: Sequence[int] | None = None
 ) -> Number:
-    """Arithmetic mean over points, for scale and cosine; replicates as in `efficiency_over`.
+    """Compute the mean over points, for scale and cosine; replicates as in `efficiency_over`.
 
     Args:
         points: the number of each point.
@@ -226,6 +252,10 @@ def mean_over(
 
     Returns:
         The mean.
+
+    Example:
+        >>> mean_over([Number.exact(1.0, 64), Number.exact(3.0, 64)], inits=[0, 1]).value
+        2.0
     """
     return _over(points, inits, moments, float, float)
 
@@ -238,7 +268,7 @@ def bias_over(
     moments: Sequence[int] | None = None,
     rounding: float = ROUNDING,
 ) -> Bias:
-    """Bias over points: the squared norms U are averaged and the average is rooted.
+    """Estimate the bias over points: the squared norms U are averaged and the average is rooted.
 
     U may be negative and is unbiased; rooting each point first would pile up noise. One test serves
     all points: the Gram matrices are averaged block by block, because a joint flip of block i in
@@ -258,6 +288,12 @@ def bias_over(
         The bias; `p_value`, `detectable` and the interval over draws are those of the averaged Gram
         matrix. The other interval is t of U over inits or batches where they are replicated, else that of
         the draws.
+
+    Example:
+        >>> d = np.random.default_rng(0).standard_normal((2, 32, 5)) + 1.0  # two points, a bias at each
+        >>> found = bias_over(d @ d.transpose(0, 2, 1), (d**2).sum((1, 2)), draws=32, inits=[0, 1])
+        >>> found.p_value, found.n
+        (0.0001, 2)
     """
     inner, sums = np.asarray(grams, dtype=np.float64), np.asarray(sum_d2, dtype=np.float64)
     pooled = bias(inner.mean(0), float(sums.mean()), draws, rounding)
@@ -274,12 +310,16 @@ def bias_over(
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two estimators on the same points.
+    """Ratio of two estimators on the same points.
 
     Args:
         ratio: geometric mean of a / b with its interval.
         t: t of the mean log ratio against 0, None where it has no replicates.
         p_value: two-sided.
+
+    Example:
+        >>> Ratio(Number.exact(1.0, 4), None, None).ratio.value
+        1.0
     """
 
     ratio: Number
@@ -307,6 +347,10 @@ def paired_log_ratio(
 
     Returns:
         The ratio a / b; without value where a number is missing or not positive.
+
+    Example:
+        >>> round(paired_log_ratio([2.0, 4.0], [1.0, 2.0], inits=[0, 1]).ratio.value, 4)
+        2.0
     """
     kept = [
         log(one / other)

@@ -1,4 +1,4 @@
-"""What stands in a cell of a table: a number with its interval, a bias with its verdict, a spread."""
+"""Cells of tables: a number with its interval, a bias with its verdict, a spread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ NEAR = 0.05  # of a scale to 1: variances differ by a tenth
 
 
 def number(found: Any, digits: int = 3) -> str:
-    """Write a measured number as ``value [low, high]``; a dash where there is none."""
+    """Format a measured number as ``value [low, high]``; a dash where there is none.
+
+    Args:
+        found: the number, with its interval where it is a mapping; None where there is none.
+        digits: significant digits.
+
+    Returns:
+        One cell; ``< high`` for a number of which only the upper end is known.
+
+    Example:
+        >>> number({'value': 0.5, 'low': 0.4, 'high': 0.6})
+        '0.5 [0.4, 0.6]'
+        >>> number({'value': None, 'low': 0.0, 'high': 0.25})
+        '< 0.25'
+    """
     if found is None:
         return "-"
     if not isinstance(found, dict):
@@ -29,7 +43,7 @@ def number(found: Any, digits: int = 3) -> str:
 
 
 def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
-    """Write a bias with its verdict, both of them over draws.
+    """Format a bias with its verdict, both of them over draws.
 
     Where a bias is seen its interval stands beside the p-value, and only its upper end where the lower one
     is 0: the test is one-sided and the sharper of the two. Where none is seen the smallest that the test
@@ -42,6 +56,13 @@ def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
 
     Returns:
         One cell.
+
+    Example:
+        >>> found = {'value': 0.3, 'detectable': 0.1, 'draws_low': 0.2, 'draws_high': 0.4}
+        >>> bias(found, 0.002)
+        '0.3 [0.2, 0.4] (p=0.002)'
+        >>> bias(found, 0.4)
+        'not rejected (p=0.4, detectable 0.1)'
     """
     low, high = (found.get(f"draws_{end}") for end in ("low", "high"))
     if adjusted is None:
@@ -59,7 +80,7 @@ def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
 
 
 def off_scale(scale: Mapping[str, Any] | None, bias: Mapping[str, Any] | None) -> bool:
-    """Tell whether a scale is surely not 1, so that a variance is not that of an unbiased estimate.
+    """Return whether a scale is surely not 1, so that a variance is not that of an unbiased estimate.
 
     Surely: 1 lies twice as far off as the interval reaches; at all where no draw has a sampling error.
 
@@ -69,6 +90,12 @@ def off_scale(scale: Mapping[str, Any] | None, bias: Mapping[str, Any] | None) -
 
     Returns:
         Whether variances are not comparable.
+
+    Example:
+        >>> off_scale({'value': 0.5, 'low': 0.4, 'high': 0.6}, None)
+        True
+        >>> off_scale({'value': 0.9, 'low': 0.8, 'high': 1.0}, None)
+        False
     """
     if not scale or scale.get("value") is None:
         return False
@@ -79,7 +106,18 @@ def off_scale(scale: Mapping[str, Any] | None, bias: Mapping[str, Any] | None) -
 
 
 def spread(values: Sequence[float]) -> str:
-    """Write mean [min, max]."""
+    """Format mean, smallest and largest as ``mean [min, max]``.
+
+    Args:
+        values: numbers.
+
+    Returns:
+        One cell; a dash for none, the value alone for one.
+
+    Example:
+        >>> spread([1.0, 2.0, 6.0])
+        '3 [1, 6]'
+    """
     if not values:
         return "-"
     if len(values) == 1:

@@ -30,7 +30,7 @@ def relative_variance(
     control: ArrayLike | None = None,
     rounding: float = ROUNDING,
 ) -> Number:
-    """Variance of the estimate about its own mean over |g|², E|e - Ee|² / |g|².
+    """Estimate the variance of an estimate about its own mean over |g|², E|e - Ee|² / |g|².
 
     |d|² averages to variance plus squared bias, and the squared bias has the unbiased estimate
     U = (|Σd|² - Σ|d|²) / (draws (draws - 1)). Their difference is the sample variance
@@ -55,6 +55,12 @@ def relative_variance(
     Returns:
         The relative variance; exactly 0 where it is rounding of the mean of |d|² or of 1; without
         ends from fewer than 4 draws, or without value from fewer than 2.
+
+    Example:
+        >>> d = np.random.default_rng(0).standard_normal((32, 5))  # 5 elements of variance 1
+        >>> found = relative_variance((d**2).sum(1), d @ d.T)
+        >>> found.low < 5.0 < found.high
+        True
     """
     found = _on_log_scale(d2, gram, x, control, rounding)
     if isinstance(found, Number):
@@ -68,7 +74,7 @@ def relative_variance(
 def relative_error(
     d2: ArrayLike, gram: ArrayLike, x: ArrayLike | None = None, control: ArrayLike | None = None
 ) -> float:
-    """Relative standard error of the relative variance: its interval's half-width on the log scale over t.
+    """Compute the standard error of the logarithm of the relative variance.
 
     Args:
         d2: as of :func:`relative_variance`, like all others.
@@ -78,13 +84,17 @@ def relative_error(
 
     Returns:
         The standard error of the logarithm; 0 where there is no interval or no sampling error.
+
+    Example:
+        >>> relative_error(np.ones(4), np.eye(4))
+        0.0
     """
     found = _on_log_scale(d2, gram, x, control, ROUNDING)
     return 0.0 if isinstance(found, Number) else found.error
 
 
 class _Log(NamedTuple):
-    """A positive number by its logarithm, with the standard error of that and its degrees of freedom."""
+    """Positive number by its logarithm, with the standard error of that and its degrees of freedom."""
 
     log: float
     error: float
@@ -150,6 +160,10 @@ def of_estimates(inner: Floats, along: Floats, sizes: Floats) -> Floats:
 
     Returns:
         <E_i, E_j>, shape [M, M].
+
+    Example:
+        >>> of_estimates(np.zeros((2, 2)), np.ones(2), np.ones(2)).tolist()  # no error: e = g in every block
+        [[1.0, 1.0], [1.0, 1.0]]
     """
     found: Floats = inner + np.outer(along, sizes) + np.outer(sizes, along) - np.outer(sizes, sizes)
     return found
@@ -165,7 +179,19 @@ def _variances(inner: Floats, sums: Floats, sizes: Floats, slopes: Floats) -> Fl
 
 
 def norm_errors(inner: Floats, draws: int) -> tuple[float, float, float]:
-    """Return s0, U's standard error without bias, and those of the two ends of its interval."""
+    """Return the standard error s0 of U without bias, and those of the two ends of its interval.
+
+    Args:
+        inner: <D_i, D_j> / |g|² of block sums, shape [M, M].
+        draws: how many draws there were.
+
+    Returns:
+        s0, the error of the lower end and that of the upper end; see :func:`fgbench.stats.bias.bias`.
+
+    Example:
+        >>> norm_errors(np.diag([1.0, 2.0, 3.0, 4.0]), draws=4)
+        (0.0, 0.0, 0.0)
+    """
     sizes = np.bincount(blocks(draws)).astype(np.float64)
     null = null_error(inner, sizes)
     if null == 0.0:

@@ -30,12 +30,16 @@ NO_BATCH_NOISE = "batches do not differ"
 
 @dataclass(frozen=True)
 class Cell:
-    """The split at one (init, moment), all relative to E|g|² over batches.
+    """Split of the variance at one (init, moment), all relative to E|g|² over batches.
 
     Args:
         batch: tr Cov(g), the variance of the truth over batches.
         perturbation: E tr Cov(e | batch).
         mean: |Eg|²; without value where 0 is in its interval.
+
+    Example:
+        >>> Cell(Number.exact(1.0, 16), Number.exact(20.0, 4), Number.exact(0.5, 16)).batch.value
+        1.0
     """
 
     batch: Number
@@ -59,6 +63,12 @@ def cell(gram: Floats, within: Sequence[Number], squares: Sequence[float], round
 
     Returns:
         The split.
+
+    Example:
+        >>> g = np.random.default_rng(0).standard_normal((16, 3)) + 1.0  # truths of 16 batches
+        >>> found = cell(g @ g.T, [Number.exact(20.0, 64)] * 2, [3.0, 3.0], rounding=1e-12)
+        >>> found.batch.n, found.perturbation.n
+        (16, 2)
     """
     size = float(np.diag(gram).mean())
     if size <= 0.0:
@@ -93,7 +103,7 @@ def _mean(parts: Sequence[Number]) -> Number:
 
 
 def numbers(cells: Sequence[Cell], where: Any, directions: int, batch: int) -> dict[str, Any]:
-    """Combine the cells of one place: geometric means over them, replicates as for relative variance.
+    """Combine the splits of one place: geometric means over them, replicates as for relative variance.
 
     Args:
         cells: the split at each (init, moment).
@@ -106,6 +116,12 @@ def numbers(cells: Sequence[Cell], where: Any, directions: int, batch: int) -> d
         their ratio; ``directions_for_parity``, how many directions make them equal, variance falling as
         one over their number; ``batch_noise_scale``, the examples, and ``perturbation_noise_scale``, the
         directions, at which noise is as large as |Eg|²; ``truths``. A number without value has a reason.
+
+    Example:
+        >>> split = Cell(Number.exact(2.0, 16), Number.exact(20.0, 4), Number.exact(0.5, 16))
+        >>> found = numbers([split], ([0], [0]), directions=1, batch=128)
+        >>> found['perturbation_over_batch']['value'], found['directions_for_parity']['value']
+        (10.0, 10.0)
     """
     ratios = [
         Number(None, None, None, c.batch.n, NO_BATCH_NOISE)
@@ -131,7 +147,19 @@ def numbers(cells: Sequence[Cell], where: Any, directions: int, batch: int) -> d
 
 
 def times(number: Number, factor: float) -> Number:
-    """Multiply a number and its ends."""
+    """Multiply a number and its ends.
+
+    Args:
+        number: the number.
+        factor: above 0.
+
+    Returns:
+        The product; what is missing stays so.
+
+    Example:
+        >>> times(Number(1.0, 0.5, 2.0, 64), 4.0)
+        Number(value=4.0, low=2.0, high=8.0, n=64, reason='')
+    """
     low, value, high = (
         None if end is None else factor * end for end in (number.low, number.value, number.high)
     )
