@@ -1,1 +1,1 @@
-"""One JSON file per run: its schema, its key, and the folder that holds it."""
+"""Records of runs, one JSON file each: schema, key, labels, and the folder that holds them."""

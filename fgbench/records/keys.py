@@ -1,4 +1,4 @@
-"""Name a run by its content: equal cases have equal keys in every process."""
+"""Keys of runs: hashes of everything that decides a run's numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fgbench.records.schema import to_json
 
 
 def key(case: Mapping[str, Any]) -> str:
-    """Name a case by its content: equal cases have equal keys in every process.
+    """Compute the key of a case: equal cases have equal keys in every process.
 
     The JSON text is canonical (sorted names, floats by their shortest exact digits), so the key
     depends neither on the order of the names nor on the process; 1 and 1.0 are two cases.
@@ -32,31 +32,51 @@ def key(case: Mapping[str, Any]) -> str:
     Raises:
         TypeError: a value has no exact JSON form.
         ValueError: a number is not finite.
+
+    Example:
+        >>> key({'verb': 'measure', 'draws': 64}) == key({'draws': 64, 'verb': 'measure'})
+        True
     """
     text = json.dumps(to_json(case, "case", null=False), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def case_key(case: Mapping[str, Any]) -> str:
-    """Name a case up to the code that ran it: the key of everything but ``code``."""
+    """Compute the key of a case without its ``code``, which runs of other code share.
+
+    Args:
+        case: as of :func:`key`.
+
+    Returns:
+        32 hexadecimal digits.
+
+    Example:
+        >>> case_key({'verb': 'measure', 'code': 'a'}) == case_key({'verb': 'measure', 'code': 'b'})
+        True
+    """
     return key({name: value for name, value in case.items() if name != "code"})
 
 
 def code_hash(*sources: ModuleType | Path | str) -> str:
     """Hash the source files that make a number.
 
-    File names below the package (elsewhere: the bare name) and contents enter, absolute folders and
-    the order of the arguments do not; line ends count as one character.
+    Contents and names of the files enter; absolute folders and the order of the arguments do not. Line
+    ends count as one character.
 
     Args:
         sources: modules, dotted module names, or paths; a package or a folder stands for every
-            ``.py`` file below it.
+            ``.py`` file below it. A file of this package enters by its path in the package, any other by
+            its name.
 
     Returns:
         32 hexadecimal digits.
 
     Raises:
         UsageError: a source has no file.
+
+    Example:
+        >>> len(code_hash('fgbench.errors'))
+        32
     """
     files = {file.resolve() for source in sources for file in _sources(source)}
     inside = ROOT / "fgbench"
@@ -89,7 +109,7 @@ def _sources(source: ModuleType | Path | str) -> list[Path]:
 
 
 def slug(record: Mapping[str, Any]) -> str:
-    """Name a record's file: readable, safe on every file system, at most 200 ASCII characters.
+    """Return the file name of a record: readable, safe on every file system, at most 200 characters.
 
     Args:
         record: needs ``verb method arch data seed key``.
@@ -97,6 +117,11 @@ def slug(record: Mapping[str, Any]) -> str:
     Returns:
         ``<verb>-<method>-<arch>-<data>-s<seed>-<key[:12]>.json``, other characters replaced, long
         parts cut and of an estimator's file no folder; the key keeps it unique.
+
+    Example:
+        >>> run = {"verb": "measure", "method": "LG-FG-A", "arch": "mlp-2x8", "data": "digits", "seed": 0}
+        >>> slug({**run, "key": 32 * "a"})
+        'measure-LG-FG-A-mlp-2x8-digits-s0-aaaaaaaaaaaa.json'
     """
     named = {
         **record,

@@ -1,4 +1,4 @@
-"""Describe where a number was made: versions, machine, commit."""
+"""Provenance of a number: versions, machine, commit."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment() -> dict[str, Any]:
-    """Describe where a number was made, importing nothing.
+    """Describe the software and machine that make a number, without importing anything.
 
     Returns:
         The names of a record's ``where``. ``threads`` is null unless torch is loaded; ``dtype
         data_fingerprint data_source code`` are null for the caller to fill, and ``device_name`` is
         the processor's for the caller to replace by an accelerator's.
+
+    Example:
+        >>> environment()['dtype'] is None, 'python' in environment()
+        (True, True)
     """
     torch = sys.modules.get("torch")
     return {
@@ -39,7 +43,7 @@ def environment() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    """Give the version of a loaded module, else of the installed package, else none."""
+    """Return the version of a loaded module, else of the installed package, else None."""
     if package in sys.modules:
         return str(sys.modules[package].__version__)
     try:
@@ -50,7 +54,7 @@ def _version(package: str) -> str | None:
 
 @functools.cache
 def _processor() -> str:
-    """Name the processor as the system does."""
+    """Return the name of the processor as the system gives it."""
     info = Path("/proc/cpuinfo")
     text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
@@ -59,11 +63,15 @@ def _processor() -> str:
 
 @functools.cache
 def commit() -> str:
-    """Name the commit of the source checkout, looked up once per process.
+    """Return the commit of the source checkout, looked up once per process.
 
     Returns:
         The full hash, with ``+dirty`` when files below ``fgbench/`` differ from it; "" when the
         package does not lie at the top of a git checkout, such as an installed wheel.
+
+    Example:
+        >>> isinstance(commit(), str)
+        True
     """
     top, _, head = _git("rev-parse", "--show-toplevel", "HEAD").partition("\n")
     if not head or Path(top).resolve() != ROOT:  # a checkout that merely contains an installation

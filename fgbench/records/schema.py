@@ -1,4 +1,4 @@
-"""What a record must be for anybody to read it: types of names that tables, figures and sweeps rely on."""
+"""Schema of a record: the fields that tables, figures and sweeps rely on, and their types."""
 
 from __future__ import annotations
 
@@ -34,13 +34,19 @@ ROWS = {  # verb -> list of mappings -> names in each
 
 
 def defect(record: Mapping[str, object]) -> str:
-    """Say what of a record no reader could use.
+    """Return the first field of a record that no reader could use, and why.
 
     Args:
-        record: as it was read; names may be missing, as in an old one.
+        record: as it was read; fields may be missing, as in an old one.
 
     Returns:
-        One line, "" if nothing.
+        One line, "" for a sound record.
+
+    Example:
+        >>> defect({"verb": "measure", "seed": "0"})
+        "seed is '0', expected a number"
+        >>> defect({"verb": "measure", "seed": 0})
+        ''
     """
     for name, kind in KINDS.items():
         if name in record and not _is(record[name], kind):
@@ -56,7 +62,7 @@ def defect(record: Mapping[str, object]) -> str:
 
 
 def _rows(rows: object, names: Mapping[str, str]) -> str:
-    """Say what is wrong with a list of mappings."""
+    """Return what is wrong with a list of mappings, "" for nothing."""
     if not isinstance(rows, list) or not rows:
         return f" is {_shown(rows)}, expected a list of rows"
     for at, row in enumerate(rows):
@@ -69,7 +75,7 @@ def _rows(rows: object, names: Mapping[str, str]) -> str:
 
 
 def _is(value: object, kind: str) -> bool:
-    """Say whether a value is of a kind; null is a number that is not there."""
+    """Return whether a value is of a kind; null counts as a number that is missing."""
     if kind == TEXT:
         return isinstance(value, str)
     if kind == MEASURED and isinstance(value, Mapping):
@@ -78,7 +84,7 @@ def _is(value: object, kind: str) -> bool:
 
 
 def _endless(value: object, name: str = "") -> str:
-    """Name a number beyond what a float can hold."""
+    """Return the name of a number beyond what a float can hold, "" if there is none."""
     if isinstance(value, Mapping):
         inside = ((f"{name}.{key}" if name else str(key), part) for key, part in value.items())
     elif isinstance(value, list):
@@ -89,27 +95,19 @@ def _endless(value: object, name: str = "") -> str:
         except OverflowError:  # of an int
             ends = False
         return "" if ends else f"{name} is too large for a number"
-    return next((said for where, part in inside if (said := _endless(part, where))), "")
+    return next((why for where, part in inside if (why := _endless(part, where))), "")
 
 
 def _shown(value: object) -> str:
-    """Show a value on one line, cut where it is long."""
+    """Format a value on one line, cut where it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 SCHEMA = 1
-
-
 FOREIGN = "foreign"  # begins the reason of a file that another program wrote
-
-
 STATUSES = ("ok", "diverged", "failed", "skipped")
-
-
 FINISHED = ("ok", "diverged")  # the cause of a failure or a skip may have passed: tried again
-
-
 _FIELD_NAMES = {
     "all": """schema key case_key verb method estimator locality options arch data seed status
         reason device commit where settings started elapsed_s""",
@@ -122,27 +120,27 @@ _FIELD_NAMES = {
     "table1": "rows summary",
     "cost": "forwards slopes pulls backwards forward_equivalents",
 }
-
-
-FIELDS = {
-    part: tuple(names.split()) for part, names in _FIELD_NAMES.items()
-}  # names others rely on
+FIELDS = {part: tuple(names.split()) for part, names in _FIELD_NAMES.items()}
 
 
 def to_json(value: object, name: str = "record", *, null: bool = True) -> Any:
-    """Turn a value into what JSON can hold, exactly or not at all.
+    """Convert a value to types that JSON can hold, exactly or not at all.
 
     Args:
         value: numbers (Python's, numpy's, 0-d arrays), strings, paths, lists, tuples, mappings.
-        name: what the value is called in an error.
+        name: of the value, for an error.
         null: a number that is not finite becomes ``None``; otherwise it is refused.
 
     Returns:
-        The same made of ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``.
+        The value, made of ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``.
 
     Raises:
         TypeError: something else came, such as an array, a set or a key that is no string.
         ValueError: a number is not finite and ``null`` is false.
+
+    Example:
+        >>> to_json({'bias': float('nan'), 'moments': (0, 1)})
+        {'bias': None, 'moments': [0, 1]}
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -170,13 +168,21 @@ def to_json(value: object, name: str = "record", *, null: bool = True) -> Any:
 
 
 def validate(record: Mapping[str, Any]) -> None:
-    """Check that a record has the common names and a status with its reason.
+    """Check that a record has the common fields and a status with its reason.
 
     Args:
-        record: what is about to be written.
+        record: to be written.
 
     Raises:
-        ValueError: what is missing or wrong.
+        ValueError: a field is missing or wrong.
+
+    Example:
+        >>> record = dict.fromkeys(FIELDS["all"], "") | {"status": "ok", "key": 32 * "0"}
+        >>> validate(record)
+        >>> validate({**record, "status": "failed"})
+        Traceback (most recent call last):
+            ...
+        ValueError: status 'failed' needs a reason
     """
     if missing := [name for name in FIELDS["all"] if name not in record]:
         raise ValueError(f"a record needs {', '.join(missing)}")

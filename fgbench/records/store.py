@@ -20,15 +20,26 @@ class Store:
 
     Args:
         folder: made at the first write.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from fgbench.records.schema import FIELDS
+        >>> run = {"verb": "measure", "method": "BP", "arch": "mlp-2x8", "data": "digits", "seed": 0}
+        >>> run |= {"schema": SCHEMA, "status": "ok", "key": 32 * "0", "elapsed_s": 1.5}
+        >>> with TemporaryDirectory() as folder:
+        ...     store = Store(Path(folder))
+        ...     file = store.write(dict.fromkeys(FIELDS["all"], "") | run)
+        ...     print([record["method"] for record in store.all()])
+        ['BP']
     """
 
     def __init__(self, folder: Path) -> None:
-        """Point at a folder, which need not exist."""
+        """Use a folder, which need not exist."""
         self.folder = Path(folder)
         self.damaged: dict[str, str] = {}  # file name -> why it could not be read
 
     def path(self, record: Mapping[str, Any]) -> Path:
-        """Say where a record lies."""
+        """Return the path of a record's file."""
         return self.folder / slug(record)
 
     def write(self, record: Mapping[str, Any]) -> Path:
@@ -38,10 +49,10 @@ class Store:
             record: complete, see `validate`.
 
         Returns:
-            Where it lies.
+            Its path.
 
         Raises:
-            ValueError: a common name is missing or the status is wrong.
+            ValueError: a common field is missing or the status is wrong.
             TypeError: a value has no JSON form.
         """
         validate(record)
@@ -52,7 +63,7 @@ class Store:
         return path
 
     def find(self, key: str, *, reuse: bool = False, case_key: str = "") -> dict[str, Any] | None:
-        """Look for a finished record (ok or diverged).
+        """Return a finished record (ok or diverged), if there is one.
 
         Args:
             key: of the case that is about to run.
@@ -79,7 +90,7 @@ class Store:
         """Read every record, in the order of the file names.
 
         Yields:
-            Records of any schema. Files that are none are named in `damaged` with the reason.
+            Records of any schema. Files that are no records are listed in `damaged` with the reason.
         """
         self.damaged = {}
         for path in self._files("*.json"):
@@ -91,7 +102,7 @@ class Store:
         return sorted(p for p in self.folder.glob(pattern) if not p.name.startswith("."))
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        """Read one file; what is no record is noted in `damaged`."""
+        """Read one file; a file that is no record is noted in `damaged`."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         except FileNotFoundError:  # removed since the listing
@@ -117,5 +128,5 @@ def _refuse(constant: str) -> float:
 
 
 def _finished(record: Mapping[str, Any]) -> bool:
-    """Say whether a record of this schema needs no second run."""
+    """Return whether a record is of this schema and needs no second run."""
     return record.get("schema") == SCHEMA and record.get("status") in FINISHED
