@@ -1,4 +1,4 @@
-"""How far a mean is from the gradient, and at which sites its scale is wrong."""
+"""Agreement of a mean with the gradient: how far off it is, and at which sites its scale is wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,22 @@ EXACT = 1e-9  # of the largest entry of the truth, in float64
 
 
 def scales(case: Case, found: Tensor) -> dict[str, float]:
-    """Return ⟨e, g⟩ / |g|² of every site, and of every parameter without one."""
+    """Return ⟨e, g⟩ / |g|² of every site, and of every parameter without one.
+
+    Args:
+        case: estimator, network and locality.
+        found: the estimate, joined as the truth is.
+
+    Returns:
+        Site or parameter to scale; places where the truth is 0 are left out.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> set(scales(case, case.flat(case.truth)).values())  # the gradient itself
+        {1.0}
+    """
     sizes = [g.numel() for g in case.truth.values()]
     along: dict[str, float] = {}
     square: dict[str, float] = {}
@@ -28,7 +43,7 @@ def scales(case: Case, found: Tensor) -> dict[str, float]:
 
 
 def _silent(case: Case, found: Tensor) -> list[str]:
-    """Name the parameters whose gradient is not 0 and whose mean estimate is."""
+    """List the parameters whose gradient is not 0 and whose mean estimate is."""
     sizes = [g.numel() for g in case.truth.values()]
     least = EXACT * float(case.flat(case.truth).abs().max())
     pairs = zip(case.truth.items(), found.split(sizes), strict=True)
@@ -36,7 +51,26 @@ def _silent(case: Case, found: Tensor) -> list[str]:
 
 
 def compare(case: Case, found: Tensor, how: str) -> str:
-    """Return the detail of a mean that equals the truth, or raise with how far it is off."""
+    """Return the detail of a mean that equals the truth, or raise with how far it is off.
+
+    Args:
+        case: estimator, network and locality.
+        found: a mean of estimates, joined as the truth is.
+        how: words for the mean.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> compare(case, case.flat(case.truth), "the gradient")
+        'the gradient equals the gradient to 0e+00 of its largest entry'
+    """
     truth = case.flat(case.truth)
     off = float((found - truth).abs().max() / truth.abs().max())
     if off < EXACT:
@@ -46,7 +80,22 @@ def compare(case: Case, found: Tensor, how: str) -> str:
 
 
 def worst_scale(case: Case, found: Tensor) -> str:
-    """Say which places have a wrong scale, the worst first."""
+    """Describe which places have a wrong scale, the worst first.
+
+    Args:
+        case: estimator, network and locality.
+        found: a mean of estimates that is off.
+
+    Returns:
+        One line.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> worst_scale(case, 2 * case.flat(case.truth)).rpartition("; ")[2]
+        'it is 2 times the gradient everywhere'
+    """
     every = scales(case, found)
     wrong = {p: s for p, s in every.items() if abs(s - 1) > EXACT}
     if not wrong:

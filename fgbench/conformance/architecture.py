@@ -1,4 +1,4 @@
-"""Every declaration of an architecture, compared with its derivatives in float64."""
+"""Checks of every declaration of an architecture against its derivatives in float64."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ def check_architecture(
         UsageError: for an unknown name or option, or a shape that does not fit.
 
     Cost: a few backward passes per site and axis.
+
+    Example:
+        >>> outcomes = check_architecture("mlp-2x4", shape=(1, 2, 3))
+        >>> all(outcome.held for outcome in outcomes)
+        True
     """
     noise = Noise(SEED, dtype=torch.float64)
     with noise.child("arch").seeded():
@@ -71,13 +76,20 @@ def examine_chain(chain: Chain, noise: Noise, tell: Tell | None = None) -> list[
 
     Returns:
         One outcome per check.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> noise = Noise(0, dtype=torch.float64)
+        >>> examine_chain(chain, noise)[0].check
+        'a function of its input'
     """
     with noise.child("checks").seeded():  # whatever a module draws, no generator is left changed
         return collected(_examined(chain, noise), tell)
 
 
 def _examined(chain: Chain, noise: Noise) -> Iterator[Outcome]:
-    """Run the checks in order; where the taps do not hold the rest means nothing."""
+    """Run the checks in order; those about taps only where the check of the taps holds."""
     x = noise.normal("x", (EXAMPLES, *chain.input_shape))
     y = torch.arange(EXAMPLES) % chain.classes
     checks: dict[str, Callable[[], str]] = {
@@ -108,7 +120,27 @@ def _examined(chain: Chain, noise: Noise) -> Iterator[Outcome]:
 
 
 def function(chain: Chain, x: Tensor, noise: Noise) -> str:
-    """Check that a forward pass has no memory, draws nothing, and gives the same under any tap."""
+    """Check that a forward pass has no memory, draws nothing, and gives the same under any tap.
+
+    Args:
+        chain: the network, in float64.
+        x: a batch of its inputs.
+        noise: where batch and directions come from.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> noise = Noise(0, dtype=torch.float64)
+        >>> x = noise.normal("x", (EXAMPLES, 1, 2, 2))
+        >>> function(chain, x, noise)
+        'predictions [3, 3], the same without and with a tap'
+    """
     buffers = {name: b.clone() for name, b in chain.named_buffers()}
 
     def listening(kind: str, name: str, z: Tensor, /) -> Tensor:
@@ -134,13 +166,32 @@ def function(chain: Chain, x: Tensor, noise: Noise) -> str:
 
 
 def examples_apart(chain: Chain, x: Tensor) -> str:
-    """Check that no prediction depends on another example."""
+    """Check that no prediction depends on another example.
+
+    Args:
+        chain: the network, in float64.
+        x: a batch of its inputs.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> noise = Noise(0, dtype=torch.float64)
+        >>> x = noise.normal("x", (EXAMPLES, 1, 2, 2))
+        >>> examples_apart(chain, x)
+        'the derivative between examples is exactly 0 (3 examples)'
+    """
     _apart(chain, x, "prediction")
     return f"the derivative between examples is exactly 0 ({len(x)} examples)"
 
 
 def _apart(made: Callable[[Tensor], Tensor], x: Tensor, what: str) -> None:
-    """Raise if what is made of one example depends on another."""
+    """Check that the result of one example depends on no other."""
     x = x.detach().requires_grad_()
     prediction = made(x)
     for b in range(len(x)):
@@ -152,7 +203,23 @@ def _apart(made: Callable[[Tensor], Tensor], x: Tensor, what: str) -> None:
 
 
 def untied(chain: Chain) -> str:
-    """Check that no parameter has two names: a pull would count its gradient twice."""
+    """Check that no parameter has two names: a pull would count its gradient twice.
+
+    Args:
+        chain: the network.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> untied(chain)
+        '6 parameters'
+    """
     names: dict[int, list[str]] = {}
     for name, p in chain.named_parameters(remove_duplicate=False):
         names.setdefault(id(p), []).append(name)
@@ -163,7 +230,26 @@ def untied(chain: Chain) -> str:
 
 
 def taps(chain: Chain, x: Tensor) -> str:
-    """Check that the taps that fire are the declared ones, in order, of the declared shapes."""
+    """Check that the taps that fire are the declared ones, in order, of the declared shapes.
+
+    Args:
+        chain: the network, in float64.
+        x: a batch of its inputs.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> noise = Noise(0, dtype=torch.float64)
+        >>> x = noise.normal("x", (EXAMPLES, 1, 2, 2))
+        >>> taps(chain, x)
+        'op, site and out fire once at each of 2 sites'
+    """
     fired: list[tuple[str, str, tuple[int, ...]]] = []
 
     def note(kind: str, name: str, z: Tensor, /) -> Tensor:
@@ -188,7 +274,27 @@ def taps(chain: Chain, x: Tensor) -> str:
 
 
 def pulls(chain: Chain, x: Tensor, noise: Noise) -> str:
-    """Check that one segment back from the sites reaches every parameter, and no other site."""
+    """Check that one segment back from the sites reaches every parameter, and no other site.
+
+    Args:
+        chain: the network, in float64.
+        x: a batch of its inputs.
+        noise: where batch and directions come from.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> noise = Noise(0, dtype=torch.float64)
+        >>> x = noise.normal("x", (EXAMPLES, 1, 2, 2))
+        >>> pulls(chain, x, noise)
+        'every parameter of 2 modules is one segment behind a site'
+    """
     for k in range(len(chain)):
         sites: dict[str, Tensor] = {}
 
@@ -224,7 +330,28 @@ def pulls(chain: Chain, x: Tensor, noise: Noise) -> str:
 
 
 def readouts(chain: Chain, x: Tensor, y: Tensor, noise: Noise) -> str:
-    """Check that every module can be read, example by example, with one loss per example."""
+    """Check that every module can be read, example by example, with one loss per example.
+
+    Args:
+        chain: the network, in float64.
+        x: a batch of its inputs.
+        y: their labels.
+        noise: where batch and directions come from.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> noise = Noise(0, dtype=torch.float64)
+        >>> x = noise.normal("x", (EXAMPLES, 1, 2, 2))
+        >>> readouts(chain, x, torch.tensor([0, 1, 2]), noise)
+        'final, local0: one loss per example each'
+    """
     with noise.child("heads").seeded():
         chain.attach()
     read = [(k, chain.local_readout(k)) for k in range(len(chain))]
@@ -239,7 +366,28 @@ def readouts(chain: Chain, x: Tensor, y: Tensor, noise: Noise) -> str:
 
 
 def slopes(chain: Chain, x: Tensor, noise: Noise, *, weights: bool) -> str:
-    """Compare forward mode through Duals with ``torch.func.jvp`` and with reverse mode."""
+    """Compare forward mode through Duals with ``torch.func.jvp`` and with reverse mode.
+
+    Args:
+        chain: the network, in float64.
+        x: a batch of its inputs.
+        noise: where batch and directions come from.
+        weights: along weights instead of activities.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> noise = Noise(0, dtype=torch.float64)
+        >>> x = noise.normal("x", (EXAMPLES, 1, 2, 2))
+        >>> slopes(chain, x, noise, weights=False).partition(" within")[0]
+        'equal to torch.func.jvp and to reverse mode'
+    """
     shapes: Mapping[str, tuple[int, ...]] = (
         {n: tuple(p.shape) for n, p in chain.named_parameters() if n.startswith("body.")}
         if weights
@@ -303,7 +451,7 @@ def _forward(chain: Chain, x: Tensor, moved: Mapping[str, Tensor], weights: bool
 
 
 def _close(a: Tensor, b: Tensor, one: str, other: str) -> float:
-    """Return how far two tensors are apart, relative to the larger, or raise."""
+    """Return the largest difference of two tensors, relative to the second; raise if it is not rounding."""
     a, b = a.detach(), b.detach()
     off = float((a - b).abs().max() / b.abs().max().clamp_min(1e-300))
     if not off <= ROUNDING:

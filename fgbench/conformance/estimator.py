@@ -1,4 +1,4 @@
-"""Every claim of an estimator, as a check that can fail."""
+"""Checks of every claim of an estimator."""
 
 from __future__ import annotations
 
@@ -66,6 +66,12 @@ def check_estimator(text: str, tell: Tell | None = None, *, quick: bool = False)
         UsageError: for an unknown name or option.
 
     Cost: seconds; minutes where only sampling can judge the bias, an eighth of that if quick.
+
+    Example:
+        >>> check_estimator("fg_b/end")
+        Traceback (most recent call last):
+            ...
+        fgbench.errors.UsageError: unknown method 'fg_b'; did you mean 'fg_w'?
     """
     method = registry.method(text)
     alone = method.locality.text != "end" or text.endswith("/end")
@@ -80,7 +86,21 @@ def examine(
     *,
     quick: bool = False,
 ) -> list[Outcome]:
-    """Check everything an estimator object claims; see :func:`check_estimator`."""
+    """Check everything an estimator object claims; see :func:`check_estimator`.
+
+    Args:
+        estimator: the object.
+        localities: under which it is checked.
+        tell: called with each outcome as it is found.
+        quick: as of :func:`check_estimator`.
+
+    Returns:
+        One outcome per check.
+
+    Example:
+        >>> examine(object(), ["end"])[0].held  # it has no method of the protocol
+        False
+    """
     with torch.random.fork_rng(devices=[]):  # what a faulty one draws globally leaves no trace
         return collected(_examine(estimator, localities, quick), tell)
 
@@ -88,7 +108,7 @@ def examine(
 def _examine(
     estimator: Estimator, localities: Sequence[Locality], quick: bool
 ) -> Iterator[Outcome]:
-    """Run the checks in order; the first decide whether the rest mean anything."""
+    """Run the checks in order; the rest only where the first ones hold."""
     cases: list[Case] = []
     first: dict[str, Callable[[], str]] = {
         "protocol": lambda: protocol(estimator),
@@ -120,7 +140,7 @@ def _examine(
 
 
 def _everywhere(check: Callable[[Case], str], cases: Sequence[Case]) -> str:
-    """Run one check on all cases; name the case where it does not hold."""
+    """Run one check on all cases; the fault names the case where it does not hold."""
     said: dict[bool, list[str]] = {True: [], False: []}
     for case in cases:
         outcome = judge(case.name, partial(check, case), case.estimator)
@@ -133,7 +153,21 @@ def _everywhere(check: Callable[[Case], str], cases: Sequence[Case]) -> str:
 
 
 def protocol(estimator: Estimator) -> str:
-    """Check that every method of the protocol is there."""
+    """Check that the estimator has every method of the protocol.
+
+    Args:
+        estimator: the object.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> protocol(registry.make("estimators", "bp").thing)
+        'has claims, supports, init_state, predicted_variance, __call__'
+    """
     missing = [name for name in PROTOCOL if not callable(getattr(estimator, name, None))]
     if missing:
         raise Fault(
@@ -143,7 +177,24 @@ def protocol(estimator: Estimator) -> str:
 
 
 def supported(estimator: Estimator, localities: Sequence[Locality], cases: list[Case]) -> str:
-    """Build the cases, leaving out those the estimator does not support, for the reason it gives."""
+    """Build the cases, leaving out those the estimator does not support, for the reason it gives.
+
+    Args:
+        estimator: the object.
+        localities: under which it is checked.
+        cases: receives those that it supports.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> cases: list[Case] = []
+        >>> supported(registry.make("estimators", "bp").thing, ["end"], cases)
+        'runs on all 4 nets and localities'
+    """
     refused: list[str] = []
     for net in NETS:
         for locality in localities:
@@ -159,7 +210,21 @@ def supported(estimator: Estimator, localities: Sequence[Locality], cases: list[
 
 
 def bias(estimator: Estimator, cases: Sequence[Case], *, quick: bool = False) -> Iterator[Outcome]:
-    """Check the claimed bias: exactly on every net that allows it, else by sampling on the smallest."""
+    """Check the claimed bias: exactly on every net that allows it, else by sampling on the smallest.
+
+    Args:
+        estimator: the object.
+        cases: networks and localities that it supports.
+        quick: make fewer draws where only sampling can judge.
+
+    Yields:
+        An outcome per case, and what was not judged.
+
+    Example:
+        >>> case = Case.build(TINY, "end", registry.make("estimators", "bp").thing)
+        >>> next(bias(case.estimator, [case])).check
+        'unbiased on mlp-2x4/end'
+    """
     judged, why = False, ""
     without: dict[tuple[str, str], list[str]] = {}  # check and reason to where it was not made
     for case in cases:

@@ -37,6 +37,10 @@ class Place:
         axes: its axes.
         tensor: its value, part of a graph.
         sizes: size of every axis known in the module.
+
+    Example:
+        >>> Place.of("the output", "b c", torch.ones(2, 3), {}).sizes["c"]
+        3
     """
 
     what: str
@@ -99,6 +103,12 @@ def mixing(chain: Chain, k: int, x: Tensor) -> str:
 
     Raises:
         Fault: for every axis that mixes undeclared, or a declaration that does not fit a shape.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
+        >>> mixing(chain, 0, Noise(0, dtype=torch.float64).normal("x", (3, 1, 2, 2)))
+        '4 axes as declared'
     """
     module = chain.module(k)
     with torch.no_grad():
@@ -175,7 +185,7 @@ def _pull(f: Tensor, source: Tensor, cotangent: Tensor) -> Tensor | None:
 
 
 def _mixed(source: Place, target: Place) -> dict[str, tuple[bool, bool]]:
-    """Say of every axis both have whether it mixes, and whether a derivative along it could be seen.
+    """Return for every common axis whether it mixes, and whether a derivative along it could be seen.
 
     An axis of another size at either end mixes: index has nothing to do with index.
 

@@ -38,7 +38,19 @@ SEED = 20_260
 
 @torch.library.custom_op("fgbench::reversed_linear", mutates_args=())
 def reversed_linear(x: Tensor, w: Tensor) -> Tensor:
-    """Multiply ``[b, i]`` with a weight ``[i, o]`` that lies reversed along both axes."""
+    """Multiply ``[b, i]`` with a weight ``[i, o]`` that lies reversed along both axes.
+
+    Args:
+        x: inputs, ``[b, i]``.
+        w: weights, ``[i, o]``.
+
+    Returns:
+        ``[b, o]``.
+
+    Example:
+        >>> reversed_linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [5.0]])).item()  # 1 * 5 + 2 * 3
+        11.0
+    """
     return x @ w.flip(0, 1)
 
 
@@ -62,7 +74,7 @@ reversed_linear.register_autograd(_back, setup_context=_save)
 
 @rule(reversed_linear)
 def _forward(y: Tensor, x: Any, w: Any) -> Tensor | None:
-    """Return the tangents: both factors' own, times the other's value."""
+    """Return the tangents of the product: each factor's tangent times the other's value."""
     t, v = part(x), part(w)
     return plus(
         None if t is None else t @ value(w).flip(0, 1),
@@ -71,7 +83,12 @@ def _forward(y: Tensor, x: Any, w: Any) -> Tensor | None:
 
 
 class Opaque(nn.Module):
-    """An opaque linear operation with an ordinary bias."""
+    """An opaque linear operation with an ordinary bias.
+
+    Example:
+        >>> Opaque(3, 2)(torch.ones(4, 3)).shape
+        torch.Size([4, 2])
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -79,13 +96,18 @@ class Opaque(nn.Module):
         self.bias = nn.Parameter(torch.randn(outputs) / 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Compute ``[b, outputs]``."""
         y: Tensor = reversed_linear(x, self.weight)
         return y + self.bias
 
 
 class OpaqueLayer(LocalModule):
-    """An opaque operation and a smooth activation."""
+    """An opaque operation and a smooth activation.
+
+    Example:
+        >>> OpaqueLayer(3, 2)(torch.ones(4, 3)).shape
+        torch.Size([4, 2])
+    """
 
     sites = (Site("l0", "b c"),)
     mixes = "c"
@@ -101,7 +123,12 @@ class OpaqueLayer(LocalModule):
 
 
 class OpaqueReadout(Readout):
-    """An opaque linear head."""
+    """An opaque linear head.
+
+    Example:
+        >>> OpaqueReadout(3, 2)(torch.ones(4, 3)).shape
+        torch.Size([4, 2])
+    """
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
@@ -113,7 +140,12 @@ class OpaqueReadout(Readout):
 
 
 class Convolution(LocalModule):
-    """A 2×2 convolution, group norm with gain and bias, and ReLU."""
+    """A 2×2 convolution, group norm with gain and bias, and ReLU.
+
+    Example:
+        >>> Convolution(1, 2)(torch.ones(4, 1, 3, 3)).shape
+        torch.Size([4, 2, 2, 2])
+    """
 
     sites = (Site("l0", "b c h w", op_mixes="c h w", shared="h w"),)
     mixes = "c h w"
@@ -131,7 +163,19 @@ class Convolution(LocalModule):
 
 
 def opaque(shape: tuple[int, ...], classes: int) -> Chain:
-    """Build three opaque layers with opaque readouts throughout."""
+    """Build three opaque layers with opaque readouts throughout.
+
+    Args:
+        shape: shape of one example.
+        classes: number of classes.
+
+    Returns:
+        The chain.
+
+    Example:
+        >>> len(opaque((1, 2, 3), classes=4))
+        3
+    """
     widths = [int(torch.Size(shape).numel()), 4, 5, 3]
     body: list[LocalModule] = [OpaqueLayer(*widths[k : k + 2]) for k in range(3)]
     names = ("local0", "local1", "final")
@@ -142,7 +186,19 @@ def opaque(shape: tuple[int, ...], classes: int) -> Chain:
 
 
 def convolutions(shape: tuple[int, ...], classes: int) -> Chain:
-    """Build two convolutions and a linear readout of the mean over pixels."""
+    """Build two convolutions and a linear readout of the mean over pixels.
+
+    Args:
+        shape: shape of one example.
+        classes: number of classes.
+
+    Returns:
+        The chain.
+
+    Example:
+        >>> len(convolutions((1, 3, 4), classes=4))
+        2
+    """
     body: list[LocalModule] = [Convolution(shape[0], 2), Convolution(2, 3)]
     return Chain(body, {"final": LinearReadout("b c h w", 3, classes)}, shape, classes)
 
@@ -157,6 +213,10 @@ class Net:
         classes: number of classes.
         examples: batch size.
         make: builds the chain.
+
+    Example:
+        >>> len(TINY.build(Noise(0, dtype=torch.float64)))
+        2
     """
 
     name: str
@@ -177,7 +237,20 @@ class Net:
 
 
 def filled(chain: Chain, noise: Noise) -> Chain:
-    """Give every parameter that starts at zero small values."""
+    """Give every parameter that starts at zero small values.
+
+    Args:
+        chain: changed in place.
+        noise: where the values come from.
+
+    Returns:
+        The chain.
+
+    Example:
+        >>> chain = filled(convolutions((1, 3, 4), 4), Noise(0))
+        >>> all(bool(p.any()) for p in chain.parameters())
+        True
+    """
     with torch.no_grad():
         for name, p in chain.named_parameters():
             if p.numel() and float(p.abs().max()) == 0.0:
@@ -208,6 +281,11 @@ class Case:
         noise: where the case's draws come from.
         state: the estimator's state per objective.
         refused: why the estimator does not run here, "" if it does.
+
+    Example:
+        >>> case = Case.build(TINY, "end", registry.make("estimators", "fg_a").thing)
+        >>> case.name, case.claims.bias
+        ('mlp-2x4/end', 'none')
     """
 
     net: Net
@@ -222,7 +300,7 @@ class Case:
 
     @classmethod
     def build(cls, net: Net, locality: str | registry.Made, estimator: Estimator) -> Case:
-        """Build the case: everything about it is a function of its arguments."""
+        """Build a case, which is a function of these arguments alone."""
         noise = Noise(SEED, dtype=torch.float64)
         made = registry.make("localities", locality) if isinstance(locality, str) else locality
         task = Task.build(net.build(noise), made.thing, noise)
@@ -237,12 +315,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Net and locality, for outcomes."""
+        """Name of net and locality, for outcomes."""
         return f"{self.net.name}/{self.locality}"
 
     @property
     def claims(self) -> Claims:
-        """What the estimator claims and the task lets stand, of the values there are."""
+        """Claims of the estimator for this task; the values of each are checked."""
         claims = self.estimator.claims(self.task)
         if not isinstance(claims, Claims):
             raise Fault(f"claims() must return fgbench.core.estimator.Claims, returned {claims!r}")
@@ -262,7 +340,7 @@ class Case:
 
     @property
     def place_of(self) -> dict[str, str]:
-        """Parameter name to the site it belongs to, or to its own name."""
+        """Site of each parameter, or its own name where it belongs to none."""
         sites = self.task.chain.index
         owner = {name: name.rpartition(".")[0] for name in self.truth}
         return {name: site if site in sites else name for name, site in owner.items()}
@@ -273,6 +351,6 @@ class Case:
         return torch.cat([g.flatten() for g in every])
 
     def estimate(self, noise: Noise) -> Tensor:
-        """Run the estimator once over all objectives: the body estimate, joined."""
+        """Run the estimator once over all objectives and join its estimate of the body."""
         step = self.task.estimate(self.x, self.y, self.estimator, noise, self.state)
         return self.flat(step.body)

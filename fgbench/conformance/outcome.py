@@ -1,4 +1,4 @@
-"""What a check says: one line, with numbers."""
+"""Outcome of a check: one line, with numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one check said.
+    """Outcome of one check.
 
     Args:
         check: what was checked, and where.
@@ -23,6 +23,10 @@ class Outcome:
         detail: one line: what was expected, what came, by how much.
         left_out: what the whole check would have done and this one did not, "" if nothing.
         judged: whether anything was tested; if not, ``detail`` says why.
+
+    Example:
+        >>> Outcome("pure", True, "nothing changed").judged
+        True
     """
 
     check: str
@@ -33,15 +37,24 @@ class Outcome:
 
 
 class NotJudged(Exception):
-    """Why there is nothing that a check could test, in one line."""
+    """Raised where a check has nothing to test, with the reason in one line.
+
+    Example:
+        >>> str(NotJudged("it draws nothing"))
+        'it draws nothing'
+    """
 
 
 class Fault(Exception):
-    """What a check found wrong, in one line.
+    """Raised by a check that does not hold, with what is wrong in one line.
 
     Args:
         detail: the line.
         check: the check it belongs to, where that is not the one that came upon it.
+
+    Example:
+        >>> str(Fault("changed the batch"))
+        'changed the batch'
     """
 
     def __init__(self, detail: str, check: str = "") -> None:
@@ -60,6 +73,12 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
 
     Returns:
         The outcome; nothing but an interrupt passes.
+
+    Example:
+        >>> judge("counts", lambda: "3 parameters").held
+        True
+        >>> judge("counts", lambda: str(1 // 0)).held
+        False
     """
     try:
         return Outcome(check, True, run())
@@ -80,19 +99,28 @@ def not_judged(check: str, why: str) -> Outcome:
 
     Returns:
         An outcome that neither held nor failed.
+
+    Example:
+        >>> not_judged("noise keys", "it draws nothing").judged
+        False
     """
     return Outcome(check, True, why, judged=False)
 
 
 def collected(outcomes: Iterable[Outcome], tell: Tell | None = None) -> list[Outcome]:
-    """Return outcomes in order, each told as soon as its check has run.
+    """Collect outcomes in order, and report each as soon as its check has run.
 
     Args:
         outcomes: checks that run as they are asked for.
         tell: called with each outcome.
 
     Returns:
-        All of them.
+        All outcomes.
+
+    Example:
+        >>> len(collected([Outcome("pure", True, "")], tell=print))
+        Outcome(check='pure', held=True, detail='', left_out='', judged=True)
+        1
     """
     found = []
     for outcome in outcomes:
@@ -103,9 +131,18 @@ def collected(outcomes: Iterable[Outcome], tell: Tell | None = None) -> list[Out
 
 
 def told(error: BaseException, owner: object = None) -> str:
-    """Return the line of a fault, or the kind, message and place of anything else that was raised.
+    """Describe an error in one line: a fault by its own, others by kind, message and place.
 
-    A usage error says itself what was expected and what came.
+    Args:
+        error: as raised; the message of a usage error needs no kind.
+        owner: the object under check, to name its own line.
+
+    Returns:
+        The line.
+
+    Example:
+        >>> told(Fault("changed the batch"))
+        'changed the batch'
     """
     if isinstance(error, Fault):
         return str(error)
@@ -113,12 +150,35 @@ def told(error: BaseException, owner: object = None) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error that says anything."""
+    """Return the first line of an error that says anything.
+
+    Args:
+        error: as raised.
+
+    Returns:
+        The line, stripped.
+
+    Example:
+        >>> first_line(ValueError("too long"))
+        'too long'
+    """
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
 
 
 def listed(names: Iterable[str], most: int = 4) -> str:
-    """Join names for one line, with a count where there are more than ``most``."""
+    """Join names for one line, with a count where there are more than ``most``.
+
+    Args:
+        names: to join.
+        most: of which at most this many are written out.
+
+    Returns:
+        One line.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more

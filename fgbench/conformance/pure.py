@@ -1,4 +1,4 @@
-"""Purity: an estimate is a function of its view, its noise and its state, and changes nothing."""
+"""Checks of purity: an estimate is a function of view, noise and state, and changes nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,24 @@ NOT_FINITE = "the estimate is not finite: nothing can be compared"
 
 
 def pure(case: Case) -> str:
-    """Check that nothing but the estimate changes, and that the estimate is what it should be."""
+    """Check that nothing but the estimate changes, and that the estimate is what it should be.
+
+    Args:
+        case: estimator, network and locality.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> pure(case).partition(";")[0]
+        'same noise, same estimate'
+    """
     runs: list[Step] = []
     for k in (0, 1, 0):
         with _kept(case):
@@ -43,7 +60,24 @@ def pure(case: Case) -> str:
 
 
 def deterministic(case: Case) -> str:
-    """Check that noise matters exactly where it is claimed to."""
+    """Check that noise matters exactly where it is claimed to.
+
+    Args:
+        case: estimator, network and locality.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> deterministic(case)
+        'other noise, other estimate'
+    """
     runs = []
     for k in (0, 1):
         with _kept(case):
@@ -164,7 +198,24 @@ def _world() -> dict[str, Any]:
 
 
 def noise_keys(case: Case) -> str:
-    """Check that no key of the noise serves two purposes of one call."""
+    """Check that no key of the noise serves two purposes of one call.
+
+    Args:
+        case: estimator, network and locality.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> noise_keys(case)
+        'no random numbers are drawn for two purposes'
+    """
     log = Log()
 
     def call(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
@@ -184,7 +235,24 @@ def noise_keys(case: Case) -> str:
 
 
 def chunks(case: Case) -> str:
-    """Check that the estimate depends on its noise alone: not on chunk sizes, nor on other draws."""
+    """Check that the estimate depends on its noise alone: not on chunk sizes, nor on other draws.
+
+    Args:
+        case: estimator, network and locality.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> chunks(case).partition(", off")[0]
+        'directions one by one or together give the same'
+    """
     options: Any = case.estimator
     if "directions" in getattr(options, "__dataclass_fields__", {}):
         case = case.of(replace(options, directions=5))

@@ -1,4 +1,4 @@
-"""How far an estimator reaches: backwards, and into the view."""
+"""Checks of an estimator's reach: how far it goes back, and which oracles it uses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,24 @@ GEOMETRY = frozenset(
 
 
 def gated(cases: Sequence[Case]) -> str:
-    """Run everywhere, behind the gate where the claim closes it."""
+    """Check that the estimator runs on every case, with reverse mode refused where it claims none.
+
+    Args:
+        cases: estimator, networks and localities.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> gated([case]).partition(";")[0]
+        'runs without reverse mode on 1 nets and localities'
+    """
     for case in cases:
         try:
             case.estimate(case.noise)
@@ -50,7 +67,24 @@ def gated(cases: Sequence[Case]) -> str:
 
 
 def reach(case: Case) -> str:
-    """Check how far an estimator that goes back goes, beyond what the gate sees."""
+    """Check that an estimator goes no further back than it claims, beyond what the gate sees.
+
+    Args:
+        case: estimator, network and locality.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> reach(case)
+        "nothing goes further back than it claims, backward='segment'"
+    """
     claims = case.claims
     if claims.backward == "module":
         return _inside_modules(case)
@@ -77,7 +111,7 @@ def reach(case: Case) -> str:
 
 
 def _not_chained(case: Case, first: list[list[Tensor]]) -> None:
-    """Disturb the answer of a view's first pull: no later pull may start from something else then."""
+    """Check that no pull starts from the answer of another, by disturbing the first answer."""
     second: list[list[Tensor]] = []
 
     def disturb(found: dict[Any, Tensor]) -> dict[Any, Tensor]:
@@ -102,7 +136,7 @@ def _not_chained(case: Case, first: list[list[Tensor]]) -> None:
 
 
 def _inside_modules(case: Case) -> str:
-    """Refuse every gradient that passes from a module to the one before it."""
+    """Check that no gradient passes from a module to the one before it."""
 
     def refuse(grad: Tensor) -> None:
         raise BackwardRefused("claims backward='module' but goes back across a module's input")
@@ -124,7 +158,24 @@ def _inside_modules(case: Case) -> str:
 
 
 def slopes_only(case: Case) -> str:
-    """Check that exact slopes are all an estimator asks for."""
+    """Check that exact slopes are all an estimator asks for.
+
+    Args:
+        case: estimator, network and locality.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> slopes_only(case).partition(";")[0]
+        'exact slopes are all it asks for'
+    """
     if not case.claims.slopes_only:
         raise NotJudged("slopes_only is not claimed")
     used: list[str] = []

@@ -1,4 +1,4 @@
-"""Bias where nothing exact is possible: sampling against the coupled truth.
+"""Sampled check of the bias, where no exact one is possible, against the coupled truth.
 
 Beside each estimate e stands the forward gradient e′ along the directions that e itself drew, whose mean
 is the truth exactly. Δ = e − e′ has the bias as its mean and little of the noise, so a scale of 1.02 shows
@@ -45,13 +45,17 @@ EACH = 0.9  # power of a stage: both reject with .8 at least
 
 @dataclass(frozen=True)
 class Test:
-    """One number of a sampled check.
+    """Test of one number of a sampled check.
 
     Args:
-        name: what it is.
+        name: of the number.
         p_value: p-value of the value that is expected.
         said: the number beside what is expected.
         error: standard error of a plain scale, None of other numbers.
+
+    Example:
+        >>> Test("scale of l0", 0.4, "0.99 ± 0.02, expected 1").error is None
+        True
     """
 
     name: str
@@ -61,7 +65,7 @@ class Test:
 
 
 def unbiased(case: Case, stages: Sequence[tuple[int, float]] = STAGES) -> str:
-    """Check that the mean is the truth by sampling; only a failure of every stage is one.
+    """Check by sampling that the mean is the truth; it fails only where every stage does.
 
     Args:
         case: where, with few parameters.
@@ -72,6 +76,13 @@ def unbiased(case: Case, stages: Sequence[tuple[int, float]] = STAGES) -> str:
 
     Raises:
         Fault: with every number of the last stage that is off.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> unbiased(case, stages=((8, 0.001),)).partition(",")[0]
+        '8 draws'
     """
     wrong: list[Test] = []
     for stage, (draws, level) in enumerate(stages):
@@ -109,6 +120,11 @@ def detectable(tests: Sequence[Test], draws: int, stages: Sequence[tuple[int, fl
 
     Returns:
         (z of the level over all numbers + z of the power) · standard error, of the worst site and stage.
+
+    Example:
+        >>> tests = [Test("scale of l0", 0.4, "1.00, expected 1", error=0.01)]
+        >>> round(detectable(tests, 512, QUICK), 3)
+        0.039
     """
     error = max((test.error for test in tests if test.error is not None), default=0.0)
     power = float(ndtri(EACH))
@@ -120,12 +136,16 @@ def detectable(tests: Sequence[Test], draws: int, stages: Sequence[tuple[int, fl
 
 @dataclass
 class Sample:
-    """Draws of an estimate.
+    """Sampled draws of an estimate.
 
     Attributes:
         estimates: ``[d]`` per draw.
         coupled: the forward gradient along the same directions, ``[d]`` per draw, where there are any.
         squares: |v|²/d of the directions, per draw, where there are any.
+
+    Example:
+        >>> len(Sample().estimates)
+        0
     """
 
     estimates: list[Floats] = field(default_factory=list)
@@ -182,7 +202,24 @@ def _places(case: Case) -> dict[str, list[int]]:
 
 
 def sample(case: Case, draws: int, stage: int) -> Sample:
-    """Draw estimates, each with the forward gradient along its own directions beside it."""
+    """Draw estimates, each with the forward gradient along its own directions beside it.
+
+    Args:
+        case: estimator, network and locality.
+        draws: how many estimates.
+        stage: of the check, which keys the noise.
+
+    Returns:
+        The draws.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> drawn = sample(case, draws=4, stage=0)
+        >>> len(drawn.estimates), len(drawn.coupled)
+        (4, 4)
+    """
     found, log = Sample(), Log()
     beside: list[dict[str, Tensor]] = []
     squares: list[float] = []
@@ -213,7 +250,7 @@ def sample(case: Case, draws: int, stage: int) -> Sample:
 
 
 def _known(places: Mapping[str, tuple[int, ...]], view: View) -> bool:
-    """Tell whether slopes along these places exist: all sites, or all body parameters."""
+    """Return whether slopes along these places exist: all are sites, or all body parameters."""
     every = (view.sites, view.shapes)
     return any(all(known.get(n) == s for n, s in places.items()) for known in every)
 

@@ -37,6 +37,12 @@ def sharing(chain: Chain, k: int, x: Tensor) -> str:
 
     Raises:
         Fault: for every axis that shares weights undeclared, or does not although declared.
+
+    Example:
+        >>> from fgbench.conformance.nets import CONVOLUTIONS
+        >>> noise = Noise(0, dtype=torch.float64)
+        >>> sharing(CONVOLUTIONS.build(noise), 0, noise.normal("x", (2, 1, 3, 4)))
+        '3 axes as declared'
     """
     module = chain.module(k)
     ops: dict[str, Tensor] = {}
@@ -76,7 +82,7 @@ def sharing(chain: Chain, k: int, x: Tensor) -> str:
 
 
 def _overlap(place: Place, at: int, params: Sequence[Tensor]) -> bool:
-    """Whether the first and the last index of one axis have a weight in common."""
+    """Return whether the first and the last index of one axis have a weight in common."""
     fine = list(place.fine().values())
     dense = Noise(0, dtype=place.tensor.dtype).normal("cotangent", tuple(fine))
     reached = []

@@ -42,15 +42,31 @@ NOT_AT_ONCE = (Fault, RuntimeError, ValueError, IndexError, TypeError)
 
 
 class NoDesign(Exception):
-    """Why no exact average applies."""
+    """Raised where no exact average applies, with the reason.
+
+    Example:
+        >>> issubclass(TooLarge, NoDesign)
+        True
+    """
 
 
 class TooLarge(NoDesign):
-    """An exact average applies, of more estimates than are worth it."""
+    """Raised where an exact average would need too many estimates.
+
+    Example:
+        >>> str(TooLarge("it draws 10000 numbers"))
+        'it draws 10000 numbers'
+    """
 
 
 def frame(d: int, noise: Noise) -> Tensor:
-    """Return √d times an orthonormal basis of d dimensions, ``[d, d]``: cosines with random signs."""
+    """Return √d times an orthonormal basis of d dimensions, ``[d, d]``: cosines with random signs.
+
+    Example:
+        >>> basis = frame(3, Noise(0, dtype=torch.float64))
+        >>> torch.allclose(basis @ basis.T, 3 * torch.eye(3, dtype=torch.float64))
+        True
+    """
     k, i = torch.arange(d, dtype=torch.float64).unsqueeze(1), torch.arange(d, dtype=torch.float64)
     basis = torch.cos(pi / d * k * (i + 0.5)) * sqrt(2.0)
     basis[0] /= sqrt(2.0)
@@ -59,13 +75,19 @@ def frame(d: int, noise: Noise) -> Tensor:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Everything one estimate draws, as one vector r of D numbers.
+    """All random numbers of one estimate, as one vector r of D numbers.
 
     Args:
         case: the case.
         cells: start and shape ``[n, *place]`` of each (path, step, law, place, shape) in r.
         size: D.
         laws: the laws drawn from.
+
+    Example:
+        >>> from fgbench.conformance.nets import LEAST, TINY
+        >>> from fgbench.registry import make
+        >>> Drawn.by(Case.build(LEAST, "end", make("estimators", "fg_a").thing)).size
+        4
     """
 
     case: Case
@@ -75,10 +97,13 @@ class Drawn:
 
     @classmethod
     def by(cls, case: Case) -> Drawn:
-        """Watch one estimate.
+        """Record what one estimate draws.
+
+        Args:
+            case: the case.
 
         Returns:
-            What it draws.
+            Its draws.
 
         Raises:
             NoDesign: if something else than directions is drawn, or not the same ones every time.
@@ -123,7 +148,7 @@ class Drawn:
         return found
 
     def degree_two(self, tolerance: float = 1e-8) -> bool:
-        """Tell whether the estimate is a polynomial of degree two: third differences vanish.
+        """Return whether the estimate is a polynomial of degree two, whose third differences vanish.
 
         One line starts near the origin, where what is cut off elsewhere is whole.
 
@@ -166,6 +191,12 @@ def at_once(case: Case) -> tuple[Tensor, int]:
 
     Returns:
         The estimate, and the most directions of one request.
+
+    Example:
+        >>> from fgbench.conformance.nets import LEAST, TINY
+        >>> from fgbench.registry import make
+        >>> at_once(Case.build(LEAST, "end", make("estimators", "fg_a").thing))[1]
+        4
     """
     most = [0]
 
@@ -185,13 +216,20 @@ def unbiased(case: Case, *, as_it_is: bool = False) -> str:
 
     Args:
         case: where.
-        as_it_is: use no estimate with a whole basis of directions in place of its own number.
+        as_it_is: keep the estimator's own number of directions instead of giving it a whole basis at once.
 
     Returns:
         The detail.
 
     Raises:
         NoDesign: if no exact average applies here; Fault if the mean is another.
+
+    Example:
+        >>> from fgbench.conformance.nets import LEAST, TINY
+        >>> from fgbench.registry import make
+        >>> case = Case.build(LEAST, "end", make("estimators", "fg_a").thing)
+        >>> unbiased(case).partition(" to ")[0]
+        'the mean over 4 orthonormal directions equals the gradient'
     """
     drawn = Drawn.by(case)
     if not drawn.size:
@@ -221,6 +259,13 @@ def enumerated(case: Case) -> str:
 
     Raises:
         NoDesign: if another law is drawn from, or too many signs; Fault if the mean is another.
+
+    Example:
+        >>> from fgbench.conformance.nets import LEAST, TINY
+        >>> from fgbench.registry import make
+        >>> case = Case.build(LEAST, "end", make("estimators", "fg_a[law=rademacher]").thing)
+        >>> enumerated(case).partition(" to ")[0]
+        'the mean over all 16 vectors of signs equals the gradient'
     """
     drawn = Drawn.by(case)
     if drawn.laws != {"rademacher"} or drawn.size > COUNTED:
@@ -241,6 +286,13 @@ def vanishing(case: Case) -> str:
 
     Raises:
         NoDesign: if no exact average applies here; Fault if the error does not shrink.
+
+    Example:
+        >>> from fgbench.conformance.nets import LEAST, TINY
+        >>> from fgbench.registry import make
+        >>> case = Case.build(LEAST, "end", make("estimators", "np").thing)
+        >>> vanishing(case).partition(" ")[0]
+        'error'
     """
     pair = [case.of(with_step(case.estimator, step)) for step in (STEP, STEP / FINER)]
     drawn = [Drawn.by(one) for one in pair]
@@ -269,7 +321,14 @@ def _shrinks(case: Case, means: tuple[Tensor, ...], how: str) -> str:
 
 
 def with_step(estimator: Estimator, step: float) -> Estimator:
-    """Return the estimator with another value of its option ``step``."""
+    """Return the estimator with another value of its option ``step``.
+
+    Example:
+        >>> from fgbench.conformance.nets import LEAST, TINY
+        >>> from fgbench.registry import make
+        >>> with_step(make("estimators", "np").thing, 1e-3).step
+        0.001
+    """
     options: Any = estimator
     if "step" not in getattr(options, "__dataclass_fields__", {}):
         raise Fault("claims bias='vanishing', but has no option named 'step' to vanish with")

@@ -1,4 +1,4 @@
-"""Watching an estimator from outside: what it draws, which oracles it calls, what it hands back."""
+"""Watchers of an estimator: they record what it draws and which oracles it calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What one call of ``noise.directions`` asked for.
+    """Arguments of one call of ``noise.directions``.
 
     Args:
         path: purposes of the noise it was asked of.
@@ -33,6 +33,10 @@ class Request:
         law: their law.
         per_example: whether the first axis of the places is the example axis.
         repeats: how many times the example axis repeats what is drawn.
+
+    Example:
+        >>> Request((), 0, (("l0", (2, 4)),), 1, "gaussian", per_example=False).asked
+        {'l0': (2, 4)}
     """
 
     path: tuple[str, ...]
@@ -53,7 +57,7 @@ class Request:
 
 
 def _request(noise: Noise, places: Mapping[str, Shape], n: int, law: str) -> Request:
-    """Say what was asked of some noise."""
+    """Return a call of ``noise.directions`` as a request."""
     if not isinstance(places, PerExample):
         return Request(noise.path, noise.step, tuple(places.items()), n, law, per_example=False)
     drawn = tuple(places.drawn.items())
@@ -62,12 +66,16 @@ def _request(noise: Noise, places: Mapping[str, Shape], n: int, law: str) -> Req
 
 @dataclass
 class Log:
-    """What an estimator drew.
+    """Record of the draws of an estimator.
 
     Attributes:
         requests: every distinct call of ``noise.directions``, in order.
         others: every other draw, by name.
         clashes: keys that two different purposes of one estimator call drew.
+
+    Example:
+        >>> Log().used
+        False
     """
 
     requests: dict[Request, None] = field(default_factory=dict)
@@ -77,7 +85,7 @@ class Log:
     _owners: int = 0
 
     def begin(self) -> None:
-        """Start a new estimator call: sharing draws between calls is by design."""
+        """Start a new estimator call; calls may share draws."""
         self._owner_of.clear()
 
     @property
@@ -98,10 +106,15 @@ class Log:
 
 @dataclass(frozen=True)
 class Watched(Noise):
-    """Noise that draws as ever and keeps a log.
+    """Noise that draws as usual and keeps a log.
 
     Args:
         log: shared by all noise derived from this.
+
+    Example:
+        >>> noise = Watched(0)
+        >>> noise.directions({"l0": (2, 4)}).n, len(noise.log.requests)
+        (1, 1)
     """
 
     log: Log = field(default_factory=Log)
@@ -136,20 +149,20 @@ class Watched(Noise):
         return super().draw(kind, name, block, shape, out)
 
     def again(self, request: Request) -> Directions:
-        """Return the directions of a request once more, unnoticed."""
+        """Return the directions of a request again, without a note in the log."""
         plain = Noise(self.seed, request.path, request.step, self.device, self.dtype)
         return plain.directions(request.asked, request.n, request.law)
 
     def draw(
         self, kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None
     ) -> Tensor:
-        """Draw what is no direction."""
+        """Draw and note anything but directions."""
         self.log.others.append(f"{kind} {name!r}")
         self._note(self.log.owner(), kind, name, block, shape)
         return super().draw(kind, name, block, shape, out)
 
     def permutation(self, name: str, n: int) -> torch.Tensor:
-        """Draw a random order."""
+        """Draw and note a random order."""
         self.log.others.append(f"permutation {name!r}")
         self._note(self.log.owner(), "permutation", name, 0, (n,))
         return super().permutation(name, n)
@@ -157,10 +170,16 @@ class Watched(Noise):
 
 @dataclass(frozen=True)
 class Given(Noise):
-    """Noise whose directions the harness chooses; every other draw stays keyed.
+    """Noise whose directions the check chooses; every other draw stays keyed.
 
     Args:
         plan: from a request to directions ``[n, *place]`` by place.
+
+    Example:
+        >>> import torch
+        >>> noise = Given(0, plan=lambda request: {"l0": torch.ones(1, 4)})
+        >>> noise.directions({"l0": (4,)}).n
+        1
     """
 
     plan: Callable[[Request], Mapping[str, Tensor]] | None = None
@@ -180,29 +199,42 @@ class _Around:
         self._inner, self._call = inner, call
 
     def __getattr__(self, name: str) -> Any:
-        """Look everything else up in the estimator."""
+        """Return any other attribute of the estimator."""
         return getattr(self._inner, name)
 
     def __call__(self, view: View, noise: Noise, state: Mapping[str, Tensor]) -> Estimate:
-        """Hand the estimator and its arguments to the watcher."""
+        """Call the watcher with the estimator and its arguments."""
         return self._call(self._inner, view, noise, state)
 
 
 def around(inner: Estimator, call: Callable[..., Estimate]) -> Estimator:
-    """Return the estimator called as ``call(estimator, view, noise, state)``, under its own name."""
+    """Return the estimator called as ``call(estimator, view, noise, state)``, under its own name.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> bp = make("estimators", "bp").thing
+        >>> watched = around(bp, lambda inner, view, noise, state: inner(view, noise, state))
+        >>> type(watched).__name__ == type(bp).__name__
+        True
+    """
     kind = type(type(inner).__name__, (_Around,), {})
     made: Estimator = kind(inner, call)
     return made
 
 
 class Oracles:
-    """A view that passes everything on and notes what was asked of it.
+    """View that passes every call on and records it.
 
     Args:
         view: the view.
         used: where names are noted, ``slopes(step)`` for finite differences.
         pulls: where the cotangents of every pull are noted.
         disturb: what becomes of the answer of the first pull.
+
+    Example:
+        >>> used: list[str] = []
+        >>> Oracles("a view", used).upper(), used
+        ('A VIEW', ['upper'])
     """
 
     def __init__(
@@ -215,23 +247,23 @@ class Oracles:
         self._view, self._used, self._pulls, self._disturb = view, used, pulls, disturb
 
     def __getattr__(self, name: str) -> Any:
-        """Note the name and pass on what the view has."""
+        """Record the name and return the view's attribute."""
         found = getattr(self._view, name)
         self._used.append(name)
         return found
 
     def slopes(self, directions: Directions, step: float | None = None) -> Tensor:
-        """Note whether a step was given."""
+        """Record whether a step was given, and return the slopes."""
         self._used.append("slopes" if step is None else "slopes(step)")
         return self._view.slopes(directions, step)
 
     def with_(self, *args: Any, **more: Any) -> Oracles:
-        """Watch the same view elsewhere."""
+        """Return the view at another place, watched too."""
         self._used.append("with_")
         return Oracles(self._view.with_(*args, **more), self._used, self._pulls, self._disturb)
 
     def pull(self, cotangents: Mapping[Any, Tensor], *args: Any, **more: Any) -> dict[Any, Tensor]:
-        """Note the cotangents."""
+        """Record the cotangents, and return their pull."""
         self._used.append("pull")
         found = self._view.pull(cotangents, *args, **more)
         if self._pulls is None:

@@ -82,7 +82,7 @@ def finite(value: float | None) -> float | None:
         A float, or None.
 
     Example:
-        >>> finite(float('nan')) is None, finite(0.5)
+        >>> finite(float("nan")) is None, finite(0.5)
         (True, 0.5)
     """
     return float(value) if value is not None and isfinite(value) else None
@@ -269,7 +269,7 @@ def expected_cosine(d: int, directions: int = 1, combine: str = "mean") -> float
     Example:
         >>> round(expected_cosine(d=100), 4)  # near sqrt(2 / (pi d))
         0.08
-        >>> expected_cosine(d=4, directions=4, combine='project')
+        >>> expected_cosine(d=4, directions=4, combine="project")
         1.0
     """
     if directions > 1 and combine != "project":

@@ -1,4 +1,4 @@
-"""What the mean of estimates is, beside their noise: error, signal-to-noise, cosine of the mean.
+"""Mean of estimates beside their noise: error, signal-to-noise ratio, cosine of the mean.
 
 The squared norm of a mean is read off products of different draws: <e_k, e_l> averages to |Ee|² because
 draws are independent, while |mean e|² still holds the noise that averaging left. What is small beside that

@@ -72,7 +72,7 @@ class Verdict:
 
     Example:
         >>> found = difference([0.10, 0.11, 0.12], [0.10, 0.11, 0.12])
-        >>> verdicts({'mine': found}, margin=0.01)['mine'].words
+        >>> verdicts({"mine": found}, margin=0.01)["mine"].words
         'equivalent within the margin'
     """
 
@@ -249,7 +249,7 @@ def verdicts(found: Mapping[str, Difference], margin: float) -> dict[str, Verdic
 
     Example:
         >>> found = difference([0.10, 0.12, 0.11, 0.12, 0.11, 0.10], [0.20, 0.23, 0.21, 0.22, 0.21, 0.20])
-        >>> verdicts({'mine': found}, margin=0.01)['mine'].words
+        >>> verdicts({"mine": found}, margin=0.01)["mine"].words
         'better'
     """
     if not 0.0 < margin < inf:

@@ -25,9 +25,9 @@ def number(found: Any, digits: int = 3) -> str:
         One cell; ``< high`` for a number of which only the upper end is known.
 
     Example:
-        >>> number({'value': 0.5, 'low': 0.4, 'high': 0.6})
+        >>> number({"value": 0.5, "low": 0.4, "high": 0.6})
         '0.5 [0.4, 0.6]'
-        >>> number({'value': None, 'low': 0.0, 'high': 0.25})
+        >>> number({"value": None, "low": 0.0, "high": 0.25})
         '< 0.25'
     """
     if found is None:
@@ -58,7 +58,7 @@ def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
         One cell.
 
     Example:
-        >>> found = {'value': 0.3, 'detectable': 0.1, 'draws_low': 0.2, 'draws_high': 0.4}
+        >>> found = {"value": 0.3, "detectable": 0.1, "draws_low": 0.2, "draws_high": 0.4}
         >>> bias(found, 0.002)
         '0.3 [0.2, 0.4] (p=0.002)'
         >>> bias(found, 0.4)
@@ -92,9 +92,9 @@ def off_scale(scale: Mapping[str, Any] | None, bias: Mapping[str, Any] | None) -
         Whether variances are not comparable.
 
     Example:
-        >>> off_scale({'value': 0.5, 'low': 0.4, 'high': 0.6}, None)
+        >>> off_scale({"value": 0.5, "low": 0.4, "high": 0.6}, None)
         True
-        >>> off_scale({'value': 0.9, 'low': 0.8, 'high': 1.0}, None)
+        >>> off_scale({"value": 0.9, "low": 0.8, "high": 1.0}, None)
         False
     """
     if not scale or scale.get("value") is None:

@@ -120,7 +120,7 @@ def numbers(cells: Sequence[Cell], where: Any, directions: int, batch: int) -> d
     Example:
         >>> split = Cell(Number.exact(2.0, 16), Number.exact(20.0, 4), Number.exact(0.5, 16))
         >>> found = numbers([split], ([0], [0]), directions=1, batch=128)
-        >>> found['perturbation_over_batch']['value'], found['directions_for_parity']['value']
+        >>> found["perturbation_over_batch"]["value"], found["directions_for_parity"]["value"]
         (10.0, 10.0)
     """
     ratios = [

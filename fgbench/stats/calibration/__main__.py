@@ -10,7 +10,7 @@ from fgbench.stats.calibration import page, simulate
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Calibrate.
+    """Run the calibration of the command line.
 
     Args:
         arguments: of the command line; those of the process where None.

@@ -1,4 +1,4 @@
-"""The bias test at few draws, of estimates with heavy tails too, and paired ratios of measured points."""
+"""Studies of few draws: the bias test, of estimates with heavy tails too, and paired ratios."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Point = tuple[Floats, float]  # Gram matrix and Σ|d|², relative to |g|²
 
 
 def _weights(law: str, d: int, draws: int, random: np.random.Generator) -> tuple[Point, Point]:
-    """Draw one point of a forward gradient along d weights: what the test reads without bias and with."""
+    """Draw one point of a forward gradient along d weights, as the test reads it: unbiased, then biased."""
     made = estimates(directions(law, d, draws, random))
     fair, moved = (made.facts(by) for by in (0.0, SHIFT))
     return (fair.gram, float(fair.d2.sum())), (moved.gram, float(moved.d2.sum()))
 
 
 def _activities(law: str, draws: int, random: np.random.Generator) -> tuple[Point, Point]:
-    """Draw one point of a forward gradient along activities of one layer, without bias and with."""
+    """Draw one point of a forward gradient along activities of one layer: unbiased, then biased."""
     # e = Σ_b ⟨c_b, u_b⟩ u_b x_bᵀ with g = Σ_b c_b x_bᵀ: few examples have most of the credit c, as where
     # most are learnt, and the inputs x, of one sign as behind a ReLU, add the noise of all units up
     inputs = np.abs(random.standard_normal((EXAMPLES, INPUTS)))
@@ -49,7 +49,7 @@ def _activities(law: str, draws: int, random: np.random.Generator) -> tuple[Poin
 
 
 def _point(d: Floats) -> Point:
-    """Return what the bias test reads of errors, shape [draws, elements]."""
+    """Return the Gram matrix and Σ|d|² of errors, shape [draws, elements]."""
     which = blocks(len(d))
     sums = np.stack([d[which == i].sum(0) for i in range(which.max() + 1)])
     return sums @ sums.T, float((d**2).sum())
@@ -58,7 +58,7 @@ def _point(d: Floats) -> Point:
 def judged(
     kind: partial[tuple[Point, Point]], draws: int, batches: int, random: np.random.Generator
 ) -> Answers:
-    """Test points of an estimate together, as a record does, without bias and with one of a half.
+    """Test points of an estimate together, as a record does, without a bias and with one of a half.
 
     Args:
         kind: draws one point of both.
@@ -69,6 +69,10 @@ def judged(
     Returns:
         Whether no bias was rejected, whether there was a verdict at all, and whether the interval over
         draws holds the bias that there is.
+
+    Example:
+        >>> sorted(judged(partial(_weights, "gaussian", 5), 32, 1, np.random.default_rng(0)))[-1]
+        'bias, over draws'
     """
     drawn = [kind(draws, random) for _ in range(batches)]
     none, some = (
@@ -94,6 +98,10 @@ def paired(inits: int, draws: int, random: np.random.Generator) -> Answers:
 
     Returns:
         Size where they are alike, and coverage where one is half as efficient.
+
+    Example:
+        >>> len(paired(4, 16, np.random.default_rng(0)))
+        2
     """
     logs = log(200.0) + 0.3 * random.standard_normal(inits)
     apart = 0.03 * random.standard_normal(inits)
@@ -120,6 +128,10 @@ def studies() -> list[Study]:
 
     Returns:
         The bias test by kind of estimate, law and design, then paired ratios.
+
+    Example:
+        >>> studies()[0].name
+        'fg_w gaussian, d = 20, 32 draws x 1 batches'
     """
     found = []
     for law in LAWS:

@@ -22,7 +22,7 @@ LAWS = ("gaussian", "sphere", "rademacher")
 
 @dataclass(frozen=True)
 class Facts:
-    """What measuring keeps of the draws at one point, relative to |g|² = 1.
+    """Numbers that measuring keeps of the draws at one point, relative to |g|² = 1.
 
     Args:
         x: <e, g> per draw, shape [draws].
@@ -53,6 +53,10 @@ def directions(law: str, d: int, draws: int, random: np.random.Generator) -> Sin
 
     Raises:
         ValueError: no such law.
+
+    Example:
+        >>> directions("rademacher", d=3, draws=2, random=np.random.default_rng(0)).shape
+        (2, 3)
     """
     if law == "rademacher":
         bits = np.unpackbits(np.frombuffer(random.bytes(-(-draws * d // 8)), np.uint8))
@@ -74,6 +78,11 @@ def frame(d: int) -> tuple[Floats, Floats]:
 
     Returns:
         g and u, of no special orientation: along an axis a sign law would have no slope to vary.
+
+    Example:
+        >>> g, u = frame(5)
+        >>> bool(abs(g @ u) < 1e-12)
+        True
     """
     g, u = np.random.default_rng(d).standard_normal((2, d))
     g /= np.linalg.norm(g)
@@ -100,7 +109,7 @@ class Estimates:
     sums: Floats
 
     def facts(self, shift: float = 0.0, truth: float = 1.0) -> Facts:
-        """Return what measuring keeps of e + shift u; errors of all draws are never formed.
+        """Compute the numbers that measuring keeps of e + shift u, without forming the errors of all draws.
 
         Args:
             shift: norm of a bias orthogonal to g.
@@ -127,6 +136,11 @@ def estimates(v: Singles, factor: float = 1.0, noise: Floats | None = None) -> E
 
     Returns:
         The draws.
+
+    Example:
+        >>> v = directions("gaussian", d=5, draws=8, random=np.random.default_rng(0))
+        >>> estimates(v).sums.shape
+        (8, 5)
     """
     draws, d = v.shape
     slope, across = (v @ np.stack(frame(d), 1).astype(np.float32)).astype(np.float64).T
@@ -150,5 +164,9 @@ def relative_variance(law: str, d: int) -> float:
 
     Returns:
         The relative variance; efficiency is 1 / (1 + relative variance).
+
+    Example:
+        >>> relative_variance("gaussian", 5), relative_variance("sphere", 5)
+        (6.0, 4.0)
     """
     return d + 1.0 if law == "gaussian" else d - 1.0

@@ -1,4 +1,4 @@
-"""One simulated point of `measure`, or headline over points, and what each number of it must reach."""
+"""Studies of measuring: one simulated point of `measure`, and headlines over points."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def forward_gradient(law: str, d: int, draws: int, random: np.random.Generator) 
     Returns:
         Coverage of efficiency, relative variance (each with and without control), scale and bias;
         size and power of the bias test.
+
+    Example:
+        >>> answers = forward_gradient("gaussian", 5, 32, np.random.default_rng(0))
+        >>> sorted(answers)[0]
+        'bias'
     """
     made = estimates(directions(law, d, draws, random))
     none = made.facts()
@@ -82,6 +87,10 @@ def coupled_truth(law: str, d: int, draws: int, random: np.random.Generator) -> 
 
     Returns:
         Size and power of the test of the scale, and coverage of the scale.
+
+    Example:
+        >>> len(coupled_truth("gaussian", 5, 32, np.random.default_rng(0)))
+        4
     """
     v = directions(law, d, draws, random)
     noise = 0.01 * random.standard_normal(draws)
@@ -97,7 +106,7 @@ def coupled_truth(law: str, d: int, draws: int, random: np.random.Generator) -> 
 def _logs(
     inits: int, batches: int, sd: tuple[float, float, float], random: np.random.Generator
 ) -> tuple[Floats, list[int], list[int]]:
-    """Draw log inefficiency of points at two moments; the init and the moment of each."""
+    """Draw the log inefficiency of points at two moments, and the init and moment of each."""
     init = sd[0] * random.standard_normal((inits, 1, 1))
     batch = sqrt(sd[1] ** 2 + sd[2] ** 2) * random.standard_normal((inits, 2, batches))
     values = log(INEFFICIENCY) + STEP * np.arange(2)[None, :, None] + init + batch
@@ -126,6 +135,10 @@ def over_points(
 
     Returns:
         Coverage of the geometric mean over points.
+
+    Example:
+        >>> len(over_points(2, 1, COMPONENTS["few"], np.random.default_rng(0)))
+        2
     """
     logs, which, when = _logs(inits, batches, sd, random)
     found = [_point(value, 64, random) for value in logs]
@@ -150,6 +163,10 @@ def one_init(batches: int, random: np.random.Generator) -> Answers:
 
     Returns:
         Coverage.
+
+    Example:
+        >>> list(one_init(2, np.random.default_rng(0)))
+        ['efficiency of one init']
     """
     logs, which, when = _logs(1, batches, (0.0, 0.2, 0.29), random)
     found = [_point(value, 64, random) for value in logs]
@@ -166,6 +183,10 @@ def paired(inits: int, random: np.random.Generator) -> Answers:
 
     Returns:
         Size, power and coverage.
+
+    Example:
+        >>> len(paired(4, np.random.default_rng(0)))
+        3
     """
     a = np.exp(0.3 * random.standard_normal(inits))
     b = a * np.exp(0.03 * random.standard_normal(inits))
@@ -248,5 +269,9 @@ def studies() -> list[Study]:
 
     Returns:
         Forward gradients, the coupled truth, points.
+
+    Example:
+        >>> studies()[0].name
+        'fg_w gaussian, d = 20, K = 64'
     """
     return [*_forward_gradients(), *_coupled(), *_points()]

@@ -1,4 +1,4 @@
-"""The table of what was calibrated, as CSV and as a page of Markdown."""
+"""Table of calibrated intervals and tests, as CSV and as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ of that share. d are the elements of a gradient, K the draws of a point."""
 
 
 def write(found: Sequence[Row], folder: Path) -> list[Path]:
-    """Write the table.
+    """Write the table as CSV and as Markdown.
 
     Args:
         found: its lines.
@@ -26,6 +26,12 @@ def write(found: Sequence[Row], folder: Path) -> list[Path]:
 
     Returns:
         The two files.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     print([file.name for file in write([], Path(folder))])
+        ['calibration.csv', 'calibration.md']
     """
     folder.mkdir(parents=True, exist_ok=True)
     sheet, text = folder / "calibration.csv", folder / "calibration.md"
@@ -40,13 +46,17 @@ def write(found: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def page(found: Sequence[Row]) -> str:
-    """Write the page.
+    """Format the table as a page of Markdown.
 
     Args:
         found: the lines of the table.
 
     Returns:
         Markdown: how many lie in their bands, which do not, and one table.
+
+    Example:
+        >>> page([Row("a study", "scale", 0.95, 0.94, 0.96, 0.93, 0.97, 1000)]).splitlines()[-1]
+        '| a study | scale | 95.0 [94.0, 96.0] | 93 to 97 | 1000 | yes |'
     """
     missed = [f"{row.study}: {row.answer}" for row in found if not row.inside]
     said = f"{len(found) - len(missed)} of {len(found)} shares lie in their bands"
@@ -59,7 +69,7 @@ def page(found: Sequence[Row]) -> str:
 
 
 def _numbers(row: Row) -> list[str]:
-    """Write the numbers of a line."""
+    """Format the numbers of a line."""
     share = f"{100 * row.share:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
     band = f"{100 * row.least:.3g} to {100 * row.most:.3g}"
     return [share, band, str(row.runs), "yes" if row.inside else "**no**"]

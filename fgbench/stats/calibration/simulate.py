@@ -23,7 +23,7 @@ CHUNKS = 8  # parts of a study; a part that is done is not repeated
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: one answer of one study.
+    """Line of the table: one answer of one study.
 
     Args:
         study: its name.
@@ -34,6 +34,10 @@ class Row:
         least: lower end of the band.
         most: upper end of the band.
         runs: how many.
+
+    Example:
+        >>> Row("a study", "scale", 0.95, 0.94, 0.96, 0.93, 0.97, 1000).inside
+        True
     """
 
     study: str
@@ -47,7 +51,7 @@ class Row:
 
     @property
     def inside(self) -> bool:
-        """Whether the share lies in the band."""
+        """Whether the share lies in its band."""
         return self.least <= self.share <= self.most
 
 
@@ -56,12 +60,16 @@ def everything() -> list[Study]:
 
     Returns:
         Those of measuring, of few draws, of means and noise, then those of comparisons.
+
+    Example:
+        >>> len({study.name for study in everything()}) == len(everything())
+        True
     """
     return [*measuring.studies(), *few.studies(), *noise.studies(), *comparisons.studies()]
 
 
 def generator(study: str, run: int) -> np.random.Generator:
-    """Return the generator of one run: a function of the study's name and its number alone.
+    """Return the generator of one run, which depends on the study's name and the run's number alone.
 
     Args:
         study: name.
@@ -69,6 +77,10 @@ def generator(study: str, run: int) -> np.random.Generator:
 
     Returns:
         A fresh generator.
+
+    Example:
+        >>> generator("a study", 0).random() == generator("a study", 0).random()
+        True
     """
     key = blake2b(f"{SEED}/{study}/{run}".encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(key, "little"))
@@ -83,6 +95,11 @@ def total(study: Study, runs: Sequence[int] | range) -> dict[str, float]:
 
     Returns:
         Answer to the sum over runs.
+
+    Example:
+        >>> study = next(s for s in everything() if s.name == "1 method, 10 seeds")
+        >>> sorted(total(study, range(2)))[0]
+        'smallest margin is an upper bound'
     """
     sums: dict[str, float] = {}
     for run in runs:
@@ -92,7 +109,7 @@ def total(study: Study, runs: Sequence[int] | range) -> dict[str, float]:
 
 
 def rows(study: Study, sums: dict[str, float], runs: int) -> list[Row]:
-    """Turn sums into lines of the table.
+    """Turn sums of answers into lines of the table.
 
     Args:
         study: whose bands they are held to.
@@ -101,6 +118,11 @@ def rows(study: Study, sums: dict[str, float], runs: int) -> list[Row]:
 
     Returns:
         A line per band.
+
+    Example:
+        >>> study = next(s for s in everything() if s.name == "1 method, 10 seeds")
+        >>> rows(study, dict.fromkeys(study.bands, 95.0), 100)[0].share
+        0.95
     """
     found = []
     for answer, (least, most) in study.bands.items():
@@ -114,7 +136,7 @@ def rows(study: Study, sums: dict[str, float], runs: int) -> list[Row]:
 def simulate(
     studies: Sequence[Study], parts: Path, cores: int, tell: Callable[[str], None]
 ) -> list[Row]:
-    """Run studies part by part; parts that are finished under the same code are read, not repeated.
+    """Run studies part by part; parts finished by the same code are read instead of run.
 
     Args:
         studies: what to run.
@@ -124,6 +146,14 @@ def simulate(
 
     Returns:
         The lines of all studies, in their order.
+
+    Example:
+        >>> from functools import partial
+        >>> from tempfile import TemporaryDirectory
+        >>> always = Study("always", partial(lambda random: {"yes": 1.0}), 16, {"yes": (1.0, 1.0)})
+        >>> with TemporaryDirectory() as folder:
+        ...     print(simulate([always], Path(folder), cores=1, tell=str)[0].share)
+        1.0
     """
     code = keys.code_hash("fgbench.stats")
     parts.mkdir(parents=True, exist_ok=True)
@@ -143,7 +173,7 @@ def simulate(
 
 
 def _key(code: str, study: Study, chunk: int) -> str:
-    """Name a part by what made it."""
+    """Return the name of a part: a hash of the code and the runs that make it."""
     text = f"{code}/{study.name}/{study.runs}/{chunk}/{CHUNKS}/{np.__version__}"
     return blake2b(text.encode(), digest_size=12).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a study is: one simulated run, how often it is repeated, and the band each share must lie in."""
+"""Form of a study: one simulated run, how often it is repeated, and the band of each share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SINGLE = 1e-7  # relative: rounding of directions in single precision
 
 @dataclass(frozen=True)
 class Study:
-    """One simulation, repeated.
+    """One simulation that is repeated.
 
     Args:
         name: unique; with the number of the run it keys the generator.
@@ -27,6 +27,10 @@ class Study:
             the truth or a test rejected, or the share of several such.
         runs: how often.
         bands: answer to the band in which its mean must lie.
+
+    Example:
+        >>> Study("always", partial(lambda random: {"yes": 1.0}), 10, {"yes": EXACT}).runs
+        10
     """
 
     name: str
@@ -36,7 +40,7 @@ class Study:
 
 
 def holds(found: Number, answer: float) -> float:
-    """Say whether an interval holds the answer, up to rounding of the directions.
+    """Return 1 where an interval holds the answer, up to rounding of the directions, else 0.
 
     Args:
         found: the interval.
@@ -44,6 +48,10 @@ def holds(found: Number, answer: float) -> float:
 
     Returns:
         1 or 0; 0 where there is no interval.
+
+    Example:
+        >>> holds(Number(0.5, 0.4, 0.6, 64), 0.55), holds(Number(0.5, 0.4, 0.6, 64), 0.7)
+        (1.0, 0.0)
     """
     if found.low is None or found.high is None:
         return 0.0
@@ -52,5 +60,10 @@ def holds(found: Number, answer: float) -> float:
 
 
 def below(p_value: float | None, level: float = LEVEL) -> float:
-    """Say whether a test rejects: 1 or 0, 0 where nothing was tested."""
+    """Return 1 where a test rejects, 0 where it does not or nothing was tested.
+
+    Example:
+        >>> below(0.01), below(0.2), below(None)
+        (1.0, 0.0, 0.0)
+    """
     return float(p_value is not None and p_value < level)
