@@ -44,7 +44,7 @@ EACH = 0.9  # power of a stage: both reject with .8 at least
 
 
 @dataclass(frozen=True)
-class Test:
+class NumberTest:
     """Test of one number of a sampled check.
 
     Args:
@@ -54,7 +54,7 @@ class Test:
         error: standard error of a plain scale, None of other numbers.
 
     Example:
-        >>> Test("scale of l0", 0.4, "0.99 ± 0.02, expected 1").error is None
+        >>> NumberTest("scale of l0", 0.4, "0.99 ± 0.02, expected 1").error is None
         True
     """
 
@@ -84,7 +84,7 @@ def unbiased(case: Case, stages: Sequence[tuple[int, float]] = STAGES) -> str:
         >>> unbiased(case, stages=((8, 0.001),)).partition(",")[0]
         '8 draws'
     """
-    wrong: list[Test] = []
+    wrong: list[NumberTest] = []
     for stage, (draws, level) in enumerate(stages):
         drawn = sample(case, draws, stage)
         bad = next((k for k, e in enumerate(drawn.estimates) if not np.isfinite(e).all()), None)
@@ -107,7 +107,9 @@ def unbiased(case: Case, stages: Sequence[tuple[int, float]] = STAGES) -> str:
     )
 
 
-def detectable(tests: Sequence[Test], draws: int, stages: Sequence[tuple[int, float]]) -> float:
+def detectable(
+    tests: Sequence[NumberTest], draws: int, stages: Sequence[tuple[int, float]]
+) -> float:
     """Return how far off the scale of any site must be for every stage to reject it, with power .8.
 
     By the plain scale alone: the noise of the coupled one is that of the fault, which nobody knows
@@ -122,7 +124,7 @@ def detectable(tests: Sequence[Test], draws: int, stages: Sequence[tuple[int, fl
         (z of the level over all numbers + z of the power) · standard error, of the worst site and stage.
 
     Example:
-        >>> tests = [Test("scale of l0", 0.4, "1.00, expected 1", error=0.01)]
+        >>> tests = [NumberTest("scale of l0", 0.4, "1.00, expected 1", error=0.01)]
         >>> round(detectable(tests, 512, QUICK), 3)
         0.039
     """
@@ -152,7 +154,7 @@ class Sample:
     coupled: list[Floats] = field(default_factory=list)
     squares: list[float] = field(default_factory=list)
 
-    def tests(self, case: Case) -> list[Test]:
+    def tests(self, case: Case) -> list[NumberTest]:
         """Test the directions' law, every site's scale plainly and coupled, and the bias as a whole."""
         e, truth = np.stack(self.estimates), case.flat(case.truth).numpy()
         paired = len(self.coupled) == len(e)
@@ -160,7 +162,7 @@ class Sample:
         found = []
         if paired:
             law = scale_test(self.squares)
-            found.append(Test("|v|²/d", law.p_value, f"{law.value:.4f}, expected 1"))
+            found.append(NumberTest("|v|²/d", law.p_value, f"{law.value:.4f}, expected 1"))
         for place, at in _places(case).items():
             g = truth[at]
             square = float(g @ g)
@@ -171,15 +173,15 @@ class Sample:
             half = (number.high or 0.0) - (number.low or 0.0)
             said = f"{x.mean():.4f} ± {half / 2:.4f}, expected 1"
             p, error = scale_test(x).p_value, standard_error(x)
-            found.append(Test(f"scale of {place}", p, said, error))
+            found.append(NumberTest(f"scale of {place}", p, said, error))
             if paired:
                 p = scale_test(dx, 0.0).p_value
                 said = f"{1 + dx.mean():.4f}, expected 1"
-                found.append(Test(f"coupled scale of {place}", p, said))
+                found.append(NumberTest(f"coupled scale of {place}", p, said))
         return [*found, *_whole(shift / np.sqrt(truth @ truth))]
 
 
-def _whole(shift: Floats) -> list[Test]:
+def _whole(shift: Floats) -> list[NumberTest]:
     """Test the mean of ``[K, d]`` differences, relative to the truth's norm, against zero."""
     draws = len(shift)
     if float((shift**2).sum()) <= draws * ROUNDING**2:
@@ -188,7 +190,7 @@ def _whole(shift: Floats) -> list[Test]:
     found = bias(sums @ sums.T, float((shift**2).sum()), draws)
     least = "" if found.detectable is None else f", detectable {found.detectable:.1g}"
     value = "none seen" if found.value is None else f"{found.value:.2g} of the truth"
-    return [Test("bias", 1.0 if found.p_value is None else found.p_value, f"{value}{least}")]
+    return [NumberTest("bias", 1.0 if found.p_value is None else found.p_value, f"{value}{least}")]
 
 
 def _places(case: Case) -> dict[str, list[int]]:

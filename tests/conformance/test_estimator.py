@@ -725,8 +725,8 @@ def test_a_quick_check_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_sampled_check_finds_is_no_smaller_than_its_power_allows() -> None:
     """Each stage rejects a deviation of that size with .9, the hardest with no more: .81 together."""
-    tests = [sampled.Test(name, 1.0, "", error) for name, error in (("a", 0.02), ("b", 0.03))]
-    tests.append(sampled.Test("coupled", 1.0, ""))
+    tests = [sampled.NumberTest(name, 1.0, "", error) for name, error in (("a", 0.02), ("b", 0.03))]
+    tests.append(sampled.NumberTest("coupled", 1.0, ""))
     for stages in (sampled.STAGES, sampled.QUICK):
         size = sampled.detectable(tests, stages[0][0], stages)
         power = []
