@@ -82,7 +82,7 @@ def run_all(
             training goes on; nothing is kept where None.
         reuse: accept finished records made by other code, marked ``reused``.
         progress: called with one line now and then.
-        options: the verb's own: those of :class:`fgbench.measurement.loop.Design`, of
+        options: the verb's own: those of :class:`fgbench.measurement.design.Design`, of
             :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and ``graph`` (see
             :func:`fgbench.training.loop.train`; a run is the same with and without), or those of
             :func:`fgbench.measurement.speed.step_costs.speed`.
@@ -344,10 +344,12 @@ def _beneath_home(path: str) -> str:
 
 def _claiming(call: Call, method: Method, draft: Case, found: Case) -> Case:
     """Add what an estimator that ran claims of this task; nothing of it decides a number or a key."""
+    claims = found.pop("claims", None)  # measuring and timing read them on the way
     if found["status"] not in schema.FINISHED:
         return draft
-    task, estimator, _ = call.workload.task(method, call.seed)
-    claims = asdict(task.claims(estimator))
+    if claims is None:
+        task, estimator, _ = call.workload.task(method, call.seed)
+        claims = asdict(task.claims(estimator))
     return {**draft, "about": {**draft["about"], "claims": claims}}
 
 
@@ -369,7 +371,7 @@ Todo = list[tuple["Method", Case, Case]]
 
 def _measure_settings(method: Method, call: Call, options: Case) -> Case:
     """Check and complete the options of ``measure``."""
-    from fgbench.measurement.loop import Design
+    from fgbench.measurement.design import Design
 
     design = Design(**registry.validated(Design, options, "measure", ("seed",)), seed=call.seed)
     have = len(call.workload.data.train_y)
@@ -380,7 +382,8 @@ def _measure_settings(method: Method, call: Call, options: Case) -> Case:
 
 def _measure(call: Call, todo: Todo) -> list[Case]:
     """Measure all methods at the same points."""
-    from fgbench.measurement.loop import Design, measure
+    from fgbench.measurement.design import Design
+    from fgbench.measurement.loop import measure
 
     if not todo:
         return []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench import registry
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.measurement import loop as room
-from fgbench.measurement.loop import Design
+from fgbench.measurement.design import Design
 from fgbench.registry import Made, Method
 from fgbench.workload import Workload
 

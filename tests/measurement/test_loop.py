@@ -23,12 +23,12 @@ from fgbench.errors import UsageError
 from fgbench.estimators.fg_w import WeightForwardGradient
 from fgbench.measurement import draws as drawing
 from fgbench.measurement import loop as room
-from fgbench.measurement import trajectory
+from fgbench.measurement import trajectories
+from fgbench.measurement.design import Design
 from fgbench.measurement.draw_statistics import from_gradients
-from fgbench.measurement.draws import MethodResult, Point
-from fgbench.measurement.loop import Design
+from fgbench.measurement.draws import Point
 from fgbench.measurement.summary import FURTHER, NOT_FINITE
-from fgbench.measurement.trajectory import epoch_steps
+from fgbench.measurement.trajectories import epoch_steps
 from fgbench.records.schema import plain
 from fgbench.stats.intervals import freedom, t_quantile
 from fgbench.stats.variance import relative_variance
@@ -201,7 +201,7 @@ def test_the_trajectory_learns() -> None:
     assert epoch_steps(workload()) >= 1
     chain = workload().chain(0)
     base = chain.state_dict()
-    ((_, walked),) = trajectory.at_moments(workload(), chain, 0, (20.0,))
+    ((_, walked),) = trajectories.at_moments(workload(), chain, 0, (20.0,))
     data = workload().data
     x = data.normalise(data.train_x, torch.float64)
     error = (chain(x).argmax(1) != data.train_y).double().mean()
@@ -233,7 +233,7 @@ def test_sites_are_named_and_add_up() -> None:
 
 def test_modules_sites_and_parameters_add_up_to_the_body() -> None:
     at = located("fg_a/local", 5)
-    found = drawing.draw(at, 12, MethodResult())
+    found = drawing.draw(at, 12).places(at)
     norms = {place: s.y * s.g2 for place, s in found.items()}
     for kind in ("module", "site", "parameter"):
         some = [y for (of, _), y in norms.items() if of == kind]
