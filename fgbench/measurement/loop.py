@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench.core.noise.keyed import Noise
-from fgbench.core.task import Task
 from fgbench.errors import MethodFailed, at_work
 from fgbench.measurement import summary
 from fgbench.measurement.budget import fitted
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from fgbench.core.estimator import Claims, State
     from fgbench.core.network import Chain
+    from fgbench.core.task import Task
     from fgbench.measurement.design import Design
     from fgbench.measurement.draw_statistics.places import Place, PlaceMoments
     from fgbench.registry import Method
@@ -134,14 +134,12 @@ class _SetUp:
 
 def _set_up(method: Method, base: Chain, seed: int, workload: Workload) -> _SetUp:
     """Build a method's task on a copy of a network, with its state at construction and its claims."""
-    task = Task.build(copy.deepcopy(base), method.locality.thing, Noise(seed))
-    task.chain.to(device=workload.device, dtype=workload.dtype)
-    estimator = method.estimator.thing
+    task, estimator, noise = workload.task(method, seed, base)
     try:
         with at_work(estimator, begun=False):
             if estimator.supports(task):  # its first point has the reason
                 return _SetUp(method, task)
-            state = estimator.init_state(task, workload.noise(seed).child("state"))
+            state = estimator.init_state(task, noise.child("state"))
         with at_work(estimator):
             return _SetUp(method, task, state, task.claims(estimator))
     except MethodFailed as failed:

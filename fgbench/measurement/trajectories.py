@@ -124,10 +124,8 @@ class Trajectory:
             raise UsageError(
                 f"batch {recipe.batch} is larger than the {len(data.train_y)} training examples"
             )
-        task = Task.build(copy.deepcopy(self.start), method.locality.thing, Noise(self.seed))
-        task.chain.to(device=self.workload.device, dtype=self.workload.dtype)
-        noise = self.workload.noise(self.seed)
-        run = TrainingRun(task, method.estimator.thing, recipe, noise, data)
+        task, estimator, noise = self.workload.task(method, self.seed, self.start)
+        run = TrainingRun(task, estimator, recipe, noise, data)
         return _trained(run, sorted(self.moments))
 
 

@@ -27,6 +27,7 @@ from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
 from fgbench.errors import UsageError
 from fgbench.measurement.speed import interleaved_timing
+from fgbench.stats.medians import median
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -235,11 +236,11 @@ def _compare(case: Case, rounds: int, reason: str) -> list[dict[str, Any]]:
         if (what, name) not in peaks:
             rows.append({**row, "status": "skipped", "reason": reason})
             continue
-        row["ms"] = interleaved_timing.median([1e3 * s for s in seconds[what, name]])
+        row["ms"] = median([1e3 * s for s in seconds[what, name]])
         row["peak_mb"] = peaks[what, name] / 2**20
         if name == "fused" and not reason:
             both = zip(seconds[what, "replicated"], seconds[what, "fused"], strict=True)
-            row["time_ratio"] = interleaved_timing.median([slow / fast for slow, fast in both])
+            row["time_ratio"] = median([slow / fast for slow, fast in both])
             row["memory_ratio"] = peaks[what, "replicated"] / peaks[what, "fused"]
             row["difference"] = case.difference(what)
         rows.append(row)

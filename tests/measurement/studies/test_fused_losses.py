@@ -154,7 +154,7 @@ def test_a_record_becomes_a_figure(tmp_path: Any, capsys: pytest.CaptureFixture[
     caption = drawing._caption(drawing.plotted(table), named=False).replace("\n", " ")
     assert "Replicated at 8 groups not run: may need" in caption
     assert "Fused at 2 groups: tangent " in caption
-    assert "n = 3 interleaved rounds" in caption
+    assert "bar: range, n = 3 interleaved rounds" in caption
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         f"fusion.{e}" for e in ("png", "pdf", "csv")
     }
