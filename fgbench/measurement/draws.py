@@ -80,6 +80,11 @@ class Drawn:
         control: the control variate of the law of their directions.
         cost: cost of one estimate.
         engine: the engine that made them, ``dual`` or ``cotangent``.
+
+    Example:
+        >>> moments = GradientMoments({"w": torch.ones(2)}, {"w": torch.ones(2)}, draws=2)
+        >>> Drawn(moments, Control(2, usable=False), {"forward_equivalents": 3.0}, "dual").engine
+        'dual'
     """
 
     tally: GradientMoments | CreditMoments
