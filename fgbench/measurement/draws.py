@@ -145,6 +145,17 @@ def try_cotangents(point: Point, draws: int, engine: str) -> tuple[Drawn | None,
 
     Raises:
         Refused: by the engine, where ``cotangent`` is asked for.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, estimator, noise = workload.task(method("FG-A"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
+        >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
+        >>> try_cotangents(point, 2, "dual")
+        (None, '')
     """
     if engine == "dual":
         return None, ""
@@ -165,6 +176,17 @@ def by_forward_mode(point: Point, draws: int) -> Drawn:
 
     Returns:
         The draws.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, estimator, noise = workload.task(method("FG-A"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
+        >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
+        >>> by_forward_mode(point, 2).engine
+        'dual'
     """
     tally = GradientMoments(point.truth, point.end, draws)
     control, step = point.control(draws), None
@@ -191,6 +213,17 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
 
     Raises:
         Refused: where that would not be exact, or not faster.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, estimator, noise = workload.task(method("FG-A"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
+        >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
+        >>> by_cotangents(point, 8).engine
+        'cotangent'
     """
     engine = Engine(point.task, point.estimator, point.state, point.x, point.labels)
     first = engine.prepare(point.noise.at(0), draws)
