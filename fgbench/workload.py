@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -108,17 +109,21 @@ class Workload:
         """Name the file that defines the architecture."""
         return registry.source("architectures", self.arch)
 
-    def task(self, method: Method, seed: int) -> tuple[Task, Estimator, Noise]:
+    def task(
+        self, method: Method, seed: int, chain: Chain | None = None
+    ) -> tuple[Task, Estimator, Noise]:
         """Build a method's task on the network of a seed.
 
         Args:
             method: estimator and locality.
             seed: of the network, its heads and all noise.
+            chain: the network of that seed, of which the task takes a copy; None builds it.
 
         Returns:
             The task, the estimator, and the seed's noise.
         """
-        task = Task.build(self.chain(seed), method.locality.thing, Noise(seed))
+        network = self.chain(seed) if chain is None else copy.deepcopy(chain)
+        task = Task.build(network, method.locality.thing, Noise(seed))
         task.chain.to(device=self.device, dtype=self.dtype)
         estimator: Estimator = method.estimator.thing
         return task, estimator, self.noise(seed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench.cli import measure_table, notes
 from fgbench.cli.table import StackingTable, console, make
 from fgbench.records import labels
+from fgbench.stats import medians
 from fgbench.stats.reporting import number, spread
 
 if TYPE_CHECKING:
@@ -108,10 +109,11 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
             "peak / backprop",
             *(["captured ms", "captured / backprop"] if graphs else []),
         ],
-        f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with 95 % "
-        f"intervals; backprop is the {_reference(records)} step of the same model in the same run. A step "
-        "is the whole estimate, noise included, without the optimiser; BP is backprop's gradient by a step "
-        "of fgbench." + (" Captured: as a CUDA graph." if graphs else ""),
+        f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with "
+        f"their {medians.ends(first.get('rounds', medians.LEAST))}; backprop is the "
+        f"{_reference(records)} step of the same model in the same run. A step is the whole estimate, "
+        "noise included, without the optimiser; BP is backprop's gradient by a step of fgbench."
+        + (" Captured: as a CUDA graph." if graphs else ""),
     )
     for r in records:
         if r["status"] != "ok":
@@ -157,8 +159,9 @@ def _fusions(records: Sequence[Mapping[str, Any]]) -> StackingTable:
             "ratio",
             "off by",
         ],
-        f"Medians of {s['rounds']} interleaved rounds with intervals; peaks newly allocated. tangent: slopes "
-        "of all losses along one direction; gradient: of their sum. off by: largest difference of the two.",
+        f"Medians of {s['rounds']} interleaved rounds with their {medians.ends(s['rounds'])}; peaks newly "
+        "allocated. tangent: slopes of all losses along one direction; gradient: of their sum. off by: "
+        "largest difference of the two.",
     )
     names = ("ms", "peak_mb", "time_ratio", "memory_ratio", "difference")
     for slow, fast in zip(*(_by(records, name) for name in ("replicated", "fused")), strict=True):

@@ -1,4 +1,4 @@
-"""A fixed cost: as many directions as an estimate may have for its price in forward passes."""
+"""Measure at a fixed cost: the most directions whose estimate fits a budget of forward equivalents."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ ROUNDING = 1e-9  # relative: prices are sums of shares of one pass
 
 
 class Fitted(NamedTuple):
-    """What a budget buys of an estimator.
+    """An estimator that fits a budget.
 
     Args:
-        estimator: with the directions that fit, None where a single estimate is dearer.
+        estimator: with the directions that fit; None where even the cheapest estimate costs more.
         spent: forward equivalents of one estimate; of the cheapest where none fits.
         note: why the budget is not spent on directions, or "".
+
+    Example:
+        >>> Fitted(None, 3.5, "an estimate costs more").estimator is None
+        True
     """
 
     estimator: Estimator | None
@@ -30,13 +34,13 @@ class Fitted(NamedTuple):
 
 
 def fitted(estimator: Any, price: Callable[[Estimator], float], most: float) -> Fitted:
-    """Give an estimator the most directions whose estimate costs no more than a budget.
+    """Return an estimator with the most directions whose estimate costs no more than a budget.
 
-    A direction costs the same whichever it is, so that the prices of one and of two say how many fit; the
-    estimate with that many is then priced as well, and directions are taken back while it is too dear.
+    Every direction costs the same, so the prices of one and of two tell how many fit. The estimate with that
+    many is priced as well, and directions are removed while it costs too much.
 
     Args:
-        estimator: any; one without an option ``directions`` stays as it is.
+        estimator: any; one without an option ``directions`` is left as it is.
         price: makes one estimate and returns its forward equivalents.
         most: the budget, in forward equivalents.
 
@@ -44,6 +48,12 @@ def fitted(estimator: Any, price: Callable[[Estimator], float], most: float) -> 
         The estimator that fits.
 
     Cost: three estimates, one of them with the directions that fit.
+
+    Example:
+        >>> from fgbench.estimators.fg_a import ActivityForwardGradient
+        >>> found = fitted(ActivityForwardGradient(), lambda e: 1.5 + 2.0 * e.directions, most=8.0)
+        >>> found.estimator.directions, found.spent
+        (3, 7.5)
     """
     limit = most * (1 + ROUNDING)
     if not (is_dataclass(estimator) and any(f.name == OPTION for f in fields(estimator))):
@@ -66,7 +76,7 @@ def _with(estimator: Any, directions: int) -> Any:
 
 
 def _dear(spent: float, most: float) -> Fitted:
-    """Say that nothing fits."""
+    """Return the result where nothing fits."""
     return Fitted(
         None,
         spent,

@@ -1,21 +1,22 @@
-"""Draws of an estimate at one point, and what they say about every place."""
+"""Draws of an estimate at one point, by either engine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from fgbench.measurement.draw_statistics.control_variate import Control
 from fgbench.measurement.draw_statistics.from_credit import CreditMoments, Unknown
-from fgbench.measurement.draw_statistics.from_gradients import Control, GradientMoments, places
-from fgbench.measurement.draw_statistics.places import series_of
+from fgbench.measurement.draw_statistics.from_gradients import GradientMoments
+from fgbench.measurement.draw_statistics.places import place_moments, sites
 from fgbench.measurement.engine.cotangent import Engine
 from fgbench.measurement.engine.cotangent_view import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
 
@@ -26,83 +27,29 @@ if TYPE_CHECKING:
     from fgbench.measurement.draw_statistics.places import Place, PlaceMoments
 
 
-@dataclass
-class MethodResult:
-    """Everything measured of one method.
-
-    Attributes:
-        series: point (init, moment) and place to what the draws there say, in order of measuring.
-            Places are keyed by (kind, name): ``all``, ``module``, ``site`` and ``parameter``.
-        where: (init, moment) of every point.
-        estimator: that of the method, or the one with as many directions as a budget allows.
-        budget: what was asked of an estimate's cost and why it is not met, if a budget was set.
-        distances: module or site to how many modules lie between it and its nearest loss.
-        between: of every (init, moment), in order of measuring, products of gradients of batches.
-        draws: draws per point.
-        asked: those that a precision asks for, 0 where none was asked.
-        cost: ledger of one estimate.
-        exact: whether the estimator claims to be deterministic.
-        reason: why it was skipped, or "".
-        failed: what its estimator raised, or "".
-        diverged: whether the reason is that its own training did.
-        steps: moment to the steps of training before.
-        directions: directions of one estimate.
-        elements: number of body parameters.
-        claimed: the bias that is claimed, and what causes it where an option or the locality does.
-        rounding: relative size below which a difference of two gradients is rounding.
-        engine: ``auto``, ``dual`` or ``cotangent``, as asked.
-        engines: those taken.
-        fallback: why the cotangent engine refused, or "".
-    """
-
-    series: list[dict[Place, PlaceMoments]] = field(default_factory=list)
-    where: list[tuple[int, float]] = field(default_factory=list)
-    estimator: Estimator | None = None
-    budget: dict[str, Any] | None = None
-    distances: dict[Place, int] = field(default_factory=dict)
-    between: list[dict[Place, Array]] = field(default_factory=list)
-    draws: int = 0
-    asked: int = 0
-    cost: dict[str, float] = field(default_factory=dict)
-    exact: bool = False
-    reason: str = ""
-    failed: str = ""
-    diverged: bool = False
-    steps: dict[float, int] = field(default_factory=dict)
-    directions: int = 1
-    elements: int = 0
-    claimed: dict[str, str] = field(default_factory=dict)
-    rounding: float = 1e-12
-    engine: str = "auto"
-    engines: list[str] = field(default_factory=list)
-    fallback: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more is measured of it."""
-        return bool(self.failed or self.reason)
-
-    def tell(self, progress: Callable[[str], None] | None, at: str) -> None:
-        """Say which point is measured, and with how many draws where a precision decides it."""
-        if progress is None:
-            return
-        most = f" of {self.asked} that the precision asks for" * (self.asked > self.draws)
-        progress(at + (f", {self.draws} draws{most}" if self.asked else ""))
-
-
 @dataclass(frozen=True)
 class Point:
-    """One estimator on one batch, with what it is measured against.
+    """One estimator on one batch, with the gradients it is compared with.
 
     Args:
-        task: the chain under its locality, at some moment.
+        task: the chain under its locality, at some moment of its training.
         estimator: the estimator.
-        state: of each objective.
+        state: state of each objective.
         x: the batch.
         labels: ``[b]``.
-        noise: of this point; draw k has its step k.
+        noise: noise of this point; draw k uses its step k.
         truth: gradient of the scheme's objectives by parameter name.
-        end: end-to-end gradient.
+        end: end-to-end gradient by parameter name.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, estimator, noise = workload.task(method("FG-A"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
+        >>> Point(task, estimator, {}, x, labels, noise, truth, end).price(estimator)
+        3.0
     """
 
     task: Task
@@ -120,64 +67,126 @@ class Point:
         return step.ledger.forward_equivalents
 
     def control(self, draws: int) -> Control:
-        """Return a control that has heard nothing."""
+        """Return an empty control variate for a number of draws."""
         return Control(draws, self.task.claims(self.estimator).slopes_only)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Drawn:
-    """What the draws at one point say.
+    """The draws at one point.
 
-    Attributes:
-        tally: what was kept of them.
-        control: the law's control.
-        cost: ledger of one estimate.
+    Args:
+        tally: their moments by parameter.
+        control: the control variate of the law of their directions.
+        cost: cost of one estimate.
+        engine: the engine that made them, ``dual`` or ``cotangent``.
+
+    Example:
+        >>> moments = GradientMoments({"w": torch.ones(2)}, {"w": torch.ones(2)}, draws=2)
+        >>> Drawn(moments, Control(2, usable=False), {"forward_equivalents": 3.0}, "dual").engine
+        'dual'
     """
 
     tally: GradientMoments | CreditMoments
     control: Control
     cost: dict[str, float]
+    engine: str
+
+    def places(self, point: Point) -> dict[Place, PlaceMoments]:
+        """Return their moments at the body and every place in it.
+
+        Args:
+            point: where they were drawn.
+        """
+        return place_moments(point.task, point.truth, point.end, self.tally, self.control)
 
 
-def draw(point: Point, draws: int, result: MethodResult) -> dict[Place, PlaceMoments]:
-    """Run the estimator ``draws`` times and keep per-draw scalars and block sums per place.
+def draw(point: Point, draws: int, engine: str = "auto") -> Drawn:
+    """Run the estimator a number of times and keep per-draw numbers and block sums by parameter.
 
     Args:
-        point: the estimator and where.
-        draws: how many times.
-        result: what is known of the method: the engine to take, and the one taken is noted there.
+        point: the estimator and where it is measured.
+        draws: number of draws.
+        engine: ``dual``, ``cotangent``, or ``auto``: the second unless it refuses.
 
     Returns:
-        The series of the body and of every place in it.
+        The draws.
 
     Raises:
-        Refused: by the cotangent engine, where no other is allowed.
+        Refused: by the cotangent engine, where that is asked for.
+
+    Cost: ``draws`` estimates; by cotangents a few reverse passes and inner products instead of forward mode.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, estimator, noise = workload.task(method("FG-A"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
+        >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
+        >>> draw(point, 4, "dual").places(point)["all", ""].x.shape
+        (4,)
     """
-    drawn = None
-    asked = result.engine == "cotangent" or (result.engine == "auto" and not result.exact)
-    if asked and not result.fallback:
-        try:
-            drawn = by_cotangents(point, draws)
-        except Refused as refused:
-            if result.engine != "auto":
-                raise
-            result.fallback = str(refused)
-    taken = "dual" if drawn is None else "cotangent"
-    result.engines = list(dict.fromkeys([*result.engines, taken]))
-    drawn = by_forward_mode(point, draws) if drawn is None else drawn
-    result.cost = drawn.cost
-    return series_of(point.task, point.truth, point.end, drawn.tally, drawn.control)
+    drawn, _ = try_cotangents(point, draws, engine)
+    return by_forward_mode(point, draws) if drawn is None else drawn
+
+
+def try_cotangents(point: Point, draws: int, engine: str) -> tuple[Drawn | None, str]:
+    """Draw by the cotangent engine unless forward mode is asked for or the engine refuses.
+
+    Args:
+        point: the estimator and where it is measured.
+        draws: number of draws.
+        engine: ``auto``, ``dual`` or ``cotangent``.
+
+    Returns:
+        The draws or None, and why the engine refused or "".
+
+    Raises:
+        Refused: by the engine, where ``cotangent`` is asked for.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, estimator, noise = workload.task(method("FG-A"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
+        >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
+        >>> try_cotangents(point, 2, "dual")
+        (None, '')
+    """
+    if engine == "dual":
+        return None, ""
+    try:
+        return by_cotangents(point, draws), ""
+    except Refused as refused:
+        if engine == "cotangent":
+            raise
+        return None, str(refused)
 
 
 def by_forward_mode(point: Point, draws: int) -> Drawn:
-    """Draw with slopes by forward mode.
+    """Draw with slopes by batched forward mode.
 
     Args:
-        point: the estimator and where.
-        draws: how many times.
+        point: the estimator and where it is measured.
+        draws: number of draws.
 
     Returns:
-        What the draws say.
+        The draws.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, estimator, noise = workload.task(method("FG-A"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
+        >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
+        >>> by_forward_mode(point, 2).engine
+        'dual'
     """
     tally = GradientMoments(point.truth, point.end, draws)
     control, step = point.control(draws), None
@@ -189,47 +198,60 @@ def by_forward_mode(point: Point, draws: int) -> Drawn:
         )  # fmt: skip
         tally.add(k, step.body)
     assert step is not None
-    return Drawn(tally, control, step.ledger.as_dict())
+    return Drawn(tally, control, step.ledger.as_dict(), "dual")
 
 
 def by_cotangents(point: Point, draws: int) -> Drawn:
-    """Draw with slopes by inner products, gradients kept on the activity side where that is known.
+    """Draw with slopes by inner products, accumulating moments from credit where that is possible.
 
     Args:
-        point: the estimator and where.
-        draws: how many times.
+        point: the estimator and where it is measured.
+        draws: number of draws.
 
     Returns:
-        What the draws say.
+        The draws.
 
     Raises:
-        Refused: where that would not be exact, or no faster.
+        Refused: where that would not be exact, or not faster.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, estimator, noise = workload.task(method("FG-A"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
+        >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
+        >>> by_cotangents(point, 8).engine
+        'cotangent'
     """
     engine = Engine(point.task, point.estimator, point.state, point.x, point.labels)
     first = engine.prepare(point.noise.at(0), draws)
     control = point.control(draws)
     try:
-        tally: GradientMoments | CreditMoments = _of_credit(point, draws, engine, first.body)
-    except Unknown:  # gradients are formed, of the same slopes
+        tally: GradientMoments | CreditMoments = _from_credit(point, draws, engine, first.body)
+    except Unknown:  # the gradients of the same slopes are formed
         tally = GradientMoments(point.truth, point.end, draws)
         engine.listen(control)
         for k in range(draws):
             control.begin(k)
             tally.add(k, engine.pull(engine(point.noise.at(k))))
-    return Drawn(tally, control, first.ledger.as_dict())
+    return Drawn(tally, control, first.ledger.as_dict(), "cotangent")
 
 
-def _of_credit(point: Point, draws: int, engine: Engine, first: dict[str, Tensor]) -> CreditMoments:
-    """Keep the draws on the activity side, the first compared with its gradient as formed.
+def _from_credit(
+    point: Point, draws: int, engine: Engine, first: dict[str, Tensor]
+) -> CreditMoments:
+    """Accumulate the moments of draws from their credit, and check the first against its gradient.
 
     Args:
-        point: the estimator and where.
-        draws: how many times.
+        point: the estimator and where it is measured.
+        draws: number of draws.
         engine: makes the estimates.
-        first: the gradient of the first, from forward mode.
+        first: gradient of the first draw by forward mode.
 
     Returns:
-        What was kept.
+        The moments.
 
     Raises:
         Unknown: where credit or parameters enter in a way that is not known.
@@ -244,16 +266,16 @@ def _of_credit(point: Point, draws: int, engine: Engine, first: dict[str, Tensor
 
 
 def _compare(rows: dict[str, Array], first: dict[str, Tensor], point: Point) -> None:
-    """Compare what was kept of the first draw with its gradient as formed.
+    """Compare the moments of the first draw with those of its gradient.
 
     Raises:
         Unknown: where they differ.
     """
     limit = 1e-8 if point.x.dtype == torch.float64 else 1e-2
-    for place, names in places(point.task).items():
+    for place, names in sites(point.task).items():
         each = [(first[n], other[n]) for other in (point.truth, first, point.end) for n in names]
-        met = torch.stack([(a * b).sum() for a, b in each]).double().cpu().reshape(3, -1).sum(1)
+        formed = torch.stack([(a * b).sum() for a, b in each]).double().cpu().reshape(3, -1).sum(1)
         kept = sum(rows[n][0, [0, 1, 3]] for n in names)
-        off = np.abs(kept - met.numpy()).max()
-        if not off <= limit * float(met.abs().max()):
+        off = np.abs(kept - formed.numpy()).max()
+        if not off <= limit * float(formed.abs().max()):
             raise Unknown(f"{place} has another gradient than its credit was pulled back to")

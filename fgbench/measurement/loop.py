@@ -1,7 +1,7 @@
-"""Efficiency, variance, bias, scale and cosine of gradient estimates, with intervals.
+"""Measure gradient estimates: efficiency, variance, bias, scale and cosine, with intervals.
 
-A *point* is (init, moment of a shared backprop trajectory, batch); a *draw* is one independent
-repetition of the whole estimate at a point. Every method is measured at the same points. Efficiency,
+A *point* is (init, moment of a trajectory, batch); a *draw* is one independent repetition of the whole
+estimate at a point. Along the shared trajectory every method is measured at the same points. Efficiency,
 bias and scale are judged against the gradient of the scheme's own objectives; usefulness (cosine, the
 ``end`` block) against the end-to-end gradient.
 """
@@ -9,97 +9,39 @@ bias and scale are judged against the gradient of the scheme's own objectives; u
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
-from functools import partial
-from math import ceil, inf
+from dataclasses import asdict, dataclass, field, replace
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fgbench.core.noise.keyed import Noise
-from fgbench.core.task import Task
-from fgbench.errors import MethodFailed, UsageError, at_work, unknown
+from fgbench.errors import MethodFailed, at_work
 from fgbench.measurement import summary
 from fgbench.measurement.budget import fitted
+from fgbench.measurement.design import TRAJECTORIES
 from fgbench.measurement.draw_statistics.places import ALL, distances, predictions, products
-from fgbench.measurement.draws import MethodResult, Point, draw
+from fgbench.measurement.draws import Point, by_forward_mode, draw, try_cotangents
 from fgbench.measurement.engine.cotangent_view import Refused
-from fgbench.measurement.trajectories import TRAJECTORIES, Trajectory
-from fgbench.measurement.trajectory import default_moments, picked
+from fgbench.measurement.result import MethodResult, Plan, PointResult
+from fgbench.measurement.trajectories import Trajectory, Waypoint, default_moments, point_batch
 from fgbench.stats import blocks, variance, variance_split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from fgbench.core.estimator import Estimator, State
+    from fgbench.core.estimator import Claims, State
     from fgbench.core.network import Chain
-    from fgbench.measurement.draw_statistics.places import PlaceMoments
+    from fgbench.core.task import Task
+    from fgbench.measurement.design import Design
+    from fgbench.measurement.draw_statistics.places import Place, PlaceMoments
     from fgbench.registry import Method
     from fgbench.workload import Workload
 
 PILOT = 64
-ENGINES = ("auto", "dual", "cotangent")
 MOST_DRAWS = 1 << 16
-
-
-@dataclass(frozen=True)
-class Design:
-    """What is repeated.
-
-    Args:
-        draws: draws per point.
-        inits: networks drawn; ``inits=1`` says "this init" and nothing more.
-        batches: batches per init and moment, fresh for every one.
-        batch: examples per batch.
-        moments: epochs of the trajectory; None: the start, or after one epoch where the final readout
-            starts at zero and every global truth with it.
-        along: the trajectory: ``backprop`` of the end loss, with at most 200 steps an epoch, where all
-            methods meet the same points, or each method's ``own`` training by its recipe.
-        precision: relative standard error asked of the relative variance of a point; a pilot of 64 draws
-            at the first one fixes the number of draws of all, at least 64 and at most 65,536.
-        seed: of everything.
-        cost: forward equivalents that one estimate may cost: every method has the most directions that
-            fit; None leaves each the number it has.
-        engine: how slopes are made: ``dual``, batched forward mode; ``cotangent``, inner products with
-            cotangents that are computed once, for methods of exact slopes only; ``auto``, the latter
-            where it is exact and pays, else the former.
-    """
-
-    draws: int = 64
-    inits: int = 1
-    batches: int = 4
-    batch: int = 128
-    moments: tuple[float, ...] | None = None
-    along: str = "backprop"
-    precision: float | None = None
-    cost: float | None = None
-    seed: int = 0
-    engine: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse counts that measure nothing."""
-        for name, least in (("draws", 2), ("inits", 1), ("batches", 1), ("batch", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(
-                    f"measure needs {name} of at least {least}, got {getattr(self, name)}"
-                )
-        when = self.moments
-        if when is not None and (
-            not when or len(set(when)) < len(when) or not all(0 <= m < inf for m in when)
-        ):
-            raise UsageError(
-                f"moments are different numbers of epochs from 0 up, such as 0,1; got {when}"
-            )
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise UsageError(f"precision must lie between 0 and 1, got {self.precision}")
-        if self.cost is not None and not 0 < self.cost < inf:
-            raise UsageError(f"cost is a number of forward equivalents above 0, got {self.cost}")
-        if self.along not in TRAJECTORIES:
-            raise unknown("trajectory", self.along, TRAJECTORIES)
-        if self.engine not in ENGINES:
-            raise unknown("engine", self.engine, ENGINES)
 
 
 def measure(
@@ -113,91 +55,131 @@ def measure(
     Args:
         workload: data and architecture.
         methods: what to measure.
-        design: what is repeated.
+        design: which points, and with how many draws.
         progress: called with a line before every method at every point.
 
     Returns:
-        One dict per method with the names of the design: a measured number is
-        ``{"value", "low", "high", "n"}``. A method that raises has the status ``failed`` and its reason;
-        the others are measured to the end.
+        One dict per method with the names of the record: a measured number is
+        ``{"value", "low", "high", "n"}``. ``claims`` are the fields of the method's
+        :class:`fgbench.core.estimator.Claims`, None where they were not read. A method that raises has
+        the status ``failed`` and its reason; the others are measured to the end.
 
     Raises:
         UsageError: for names or options that do not exist or fit, before anything is measured.
+
+    Cost: ``draws`` estimates and two reverse passes per point and method, and a network built per init.
+
+    Example:
+        >>> from fgbench.measurement.design import Design
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> (record,) = measure(workload, [method("BP")], Design(batches=1, batch=8))
+        >>> record["status"], record["relative_variance"]["value"]
+        ('ok', 0.0)
     """
-    found = [MethodResult(engine=design.engine) for _ in methods]
+    results = [
+        MethodResult(design, Plan(method.estimator.thing, design.engine)) for method in methods
+    ]
     moments = design.moments
     for init in range(design.inits):
         seed = design.seed + init
-        base = workload.chain(seed)
-        moments = default_moments(base) if moments is None else moments
-        with Noise(seed).child("heads").seeded():
-            base.attach()
-        base.to(device=workload.device, dtype=workload.dtype)
-        tasks = [
-            _prepared(method, base, seed, workload, result)
-            for method, result in zip(methods, found, strict=True)
+        start = workload.chain(seed)
+        moments = default_moments(start) if moments is None else moments
+        base = _with_readouts(start, workload, seed)
+        setups = [
+            None if result.ended else _set_up(method, base, seed, workload)
+            for method, result in zip(methods, results, strict=True)
         ]
-        walk = Trajectory(workload, base, seed, moments)
-        for moment, stands in walk.stands(methods, found, design.along):
-            where = _Where(workload, seed, moment, design)
-            for b in range(design.batches):
-                each = zip(tasks, stands, methods, found, strict=True)
-                for (task, state), stand, method, result in each:
-                    if result.ended or stand is None:  # its numbers need every point
-                        continue
-                    result.steps[moment] = stand.steps
-                    task.chain.load_state_dict(stand.params, strict=False)
-                    x, y = where.batch(task, b)
-                    at = f"{method.text}, init {init}, moment {moment:g}, batch {b}"
-                    tell = partial(result.tell, progress, at)
-                    tell()
-                    try:
-                        with at_work(method.estimator.thing):
-                            own = {**state, **stand.state}
-                            noise = where.noise(b)
-                            _measure_point(task, method, own, x, y, noise, design, result, tell)
-                    except MethodFailed as failed:
-                        result.failed = str(failed)
-                    result.where.append((init, moment))
-            for (task, _), result in zip(tasks, found, strict=True):
-                if not result.ended:
-                    result.between.append(products(task, where.batches(task)))
-            if all(result.ended for result in found):  # the way to the next point may be long
-                return [_record(r, design, moments) for r in found]
-    return [_record(r, design, moments or (0.0,)) for r in found]
+        results = [
+            result if setup is None else result.with_claims(setup.claims, setup.failed)
+            for result, setup in zip(results, setups, strict=True)
+        ]
+        trajectory = Trajectory(workload, start, seed, moments)
+        routes = _routes(trajectory, setups, design.along)
+        for moment in sorted(moments):
+            network = _Network(workload, init, moment, design)
+            results = _measure_network(network, setups, routes, results, progress)
+            if all(result.ended for result in results):  # the next moment may take long to reach
+                return [_record(result, moments) for result in results]
+    return [_record(result, moments or (0.0,)) for result in results]
 
 
-def _prepared(
-    method: Method, base: Chain, seed: int, workload: Workload, result: MethodResult
-) -> tuple[Task, dict[str, State]]:
-    """Build a method's task on a copy of the network, with its state at construction."""
-    task = Task.build(copy.deepcopy(base), method.locality.thing, Noise(seed))
-    task.chain.to(device=workload.device, dtype=workload.dtype)
-    estimator: Estimator = method.estimator.thing
-    try:
-        with at_work(estimator, begun=False):
-            if not estimator.supports(task):
-                return task, estimator.init_state(task, workload.noise(seed).child("state"))
-    except MethodFailed as failed:
-        result.failed = str(failed)
-    return task, {}
+def _with_readouts(start: Chain, workload: Workload, seed: int) -> Chain:
+    """Return a copy of a network that has a readout on every module."""
+    base = copy.deepcopy(start)
+    with Noise(seed).child("heads").seeded():
+        base.attach()
+    return base.to(device=workload.device, dtype=workload.dtype)
 
 
 @dataclass(frozen=True)
-class _Where:
-    """A network at a moment.
+class _SetUp:
+    """A method on the network of one init.
+
+    Args:
+        method: the method.
+        task: its task, on a network of its own.
+        state: state of each objective at construction.
+        claims: claims of its estimator; None where it cannot run, or raised.
+        failed: what its estimator raised, or "".
+    """
+
+    method: Method
+    task: Task
+    state: dict[str, State] = field(default_factory=dict)
+    claims: Claims | None = None
+    failed: str = ""
+
+
+def _set_up(method: Method, base: Chain, seed: int, workload: Workload) -> _SetUp:
+    """Build a method's task on a copy of a network, with its state at construction and its claims."""
+    task, estimator, noise = workload.task(method, seed, base)
+    try:
+        with at_work(estimator, begun=False):
+            if estimator.supports(task):  # its first point has the reason
+                return _SetUp(method, task)
+            state = estimator.init_state(task, noise.child("state"))
+        with at_work(estimator):
+            return _SetUp(method, task, state, task.claims(estimator))
+    except MethodFailed as failed:
+        return _SetUp(method, task, failed=str(failed))
+
+
+def _routes(
+    trajectory: Trajectory, setups: Sequence[_SetUp | None], along: str
+) -> list[Iterator[Waypoint]]:
+    """Return the waypoints of every method: one iterator shared by all, or one for each."""
+    if along == "backprop":
+        return [trajectory.backprop()]
+    return [
+        iter(())
+        if setup is None or setup.failed
+        else trajectory.own(setup.method, setup.claims is not None and setup.claims.deterministic)
+        for setup in setups
+    ]
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network at a moment, and the batches it is measured on.
 
     Args:
         workload: data and architecture.
-        seed: of the network.
-        moment: epochs of the shared trajectory.
-        design: what is repeated.
+        init: number of the network.
+        moment: epochs of training before.
+        design: which points, and with how many draws.
     """
 
     workload: Workload
-    seed: int
+    init: int
     moment: float
     design: Design
+
+    @property
+    def seed(self) -> int:
+        """Seed of the network."""
+        return self.design.seed + self.init
 
     def noise(self, b: int) -> Noise:
         """Return the noise of a batch."""
@@ -205,101 +187,200 @@ class _Where:
 
     def batch(self, task: Task, b: int) -> tuple[Tensor, Tensor]:
         """Return a batch as a task sees it."""
-        rows = picked(self.workload, self.seed, self.moment, b, self.design.batch)
+        rows = point_batch(self.workload, self.seed, self.moment, b, self.design.batch)
         return task.batch(*rows, self.workload.data, self.noise(b).child("views"))
 
     def batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches whose truths are compared, those that are drawn on first."""
+        """Yield the batches whose truths are compared; the first of them are those with draws."""
         for b in range(max(self.design.batches, variance_split.TRUTHS)):
             yield self.batch(task, b)
 
 
+def _measure_network(
+    network: _Network,
+    setups: Sequence[_SetUp | None],
+    routes: Sequence[Iterator[Waypoint]],
+    results: Sequence[MethodResult],
+    progress: Callable[[str], None] | None,
+) -> list[MethodResult]:
+    """Measure all methods on the batches of one network.
+
+    Args:
+        network: init and moment.
+        setups: of every method, None for one that had ended before.
+        routes: waypoints, shared by all methods or one iterator for each.
+        results: results so far.
+        progress: called with a line before every method at every point.
+
+    Returns:
+        The results with those of this network.
+    """
+    results = list(results)
+    shared = next(routes[0]) if network.design.along == "backprop" else None
+    active: dict[int, tuple[_SetUp, Waypoint]] = {}
+    for i, setup in enumerate(setups):
+        if setup is not None and not results[i].ended:
+            waypoint = next(routes[i]) if shared is None else shared
+            active[i] = setup, waypoint
+            results[i] = results[i].with_waypoint(waypoint)
+    for b in range(network.design.batches):
+        for i, (setup, waypoint) in active.items():
+            if not results[i].ended:
+                point = _measure_point(network, b, setup, waypoint, results[i].plan, progress)
+                results[i] = results[i].with_point(point)
+    for i, (setup, _) in active.items():
+        if not results[i].ended:
+            between = products(setup.task, network.batches(setup.task))
+            results[i] = results[i].with_products(between)
+    return results
+
+
 def _measure_point(
-    task: Task,
-    method: Method,
-    state: dict[str, State],
-    x: Tensor,
-    y: Tensor,
-    noise: Noise,
-    design: Design,
-    result: MethodResult,
-    tell: Callable[[], None],
-) -> None:
-    """Draw estimates at one point and add what they say."""
-    estimator: Estimator = result.estimator or method.estimator.thing
-    result.reason = estimator.supports(task)
-    if result.reason:
-        return
-    truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
-    point = Point(task, estimator, state, x, y, noise, truth, end)
-    if design.cost is not None and result.estimator is None:
-        bought = fitted(estimator, point.price, design.cost)
-        result.budget = {"asked": design.cost, "spent": bought.spent, "note": bought.note}
-        if bought.estimator is None:
-            result.reason = bought.note
-            return
-        estimator = result.estimator = bought.estimator
-        point = replace(point, estimator=estimator)
-    claims = task.claims(estimator)
-    result.exact, result.claimed = claims.deterministic, {"bias": claims.bias, "why": claims.why}
-    result.directions = int(getattr(estimator, "directions", 1))
-    result.distances = distances(task)
-    result.elements = sum(p.numel() for p in task.chain.body_parameters().values())
-    result.rounding = 1e-12 if x.dtype == torch.float64 else 1e-6
+    network: _Network,
+    b: int,
+    setup: _SetUp,
+    waypoint: Waypoint,
+    plan: Plan,
+    progress: Callable[[str], None] | None,
+) -> PointResult:
+    """Measure one method at one point.
+
+    Args:
+        network: init and moment.
+        b: number of the batch.
+        setup: the method on this init.
+        waypoint: parameters and state at this moment.
+        plan: how the method is measured; its open parts are settled here.
+        progress: called with a line before the draws.
+
+    Returns:
+        The result, with the reason where there are no draws.
+    """
+    design, task, at = network.design, setup.task, (network.init, network.moment)
+    task.chain.load_state_dict(waypoint.params, strict=False)
+    x, y = network.batch(task, b)
+    line = f"{setup.method.text}, init {network.init}, moment {network.moment:g}, batch {b}"
+    _report(progress, line, plan)
+    engine = ""
     try:
-        if not result.draws:
-            result.draws = blocks.TESTABLE if result.exact else design.draws
-            if design.precision is not None and not result.exact:
-                # its draws are few: that an engine does not pay for them says nothing of what follows
-                trial = MethodResult(engine="dual" if result.engine == "dual" else "auto")
-                pilot = draw(point, PILOT, trial)
-                result.asked = _needed(pilot[ALL], design.precision)
-                result.draws = min(result.asked, MOST_DRAWS)
-                tell()
-        series = draw(point, result.draws, result)
-    except Refused as refused:
-        result.reason = f"engine cotangent: {refused}"
-        return
-    for place, predicted in predictions(task, estimator, x, y, point.truth).items():
-        series[place].predicted = predicted
-    result.series.append(series)
+        with at_work(setup.method.estimator.thing):
+            if reason := plan.estimator.supports(task):
+                return PointResult(plan, *at, reason=reason)
+            truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
+            state = {**setup.state, **waypoint.state}
+            point = Point(task, plan.estimator, state, x, y, network.noise(b), truth, end)
+            plan, reason = _with_budget(plan, point, design)
+            if reason:
+                return PointResult(plan, *at, reason=reason)
+            point = replace(point, estimator=plan.estimator)
+            plan = _with_claims(plan, point, design)
+            try:
+                if design.precision is not None and not (plan.exact or plan.asked):
+                    plan = _with_precision(plan, point, design.precision)
+                    _report(progress, line, plan)
+                drawn, fallback = try_cotangents(point, plan.draws, plan.next_engine)
+            except Refused as refused:
+                return PointResult(plan, *at, reason=f"engine cotangent: {refused}")
+            if drawn is None:
+                plan, engine = replace(plan, fallback=plan.fallback or fallback), "dual"
+                drawn = by_forward_mode(point, plan.draws)
+            engine = drawn.engine
+            places = _with_predictions(drawn.places(point), point)
+            return PointResult(plan, *at, places, engine, drawn.cost)
+    except MethodFailed as failed:
+        return PointResult(plan, *at, engine=engine, failed=str(failed))
+
+
+def _report(progress: Callable[[str], None] | None, line: str, plan: Plan) -> None:
+    """Pass on which point is measured, and with how many draws where a precision decides it."""
+    if progress is not None:
+        wanted = f" of {plan.asked} that the precision asks for" * (plan.asked > plan.draws)
+        progress(line + (f", {plan.draws} draws{wanted}" if plan.asked else ""))
+
+
+def _with_budget(plan: Plan, point: Point, design: Design) -> tuple[Plan, str]:
+    """Settle the directions that a budget allows; return also why not even one fits, or ""."""
+    if design.cost is None or plan.budget is not None:
+        return plan, ""
+    bought = fitted(plan.estimator, point.price, design.cost)
+    budget = {"asked": design.cost, "spent": bought.spent, "note": bought.note}
+    if bought.estimator is None:
+        return replace(plan, budget=budget), bought.note
+    return replace(plan, budget=budget, estimator=bought.estimator), ""
+
+
+def _with_claims(plan: Plan, point: Point, design: Design) -> Plan:
+    """Read the claims at a point, and settle the draws that they leave to the design."""
+    task = point.task
+    plan = replace(
+        plan,
+        claims=task.claims(plan.estimator),
+        directions=int(getattr(plan.estimator, "directions", 1)),
+        distances=distances(task),
+        elements=sum(p.numel() for p in task.chain.body_parameters().values()),
+        rounding=1e-12 if point.x.dtype == torch.float64 else 1e-6,
+    )
+    if plan.draws:
+        return plan
+    return replace(plan, draws=blocks.TESTABLE if plan.exact else design.draws)
+
+
+def _with_precision(plan: Plan, point: Point, precision: float) -> Plan:
+    """Return the plan with the draws that a precision needs, by a pilot.
+
+    The pilot has few draws. An engine that does not pay for them may pay for those that follow, so its
+    refusal is not kept.
+    """
+    pilot = draw(point, PILOT, "dual" if plan.engine == "dual" else "auto").places(point)
+    asked = _needed(pilot[ALL], precision)
+    return replace(plan, asked=asked, draws=min(asked, MOST_DRAWS))
 
 
 def _needed(pilot: PlaceMoments, precision: float) -> int:
-    """Return the draws whose relative standard error of the relative variance is the one asked.
+    """Return the draws at which the relative variance has the relative standard error asked for.
 
-    The error falls with the root of the draws; that of the pilot is taken without the quantile of its
-    interval, whose degrees of freedom are those of so few draws. It may be more than are made.
+    The error falls with the root of the draws. That of the pilot is taken without the quantile of its
+    interval, whose degrees of freedom are those of few draws. The number may exceed `MOST_DRAWS`.
     """
     error = variance.relative_error(pilot.d2, pilot.gram, pilot.x, pilot.control)
     return max(ceil(PILOT * (error / precision) ** 2), PILOT)
 
 
-def _record(result: MethodResult, design: Design, moments: tuple[float, ...]) -> dict[str, Any]:
-    """Return the names of the record of one method."""
+def _with_predictions(
+    places: Mapping[Place, PlaceMoments], point: Point
+) -> dict[Place, PlaceMoments]:
+    """Add the closed-form relative variance of every place."""
+    predicted = predictions(point.task, point.estimator, point.x, point.labels, point.truth)
+    return {place: replace(m, predicted=predicted[place]) for place, m in places.items()}
+
+
+def _record(result: MethodResult, moments: tuple[float, ...]) -> dict[str, Any]:
+    """Return the record of one method: its status, how it was measured, and its numbers."""
+    design, plan = result.design, result.plan
     ended = "diverged" if result.diverged else "skipped" if result.reason else "ok"
     head: dict[str, Any] = {
         "status": "failed" if result.failed else ended,
         "reason": result.failed or result.reason,
-        "directions": result.directions,
-        "draws": result.draws,
-        "draws_asked": result.asked or None,
+        "directions": plan.directions,
+        "draws": plan.draws,
+        "draws_asked": plan.asked or None,
         "inits": design.inits,
         "moments": list(moments),
         "batches": design.batches,
         "batch": design.batch,
         "engine": " ".join(result.engines),
-        "fallback": result.fallback,
+        "fallback": plan.fallback,
         "truth": "scheme",
         "trajectory": TRAJECTORIES[design.along],
         "moment_steps": [result.steps.get(moment) for moment in moments],
-        "budget": result.budget,
+        "budget": plan.budget,
+        "claims": None if result.claims is None else asdict(result.claims),
     }
     if head["reason"]:
         return head
     along = [
-        {"moment": moment, "steps": steps, **summary.of_moment(result, moment, design.batch)}
+        {"moment": moment, "steps": steps, **summary.of_moment(result, moment)}
         for moment, steps in zip(moments, head["moment_steps"], strict=True)
-        if len(moments) > 1  # the numbers of the only one are those of the record
+        if len(moments) > 1  # the numbers of a single moment are those of the record
     ]
-    return {**head, **summary.numbers(result, design.batch), "per_moment": along}
+    return {**head, **summary.numbers(result), "per_moment": along}

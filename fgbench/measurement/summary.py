@@ -1,4 +1,4 @@
-"""From the draws at every point to the numbers of a record."""
+"""Combine the draws at every point into the numbers of a record."""
 
 from __future__ import annotations
 
@@ -23,110 +23,122 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fgbench.measurement.draw_statistics.places import Place, PlaceMoments
-    from fgbench.measurement.draws import MethodResult
+    from fgbench.measurement.result import MethodResult
 
 NOT_FINITE = "an estimate is not finite"
 
 
-def numbers(result: MethodResult, batch: int) -> dict[str, Any]:
-    """Combine the points of one method.
+def numbers(result: MethodResult) -> dict[str, Any]:
+    """Combine the points of one method into the numbers of its record.
 
     Args:
-        result: everything measured of it.
-        batch: examples per batch.
+        result: results of the method, whose points were all measured.
 
     Returns:
-        The numbers of its record by their names there, and its status.
+        The numbers by their names in the record, and its status.
+
+    Example:
+        >>> from fgbench.core.estimator import Claims
+        >>> from fgbench.estimators.bp import Backprop
+        >>> from fgbench.measurement.design import Design
+        >>> from fgbench.measurement.draw_statistics.places import PlaceMoments
+        >>> from fgbench.measurement.result import MethodResult, Plan, PointResult
+        >>> one, zero = np.ones(6), np.zeros(6)
+        >>> exact = PlaceMoments(one, one, zero, np.zeros((6, 6)), one, one, 0.0, None, 1.0, 1.0, one, 3)
+        >>> plan = Plan(Backprop(), draws=6, claims=Claims("none", deterministic=True), elements=3)
+        >>> point = PointResult(plan, 0, 0.0, {ALL: exact}, "dual", {"forward_equivalents": 3.0})
+        >>> numbers(MethodResult(Design(), plan).with_point(point))["scale"]["value"]
+        1.0
     """
-    whole, per_place = _everywhere(result, batch)
+    body, per_place = _combine(result)
     return {
-        **whole,
-        "status": "diverged" if whole["reason"] == NOT_FINITE else "ok",
-        **_priced(whole, result),
-        "expected_cosine": intervals.expected_cosine(result.elements),
-        "elements": result.elements,
-        "claimed": result.claimed,
+        **body,
+        "status": "diverged" if body["reason"] == NOT_FINITE else "ok",
+        **_priced(body, result),
+        "expected_cosine": intervals.expected_cosine(result.plan.elements),
+        "elements": result.plan.elements,
+        "claimed": _claimed(result),
         **{f"per_{kind}": _of(kind, per_place) for kind in ("site", "module", "parameter")},
-        "cost": result.cost,
+        "cost": _cost(result),
         "points": _points(result),
     }
 
 
-def _points(result: MethodResult) -> list[dict[str, Any]]:
-    """Keep what other methods are compared with point by point: where it is, efficiency and variance."""
-    found = []
-    for series, (init, moment) in zip(result.series, result.where, strict=True):
-        s = series[ALL]
-        sound = not (s.reason or _unsound(s))
-        number = intervals.efficiency(s.x, s.y, s.control).value if sound else None
-        variance = _variance(s, result).value if sound else None
-        at = {"init": init, "moment": moment}
-        found.append({**at, "efficiency": number, "relative_variance": variance})
-    return found
-
-
-def _variance(s: PlaceMoments, result: MethodResult) -> Number:
-    """Return the relative variance at a point."""
-    return variance.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.rounding)
-
-
-def of_moment(result: MethodResult, moment: float, batch: int) -> dict[str, Any]:
+def of_moment(result: MethodResult, moment: float) -> dict[str, Any]:
     """Combine the points of one moment of the trajectory.
 
     Args:
-        result: everything measured of a method.
+        result: results of the method, whose points were all measured.
         moment: epochs of the trajectory.
-        batch: examples per batch.
 
     Returns:
-        The numbers of the whole body by their names in the record, and those of `ALONG` by site.
+        The numbers of the body by their names in the record, and those of `ALONG` by site.
     """
-    own = [k for k, (_, when) in enumerate(result.where) if when == moment]
-    cells = zip(dict.fromkeys(result.where), result.between, strict=False)
-    part = replace(
-        result,
-        series=[result.series[k] for k in own],
-        where=[result.where[k] for k in own],
-        between=[products for (_, when), products in cells if when == moment],
-    )
-    whole, per_place = _everywhere(part, batch)
+    body, per_place = _combine(result.at(moment))
     sites = {
         name: {k: numbers[k] for k in ALONG if k in numbers}
         for name, numbers in _of("site", per_place).items()
     }
-    return {**whole, **_priced(whole, result), "per_site": sites}
+    return {**body, **_priced(body, result), "per_site": sites}
 
 
-def _priced(whole: dict[str, Any], result: MethodResult) -> dict[str, Any]:
-    """Set efficiency and variance of the whole body against the price of an estimate."""
-    price = result.cost["forward_equivalents"]
+def _claimed(result: MethodResult) -> dict[str, str]:
+    """Return the bias that is claimed, and its cause where an option or the locality is one."""
+    claims = result.plan.claims
+    return {} if claims is None else {"bias": claims.bias, "why": claims.why}
+
+
+def _cost(result: MethodResult) -> dict[str, float]:
+    """Return the cost of one estimate."""
+    return dict(result.points[-1].cost)
+
+
+def _points(result: MethodResult) -> list[dict[str, Any]]:
+    """Return efficiency and variance of every point, for comparing methods point by point."""
+    rows = []
+    for point in result.points:
+        s = point.places[ALL]
+        usable = not (s.reason or _not_finite(s))
+        number = intervals.efficiency(s.x, s.y, s.control).value if usable else None
+        variance = _variance(s, result).value if usable else None
+        at = {"init": point.init, "moment": point.moment}
+        rows.append({**at, "efficiency": number, "relative_variance": variance})
+    return rows
+
+
+def _variance(s: PlaceMoments, result: MethodResult) -> Number:
+    """Return the relative variance at a point."""
+    return variance.relative_variance(s.d2, s.gram, s.x, s.control, rounding=result.plan.rounding)
+
+
+def _priced(body: dict[str, Any], result: MethodResult) -> dict[str, Any]:
+    """Return efficiency per forward equivalent of an estimate, and variance times them."""
+    price = _cost(result)["forward_equivalents"]
     return {
-        "efficiency_per_forward": _times(whole["efficiency"], 1 / price),
-        "variance_times_cost": _times(whole["relative_variance"], price),
+        "efficiency_per_forward": _times(body["efficiency"], 1 / price),
+        "variance_times_cost": _times(body["relative_variance"], price),
     }
 
 
-def _everywhere(
-    result: MethodResult, batch: int
-) -> tuple[dict[str, Any], dict[Place, dict[str, Any]]]:
-    """Combine the points of the whole body, and those of every place in it."""
-    per_place = {place: _place(result, place, batch) for place in result.series[0]}
-    for place, between in result.distances.items():
+def _combine(result: MethodResult) -> tuple[dict[str, Any], dict[Place, dict[str, Any]]]:
+    """Combine the points of the body, and those of every place in it."""
+    per_place = {place: _place(result, place) for place in result.points[0].places}
+    for place, between in result.plan.distances.items():
         per_place[place]["distance"] = between
     return per_place.pop(ALL), per_place
 
 
 def _of(kind: str, per_place: dict[Place, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Pick the places of one kind, the p-values of their bias adjusted for their number."""
-    found = {name: numbers for (of, name), numbers in per_place.items() if of == kind}
-    tested = multiple_tests.benjamini_hochberg([p["bias"]["p_value"] for p in found.values()])
-    for place, adjusted in zip(found.values(), tested, strict=True):
+    """Return the places of one kind, the p-values of their bias adjusted for their number."""
+    places = {name: numbers for (of, name), numbers in per_place.items() if of == kind}
+    tested = multiple_tests.benjamini_hochberg([p["bias"]["p_value"] for p in places.values()])
+    for place, adjusted in zip(places.values(), tested, strict=True):
         place["bias"]["p_adjusted"] = adjusted
-    return found
+    return places
 
 
 def _times(number: dict[str, Any], factor: float) -> dict[str, Any]:
-    """Multiply a number and its ends."""
+    """Multiply a number and the ends of its interval."""
     ends = ("value", "low", "high")
     return {k: v * factor if k in ends and v is not None else v for k, v in number.items()}
 
@@ -135,16 +147,19 @@ ALONG = (
     *("efficiency", "relative_variance", "predicted_variance", "bias", "scale", "cosine"),
     *("cosine_draws", "split", "distance", "elements", "heavy_tail", "reason"),
 )
-"""Numbers of a site that are kept moment by moment."""
+"""Numbers of a site that are reported at each moment."""
 NONE: dict[str, Any] = {"value": None, "low": None, "high": None, "n": 0}
 
 
-def _place(result: MethodResult, at: Place, batch: int) -> dict[str, Any]:
+def _place(result: MethodResult, at: Place) -> dict[str, Any]:
     """Combine the points of one place."""
-    series = [found[at] for found in result.series]
-    inits, moments = zip(*result.where, strict=True)
-    where = (list(inits), [sorted(set(moments)).index(m) for m in moments])
-    reasons = sorted({s.reason or _unsound(s) for s in series} - {""})
+    series = [point.places[at] for point in result.points]
+    moments = [point.moment for point in result.points]
+    where = (
+        [point.init for point in result.points],
+        [sorted(set(moments)).index(m) for m in moments],
+    )
+    reasons = sorted({s.reason or _not_finite(s) for s in series} - {""})
     if reasons:
         names = ("efficiency", "relative_variance", "scale", "cosine", "locality_gap", *FURTHER)
         empty: dict[str, Any] = {name: dict(NONE) for name in names}
@@ -162,7 +177,7 @@ def _place(result: MethodResult, at: Place, batch: int) -> dict[str, Any]:
     debiased = [intervals.efficiency_debiased(s.x, s.y) for s in series]
     useful = len(ends) == len(series)
     variances = [_variance(s, result) for s in series]
-    estimates = [Estimates.of_errors(s.x, s.y, s.gram, result.rounding) for s in series]
+    estimates = [Estimates.of_errors(s.x, s.y, s.gram, result.plan.rounding) for s in series]
     return {
         "efficiency": _efficiency([(s.x, s.y, s.control) for s in series], where),
         "efficiency_debiased": float(np.mean([d for d in debiased if d is not None]))
@@ -186,46 +201,48 @@ def _place(result: MethodResult, at: Place, batch: int) -> dict[str, Any]:
         if useful
         else None,
         "locality_gap": over(replicates.mean_over, gaps) if useful else dict(NONE),
-        "locality_cosine": over(replicates.mean_over, [Number.exact(_met(s), 1) for s in series])
+        "locality_cosine": over(
+            replicates.mean_over, [Number.exact(_locality_cosine(s), 1) for s in series]
+        )
         if useful
         else dict(NONE),
         **_further(result, series, estimates, where),
-        "split": _split(result, at, variances, batch),
+        "split": _split(result, at, variances),
         "elements": series[0].elements,
-        "heavy_tail": any(intervals.heavy_tail(s.y) for s in series) and not result.exact,
+        "heavy_tail": any(intervals.heavy_tail(s.y) for s in series) and not result.plan.exact,
         "control": all(s.control is not None for s in series),
         "reason": "",
     }
 
 
-def _unsound(s: PlaceMoments) -> str:
-    """Say whether an estimate was not finite: no number of its draws means anything."""
+def _not_finite(s: PlaceMoments) -> str:
+    """Return the reason why draws give no number where an estimate was not finite, or ""."""
     return "" if np.isfinite(s.y).all() else NOT_FINITE
 
 
 def _efficiency(rows: Sequence[tuple[Any, Any, Any]], where: Any) -> dict[str, Any]:
-    """Combine the efficiency of the points; from the mean root where a single point is unresolved."""
+    """Combine the efficiency of the points, by the mean of its roots where single ones are unresolved."""
     alone = [intervals.efficiency(x, y, control) for x, y, control in rows]
-    found = replicates.efficiency_over(alone, *where)
-    if found.value is None and len(rows) > 1 and all(n.low is not None for n in alone):
+    number = replicates.efficiency_over(alone, *where)
+    if number.value is None and len(rows) > 1 and all(n.low is not None for n in alone):
         roots = [float(np.mean(x) / np.sqrt(np.mean(y))) for x, y, _ in rows]
-        found = replicates.efficiency_pooled(roots, *where)
-    return {**found.json(), "reason": found.reason}
+        number = replicates.efficiency_pooled(roots, *where)
+    return {**number.json(), "reason": number.reason}
 
 
 def _bias(result: MethodResult, series: list[PlaceMoments], where: Any) -> dict[str, Any]:
-    """Combine the bias of the points; without sampling noise any difference is bias for certain."""
-    found = replicates.bias_over(
+    """Combine the bias of the points; for an exact estimate any difference is bias with certainty."""
+    number = replicates.bias_over(
         np.stack([s.gram for s in series]),
         np.array([s.d2.sum() for s in series]),
-        result.draws,
+        result.plan.draws,
         where[0],
         where[1],
-        result.rounding,
+        result.plan.rounding,
     )
-    if result.exact and found.value:
-        found = replace(found, p_value=0.0, detectable=0.0)
-    return found.json()
+    if result.plan.exact and number.value:
+        number = replace(number, p_value=0.0, detectable=0.0)
+    return number.json()
 
 
 FURTHER = (
@@ -237,8 +254,10 @@ FURTHER = (
 def _further(
     result: MethodResult, series: list[PlaceMoments], estimates: list[Estimates], where: Any
 ) -> dict[str, Any]:
-    """Combine what else draws say against the gradient of the scheme's own objectives."""
-    errors = [mean_direction.normalised_error(s.d2, s.control, result.rounding) for s in series]
+    """Combine the further numbers against the gradient of the scheme's own objectives."""
+    errors = [
+        mean_direction.normalised_error(s.d2, s.control, result.plan.rounding) for s in series
+    ]
     noise = replicates.ratio_over([mean_direction.signal_to_noise(e) for e in estimates], *where)
     agreed = replicates.mean_over([intervals.mean(s.agreement) for s in series], *where)
     return {
@@ -250,35 +269,33 @@ def _further(
     }
 
 
-def _split(
-    result: MethodResult, at: Place, variances: list[Number], batch: int
-) -> dict[str, Any] | None:
-    """Split the variance at every (init, moment) and combine them; None where truths were not taken."""
+def _split(result: MethodResult, at: Place, variances: list[Number]) -> dict[str, Any] | None:
+    """Split the variance at every (init, moment) and combine them; None without truths of batches."""
     if not result.between:
         return None
-    order = list(dict.fromkeys(result.where))
+    networks = [(point.init, point.moment) for point in result.points]
+    order = list(dict.fromkeys(networks))
     cells = []
-    for gram, when in zip(result.between, order, strict=True):
-        own = [k for k, at_point in enumerate(result.where) if at_point == when]
-        squares = [result.series[k][at].g2 for k in own]
-        cells.append(
-            variance_split.cell(gram[at], [variances[k] for k in own], squares, result.rounding)
-        )
+    for gram, network in zip(result.between, order, strict=True):
+        here = [k for k, other in enumerate(networks) if other == network]
+        squares = [result.points[k].places[at].g2 for k in here]
+        within = [variances[k] for k in here]
+        cells.append(variance_split.cell(gram[at], within, squares, result.plan.rounding))
     moments = sorted({moment for _, moment in order})
     where = [init for init, _ in order], [moments.index(moment) for _, moment in order]
-    return variance_split.numbers(cells, where, result.directions, batch)
+    return variance_split.numbers(cells, where, result.plan.directions, result.design.batch)
 
 
-def _within(found: dict[str, Any], least: float) -> dict[str, Any]:
-    """Keep the ends of a mean within what is possible, which a t interval over few points leaves."""
-    ends = {k: max(least, min(found[k], 1.0)) for k in ("low", "high") if found[k] is not None}
-    return {**found, **ends}
+def _within(number: dict[str, Any], least: float) -> dict[str, Any]:
+    """Clip the ends of an interval to [least, 1]: a t interval over few points may be wider."""
+    ends = {k: max(least, min(number[k], 1.0)) for k in ("low", "high") if number[k] is not None}
+    return {**number, **ends}
 
 
 def _cosine(rows: Sequence[tuple[Any, Any]], where: Any) -> dict[str, Any]:
     """Combine the mean cosine of single draws with a gradient; 0 for an estimate of zero."""
-    found = [intervals.cosine(_cosines(x, y)) for x, y in rows]
-    return _within(replicates.mean_over(found, *where).json(), -1.0)
+    cosines = [intervals.cosine(_cosines(x, y)) for x, y in rows]
+    return _within(replicates.mean_over(cosines, *where).json(), -1.0)
 
 
 def _cosines(x: Any, y: Any) -> Any:
@@ -288,7 +305,7 @@ def _cosines(x: Any, y: Any) -> Any:
 
 
 def _band(rows: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
-    """Say where nine of ten single draws of all points lie: their median, 5 % and 95 % quantiles."""
+    """Return median, 5 % and 95 % quantiles of the cosine of single draws, over all points."""
     drawn = np.concatenate([_cosines(x, y) for x, y in rows])
     low, middle, high = map(float, np.quantile(drawn, (0.05, 0.5, 0.95)))
     return {"value": middle, "low": low, "high": high, "n": len(drawn)}
@@ -297,7 +314,7 @@ def _band(rows: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
 def _cosine_of_mean(
     estimates: Sequence[Estimates], rows: Sequence[tuple[Any, float]], where: Any
 ) -> dict[str, Any]:
-    """Combine the cosine of the mean with a gradient, whose inverse square is averaged over points."""
+    """Combine the cosine of the mean draw with a gradient, averaging inverse squares over points."""
     inverse = [
         mean_direction.inverse_cosine(e, x, ratio)
         for e, (x, ratio) in zip(estimates, rows, strict=True)
@@ -305,11 +322,11 @@ def _cosine_of_mean(
     signs = {float(np.sign(np.mean(x))) for x, _ in rows}
     if len(signs) > 1:
         inverse = [Number(None, None, None, e.draws, mean_direction.UNRESOLVED) for e in estimates]
-    found = mean_direction.cosine_of_mean(replicates.mean_over(inverse, *where), max(signs))
-    return {**found.json(), "reason": found.reason}
+    number = mean_direction.cosine_of_mean(replicates.mean_over(inverse, *where), max(signs))
+    return {**number.json(), "reason": number.reason}
 
 
-def _met(s: PlaceMoments) -> float:
+def _locality_cosine(s: PlaceMoments) -> float:
     """Return the cosine between g and G, from |g − G|² = |g|² + |G|² − 2⟨g, G⟩."""
     assert s.gap is not None
     return (s.g2 + s.end2 * (1.0 - s.gap)) / (2.0 * float(np.sqrt(s.g2 * s.end2)))

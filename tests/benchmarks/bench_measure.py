@@ -15,7 +15,7 @@ from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.measurement import draws as drawing
-from fgbench.measurement.draws import MethodResult, Point
+from fgbench.measurement.draws import Point
 from fgbench.measurement.speed import interleaved_timing
 
 NET, SHAPE, BATCH, DRAWS = "mlp-3x256", (1, 28, 28), 64, 512
@@ -98,7 +98,7 @@ def test_a_draw_beside_a_backprop_step_and_the_naive_loop(
             naive(k * few + j)
 
     def measuring(k: int) -> None:
-        drawing.draw(at, DRAWS, MethodResult(engine="cotangent"))
+        drawing.draw(at, DRAWS, "cotangent").places(at)
 
     seconds = interleaved_timing.interleaved([backprop, loop, measuring], ROUNDS, CPU, warm_up=1)
     steps, loops, draws = (
@@ -118,9 +118,7 @@ def test_a_draw_beside_a_backprop_step_and_the_naive_loop(
 def test_memory_does_not_grow_with_the_draws(capsys: pytest.CaptureFixture[str]) -> None:
     at = point("gaussian")
     few, many = (
-        interleaved_timing.peak(
-            lambda k, n=n: drawing.draw(at, n, MethodResult(engine="cotangent")), CPU
-        )
+        interleaved_timing.peak(lambda k, n=n: drawing.draw(at, n, "cotangent").places(at), CPU)
         for n in (256, 4096)
     )
     with capsys.disabled():

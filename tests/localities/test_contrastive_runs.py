@@ -13,7 +13,8 @@ from fgbench import api, registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import COUPLED
 from fgbench.errors import UsageError
-from fgbench.measurement.loop import Design, measure
+from fgbench.measurement.design import Design
+from fgbench.measurement.loop import measure
 from fgbench.measurement.speed.step_costs import speed
 from fgbench.training import loop as training
 from fgbench.training import run as course

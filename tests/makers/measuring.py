@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.measurement import loop as room
-from fgbench.measurement.loop import Design
+from fgbench.measurement.design import Design
 from fgbench.registry import Made, Method
 from fgbench.workload import Workload
 
 if TYPE_CHECKING:
-    pass
+    from fgbench.core.network import Chain
 
 NET = "mlp-1x8"
 
@@ -44,6 +44,21 @@ def measured(*methods: Any, where: Workload | None = None, **design: Any) -> Any
     chosen = [registry.method(m) if isinstance(m, str) else of(m) for m in methods]
     found = room.measure(where or workload(), chosen, Design(**{**FEW, **design}))
     return found[0] if len(found) == 1 else found
+
+
+@dataclass(frozen=True)
+class Counted(Workload):
+    """A workload that notes the seed of every network it builds."""
+
+    built: list[int] = field(default_factory=list)
+
+    @classmethod
+    def like(cls, other: Workload) -> Counted:
+        return cls(other.arch, other.data, other.device, other.dtype)
+
+    def chain(self, seed: int) -> Chain:
+        self.built.append(seed)
+        return super().chain(seed)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Sampling tests have fixed seeds and draws. Each says how often it would fail wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import ceil, log
 from types import SimpleNamespace
@@ -16,24 +16,34 @@ import pytest
 import torch
 from scipy.stats import false_discovery_control
 
-from fgbench import registry
+from fgbench import api, registry
 from fgbench.core.estimator import Defaults, Estimate
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
 from fgbench.estimators.fg_w import WeightForwardGradient
 from fgbench.measurement import draws as drawing
 from fgbench.measurement import loop as room
-from fgbench.measurement import trajectory
+from fgbench.measurement import trajectories
+from fgbench.measurement.design import Design
 from fgbench.measurement.draw_statistics import from_gradients
-from fgbench.measurement.draws import MethodResult, Point
-from fgbench.measurement.loop import Design
+from fgbench.measurement.draws import Point
 from fgbench.measurement.summary import FURTHER, NOT_FINITE
-from fgbench.measurement.trajectory import epoch_steps
+from fgbench.measurement.trajectories import epoch_steps
 from fgbench.records.schema import to_json
 from fgbench.stats.intervals import freedom, t_quantile
 from fgbench.stats.variance import relative_variance
 from fgbench.workload import Workload
-from tests.makers.measuring import IMAGES, MIXER, Factor, measured, workload
+from tests.makers.measuring import (
+    DATA,
+    FEW,
+    IMAGES,
+    MIXER,
+    NET,
+    Counted,
+    Factor,
+    measured,
+    workload,
+)
 from tests.makers.networks import batch, build
 
 if TYPE_CHECKING:
@@ -201,7 +211,7 @@ def test_the_trajectory_learns() -> None:
     assert epoch_steps(workload()) >= 1
     chain = workload().chain(0)
     base = chain.state_dict()
-    ((_, walked),) = trajectory.at_moments(workload(), chain, 0, (20.0,))
+    ((_, walked),) = trajectories.at_moments(workload(), chain, 0, (20.0,))
     data = workload().data
     x = data.normalise(data.train_x, torch.float64)
     error = (chain(x).argmax(1) != data.train_y).double().mean()
@@ -233,7 +243,7 @@ def test_sites_are_named_and_add_up() -> None:
 
 def test_modules_sites_and_parameters_add_up_to_the_body() -> None:
     at = located("fg_a/local", 5)
-    found = drawing.draw(at, 12, MethodResult())
+    found = drawing.draw(at, 12).places(at)
     norms = {place: s.y * s.g2 for place, s in found.items()}
     for kind in ("module", "site", "parameter"):
         some = [y for (of, _), y in norms.items() if of == kind]
@@ -255,6 +265,66 @@ def located(name: str, b: int) -> Point:
     task, estimator, noise = build("mlp-2x8", name, (1, 4, 4))
     x, y = batch(b, (1, 4, 4))
     return Point(task, estimator, {}, x, y, noise, task.scheme_truth(x, y), task.end_truth(x, y))
+
+
+# networks and claims
+
+
+@pytest.mark.parametrize("along", ["backprop", "own"])
+def test_the_network_of_an_init_is_built_once(along: str) -> None:
+    where = Counted.like(workload("mlp-2x8", "synthetic[size=4,train=256,test=32]"))
+    design = {"inits": 2, "moments": (0.0,), "along": along}
+    found = measured("BP", "FG-A", "LG-FG-A", where=where, **design)
+    assert [one["status"] for one in found] == ["ok"] * 3
+    assert where.built == [0, 1]
+
+
+def test_a_network_does_not_change_when_others_are_measured_on_copies_of_it() -> None:
+    alone = measured("fg_a/local", where=workload("mlp-2x8"), moments=(0.0, 1.0))
+    among = measured("BP", "fg_a/local", where=workload("mlp-2x8"), moments=(0.0, 1.0))[1]
+    assert to_json(alone) == to_json(among)
+
+
+def test_measuring_returns_the_claims_that_it_read() -> None:
+    where = workload("mlp-2x8")
+    for text in ("BP", "fg_a[average=p]/local", "fg_a/contrastive-local[augment=none]"):
+        chosen = registry.method(text)
+        task, estimator, _ = where.task(chosen, 0)
+        found = measured(text, where=where)
+        assert found["claims"] == asdict(task.claims(estimator))
+        assert found["claimed"] == {name: found["claims"][name] for name in ("bias", "why")}
+
+
+@pytest.mark.parametrize("verb", ["measure", "speed"])
+def test_a_record_has_the_claims_without_building_the_network_again(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    build_chain = Workload.chain
+    monkeypatch.setattr(
+        Workload, "chain", lambda self, seed: built.append(seed) or build_chain(self, seed)
+    )
+    few = FEW if verb == "measure" else {"batch": 8, "rounds": 3, "reference": "plain"}
+    where = {"arch": NET, "data": DATA, "seed": 4}
+    for one in api.run_all(verb, ["BP", "FG-A"], **where, **few):
+        assert one["about"]["claims"]["slopes_only"] == (one["method"] == "FG-A")
+        assert "claims" not in one
+    assert built == [4]
+
+
+@dataclass(frozen=True)
+class NoClaims(Factor):
+    """Raises when it is asked for its claims."""
+
+    def claims(self, task: Any) -> Any:
+        raise RuntimeError("no promise")
+
+
+def test_claims_that_raise_end_one_method_alone() -> None:
+    failed, fine = measured(NoClaims(), Factor())
+    assert (failed["status"], failed["claims"]) == ("failed", None)
+    assert failed["reason"].startswith("RuntimeError: no promise")
+    assert fine["status"] == "ok"
 
 
 # signs, errors, means

@@ -15,11 +15,11 @@ from fgbench import api, registry
 from fgbench.cli import main
 from fgbench.errors import UsageError
 from fgbench.measurement import budget, trajectories
+from fgbench.measurement.design import TRAJECTORIES, Design
 from fgbench.measurement.draw_statistics.places import distances
-from fgbench.measurement.loop import Design, measure
+from fgbench.measurement.loop import measure
 from fgbench.measurement.summary import ALONG
-from fgbench.measurement.trajectories import TRAJECTORIES, Trajectory
-from fgbench.measurement.trajectory import at_moments, epoch_steps
+from fgbench.measurement.trajectories import Trajectory, at_moments, epoch_steps
 from fgbench.reporting.frames.load import load
 from fgbench.runs import against
 from fgbench.stats.replicates import ONE_INIT
@@ -133,7 +133,9 @@ def test_a_methods_own_training_is_that_of_train(
     short = recipe.model_copy(update={"epochs": 2})
     monkeypatch.setattr(trajectories, "default_recipe", lambda *given: short)
     training.train(text, arch=NET, data=data, recipe=short, seed=3, workload=where)
-    start, later = Trajectory(where, where.chain(3), 3, (0.0, 2.0)).trained(registry.method(text))
+    start, later = Trajectory(where, where.chain(3), 3, (0.0, 2.0)).own(
+        registry.method(text), False
+    )
     (run,) = runs
     assert later.steps == run.step == 2 * run.per_epoch > 0
     for stand, params in ((start, run.initial), (later, run.after)):

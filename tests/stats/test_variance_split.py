@@ -12,8 +12,9 @@ import torch
 from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
+from fgbench.measurement.design import Design
 from fgbench.measurement.draw_statistics.places import ALL, products
-from fgbench.measurement.loop import Design, measure
+from fgbench.measurement.loop import measure
 from fgbench.registry import method
 from fgbench.stats import variance_split
 from fgbench.stats.intervals import Number, t_quantile

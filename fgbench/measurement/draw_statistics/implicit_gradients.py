@@ -1,15 +1,15 @@
-"""The gradients that credit at the output of a call stands for, never formed where pairs are cheaper.
+"""Inner products and norms of weight gradients from their output cotangents (ghost norms).
 
 A weight that enters by ``out = Σ_i input[r, i] · weight[o, i]`` has, for credit c at ``out``, the gradient
 ``G[o, i] = Σ_r c[r, o] input[r, i]``, where r runs over all that shares the weight: examples, and patches or
-pixels. All that is asked about it is known from c and two arrays that are made once,
+pixels. Its norm and inner products follow from c and two arrays that are computed once, without G,
 
     |G|² = Σ_rr' (c_r · c_r') (input_r · input_r'),     ⟨G, g⟩ = Σ_r c_r · (g input_r),
 
-which for fewer rows than inputs is less work and less memory than G. A bias enters the same call with the
-input 1, so its pairs are those of the weight.
+which for fewer rows than inputs takes less work and less memory than G. A bias enters the same call with the
+input 1, so its pairs of rows are those of the weight.
 
-Reference: Goodfellow, Efficient per-example gradient computations, 2015 (the rows taken apart).
+Reference: Goodfellow, Efficient per-example gradient computations, 2015 (for one row per example).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from fgbench.core.autodiff.param_uses import Entry
 
-HELD = 1 << 16  # numbers of block sums multiplied at a time
+HELD = 1 << 16  # entries of block sums that are multiplied at a time
 
 
 def calls(
@@ -37,43 +37,57 @@ def calls(
     signs: dict[str, Tensor],
     blocks: int,
 ) -> list[ImplicitGradients]:
-    """Put together the parameters whose credit has the same pairs of rows.
+    """Group the parameters whose credit has the same pairs of rows.
 
     Args:
-        entries: the uses of parameters before one site.
-        truths: gradients that draws are multiplied by, the scheme's own first.
-        signs: of the first truth.
-        blocks: sums of draws that are kept apart.
+        entries: uses of parameters before one site.
+        truths: gradients that draws are multiplied by, that of the scheme first.
+        signs: signs of the first truth.
+        blocks: number of blocks whose sums of draws are kept.
 
     Returns:
-        The calls, in the order of their first parameter.
+        One :class:`ImplicitGradients` per group, in the order of their first parameter.
+
+    Example:
+        >>> calls([], [{}], {}, blocks=2)
+        []
     """
     alike: dict[tuple[int, str], list[Entry]] = {}
     for entry in entries:
         alike.setdefault((id(entry.out), _equation(entry)[0]), []).append(entry)
     found = []
-    for some in alike.values():
-        paired = any(_inputs(e).shape[1] > _equation(e)[1][1] for e in some)
-        for own in [some] if paired else [[e] for e in some]:
-            given = [[t[e.name] for t in (*truths, signs)] for e in own]
-            found.append(ImplicitGradients(own, given, blocks, paired))
+    for group in alike.values():
+        paired = any(_inputs(e).shape[1] > _equation(e)[1][1] for e in group)
+        for members in [group] if paired else [[e] for e in group]:
+            products = [[t[e.name] for t in (*truths, signs)] for e in members]
+            found.append(ImplicitGradients(members, products, blocks, paired))
     return found
 
 
 class ImplicitGradients:
-    """What draws say of the parameters that enter by one call.
+    """Moments of the gradients of the parameters that enter by one call, from credit at its output.
 
     Args:
-        entries: how they enter; several only where pairs are taken, alike in what ``out`` shares with them.
-        truths: of each parameter the gradients that draws are multiplied by, the scheme's own first, and
-            last the signs of the first.
-        blocks: sums of draws that are kept apart.
-        paired: whether pairs of rows are taken, instead of gradients formed.
+        entries: how the parameters enter; several only with ``paired``, when the same indices of ``out``
+            are those of every parameter.
+        truths: of each parameter the gradients that draws are multiplied by, that of the scheme first,
+            and last the signs of the first.
+        blocks: number of blocks whose sums of draws are kept.
+        paired: whether pairs of rows are used; otherwise gradients are formed.
 
     Attributes:
-        names: of the parameters.
-        out: value of the call, where credit enters.
-        paired: whether pairs of rows are taken.
+        names: names of the parameters.
+        out: output of the call, where credit enters.
+        paired: whether pairs of rows are used.
+
+    Example:
+        >>> from fgbench.core.autodiff.param_uses import Entry
+        >>> x, w = torch.ones(2, 3), torch.ones(1, 3)
+        >>> entry = Entry("w", torch.ones(2, 1), "ro", "oi", x, "ri")
+        >>> implicit = ImplicitGradients([entry], [[w, w]], blocks=1, paired=True)
+        >>> credit = torch.ones(1, 2, 1)  # G = [2, 2, 2], so ⟨G, w⟩ = 6 and |G|² = 12
+        >>> implicit.add(credit, block=0, alone=True).flatten().tolist()
+        [6.0, 12.0]
     """
 
     def __init__(
@@ -110,7 +124,7 @@ class ImplicitGradients:
 
     @property
     def size(self) -> int:
-        """Numbers per draw."""
+        """Number of entries kept per draw."""
         return self._truths.shape[2]
 
     def _rows(self, credit: Tensor) -> Tensor:
@@ -120,12 +134,12 @@ class ImplicitGradients:
         return torch.einsum(self._credit, credit).reshape(len(credit), *self._shape)
 
     def add(self, credit: Tensor, block: int, alone: bool) -> Tensor:
-        """Keep what credit at ``out`` says.
+        """Add draws by their credit at ``out``.
 
         Args:
             credit: ``[draws, *out]``.
-            block: the block of the first draw.
-            alone: whether all draws are of this block; else the blocks of the others follow.
+            block: block of the first draw.
+            alone: whether all draws are of this block; otherwise each next draw is of the next block.
 
         Returns:
             Inner products with the truths, and squared norms last: ``[parameters, truths + 1, draws]``.
@@ -149,9 +163,9 @@ class ImplicitGradients:
         return torch.cat([met, squares.mT.unsqueeze(1)], 1)
 
     def _squares(self, rows: Tensor) -> Tensor:
-        """Return the squared norms that rows ``[draws, ..., rows, outer]`` stand for.
+        """Return the squared norms of the gradients of rows ``[draws, ..., rows, outer]``.
 
-        Three of the four blocks of pairs are enough.
+        Pairs of rows fall into four blocks by halves; by symmetry three of them are enough.
 
         Args:
             rows: credit at ``out``.
@@ -161,11 +175,11 @@ class ImplicitGradients:
         """
         half = self._shape[1] // 2
         upper, lower = rows[..., :half, :], rows[..., half:, :]
-        found = (upper @ rows.mT).flatten(1) @ self._upper
-        return found.addmm_((lower @ lower.mT).flatten(1), self._lower)
+        squares = (upper @ rows.mT).flatten(1) @ self._upper
+        return squares.addmm_((lower @ lower.mT).flatten(1), self._lower)
 
     def agreed(self, credit: Tensor) -> Tensor:
-        """Return Σ sign(e) sign(g) of each draw, whose gradient is formed alone: ``[parameters, draws]``."""
+        """Return Σ sign(e) sign(g) of each draw, forming its gradient: ``[parameters, draws]``."""
         rows = self._rows(credit)
         found = [
             torch.stack([torch.dot((x @ own).sign_().flatten(), sign) for own in rows])
@@ -174,7 +188,7 @@ class ImplicitGradients:
         return torch.stack(found)
 
     def grams(self, counts: Tensor) -> dict[str, Tensor]:
-        """Return ⟨D_i, D_j⟩ of D = Σ e − count · g of every parameter, for blocks of so many draws."""
+        """Return ⟨D_i, D_j⟩ of D = Σ e − count · g of every parameter, over blocks of ``counts`` draws."""
         outer, blocks, many = self._shape[2], len(self._sums), len(self.names)
         sums = self._sums.reshape(blocks, self._shape[0], -1, outer)
         truth = self._truths[:, 0].reshape(many, *sums.shape[1:])
@@ -191,12 +205,12 @@ class ImplicitGradients:
         return dict(zip(self.names, found, strict=True))
 
     def _products(self, k: int, sums: Tensor, own: Tensor) -> Tensor:
-        """Return the inner products of the gradients of one parameter that sums of credit stand for.
+        """Return the inner products of the gradients of one parameter, from sums of credit.
 
         Args:
-            k: which parameter.
-            sums: ``[blocks, batch, rows, some outer]``, in the precision of the draws.
-            own: the same in float64, ``[blocks, numbers]``.
+            k: number of the parameter.
+            sums: ``[blocks, batch, rows, outer]`` of some outer indices, in the precision of the draws.
+            own: these sums in float64, ``[blocks, numbers]``.
 
         Returns:
             ``[blocks, blocks]``.
@@ -211,7 +225,7 @@ class ImplicitGradients:
 
 
 def _letters(entry: Entry) -> tuple[str, str, str, str]:
-    """Part the indices of a call.
+    """Split the indices of a call by the tensors that have them.
 
     Returns:
         Those that cotangent, input and parameter share; those summed over, which the parameter lacks;
@@ -227,7 +241,7 @@ def _letters(entry: Entry) -> tuple[str, str, str, str]:
 
 
 def _equation(entry: Entry) -> tuple[str, tuple[int, int, int]]:
-    """Return how credit of many draws becomes ``[draws, batch, rows, outer]``, and these three sizes."""
+    """Return the einsum from credit to ``[draws, batch, rows, outer]``, and the last three sizes."""
     size = _sizes(entry)
     parts = _letters(entry)[:3]
     b, r, o = (prod(size[a] for a in some) for some in parts)

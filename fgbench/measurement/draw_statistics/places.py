@@ -1,15 +1,19 @@
-"""From what was kept of draws, parameter by parameter, to the series of every place."""
+"""Aggregate per-parameter draw statistics to body, module and site.
+
+A *place* is the body, a module, a site or a parameter. Inner products and squared norms add up over the
+parameters of a place and are then divided by the squared norm of the true gradient there.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from fgbench.core.cost import CostCounter
-from fgbench.measurement.draw_statistics.from_gradients import Array, flat, modules, places, square
+from fgbench.measurement.draw_statistics.from_gradients import Array, flat, square
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,19 +22,19 @@ if TYPE_CHECKING:
 
     from fgbench.core.estimator import Estimator
     from fgbench.core.task import Task
-    from fgbench.measurement.draw_statistics.from_gradients import Control
+    from fgbench.measurement.draw_statistics.control_variate import Control
 
 Place = tuple[str, str]  # kind and name
 ALL: Place = ("all", "")
 
 
-class Kept(Protocol):
-    """Moments of draws, parameter by parameter.
+class ParameterMoments(Protocol):
+    """Moments of draws by parameter.
 
     See :mod:`fgbench.measurement.draw_statistics.from_gradients`.
 
     Attributes:
-        signs: of the truth, 0 where it is rounding.
+        signs: signs of the truth, 0 where it is rounding.
     """
 
     signs: dict[str, Tensor]
@@ -45,11 +49,11 @@ class Kept(Protocol):
         """Return the inner products of the block sums of e − g."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class PlaceMoments:
-    """What the draws at one point say about one place: the body, a module, a site or a parameter.
+    """Moments of the draws at one point and one place: the body, a module, a site or a parameter.
 
-    Attributes:
+    Args:
         x: ⟨e, g⟩/|g|² per draw.
         y: |e|²/|g|² per draw.
         d2: |e − g|²/|g|² per draw.
@@ -57,14 +61,19 @@ class PlaceMoments:
         end_x: ⟨e, G⟩/|G|² per draw, G the end-to-end gradient.
         end_y: |e|²/|G|² per draw.
         gap: |g − G|²/|G|².
-        predicted: closed-form relative variance, or None.
+        predicted: relative variance by its closed form, or None.
         g2: |g|².
         end2: |G|².
         agreement: share of the entries of g that are not 0 whose sign e has, entries of e that are 0
             counted half: (1 + mean sign(e) sign(g))/2 per draw, of the first draws.
         elements: numbers in g.
-        control: the law's control per draw, or None.
-        reason: why there is nothing to measure here, or "".
+        control: control variate per draw, or None.
+        reason: why nothing can be measured here, or "".
+
+    Example:
+        >>> one = np.ones(2)
+        >>> PlaceMoments(one, one, one, np.eye(2), one, one, 0.0, None, 1.0, 1.0, one, 3).reason
+        ''
     """
 
     x: Array
@@ -83,19 +92,76 @@ class PlaceMoments:
     reason: str = ""
 
 
+def modules(task: Task) -> dict[str, list[str]]:
+    """Group the names of body parameters by module.
+
+    Args:
+        task: the chain under its locality.
+
+    Returns:
+        Module to the names of its parameters.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> modules(workload.task(method("BP"), 0)[0])
+        {'body.0': ['body.0.l0.weight', 'body.0.l0.bias']}
+    """
+    grouped: dict[str, list[str]] = {}
+    for name in task.chain.body_parameters():
+        grouped.setdefault(_module(name), []).append(name)
+    return grouped
+
+
+def sites(task: Task) -> dict[str, list[str]]:
+    """Group the names of body parameters by site.
+
+    Args:
+        task: the chain under its locality.
+
+    Returns:
+        Site to the parameters of its weight operation. Parameters of no site stand under their module.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> sites(workload.task(method("BP"), 0)[0])
+        {'body.0.l0': ['body.0.l0.weight', 'body.0.l0.bias']}
+    """
+    grouped: dict[str, list[str]] = {}
+    for name in task.chain.body_parameters():
+        site = name.rpartition(".")[0]
+        grouped.setdefault(site if site in task.chain.index else _module(name), []).append(name)
+    return grouped
+
+
+def _module(parameter: str) -> str:
+    """Return the module of a parameter, such as ``body.0``."""
+    return ".".join(parameter.split(".")[:2])
+
+
 def everywhere(task: Task) -> dict[Place, list[str]]:
-    """Name the places where numbers are reported.
+    """Return all places where numbers are reported.
 
     Args:
         task: the chain under its locality.
 
     Returns:
         Place to the names of its parameters: the body first, then modules, sites and parameters.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> [kind for kind, name in everywhere(workload.task(method("BP"), 0)[0])]
+        ['all', 'module', 'site', 'parameter', 'parameter']
     """
     names = list(task.chain.body_parameters())
     found = {ALL: names}
-    found |= {("module", p): some for p, some in modules(task).items()}
-    found |= {("site", p): some for p, some in places(task).items()}
+    found |= {("module", p): members for p, members in modules(task).items()}
+    found |= {("site", p): members for p, members in sites(task).items()}
     return found | {("parameter", n): [n] for n in names}
 
 
@@ -106,11 +172,19 @@ def distances(task: Task) -> dict[Place, int]:
         task: the chain under its locality.
 
     Returns:
-        Place to the number: 0 where a module's own output is read, the chain's later modules for a loss
-        at its end. What no objective updates is left out.
+        Place to the number: 0 where a module's own output is read, the number of later modules for a loss
+        at the end of the chain. Places that no objective updates are left out.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-2x4", "synthetic[size=4,train=64,test=32]")
+        >>> task = workload.task(method("BP"), 0)[0]
+        >>> [distances(task)["module", f"body.{k}"] for k in (0, 1)]
+        [1, 0]
     """
     found: dict[Place, int] = {}
-    for kind, grouped in (("module", modules(task)), ("site", places(task))):
+    for kind, grouped in (("module", modules(task)), ("site", sites(task))):
         for name in grouped:
             k = int(name.split(".")[1])
             between = [o.window[1] - 1 - k for o in task.objectives if k in o.updates]
@@ -119,47 +193,62 @@ def distances(task: Task) -> dict[Place, int]:
     return found
 
 
-def series_of(
+def place_moments(
     task: Task,
     truth: Mapping[str, Tensor],
     end: Mapping[str, Tensor],
-    tally: Kept,
+    tally: ParameterMoments,
     control: Control,
 ) -> dict[Place, PlaceMoments]:
-    """Add up what was kept over the parameters of every place and divide it by the truths.
+    """Add the moments of draws up over the parameters of every place and divide them by the truths.
 
     Args:
-        task: names the places.
+        task: the chain under its locality, which defines the places.
         truth: gradient of the scheme's objectives by parameter name.
-        end: end-to-end gradient.
-        tally: what was kept of the draws.
-        control: the law's control, which has heard them.
+        end: end-to-end gradient by parameter name.
+        tally: moments of the draws by parameter.
+        control: control variate of the draws.
 
     Returns:
-        The series of the body and of every place in it.
+        The moments of the body and of every place in it.
+
+    Example:
+        >>> from fgbench.measurement.draw_statistics.control_variate import Control
+        >>> from fgbench.measurement.draw_statistics.from_gradients import GradientMoments
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task = workload.task(method("BP"), 0)[0]
+        >>> g = {n: torch.ones_like(p) for n, p in task.chain.body_parameters().items()}
+        >>> moments = GradientMoments(g, g, draws=2)
+        >>> for k in range(2):
+        ...     moments.add(k, {n: 2 * t for n, t in g.items()})
+        >>> place_moments(task, g, g, moments, Control(2, usable=False))[ALL].x.tolist()
+        [2.0, 2.0]
     """
-    facts = {n: _Facts(rows) for n, rows in tally.rows().items()}
+    sums = {n: _Sums(rows) for n, rows in tally.rows().items()}
     grams, agreed = tally.grams(), tally.agreed()
-    for n, fact in facts.items():
+    for n, one in sums.items():
         g, big = truth[n], end[n]
         gap = 0.0 if torch.equal(g, big) else square(flat(g) - flat(big))
-        fact.gram, fact.agreed = grams[n], agreed[n]
-        fact.squares = np.array([square(g), square(big), gap])
-        fact.signed, fact.elements = int(tally.signs[n].count_nonzero()), g.numel()
+        one.gram, one.agreed = grams[n], agreed[n]
+        one.squares = np.array([square(g), square(big), gap])
+        one.signed, one.elements = int(tally.signs[n].count_nonzero()), g.numel()
     eps = torch.finfo(next(iter(truth.values())).dtype).eps
-    found, floor = {}, 0.0
+    found: dict[Place, PlaceMoments] = {}
+    floor = 0.0
     for place, names in everywhere(task).items():
-        found[place] = _series(_Facts.total([facts[n] for n in names]), floor)
+        found[place] = _normalised(_Sums.total([sums[n] for n in names]), floor)
         floor = (10 * eps) ** 2 * found[ALL].g2
     if one_truth(task) and not found[ALL].reason:
-        found[ALL].control = control.over(found[ALL].g2)
+        found[ALL] = replace(found[ALL], control=control.over(found[ALL].g2))
     return found
 
 
 def predictions(
     task: Task, estimator: Estimator, x: Tensor, labels: Tensor, truth: Mapping[str, Tensor]
 ) -> dict[Place, float | None]:
-    """Return the closed-form relative variance of every place.
+    """Return the relative variance of every place by the estimator's closed form.
 
     Args:
         task: the chain under its locality.
@@ -169,7 +258,17 @@ def predictions(
         truth: gradient of the scheme's objectives by parameter name.
 
     Returns:
-        Place to the number; None where there is no form.
+        Place to the number; None where there is no closed form.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]", dtype="float64")
+        >>> task, estimator, noise = workload.task(method("fg_w[law=rademacher]"), 0)
+        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> found = predictions(task, estimator, x, labels, task.scheme_truth(x, labels))
+        >>> round(found[ALL], 6)  # elements - 1
+        67.0
     """
     grouped = everywhere(task)
     total: dict[str, float] = {}
@@ -192,7 +291,7 @@ def predictions(
 
 
 def products(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Place, Array]:
-    """Return the inner products of the truths of batches, at one network.
+    """Return the inner products of the true gradients of batches, at one network.
 
     Args:
         task: the chain under its locality.
@@ -202,31 +301,54 @@ def products(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Place
         Place to ``[batches, batches]``.
 
     Cost: a reverse pass for each batch; their gradients are held together.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, _, noise = workload.task(method("BP"), 0)
+        >>> batch = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> products(task, [batch, batch])[ALL].shape
+        (2, 2)
     """
-    kept: dict[str, list[Tensor]] = {}
+    gradients: dict[str, list[Tensor]] = {}
     for x, labels in batches:
         for name, g in task.scheme_truth(x, labels).items():
-            kept.setdefault(name, []).append(g.detach())
+            gradients.setdefault(name, []).append(g.detach())
     each = {}
-    for name, some in kept.items():
-        rows = torch.stack([flat(g) for g in some])
+    for name, of_batches in gradients.items():
+        rows = torch.stack([flat(g) for g in of_batches])
         each[name] = (rows @ rows.T).cpu().numpy()
     return {place: np.sum([each[n] for n in names], 0) for place, names in everywhere(task).items()}
 
 
 def one_truth(task: Task) -> bool:
-    """Tell whether every body parameter is updated by one objective, so that |g|² adds up."""
+    """Check whether every body parameter is updated by one objective, so that |g|² adds up.
+
+    Args:
+        task: the chain under its locality.
+
+    Returns:
+        False where objectives overlap.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-3x4", "synthetic[size=4,train=64,test=32]")
+        >>> [one_truth(workload.task(method(m), 0)[0]) for m in ("bp/local", "bp/overlap")]
+        [True, False]
+    """
     updated = [k for o in task.objectives for k in o.updates]
     return len(updated) == len(set(updated))
 
 
 @dataclass
-class _Facts:
-    """What adds up over parameters.
+class _Sums:
+    """Moments that add up over parameters.
 
     Attributes:
         rows: ⟨e, g⟩, |e|², |e − g|² and ⟨e, G⟩ per draw.
-        gram: of the block sums of e − g.
+        gram: inner products of the block sums of e − g.
         squares: |g|², |G|² and |g − G|².
         agreed: Σ sign(e) sign(g) per draw, of the first draws.
         signed: entries of g that are not 0.
@@ -241,17 +363,17 @@ class _Facts:
     elements: int = 0
 
     @classmethod
-    def total(cls, some: list[_Facts]) -> _Facts:
-        """Add some up."""
-        first, *others = some
+    def total(cls, parts: list[_Sums]) -> _Sums:
+        """Return the sum of several."""
+        first, *others = parts
         sums = {f.name: getattr(first, f.name) for f in fields(cls)}
         for other in others:
             sums = {name: value + getattr(other, name) for name, value in sums.items()}
         return cls(**sums)
 
 
-def _series(of: _Facts, floor: float) -> PlaceMoments:
-    """Normalise sums by the truths; a truth at rounding level leaves nothing to divide by."""
+def _normalised(of: _Sums, floor: float) -> PlaceMoments:
+    """Divide sums by the truths, unless the truth is at rounding level."""
     g2, big2, gap = map(float, of.squares)
     rows, none = of.rows, np.full(len(of.rows), np.nan)
     if g2 <= floor:

@@ -1,8 +1,8 @@
-"""The backprop step that speeds are ratios to: plain PyTorch, or compiled where that is faster.
+"""The backprop step that step times are divided by: plain PyTorch, or compiled where that is faster.
 
-``torch.compile`` takes the forward pass and the loss of the same model on the same batch; what it needs to
-compile is no part of any time. It makes some nets faster and others slower, so both are timed in the same
-rounds, and the faster is the reference.
+``torch.compile`` is given the forward pass and the loss of the same model on the same batch; the time to
+compile is reported apart. Compiling makes some networks faster and others slower, so both steps are timed in
+the same rounds, and the faster one is the reference.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ if TYPE_CHECKING:
 
 Which = Literal["faster", "plain", "compiled"]
 OFF = 1e-2
-"""How far a compiled gradient may be from the plain one, by norm: rounding turns ReLUs at 0 over."""
+"""Largest relative distance of a compiled gradient from the plain one: rounding flips ReLUs near 0."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The steps among which the reference is chosen.
+    """The steps from which the reference is chosen.
 
     Args:
         steps: ``plain``, ``compiled`` or both, each a callable of the number of the call.
         compile_s: seconds that compiling took.
-        reason: why there is no compiled step where one was asked for.
+        reason: why there is no compiled step where one was asked for, or "".
+
+    Example:
+        >>> list(Reference({"plain": lambda k: None}).steps)
+        ['plain']
     """
 
     steps: dict[str, Callable[[int], Any]]
@@ -43,27 +47,36 @@ def build(task: Task, x: torch.Tensor, y: torch.Tensor, which: Which = "faster")
     """Build ordinary PyTorch steps of a task's model on its end loss: forward, loss, ``backward``.
 
     Args:
-        task: its chain is used up: steps leave gradients on it.
+        task: the model. The steps leave gradients on its parameters.
         x: a batch.
         y: its labels.
-        which: ``plain``, ``compiled``, or both to choose the ``faster``. Without a compiler, where it
-            fails, or where its gradient is another, the plain one stands alone.
+        which: ``plain``, ``compiled``, or ``faster`` for both. Where there is no compiler, where it fails or
+            where its gradient differs, only the plain step is built.
 
     Returns:
         The steps.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, _, noise = workload.task(method("BP"), 0)
+        >>> x, y = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> list(build(task, x, y, "plain").steps)
+        ['plain']
     """
     plain = {"plain": _step(task, x, y)}
     if which == "plain":
         return Reference(plain)
-    plain["plain"](0)  # what fails here is no matter of compiling
-    want = _gradient(task)
+    plain["plain"](0)  # an error here has nothing to do with compiling
+    expected = _gradient(task)
     compiled, begin = _step(task, x, y, compiling=True), perf_counter()
     try:
         compiled(0)
     except RuntimeError as error:  # what dynamo, inductor and a missing compiler raise
         return Reference(plain, reason=f"not compiled: {errors.reason(error)}")
     seconds = perf_counter() - begin
-    off = float((_gradient(task) - want).norm() / want.norm().clamp_min(1e-30))
+    off = float((_gradient(task) - expected).norm() / expected.norm().clamp_min(1e-30))
     if not off <= OFF:
         return Reference(plain, seconds, f"the compiled gradient is off by {off:.1g}")
     return Reference(
@@ -72,7 +85,7 @@ def build(task: Task, x: torch.Tensor, y: torch.Tensor, which: Which = "faster")
 
 
 def _step(task: Task, x: torch.Tensor, y: torch.Tensor, compiling: bool = False) -> Any:
-    """Build one of the steps."""
+    """Build a plain or a compiled step."""
     chain, name = task.chain, task.end.readout
 
     def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -89,6 +102,6 @@ def _step(task: Task, x: torch.Tensor, y: torch.Tensor, compiling: bool = False)
 
 
 def _gradient(task: Task) -> torch.Tensor:
-    """Return the gradients that a step left, in one vector."""
+    """Return the gradients that a step left on the parameters, as one vector."""
     grads = [p.grad for p in task.chain.parameters() if p.grad is not None]
     return torch.cat([g.detach().flatten() for g in grads])

@@ -1,7 +1,7 @@
 """Time and memory of several steps, interleaved in one run.
 
-Every round times every step once, so that drifts of the machine hit all alike and ratios can be taken
-within rounds. On one CPU thread the clock is the process's CPU time; on a GPU it is device events.
+Every round times every step once, so that drifts of the machine affect all steps alike and ratios can be
+taken within rounds. On one CPU thread the clock is the process's CPU time; on a GPU it is device events.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ WARM_UP = 3
 def interleaved(
     steps: Sequence[Any], rounds: int, device: torch.device, warm_up: int = WARM_UP
 ) -> list[list[float]]:
-    """Time every step once per round, in an order that turns with the round.
+    """Time every step once per round, in an order that rotates with the round.
 
     Args:
-        steps: callables of the number of the call, None for one that is left out.
+        steps: callables of the number of the call, None for a step that is left out.
         rounds: timed calls of each.
-        device: where they work.
-        warm_up: calls of each before.
+        device: where they run.
+        warm_up: calls of each before timing.
 
     Returns:
-        Seconds by step and round; none for one that is left out.
+        Seconds by step and round; an empty list for a step that is left out.
+
+    Example:
+        >>> seconds = interleaved([lambda k: k, None], rounds=3, device=torch.device("cpu"))
+        >>> [len(s) for s in seconds]
+        [3, 0]
     """
     for step in steps:
         for k in range(warm_up if step is not None else 0):
@@ -54,7 +59,20 @@ def interleaved(
 
 
 def timed(step: Any, k: int, device: torch.device) -> float:
-    """Time one call of a step in seconds."""
+    """Time one call of a step.
+
+    Args:
+        step: callable of the number of the call.
+        k: number of the call.
+        device: where it runs.
+
+    Returns:
+        Seconds.
+
+    Example:
+        >>> timed(lambda k: None, 0, torch.device("cpu")) >= 0
+        True
+    """
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
@@ -70,7 +88,19 @@ def timed(step: Any, k: int, device: torch.device) -> float:
 
 
 def peak(step: Any, device: torch.device) -> int:
-    """Return the most bytes a step holds beyond what was held before it."""
+    """Return the most memory that a step holds beyond what was held before it.
+
+    Args:
+        step: callable of the number of the call.
+        device: where it runs.
+
+    Returns:
+        Bytes.
+
+    Example:
+        >>> peak(lambda k: torch.empty(1024, dtype=torch.uint8), torch.device("cpu"))
+        1024
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
@@ -84,8 +114,8 @@ def peak(step: Any, device: torch.device) -> int:
             activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
         ) as profiler,
     ):
-        kept = step(0)
-    del kept
+        held = step(0)
+    del held
     assert profiler.profiler is not None
     assert profiler.profiler.kineto_results is not None
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -95,30 +125,14 @@ def peak(step: Any, device: torch.device) -> int:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Send the process's stderr nowhere: the profiler's C++ writes its diary there."""
+    """Discard what the process writes to stderr: the profiler's C++ code logs there."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)
-
-
-def median(values: Sequence[float]) -> dict[str, Any]:
-    """Return the median with the distribution-free interval of its order statistics."""
-    from scipy.stats import binom
-
-    ordered = sorted(values)
-    n = len(ordered)
-    below = int(binom.ppf(0.025, n, 0.5))
-    low = ordered[max(below - 1, 0)]
-    return {
-        "value": float(np.median(ordered)),
-        "low": low,
-        "high": ordered[n - max(below, 1)],
-        "n": n,
-    }

@@ -1,18 +1,17 @@
-"""Step time and peak memory beside backprop's, interleaved in one run.
+"""Step time and peak memory of methods relative to backprop, interleaved in one run.
 
-The reference is an ordinary PyTorch step of the same model (forward, loss, ``backward``) on the same
-batch, plain or compiled, whichever is faster
-(:mod:`fgbench.measurement.speed.backprop_reference`); methods whose locality has a loss
-of its own at the end have that step for a reference. A step here is the whole estimate, noise included:
-body and readout gradients, no optimiser, on a batch that is there before. Ratios are taken within rounds
-(:mod:`fgbench.measurement.speed.interleaved_timing`). Where steps can be captured
-(:mod:`fgbench.training.step_capture`) each is timed as a captured graph
-too, and the captured plain step may be the reference.
+The reference is an ordinary PyTorch step of the same model (forward, loss, ``backward``) on the same batch,
+plain or compiled, whichever is faster (:mod:`fgbench.measurement.speed.backprop_reference`). A locality with
+an end loss of its own has the step on that loss as its reference. The step of a method is its whole estimate,
+noise included: body and readout gradients, without the optimiser, on a batch that is already there. Ratios
+are taken within rounds (:mod:`fgbench.measurement.speed.interleaved_timing`). Where steps can be captured
+(:mod:`fgbench.training.step_capture`) each is also timed as a captured graph, and the captured plain step may
+be the reference.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -24,13 +23,15 @@ from fgbench.core.noise.replay import Uncapturable
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.measurement.speed import interleaved_timing
 from fgbench.measurement.speed.backprop_reference import Reference, Which, build
+from fgbench.stats.medians import median
 from fgbench.training.cuda_graphs import backend_of
 from fgbench.training.step_capture import replayable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fgbench.core.estimator import Estimator
+    from fgbench.core.estimator import Claims, Estimator
+    from fgbench.core.network import Chain
     from fgbench.core.task import Task
     from fgbench.registry import Method
     from fgbench.training.cuda_graphs import Backend
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _TimedNoise(Noise):
-    """Noise that adds up the seconds its draws take."""
+    """Noise that records the seconds its draws take."""
 
     spent: list[float] = field(default_factory=list)
 
@@ -51,7 +52,7 @@ class _TimedNoise(Noise):
         shape: tuple[int, ...],
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Draw, and note how long it took."""
+        """Draw a block, and record how long it took."""
         begin = perf_counter()
         drawn = super().draw(kind, name, block, shape, out)
         self.spent.append(perf_counter() - begin)
@@ -60,7 +61,7 @@ class _TimedNoise(Noise):
     def pieces(
         self, kind: str, name: str, block: int, shape: tuple[int, ...], runs: Sequence[slice]
     ) -> Iterator[torch.Tensor]:
-        """Draw by runs, and note how long each took."""
+        """Draw a block run by run, and record how long each took."""
         pieces = super().pieces(kind, name, block, shape, runs)
         while True:
             begin = perf_counter()
@@ -85,11 +86,12 @@ def speed(
         workload: data and architecture.
         methods: what to time.
         batch: examples per step.
-        rounds: timed steps of each; the interval is that of the median of per-round ratios.
+        rounds: timed steps of each. Times and per-round ratios are reported as medians with the interval
+            of the median; with fewer than 6 rounds its ends are the smallest and the largest.
         seed: of the network and the noise.
-        reference: the backprop step that ratios are to: ``plain``, ``compiled``, or the ``faster`` of
-            the two, which takes as long as compiling does. Where steps can be captured the plain one
-            counts as a captured graph too.
+        reference: the backprop step that times are divided by: ``plain``, ``compiled``, or the
+            ``faster`` of the two. Compiling takes a while. Where steps can be captured the captured plain
+            step is a candidate too.
 
     Returns:
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
@@ -97,11 +99,21 @@ def speed(
         ``directions``; and of backprop ``reference`` (which step it was), ``reference_ms`` (of each that
         was timed), ``reference_reason`` (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``.
         On a GPU also ``captured_ms`` and ``captured_ratio_to_bp`` (None where this step cannot be
-        captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is captured. A
-        method that raises has the status ``failed`` and its reason; the others are timed to the end.
+        captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is captured.
+        ``claims`` are the fields of the method's :class:`fgbench.core.estimator.Claims`, None where they
+        were not read. A method that raises has the status ``failed`` and its reason; the others are timed
+        to the end.
 
     Raises:
         UsageError: for fewer than 3 rounds, an empty batch or one larger than the training set.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> (record,) = speed(workload, [method("FG-A")], batch=8, rounds=3, reference="plain")
+        >>> record["reference"], record["step_ms"]["n"]
+        ('plain', 3)
     """
     if rounds < 3 or batch < 1:
         raise UsageError(
@@ -112,34 +124,36 @@ def speed(
         raise UsageError(f"batch {batch} is larger than the {len(data.train_y)} training examples")
     rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
     picked = data.rows(rows)
-    built = [_built(workload, m, seed, *picked) for m in methods]  # mistakes before any step
+    start = workload.chain(seed)
+    built = [_built(workload, m, seed, start, picked) for m in methods]  # mistakes before any step
     backend = backend_of(workload.device)
     runners = [_runner(m, one, seed, backend) for m, one in zip(methods, built, strict=True)]
     if reference != "plain":
-        torch.compiler.reset()  # past a limit of programs kept it would fall back to plain
+        torch.compiler.reset()  # with too many programs in its cache it would fall back to plain
     ends: dict[str, Reference] = {}
     for r in runners:
-        if r.end not in ends:  # on a chain of its own: a reference leaves gradients on it
-            task, _, _, batch_of = _built(workload, r.method, seed, *picked)
-            ends[r.end] = build(task, *batch_of, reference)
+        if r.end not in ends:  # on a network of its own: a reference leaves gradients on it
+            task, _, _, images = _built(workload, r.method, seed, start, picked)
+            ends[r.end] = build(task, *images, reference)
     backprops, seconds = _all_timed(ends, runners, rounds, workload.device)
     results = []
     for runner, each in zip(runners, seconds, strict=True):
-        found: dict[str, Any] = {
+        record: dict[str, Any] = {
             "status": "failed" if runner.failed else "skipped" if runner.skipped else "ok",
             "reason": runner.failed or runner.skipped,
             "batch": len(rows),
             "directions": int(getattr(runner.method.estimator.thing, "directions", 1)),
             "rounds": rounds,
+            "claims": None if runner.claims is None else asdict(runner.claims),
         }
-        if found["status"] == "ok":
-            known, of_bp = backprops[runner.end]
+        if record["status"] == "ok":
+            backprop, of_bp = backprops[runner.end]
             peak = interleaved_timing.peak(runner.step, workload.device) / 2**20
-            found |= known | _times(runner, of_bp, *each)
-            found |= {"peak_mb": peak, "peak_ratio_to_bp": peak / (known["bp_peak_mb"] or 1)}
+            record |= backprop | _times(runner, of_bp, *each)
+            record |= {"peak_mb": peak, "peak_ratio_to_bp": peak / (backprop["bp_peak_mb"] or 1)}
             if runner.uncaptured is not None:
-                found["bp_captured"] = known["reference"] == "captured"
-        results.append(found)
+                record["bp_captured"] = backprop["reference"] == "captured"
+        results.append(record)
     return results
 
 
@@ -149,73 +163,69 @@ Seconds = list[float]
 def _all_timed(
     ends: dict[str, Reference], runners: Sequence[_Runner], rounds: int, device: torch.device
 ) -> tuple[dict[str, tuple[dict[str, Any], Seconds]], list[tuple[Seconds, Seconds]]]:
-    """Time everything in the same rounds.
+    """Time all references and methods in the same rounds.
 
     Returns:
-        What a record says of the reference of each end, with its seconds; and of each method the seconds
-        of its step as it is and captured, [] for not timed.
+        The fields of a record about the reference of each end, with its seconds; and of each method the
+        seconds of its plain and its captured step, [] for a step that was not timed.
     """
     backend = backend_of(device)
-    plain = [made.steps.get("plain") for made in ends.values()]
+    plain = [reference.steps.get("plain") for reference in ends.values()]
     replays = [s and _captured(partial(_repeated, s), {}, backend)[0] for s in plain]
-    steps: list[Any] = [step for made in ends.values() for step in made.steps.values()]
+    steps: list[Any] = [step for reference in ends.values() for step in reference.steps.values()]
     steps += [*(r.step for r in runners), *replays, *(r.captured for r in runners)]
     timed = iter(interleaved_timing.interleaved(steps, rounds, device))
-    of = {end: {kind: next(timed) for kind in made.steps} for end, made in ends.items()}
-    as_they_are = [next(timed) for _ in runners]
+    of = {end: {kind: next(timed) for kind in ends[end].steps} for end in ends}
+    uncaptured = [next(timed) for _ in runners]
     for end in ends:
         of[end]["captured"] = next(timed)
     captured = [next(timed) for _ in runners]
-    known = {end: _backprop(made, of[end], device) for end, made in ends.items()}
-    return known, list(zip(as_they_are, captured, strict=True))
+    backprops = {end: _backprop(reference, of[end], device) for end, reference in ends.items()}
+    return backprops, list(zip(uncaptured, captured, strict=True))
 
 
 def _backprop(
-    made: Reference, seconds: dict[str, Seconds], device: torch.device
+    reference: Reference, seconds: dict[str, Seconds], device: torch.device
 ) -> tuple[dict[str, Any], Seconds]:
-    """Choose the reference of smallest median; return what a record says of it, and its seconds."""
-    ms = {
-        kind: interleaved_timing.median([1e3 * s for s in found])
-        for kind, found in seconds.items()
-        if found
-    }
+    """Choose the step of smallest median; return the fields of a record about it, and its seconds."""
+    ms = {kind: median([1e3 * s for s in timed]) for kind, timed in seconds.items() if timed}
     kind = min(ms, key=lambda kind: float(ms[kind]["value"]))
-    held = made.steps["plain" if kind == "captured" else kind]  # a replay takes nothing anew
-    known = {
+    step = reference.steps["plain" if kind == "captured" else kind]  # a replay allocates nothing
+    fields = {
         "reference": kind,
         "reference_ms": ms,
-        "reference_reason": made.reason,
-        "compile_s": made.compile_s,
+        "reference_reason": reference.reason,
+        "compile_s": reference.compile_s,
         "bp_ms": ms[kind],
-        "bp_peak_mb": interleaved_timing.peak(held, device) / 2**20,
+        "bp_peak_mb": interleaved_timing.peak(step, device) / 2**20,
     }
-    return known, seconds[kind]
+    return fields, seconds[kind]
 
 
 def _times(runner: _Runner, bp: Seconds, plain: Seconds, captured: Seconds) -> dict[str, Any]:
-    """Compare a step's times, as it is and captured, with the reference's; [] for not timed."""
+    """Compare the times of a plain and a captured step with the reference's; [] for not timed."""
 
     def beside(step: Seconds, name: str, ratio: str) -> dict[str, Any]:
         ratios = [a / b for a, b in zip(step, bp, strict=True)] if step else []
-        ms = interleaved_timing.median([1e3 * s for s in step]) if step else None
-        return {name: ms, ratio: interleaved_timing.median(ratios) if step else None}
+        ms = median([1e3 * s for s in step]) if step else None
+        return {name: ms, ratio: median(ratios) if step else None}
 
-    found = beside(plain, "step_ms", "ratio_to_bp") | {"noise_ms": runner.noise_ms}
+    fields = beside(plain, "step_ms", "ratio_to_bp") | {"noise_ms": runner.noise_ms}
     if runner.uncaptured is not None:
-        found |= beside(captured, "captured_ms", "captured_ratio_to_bp")
-        found["captured_reason"] = runner.uncaptured
-    return found
+        fields |= beside(captured, "captured_ms", "captured_ratio_to_bp")
+        fields["captured_reason"] = runner.uncaptured
+    return fields
 
 
 def _repeated(step: Any, noise: Mapping[str, Noise]) -> None:
-    """Take a step that has no noise."""
+    """Run a step that has no noise."""
     step(0)
 
 
 def _captured(
     work: Any, noise: Mapping[str, Noise], backend: Backend | None
 ) -> tuple[Any, str | None]:
-    """Capture a step where that can be; return it by its number, or None and why not."""
+    """Capture a step; return a callable of its number, or None and the reason."""
     if backend is None:
         return None, None
     try:
@@ -229,29 +239,41 @@ Built = tuple["Task", "Estimator", Noise, tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass
 class _Runner:
-    """One method being timed: its step by number, the time its noise takes, or why there is none.
+    """A method that is timed.
 
-    ``end`` names the end readout and the shape of the batch: methods of one end share a reference.
+    Attributes:
+        method: the method.
+        end: its end readout and the shape of its batch; methods of one end share a reference.
+        claims: claims of its estimator; None where it cannot run, or raised.
+        step: callable of the number of the step, None where it cannot run.
+        noise_ms: milliseconds of a step that its noise takes.
+        skipped: why it cannot run, or "".
+        failed: what its estimator raised, or "".
+        captured: the captured step, or None.
+        uncaptured: why there is no captured step; None where steps cannot be captured at all.
     """
 
     method: Method
     end: str
+    claims: Claims | None = None
     step: Any = None
     noise_ms: float = 0.0
     skipped: str = ""
     failed: str = ""
     captured: Any = None
-    uncaptured: str | None = None  # why there is no captured step, where steps can be captured
+    uncaptured: str | None = None
 
 
 def _runner(method: Method, built: Built, seed: int, backend: Backend | None) -> _Runner:
-    """Build a method's step on one batch and time its noise apart; once it raised it does nothing."""
+    """Build a method's step on one batch and time its noise alone; a step that raised does nothing."""
     task, estimator, noise, (x, y) = built
     runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
     try:
         with at_work(estimator, begun=False):
             runner.skipped = estimator.supports(task)
             state = {} if runner.skipped else estimator.init_state(task, noise.child("state"))
+        with at_work(estimator):
+            runner.claims = None if runner.skipped else task.claims(estimator)
     except MethodFailed as failed:
         runner.failed = str(failed)
     if runner.skipped or runner.failed:
@@ -283,9 +305,13 @@ def _runner(method: Method, built: Built, seed: int, backend: Backend | None) ->
 
 
 def _built(
-    workload: Workload, method: Method, seed: int, pixels: torch.Tensor, labels: torch.Tensor
+    workload: Workload,
+    method: Method,
+    seed: int,
+    start: Chain,
+    picked: tuple[torch.Tensor, torch.Tensor],
 ) -> Built:
-    """Build a method's task, and the batch that it makes of some images."""
-    task, estimator, noise = workload.task(method, seed)
-    batch = task.batch(pixels, labels, workload.data, noise.child("views"))
+    """Build a method's task on a copy of a network, and its batch from images and labels."""
+    task, estimator, noise = workload.task(method, seed, start)
+    batch = task.batch(*picked, workload.data, noise.child("views"))
     return task, estimator, noise, batch

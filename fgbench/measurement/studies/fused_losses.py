@@ -1,12 +1,11 @@
-"""Losses per patch and group, literally replicated and fused, in time and memory.
+"""Time and memory of losses per patch and group, replicated as defined and fused.
 
 The founding paper defines a local loss per example, patch and group by copying the readout's input for
-each of them and stopping the gradient of all but its own part. ``replicated`` does just that, by torch's
-own forward and reverse mode. ``fused`` is what fgbench does everywhere
-(:mod:`fgbench.core.readout_losses`): one copy,
-one derivative. Both give the same numbers, which every comparison checks; P patches and G groups cost the
-first P·G readouts and G copies of the input of every patch. (To pool before copying would save the first
-about two thirds of time and memory; it is compared as the definition reads.)
+each of them and stopping the gradient of all but its own part. ``replicated`` does exactly this with torch's
+forward and reverse mode. ``fused`` is the implementation of fgbench (:mod:`fgbench.core.readout_losses`): one
+copy, one derivative. Both give the same numbers, which every comparison checks. With P patches and G groups
+the replicated losses need P·G readouts and G copies of the input of every patch. (Pooling before copying
+would save about two thirds of their time and memory; they are compared as they are defined.)
 
 References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023, Figure 5.
 """
@@ -27,6 +26,7 @@ from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
 from fgbench.errors import UsageError
 from fgbench.measurement.speed import interleaved_timing
+from fgbench.stats.medians import median
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ ABOUT = {
     **{"dtype": "float32"},
 }
 FIRST = 8
-"""Copies of the replicated input that the first size is expected to hold; 4 to 7 were measured."""
+"""Copies of the replicated input that a pass is expected to hold; 4 to 7 were measured."""
 
 Grads = dict[str, "Tensor"]
 Make = Callable[[str, int, int], Readout]
@@ -68,21 +68,27 @@ def fusion(
         classes: classes of the labels.
         batch: examples.
         rounds: timed calls of each, interleaved.
-        memory_gb: most memory a replicated pass may be expected to need; what would need more is
-            skipped, with the reason in its row.
+        memory_gb: largest expected memory of a replicated pass, in GB. Passes that would need more are
+            skipped, with the reason in their row.
         seed: of input, direction and readout.
-        make: builds the readout from (axes of its input, features, classes): any that sees the patches
-            through their mean alone; its ``losses`` may couple the examples.
+        make: builds the readout from (axes of its input, features, classes). It may depend on the patches
+            only through their mean; its ``losses`` may couple the examples.
         progress: called with one line before each number of groups.
 
     Returns:
-        A row per number of groups, pass (``tangent`` or ``gradient``) and implementation: ``ms`` (median
-        with interval), ``peak_mb`` (MiB newly allocated at the peak); rows of ``fused`` also have
-        ``time_ratio`` and ``memory_ratio`` (replicated over fused) and ``difference`` (largest, relative
-        to the largest entry). A row that was not run has the status ``skipped`` and a ``reason``.
+        A row per number of groups, pass (``tangent`` or ``gradient``) and implementation: ``ms`` (median with
+        its range, or its interval from 6 rounds on), ``peak_mb`` (MiB newly allocated at the peak); rows of
+        ``fused`` also have ``time_ratio`` and ``memory_ratio`` (replicated over fused) and ``difference``
+        (largest, relative to the largest entry). A row that was not run has the status ``skipped`` and a
+        ``reason``.
 
     Raises:
-        UsageError: for sizes that are no sizes, or a readout that looks at single patches.
+        UsageError: for a size below 1, or a readout that depends on single patches.
+
+    Example:
+        >>> rows = fusion(groups=(1,), patches=2, channels=2, batch=4, rounds=1)
+        >>> [(row["pass"], row["implementation"]) for row in rows][:2]
+        [('tangent', 'replicated'), ('tangent', 'fused')]
     """
     sizes = {"patches": patches, "channels": channels, "classes": classes, "batch": batch}
     if wrong := [f"{n}={v}" for n, v in [*sizes.items(), ("rounds", rounds)] if v < 1]:
@@ -92,30 +98,34 @@ def fusion(
     if not 0 <= memory_gb < inf:
         raise UsageError(f"memory is a number of GB from 0 up, got {memory_gb}")
     rows: list[dict[str, Any]] = []
-    known: tuple[int, float] | None = None
+    latest: tuple[int, float] | None = None  # groups and bytes at the size before
     for g in groups:
         if progress is not None:
             progress(f"{g} groups")
         case = Case(Noise(seed).child("fusion"), (batch, patches, g, channels), classes, make)
-        expected = FIRST * case.copies if known is None else known[1] * (g / known[0]) ** 2
+        expected = FIRST * case.copies if latest is None else latest[1] * (g / latest[0]) ** 2
         reason = ""
         if expected > memory_gb * 1e9:
             reason = f"may need {expected / 1e9:.1f} GB, more than the {memory_gb:g} GB it may use"
-        found = _compare(case, rounds, reason)
-        most = max((row.get("peak_mb", 0.0) * 2**20 for row in found), default=0.0)
-        known = (g, expected if reason else most)
-        rows += [{"groups": g, **sizes, **row} for row in found]
+        compared = _compare(case, rounds, reason)
+        most = max((row.get("peak_mb", 0.0) * 2**20 for row in compared), default=0.0)
+        latest = (g, expected if reason else most)
+        rows += [{"groups": g, **sizes, **row} for row in compared]
     return rows
 
 
 def outcome(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Say which sizes were not run, and why.
+    """Return the sizes that were not run, and why.
 
     Args:
-        rows: of :func:`fusion`.
+        rows: rows of :func:`fusion`.
 
     Returns:
         The ``reason`` of a record, empty where all were run.
+
+    Example:
+        >>> outcome([{"groups": 32, "reason": "may need 9 GB"}])
+        {'reason': 'replicated at 32 groups not run: may need 9 GB'}
     """
     skipped = dict.fromkeys(
         f"replicated at {row['groups']} groups not run: {row['reason']}"
@@ -133,6 +143,11 @@ class Case:
         shape: of the readout's input, ``[b, p, g, d]``.
         classes: number of classes.
         make: builds the readout.
+
+    Example:
+        >>> case = Case(Noise(0), (4, 2, 2, 3), 10, LinearReadout)
+        >>> case.difference("tangent") < 1e-4
+        True
     """
 
     def __init__(
@@ -156,7 +171,7 @@ class Case:
             )
 
     def fused(self, what: str, k: int = 0) -> list[Tensor]:
-        """Run a pass as fgbench does: slopes ``[b, p, g]``, or the gradients."""
+        """Run a pass with the fused losses: slopes ``[b, p, g]``, or the gradients."""
         losses = partial(self.readout.losses, labels=self.labels)
         found = readout_losses.read(self.chain, self.objective, self.f, losses, self.runs)
         if what == "tangent":
@@ -165,7 +180,7 @@ class Case:
         return [*found.df, *found.grads.values()]
 
     def replicated(self, what: str, k: int = 0) -> list[Tensor]:
-        """Run the same pass on the replicated losses, of which each is one of b in the mean."""
+        """Run a pass with the replicated losses, dividing by the batch as the mean loss does."""
         heads = {name: p.detach() for name, p in self.readout.named_parameters()}
         if what == "tangent":
             with torch.no_grad():
@@ -177,7 +192,7 @@ class Case:
         return list(torch.autograd.grad(losses.sum((1, 2)).mean(), [f, *heads.values()]))
 
     def difference(self, what: str) -> float:
-        """Return how far the two are apart, relative to the largest entry of each tensor."""
+        """Return the largest difference of the two, relative to the largest entry of each tensor."""
         slow, fast = self.replicated(what), self.fused(what)
         if what == "gradient":  # every copy has the whole gradient of the readout's parameters
             slow = [slow[0], *(g / (self.f.shape[1] * self.f.shape[2]) for g in slow[1:])]
@@ -214,7 +229,7 @@ class Case:
 
 
 def _compare(case: Case, rounds: int, reason: str) -> list[dict[str, Any]]:
-    """Time both implementations of both passes, or the fused ones alone where there is a reason."""
+    """Time both implementations of both passes; only the fused one where there is a reason to skip."""
     run = {"replicated": case.replicated, "fused": case.fused}
     keys = [(what, name) for what in PASSES for name in run]
     steps = [
@@ -235,11 +250,11 @@ def _compare(case: Case, rounds: int, reason: str) -> list[dict[str, Any]]:
         if (what, name) not in peaks:
             rows.append({**row, "status": "skipped", "reason": reason})
             continue
-        row["ms"] = interleaved_timing.median([1e3 * s for s in seconds[what, name]])
+        row["ms"] = median([1e3 * s for s in seconds[what, name]])
         row["peak_mb"] = peaks[what, name] / 2**20
         if name == "fused" and not reason:
             both = zip(seconds[what, "replicated"], seconds[what, "fused"], strict=True)
-            row["time_ratio"] = interleaved_timing.median([slow / fast for slow, fast in both])
+            row["time_ratio"] = median([slow / fast for slow, fast in both])
             row["memory_ratio"] = peaks[what, "replicated"] / peaks[what, "fused"]
             row["difference"] = case.difference(what)
         rows.append(row)

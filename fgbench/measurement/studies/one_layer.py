@@ -1,7 +1,8 @@
-"""One layer whose per-example gradients are known exactly: mean and covariance are sums, not estimates.
+"""One layer whose per-example gradients, their mean and their covariance are known exactly.
 
-A loss that is linear in the output, ℓ_n = ⟨δ_n, W x_n⟩, has the gradient δ_n x_nᵀ wherever W is. Batches are
-drawn with replacement from finitely many examples, whose gradients do not vanish on average.
+A loss that is linear in the output, ℓ_n = ⟨δ_n, W x_n⟩, has the gradient δ_n x_nᵀ whatever W is. Batches are
+drawn with replacement from finitely many examples, so that population moments are finite sums. The mean
+gradient is not 0.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Linear(LocalModule):
-    """One layer without bias and nonlinearity: every unit is on, every weight is counted."""
+    """One layer without bias and nonlinearity."""
 
     sites = (Site("l0", "b c"),)
     mixes = "c"
@@ -42,7 +43,7 @@ class _Linear(LocalModule):
 
 
 class _Given(Readout):
-    """A loss linear in the output, ⟨δ_n, f_n⟩: example n has the cotangent δ_n whatever the weights are."""
+    """A loss linear in the output, ⟨δ_n, f_n⟩: example n has the cotangent δ_n for any weights."""
 
     def __init__(self, cotangents: Tensor) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class _Given(Readout):
 
 
 class Layer:
-    """A layer and the examples it sees.
+    """A layer with its examples.
 
     x = x̄ ± ξ and δ = δ̄ ± η with |x̄|² = |ξ|² = p and |δ̄|² = |η|² = q, the two signs in every combination: the
     mean gradient is δ̄x̄ᵀ with |μ|² = pq, and the mean of |δ|²|x|² is 4pq. So the paper's S and V are 1 and 3
@@ -67,14 +68,20 @@ class Layer:
     Args:
         fan_in: p.
         fan_out: q.
-        noise: where the examples come from, and their dtype.
-        pairs: how many (ξ, η) there are; every one makes four examples.
+        noise: draws the examples, in its dtype.
+        pairs: number of (ξ, η); each gives four examples.
 
     Attributes:
         inputs: x ``[b, p]`` of all examples.
         cotangents: δ ``[b, q]``.
         everything: the numbers of all examples.
-        task: the layer under the one loss; labels are numbers of examples.
+        task: the layer under this loss; labels are numbers of examples.
+
+    Example:
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> layer = Layer(3, 2, Noise(0, dtype=torch.float64))
+        >>> layer.gradients(layer.everything).shape
+        torch.Size([64, 2, 3])
     """
 
     name = "body.0.l0.weight"

@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.stats import medians
 
 NAME = "fusion"
 MISSING = "fused losses", "run fgbench fusion -o"
@@ -106,9 +107,10 @@ def _caption(part: pd.DataFrame, named: bool) -> str:
     """State sizes, n, the ratios at the largest size that both ran, and what was not run."""
     first = part.iloc[0]
     counts = sorted(set(part["n"].dropna().astype(int)))
+    bars = " or ".join(dict.fromkeys(map(medians.ends, counts)))
     text = f"{first['label']}: " * named + (
         f"{first['patches']:g} patches, {first['channels']:g} channels per group, "
-        f"{first['classes']:g} classes, batch {first['batch']:g}; times: median, bar: its interval, n = "
+        f"{first['classes']:g} classes, batch {first['batch']:g}; times: median, bar: {bars}, n = "
         f"{' or '.join(map(str, counts))} interleaved rounds; memory: newly allocated, n = 1."
     )
     both = part[part["time_ratio"].notna()]

@@ -99,7 +99,7 @@ def _fitting(cell: Cell) -> None:
 def _taken(cell: Cell, values: Options) -> None:
     """Refuse the values of one run; whether gradients are exact, and so the recipe, is not known yet."""
     if cell.verb == "measure":
-        from fgbench.measurement.loop import Design
+        from fgbench.measurement.design import Design
 
         Design(**registry.validated(Design, values, "measure", ("seed",)))
         return

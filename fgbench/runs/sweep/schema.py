@@ -169,6 +169,6 @@ def options_of(verb: str) -> list[str]:
     """
     if verb == "train":
         return [*Recipe.model_fields, "train_size", "validation", "graph"]
-    from fgbench.measurement.loop import Design
+    from fgbench.measurement.design import Design
 
     return [f.name for f in fields(Design) if f.name != "seed"]

@@ -18,15 +18,16 @@ from fgbench.core.view import View
 from fgbench.estimators.fg_a import ActivityForwardGradient
 from fgbench.measurement import draws as drawing
 from fgbench.measurement import loop as measuring
+from fgbench.measurement.design import Design
 from fgbench.measurement.draw_statistics import from_credit
 from fgbench.measurement.draw_statistics import implicit_gradients as calls
 from fgbench.measurement.draw_statistics.from_credit import CreditMoments
 from fgbench.measurement.draw_statistics.from_gradients import GradientMoments
-from fgbench.measurement.draws import MethodResult, Point
+from fgbench.measurement.draws import Point
 from fgbench.measurement.engine import cotangent
 from fgbench.measurement.engine.cotangent import Engine
 from fgbench.measurement.engine.cotangent_view import CotangentView, Refused
-from fgbench.measurement.loop import Design, measure
+from fgbench.measurement.loop import measure
 from fgbench.registry import method
 from fgbench.workload import Workload
 from tests.makers.networks import batch, build
@@ -46,7 +47,7 @@ def point(arch: str, name: str, b: int = 3) -> Point:
 
 def difference(at: Point, draws: int) -> float:
     """Largest difference of what both engines keep, relative to the largest number of its kind."""
-    found = [drawing.draw(at, draws, MethodResult(engine=e)) for e in ("dual", "cotangent")]
+    found = [drawing.draw(at, draws, e).places(at) for e in ("dual", "cotangent")]
     worst = 0.0
     for place, series in found[0].items():
         for name in ("x", "y", "d2", "gram", "end_x", "end_y", "control", "agreement"):
@@ -183,8 +184,8 @@ def test_inputs_that_are_not_the_layers_own_form_the_gradients(
 
 
 def test_block_sums_about_another_mean_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    grams = calls.Call.grams
-    monkeypatch.setattr(calls.Call, "grams", lambda self, n: grams(self, 0 * n))
+    grams = calls.ImplicitGradients.grams
+    monkeypatch.setattr(calls.ImplicitGradients, "grams", lambda self, n: grams(self, 0 * n))
     assert difference(point("mlp-2x8", "fg_a"), 4) > 1e-3
 
 
@@ -229,10 +230,10 @@ def test_what_would_not_be_exact_or_faster_is_refused(arch: str, chosen: Any, re
     at = at if isinstance(chosen, str) else replace(at, estimator=chosen)
     with pytest.raises(Refused, match=reason):
         drawing.by_cotangents(at, 6)
-    found = MethodResult(engine="auto")
-    drawing.draw(at, 6, found)
-    assert found.engines == ["dual"]
-    assert reason in found.fallback
+    assert drawing.draw(at, 6).engine == "dual"
+    drawn, fallback = drawing.try_cotangents(at, 6, "auto")
+    assert drawn is None
+    assert reason in fallback
 
 
 def test_cotangents_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

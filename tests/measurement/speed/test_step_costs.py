@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,9 @@ from fgbench.measurement.speed import backprop_reference as reference
 from fgbench.measurement.speed import interleaved_timing
 from fgbench.measurement.speed import step_costs as room
 from fgbench.registry import Made, Method
+from fgbench.stats.medians import median
 from fgbench.workload import Workload
+from tests.makers.measuring import Counted
 from tests.makers.recorder import Recorder
 
 CPU = torch.device("cpu")
@@ -112,9 +114,9 @@ def test_every_round_times_everyone_once_in_a_turning_order(
 
 def test_the_interval_is_that_of_the_order_statistics() -> None:
     # ranks 6 and 15 of 20 hold the median with probability .959, the ends of 3 with .75
-    found = interleaved_timing.median([float(k) for k in range(20, 0, -1)])
+    found = median([float(k) for k in range(20, 0, -1)])
     assert found == {"value": 10.5, "low": 6.0, "high": 15.0, "n": 20}
-    assert interleaved_timing.median([3.0, 1.0, 2.0]) == {
+    assert median([3.0, 1.0, 2.0]) == {
         "value": 2.0,
         "low": 1.0,
         "high": 3.0,
@@ -141,6 +143,17 @@ def test_a_step_that_holds_more_has_a_larger_peak(workload: Workload) -> None:
     assert more["peak_mb"] - plain["peak_mb"] == pytest.approx(4.0, abs=0.01)
     assert more["peak_ratio_to_bp"] == pytest.approx(more["peak_mb"] / more["bp_peak_mb"])
     assert plain["bp_peak_mb"] == more["bp_peak_mb"] > 0
+
+
+def test_the_network_is_built_once_and_claims_are_returned(workload: Workload) -> None:
+    where = Counted.like(workload)
+    methods = [registry.method(text) for text in ("BP", "FG-A", "bp/contrastive")]
+    found = timed(where, *methods, of(Exact(refused="no such site")), rounds=3)
+    assert where.built == [0]
+    for method, one in zip(methods, found, strict=False):
+        task, estimator, _ = workload.task(method, 0)
+        assert one["claims"] == asdict(task.claims(estimator))
+    assert found[-1]["claims"] is None
 
 
 def test_the_noise_is_timed_apart(workload: Workload) -> None:

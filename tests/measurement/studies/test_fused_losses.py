@@ -61,7 +61,7 @@ def test_both_give_the_same_numbers(make: str, what: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("what", fused_losses.PASSES)
 def test_a_planted_fault_is_a_difference(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one = case()
-    real = fused_losses.reading.read
+    real = fused_losses.readout_losses.read
 
     def off(*given: Any) -> Any:
         found = real(*given)
@@ -69,7 +69,7 @@ def test_a_planted_fault_is_a_difference(what: str, monkeypatch: pytest.MonkeyPa
             part[0, 0, 0, 0] *= 1.001
         return found
 
-    monkeypatch.setattr(fused_losses.reading, "read", off)
+    monkeypatch.setattr(fused_losses.readout_losses, "read", off)
     assert one.difference(what) > 1e-7
 
 
@@ -154,7 +154,7 @@ def test_a_record_becomes_a_figure(tmp_path: Any, capsys: pytest.CaptureFixture[
     caption = drawing._caption(drawing.plotted(table), named=False).replace("\n", " ")
     assert "Replicated at 8 groups not run: may need" in caption
     assert "Fused at 2 groups: tangent " in caption
-    assert "n = 3 interleaved rounds" in caption
+    assert "bar: range, n = 3 interleaved rounds" in caption
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         f"fusion.{e}" for e in ("png", "pdf", "csv")
     }
