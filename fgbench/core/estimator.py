@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
+    from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
 Bias = Literal["none", "vanishing", "some"]
@@ -84,13 +84,13 @@ class Estimator(Protocol):
     learned state takes plain gradient steps of rate 1.
     """
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme, /) -> Claims:
         """Return what this estimator promises on this task."""
 
-    def supports(self, task: Task) -> str:
+    def supports(self, scheme: Scheme, /) -> str:
         """Return "" where it can run, else the reason, shown as a skip."""
 
-    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
+    def init_state(self, scheme: Scheme, noise: Noise, /) -> dict[str, State]:
         """Return the state of each objective by name; ``{}`` unless it needs some."""
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
@@ -103,15 +103,15 @@ class Estimator(Protocol):
 class Defaults:
     """The parts of an estimator that most do not need to write."""
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme, /) -> Claims:
         """Promise nothing: some bias, any backward."""
         return Claims()
 
-    def supports(self, task: Task) -> str:
+    def supports(self, scheme: Scheme, /) -> str:
         """Run everywhere."""
         return ""
 
-    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
+    def init_state(self, scheme: Scheme, noise: Noise, /) -> dict[str, State]:
         """Keep no state."""
         return {}
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench.core import axes
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.cost import CostCounter
-from fgbench.core.objective import Objective
+from fgbench.core.scheme import Scheme
 from fgbench.core.view import View
 from fgbench.errors import UsageError, unknown
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from fgbench.core.estimator import Claims, Estimate, Estimator, State
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.objective import Locality
+    from fgbench.core.objective import Locality, Objective
     from fgbench.core.view import Listener
 
 Grads = dict[str, "Tensor"]
@@ -55,49 +54,55 @@ class Step:
 
 
 class Task:
-    """A chain under a locality.
+    """A scheme to be run: it walks the objectives on a batch and owns the exact gradients.
 
     Args:
-        chain: the network; auxiliary heads the locality needs must be attached (see :meth:`build`).
-        locality: where losses are read.
+        scheme: the chain under its locality.
 
-    Attributes:
-        end: the objective whose gradient is the end truth, the final readout's through the whole chain
-            unless the locality has another.
-        copies: how many rows of a batch one image becomes.
-        probe: the rate at which the final readout learns between epochs, 0 where it does not.
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> noise = Noise(0)
+        >>> task = Task.build(chain, registry.make("localities", "local").thing, noise)
+        >>> x, labels = noise.normal("x", (5, 1, 2, 2)), torch.tensor([0, 1, 2, 0, 1])
+        >>> step = task.estimate(x, labels, registry.make("estimators", "fg_a").thing, noise)
+        >>> step.body.keys() == task.scheme_truth(x, labels).keys()
+        True
     """
 
-    def __init__(self, chain: Chain, locality: Locality) -> None:
-        self.chain = chain
-        self.locality = locality
-        self.objectives = tuple(locality.objectives(chain))
-        whole = Objective("end", (0, len(chain)), "final", tuple(range(len(chain))))
-        self.end: Objective = self._optional("end", lambda chain: whole)(chain)
-        self.copies: int = self._optional("copies", 1)
-        self.probe: float = self._optional("probe", 0.0)
-        self._check()
-        self._starts = frozenset(o.window[0] for o in self.objectives if o.window[0] > 0)
+    def __init__(self, scheme: Scheme) -> None:
+        self.scheme = scheme
+        self._starts = frozenset(o.window[0] for o in scheme.objectives if o.window[0] > 0)
 
     @classmethod
     def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Task:
-        """Attach the locality's heads, drawn from keyed noise, and build the task.
+        """Attach the heads that a locality needs and return the task, see :meth:`Scheme.build`.
 
         Args:
-            chain: the network.
+            chain: the network; heads are added to it.
             locality: where losses are read.
-            noise: seeds the heads; the same seed gives the same heads.
+            noise: seeds the heads: the same seed gives the same heads.
 
         Returns:
             The task.
         """
-        with noise.child("heads").seeded():
-            locality.attach(chain)
-        return cls(chain, locality)
+        return cls(Scheme.build(chain, locality, noise))
 
-    def _optional(self, name: str, default: Any) -> Any:
-        """Return what a locality may have."""
-        return getattr(self.locality, name, default)
+    @property
+    def chain(self) -> Chain:
+        """The network."""
+        return self.scheme.chain
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The losses of one step, in chain order."""
+        return self.scheme.objectives
+
+    @property
+    def end(self) -> Objective:
+        """The objective whose gradient is :meth:`end_truth`."""
+        return self.scheme.end
 
     def claims(self, estimator: Estimator) -> Claims:
         """Return what an estimator promises here, as far as it can hold.
@@ -113,48 +118,11 @@ class Task:
         Returns:
             Its claims, with the bias ``some`` and the reason where coupled examples take its own away.
         """
-        claims = estimator.claims(self)
+        claims = estimator.claims(self.scheme)
         promises = claims.backward == "segment" and claims.bias != "some"
         if not promises or not any(o.coupled(self.chain) for o in self.objectives):
             return claims
         return replace(claims, bias="some", why=COUPLED)
-
-    def batch(
-        self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
-    ) -> tuple[Tensor, Tensor]:
-        """Make a batch of images: normalised, or what the locality makes of them.
-
-        Args:
-            pixels: uint8 ``[b, ch, H, W]``.
-            labels: ``[b]``.
-            data: the data set that normalises the pixels.
-            noise: of this batch; its dtype is that of the images.
-
-        Returns:
-            Images ``[(v b), ch, H, W]`` and labels ``[(v b)]``, v running over ``copies``.
-        """
-        make = self._optional("batch", None)
-        if make is None:
-            return data.normalise(pixels, noise.dtype), labels
-        found: tuple[Tensor, Tensor] = make(pixels, labels, data, noise)
-        return found
-
-    def _check(self) -> None:
-        """Refuse objectives that do not fit the chain."""
-        names = [o.name for o in self.objectives]
-        if len(set(names)) < len(names):
-            raise UsageError(f"objectives need distinct names, got {names}")
-        for o in self.objectives:
-            axes.parse(o.keep)  # it raises for a letter that is none
-            first, stop = o.window
-            if not 0 <= first <= stop <= len(self.chain):
-                raise UsageError(
-                    f"objective {o.name!r}: window {o.window} outside the chain's modules"
-                )
-            if any(not first <= k < stop for k in o.updates):
-                raise UsageError(
-                    f"objective {o.name!r} updates modules outside its window {o.window}"
-                )
 
     def views(
         self, x: Tensor, labels: Tensor, ledger: CostCounter, listen: Listener | None = None

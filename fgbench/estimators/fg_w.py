@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fgbench.core.axes import Cells
     from fgbench.core.estimator import Bias, State
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
+    from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
 
@@ -65,9 +65,9 @@ class WeightForwardGradient(Defaults):
         law(self.law)
         axes.names(self.average)
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         """Unbiased unless an option bites here; nothing goes back."""
-        chain, found = task.chain, [o for o in task.objectives if o.updates]
+        chain, found = scheme.chain, [o for o in scheme.objectives if o.updates]
         apart = self.credit == "released" and any(
             o.mixes_kept(chain, chain.body_parameters(o.updates)) for o in found
         )

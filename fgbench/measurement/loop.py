@@ -176,8 +176,8 @@ def _prepared(
     estimator: Estimator = method.estimator.thing
     try:
         with at_work(estimator, begun=False):
-            if not estimator.supports(task):
-                return task, estimator.init_state(task, workload.noise(seed).child("state"))
+            if not estimator.supports(task.scheme):
+                return task, estimator.init_state(task.scheme, workload.noise(seed).child("state"))
     except MethodFailed as failed:
         result.failed = str(failed)
     return task, {}
@@ -206,7 +206,7 @@ class _Where:
     def batch(self, task: Task, b: int) -> tuple[Tensor, Tensor]:
         """Return a batch as a task sees it."""
         rows = picked(self.workload, self.seed, self.moment, b, self.design.batch)
-        return task.batch(*rows, self.workload.data, self.noise(b).child("views"))
+        return task.scheme.batch(*rows, self.workload.data, self.noise(b).child("views"))
 
     def batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches whose truths are compared, those that are drawn on first."""
@@ -227,7 +227,7 @@ def _measure_point(
 ) -> None:
     """Draw estimates at one point and add what they say."""
     estimator: Estimator = result.estimator or method.estimator.thing
-    result.reason = estimator.supports(task)
+    result.reason = estimator.supports(task.scheme)
     if result.reason:
         return
     truth, end = task.scheme_truth(x, y), task.end_truth(x, y)

@@ -9,6 +9,7 @@ import torch
 from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
+from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.training.recipe import default_recipe
 
@@ -46,7 +47,7 @@ def _walked(workload: Workload, chain: Chain, seed: int) -> Iterator[int]:
     As in :mod:`fgbench.training.loop`, what does not fill a batch is left out of a pass.
     """
     recipe = default_recipe(workload.arch, workload.data.name, exact=True)
-    task = Task(chain, _Trajectory())
+    task = Task(Scheme(chain, _Trajectory()))
     backprop = registry.make("estimators", "bp").thing
     params = dict(chain.named_parameters())
     optimizer = torch.optim.SGD(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)

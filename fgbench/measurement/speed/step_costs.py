@@ -250,8 +250,10 @@ def _runner(method: Method, built: Built, seed: int, backend: Backend | None) ->
     runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
     try:
         with at_work(estimator, begun=False):
-            runner.skipped = estimator.supports(task)
-            state = {} if runner.skipped else estimator.init_state(task, noise.child("state"))
+            runner.skipped = estimator.supports(task.scheme)
+            state = (
+                {} if runner.skipped else estimator.init_state(task.scheme, noise.child("state"))
+            )
     except MethodFailed as failed:
         runner.failed = str(failed)
     if runner.skipped or runner.failed:
@@ -287,5 +289,5 @@ def _built(
 ) -> Built:
     """Build a method's task, and the batch that it makes of some images."""
     task, estimator, noise = workload.task(method, seed)
-    batch = task.batch(pixels, labels, workload.data, noise.child("views"))
+    batch = task.scheme.batch(pixels, labels, workload.data, noise.child("views"))
     return task, estimator, noise, batch

@@ -39,7 +39,7 @@ def point(arch: str, name: str, b: int = 3) -> Point:
     """An estimator on a batch of b examples."""
     task, estimator, noise = build(arch, name, SHAPE)
     x, y = batch(b, SHAPE)
-    state = estimator.init_state(task, noise)
+    state = estimator.init_state(task.scheme, noise)
     truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
     return Point(task, estimator, state, x, y, noise, truth, end)
 
@@ -183,8 +183,8 @@ def test_inputs_that_are_not_the_layers_own_form_the_gradients(
 
 
 def test_block_sums_about_another_mean_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    grams = calls.Call.grams
-    monkeypatch.setattr(calls.Call, "grams", lambda self, n: grams(self, 0 * n))
+    grams = calls.ImplicitGradients.grams
+    monkeypatch.setattr(calls.ImplicitGradients, "grams", lambda self, n: grams(self, 0 * n))
     assert difference(point("mlp-2x8", "fg_a"), 4) > 1e-3
 
 
