@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.objective import Locality, Objective
-    from fgbench.core.view import Listener
+    from fgbench.core.oracles import Listener
 
 Grads = dict[str, "Tensor"]
 COUPLED = (
@@ -159,7 +159,7 @@ class Task:
                 listen=listen,
             )
             yield view
-            known |= view.outputs
+            known |= view.window.outputs
             if all(o.window[0] > first for o in self._after(objective)):
                 known = {k: v for k, v in known.items() if k > first} or known
 

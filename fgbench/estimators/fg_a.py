@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from fgbench.core.estimator import Bias, State
     from fgbench.core.noise.keyed import Noise
+    from fgbench.core.oracles import Oracles
     from fgbench.core.scheme import Scheme
-    from fgbench.core.view import View
 
 
 @register("estimators", "fg_a")
@@ -88,7 +88,7 @@ class ActivityForwardGradient(Defaults):
                 )
         return ""
 
-    def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
+    def __call__(self, view: Oracles, noise: Noise, state: State) -> Estimate:
         """Return the credit of every site."""
         sites = view.sites
         if self.share == "b":
@@ -99,7 +99,7 @@ class ActivityForwardGradient(Defaults):
         into = "site" if self.norm_grad else "op"
         return Estimate(grads=view.probe(u, cells, lambda slopes: slopes / count, into))
 
-    def predicted_variance(self, view: View) -> dict[str, Tensor] | None:
+    def predicted_variance(self, view: Oracles) -> dict[str, Tensor] | None:
         """Return the closed form, where layers are affordable and directions are not shared."""
         if self.share == "b" or self.credit == "released":
             return None

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fgbench.core.noise.laws import Law
+    from fgbench.core.oracles import Grads, Oracles
     from fgbench.core.theory.ghost_norms import Segment
-    from fgbench.core.view import Grads, View
 
 PULLS = 64  # reverse passes through a window that a prediction may cost
 Combine = Literal["mean", "project"]
@@ -211,7 +211,7 @@ def total_variance(
 
 
 def weight_variance(
-    view: View, law: str | Law, directions: int, cells: Callable[[str], Cells]
+    view: Oracles, law: str | Law, directions: int, cells: Callable[[str], Cells]
 ) -> Grads | None:
     """Total variance of a weight-space forward gradient, per parameter, in closed form.
 
@@ -253,7 +253,7 @@ def weight_variance(
 
 
 def activity_variance(
-    view: View, law: str | Law, directions: int, norm_grad: bool = True
+    view: Oracles, law: str | Law, directions: int, norm_grad: bool = True
 ) -> Grads | None:
     """Total variance of an activity-space forward gradient, per parameter, in closed form.
 
@@ -305,7 +305,7 @@ def activity_variance(
     return found
 
 
-def _totals(view: View, slices: Slices, free: Sequence[str], shared: Sequence[str]) -> Tensor:
+def _totals(view: Oracles, slices: Slices, free: Sequence[str], shared: Sequence[str]) -> Tensor:
     """Return the squared gradient, over all sites, of the losses of each cell: ``[*shared]``.
 
     Along axes that every site keeps apart, one pass serves all indices: each loss has units of its own.
@@ -354,7 +354,7 @@ def _spread(cells: Tensor, cell: Cells, like: Tensor) -> Tensor:
     return axes.spread(cells.unsqueeze(0), torch.ones_like(like).unsqueeze(0), cell)[0]
 
 
-def _zero(view: View) -> Tensor:
+def _zero(view: Oracles) -> Tensor:
     """Return a zero in float64 on the view's device."""
     return torch.zeros((), dtype=torch.float64, device=view.start.device)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.view import View
+    from fgbench.core.oracles import Oracles
 
 MOST = 1 << 30  # numbers that all reverse passes of one prediction may touch
 
@@ -91,7 +91,7 @@ class Segment:
 
 
 def segments(
-    view: View, through_norm: bool = True, most: float | None = None
+    view: Oracles, through_norm: bool = True, most: float | None = None
 ) -> dict[str, Segment] | None:
     """Hear how the parameters of a view enter, and part its window into segments at the sites.
 
@@ -143,7 +143,7 @@ def _pulled(head: Tensor, outs: Sequence[Tensor], cotangent: Tensor) -> Sequence
     return torch.autograd.grad(head, outs, cotangent, retain_graph=True, allow_unused=True)
 
 
-def _declared(view: View, name: str, through_norm: bool) -> tuple[int, ...]:
+def _declared(view: Oracles, name: str, through_norm: bool) -> tuple[int, ...]:
     """Return the dimensions of a site that nothing between its weight operation and it mixes."""
     _, site = view.chain.index[name]
     mixes = {*axes.names(site.op_mixes)} if through_norm else set()
@@ -173,7 +173,7 @@ def _alone(head: Tensor, entries: Sequence[Entry], d: int) -> bool:
     return not any(c is not None and bool(c.narrow(d, 1, c.shape[d] - 1).any()) for c in found)
 
 
-def _least_work(view: View, through_norm: bool) -> int:
+def _least_work(view: Oracles, through_norm: bool) -> int:
     """Return how many numbers the reverse passes of all rows touch at least."""
     work = 0
     for name, shape in view.sites.items():

@@ -13,7 +13,7 @@ from fgbench.core import axes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fgbench.core.view import View
+    from fgbench.core.oracles import Oracles
 
 
 class Slices:
@@ -30,7 +30,7 @@ class Slices:
         sizes: size of every axis of the readout's input.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: Oracles) -> None:
         self._df = view.df()
         last = view.chain.module(view.objective.window[1] - 1)
         self._axes = axes.names(last.out_axes)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.noise.directions import Directions
+    from fgbench.core.oracles import Oracles
     from fgbench.core.task import Task
-    from fgbench.core.view import View
 
 Array = np.ndarray[Any, Any]
 Places = dict[str, list[str]]
@@ -158,7 +158,7 @@ class Control:
         """Say which draw is heard next, whatever was heard of it before."""
         self._k, self._squares[k], self._norms[k] = k, 0.0, []
 
-    def __call__(self, view: View, directions: Directions, slopes: Tensor) -> None:
+    def __call__(self, view: Oracles, directions: Directions, slopes: Tensor) -> None:
         """Note slope² and |v|²/d; a control needs one score per weight direction."""
         if view.kept != "b" or any(n in view.chain.index for n in directions.names):
             self.usable = False

@@ -15,13 +15,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.cost import CostCounter
-from fgbench.core.view import View
 from fgbench.measurement.engine.cotangent_view import OTHER, CotangentView, Probed, Refused
 from fgbench.measurement.engine.stacked_draws import StackedNoise
 
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
     from fgbench.core.estimator import Estimate, Estimator, State
     from fgbench.core.noise.directions import Directions
     from fgbench.core.noise.keyed import Noise
+    from fgbench.core.oracles import Listener, Oracles
     from fgbench.core.task import Step, Task
-    from fgbench.core.view import Listener
+    from fgbench.core.view import View
 
 HELD = 1 << 30  # bytes of cotangents that may be held
-Heard = list[tuple[View, "Directions", "Tensor"]]
+Heard = list[tuple["Oracles", "Directions", "Tensor"]]
 
 
 class Engine:
@@ -147,7 +147,7 @@ class Engine:
         for view in self._views:
             name = view.objective.name
             with no_reverse.closed(self._who) if self._gated else nullcontext():
-                made = self._estimator(view, noise, self._state.get(name, {}))
+                made = self._estimator(cast("View", view), noise, self._state.get(name, {}))
             probed = made.grads if isinstance(made.grads, Probed) else None
             found[name] = (
                 made if probed is None else replace(made, credit=probed.credit, grads=None)

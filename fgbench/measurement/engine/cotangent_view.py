@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from fgbench.core import axes, readout_losses
+from fgbench.core import axes, microbatch, readout_losses
 from fgbench.core.autodiff.dual import Dual, part, swapped, value
 from fgbench.core.cost import CostCounter
+from fgbench.core.oracles import Oracles
 from fgbench.core.theory.slice_gradients import Slices
 from fgbench.core.view import View
+from fgbench.core.window import Window
 from fgbench.measurement.engine.stacked_draws import StackedDirections, Unstacked
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from fgbench.core.axes import Cells
     from fgbench.core.noise.directions import Directions
     from fgbench.core.noise.laws import PerExample
-    from fgbench.core.view import Grads, Listener, Place
+    from fgbench.core.oracles import Grads, Listener
+    from fgbench.core.window import Place
 
 OTHER = "it uses other oracles than exact slopes at the clean point"
 
@@ -74,8 +77,10 @@ class Probed(Mapping[str, "Tensor"]):
         return len(self._grads)
 
 
-class CotangentView(View):
-    """A view whose slopes are inner products; it has no other oracle beyond the clean values.
+class CotangentView(Oracles):
+    """The oracles of one objective at the clean point, with slopes by inner products.
+
+    What :class:`fgbench.core.view.View` has beyond :class:`fgbench.core.oracles.Oracles` is refused.
 
     Args:
         view: the objective on the batch at the clean point.
@@ -83,7 +88,8 @@ class CotangentView(View):
     """
 
     def __init__(self, view: View, on_sites: bool) -> None:
-        super().__init__(view.chain, view.objective, view.start, view.labels, CostCounter())
+        self.window = Window(view.chain, view.objective, view.start, view.labels, CostCounter())
+        self._listen: Listener | None = None
         first, stop = self.objective.window
         inside = (name for name, (k, _) in self.chain.index.items() if first <= k < stop)
         self._places = [*self.sites] if on_sites else [*inside]
@@ -92,18 +98,24 @@ class CotangentView(View):
         self._cotangents: dict[str, Tensor] = {}
         self._cells: dict[tuple[str, bool], Cells] = {}
 
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse an oracle that a view has and this has not."""
+        if hasattr(View, name) and not name.startswith("_"):
+            raise Refused(OTHER)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @cached_property
     def sites(self) -> PerExample:
-        """Sites of the updated modules, found once: an estimator asks in every draw."""
+        """Sites of the updated modules, computed once: an estimator asks in every draw."""
         return super().sites
 
     @cached_property
     def kept(self) -> str:
-        """Axes along which scores stay separate, found once."""
+        """Axes along which scores stay separate, computed once."""
         return super().kept
 
     def cells(self, name: str, *, summed: bool = True) -> Cells:
-        """Say how scores meet a place, found once."""
+        """Return how scores meet a place, computed once."""
         if (name, summed) not in self._cells:
             self._cells[name, summed] = super().cells(name, summed=summed)
         return self._cells[name, summed]
@@ -147,14 +159,25 @@ class CotangentView(View):
             for name, held in zip(names, rows, strict=True):
                 self._cotangents[name] = held.detach().reshape(*sizes, *held.shape[1:])
 
+    def slopes(self, directions: Directions, step: float | None = None) -> Tensor:
+        """Return inner products of the directions with the cotangents: ``[n, kept...]``.
+
+        Raises:
+            Refused: with a step: differences of values are no slopes at the clean point.
+        """
+        if step is not None:
+            raise Refused("it takes differences of values, not exact slopes")
+        on_sites = all(name in self.chain.index for name in directions.names)
+        chunks = directions.chunks(self.window.chunk(on_sites))
+        slopes = microbatch.join([self._exact(u, on_sites) for _, u in chunks])
+        if self._listen is not None:
+            self._listen(self, directions, slopes)
+        return slopes
+
     def _exact(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
-        """Take inner products with the cotangents."""
+        """Return the slopes along directions that travel at once."""
         met = [self._met(n, t) for n, t in u.items()] if on_sites else self._pushed(u)
         return sum(met[1:], met[0])
-
-    def _differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
-        """Refuse differences."""
-        raise Refused("it takes differences of values, not exact slopes")
 
     def credit(
         self,
@@ -162,7 +185,7 @@ class CotangentView(View):
         directions: Directions,
         cells: Callable[[str], Cells] | None = None,
     ) -> Grads:
-        """Turn slopes into credit, see :meth:`View.credit`; of several draws ``[draws, *place]``."""
+        """Return the credit of slopes, see :meth:`Oracles.credit`; of several draws ``[draws, *place]``."""
         if not isinstance(directions, StackedDirections):
             return super().credit(slopes, directions, cells)
         draws, found = len(directions.draws), {}
@@ -180,8 +203,8 @@ class CotangentView(View):
         cells: Callable[[str], Cells] | None = None,
         weigh: Callable[[Tensor], Tensor] | None = None,
         into: str = "site",
-    ) -> Any:
-        """Turn site directions into gradients, see :meth:`View.probe`, which nobody may need."""
+    ) -> Probed:
+        """Return the gradients that directions give, pulled back only when one is asked for."""
         slopes = self.slopes(directions)
         credit = self.credit(slopes if weigh is None else weigh(slopes), directions, cells)
         together = isinstance(directions, StackedDirections)
@@ -190,8 +213,9 @@ class CotangentView(View):
         )
 
     def pulled(self, credit: Mapping[Any, Tensor]) -> Grads:
-        """Pull credit back to the parameters: for who measures, and no oracle."""
-        return super().pull(credit)
+        """Return the gradients that credit stands for: for measuring, and no oracle."""
+        places = {(k if isinstance(k, tuple) else ("site", k)): c for k, c in credit.items()}
+        return self.window.pull(places)
 
     @cached_property
     def _factors(self) -> Grads:
@@ -225,14 +249,8 @@ class CotangentView(View):
         return met
 
     def listened(self, listener: Listener) -> None:
-        """Let somebody hear the directions and slopes of every call from now on."""
+        """Call a listener with the directions and slopes of every call from now on."""
         self._listen = listener
-
-    def _no(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse an oracle."""
-        raise Refused(OTHER)
-
-    output_tangent = pull = reverse = with_ = perturb_in_place = _no
 
 
 def _apart(credit: Mapping[Any, Tensor]) -> NoReturn:

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from fgbench.core import axes
 from fgbench.core.axes import Cells
+from fgbench.core.cost import CostCounter
 from fgbench.core.estimator import Claims, Defaults, Estimate
+from fgbench.core.oracles import Oracles
 from fgbench.core.view import View
 from fgbench.estimators.fg_a import ActivityForwardGradient
 from fgbench.measurement import draws as drawing
@@ -233,6 +235,25 @@ def test_what_would_not_be_exact_or_faster_is_refused(arch: str, chosen: Any, re
     drawing.draw(at, 6, found)
     assert found.engines == ["dual"]
     assert reason in found.fallback
+
+
+MORE = sorted({n for n in dir(View) if n[0] != "_"} - {n for n in dir(Oracles) if n[0] != "_"})
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_an_oracle_that_only_a_view_has_is_refused(name: str) -> None:
+    """The engine's view is no view that takes methods back: it has the oracles and nothing else."""
+    assert MORE == ["output_tangent", "perturb_in_place", "pull", "reverse", "with_"]
+    assert not issubclass(CotangentView, View)
+    at = point("mlp-2x8", "fg_a")
+    (view,) = at.task.views(at.x, at.labels, CostCounter())
+    engine_view = CotangentView(view, on_sites=True)
+    with pytest.raises(Refused, match="other oracles than exact slopes"):
+        getattr(engine_view, name)
+    with pytest.raises(AttributeError, match="no_such_oracle"):
+        _ = engine_view.no_such_oracle
+    with pytest.raises(Refused, match="differences of values"):
+        engine_view.slopes(at.noise.directions(view.sites), step=0.1)
 
 
 def test_cotangents_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
