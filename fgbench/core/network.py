@@ -8,13 +8,13 @@ nonlinearity). The tap is the identity unless somebody listens; it may record, r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fgbench.core import axes
+from fgbench.core import axes, shape_trace
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,16 +22,23 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fgbench.core.shape_trace import ShapeTrace
+
 
 class Tap(Protocol):
-    """A listener at the named places of a forward pass."""
+    """A function called at the named places of a forward pass."""
 
     def __call__(self, kind: str, name: str, z: Tensor, /) -> Tensor:
-        """Return what the forward pass goes on with in place of ``z``."""
+        """Return the value that the forward pass continues with in place of ``z``."""
 
 
 def untouched(kind: str, name: str, z: Tensor, /) -> Tensor:
-    """Return ``z``: the tap of a plain forward pass."""
+    """Return ``z``: the tap of a plain forward pass.
+
+    Example:
+        >>> untouched("op", "l0", torch.ones(2))
+        tensor([1., 1.])
+    """
     return z
 
 
@@ -177,7 +184,7 @@ class Chain(nn.Module):
                 if not axes.parse(site.axes) or axes.parse(site.axes)[0] != ("b",):
                     raise UsageError(f"site {site.name!r}: axes {site.axes!r} must begin with 'b'")
                 self._index[f"body.{k}.{site.name}"] = (k, site)
-        self._measured: dict[str, Any] = {}
+        self._traced: ShapeTrace | None = None
 
     def __len__(self) -> int:
         """Return the number of modules."""
@@ -252,11 +259,9 @@ class Chain(nn.Module):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every site for one example, the example axis left out.
 
-        Measured once, on one example of zeros without gradients.
+        Traced once, on one example of zeros without gradients.
         """
-        self._measure()
-        found: Mapping[str, tuple[int, ...]] = self._measured["shapes"]
-        return found
+        return self._trace().sites
 
     def features(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of one example's features at every site: 1 where the weights are shared.
@@ -273,15 +278,11 @@ class Chain(nn.Module):
 
     def shares(self) -> tuple[float, ...]:
         """Return each module's part of the body's multiplications, adding up to 1."""
-        self._measure()
-        found: tuple[float, ...] = self._measured["shares"]
-        return found
+        return self._trace().shares
 
     def out_shape(self, k: int) -> tuple[int, ...]:
         """Return the shape of module ``k``'s output for one example."""
-        self._measure()
-        found: tuple[int, ...] = self._measured["outs"][k]
-        return found
+        return self._trace().outputs[k]
 
     def out_sizes(self, k: int) -> dict[str, int]:
         """Return the size of every axis of module ``k``'s output but the example axis."""
@@ -290,52 +291,21 @@ class Chain(nn.Module):
 
     def op_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every weight operation's raw output for one example."""
-        self._measure()
-        found: Mapping[str, tuple[int, ...]] = self._measured["ops"]
-        return found
+        return self._trace().ops
 
     def raw_sites(self) -> frozenset[str]:
         """Return the sites that are the raw output of their weight operation, with no norm between."""
-        self._measure()
-        found: frozenset[str] = self._measured["raw"]
-        return found
+        return self._trace().raw
 
-    def _measure(self) -> None:
-        """Run one example of zeros, noting shapes and operations."""
-        if self._measured:
-            return
-        from torch.utils.flop_counter import FlopCounterMode
-
-        shapes: dict[str, tuple[int, ...]] = {}
-        ops: dict[str, Tensor] = {}
-        raw = set[str]()
-
-        def note(kind: str, name: str, z: Tensor, /) -> Tensor:
-            if kind == "op":
-                ops[name] = z
-            if kind == "site":
-                shapes[name] = tuple(z.shape[1:])
-                raw.update({name} if z is ops.get(name) else ())
-            return z
-
-        some = next(self.parameters())
-        x = torch.zeros(1, *self.input_shape, dtype=some.dtype, device=some.device)
-        counts, outs = [], []
-        with torch.no_grad():
-            for k in range(len(self)):
-                with FlopCounterMode(display=False) as counter:
-                    x = self.run(x, k, k + 1, note)
-                counts.append(counter.get_total_flops())
-                outs.append(tuple(x.shape[1:]))
-        total = sum(counts)
-        parts = tuple(c / total for c in counts) if total else (1 / len(counts),) * len(counts)
-        self._measured = {
-            "shapes": shapes,
-            "ops": {name: tuple(z.shape[1:]) for name, z in ops.items()},
-            "raw": frozenset(raw),
-            "shares": parts,
-            "outs": outs,
-        }
+    def _trace(self) -> ShapeTrace:
+        """Return the shapes and operations of one example, traced once."""
+        if self._traced is None:
+            some = next(self.parameters())
+            x = torch.zeros(1, *self.input_shape, dtype=some.dtype, device=some.device)
+            self._traced = shape_trace.trace(
+                lambda k, f, tap: self.run(f, k, k + 1, tap), len(self), x
+            )
+        return self._traced
 
     def attach(self) -> None:
         """Add a linear readout to every module but the last that brings none.

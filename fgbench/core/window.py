@@ -80,7 +80,7 @@ class Window:
         >>> from fgbench.core.objective import Objective
         >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
         >>> first = Objective("first", (0, 1), "final", (0,))
-        >>> window = Window(chain, first, torch.ones(5, 1, 2, 2), torch.zeros(5), CostCounter())
+        >>> window = Window(chain, first, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
         >>> tuple(window.output().shape), dict(window.sites)
         ((5, 4), {'body.0.l0': (5, 4)})
     """

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from fgbench.core.autodiff.dual import Dual, fallbacks, part
+from fgbench.core.noise.keyed import Noise
 
 
 def test_rules_are_registered_wherever_a_dual_is_used() -> None:
@@ -29,7 +30,8 @@ def test_rules_are_registered_wherever_a_dual_is_used() -> None:
 
 
 def test_a_call_answered_as_a_whole_meets_its_jvp() -> None:
-    x, t = torch.randn(2, 6, 3, dtype=torch.float64), torch.randn(1, 2, 6, 3, dtype=torch.float64)
+    noise = Noise(0, dtype=torch.float64)
+    x, t = noise.normal("x", (2, 6, 3)), noise.normal("t", (1, 2, 6, 3))
     before = fallbacks.total()
     found = part(F.group_norm(Dual(x, t), 2))  # type: ignore[arg-type]
     assert fallbacks.total() == before
