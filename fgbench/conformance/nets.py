@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fgbench.core.estimator import Estimator, State
-    from fgbench.core.task import Grads
+    from fgbench.core.gradients import Grads
 
 SEED = 20_260
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Sequence
     from typing import TypeVar
 
     from torch import Tensor
@@ -61,16 +61,3 @@ def put(whole: dict[Name, Tensor], name: Name, part: Tensor, tile: slice, exampl
 def join(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Put parts side by side along their example axis; one alone is handed back as it is."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
-
-
-def add(total: dict[str, Tensor | None], more: Iterable[Tensor | None]) -> None:
-    """Add a run's gradients to those of the runs before it, where None is zero.
-
-    Args:
-        total: gradients by name; changed.
-        more: gradients in the same order; not written into.
-    """
-    for name, grad in zip(total, more, strict=True):
-        if grad is not None:
-            known = total[name]
-            total[name] = grad if known is None else known + grad

@@ -16,7 +16,7 @@ import torch
 from fgbench.core import axes, microbatch
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.dual import swapped
-from fgbench.core.readout_losses import filled
+from fgbench.core.gradients import Grads, complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fgbench.core.objective import Objective
     from fgbench.core.window import Window
 
-Grads = dict[str, "Tensor"]
 Listener = Callable[["Oracles", "Directions", "Tensor"], None]
 
 
@@ -170,7 +169,7 @@ class Oracles(Protocol):
             prediction = self.chain.read(self.objective.readout, f)
             sent = error / self.objective.weight
             found = torch.autograd.grad(prediction, list(heads.values()), sent, allow_unused=True)
-        return filled(heads, found)
+        return complete(heads, dict(zip(heads, found, strict=True)))
 
     # slopes and credit
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench.core import axes, microbatch
+from fgbench.core import axes, gradients, microbatch
 from fgbench.core.autodiff import no_reverse
+from fgbench.core.gradients import Grads, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -69,7 +70,7 @@ def read(
         The reading.
     """
     heads = chain.readout_parameters(objective.readout)
-    total: dict[str, Tensor | None] = dict.fromkeys(heads)
+    total: Grads = {}
     df = []
     with no_reverse.opened(), torch.enable_grad():
         inputs = [output[run].detach().requires_grad_() for run in runs]
@@ -88,16 +89,15 @@ def read(
             found = torch.autograd.grad(end, [f, *heads.values()], one, allow_unused=True)
             own = torch.zeros_like(f) if found[0] is None else found[0]
             df.append(own if objective.weight == 1.0 else own * objective.weight)
-            microbatch.add(total, found[1:])
-    return Reading(prediction.detach(), losses.detach(), tuple(df), filled(heads, total.values()))
+            gradients.add(total, dict(zip(heads, found[1:], strict=True)))
+    return Reading(prediction.detach(), losses.detach(), tuple(df), complete(heads, total))
 
 
 def joined(parts: Sequence[Reading]) -> Reading:
     """Join the readings of runs of examples, each made as part of the mean over all; without their df."""
-    total: dict[str, Tensor | None] = dict.fromkeys(parts[0].grads)
+    grads: Grads = {}
     for part in parts:
-        microbatch.add(total, part.grads.values())
-    grads = {name: grad for name, grad in total.items() if grad is not None}
+        gradients.add(grads, part.grads)
     prediction = microbatch.join([part.prediction for part in parts])
     return Reading(prediction, microbatch.join([part.losses for part in parts]), (), grads)
 
@@ -117,11 +117,3 @@ def partition(change: Sequence[Tensor], df: Sequence[Tensor], have: str, kept: s
     drop = [i + 1 for i, a in enumerate(axes.names(have)) if a not in axes.names(kept)]
     products = (c * d for c, d in zip(change, df, strict=True))
     return microbatch.join([p.sum(drop) if drop else p for p in products], 1)
-
-
-def filled(params: Mapping[str, Tensor], found: Iterable[Tensor | None]) -> dict[str, Tensor]:
-    """Name gradients, zero where a parameter was not reached."""
-    return {
-        name: torch.zeros_like(p) if grad is None else grad
-        for (name, p), grad in zip(params.items(), found, strict=True)
-    }

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fgbench.core import gradients
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.cost import CostCounter
+from fgbench.core.gradients import Grads
 from fgbench.core.scheme import Scheme
 from fgbench.core.view import View
 from fgbench.errors import UsageError, unknown
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from fgbench.core.objective import Locality, Objective
     from fgbench.core.oracles import Listener
 
-Grads = dict[str, "Tensor"]
 COUPLED = (
     "losses couple the examples: an example's activity moves the losses of others, and their scores are "
     "no part of its credit"
@@ -207,14 +208,14 @@ class Task:
                     found = estimator(view, noise, own)
                 _check(estimator, found, view)
                 grads = found.grads if found.credit is None else view.pull(found.credit)
-                _add(step.body, grads or {})
+                gradients.add(step.body, grads or {})
                 own_heads = found.readouts
                 if found.state_grads:
                     step.state_grads[objective.name] = found.state_grads
                 if found.new_state is not None:
                     step.new_state[objective.name] = found.new_state
             if objective.head:
-                _add(step.readouts, own_heads or view.readout_grads())
+                gradients.add(step.readouts, own_heads or view.readout_grads())
             if objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
         return step
@@ -232,7 +233,7 @@ class Task:
         total: Grads = {}
         for view in self.views(x, labels, CostCounter()):
             if view.objective.updates:
-                _add(total, view.reverse())
+                gradients.add(total, view.reverse())
         return total
 
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
@@ -286,9 +287,3 @@ def _fits(
                 f"{who} gave no {what} for {name}: an estimate covers every {kind} that its "
                 "objective updates, with zeros where it says nothing"
             )
-
-
-def _add(total: Grads, more: Mapping[str, Tensor]) -> None:
-    """Add gradients by name."""
-    for name, grad in more.items():
-        total[name] = total[name] + grad if name in total else grad

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fgbench.core import microbatch
+from fgbench.core import gradients, microbatch
 from fgbench.core.autodiff.dual import Dual, part
-from fgbench.core.oracles import Grads, Oracles, masked
-from fgbench.core.readout_losses import filled
+from fgbench.core.gradients import Grads, complete
+from fgbench.core.oracles import Oracles, masked
 from fgbench.core.window import Place, Window, pulled
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class View(Oracles):
             credit = self.credit(weigh(self.slopes(directions)), directions, meet)
             return self.pull({(into, name): c for name, c in credit.items()})
         params = self.params
-        total: dict[str, Tensor | None] = dict.fromkeys(params)
+        total: Grads = {}
         every = []
         for u, slopes, seen in self.window.perturbed_runs(directions, into):
             every.append(slopes)
@@ -146,12 +146,12 @@ class View(Oracles):
             for name in seen.edges:
                 c = masked(weighed, u.pop(name), meet(name), (seen.on or {}).get(name))
                 credit[name] = c if directions.n == 1 else c.div_(directions.n)
-            microbatch.add(total, pulled(seen.edges, credit, params))
+            gradients.add(total, pulled(seen.edges, credit, params))
         self.ledger.slopes += self.share * directions.n
         self.ledger.pulls += self.share
         if self._listen is not None:
             self._listen(self, directions, microbatch.join(every, 1))
-        return filled(params, total.values())
+        return complete(params, total)
 
     def pull(
         self,

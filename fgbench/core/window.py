@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.graph import get_gradient_edge
 
-from fgbench.core import axes, microbatch
+from fgbench.core import axes, gradients, microbatch
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.cut_graph import Tape
 from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
+from fgbench.core.gradients import Grads, complete
 from fgbench.core.network import untouched
 from fgbench.core.noise.laws import PerExample
-from fgbench.core.readout_losses import Reading, filled, joined, partition, read
+from fgbench.core.readout_losses import Reading, joined, partition, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from fgbench.core.noise.directions import Directions
     from fgbench.core.objective import Objective
 
-Grads = dict[str, "Tensor"]
 Place = tuple[str, str]
 ALL = slice(None)
 
@@ -442,12 +442,12 @@ class Window:
     def _pull_recorded(self, credit: Grads) -> Grads:
         """Pull credit back from the sites that the last push recorded, which frees their graphs."""
         params = self.params
-        total: dict[str, Tensor | None] = dict.fromkeys(params)
+        total: Grads = {}
         for i, run in enumerate(self.runs):
             edges = {name: self._edges[name][i] for name in credit}
-            microbatch.add(total, pulled(edges, {n: c[run] for n, c in credit.items()}, params))
+            gradients.add(total, pulled(edges, {n: c[run] for n, c in credit.items()}, params))
         self._edges = {}
-        return filled(params, total.values())
+        return complete(params, total)
 
     def reverse(self) -> Grads:
         """Return the gradient of the objective from one pass in reverse, noting the clean values."""
@@ -468,9 +468,14 @@ class Window:
         own = found[len(params) :]
         if weight != 1.0:
             own = tuple(None if g is None else g / weight for g in own)
-        self._read = Reading(prediction.detach(), losses.detach(), (), filled(heads, own))
+        self._read = Reading(
+            prediction.detach(),
+            losses.detach(),
+            (),
+            complete(heads, dict(zip(heads, own, strict=True))),
+        )
         self.ledger.forwards += self.share
-        return filled(params, found[: len(params)])
+        return complete(params, dict(zip(params, found, strict=False)))
 
 
 def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:
@@ -483,12 +488,13 @@ def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:
 
 def pulled(
     edges: Mapping[str, Any], credit: Mapping[str, Tensor], params: Grads
-) -> Sequence[Tensor | None]:
-    """Pull the credit of a run's sites back to the parameters, which frees its graph."""
+) -> dict[str, Tensor | None]:
+    """Return what the credit of a run's sites pulls back to, None where not reached; frees the graph."""
     with no_reverse.opened():
-        return torch.autograd.grad(
+        found = torch.autograd.grad(
             [edges[name] for name in credit],
             list(params.values()),
             list(credit.values()),
             allow_unused=True,
         )
+    return dict(zip(params, found, strict=True))

@@ -15,6 +15,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from fgbench.core.autodiff.dual import swapped
+from fgbench.core.gradients import complete
 from fgbench.errors import unknown
 
 if TYPE_CHECKING:
@@ -148,7 +149,4 @@ class Tape:
         )
         if params is None:
             return {k: g for k, g in zip(targets, found, strict=True) if g is not None}
-        return {
-            k: torch.zeros_like(t) if g is None else g
-            for (k, t), g in zip(targets.items(), found, strict=True)
-        }
+        return complete(targets, dict(zip(targets, found, strict=True)))

@@ -35,8 +35,9 @@ from fgbench.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fgbench.core.gradients import Grads
     from fgbench.core.noise.laws import Law
-    from fgbench.core.oracles import Grads, Oracles
+    from fgbench.core.oracles import Oracles
     from fgbench.core.theory.ghost_norms import Segment
 
 PULLS = 64  # reverse passes through a window that a prediction may cost

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from fgbench.core import gradients
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.cost import CostCounter
 from fgbench.measurement.engine.cotangent_view import OTHER, CotangentView, Probed, Refused
@@ -196,8 +197,7 @@ class Engine:
         for view in self._views:
             found = estimates[view.objective.name]
             grads = found.grads if found.credit is None else view.pulled(found.credit)
-            for name, grad in (grads or {}).items():
-                total[name] = total[name] + grad if name in total else grad
+            gradients.add(total, grads or {})
         return total
 
 
@@ -216,8 +216,7 @@ def total(estimates: Mapping[str, Estimate]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for estimate in estimates.values():
         for place, c in (estimate.credit or {}).items():
-            name = place[1] if isinstance(place, tuple) else place
-            found[name] = found[name] + c if name in found else c
+            gradients.add(found, {place[1] if isinstance(place, tuple) else place: c})
     return found
 
 

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.axes import Cells
+    from fgbench.core.gradients import Grads
     from fgbench.core.noise.directions import Directions
     from fgbench.core.noise.laws import PerExample
-    from fgbench.core.oracles import Grads, Listener
+    from fgbench.core.oracles import Listener
     from fgbench.core.window import Place
 
 OTHER = "it uses other oracles than exact slopes at the clean point"
