@@ -1,4 +1,4 @@
-"""What a readout says about a module's output: predictions, losses and their derivatives.
+"""Predictions, losses and derivatives of a readout at a module's output.
 
 This is where losses kept apart per patch and group come from, and nothing is replicated for them. The
 founding paper defines one loss per example, patch and group, ``L[b, p, g]``, equal numbers along p and g
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a readout says at the clean output.
+    """Predictions, losses and derivatives of a readout at the clean output.
 
     Args:
         prediction: ``[b, k]``.
         losses: ``[b]``.
         df: derivative of weight · mean loss with respect to the readout's input, one tensor per run of
-            examples; empty where nobody asked.
+            examples; empty where it was not computed.
         grads: exact gradient of the readout's own mean loss, by qualified parameter name.
     """
 
@@ -112,7 +112,11 @@ def partition(change: Sequence[Tensor], df: Sequence[Tensor], have: str, kept: s
         kept: those to keep apart, the example axis among them.
 
     Returns:
-        ``[n, kept...]``; the parts add up to the whole inner product.
+        ``[n, kept...]``; the parts add up to the full inner product.
+
+    Example:
+        >>> partition([torch.ones(1, 2, 3)], [torch.ones(2, 3)], have="b p", kept="b")
+        tensor([[3., 3.]])
     """
     drop = [i + 1 for i, a in enumerate(axes.names(have)) if a not in axes.names(kept)]
     products = (c * d for c, d in zip(change, df, strict=True))

@@ -1,4 +1,4 @@
-"""A chain under a locality: walks its objectives, owns the two references."""
+"""The engine that runs a scheme: it walks the objectives on a batch, and owns the exact gradients."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ COUPLED = (
 
 @dataclass
 class Step:
-    """What one estimate over all objectives gave.
+    """The result of one estimate over all objectives.
 
     Attributes:
         body: estimated gradient by body parameter name.
         readouts: exact gradient by readout parameter name.
         loss: mean over the batch of the end readout's loss, None where no objective reads it.
-        ledger: what it cost.
+        ledger: the cost.
         state_grads: per objective, gradients of learned state.
         new_state: per objective, replaced state.
     """
@@ -106,18 +106,19 @@ class Task:
         return self.scheme.end
 
     def claims(self, estimator: Estimator) -> Claims:
-        """Return what an estimator promises here, as far as it can hold.
+        """Return the promises of an estimator, as far as they can hold under this scheme.
 
-        Scores stay apart along examples, and credit is a score times its own example's noise. Where an
-        objective couples the examples the losses of all others depend on that noise too: what they say
-        is left out, a bias that no step size removes. So whoever returns credit (claim ``segment``)
-        promises no mean there. Weights are one noise for all losses, whose scores are summed.
+        Scores stay separate per example, and the credit of an example is its score times its own noise.
+        Where an objective couples the examples, the losses of all others depend on that noise too. Their
+        scores are left out of the credit, which is a bias that no step size removes. An estimator that
+        returns credit (claim ``segment``) is therefore biased there. Noise on weights is the same for all
+        losses, and their scores are summed.
 
         Args:
             estimator: the estimator.
 
         Returns:
-            Its claims, with the bias ``some`` and the reason where coupled examples take its own away.
+            Its claims; with the bias ``some`` and the reason where coupled examples make it biased.
         """
         claims = estimator.claims(self.scheme)
         promises = claims.backward == "segment" and claims.bias != "some"
@@ -130,42 +131,42 @@ class Task:
     ) -> Iterator[View]:
         """Yield the view of each objective in chain order, each window from the clean activity.
 
-        The window's start is the output recorded when an earlier window passed there; where none did
+        A window starts from the output that an earlier window recorded there. Where no window has passed,
         the modules before it are run once.
 
         Args:
             x: the batch ``[b, ...]``.
             labels: ``[b]``.
             ledger: where the views price their calls.
-            listen: hears every exact slope call, for measuring.
+            listen: called with the directions and slopes of every exact call, for measuring.
 
         Yields:
             One view per objective.
         """
-        known: dict[int, Tensor] = {0: x}
+        starts: dict[int, Tensor] = {0: x}
         for objective in self.objectives:
             first = objective.window[0]
-            if first not in known:
-                near = max(k for k in known if k < first)
+            if first not in starts:
+                near = max(k for k in starts if k < first)
                 with torch.no_grad():
-                    known[first] = self.chain.run(known[near], near, first).detach()
+                    starts[first] = self.chain.run(starts[near], near, first).detach()
                 ledger.forwards += sum(self.chain.shares()[near:first])
             view = View(
                 self.chain,
                 objective,
-                known[first],
+                starts[first],
                 labels,
                 ledger,
                 boundaries=self._starts,
                 listen=listen,
             )
             yield view
-            known |= view.window.outputs
+            starts |= view.window.outputs
             if all(o.window[0] > first for o in self._after(objective)):
-                known = {k: v for k, v in known.items() if k > first} or known
+                starts = {k: v for k, v in starts.items() if k > first} or starts
 
     def _after(self, objective: Objective) -> tuple[Objective, ...]:
-        """Return the objectives that come later."""
+        """Return the objectives that come after one."""
         return self.objectives[self.objectives.index(objective) + 1 :]
 
     def estimate(
@@ -188,40 +189,40 @@ class Task:
             estimator: the estimator.
             noise: this step's noise; objectives share it, so a site meets the same direction in all.
             state: objective name to the estimator's state.
-            listen: hears every exact slope call, for measuring.
+            listen: called with the directions and slopes of every exact call, for measuring.
 
         Returns:
             Body estimate and exact readout gradients, with the cost.
 
         Raises:
-            UsageError: if the estimate is none, or does not fit the sites or parameters.
+            UsageError: if the estimator returns no estimate, or one that does not fit sites or parameters.
         """
         step = Step()
         claims = self.claims(estimator)
         who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         for view in self.views(x, labels, step.ledger, listen):
             objective = view.objective
-            own_heads: Mapping[str, Tensor] | None = None
+            head_grads: Mapping[str, Tensor] | None = None
             if objective.updates:
-                own = (state or {}).get(objective.name, {})
+                objective_state = (state or {}).get(objective.name, {})
                 with no_reverse.closed(who) if claims.gated else nullcontext():
-                    found = estimator(view, noise, own)
-                _check(estimator, found, view)
-                grads = found.grads if found.credit is None else view.pull(found.credit)
+                    estimate = estimator(view, noise, objective_state)
+                _check(estimator, estimate, view)
+                grads = estimate.grads if estimate.credit is None else view.pull(estimate.credit)
                 gradients.add(step.body, grads or {})
-                own_heads = found.readouts
-                if found.state_grads:
-                    step.state_grads[objective.name] = found.state_grads
-                if found.new_state is not None:
-                    step.new_state[objective.name] = found.new_state
+                head_grads = estimate.readouts
+                if estimate.state_grads:
+                    step.state_grads[objective.name] = estimate.state_grads
+                if estimate.new_state is not None:
+                    step.new_state[objective.name] = estimate.new_state
             if objective.head:
-                gradients.add(step.readouts, own_heads or view.readout_grads())
+                gradients.add(step.readouts, head_grads or view.readout_grads())
             if objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
         return step
 
     def scheme_truth(self, x: Tensor, labels: Tensor) -> Grads:
-        """Return the gradient of the scheme's own objectives, summed: what unbiasedness means.
+        """Return the exact gradient of the scheme's own objectives, summed; bias is measured against it.
 
         Args:
             x: the batch.
@@ -237,44 +238,44 @@ class Task:
         return total
 
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
-        """Return the gradient of the end objective: what usefulness means."""
+        """Return the exact gradient of the end objective; usefulness is measured against it."""
         return View(self.chain, self.end, x, labels, CostCounter()).reverse()
 
 
-def _check(estimator: Estimator, found: Estimate, view: View) -> None:
-    """Refuse what is no estimate, or does not fit the view's sites or parameters."""
+def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
+    """Refuse a result that is no estimate, or does not fit the view's sites or parameters."""
     who = type(estimator).__name__
-    if not (hasattr(found, "credit") and hasattr(found, "grads")):
-        raise UsageError(f"{who} returned {type(found).__name__}, expected an Estimate")
-    if found.grads is not None and found.credit is not None:
+    if not (hasattr(estimate, "credit") and hasattr(estimate, "grads")):
+        raise UsageError(f"{who} returned {type(estimate).__name__}, expected an Estimate")
+    if estimate.grads is not None and estimate.credit is not None:
         raise UsageError(f"{who} returned both credit and grads, expected one of them")
-    if found.grads is not None:
-        _fits(who, "gradient", "parameter", found.grads, view.shapes)
-    elif found.credit is None:
+    if estimate.grads is not None:
+        _check_shapes(who, "gradient", "parameter", estimate.grads, view.shapes)
+    elif estimate.credit is None:
         raise UsageError(f"{who} returned neither credit nor grads")
-    elif all(isinstance(place, str) for place in found.credit):
-        _fits(who, "credit", "site", found.credit, view.sites)
-    elif all(place[0] in ("op", "site", "out") for place in found.credit):
-        given = {name: c for (_, name), c in found.credit.items()}
+    elif all(isinstance(place, str) for place in estimate.credit):
+        _check_shapes(who, "credit", "site", estimate.credit, view.sites)
+    elif all(place[0] in ("op", "site", "out") for place in estimate.credit):
+        given = {name: c for (_, name), c in estimate.credit.items()}
         # an op or out may have another shape than its site, which the pull itself checks
         same = {
             name: tuple(given[name].shape) if name in given else s for name, s in view.sites.items()
         }
-        _fits(who, "credit", "site", given, same)
-    if found.readouts is not None:
+        _check_shapes(who, "credit", "site", given, same)
+    if estimate.readouts is not None:
         heads = view.chain.readout_parameters(view.objective.readout)
         shapes = {name: tuple(p.shape) for name, p in heads.items()}
-        _fits(who, "readout gradient", "parameter", found.readouts, shapes)
+        _check_shapes(who, "readout gradient", "parameter", estimate.readouts, shapes)
 
 
-def _fits(
+def _check_shapes(
     who: str,
     what: str,
     kind: str,
     given: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
-    """Refuse an unknown name, another shape, or a name left out."""
+    """Refuse an unknown name, a wrong shape, or a missing name."""
     for name, value in given.items():
         if name not in shapes:
             raise unknown(f"{kind} in the {what} of {who}", name, shapes)

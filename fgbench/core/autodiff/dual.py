@@ -68,14 +68,20 @@ def _lost(name: str) -> TangentLost:
 class Dual:
     """A value and its tangents along n directions, usable wherever torch takes a tensor.
 
-    All that meet in one call share n.
+    All duals in one call share n.
 
     Args:
         value: the point, ``[*s]``; it may carry an autograd graph.
         tangents: the derivative along each direction, ``[n, *s]``; without a graph.
 
     Raises:
-        UsageError: shapes that do not belong together, or tangents that carry a graph.
+        UsageError: if shapes do not fit, or tangents carry a graph.
+
+    Example:
+        >>> x = Dual(torch.tensor([1.0, 2.0]), torch.eye(2))  # two directions
+        >>> (x * x).tangents
+        tensor([[2., 0.],
+                [0., 4.]])
     """
 
     __slots__ = ("__weakref__", "tangents", "value")
@@ -117,7 +123,7 @@ class Dual:
         return pair(y, _tangents(slope, y, func, args, kwargs))
 
     def __getattr__(self, name: str) -> Any:
-        """Find what tensors have: methods go through the protocol, attributes to the value."""
+        """Return a tensor's method, sent through the protocol, or an attribute of the value."""
         if name.startswith("__"):
             raise AttributeError(name)
         if name in _REFUSED:
@@ -142,7 +148,7 @@ class Dual:
         return len(self.value)
 
     def __iter__(self) -> Iterator[Dual]:
-        """Walk along the value's first axis."""
+        """Iterate over the value's first axis."""
         return iter(self.unbind(0))
 
     __hash__ = object.__hash__
@@ -167,18 +173,33 @@ for _name in _IN_PLACE:
 
 
 def value(x: Any) -> Tensor:
-    """Return the value of a `Dual`, and anything else as it is."""
+    """Return the value of a `Dual`, and anything else as it is.
+
+    Example:
+        >>> value(Dual(torch.ones(2), torch.zeros(1, 2)))
+        tensor([1., 1.])
+    """
     point: Tensor = x.value if type(x) is Dual else x
     return point
 
 
 def part(x: Any) -> Tensor | None:
-    """Return the tangents ``[n, *s]`` of a `Dual`, and None (zero) for anything else."""
+    """Return the tangents ``[n, *s]`` of a `Dual`, and None (zero) for anything else.
+
+    Example:
+        >>> part(Dual(torch.ones(2), torch.zeros(1, 2)))
+        tensor([[0., 0.]])
+    """
     return x.tangents if type(x) is Dual else None
 
 
 def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """Add two tangents where None is zero; neither is written into, one may be handed back."""
+    """Return the sum of two tangents, where None is zero; neither is written into.
+
+    Example:
+        >>> plus(None, torch.ones(1, 2))
+        tensor([[1., 1.]])
+    """
     if a is None or b is None:
         return b if a is None else a
     return a + b
@@ -245,18 +266,24 @@ def together(*funcs: Any) -> Callable[[Call], Call]:
 
 @contextmanager
 def swapped(module: nn.Module, new: Mapping[str, Tensor | Dual]) -> Iterator[None]:
-    """Put others in the place of a module's parameters, and the parameters back at the end.
+    """Replace a module's parameters inside the block, and restore them at the end.
 
     Parameters are followed by identity, so a weight that stands in several places is replaced in
     all of them; replacing it by name would leave the others, and their derivative, out.
 
     Args:
         module: the module; nothing but its parameters is touched.
-        new: qualified name -> what stands there meanwhile.
+        new: qualified name to the replacement, a tensor or a `Dual`.
 
     Raises:
         UsageError: a name that is no parameter, a shape that differs, or two names of one tied
             parameter with different replacements.
+
+    Example:
+        >>> layer = torch.nn.Linear(1, 1, bias=False)
+        >>> with swapped(layer, {"weight": torch.tensor([[3.0]])}):
+        ...     print(float(layer(torch.ones(1))))
+        3.0
     """
     known = dict(module.named_parameters(remove_duplicate=False))
     places: dict[int, Any] = {}
@@ -291,7 +318,7 @@ def _plain(a: Any) -> Any:
 
 
 def _smooth(y: Any) -> bool:
-    """Tell whether an output can have tangents: it is not a shape, a mask or an index."""
+    """Return whether an output can have tangents: it is not a shape, a mask or an index."""
     if isinstance(y, Tensor):
         return y.is_floating_point() or y.is_complex()
     return isinstance(y, (tuple, list)) and any(map(_smooth, y))

@@ -39,18 +39,18 @@ def _after(dim: Any) -> Any:
 
 
 def _autocast(x: Any) -> bool:
-    """Tell whether torch chooses the types: kernels called by their own names would miss that."""
+    """Return whether autocast is on: kernels called by their own names would ignore it."""
     return torch.is_autocast_enabled(x.device.type)
 
 
 def _lift(t: Tensor, dim: int) -> Tensor:
-    """Put axes of size 1 behind n, so that n meets no axis of a value with ``dim`` axes."""
+    """Insert axes of size 1 behind n, so that n broadcasts against no axis of a value of ``dim`` axes."""
     missing = dim + 1 - t.dim()
     return t[(slice(None), *(None,) * missing)] if missing > 0 else t
 
 
 def _fit(t: Tensor | None, y: Tensor) -> Tensor | None:
-    """Give tangents the shape and dtype of the value that they belong to."""
+    """Return tangents in the shape and dtype of the value that they belong to."""
     if t is None:
         return None
     t = t if t.dtype == y.dtype else t.to(y.dtype)
@@ -58,7 +58,7 @@ def _fit(t: Tensor | None, y: Tensor) -> Tensor | None:
 
 
 def _each(t: Tensor, linear: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a linear map to one direction after another, where a kernel takes only one."""
+    """Apply a linear map to one direction after another, where a kernel takes one at a time."""
     first = linear(t[0])
     if t.shape[0] == 1:
         return first.unsqueeze(0)
@@ -321,7 +321,7 @@ def _cross_entropy(
 ) -> Any:
     how, ignored = kwargs.pop("reduction", "mean"), kwargs.pop("ignore_index", -100)
     if type(input) is not Dual or type(target) is Dual or any(map(bool, (*args, *kwargs.values()))):
-        return NotImplemented  # smoothed, or told in the words of old releases
+        return NotImplemented  # smoothed labels, or arguments of old releases
     x, t = input.value, input.tangents
     if x.dim() != 2 or target.is_floating_point() or _autocast(input):
         return NotImplemented

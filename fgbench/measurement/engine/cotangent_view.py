@@ -1,11 +1,11 @@
-"""A view whose slopes are inner products with cotangents that are computed once.
+"""The oracles of an objective with slopes as inner products with cotangents that are computed once.
 
 The score of one kept cell along u is ``Σ ⟨λ, u⟩`` over the places, λ the derivative of that cell's losses
 there. Along a kept axis that a site has and nothing after it mixes, index i of the site reaches the losses
-of index i alone, so one reverse pass gives λ for every index; along every other kept axis each index takes
-a pass of its own. Directions along weights are pushed to the nearest sites, cut there and meet λ: what
-arrives at a site without having passed another, times the derivative of the losses there, adds up over
-the sites to the whole slope.
+of index i alone, so one reverse pass gives λ for every index. Along every other kept axis each index takes
+a pass of its own. Directions along weights are pushed forward to the nearest sites and cut there; the inner
+products of these tangents with λ add up over the sites to the slope, because every path from a weight to
+the losses passes exactly one nearest site.
 
 References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023 (the scores).
 """
@@ -45,15 +45,20 @@ OTHER = "it uses other oracles than exact slopes at the clean point"
 
 
 class Refused(Exception):
-    """What this engine would not do exactly, or not faster: the reason."""
+    """Raised where this engine is not exact or not faster; the message is the reason."""
 
 
 class Probed(Mapping[str, "Tensor"]):
-    """Gradients by parameter name, pulled back from credit only when somebody asks for one.
+    """Gradients by parameter name, pulled back from credit only when one is read.
 
     Args:
         credit: (kind, name) to credit.
         pull: pulls it back.
+
+    Example:
+        >>> lazy = Probed({("site", "l0"): torch.ones(1)}, lambda credit: {"w": 2 * credit["site", "l0"]})
+        >>> lazy["w"]
+        tensor([2.])
     """
 
     def __init__(self, credit: dict[Place, Tensor], pull: Callable[[dict[Place, Tensor]], Grads]):
@@ -70,7 +75,7 @@ class Probed(Mapping[str, "Tensor"]):
         return self._grads[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the names."""
+        """Iterate over the names."""
         return iter(self._grads)
 
     def __len__(self) -> int:
@@ -205,7 +210,7 @@ class CotangentView(Oracles):
         weigh: Callable[[Tensor], Tensor] | None = None,
         into: str = "site",
     ) -> Probed:
-        """Return the gradients that directions give, pulled back only when one is asked for."""
+        """Return the gradients that directions give, pulled back only when one is read."""
         slopes = self.slopes(directions)
         credit = self.credit(slopes if weigh is None else weigh(slopes), directions, cells)
         together = isinstance(directions, StackedDirections)
@@ -224,11 +229,11 @@ class CotangentView(Oracles):
         return {name: on.to(self.start.dtype) for name, on in self.masks().items()}
 
     def _met(self, name: str, tangents: Tensor) -> Tensor:
-        """Meet tangents at a site with its cotangents: ``[n, kept...]``."""
+        """Return the inner products of tangents at a site with its cotangents: ``[n, kept...]``."""
         return axes.inners(tangents, self._cotangents[name], self.cells(name), self._sizes)
 
     def _pushed(self, u: Mapping[str, Tensor]) -> list[Tensor]:
-        """Push directions along weights to the nearest sites and meet the cotangents there."""
+        """Return the slopes along weights, one summand per nearest site."""
         own = self.params
         met: list[Tensor] = []
 

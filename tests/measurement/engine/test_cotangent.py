@@ -285,14 +285,43 @@ class Shaken(ActivityForwardGradient):
         return Estimate(credit=view.credit(slopes + noise.normal("more", slopes.shape), u))
 
 
-@pytest.mark.parametrize("estimator", [Centred(directions=3), Shaken(directions=2)])
-def test_an_estimator_that_takes_draws_one_by_one_gets_them_so(estimator: Any) -> None:
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        (Centred(directions=3), "give other credit"),
+        (Shaken(directions=2), "Unstacked: noise.normal"),
+    ],
+)
+def test_an_estimator_that_takes_draws_one_by_one_gets_them_so(estimator: Any, reason: str) -> None:
     at = replace(point("mlp-2x8", "fg_a/local"), estimator=estimator)
     assert difference(at, 9) < 1e-10
     engine = Engine(at.task, estimator, {}, at.x, at.labels)
     engine.prepare(at.noise, 100)
     engine.credits([at.noise.at(k) for k in range(3)])
-    assert not engine._together
+    assert reason in engine.one_by_one
+
+
+@dataclass(frozen=True)
+class Failing(ActivityForwardGradient):
+    """Fails from its second call on."""
+
+    calls: Any = None
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        self.calls.append(1)
+        if len(self.calls) > 2:
+            raise IndexError("of its own")
+        return super().__call__(view, noise, state)
+
+
+def test_an_error_of_the_estimator_itself_is_raised() -> None:
+    """One that several draws raise is kept as the reason; if one draw raises it too it is not hidden."""
+    at = point("mlp-2x8", "fg_a")
+    engine = Engine(at.task, Failing(calls=[]), {}, at.x, at.labels)
+    engine.prepare(at.noise, 100)
+    with pytest.raises(IndexError, match="of its own"):
+        engine.credits([at.noise.at(k) for k in range(3)])
+    assert engine.one_by_one == "several draws in one call raise IndexError: of its own"
 
 
 @dataclass(frozen=True)
