@@ -1,8 +1,8 @@
-"""What every architecture is made of: taps, sites, local modules, readouts and the chain.
+"""The parts of every architecture: taps, sites, local modules, readouts and the chain.
 
 Architectures are ordinary PyTorch modules that call ``tap(kind, name, z)`` at three kinds of place:
 ``op`` (raw output of a weight operation), ``site`` (where activity noise enters) and ``out`` (after the
-nonlinearity). The tap is the identity unless somebody listens; it may record, replace or perturb ``z``.
+nonlinearity). The tap of a plain pass is the identity; others record, replace or perturb ``z``.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class Site:
             channels mixes groups).
         shared: axes along which the weight operation applies the same weights: patches for a layer that
             mixes channels, channels for one that mixes patches, height and width for a convolution.
+
+    Example:
+        >>> Site("l0", "b p (g d)", mixed_after="g", shared="p").axes
+        'b p (g d)'
     """
 
     name: str
@@ -72,7 +76,18 @@ class LocalModule(nn.Module):
         out_axes: axes of the output.
         param_axes: axes of parameters whose scores are kept apart along one of their own axes, such as
             ``{"l0.weight": "(g d) i"}``. A parameter left out is credited with the sum over all kept
-            axes, which is unbiased always and noisier sometimes.
+            axes, which is always unbiased, and sometimes noisier.
+
+    Example:
+        >>> class Layer(LocalModule):
+        ...     sites = (Site("l0", "b c"),)
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.l0 = nn.Linear(3, 2)
+        ...     def forward(self, x, tap=untouched):
+        ...         return tap("out", "l0", tap("site", "l0", tap("op", "l0", self.l0(x))).relu())
+        >>> tuple(Layer()(torch.ones(5, 3)).shape)
+        (5, 2)
     """
 
     sites: tuple[Site, ...] = ()
@@ -89,12 +104,15 @@ class Readout(nn.Module):
     """A head: from a module's output to predictions, and its own loss per example.
 
     Attributes:
-        holds: whether the losses compare predictions with predictions of the clean pass, which stay what
-            they are while the network is moved (stopped keys). A cut is a clamp, for finite differences
-            as for tangents.
-        coupled: whether the loss of an example depends on the predictions of others that move with it.
-            A kept score is the slope of its own example's loss, which is then no part of the slope along
-            that example's own activity alone.
+        holds: whether the losses compare predictions with predictions of the clean pass, which stay
+            fixed while the network is moved (stopped keys), for finite differences as for tangents.
+        coupled: whether the loss of an example depends on the predictions of other examples that move
+            with it. The kept score of an example is the slope of its own loss, along the activities of
+            all examples and not of its own alone.
+
+    Example:
+        >>> Readout().losses(torch.zeros(2, 4), torch.tensor([0, 1]))  # cross entropy
+        tensor([1.3863, 1.3863])
     """
 
     holds: bool = False
@@ -110,7 +128,7 @@ class Readout(nn.Module):
         Args:
             prediction: ``[b, k]``.
             labels: ``[b]``.
-            held: predictions of the clean pass for a readout that ``holds``; those given, None.
+            held: predictions of the clean pass for a readout that ``holds``; ``prediction`` where None.
 
         Returns:
             The losses.
@@ -125,6 +143,11 @@ class LinearReadout(Readout):
         out_axes: axes of the module's output; the mean runs over ``p``, ``h`` and ``w``.
         features: numbers per example left after the mean.
         classes: number of classes.
+
+    Example:
+        >>> readout = LinearReadout("b p c", features=4, classes=3)
+        >>> tuple(readout(torch.ones(2, 7, 4)).shape)
+        (2, 3)
     """
 
     def __init__(self, out_axes: str, features: int, classes: int) -> None:
@@ -162,6 +185,12 @@ class Chain(nn.Module):
 
     Raises:
         UsageError: if ``final`` is missing or a site's example axis is not first.
+
+    Example:
+        >>> from fgbench import registry
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> dict(chain.shapes())
+        {'body.0.l0': (4,), 'body.1.l0': (4,)}
     """
 
     def __init__(
@@ -266,7 +295,7 @@ class Chain(nn.Module):
     def features(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of one example's features at every site: 1 where the weights are shared.
 
-        The features are what the weight operation tells apart: channels for a layer that mixes
+        The features are the entries that have weights of their own: channels for a layer that mixes
         channels, patches for one that mixes patches. A dimension counts as shared where all its axes are.
         """
         found = {}
@@ -317,7 +346,7 @@ class Chain(nn.Module):
                 self.put(f"local{k}", k, lambda have, n: LinearReadout(have, n, self.classes))
 
     def put(self, name: str, k: int, make: Callable[[str, int], Readout]) -> None:
-        """Put a readout on module ``k``, in place of one of that name.
+        """Add a readout on module ``k``, in place of one of that name.
 
         Args:
             name: of the readout.

@@ -41,7 +41,7 @@ class Oracles(Protocol):
     credit rule are implemented here, for every implementation alike; how slopes come about is theirs.
 
     Attributes:
-        window: takes the batch through the objective's window; it is no oracle.
+        window: passes the batch through the objective's window; it is no oracle.
     """
 
     window: Window
@@ -75,7 +75,7 @@ class Oracles(Protocol):
 
     @property
     def share(self) -> float:
-        """The window's part of the body's operations."""
+        """Share of the body's operations in this window."""
         return self.window.share
 
     @property
@@ -120,7 +120,7 @@ class Oracles(Protocol):
         """Return the readout's predictions at the clean output: ``[b, k]``.
 
         Args:
-            weights: replace the readout's own, by qualified parameter name; others are passed over.
+            weights: replace the readout's own, by qualified parameter name; other names are ignored.
         """
         own = self.chain.readout_parameters(self.objective.readout)
         moved = {name: w for name, w in (weights or {}).items() if name in own}
@@ -219,7 +219,7 @@ class Oracles(Protocol):
         directions: Directions,
         cells: Callable[[str], Cells] | None = None,
     ) -> Grads:
-        """Turn slopes into credit: per place, the mean over n of (slopes of its cells) × direction.
+        """Return the credit of slopes: per place, the mean over n of (slopes of its cells) × direction.
 
         Args:
             slopes: ``[n, kept...]``.

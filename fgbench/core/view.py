@@ -112,18 +112,18 @@ class View(Oracles):
         weigh: Callable[[Tensor], Tensor] | None = None,
         into: str = "site",
     ) -> Grads:
-        """Turn site directions into gradients, run by run: slopes, their credit, and its pull.
+        """Return the gradients that directions along sites give: their slopes, credit, and its pull.
 
-        Gives what :meth:`slopes`, :meth:`credit` and :meth:`pull` give one after the other. Examples are
-        independent, so a run of them can be pushed, scored, credited and pulled before the next: neither
-        graph nor directions nor credit is ever there for the batch. Where a loss compares its example
-        with others, held or moving, it is those three.
+        The result is that of :meth:`slopes`, :meth:`credit` and :meth:`pull` in turn. Examples are
+        independent, so a run of them is pushed, scored, credited and pulled before the next, and neither
+        graph nor directions nor credit is ever held for the full batch. Where a loss compares an example
+        with others, held or moving, the three are called for the full batch.
 
         Args:
             directions: along sites.
             cells: how scores meet a place; :meth:`cells` unless given.
-            weigh: from exact slopes ``[n, run, ...]`` to what is credited, example by example; themselves
-                unless given.
+            weigh: from exact slopes ``[n, run, ...]`` to the numbers that are credited, example by
+                example; the slopes themselves unless given.
             into: where the credit of a site is pulled from: the ``site``, or the ``op`` before it.
 
         Returns:
@@ -200,7 +200,7 @@ class View(Oracles):
             return tape.pull({("loss", ""): torch.ones_like(tape.loss)}, params)
         return self.window.reverse()
 
-    # the same elsewhere
+    # at other parameters, from another start
 
     def with_(self, params: Mapping[str, Tensor] | None = None, x: Tensor | None = None) -> View:
         """Return this view at other parameters or from another start, on the same ledger.
@@ -219,14 +219,17 @@ class View(Oracles):
 
     @contextmanager
     def perturb_in_place(self, directions: Directions, row: int, scale: float) -> Iterator[View]:
-        """Move the parameters by scale × one direction, give the view there, and move them back.
+        """Move the parameters by scale × one direction, yield the view there, and move them back.
 
         Nothing is copied: memory stays that of one direction. Parameters return to within rounding.
 
         Args:
             directions: along body parameters.
-            row: which direction.
+            row: index of the direction.
             scale: the step.
+
+        Yields:
+            The view at the moved parameters.
         """
         params = self.params
         self.window.clean_held()  # before anything moves

@@ -114,7 +114,7 @@ class Window:
 
     @property
     def share(self) -> float:
-        """The window's part of the body's operations."""
+        """Share of the body's operations in this window."""
         first, stop = self.objective.window
         return sum(self.chain.shares()[first:stop])
 
@@ -161,7 +161,7 @@ class Window:
     # how the batch goes through
 
     def in_place(self) -> Any:
-        """Swap the moved parameters in, where there are any."""
+        """Replace the chain's parameters by the moved ones inside the block, where there are any."""
         return swapped(self.chain, self.moved) if self.moved else nullcontext()
 
     @cached_property
@@ -176,7 +176,7 @@ class Window:
         )
 
     def chunk(self, on_sites: bool) -> int:
-        """Choose how many directions travel at once: what fits the cache, or fills a GPU."""
+        """Return how many directions travel at once: as many as fit the cache, or fill a GPU."""
         if self.start.device.type == "cuda":
             return max(1, 8192 // len(self.start)) if on_sites else 4
         if not on_sites:
@@ -186,7 +186,7 @@ class Window:
         return max(1, (1 << 23) // (largest * self.start.element_size()))
 
     def _walk(self, tap: Any, run: slice = ALL) -> Any:
-        """Take examples through the window, noting the outputs on the way that others start from."""
+        """Run examples through the window, recording the outputs that other objectives start from."""
         first, stop = self.objective.window
         x = self.start[run]
         f: Any = x
@@ -196,20 +196,20 @@ class Window:
         return f
 
     def _arrive(self, f: Tensor) -> None:
-        """Note the clean output of the window."""
+        """Record the clean output of the window."""
         self._f = f
         if self.objective.window[1] in self._boundaries:
             self.outputs[self.objective.window[1]] = f
 
     def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
-        """Note the clean value at every ``out``, and where it is on."""
+        """Record the clean value at every ``out``, and which units are on."""
         if kind == "out":
             self._acts[name] = z.detach()
             self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
         return z
 
     def clean(self) -> None:
-        """Make sure the clean pass has run; its graph, cut at every ``out``, serves later pulls."""
+        """Run the clean pass unless it has run; its graph, cut at every ``out``, serves later pulls."""
         if self._f is None and self.objective.updates:
             self.tape("params")
         elif self._f is None:
@@ -295,7 +295,7 @@ class Window:
     def _probed(
         self, u: Mapping[str, Tensor], run: slice, tap: Any, ends: Grads
     ) -> tuple[Reading, Tensor]:
-        """Take a run under a perturbing tap; return its reading, without df, and its slopes."""
+        """Return the reading of a run of examples under a perturbing tap, without df, and its slopes."""
 
         def losses_of(prediction: Tensor) -> Tensor:
             return self.losses_of(prediction, run=run)
@@ -309,7 +309,7 @@ class Window:
         return replace(reading, df=()), self._scores([_tangents(f, u)], reading.df)
 
     def _perturbing(self, u: Grads, seen: Seen, into: str = "site") -> Any:
-        """Make the tap that adds directions to the tangents of the sites, for one run of examples."""
+        """Return the tap that adds directions to the tangents of the sites, for one run of examples."""
 
         def tap(kind: str, name: str, z: Any, /) -> Any:
             if kind == "out" and seen.on is not None:
@@ -326,13 +326,13 @@ class Window:
     # what is read at the end
 
     def reading(self) -> Reading:
-        """Read the clean output, once."""
+        """Return predictions, losses and derivatives at the clean output, computed once."""
         if self._read is None:
             self._read = read(self.chain, self.objective, self.output(), self.losses_of, self.runs)
         return self._read
 
     def losses_of(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
-        """Return the loss of each example, what the readout holds being held where it is."""
+        """Return the loss of each example; predictions that the readout holds stay fixed."""
         readout = self.chain.readout(self.objective.readout)
         held = self._held if held is None else held
         if held is None:
@@ -340,7 +340,7 @@ class Window:
         return readout.losses(prediction, self.labels[run], held[run])
 
     def clean_held(self) -> Tensor | None:
-        """Return the predictions that stay what they are when the network moves, None for none."""
+        """Return the predictions that stay fixed while the network moves, None where there are none."""
         if self._held is None and self.chain.readout(self.objective.readout).holds:
             return self.reading().prediction
         return self._held
@@ -361,7 +361,7 @@ class Window:
         return partition(change, self.df() if df is None else df, have, self.kept)
 
     def _coupled(self, change: Tensor, apart: list[int]) -> Tensor:
-        """Take the slope of every example's loss along the change in one cell of all examples."""
+        """Compute the slope of every example's loss along the change in one cell of all examples."""
         found = []
         for cell in product(*(range(change.shape[i]) for i in apart)):
             own = change
@@ -387,7 +387,7 @@ class Window:
         return self._scores(self.push(u, on_sites, record=on_sites and not self._edges))
 
     def differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
-        """Take forward differences, one direction at a time, from the clamped start."""
+        """Return forward differences, one direction at a time, from the clamped start: ``[n, kept...]``."""
         clean, held = self.output(), self.clean_held()
         found = []
         for row in range(directions.n):

@@ -91,6 +91,20 @@ class CotangentView(Oracles):
     Args:
         view: the objective on the batch at the clean point.
         on_sites: whether all directions run along sites.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> from fgbench.core.objective import Objective
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
+        >>> x = Noise(0).normal("x", (5, 1, 2, 2))
+        >>> view = View(chain, end, x, torch.arange(5) % 3, CostCounter())
+        >>> u = Noise(0).directions(view.sites, n=2)
+        >>> engine_view = CotangentView(view, on_sites=True)
+        >>> engine_view.prepare()
+        >>> torch.allclose(engine_view.slopes(u), view.slopes(u), atol=1e-6)
+        True
     """
 
     def __init__(self, view: View, on_sites: bool) -> None:
