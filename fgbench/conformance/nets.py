@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fgbench.core.estimator import Estimator, State
-    from fgbench.core.task import Grads
+    from fgbench.core.gradients import Grads
 
 SEED = 20_260
 
@@ -304,12 +304,12 @@ class Case:
         noise = Noise(SEED, dtype=torch.float64)
         made = registry.make("localities", locality) if isinstance(locality, str) else locality
         task = Task.build(net.build(noise), made.thing, noise)
-        x = noise.normal("x", (task.copies * net.examples, *net.shape))
-        y = ((torch.arange(net.examples) * 3 + 1) % net.classes).repeat(task.copies)
-        refused = estimator.supports(task)
+        x = noise.normal("x", (task.scheme.copies * net.examples, *net.shape))
+        y = ((torch.arange(net.examples) * 3 + 1) % net.classes).repeat(task.scheme.copies)
+        refused = estimator.supports(task.scheme)
         if not isinstance(refused, str):
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
-        state = {} if refused else estimator.init_state(task, noise.child("state"))
+        state = {} if refused else estimator.init_state(task.scheme, noise.child("state"))
         draws = noise.child("draws")
         return cls(net, made.text, task, estimator, x, y, draws, state, refused)
 
@@ -321,7 +321,7 @@ class Case:
     @property
     def claims(self) -> Claims:
         """Claims of the estimator for this task; the values of each are checked."""
-        claims = self.estimator.claims(self.task)
+        claims = self.estimator.claims(self.task.scheme)
         if not isinstance(claims, Claims):
             raise Fault(f"claims() must return fgbench.core.estimator.Claims, returned {claims!r}")
         for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):

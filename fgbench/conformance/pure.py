@@ -258,7 +258,7 @@ def chunks(case: Case) -> str:
         case = case.of(replace(options, directions=5))
 
     def one_by_one(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
-        vars(view)["_chunk"] = lambda on_sites=True: 1
+        vars(view.window)["chunk"] = lambda on_sites=True: 1
         return inner(view, noise, state)
 
     plain = case.estimate(case.noise)

@@ -1,1 +1,1 @@
-"""What an estimate is made of: networks with taps, objectives, views, the task that walks them."""
+"""Networks with taps, objectives, the oracles of an estimator, and the task that runs a scheme."""

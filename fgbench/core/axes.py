@@ -44,6 +44,10 @@ def parse(axes: str) -> Dims:
 
     Raises:
         UsageError: if a letter is unknown or appears twice, or a parenthesis does not close.
+
+    Example:
+        >>> parse("b p (g d)")
+        (('b',), ('p',), ('g', 'd'))
     """
     dims: list[tuple[str, ...]] = []
     rest = axes.strip()
@@ -66,17 +70,32 @@ def parse(axes: str) -> Dims:
 
 @lru_cache(maxsize=4096)
 def names(axes: str) -> tuple[str, ...]:
-    """Return the axis letters of ``"b p (g d)"`` in order: ``("b", "p", "g", "d")``."""
+    """Return the axis letters in order.
+
+    Example:
+        >>> names("b p (g d)")
+        ('b', 'p', 'g', 'd')
+    """
     return tuple(letter for dim in parse(axes) for letter in dim)
 
 
 def dims_within(axes: str, letters: str) -> list[int]:
-    """Return the dimensions of ``axes`` all of whose letters are among ``letters``."""
+    """Return the dimensions of ``axes`` all of whose letters are among ``letters``.
+
+    Example:
+        >>> dims_within("b p (g d)", "p g")
+        [1]
+    """
     return [i for i, dim in enumerate(parse(axes)) if set(dim) <= set(names(letters))]
 
 
 def union(*axes: str) -> str:
-    """Return the letters that occur in any of the given axis strings, in order of appearance."""
+    """Return the letters that occur in any of the given axis strings, in order of appearance.
+
+    Example:
+        >>> union("b p", "(g p)")
+        'b p g'
+    """
     return " ".join(dict.fromkeys(letter for one in axes for letter in names(one)))
 
 
@@ -88,7 +107,11 @@ def keep_existing(keep: str, have: str) -> str:
         have: axes of the tensor the score is read from.
 
     Returns:
-        The axes left; the example axis ``b`` always is.
+        The axes left; the example axis ``b`` always is among them.
+
+    Example:
+        >>> keep_existing("g k", "b p g d")
+        'b g'
     """
     wanted = names(keep)
     return " ".join(letter for letter in names(have) if letter in wanted or letter == "b")
@@ -102,6 +125,10 @@ class Cells:
         kept: axes of the slopes after ``n``, such as ``"b p g"``.
         place: axes of the place, such as ``"b p (g d)"``; empty for a parameter without named axes.
         mixed: axes mixed anywhere between the place and the objective's readout.
+
+    Example:
+        >>> Cells(kept="b p g", place="b p (g d)", mixed="p").shared
+        ('b', 'g')
     """
 
     kept: str
@@ -122,7 +149,7 @@ class Cells:
     def _fine(
         self, shape: tuple[int, ...], known_sizes: tuple[tuple[str, int], ...]
     ) -> tuple[list[int], list[str]]:
-        """Do so once for each shape."""
+        """Split composed dimensions, see :meth:`_split`; cached by shape."""
         dims, sizes = parse(self.place), dict(known_sizes)
         if not dims:
             return list(shape), [""] * len(shape)
@@ -153,6 +180,10 @@ def gather(slopes: Tensor, at: Cells) -> Tensor:
 
     Returns:
         ``[n, shared...]``.
+
+    Example:
+        >>> gather(torch.ones(1, 2, 3), Cells(kept="b p", place="b d", mixed=""))
+        tensor([[3., 3.]])
     """
     shared = at.shared
     drop = [i + 1 for i, a in enumerate(names(at.kept)) if a not in shared]
@@ -181,13 +212,18 @@ def spread(cells: Tensor, directions: Tensor, at: Cells) -> Tensor:
 
     Returns:
         ``[n, *place]``.
+
+    Example:
+        >>> spread(torch.tensor([[2.0, 3.0]]), torch.ones(1, 2, 2), Cells("b", "b d", ""))
+        tensor([[[2., 2.],
+                 [3., 3.]]])
     """
     fine, factors = _aligned(cells, directions.shape[1:], at)
     return (directions.reshape(-1, *fine) * factors).reshape(directions.shape)
 
 
 def inner(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
-    """Take one inner product per cell of a place.
+    """Compute one inner product per cell of a place.
 
     Args:
         a: ``[n, *place]``.
@@ -197,6 +233,10 @@ def inner(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
 
     Returns:
         ``[n, shared...]``.
+
+    Example:
+        >>> inner(torch.ones(1, 2, 3), torch.ones(2, 3), Cells("b", "b d", ""), {"b": 2})
+        tensor([[3., 3.]])
     """
     fine, letters = at._split(a.shape[1:], sizes)
     product = (a * b).reshape(-1, *fine)
@@ -208,7 +248,7 @@ def inner(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
 
 
 def inners(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
-    """Take one inner product per kept score of a place.
+    """Compute one inner product per kept score of a place.
 
     Along kept axes in which the place has cells of its own, index i of one meets index i of the other;
     along all others the second tensor has an index of its own in front.
@@ -221,6 +261,10 @@ def inners(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
 
     Returns:
         ``[n, kept...]``.
+
+    Example:
+        >>> inners(torch.ones(1, 2, 3), torch.ones(2, 3), Cells("b", "b d", ""), {"b": 2})
+        tensor([[3., 3.]])
     """
     kept, shared = names(at.kept), at.shared
     rest = [i for i, letter in enumerate(kept) if letter not in shared]
@@ -249,7 +293,12 @@ def credit(slopes: Tensor, directions: Tensor, at: Cells) -> Tensor:
         at: how the scores meet the place.
 
     Returns:
-        ``[*place]``, the sum over n of the credits; the mean is this over n.
+        ``[*place]``, the sum over n of the credits; divided by n it is their mean.
+
+    Example:
+        >>> credit(torch.tensor([[2.0, 3.0]]), torch.ones(1, 2, 2), Cells("b", "b d", ""))
+        tensor([[2., 2.],
+                [3., 3.]])
     """
     fine, factors = _aligned(gather(slopes, at), directions.shape[1:], at)
     rows = directions.reshape(-1, *fine)

@@ -1,4 +1,4 @@
-"""What an estimate cost: every oracle call, priced in forward passes of the body."""
+"""Cost of an estimate: every oracle call, priced in forward passes of the body."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 
 @dataclass
 class CostCounter:
-    """Counts of oracle calls, in networks: a call on a window counts the window's share of operations.
+    """Counts of oracle calls in forward passes of the body.
+
+    A call on a window counts the window's share of the operations.
 
     Attributes:
         forwards: value passes.
@@ -15,6 +17,10 @@ class CostCounter:
             ``ẋW`` and ``xẆ``).
         pulls: one-layer pullbacks, each the price of one forward.
         backwards: reverse passes, each the price of two forwards.
+
+    Example:
+        >>> CostCounter(forwards=1, slopes=1, pulls=1, backwards=1).forward_equivalents
+        5
     """
 
     forwards: float = 0.0
@@ -24,7 +30,7 @@ class CostCounter:
 
     @property
     def forward_equivalents(self) -> float:
-        """The whole price in forward passes."""
+        """The total price in forward passes."""
         return self.forwards + self.slopes + self.pulls + 2 * self.backwards
 
     def as_dict(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What an estimator is: a frozen dataclass of options that turns one view into one estimate."""
+"""The estimator protocol: a frozen dataclass of options that turns one view into one estimate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
+    from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
 Bias = Literal["none", "vanishing", "some"]
@@ -22,7 +22,7 @@ Backward = Literal["none", "segment", "module", "network"]
 
 @dataclass(frozen=True)
 class Claims:
-    """What an estimator promises; every promise is a check in :mod:`fgbench.conformance`.
+    """The promises of an estimator, each checked in :mod:`fgbench.conformance`.
 
     Args:
         bias: ``none``: the mean is the scheme's gradient; ``vanishing``: it tends to it with a step
@@ -30,10 +30,17 @@ class Claims:
         backward: how far reverse mode reaches. ``none`` and ``segment`` run behind the gate: the task's
             one-layer pullbacks are all they get.
         deterministic: equal inputs give equal estimates whatever the noise.
-        slopes_only: no oracle but exact slopes at the clean point is used, and the credit is slope
-            times direction: a faster engine may serve the slopes, and measuring may use the known law
-            of the directions to sharpen its intervals.
-        why: what makes it biased here, where an option or the locality does, as a table says it.
+        slopes_only: nothing but :class:`fgbench.core.oracles.Oracles` at the clean point is used, without
+            a step, and the credit is slope times direction. A faster engine may then compute the slopes,
+            and measuring may use the known law of the directions to sharpen its intervals.
+        why: reason for the bias in this scheme, where an option or the locality causes it; shown in tables.
+
+    Raises:
+        UsageError: for a bias or a reach of reverse mode that does not exist.
+
+    Example:
+        >>> Claims(bias="none", backward="segment").gated
+        True
     """
 
     bias: Bias = "some"
@@ -43,7 +50,7 @@ class Claims:
     why: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a claim that says nothing, with the valid ones."""
+        """Refuse a value that does not exist, and list the valid ones."""
         for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
             if getattr(self, name) not in valid:
                 raise unknown(f"claim of {name}", str(getattr(self, name)), valid)
@@ -56,15 +63,19 @@ class Claims:
 
 @dataclass
 class Estimate:
-    """What one call returns: credit by place, or gradients by parameter.
+    """The result of one call: credit by place, or gradients by parameter.
 
     Args:
         credit: site name (or (kind, name)) to estimated cotangent; the task pulls it back.
         grads: body parameter name to estimated gradient.
         state_grads: state name to gradient, for learned state.
         new_state: state that replaces the old one.
-        readouts: gradient of the objective's own readout by parameter name, where the rule has another
-            than the exact one, which the task gives it otherwise.
+        readouts: gradient of the objective's own readout by parameter name, where the rule has one of its
+            own; otherwise the task computes the exact one.
+
+    Example:
+        >>> Estimate(credit={}).grads is None
+        True
     """
 
     credit: Mapping[Any, Tensor] | None = None
@@ -80,18 +91,22 @@ State = dict[str, "Tensor"]
 class Estimator(Protocol):
     """A way to estimate the gradient of an objective. Only ``__call__`` has no default.
 
-    One with learned state may name that state's optimiser, ``state_optimizer = ("adam", 1e-3)``; without,
-    learned state takes plain gradient steps of rate 1.
+    ``claims``, ``supports`` and ``init_state`` read the scheme, such as ``scheme.chain`` and
+    ``scheme.objectives``; see :class:`fgbench.core.scheme.Scheme`.
+    An estimator that claims ``slopes_only`` may take any :class:`fgbench.core.oracles.Oracles` as its view.
+
+    An estimator with learned state may name the optimiser of that state,
+    ``state_optimizer = ("adam", 1e-3)``; without it, learned state takes plain gradient steps of rate 1.
     """
 
-    def claims(self, task: Task) -> Claims:
-        """Return what this estimator promises on this task."""
+    def claims(self, scheme: Scheme, /) -> Claims:
+        """Return what this estimator promises under this scheme."""
 
-    def supports(self, task: Task) -> str:
-        """Return "" where it can run, else the reason, shown as a skip."""
+    def supports(self, scheme: Scheme, /) -> str:
+        """Return "" where it can run, otherwise the reason why not, which is shown as a skip."""
 
-    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
-        """Return the state of each objective by name; ``{}`` unless it needs some."""
+    def init_state(self, scheme: Scheme, noise: Noise, /) -> dict[str, State]:
+        """Return the state of each objective by name, ``{}`` where none is needed."""
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Estimate the gradient of one objective on one batch; pure."""
@@ -101,20 +116,25 @@ class Estimator(Protocol):
 
 
 class Defaults:
-    """The parts of an estimator that most do not need to write."""
+    """Defaults of the estimator protocol: no promises, no state, no closed form.
 
-    def claims(self, task: Task) -> Claims:
-        """Promise nothing: some bias, any backward."""
+    Example:
+        >>> Defaults().supports(None), Defaults().init_state(None, None)
+        ('', {})
+    """
+
+    def claims(self, scheme: Scheme, /) -> Claims:
+        """Return no promise: some bias, any use of reverse mode."""
         return Claims()
 
-    def supports(self, task: Task) -> str:
-        """Run everywhere."""
+    def supports(self, scheme: Scheme, /) -> str:
+        """Return "": it runs everywhere."""
         return ""
 
-    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
-        """Keep no state."""
+    def init_state(self, scheme: Scheme, noise: Noise, /) -> dict[str, State]:
+        """Return no state."""
         return {}
 
     def predicted_variance(self, view: View) -> Mapping[str, Tensor] | None:
-        """Know no closed form."""
+        """Return None: there is no closed form."""
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Sequence
     from typing import TypeVar
 
     from torch import Tensor
@@ -33,6 +33,10 @@ def cut(examples: int, largest: int, device: torch.device) -> tuple[slice, ...]:
 
     Returns:
         The runs in order; one where the batch is small.
+
+    Example:
+        >>> cut(5, largest=TILE * torch.get_num_threads() // 2, device=torch.device("cpu"))
+        (slice(0, 2, None), slice(2, 4, None), slice(4, 5, None))
     """
     rows = examples
     if device.type == "cpu":
@@ -41,7 +45,7 @@ def cut(examples: int, largest: int, device: torch.device) -> tuple[slice, ...]:
 
 
 def put(whole: dict[Name, Tensor], name: Name, part: Tensor, tile: slice, examples: int) -> None:
-    """Put a run's part of a tensor into its place; one that is all of it is taken as it is.
+    """Write a run's part of a tensor into its place; a part that is the full tensor is taken as it is.
 
     Args:
         whole: tensors of all examples by name.
@@ -49,6 +53,13 @@ def put(whole: dict[Name, Tensor], name: Name, part: Tensor, tile: slice, exampl
         part: ``[run, ...]``.
         tile: the run.
         examples: size of the batch.
+
+    Example:
+        >>> whole = {}
+        >>> put(whole, "x", torch.ones(1), slice(0, 1), 2)
+        >>> put(whole, "x", torch.zeros(1), slice(1, 2), 2)
+        >>> whole["x"]
+        tensor([1., 0.])
     """
     if len(part) == examples:
         whole[name] = part
@@ -59,18 +70,17 @@ def put(whole: dict[Name, Tensor], name: Name, part: Tensor, tile: slice, exampl
 
 
 def join(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Put parts side by side along their example axis; one alone is handed back as it is."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
-
-
-def add(total: dict[str, Tensor | None], more: Iterable[Tensor | None]) -> None:
-    """Add a run's gradients to those of the runs before it, where None is zero.
+    """Join parts along their example axis; a single part is returned as it is.
 
     Args:
-        total: gradients by name; changed.
-        more: gradients in the same order; not written into.
+        parts: tensors of consecutive examples.
+        axis: the example axis.
+
+    Returns:
+        All examples.
+
+    Example:
+        >>> join([torch.zeros(2), torch.ones(1)])
+        tensor([0., 0., 1.])
     """
-    for name, grad in zip(total, more, strict=True):
-        if grad is not None:
-            known = total[name]
-            total[name] = grad if known is None else known + grad
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)

@@ -1,20 +1,20 @@
-"""What every architecture is made of: taps, sites, local modules, readouts and the chain.
+"""The parts of every architecture: taps, sites, local modules, readouts and the chain.
 
 Architectures are ordinary PyTorch modules that call ``tap(kind, name, z)`` at three kinds of place:
 ``op`` (raw output of a weight operation), ``site`` (where activity noise enters) and ``out`` (after the
-nonlinearity). The tap is the identity unless somebody listens; it may record, replace or perturb ``z``.
+nonlinearity). The tap of a plain pass is the identity; others record, replace or perturb ``z``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fgbench.core import axes
+from fgbench.core import axes, shape_trace
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,16 +22,23 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fgbench.core.shape_trace import ShapeTrace
+
 
 class Tap(Protocol):
-    """A listener at the named places of a forward pass."""
+    """A function called at the named places of a forward pass."""
 
     def __call__(self, kind: str, name: str, z: Tensor, /) -> Tensor:
-        """Return what the forward pass goes on with in place of ``z``."""
+        """Return the value that the forward pass continues with in place of ``z``."""
 
 
 def untouched(kind: str, name: str, z: Tensor, /) -> Tensor:
-    """Return ``z``: the tap of a plain forward pass."""
+    """Return ``z``: the tap of a plain forward pass.
+
+    Example:
+        >>> untouched("op", "l0", torch.ones(2))
+        tensor([1., 1.])
+    """
     return z
 
 
@@ -47,6 +54,10 @@ class Site:
             channels mixes groups).
         shared: axes along which the weight operation applies the same weights: patches for a layer that
             mixes channels, channels for one that mixes patches, height and width for a convolution.
+
+    Example:
+        >>> Site("l0", "b p (g d)", mixed_after="g", shared="p").axes
+        'b p (g d)'
     """
 
     name: str
@@ -65,7 +76,18 @@ class LocalModule(nn.Module):
         out_axes: axes of the output.
         param_axes: axes of parameters whose scores are kept apart along one of their own axes, such as
             ``{"l0.weight": "(g d) i"}``. A parameter left out is credited with the sum over all kept
-            axes, which is unbiased always and noisier sometimes.
+            axes, which is always unbiased, and sometimes noisier.
+
+    Example:
+        >>> class Layer(LocalModule):
+        ...     sites = (Site("l0", "b c"),)
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.l0 = nn.Linear(3, 2)
+        ...     def forward(self, x, tap=untouched):
+        ...         return tap("out", "l0", tap("site", "l0", tap("op", "l0", self.l0(x))).relu())
+        >>> tuple(Layer()(torch.ones(5, 3)).shape)
+        (5, 2)
     """
 
     sites: tuple[Site, ...] = ()
@@ -82,12 +104,15 @@ class Readout(nn.Module):
     """A head: from a module's output to predictions, and its own loss per example.
 
     Attributes:
-        holds: whether the losses compare predictions with predictions of the clean pass, which stay what
-            they are while the network is moved (stopped keys). A cut is a clamp, for finite differences
-            as for tangents.
-        coupled: whether the loss of an example depends on the predictions of others that move with it.
-            A kept score is the slope of its own example's loss, which is then no part of the slope along
-            that example's own activity alone.
+        holds: whether the losses compare predictions with predictions of the clean pass, which stay
+            fixed while the network is moved (stopped keys), for finite differences as for tangents.
+        coupled: whether the loss of an example depends on the predictions of other examples that move
+            with it. The kept score of an example is the slope of its own loss, along the activities of
+            all examples and not of its own alone.
+
+    Example:
+        >>> Readout().losses(torch.zeros(2, 4), torch.tensor([0, 1]))  # cross entropy
+        tensor([1.3863, 1.3863])
     """
 
     holds: bool = False
@@ -103,7 +128,7 @@ class Readout(nn.Module):
         Args:
             prediction: ``[b, k]``.
             labels: ``[b]``.
-            held: predictions of the clean pass for a readout that ``holds``; those given, None.
+            held: predictions of the clean pass for a readout that ``holds``; ``prediction`` where None.
 
         Returns:
             The losses.
@@ -118,6 +143,11 @@ class LinearReadout(Readout):
         out_axes: axes of the module's output; the mean runs over ``p``, ``h`` and ``w``.
         features: numbers per example left after the mean.
         classes: number of classes.
+
+    Example:
+        >>> readout = LinearReadout("b p c", features=4, classes=3)
+        >>> tuple(readout(torch.ones(2, 7, 4)).shape)
+        (2, 3)
     """
 
     def __init__(self, out_axes: str, features: int, classes: int) -> None:
@@ -155,6 +185,12 @@ class Chain(nn.Module):
 
     Raises:
         UsageError: if ``final`` is missing or a site's example axis is not first.
+
+    Example:
+        >>> from fgbench import registry
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> dict(chain.shapes())
+        {'body.0.l0': (4,), 'body.1.l0': (4,)}
     """
 
     def __init__(
@@ -177,7 +213,7 @@ class Chain(nn.Module):
                 if not axes.parse(site.axes) or axes.parse(site.axes)[0] != ("b",):
                     raise UsageError(f"site {site.name!r}: axes {site.axes!r} must begin with 'b'")
                 self._index[f"body.{k}.{site.name}"] = (k, site)
-        self._measured: dict[str, Any] = {}
+        self._traced: ShapeTrace | None = None
 
     def __len__(self) -> int:
         """Return the number of modules."""
@@ -252,16 +288,14 @@ class Chain(nn.Module):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every site for one example, the example axis left out.
 
-        Measured once, on one example of zeros without gradients.
+        Traced once, on one example of zeros without gradients.
         """
-        self._measure()
-        found: Mapping[str, tuple[int, ...]] = self._measured["shapes"]
-        return found
+        return self._trace().sites
 
     def features(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of one example's features at every site: 1 where the weights are shared.
 
-        The features are what the weight operation tells apart: channels for a layer that mixes
+        The features are the entries that have weights of their own: channels for a layer that mixes
         channels, patches for one that mixes patches. A dimension counts as shared where all its axes are.
         """
         found = {}
@@ -273,15 +307,11 @@ class Chain(nn.Module):
 
     def shares(self) -> tuple[float, ...]:
         """Return each module's part of the body's multiplications, adding up to 1."""
-        self._measure()
-        found: tuple[float, ...] = self._measured["shares"]
-        return found
+        return self._trace().shares
 
     def out_shape(self, k: int) -> tuple[int, ...]:
         """Return the shape of module ``k``'s output for one example."""
-        self._measure()
-        found: tuple[int, ...] = self._measured["outs"][k]
-        return found
+        return self._trace().outputs[k]
 
     def out_sizes(self, k: int) -> dict[str, int]:
         """Return the size of every axis of module ``k``'s output but the example axis."""
@@ -290,52 +320,21 @@ class Chain(nn.Module):
 
     def op_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every weight operation's raw output for one example."""
-        self._measure()
-        found: Mapping[str, tuple[int, ...]] = self._measured["ops"]
-        return found
+        return self._trace().ops
 
     def raw_sites(self) -> frozenset[str]:
         """Return the sites that are the raw output of their weight operation, with no norm between."""
-        self._measure()
-        found: frozenset[str] = self._measured["raw"]
-        return found
+        return self._trace().raw
 
-    def _measure(self) -> None:
-        """Run one example of zeros, noting shapes and operations."""
-        if self._measured:
-            return
-        from torch.utils.flop_counter import FlopCounterMode
-
-        shapes: dict[str, tuple[int, ...]] = {}
-        ops: dict[str, Tensor] = {}
-        raw = set[str]()
-
-        def note(kind: str, name: str, z: Tensor, /) -> Tensor:
-            if kind == "op":
-                ops[name] = z
-            if kind == "site":
-                shapes[name] = tuple(z.shape[1:])
-                raw.update({name} if z is ops.get(name) else ())
-            return z
-
-        some = next(self.parameters())
-        x = torch.zeros(1, *self.input_shape, dtype=some.dtype, device=some.device)
-        counts, outs = [], []
-        with torch.no_grad():
-            for k in range(len(self)):
-                with FlopCounterMode(display=False) as counter:
-                    x = self.run(x, k, k + 1, note)
-                counts.append(counter.get_total_flops())
-                outs.append(tuple(x.shape[1:]))
-        total = sum(counts)
-        parts = tuple(c / total for c in counts) if total else (1 / len(counts),) * len(counts)
-        self._measured = {
-            "shapes": shapes,
-            "ops": {name: tuple(z.shape[1:]) for name, z in ops.items()},
-            "raw": frozenset(raw),
-            "shares": parts,
-            "outs": outs,
-        }
+    def _trace(self) -> ShapeTrace:
+        """Return the shapes and operations of one example, traced once."""
+        if self._traced is None:
+            some = next(self.parameters())
+            x = torch.zeros(1, *self.input_shape, dtype=some.dtype, device=some.device)
+            self._traced = shape_trace.trace(
+                lambda k, f, tap: self.run(f, k, k + 1, tap), len(self), x
+            )
+        return self._traced
 
     def attach(self) -> None:
         """Add a linear readout to every module but the last that brings none.
@@ -347,7 +346,7 @@ class Chain(nn.Module):
                 self.put(f"local{k}", k, lambda have, n: LinearReadout(have, n, self.classes))
 
     def put(self, name: str, k: int, make: Callable[[str, int], Readout]) -> None:
-        """Put a readout on module ``k``, in place of one of that name.
+        """Add a readout on module ``k``, in place of one of that name.
 
         Args:
             name: of the readout.

@@ -30,6 +30,10 @@ class Objective:
         head: whether the readout's own parameters learn from this objective.
         repeats: how many times the batch repeats its examples with the same activity noise, ``(v b)``
             with v of this size: two views of every image may share it.
+
+    Example:
+        >>> Objective("first", window=(0, 1), readout="local0", updates=(0,)).keep
+        'b'
     """
 
     name: str
@@ -51,11 +55,11 @@ class Objective:
         return prod(sizes.get(letter, 1) for letter in axes.names(letters))
 
     def coupled(self, chain: Chain) -> bool:
-        """Whether it updates something and the loss of an example moves with other examples."""
+        """Return whether it updates modules and the loss of an example depends on other examples."""
         return bool(self.updates) and chain.readout(self.readout).coupled
 
     def cells(self, chain: Chain, name: str, *, summed: bool = True) -> Cells:
-        """Say how the scores meet a site or parameter.
+        """Return how the scores meet a site or parameter.
 
         Args:
             chain: the chain.
@@ -81,7 +85,7 @@ class Objective:
         return Cells(kept, place, axes.union(mixed, site.op_mixes) if summed else mixed)
 
     def mixes_kept(self, chain: Chain, names: Iterable[str]) -> bool:
-        """Whether one of some places has other :meth:`cells` where scores are not summed."""
+        """Return whether any of these places has other :meth:`cells` where scores are not summed."""
         return any(
             self.cells(chain, name).shared != self.cells(chain, name, summed=False).shared
             for name in names
@@ -91,11 +95,13 @@ class Objective:
 class Locality(Protocol):
     """Where losses are read and along which axes they stay separate; a frozen dataclass of options.
 
-    One that owns its loss may have more, which the task looks up: ``end(chain)``, the objective whose
-    gradient is the end truth, in place of the final readout's loss through the whole chain; ``copies``,
-    how many rows of a batch one image becomes; ``batch(pixels, labels, data, noise)``, which makes such
-    a batch of uint8 pixels; and ``probe``, the rate at which the final readout learns between epochs
-    where no objective teaches it.
+    A locality that owns its loss may have more, which :class:`fgbench.core.scheme.Scheme` looks up:
+
+    - ``end(chain)``: the objective whose gradient is the end truth, in place of the final readout's loss
+      through the whole chain;
+    - ``copies``: number of rows of a batch that one image becomes;
+    - ``batch(pixels, labels, data, noise)``: makes such a batch of uint8 pixels;
+    - ``probe``: learning rate of the final readout between epochs, where no objective teaches it.
     """
 
     def attach(self, chain: Chain) -> None:
@@ -114,7 +120,7 @@ APART = {
 def completed(
     chain: Chain, objectives: Sequence[Objective], end: str = "final"
 ) -> tuple[Objective, ...]:
-    """Let every readout learn once, and the one at the end alone where no objective reads it.
+    """Return objectives that teach every readout once, the one at the end among them.
 
     Args:
         chain: the chain.
@@ -122,7 +128,8 @@ def completed(
         end: the readout at the end.
 
     Returns:
-        The objectives; of those that share a readout only the first teaches it.
+        The objectives; of those that share a readout only the first teaches it. Where none reads the
+        readout at the end, an objective for it alone is added.
     """
     last, seen, found = len(chain), set[str](), list[Objective]()
     for objective in objectives:

@@ -1,4 +1,4 @@
-"""What a readout says about a module's output: predictions, losses and their derivatives.
+"""Predictions, losses and derivatives of a readout at a module's output.
 
 This is where losses kept apart per patch and group come from, and nothing is replicated for them. The
 founding paper defines one loss per example, patch and group, ``L[b, p, g]``, equal numbers along p and g
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench.core import axes, microbatch
+from fgbench.core import axes, gradients, microbatch
 from fgbench.core.autodiff import no_reverse
+from fgbench.core.gradients import Grads, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a readout says at the clean output.
+    """Predictions, losses and derivatives of a readout at the clean output.
 
     Args:
         prediction: ``[b, k]``.
         losses: ``[b]``.
         df: derivative of weight · mean loss with respect to the readout's input, one tensor per run of
-            examples; empty where nobody asked.
+            examples; empty where it was not computed.
         grads: exact gradient of the readout's own mean loss, by qualified parameter name.
     """
 
@@ -69,7 +70,7 @@ def read(
         The reading.
     """
     heads = chain.readout_parameters(objective.readout)
-    total: dict[str, Tensor | None] = dict.fromkeys(heads)
+    total: Grads = {}
     df = []
     with no_reverse.opened(), torch.enable_grad():
         inputs = [output[run].detach().requires_grad_() for run in runs]
@@ -88,16 +89,15 @@ def read(
             found = torch.autograd.grad(end, [f, *heads.values()], one, allow_unused=True)
             own = torch.zeros_like(f) if found[0] is None else found[0]
             df.append(own if objective.weight == 1.0 else own * objective.weight)
-            microbatch.add(total, found[1:])
-    return Reading(prediction.detach(), losses.detach(), tuple(df), filled(heads, total.values()))
+            gradients.add(total, dict(zip(heads, found[1:], strict=True)))
+    return Reading(prediction.detach(), losses.detach(), tuple(df), complete(heads, total))
 
 
 def joined(parts: Sequence[Reading]) -> Reading:
     """Join the readings of runs of examples, each made as part of the mean over all; without their df."""
-    total: dict[str, Tensor | None] = dict.fromkeys(parts[0].grads)
+    grads: Grads = {}
     for part in parts:
-        microbatch.add(total, part.grads.values())
-    grads = {name: grad for name, grad in total.items() if grad is not None}
+        gradients.add(grads, part.grads)
     prediction = microbatch.join([part.prediction for part in parts])
     return Reading(prediction, microbatch.join([part.losses for part in parts]), (), grads)
 
@@ -112,16 +112,12 @@ def partition(change: Sequence[Tensor], df: Sequence[Tensor], have: str, kept: s
         kept: those to keep apart, the example axis among them.
 
     Returns:
-        ``[n, kept...]``; the parts add up to the whole inner product.
+        ``[n, kept...]``; the parts add up to the full inner product.
+
+    Example:
+        >>> partition([torch.ones(1, 2, 3)], [torch.ones(2, 3)], have="b p", kept="b")
+        tensor([[3., 3.]])
     """
     drop = [i + 1 for i, a in enumerate(axes.names(have)) if a not in axes.names(kept)]
     products = (c * d for c, d in zip(change, df, strict=True))
     return microbatch.join([p.sum(drop) if drop else p for p in products], 1)
-
-
-def filled(params: Mapping[str, Tensor], found: Iterable[Tensor | None]) -> dict[str, Tensor]:
-    """Name gradients, zero where a parameter was not reached."""
-    return {
-        name: torch.zeros_like(p) if grad is None else grad
-        for (name, p), grad in zip(params.items(), found, strict=True)
-    }

@@ -1,17 +1,18 @@
-"""A chain under a locality: walks its objectives, owns the two references."""
+"""The engine that runs a scheme: it walks the objectives on a batch, and owns the exact gradients."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench.core import axes
+from fgbench.core import gradients
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.cost import CostCounter
-from fgbench.core.objective import Objective
+from fgbench.core.gradients import Grads
+from fgbench.core.scheme import Scheme
 from fgbench.core.view import View
 from fgbench.errors import UsageError, unknown
 
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     from fgbench.core.estimator import Claims, Estimate, Estimator, State
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.objective import Locality
-    from fgbench.core.view import Listener
+    from fgbench.core.objective import Locality, Objective
+    from fgbench.core.oracles import Listener
 
-Grads = dict[str, "Tensor"]
 COUPLED = (
     "losses couple the examples: an example's activity moves the losses of others, and their scores are "
     "no part of its credit"
@@ -35,13 +35,13 @@ COUPLED = (
 
 @dataclass
 class Step:
-    """What one estimate over all objectives gave.
+    """The result of one estimate over all objectives.
 
     Attributes:
         body: estimated gradient by body parameter name.
         readouts: exact gradient by readout parameter name.
         loss: mean over the batch of the end readout's loss, None where no objective reads it.
-        ledger: what it cost.
+        ledger: the cost.
         state_grads: per objective, gradients of learned state.
         new_state: per objective, replaced state.
     """
@@ -55,148 +55,118 @@ class Step:
 
 
 class Task:
-    """A chain under a locality.
+    """A scheme to be run: it walks the objectives on a batch and owns the exact gradients.
 
     Args:
-        chain: the network; auxiliary heads the locality needs must be attached (see :meth:`build`).
-        locality: where losses are read.
+        scheme: the chain under its locality.
 
-    Attributes:
-        end: the objective whose gradient is the end truth, the final readout's through the whole chain
-            unless the locality has another.
-        copies: how many rows of a batch one image becomes.
-        probe: the rate at which the final readout learns between epochs, 0 where it does not.
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> noise = Noise(0)
+        >>> task = Task.build(chain, registry.make("localities", "local").thing, noise)
+        >>> x, labels = noise.normal("x", (5, 1, 2, 2)), torch.tensor([0, 1, 2, 0, 1])
+        >>> step = task.estimate(x, labels, registry.make("estimators", "fg_a").thing, noise)
+        >>> step.body.keys() == task.scheme_truth(x, labels).keys()
+        True
     """
 
-    def __init__(self, chain: Chain, locality: Locality) -> None:
-        self.chain = chain
-        self.locality = locality
-        self.objectives = tuple(locality.objectives(chain))
-        whole = Objective("end", (0, len(chain)), "final", tuple(range(len(chain))))
-        self.end: Objective = self._optional("end", lambda chain: whole)(chain)
-        self.copies: int = self._optional("copies", 1)
-        self.probe: float = self._optional("probe", 0.0)
-        self._check()
-        self._starts = frozenset(o.window[0] for o in self.objectives if o.window[0] > 0)
+    def __init__(self, scheme: Scheme) -> None:
+        self.scheme = scheme
+        self._starts = frozenset(o.window[0] for o in scheme.objectives if o.window[0] > 0)
 
     @classmethod
     def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Task:
-        """Attach the locality's heads, drawn from keyed noise, and build the task.
+        """Attach the heads that a locality needs and return the task, see :meth:`Scheme.build`.
 
         Args:
-            chain: the network.
+            chain: the network; heads are added to it.
             locality: where losses are read.
-            noise: seeds the heads; the same seed gives the same heads.
+            noise: seeds the heads: the same seed gives the same heads.
 
         Returns:
             The task.
         """
-        with noise.child("heads").seeded():
-            locality.attach(chain)
-        return cls(chain, locality)
+        return cls(Scheme.build(chain, locality, noise))
 
-    def _optional(self, name: str, default: Any) -> Any:
-        """Return what a locality may have."""
-        return getattr(self.locality, name, default)
+    @property
+    def chain(self) -> Chain:
+        """The network."""
+        return self.scheme.chain
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The losses of one step, in chain order."""
+        return self.scheme.objectives
+
+    @property
+    def end(self) -> Objective:
+        """The objective whose gradient is :meth:`end_truth`."""
+        return self.scheme.end
 
     def claims(self, estimator: Estimator) -> Claims:
-        """Return what an estimator promises here, as far as it can hold.
+        """Return the promises of an estimator, as far as they can hold under this scheme.
 
-        Scores stay apart along examples, and credit is a score times its own example's noise. Where an
-        objective couples the examples the losses of all others depend on that noise too: what they say
-        is left out, a bias that no step size removes. So whoever returns credit (claim ``segment``)
-        promises no mean there. Weights are one noise for all losses, whose scores are summed.
+        Scores stay separate per example, and the credit of an example is its score times its own noise.
+        Where an objective couples the examples, the losses of all others depend on that noise too. Their
+        scores are left out of the credit, which is a bias that no step size removes. An estimator that
+        returns credit (claim ``segment``) is therefore biased there. Noise on weights is the same for all
+        losses, and their scores are summed.
 
         Args:
             estimator: the estimator.
 
         Returns:
-            Its claims, with the bias ``some`` and the reason where coupled examples take its own away.
+            Its claims; with the bias ``some`` and the reason where coupled examples make it biased.
         """
-        claims = estimator.claims(self)
+        claims = estimator.claims(self.scheme)
         promises = claims.backward == "segment" and claims.bias != "some"
         if not promises or not any(o.coupled(self.chain) for o in self.objectives):
             return claims
         return replace(claims, bias="some", why=COUPLED)
-
-    def batch(
-        self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
-    ) -> tuple[Tensor, Tensor]:
-        """Make a batch of images: normalised, or what the locality makes of them.
-
-        Args:
-            pixels: uint8 ``[b, ch, H, W]``.
-            labels: ``[b]``.
-            data: the data set that normalises the pixels.
-            noise: of this batch; its dtype is that of the images.
-
-        Returns:
-            Images ``[(v b), ch, H, W]`` and labels ``[(v b)]``, v running over ``copies``.
-        """
-        make = self._optional("batch", None)
-        if make is None:
-            return data.normalise(pixels, noise.dtype), labels
-        found: tuple[Tensor, Tensor] = make(pixels, labels, data, noise)
-        return found
-
-    def _check(self) -> None:
-        """Refuse objectives that do not fit the chain."""
-        names = [o.name for o in self.objectives]
-        if len(set(names)) < len(names):
-            raise UsageError(f"objectives need distinct names, got {names}")
-        for o in self.objectives:
-            axes.parse(o.keep)  # it raises for a letter that is none
-            first, stop = o.window
-            if not 0 <= first <= stop <= len(self.chain):
-                raise UsageError(
-                    f"objective {o.name!r}: window {o.window} outside the chain's modules"
-                )
-            if any(not first <= k < stop for k in o.updates):
-                raise UsageError(
-                    f"objective {o.name!r} updates modules outside its window {o.window}"
-                )
 
     def views(
         self, x: Tensor, labels: Tensor, ledger: CostCounter, listen: Listener | None = None
     ) -> Iterator[View]:
         """Yield the view of each objective in chain order, each window from the clean activity.
 
-        The window's start is the output recorded when an earlier window passed there; where none did
+        A window starts from the output that an earlier window recorded there. Where no window has passed,
         the modules before it are run once.
 
         Args:
             x: the batch ``[b, ...]``.
             labels: ``[b]``.
             ledger: where the views price their calls.
-            listen: hears every exact slope call, for measuring.
+            listen: called with the directions and slopes of every exact call, for measuring.
 
         Yields:
             One view per objective.
         """
-        known: dict[int, Tensor] = {0: x}
+        starts: dict[int, Tensor] = {0: x}
         for objective in self.objectives:
             first = objective.window[0]
-            if first not in known:
-                near = max(k for k in known if k < first)
+            if first not in starts:
+                near = max(k for k in starts if k < first)
                 with torch.no_grad():
-                    known[first] = self.chain.run(known[near], near, first).detach()
+                    starts[first] = self.chain.run(starts[near], near, first).detach()
                 ledger.forwards += sum(self.chain.shares()[near:first])
             view = View(
                 self.chain,
                 objective,
-                known[first],
+                starts[first],
                 labels,
                 ledger,
                 boundaries=self._starts,
                 listen=listen,
             )
             yield view
-            known |= view.outputs
+            starts |= view.window.outputs
             if all(o.window[0] > first for o in self._after(objective)):
-                known = {k: v for k, v in known.items() if k > first} or known
+                starts = {k: v for k, v in starts.items() if k > first} or starts
 
     def _after(self, objective: Objective) -> tuple[Objective, ...]:
-        """Return the objectives that come later."""
+        """Return the objectives that come after one."""
         return self.objectives[self.objectives.index(objective) + 1 :]
 
     def estimate(
@@ -219,40 +189,40 @@ class Task:
             estimator: the estimator.
             noise: this step's noise; objectives share it, so a site meets the same direction in all.
             state: objective name to the estimator's state.
-            listen: hears every exact slope call, for measuring.
+            listen: called with the directions and slopes of every exact call, for measuring.
 
         Returns:
             Body estimate and exact readout gradients, with the cost.
 
         Raises:
-            UsageError: if the estimate is none, or does not fit the sites or parameters.
+            UsageError: if the estimator returns no estimate, or one that does not fit sites or parameters.
         """
         step = Step()
         claims = self.claims(estimator)
         who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         for view in self.views(x, labels, step.ledger, listen):
             objective = view.objective
-            own_heads: Mapping[str, Tensor] | None = None
+            head_grads: Mapping[str, Tensor] | None = None
             if objective.updates:
-                own = (state or {}).get(objective.name, {})
+                objective_state = (state or {}).get(objective.name, {})
                 with no_reverse.closed(who) if claims.gated else nullcontext():
-                    found = estimator(view, noise, own)
-                _check(estimator, found, view)
-                grads = found.grads if found.credit is None else view.pull(found.credit)
-                _add(step.body, grads or {})
-                own_heads = found.readouts
-                if found.state_grads:
-                    step.state_grads[objective.name] = found.state_grads
-                if found.new_state is not None:
-                    step.new_state[objective.name] = found.new_state
+                    estimate = estimator(view, noise, objective_state)
+                _check(estimator, estimate, view)
+                grads = estimate.grads if estimate.credit is None else view.pull(estimate.credit)
+                gradients.add(step.body, grads or {})
+                head_grads = estimate.readouts
+                if estimate.state_grads:
+                    step.state_grads[objective.name] = estimate.state_grads
+                if estimate.new_state is not None:
+                    step.new_state[objective.name] = estimate.new_state
             if objective.head:
-                _add(step.readouts, own_heads or view.readout_grads())
+                gradients.add(step.readouts, head_grads or view.readout_grads())
             if objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
         return step
 
     def scheme_truth(self, x: Tensor, labels: Tensor) -> Grads:
-        """Return the gradient of the scheme's own objectives, summed: what unbiasedness means.
+        """Return the exact gradient of the scheme's own objectives, summed; bias is measured against it.
 
         Args:
             x: the batch.
@@ -264,48 +234,48 @@ class Task:
         total: Grads = {}
         for view in self.views(x, labels, CostCounter()):
             if view.objective.updates:
-                _add(total, view.reverse())
+                gradients.add(total, view.reverse())
         return total
 
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
-        """Return the gradient of the end objective: what usefulness means."""
+        """Return the exact gradient of the end objective; usefulness is measured against it."""
         return View(self.chain, self.end, x, labels, CostCounter()).reverse()
 
 
-def _check(estimator: Estimator, found: Estimate, view: View) -> None:
-    """Refuse what is no estimate, or does not fit the view's sites or parameters."""
+def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
+    """Refuse a result that is no estimate, or does not fit the view's sites or parameters."""
     who = type(estimator).__name__
-    if not (hasattr(found, "credit") and hasattr(found, "grads")):
-        raise UsageError(f"{who} returned {type(found).__name__}, expected an Estimate")
-    if found.grads is not None and found.credit is not None:
+    if not (hasattr(estimate, "credit") and hasattr(estimate, "grads")):
+        raise UsageError(f"{who} returned {type(estimate).__name__}, expected an Estimate")
+    if estimate.grads is not None and estimate.credit is not None:
         raise UsageError(f"{who} returned both credit and grads, expected one of them")
-    if found.grads is not None:
-        _fits(who, "gradient", "parameter", found.grads, view.shapes)
-    elif found.credit is None:
+    if estimate.grads is not None:
+        _check_shapes(who, "gradient", "parameter", estimate.grads, view.shapes)
+    elif estimate.credit is None:
         raise UsageError(f"{who} returned neither credit nor grads")
-    elif all(isinstance(place, str) for place in found.credit):
-        _fits(who, "credit", "site", found.credit, view.sites)
-    elif all(place[0] in ("op", "site", "out") for place in found.credit):
-        given = {name: c for (_, name), c in found.credit.items()}
+    elif all(isinstance(place, str) for place in estimate.credit):
+        _check_shapes(who, "credit", "site", estimate.credit, view.sites)
+    elif all(place[0] in ("op", "site", "out") for place in estimate.credit):
+        given = {name: c for (_, name), c in estimate.credit.items()}
         # an op or out may have another shape than its site, which the pull itself checks
         same = {
             name: tuple(given[name].shape) if name in given else s for name, s in view.sites.items()
         }
-        _fits(who, "credit", "site", given, same)
-    if found.readouts is not None:
+        _check_shapes(who, "credit", "site", given, same)
+    if estimate.readouts is not None:
         heads = view.chain.readout_parameters(view.objective.readout)
         shapes = {name: tuple(p.shape) for name, p in heads.items()}
-        _fits(who, "readout gradient", "parameter", found.readouts, shapes)
+        _check_shapes(who, "readout gradient", "parameter", estimate.readouts, shapes)
 
 
-def _fits(
+def _check_shapes(
     who: str,
     what: str,
     kind: str,
     given: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
-    """Refuse an unknown name, another shape, or a name left out."""
+    """Refuse an unknown name, a wrong shape, or a missing name."""
     for name, value in given.items():
         if name not in shapes:
             raise unknown(f"{kind} in the {what} of {who}", name, shapes)
@@ -318,9 +288,3 @@ def _fits(
                 f"{who} gave no {what} for {name}: an estimate covers every {kind} that its "
                 "objective updates, with zeros where it says nothing"
             )
-
-
-def _add(total: Grads, more: Mapping[str, Tensor]) -> None:
-    """Add gradients by name."""
-    for name, grad in more.items():
-        total[name] = total[name] + grad if name in total else grad

@@ -1,8 +1,7 @@
-"""Passes of a batch through one objective's window, and what the clean one leaves behind.
+"""The window of one objective on one batch: its passes, and what the clean one leaves behind.
 
-Every pass goes over the batch in runs of examples (:mod:`fgbench.core.microbatch`): nothing of
-what it holds for a
-moment is of the size of the batch.
+Every pass takes the batch in runs of examples (:mod:`fgbench.core.microbatch`), so what it holds for a
+moment has the size of a run and not of the batch.
 """
 
 from __future__ import annotations
@@ -16,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.graph import get_gradient_edge
 
-from fgbench.core import axes, microbatch
+from fgbench.core import axes, gradients, microbatch
+from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.cut_graph import Tape
 from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
+from fgbench.core.gradients import Grads, complete
+from fgbench.core.network import untouched
 from fgbench.core.noise.laws import PerExample
-from fgbench.core.readout_losses import Reading, partition, read
+from fgbench.core.readout_losses import Reading, joined, partition, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -32,18 +34,18 @@ if TYPE_CHECKING:
     from fgbench.core.noise.directions import Directions
     from fgbench.core.objective import Objective
 
-Grads = dict[str, "Tensor"]
+Place = tuple[str, str]
 ALL = slice(None)
 
 
 @dataclass
 class Seen:
-    """What the tap of a perturbed pass sees on a run of examples.
+    """What the tap of a perturbed pass notes on a run of examples.
 
     Args:
         cut: whether the graph is cut at every site, and its edges are noted there.
-        on: where a site's units are on; None where nobody asks.
-        edges: of the graph, at the perturbed sites.
+        on: site name to whether each unit is on; None where it is not noted.
+        edges: edges of the graph at the perturbed sites.
     """
 
     cut: bool
@@ -51,10 +53,36 @@ class Seen:
     edges: dict[str, Any] = field(default_factory=dict)
 
 
-class Passes:
-    """The window of one objective on one batch, passed through clean, perturbed or recorded.
+class Window:
+    """The window of one objective on one batch, passed through clean, perturbed, recorded or in reverse.
 
-    Arguments are those of :class:`fgbench.core.view.View`, which adds the oracles.
+    It is the machinery of a view (:mod:`fgbench.core.oracles`), and no oracle: of what it does only value
+    passes are priced here; slopes, pulls and reverse passes are priced by the view.
+
+    Args:
+        chain: the network.
+        objective: the window, its readout and what it updates.
+        start: the window's input, the recorded clean activity ``[b, ...]``.
+        labels: ``[b]``.
+        ledger: where value passes are priced.
+        params: parameters by qualified name that replace the chain's own.
+        boundaries: numbers of modules whose input another objective starts from.
+        held: predictions that a readout which ``holds`` compares with; its own where None.
+
+    Attributes:
+        outputs: clean outputs at the boundaries that a pass has met, by number of the module that starts
+            there.
+        moved: the parameters that replace the chain's own.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.objective import Objective
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> first = Objective("first", (0, 1), "final", (0,))
+        >>> window = Window(chain, first, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> tuple(window.output().shape), dict(window.sites)
+        ((5, 4), {'body.0.l0': (5, 4)})
     """
 
     def __init__(
@@ -66,16 +94,14 @@ class Passes:
         ledger: CostCounter,
         params: Mapping[str, Tensor] | None = None,
         boundaries: frozenset[int] = frozenset(),
-        listen: Callable[[Any, Directions, Tensor], None] | None = None,
         held: Tensor | None = None,
     ) -> None:
         self.chain, self.objective = chain, objective
         self.start, self.labels, self.ledger = start, labels, ledger
         self.outputs: dict[int, Tensor] = {}
         leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
-        self._moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
+        self.moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
         self._boundaries = boundaries
-        self._listen = listen
         self._held = held
         self._acts: dict[str, Tensor] = {}
         self._on: dict[str, Tensor] = {}
@@ -88,7 +114,7 @@ class Passes:
 
     @property
     def share(self) -> float:
-        """The window's part of the body's operations."""
+        """Share of the body's operations in this window."""
         first, stop = self.objective.window
         return sum(self.chain.shares()[first:stop])
 
@@ -105,7 +131,7 @@ class Passes:
     def params(self) -> dict[str, Tensor]:
         """Parameters of the updated modules by qualified name."""
         own = self.chain.body_parameters(self.objective.updates)
-        return {name: self._moved.get(name, p) for name, p in own.items()}
+        return {name: self.moved.get(name, p) for name, p in own.items()}
 
     @property
     def kept(self) -> str:
@@ -114,18 +140,32 @@ class Passes:
 
     def output(self) -> Tensor:
         """Return the clean output of the window, the readout's input."""
-        self._clean()
+        self.clean()
         assert self._f is not None
         return self._f
 
+    def activities(self) -> dict[str, Tensor]:
+        """Return the clean ``out`` of every site of the window, by site name."""
+        if not self._acts and self._f is not None:
+            self.tape("params")
+        self.clean()
+        return self._acts
+
+    def masks(self) -> dict[str, Tensor]:
+        """Return whether each unit of a site is on: its ``out`` in the clean pass is not exactly 0."""
+        if not self._on and self._f is not None:
+            self.tape("params")
+        self.clean()
+        return self._on
+
     # how the batch goes through
 
-    def _in_place_of(self) -> Any:
-        """Swap the moved parameters in, where there are any."""
-        return swapped(self.chain, self._moved) if self._moved else nullcontext()
+    def in_place(self) -> Any:
+        """Replace the chain's parameters by the moved ones inside the block, where there are any."""
+        return swapped(self.chain, self.moved) if self.moved else nullcontext()
 
     @cached_property
-    def _runs(self) -> tuple[slice, ...]:
+    def runs(self) -> tuple[slice, ...]:
         """Cut the batch into the runs of examples that pass through the window together."""
         first, stop = self.objective.window
         shapes, index = self.chain.shapes(), self.chain.index
@@ -135,8 +175,8 @@ class Passes:
             len(self.start), largest * self.start.element_size(), self.start.device
         )
 
-    def _chunk(self, on_sites: bool) -> int:
-        """Choose how many directions travel at once: what fits the cache, or fills a GPU."""
+    def chunk(self, on_sites: bool) -> int:
+        """Return how many directions travel at once: as many as fit the cache, or fill a GPU."""
         if self.start.device.type == "cuda":
             return max(1, 8192 // len(self.start)) if on_sites else 4
         if not on_sites:
@@ -146,7 +186,7 @@ class Passes:
         return max(1, (1 << 23) // (largest * self.start.element_size()))
 
     def _walk(self, tap: Any, run: slice = ALL) -> Any:
-        """Take examples through the window, noting the outputs on the way that others start from."""
+        """Run examples through the window, recording the outputs that other objectives start from."""
         first, stop = self.objective.window
         x = self.start[run]
         f: Any = x
@@ -156,34 +196,34 @@ class Passes:
         return f
 
     def _arrive(self, f: Tensor) -> None:
-        """Note the clean output of the window."""
+        """Record the clean output of the window."""
         self._f = f
         if self.objective.window[1] in self._boundaries:
             self.outputs[self.objective.window[1]] = f
 
     def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
-        """Note the clean value at every ``out``, and where it is on."""
+        """Record the clean value at every ``out``, and which units are on."""
         if kind == "out":
             self._acts[name] = z.detach()
             self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
         return z
 
-    def _clean(self) -> None:
-        """Make sure the clean pass has run; its graph, cut at every ``out``, serves later pulls."""
+    def clean(self) -> None:
+        """Run the clean pass unless it has run; its graph, cut at every ``out``, serves later pulls."""
         if self._f is None and self.objective.updates:
-            self._tape("params")
+            self.tape("params")
         elif self._f is None:
-            with torch.no_grad(), self._in_place_of():
+            with torch.no_grad(), self.in_place():
                 self._arrive(self._walk(self._note).detach())
             self.ledger.forwards += self.share
 
-    def _tape(self, cut: str, weights: Mapping[str, Tensor] | None = None) -> Tape:
+    def tape(self, cut: str, weights: Mapping[str, Tensor] | None = None) -> Tape:
         """Record the window's graph with these cuts and weights, once."""
         key = (cut, id(weights))
         if key not in self._tapes:
             tape = Tape(cut, weights)
-            with torch.enable_grad(), self._in_place_of():
-                tape.record(self.chain, self.objective, self._noted_walk, self._losses)
+            with torch.enable_grad(), self.in_place():
+                tape.record(self.chain, self.objective, self._noted_walk, self.losses_of)
             self._arrive(tape.output)
             self.ledger.forwards += self.share * (1 if weights is None else 2)
             self._tapes[key] = tape
@@ -199,17 +239,17 @@ class Passes:
         f: Tensor = self._walk(noting)
         return f
 
-    def _push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> list[Tensor]:
+    def push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> list[Tensor]:
         """Push directions through the window once; return the tangents at its output by runs."""
         clean, size = self._f is None, len(self.start)
-        moved: dict[str, Any] = dict(self._moved)
+        moved: dict[str, Any] = dict(self.moved)
         if not on_sites:
             own = self.params
             moved |= {n: Dual(own[n].detach(), t) for n, t in u.items()}
         whole: Grads = {}
         found = []
         with torch.set_grad_enabled(record), swapped(self.chain, moved):
-            for run in self._runs:
+            for run in self.runs:
                 here = {n: t[:, run] for n, t in u.items()} if on_sites else {}
                 seen = Seen(cut=record, on={} if clean and on_sites else None)
                 f = self._walk(self._perturbing(here, seen), run)
@@ -225,16 +265,43 @@ class Passes:
             self.ledger.forwards += self.share
         return found
 
+    def perturbed_runs(
+        self, directions: Directions, into: str
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor, Seen]]:
+        """Push directions along sites through the window, one run of examples after the other.
+
+        Each run has a graph, cut at the sites. Once all runs have passed, the clean output and the reading
+        are noted.
+
+        Args:
+            directions: along sites.
+            into: where edges are noted: at the ``site``, or at the ``op`` before it.
+
+        Yields:
+            The run's directions ``[n, run, ...]`` by site, its slopes ``[n, run, ...]``, and what the pass
+            noted.
+        """
+        ends: Grads = {}
+        readings = []
+        for run, u in zip(self.runs, directions.runs(self.runs), strict=True):
+            seen = Seen(cut=True, on={})
+            reading, slopes = self._probed(u, run, self._perturbing(u, seen, into), ends)
+            readings.append(reading)
+            yield u, slopes, seen
+        self.ledger.forwards += self.share if self._f is None else 0.0
+        self._arrive(ends["f"])
+        self._read = joined(readings)
+
     def _probed(
         self, u: Mapping[str, Tensor], run: slice, tap: Any, ends: Grads
     ) -> tuple[Reading, Tensor]:
-        """Take a run under a perturbing tap; return its reading, without df, and its slopes."""
+        """Return the reading of a run of examples under a perturbing tap, without df, and its slopes."""
 
         def losses_of(prediction: Tensor) -> Tensor:
-            return self._losses(prediction, run=run)
+            return self.losses_of(prediction, run=run)
 
         size = len(self.start)
-        with torch.enable_grad(), swapped(self.chain, self._moved):
+        with torch.enable_grad(), swapped(self.chain, self.moved):
             f = self._walk(tap, run)
         point = value(f).detach()
         microbatch.put(ends, "f", point, run, size)
@@ -242,7 +309,7 @@ class Passes:
         return replace(reading, df=()), self._scores([_tangents(f, u)], reading.df)
 
     def _perturbing(self, u: Grads, seen: Seen, into: str = "site") -> Any:
-        """Make the tap that adds directions to the tangents of the sites, for one run of examples."""
+        """Return the tap that adds directions to the tangents of the sites, for one run of examples."""
 
         def tap(kind: str, name: str, z: Any, /) -> Any:
             if kind == "out" and seen.on is not None:
@@ -258,31 +325,31 @@ class Passes:
 
     # what is read at the end
 
-    def _reading(self) -> Reading:
-        """Read the clean output, once."""
+    def reading(self) -> Reading:
+        """Return predictions, losses and derivatives at the clean output, computed once."""
         if self._read is None:
-            self._read = read(self.chain, self.objective, self.output(), self._losses, self._runs)
+            self._read = read(self.chain, self.objective, self.output(), self.losses_of, self.runs)
         return self._read
 
-    def _losses(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
-        """Return the loss of each example, what the readout holds being held where it is."""
+    def losses_of(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
+        """Return the loss of each example; predictions that the readout holds stay fixed."""
         readout = self.chain.readout(self.objective.readout)
         held = self._held if held is None else held
         if held is None:
             return readout.losses(prediction, self.labels[run])
         return readout.losses(prediction, self.labels[run], held[run])
 
-    def _clean_held(self) -> Tensor | None:
-        """Return the predictions that stay what they are when the network moves, None for none."""
+    def clean_held(self) -> Tensor | None:
+        """Return the predictions that stay fixed while the network moves, None where there are none."""
         if self._held is None and self.chain.readout(self.objective.readout).holds:
-            return self._reading().prediction
+            return self.reading().prediction
         return self._held
 
-    def _df(self) -> tuple[Tensor, ...]:
-        """Return :meth:`df` by runs of examples."""
-        if not self._reading().df:
+    def df(self) -> tuple[Tensor, ...]:
+        """Return the derivative of weight · mean loss with respect to the readout's input, by runs."""
+        if not self.reading().df:
             self._read = None
-        return self._reading().df
+        return self.reading().df
 
     def _scores(self, change: Sequence[Tensor], df: Sequence[Tensor] | None = None) -> Tensor:
         """Partition ⟨change, ∂loss/∂f⟩, given by runs, over the kept axes: ``[n, kept...]``."""
@@ -291,10 +358,10 @@ class Passes:
             kept = set(axes.names(self.kept)) - {"b"}
             apart = [i + 1 for i, a in enumerate(axes.names(have)) if a in kept]
             return self._coupled(microbatch.join(change, 1), apart)
-        return partition(change, self._df() if df is None else df, have, self.kept)
+        return partition(change, self.df() if df is None else df, have, self.kept)
 
     def _coupled(self, change: Tensor, apart: list[int]) -> Tensor:
-        """Take the slope of every example's loss along the change in one cell of all examples."""
+        """Compute the slope of every example's loss along the change in one cell of all examples."""
         found = []
         for cell in product(*(range(change.shape[i]) for i in apart)):
             own = change
@@ -303,17 +370,112 @@ class Passes:
                 own = own * one.view(-1, *[1] * (change.dim() - 1 - i))
             with torch.no_grad():
                 moving: Any = Dual(self.output(), own)
-                losses = self._losses(self.chain.read(self.objective.readout, moving))
+                losses = self.losses_of(self.chain.read(self.objective.readout, moving))
             slopes = part(losses)
             assert slopes is not None
             found.append(slopes * (self.objective.weight / slopes.shape[1]))
         rows = torch.stack(found, 2)
         return rows.view(*rows.shape[:2], *(change.shape[i] for i in apart))
 
+    # what an oracle is made of
 
-def plain(kind: str, name: str, z: Tensor, /) -> Tensor:
-    """Return ``z``."""
-    return z
+    def slopes(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
+        """Return the exact slopes along directions that travel at once: ``[n, kept...]``.
+
+        A pass along sites records its graph for :meth:`pull`, unless one is recorded.
+        """
+        return self._scores(self.push(u, on_sites, record=on_sites and not self._edges))
+
+    def differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
+        """Return forward differences, one direction at a time, from the clamped start: ``[n, kept...]``."""
+        clean, held = self.output(), self.clean_held()
+        found = []
+        for row in range(directions.n):
+            u = {name: directions.rows(name, row, row + 1)[0] for name in directions.names}
+
+            def tap(kind: str, name: str, z: Tensor, /, u: Grads = u) -> Tensor:
+                return z + step * u[name] if kind == "site" and name in u else z
+
+            moved = dict(self.moved)
+            if not on_sites:
+                own = self.params
+                moved |= {name: own[name] + step * u[name] for name in u}
+            with torch.no_grad(), swapped(self.chain, moved):
+                f = self.chain.run(
+                    self.start, *self.objective.window, tap if on_sites else untouched
+                )
+                self.ledger.forwards += self.share
+                if self.kept == "b":
+                    prediction = self.chain.read(self.objective.readout, f)
+                    change = (self.losses_of(prediction, held) - self.reading().losses) / step
+                    found.append(change * (self.objective.weight / len(change)))
+                else:
+                    change = ((f - clean) / step).unsqueeze(0)
+                    found.append(self._scores([change[:, run] for run in self.runs])[0])
+        return torch.stack(found)
+
+    def pull(
+        self,
+        places: Mapping[Place, Tensor],
+        to: str = "params",
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> dict[Any, Tensor]:
+        """Pull cotangents back through one segment, see :meth:`fgbench.core.view.View.pull`.
+
+        The graph that the last pass along sites recorded serves where it can, and is freed.
+
+        Args:
+            places: (kind, name) to cotangent.
+            to: ``params`` or ``taps``.
+            weights: replace the weights of the operations crossed.
+
+        Returns:
+            Parameter name to gradient, or (kind, name) to cotangent.
+        """
+        recorded = all(kind == "site" and name in self._edges for kind, name in places)
+        if to == "params" and weights is None and recorded:
+            return self._pull_recorded({name: c for (_, name), c in places.items()})
+        tape = self.tape(to, weights)
+        with no_reverse.opened():
+            return tape.pull(places, self.params if to == "params" else None)
+
+    def _pull_recorded(self, credit: Grads) -> Grads:
+        """Pull credit back from the sites that the last push recorded, which frees their graphs."""
+        params = self.params
+        total: Grads = {}
+        for i, run in enumerate(self.runs):
+            edges = {name: self._edges[name][i] for name in credit}
+            gradients.add(total, pulled(edges, {n: c[run] for n, c in credit.items()}, params))
+        self._edges = {}
+        return complete(params, total)
+
+    def reverse(self) -> Grads:
+        """Return the gradient of the objective from one pass in reverse, noting the clean values."""
+        params = self.params
+        with torch.enable_grad(), self.in_place():
+            f = self._walk(untouched)
+            heads = self.chain.readout_parameters(self.objective.readout)
+            prediction = self.chain.read(self.objective.readout, f)
+            losses = self.losses_of(prediction)
+            mean = losses.mean()
+            weight = self.objective.weight
+            found = torch.autograd.grad(
+                mean if weight == 1.0 else mean * weight,
+                [*params.values(), *heads.values()],
+                allow_unused=True,
+            )
+        self._arrive(f.detach())
+        own = found[len(params) :]
+        if weight != 1.0:
+            own = tuple(None if g is None else g / weight for g in own)
+        self._read = Reading(
+            prediction.detach(),
+            losses.detach(),
+            (),
+            complete(heads, dict(zip(heads, own, strict=True))),
+        )
+        self.ledger.forwards += self.share
+        return complete(params, dict(zip(params, found, strict=False)))
 
 
 def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:
@@ -322,3 +484,17 @@ def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:
     if tangents is not None:
         return tangents
     return value(f).new_zeros(len(next(iter(u.values()))), *f.shape)
+
+
+def pulled(
+    edges: Mapping[str, Any], credit: Mapping[str, Tensor], params: Grads
+) -> dict[str, Tensor | None]:
+    """Return what the credit of a run's sites pulls back to, None where not reached; frees the graph."""
+    with no_reverse.opened():
+        found = torch.autograd.grad(
+            [edges[name] for name in credit],
+            list(params.values()),
+            list(credit.values()),
+            allow_unused=True,
+        )
+    return dict(zip(params, found, strict=True))

@@ -11,7 +11,7 @@ from fgbench.registry import register
 if TYPE_CHECKING:
     from fgbench.core.estimator import State
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
+    from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
 
@@ -26,7 +26,7 @@ class Backprop(Defaults):
     References: Rumelhart, Hinton, Williams, Learning representations by back-propagating errors, 1986.
     """
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         """Exact and deterministic; reverse mode through the whole window."""
         return Claims(bias="none", backward="network", deterministic=True)
 

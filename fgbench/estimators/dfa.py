@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fgbench.core.estimator import State
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
+    from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
 
@@ -47,18 +47,18 @@ class DirectFeedbackAlignment(Defaults):
     scale: float = 1.0
     error: Literal["output", "own"] = "output"
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         """Biased, noiseless given its feedback; one segment back."""
         return Claims(bias="some", backward="segment", deterministic=True)
 
-    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
+    def init_state(self, scheme: Scheme, noise: Noise) -> dict[str, State]:
         """Draw one fixed feedback matrix ``[k, *features]`` per site; a readout also has a bias, 0."""
         drawn: dict[tuple[str, int], State] = {}  # windows that share a site share its matrix
         found: dict[str, State] = {}
-        for o in task.objectives:
-            k = task.chain.outputs(o.readout, o.window[1] - 1) if o.updates else 0
-            for name, shape in task.chain.features().items():
-                if task.chain.index[name][0] in o.updates:
+        for o in scheme.objectives:
+            k = scheme.chain.outputs(o.readout, o.window[1] - 1) if o.updates else 0
+            for name, shape in scheme.chain.features().items():
+                if scheme.chain.index[name][0] in o.updates:
                     if (name, k) not in drawn:
                         drawn[name, k] = self._drawn(name, (k, *shape), noise.child("feedback"))
                     found.setdefault(o.name, {}).update(drawn[name, k])

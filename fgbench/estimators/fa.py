@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fgbench.core.estimator import State
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
+    from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
 
@@ -48,20 +48,20 @@ class FeedbackAlignment(Defaults):
     error: Literal["output", "own"] = "output"
     heads: Literal["mean", "summed"] = "mean"
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         """Biased, noiseless given its feedback; goes back through the whole window."""
         return Claims(bias="some", backward="network", deterministic=True)
 
-    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
+    def init_state(self, scheme: Scheme, noise: Noise) -> dict[str, State]:
         """Draw one fixed feedback matrix per weight of the body and of the readouts that give errors."""
         drawn: dict[str, Tensor] = {}
         states: dict[str, State] = {}
-        for objective in task.objectives:
+        for objective in scheme.objectives:
             if not objective.updates:
                 continue
             weights = {
-                **task.chain.body_parameters(objective.updates),
-                **task.chain.readout_parameters(objective.readout),
+                **scheme.chain.body_parameters(objective.updates),
+                **scheme.chain.readout_parameters(objective.readout),
             }
             states[objective.name] = {}
             for name, w in weights.items():

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from fgbench.core.estimator import Bias, State
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
-    from fgbench.core.view import View
+    from fgbench.core.oracles import Oracles
+    from fgbench.core.scheme import Scheme
 
 
 @register("estimators", "fg_a")
@@ -62,10 +62,10 @@ class ActivityForwardGradient(Defaults):
         law(self.law)
         axes.names(self.average)
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         """Unbiased unless an option bites here; one segment back at most, exact slopes only."""
-        skips = not self.norm_grad and task.chain.index.keys() - task.chain.raw_sites()
-        chain, found = task.chain, [o for o in task.objectives if o.updates]
+        skips = not self.norm_grad and scheme.chain.index.keys() - scheme.chain.raw_sites()
+        chain, found = scheme.chain, [o for o in scheme.objectives if o.updates]
         sites = {o.name: [n for n, (k, _) in chain.index.items() if k in o.updates] for o in found}
         apart = self.credit == "released" and any(o.mixes_kept(chain, sites[o.name]) for o in found)
         smaller = any(o.count(chain, self.average) > 1 for o in found)
@@ -78,17 +78,17 @@ class ActivityForwardGradient(Defaults):
         bias: Bias = "some" if why else "none"
         return Claims(bias=bias, backward="segment", slopes_only=True, why=why)
 
-    def supports(self, task: Task) -> str:
+    def supports(self, scheme: Scheme) -> str:
         """Need raw outputs of the shape of their sites where the norm between is left out."""
-        ops = {} if self.norm_grad else task.chain.op_shapes()
-        for name, shape in task.chain.shapes().items():
+        ops = {} if self.norm_grad else scheme.chain.op_shapes()
+        for name, shape in scheme.chain.shapes().items():
             if ops.get(name, shape) != shape:
                 return (
                     f"norm_grad=false takes {name} {shape} for its raw output, which is {ops[name]}"
                 )
         return ""
 
-    def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
+    def __call__(self, view: Oracles, noise: Noise, state: State) -> Estimate:
         """Return the credit of every site."""
         sites = view.sites
         if self.share == "b":
@@ -99,7 +99,7 @@ class ActivityForwardGradient(Defaults):
         into = "site" if self.norm_grad else "op"
         return Estimate(grads=view.probe(u, cells, lambda slopes: slopes / count, into))
 
-    def predicted_variance(self, view: View) -> dict[str, Tensor] | None:
+    def predicted_variance(self, view: Oracles) -> dict[str, Tensor] | None:
         """Return the closed form, where layers are affordable and directions are not shared."""
         if self.share == "b" or self.credit == "released":
             return None

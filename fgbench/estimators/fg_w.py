@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fgbench.core.axes import Cells
     from fgbench.core.estimator import Bias, State
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
-    from fgbench.core.view import View
+    from fgbench.core.oracles import Oracles
+    from fgbench.core.scheme import Scheme
 
 
 @register("estimators", "fg_w")
@@ -65,9 +65,9 @@ class WeightForwardGradient(Defaults):
         law(self.law)
         axes.names(self.average)
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         """Unbiased unless an option bites here; nothing goes back."""
-        chain, found = task.chain, [o for o in task.objectives if o.updates]
+        chain, found = scheme.chain, [o for o in scheme.objectives if o.updates]
         apart = self.credit == "released" and any(
             o.mixes_kept(chain, chain.body_parameters(o.updates)) for o in found
         )
@@ -80,7 +80,7 @@ class WeightForwardGradient(Defaults):
         bias: Bias = "some" if why else "none"
         return Claims(bias=bias, backward="none", slopes_only=True, why=why)
 
-    def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
+    def __call__(self, view: Oracles, noise: Noise, state: State) -> Estimate:
         """Return slope times direction for every parameter."""
         b = 1 if self.share == "b" else next(iter(view.sites.values()))[0]
         v = noise.directions(view.shapes, self.directions * b, self.law)
@@ -90,7 +90,7 @@ class WeightForwardGradient(Defaults):
             slopes = slopes * own.reshape(*own.shape, *[1] * (slopes.dim() - 2)) * b
         return Estimate(grads=view.credit(slopes, v, self._cells(view)))
 
-    def predicted_variance(self, view: View) -> dict[str, Tensor] | None:
+    def predicted_variance(self, view: Oracles) -> dict[str, Tensor] | None:
         """Return the closed form: of each slice of the weights, d |h|² + (κ − 2) |own h|²."""
         if self.share == "none":
             return None
@@ -98,6 +98,6 @@ class WeightForwardGradient(Defaults):
         factor = view.count(self.average) ** 2
         return found and {name: v / factor for name, v in found.items()}
 
-    def _cells(self, view: View) -> Callable[[str], Cells]:
+    def _cells(self, view: Oracles) -> Callable[[str], Cells]:
         """Return how scores meet the weights under the chosen credit."""
         return partial(view.cells, summed=self.credit == "summed")

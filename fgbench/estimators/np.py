@@ -14,7 +14,7 @@ from fgbench.registry import register
 if TYPE_CHECKING:
     from fgbench.core.estimator import State
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
+    from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
 
@@ -46,7 +46,7 @@ class NodePerturbation(Defaults):
         """Refuse an unknown law."""
         law(self.law)
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         """Bias vanishing with the step; values only, one segment back for the weights."""
         return Claims(bias="vanishing", backward="segment")
 

@@ -14,7 +14,7 @@ from fgbench.registry import register
 if TYPE_CHECKING:
     from fgbench.core.estimator import State
     from fgbench.core.noise.keyed import Noise
-    from fgbench.core.task import Task
+    from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
 
@@ -52,7 +52,7 @@ class WeightPerturbation(Defaults):
         """Refuse an unknown law."""
         law(self.law)
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         """Bias vanishing with the step; values only, nothing goes back."""
         return Claims(bias="vanishing", backward="none")
 

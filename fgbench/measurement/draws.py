@@ -46,7 +46,7 @@ class Point:
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
         >>> task, estimator, noise = workload.task(method("FG-A"), 0)
-        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, labels = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
         >>> Point(task, estimator, {}, x, labels, noise, truth, end).price(estimator)
         3.0
@@ -122,7 +122,7 @@ def draw(point: Point, draws: int, engine: str = "auto") -> Drawn:
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
         >>> task, estimator, noise = workload.task(method("FG-A"), 0)
-        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, labels = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
         >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
         >>> draw(point, 4, "dual").places(point)["all", ""].x.shape
@@ -151,7 +151,7 @@ def try_cotangents(point: Point, draws: int, engine: str) -> tuple[Drawn | None,
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
         >>> task, estimator, noise = workload.task(method("FG-A"), 0)
-        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, labels = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
         >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
         >>> try_cotangents(point, 2, "dual")
@@ -182,7 +182,7 @@ def by_forward_mode(point: Point, draws: int) -> Drawn:
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
         >>> task, estimator, noise = workload.task(method("FG-A"), 0)
-        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, labels = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
         >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
         >>> by_forward_mode(point, 2).engine
@@ -219,7 +219,7 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
         >>> task, estimator, noise = workload.task(method("FG-A"), 0)
-        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, labels = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> truth, end = task.scheme_truth(x, labels), task.end_truth(x, labels)
         >>> point = Point(task, estimator, {}, x, labels, noise, truth, end)
         >>> by_cotangents(point, 8).engine

@@ -137,9 +137,9 @@ def _set_up(method: Method, base: Chain, seed: int, workload: Workload) -> _SetU
     task, estimator, noise = workload.task(method, seed, base)
     try:
         with at_work(estimator, begun=False):
-            if estimator.supports(task):  # its first point has the reason
+            if estimator.supports(task.scheme):  # its first point has the reason
                 return _SetUp(method, task)
-            state = estimator.init_state(task, noise.child("state"))
+            state = estimator.init_state(task.scheme, noise.child("state"))
         with at_work(estimator):
             return _SetUp(method, task, state, task.claims(estimator))
     except MethodFailed as failed:
@@ -188,7 +188,7 @@ class _Network:
     def batch(self, task: Task, b: int) -> tuple[Tensor, Tensor]:
         """Return a batch as a task sees it."""
         rows = point_batch(self.workload, self.seed, self.moment, b, self.design.batch)
-        return task.batch(*rows, self.workload.data, self.noise(b).child("views"))
+        return task.scheme.batch(*rows, self.workload.data, self.noise(b).child("views"))
 
     def batches(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches whose truths are compared; the first of them are those with draws."""
@@ -264,7 +264,7 @@ def _measure_point(
     engine = ""
     try:
         with at_work(setup.method.estimator.thing):
-            if reason := plan.estimator.supports(task):
+            if reason := plan.estimator.supports(task.scheme):
                 return PointResult(plan, *at, reason=reason)
             truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
             state = {**setup.state, **waypoint.state}

@@ -15,6 +15,7 @@ import torch
 from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
+from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.training.recipe import default_recipe
@@ -183,7 +184,7 @@ def _train_by_backprop(workload: Workload, chain: Chain, seed: int) -> Iterator[
     As in :mod:`fgbench.training.loop`, examples that do not fill a batch are left out of an epoch.
     """
     recipe = default_recipe(workload.arch, workload.data.name, exact=True)
-    task = Task(chain, _BackpropLocality())
+    task = Task(Scheme(chain, _BackpropLocality()))
     backprop = registry.make("estimators", "bp").thing
     params = dict(chain.named_parameters())
     optimizer = torch.optim.SGD(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)

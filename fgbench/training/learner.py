@@ -126,7 +126,7 @@ class Learner:
                 objective: {
                     name: copies.setdefault(id(t), t.detach().clone()) for name, t in own.items()
                 }
-                for objective, own in estimator.init_state(task, noise).items()
+                for objective, own in estimator.init_state(task.scheme, noise).items()
             }
         )
 

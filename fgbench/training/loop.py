@@ -105,7 +105,7 @@ def train(
     task, estimator, noise = workload.task(parsed, seed)
     try:
         with at_work(estimator, begun=False):
-            if reason := estimator.supports(task):
+            if reason := estimator.supports(task.scheme):
                 return _result("skipped", reason, recipe, workload)
             run = TrainingRun(task, estimator, recipe, noise, there, graph)
     except MethodFailed as failed:

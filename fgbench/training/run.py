@@ -143,7 +143,7 @@ class TrainingRun:
         if self.policy != Policy():
             own, peak = noise["augment"], self.data.peak
             x = augment(x.to(own.dtype) / peak, self.policy, own) * peak
-        return self.task.batch(x, y, self.data, noise["views"])
+        return self.task.scheme.batch(x, y, self.data, noise["views"])
 
     def _work(self, noise: Mapping[str, Noise]) -> tuple[Tensor | None, dict[str, float]]:
         """Do one step but for what the host decides; return its loss and cost."""
@@ -184,7 +184,7 @@ class TrainingRun:
     def settle(self) -> str:
         """Do what the end of an epoch does to the network; say what is not finite."""
         epoch = self.step // self.per_epoch
-        if self.task.probe:
+        if self.task.scheme.probe:
             probe(self.task, self.data, self.recipe, self.noise["probe"].at(epoch))
         name = self.learner.unsound()
         return f"{name} not finite after epoch {epoch}" if name else ""
@@ -248,7 +248,7 @@ def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
         with torch.no_grad():
             for p, grad in zip(own.values(), grads, strict=True):
                 decay = recipe.weight_decay if p.ndim > 1 else 0.0
-                p.sub_(grad + decay * p, alpha=task.probe)
+                p.sub_(grad + decay * p, alpha=task.scheme.probe)
 
 
 def evaluate(chain: Chain, data: Any, x: Tensor, y: Tensor) -> tuple[float, float, Tensor]:

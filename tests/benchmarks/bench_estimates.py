@@ -25,9 +25,9 @@ def test_one_estimate(benchmark: BenchmarkFixture, net: str, method: str) -> Non
     made = registry.method(method)
     task = Task.build(chain, made.locality.thing, noise)
     estimator = made.estimator.thing
-    if reason := estimator.supports(task):
+    if reason := estimator.supports(task.scheme):
         pytest.skip(reason)
-    state = estimator.init_state(task, noise)
+    state = estimator.init_state(task.scheme, noise)
     x = noise.normal("x", (BATCH, *NETS[net]))
     labels = torch.arange(BATCH) % 10
 

@@ -332,7 +332,7 @@ def test_a_purpose_of_its_own_and_redrawn_blocks_are_no_clash() -> None:
 
 
 def by_chunk(view: Any, noise: Any, state: Any) -> Estimate:
-    size = view._chunk(True)
+    size = view.window.chunk(True)
     u = noise.at(size).directions(view.sites)
     return Estimate(credit=view.credit(view.slopes(u), u))
 

@@ -38,19 +38,3 @@ def test_parts_come_together() -> None:
     assert whole["y"] is x  # nothing is copied
     assert torch.equal(microbatch.join([x[:, :1], x[:, 1:]], 1), x)
     assert microbatch.join([x]) is x
-
-
-def test_gradients_are_added_and_never_written_into() -> None:
-    total: dict[str, torch.Tensor | None] = dict.fromkeys("abc")
-    first, second = torch.ones(2), torch.full((2,), 5.0)
-    for found in ([first, None, None], [None, second, None], [second, second, None]):
-        microbatch.add(total, found)
-    assert total["a"] is not None
-    assert total["b"] is not None
-    assert total["a"].tolist() == [6.0, 6.0]
-    assert total["b"].tolist() == [10.0, 10.0]
-    assert total["c"] is None
-    assert first.tolist() == [1.0, 1.0]
-    assert second.tolist() == [5.0, 5.0]
-    with pytest.raises(ValueError, match="argument"):
-        microbatch.add(total, [first])

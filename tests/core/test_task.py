@@ -15,6 +15,7 @@ from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
+from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.core.view import View
 from fgbench.errors import BackwardRefused, UsageError
@@ -44,7 +45,7 @@ class Probe(Defaults):
     call: Callable[..., Estimate]
     claimed: Claims = field(default_factory=Claims)
 
-    def claims(self, task: Task) -> Claims:
+    def claims(self, scheme: Scheme) -> Claims:
         return self.claimed
 
     def __call__(self, view: View, noise: Noise, state: dict[str, Tensor]) -> Estimate:
@@ -98,7 +99,7 @@ def test_every_window_starts_from_the_clean_activity(windows: Any, runs: bool) -
 def test_windows_that_follow_each_other_run_each_module_once(method: str) -> None:
     task, estimator, noise = build(MIXER, method, SHAPE)
     x, y = batch(3, SHAPE)
-    state = estimator.init_state(task, noise)
+    state = estimator.init_state(task.scheme, noise)
     ledger = task.estimate(x, y, estimator, noise, state).ledger
     noisy = {"np/local": 1.0, "LG-FA": 1.0}.get(method, 0.0)  # np's noisy pass, fa's with B
     assert ledger.forwards == pytest.approx(1.0 + noisy)
@@ -230,7 +231,7 @@ def test_windows_add_up_and_readouts_may_be_left_out() -> None:
     assert {n.split(".")[1] for n in step.readouts} == {"local1", "final"}
     assert step.loss is not None
     torch.testing.assert_close(step.loss, nn.functional.cross_entropy(task.chain(x), y).detach())
-    nothing_read = Task(task.chain, These((over(0, 1),))).estimate(x, y, Probe(ones), noise)
+    nothing_read = Task(Scheme(task.chain, These((over(0, 1),)))).estimate(x, y, Probe(ones), noise)
     assert nothing_read.loss is None
 
 
@@ -343,11 +344,11 @@ def test_an_estimate_may_bring_the_gradient_of_its_own_readout() -> None:
     name, other = "readouts.local1.linear.weight", "readouts.local1.linear.bias"
     given = {name: exact[name] + 1, other: exact[other] * 0}
     one, _ = task.objectives
-    alone = Task(task.chain, These((one,)))
+    alone = Task(Scheme(task.chain, These((one,))))
     found = alone.estimate(x, y, bring(given), noise).readouts
     assert found.keys() == given.keys()
     assert all(torch.equal(found[n], given[n]) for n in given)
-    unread = Task(task.chain, These((replace(one, head=False),)))
+    unread = Task(Scheme(task.chain, These((replace(one, head=False),))))
     assert unread.estimate(x, y, bring(given), noise).readouts == {}
     for wrong, words in (
         ({name: given[name]}, "gave no readout gradient for readouts.local1.linear.bias"),

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 from torch.utils.flop_counter import FlopCounterMode
 
-from fgbench.core import microbatch
+from fgbench.core import gradients, microbatch
 from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain, untouched
 from fgbench.core.noise.directions import Directions
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
 from fgbench.core.view import View
+from fgbench.core.window import Window
 from fgbench.measurement.speed import interleaved_timing
 from tests.makers.networks import batch, build
 
@@ -128,7 +129,7 @@ def test_a_difference_is_that_of_the_losses(arch: str, on: str) -> None:
 def test_chunks_of_directions_change_nothing(on: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for size in (1, 2, 100):
-        monkeypatch.setattr(View, "_chunk", lambda self, on_sites, size=size: size)
+        monkeypatch.setattr(Window, "chunk", lambda self, on_sites, size=size: size)
         view = view_of(MIXER)
         u = directions(view, on, 5)
         slopes = view.slopes(u)
@@ -151,7 +152,7 @@ def test_a_probe_is_slopes_then_credit_then_pull(arch: str, into: str, weight: f
     if into == "op" and arch == ARCHS[2]:
         one = one.with_()  # a view that has asked for its losses gives the same
         assert one.losses().shape == (3,)
-    vars(one)["_runs"] = (slice(0, 2), slice(2, 3))
+    vars(one.window)["runs"] = (slice(0, 2), slice(2, 3))
     u, heard = directions(one, "sites", 3), []
     one._listen = lambda view, of, slopes: heard.append((of, slopes))
     found = one.probe(u, weigh=torch.sign, into=into)
@@ -200,8 +201,8 @@ def of_runs(arch: str, keep: str, sizes: Any) -> dict[str, Any]:
     view = View(chain, own, x, y, CostCounter(), boundaries=frozenset({1, 2}))
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     runs = tuple(slice(end - size, end) for end, size in zip(ends, sizes, strict=True))
-    assert len(view._runs) == 1
-    vars(view)["_runs"] = runs
+    assert len(view.window.runs) == 1
+    vars(view.window)["runs"] = runs
     u, v = directions(view, "sites", 3), directions(view, "weights", 3)
     slopes = view.slopes(u)
     credit = view.credit(slopes, u)
@@ -210,15 +211,15 @@ def of_runs(arch: str, keep: str, sizes: Any) -> dict[str, Any]:
     differences = view.slopes(u, step=1e-3)
     found = {"slopes": slopes, "again": again, "differences": differences, "df": view.df()}
     probed = View(chain, own, x, y, CostCounter(), boundaries=frozenset({1, 2}))
-    vars(probed)["_runs"] = runs
+    vars(probed.window)["runs"] = runs
     probing = probed.probe(u).items()
     found |= {("probe", name): g for name, g in probing}
-    found |= {("probe", k): f for k, f in probed.outputs.items()}
+    found |= {("probe", k): f for k, f in probed.window.outputs.items()}
     found |= {"probed losses": probed.losses(), "probed output": probed.output()}
     found |= {("probed head", name): g for name, g in probed.readout_grads().items()}
     found |= {"along weights": view.slopes(v), "tangent": view.output_tangent(u)}
     found |= {"losses": view.losses(), "output": view.output()}
-    found |= {("out", k): f for k, f in view.outputs.items()}
+    found |= {("out", k): f for k, f in view.window.outputs.items()}
     for what in (credit, pulled, view.masks(), view.readout_grads(), view.credit(slopes, v)):
         found |= {(len(found), name): t.to(slopes.dtype) for name, t in what.items()}
     return found | {"ledger": torch.tensor(list(view.ledger.as_dict().values()))}
@@ -234,13 +235,14 @@ def test_runs_of_examples_change_nothing(arch: str, keep: str) -> None:
 
 @pytest.mark.parametrize("what", ["add", "put", "join"])
 def test_a_run_that_is_lost_is_seen(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, real = of_runs(MIXER, "b p g", [5]), getattr(microbatch, what)
+    where = gradients if what == "add" else microbatch
+    whole, real = of_runs(MIXER, "b p g", [5]), getattr(where, what)
     faults = {
-        "add": lambda total, more: None if set(total.values()) - {None} else real(total, more),
+        "add": lambda total, more: None if total else real(total, more),
         "put": lambda w, name, part, run, b: real(w, name, part * (run.start == 0), run, b),
         "join": lambda parts, axis=0: real([parts[0], *(p * 0 for p in parts[1:])], axis),
     }
-    monkeypatch.setattr(microbatch, what, faults[what])
+    monkeypatch.setattr(where, what, faults[what])
     with pytest.raises(AssertionError):
         close(of_runs(MIXER, "b p g", [2, 3]), whole)
 

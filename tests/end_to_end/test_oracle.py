@@ -24,6 +24,7 @@ from fgbench.core.network import Chain, LinearReadout
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.core.objective import Objective
+from fgbench.core.scheme import Scheme
 from fgbench.core.task import Step, Task
 from fgbench.core.view import View
 from tests.makers.released import DATA, LOSSES, Features, off, stored
@@ -77,7 +78,7 @@ def noise(token_transposed: bool = True) -> DesignedNoise:
 
 def task_of(method: str, chain: Chain | None = None) -> tuple[Task, Any]:
     parsed = registry.method(method)
-    return Task(chain or network(), parsed.locality.thing), parsed.estimator.thing
+    return Task(Scheme(chain or network(), parsed.locality.thing)), parsed.estimator.thing
 
 
 def feedback(chain: Chain, task: Task) -> dict[str, dict[str, Tensor]]:

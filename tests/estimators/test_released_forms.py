@@ -16,6 +16,7 @@ from fgbench.core import axes
 from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.core.view import View
 from tests.makers.networks import batch, build, design, worst
@@ -181,7 +182,7 @@ class Pooled(LocalModule):
 def test_a_site_of_another_shape_than_its_raw_output_is_refused_with_the_reason() -> None:
     with Noise(0).seeded():
         chain = Chain([Pooled(4, 3)], {"final": LinearReadout("b c", 3, 2)}, (1, 2, 2), 2).double()
-    task = Task(chain, registry.make("localities", "end").thing)
+    task = Task(Scheme(chain, registry.make("localities", "end").thing))
     plain, without = (
         registry.make("estimators", t).thing for t in ("fg_a", "fg_a[norm_grad=false]")
     )

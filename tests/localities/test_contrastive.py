@@ -26,6 +26,7 @@ from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.core.objective import Objective
 from fgbench.core.task import COUPLED, Task
 from fgbench.core.view import View
+from fgbench.core.window import Window
 from fgbench.errors import UsageError
 from fgbench.localities.contrastive import Contrastive, Projector
 from tests.makers.networks import batch, build, worst
@@ -490,7 +491,7 @@ def test_a_small_step_gives_the_slope_with_keys_clamped(
     np = registry.make("estimators", "np[directions=3,step=1e-8]").thing
     assert worst(task.estimate(x, y, np, noise).body, slope) < 1e-6
     if kind in KINDS[:3]:
-        monkeypatch.setattr(View, "_clean_held", lambda self: None)
+        monkeypatch.setattr(Window, "clean_held", lambda self: None)
         assert worst(task.estimate(x, y, np, noise).body, slope) > 1e-2
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fgbench import registry
 from fgbench.core.network import Chain
+from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.errors import UsageError
 from tests.makers.networks import batch, build, design, worst
@@ -125,14 +126,16 @@ def test_no_two_definitions_are_one() -> None:
 @pytest.mark.parametrize("arch", ["mlp-4x5", "cnn-tiny[width=4]"])
 def test_interlocking_goes_from_local_losses_to_backprop(arch: str) -> None:
     task, x, y = made(arch, "bp/interlocking[n=1]")
-    same = [Task(task.chain, registry.make("localities", t).thing) for t in ("local", "last")]
+    same = [
+        Task(Scheme(task.chain, registry.make("localities", t).thing)) for t in ("local", "last")
+    ]
     depth = len(task.chain)
     end = task.end_truth(x, y)
     assert worst(task.scheme_truth(x, y), same[0].scheme_truth(x, y)) < 1e-12
     assert worst(same[1].scheme_truth(x, y), end) < 1e-12
     for n in range(1, depth + 1):
         locality = registry.make("localities", f"interlocking[n={n}]").thing
-        truth = Task(task.chain, locality).scheme_truth(x, y)
+        truth = Task(Scheme(task.chain, locality)).scheme_truth(x, y)
         exact = {k for k in range(depth) if worst_of(truth, end, k) < 1e-12}
         assert exact == set(range(depth - n, depth))  # the last n modules have backprop's gradient
 

@@ -8,7 +8,7 @@ import torch
 
 from fgbench.core.estimator import Defaults, Estimate, State
 from fgbench.core.noise.keyed import Noise
-from fgbench.core.task import Task
+from fgbench.core.scheme import Scheme
 from fgbench.core.view import View
 
 
@@ -18,10 +18,10 @@ class Learned(Defaults):
 
     state_optimizer = ("adam", 1e-2)
 
-    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
+    def init_state(self, scheme: Scheme, noise: Noise) -> dict[str, State]:
         """One tensor that learns by gradients, shared by all objectives, and one that is replaced."""
         scale = torch.ones(2, device=noise.device, dtype=noise.dtype)
-        return {o.name: {"scale": scale, "mean": 0 * scale} for o in task.objectives if o.updates}
+        return {o.name: {"scale": scale, "mean": 0 * scale} for o in scheme.objectives if o.updates}
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         grads = {name: g * state["scale"][0] for name, g in view.reverse().items()}
@@ -48,10 +48,10 @@ class Broken(Learned):
 class Picky(Learned):
     """Runs nowhere."""
 
-    def supports(self, task: Task) -> str:
+    def supports(self, scheme: Scheme) -> str:
         """Refuse."""
         return "needs a net with gates"
 
-    def init_state(self, task: Task, noise: Noise) -> dict[str, State]:
+    def init_state(self, scheme: Scheme, noise: Noise) -> dict[str, State]:
         """Fail: nothing may be asked of it where it cannot run."""
         raise AssertionError

@@ -15,6 +15,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from fgbench.core.autodiff.dual import swapped
+from fgbench.core.gradients import complete
 from fgbench.errors import unknown
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ CUTS = {
 
 
 class _Replaced(torch.autograd.Function):
-    """The clean value forward, the gradient to the replaced one backward."""
+    """Identity that returns the clean value and sends the gradient to the replaced one."""
 
     @staticmethod
     def forward(ctx: Any, replaced: Tensor, clean: Tensor) -> Tensor:
@@ -66,13 +67,13 @@ class Tape:
         self.loss: Tensor
 
     def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
-        """Note the clean raw output of every weight operation; the tap of a plain pass."""
+        """Record the clean raw output of every weight operation; the tap of a plain pass."""
         if kind == "op":
             self._ops[name] = z.detach()
         return z
 
     def _tap(self, kind: str, name: str, z: Tensor, /) -> Tensor:
-        """Put clean values in place of replaced ones, note edges, and cut."""
+        """Restore clean values, record edges, and cut the graph."""
         if kind == "op" and name in self._ops:
             z = _Replaced.apply(z, self._ops[name])  # type: ignore[no-untyped-call]
         if z.requires_grad:
@@ -148,7 +149,4 @@ class Tape:
         )
         if params is None:
             return {k: g for k, g in zip(targets, found, strict=True) if g is not None}
-        return {
-            k: torch.zeros_like(t) if g is None else g
-            for (k, t), g in zip(targets.items(), found, strict=True)
-        }
+        return complete(targets, dict(zip(targets, found, strict=True)))

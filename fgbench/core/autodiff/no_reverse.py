@@ -1,4 +1,4 @@
-"""The gate: autograd's engine refused while an estimator runs, except inside the task's own pulls.
+"""The gate: refuse autograd's engine while an estimator runs, except inside the task's own pulls.
 
 Every ordinary kind of reverse mode (``backward``, ``autograd.grad``, ``torch.func.grad`` and ``vjp``)
 reaches one engine object; it is replaced by one that raises while the gate is closed. Calling
@@ -23,12 +23,18 @@ _closed: ContextVar[str] = ContextVar("fgbench_gate", default="")
 
 
 def refusing() -> str:
-    """Return who closed the gate, or "" while it is open here."""
+    """Return who closed the gate, or "" while it is open.
+
+    Example:
+        >>> with closed("fg_w claims backward='none'"):
+        ...     refusing()
+        "fg_w claims backward='none'"
+    """
     return _closed.get()
 
 
 class _Guarded:
-    """The engine behind the gate: refuses to run backward while it is closed."""
+    """Autograd's engine, which refuses to run backward while the gate is closed."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -54,7 +60,17 @@ def closed(who: str) -> Iterator[None]:
         who: the estimator and its claim, for the error.
 
     Raises:
-        BackwardRefused: from whatever in the block calls the engine while the gate is closed.
+        BackwardRefused: from a call of the engine inside the block.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(1, requires_grad=True)
+        >>> try:
+        ...     with closed("it claims backward='none'"):
+        ...         x.sum().backward()
+        ... except BackwardRefused as error:
+        ...     print(str(error).split("; ")[0])
+        it claims backward='none' but called reverse mode
     """
     token = _closed.set(who)
     engine: Any = Variable._execution_engine
@@ -69,7 +85,13 @@ def closed(who: str) -> Iterator[None]:
 
 @contextmanager
 def opened() -> Iterator[None]:
-    """Let reverse mode through inside the block: for pulls and a readout's own gradient."""
+    """Allow reverse mode inside the block: for pulls and a readout's own gradient.
+
+    Example:
+        >>> with closed("it"), opened():
+        ...     refusing()
+        ''
+    """
     token = _closed.set("")
     try:
         yield

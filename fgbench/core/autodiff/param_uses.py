@@ -1,9 +1,9 @@
-"""Hears by which calls the parameters of a network enter, while it runs.
+"""Trace by which calls the parameters of a network enter, while it runs.
 
 A parameter enters by a call of the form ``out = Σ input · weight``, a sum over named indices. The gradient
 of a cotangent at ``out`` is the same sum with the cotangent in place of the weight, so its squared norm can
-be had without the gradient. A rule says how a call reads as such a sum; rules belong to calls, never to
-layers, and a call without one is reported.
+be computed without the gradient (ghost norms). A rule writes a call as such a sum. Rules belong to calls,
+never to layers, and a call without a rule is reported.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Entry:
     _grams: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Note the version of the value: a later call may write into it."""
+        """Record the version of the value: a later call may write into it."""
         self._version = self.out._version
 
     @property
     def written(self) -> bool:
-        """Whether ``out`` holds something else by now."""
+        """Whether ``out`` has been written into since."""
         return self.out._version > self._version
 
     def squares(self, cotangent: Tensor, apart: Sequence[int]) -> Tensor:
@@ -108,15 +108,22 @@ class Entry:
 
 
 class ParamUseTracer(TorchFunctionMode):
-    """Notes every call that a parameter, or a view of a whole one, enters.
+    """Records every call that a parameter, or a view of all of one, enters.
 
     Args:
         params: parameters by name.
         examples: size of the example axis.
 
     Attributes:
-        entries: what was heard, in order.
+        entries: the recorded uses, in order.
         unknown: whether a parameter entered by a call that has no rule or does not fit its rule.
+
+    Example:
+        >>> layer = torch.nn.Linear(3, 2)
+        >>> with ParamUseTracer(dict(layer.named_parameters()), examples=5) as tracer:
+        ...     _ = layer(torch.ones(5, 3))
+        >>> [(use.name, use.letters, use.weight) for use in tracer.entries]
+        [('weight', 'ab', 'bz'), ('bias', 'ab', 'b')]
     """
 
     def __init__(self, params: dict[str, Tensor], examples: int) -> None:
@@ -146,7 +153,7 @@ class ParamUseTracer(TorchFunctionMode):
         return out
 
     def _note(self, own: set[int], out: Tensor, uses: Iterable[Use]) -> None:
-        """Keep the uses of own parameters; one that none tells of, or that does not fit, is unknown."""
+        """Record the uses of these parameters; one without a use, or whose use does not fit, is unknown."""
         for p, letters, weight, x, within in uses:
             factor = out.new_ones(()) if x is None else x.detach()
             if id(p) in own and _fits(out, letters, p, weight, factor, within, self._examples):
@@ -159,7 +166,7 @@ class ParamUseTracer(TorchFunctionMode):
 def _fits(
     out: Tensor, letters: str, p: Tensor, weight: str, x: Tensor, within: str, examples: int
 ) -> bool:
-    """Tell whether shapes are those of the letters, and the first axis of out that of the examples."""
+    """Return whether shapes agree with their letters, and the first axis of out is that of the examples."""
     if len({*letters}) != out.dim() or len({*within}) != x.dim() or len(out) != examples:
         return False
     size = {**dict(zip(letters, out.shape, strict=True)), **dict(zip(within, x.shape, strict=True))}
@@ -167,18 +174,18 @@ def _fits(
 
 
 def _letters(out: Tensor) -> str:
-    """Name the dimensions of a call's value."""
+    """Return letters for the dimensions of a call's value."""
     return ascii_lowercase[: out.dim()]
 
 
 def _along(p: Any, letters: str) -> str:
-    """Name the dimensions that a factor or term broadcast to these letters varies along."""
+    """Return the letters along which a factor or term that is broadcast to them varies."""
     named = zip(letters[len(letters) - p.dim() :], p.shape, strict=True)
     return "".join(a for a, size in named if size > 1)
 
 
 def _no_uses(out: Tensor, *args: Any, **kwargs: Any) -> Iterator[Use]:
-    """Know nothing of a call."""
+    """Return no uses: the call has no rule."""
     return iter(())
 
 
@@ -198,10 +205,10 @@ def _matmul(out: Tensor, input: Tensor, other: Tensor) -> Iterator[Use]:
 
 def _einsum(out: Tensor, equation: Any, *operands: Any) -> Iterator[Use]:
     given = tree_leaves(operands)  # one by one or in a list
-    told = re.fullmatch("([a-z]+),([a-z]+)->([a-z]+)", str(equation).replace(" ", ""))
-    if told is not None:
-        yield given[1], told[3], told[2], given[0], told[1]
-        yield given[0], told[3], told[1], given[1], told[2]
+    match = re.fullmatch("([a-z]+),([a-z]+)->([a-z]+)", str(equation).replace(" ", ""))
+    if match is not None:
+        yield given[1], match[3], match[2], given[0], match[1]
+        yield given[0], match[3], match[1], given[1], match[2]
 
 
 def _conv2d(

@@ -20,7 +20,7 @@ from fgbench.core.noise.laws import LAWS, ROUND, Law, PerExample, Shape, block_s
 
 
 class Draw(Protocol):
-    """What directions need from the noise: a primitive by place, block and shape."""
+    """A function that draws a primitive by place, block and shape."""
 
     def __call__(
         self, kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None, /
@@ -29,7 +29,7 @@ class Draw(Protocol):
 
 
 class Pieces(Protocol):
-    """The same by runs of examples, ``shape`` being that of all together."""
+    """A function that draws a primitive by runs of examples; ``shape`` is that of all examples."""
 
     def __call__(
         self, kind: str, name: str, block: int, shape: Shape, runs: Sequence[slice]
@@ -50,6 +50,12 @@ class Directions:
         masks: factors applied to the drawn directions, 0 where a unit is off.
         repeats: how many times the example axis repeats what is drawn, see :class:`PerExample`.
         pieces: the noise's primitive by runs of examples, where it has one.
+
+    Example:
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> u = Noise(0).directions({"w": (2, 3)}, n=4, law="rademacher")
+        >>> tuple(u.rows("w", 1, 3).shape)
+        (2, 2, 3)
     """
 
     def __init__(
@@ -106,7 +112,7 @@ class Directions:
         )
 
     def forget(self) -> None:
-        """Keep nothing: what is asked for again is redrawn."""
+        """Drop the directions kept in memory; they are redrawn when asked for again."""
         self._kept, self._held = {}, 0
 
     def _block(self, name: str, index: int) -> Tensor:
@@ -143,7 +149,7 @@ class Directions:
         return blocks[start - first * size : stop - first * size]
 
     def plain(self, name: str) -> bool:
-        """Whether all directions of a place are whole blocks of the primitive as it is drawn."""
+        """Return whether the directions of a place are full blocks of the primitive, unchanged."""
         changed = self._repeats > 1 or name in self._masks or not self.law.as_drawn
         return not (changed or self.n % block_size(self.shapes[name]))
 
@@ -182,7 +188,7 @@ class Directions:
             yield u * self._masks[name][run] if name in self._masks else u
 
     def _streams(self, shape: Shape, runs: Sequence[slice]) -> bool:
-        """Whether a place may be drawn by runs: a block of its own, and what a generator does not round."""
+        """Return whether a place can be drawn by runs: one direction per block, of sizes without rounding."""
         if len(runs) == 1 or self._repeats > 1 or block_size(shape[1:]) > 1:
             return False
         each = [(run.stop - run.start) * prod(shape[2:]) for run in runs]
@@ -195,6 +201,11 @@ class FixedDirections(Directions):
     Args:
         tensors: place name to ``[n, *place]``; E[v vᵀ] = I holds over the n given ones when they are
             √n times an orthonormal basis, which makes quadratic estimates exact.
+
+    Example:
+        >>> u = FixedDirections({"w": torch.eye(2) * 2**0.5})
+        >>> u.n, u.names
+        (2, ('w',))
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -214,7 +225,7 @@ class FixedDirections(Directions):
         return self.tensors[name][start:stop]
 
     def plain(self, name: str) -> bool:
-        """Tell that nothing is drawn."""
+        """Return False: nothing is drawn."""
         return False
 
 

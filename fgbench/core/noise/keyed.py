@@ -59,6 +59,13 @@ class Noise:
         step: training step or draw index.
         device: where values are made.
         dtype: floating type of the values.
+
+    Example:
+        >>> noise = Noise(seed=0, path=("train",))
+        >>> bool((noise.normal("x", (3,)) == noise.normal("x", (3,))).all())  # the same key, the same values
+        True
+        >>> bool((noise.at(1).normal("x", (3,)) == noise.normal("x", (3,))).any())
+        False
     """
 
     seed: int
@@ -128,7 +135,7 @@ class Noise:
     def fill(
         noises: Sequence[Noise], kind: str, name: str, block: int, shape: Shape, out: torch.Tensor
     ) -> None:
-        """Draw one primitive of several noises: what :meth:`draw` gives of each.
+        """Draw one primitive of several noises, each as :meth:`draw` does.
 
         Args:
             noises: of one type and device.
@@ -147,7 +154,7 @@ class Noise:
     def pieces(
         self, kind: str, name: str, block: int, shape: Shape, runs: Sequence[slice]
     ) -> Iterator[torch.Tensor]:
-        """Draw a primitive piece by piece: the values of :meth:`draw`, never all there at once.
+        """Draw a primitive piece by piece: the values of :meth:`draw`, never all in memory at once.
 
         Args:
             kind: as of :meth:`draw`.
@@ -216,7 +223,7 @@ class Noise:
 
 @contextmanager
 def _drawn(kind: str, out: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Give what is drawn into for ``out``, ``[k, *shape]``: of signs their bits, int64 ``[k, words]``."""
+    """Yield the tensor to draw into for ``out`` ``[k, *shape]``; for signs the bits, int64 ``[k, words]``."""
     if kind != "sign":
         yield out
         return

@@ -29,7 +29,11 @@ class PerExample(dict[str, Shape]):
     Args:
         places: name to shape ``[b, ...]``.
         repeats: how many times the batch repeats its examples, ``(v b)`` with v of this size; directions
-            are drawn for one run of them and are the same in all.
+            are drawn for one repetition and are the same in all.
+
+    Example:
+        >>> PerExample({"l0": (4, 3)}, repeats=2).drawn
+        {'l0': (2, 3)}
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class PerExample(dict[str, Shape]):
 
     @property
     def drawn(self) -> PerExample:
-        """The places of one run: what is drawn before it is repeated."""
+        """The places of one repetition: the shapes that are drawn before they are repeated."""
         return PerExample({n: (s[0] // self.repeats, *s[1:]) for n, s in self.items()})
 
 
@@ -123,6 +127,10 @@ def law(name: str) -> Law:
 
     Raises:
         UsageError: for an unknown name, with the nearest valid one.
+
+    Example:
+        >>> law("rademacher").moments(10)
+        (1.0, 1.0)
     """
     if name not in LAWS:
         raise unknown("law of directions", name, LAWS)

@@ -1,4 +1,4 @@
-"""Noise of a step that is captured and replayed: what its keys say at every replay.
+"""Noise of a step that is captured once and replayed: every replay gets the draws of its own step.
 
 Noise is reseeded by its key for every draw, which a replay, running kernels alone, cannot do. Under capture
 a draw therefore hands out a copy of a buffer of its own, and before every replay each buffer is filled
@@ -41,13 +41,22 @@ class _Draw:
 
 
 class NoiseReplay:
-    """The draws of a step, each with the buffer that a captured step reads.
+    """Records the draws of a step, each with the buffer that a captured step reads.
 
     A buffer is made while a step is rehearsed and not while it is captured: memory taken during a capture
     is that of tensors which earlier kernels of the same graph still write.
 
     Attributes:
         reason: why the noise of this step cannot be captured, "" as long as it can.
+
+    Example:
+        >>> replay, source = NoiseReplay(), Noise(0)
+        >>> noise = replay.noise({"draws": source}, step=3)["draws"]
+        >>> bool((noise.normal("x", (2,)) == source.at(3).normal("x", (2,))).all())
+        True
+        >>> _ = noise.at(4)
+        >>> replay.reason
+        'it takes the noise of another step'
     """
 
     def __init__(self) -> None:
@@ -64,10 +73,13 @@ class NoiseReplay:
             sources: the run's noise by purpose.
             step: number of the step.
         """
-        return {name: Fed(**vars(source.at(step)), feed=self) for name, source in sources.items()}
+        return {
+            name: ReplayedNoise(**vars(source.at(step)), replay=self)
+            for name, source in sources.items()
+        }
 
     def note(self, why: str) -> None:
-        """Note why this step's noise cannot be captured; raise it where a capture is under way."""
+        """Record why this step's noise cannot be captured; raise it during a capture."""
         self.reason = self.reason or why
         if self._sealed:
             raise Uncapturable(why)
@@ -79,7 +91,7 @@ class NoiseReplay:
         self._rounds, self._met = self._rounds + 1, set()
 
     def seal(self) -> None:
-        """Make no buffer from here on."""
+        """Make no more buffers from now on."""
         self._sealed = True
 
     def take(self, source: Noise, kind: str, name: str, block: int, shape: Shape) -> Tensor:
@@ -112,45 +124,45 @@ class NoiseReplay:
 
 
 @dataclass(frozen=True)
-class Fed(Noise):
-    """Noise of a step that may be captured: it gives its draws to a feed.
+class ReplayedNoise(Noise):
+    """Noise of a step that may be captured: its draws go through a :class:`NoiseReplay`.
 
     Its step is another at every replay, so whoever reads it, or draws at another one, has a step that
     cannot be captured.
 
     Args:
-        feed: where draws are noted.
+        replay: where draws are noted.
     """
 
-    feed: NoiseReplay = field(default_factory=NoiseReplay)
+    replay: NoiseReplay = field(default_factory=NoiseReplay)
 
     def __getattribute__(self, name: str) -> Any:
-        """Note who reads the step."""
+        """Return an attribute; reading the step is recorded as a reason against capture."""
         if name == "step":
-            self.feed.note("it reads the number of the step")
+            self.replay.note("it reads the number of the step")
         return super().__getattribute__(name)
 
     def _plain(self) -> Noise:
-        """Return the same noise without the feed."""
-        return Noise(**{name: value for name, value in vars(self).items() if name != "feed"})
+        """Return the same noise without the replay."""
+        return Noise(**{name: value for name, value in vars(self).items() if name != "replay"})
 
     def child(self, purpose: str) -> Noise:
-        """Return noise for a nested purpose, on the same feed."""
-        return Fed(**vars(self._plain().child(purpose)), feed=self.feed)
+        """Return noise for a nested purpose, on the same replay."""
+        return ReplayedNoise(**vars(self._plain().child(purpose)), replay=self.replay)
 
     def at(self, step: int) -> Noise:
         """Return the noise of another step, which cannot be captured."""
-        self.feed.note("it takes the noise of another step")
+        self.replay.note("it takes the noise of another step")
         return self._plain().at(step)
 
     def draw(
         self, kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None
     ) -> Tensor:
         """Draw, or hand out what was drawn for this replay."""
-        drawn = self.feed.take(self._plain(), kind, name, block, shape)
+        drawn = self.replay.take(self._plain(), kind, name, block, shape)
         return drawn if out is None else out.copy_(drawn)
 
     def permutation(self, name: str, n: int) -> Tensor:
         """Draw a random order, which is made on the host and cannot be captured."""
-        self.feed.note("it draws an order on the host")
+        self.replay.note("it draws an order on the host")
         return self._plain().permutation(name, n)

@@ -35,9 +35,10 @@ from fgbench.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fgbench.core.gradients import Grads
     from fgbench.core.noise.laws import Law
+    from fgbench.core.oracles import Oracles
     from fgbench.core.theory.ghost_norms import Segment
-    from fgbench.core.view import Grads, View
 
 PULLS = 64  # reverse passes through a window that a prediction may cost
 Combine = Literal["mean", "project"]
@@ -73,6 +74,10 @@ def relative_variance(
 
     Raises:
         UsageError: for an unknown law, or a projection on more than d directions or of masked ones.
+
+    Example:
+        >>> relative_variance(10, "gaussian"), relative_variance(10, "rademacher", directions=3)
+        (11.0, 3.0)
     """
     on = d if active is None else active
     pair, fourth = _law(law).moments(d)
@@ -104,6 +109,10 @@ def coordinate_variance(
 
     Returns:
         Squared units of the gradient, of the shape of g; 0 where a coordinate is off.
+
+    Example:
+        >>> coordinate_variance(torch.tensor([1.0, 2.0]), "gaussian")
+        tensor([6., 9.])
 
     Raises:
         UsageError: as for :func:`relative_variance`.
@@ -141,6 +150,10 @@ class Moments:
     Args:
         mean: |μ|², μ the mean gradient.
         spread: tr Σ, the mean of |g_n − μ|².
+
+    Example:
+        >>> Moments.of(torch.tensor([[1.0], [3.0]]))
+        Moments(mean=4.0, spread=1.0)
     """
 
     mean: float
@@ -176,6 +189,10 @@ def noise_variance(
 
     Returns:
         Squared units of the gradient, summed over the weights of the layer.
+
+    Example:
+        >>> noise_variance(Moments(mean=4.0, spread=1.0), b=2, units=9, law="gaussian", share="none")
+        25.0
     """
     factor = relative_variance(units, law, **more)
     return factor * (batch.mean if share == "b" else (batch.mean + batch.spread) / b)
@@ -201,6 +218,10 @@ def total_variance(
     Returns:
         Squared units of the gradient, summed over the weights of the layer; divided by their number it
         is the paper's entry.
+
+    Example:
+        >>> total_variance(Moments(mean=4.0, spread=1.0), b=2, units=9, law="gaussian", share="none")
+        25.5
     """
     mean, spread = population.mean, population.spread
     expected = Moments(mean + spread / b, spread - spread / b)
@@ -211,7 +232,7 @@ def total_variance(
 
 
 def weight_variance(
-    view: View, law: str | Law, directions: int, cells: Callable[[str], Cells]
+    view: Oracles, law: str | Law, directions: int, cells: Callable[[str], Cells]
 ) -> Grads | None:
     """Total variance of a weight-space forward gradient, per parameter, in closed form.
 
@@ -253,7 +274,7 @@ def weight_variance(
 
 
 def activity_variance(
-    view: View, law: str | Law, directions: int, norm_grad: bool = True
+    view: Oracles, law: str | Law, directions: int, norm_grad: bool = True
 ) -> Grads | None:
     """Total variance of an activity-space forward gradient, per parameter, in closed form.
 
@@ -305,7 +326,7 @@ def activity_variance(
     return found
 
 
-def _totals(view: View, slices: Slices, free: Sequence[str], shared: Sequence[str]) -> Tensor:
+def _totals(view: Oracles, slices: Slices, free: Sequence[str], shared: Sequence[str]) -> Tensor:
     """Return the squared gradient, over all sites, of the losses of each cell: ``[*shared]``.
 
     Along axes that every site keeps apart, one pass serves all indices: each loss has units of its own.
@@ -354,7 +375,7 @@ def _spread(cells: Tensor, cell: Cells, like: Tensor) -> Tensor:
     return axes.spread(cells.unsqueeze(0), torch.ones_like(like).unsqueeze(0), cell)[0]
 
 
-def _zero(view: View) -> Tensor:
+def _zero(view: Oracles) -> Tensor:
     """Return a zero in float64 on the view's device."""
     return torch.zeros((), dtype=torch.float64, device=view.start.device)
 

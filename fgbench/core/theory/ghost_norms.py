@@ -1,8 +1,8 @@
-"""Squared norms of what one site pulls back to the parameters before it, exactly.
+"""Squared norms of weight gradients from cotangents at a site, without forming the gradients (ghost norms).
 
-Reverse mode goes from the site to the outputs of the calls that parameters enter by, through whatever lies
-between, such as a norm; from there :mod:`fgbench.core.autodiff.param_uses` knows the squared norm
-of the gradient.
+Reverse mode goes from the site to the outputs of the calls by which parameters enter, through the norm or
+whatever else lies between. From there :mod:`fgbench.core.autodiff.param_uses` computes the squared norm of
+the gradient.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.view import View
+    from fgbench.core.oracles import Oracles
 
 MOST = 1 << 30  # numbers that all reverse passes of one prediction may touch
 
 
 @dataclass
 class Segment:
-    """What lies between one site and the nearest parameters before it.
+    """The part of a network between one site and the nearest parameters before it.
 
     Args:
         head: where credit enters, in the graph: the site, or the raw output of its weight operation.
@@ -49,7 +49,7 @@ class Segment:
 
     @property
     def _mixed(self) -> list[int]:
-        """The other dimensions of the head."""
+        """The dimensions of the head that are not in ``apart``."""
         return [d for d in range(self.head.dim()) if d not in self.apart]
 
     def squares(self, cotangent: Tensor, apart: Sequence[int]) -> dict[str, Tensor]:
@@ -91,18 +91,31 @@ class Segment:
 
 
 def segments(
-    view: View, through_norm: bool = True, most: float | None = None
+    view: Oracles, through_norm: bool = True, most: float | None = None
 ) -> dict[str, Segment] | None:
-    """Hear how the parameters of a view enter, and part its window into segments at the sites.
+    """Trace how the parameters of a view enter, and divide its window into segments at the sites.
 
     Args:
         view: the objective on the batch.
-        through_norm: whether credit enters at the sites, or at the raw outputs of their operations.
+        through_norm: whether credit enters at the sites (True) or at the raw outputs of their operations.
         most: numbers that rows may touch, 2^30 unless given; infinity for who asks for none.
 
     Returns:
         Site name to segment; None where a parameter enters by a call that is not known, more than
         once, or before two sites, or where rows would touch more than ``most`` numbers.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.objective import Objective
+        >>> from fgbench.core.view import View
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
+        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> segment = segments(view)["body.0.l0"]
+        >>> squares = segment.squares(torch.ones(5, 4), apart=[0])  # |x|² |cotangent|² per example
+        >>> squares["body.0.l0.weight"].tolist()
+        [16.0, 16.0, 16.0, 16.0, 16.0]
     """
     most = MOST if most is None else most
     if _least_work(view, through_norm) > most:
@@ -143,7 +156,7 @@ def _pulled(head: Tensor, outs: Sequence[Tensor], cotangent: Tensor) -> Sequence
     return torch.autograd.grad(head, outs, cotangent, retain_graph=True, allow_unused=True)
 
 
-def _declared(view: View, name: str, through_norm: bool) -> tuple[int, ...]:
+def _declared(view: Oracles, name: str, through_norm: bool) -> tuple[int, ...]:
     """Return the dimensions of a site that nothing between its weight operation and it mixes."""
     _, site = view.chain.index[name]
     mixes = {*axes.names(site.op_mixes)} if through_norm else set()
@@ -173,7 +186,7 @@ def _alone(head: Tensor, entries: Sequence[Entry], d: int) -> bool:
     return not any(c is not None and bool(c.narrow(d, 1, c.shape[d] - 1).any()) for c in found)
 
 
-def _least_work(view: View, through_norm: bool) -> int:
+def _least_work(view: Oracles, through_norm: bool) -> int:
     """Return how many numbers the reverse passes of all rows touch at least."""
     work = 0
     for name, shape in view.sites.items():

@@ -13,7 +13,7 @@ from fgbench.core import axes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fgbench.core.view import View
+    from fgbench.core.oracles import Oracles
 
 
 class Slices:
@@ -28,9 +28,22 @@ class Slices:
     Attributes:
         at: the value of every site of the window, by name.
         sizes: size of every axis of the readout's input.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.objective import Objective
+        >>> from fgbench.core.view import View
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
+        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> slices = Slices(view)
+        >>> (grad,) = slices.gradients([slices.at["body.0.l0"]], ["b"], [1])  # of example 1 alone
+        >>> grad.abs().sum(1).nonzero().flatten().tolist()
+        [1]
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: Oracles) -> None:
         self._df = view.df()
         last = view.chain.module(view.objective.window[1] - 1)
         self._axes = axes.names(last.out_axes)
@@ -46,7 +59,7 @@ class Slices:
             self._f = view.chain.run(view.start, *view.objective.window, tap)
 
     def count(self, some: Iterable[str]) -> int:
-        """Return the number of indices of some axes together."""
+        """Return the product of the sizes of some axes."""
         return prod(self.sizes[a] for a in some)
 
     def gradients(

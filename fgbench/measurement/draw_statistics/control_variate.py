@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.noise.directions import Directions
-    from fgbench.core.view import View
+    from fgbench.core.oracles import Oracles
     from fgbench.measurement.draw_statistics.from_gradients import Array
 
 
@@ -50,7 +50,7 @@ class Control:
         """
         self._k, self._squares[k], self._norms[k] = k, 0.0, []
 
-    def __call__(self, view: View, directions: Directions, slopes: Tensor) -> None:
+    def __call__(self, view: Oracles, directions: Directions, slopes: Tensor) -> None:
         """Add slope² and |v|²/d of one call of the slope oracle.
 
         Args:

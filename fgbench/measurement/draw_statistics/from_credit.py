@@ -71,7 +71,7 @@ class CreditMoments:
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
         >>> task, _, noise = workload.task(method("FG-A"), 0)
-        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, labels = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> g = task.scheme_truth(x, labels)
         >>> moments = CreditMoments(task, x, labels, "site", g, g, draws=4)
         >>> moments.add(range(0, 1), {"body.0.l0": torch.zeros(1, 8, 4)})

@@ -265,7 +265,7 @@ def predictions(
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]", dtype="float64")
         >>> task, estimator, noise = workload.task(method("fg_w[law=rademacher]"), 0)
-        >>> x, labels = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, labels = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> found = predictions(task, estimator, x, labels, task.scheme_truth(x, labels))
         >>> round(found[ALL], 6)  # elements - 1
         67.0
@@ -307,7 +307,7 @@ def products(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Place
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
         >>> task, _, noise = workload.task(method("BP"), 0)
-        >>> batch = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> batch = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> products(task, [batch, batch])[ALL].shape
         (2, 2)
     """

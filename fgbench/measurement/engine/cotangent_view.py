@@ -1,11 +1,11 @@
-"""A view whose slopes are inner products with cotangents that are computed once.
+"""The oracles of an objective with slopes as inner products with cotangents that are computed once.
 
 The score of one kept cell along u is ``Σ ⟨λ, u⟩`` over the places, λ the derivative of that cell's losses
 there. Along a kept axis that a site has and nothing after it mixes, index i of the site reaches the losses
-of index i alone, so one reverse pass gives λ for every index; along every other kept axis each index takes
-a pass of its own. Directions along weights are pushed to the nearest sites, cut there and meet λ: what
-arrives at a site without having passed another, times the derivative of the losses there, adds up over
-the sites to the whole slope.
+of index i alone, so one reverse pass gives λ for every index. Along every other kept axis each index takes
+a pass of its own. Directions along weights are pushed forward to the nearest sites and cut there; the inner
+products of these tangents with λ add up over the sites to the slope, because every path from a weight to
+the losses passes exactly one nearest site.
 
 References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023 (the scores).
 """
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from fgbench.core import axes, readout_losses
+from fgbench.core import axes, microbatch, readout_losses
 from fgbench.core.autodiff.dual import Dual, part, swapped, value
 from fgbench.core.cost import CostCounter
+from fgbench.core.oracles import Oracles
 from fgbench.core.theory.slice_gradients import Slices
 from fgbench.core.view import View
+from fgbench.core.window import Window
 from fgbench.measurement.engine.stacked_draws import StackedDirections, Unstacked
 
 if TYPE_CHECKING:
@@ -33,23 +35,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.axes import Cells
+    from fgbench.core.gradients import Grads
     from fgbench.core.noise.directions import Directions
     from fgbench.core.noise.laws import PerExample
-    from fgbench.core.view import Grads, Listener, Place
+    from fgbench.core.oracles import Listener
+    from fgbench.core.window import Place
 
 OTHER = "it uses other oracles than exact slopes at the clean point"
 
 
 class Refused(Exception):
-    """What this engine would not do exactly, or not faster: the reason."""
+    """Raised where this engine is not exact or not faster; the message is the reason."""
 
 
 class Probed(Mapping[str, "Tensor"]):
-    """Gradients by parameter name, pulled back from credit only when somebody asks for one.
+    """Gradients by parameter name, pulled back from credit only when one is read.
 
     Args:
         credit: (kind, name) to credit.
         pull: pulls it back.
+
+    Example:
+        >>> lazy = Probed({("site", "l0"): torch.ones(1)}, lambda credit: {"w": 2 * credit["site", "l0"]})
+        >>> lazy["w"]
+        tensor([2.])
     """
 
     def __init__(self, credit: dict[Place, Tensor], pull: Callable[[dict[Place, Tensor]], Grads]):
@@ -66,7 +75,7 @@ class Probed(Mapping[str, "Tensor"]):
         return self._grads[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the names."""
+        """Iterate over the names."""
         return iter(self._grads)
 
     def __len__(self) -> int:
@@ -74,16 +83,33 @@ class Probed(Mapping[str, "Tensor"]):
         return len(self._grads)
 
 
-class CotangentView(View):
-    """A view whose slopes are inner products; it has no other oracle beyond the clean values.
+class CotangentView(Oracles):
+    """The oracles of one objective at the clean point, with slopes by inner products.
+
+    What :class:`fgbench.core.view.View` has beyond :class:`fgbench.core.oracles.Oracles` is refused.
 
     Args:
         view: the objective on the batch at the clean point.
         on_sites: whether all directions run along sites.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> from fgbench.core.objective import Objective
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
+        >>> x = Noise(0).normal("x", (5, 1, 2, 2))
+        >>> view = View(chain, end, x, torch.arange(5) % 3, CostCounter())
+        >>> u = Noise(0).directions(view.sites, n=2)
+        >>> engine_view = CotangentView(view, on_sites=True)
+        >>> engine_view.prepare()
+        >>> torch.allclose(engine_view.slopes(u), view.slopes(u), atol=1e-6)
+        True
     """
 
     def __init__(self, view: View, on_sites: bool) -> None:
-        super().__init__(view.chain, view.objective, view.start, view.labels, CostCounter())
+        self.window = Window(view.chain, view.objective, view.start, view.labels, CostCounter())
+        self._listen: Listener | None = None
         first, stop = self.objective.window
         inside = (name for name, (k, _) in self.chain.index.items() if first <= k < stop)
         self._places = [*self.sites] if on_sites else [*inside]
@@ -92,18 +118,24 @@ class CotangentView(View):
         self._cotangents: dict[str, Tensor] = {}
         self._cells: dict[tuple[str, bool], Cells] = {}
 
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse an oracle that a view has and this has not."""
+        if hasattr(View, name) and not name.startswith("_"):
+            raise Refused(OTHER)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @cached_property
     def sites(self) -> PerExample:
-        """Sites of the updated modules, found once: an estimator asks in every draw."""
+        """Sites of the updated modules, computed once: an estimator asks in every draw."""
         return super().sites
 
     @cached_property
     def kept(self) -> str:
-        """Axes along which scores stay separate, found once."""
+        """Axes along which scores stay separate, computed once."""
         return super().kept
 
     def cells(self, name: str, *, summed: bool = True) -> Cells:
-        """Say how scores meet a place, found once."""
+        """Return how scores meet a place, computed once."""
         if (name, summed) not in self._cells:
             self._cells[name, summed] = super().cells(name, summed=summed)
         return self._cells[name, summed]
@@ -147,14 +179,25 @@ class CotangentView(View):
             for name, held in zip(names, rows, strict=True):
                 self._cotangents[name] = held.detach().reshape(*sizes, *held.shape[1:])
 
+    def slopes(self, directions: Directions, step: float | None = None) -> Tensor:
+        """Return inner products of the directions with the cotangents: ``[n, kept...]``.
+
+        Raises:
+            Refused: with a step: differences of values are no slopes at the clean point.
+        """
+        if step is not None:
+            raise Refused("it takes differences of values, not exact slopes")
+        on_sites = all(name in self.chain.index for name in directions.names)
+        chunks = directions.chunks(self.window.chunk(on_sites))
+        slopes = microbatch.join([self._exact(u, on_sites) for _, u in chunks])
+        if self._listen is not None:
+            self._listen(self, directions, slopes)
+        return slopes
+
     def _exact(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
-        """Take inner products with the cotangents."""
+        """Return the slopes along directions that travel at once."""
         met = [self._met(n, t) for n, t in u.items()] if on_sites else self._pushed(u)
         return sum(met[1:], met[0])
-
-    def _differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
-        """Refuse differences."""
-        raise Refused("it takes differences of values, not exact slopes")
 
     def credit(
         self,
@@ -162,7 +205,7 @@ class CotangentView(View):
         directions: Directions,
         cells: Callable[[str], Cells] | None = None,
     ) -> Grads:
-        """Turn slopes into credit, see :meth:`View.credit`; of several draws ``[draws, *place]``."""
+        """Return the credit of slopes, see :meth:`Oracles.credit`; of several draws ``[draws, *place]``."""
         if not isinstance(directions, StackedDirections):
             return super().credit(slopes, directions, cells)
         draws, found = len(directions.draws), {}
@@ -180,8 +223,8 @@ class CotangentView(View):
         cells: Callable[[str], Cells] | None = None,
         weigh: Callable[[Tensor], Tensor] | None = None,
         into: str = "site",
-    ) -> Any:
-        """Turn site directions into gradients, see :meth:`View.probe`, which nobody may need."""
+    ) -> Probed:
+        """Return the gradients that directions give, pulled back only when one is read."""
         slopes = self.slopes(directions)
         credit = self.credit(slopes if weigh is None else weigh(slopes), directions, cells)
         together = isinstance(directions, StackedDirections)
@@ -190,8 +233,9 @@ class CotangentView(View):
         )
 
     def pulled(self, credit: Mapping[Any, Tensor]) -> Grads:
-        """Pull credit back to the parameters: for who measures, and no oracle."""
-        return super().pull(credit)
+        """Return the gradients that credit stands for: for measuring, and no oracle."""
+        places = {(k if isinstance(k, tuple) else ("site", k)): c for k, c in credit.items()}
+        return self.window.pull(places)
 
     @cached_property
     def _factors(self) -> Grads:
@@ -199,11 +243,11 @@ class CotangentView(View):
         return {name: on.to(self.start.dtype) for name, on in self.masks().items()}
 
     def _met(self, name: str, tangents: Tensor) -> Tensor:
-        """Meet tangents at a site with its cotangents: ``[n, kept...]``."""
+        """Return the inner products of tangents at a site with its cotangents: ``[n, kept...]``."""
         return axes.inners(tangents, self._cotangents[name], self.cells(name), self._sizes)
 
     def _pushed(self, u: Mapping[str, Tensor]) -> list[Tensor]:
-        """Push directions along weights to the nearest sites and meet the cotangents there."""
+        """Return the slopes along weights, one summand per nearest site."""
         own = self.params
         met: list[Tensor] = []
 
@@ -225,14 +269,8 @@ class CotangentView(View):
         return met
 
     def listened(self, listener: Listener) -> None:
-        """Let somebody hear the directions and slopes of every call from now on."""
+        """Call a listener with the directions and slopes of every call from now on."""
         self._listen = listener
-
-    def _no(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse an oracle."""
-        raise Refused(OTHER)
-
-    output_tangent = pull = reverse = with_ = perturb_in_place = _no
 
 
 def _apart(credit: Mapping[Any, Tensor]) -> NoReturn:

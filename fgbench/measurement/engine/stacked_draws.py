@@ -1,8 +1,8 @@
 """Several draws of one estimator in one call: their directions one after the other.
 
-An estimator is handed the directions of many draws as if they were those of one; whatever it does to each
-direction alone it then does to all draws at once. Whether that is all it does is for who calls it to
-compare with draws made one by one.
+An estimator is handed the directions of many draws as if they were those of one. What it does to each
+direction separately it then does to all draws at once. The caller compares the result with draws made one
+by one, because an estimator may also combine directions.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Unstacked(Exception):
-    """Noise other than directions was asked for, which many draws cannot share."""
+    """Raised where an estimator asks for noise other than directions, which many draws cannot share."""
 
 
 class Fill(Protocol):
-    """What directions need from the noise of several draws."""
+    """A function that draws a primitive of several draws at once."""
 
     def __call__(self, kind: str, name: str, block: int, shape: Shape, out: Tensor, /) -> None:
         """Write the primitive ``kind`` of one block of each draw: ``[draws, *shape]``."""
@@ -39,7 +39,7 @@ class StackedDirections(Directions):
     Args:
         draws: directions of each draw, along the same places and of the same number.
         fill: draws a primitive of all of them at once, see :meth:`fgbench.core.noise.keyed.Noise.fill`.
-        buffers: memory by place for all of them, taken from here and left here for who comes next.
+        buffers: memory by place for all of them, reused by the next stack.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class StackedDirections(Directions):
         return StackedDirections([draw.masked(masks) for draw in self.draws], self._fill)
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Return directions ``start`` to ``stop`` of one place, of whichever draws they are."""
+        """Return directions ``start`` to ``stop`` of one place, counted over all draws."""
         if name not in self._whole:
             shape = (self.n, *self.shapes[name])
             whole = self._buffers.get(name)
@@ -93,11 +93,17 @@ def _none(kind: str, name: str, block: int, shape: Shape, out: Tensor | None = N
 
 
 class StackedNoise:
-    """The noise of several draws, which has directions and nothing else.
+    """The noise of several draws, of which only directions can be drawn.
 
     Args:
         draws: the noise of each draw.
-        buffers: memory of the directions, by number of the request and by place, left for the next noise.
+        buffers: memory of the directions, by number of the request and by place, reused by the next noise.
+
+    Example:
+        >>> noise = StackedNoise([Noise(0).at(k) for k in range(3)])
+        >>> u = noise.directions({"w": (2,)}, n=4)
+        >>> tuple(u.rows("w", 0, u.n).shape)
+        (12, 2)
     """
 
     def __init__(

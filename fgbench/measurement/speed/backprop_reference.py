@@ -61,7 +61,7 @@ def build(task: Task, x: torch.Tensor, y: torch.Tensor, which: Which = "faster")
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
         >>> task, _, noise = workload.task(method("BP"), 0)
-        >>> x, y = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, y = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> list(build(task, x, y, "plain").steps)
         ['plain']
     """

@@ -270,8 +270,10 @@ def _runner(method: Method, built: Built, seed: int, backend: Backend | None) ->
     runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
     try:
         with at_work(estimator, begun=False):
-            runner.skipped = estimator.supports(task)
-            state = {} if runner.skipped else estimator.init_state(task, noise.child("state"))
+            runner.skipped = estimator.supports(task.scheme)
+            state = (
+                {} if runner.skipped else estimator.init_state(task.scheme, noise.child("state"))
+            )
         with at_work(estimator):
             runner.claims = None if runner.skipped else task.claims(estimator)
     except MethodFailed as failed:
@@ -313,5 +315,5 @@ def _built(
 ) -> Built:
     """Build a method's task on a copy of a network, and its batch from images and labels."""
     task, estimator, noise = workload.task(method, seed, start)
-    batch = task.batch(*picked, workload.data, noise.child("views"))
+    batch = task.scheme.batch(*picked, workload.data, noise.child("views"))
     return task, estimator, noise, batch

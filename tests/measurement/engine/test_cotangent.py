@@ -13,7 +13,9 @@ from torch import Tensor
 
 from fgbench.core import axes
 from fgbench.core.axes import Cells
+from fgbench.core.cost import CostCounter
 from fgbench.core.estimator import Claims, Defaults, Estimate
+from fgbench.core.oracles import Oracles
 from fgbench.core.view import View
 from fgbench.estimators.fg_a import ActivityForwardGradient
 from fgbench.measurement import draws as drawing
@@ -40,7 +42,7 @@ def point(arch: str, name: str, b: int = 3) -> Point:
     """An estimator on a batch of b examples."""
     task, estimator, noise = build(arch, name, SHAPE)
     x, y = batch(b, SHAPE)
-    state = estimator.init_state(task, noise)
+    state = estimator.init_state(task.scheme, noise)
     truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
     return Point(task, estimator, state, x, y, noise, truth, end)
 
@@ -236,6 +238,25 @@ def test_what_would_not_be_exact_or_faster_is_refused(arch: str, chosen: Any, re
     assert reason in fallback
 
 
+MORE = sorted({n for n in dir(View) if n[0] != "_"} - {n for n in dir(Oracles) if n[0] != "_"})
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_an_oracle_that_only_a_view_has_is_refused(name: str) -> None:
+    """The engine's view is no view that takes methods back: it has the oracles and nothing else."""
+    assert MORE == ["output_tangent", "perturb_in_place", "pull", "reverse", "with_"]
+    assert not issubclass(CotangentView, View)
+    at = point("mlp-2x8", "fg_a")
+    (view,) = at.task.views(at.x, at.labels, CostCounter())
+    engine_view = CotangentView(view, on_sites=True)
+    with pytest.raises(Refused, match="other oracles than exact slopes"):
+        getattr(engine_view, name)
+    with pytest.raises(AttributeError, match="no_such_oracle"):
+        _ = engine_view.no_such_oracle
+    with pytest.raises(Refused, match="differences of values"):
+        engine_view.slopes(at.noise.directions(view.sites), step=0.1)
+
+
 def test_cotangents_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cotangent, "HELD", 100)
     with pytest.raises(Refused, match="its cotangents would take"):
@@ -265,14 +286,43 @@ class Shaken(ActivityForwardGradient):
         return Estimate(credit=view.credit(slopes + noise.normal("more", slopes.shape), u))
 
 
-@pytest.mark.parametrize("estimator", [Centred(directions=3), Shaken(directions=2)])
-def test_an_estimator_that_takes_draws_one_by_one_gets_them_so(estimator: Any) -> None:
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        (Centred(directions=3), "give other credit"),
+        (Shaken(directions=2), "Unstacked: noise.normal"),
+    ],
+)
+def test_an_estimator_that_takes_draws_one_by_one_gets_them_so(estimator: Any, reason: str) -> None:
     at = replace(point("mlp-2x8", "fg_a/local"), estimator=estimator)
     assert difference(at, 9) < 1e-10
     engine = Engine(at.task, estimator, {}, at.x, at.labels)
     engine.prepare(at.noise, 100)
     engine.credits([at.noise.at(k) for k in range(3)])
-    assert not engine._together
+    assert reason in engine.one_by_one
+
+
+@dataclass(frozen=True)
+class Failing(ActivityForwardGradient):
+    """Fails from its second call on."""
+
+    calls: Any = None
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        self.calls.append(1)
+        if len(self.calls) > 2:
+            raise IndexError("of its own")
+        return super().__call__(view, noise, state)
+
+
+def test_an_error_of_the_estimator_itself_is_raised() -> None:
+    """One that several draws raise is kept as the reason; if one draw raises it too it is not hidden."""
+    at = point("mlp-2x8", "fg_a")
+    engine = Engine(at.task, Failing(calls=[]), {}, at.x, at.labels)
+    engine.prepare(at.noise, 100)
+    with pytest.raises(IndexError, match="of its own"):
+        engine.credits([at.noise.at(k) for k in range(3)])
+    assert engine.one_by_one == "several draws in one call raise IndexError: of its own"
 
 
 @dataclass(frozen=True)

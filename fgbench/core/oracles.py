@@ -1,0 +1,261 @@
+"""What an estimator may ask about one objective on one batch.
+
+:class:`fgbench.core.view.View` answers by forward mode, and has more oracles than these.
+:class:`fgbench.measurement.engine.cotangent_view.CotangentView` answers the slopes by inner products with
+cotangents that are computed once, for measuring.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from fgbench.core import axes, microbatch
+from fgbench.core.autodiff import no_reverse
+from fgbench.core.autodiff.dual import swapped
+from fgbench.core.gradients import Grads, complete
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from fgbench.core.axes import Cells
+    from fgbench.core.cost import CostCounter
+    from fgbench.core.network import Chain
+    from fgbench.core.noise.directions import Directions
+    from fgbench.core.noise.laws import PerExample
+    from fgbench.core.objective import Objective
+    from fgbench.core.window import Window
+
+Listener = Callable[["Oracles", "Directions", "Tensor"], None]
+
+
+class Oracles(Protocol):
+    """One objective on one batch: values of the clean pass, exact slopes, and the credit made of them.
+
+    This is all that an estimator with the claim ``slopes_only`` uses. The values of the clean pass and the
+    credit rule are implemented here, for every implementation alike; how slopes come about is theirs.
+
+    Attributes:
+        window: passes the batch through the objective's window; it is no oracle.
+    """
+
+    window: Window
+
+    # the objective
+
+    @property
+    def chain(self) -> Chain:
+        """The network."""
+        return self.window.chain
+
+    @property
+    def objective(self) -> Objective:
+        """The window, its readout and what it updates."""
+        return self.window.objective
+
+    @property
+    def start(self) -> Tensor:
+        """The window's input, the recorded clean activity ``[b, ...]``."""
+        return self.window.start
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels ``[b]``."""
+        return self.window.labels
+
+    @property
+    def ledger(self) -> CostCounter:
+        """Where calls are priced."""
+        return self.window.ledger
+
+    @property
+    def share(self) -> float:
+        """Share of the body's operations in this window."""
+        return self.window.share
+
+    @property
+    def sites(self) -> PerExample:
+        """Sites of the updated modules: name to shape ``[b, ...]``, to draw directions along."""
+        return self.window.sites
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """Parameters of the updated modules by qualified name."""
+        return self.window.params
+
+    @property
+    def kept(self) -> str:
+        """Axes along which this objective's scores stay separate."""
+        return self.window.kept
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the updated parameters by qualified name, to draw directions along."""
+        return {name: tuple(p.shape) for name, p in self.params.items()}
+
+    def count(self, letters: str) -> int:
+        """Return the number of indices of the readout's input along some axes, 1 for those it lacks."""
+        return self.objective.count(self.chain, letters)
+
+    def cells(self, name: str, *, summed: bool = True) -> Cells:
+        """Return how this objective's scores meet a site or parameter; see :meth:`Objective.cells`."""
+        return self.objective.cells(self.chain, name, summed=summed)
+
+    # values of the clean pass
+
+    def output(self) -> Tensor:
+        """Return the clean output of the window, the readout's input ``[b, ...]``."""
+        return self.window.output()
+
+    def losses(self) -> Tensor:
+        """Return the loss of each example at the clean point: ``[b]``."""
+        return self.window.reading().losses
+
+    def predictions(self, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the readout's predictions at the clean output: ``[b, k]``.
+
+        Args:
+            weights: replace the readout's own, by qualified parameter name; other names are ignored.
+        """
+        own = self.chain.readout_parameters(self.objective.readout)
+        moved = {name: w for name, w in (weights or {}).items() if name in own}
+        if not moved:
+            return self.window.reading().prediction
+        f = self.output()
+        with torch.no_grad(), swapped(self.chain, {**self.window.moved, **moved}):
+            return self.chain.read(self.objective.readout, f)
+
+    def output_error(self, predictions: Tensor | None = None) -> Tensor:
+        """Return the derivative of weight · mean loss with respect to the predictions: ``[b, k]``.
+
+        Args:
+            predictions: where it is taken; the readout's own unless given.
+        """
+        at = self.window.reading().prediction if predictions is None else predictions
+        logits = at.detach().requires_grad_()
+        with no_reverse.opened(), torch.enable_grad():
+            mean = self.window.losses_of(logits).mean()
+            (error,) = torch.autograd.grad(mean * self.objective.weight, logits)
+        return error
+
+    def activities(self) -> dict[str, Tensor]:
+        """Return the clean ``out`` of every site of the window, by site name."""
+        return self.window.activities()
+
+    def masks(self) -> dict[str, Tensor]:
+        """Return whether each unit of a site is on: its ``out`` in the clean pass is not exactly 0."""
+        return self.window.masks()
+
+    def df(self) -> Tensor:
+        """Return the derivative of weight · mean loss with respect to the readout's input."""
+        return microbatch.join(self.window.df())
+
+    def readout_grads(self, error: Tensor | None = None) -> Grads:
+        """Return the exact gradient of the readout's own mean loss, by qualified parameter name.
+
+        Args:
+            error: at the predictions in place of :meth:`output_error`, ``[b, k]``.
+        """
+        if error is None:
+            return self.window.reading().grads
+        f = self.output().detach()
+        heads = self.chain.readout_parameters(self.objective.readout)
+        with no_reverse.opened(), torch.enable_grad(), self.window.in_place():
+            prediction = self.chain.read(self.objective.readout, f)
+            sent = error / self.objective.weight
+            found = torch.autograd.grad(prediction, list(heads.values()), sent, allow_unused=True)
+        return complete(heads, dict(zip(heads, found, strict=True)))
+
+    # slopes and credit
+
+    @abstractmethod
+    def slopes(self, directions: Directions, step: float | None = None) -> Tensor:
+        """Return directional derivatives of the objective along site or body directions.
+
+        ``weight · mean over b`` is included, so the scores add up to the objective's slope. Kept scores
+        are the partition of ⟨Δf, ∂loss/∂f⟩ over the kept axes of the readout's input f, with Δf the
+        tangent, or (perturbed − clean)/step. Where a readout couples examples the score of an example
+        is the slope of its own loss, along the Δf of all.
+
+        Args:
+            directions: along sites or along body parameters.
+            step: None for the exact derivative; otherwise the length of a forward difference from the
+                same start, below 0 a backward difference. With only ``b`` kept a difference uses the
+                loss itself.
+
+        Returns:
+            ``[n, kept...]`` in loss per unit of direction.
+        """
+
+    @abstractmethod
+    def probe(
+        self,
+        directions: Directions,
+        cells: Callable[[str], Cells] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
+        into: str = "site",
+    ) -> Mapping[str, Tensor]:
+        """Return the gradients that directions along sites give: their slopes, credit, and its pull.
+
+        Args:
+            directions: along sites.
+            cells: how scores meet a place; :meth:`cells` unless given.
+            weigh: from exact slopes ``[n, b, ...]`` to the numbers that are credited, example by example;
+                the slopes themselves unless given.
+            into: where the credit of a site is pulled from: the ``site``, or the ``op`` before it.
+
+        Returns:
+            Gradient by parameter name.
+        """
+
+    def credit(
+        self,
+        slopes: Tensor,
+        directions: Directions,
+        cells: Callable[[str], Cells] | None = None,
+    ) -> Grads:
+        """Return the credit of slopes: per place, the mean over n of (slopes of its cells) × direction.
+
+        Args:
+            slopes: ``[n, kept...]``.
+            directions: those the slopes were taken along.
+            cells: how scores meet a place; :meth:`cells` unless given.
+
+        Returns:
+            Place name to credit of the place's shape, 0 where a site's unit is off.
+        """
+        meet = cells or self.cells
+        on = self.masks() if any(n in self.chain.index for n in directions.names) else {}
+        total: Grads = {}
+        for start, u in directions.chunks(self.window.chunk(on_sites=True)):
+            for name in list(u):
+                s = slopes[start : start + len(u[name])]
+                c = self._credit(s, u.pop(name), meet(name), on.get(name))
+                total[name] = total[name].add_(c) if name in total else c
+        if directions.n > 1:
+            for c in total.values():
+                c /= directions.n
+        return total
+
+    def _credit(self, slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
+        """Apply the credit rule to one place, 0 where its unit is off; run by run at a site."""
+        if on is None:
+            return axes.credit(slopes, u, at)
+        apart = "b" in at.shared
+        whole: Grads = {}
+        for run in self.window.runs:
+            part = masked(slopes[:, run] if apart else slopes, u[:, run], at, on[run])
+            microbatch.put(whole, "credit", part, run, len(on))
+        return whole["credit"]
+
+
+def masked(slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
+    """Apply the credit rule to some examples of a site, 0 where its unit is off."""
+    credit = axes.credit(slopes, u, at)
+    # as bytes: bool is converted by a slow kernel
+    return credit if on is None else credit.mul_(on.view(torch.uint8))

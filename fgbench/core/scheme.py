@@ -1,0 +1,118 @@
+"""A chain under a locality: which objectives are read, and what an estimator may know before it runs.
+
+The scheme is data alone. :class:`fgbench.core.task.Task` runs it: it walks the objectives on a batch and
+owns the exact gradients.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fgbench.core import axes
+from fgbench.core.objective import Objective
+from fgbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fgbench.core.network import Chain
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.core.objective import Locality
+
+
+class Scheme:
+    """A chain under a locality: its objectives, and how its batches are made.
+
+    ``claims``, ``supports`` and ``init_state`` of an estimator read it.
+
+    Args:
+        chain: the network; auxiliary heads that the locality needs are attached already
+            (see :meth:`build`).
+        locality: where losses are read.
+
+    Attributes:
+        chain: the network.
+        locality: where losses are read.
+        objectives: the losses of one step, in chain order.
+        end: the objective whose gradient is the end truth: the final readout's loss through the whole
+            chain unless the locality has another.
+        copies: number of rows of a batch that one image becomes.
+        probe: learning rate of the final readout between epochs, 0 where it learns in the step.
+
+    Raises:
+        UsageError: if two objectives share a name, or one does not fit the chain.
+
+    Example:
+        >>> from fgbench import registry
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> scheme = Scheme(chain, registry.make("localities", "end").thing)
+        >>> [(o.name, o.window) for o in scheme.objectives]
+        [('end', (0, 2))]
+    """
+
+    def __init__(self, chain: Chain, locality: Locality) -> None:
+        self.chain = chain
+        self.locality = locality
+        self.objectives = tuple(locality.objectives(chain))
+        final = Objective("end", (0, len(chain)), "final", tuple(range(len(chain))))
+        self.end: Objective = self._optional("end", lambda chain: final)(chain)
+        self.copies: int = self._optional("copies", 1)
+        self.probe: float = self._optional("probe", 0.0)
+        self._check()
+
+    @classmethod
+    def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Scheme:
+        """Attach the heads that a locality needs and return the scheme.
+
+        Args:
+            chain: the network; heads are added to it.
+            locality: where losses are read.
+            noise: seeds the heads: the same seed gives the same heads.
+
+        Returns:
+            The scheme.
+        """
+        with noise.child("heads").seeded():
+            locality.attach(chain)
+        return cls(chain, locality)
+
+    def _optional(self, name: str, default: Any) -> Any:
+        """Return an optional attribute of the locality, or the default."""
+        return getattr(self.locality, name, default)
+
+    def _check(self) -> None:
+        """Refuse objectives that do not fit the chain."""
+        names = [o.name for o in self.objectives]
+        if len(set(names)) < len(names):
+            raise UsageError(f"objectives need distinct names, got {names}")
+        for o in self.objectives:
+            axes.parse(o.keep)  # raises for an unknown letter
+            first, stop = o.window
+            if not 0 <= first <= stop <= len(self.chain):
+                raise UsageError(
+                    f"objective {o.name!r}: window {o.window} outside the chain's modules"
+                )
+            if any(not first <= k < stop for k in o.updates):
+                raise UsageError(
+                    f"objective {o.name!r} updates modules outside its window {o.window}"
+                )
+
+    def batch(
+        self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Make a batch of images: normalised, or as the locality makes it (two views of every image).
+
+        Args:
+            pixels: uint8 ``[b, ch, H, W]``.
+            labels: ``[b]``.
+            data: the data set that normalises the pixels.
+            noise: noise of this batch; its dtype is that of the images.
+
+        Returns:
+            Images ``[(v b), ch, H, W]`` and labels ``[(v b)]``, v running over ``copies``.
+        """
+        make = self._optional("batch", None)
+        if make is None:
+            return data.normalise(pixels, noise.dtype), labels
+        images: tuple[Tensor, Tensor] = make(pixels, labels, data, noise)
+        return images
