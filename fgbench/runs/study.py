@@ -65,7 +65,7 @@ def run(
     settings = {n: checked.get(n, p.default) for n, p in named.items() if n not in GIVEN}
     store = Store(folder(records)) if records is not None else None
     parts: dict[str, Parts] = {}
-    with threaded(threads), ExitStack() as held:
+    with threads_set(threads), ExitStack() as held:
         if "parts" in named and store is not None:
             key = _draft(study, about, settings, rooms)["key"]
             held.enter_context(locks.claim(store.folder, key, wait=True))
@@ -79,7 +79,7 @@ def run(
             rows = study(**settings, **parts, progress=progress)
         draft = _draft(study, about, settings, rooms)
         result = {"rows": rows, **outcome(rows)}
-        finished = kept(store, draft, result, begun, perf_counter() - start)
+        finished = finish(store, draft, result, begun, perf_counter() - start)
         for each in parts.values():
             each.discard()
         return finished
@@ -153,7 +153,7 @@ class Parts:
             self.folder.parent.rmdir()
 
 
-def kept(
+def finish(
     store: Store | None,
     draft: Case,
     result: Mapping[str, Any],
@@ -181,7 +181,7 @@ def folder(records: str | Path) -> Path:
 
 
 @contextmanager
-def threaded(count: int | None) -> Iterator[None]:
+def threads_set(count: int | None) -> Iterator[None]:
     """Run with so many CPU threads and restore the number."""
     import torch
 
