@@ -35,7 +35,7 @@ UNKEYED = ("graph",)
 
 @dataclass(frozen=True)
 class Call:
-    """What one call of :func:`fgbench.runs.run.run_all` works on.
+    """One call of :func:`fgbench.runs.run.run_all`: its verb, workload, seed and store.
 
     Args:
         verb: ``measure``, ``train`` or ``speed``.
@@ -101,6 +101,10 @@ class Job:
         method: estimator and locality.
         plan: the verb's options, checked and complete, in the verb's own type.
         draft: the part of the record that is known before the run.
+
+    Example:
+        >>> Job(registry.method("FG-A"), plan=None, draft={"key": "0123"}).key
+        '0123'
     """
 
     method: Method

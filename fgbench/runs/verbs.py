@@ -23,11 +23,11 @@ Options = dict[str, Any]
 
 
 class Verb(NamedTuple):
-    """What a verb does.
+    """The three functions of a verb.
 
     Attributes:
-        plan: checks the options of one method and completes them, in a type of its own.
-        settings: the plan as the record has it.
+        plan: checks and completes the options of one method; returns them in a type of the verb's own.
+        settings: returns the options of a plan as the record has them.
         work: runs jobs and returns their records in order; it may empty the list as it goes.
 
     Example:
@@ -79,6 +79,14 @@ class Training:
         validation: hold out the last so many of these.
         graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`.
         subject: the network of the run, built once: the recipe depends on what the estimator claims of it.
+
+    Example:
+        >>> from fgbench.training.recipe import default_recipe
+        >>> from fgbench.workload import Workload
+        >>> subject = Workload.of("mlp-1x4", "digits").task(registry.method("BP"), seed=0)
+        >>> plan = Training(default_recipe("mlp-1x4", "digits", exact=True), 400, 50, "off", subject)
+        >>> plan.settings()["train_size"], plan.settings()["validation"]
+        (400, 50)
     """
 
     recipe: Recipe

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Backend(Protocol):
-    """What captures a call and replays it; tests implement it on a CPU.
+    """An object that captures a call and replays it; tests implement it on a CPU.
 
     Example:
         >>> import torch
@@ -50,8 +50,10 @@ class CudaGraphs:
         device: a GPU.
 
     Example:
-        >>> CudaGraphs(torch.device("cuda")).capture.__name__  # nothing is allocated before a capture
-        'capture'
+        >>> if torch.cuda.is_available():
+        ...     x = torch.ones(2, device="cuda")
+        ...     twice, replay = CudaGraphs(x.device).capture(lambda: 2 * x)
+        ...     replay()
     """
 
     _broken: list[Any] = []  # noqa: RUF012 (shared by all on purpose)

@@ -29,7 +29,7 @@ Glob = str
 
 
 class Recipe(BaseModel):
-    """What a run is trained with; every value is written into its record.
+    """The settings a network is trained with; every value is written into the record.
 
     Args:
         epochs: passes over the training set.

@@ -283,6 +283,18 @@ def probe(task: Task, data: DataSet, recipe: Recipe, noise: Noise) -> None:
         data: the training images.
         recipe: batch size and weight decay.
         noise: decides the order of the images.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.training.recipe import Recipe
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
+        >>> task, _, noise = workload.task(registry.method("bp/contrastive"), seed=0)
+        >>> before = task.chain.readout_parameters("final")["readouts.final.linear.bias"].clone()
+        >>> probe(task, workload.data, Recipe(epochs=1, batch=16, lr=0.1), noise)
+        >>> after = task.chain.readout_parameters("final")["readouts.final.linear.bias"]
+        >>> bool((after != before).any())
+        True
     """
     chain, (name, last) = task.chain, ("final", len(task.chain))
     params = chain.readout_parameters(name)
