@@ -1,7 +1,7 @@
-"""Measure, train and compare ways to learn without backpropagation.
+"""Measure, train and compare methods that learn without backpropagation.
 
-The names below are the public ones; each is imported when it is first asked for, so that importing this
-package imports no torch.
+The names in ``__all__`` are public. Each is imported when it is first used, so that ``import fgbench`` is
+fast and loads no torch.
 
 Example:
     >>> import fgbench
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_LOCATIONS = {
     "Claims": "fgbench.core.estimator:Claims",
     "Defaults": "fgbench.core.estimator:Defaults",
     "Estimate": "fgbench.core.estimator:Estimate",
@@ -67,10 +67,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for."""
-    if name not in _HOMES:
+    """Import a public name when it is used."""
+    if name not in _LOCATIONS:
         raise AttributeError(f"module 'fgbench' has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
+    module, _, attribute = _LOCATIONS[name].partition(":")
     return getattr(import_module(module), attribute)
 
 

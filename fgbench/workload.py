@@ -1,11 +1,11 @@
-"""From names to things: the data, the network of one init, and a method's task on it."""
+"""An architecture on a data set: loads the data once and builds the network and the task of each seed."""
 
 from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -27,13 +27,17 @@ def device_of(name: str) -> torch.device:
     """Return the device of a name.
 
     Args:
-        name: ``auto`` (the GPU when there is one), ``cpu`` or ``cuda``.
+        name: ``auto`` (the GPU if there is one, else the CPU), ``cpu`` or ``cuda``.
 
     Returns:
         The device.
 
     Raises:
-        UsageError: for another name, or ``cuda`` where there is none.
+        UsageError: for another name, or ``cuda`` where torch sees no GPU.
+
+    Example:
+        >>> device_of("cpu")
+        device(type='cpu')
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -45,21 +49,61 @@ def device_of(name: str) -> torch.device:
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """Return the floating type of a name, ``float32`` or ``float64``."""
+    """Return the floating type of a name.
+
+    Args:
+        name: ``float32`` or ``float64``.
+
+    Returns:
+        The torch type.
+
+    Raises:
+        UsageError: for another name.
+
+    Example:
+        >>> dtype_of("float64")
+        torch.float64
+    """
     if name not in DTYPES:
         raise UsageError(f"unknown dtype {name!r}; valid: {', '.join(DTYPES)}")
     return DTYPES[name]
 
 
+class Subject(NamedTuple):
+    """A method ready to run on the network of one seed.
+
+    Attributes:
+        task: the network under the method's locality, heads attached; training changes its parameters.
+        estimator: the method's estimator.
+        noise: the noise of the seed, on the workload's device and in its dtype.
+
+    Example:
+        >>> from fgbench import registry
+        >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
+        >>> subject = workload.task(registry.method("FG-A"), seed=0)
+        >>> subject.estimator.directions, len(subject.task.objectives)
+        (1, 1)
+    """
+
+    task: Task
+    estimator: Estimator
+    noise: Noise
+
+
 @dataclass(frozen=True)
 class Workload:
-    """One data set and one architecture, from which networks are built by seed.
+    """One architecture on one data set, on a device and in a floating type.
 
     Args:
         arch: architecture with options.
         data: the data set, on the device.
         device: where everything runs.
         dtype: floating type of parameters and activities.
+
+    Example:
+        >>> workload = Workload.of("mlp-2x16", "synthetic[train=64,test=32]")
+        >>> workload.data.shape, len(workload.chain(seed=0))
+        ((1, 8, 8), 2)
     """
 
     arch: str
@@ -76,7 +120,7 @@ class Workload:
         dtype: str = "float32",
         data_dir: str | None = None,
     ) -> Workload:
-        """Load the data and check the architecture's name.
+        """Load the data set and resolve the names of device and dtype.
 
         Args:
             arch: architecture with options.
@@ -87,17 +131,42 @@ class Workload:
 
         Returns:
             The workload.
+
+        Raises:
+            UsageError: for an unknown data set, device or dtype; an unknown architecture is reported when
+                a network is built.
         """
         where = device_of(device)
         loaded = registry.make("datasets", data, data_dir=data_dir).thing.to(where)
         return cls(arch, loaded, where, dtype_of(dtype))
 
+    def split(self, train_size: int | None = None, validation: int = 0) -> Workload:
+        """Return the workload on part of its data, as views of the same memory.
+
+        Args:
+            train_size: keep the first so many training examples; None keeps all.
+            validation: hold out the last so many of these; they take the place of the test split.
+
+        Returns:
+            The smaller workload.
+
+        Raises:
+            UsageError: for a number that the data set does not have.
+
+        Example:
+            >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
+            >>> smaller = workload.split(train_size=48, validation=8)
+            >>> len(smaller.data.train_y), len(smaller.data.test_y)
+            (40, 8)
+        """
+        return replace(self, data=self.data.subset(train_size).held_out(validation))
+
     def noise(self, seed: int) -> Noise:
-        """Return the noise of a seed on this device, in this dtype."""
+        """Return the noise of a seed on this device and in this dtype."""
         return Noise(seed, device=self.device, dtype=self.dtype)
 
     def chain(self, seed: int) -> Chain:
-        """Build the network of a seed: parameters are a function of (architecture, seed) alone."""
+        """Build the network of a seed; its parameters depend on the architecture and the seed alone."""
         with Noise(seed).child("init").seeded():
             made = registry.make(
                 "architectures", self.arch, shape=self.data.shape, classes=self.data.classes
@@ -106,13 +175,11 @@ class Workload:
         return chain
 
     def source(self) -> str:
-        """Name the file that defines the architecture."""
+        """Return the path of the file that defines the architecture."""
         return registry.source("architectures", self.arch)
 
-    def task(
-        self, method: Method, seed: int, chain: Chain | None = None
-    ) -> tuple[Task, Estimator, Noise]:
-        """Build a method's task on the network of a seed.
+    def task(self, method: Method, seed: int, chain: Chain | None = None) -> Subject:
+        """Build the network of a seed and put it under a method's locality.
 
         Args:
             method: estimator and locality.
@@ -120,10 +187,9 @@ class Workload:
             chain: the network of that seed, of which the task takes a copy; None builds it.
 
         Returns:
-            The task, the estimator, and the seed's noise.
+            Task, estimator and noise; the network is new at every call.
         """
         network = self.chain(seed) if chain is None else copy.deepcopy(chain)
         task = Task.build(network, method.locality.thing, Noise(seed))
         task.chain.to(device=self.device, dtype=self.dtype)
-        estimator: Estimator = method.estimator.thing
-        return task, estimator, self.noise(seed)
+        return Subject(task, method.estimator.thing, self.noise(seed))

@@ -1,4 +1,4 @@
-"""What a training step costs beside a backprop step of the same model, both measured in one run."""
+"""Cost of a training step relative to a backprop step of the same model, measured in the same run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from .outcome import Result, number, run_cases, skip_if_absent
 
 MIXER = "localmixer-xs/2/4"
 REPEATS = range(10)
-"""asv's rank test calls nothing worse below 7 samples a side."""
+"""asv's rank test finds no regression with fewer than 7 samples per commit."""
 
 
 class Step:
-    """Step time and peak memory over backprop's."""
+    """Step time and peak memory of a step, divided by those of backprop."""
 
     version = "1"
     unit = "x backprop"
@@ -48,6 +48,6 @@ class Step:
         return self.samples(results, method, "peak_ratio_to_bp")
 
     def samples(self, results: dict[str, Result], method: str, key: str) -> dict[str, object]:
-        """One number per repeat, in the form that makes asv test it by ranks."""
+        """Return one number per repeat, in the form for which asv uses its rank test."""
         runs = [results[f"{method}, repeat {repeat}"] for repeat in REPEATS]
         return {"samples": [number(run, key) for run in runs], "number": 1}

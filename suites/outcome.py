@@ -1,4 +1,4 @@
-"""Runs cases through the measured commit's own fgbench and reads one number from a result."""
+"""Run cases with the fgbench of the measured commit, and read one number from a result."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import Any
 Result = dict[str, Any]
 
 CHANCE_ERROR = 0.9
-"""Error fraction of guessing one of ten classes: a diverged run counts as that, not as missing."""
+"""Error of guessing one of ten classes; a diverged run counts as this error, not as missing."""
 
 
 def run_cases(verb: str, cases: dict[str, Result]) -> dict[str, Result]:
-    """Run each case, for ``setup_cache`` to hand to the benchmarks.
+    """Run all cases of a benchmark, once, in asv's ``setup_cache``.
 
     Args:
         verb: ``"measure"``, ``"train"`` or ``"speed"``.
-        cases: the options of each case, by a name of the suite's choice.
+        cases: the options of each case, by a name that the suite chooses.
 
     Returns:
-        The results by the same names. A commit without ``fgbench.api`` gives none; a name that the
-        commit does not know gives the status ``"skipped"`` with its reason.
+        The results by the same names. A commit without ``fgbench.api`` has no results. A case with a name
+        that the commit does not know has the status ``"skipped"`` and the reason.
+
+    Example:
+        >>> case = {"method": "BP", "arch": "mlp-1x4", "data": "no-such-data"}
+        >>> run_cases("train", {"one": case})["one"]["status"]
+        'skipped'
     """
     if find_spec("fgbench.api") is None:
         return {}
@@ -37,10 +42,17 @@ def run_cases(verb: str, cases: dict[str, Result]) -> dict[str, Result]:
 
 
 def skip_if_absent(results: dict[str, Result], *names: str) -> None:
-    """Make asv show n/a for what this commit cannot run.
+    """Skip a benchmark that this commit cannot run; asv then shows n/a.
+
+    Args:
+        results: what :func:`run_cases` returned.
+        names: the cases that the benchmark needs.
 
     Raises:
-        NotImplementedError: a named result is missing or skipped.
+        NotImplementedError: if one of them is missing or was skipped.
+
+    Example:
+        >>> skip_if_absent({"one": {"status": "ok"}}, "one")
     """
     for name in names:
         if name not in results:
@@ -54,14 +66,18 @@ def number(result: Result, key: str, diverged: float | None = None) -> float:
 
     Args:
         result: what ``run`` returned.
-        key: the number's name; it holds either a number or ``{"value", "low", "high", "n"}``.
-        diverged: what a diverged run counts as; None where that is a failure.
+        key: name of the number, which is a number or ``{"value", "low", "high", "n"}``.
+        diverged: the value of a diverged run; None if divergence is a failure.
 
     Returns:
         The value, in the unit of the key.
 
     Raises:
-        RuntimeError: the run failed, or could not resolve the number. asv hides NaN, but not this.
+        RuntimeError: if the run failed or has no value. asv shows an error, whereas it would hide a NaN.
+
+    Example:
+        >>> number({"status": "ok", "scale": {"value": 1.0, "low": 0.9, "high": 1.1, "n": 4}}, "scale")
+        1.0
     """
     if result["status"] == "diverged" and diverged is not None:
         return diverged

@@ -1,4 +1,4 @@
-"""How good an estimate is, and what training with it reaches."""
+"""Quality of gradient estimates, and the test error that training with them reaches."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from .outcome import CHANCE_ERROR, Result, number, run_cases, skip_if_absent
 MIXER = "localmixer-xs/2/4"
 PERCEPTRON = "mlp-2x64"
 SEEDS = range(10)
-"""asv's rank test calls nothing worse below 7 samples a side; 10 show two standard deviations."""
+"""asv's rank test finds no regression with fewer than 7 samples per commit; 10 detect a shift by two
+standard deviations."""
 
 
 class Estimate:
-    """Noise and scale of an estimate, in float64 from fixed noise: same code, same number."""
+    """Noise and scale of estimates, in float64 with fixed noise: equal code gives equal numbers."""
 
-    version = "2"  # the mixer is met after an epoch of whole batches
+    version = "2"  # since then the mixer is measured after one epoch of full batches
     timeout = 600.0
     param_names = ("method", "architecture")
     params = (
@@ -62,7 +63,7 @@ class Estimate:
 
 
 class Training:
-    """Test error after a short training, one sample per seed."""
+    """Test error after a short training run, one sample per seed."""
 
     version = "1"
     unit = "error fraction"

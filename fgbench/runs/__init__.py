@@ -1,1 +1,1 @@
-"""From a case to its record: single runs, studies and sweeps."""
+"""Runs and their records: single runs, studies and sweeps."""

@@ -1,7 +1,7 @@
-"""The draft of a run's record: everything that is known before the run, with its keys.
+"""The case of a run: what it works on, and the part of its record that is known before it runs.
 
-The key of a record covers the verb, every option, the device kind, threads, the data and a hash of the code
-that decides the numbers, so that edited code never serves old numbers.
+The key of a record covers the verb, every option, the device kind, the threads, the data and a hash of the
+code that decides the numbers, so that edited code never serves old numbers.
 """
 
 from __future__ import annotations
@@ -16,78 +16,137 @@ from fgbench.records import keys, provenance, schema
 from fgbench.runs import study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from fgbench.records.store import Store
     from fgbench.registry import Method
     from fgbench.workload import Workload
 
-Case = dict[str, Any]
+Record = dict[str, Any]
 PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
-"""Whose code decides the numbers of a run, beside that of the things it names."""
+"""Packages of fgbench whose code decides the numbers of a run; the key covers every file in them.
+
+The files of the estimator, locality, architecture and data set of the run are covered beside them.
+"""
 UNKEYED = ("graph",)
-"""Options that decide how a run is done and not what it finds: no part of its key or settings."""
+"""Options that decide how a run is done but not its numbers: no part of its key or settings."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What one call of :func:`run_all` works on.
+    """One call of :func:`fgbench.runs.run.run_all`: its verb, workload, seed and store.
 
     Args:
-        workload: data and architecture.
+        verb: ``measure``, ``train`` or ``speed``.
+        workload: architecture and data, loaded once for all methods.
         data: the data set as typed.
-        data_dir: folder of data files.
         seed: of everything random.
         store: where records are kept, None for nowhere.
         progress: called with one line now and then.
+
+    Example:
+        >>> from fgbench.workload import Workload
+        >>> text = "synthetic[train=64,test=32]"
+        >>> lines: list[str] = []
+        >>> call = Call("train", Workload.of("mlp-1x4", text), text, 0, None, lines.append)
+        >>> call.report("epoch 1/2")
+        >>> lines
+        ['epoch 1/2']
     """
 
+    verb: str
     workload: Workload
     data: str
-    data_dir: str | None
     seed: int
     store: Store | None
     progress: Callable[[str], None] | None
 
-    def tell(self, message: str) -> None:
-        """Pass a line on."""
+    def report(self, message: str) -> None:
+        """Pass a line of progress to the caller, if it asked for progress."""
         if self.progress is not None:
             self.progress(message)
 
-    def keep(self, draft: Case, result: Mapping[str, Any], begun: datetime, seconds: float) -> Case:
-        """Complete a draft with what the run found, write it, and return it as it reads back."""
-        return study.kept(self.store, draft, result, begun, seconds)
+    def finish(
+        self, job: Job, result: Mapping[str, Any], begun: datetime, seconds: float
+    ) -> Record:
+        """Complete the draft of a job with its result, write the record, and return it.
 
-    def kept(
-        self,
-        todo: Sequence[tuple[Method, Case, Case]],
-        found: Sequence[Case],
-        begun: datetime,
-        seconds: float,
-    ) -> list[Case]:
-        """Keep runs that ended, each with what its estimator claims."""
-        return [
-            self.keep(_claiming(self, method, draft, f), f, begun, seconds)
-            for (method, _, draft), f in zip(todo, found, strict=True)
-        ]
+        Args:
+            job: what ran.
+            result: what it returned. Its ``claims`` go under ``about`` of a finished run.
+            begun: when it started.
+            seconds: how long it took.
+
+        Returns:
+            The record, equal to what is read back from its file.
+        """
+        claims, result = result.get("claims"), {k: v for k, v in result.items() if k != "claims"}
+        about = job.draft["about"]
+        if result["status"] in schema.FINISHED:
+            about = {**about, "claims": claims or self._claims(job.method)}
+        return study.finish(self.store, {**job.draft, "about": about}, result, begun, seconds)
+
+    def _claims(self, method: Method) -> Record:
+        """Return what an estimator claims of its task, on a network built for the purpose."""
+        task, estimator, _ = self.workload.task(method, self.seed)
+        return asdict(task.claims(estimator))
 
 
-def draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) -> Case:
-    """Build everything of a record that is known before it runs."""
+@dataclass(frozen=True)
+class Job:
+    """One method's run in a call.
+
+    Args:
+        method: estimator and locality.
+        plan: the verb's options, checked and complete, in the verb's own type.
+        draft: the part of the record that is known before the run.
+
+    Example:
+        >>> Job(registry.method("FG-A"), plan=None, draft={"key": "0123"}).key
+        '0123'
+    """
+
+    method: Method
+    plan: Any
+    draft: Record
+
+    @property
+    def key(self) -> str:
+        """Key of the record."""
+        return str(self.draft["key"])
+
+
+def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
+    """Build the part of a record that is known before the run: names, settings, provenance and keys.
+
+    Args:
+        call: verb, workload and seed.
+        method: estimator and locality.
+        settings: the verb's options, defaults included.
+
+    Returns:
+        The draft, its status empty.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.workload import Workload
+        >>> text = "synthetic[train=64,test=32]"
+        >>> call = Call("train", Workload.of("mlp-1x4", text), text, 0, None, None)
+        >>> record = draft(call, registry.method("FG-A"), {"epochs": 1})
+        >>> record["estimator"], record["locality"], len(record["key"])
+        ('fg_a', 'end', 32)
+    """
     import torch
 
     settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     workload, data, seed = call.workload, call.data, call.seed
-    sources = (
-        workload.source(),
-        registry.source("datasets", data),
-    )  # images are normalised there
-    paths = {Path(p) for p in (*sources, method.estimator.source, method.locality.source)}
-    code = keys.code_hash(*(f"fgbench.{room}" for room in PACKAGES), *paths)
     estimator, locality = method.estimator, method.locality
-    case: Case = {
-        "verb": verb,
+    files = (workload.source(), registry.source("datasets", data))  # images are normalised there
+    paths = {Path(p) for p in (*files, estimator.source, locality.source)}
+    code = keys.code_hash(*(f"fgbench.{package}" for package in PACKAGES), *paths)
+    case: Record = {
+        "verb": call.verb,
         "estimator": _full(estimator),
         "locality": _full(locality),
         "arch": workload.arch,
@@ -113,7 +172,7 @@ def draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) ->
         "schema": schema.SCHEMA,
         "key": keys.key(case),
         "case_key": keys.case_key(case),
-        "verb": verb,
+        "verb": call.verb,
         "method": method.text,
         "estimator": estimator.text,
         "locality": locality.text,
@@ -131,41 +190,32 @@ def draft(verb: str, method: Method, call: Call, settings: Mapping[str, Any]) ->
     }
 
 
-def _about(made: registry.Made) -> Case:
-    """Say of an estimator what its class says, for readers who lack the file that it comes from."""
-    make = type(made.thing)
+def _about(estimator: registry.Made) -> Record:
+    """Describe an estimator by its class, for readers of the record who do not have its file."""
+    cls = type(estimator.thing)
     return {
-        "class": make.__name__,
-        "module": "" if made.file else make.__module__,
-        "file": _beneath_home(made.file),
-        "documentation": registry.documentation(make),
-        "promises": registry.documentation(getattr(make, "claims", None)),
+        "class": cls.__name__,
+        "module": "" if estimator.file else cls.__module__,
+        "file": _below_home(estimator.file),
+        "documentation": registry.documentation(cls),
+        "promises": registry.documentation(getattr(cls, "claims", None)),
         "claims": None,
     }
 
 
-def _beneath_home(path: str) -> str:
-    """Write a path in the user's folder as ``~/...``: records are published."""
+def _below_home(path: str) -> str:
+    """Write a path in the user's home as ``~/...``, because records are published."""
     home = os.path.expanduser("~")  # unchanged where there is none
-    within = path and Path(path).is_relative_to(home)
-    return (Path("~") / Path(path).relative_to(home)).as_posix() if within else path
+    below = path and Path(path).is_relative_to(home)
+    return (Path("~") / Path(path).relative_to(home)).as_posix() if below else path
 
 
-def _claiming(call: Call, method: Method, draft: Case, found: Case) -> Case:
-    """Add what an estimator that ran claims of this task; nothing of it decides a number or a key."""
-    if found["status"] not in schema.FINISHED:
-        return draft
-    task, estimator, _ = call.workload.task(method, call.seed)
-    claims = asdict(task.claims(estimator))
-    return {**draft, "about": {**draft["about"], "claims": claims}}
-
-
-def _full(made: registry.Made) -> dict[str, Any]:
-    """Name a thing with every option, defaults included, so that one key means one computation."""
-    options = dict(made.options)
-    if is_dataclass(made.thing):
-        options = {f.name: _plain(getattr(made.thing, f.name)) for f in fields(made.thing)}
-    return {"name": made.name, "options": options}
+def _full(item: registry.Made) -> Record:
+    """Return a name with every option, defaults included, so that one key means one computation."""
+    options = dict(item.options)
+    if is_dataclass(item.thing):
+        options = {f.name: _plain(getattr(item.thing, f.name)) for f in fields(item.thing)}
+    return {"name": item.name, "options": options}
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Run cases: look up what is finished, do the rest, and return one record each."""
+"""Run cases: look up the records that are finished, run the others, and return one record each."""
 
 from __future__ import annotations
 
@@ -11,27 +11,35 @@ from fgbench.errors import unknown
 from fgbench.records import locks
 from fgbench.records.store import Store
 from fgbench.runs import study
-from fgbench.runs.case import PACKAGES, Call, Case, draft
+from fgbench.runs.case import PACKAGES, Call, Job, Record, draft
 from fgbench.runs.verbs import VERBS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from fgbench.registry import Method
 
-def run(verb: str, *, method: str, **case: Any) -> Case:
+
+def run(verb: str, *, method: str, **case: Any) -> Record:
     """Run one case and return its record.
 
     Args:
         verb: ``measure``, ``train`` or ``speed``.
-        method: a METHOD, see :mod:`fgbench.registry`.
+        method: a METHOD, see :func:`fgbench.registry.method`.
         case: ``arch``, ``data`` and the options of :func:`run_all`.
 
     Returns:
-        The record as a dict, with the names of the design.
+        The record.
 
     Raises:
         UsageError: for an unknown verb, name or option.
+
+    Example:
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
+        >>> record = run("measure", method="FG-A", draws=4, batches=1, batch=8, **case)
+        >>> record["status"], record["relative_variance"]["n"]
+        ('ok', 4)
     """
     return run_all(verb, [method], **case)[0]
 
@@ -51,56 +59,62 @@ def run_all(
     reuse: bool = False,
     progress: Callable[[str], None] | None = None,
     **options: Any,
-) -> list[Case]:
+) -> list[Record]:
     """Run one verb for several methods on the same data, network and seed.
+
+    The data are loaded once for all methods, and ``train`` builds the network of each run once.
 
     Args:
         verb: ``measure`` (same points for all methods), ``train`` or ``speed`` (interleaved).
-        methods: METHODs.
+        methods: METHODs, see :func:`fgbench.registry.method`.
         arch: architecture with options.
         data: data set with options.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``float32`` or ``float64``.
-        threads: CPU threads while it runs, the process's own if None.
+        threads: CPU threads during the run; the process's own number if None.
         data_dir: folder of data files; FGBENCH_DATA or the cache where None.
         records: folder where finished records are looked up and written, and where an interrupted
             training goes on; nothing is kept where None.
         reuse: accept finished records made by other code, marked ``reused``.
         progress: called with one line now and then.
-        options: the verb's own: those of :class:`fgbench.measurement.loop.Design`, of
-            :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and ``graph`` (see
-            :func:`fgbench.training.loop.train`; a run is the same with and without), or those of
-            :func:`fgbench.measurement.speed.step_costs.speed`.
+        options: the verb's own. ``measure``: those of :class:`fgbench.measurement.design.Design`.
+            ``train``: those of :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and
+            ``graph`` (see :func:`fgbench.training.loop.train`; the numbers are the same with and without).
+            ``speed``: those of :func:`fgbench.measurement.speed.step_costs.speed`.
 
     Returns:
-        One record per method, in order. What one method's own work raises ends that method alone: its
-        record has the status ``failed`` and the reason, the others are finished. With FGBENCH_DEBUG set
-        the traceback is printed on stderr.
+        One record per method, in order. If one method's own code raises, its record has the status
+        ``failed`` and the reason, and the other methods are finished. With FGBENCH_DEBUG set the traceback
+        is printed on stderr.
 
     Raises:
         UsageError: for an unknown verb, name or option.
+
+    Example:
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
+        >>> found = run_all("train", ["BP", "FG-A"], epochs=1, batch=32, **case)
+        >>> [(record["method"], record["steps"]) for record in found]
+        [('BP', 2), ('FG-A', 2)]
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     from fgbench.workload import Workload
 
     parsed = [registry.method(text) for text in methods]
-    with study.threaded(threads), ExitStack() as held:
+    with study.threads_set(threads), ExitStack() as claims:
         workload = Workload.of(arch, data, device, dtype, data_dir)
         store = Store(study.folder(records)) if records is not None else None
-        call = Call(workload, data, data_dir, seed, store, progress)
-        prepare, work = VERBS[verb]
-        settings = [prepare(method, call, options) for method in parsed]
-        drafts = [draft(verb, m, call, s) for m, s in zip(parsed, settings, strict=True)]
-        done = _known(verb, drafts, store, reuse, held)
-        todo: dict[str, int] = {}
-        for i, each in enumerate(drafts):
-            if not done.get(each["key"]):
-                todo.setdefault(each["key"], i)
-        results = work(call, [(parsed[i], settings[i], drafts[i]) for i in todo.values()])
-        done |= dict(zip(todo, results, strict=True))
-    return [{**done[d["key"]], "method": d["method"]} for d in drafts]
+        call = Call(verb, workload, data, seed, store, progress)
+        jobs = _jobs(call, parsed, options)
+        keys = [job.key for job in jobs]
+        finished = _finished(call, jobs, reuse, claims)
+        jobs = _unfinished(jobs, finished)
+        todo = [job.key for job in jobs]
+        finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
+    return [
+        {**finished[key], "method": method.text} for key, method in zip(keys, parsed, strict=True)
+    ]
 
 
 def failed(
@@ -118,22 +132,22 @@ def failed(
     data_dir: str | None = None,
     reuse: bool = False,
     **options: Any,
-) -> Case:
-    """Write the record of a run that could not say itself why it ended, such as one that was killed.
+) -> Record:
+    """Write the record of a run whose process ended before it could write one, such as a killed one.
 
     Args:
-        verb: as of :func:`run_all`, like all that is not named here.
+        verb: as of :func:`run_all`, like all arguments that are not listed here.
         methods: the one METHOD.
-        reason: why it ended.
+        reason: why the run ended.
         arch: architecture with options.
         data: data set with options.
         records: folder of records.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``float32`` or ``float64``.
-        threads: CPU threads it ran with.
+        threads: CPU threads of the run.
         data_dir: folder of data files.
-        reuse: without meaning here.
+        reuse: has no effect here.
         options: the verb's own.
 
     Returns:
@@ -141,67 +155,105 @@ def failed(
 
     Raises:
         UsageError: for an unknown name or option.
+
+    Example:
+        >>> import tempfile
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     record = failed("train", ["BP"], reason="killed", records=folder, **case)
+        >>> record["status"], record["reason"]
+        ('failed', 'killed')
     """
     from fgbench.workload import Workload
 
-    method = registry.method(methods[0])
-    with study.threaded(threads):
+    with study.threads_set(threads):
         workload = Workload.of(arch, data, device, dtype, data_dir)
-        call = Call(workload, data, data_dir, seed, Store(study.folder(records)), None)
-        begun = draft(verb, method, call, VERBS[verb][0](method, call, options))
-    return call.keep(begun, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
+        call = Call(verb, workload, data, seed, Store(study.folder(records)), None)
+        (job,) = _jobs(call, [registry.method(methods[0])], options)
+    return call.finish(job, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
 
 
-def fusion(**case: Any) -> Case:
-    """Time literally replicated against fused losses over numbers of groups.
-
-    See :mod:`fgbench.measurement.studies.fused_losses`.
+def fusion(**case: Any) -> Record:
+    """Time literally replicated losses against fused ones over numbers of groups.
 
     Args:
-        case: options of :func:`fgbench.measurement.studies.fused_losses.fusion`, but no readout,
-        and of :func:`fgbench.runs.study.run`.
+        case: options of :func:`fgbench.measurement.studies.fused_losses.fusion`, except its readout,
+            and of :func:`fgbench.runs.study.run`.
 
     Returns:
         One record; its ``rows`` are tidy.
 
     Raises:
-        UsageError: for an unknown option or a size that is none.
+        UsageError: for an unknown option or an invalid size.
+
+    Example:
+        >>> try:
+        ...     fusion(groupz=[1])
+        ... except Exception as error:
+        ...     print(error)
+        unknown option of fusion 'groupz'; did you mean 'groups'?
     """
     from fgbench.measurement.studies.fused_losses import ABOUT, fusion, outcome
 
     return study.run(fusion, ABOUT, outcome, PACKAGES, **case)
 
 
-def table1(**case: Any) -> Case:
-    """Measure the variances of Table 1 on a grid, beside the closed forms.
-
-    See :mod:`fgbench.measurement.studies.table1`.
+def table1(**case: Any) -> Record:
+    """Measure the variances of Table 1 of the paper on a grid, beside their closed forms.
 
     Args:
         case: options of :func:`fgbench.measurement.studies.table1.table1` and of
-        :func:`fgbench.runs.study.run`.
+            :func:`fgbench.runs.study.run`.
 
     Returns:
-        One record; its ``rows`` are tidy, its ``summary`` has the coverage.
+        One record; its ``rows`` are tidy, its ``summary`` has the coverage of the intervals.
 
     Raises:
         UsageError: for an unknown option, or a grid that measures nothing.
+
+    Example:
+        >>> record = table1(fan_in=[2], fan_out=[2], batch=[2], draws=8)
+        >>> record["verb"], record["status"]
+        ('table1', 'ok')
     """
     from fgbench.measurement.studies.table1 import ABOUT, outcome, table1
 
-    rooms = (*PACKAGES, "estimators", "localities")
-    return study.run(table1, ABOUT, outcome, rooms, **case)
+    return study.run(table1, ABOUT, outcome, (*PACKAGES, "estimators", "localities"), **case)
 
 
-def _known(
-    verb: str, drafts: list[Case], store: Store | None, reuse: bool, held: ExitStack
-) -> dict[str, Case]:
-    """Claim every run, in one order for all processes, and look up those that are finished."""
-    found: dict[str, Case] = {}
-    for each in sorted(drafts, key=lambda d: str(d["key"])):
-        if store is None or each["key"] in found:
-            continue
-        held.enter_context(locks.claim(store.folder, each["key"], wait=True))
-        known = store.find(each["key"], reuse=reuse, case_key=each["case_key"])
-        found[each["key"]] = known if known is not None and verb != "speed" else {}
-    return found
+def _jobs(call: Call, methods: Sequence[Method], options: dict[str, Any]) -> list[Job]:
+    """Plan the runs of all methods and draft their records; mistakes are raised before anything runs."""
+    verb = VERBS[call.verb]
+    plans = [verb.plan(call, method, options) for method in methods]
+    return [
+        Job(method, plan, draft(call, method, verb.settings(plan)))
+        for method, plan in zip(methods, plans, strict=True)
+    ]
+
+
+def _finished(call: Call, jobs: Sequence[Job], reuse: bool, claims: ExitStack) -> dict[str, Record]:
+    """Claim every run and return the records of those that are finished, by key.
+
+    All processes claim in one order, so that no two wait for each other. Times are always measured anew.
+
+    Returns:
+        Key to record.
+    """
+    records: dict[str, Record] = {}
+    if call.store is None:
+        return records
+    for key, job in sorted({job.key: job for job in jobs}.items()):
+        claims.enter_context(locks.claim(call.store.folder, key, wait=True))
+        record = call.store.find(key, reuse=reuse, case_key=job.draft["case_key"])
+        if record is not None and call.verb != "speed":
+            records[key] = record
+    return records
+
+
+def _unfinished(jobs: Sequence[Job], finished: Mapping[str, Record]) -> list[Job]:
+    """Return the jobs to run, in order and each key once: two methods of one key are one run."""
+    by_key: dict[str, Job] = {}
+    for job in jobs:
+        if job.key not in finished:
+            by_key.setdefault(job.key, job)
+    return list(by_key.values())

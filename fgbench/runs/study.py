@@ -1,7 +1,7 @@
-"""From a run to its record, and the runs that compare no methods: fused losses, closed forms.
+"""Run studies, which compare no methods (fused losses, closed forms), and complete records.
 
-A *study* is a function from its options to tidy rows. One with an argument ``parts`` makes them block by
-block, and goes on after any end: blocks lie beside the records until the record is written.
+A *study* is a function from options to tidy rows. A study with an argument ``parts`` computes its rows block
+by block and can be resumed: finished blocks are stored beside the records until the record is written.
 """
 
 from __future__ import annotations
@@ -24,74 +24,81 @@ from fgbench.records.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-Case = dict[str, Any]
-MOST_THREADS = 1024  # where a system makes no more, the process dies without a word
-GIVEN = ("make", "progress", "parts")  # arguments of a study that are no options
+Record = dict[str, Any]
+MOST_THREADS = 1024  # beyond what a system can create, the process dies without a message
+GIVEN = ("make", "progress", "parts")  # arguments of a study that are not options
 
 
 def run(
-    study: Callable[..., list[Case]],
+    study: Callable[..., list[Record]],
     about: Mapping[str, Any],
-    outcome: Callable[[list[Case]], Mapping[str, Any]],
-    rooms: Sequence[str],
+    outcome: Callable[[list[Record]], Mapping[str, Any]],
+    packages: Sequence[str],
     *,
     threads: int | None = None,
     records: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
     **options: Any,
-) -> Case:
+) -> Record:
     """Run a study and write its record.
 
     Args:
-        study: named like its module and its verb.
+        study: the function; its name is the verb.
         about: ``method``, ``locality``, ``arch``, ``data`` and ``dtype`` of the record.
-        outcome: from the rows to what else the record holds.
-        rooms: modules of fgbench whose code enters the key, beside the study's own.
-        threads: CPU threads while it runs, the process's own if None.
+        outcome: computes the other fields of the record from the rows.
+        packages: packages of fgbench whose code enters the key, beside this module.
+        threads: CPU threads during the run; the process's own number if None.
         records: folder where the record is written; nothing is kept where None.
         progress: called with one line now and then.
         options: those of the study.
 
     Returns:
-        The record, with its ``rows``; of a study with parts the finished one, where there is one.
+        The record, with its ``rows``. A study with parts returns the finished record if there is one.
 
     Raises:
-        UsageError: for an unknown option, or what the study refuses.
-        MethodFailed: what else it raised, such as no memory for its sizes.
+        UsageError: for an unknown option, or values that the study refuses.
+        MethodFailed: for anything else the study raised, such as too little memory for its sizes.
+
+    Example:
+        >>> def squares(n: int = 2, seed: int = 0, progress=None):
+        ...     return [{"x": x, "y": x * x} for x in range(n)]
+        >>> about = {"method": "", "locality": "", "arch": "", "data": "", "dtype": "float64"}
+        >>> run(squares, about, lambda rows: {"count": len(rows)}, ["stats"], n=3)["count"]
+        3
     """
     checked = registry.validated(study, options, study.__name__, GIVEN)
-    named = signature(study).parameters
-    settings = {n: checked.get(n, p.default) for n, p in named.items() if n not in GIVEN}
+    parameters = signature(study).parameters
+    settings = {n: checked.get(n, p.default) for n, p in parameters.items() if n not in GIVEN}
     store = Store(folder(records)) if records is not None else None
     parts: dict[str, Parts] = {}
-    with threaded(threads), ExitStack() as held:
-        if "parts" in named and store is not None:
-            key = _draft(study, about, settings, rooms)["key"]
+    with threads_set(threads), ExitStack() as held:
+        if "parts" in parameters and store is not None:
+            key = _draft(study, about, settings, packages)["key"]
             held.enter_context(locks.claim(store.folder, key, wait=True))
             if (done := store.find(key)) is not None:
                 if progress is not None:
-                    progress("the finished record was there before")
+                    progress("the record is finished already")
                 return done
             parts["parts"] = Parts(store.folder / ".parts" / key, progress)
         begun, start = datetime.now(UTC), perf_counter()
         with at_work(study, begun=False):
             rows = study(**settings, **parts, progress=progress)
-        draft = _draft(study, about, settings, rooms)
+        draft = _draft(study, about, settings, packages)
         result = {"rows": rows, **outcome(rows)}
-        finished = kept(store, draft, result, begun, perf_counter() - start)
+        finished = finish(store, draft, result, begun, perf_counter() - start)
         for each in parts.values():
             each.discard()
         return finished
 
 
 def _draft(
-    study: Callable[..., Any], about: Mapping[str, Any], settings: Case, rooms: Sequence[str]
-) -> Case:
-    """Build everything of a study's record that is known before it runs."""
+    study: Callable[..., Any], about: Mapping[str, Any], settings: Record, packages: Sequence[str]
+) -> Record:
+    """Build the part of a study's record that is known before it runs."""
     import torch
 
     verb, about = study.__name__, dict(about)
-    code = keys.code_hash(*(f"fgbench.{room}" for room in (*rooms, "runs.study")))
+    code = keys.code_hash(*(f"fgbench.{package}" for package in (*packages, "runs.study")))
     case = {"verb": verb, "settings": settings, "threads": torch.get_num_threads()}
     where = {**provenance.environment(), "dtype": about.pop("dtype"), "code": code}
     return {
@@ -109,27 +116,39 @@ def _draft(
 
 
 class Parts:
-    """Finished blocks of a study's rows, a file each, until the record holds them all.
+    """Finished blocks of a study's rows, one file each, until the record is written.
 
-    A block appears under its name in one step; one that cannot be read is made again.
+    A file appears complete or not at all. A block whose file cannot be read is computed again.
 
     Args:
         folder: of this study with these options and this code.
-        progress: told how many blocks are there from before.
+        progress: called with the number of blocks that an earlier run finished.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     parts = Parts(Path(folder) / "key")
+        ...     first = parts("a block", lambda: [{"x": 1}])
+        ...     again = parts("a block", lambda: [{"x": 2}])
+        >>> again
+        [{'x': 1}]
     """
 
     def __init__(self, folder: Path, progress: Callable[[str], None] | None = None) -> None:
         self.folder = folder
-        there = sum(1 for _ in folder.glob("*.json"))
-        if there and progress is not None:
-            progress(f"goes on: {there} parts were there before")
+        count = sum(1 for _ in folder.glob("*.json"))
+        if count and progress is not None:
+            progress(f"resumes with {count} finished parts")
 
-    def __call__(self, name: str, make: Callable[[], list[Case]]) -> list[Case]:
-        """Return the rows of a block: those that are there, else made and kept.
+    def __call__(self, name: str, make: Callable[[], list[Record]]) -> list[Record]:
+        """Return the rows of a block, computed and stored if they are not stored already.
 
         Args:
             name: of the block, unique in the study.
-            make: makes its rows.
+            make: computes its rows.
+
+        Returns:
+            The rows, as they read back from the file.
         """
         path = self.folder / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.json"
         try:
@@ -138,48 +157,93 @@ class Parts:
             rows = None
         if isinstance(rows, list):
             return rows
-        made: list[Case] = schema.to_json(make())
+        computed: list[Record] = schema.to_json(make())
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(path, json.dumps(made))
-        return made
+        atomic.write_text(path, json.dumps(computed))
+        return computed
 
     def discard(self) -> None:
-        """Remove the blocks, once the record is written, and their folder unless others lie there."""
+        """Remove the blocks once the record is written, and their parent folder if it is empty."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):  # other studies' blocks lie there
             self.folder.parent.rmdir()
 
 
-def kept(
+def finish(
     store: Store | None,
-    draft: Case,
+    draft: Record,
     result: Mapping[str, Any],
     begun: datetime,
     seconds: float,
-) -> Case:
-    """Complete a draft with what the run found, write it, and return it as it reads back."""
+) -> Record:
+    """Complete the draft of a record with the result of its run, and write it.
+
+    Args:
+        store: where it is written, None for nowhere.
+        draft: what was known before the run.
+        result: the other fields.
+        begun: when the run started.
+        seconds: how long it took.
+
+    Returns:
+        The record, as it reads back from its file.
+
+    Example:
+        >>> record = finish(None, {"verb": "v"}, {"status": "ok"}, datetime(2026, 1, 1), 0.5)
+        >>> record["status"], record["elapsed_s"]
+        ('ok', 0.5)
+    """
     stamp = {"started": begun.isoformat(timespec="seconds"), "elapsed_s": round(seconds, 3)}
     finished = {**draft, **stamp, **result}
     if store is not None:
         store.write(finished)
-    plain: Case = schema.to_json(finished)
+    plain: Record = schema.to_json(finished)
     return plain
 
 
 def folder(records: str | Path) -> Path:
-    """Make the folder of records."""
-    made = Path(records)
+    """Create the folder of records if it is missing.
+
+    Args:
+        records: its path.
+
+    Returns:
+        Its path.
+
+    Raises:
+        UsageError: if it cannot be created.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as there:
+        ...     folder(f"{there}/records").is_dir()
+        True
+    """
+    path = Path(records)
     try:
-        made.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise UsageError(f"records cannot be kept in {str(made)!r}: {why}") from error
-    return made
+        raise UsageError(f"records cannot be kept in {str(path)!r}: {why}") from error
+    return path
 
 
 @contextmanager
-def threaded(count: int | None) -> Iterator[None]:
-    """Run with so many CPU threads and restore the number."""
+def threads_set(count: int | None) -> Iterator[None]:
+    """Run with a number of CPU threads, and restore the number afterwards.
+
+    Args:
+        count: threads; None leaves them alone.
+
+    Raises:
+        UsageError: for a number below 1, or larger than any system has.
+
+    Example:
+        >>> import torch
+        >>> with threads_set(1):
+        ...     torch.get_num_threads()
+        1
+    """
     import torch
 
     before = torch.get_num_threads()

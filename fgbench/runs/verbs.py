@@ -1,125 +1,180 @@
-"""The verbs of a run: how each completes its options, and how it does its work."""
+"""The verbs of a run: how each checks and completes its options, and how it does its work."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgbench import registry
 from fgbench.errors import UsageError
-from fgbench.runs.case import Case
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fgbench.measurement.design import Design
     from fgbench.registry import Method
-    from fgbench.runs.case import Call
+    from fgbench.runs.case import Call, Job, Record
+    from fgbench.training.recipe import Recipe
+    from fgbench.workload import Subject, Workload
 
-Todo = list[tuple["Method", Case, Case]]
+Options = dict[str, Any]
 
 
-def _measure_settings(method: Method, call: Call, options: Case) -> Case:
+class Verb(NamedTuple):
+    """The three functions of a verb.
+
+    Attributes:
+        plan: checks and completes the options of one method; returns them in a type of the verb's own.
+        settings: returns the options of a plan as the record has them.
+        work: runs jobs and returns their records in order; it may empty the list as it goes.
+
+    Example:
+        >>> sorted(VERBS)
+        ['measure', 'speed', 'train']
+    """
+
+    plan: Callable[[Call, Method, Options], Any]
+    settings: Callable[[Any], Options]
+    work: Callable[[Call, list[Job]], list[Record]]
+
+
+def _plan_measure(call: Call, method: Method, options: Options) -> Design:
     """Check and complete the options of ``measure``."""
-    from fgbench.measurement.loop import Design
+    from fgbench.measurement.design import Design
 
     design = Design(**registry.validated(Design, options, "measure", ("seed",)), seed=call.seed)
     have = len(call.workload.data.train_y)
     if design.batch > have:
         raise UsageError(f"batch {design.batch} is larger than the {have} training examples")
-    return asdict(design)
+    return design
 
 
-def _measure(call: Call, todo: Todo) -> list[Case]:
+def _measure(call: Call, jobs: list[Job]) -> list[Record]:
     """Measure all methods at the same points."""
-    from fgbench.measurement.loop import Design, measure
+    from fgbench.measurement.loop import measure
 
-    if not todo:
+    if not jobs:
         return []
     begun, start = datetime.now(UTC), perf_counter()
-    design = Design(**todo[0][1])
-    found = measure(call.workload, [method for method, _, _ in todo], design, call.tell)
-    seconds = (perf_counter() - start) / len(todo)
-    for (_, _, draft), f in zip(todo, found, strict=True):
-        if f["budget"] is not None and "directions" in draft["options"]:
-            f["options"] = {**draft["options"], "directions": f["directions"]}  # those bought
-    return call.kept(todo, found, begun, seconds)
+    results = measure(call.workload, [job.method for job in jobs], jobs[0].plan, call.report)
+    seconds = (perf_counter() - start) / len(jobs)
+    records = []
+    for job, result in zip(jobs, results, strict=True):
+        options = job.draft["options"]
+        if result["budget"] is not None and "directions" in options:  # those the budget bought
+            options = {**options, "directions": result["directions"]}
+        records.append(call.finish(job, {**result, "options": options}, begun, seconds))
+    return records
 
 
-def _train_settings(method: Method, call: Call, options: Case) -> Case:
-    """Complete a recipe: the default of (architecture, data, kind of estimator), then the options."""
+@dataclass(frozen=True)
+class Training:
+    """The plan of ``train``.
+
+    Args:
+        recipe: what to train with.
+        train_size: train on the first so many examples; None is all.
+        validation: hold out the last so many of these.
+        graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`.
+        subject: the network of the run, built once: the recipe depends on what the estimator claims of it.
+
+    Example:
+        >>> from fgbench.training.recipe import default_recipe
+        >>> from fgbench.workload import Workload
+        >>> subject = Workload.of("mlp-1x4", "digits").task(registry.method("BP"), seed=0)
+        >>> plan = Training(default_recipe("mlp-1x4", "digits", exact=True), 400, 50, "off", subject)
+        >>> plan.settings()["train_size"], plan.settings()["validation"]
+        (400, 50)
+    """
+
+    recipe: Recipe
+    train_size: int | None
+    validation: int
+    graph: str
+    subject: Subject
+
+    def settings(self) -> Options:
+        """Return the options as the record has them."""
+        split = {"train_size": self.train_size, "validation": self.validation}
+        return {**self.recipe.model_dump(), **split, "graph": self.graph}
+
+    def workload(self, whole: Workload) -> Workload:
+        """Return the workload on the part of the data that this run uses."""
+        return whole.split(self.train_size, self.validation)
+
+
+def _plan_train(call: Call, method: Method, options: Options) -> Training:
+    """Complete a recipe: the one that ships for architecture, data and method, changed by the options."""
     from fgbench.training.loop import recipe_for
-    from fgbench.training.recipe import whole
+    from fgbench.training.recipe import non_negative_int
     from fgbench.training.step_capture import asked
 
     options = dict(options)
     graph = asked(options.pop("graph", "auto"), call.workload.device)
     size = options.pop("train_size", None)
-    split = {"train_size": None if size is None else whole("train_size", size)}
-    split["validation"] = whole("validation", options.pop("validation", 0))
-    names: dict[str, Any] = {
-        "arch": call.workload.arch,
-        "data": call.data,
-        "data_dir": call.data_dir,
-    }
-    recipe = recipe_for(method.text, **names).but(**options)
-    return {**recipe.model_dump(), **split, "graph": graph}
+    size = None if size is None else non_negative_int("train_size", size)
+    validation = non_negative_int("validation", options.pop("validation", 0))
+    subject = call.workload.task(method, call.seed)
+    recipe = recipe_for(call.workload, method, subject).but(**options)
+    return Training(recipe, size, validation, graph, subject)
 
 
-def _train(call: Call, todo: Todo) -> list[Case]:
-    """Train one method after the other, each going on from its last checkpoint."""
+def _train(call: Call, jobs: list[Job]) -> list[Record]:
+    """Train one method after another, each from its last checkpoint if it has one."""
     from fgbench.training import checkpoint
     from fgbench.training.loop import train
-    from fgbench.training.recipe import Recipe
 
-    found = []
-    for method, setting, draft in todo:
+    records = []
+    while jobs:
+        job = jobs.pop(0)  # with its network, whose memory is free after the run
+        plan: Training = job.plan
         begun, start = datetime.now(UTC), perf_counter()
-        recipe = Recipe(**{k: v for k, v in setting.items() if k in Recipe.model_fields})
-        folder = None if call.store is None else call.store.folder / ".checkpoints" / draft["key"]
+        folder = None if call.store is None else call.store.folder / ".checkpoints" / job.key
         if folder is not None and folder.exists():
-            call.tell(f"{method.text}, goes on from its checkpoint")
+            call.report(f"{job.method.text}, goes on from its checkpoint")
         result = train(
-            method.text,
-            arch=call.workload.arch,
-            data=call.data,
-            recipe=recipe,
+            plan.workload(call.workload),
+            job.method,
+            plan.recipe,
             seed=call.seed,
-            device=str(call.workload.device),
-            dtype=str(draft["where"]["dtype"]),
-            data_dir=call.data_dir,
-            workload=call.workload,
-            train_size=setting["train_size"],
-            validation=setting["validation"],
-            graph=setting["graph"],
+            subject=plan.subject,
             checkpoint=folder,
-            progress=lambda p, m=method: call.tell(f"{m.text}, {p}"),  # type: ignore[misc]
+            graph=plan.graph,
+            progress=lambda event, name=job.method.text: call.report(f"{name}, {event}"),  # type: ignore[misc]
         )
-        found += call.kept([(method, setting, draft)], [result], begun, perf_counter() - start)
-        if folder is not None and result["status"] != "failed":  # that is tried again from here
+        records.append(call.finish(job, result, begun, perf_counter() - start))
+        if (
+            folder is not None and result["status"] != "failed"
+        ):  # a failed run is tried again from it
             checkpoint.discard(folder)
-    return found
+    return records
 
 
-def _speed_settings(method: Method, call: Call, options: Case) -> Case:
+def _plan_speed(call: Call, method: Method, options: Options) -> Options:
     """Check and complete the options of ``speed``."""
     from fgbench.measurement.speed.step_costs import speed
 
-    given = ("workload", "methods", "seed")
-    known = {"batch": 128, "rounds": 20, "reference": "faster"}
-    return {**known, **registry.validated(speed, options, "speed", given)}
+    defaults = {"batch": 128, "rounds": 20, "reference": "faster"}
+    checked = registry.validated(speed, options, "speed", ("workload", "methods", "seed"))
+    return {**defaults, **checked}
 
 
-def _speed(call: Call, todo: Todo) -> list[Case]:
+def _speed(call: Call, jobs: list[Job]) -> list[Record]:
     """Time all methods in one interleaved run."""
     from fgbench.measurement.speed.step_costs import speed
 
     begun, start = datetime.now(UTC), perf_counter()
-    found = speed(call.workload, [m for m, _, _ in todo], seed=call.seed, **todo[0][1])
-    return call.kept(todo, found, begun, perf_counter() - start)
+    results = speed(call.workload, [job.method for job in jobs], seed=call.seed, **jobs[0].plan)
+    seconds = perf_counter() - start
+    return [
+        call.finish(job, result, begun, seconds) for job, result in zip(jobs, results, strict=True)
+    ]
 
 
-VERBS: dict[str, tuple[Any, Any]] = {
-    "measure": (_measure_settings, _measure),
-    "train": (_train_settings, _train),
-    "speed": (_speed_settings, _speed),
+VERBS: Mapping[str, Verb] = {
+    "measure": Verb(_plan_measure, asdict, _measure),
+    "train": Verb(_plan_train, lambda plan: plan.settings(), _train),
+    "speed": Verb(_plan_speed, dict, _speed),
 }

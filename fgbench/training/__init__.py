@@ -1,1 +1,1 @@
-"""Train a network with a gradient estimate."""
+"""Training: one loop for every method, recipes, checkpoints and captured steps."""

@@ -1,8 +1,8 @@
-"""Checkpoints: one folder per run with two generations, of which a kill at any moment leaves one whole.
+"""Checkpoints: one folder per run with two generations, one of which survives a kill at any moment.
 
-A generation is one safetensors file: tensors, and everything else as JSON in its header, so the two
-cannot part. It is written to a temporary name, flushed, and renamed; the one before keeps its place as
-``previous`` until the next is complete. Nothing is pickled.
+A generation is one safetensors file that holds the tensors and, as JSON in its header, everything else, so
+that the two always belong together. It is written under a temporary name, flushed to the disk, and renamed;
+the generation before stays as ``previous`` until the next one is complete. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -31,11 +31,15 @@ _HEADER = "fgbench"
 
 
 class Saved(NamedTuple):
-    """One generation.
+    """The content of one generation.
 
     Attributes:
-        tensors: by the names they were saved under, on the CPU.
-        facts: everything else.
+        tensors: by name, on the CPU.
+        facts: everything else, as JSON holds it.
+
+    Example:
+        >>> Saved({}, {"step": 3}).facts["step"]
+        3
     """
 
     tensors: dict[str, Tensor]
@@ -45,17 +49,26 @@ class Saved(NamedTuple):
 def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write one generation.
 
-    A tensor saved under several names is stored once and is one tensor again when loaded.
+    A tensor that is saved under several names is stored once, and is one tensor again when loaded.
 
     Args:
-        folder: of the run; made if missing.
-        tensors: any devices and floating types.
-        facts: what JSON can hold exactly.
+        folder: of the run; created if missing.
+        tensors: by name; any devices and types.
+        facts: what JSON holds exactly.
 
     Raises:
-        OSError: it cannot be written; the generations before are left as they were.
+        OSError: if it cannot be written; earlier generations are then left unchanged.
 
-    Cost: the tensors once on the CPU, one flushed write, two renames.
+    Cost: one copy of the tensors on the CPU, one flushed write, two renames.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(Path(folder), {"weight": torch.ones(2)}, {"step": 3})
+        ...     saved = load(Path(folder))
+        >>> saved.tensors["weight"].tolist(), saved.facts
+        ([1.0, 1.0], {'step': 3})
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -70,7 +83,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
     unfinished = folder / UNFINISHED
     try:
         save_file(unique, unfinished, metadata={_HEADER: text})
-    except SafetensorError as error:  # its word for a full disk, among others
+    except SafetensorError as error:  # raised for a full disk, among others
         unfinished.unlink(missing_ok=True)
         raise OSError(errno.EIO, str(error), str(unfinished)) from error
     flush(unfinished)
@@ -81,28 +94,37 @@ def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
 
 
 def load(folder: Path) -> Saved | None:
-    """Read the newest whole generation.
+    """Read the newest complete generation.
 
     Args:
         folder: of the run.
 
     Returns:
-        The generation; None where there is none, damaged files counting as none.
+        The generation; None where there is none. Damaged files are skipped.
+
+    Example:
+        >>> from pathlib import Path
+        >>> load(Path("no-such-folder")) is None
+        True
     """
     for name in (LATEST, PREVIOUS):
-        found = _read(folder / name)
-        if found is not None:
-            return found
+        saved = _read(folder / name)
+        if saved is not None:
+            return saved
     return None
 
 
 def discard(folder: Path) -> None:
-    """Remove a run's checkpoints, and the folder unless something else lies in it.
+    """Remove a run's checkpoints, and their folder if it is then empty.
 
-    Call it when the run's record is written.
+    Called once the run's record is written.
 
     Args:
         folder: of the run; may be missing.
+
+    Example:
+        >>> from pathlib import Path
+        >>> discard(Path("no-such-folder"))
     """
     for name in (UNFINISHED, PREVIOUS, LATEST):
         (folder / name).unlink(missing_ok=True)
@@ -111,12 +133,18 @@ def discard(folder: Path) -> None:
 
 
 class Keeper:
-    """Writes a run's checkpoints when they are due, and refuses those of another run.
+    """Writes the checkpoints of a run when they are due, and refuses those of another run.
 
     Args:
         folder: the run's own.
         every: seconds between checkpoints within an epoch.
-        identity: all that decides the run's numbers, as JSON can hold it.
+        identity: everything that decides the run's numbers, as JSON holds it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> keeper = Keeper(Path("no-such-folder"), every=30.0, identity={"seed": 0})
+        >>> keeper.due(ended=False), keeper.load() is None
+        (False, True)
     """
 
     def __init__(self, folder: Path, every: float, identity: Mapping[str, Any]) -> None:
@@ -125,36 +153,36 @@ class Keeper:
         self._last = perf_counter()
 
     def due(self, ended: bool) -> bool:
-        """Say whether it is time for one.
+        """Check whether the next checkpoint is due.
 
         Args:
             ended: whether an epoch has just ended.
 
         Returns:
-            Whether the last is ``every`` seconds old, at the end of an epoch one second.
+            Whether the last one is at least ``every`` seconds old; at the end of an epoch, one second.
         """
         return perf_counter() - self._last >= (min(1.0, self.every) if ended else self.every)
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write one, see :func:`save`."""
+        """Write a checkpoint, see :func:`save`."""
         save(self.folder, tensors, {"identity": self.identity, "run": dict(facts)})
         self._last = perf_counter()
 
     def load(self) -> Saved | None:
-        """Read the newest, if there is any.
+        """Read the newest checkpoint.
 
         Returns:
-            Tensors and facts as they were saved.
+            Tensors and facts as they were saved; None where there is no checkpoint.
 
         Raises:
-            UsageError: if another run left it, naming the first difference.
+            UsageError: if another run wrote it; the message names the first difference.
         """
         saved = load(self.folder)
         if saved is None:
             return None
-        theirs = saved.facts["identity"]
-        for name in {**theirs, **self.identity}:
-            there, here = theirs.get(name), self.identity.get(name)
+        identity = saved.facts["identity"]
+        for name in {**identity, **self.identity}:
+            there, here = identity.get(name), self.identity.get(name)
             if there != here:
                 raise UsageError(
                     f"the checkpoint in {self.folder} is another run's ({name} {there!r} there, "
@@ -165,13 +193,19 @@ class Keeper:
 
 @contextmanager
 def interrupt_held() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C until the caller has come to a place where it can stop.
+    """Delay Ctrl-C until the caller has reached a point where it can stop.
 
-    An interrupt inside a step would leave parameters half updated. Only Python's own handler in the
-    main thread is replaced, and put back; a second Ctrl-C raises at once.
+    An interrupt within a step would leave parameters half updated. Only Python's own handler in the main
+    thread is replaced, and restored afterwards. A second Ctrl-C raises at once.
 
     Yields:
-        Whether Ctrl-C was pressed; the caller then saves and raises KeyboardInterrupt.
+        A function that returns whether Ctrl-C was pressed; the caller then saves and raises
+        KeyboardInterrupt.
+
+    Example:
+        >>> with interrupt_held() as pressed:
+        ...     pressed()
+        False
     """
     pressed: list[int] = []
     main = threading.current_thread() is threading.main_thread()
@@ -192,13 +226,13 @@ def interrupt_held() -> Iterator[Callable[[], bool]]:
 
 
 def _read(path: Path) -> Saved | None:
-    """Read one file, or None where it is missing or not whole."""
+    """Read one generation; None where the file is missing or incomplete."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
-            # Cloned: what is read may lie over the file, which the next save renames and removes.
+            # Cloned, because the tensors may be mapped from the file, which later saves rename and remove.
             unique = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             tensors = {name: unique[owner] for name, owner in header["aliases"].items()}
             return Saved(tensors, header["facts"])

@@ -1,4 +1,4 @@
-"""What captures a step and replays it: CUDA graphs, behind a seam that tests put something else into."""
+"""Capture and replay of a step: a small protocol, and its implementation by CUDA graphs."""
 
 from __future__ import annotations
 
@@ -15,33 +15,45 @@ T = TypeVar("T")
 
 
 class Backend(Protocol):
-    """What captures."""
+    """An object that captures a call and replays it; tests implement it on a CPU.
+
+    Example:
+        >>> import torch
+        >>> backend_of(torch.device("cpu")) is None
+        True
+    """
 
     def apart(self) -> AbstractContextManager[None]:
-        """Work where the capture will: a step is rehearsed under the conditions of its capture."""
+        """Run the enclosed work on the stream of captures, so that a rehearsal is like a capture."""
 
     def wait(self) -> None:
-        """Wait until all that was launched is done."""
+        """Wait until all launched work is done."""
 
     def capture(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Record a call without doing its work.
+        """Record a call without executing it.
 
         Args:
             work: called once.
 
         Returns:
-            What it returned, whose tensors hold values only after a replay and until the next, and the
-            replay.
+            What the call returned, and the function that replays it. The returned tensors hold values only
+            after a replay, and until the next one.
         """
 
 
 class CudaGraphs:
-    """Captures by :class:`torch.cuda.CUDAGraph`, on one stream and from one pool of memory.
+    """Captures by :class:`torch.cuda.CUDAGraph`, on one stream and with one memory pool.
 
-    Graphs of one backend overwrite each other's memory, what they returned apart.
+    Graphs of one backend share their scratch memory; what they returned is kept apart.
 
     Args:
         device: a GPU.
+
+    Example:
+        >>> if torch.cuda.is_available():
+        ...     x = torch.ones(2, device="cuda")
+        ...     twice, replay = CudaGraphs(x.device).capture(lambda: 2 * x)
+        ...     replay()
     """
 
     _broken: list[Any] = []  # noqa: RUF012 (shared by all on purpose)
@@ -52,13 +64,13 @@ class CudaGraphs:
         self._pool: Any = None
 
     def _own(self) -> Any:
-        """Return the stream, made when it is first used."""
+        """Return the stream of captures, created when it is first used."""
         self._stream = self._stream or torch.cuda.Stream(self._device)
         return self._stream
 
     @contextmanager
     def apart(self) -> Iterator[None]:
-        """Work on the stream of the capture, in turn with the stream around it."""
+        """Run the enclosed work on the stream of captures, ordered with the current stream."""
         before = torch.cuda.current_stream(self._device)
         self._own().wait_stream(before)
         try:
@@ -78,17 +90,28 @@ class CudaGraphs:
         pool, self._pool = self._pool or torch.cuda.graph_pool_handle(), None
         try:
             with torch.cuda.graph(graph, pool=pool, stream=self._own()):
-                found = work()
+                result = work()
             self._pool = pool
         finally:
-            # Where the end of a capture raises, torch stays on its stream, and the allocator keeps the
-            # pool open and a pointer to the graph.
+            # If the end of a capture raises, torch stays on the capture's stream, and the allocator keeps
+            # the pool open with a pointer to the graph, which therefore must stay alive.
             torch.cuda.set_stream(before)
             if self._pool is None:
                 self._broken.append(graph)
-        return found, graph.replay
+        return result, graph.replay
 
 
 def backend_of(device: torch.device) -> Backend | None:
-    """Return what captures steps on a device, None where nothing does."""
+    """Return the backend that captures steps on a device.
+
+    Args:
+        device: where the steps run.
+
+    Returns:
+        The backend; None on a CPU, where steps cannot be captured.
+
+    Example:
+        >>> backend_of(torch.device("cpu")) is None
+        True
+    """
     return CudaGraphs(device) if device.type == "cuda" else None

@@ -1,4 +1,4 @@
-"""LARS: momentum whose rate is adapted to every layer's own scale."""
+"""LARS: momentum with a learning rate that is adapted to the scale of each parameter."""
 
 from __future__ import annotations
 
@@ -15,31 +15,39 @@ if TYPE_CHECKING:
 
 
 class LARS(torch.optim.Optimizer):
-    """Momentum with steps in proportion to the norm of the weights they move.
+    """Momentum with steps proportional to the norm of the weights they change.
 
     With gradient g, weights w, rate γ, decay β, momentum μ and trust η, a step is
 
         d = g + β w,   λ = η |w| / |d|,   m ← μ m + γ λ d,   w ← w − m,
 
-    norms running over one parameter; λ is 1 where |w| or |d| is 0, so that weights that start at zero
-    leave it. Without decay λ g does not depend on the scale of g: a factor between two estimates of one
-    gradient, constant over a layer, makes no difference. Groups with ``adapt`` false, such as biases and
-    gains, take λ = 1. The rate lies within the momentum, as in the paper: a schedule acts on later steps.
+    with norms over one parameter tensor. λ is 1 where |w| or |d| is 0, so that weights can leave zero.
+    Without decay λ g does not depend on the scale of g, so two gradient estimates that differ by a constant
+    factor per layer take the same steps. Groups with ``adapt`` false, such as biases and gains, have λ = 1.
+    The rate is inside the momentum, as in the paper: a schedule changes later steps only.
 
     Args:
         params: parameters, or groups of them with options of their own.
-        lr: γ; a number or a tensor of one.
+        lr: γ; a number or a one-element tensor.
         momentum: μ.
-        weight_decay: β, counted into the norm of the denominator, |g + β w|, where the paper has
-            |g| + β |w|; so do the implementations in use, among them that of Ren et al., 2023.
+        weight_decay: β. It is part of the norm in the denominator, |g + β w|, as in the implementations in
+            use, among them that of Ren et al., 2023; the paper has |g| + β |w|.
         trust: η.
-        adapt: whether rates are adapted. (The released code of Ren et al. adapts those of biases too.)
+        adapt: whether rates are adapted. (The released code of Ren et al. also adapts those of biases.)
 
     Raises:
         ValueError: for a value out of its range.
 
-    Cost: one buffer like the parameters; three passes over parameters and gradients per step. Nothing
-    waits for the device.
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+        >>> rule = LARS([weight], lr=1.0, momentum=0.0, trust=0.1)
+        >>> weight.grad = torch.tensor([[0.0, 2.0]])
+        >>> rule.step()
+        >>> weight.tolist()  # |w| = 5, so the step has length 0.1 * 5
+        [[3.0, 3.5]]
+
+    Cost: one buffer of the size of the parameters; three passes over parameters and gradients per step. No
+    step waits for the device.
 
     References: You, Gitman, Ginsburg, Large Batch Training of Convolutional Networks, 2017
     (arXiv:1708.03888).
@@ -64,13 +72,13 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without a gradient stay.
+        """Take one step; parameters without a gradient are not changed.
 
         Args:
-            closure: computes the gradients and returns the loss, as PyTorch's optimisers take it.
+            closure: computes the gradients and returns the loss, as for PyTorch's optimisers.
 
         Returns:
-            What the closure returned.
+            The loss that the closure returned, None without one.
         """
         loss = None
         if closure is not None:
@@ -83,7 +91,7 @@ class LARS(torch.optim.Optimizer):
         return loss
 
     def _move(self, params: Tensors, grads: Tensors, group: dict[str, Any]) -> None:
-        """Move the parameters of one group."""
+        """Update the parameters of one group."""
         buffers = []
         for p in params:
             state = self.state[p]
@@ -95,9 +103,10 @@ class LARS(torch.optim.Optimizer):
             steps = torch._foreach_add(grads, params, alpha=group["weight_decay"])
         rates: Any = group["lr"]
         if group["adapt"]:
-            own = torch.stack(torch._foreach_norm(params))
-            theirs = torch.stack(torch._foreach_norm(steps))
-            ratios = torch.where((own > 0) & (theirs > 0), group["trust"] * own / theirs, 1.0)
+            of_params = torch.stack(torch._foreach_norm(params))
+            of_steps = torch.stack(torch._foreach_norm(steps))
+            positive = (of_params > 0) & (of_steps > 0)
+            ratios = torch.where(positive, group["trust"] * of_params / of_steps, 1.0)
             rates = (ratios * rates).unbind()
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_add_(buffers, torch._foreach_mul(steps, rates))

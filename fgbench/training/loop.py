@@ -1,174 +1,198 @@
-"""Training: one loop for every method, on a CPU or a GPU.
+"""The training loop, one for every method, on a CPU or a GPU.
 
-All randomness is keyed by (seed, purpose, step), so a checkpoint needs no generator's state and a run
-that was killed and resumed ends with the same bytes as one that was not, times apart. (On a GPU as far
-as its kernels are deterministic; no global setting is touched.)
+All randomness is keyed by (seed, purpose, step). A checkpoint therefore stores no generator state, and a run
+that was killed and resumed ends with the same bytes as an undisturbed one, times apart. (On a GPU this holds
+as far as its kernels are deterministic; no global setting is changed.)
 
-An epoch visits the training set in a keyed order. What does not fill a batch is left out of the epoch,
-another part each time: every step then averages equally many examples and costs the same.
+An epoch visits the training set in a keyed order. Examples that do not fill a last batch are left out of the
+epoch, different ones each time, so that every step averages over equally many examples and costs the same.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fgbench import registry
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.training.checkpoint import Keeper, interrupt_held
 from fgbench.training.recipe import Recipe, default_recipe
 from fgbench.training.run import Progress, TrainingRun
 from fgbench.training.step_capture import asked
-from fgbench.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from fgbench.registry import Method
+    from fgbench.workload import Subject, Workload
 
 LOOK = 50
 """Most steps between two looks at the losses; a look waits for the accelerator."""
 
 
 def train(
-    method: str,
-    *,
-    arch: str,
-    data: str,
+    workload: Workload,
+    method: Method,
     recipe: Recipe,
+    *,
     seed: int = 0,
-    device: str = "cpu",
-    dtype: str = "float32",
-    data_dir: str | None = None,
-    workload: Workload | None = None,
-    train_size: int | None = None,
-    validation: int = 0,
+    subject: Subject | None = None,
     checkpoint: Path | None = None,
     every: float = 30.0,
     graph: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
-    """Train one network by one method and evaluate it on every example of both splits.
+    """Train one network by one method and evaluate it on all examples of both splits after each epoch.
 
-    A seed decides initial weights, batch order and noise; two methods under one seed share the first
-    two. Credit of the body and the readouts' exact gradients go to one PyTorch optimiser. An estimator
-    with learned state names its optimiser as ``state_optimizer = ("adam", 1e-3)``; without, learned
-    state takes plain gradient steps of rate 1.
+    The seed decides initial weights, batch order and noise; two methods with one seed share the first two.
+    One PyTorch optimiser moves the body by the estimated gradients and the readouts by exact ones. An
+    estimator with learned state names that state's optimiser as ``state_optimizer = ("adam", 1e-3)``;
+    if it names none, learned state takes plain gradient steps of rate 1.
 
     Args:
-        method: a METHOD of :func:`fgbench.registry.method`.
-        arch: architecture.
-        data: data set.
+        workload: architecture and data; see :meth:`fgbench.workload.Workload.split` for part of the data.
+        method: estimator and locality.
         recipe: what to train with, see :func:`recipe_for`.
-        seed: the run's seed.
-        device: ``cpu``, ``cuda``, or ``auto`` for ``cuda`` where there is one.
-        dtype: ``float32`` or ``float64``.
-        data_dir: folder of the data sets.
-        workload: what these names make, where it is there already: data lie on a device once.
-        train_size: train on the first so many examples.
-        validation: hold out the last so many of these and evaluate on them instead of the test split.
-        checkpoint: the run's own folder: a run that was stopped goes on from there. Call
+        seed: of the run.
+        subject: what ``workload.task(method, seed)`` returned, where it is built already; its network is
+            trained in place. Built here where None.
+        checkpoint: the run's own folder; a run that was stopped goes on from there. Call
             :func:`fgbench.training.checkpoint.discard` once its record is written.
-        every: seconds between checkpoints within an epoch; one is also written after each epoch,
-            unless the last is younger than a second.
-        graph: ``auto``: on a GPU, a step that is bound by its launches runs as a captured graph;
-            ``on``, ``off``. The run is the same.
-        progress: called after every epoch, and within at most every 50 steps or about each second.
+        every: seconds between checkpoints within an epoch. One is also written after each epoch, unless
+            the last is younger than a second.
+        graph: ``auto``: on a GPU, steps whose time is spent on launching kernels run as a captured graph;
+            ``on``; ``off``. The numbers are the same.
+        progress: called after every epoch, and within an epoch every 50 steps or about each second.
 
     Returns:
         ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
-        device correct examples classes graph``. What the method's own work raised is the reason of a status
-        ``failed``; its checkpoint stays. Errors are fractions, None unless the status is ``ok``; ``seconds``
-        are of training alone, without evaluation and checkpoints; ``cost`` is the mean per step;
-        ``correct`` is a hexadecimal bitmap of the test examples predicted rightly, the first in the
-        highest bit, padded with zeros to whole bytes; ``graph`` says whether the last steps were
-        ``used`` as a captured graph and the ``reason``.
+        device correct examples classes graph claims``. Errors are fractions, and None unless the status is
+        ``ok``. ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per
+        step. ``correct`` is a hexadecimal bitmap of the correctly predicted test examples, the first in the
+        highest bit, padded with zeros to whole bytes. ``graph`` says whether the last steps were ``used``
+        as a captured graph, and the ``reason``. ``claims`` are those of the estimator on this task; None
+        where it did not run. If the estimator's code raises, the status is ``failed`` with the reason, and
+        its checkpoint stays.
 
     Raises:
-        UsageError: for names or options that do not exist, a graph on a CPU, a batch larger than the
-            training set, or a checkpoint that another run left.
-        KeyboardInterrupt: on Ctrl-C, once the step at work is done and saved.
+        UsageError: for a graph on a CPU, a batch larger than the training set, or the checkpoint of
+            another run.
+        KeyboardInterrupt: on Ctrl-C, after the current step is finished and saved.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
+        >>> recipe = Recipe(epochs=2, batch=16, lr=0.1)
+        >>> found = train(workload, registry.method("FG-A"), recipe)
+        >>> found["status"], found["steps"], len(found["history"])
+        ('ok', 8, 2)
     """
-    workload = workload or Workload.of(arch, data, device, dtype, data_dir)
     asked(graph, workload.device)
-    chosen = workload.data.subset(train_size).held_out(validation)
-    workload = replace(workload, data=chosen)
-    there = workload.data
-    if recipe.batch > len(there.train_y):
+    data = workload.data
+    if recipe.batch > len(data.train_y):
         raise UsageError(
-            f"batch {recipe.batch} is larger than the {len(there.train_y)} training examples"
+            f"batch {recipe.batch} is larger than the {len(data.train_y)} training examples"
         )
-    parsed = registry.method(method)
-    task, estimator, noise = workload.task(parsed, seed)
+    task, estimator, noise = subject or workload.task(method, seed)
+    claims = None
     try:
         with at_work(estimator, begun=False):
             if reason := estimator.supports(task.scheme):
                 return _result("skipped", reason, recipe, workload)
-            run = TrainingRun(task, estimator, recipe, noise, there, graph)
+            claims = asdict(task.claims(estimator))
+            run = TrainingRun(task, estimator, recipe, noise, data, graph)
     except MethodFailed as failed:
         return _result("failed", str(failed), recipe, workload)
-    identity = {
-        **{"method": f"{parsed.estimator.text}/{parsed.locality.text}", "arch": arch, "seed": seed},
-        **{"data": there.fingerprint, "device": workload.device.type, "dtype": dtype},
-        **{"threads": torch.get_num_threads(), "torch": str(torch.__version__)},
-        **{f"recipe.{name}": value for name, value in recipe.model_dump().items()},
-    }
-    keep = None if checkpoint is None else Keeper(checkpoint, every, identity)
-    saved = None if keep is None else keep.load()
-    if saved is not None:
-        run.restore(saved)
-    held = interrupt_held() if keep is not None else nullcontext(lambda: False)
+    keeper = None
+    if checkpoint is not None:
+        keeper = Keeper(checkpoint, every, _identity(workload, method, recipe, seed))
+        if (saved := keeper.load()) is not None:
+            run.restore(saved)
+    held = interrupt_held() if keeper is not None else nullcontext(lambda: False)
     try:
-        with held as pressed:
-            reason = _learn(run, keep, pressed, progress or _silent)
+        with held as interrupted:
+            reason = _steps(run, keeper, interrupted, progress or (lambda event: None))
     except MethodFailed as failed:
-        return _result("failed", str(failed), recipe, workload, run)
-    return _result("diverged" if reason else "ok", reason, recipe, workload, run)
+        result = _result("failed", str(failed), recipe, workload, run)
+    else:
+        result = _result("diverged" if reason else "ok", reason, recipe, workload, run)
+    return {**result, "claims": claims}
 
 
-def recipe_for(method: str, *, arch: str, data: str, data_dir: str | None = None) -> Recipe:
+def recipe_for(workload: Workload, method: Method, subject: Subject | None = None) -> Recipe:
     """Return the recipe that ships for a method on an architecture and a data set.
 
+    Recipes differ for estimators whose gradients are free of noise, which is what the estimator claims of
+    its task (``deterministic``). If its claims raise, it is taken as noisy; its run then says why.
+
     Args:
-        method: a METHOD; whether its gradients are free of noise is what it claims on this task.
-        arch: architecture.
-        data: data set.
-        data_dir: folder of the data sets.
+        workload: architecture and data.
+        method: estimator and locality.
+        subject: what ``workload.task(method, seed)`` returned, where it is built already.
 
     Returns:
         The recipe.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
+        >>> recipe_for(workload, registry.method("BP")).optimizer
+        'sgd'
     """
-    parsed = registry.method(method)
-    task, estimator, _ = Workload.of(arch, data, data_dir=data_dir).task(parsed, 0)
-    name = f"{parsed.estimator.text}/{parsed.locality.text}"
+    task, estimator, _ = subject or workload.task(method, 0)
     try:
         with at_work(estimator, begun=False):
             exact = task.claims(estimator).deterministic
-    except MethodFailed:  # so will the run, which says why
+    except MethodFailed:
         exact = False
-    return default_recipe(arch, data, exact, name)
+    return default_recipe(workload.arch, workload.data.name, exact, method_name(method))
 
 
-def _learn(
+def method_name(method: Method) -> str:
+    """Return ``estimator/locality`` of a method with its options, presets resolved.
+
+    Example:
+        >>> from fgbench import registry
+        >>> method_name(registry.method("LG-FG-A"))
+        'fg_a/local-pg'
+    """
+    return f"{method.estimator.text}/{method.locality.text}"
+
+
+def _identity(workload: Workload, method: Method, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Return what decides the numbers of a run, by which its checkpoint is recognised."""
+    return {
+        **{"method": method_name(method), "arch": workload.arch, "seed": seed},
+        **{"data": workload.data.fingerprint, "device": workload.device.type},
+        "dtype": str(workload.dtype).removeprefix("torch."),
+        **{"threads": torch.get_num_threads(), "torch": str(torch.__version__)},
+        **{f"recipe.{name}": value for name, value in recipe.model_dump().items()},
+    }
+
+
+def _steps(
     run: TrainingRun,
-    keep: Keeper | None,
-    pressed: Callable[[], bool],
-    tell: Callable[[Progress], None],
+    keeper: Keeper | None,
+    interrupted: Callable[[], bool],
+    report: Callable[[Progress], None],
 ) -> str:
-    """Take the steps that are left; return why they ended early, or ""; what they raise fails the run."""
+    """Take the remaining steps; return why they ended early, or "" if they did not."""
     looked = perf_counter()
     if run.step < run.steps:
-        run.batch()  # too few images are the user's mistake and no failure of the method
+        run.batch()  # too few images are the user's mistake, not a failure of the method
     while run.step < run.steps:
         begin = perf_counter()
         with at_work(run.estimator):
             run.take()
 
-        ended, stop = run.step % run.per_epoch == 0, pressed()
-        due = keep is not None and keep.due(ended)
+        ended, stop = run.step % run.per_epoch == 0, interrupted()
+        due = keeper is not None and keeper.due(ended)
         look = ended or stop or due or len(run.unseen) >= LOOK or perf_counter() - looked > 1
         with at_work(run.estimator):
             reason = run.look() if look else ""
@@ -180,11 +204,11 @@ def _learn(
         if look:
             looked = perf_counter()
             try:
-                tell(run.progress(ended))
+                report(run.progress(ended))
             except KeyboardInterrupt:
                 stop = True
-        if keep is not None and (due or stop):
-            keep.save(run.learner.tensors(), run.facts())
+        if keeper is not None and (due or stop):
+            keeper.save(run.learner.tensors(), run.facts())
         if stop:
             raise KeyboardInterrupt
     return ""
@@ -193,7 +217,7 @@ def _learn(
 def _result(
     status: str, reason: str, recipe: Recipe, workload: Workload, run: TrainingRun | None = None
 ) -> dict[str, Any]:
-    """Put the record's fields together; errors only for what came to its end."""
+    """Return the fields of the record; errors are given only for a run that finished."""
     steps = run.step if run is not None else 0
     history = run.history if run is not None else []
     last = history[-1] if history and status == "ok" else {}
@@ -216,8 +240,5 @@ def _result(
         },
         "examples": {"train": len(data.train_y), "test": len(data.test_y)},
         "classes": data.classes,
+        "claims": None,
     }
-
-
-def _silent(event: Progress) -> None:
-    """Tell nobody."""

@@ -1,8 +1,8 @@
 """Training recipes: what a run is trained with, and the defaults that ship as TOML files.
 
-``recipes/general.toml`` holds for everything, ``recipes/<family>.toml`` for an architecture's family
-(the name up to its first hyphen). A file is a list of rules, ``[[rule]]`` with ``when`` and ``set``;
-every rule that fits is applied in the order of the file, so later and narrower rules win.
+``recipes/general.toml`` applies to everything, ``recipes/<family>.toml`` to a family of architectures (a name
+up to its first hyphen). A file is a list of rules, ``[[rule]]`` with ``when`` and ``set``. Every rule that
+matches is applied in the order of the file, so later, narrower rules win.
 """
 
 from __future__ import annotations
@@ -29,31 +29,36 @@ Glob = str
 
 
 class Recipe(BaseModel):
-    """What a run is trained with; every value is part of its record.
+    """The settings a network is trained with; every value is written into the record.
 
     Args:
         epochs: passes over the training set.
         batch: examples per step.
         lr: peak learning rate of the body.
-        lr_batch: the batch that ``lr`` is for: the rate is lr · batch / lr_batch; 0: for any batch.
+        lr_batch: the batch size that ``lr`` is for: the rate is lr · batch / lr_batch; 0: ``lr`` as it is.
         optimizer: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``, PyTorch's own, or ``lars``.
-        momentum: momentum of ``sgd``, ``lars`` and ``rmsprop``, first beta of ``adam`` and ``adamw``.
+        momentum: momentum of ``sgd``, ``lars`` and ``rmsprop``; first beta of ``adam`` and ``adamw``.
         nesterov: Nesterov momentum (``sgd``).
         weight_decay: decay of weights; biases and one-dimensional gains have none.
-        schedule: ``linear`` or ``cosine`` to 0 per step, ``staircase``: a tenth from half of the steps on
-            and a hundredth from 80 % on, or ``constant``.
-        warmup_epochs: epochs over which the rate rises linearly from 0; fractions count.
-        head_lr: factor of the rate of local readouts and projectors.
-        final_lr: factor of the rate of the final readout.
-        head_decay: factor of the decay of local readouts and projectors.
-        zero_heads: local readouts start at zero.
-        flip: training images are mirrored with probability ½.
-        crop: least part of the area that a random crop of a training image keeps, its width / height
+        schedule: ``linear`` or ``cosine``: falls to 0, step by step; ``staircase``: a tenth of the rate from
+            50 % of the steps and a hundredth from 80 %; or ``constant``.
+        warmup_epochs: epochs over which the rate rises linearly from 0; may be a fraction.
+        head_lr: multiplies the rate of local readouts and projectors.
+        final_lr: multiplies the rate of the final readout.
+        head_decay: multiplies the weight decay of local readouts and projectors.
+        zero_heads: whether local readouts start at zero.
+        flip: mirror training images with probability ½.
+        crop: smallest part of the area that a random crop of a training image keeps, with width / height
             between 3/4 and 4/3; 1 does not crop.
-        colours: training images change brightness, contrast, saturation and hue with probability 0.8, by
-            at most 0.4, 0.4, 0.2 and 0.1, and lose all colour with probability 0.2.
-        blur: probability that a training image is blurred.
-        solarise: probability that pixels of a training image above ½ are mirrored at ½.
+        colours: change brightness, contrast, saturation and hue of training images with probability 0.8,
+            by at most 0.4, 0.4, 0.2 and 0.1, and remove all colour with probability 0.2.
+        blur: probability of blurring a training image.
+        solarise: probability of inverting the pixels above ½ of a training image.
+
+    Example:
+        >>> recipe = Recipe(epochs=2, batch=64, lr=0.1, lr_batch=128)
+        >>> recipe.peak_lr, recipe.but(epochs=4).epochs
+        (0.05, 4)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,8 +84,8 @@ class Recipe(BaseModel):
     solarise: Odds = 0.0
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        """Refuse values that do not go together."""
+    def _check_consistency(self) -> Self:
+        """Check that the values go together."""
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below the {self.epochs} epochs")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
@@ -97,21 +102,21 @@ class Recipe(BaseModel):
             The changed recipe.
 
         Raises:
-            UsageError: for an unknown name, with the nearest, or a value that does not fit.
+            UsageError: for an unknown name, with the nearest valid one, or an invalid value.
         """
         return _checked({**self.model_dump(), **changes})
 
     @property
     def peak_lr(self) -> float:
-        """The body's peak learning rate at this batch."""
+        """Peak learning rate of the body at this batch size."""
         return self.lr * self.batch / self.lr_batch if self.lr_batch else self.lr
 
     def factor(self, step: int, per_epoch: int) -> float:
-        """Return the factor of the learning rate at one step.
+        """Return the learning rate at one step as a fraction of its peak.
 
-        With W steps of warm-up and T in all: (step + 1)/W below W; from there on, with
-        t = (step − W)/(T − W) in [0, 1), 1 − t for ``linear``, (1 + cos πt)/2 for ``cosine``, and for
-        ``staircase`` 1, 0.1 from t = 0.5 and 0.01 from t = 0.8.
+        With W steps of warm-up and T steps in all, it is (step + 1)/W before step W. After that, with
+        t = (step − W)/(T − W) in [0, 1), it is 1 − t for ``linear``, (1 + cos πt)/2 for ``cosine``, and for
+        ``staircase`` 1, then 0.1 from t = 0.5 and 0.01 from t = 0.8.
 
         Args:
             step: steps taken before, from 0.
@@ -119,6 +124,11 @@ class Recipe(BaseModel):
 
         Returns:
             A number in (0, 1].
+
+        Example:
+            >>> recipe = Recipe(epochs=2, batch=64, lr=0.1, warmup_epochs=0.5)
+            >>> [recipe.factor(step, per_epoch=4) for step in (0, 1, 2, 5)]
+            [0.5, 1.0, 1.0, 0.5]
         """
         warm = round(self.warmup_epochs * per_epoch)
         if step < warm:
@@ -130,18 +140,22 @@ class Recipe(BaseModel):
         return shapes[self.schedule]
 
 
-def whole(name: str, value: Any) -> int:
-    """Read a number of examples.
+def non_negative_int(name: str, value: Any) -> int:
+    """Validate a non-negative integer, here a number of examples.
 
     Args:
-        name: what it is called in an error.
+        name: name of the option, for the error.
         value: text or a number.
 
     Returns:
         The number.
 
     Raises:
-        UsageError: if it is none from 0 up.
+        UsageError: for a value that is not an integer of at least 0.
+
+    Example:
+        >>> non_negative_int("train_size", "400")
+        400
     """
     text = str(value)
     if not text.isdecimal():
@@ -150,13 +164,17 @@ def whole(name: str, value: Any) -> int:
 
 
 class When(BaseModel):
-    """What a rule is for; texts are globs, and what is left out fits everything.
+    """The condition of a rule. Texts are glob patterns; a field that is left out matches everything.
 
     Args:
         arch: architecture without its options.
         data: data set without its options.
         method: ``estimator/locality``, both without options.
-        exact: whether the method's gradients are free of noise; None is both.
+        exact: whether the method's gradients are free of noise; None matches both.
+
+    Example:
+        >>> When(arch="mlp-*", method="fg_a/*").fits("mlp-2x64", "digits", "fg_a[directions=4]/local")
+        True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -167,7 +185,7 @@ class When(BaseModel):
     exact: bool | None = None
 
     def fits(self, arch: str, data: str, method: str) -> bool:
-        """Say whether the three globs fit.
+        """Check whether the three patterns match.
 
         Args:
             arch: architecture, with or without options.
@@ -175,7 +193,7 @@ class When(BaseModel):
             method: ``estimator/locality``, with or without options.
 
         Returns:
-            Whether they do; ``exact`` is the caller's to judge.
+            Whether they do; the caller compares ``exact``.
         """
         estimator, _, locality = method.rpartition("/")
         bare = (
@@ -187,11 +205,15 @@ class When(BaseModel):
 
 
 class Rule(BaseModel):
-    """Values for what fits.
+    """Recipe values for the runs that match a condition.
 
     Args:
-        when: what it is for.
-        set: recipe values.
+        when: the condition.
+        set: recipe values by name.
+
+    Example:
+        >>> Rule(when={"data": "digits"}, set={"epochs": 30}).when.data
+        'digits'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -201,7 +223,7 @@ class Rule(BaseModel):
 
 
 class _File(BaseModel):
-    """One file of rules."""
+    """The content of one file of rules."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -218,8 +240,12 @@ def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recip
         method: ``estimator/locality``, with or without options, for values of one method.
 
     Returns:
-        The values of every rule that fits, later ones winning; an architecture without a file has
-        the general ones.
+        The values of every rule that matches, later ones winning. An architecture without a file of its
+        own has the general values.
+
+    Example:
+        >>> default_recipe("mlp-2x64", "digits", exact=False, method="fg_a/end").optimizer
+        'sgd'
     """
     values: dict[str, Any] = {}
     for rule in (*rules("general"), *rules(_name(arch).partition("-")[0])):
@@ -237,6 +263,10 @@ def rules(name: str) -> tuple[Rule, ...]:
 
     Returns:
         Its rules in order; none where there is no such file.
+
+    Example:
+        >>> rules("general")[0].when.data
+        '*'
     """
     shipped = {path.name: path for path in (files("fgbench.training") / "recipes").iterdir()}
     path = shipped.get(f"{name}.toml")
@@ -249,7 +279,7 @@ def _name(text: str) -> str:
 
 
 def _checked(values: Mapping[str, Any]) -> Recipe:
-    """Build a recipe, turning what is wrong into one line."""
+    """Build a recipe; the first mistake becomes an error of one line."""
     for name in values:
         if name not in Recipe.model_fields:
             raise unknown("recipe value", name, Recipe.model_fields)

@@ -1,4 +1,4 @@
-"""One training run under way: what it trains on, and all that changes with its steps."""
+"""The state of one training run: its batches, its steps, and the evaluation at the end of an epoch."""
 
 from __future__ import annotations
 
@@ -23,24 +23,29 @@ if TYPE_CHECKING:
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.task import Task
+    from fgbench.data.dataset import DataSet
     from fgbench.training.checkpoint import Saved
     from fgbench.training.recipe import Recipe
 
 FACTS = ("step", "seconds", "history", "spent", "correct", "loss", "losses")
-"""Attributes of a course that go into its checkpoints."""
+"""Attributes of a run that go into its checkpoints."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is.
+    """How far a run has come.
 
     Args:
         step: steps taken.
         steps: steps in all.
-        epoch: the epoch at work, from 1.
+        epoch: the current epoch, from 1.
         epochs: epochs in all.
         loss: end loss of the latest step on its batch, None where no objective reads the end readout.
-        point: the latest entry of the history if an epoch has just ended.
+        point: the latest entry of the history if an epoch has just ended, else None.
+
+    Example:
+        >>> str(Progress(step=10, steps=40, epoch=1, epochs=4, loss=2.25))
+        'epoch 1/4, step 10/40, loss 2.25'
     """
 
     step: int
@@ -51,7 +56,7 @@ class Progress:
     point: Mapping[str, float] | None = None
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Format the progress as one line."""
         parts = [f"epoch {self.epoch}/{self.epochs}", f"step {self.step}/{self.steps}"]
         if self.loss is not None:
             parts.append(f"loss {self.loss:.4g}")
@@ -61,20 +66,32 @@ class Progress:
 
 
 class TrainingRun:
-    """One run: what it trains on, and all that changes on the way.
+    """One training run: task, estimator and data, and everything that changes from step to step.
 
     Args:
-        task: the chain under its locality.
-        estimator: gives the estimates.
+        task: the network under its locality.
+        estimator: gives the gradient estimates.
         recipe: what to train with.
-        noise: the run's; its device is that of everything.
-        data: the data set, on that device; its pixels may lie elsewhere.
-        graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`; where
-        pixels lie elsewhere they
-            never are.
+        noise: of the run; its device is where everything runs.
+        data: the data set, labels on that device; pixels that do not fit there may lie on the host.
+        graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`. With pixels on
+            the host they never are.
 
     Raises:
-        UsageError: capture is asked for all the same.
+        UsageError: if ``graph`` is ``on`` and the pixels lie on the host.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.training.recipe import Recipe
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
+        >>> subject = workload.task(registry.method("FG-A"), seed=0)
+        >>> recipe = Recipe(epochs=1, batch=16, lr=0.1)
+        >>> run = TrainingRun(subject.task, subject.estimator, recipe, subject.noise, workload.data)
+        >>> while run.step < run.steps:
+        ...     run.take()
+        >>> run.look(), run.assess(), len(run.history)
+        ('', '', 1)
     """
 
     def __init__(
@@ -83,7 +100,7 @@ class TrainingRun:
         estimator: Estimator,
         recipe: Recipe,
         noise: Noise,
-        data: Any,
+        data: DataSet,
         graph: str = "off",
     ) -> None:
         self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
@@ -100,7 +117,7 @@ class TrainingRun:
         self.spent: dict[str, float] = {}
         self.correct = ""
         self.loss: float | None = None
-        self.losses = [0.0, 0]  # sum and number of this epoch's
+        self.losses = [0.0, 0]  # of this epoch: their sum and number
         self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
         self._order: tuple[int, Tensor] | None = None
         self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.train_x.device)
@@ -115,17 +132,17 @@ class TrainingRun:
         self.graph = Steps(self._work, used, graph, backend, self._held)
 
     def facts(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the learner's tensors."""
+        """Return what a checkpoint stores beside the learner's tensors."""
         return {name: getattr(self, name) for name in FACTS}
 
     def restore(self, saved: Saved) -> None:
-        """Go on from a checkpoint."""
+        """Restore the run from a checkpoint."""
         self.learner.restore(saved.tensors)
         for name in FACTS:
             setattr(self, name, saved.facts[name])
 
     def picked(self) -> Tensor:
-        """Return which training images this step learns from, ``[b]``."""
+        """Return the indices of the training images of this step, ``[b]``."""
         epoch, place = divmod(self.step, self.per_epoch)
         images, size = self.data.train_x, self.recipe.batch
         if self._order is None or self._order[0] != epoch:
@@ -134,31 +151,33 @@ class TrainingRun:
         return self._order[1][place * size : (place + 1) * size]
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Return this step's images and labels, as the task makes them."""
-        return self._batch(self.picked(), {n: own.at(self.step) for n, own in self.noise.items()})
+        """Return images and labels of this step, augmented by the recipe and prepared by the task."""
+        return self._batch(
+            self.picked(), {n: noise.at(self.step) for n, noise in self.noise.items()}
+        )
 
     def _batch(self, picked: Tensor, noise: Mapping[str, Noise]) -> tuple[Tensor, Tensor]:
-        """Return images and labels of a step with this noise."""
+        """Return images and labels of a step, given its indices and its noise."""
         x, y = self.data.rows(picked)
         if self.policy != Policy():
-            own, peak = noise["augment"], self.data.peak
-            x = augment(x.to(own.dtype) / peak, self.policy, own) * peak
+            source, peak = noise["augment"], self.data.peak
+            x = augment(x.to(source.dtype) / peak, self.policy, source) * peak
         return self.task.scheme.batch(x, y, self.data, noise["views"])
 
     def _work(self, noise: Mapping[str, Noise]) -> tuple[Tensor | None, dict[str, float]]:
-        """Do one step but for what the host decides; return its loss and cost."""
+        """Estimate and step, without what the host decides (indices, rates); return the loss and the cost."""
         x, y = self._batch(self._picked, noise)
         state = self.learner.state
-        found = self.task.estimate(x, y, self.estimator, noise["directions"], state)
-        self.learner.follow(found)
-        return found.loss, found.ledger.as_dict()
+        estimate = self.task.estimate(x, y, self.estimator, noise["directions"], state)
+        self.learner.follow(estimate)
+        return estimate.loss, estimate.ledger.as_dict()
 
     def _held(self) -> list[Tensor]:
-        """Return the tensors that steps write and later steps read."""
+        """Return the tensors that a step writes and later steps read."""
         return [t for _, t in sorted(self.learner.tensors().items())]
 
     def take(self) -> None:
-        """Take one step; its loss is looked at later."""
+        """Take one step; its loss is read later, by :meth:`look`."""
         self._picked.copy_(self.picked())
         self.learner.pace(self.recipe.factor(self.step, self.per_epoch))
         loss, cost = self.graph(self.step)
@@ -166,7 +185,13 @@ class TrainingRun:
         self.step += 1
 
     def look(self) -> str:
-        """Look at the losses since the last look; go back to the first that is not finite."""
+        """Read the losses since the last look.
+
+        Steps from the first loss that is not finite on are not counted.
+
+        Returns:
+            Which step had that loss, or "" if all are finite. Waits for the accelerator.
+        """
         losses = [loss for loss, _ in self.unseen if loss is not None]
         values = torch.stack(losses).tolist() if losses else []
         finite = np.isfinite(values)
@@ -182,7 +207,11 @@ class TrainingRun:
         return f"loss not finite at step {self.step + 1}" if bad else ""
 
     def settle(self) -> str:
-        """Do what the end of an epoch does to the network; say what is not finite."""
+        """End an epoch: train the final readout where the task probes, and check the parameters.
+
+        Returns:
+            The parameter that is not finite, in a sentence, or "".
+        """
         epoch = self.step // self.per_epoch
         if self.task.scheme.probe:
             probe(self.task, self.data, self.recipe, self.noise["probe"].at(epoch))
@@ -190,7 +219,11 @@ class TrainingRun:
         return f"{name} not finite after epoch {epoch}" if name else ""
 
     def assess(self) -> str:
-        """End an epoch and add it to the history; say what is not finite."""
+        """End an epoch, evaluate both splits, and append the result to the history.
+
+        Returns:
+            What is not finite, in a sentence, or "".
+        """
         if reason := self.settle():
             return reason
         data, epoch = self.data, self.step // self.per_epoch
@@ -209,34 +242,62 @@ class TrainingRun:
         return ""
 
     def progress(self, ended: bool) -> Progress:
-        """Say where the run is."""
+        """Return how far the run has come.
+
+        Args:
+            ended: whether an epoch has just ended.
+        """
         epoch = (self.step - 1) // self.per_epoch + 1
         point = self.history[-1] if ended else None
         return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
 
 
 def policy(recipe: Recipe) -> Policy:
-    """Return what a recipe lets happen to training images."""
+    """Return the augmentation of training images that a recipe asks for.
+
+    Args:
+        recipe: its ``flip``, ``crop``, ``colours``, ``blur`` and ``solarise`` count.
+
+    Returns:
+        The policy of :func:`fgbench.data.augment.augment`.
+
+    Example:
+        >>> from fgbench.training.recipe import Recipe
+        >>> policy(Recipe(epochs=1, batch=8, lr=0.1, flip=True)).flip
+        0.5
+    """
     jitter, gray = (JITTER, GRAY) if recipe.colours else (0.0, 0.0)
     flip = 0.5 if recipe.flip else 0.0
     odds = {"jitter": jitter, "gray": gray, "blur": recipe.blur, "solarise": recipe.solarise}
     return Policy(area=recipe.crop, flip=flip, **odds)
 
 
-def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
-    """Teach the final readout for one epoch on frozen features of the images as they are.
+def probe(task: Task, data: DataSet, recipe: Recipe, noise: Noise) -> None:
+    """Train the final readout for one epoch on frozen features of images without augmentation.
 
-    Plain SGD at the task's rate, with the recipe's batch and, on weights, its decay: the parameters are
-    all that a checkpoint needs.
+    Plain SGD at the task's rate ``probe``, with the recipe's batch and, on weights, its decay. SGD without
+    momentum has no buffers, so a checkpoint needs the parameters only.
 
     Args:
-        task: the chain and the rate.
+        task: the network and the rate.
         data: the training images.
-        recipe: batch and decay.
-        noise: gives the order.
+        recipe: batch size and weight decay.
+        noise: decides the order of the images.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.training.recipe import Recipe
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
+        >>> task, _, noise = workload.task(registry.method("bp/contrastive"), seed=0)
+        >>> before = task.chain.readout_parameters("final")["readouts.final.linear.bias"].clone()
+        >>> probe(task, workload.data, Recipe(epochs=1, batch=16, lr=0.1), noise)
+        >>> after = task.chain.readout_parameters("final")["readouts.final.linear.bias"]
+        >>> bool((after != before).any())
+        True
     """
     chain, (name, last) = task.chain, ("final", len(task.chain))
-    own = chain.readout_parameters(name)
+    params = chain.readout_parameters(name)
     order = noise.permutation("train", len(data.train_y)).to(data.train_x.device)
     for picked in order.split(recipe.batch):
         x, y = data.rows(picked)
@@ -244,24 +305,32 @@ def probe(task: Task, data: Any, recipe: Recipe, noise: Noise) -> None:
             f = chain.run(data.normalise(x, noise.dtype), 0, last)
         with torch.enable_grad():
             loss = chain.readout(name).losses(chain.read(name, f), y).mean()
-            grads = torch.autograd.grad(loss, list(own.values()))
+            grads = torch.autograd.grad(loss, list(params.values()))
         with torch.no_grad():
-            for p, grad in zip(own.values(), grads, strict=True):
+            for p, grad in zip(params.values(), grads, strict=True):
                 decay = recipe.weight_decay if p.ndim > 1 else 0.0
                 p.sub_(grad + decay * p, alpha=task.scheme.probe)
 
 
-def evaluate(chain: Chain, data: Any, x: Tensor, y: Tensor) -> tuple[float, float, Tensor]:
-    """Evaluate the final readout on every example once, the short last batch included.
+def evaluate(chain: Chain, data: DataSet, x: Tensor, y: Tensor) -> tuple[float, float, Tensor]:
+    """Evaluate the final readout on every example once, the shorter last batch included.
 
     Args:
         chain: the network.
         data: the data set that normalises the pixels.
-        x: pixels ``[N, ...]``, uint8.
+        x: pixels ``[N, ch, H, W]``, uint8.
         y: labels ``[N]``.
 
     Returns:
-        Mean loss, fraction of wrong predictions, and per example whether it was right ``[N]``.
+        Mean loss, fraction of wrong predictions, and whether each example was predicted right ``[N]``.
+
+    Example:
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
+        >>> data = workload.data
+        >>> loss, error, right = evaluate(workload.chain(seed=0), data, data.test_x, data.test_y)
+        >>> len(right), error == 1 - right.double().mean().item()
+        (32, True)
     """
     dtype = next(chain.parameters()).dtype
     largest = max(int(np.prod(shape)) for shape in [*chain.shapes().values(), x.shape[1:]])

@@ -1,15 +1,14 @@
-"""Steps captured once and replayed as CUDA graphs, with noise that stays what its keys say.
+"""Training steps captured as CUDA graphs and replayed, with the same keyed noise.
 
-A captured step is launched as a whole, so a step that the host cannot launch as fast as the device works
-takes the device's time alone. A replay runs the kernels of the capture on the memory of the capture, and no
-Python: what the host decides in a step (which noise, which rate, which examples) must lie in buffers that
-are filled before every replay. Noise is reseeded by its key for every draw, which a replay cannot do, so
-its draws are fed from buffers (:mod:`fgbench.core.noise.replay`). A captured run has the noise of
-a plain one to the
-bit, and takes the same steps where the kernels are deterministic.
+A captured step is launched as one unit. A step whose kernels the host cannot launch as fast as the device
+runs them then takes the device's time only. A replay repeats the kernels of the capture on the memory of the
+capture and runs no Python, so everything the host decides in a step (noise, rate, examples) must lie in
+buffers that are filled before each replay. Every draw of noise is seeded by its key, which a replay cannot
+do, so draws are copied in from buffers (:mod:`fgbench.core.noise.replay`). A captured run has the noise of a
+plain run bit for bit, and takes the same steps where the kernels are deterministic.
 
-Real steps are rehearsed before the capture: they show which draws a step makes, and that it makes the
-same ones every time. A step that cannot be captured is taken as it is, and the reason is kept.
+Real steps are rehearsed before the capture. They show which draws a step makes, and that every step makes
+the same ones. A step that cannot be captured is run normally, and the reason is kept.
 """
 
 from __future__ import annotations
@@ -35,25 +34,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MODES = ("auto", "on", "off")
 WARM_UP = 3
-"""Steps before any is timed: they build what later steps find built."""
+"""Steps before the first timed one; they pay for caches and allocations."""
 TIMED = 5
-"""Steps that are timed to see whether the host holds the device up."""
+"""Steps that are timed to see whether launching limits the speed."""
 BOUND = 0.8
-"""Part of a step's time that its launches take from where on the step counts as bound by them."""
+"""A step is bound by its launches where they take at least this fraction of its time."""
 
 
 def asked(mode: str, device: torch.device) -> str:
-    """Check what was asked for.
+    """Check the option ``graph``.
 
     Args:
-        mode: ``auto`` (where launches bound a step), ``on`` or ``off``.
-        device: where the steps are taken.
+        mode: ``auto`` (capture steps that are bound by their launches), ``on`` or ``off``.
+        device: where the steps run.
 
     Returns:
         The mode.
 
     Raises:
-        UsageError: for another mode, or ``on`` where there is nothing to capture with.
+        UsageError: for another mode, or ``on`` on a device where steps cannot be captured.
+
+    Example:
+        >>> import torch
+        >>> asked("auto", torch.device("cpu"))
+        'auto'
     """
     if mode not in MODES:
         raise unknown("graph", str(mode), MODES)
@@ -66,15 +70,22 @@ def asked(mode: str, device: torch.device) -> str:
 
 
 class Captured(Generic[T]):
-    """One step, rehearsed and then captured.
+    """One step that is rehearsed, captured and replayed.
 
     Args:
-        work: a step given its noise by purpose; whatever else changes from step to step it reads from
-            tensors that stay where they are.
+        work: the step, given its noise by purpose. Everything else that changes from step to step it
+            reads from tensors that keep their memory.
         noise: the run's noise by purpose.
-        backend: what captures.
-        held: returns the tensors that steps read and write in place; a step that puts others in their
-            place cannot be captured.
+        backend: captures the step.
+        held: returns the tensors that a step updates in place. A step that replaces them by other tensors
+            cannot be captured.
+
+    Example:
+        >>> from contextlib import nullcontext
+        >>> from types import SimpleNamespace
+        >>> backend = SimpleNamespace(apart=nullcontext)
+        >>> Captured(lambda noise: 1.5, {}, backend).rehearse(step=0)
+        1.5
     """
 
     def __init__(
@@ -86,36 +97,38 @@ class Captured(Generic[T]):
     ) -> None:
         self._work, self._noise, self._backend, self._held = work, noise, backend, held
         self._feed = NoiseReplay()
-        self._kept: list[Tensor] = []  # alive, so that no other tensor takes its place unseen
+        self._kept: list[
+            Tensor
+        ] = []  # kept alive, so that no other tensor can reuse their addresses
         self._moved = False
-        self._found: T
+        self._captured: T
         self._replay: Callable[[], None]
 
     def rehearse(self, step: int) -> T:
-        """Take one step as it is, on the stream of the capture, and note its draws.
+        """Run one step normally, on the stream of the capture, and record its draws.
 
         Args:
             step: number of the step.
 
         Returns:
-            What the step gave.
+            What the step returned.
         """
         with self._backend.apart():
-            found = self._work(self._feed.noise(self._noise, step))
+            result = self._work(self._feed.noise(self._noise, step))
         self._feed.rehearsed()
         self._moved = self._changed()
-        return found
+        return result
 
     def _changed(self) -> bool:
-        """Say whether steps work on other memory than when this was last asked, which is kept."""
+        """Check whether the held tensors have other memory than at the last check."""
         self._kept, before = list(self._held()), self._kept
         return [t.data_ptr() for t in self._kept] != [t.data_ptr() for t in before]
 
     def capture(self) -> None:
-        """Capture the step; no step is taken.
+        """Capture the step without executing it.
 
         Raises:
-            Uncapturable: with the reason, where it cannot be; steps can still be taken as they are.
+            Uncapturable: with the reason, if it cannot be captured; steps can still be run normally.
         """
         if self._moved:
             raise Uncapturable("it puts other tensors in the place of its state at every step")
@@ -128,14 +141,16 @@ class Captured(Generic[T]):
         def work() -> T:
             try:
                 return self._work(noise)
-            except Exception as error:  # the end of a broken capture raises too, and says less
+            except (
+                Exception
+            ) as error:  # the end of a broken capture raises too, with less information
                 raised.append(error)
                 raise
 
         try:
-            self._found, self._replay = self._backend.capture(work)
+            self._captured, self._replay = self._backend.capture(work)
         except Exception as error:
-            # Nothing was done: the step is taken as it is, and what is no matter of capturing recurs.
+            # Nothing was executed. The step is run normally next, and errors of its own are raised there.
             first = raised[0] if raised else error
             why = str(first) if isinstance(first, Uncapturable) else reason(first)
             raise Uncapturable(why) from error
@@ -143,34 +158,41 @@ class Captured(Generic[T]):
             raise RuntimeError("a captured step put other tensors in the place of its state")
 
     def replay(self, step: int) -> T:
-        """Take one step as it was captured.
+        """Replay the captured step.
 
         Args:
-            step: number of the step.
+            step: number of the step; decides its noise.
 
         Returns:
-            What the capture gave; its tensors are written again by the next replay.
+            What the capture returned; its tensors are overwritten by the next replay.
         """
         self._feed.fill(step)
         self._replay()
-        return self._found
+        return self._captured
 
 
 def replayable(
     work: Callable[[Mapping[str, Noise]], T], noise: Mapping[str, Noise], backend: Backend
 ) -> Callable[[int], T]:
-    """Capture a step that changes nothing which it reads.
+    """Capture a step that does not change what it reads.
 
     Args:
-        work: as of :class:`Captured`; it has run before.
+        work: as for :class:`Captured`; it has run before.
         noise: its noise by purpose.
-        backend: what captures.
+        backend: captures the step.
 
     Returns:
-        The step by its number, replayed.
+        A function that replays the step of a number.
 
     Raises:
-        Uncapturable: with the reason, where it cannot be captured.
+        Uncapturable: with the reason, if it cannot be captured.
+
+    Example:
+        >>> from contextlib import nullcontext
+        >>> from types import SimpleNamespace
+        >>> recorder = SimpleNamespace(apart=nullcontext, capture=lambda work: (work(), lambda: None))
+        >>> replayable(lambda noise: 1.5, {}, recorder)(7)
+        1.5
     """
     captured = Captured(work, noise, backend)
     for step in range(2):
@@ -180,21 +202,26 @@ def replayable(
 
 
 class Steps(Generic[T]):
-    """Steps by their number, taken as they are until one is captured, if one is.
+    """Runs steps by their number: normally at first, as a captured graph where that is asked for or pays.
 
-    Asked for ``auto``, steps are captured where the median of a few shows that launching one takes at
-    least :data:`BOUND` of the time until the device has done it: the device waits for the host there.
+    With ``auto``, steps are captured if launching takes at least :data:`BOUND` of a step's time (median of
+    a few steps), that is, if the device waits for the host.
 
     Args:
-        work: as of :class:`Captured`.
+        work: as for :class:`Captured`.
         noise: the run's noise by purpose.
-        mode: what was asked for, see :func:`asked`.
-        backend: what captures, None where nothing does.
-        held: as of :class:`Captured`.
+        mode: the option ``graph``, see :func:`asked`.
+        backend: captures steps, None where that is not possible.
+        held: as for :class:`Captured`.
 
     Attributes:
         used: whether steps are replayed.
         reason: why, or why not.
+
+    Example:
+        >>> steps = Steps(lambda noise: 1.5, {}, "auto", backend=None)
+        >>> steps(0), steps.used, steps.reason
+        (1.5, False, 'steps are captured on cuda alone')
     """
 
     def __init__(
@@ -215,21 +242,21 @@ class Steps(Generic[T]):
             self._ways = self._towards(backend)
 
     def __call__(self, step: int) -> T:
-        """Take one step.
+        """Run one step.
 
         Args:
             step: its number.
 
         Returns:
-            What it gave; tensors may be written again by the next.
+            What it returned; its tensors may be overwritten by the next step.
 
         Raises:
-            Uncapturable: if capture was asked for and cannot be.
+            Uncapturable: if ``graph`` is ``on`` and the step cannot be captured.
         """
         return next(self._ways)(step)
 
     def _towards(self, backend: Backend) -> Iterator[Callable[[int], T]]:
-        """Yield how one step after the other is taken."""
+        """Yield, for one step after another, the function that runs it."""
         if self._mode == "auto":
             yield from repeat(self._plain, WARM_UP)
             yield from repeat(lambda step: self._timed(step, backend), TIMED)
@@ -238,7 +265,9 @@ class Steps(Generic[T]):
                 self.reason = f"not bound by launches: {share}"
                 yield from repeat(self._plain)
         captured = Captured(self._work, self._noise, backend, self._held)
-        yield from repeat(captured.rehearse, 3)  # the first makes what later ones find there
+        yield from repeat(
+            captured.rehearse, 3
+        )  # the first one creates buffers that later ones reuse
         try:
             captured.capture()
         except Uncapturable as error:
@@ -250,15 +279,15 @@ class Steps(Generic[T]):
         yield from repeat(captured.replay)
 
     def _plain(self, step: int) -> T:
-        """Take one step as it is."""
+        """Run one step normally."""
         return self._work({name: source.at(step) for name, source in self._noise.items()})
 
     def _timed(self, step: int, backend: Backend) -> T:
-        """Take one step as it is, noting which part of its time the launches took."""
+        """Run one step normally and record which fraction of its time the launches took."""
         backend.wait()
         begin = perf_counter()
-        found = self._plain(step)
+        result = self._plain(step)
         launched = perf_counter()
         backend.wait()
         self._shares.append((launched - begin) / (perf_counter() - begin))
-        return found
+        return result

@@ -18,12 +18,13 @@ from fgbench.measurement.loop import measure
 from fgbench.measurement.speed.step_costs import speed
 from fgbench.training import loop as training
 from fgbench.training import run as course
-from fgbench.training.learner import Learner, param_groups
-from fgbench.training.loop import train
+from fgbench.training.learner import Learner
+from fgbench.training.optimizers import param_groups
 from fgbench.training.recipe import Recipe, default_recipe
 from fgbench.training.run import Progress, TrainingRun, probe
 from fgbench.workload import Workload
 from tests.makers.networks import build
+from tests.makers.training import train
 
 MIXER = "localmixer-xs/2/4[channels=16]"
 RECIPE = Recipe(epochs=2, batch=100, lr=0.1, weight_decay=0.01, head_decay=0.0)

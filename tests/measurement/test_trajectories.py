@@ -132,7 +132,7 @@ def test_a_methods_own_training_is_that_of_train(
     recipe = default_recipe(NET, "synthetic", exact=False, method=text)
     short = recipe.model_copy(update={"epochs": 2})
     monkeypatch.setattr(trajectories, "default_recipe", lambda *given: short)
-    training.train(text, arch=NET, data=data, recipe=short, seed=3, workload=where)
+    training.train(where, registry.method(text), short, seed=3)
     start, later = Trajectory(where, where.chain(3), 3, (0.0, 2.0)).own(
         registry.method(text), False
     )

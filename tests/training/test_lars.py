@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fgbench.training.lars import LARS
-from fgbench.training.learner import optimizer, param_groups
+from fgbench.training.optimizers import optimizer, param_groups
 
 
 def weights(*values: list[float]) -> list[nn.Parameter]:

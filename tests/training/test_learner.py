@@ -12,7 +12,8 @@ from torch import nn
 from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Step, Task
-from fgbench.training.learner import Learner, param_groups
+from fgbench.training.learner import Learner
+from fgbench.training.optimizers import param_groups
 from fgbench.training.recipe import Recipe
 from tests.makers.paths import ROOT
 

@@ -27,10 +27,12 @@ from fgbench.errors import UsageError
 from fgbench.training import checkpoint
 from fgbench.training import loop as training
 from fgbench.training import run as course
-from fgbench.training.loop import recipe_for, train
+from fgbench.training.loop import recipe_for
 from fgbench.training.recipe import Recipe
 from fgbench.training.run import Progress, evaluate
+from fgbench.workload import Workload
 from tests.makers.paths import ROOT
+from tests.makers.training import train
 
 MLP: dict[str, Any] = {"arch": "mlp-2x16", "data": "digits"}
 RECIPE = Recipe(epochs=2, batch=200, lr=0.05, weight_decay=1e-3, flip=True, warmup_epochs=0.5)
@@ -278,9 +280,9 @@ KILLS = """
 import json, os, random, sys, time
 from pathlib import Path
 import torch
-from fgbench import checkpoint
+from fgbench.training import checkpoint
 from fgbench.training.recipe import Recipe
-from fgbench.training.loop import train
+from tests.makers.training import train
 
 torch.set_num_threads(1)
 folder, method, recipe = Path(sys.argv[1]), sys.argv[2], Recipe(**json.loads(sys.argv[3]))
@@ -455,11 +457,14 @@ def test_mistakes_are_one_line() -> None:
 
 def test_the_recipe_follows_what_the_method_claims() -> None:
     bp, fa, fg = (
-        recipe_for(m, arch="localmixer-xs/2/4", data="digits") for m in ("BP", "FA", "FG-A")
+        recipe_for(Workload.of("localmixer-xs/2/4", "digits"), registry.method(m))
+        for m in ("BP", "FA", "FG-A")
     )
     assert bp == fa
     assert not bp.zero_heads
-    assert recipe_for("LG-FG-A", arch="localmixer-xs/1/1", data="digits").zero_heads
+    assert recipe_for(
+        Workload.of("localmixer-xs/1/1", "digits"), registry.method("LG-FG-A")
+    ).zero_heads
     assert fg.epochs == bp.epochs == 30
 
 

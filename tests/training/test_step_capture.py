@@ -26,12 +26,12 @@ from fgbench.training import loop as training
 from fgbench.training import run as course
 from fgbench.training import step_capture as graph
 from fgbench.training.learner import Learner
-from fgbench.training.loop import train
 from fgbench.training.recipe import Recipe
 from fgbench.training.run import TrainingRun
 from fgbench.workload import Workload
 from tests.makers.paths import ROOT
 from tests.makers.recorder import Recorder
+from tests.makers.training import train
 
 OWN = ROOT / "tests" / "makers" / "stateful.py"
 RECIPE = Recipe(epochs=2, batch=20, lr=0.05, weight_decay=1e-3, flip=True, warmup_epochs=0.1)

@@ -1,1 +1,1 @@
-"""Grids of runs from a TOML file: schema, cells, workers."""
+"""Sweeps: grids of runs, read from a TOML file and run by worker processes."""

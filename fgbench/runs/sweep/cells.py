@@ -1,4 +1,4 @@
-"""The cells of a sweep: every run that its grids expand to."""
+"""Cells and cases of a sweep: every combination of its grids, and every run of a combination."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from fgbench.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-from fgbench.runs.sweep.schema import Grid, Options, Plan, Tuning
+
+    from fgbench.runs.sweep.schema import Grid, Options, Plan, Tuning
 
 
 @dataclass(frozen=True)
 class Case:
-    """One run.
+    """One run of a sweep.
 
     Args:
         verb: ``train`` or ``measure``.
@@ -26,6 +27,10 @@ class Case:
         data: data set.
         seed: of everything random.
         options: of the verb.
+
+    Example:
+        >>> print(Case("train", "FG-A", "mlp-2x64", "digits", 0, {"epochs": 3}))
+        FG-A mlp-2x64 digits seed 0, epochs 3
     """
 
     verb: str
@@ -37,12 +42,12 @@ class Case:
 
     @property
     def id(self) -> str:
-        """Canonical text: two cases of one id are one run."""
+        """Canonical text; two cases with the same id are the same run."""
         parts = [self.verb, self.method, self.arch, self.data, self.seed, self.options]
         return json.dumps(parts, sort_keys=True)
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Format the case as one line."""
         extra = ", ".join(f"{k} {v}" for k, v in self.options.items())
         return f"{self.method} {self.arch} {self.data} seed {self.seed}" + (
             f", {extra}" * bool(extra)
@@ -51,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of a grid, and the values tried for it.
+    """One combination of a grid, with the values to tune over.
 
     Args:
         grid: name of the grid.
@@ -59,11 +64,17 @@ class Cell:
         arch: architecture.
         data: data set.
         verb: of its runs.
-        seeds: of its results.
+        seeds: seeds of its results.
         options: of every run.
         varied: those of ``options`` that the grid varies.
-        tune: option to the values tried; empty where nothing is tuned.
-        tuning: how they are tried.
+        tune: option to the values to try; empty where nothing is tuned.
+        tuning: how the values are tried; None where nothing is tuned.
+
+    Example:
+        >>> one = {"epochs": 3}
+        >>> cell = Cell("g", "BP", "mlp-2x64", "digits", "train", (0, 1), one, {}, {}, None)
+        >>> [case.seed for case in cell.results({})]
+        [0, 1]
     """
 
     grid: str
@@ -79,13 +90,13 @@ class Cell:
 
     @property
     def candidates(self) -> list[Options]:
-        """Every combination of the values tried, in the order of the file."""
+        """Every combination of the values to try, in the order of the file."""
         return [
             dict(zip(self.tune, values, strict=True)) for values in product(*self.tune.values())
         ]
 
     def trials(self, values: Options) -> list[Case]:
-        """Return the runs that judge one combination of values.
+        """Return the tuning runs of one combination of values.
 
         Args:
             values: option to value.
@@ -103,10 +114,10 @@ class Cell:
         return [self._case(seed, options) for seed in self.tuning.seeds]
 
     def results(self, values: Options) -> list[Case]:
-        """Return the runs that count.
+        """Return the runs of the result.
 
         Args:
-            values: what was chosen; {} where nothing is tuned.
+            values: the chosen values; {} where nothing is tuned.
 
         Returns:
             One case per seed.
@@ -114,22 +125,28 @@ class Cell:
         return [self._case(seed, {**self.options, **values}) for seed in self.seeds]
 
     def _case(self, seed: int, options: Options) -> Case:
-        """Build one run."""
+        """Build the case of a seed."""
         return Case(self.verb, self.method, self.arch, self.data, seed, options)
 
 
 def expand(plan: Plan, only: Sequence[str] = ()) -> list[Cell]:
-    """Expand a plan.
+    """Expand a plan into its cells.
 
     Args:
         plan: the sweep.
-        only: names of the grids wanted; all if empty.
+        only: names of the grids to expand; all if empty.
 
     Returns:
         Every cell in the order of the file.
 
     Raises:
-        UsageError: for a grid that does not exist, with the nearest.
+        UsageError: for a grid that does not exist, with the nearest name.
+
+    Example:
+        >>> from fgbench.runs.sweep.schema import Plan
+        >>> grid = {"name": "g", "methods": ["BP", "FG-A"], "arch": ["mlp-2x64"], "data": ["digits"]}
+        >>> [cell.method for cell in expand(Plan(grid=[grid]))]
+        ['BP', 'FG-A']
     """
     names = [grid.name for grid in plan.grid]
     for name in only:
@@ -144,38 +161,77 @@ def expand(plan: Plan, only: Sequence[str] = ()) -> list[Cell]:
 
 
 def expand_grid(verb: str, grid: Grid) -> Iterable[Cell]:
-    """Expand one grid."""
+    """Expand one grid into its cells.
+
+    Args:
+        verb: ``train`` or ``measure``.
+        grid: the grid.
+
+    Yields:
+        Every cell in the order of the file.
+
+    Example:
+        >>> from fgbench.runs.sweep.schema import Grid
+        >>> grid = {"name": "g", "methods": ["BP"], "arch": ["mlp-2x64"], "data": ["digits"]}
+        >>> cells = expand_grid("train", Grid(**grid, vary={"batch": [32, 64]}))
+        >>> [cell.varied for cell in cells]
+        [{'batch': 32}, {'batch': 64}]
+    """
     for method, arch, data in product(grid.methods, grid.arch, grid.data):
         options = dict(grid.set)
         tune: dict[str, list[Any]] = {}
         for rule in grid.rule:
-            if rule.when.fits(arch, data, bare(method)):
+            if rule.when.fits(arch, data, bare_method(method)):
                 options |= rule.set
                 tune |= rule.tune
         for values in product(*grid.vary.values()):
             varied = dict(zip(grid.vary, values, strict=True))
-            left = {name: tried for name, tried in tune.items() if name not in varied}
+            tuned = {name: values for name, values in tune.items() if name not in varied}
             yield Cell(
                 grid.name, method, arch, data, verb, tuple(grid.seeds), {**options, **varied}, varied,
-                left, grid.tuning if left else None,
+                tuned, grid.tuning if tuned else None,
             )  # fmt: skip
 
 
-def bare(method: str) -> str:
-    """Return ``estimator/locality`` of a METHOD, presets resolved."""
+def bare_method(method: str) -> str:
+    """Return ``estimator/locality`` of a METHOD without options, presets resolved.
+
+    Args:
+        method: a METHOD.
+
+    Returns:
+        The text that rules match.
+
+    Example:
+        >>> bare_method("LG-FG-A")
+        'fg_a/local-pg'
+    """
     parsed = registry.method(method)
     return f"{parsed.estimator.name}/{parsed.locality.name}"
 
 
-def count(found: Iterable[Cell]) -> int:
-    """Return how many runs cells come to, trials included, each counted once."""
+def count(cells: Iterable[Cell]) -> int:
+    """Count the runs of cells, tuning runs included; a run that two cells share counts once.
+
+    Args:
+        cells: of a plan.
+
+    Returns:
+        The number of runs. Results of tuned cells count per seed, because their values are not known yet.
+
+    Example:
+        >>> one = {"epochs": 3}
+        >>> cell = Cell("g", "BP", "mlp-2x64", "digits", "train", (0, 1), one, {}, {}, None)
+        >>> count([cell, cell])
+        2
+    """
     runs: set[str] = set()
-    unknown_yet = 0
-    for cell in found:
+    results_of_tuned = 0
+    for cell in cells:
         if cell.tuning is None:
             runs |= {case.id for case in cell.results({})}
             continue
         for values in cell.candidates:
             runs |= {case.id for case in cell.trials(values)}
-        unknown_yet += len(cell.seeds)
-    return len(runs) + unknown_yet
+        results_of_tuned += len(cell.seeds)
+    return len(runs) + results_of_tuned

@@ -7,19 +7,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from fgbench import registry
 from fgbench.errors import UsageError, unknown
-from fgbench.training.recipe import When, default_recipe, whole
+from fgbench.runs.sweep.cells import bare_method, expand_grid
+from fgbench.runs.sweep.schema import Grid, Narrow, Plan, Tuning, options_of
+from fgbench.training.recipe import When, default_recipe, non_negative_int
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-from fgbench.runs.sweep.cells import Cell, bare, expand_grid
-from fgbench.runs.sweep.schema import Grid, Narrow, Options, Plan, Tuning, options_of
+
+    from fgbench.runs.sweep.cells import Cell
+    from fgbench.runs.sweep.schema import Options
 
 
 def read(source: str) -> Plan:
@@ -29,10 +29,14 @@ def read(source: str) -> Plan:
         source: path of a TOML file, or a name such as ``paper-table3``.
 
     Returns:
-        The plan, its names and options checked.
+        The plan, with its names and options checked.
 
     Raises:
-        UsageError: in one line, for a missing file, bad TOML, an unknown key, name or option.
+        UsageError: for a missing file, bad TOML, or an unknown key, name or option.
+
+    Example:
+        >>> read("paper-table3").verb
+        'train'
     """
     path = Path(source)
     if path.suffix == ".toml" or path.is_file():
@@ -42,10 +46,10 @@ def read(source: str) -> Plan:
             why = getattr(error, "strerror", None) or "not UTF-8 text"
             raise UsageError(f"cannot read the sweep {source!r}: {why}") from error
     else:
-        known = _shipped()
-        if source not in known:
-            raise unknown("sweep", source, known)
-        text = known[source]
+        texts = _shipped()
+        if source not in texts:
+            raise unknown("sweep", source, texts)
+        text = texts[source]
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -54,18 +58,26 @@ def read(source: str) -> Plan:
 
 
 def shipped() -> dict[str, str]:
-    """Return the name of every sweep that is shipped, with its title."""
+    """Return the sweeps that come with fgbench.
+
+    Returns:
+        Name to title.
+
+    Example:
+        >>> "paper-table3" in shipped()
+        True
+    """
     return {name: str(tomllib.loads(text)["title"]) for name, text in _shipped().items()}
 
 
 def _shipped() -> dict[str, str]:
-    """Return name and text of every sweep that is shipped."""
-    found = sorted((files("fgbench.runs.sweep") / "shipped").iterdir(), key=lambda p: p.name)
-    return {p.name.removesuffix(".toml"): p.read_text("utf-8") for p in found}
+    """Return name and text of every sweep that comes with fgbench."""
+    paths = sorted((files("fgbench.runs.sweep") / "shipped").iterdir(), key=lambda p: p.name)
+    return {p.name.removesuffix(".toml"): p.read_text("utf-8") for p in paths}
 
 
 def _checked(content: Options, source: str) -> Plan:
-    """Turn a file's content into a plan, and what is wrong into one line."""
+    """Build and check the plan of a file; the first mistake becomes an error of one line."""
     try:
         plan = Plan(**content)
     except ValidationError as error:
@@ -76,28 +88,31 @@ def _checked(content: Options, source: str) -> Plan:
         for kind, names in (("architectures", grid.arch), ("datasets", grid.data)):
             for text in names:
                 registry.source(kind, text)
-        known = options_of(plan.verb)
-        for name in _named(grid):
-            if name not in known:
-                raise unknown(f"option of {plan.verb} in the grid {grid.name!r}", name, known)
+        options = options_of(plan.verb)
+        for name in _option_names(grid):
+            if name not in options:
+                raise unknown(f"option of {plan.verb} in the grid {grid.name!r}", name, options)
         for cell in expand_grid(plan.verb, grid):
-            _fitting(cell)
+            _check_cell(cell)
     return plan
 
 
-def _fitting(cell: Cell) -> None:
-    """Refuse values that no run could take, before the first run."""
+def _check_cell(cell: Cell) -> None:
+    """Check the values of all runs of a cell, before the first run of the sweep."""
     try:
         for values in cell.candidates:
-            _taken(cell, {**cell.options, **values})
+            _check_values(cell, {**cell.options, **values})
             if cell.tuning is not None:
-                _taken(cell, {**cell.options, **cell.tuning.set, **values})
+                _check_values(cell, {**cell.options, **cell.tuning.set, **values})
     except UsageError as error:
         raise UsageError(f"grid {cell.grid!r}: {error}") from None
 
 
-def _taken(cell: Cell, values: Options) -> None:
-    """Refuse the values of one run; whether gradients are exact, and so the recipe, is not known yet."""
+def _check_values(cell: Cell, values: Options) -> None:
+    """Check the values of one run.
+
+    Whether gradients are exact, and so which recipe applies, is not known yet: values must suit one of both.
+    """
     if cell.verb == "measure":
         from fgbench.measurement.design import Design
 
@@ -109,22 +124,21 @@ def _taken(cell: Cell, values: Options) -> None:
 
         from fgbench.training.step_capture import asked
 
-        asked(values.pop("graph"), torch.device("cuda"))  # the device of the runs is not known yet
+        asked(values.pop("graph"), torch.device("cuda"))  # the device is not known yet
     for name in ("train_size", "validation"):
         if name in values:
-            whole(name, values.pop(name))
-    about = cell.arch, cell.data
-    wrong = []
+            non_negative_int(name, values.pop(name))
+    errors = []
     for exact in (False, True):
         try:
-            default_recipe(*about, exact, bare(cell.method)).but(**values)
+            default_recipe(cell.arch, cell.data, exact, bare_method(cell.method)).but(**values)
         except UsageError as error:
-            wrong.append(error)
-    if len(wrong) == 2:
-        raise wrong[0]
+            errors.append(error)
+    if len(errors) == 2:
+        raise errors[0]
 
 
-def _named(grid: Grid) -> Iterable[str]:
+def _option_names(grid: Grid) -> Iterable[str]:
     """Yield the name of every option that a grid sets, varies or tunes."""
     yield from (*grid.set, *grid.vary, *(grid.tuning.set if grid.tuning else ()))
     for rule in grid.rule:
@@ -132,7 +146,7 @@ def _named(grid: Grid) -> Iterable[str]:
 
 
 def _first(error: ValidationError) -> str:
-    """Word the first problem: where it is, what came, and the nearest valid key."""
+    """Format the first problem: where it is, what was given, and the nearest valid key."""
     problem = error.errors()[0]
     place = [str(part) for part in problem["loc"]]
     where = ".".join(place)

@@ -1,9 +1,9 @@
-"""Sweeps: every run of a plan on a pool of workers, values tuned first where the plan says so.
+"""Run a sweep: all runs of a plan on a pool of workers, with values tuned first where the plan says so.
 
-Everything a sweep knows lies in its records. Started again after any end, it finds what is finished by
-key, goes on with trainings from their checkpoints, and ends with the records of an undisturbed sweep.
-A run that raises, or whose worker dies, leaves a ``failed`` record with the reason, is tried again by the
-next call, and does not stop the others.
+The records are the only state of a sweep. Started again after it was stopped, a sweep finds finished runs by
+their keys, resumes trainings from their checkpoints, and ends with the records of an undisturbed sweep. A run
+that raises, or whose worker dies, leaves a ``failed`` record with the reason. It does not stop the others,
+and is tried again by the next call.
 """
 
 from __future__ import annotations
@@ -29,29 +29,35 @@ if TYPE_CHECKING:
     from fgbench.runs.sweep.cells import Case, Cell
     from fgbench.runs.sweep.schema import Options
 
-Found = dict[str, Any]
+Record = dict[str, Any]
 
 
 @dataclass
 class Stage:
-    """One cell under way.
+    """The progress of one cell.
 
     Args:
-        cell: what is run.
-        chosen: values in use, None while they are being tuned.
-        trials: per combination of values its runs.
-        results: the runs that count, known once values are.
+        cell: the cell.
+        chosen: the values in use, None while they are being tuned.
+        trials: the tuning runs of each combination of values.
+        results: the runs of the result, known once the values are.
         choice: the record of the tuning.
+
+    Example:
+        >>> from fgbench.runs.sweep.cells import Cell
+        >>> cell = Cell("g", "BP", "mlp-2x64", "digits", "train", (0, 1), {"epochs": 3}, {}, {}, None)
+        >>> len(Stage(cell).results)
+        2
     """
 
     cell: Cell
     chosen: Options | None = None
     trials: list[tuple[Options, list[Case]]] = field(default_factory=list)
     results: list[Case] = field(default_factory=list)
-    choice: Found | None = None
+    choice: Record | None = None
 
     def __post_init__(self) -> None:
-        """List the trials, or at once the results."""
+        """List the tuning runs, or the runs of the result where nothing is tuned."""
         if self.cell.tuning is None:
             self.chosen = {}
             self.results = self.cell.results({})
@@ -61,16 +67,20 @@ class Stage:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how the runs of a sweep are done.
+    """Where the records go and how the runs of a sweep are executed.
 
     Args:
         records: folder of records.
-        jobs: workers; None is one per GPU, or per core on a CPU.
+        jobs: number of workers; None is one per GPU, or one per core on a CPU.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``float32`` or ``float64``.
         threads: CPU threads of each worker.
         data_dir: folder of data files; FGBENCH_DATA or the cache where None.
         reuse: accept finished records made by other code, marked ``reused``.
+
+    Example:
+        >>> Settings(Path("records"), jobs=2).dtype
+        'float32'
     """
 
     records: Path
@@ -83,12 +93,22 @@ class Settings:
 
 
 class Sweep:
-    """A plan under way.
+    """A running sweep.
 
     Args:
         cells: what is to be run.
-        settings: where and how.
+        settings: where the records go and how runs are executed.
         watch: called with the sweep after every change.
+
+    Attributes:
+        stages: the progress of each cell.
+        found: id of a case to its record, for those that have ended.
+        at: number of a task to its case and latest line of progress, for those that are running.
+
+    Example:
+        >>> sweep = Sweep([], Settings(Path("records")), watch=lambda sweep: None)
+        >>> sweep.known, sweep.records()
+        (0, [])
     """
 
     def __init__(
@@ -96,20 +116,20 @@ class Sweep:
     ) -> None:
         self.stages = [Stage(cell) for cell in cells]
         self.settings = settings
-        self.found: dict[str, Found] = {}  # case id -> record
-        self.at: dict[int, tuple[Case, str]] = {}  # task -> case, latest line
+        self.found: dict[str, Record] = {}
+        self.at: dict[int, tuple[Case, str]] = {}
         self._watch = watch
         self._queue: deque[Case] = deque()
         self._queued: set[str] = set()
 
-    def run(self) -> list[Found]:
-        """Run what is not finished.
+    def run(self) -> list[Record]:
+        """Run everything that is not finished.
 
         Returns:
             The records of the results and of the tunings, in the order of the plan.
 
         Raises:
-            UsageError: if no worker can be placed, or steps are to be captured where they cannot be.
+            UsageError: if no worker can be placed, or ``graph`` is ``on`` on a CPU.
         """
         device, slots = place(self.settings.device, self.settings.jobs)
         common = {"device": device, "records": str(self.settings.records)}
@@ -117,7 +137,7 @@ class Sweep:
         for stage in self.stages:
             self._enqueue(case for _, runs in stage.trials for case in runs)
             self._enqueue(stage.results)
-        _capturable(self._queue, device)
+        _check_graph(self._queue, device)
         number = 0
         with Pool(slots) as pool:
             while self._queue or self.at:
@@ -132,17 +152,19 @@ class Sweep:
                         self.at[event.task] = case, event.text
                     else:
                         del self.at[event.task]
-                        self._settle(case, event.value or self._lost(case, event.text, common))
+                        self._settle(
+                            case, event.value or self._record_failure(case, event.text, common)
+                        )
                 self._watch(self)
         return self.records()
 
     @property
     def known(self) -> int:
-        """How many runs are known so far; tuned cells add theirs when values are chosen."""
+        """Number of runs known so far; tuned cells add theirs when their values are chosen."""
         return len(self._queued)
 
-    def records(self) -> list[Found]:
-        """Return the records of the results and tunings found so far, in the order of the plan."""
+    def records(self) -> list[Record]:
+        """Return the records of results and tunings so far, in the order of the plan."""
         listed = []
         for stage in self.stages:
             listed += [] if stage.choice is None else [stage.choice]
@@ -150,7 +172,7 @@ class Sweep:
         return listed
 
     def failures(self) -> list[tuple[str, str]]:
-        """Return (run, reason) of everything that failed, trials and tunings included."""
+        """Return (run, reason) of everything that failed, tuning runs and tunings included."""
         cases = {c.id: c for s in self.stages for _, runs in s.trials for c in runs}
         cases |= {c.id: c for s in self.stages for c in s.results}
         failed = [
@@ -163,15 +185,15 @@ class Sweep:
         return failed
 
     def _enqueue(self, cases: Any) -> None:
-        """Add runs, each once."""
+        """Add runs to the queue, each once."""
         for case in cases:
             if case.id not in self._queued:
                 self._queued.add(case.id)
                 self._queue.append(case)
 
-    def _settle(self, case: Case, found: Found) -> None:
-        """Take a finished run in, and choose values where it was the last trial of a cell."""
-        self.found[case.id] = found
+    def _settle(self, case: Case, record: Record) -> None:
+        """Store the record of a run, and choose the values of a cell whose last tuning run it was."""
+        self.found[case.id] = record
         for stage in self.stages:
             runs = [c.id for _, trial in stage.trials for c in trial]
             if (
@@ -183,7 +205,7 @@ class Sweep:
             self._choose(stage)
 
     def _choose(self, stage: Stage) -> None:
-        """Choose the values of the least mean error on held-out images; write down how."""
+        """Choose the values with the smallest mean error on held-out images, and write a record of it."""
         judged = [(values, [self.found[c.id] for c in runs]) for values, runs in stage.trials]
         scores = [
             sum(r["test_error"] for r in runs) / len(runs)
@@ -191,7 +213,7 @@ class Sweep:
             else inf
             for _, runs in judged
         ]
-        best = min(range(len(scores)), key=scores.__getitem__)  # of equals the first in the file
+        best = min(range(len(scores)), key=scores.__getitem__)  # the first of equal ones
         works = scores[best] < inf
         stage.chosen = judged[best][0] if works else None
         why = "" if works else f"none of the {len(judged)} combinations of values tried trained"
@@ -206,42 +228,64 @@ class Sweep:
         else:
             stage.chosen = {}
 
-    def _lost(self, case: Case, why: str, common: Options) -> Found:
+    def _record_failure(self, case: Case, why: str, common: Options) -> Record:
         """Write the record of a run that raised or whose worker died."""
         return failed(reason=why, **common, **call(case))
 
 
-def _capturable(cases: Iterable[Case], device: str) -> None:
-    """Refuse runs whose steps cannot be captured on this device, before the first run."""
-    wanted = {case.options["graph"] for case in cases if "graph" in case.options}
-    if wanted:
+def _check_graph(cases: Iterable[Case], device: str) -> None:
+    """Check the option ``graph`` of all cases on this device, before the first run."""
+    modes = {case.options["graph"] for case in cases if "graph" in case.options}
+    if modes:
         import torch
 
         from fgbench.training.step_capture import asked
 
-        for mode in wanted:
+        for mode in modes:
             asked(mode, torch.device(device))
 
 
 def call(case: Case) -> Options:
-    """Return a case as arguments of :func:`fgbench.runs.run.run_all`."""
+    """Return a case as arguments of :func:`fgbench.runs.run.run_all`.
+
+    Args:
+        case: a run of the sweep.
+
+    Returns:
+        Keyword arguments.
+
+    Example:
+        >>> from fgbench.runs.sweep.cells import Case
+        >>> call(Case("train", "BP", "mlp-2x64", "digits", 0, {"epochs": 3}))["methods"]
+        ['BP']
+    """
     named = {"verb": case.verb, "methods": [case.method], "seed": case.seed}
     return {**named, "arch": case.arch, "data": case.data, **case.options}
 
 
 def choice(
-    cell: Cell, judged: Sequence[tuple[Options, list[Found]]], chosen: Options | None, why: str
-) -> Found:
-    """Build the record of a tuning: the grid, every trial, and what was chosen.
+    cell: Cell, judged: Sequence[tuple[Options, list[Record]]], chosen: Options | None, why: str
+) -> Record:
+    """Build the record of a tuning: the grid of values, every tuning run, and the chosen values.
 
     Args:
         cell: whose values were tuned.
-        judged: per combination of values the records of its trials.
-        chosen: the values of the least mean error, None where no combination trained.
-        why: the reason where none did.
+        judged: the records of the tuning runs of each combination of values.
+        chosen: the values with the smallest mean error, None where no combination trained.
+        why: the reason where none did, else "".
 
     Returns:
-        A record with verb ``tune``; errors are fractions of the held-out images.
+        A record with the verb ``tune``; errors are fractions of the held-out images.
+
+    Example:
+        >>> from fgbench.runs.sweep.cells import Cell
+        >>> from fgbench.runs.sweep.schema import Tuning
+        >>> tune, tuning = {"lr": [0.1]}, Tuning(validation=8)
+        >>> cell = Cell("g", "BP", "mlp-2x64", "digits", "train", (0,), {}, {}, tune, tuning)
+        >>> trial = {"seed": 1000, "status": "ok", "key": "k", "test_error": 0.25, "epochs": 1}
+        >>> trial |= {"estimator": "bp", "locality": "end"}
+        >>> choice(cell, [({"lr": 0.1}, [trial])], {"lr": 0.1}, "")["trials"][0]["validation_error"]
+        0.25
     """
     assert cell.tuning is not None
     first = judged[0][1][0]
@@ -278,17 +322,22 @@ def choice(
 
 
 def place(device: str, jobs: int | None) -> tuple[str, list[Slot]]:
-    """Choose the device and where workers run on it.
+    """Choose the device, and the cores or GPU of each worker.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
-        jobs: workers; None is one per GPU, or per core.
+        jobs: number of workers; None is one per GPU, or one per core on a CPU.
 
     Returns:
-        The device and one slot per worker; with more workers than cores none is pinned.
+        The device and one slot per worker. With more workers than cores none is pinned.
 
     Raises:
-        UsageError: for an unknown device, ``cuda`` where there is none, or a number below 1.
+        UsageError: for an unknown device, ``cuda`` where there is no GPU, or fewer than one worker.
+
+    Example:
+        >>> device, slots = place("cpu", jobs=2)
+        >>> device, len(slots)
+        ('cpu', 2)
     """
     from fgbench.workload import device_of
 

@@ -1,11 +1,11 @@
-"""A sweep as data: grids of methods, architectures, data, options and seeds, read from TOML.
+"""The schema of a sweep's TOML file: grids of methods, architectures, data sets, options and seeds.
 
-A file has a ``title`` and ``[[grid]]`` tables. A grid is the product of its ``methods``, ``arch``,
-``data`` and of every list under ``vary``; each combination is a *cell*, run once per seed. Options come
-from ``set``, narrowed by ``[[grid.rule]]`` tables whose ``when`` fits, later ones winning. With
-``[grid.tuning]`` each cell first runs a declared grid of values (``tune`` of the rules) on tuning seeds
-with part of the training images held out; the values with the least mean error there are then used on
-the grid's own seeds, which the tuning never saw.
+A file has a ``title`` and ``[[grid]]`` tables. A grid is the product of its ``methods``, ``arch``, ``data``
+and every list under ``vary``; each combination is a *cell*, run once per seed. Options come from ``set``,
+changed by the ``[[grid.rule]]`` tables whose ``when`` matches, later ones winning. With ``[grid.tuning]``
+each cell first tries a declared grid of values (``tune`` of the rules) on tuning seeds, with part of the
+training images held out. The values with the smallest mean error on these are then used on the grid's own
+seeds, which were not part of the tuning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Options = dict[str, Any]
 MOST = 100_000
-"""Runs of one grid, trials included: more is a slip of the pen."""
+"""Most runs of one grid, tuning included; more are taken for a typing mistake."""
 
 
 Values = dict[str, JsonValue]
@@ -40,18 +40,22 @@ Listed = dict[str, Annotated[list[JsonValue], Field(min_length=1)]]
 
 
 class _Part(BaseModel):
-    """A table of the file."""
+    """A table of the file; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Narrow(_Part):
-    """Options for the cells that fit.
+    """Options for the cells that match a condition.
 
     Args:
-        when: what it is for.
+        when: the condition.
         set: options of the verb.
-        tune: option to the values tried.
+        tune: option to the values to try.
+
+    Example:
+        >>> Narrow(when={"arch": "mlp-*"}, set={"lr": 0.1}).set
+        {'lr': 0.1}
     """
 
     when: When = When()
@@ -60,12 +64,16 @@ class Narrow(_Part):
 
 
 class Tuning(_Part):
-    """How values are chosen.
+    """How the values under ``tune`` are chosen.
 
     Args:
-        seeds: of the trials; none of them may be a seed of the results.
+        seeds: of the tuning runs; none of them may be a seed of the results.
         validation: how many of the last training images are held out.
-        set: options of the trials alone, such as fewer epochs.
+        set: options of the tuning runs only, such as fewer epochs.
+
+    Example:
+        >>> Tuning(validation=100).seeds
+        [1000]
     """
 
     seeds: Annotated[list[int], Field(min_length=1)] = [1000]
@@ -74,18 +82,22 @@ class Tuning(_Part):
 
 
 class Grid(_Part):
-    """One product of methods, architectures, data, options and seeds.
+    """One product of methods, architectures, data sets, options and seeds.
 
     Args:
-        name: ``--only`` picks grids by it.
+        name: by which ``--only`` selects grids.
         methods: METHODs.
         arch: architectures.
         data: data sets.
         seeds: a number of seeds from 0 up, or a list.
         set: options of the verb.
-        vary: option to the values that are run, one cell each.
-        rule: narrower options.
-        tuning: how the values under ``tune`` are chosen.
+        vary: option to its values, one cell each.
+        rule: options for the cells that match a condition.
+        tuning: how the values under ``tune`` are chosen; None where nothing is tuned.
+
+    Example:
+        >>> Grid(name="g", methods=["BP"], arch=["mlp-2x64"], data=["digits"], seeds=3).seeds
+        [0, 1, 2]
     """
 
     name: str
@@ -101,7 +113,7 @@ class Grid(_Part):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count(cls, value: Any) -> Any:
-        """Read a number of seeds as the list from 0 up."""
+        """Turn a number of seeds into the list of seeds from 0 up."""
         if isinstance(value, int) and not isinstance(value, bool):
             if value > MOST:
                 raise ValueError(f"at most {MOST} seeds, got {value}")
@@ -109,22 +121,22 @@ class Grid(_Part):
         return value
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        """Refuse what does not go together."""
+    def _check_consistency(self) -> Self:
+        """Check that the values go together."""
         if not self.seeds:
             raise ValueError("a grid needs at least one seed")
-        if (runs := self._most()) > MOST:
+        if (runs := self._most_runs()) > MOST:
             raise ValueError(f"a grid has at most {MOST} runs, this one up to {runs}")
         if any(rule.tune for rule in self.rule) and self.tuning is None:
             raise ValueError("values to tune need a table [grid.tuning]")
         if self.tuning is not None and (both := set(self.tuning.seeds) & set(self.seeds)):
-            raise ValueError(f"seed {min(both)} is of the tuning and of the results")
+            raise ValueError(f"seed {min(both)} is used by the tuning and by the results")
         if any(rule.when.exact is not None for rule in self.rule):
             raise ValueError("'exact' is for recipes; rules of a grid name methods")
         return self
 
-    def _most(self) -> int:
-        """Bound the number of runs from above without listing them."""
+    def _most_runs(self) -> int:
+        """Return an upper bound on the number of runs, without listing them."""
         lists: tuple[Sequence[Any], ...] = (self.methods, self.arch, self.data, *self.vary.values())
         tried: dict[str, int] = {}
         for rule in self.rule:
@@ -135,12 +147,17 @@ class Grid(_Part):
 
 
 class Plan(_Part):
-    """A whole file.
+    """The content of a sweep's file.
 
     Args:
-        title: what the sweep is.
+        title: one line for lists of sweeps.
         verb: ``train`` or ``measure``.
         grid: the grids.
+
+    Example:
+        >>> grid = {"name": "g", "methods": ["BP"], "arch": ["mlp-2x64"], "data": ["digits"]}
+        >>> Plan(grid=[grid]).verb
+        'train'
     """
 
     title: str = ""
@@ -148,8 +165,8 @@ class Plan(_Part):
     grid: Annotated[list[Grid], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        """Refuse two grids of one name, and tuning of what has no test error."""
+    def _check_consistency(self) -> Self:
+        """Check that names of grids differ, and that only trainings are tuned."""
         names = [grid.name for grid in self.grid]
         if len(set(names)) < len(names):
             raise ValueError(f"grids need distinct names, got {', '.join(names)}")
@@ -166,6 +183,10 @@ def options_of(verb: str) -> list[str]:
 
     Returns:
         Their names.
+
+    Example:
+        >>> options_of("train")[:3]
+        ['epochs', 'batch', 'lr']
     """
     if verb == "train":
         return [*Recipe.model_fields, "train_size", "validation", "graph"]

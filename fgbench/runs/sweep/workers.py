@@ -1,9 +1,8 @@
-"""Worker processes that each run one case at a time, pinned to a core or a GPU.
+"""Worker processes, each pinned to a core or a GPU, that run one case at a time.
 
-A worker is started afresh (``spawn``), so that it may choose its device before torch is imported, and is
-kept for many cases. Its death is an answer like any other: the case it was at is reported as lost with
-the signal or exit code, and another worker takes its place. Workers end when their parent does, however
-it ended: they watch its process.
+A worker is started with ``spawn``, so that it can choose its GPU before torch is imported, and runs many
+cases. If it dies, its case is reported as lost with the signal or exit code, and another worker takes its
+place. Workers watch their parent's process and end when it ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
 GRACE_S = 10.0
-"""How long a worker may go on saving after an interrupt."""
+"""Seconds that a worker has to save its state after an interrupt."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,11 @@ class Slot:
 
     Args:
         cores: CPU cores it may use; empty for all.
-        gpu: what it sees as its only GPU; "" leaves the environment alone.
+        gpu: value of CUDA_VISIBLE_DEVICES for the worker; "" leaves the environment unchanged.
+
+    Example:
+        >>> Slot(cores=(0,))
+        Slot(cores=(0,), gpu='')
     """
 
     cores: tuple[int, ...] = ()
@@ -44,7 +47,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker says.
+    """A message from a worker.
 
     Args:
         kind: ``progress``, ``done`` (``value`` is what the call returned), ``failed`` (it raised) or
@@ -52,6 +55,10 @@ class Event:
         task: number of the task.
         text: a line of progress, or the reason.
         value: the result.
+
+    Example:
+        >>> Event("progress", task=0, text="epoch 1/2").kind
+        'progress'
     """
 
     kind: str
@@ -62,7 +69,7 @@ class Event:
 
 @dataclass
 class _Worker:
-    """A process and what it is at."""
+    """A process and the task it is running, if any."""
 
     slot: Slot
     process: SpawnProcess
@@ -72,10 +79,15 @@ class _Worker:
 
 @dataclass
 class Pool:
-    """Workers on slots.
+    """A pool of workers, one per slot, that are started with their first task.
 
     Args:
         slots: one worker each.
+
+    Example:
+        >>> with Pool([Slot(), Slot()]) as pool:
+        ...     pool.free
+        2
     """
 
     slots: list[Slot]
@@ -83,7 +95,7 @@ class Pool:
     _halts: bool = False
 
     def __enter__(self) -> Pool:
-        """Start no worker yet: each starts with its first task."""
+        """Let Ctrl-Z stop the workers too; no worker is started yet."""
         main = threading.current_thread() is threading.main_thread()
         if main and hasattr(signal, "SIGTSTP"):
             self._halts = signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
@@ -92,14 +104,14 @@ class Pool:
         return self
 
     def _halt(self, number: int, frame: object) -> None:
-        """Stop with all workers, which do not hear a terminal's Ctrl-Z, and go on with them."""
+        """Stop and continue together with all workers, which a terminal's Ctrl-Z does not reach."""
         pids = [w.process.pid for w in self._workers if w.process.pid and w.process.is_alive()]
         _send(pids, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         _send(pids, signal.SIGCONT)
 
     def __exit__(self, *error: object) -> None:
-        """End all workers: idle ones at once, busy ones after an interrupt and a while."""
+        """End all workers: idle ones at once, busy ones after an interrupt and some seconds to save."""
         if self._halts:
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         for worker in self._workers:
@@ -116,15 +128,15 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """How many more tasks can be started now."""
+        """Number of tasks that can be started now."""
         return len(self.slots) - sum(w.task is not None for w in self._workers)
 
     def start(self, task: int, call: dict[str, Any]) -> None:
-        """Hand a call of :func:`fgbench.runs.run.run_all` to a free worker.
+        """Send a call of :func:`fgbench.runs.run.run_all` to a free worker.
 
         Args:
-            task: number that events will carry.
-            call: its keyword arguments, ``verb`` and ``methods`` among them.
+            task: a number, which its events carry.
+            call: the keyword arguments, including ``verb`` and ``methods``.
         """
         worker = next((w for w in self._workers if w.task is None), None)
         if worker is None:
@@ -137,7 +149,7 @@ class Pool:
             worker.pipe.send(call)
 
     def wait(self, seconds: float) -> Iterator[Event]:
-        """Yield what workers said, or nothing when the time is over.
+        """Yield the events of workers, or nothing if none comes in time.
 
         Args:
             seconds: how long to wait for the first event.
@@ -160,12 +172,12 @@ class Pool:
             yield Event(kind, task, text, value)
 
     def _bury(self, worker: _Worker) -> Iterator[Event]:
-        """Take a dead worker away and say what it was at."""
+        """Remove a dead worker and report the task it was running."""
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
         if worker.task is not None:
-            yield Event("lost", worker.task, _why(worker.process.exitcode))
+            yield Event("lost", worker.task, _cause(worker.process.exitcode))
 
 
 def _send(pids: list[int], number: int) -> None:
@@ -175,8 +187,8 @@ def _send(pids: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def _why(code: int | None) -> str:
-    """Word an exit code."""
+def _cause(code: int | None) -> str:
+    """Describe how a worker ended, from its exit code."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         hint = " (the system ends processes like this when memory is short)" * (name == "SIGKILL")
@@ -185,7 +197,7 @@ def _why(code: int | None) -> str:
 
 
 def _spawn(slot: Slot) -> _Worker:
-    """Start a worker."""
+    """Start a worker process."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, slot), daemon=True)
@@ -195,8 +207,8 @@ def _spawn(slot: Slot) -> _Worker:
 
 
 def _work(pipe: Connection, slot: Slot) -> None:
-    """Run calls until the pipe closes: the life of a worker."""
-    # a terminal's Ctrl-C and Ctrl-Z reach the parent alone, which passes them on
+    """Run calls until the pipe closes; this is the main function of a worker."""
+    # a group of its own: a terminal's Ctrl-C and Ctrl-Z reach the parent only, which passes them on
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     if slot.gpu:
@@ -204,7 +216,7 @@ def _work(pipe: Connection, slot: Slot) -> None:
     if slot.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cores)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    from fgbench.runs.run import run_all
+    from fgbench.runs.run import run_all  # not before the device is chosen
 
     while True:
         try:
@@ -212,14 +224,14 @@ def _work(pipe: Connection, slot: Slot) -> None:
         except (EOFError, KeyboardInterrupt):
             return
         try:
-            found = run_all(**call, progress=lambda line: pipe.send(("progress", line, None)))
-            pipe.send(("done", "", found[0]))
+            (record,) = run_all(**call, progress=lambda line: pipe.send(("progress", line, None)))
+            pipe.send(("done", "", record))
         except KeyboardInterrupt:
             return
         except BrokenPipeError:
             return
         except BaseException as error:
-            pipe.send(("failed", reason(error, run_all), None))
+            pipe.send(("failed", reason(error, owner=run_all), None))
 
 
 def _follow_parent() -> None:

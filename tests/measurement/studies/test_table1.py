@@ -323,12 +323,12 @@ def test_an_interrupted_grid_goes_on_with_the_sizes_that_are_left(
     last[0], told = 3, []
     found = api.table1(**asked, records=tmp_path, progress=told.append)
     assert made == [1, 2, 1, 3]  # what cannot be read is made again
-    assert told[0] == "goes on: 2 parts were there before"
+    assert told[0] == "resumes with 2 finished parts"
     assert (found["rows"], found["summary"]) == (whole["rows"], whole["summary"])
     assert [p.name for p in tmp_path.iterdir()] == [p.name for p in tmp_path.glob("table1-*.json")]
     again = api.table1(**asked, records=tmp_path, progress=told.append)
     assert (again, made) == (found, [1, 2, 1, 3])  # a finished one is read
-    assert told[-1] == "the finished record was there before"
+    assert told[-1] == "the record is finished already"
     api.table1(**{**asked, "seed": 1}, records=tmp_path)
     assert made[4:] == [1, 2, 3]
 

@@ -93,7 +93,7 @@ FAULTS = {
     "unknown architecture": ('arch = ["mlp-2x64"]', 'arch = ["mpl-2x64"]', "unknown architecture"),
     "unknown data": ('data = ["digits"]\nseeds = 3', 'data = ["digit"]\nseeds = 3', "'digits'"),
     "no seeds": ("seeds = 3", "seeds = 0", "at least one seed"),
-    "tuning on the results' seeds": ("seeds = [10, 11]", "seeds = [5]", "of the tuning and of"),
+    "tuning on the results' seeds": ("seeds = [10, 11]", "seeds = [5]", "by the tuning and by"),
     "two of one name": ('name = "tuned"', 'name = "plain"', "distinct names"),
     "exact in a rule": ("when = { method", "when = { exact = true, method", "is for recipes"),
     "nothing to try": ("lr = [0.5]", "lr = []", "at least 1 item"),

@@ -1,4 +1,4 @@
-"""``api.run``: one case, one record; what is kept, what is served again, what is left untouched."""
+"""``run``: one case, one record; what is stored, what is served again, and what is not touched."""
 
 from __future__ import annotations
 
