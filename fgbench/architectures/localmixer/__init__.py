@@ -59,11 +59,15 @@ class Sizes:
 
     Args:
         side: patches per side, after pooling.
-        stride: of the pooling before the block; 1 is none.
-        inputs: channels that come in.
+        stride: stride of the pooling before the block; 1 means no pooling.
+        inputs: input channels.
         hidden: outputs of the layer that mixes all channels.
-        channels: channels that go out.
-        groups: groups of these and of the hidden ones.
+        channels: output channels.
+        groups: groups of the output and of the hidden channels.
+
+    Example:
+        >>> Sizes(side=2, stride=1, inputs=16, hidden=16, channels=16, groups=4).groups
+        4
     """
 
     side: int
@@ -76,7 +80,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the blocks have in common; see the options of :func:`localmixer`."""
+    """The options that all blocks share; see :func:`localmixer`."""
 
     token: str
     kernel: int
@@ -86,7 +90,7 @@ class _Kind:
     init: Init
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together."""
+        """Raise UsageError for options that contradict each other."""
         if self.token == "depthwise" and self.kernel % 2 == 0:
             raise UsageError(f"localmixer: kernel={self.kernel}: expected an odd number")
         if self.token == "depthwise" and self.token_scores == "patch":
@@ -109,7 +113,7 @@ class _Kind:
         return block(tokens, *self._channels(own), self.norms, pool, copies)
 
     def _channels(self, own: Sizes) -> tuple[Channel, Grouped]:
-        """Draw the layer over all channels and the one within groups."""
+        """Return the layer over all channels and the layer within groups, with random weights."""
         inside = (own.hidden // own.groups, own.channels // own.groups)
         return (
             Channel(own.inputs, own.hidden, self.init),
@@ -137,9 +141,13 @@ def localmixer(
     norms: str = " ".join(NORMS),
     init: Init = "kaiming",
 ) -> Chain:
-    """LocalMixer; ``localmixer-m/8/16`` names a size, a grid of 8×8 patches and 16 groups.
+    """LocalMixer, the architecture of the founding paper: patches, channel groups, a local head per block.
 
-    What stands between blocks is one number for every gap, or one number per gap: ``pool=2 1 2``.
+    ``localmixer-m/8/16`` names size M with 8×8 patches and 16 groups. Options that apply between blocks
+    (``pool``, ``channel_ratio``, ``group_ratio``) are one number for all gaps, or one number per gap:
+    ``pool=2 1 2``.
+
+    Not to be confused with: MLP-Mixer, which has no channel groups, no local heads and other layers.
 
     Args:
         shape: ``(ch, H, W)`` of an image; S must divide H and W.
@@ -148,27 +156,34 @@ def localmixer(
         side: patches per side, S.
         channels: channels per patch, D.
         groups: channel groups; must divide the channels, and the hidden ones.
-        hidden: outputs of the layer that mixes all channels, multiplied like these; D if None.
-        token: ``full``: one map over all patches shared by the channels; ``depthwise``: one convolution
-            kernel per channel on the grid.
+        hidden: outputs of the layer that mixes all channels, multiplied between blocks like the channels;
+            D if None.
+        token: ``full``: one linear map over all patches, shared by the channels; ``depthwise``: one
+            convolution kernel per channel on the grid of patches.
         kernel: side of that kernel, odd.
-        token_scores: ``patch``: token weights of full mixing are credited per output patch where scores
-            stay apart along patches, unbiased as well and less noisy; ``summed``, as in the paper's
-            released code: with the sum.
-        pool: patches per side are divided by it between blocks.
+        token_scores: how token weights of full mixing are credited where scores stay separate along
+            patches. ``summed``: by the sum of the scores, as in the paper's released code; ``patch``: by
+            the score of each output patch, unbiased as well and less noisy.
+        pool: factor by which the patches per side are divided between blocks.
         pool_kind: ``avg`` or ``max``, of windows of 3×3 patches, or stride×stride where that is more.
-        channel_ratio: channels are multiplied by it between blocks.
-        group_ratio: groups are multiplied by it between blocks.
-        norms: which norms there are: ``begin`` of a block, ``middle``: before its other layers,
-            ``post``: after every layer, ``local`` and ``final``: of the heads.
-        init: deviation of the weights: min(2/√fan_in, 0.1), min(1/√fan_in, 0.1) or 0.1.
+        channel_ratio: factor by which the channels are multiplied between blocks.
+        group_ratio: factor by which the groups are multiplied between blocks.
+        norms: which norms exist: ``begin`` of a block, ``middle`` (before its other layers), ``post``
+            (after every layer), ``local`` and ``final`` (of the heads).
+        init: standard deviation of the weights: ``kaiming`` min(2/√fan_in, 0.1), ``lecun``
+            min(1/√fan_in, 0.1), ``constant`` 0.1.
 
     Returns:
         The chain.
 
     Raises:
-        UsageError: if patches do not divide the image, strides the patches or groups the channels, if
-            a norm would see one channel, or if options do not go together.
+        UsageError: if the patches do not divide the image, a stride the patches or the groups the
+            channels, if a norm would see a single channel, or if options contradict each other.
+
+    Example:
+        >>> chain = localmixer(shape=(1, 8, 8), classes=10, blocks=2, side=2, channels=16, groups=4)
+        >>> len(chain), sorted(chain.readouts)
+        (2, ['final', 'local0', 'local1'])
     """
     ch, height, width = shape
     if height % side or width % side:
@@ -191,7 +206,7 @@ def localmixer(
 
 
 def _gaps(name: str, text: str | None, blocks: int) -> list[int]:
-    """Read one number for every gap between blocks, or one number per gap; nothing is all 1."""
+    """Return one number per gap between blocks; without a text every number is 1."""
     words = ("1" if text is None else text).split()
     words = words * (blocks - 1) if len(words) == 1 else words
     whole = all(word.isdecimal() and int(word) > 0 for word in words)
@@ -204,10 +219,10 @@ def _gaps(name: str, text: str | None, blocks: int) -> list[int]:
 
 
 def _sizes(first: Sizes, gaps: list[tuple[int, int, int]]) -> list[Sizes]:
-    """Return the sizes of every block, refusing what does not divide.
+    """Return the sizes of every block.
 
     Args:
-        first: those of the first block.
+        first: the sizes of the first block.
         gaps: stride, channel ratio and group ratio before every later block.
 
     Returns:
@@ -241,7 +256,7 @@ def _sizes(first: Sizes, gaps: list[tuple[int, int, int]]) -> list[Sizes]:
 
 
 def _norms(text: str, sizes: list[Sizes]) -> frozenset[str]:
-    """Read which norms there are; a norm over the one channel of a group would leave 0."""
+    """Return the names of the norms; refuse a norm over a group of one channel, which would return 0."""
     found = frozenset(text.split())
     for name in found:
         if name not in NORMS:
@@ -250,6 +265,6 @@ def _norms(text: str, sizes: list[Sizes]) -> frozenset[str]:
         alone = own.channels == own.groups and found & {"post", "local"}
         if alone or (own.hidden == own.groups and "middle" in found):
             raise UsageError(
-                f"localmixer: {own.groups} groups leave one channel each, which a norm turns into 0"
+                f"localmixer: {own.groups} groups have one channel each, which a norm turns into 0"
             )
     return found
