@@ -1,4 +1,4 @@
-"""What ``fgbench doctor`` shows: versions, devices, data files and plug-ins that fail to import."""
+"""The lines of ``fgbench doctor``: versions, devices, data files and plug-ins that fail to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``fgbench list`` shows: one line per name with its meaning and options."""
+"""The lines of ``fgbench list``, one per name with its meaning and options."""
 
 from __future__ import annotations
 

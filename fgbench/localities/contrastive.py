@@ -182,7 +182,7 @@ class Contrastive:
     copies = 2  # not an option: rows of a batch per image
 
     def attach(self, chain: Chain) -> None:
-        """Put a projector on every module that has a loss and one at the end, and leave ``final``."""
+        """Attach a projector to every module that has a loss and one at the end; ``final`` stays."""
         for name in [name for name in chain.readouts if name != "final"]:
             del chain.readouts[name]
         last = len(chain) - 1
@@ -191,13 +191,13 @@ class Contrastive:
             chain.put(name, k, self._projector)
 
     def _projector(self, out_axes: str, features: int) -> Projector:
-        """Make one projector."""
+        """Return a projector for one module."""
         return Projector(out_axes, features, self.features, self.temperature, self.stop_keys)
 
     def batch(
         self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
     ) -> tuple[Tensor, Tensor]:
-        """Make two views of every image.
+        """Return two augmented views of every image.
 
         Args:
             pixels: uint8 ``[b, ch, H, W]``.
@@ -245,5 +245,5 @@ class Contrastive:
 
     @property
     def _repeats(self) -> int:
-        """How many rows share their activity noise."""
+        """Number of rows that share their activity noise."""
         return self.copies if self.shared_noise else 1

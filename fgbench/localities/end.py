@@ -34,7 +34,7 @@ class End:
     keep: str = "b"
 
     def attach(self, chain: Chain) -> None:
-        """Need no heads."""
+        """Attach nothing: the loss is read by the final readout."""
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:
         """Return the one objective."""

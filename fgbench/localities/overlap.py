@@ -45,7 +45,7 @@ class Overlap:
     losses: Literal["last", "every"] = "last"
 
     def attach(self, chain: Chain) -> None:
-        """Put a linear readout on every module that brings none."""
+        """Attach a linear readout to every module that has none."""
         chain.attach()
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:

@@ -150,6 +150,19 @@ def read_splits(
 
     Raises:
         DataError: a file is missing and cannot be fetched, or is not the published one.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> images = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 9, 8])
+        >>> labels = bytes([0, 0, 8, 1, 0, 0, 0, 1, 4])
+        >>> sums = {}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in (*_TRAIN, *_TEST):
+        ...         content = images if "images" in name else labels
+        ...         _ = pathlib.Path(folder, name).write_bytes(content)
+        ...         sums[name] = Sums(archive="", content=md5(content).hexdigest())
+        ...     [tuple(tensor.shape) for tensor in read_splits(pathlib.Path(folder), "", sums)]
+        [(1, 1, 1, 2), (1,), (1, 1, 1, 2), (1,)]
     """
     paths = {file: _locate(folder, file, url, sums[file].archive) for file in sums}
 
