@@ -1,5 +1,6 @@
-"""Run the command line as ``python -m fgbench``."""
+"""Run the command line: ``python -m fgbench`` is ``fgbench``."""
 
 from fgbench.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()

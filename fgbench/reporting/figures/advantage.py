@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from fgbench.registry import split_options
 from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.settings import read_form
 from fgbench.reporting.plotting import panels, style
@@ -63,7 +64,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
             if _alike(row)
         ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return style.arranged(table, ["method", "predicted"])
+    return ordering.arranged(table, ["method", "predicted"])
 
 
 def figure(measures: pd.DataFrame) -> Figure:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
@@ -52,7 +53,7 @@ def plotted(along: pd.DataFrame) -> pd.DataFrame:
     expected = expected[["key", "moment", "value"]].rename(columns={"value": "chance"})
     table = table.merge(expected, on=["key", "moment"], how="left")
     table["chance"] = table["chance"].fillna((2 / np.pi / table["elements"]) ** 0.5)
-    return style.arranged(table, ORDER)[list(COLUMNS)]
+    return ordering.arranged(table, ORDER)[list(COLUMNS)]
 
 
 def figure(along: pd.DataFrame) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.markers import MarkerStyle
 from numpy.typing import ArrayLike, NDArray
 
 from fgbench.reporting.figures import scaling
-from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import seeds
 from fgbench.reporting.plotting import panels, style
@@ -84,7 +84,7 @@ def plotted(records: Records) -> pd.DataFrame:
         pd.Series(front(p["cost"], p["error_percent"]), p.index) for _, p in table.groupby(PANEL)
     ]
     table = table.assign(front=pd.concat(fronts) if fronts else None)
-    return style.arranged(table, [*PANEL, "arch", "method"], what=AXES)[list(COLUMNS)]
+    return ordering.arranged(table, [*PANEL, "arch", "method"], what=AXES)[list(COLUMNS)]
 
 
 def figure(records: Records) -> Figure:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.power_law import power
@@ -56,7 +57,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     chosen = chosen[chosen.groupby(PANEL)["distance"].transform("nunique") > 1]
     parts = [_fitted(part) for _, part in chosen.groupby(RECORD, sort=False, dropna=False)]
     table = pd.concat(parts) if parts else chosen.assign(**dict.fromkeys(GROWTH, np.nan))
-    return style.arranged(table, [*PANEL, "method", "label", "seed", "position"])[list(COLUMNS)]
+    return ordering.arranged(table, [*PANEL, "method", "label", "seed", "position"])[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame) -> Figure:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
@@ -35,7 +36,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     chosen = chosen[chosen["value"].gt(0) & chosen["forwards"].gt(0)]
     chosen = chosen.assign(per_forward=chosen["value"] / chosen["forwards"])
-    return style.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
+    return ordering.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame) -> Figure:
@@ -78,7 +79,7 @@ def apart(cost: pd.Series) -> pd.Series:
 def _missing(measures: pd.DataFrame) -> str:
     """Name the methods whose efficiency has no value."""
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
-    lost = style.order(chosen.loc[~chosen["value"].gt(0), "label"])
+    lost = ordering.order(chosen.loc[~chosen["value"].gt(0), "label"])
     return f" Not resolved, so without a point: {'; '.join(lost)}." if lost else ""
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
@@ -39,7 +40,7 @@ def plotted(fusions: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["label", "pass", "implementation", "groups"]
     order: dict[str, list[str]] = {"pass": list(LOOKS), "implementation": list(COLOURS)}
-    return style.arranged(fusions, keys, **order)[list(COLUMNS)]
+    return ordering.arranged(fusions, keys, **order)[list(COLUMNS)]
 
 
 def figure(fusions: pd.DataFrame) -> Figure:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from fgbench.registry import split_options
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.method_names import Way, plain, setting
 from fgbench.reporting.frames.results import results
 from fgbench.reporting.frames.seed_means import over_seeds
@@ -81,7 +82,7 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     splits = [over_seeds(table, by, f"{s}_error").assign(split=s) for s in SPLITS]
     table = pd.concat(splits).rename(columns=PERCENT)
     keys = [*PANEL, "split", "method", "groups"]
-    return style.arranged(table, keys, split=SPLITS)[list(COLUMNS)]
+    return ordering.arranged(table, keys, split=SPLITS)[list(COLUMNS)]
 
 
 def figure(runs: pd.DataFrame) -> Figure:

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
 
@@ -105,7 +106,7 @@ def plotted(results: Results) -> pd.DataFrame:
         return pd.DataFrame(columns=list(COLUMNS))
     dates = table.groupby("commit")["date"].min().sort_values(kind="stable")
     table = table.assign(position=table["commit"].map({c: at for at, c in enumerate(dates.index)}))
-    table = style.arranged(table, [*PANEL, "label", "environment", "position"])
+    table = ordering.arranged(table, [*PANEL, "label", "environment", "position"])
     parts = []
     for _, part in table.groupby([*PANEL, "label", "environment"], sort=False):
         levels = _levels(part["value"].tolist())

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.registry import split_options
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.method_names import family, natural, setting
 from fgbench.reporting.frames.results import results
 from fgbench.reporting.frames.seed_means import over_seeds
@@ -75,7 +76,7 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     others = sorted(set(table["base"]) - set(PLACES), key=natural)
     table = table.assign(kept=table["keep"].str.len(), method=table["estimator"].map(_method))
     keys = [*PANEL, "base", "kept", "keep", "series"]
-    return style.arranged(table, keys, base=[*PLACES, *others])[list(COLUMNS)]
+    return ordering.arranged(table, keys, base=[*PLACES, *others])[list(COLUMNS)]
 
 
 def figure(runs: pd.DataFrame) -> Figure:
@@ -90,7 +91,7 @@ def figure(runs: pd.DataFrame) -> Figure:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     table = plotted(runs)
-    pairs = style.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
+    pairs = ordering.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
     looks = style.looks(pairs["series"], pairs["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:

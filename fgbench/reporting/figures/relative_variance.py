@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
@@ -39,7 +40,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         Columns `COLUMNS`, sorted by panel and then as drawn from the top.
     """
     chosen = measures[(measures["quantity"] == NAME) & (measures["place"] == "all")]
-    return style.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
+    return ordering.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
 
 
 def source(records: Records) -> pd.DataFrame:
@@ -170,7 +171,9 @@ def words(value: float) -> str:
 def _lost(table: pd.DataFrame) -> str:
     """Name what did not end well."""
     lost = table[~table["status"].isin(["ok", ""])].groupby("status")["label"]
-    told = (f" {str(how).capitalize()}: {'; '.join(style.order(labels))}." for how, labels in lost)
+    told = (
+        f" {str(how).capitalize()}: {'; '.join(ordering.order(labels))}." for how, labels in lost
+    )
     return "".join(told)
 
 
@@ -236,14 +239,16 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     if set(table["inits"].dropna()) == {1}:
         text += " One init: intervals say nothing about others."
     if table["heavy_tail"].any():
-        heavy = "; ".join(style.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
+        heavy = "; ".join(ordering.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
         text += f" Heavy tails, no interval is right: {heavy}."
     if "unscaled" in table and table["unscaled"].notna().any():
         scales = table.dropna(subset=["unscaled"]).groupby("label")["unscaled"]
         ends = {
             name: dict.fromkeys(f"{end:.3g}" for end in (v.min(), v.max())) for name, v in scales
         }
-        off = "; ".join(f"{n} (scale {' to '.join(ends[n])})" for n in style.order(map(str, ends)))
+        off = "; ".join(
+            f"{n} (scale {' to '.join(ends[n])})" for n in ordering.order(map(str, ends))
+        )
         text += f" Crossed: scale is not 1, so not comparable; compare by efficiency: {off}."
     return text
 

@@ -18,6 +18,7 @@ from matplotlib.ticker import NullLocator
 
 from fgbench.registry import optioned, split_options
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import called
 from fgbench.reporting.frames.settings import apart, read_form, real
@@ -107,7 +108,7 @@ def plotted(measures: pd.DataFrame, factors: Sequence[Factor]) -> pd.DataFrame:
     parts = [_fitted(part, laws[name[0]]) for name, part in table.groupby(by)]
     table = pd.concat(parts) if parts else table
     keys = ["factor", *PANEL[1:], "method", "x", "seed"]
-    return style.arranged(table, keys, factor=[factor.name for factor in factors])[list(COLUMNS)]
+    return ordering.arranged(table, keys, factor=[factor.name for factor in factors])[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.plotting import panels, style
 
 PANEL = ["arch", "data"]
@@ -45,7 +46,7 @@ def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """
     chosen = measures[(measures["quantity"] == quantity) & (measures["place"] != "all")]
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
-    return style.arranged(chosen, [*PANEL, "method", "label", "seed", "position"])[list(KEPT)]
+    return ordering.arranged(chosen, [*PANEL, "method", "label", "seed", "position"])[list(KEPT)]
 
 
 def asides(records: int) -> list[float]:

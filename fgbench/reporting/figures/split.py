@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
@@ -59,7 +60,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     for end in ("", "_low", "_high"):
         table[f"total{end}"] = table["batch"] + table[f"perturbation{end}"]
     keys = ["arch", "data", "method", "label", "seed", "position"]
-    return style.arranged(table, keys)[list(COLUMNS)]
+    return ordering.arranged(table, keys)[list(COLUMNS)]
 
 
 def figure(measures: pd.DataFrame) -> Figure:

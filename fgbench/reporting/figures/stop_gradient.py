@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import exact, plain, setting
 from fgbench.reporting.frames.results import Cell, cells
@@ -100,7 +101,7 @@ def figure(curves: pd.DataFrame) -> Figure:
         _averaged(curves, what).assign(what=what) for what in ("contrastive loss", "test error (%)")
     ]
     table = pd.concat(tables)
-    table = style.arranged(table, ["arch", "data", "what"])
+    table = ordering.arranged(table, ["arch", "data", "what"])
     norm = table.sort_values(
         "label", ascending=False
     )  # keys stopped before live, noise shared before apart

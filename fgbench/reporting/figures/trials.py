@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.results import cells
 from fgbench.reporting.frames.seed_means import WHOLE, bands, mean_interval, seeds, span
@@ -82,7 +82,7 @@ def plotted(records: Records) -> pd.DataFrame:
             }
             rows += [common | row for row in (*_by_trials(part), *_by_rate(part))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return style.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
+    return ordering.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
 
 
 def figure(records: Records) -> Figure:

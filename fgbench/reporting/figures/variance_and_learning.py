@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from fgbench.reporting.figures import relative_variance
-from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
 from fgbench.reporting.plotting import panels, style
@@ -102,7 +102,7 @@ def plotted(records: Records) -> pd.DataFrame:
     gaps = pd.DataFrame(rows, columns=columns)
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
     table = _picked(table, by).assign(label=lambda found: found["method"])
-    table = style.arranged(table, [*workloads.WORK, "method"])
+    table = ordering.arranged(table, [*workloads.WORK, "method"])
     works = list(table[workloads.WORK].itertuples(index=False, name=None))
     marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}
     return table.assign(mark=[marks[work] for work in works])[list(COLUMNS)]

@@ -7,12 +7,12 @@ from textwrap import fill
 
 import pandas as pd
 
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import Way, plain, setting, way_of
 from fgbench.reporting.frames.results import Cell, Place, cells
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.frames.settings import decided, directions_of, form_of, settings_of
-from fgbench.reporting.plotting import style
 
 WORK = ["task", "arch", "data"]
 PANEL = 34  # letters of a title over one of three panels
@@ -61,7 +61,7 @@ def finished(records: Records) -> pd.DataFrame:
     last = table.groupby("key")["error"].transform("last")
     lost = table["status"].eq("diverged") | last.isna()
     table = table.assign(final=last.where(~lost, table["chance"]))
-    return style.arranged(table, [*WORK, "method", "seed", "epoch"])
+    return ordering.arranged(table, [*WORK, "method", "seed", "epoch"])
 
 
 def suites(table: pd.DataFrame) -> pd.DataFrame:
@@ -113,7 +113,9 @@ def lengths(table: pd.DataFrame) -> str:
         alike = ", equally long on each workload" * (known["epochs"].nunique() > 1)
         return f" Trained for {span(known['epochs'], 'epoch', 'epochs')}{alike}."
     parts = known.groupby("method")["epochs"]
-    told = [f"{m} {span(parts.get_group(m), '', '').strip()}" for m in style.order(known["method"])]
+    told = [
+        f"{m} {span(parts.get_group(m), '', '').strip()}" for m in ordering.order(known["method"])
+    ]
     return f" Epochs differ: {', '.join(told)}."
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from fgbench.errors import UsageError
-from fgbench.reporting.figures import groups, local_losses, stop_gradient
+from fgbench.reporting.figures import fusion, groups, local_losses, stop_gradient
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.results import results
 from fgbench.reporting.frames.seed_means import WHOLE
@@ -19,7 +19,6 @@ from fgbench.reporting.frames.settings import text
 from fgbench.reporting.paper.comparison import Mean, judged
 from fgbench.reporting.paper.markdown import listed, table
 from fgbench.reporting.paper.published import Ablation, Claim
-from fgbench.reporting.plotting import style
 
 COLUMNS = ["panel", "label", "key", "seed", "status", "error", "loss"]
 
@@ -40,7 +39,7 @@ def section(known: Sequence[Ablation], records: Records, out: Path) -> list[str]
     settings = {key: found for key, found in given.items() if isinstance(found, Mapping)}
     for each in known:
         try:
-            import_module(f"fgbench.reporting.{each.figure}").draw(records, out)
+            FIGURES[each.figure](records, out)
         except UsageError:  # no records of it
             continue
         alt = f"{each.title}; the numbers are in {each.figure}.csv beside it."
@@ -106,7 +105,7 @@ def _keys(records: Records) -> pd.DataFrame:
     last = curves.sort_values("epoch", kind="stable").groupby("key", sort=False).tail(1)
     panel = "`" + last["arch"] + "` on " + last["data"]
     table = last.assign(panel=panel, error=100 * last["error"])
-    return style.arranged(table, ["panel", "label", "seed"])[COLUMNS]
+    return ordering.arranged(table, ["panel", "label", "seed"])[COLUMNS]
 
 
 def _places(records: Records) -> pd.DataFrame:
@@ -118,7 +117,7 @@ def _places(records: Records) -> pd.DataFrame:
         panel=_panel(runs, "arch"), error=100 * runs["test_error"], loss=float("nan")
     )
     runs = runs.assign(rank=runs["label"].map(ranks))
-    return style.arranged(runs, ["task", "panel", "rank", "seed"])[COLUMNS]
+    return ordering.arranged(runs, ["task", "panel", "rank", "seed"])[COLUMNS]
 
 
 def _groups(records: Records) -> pd.DataFrame:
@@ -132,7 +131,7 @@ def _groups(records: Records) -> pd.DataFrame:
             part = runs[runs["groups"] == ends]
             label = part["method"] + f", {which} groups, {split}"
             found.append(part.assign(label=label, error=100 * part[f"{split}_error"]))
-    return style.arranged(pd.concat(found), ["task", "panel", "label", "seed"])[COLUMNS]
+    return ordering.arranged(pd.concat(found), ["task", "panel", "label", "seed"])[COLUMNS]
 
 
 def _panel(runs: pd.DataFrame, network: str) -> pd.Series:
@@ -141,4 +140,10 @@ def _panel(runs: pd.DataFrame, network: str) -> pd.Series:
     return found
 
 
+FIGURES: Mapping[str, Callable[[Records, Path], list[Path]]] = {
+    "stop_gradient": stop_gradient.draw,
+    "fusion": fusion.draw,
+    "local_losses": local_losses.draw,
+    "groups": groups.draw,
+}
 RUNS = {"stop_gradient": _keys, "local_losses": _places, "groups": _groups}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from fgbench.errors import UsageError
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import load
 from fgbench.reporting.frames.method_names import plain
 from fgbench.reporting.frames.results import Cell, cells
@@ -169,7 +170,7 @@ def _standin(
         if not there:
             continue
         name = "standin_" + re.sub(r"[^\w.]+", "-", arch).strip("-")
-        run = [there[method] for method in style.order(there)]
+        run = [there[method] for method in ordering.order(there)]
         size = f"the first {place.train_size} training images of " if place.train_size else ""
         views = f" ({place.options.replace(',', ', ')})" if place.options else ""
         parts += [f"### `{arch}` on {size}{place.data}{views}"]

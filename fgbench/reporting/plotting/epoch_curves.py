@@ -10,6 +10,7 @@ import seaborn.objects as so
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
 from fgbench.reporting.plotting import style
 
@@ -48,7 +49,7 @@ def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
                 point = {"epoch": epoch, "mean": value, "n": 1, "band": "none"}
                 rows.append({**common, "run": name, **point})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return style.arranged(table, ["arch", "data", "method", "label", "run", "epoch"])
+    return ordering.arranged(table, ["arch", "data", "method", "label", "run", "epoch"])
 
 
 def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:

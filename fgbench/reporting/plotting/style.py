@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -16,7 +16,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
-from fgbench.reporting.frames.method_names import family, natural
+from fgbench.records import atomic
+from fgbench.reporting.frames.method_names import family
+from fgbench.reporting.frames.ordering import order
 
 T = TypeVar("T")
 
@@ -115,7 +117,6 @@ ALIKE: tuple[tuple[Marker, ...], ...] = (
 """Markers that look the same where they are small: a method has one of each."""
 CYCLE = (SOLID, DASHED, DOTTED, DASHDOT)
 MANY = 6  # bands above each other of which every one is still seen
-TASKS = ("supervised", "contrastive")
 
 
 def look(method: str) -> Look:
@@ -197,44 +198,6 @@ def thin(among: int) -> float:
     return 0.18 if among <= MANY else 0.06
 
 
-def order(methods: Iterable[str]) -> list[str]:
-    """Sort names everywhere alike: presets as usual, then the alphabet, settings behind their method."""
-    ranks = {name: rank for rank, name in enumerate(PRESETS)}
-
-    def key(name: str) -> tuple[Any, ...]:
-        of = family(name)
-        return ranks.get(of, len(ranks)), natural(of), natural(name)
-
-    return sorted(set(methods), key=key)
-
-
-def arranged(table: pd.DataFrame, keys: list[str], **lists: Iterable[str]) -> pd.DataFrame:
-    """Sort rows as they are drawn: methods in their usual order, other columns from low to high.
-
-    Args:
-        table: with ``method``; numbers in texts count by their size, supervised is before contrastive.
-        keys: columns to sort by.
-        lists: column to its values, where they have an order of their own.
-
-    Returns:
-        The table, its rows numbered anew.
-    """
-    ranks = {
-        name: {each: at for at, each in enumerate(values)}
-        for name, values in {"method": order(table["method"]), "task": TASKS, **lists}.items()
-    }
-
-    def key(column: pd.Series) -> pd.Series:
-        known = ranks.get(str(column.name))
-        if known is None and pd.api.types.is_numeric_dtype(column):
-            return column
-        if known is None:
-            known = {v: at for at, v in enumerate(sorted(set(column.dropna()), key=natural))}
-        return column.map(known)
-
-    return table.sort_values(keys, key=key, kind="stable").reset_index(drop=True)
-
-
 @contextmanager
 def context() -> Iterator[None]:
     """Draw in this look, whatever the user's settings, and leave those as they were."""
@@ -265,11 +228,9 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
     about = {png: {"Software": None}, pdf: dict.fromkeys(("CreationDate", "Producer", "Creator"))}
     with context():
         for path, said in about.items():
-            draft = path.with_suffix(
-                f".{os.getpid()}{path.suffix}"
-            )  # a killed drawing leaves no half file
-            fig.savefig(draft, metadata=said)
-            draft.replace(path)
+            drawn = BytesIO()
+            fig.savefig(drawn, format=path.suffix[1:], metadata=said)
+            atomic.write_bytes(path, drawn.getvalue())  # a killed drawing leaves no half file
     table.to_csv(csv, index=False, lineterminator="\n")
     return [png, pdf, csv]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import ALONG, VERBS, Records
 from fgbench.reporting.frames.method_names import natural
 from fgbench.reporting.frames.settings import text
-from fgbench.reporting.plotting import style
 from fgbench.reporting.site.claims import Verdict, by_draws, verdicts
 from fgbench.reporting.site.paths import Panel, panel_of
 
@@ -39,7 +39,7 @@ class Facts:
     @property
     def methods(self) -> list[str]:
         """Every method that has a record, in the usual order."""
-        return style.order(str(row["method"]) for row in self.records.rows if row["method"])
+        return ordering.order(str(row["method"]) for row in self.records.rows if row["method"])
 
     @property
     def panels(self) -> list[Panel]:

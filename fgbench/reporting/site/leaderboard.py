@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import VERBS, number
 from fgbench.reporting.frames.method_names import natural
 from fgbench.reporting.frames.seed_means import WHOLE, mean_interval
 from fgbench.reporting.frames.settings import apart, directions_of, form_of, named, read_form
-from fgbench.reporting.plotting import style
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.claims import UNREJECTED, UNTESTED, Verdict
 from fgbench.reporting.site.facts import Facts
@@ -86,7 +86,7 @@ def entries(found: Facts) -> list[Entry]:
             one = panel_of(row), str(row["method"]), directions_of(row), form_of(row)
             group = groups.setdefault(one, {})
             group.setdefault(verb, {}).setdefault(str(row["label"]), []).append(row)
-    rank = {method: at for at, method in enumerate(style.order(g[1] for g in groups))}
+    rank = {method: at for at, method in enumerate(ordering.order(g[1] for g in groups))}
     first = {panel: at for at, panel in enumerate(found.panels)}
     ones = sorted(groups, key=lambda g: (first[g[0]], rank[g[1]], *g[2:]))
     told = apart([one[:3] for one in ones], [read_form(one[3]) for one in ones])

@@ -24,6 +24,7 @@ from PIL import Image
 from fgbench.errors import UsageError
 from fgbench.records.schema import SCHEMA
 from fgbench.reporting.figures import cost, learning_curves, relative_variance
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import load
 from fgbench.reporting.frames.method_names import called
 from fgbench.reporting.frames.seed_means import mean_interval
@@ -244,7 +245,13 @@ sys.exit("torch" in sys.modules)  # nor is a display needed
 
 def test_methods_are_ordered_alike_whatever_the_input() -> None:
     names = ["zz", "NP", "BP", "aa", "FG-A", "BP"]
-    assert style.order(names) == style.order(reversed(names)) == ["BP", "FG-A", "NP", "aa", "zz"]
+    assert (
+        ordering.order(names) == ordering.order(reversed(names)) == ["BP", "FG-A", "NP", "aa", "zz"]
+    )
+
+
+def test_every_preset_with_a_place_in_the_order_has_a_look_of_its_own() -> None:
+    assert set(style.PRESETS) == set(ordering.PRESETS)
 
 
 def test_settings_never_leak_and_the_users_do_not_matter() -> None:

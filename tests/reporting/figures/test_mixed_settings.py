@@ -34,6 +34,7 @@ from fgbench.reporting.figures import (
     trials,
     variance_and_learning,
 )
+from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records, load
 from fgbench.reporting.frames.method_names import called, family, natural
 from fgbench.reporting.frames.results import results
@@ -111,7 +112,13 @@ def test_numbers_in_names_count_by_their_size() -> None:
     order = ["lr=1e-05", "lr=0.03", "lr=0.1", "lr=3", "mlp-2x32", "mlp-2x256", "size=4", "size=16"]
     assert sorted(names, key=natural) == order != sorted(names)
     methods = ["NP", "FG-A[directions=16]", "FG-A[directions=4]", "BP", "FG-A"]
-    assert style.order(methods) == ["BP", "FG-A", "FG-A[directions=4]", "FG-A[directions=16]", "NP"]
+    assert ordering.order(methods) == [
+        "BP",
+        "FG-A",
+        "FG-A[directions=4]",
+        "FG-A[directions=16]",
+        "NP",
+    ]
 
 
 # looks
@@ -299,7 +306,7 @@ def test_panels_are_in_natural_order_supervised_first(tmp_path: Path) -> None:
     assert [title.partition("size=")[2] for title in titles] == ["4]", "8]", "16]"]
     assert [cell.split("=")[1] for cell in results(records)["data"]] == ["4]", "8]", "16]"]
     table = pd.DataFrame({"method": "BP", "task": ["contrastive", "supervised"]})
-    assert style.arranged(table, ["task"])["task"].tolist() == ["supervised", "contrastive"]
+    assert ordering.arranged(table, ["task"])["task"].tolist() == ["supervised", "contrastive"]
 
 
 # intervals of percentages
