@@ -109,36 +109,37 @@ def table(records: Sequence[Record]) -> StackingTable:
 
 def _cells(row: Row, last: int) -> list[str]:
     """Return the cells of a row after its names."""
-    record, found = row.record, row.numbers
-    empty = found is record or found.get("reason")  # a moment before the failure has its numbers
+    record, numbers = row.record, row.numbers
+    # A moment before the failure has its numbers.
+    empty = numbers is record or numbers.get("reason")
     if record["status"] != "ok" and empty:  # the reason stands below the table
         return [str(record["status"]), *["-"] * (len(COLUMNS) - 1 + last)]
     price = number(record["cost"]["forward_equivalents"])
-    if found.get("reason"):  # such as a truth below float noise: nothing was divided by it
-        gaps = ", ".join(f"{m:g}" for m in missing(record)) if found is record else ""
+    if numbers.get("reason"):  # such as a truth below float noise: nothing was divided by it
+        gaps = ", ".join(f"{m:g}" for m in missing(record)) if numbers is record else ""
         first = f"{UNDEFINED} (moment {gaps})" if gaps else UNDEFINED
         return [first, *[UNDEFINED] * (len(COLUMNS) - 3), price, "-", *["-"] * last]
-    ratio = (found.get("against") or {}).get("efficiency")
+    ratio = (numbers.get("against") or {}).get("efficiency")
     return [
-        number(found["relative_variance"]) + "*" * bool(found.get("control")),
-        number(found["predicted_variance"]),
-        number(found["efficiency"]),
-        number(found["scale"]),
-        bias(found["bias"], row.p) + BIASED * _unclaimed(record),
-        number(found["cosine"]),
+        number(numbers["relative_variance"]) + "*" * bool(numbers.get("control")),
+        number(numbers["predicted_variance"]),
+        number(numbers["efficiency"]),
+        number(numbers["scale"]),
+        bias(numbers["bias"], row.p) + BIASED * _unclaimed(record),
+        number(numbers["cosine"]),
         price,
-        _counted(record, found),
+        _counted(record, numbers),
         *[number(ratio)] * last,
     ]
 
 
-def _counted(record: Record, found: Record) -> str:
+def _counted(record: Record, numbers: Record) -> str:
     """Return over what the intervals of a row are, and over how many: draws, batches or inits."""
     # Moments are not replicates: with one batch at each, the row of all has the mean of their limits.
     if record["inits"] == 1 == record["batches"]:
         return f"{record['draws']} draws"
     unit = "inits" if record["inits"] > 1 else "batches"
-    return f"{found['relative_variance'].get('n')} {unit}"
+    return f"{numbers['relative_variance'].get('n')} {unit}"
 
 
 def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> str:
@@ -171,8 +172,8 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
 
 def _untested(row: Row) -> bool:
     """Return whether a row has a bias that was not tested."""
-    found = row.numbers.get("bias") or {}
-    return row.p is None and found.get("draws_high") is not None
+    measured = row.numbers.get("bias") or {}
+    return row.p is None and measured.get("draws_high") is not None
 
 
 def _scaled(every: Sequence[Row]) -> str:

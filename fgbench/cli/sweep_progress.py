@@ -135,12 +135,12 @@ class Watch:
                 self._drawn = monotonic()
                 self._live.update(_now(sweep))
             return
-        for case, found in sweep.found.items():
+        for case, record in sweep.found.items():
             if case not in self._printed:
                 self._printed.add(case)
                 head = f"sweep {len(self._printed)} of {sweep.known}: "
-                before = " (finished before)" * (found.get("started", "") < self._begun)
-                print(head + _line(found) + before, file=sys.stderr, flush=True)
+                before = " (finished before)" * (record.get("started", "") < self._begun)
+                print(head + _line(record) + before, file=sys.stderr, flush=True)
 
 
 def table(sweep: Sweep, title: str) -> StackingTable:

@@ -177,7 +177,7 @@ def _jittered(x: Tensor, policy: Policy, draws: _Draws) -> Tensor:
     for place in order.unbind(1):
         now = [on & (place.view(-1, 1, 1, 1) == change) for change in range(4)]
         brighter, sharper, richer = (
-            torch.where(own, f, 1.0) for own, f in zip(now[:3], factors, strict=True)
+            torch.where(chosen, f, 1.0) for chosen, f in zip(now[:3], factors, strict=True)
         )
         x = (x * brighter).clamp(0, 1)
         middle = luma(x).mean((2, 3), keepdim=True)

@@ -149,10 +149,10 @@ def _read_records(path: Path, count: int, expected_md5: str | None) -> NDArray[n
     if len(content) != count * size:
         raise DataError(f"{path} has {len(content)} bytes, expected {count * size}; {ELSEWHERE}")
     if expected_md5 is not None:
-        found = md5(content.data, usedforsecurity=False).hexdigest()
-        if found != expected_md5:
+        actual = md5(content.data, usedforsecurity=False).hexdigest()
+        if actual != expected_md5:
             raise DataError(
-                f"{path} is not the published file: md5 {found}, expected {expected_md5} "
+                f"{path} is not the published file: md5 {actual}, expected {expected_md5} "
                 f"(files with other pixels need a SOURCE.txt beside them); {ELSEWHERE}"
             )
     records = content.reshape(count, size)

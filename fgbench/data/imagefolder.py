@@ -177,7 +177,7 @@ def _by_class(root: Path, split: str, classes: tuple[str, ...]) -> list[list[_Fi
     folder = root / split
     if split and (extra := sorted(set(_class_names(folder)) - set(classes))):
         raise DataError(f"imagefolder: {folder / extra[0]} has no counterpart in {root / 'train'}")
-    found, cut = [], len(str(root / "x")) - 1
+    pictures, cut = [], len(str(root / "x")) - 1
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             raise DataError(f"imagefolder: the class folder {folder / name} is missing")
@@ -189,8 +189,8 @@ def _by_class(root: Path, split: str, classes: tuple[str, ...]) -> list[list[_Fi
             )
         if not files:
             raise DataError(f"imagefolder: the class folder {folder / name} holds no image")
-        found.append(sorted(files, key=_mix))
-    return found
+        pictures.append(sorted(files, key=_mix))
+    return pictures
 
 
 def _pictures(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -110,8 +110,8 @@ class Projector(LinearReadout):
         keys = queries
         if self.holds:
             keys = (queries if held is None else unit(held)).detach()
-        own = torch.eye(rows, dtype=torch.bool, device=prediction.device)
-        logits = (F.linear(queries, keys) / self.temperature).masked_fill(own, -torch.inf)
+        diagonal = torch.eye(rows, dtype=torch.bool, device=prediction.device)
+        logits = (F.linear(queries, keys) / self.temperature).masked_fill(diagonal, -torch.inf)
         other = torch.arange(rows, device=prediction.device).roll(rows // 2)
         return F.cross_entropy(logits, other, reduction="none")
 

@@ -53,9 +53,9 @@ class Interlocking:
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:
         """Return windows (k, k + n), each updating its first module."""
-        last, found = len(chain), list[Objective]()
+        last, windows = len(chain), list[Objective]()
         for k in range(last):
             stop = min(k + self.n, last)
             readout = "final" if stop == last else chain.local_readout(stop - 1)
-            found.append(Objective(f"module{k}", (k, stop), readout, (k,), self.keep))
-        return completed(chain, found)
+            windows.append(Objective(f"module{k}", (k, stop), readout, (k,), self.keep))
+        return completed(chain, windows)

@@ -50,12 +50,12 @@ class Overlap:
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:
         """Return windows (k, k + 2), with every module's own between them where asked for."""
-        last, found = len(chain), list[Objective]()
+        last, windows = len(chain), list[Objective]()
         for k in range(last):
             if self.losses == "every" or last == 1:
-                own, weight = chain.local_readout(k), 2.0 if k == 0 and last > 1 else 1.0
-                found.append(Objective(f"own{k}", (k, k + 1), own, (k,), self.keep, weight))
+                readout, weight = chain.local_readout(k), 2.0 if k == 0 and last > 1 else 1.0
+                windows.append(Objective(f"own{k}", (k, k + 1), readout, (k,), self.keep, weight))
             if k + 1 < last:
                 pair, readout = (k, k + 1), chain.local_readout(k + 1)
-                found.append(Objective(f"pair{k}", (k, k + 2), readout, pair, self.keep))
-        return completed(chain, found)
+                windows.append(Objective(f"pair{k}", (k, k + 2), readout, pair, self.keep))
+        return completed(chain, windows)

@@ -96,28 +96,30 @@ class _Kind:
         if self.token == "depthwise" and self.token_scores == "patch":
             raise UsageError("localmixer: token_scores=patch needs token=full: kernels are shared")
 
-    def first(self, own: Sizes) -> FirstBlock:
+    def first(self, size: Sizes) -> FirstBlock:
         """Build the first block, drawing its layers in order."""
-        return FirstBlock(own.side, *self._channels(own), self.norms)
+        return FirstBlock(size.side, *self._channels(size), self.norms)
 
-    def later(self, own: Sizes) -> Block:
+    def later(self, size: Sizes) -> Block:
         """Build a later block, drawing its layers in order."""
         tokens: Token | Depthwise = (
-            Token(own.side**2, self.init)
+            Token(size.side**2, self.init)
             if self.token == "full"
-            else Depthwise(own.side, own.inputs, self.kernel, self.init)
+            else Depthwise(size.side, size.inputs, self.kernel, self.init)
         )
-        pool = Pool(own.side * own.stride, own.stride, self.pool_kind) if own.stride > 1 else None
+        pool = (
+            Pool(size.side * size.stride, size.stride, self.pool_kind) if size.stride > 1 else None
+        )
         block = PatchScoredBlock if self.token_scores == "patch" else Block
-        copies = own.channels // own.inputs
-        return block(tokens, *self._channels(own), self.norms, pool, copies)
+        copies = size.channels // size.inputs
+        return block(tokens, *self._channels(size), self.norms, pool, copies)
 
-    def _channels(self, own: Sizes) -> tuple[Channel, Grouped]:
+    def _channels(self, size: Sizes) -> tuple[Channel, Grouped]:
         """Return the layer over all channels and the layer within groups, with random weights."""
-        inside = (own.hidden // own.groups, own.channels // own.groups)
+        inside = (size.hidden // size.groups, size.channels // size.groups)
         return (
-            Channel(own.inputs, own.hidden, self.init),
-            Grouped(own.groups, *inside, self.init),
+            Channel(size.inputs, size.hidden, self.init),
+            Grouped(size.groups, *inside, self.init),
         )
 
 
@@ -196,10 +198,10 @@ def localmixer(
     first = Sizes(side, 1, pixels, channels if hidden is None else hidden, channels, groups)
     sizes = _sizes(first, list(zip(*gaps, strict=True)))
     kind = _Kind(token, kernel, token_scores, pool_kind, _norms(norms, sizes), init)
-    body: list[LocalModule] = [kind.first(first), *(kind.later(own) for own in sizes[1:])]
+    body: list[LocalModule] = [kind.first(first), *(kind.later(size) for size in sizes[1:])]
     heads: dict[str, Readout] = {
-        f"local{k}": LocalHead(own.channels, classes, init, kind.norms)
-        for k, own in enumerate(sizes)
+        f"local{k}": LocalHead(size.channels, classes, init, kind.norms)
+        for k, size in enumerate(sizes)
     }
     heads["final"] = FinalHead(sizes[-1].channels, classes, kind.norms)
     return Chain(body, heads, shape, classes)
@@ -231,40 +233,40 @@ def _sizes(first: Sizes, gaps: list[tuple[int, int, int]]) -> list[Sizes]:
     Raises:
         UsageError: if a stride does not divide the patches per side, or groups the channels.
     """
-    found = [first]
+    blocks = [first]
     for k, (stride, wider, more) in enumerate(gaps, start=1):
-        last = found[-1]
+        last = blocks[-1]
         if last.side % stride:
             raise UsageError(
                 f"localmixer: pool={stride} does not divide the {last.side} patches per side before "
                 f"block {k}"
             )
-        found.append(
+        blocks.append(
             Sizes(
                 last.side // stride, stride, last.channels,
                 last.hidden * wider, last.channels * wider, last.groups * more,
             )
         )  # fmt: skip
-    for k, own in enumerate(found):
-        for what, count in (("channels", own.channels), ("hidden channels", own.hidden)):
-            if count % own.groups:
+    for k, size in enumerate(blocks):
+        for what, count in (("channels", size.channels), ("hidden channels", size.hidden)):
+            if count % size.groups:
                 where = f" in block {k}" if k else ""
                 raise UsageError(
-                    f"localmixer: {own.groups} groups do not divide {count} {what}{where}"
+                    f"localmixer: {size.groups} groups do not divide {count} {what}{where}"
                 )
-    return found
+    return blocks
 
 
 def _norms(text: str, sizes: list[Sizes]) -> frozenset[str]:
     """Return the names of the norms; refuse a norm over a group of one channel, which would return 0."""
-    found = frozenset(text.split())
-    for name in found:
+    kinds = frozenset(text.split())
+    for name in kinds:
         if name not in NORMS:
             raise unknown("norm of localmixer", name, NORMS)
-    for own in sizes:
-        alone = own.channels == own.groups and found & {"post", "local"}
-        if alone or (own.hidden == own.groups and "middle" in found):
+    for size in sizes:
+        alone = size.channels == size.groups and kinds & {"post", "local"}
+        if alone or (size.hidden == size.groups and "middle" in kinds):
             raise UsageError(
-                f"localmixer: {own.groups} groups have one channel each, which a norm turns into 0"
+                f"localmixer: {size.groups} groups have one channel each, which a norm turns into 0"
             )
-    return found
+    return kinds

@@ -86,10 +86,10 @@ def read_idx(path: Path, ndim: int, content_md5: str | None) -> Tensor:
             f"{path} has {len(content)} bytes, but its header says {expected}; {ELSEWHERE}"
         )
     if content_md5 is not None:
-        found = md5(content, usedforsecurity=False).hexdigest()
-        if found != content_md5:
+        actual = md5(content, usedforsecurity=False).hexdigest()
+        if actual != content_md5:
             raise DataError(
-                f"{path} is not the published file: md5 of its content {found}, "
+                f"{path} is not the published file: md5 of its content {actual}, "
                 f"expected {content_md5}; {ELSEWHERE}"
             )
     if expected == start:
