@@ -1,4 +1,4 @@
-"""Errors with one clear line each: what was expected, what came, what to do."""
+"""Errors whose message is one line: what was expected, what came, and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -15,73 +15,115 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-LONGEST = 500  # characters of a message; some of torch's list every parameter
-NEAR = 0.5  # share of letters in common, in order, of names that are taken for each other
-FEW = 24  # names that are listed
+LONGEST = 500  # characters of a message; some messages of torch list every parameter
+NEAR = 0.5  # similarity from which a name is suggested, see difflib.get_close_matches
+FEW = 24  # valid names that a message lists at most
 RAISED = (Exception, SystemExit)
-"""What a method's own work may raise; an interrupt passes. A method that exits ends itself alone."""
+"""Errors inside a method that end that method only. An interrupt is not among them, ``sys.exit`` is."""
 
 
 class UsageError(Exception):
-    """A user's mistake: the command line prints its one line and exits with 2."""
+    """A user's mistake: the command line prints its message as one line and exits with 2.
+
+    Example:
+        >>> str(UsageError("draws must be 1 or more, got 0"))
+        'draws must be 1 or more, got 0'
+    """
 
 
 class DataError(UsageError):
-    """A data file that is missing, truncated or not what it should be."""
+    """A data file is missing, truncated or not the expected one.
+
+    Example:
+        >>> issubclass(DataError, UsageError)
+        True
+    """
 
 
 class TangentLost(RuntimeError):
-    """A call through which a tangent cannot travel; never a TypeError, which operators swallow."""
+    """Forward mode met a call that it cannot differentiate.
+
+    Not a TypeError, because Python's operators catch those.
+
+    Example:
+        >>> issubclass(TangentLost, RuntimeError)
+        True
+    """
 
 
 class BackwardRefused(RuntimeError):
-    """Reverse mode was called where the estimator's claims exclude it."""
+    """Reverse mode was called although the estimator claims not to use it.
+
+    Example:
+        >>> issubclass(BackwardRefused, RuntimeError)
+        True
+    """
 
 
 class MethodFailed(Exception):
-    """A method's own work raised: the reason for its record, in one line."""
+    """An error inside a method; the message is the reason for its record, in one line.
+
+    Example:
+        >>> str(MethodFailed("ValueError: no such thing (mine.py:12)"))
+        'ValueError: no such thing (mine.py:12)'
+    """
 
 
 def reason(error: BaseException, owner: object = None) -> str:
-    """Word what was raised in one line: its kind, its message and where.
+    """Format an error as one line: its type, its message and the line that raised it.
 
     Args:
-        error: as it was caught.
-        owner: whose work it was: the last line at work in the file of its class is named, else in one
-            that its class inherits from, else the last of all. Without an owner no place is named.
+        error: the error, as it was caught.
+        owner: the object whose code raised it. The line named is the last one of the traceback in the
+            file of its class, else in the file of a class that it inherits from, else the last of all.
+            Without an owner no line is named.
 
     Returns:
         Such as ``ValueError: no such thing (mine.py:12)``.
+
+    Example:
+        >>> reason(ValueError("no such thing"))
+        'ValueError: no such thing'
     """
     message = " ".join(str(error).split()) or "no message"
     message = message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
-    said = f"{type(error).__name__}: {message}"
+    line = f"{type(error).__name__}: {message}"
     if owner is None:
-        return said
+        return line
     places = traceback.extract_tb(error.__traceback__)
     for file in _files(type(owner)):
-        own = [place for place in places if place.filename == file]
-        if own:
-            return f"{said} ({Path(file).name}:{own[-1].lineno})"
-    if isinstance(error, UsageError) or not places:  # the former says itself what is wrong
-        return said
-    return f"{said} ({Path(places[-1].filename).name}:{places[-1].lineno})"
+        inside = [place for place in places if place.filename == file]
+        if inside:
+            return f"{line} ({Path(file).name}:{inside[-1].lineno})"
+    if (
+        isinstance(error, UsageError) or not places
+    ):  # a UsageError needs no line: its message is enough
+        return line
+    return f"{line} ({Path(places[-1].filename).name}:{places[-1].lineno})"
 
 
 @contextmanager
 def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
-    """Turn what one method's own work raises into its failure, so that other methods go on.
+    """Convert errors inside one method to :class:`MethodFailed`, so that other methods still run.
 
-    Running out of memory is such a failure, and so is ``sys.exit``; an interrupt is none. With
-    ``FGBENCH_DEBUG`` set the traceback is printed on stderr.
+    This covers running out of memory and ``sys.exit``, but not an interrupt. With ``FGBENCH_DEBUG`` set
+    the traceback is printed on stderr.
 
     Args:
         owner: the estimator.
-        begun: whether estimates are being made; before that a :class:`UsageError` passes, the user's
-            mistake.
+        begun: whether estimates are being made. Before that a :class:`UsageError` is the user's mistake
+            and passes unchanged.
 
     Raises:
         MethodFailed: with the reason, see :func:`reason`.
+
+    Example:
+        >>> try:
+        ...     with at_work(object()):
+        ...         raise SystemExit(3)
+        ... except MethodFailed as error:
+        ...     print(str(error).partition(" (")[0])
+        SystemExit: 3
     """
     try:
         yield
@@ -93,41 +135,44 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
         raise MethodFailed(reason(error, owner)) from None
 
 
-def _files(made: type) -> list[str]:
-    """Return the source files of a class and of those it inherits from, in the order of inheritance."""
-    found = []
-    for cls in made.__mro__:
+def _files(owner: type) -> list[str]:
+    """Return the source files of a class and of its base classes, in the order of inheritance."""
+    files = []
+    for cls in owner.__mro__:
         try:
-            found.append(inspect.getfile(cls))
+            files.append(inspect.getfile(cls))
         except (TypeError, OSError):  # built in, or typed at a prompt
             continue
-    return found
+    return files
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Build the error for an unknown name, with the nearest valid one.
 
-    Capitals are small letters and ``_`` is ``-`` when names are compared; of names that are then alike
-    the one written most like what came is the nearest. Where none is near the valid ones are listed, of
-    many the first.
+    Names are compared without regard to case and with ``_`` equal to ``-``. If no name is near, the valid
+    ones are listed, at most 24.
 
     Args:
         kind: what was named, such as ``"estimator"``.
-        name: what came.
+        name: the unknown name.
         valid: the names that exist.
 
     Returns:
         The error, to be raised by the caller.
+
+    Example:
+        >>> print(unknown("law", "gausian", ["gaussian", "rademacher"]))
+        unknown law 'gausian'; did you mean 'gaussian'?
     """
     names = sorted(valid)
     near = get_close_matches(_alike(name), dict.fromkeys(map(_alike, names)), n=1, cutoff=NEAR)
     alike = [other for other in names if near and _alike(other) == near[0]]
     nearest = max(alike, key=lambda other: SequenceMatcher(None, name, other).ratio(), default="")
-    some = names if len(names) <= FEW else [*names[:FEW], f"... ({len(names)} in all)"]
-    hint = f"did you mean {nearest!r}?" if nearest else "valid: " + ", ".join(some)
+    listed = names if len(names) <= FEW else [*names[:FEW], f"... ({len(names)} in all)"]
+    hint = f"did you mean {nearest!r}?" if nearest else "valid: " + ", ".join(listed)
     return UsageError(f"unknown {kind} {name!r}; {hint}")
 
 
 def _alike(name: str) -> str:
-    """Write a name without what is easily mistyped."""
+    """Return a name in lower case with ``-`` for ``_``."""
     return name.lower().replace("_", "-")

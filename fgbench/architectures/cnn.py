@@ -1,4 +1,4 @@
-"""A small convolutional net with group norm."""
+"""A small convolutional network with group norm."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class ConvLayer(LocalModule):
         outputs: output channels.
         stride: stride of the convolution.
         groups: groups of the norm.
+
+    Example:
+        >>> import torch
+        >>> ConvLayer(1, 8, stride=2, groups=4)(torch.zeros(2, 1, 6, 6)).shape
+        torch.Size([2, 8, 3, 3])
     """
 
     sites = (Site("l0", "b c h w", op_mixes="c h w", shared="h w"),)
@@ -47,7 +52,10 @@ def cnn(
     classes: int,
     width: Annotated[int, Field(ge=4, multiple_of=4)] = 32,
 ) -> Chain:
-    """Three 3×3 convolutions (width, 2 width, 4 width; stride 1, 2, 2), mean over pixels, linear.
+    """A convolutional network: three 3×3 convolutions with group norm, mean over pixels, linear readout.
+
+    The convolutions have width, 2 width and 4 width channels and strides 1, 2 and 2; each is one module.
+    ``cnn-small`` has width 32, ``cnn-tiny`` width 8.
 
     Args:
         shape: ``(ch, H, W)``.
@@ -56,6 +64,11 @@ def cnn(
 
     Returns:
         The chain.
+
+    Example:
+        >>> chain = cnn(shape=(1, 8, 8), classes=10, width=8)
+        >>> len(chain), [site for site in chain.index]
+        (3, ['body.0.l0', 'body.1.l0', 'body.2.l0'])
     """
     channels = [shape[0], width, 2 * width, 4 * width]
     body: list[LocalModule] = [

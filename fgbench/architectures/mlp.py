@@ -25,12 +25,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Layer(LocalModule):
-    """A fully connected layer and its activation: op and site are the same pre-activation.
+    """A fully connected layer and its activation; the raw output and the site are the same pre-activation.
 
     Args:
         inputs: fan-in.
         outputs: width.
         activation: ``relu``, ``tanh``, ``gelu`` or ``sigmoid``.
+
+    Example:
+        >>> Layer(4, 3, "relu")(torch.ones(2, 4)).shape
+        torch.Size([2, 3])
     """
 
     sites = (Site("l0", "b c"),)
@@ -58,6 +62,8 @@ def mlp(
 ) -> Chain:
     """A multilayer perceptron with a linear readout (``mlp-3x256``: 3 hidden layers of 256 units).
 
+    Also known as: fully connected network, MLP.
+
     Args:
         shape: shape of one example.
         classes: number of classes.
@@ -67,6 +73,11 @@ def mlp(
 
     Returns:
         The chain.
+
+    Example:
+        >>> chain = mlp(shape=(1, 8, 8), classes=10, depth=2, width=16)
+        >>> len(chain), sum(p.numel() for p in chain.parameters())
+        (2, 1482)
     """
     fan_in = [prod(shape)] + [width] * (depth - 1)
     body: list[LocalModule] = [Layer(n, width, activation) for n in fan_in]

@@ -55,11 +55,11 @@ def _show(
         ["method", "relative variance", "theory", "bias", "test error %", "step / backprop", "fwd"],
         f"{max(m['draws'] for m in measured)} draws x {measured[0]['batches']} batches of "
         f"{measured[0]['batch']}, one network, 95 % intervals in brackets. Error: mean over "
-        f"{len(trained)} seeds after {min(epochs)} to {max(epochs)} epochs, smallest and largest in "
+        f"{len(trained)} seeds after {min(epochs)} to {max(epochs)} epochs, with the smallest and largest in "
         f"brackets. Steps: median of {timed[0]['rounds']} interleaved rounds on one CPU thread, over the "
-        "plain PyTorch step of the same model; BP is that gradient by a step of fgbench. fwd: forward "
+        "plain PyTorch step of the same model; BP is the same gradient computed by fgbench. fwd: forward "
         "equivalents per estimate. Relative variance and bias are against the gradient of the method's own "
-        "objectives; p and interval of a bias are over draws, p adjusted for the rows (Holm).",
+        "objectives; p and interval of a bias are over draws, p adjusted for the number of rows (Holm).",
     )
     for i, (m, p) in enumerate(zip(measured, adjusted_p_values(measured), strict=True)):
         errors = [100 * runs[i]["test_error"] for runs in trained if runs[i]["status"] == "ok"]

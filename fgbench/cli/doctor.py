@@ -1,4 +1,4 @@
-"""What this machine and this installation can do."""
+"""The lines of ``fgbench doctor``: versions, devices, data files and plug-ins that fail to import."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import Any
 
 
 def findings(data_dir: str | None = None) -> list[tuple[str, str]]:
-    """Look at the installation, the devices, the data and the registry.
+    """Return the state of the installation, the devices, the data files and the plug-ins.
 
     Args:
-        data_dir: folder of data files; FGBENCH_DATA or the cache where None.
+        data_dir: folder of data files; if None, FGBENCH_DATA or the user's cache.
 
     Returns:
         (what, finding) pairs, one line each; nothing is downloaded.
+
+    Example:
+        >>> [what for what, _ in findings("nowhere")][:5]
+        ['fgbench', 'python', 'torch', 'cpu', 'gpu']
     """
     import torch
 
@@ -24,16 +28,14 @@ def findings(data_dir: str | None = None) -> list[tuple[str, str]]:
 
     environment: dict[str, Any] = provenance.environment()
     root = data_root(data_dir)
-    found = [
+    lines = [
         ("fgbench", f"{fgbench.__version__} {provenance.commit()[:12]}".strip()),
         ("python", str(environment["python"])),
         ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
         ("cpu", f"{environment['device_name']}, {os.cpu_count()} cores"),
         (
             "gpu",
-            torch.cuda.get_device_name()
-            if torch.cuda.is_available()
-            else "none; everything runs on CPU",
+            torch.cuda.get_device_name() if torch.cuda.is_available() else "none; runs use the CPU",
         ),
         ("data folder", str(root)),
     ]
@@ -43,14 +45,14 @@ def findings(data_dir: str | None = None) -> list[tuple[str, str]]:
         "cifar10": "cifar-10-batches-bin",
     }
     for name, folder in layouts.items():
-        there = (root / folder).is_dir()
-        found.append(
-            (name, "there" if there else f"not there; downloaded to {root / folder} when asked for")
-        )
-    tree, there = root / "imagenet", all((root / "imagenet" / s).is_dir() for s in ("train", "val"))
-    absent = f"not there; imagefolder reads train/ and val/ with class folders in {tree}"
-    found.append(("imagenet", "there" if there else absent))
+        present = (root / folder).is_dir()
+        absent = f"not found; downloaded to {root / folder} at first use"
+        lines.append((name, "found" if present else absent))
+    tree = root / "imagenet"
+    present = all((tree / split).is_dir() for split in ("train", "val"))
+    absent = f"not found; imagefolder reads train/ and val/ with class folders in {tree}"
+    lines.append(("imagenet", "found" if present else absent))
     for kind in registry.FOLDERS:
         broken = [e for e in registry.entries(kind).values() if e.error]
-        found += [(f"{kind[:-1]} {e.name}", f"{e.owner} {e.error}") for e in broken]
-    return found
+        lines += [(f"{kind[:-1]} {e.name}", f"{e.owner} {e.error}") for e in broken]
+    return lines

@@ -1,4 +1,4 @@
-"""``fgbench list``: everything that has a name, a line each."""
+"""The lines of ``fgbench list``, one per name with its meaning and options."""
 
 from __future__ import annotations
 
@@ -13,30 +13,34 @@ if TYPE_CHECKING:
 
 
 def lines(kind: str) -> Iterator[str]:
-    """List what can be named.
+    """List the names that can be typed.
 
     Args:
-        kind: of names, "" for all, kind by kind.
+        kind: a kind of names, "" for all kinds.
 
     Yields:
-        A line for each name with its meaning and options.
+        A line for each name with its meaning and options; for all kinds also a line with each kind.
 
     Raises:
         UsageError: for an unknown kind.
+
+    Example:
+        >>> next(lines("presets")).split()
+        ['BP', 'bp/end']
     """
     listed = {"presets": registry.PRESETS, "sweeps": read.shipped()}
     kinds = [*registry.FOLDERS, *listed]
     if kind and kind not in kinds:
         raise unknown("kind", kind, kinds)
-    for one in [kind] if kind else kinds:
+    for each in [kind] if kind else kinds:
         if not kind:
-            yield f"{one}:"
+            yield f"{each}:"
         indent = "" if kind else "  "
-        if one in listed:
-            yield from (f"{indent}{name:<24}{meaning}" for name, meaning in listed[one].items())
+        if each in listed:
+            yield from (f"{indent}{name:<24}{meaning}" for name, meaning in listed[each].items())
             continue
-        entries = registry.entries(one)
-        for name in registry.names(one):
+        entries = registry.entries(each)
+        for name in registry.names(each):
             base = registry.base_of(name, entries)
             entry = entries[base]
             ending = entry.variants.get(name[len(base) + 1 :], {})

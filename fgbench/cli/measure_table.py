@@ -1,4 +1,4 @@
-"""Measured gradient estimates as a table: a row per method and moment, and what its numbers mean."""
+"""The table of measured gradient estimates: a row per method and moment, and a caption."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     Record = Mapping[str, Any]
 
-BIASED = " †"  # marks what is not claimed to be unbiased
+BIASED = " †"  # marks methods that do not claim to be unbiased
 UNDEFINED = "undefined"
-ALL = "all"  # the moments of a record together
+ALL = "all"  # the row of all moments together
 COLUMNS = ("relative variance", "predicted", "efficiency", "scale", "bias", "cosine", "fwd", "n")
 
 
@@ -28,122 +28,138 @@ class Row:
     """A row of the table.
 
     Args:
-        record: whose numbers they are.
-        found: the numbers: the record's own, or those of one of its moments.
-        moment: what stands in the column of that name.
-        p: of the bias test, adjusted for all rows.
+        record: the record of the method.
+        numbers: the numbers of the row: the record itself, or one of its moments.
+        moment: text of the column of that name.
+        p: p-value of the bias test, adjusted for all rows.
+
+    Example:
+        >>> record = {"method": "BP"}
+        >>> Row(record, record, "0", None).moment
+        '0'
     """
 
     record: Record
-    found: Record
+    numbers: Record
     moment: str
     p: float | None
 
 
 def rows(records: Sequence[Record]) -> list[Row]:
-    """List the rows: every moment of a record that has several, then all together.
+    """Return the rows of the table: every moment of a record that has several, then all together.
 
     Args:
-        records: of measure.
+        records: records of measure.
 
     Returns:
-        The rows in order, their p-values adjusted for each other.
+        The rows in order, their p-values adjusted for the number of rows.
+
+    Example:
+        >>> [row.moment for row in rows([{"method": "BP", "moments": [1.0], "bias": None}])]
+        ['1']
     """
-    found: list[tuple[Record, Record, str]] = []
+    cells: list[tuple[Record, Record, str]] = []
     for r in records:
         parts = r.get("per_moment") or ()
-        found += [(r, part, f"{part['moment']:g}{_steps(part)}") for part in parts]
-        found.append((r, r, ALL if parts else _alone(r)))
-    adjusted = adjusted_p_values([part for _, part, _ in found])
-    return [Row(*names, p) for names, p in zip(found, adjusted, strict=True)]
+        cells += [(r, part, f"{part['moment']:g}{_steps(part)}") for part in parts]
+        cells.append((r, r, ALL if parts else _alone(r)))
+    adjusted = adjusted_p_values([part for _, part, _ in cells])
+    return [Row(*cell, p) for cell, p in zip(cells, adjusted, strict=True)]
 
 
 def _alone(record: Record) -> str:
-    """Name the only moment of a record."""
+    """Return the only moment of a record as text, "-" where it has several."""
     moments = list(record.get("moments") or [])
     return f"{moments[0]:g}" if len(moments) == 1 else "-"
 
 
 def _steps(part: Record) -> str:
-    """Say how many steps came before a moment."""
+    """Format the number of steps before a moment."""
     return f" ({part['steps']} steps)" if part.get("steps") is not None else ""
 
 
 def table(records: Sequence[Record]) -> StackingTable:
-    """Tabulate measures.
+    """Build the table of measured records.
 
     Args:
-        records: of measure.
+        records: records of measure.
 
     Returns:
         The table.
+
+    Example:
+        >>> case = {"arch": "mlp-1x8", "data": "digits", "seed": 0, "inits": 1, "batches": 4, "batch": 8}
+        >>> record = {"method": "NP", "status": "skipped", "reason": "", "draws": 0, **case}
+        >>> table([record]).rows[0][:2]
+        ('NP', 'skipped')
     """
     every = rows(records)
     first = next((r for r in records if r["status"] == "ok"), records[0])
     along = any(row.moment == ALL for row in every)
     reference = _reference(records)
     last = [f"efficiency / {reference}"] if reference else []
-    sheet = make(
+    built = make(
         f"Gradient estimates, {first['arch']} on {first['data']}",
         ["method", *["moment"] * along, *COLUMNS, *last],
         _caption(records, every, first),
         names=1 + along,
     )
     for row in every:
-        sheet.add_row(row.record["method"], *[row.moment] * along, *_cells(row, len(last)))
-    return sheet
+        built.add_row(row.record["method"], *[row.moment] * along, *_cells(row, len(last)))
+    return built
 
 
 def _cells(row: Row, last: int) -> list[str]:
-    """Write the cells of a row after its names."""
-    record, found = row.record, row.found
-    lost = found is record or found.get("reason")  # a moment before all was lost has its numbers
-    if record["status"] != "ok" and lost:  # the reason stands below the table
+    """Return the cells of a row after its names."""
+    record, numbers = row.record, row.numbers
+    # A moment before the failure has its numbers.
+    empty = numbers is record or numbers.get("reason")
+    if record["status"] != "ok" and empty:  # the reason stands below the table
         return [str(record["status"]), *["-"] * (len(COLUMNS) - 1 + last)]
     price = number(record["cost"]["forward_equivalents"])
-    if found.get("reason"):  # such as a truth below float noise: nothing was divided by it
-        lost = ", ".join(f"{m:g}" for m in missing(record)) if found is record else ""
-        first = f"{UNDEFINED} (moment {lost})" if lost else UNDEFINED
+    if numbers.get("reason"):  # such as a truth below float noise: nothing was divided by it
+        gaps = ", ".join(f"{m:g}" for m in missing(record)) if numbers is record else ""
+        first = f"{UNDEFINED} (moment {gaps})" if gaps else UNDEFINED
         return [first, *[UNDEFINED] * (len(COLUMNS) - 3), price, "-", *["-"] * last]
-    ratio = (found.get("against") or {}).get("efficiency")
+    ratio = (numbers.get("against") or {}).get("efficiency")
     return [
-        number(found["relative_variance"]) + "*" * bool(found.get("control")),
-        number(found["predicted_variance"]),
-        number(found["efficiency"]),
-        number(found["scale"]),
-        bias(found["bias"], row.p) + BIASED * _unclaimed(record),
-        number(found["cosine"]),
+        number(numbers["relative_variance"]) + "*" * bool(numbers.get("control")),
+        number(numbers["predicted_variance"]),
+        number(numbers["efficiency"]),
+        number(numbers["scale"]),
+        bias(numbers["bias"], row.p) + BIASED * _unclaimed(record),
+        number(numbers["cosine"]),
         price,
-        _counted(record, found),
+        _counted(record, numbers),
         *[number(ratio)] * last,
     ]
 
 
-def _counted(record: Record, found: Record) -> str:
-    """Say what the intervals of a row rest on: draws, batches or inits, and how many."""
-    # moments are no replicates: with one batch of each, the ends of all together are averaged over them
+def _counted(record: Record, numbers: Record) -> str:
+    """Return over what the intervals of a row are, and over how many: draws, batches or inits."""
+    # Moments are not replicates: with one batch at each, the row of all has the mean of their limits.
     if record["inits"] == 1 == record["batches"]:
         return f"{record['draws']} draws"
     unit = "inits" if record["inits"] > 1 else "batches"
-    return f"{found['relative_variance'].get('n')} {unit}"
+    return f"{numbers['relative_variance'].get('n')} {unit}"
 
 
 def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> str:
-    """Say what the columns mean."""
-    scope = "this init only" if first["inits"] == 1 else f"{first['inits']} inits"
+    """Return the caption, which explains the columns."""
+    scope = "1 init (this network only)" if first["inits"] == 1 else f"{first['inits']} inits"
     return (
         notes.counted(records)
-        + f"{first['batches']} batches of {first['batch']} x {scope}; 95 % intervals, n says over what. "
-        "Relative variance, efficiency, scale and bias are against the gradient of the method's own "
-        "objectives, cosine against the end-to-end gradient (chance "
+        + f"{first['batches']} batches of {first['batch']} x {scope}; 95 % intervals, over what "
+        "column n counts. Relative variance, efficiency, scale and bias are against the gradient of the "
+        "method's own objectives, cosine against the end-to-end gradient (chance "
         f"{number(first.get('expected_cosine'))}). Bias: p and interval are over the draws at these "
-        "batches and networks, p adjusted for the rows (Holm); over batches or inits the interval is in "
-        "--json. fwd: forward equivalents per estimate."
-        + " *: interval sharpened by the known law of the directions."
+        "batches and networks, p adjusted for the number of rows (Holm); the interval over batches or "
+        "inits is in --json. fwd: forward equivalents per estimate."
+        + " *: interval narrowed by a control variate, the known law of the directions."
         * any(r.get("control") for r in records)
-        + f" Not tested: too few draws for the test of the bias, which needs {JUDGED}."
+        + f" Not tested: the test of the bias needs at least {JUDGED} draws."
         * any(_untested(row) for row in every)
-        + f"{BIASED}: not claimed to be unbiased; that no bias was seen does not say that there is none."
+        + f"{BIASED}: not claimed to be unbiased; a bias that was not detected may still exist."
         * any(map(_unclaimed, records))
         + _scaled(every)
         + notes.capped(records)
@@ -157,30 +173,30 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
 
 
 def _untested(row: Row) -> bool:
-    """Tell whether a row has a bias that was not tested."""
-    found = row.found.get("bias") or {}
-    return row.p is None and found.get("draws_high") is not None
+    """Return whether a row has a bias that was not tested."""
+    measured = row.numbers.get("bias") or {}
+    return row.p is None and measured.get("draws_high") is not None
 
 
 def _scaled(every: Sequence[Row]) -> str:
-    """Name the methods whose scale is surely not 1: their variance is not that of an unbiased estimate."""
-    found = [
-        f"{row.record['method']} {row.found['scale']['value']:.3g}"
+    """Return a note on methods whose scale is surely not 1, so that their variances do not compare."""
+    scales = [
+        f"{row.record['method']} {row.numbers['scale']['value']:.3g}"
         for row in every
-        if row.record["status"] == "ok" and row.found is row.record
-        if off_scale(row.found.get("scale"), row.found["bias"])
+        if row.record["status"] == "ok" and row.numbers is row.record
+        if off_scale(row.numbers.get("scale"), row.numbers["bias"])
     ]
-    told = "Scale is not 1, so relative variance is not comparable; compare by efficiency"
-    return f" {told}: {'; '.join(dict.fromkeys(found))}." if found else ""
+    note = "Scale is not 1, so relative variance is not comparable; compare by efficiency"
+    return f" {note}: {'; '.join(dict.fromkeys(scales))}." if scales else ""
 
 
 def _unclaimed(record: Mapping[str, Any]) -> bool:
-    """Tell whether a method that ran does not claim to be unbiased."""
+    """Return whether a method that ran does not claim to be unbiased."""
     return (record.get("claimed") or {}).get("bias") == "some"
 
 
 def _along(every: Sequence[Row]) -> str:
-    """Say what a moment is, and what the row of all moments is of them."""
+    """Return a note on what a moment is and how the row of all moments is computed."""
     pooled = [row.record for row in every if row.moment == ALL]
     if not pooled:
         return ""
@@ -192,48 +208,52 @@ def _along(every: Sequence[Row]) -> str:
 
 
 def _reference(records: Sequence[Record]) -> str:
-    """Name what ratios are to, as its own row does; "" where there are none."""
+    """Return the name of the reference of ratios as in its own row; "" where there are none."""
     beside = [(r["against"], r["method"]) for r in records if r.get("against")]
-    own = [label for found, label in beside if found["own"]]
-    return next(iter([*own, *(found["method"] for found, _ in beside)]), "")
+    labels = [label for ratio, label in beside if ratio["own"]]
+    return next(iter([*labels, *(ratio["method"] for ratio, _ in beside)]), "")
 
 
 def _against(records: Sequence[Record]) -> str:
-    """Say what a ratio to a reference is, and why one is missing."""
-    some = [r for r in records if r.get("against")]
-    if not some:
+    """Return a note on the ratios to a reference, and on why one is missing."""
+    compared = [r for r in records if r.get("against")]
+    if not compared:
         return ""
     reasons = [
         (r["method"], why)
-        for r in some
+        for r in compared
         if r["status"] == "ok"
         and r["against"]["efficiency"]["value"] is None
         and (why := r["against"]["efficiency"]["reason"])
     ]
-    told = (
-        f" efficiency / {_reference(records)}: geometric mean over the same networks and batches, above 1 "
-        "the better, its interval over the pairs of several networks, or of several batches of one"
+    note = (
+        f" efficiency / {_reference(records)}: geometric mean of the ratio on the same networks and "
+        "batches, above 1 is better; its interval is over networks, or over batches if there is one network"
     )
     none = "; ".join(f"{names}: {why}" for names, why in notes.grouped(reasons))
-    return f"{told}; none for {none}." if none else f"{told}."
+    return f"{note}; none for {none}." if none else f"{note}."
 
 
 def by_design(records: Sequence[Record]) -> Iterator[str]:
-    """Say what an option or its locality does to a measured method's claim, and what was found.
+    """Format, for methods whose options or locality make them biased, the reason and the measured bias.
 
     Args:
-        records: of measure.
+        records: records of measure.
 
     Yields:
-        A line for each method that says why it is biased.
+        A line for each method that states why it is biased.
+
+    Example:
+        >>> list(by_design([{"method": "BP", "status": "ok", "seed": 0, "bias": None}]))
+        []
     """
     for row in rows(records):
         r, p = row.record, row.p
         why = (r.get("claimed") or {}).get("why")
-        if not why or r["status"] != "ok" or row.found is not r:
+        if not why or r["status"] != "ok" or row.numbers is not r:
             continue
-        found = bias(r["bias"], p)
+        verdict = bias(r["bias"], p)
         if judge(r["bias"], p).outcome in (Outcome.NOT_REJECTED, Outcome.UNRESOLVED):
             least = number(r["bias"]["detectable"])
-            found = f"none was seen where {least} would have been (p={p:.2g})"
-        yield f"{r['method']} seed {r['seed']}{BIASED}: claims a bias, {why}; measured: {found}"
+            verdict = f"not detected, {least} would have been (p={p:.2g})"
+        yield f"{r['method']} seed {r['seed']}{BIASED}: claims a bias, {why}; measured: {verdict}"

@@ -1,4 +1,4 @@
-"""What is said below a table of measures, once for all methods of which it is true."""
+"""Notes below a table of measures; methods that share a note share its line."""
 
 from __future__ import annotations
 
@@ -12,32 +12,40 @@ if TYPE_CHECKING:
 
     Record = Mapping[str, Any]
 
-REPLICATES = 4  # with fewer the t quantile of an interval is above 4: its width is luck
+REPLICATES = 4  # with fewer the t quantile of an interval is above 4, and its width mostly chance
 
 
 def grouped(notes: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tell equal notes together.
+    """Group names by their note.
 
     Args:
-        notes: names with what is to be said of them, "" for nothing.
+        notes: names with their notes, "" for none.
 
     Returns:
         Names, separated by commas, with their note, in the order of the first name of each.
+
+    Example:
+        >>> grouped([("FG-A", "slow"), ("BP", ""), ("FG-W", "slow")])
+        [('FG-A, FG-W', 'slow')]
     """
-    found: dict[str, dict[str, None]] = {}
+    by_note: dict[str, dict[str, None]] = {}
     for name, note in notes:
-        found.setdefault(note, {})[name] = None
-    return [(", ".join(names), note) for note, names in found.items() if note]
+        by_note.setdefault(note, {})[name] = None
+    return [(", ".join(names), note) for note, names in by_note.items() if note]
 
 
 def without_numbers(records: Sequence[Record]) -> list[str]:
-    """Say what became of the records without numbers, failures aside.
+    """Format the reasons of records without numbers; failed ones are left to the caller.
 
     Args:
-        records: of any verb.
+        records: records of any verb.
 
     Returns:
-        A line for each seed and reason, with the methods of which it is true.
+        A line for each seed and reason, with the methods it applies to.
+
+    Example:
+        >>> without_numbers([{"method": "NP", "seed": 0, "status": "skipped", "reason": "too large"}])
+        ['NP seed 0: skipped: too large']
     """
     lines = []
     for seed in dict.fromkeys(r["seed"] for r in records):
@@ -51,90 +59,164 @@ def without_numbers(records: Sequence[Record]) -> list[str]:
 
 
 def counted(records: Sequence[Record]) -> str:
-    """Say how many draws the points have, method by method where a precision asked for its own of each."""
+    """Format the number of draws per point, by method where ``--precision`` chose different numbers.
+
+    Args:
+        records: records of measure.
+
+    Returns:
+        Text that ends in "draws x ", "" where nothing was drawn.
+
+    Example:
+        >>> counted([{"method": "FG-A", "draws": 64}, {"method": "FG-W", "draws": 64}])
+        '64 draws x '
+    """
     noisy = [r for r in records if r["draws"] and not _exact(r)] or [
         r for r in records if r["draws"]
     ]
-    told = grouped((r["method"], str(r["draws"])) for r in noisy)
-    if len(told) < 2:
-        return "".join(f"{draws} draws x " for _, draws in told)
-    return f"{', '.join(f'{draws} ({names})' for names, draws in told)} draws x "
+    counts = grouped((r["method"], str(r["draws"])) for r in noisy)
+    if len(counts) < 2:
+        return "".join(f"{draws} draws x " for _, draws in counts)
+    return f"{', '.join(f'{draws} ({names})' for names, draws in counts)} draws x "
 
 
 def capped(records: Sequence[Record]) -> str:
-    """Name the methods that have fewer draws than the precision asked for them."""
+    """Return a note on methods that have fewer draws than ``--precision`` asked for.
+
+    Args:
+        records: records of measure.
+
+    Returns:
+        The note, "" where none is needed.
+
+    Example:
+        >>> capped([{"method": "FG-A", "draws_asked": 90000, "draws": 65536}])
+        ' --precision needs more draws than the maximum: FG-A 90000 needed, 65536 made.'
+    """
     asked = (
-        (r["method"], f"{n} asked, {r['draws']} made")
+        (r["method"], f"{n} needed, {r['draws']} made")
         for r in records
         if (n := r.get("draws_asked") or 0) > r["draws"]
     )
-    told = "; ".join(f"{names} {note}" for names, note in grouped(asked))
-    return f" The precision takes more draws than are made at most: {told}." if told else ""
+    note = "; ".join(f"{names} {counts}" for names, counts in grouped(asked))
+    return f" --precision needs more draws than the maximum: {note}." if note else ""
 
 
 def _exact(record: Record) -> bool:
-    """Tell whether a method has no sampling error, so that a few draws show all of it."""
+    """Return whether a method is exact, so that its few draws show everything."""
     return (record.get("bias") or {}).get("detectable") == 0.0
 
 
 def few(records: Sequence[Record]) -> str:
-    """Warn of intervals that rest on two or three batches or inits."""
-    some = [r for r in records if r["status"] == "ok" and not _exact(r)]
-    unit = "inits" if any(r["inits"] > 1 for r in some) else "batches"
-    least = min((r[unit] for r in some), default=1)
+    """Return a warning where intervals are over two or three batches or inits.
+
+    Args:
+        records: records of measure.
+
+    Returns:
+        The warning, "" where none is needed.
+
+    Example:
+        >>> few([{"status": "ok", "inits": 3, "batches": 4}])
+        ' 3 inits: the width of an interval over so few is mostly chance; use 4 or more.'
+    """
+    noisy = [r for r in records if r["status"] == "ok" and not _exact(r)]
+    unit = "inits" if any(r["inits"] > 1 for r in noisy) else "batches"
+    least = min((r[unit] for r in noisy), default=1)
     if not 1 < least < REPLICATES:
         return ""
     more = "" if unit == "inits" else ", or --inits"
-    return f" {least} {unit}: an interval over so few says next to nothing; take {REPLICATES} or more{more}."
+    return (
+        f" {least} {unit}: the width of an interval over so few is mostly chance; "
+        f"use {REPLICATES} or more{more}."
+    )
 
 
 def parity(records: Sequence[Record], number: Any) -> str:
-    """Say how many directions make perturbation noise equal to the noise of batches."""
-    found = []
+    """Return a note on the number of directions at which perturbation noise equals that of batches.
+
+    Args:
+        records: records of measure.
+        number: formats a number with its interval.
+
+    Returns:
+        The note, "" where no record has the number.
+
+    Example:
+        >>> split = {"directions_for_parity": {"value": 8}}
+        >>> record = {"method": "FG-A", "status": "ok", "split": split}
+        >>> parity([record], lambda measured: measured["value"])
+        ' Directions at which perturbation noise equals the noise between batches: FG-A 8.'
+    """
+    counts = []
     for r in records:
         directions = (r.get("split") or {}).get("directions_for_parity")
         if r["status"] == "ok" and directions and directions["value"]:
-            found.append(f"{r['method']} {number(directions)}")
-    told = "Directions at which perturbation noise equals the noise between batches"
-    return f" {told}: {'; '.join(dict.fromkeys(found))}." if found else ""
+            counts.append(f"{r['method']} {number(directions)}")
+    note = "Directions at which perturbation noise equals the noise between batches"
+    return f" {note}: {'; '.join(dict.fromkeys(counts))}." if counts else ""
 
 
 def budget(records: Sequence[Record]) -> str:
-    """Tell the directions that a fixed cost bought, who could not spend it, and what that made alike."""
-    some = [r for r in records if r["status"] == "ok" and r.get("budget")]
+    """Return a note on the directions that ``--cost`` allows, and on methods that it makes identical.
+
+    Args:
+        records: records of measure.
+
+    Returns:
+        The note, "" without ``--cost``.
+
+    Example:
+        >>> cost = {"asked": 64.0, "note": ""}
+        >>> record = {"method": "FG-A", "estimator": "fg_a", "directions": 31, "budget": cost}
+        >>> budget([record | {"status": "ok"}])
+        ' Directions for at most 64 forward equivalents: FG-A 31.'
+    """
+    measured = [r for r in records if r["status"] == "ok" and r.get("budget")]
     asked = {r["budget"]["asked"] for r in records if r.get("budget")}
-    found: dict[str, set[str]] = {}
-    for r in some:
-        found.setdefault(r["budget"]["note"], set()).add(f"{r['method']} {r['directions']}")
-    if not found:
+    by_note: dict[str, set[str]] = {}
+    for r in measured:
+        by_note.setdefault(r["budget"]["note"], set()).add(f"{r['method']} {r['directions']}")
+    if not by_note:
         return ""
     each = sorted(
-        ", ".join(sorted(names)) + (f" ({note})" if note else "") for note, names in found.items()
+        ", ".join(sorted(names)) + (f" ({note})" if note else "") for note, names in by_note.items()
     )
     costs = ", ".join(f"{a:g}" for a in sorted(asked))
-    told = f" Directions for at most {costs} forward equivalents: {'; '.join(each)}."
-    typed = [r["method"] for r in some if "directions" in split_options(r["estimator"])[1]]
+    note = f" Directions for at most {costs} forward equivalents: {'; '.join(each)}."
+    typed = [r["method"] for r in measured if "directions" in split_options(r["estimator"])[1]]
     if typed:
         names = ", ".join(dict.fromkeys(typed))
-        told += f" Directions typed are replaced by what the cost buys: {names}."
-    return told + _alike(some)
+        note += f" --cost replaces the number of directions that was typed: {names}."
+    return note + _alike(measured)
 
 
 def _alike(records: Sequence[Record]) -> str:
-    """Name the methods that are the same one once their directions are bought."""
-    found: dict[str, dict[str, None]] = {}
+    """Return a note on methods that differ only in the number of directions, which ``--cost`` sets."""
+    by_method: dict[str, dict[str, None]] = {}
     for r in records:
         base = r["estimator"].partition("[")[0]
         same = repr(
             (base, r.get("file"), r.get("locality"), sorted((r.get("options") or {}).items()))
         )
-        found.setdefault(same, {})[r["method"]] = None
-    alike = [" and ".join(names) for names in found.values() if len(names) > 1]
+        by_method.setdefault(same, {})[r["method"]] = None
+    alike = [" and ".join(names) for names in by_method.values() if len(names) > 1]
     return f" The same method: {'; '.join(alike)}." if alike else ""
 
 
 def slower(records: Sequence[Record]) -> str:
-    """Name the methods whose draws took forward mode though a faster engine was asked, and why."""
-    some = [(r["method"], r.get("fallback") or "") for r in records if r["status"] == "ok"]
-    found = "; ".join(f"{names} ({why})" for names, why in grouped(some))
-    return f" Slopes by forward mode, the slower engine: {found}." if found else ""
+    """Return a note on methods that used the engine dual because cotangent, which is faster, refused.
+
+    Args:
+        records: records of measure.
+
+    Returns:
+        The note with the reasons, "" where none is needed.
+
+    Example:
+        >>> slower([{"method": "NP", "status": "ok", "fallback": "finite differences"}])
+        ' Engine dual, slower than cotangent: NP (finite differences).'
+    """
+    reasons = [(r["method"], r.get("fallback") or "") for r in records if r["status"] == "ok"]
+    note = "; ".join(f"{names} ({why})" for names, why in grouped(reasons))
+    return f" Engine dual, slower than cotangent: {note}." if note else ""

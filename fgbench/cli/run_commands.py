@@ -43,7 +43,7 @@ def measure(
         float | None,
         typer.Option(
             help="Instead of --draws: the relative standard error wanted for the relative variance of one "
-            "batch. A pilot of 64 draws at the first batch sets the number of draws, at most 65536."
+            "batch. A pilot of 64 draws at the first batch sets the number for all batches, at most 65536."
         ),
     ] = None,
     moments: Annotated[

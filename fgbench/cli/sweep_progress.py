@@ -1,4 +1,4 @@
-"""What a sweep shows: a live table on a terminal, plain lines elsewhere, results and failures at the end."""
+"""Progress and results of a sweep: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 def run(cells: Sequence[Cell], settings: Settings, as_json: bool) -> int:
-    """Run a sweep, showing how it stands on stderr and what it found on stdout.
+    """Run a sweep, with progress on stderr and results on stdout.
 
     Args:
-        cells: what is to be run.
-        settings: where and how.
+        cells: the cells to run.
+        settings: folder of records, device, number of workers and the like.
         as_json: print one JSON array instead of a table.
 
     Returns:
-        The exit code: 1 where a run failed.
+        The exit code: 1 if a run failed.
     """
     with Watch(quiet=as_json) as watch:
         sweep = Sweep(cells, settings, watch)
@@ -51,10 +51,10 @@ def run(cells: Sequence[Cell], settings: Settings, as_json: bool) -> int:
 
 
 def at_edges(sweep: Sweep) -> list[str]:
-    """Name the cells whose tuning chose a value that ends its grid.
+    """Return warnings about cells whose tuning chose the first or last value of its grid.
 
     Args:
-        sweep: at its end.
+        sweep: a finished sweep.
 
     Returns:
         A line per cell.
@@ -74,36 +74,40 @@ def at_edges(sweep: Sweep) -> list[str]:
 
 
 def show_plan(cells: Sequence[Cell]) -> None:
-    """Print what a sweep would run.
+    """Print the plan of a sweep.
 
     Args:
-        cells: what would be run.
+        cells: the cells that would be run.
     """
-    found = make(
+    plan = make(
         "Plan", ["method", "grid", "architecture", "data", "options", "tried", "seeds"],
-        f"{cells.count(cells)} runs at most, those of the tuning included.",
+        f"{cells.count(cells)} runs at most, including those of the tuning.",
     )  # fmt: skip
     named = _named(cells)
     for cell in cells:
         tried = ", ".join(f"{k} {'|'.join(map(str, v))}" for k, v in cell.tune.items())
-        found.add_row(
+        plan.add_row(
             named[cell.method], cell.grid, cell.arch, cell.data, _options(cell.options), tried or "-",
             str(len(cell.seeds)),
         )  # fmt: skip
-    console().print(found)
+    console().print(plan)
 
 
 class Watch:
-    """Shows how a sweep stands.
+    """A context that shows how far a sweep is.
 
     Args:
         quiet: show nothing.
+
+    Example:
+        >>> with Watch(quiet=True) as watch:
+        ...     pass
     """
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
         self._live: Any = None
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self._drawn = 0.0
         self._begun = datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -118,12 +122,12 @@ class Watch:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close it."""
+        """Close the live table."""
         if self._live is not None:
             self._live.stop()
 
     def __call__(self, sweep: Sweep) -> None:
-        """Show the state: the live table, or a line for every run that ended."""
+        """Update the live table, or print a line for every run that ended."""
         if self._quiet:
             return
         if self._live is not None:
@@ -131,28 +135,28 @@ class Watch:
                 self._drawn = monotonic()
                 self._live.update(_now(sweep))
             return
-        for case, found in sweep.found.items():
-            if case not in self._told:
-                self._told.add(case)
-                head = f"sweep {len(self._told)} of {sweep.known}: "
-                before = " (was there before)" * (found.get("started", "") < self._begun)
-                print(head + _line(found) + before, file=sys.stderr, flush=True)
+        for case, record in sweep.found.items():
+            if case not in self._printed:
+                self._printed.add(case)
+                head = f"sweep {len(self._printed)} of {sweep.known}: "
+                before = " (finished before)" * (record.get("started", "") < self._begun)
+                print(head + _line(record) + before, file=sys.stderr, flush=True)
 
 
 def table(sweep: Sweep, title: str) -> StackingTable:
-    """Tabulate a sweep, one row per cell.
+    """Return a sweep as a table, one row per cell.
 
     Args:
-        sweep: at any time.
-        title: of the table.
+        sweep: the sweep, finished or not.
+        title: title of the table.
 
     Returns:
         The table.
     """
-    found = make(
+    built = make(
         title, ["method", "architecture", "data", "options", "result", "runs"],
-        "Test error in % (train) or relative variance (measure): mean over seeds with the smallest and "
-        "largest in brackets; options with values chosen on held-out training images marked *.",
+        "Test error in % (train) or relative variance (measure): mean over seeds, with the smallest and "
+        "largest in brackets. *: chosen on held-out training images.",
     )  # fmt: skip
     named = _named([stage.cell for stage in sweep.stages])
     for stage in sweep.stages:
@@ -162,26 +166,26 @@ def table(sweep: Sweep, title: str) -> StackingTable:
             shown = spread([100 * r["test_error"] for r in good])
         else:
             shown = number(good[0]["relative_variance"]) if len(good) == 1 else _means(good)
-        found.add_row(
+        built.add_row(
             named[cell.method], cell.arch, cell.data, _chosen(stage), shown,
             _count(sweep, stage, len(done)),
         )  # fmt: skip
-    return found
+    return built
 
 
 def _named(cells: Sequence[Cell]) -> dict[str, str]:
-    """Name the methods of cells as people read them."""
+    """Return the label of each method of the cells."""
     return {text: label for (text, _), label in labels((c.method, "") for c in cells).items()}
 
 
 def _means(good: list[dict[str, Any]]) -> str:
-    """Spread the relative variances of several seeds."""
+    """Format the relative variances of several seeds as mean and range."""
     values = [r["relative_variance"]["value"] for r in good]
     return spread([v for v in values if v is not None])
 
 
 def _now(sweep: Sweep) -> RenderableType:
-    """Draw the state: the cells, and what every worker is at."""
+    """Return the live view: the table of cells, and the progress of every worker."""
     from rich.console import Group
     from rich.text import Text
 
@@ -191,12 +195,12 @@ def _now(sweep: Sweep) -> RenderableType:
 
 
 def _options(options: dict[str, Any], mark: str = "") -> str:
-    """Write options in one line."""
+    """Format options in one line."""
     return ", ".join(f"{name} {value}{mark}" for name, value in options.items()) or "-"
 
 
 def _chosen(stage: Stage) -> str:
-    """Write a cell's varied and chosen options."""
+    """Format the varied and the tuned options of a cell."""
     parts = [_options(stage.cell.varied)] if stage.cell.varied else []
     if stage.cell.tune:
         parts.append(_options(stage.chosen, "*") if stage.chosen else "tuning")
@@ -204,7 +208,7 @@ def _chosen(stage: Stage) -> str:
 
 
 def _count(sweep: Sweep, stage: Stage, done: int) -> str:
-    """Write how far a cell is."""
+    """Format how many runs of a cell have ended, and how."""
     if not stage.results:
         trials = [c for _, runs in stage.trials for c in runs]
         return f"tuning {sum(c.id in sweep.found for c in trials)} of {len(trials)}"
@@ -213,12 +217,12 @@ def _count(sweep: Sweep, stage: Stage, done: int) -> str:
     return f"{done} of {len(stage.results)}" + "".join(f", {n} {s}" for s, n in bad.items())
 
 
-def _line(found: dict[str, Any]) -> str:
-    """Say what one run found."""
-    name = f"{found['method']} {found['arch']} {found['data']} seed {found['seed']}"
-    if found["status"] != "ok":
-        return f"{name}: {found['status']}: {found['reason']}"
-    if found["verb"] == "train":
-        split = "held-out" if found["settings"].get("validation") else "test"
-        return f"{name}: {split} error {100 * found['test_error']:.2f} %"
-    return f"{name}: relative variance {number(found['relative_variance'])}"
+def _line(record: dict[str, Any]) -> str:
+    """Format the result of one run."""
+    name = f"{record['method']} {record['arch']} {record['data']} seed {record['seed']}"
+    if record["status"] != "ok":
+        return f"{name}: {record['status']}: {record['reason']}"
+    if record["verb"] == "train":
+        split = "held-out" if record["settings"].get("validation") else "test"
+        return f"{name}: {split} error {100 * record['test_error']:.2f} %"
+    return f"{name}: relative variance {number(record['relative_variance'])}"

@@ -1,4 +1,4 @@
-"""A table that keeps its numbers whole on a narrow terminal, and the console it is printed on."""
+"""Tables that fit narrow terminals without breaking numbers, and the console they are printed on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNLIMITED = 10_000  # width of a console on which everything fits
-LEAST = 20  # width below which a first column is not folded while stacking would help
-FOLDED = 7  # width below which it is not folded at all: that of LG-FG-A
+LEAST = 20  # below this width a first column is not folded if stacking helps
+FOLDED = 7  # below this width, that of LG-FG-A, a first column is never folded
 
 
 def console() -> Console:
-    """Return the console of stdout, wide enough for a table where it is no terminal.
+    """Return a console for stdout, 200 columns wide where that is not a terminal.
 
-    Brackets in a method are its options, never markup.
+    Markup is off: brackets in a method are its options.
+
+    Returns:
+        The console.
+
+    Example:
+        >>> console().print("fg_a[directions=4]")
+        fg_a[directions=4]
     """
     import sys
 
@@ -31,17 +38,23 @@ def console() -> Console:
 
 @dataclass
 class StackingTable:
-    """A table that keeps its numbers whole on a narrow terminal.
+    """A table that does not break numbers on a narrow terminal.
 
-    Where its columns do not fit side by side they are set closer and the first one is folded; if that
-    is not enough they are stacked: several tables, each beginning with the columns that name the rows.
+    Columns that do not fit side by side are set closer, and the first one is folded. If that is not
+    enough they are stacked: several tables, each beginning with the columns that name the rows.
 
     Args:
-        title: above it.
+        title: text above the table.
         columns: headers; the first column names the rows.
-        caption: below it.
+        caption: text below the table.
         rows: cells of every row.
         names: how many of the first columns name the rows.
+
+    Example:
+        >>> table = StackingTable("Costs", ["method", "fwd"], "fwd: forward equivalents")
+        >>> table.add_row("FG-A", "3")
+        >>> table.rows
+        [('FG-A', '3')]
     """
 
     title: str
@@ -89,7 +102,7 @@ class StackingTable:
         yield Text(self.caption, style="table.caption")
 
     def _table(self, columns: Sequence[int], widest: int | None, *, tight: bool = True) -> Table:
-        """Set the first column, at most ``widest`` wide, all others that name the rows, and some more."""
+        """Return a table of the naming columns, the first at most ``widest`` wide, and of ``columns``."""
         from rich.box import SIMPLE
         from rich.table import Table
 
@@ -106,5 +119,19 @@ class StackingTable:
 
 
 def make(title: str, columns: Sequence[str], caption: str, names: int = 1) -> StackingTable:
-    """Make an empty table."""
+    """Return an empty table.
+
+    Args:
+        title: text above the table.
+        columns: headers; the first column names the rows.
+        caption: text below the table.
+        names: how many of the first columns name the rows.
+
+    Returns:
+        The table.
+
+    Example:
+        >>> make("Costs", ["method", "fwd"], "").names
+        1
+    """
     return StackingTable(title, columns, caption, names=names)

@@ -1,4 +1,4 @@
-"""Records as tables for the terminal."""
+"""Records as tables on the terminal, one table per verb."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-RECIPE = "from the recipe for the architecture, the data and the kind of method; --lr sets another"
+RECIPE = "from the recipe for the architecture, the data and the kind of method; --lr overrides it"
 
 
 def show(
     records: Sequence[Mapping[str, Any]], out: Console | None = None, rates: str = RECIPE
 ) -> None:
-    """Print one table per verb, with what the columns mean, the reason of what was not ok or biased.
+    """Print one table per verb with a caption, then the reasons of skipped, diverged and biased methods.
 
-    Failures are left to the caller, which names them at the very end.
+    Failed methods are left to the caller, which names them at the very end.
 
     Args:
         records: records of any verbs.
-        out: where to; stdout if None.
-        rates: where the learning rates of trainings come from.
+        out: the console; stdout if None.
+        rates: where the learning rates of trainings come from, for the caption.
+
+    Example:
+        >>> record = {"verb": "train", "method": "BP", "seed": 0, "arch": "mlp-1x8", "data": "digits"}
+        >>> show([record | {"status": "skipped", "reason": "too large"}])  # doctest: +ELLIPSIS
+        Training, mlp-1x8 on digits...
+        BP seed 0: skipped: too large
     """
     out, records = out or console(), labels.shown(records)
     kinds: dict[str, Callable[[Sequence[Mapping[str, Any]]], StackingTable]]
@@ -48,12 +54,12 @@ def show(
 
 
 def _of(record: Mapping[str, Any]) -> str:
-    """Name a record's network and data."""
+    """Return the network and data of a record as text."""
     return f"{record['arch']} on {record['data']}"
 
 
 def _peak(settings: Mapping[str, Any]) -> str:
-    """Write the peak learning rate that a run was trained with, at its batch."""
+    """Format the peak learning rate of a run, scaled to its batch size."""
     if not settings.get("lr"):
         return "-"
     base = settings.get("lr_batch") or settings["batch"]
@@ -61,7 +67,7 @@ def _peak(settings: Mapping[str, Any]) -> str:
 
 
 def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> StackingTable:
-    """Tabulate trainings, one row per method over its seeds."""
+    """Return the table of trainings, one row per method over its seeds."""
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for r in records:
         groups[r["method"]].append(r)
@@ -77,7 +83,7 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
             "seconds",
             "seeds",
         ],
-        "Last epoch; mean over seeds with the smallest and largest in brackets. lr: peak learning rate of "
+        "Last epoch; mean over seeds, with the smallest and largest in brackets. lr: peak learning rate of "
         f"the body, {rates}.",
     )
     for name, runs in groups.items():
@@ -94,7 +100,7 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
 
 
 def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
-    """Tabulate speeds."""
+    """Return the table of speeds, one row per method."""
     first = next((r for r in records if r["status"] == "ok"), records[0])
     graphs = any("captured_ms" in r for r in records)
     table = make(
@@ -111,9 +117,9 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
         ],
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with "
         f"their {medians.ends(first.get('rounds', medians.LEAST))}; backprop is the "
-        f"{_reference(records)} step of the same model in the same run. A step is the whole estimate, "
-        "noise included, without the optimiser; BP is backprop's gradient by a step of fgbench."
-        + (" Captured: as a CUDA graph." if graphs else ""),
+        f"{_reference(records)} step of the same model in the same run. A step is the whole estimate "
+        "including its noise, without the optimiser; BP is backprop computed by "
+        "fgbench." + (" Captured: replayed as a CUDA graph." if graphs else ""),
     )
     for r in records:
         if r["status"] != "ok":
@@ -130,20 +136,20 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
 
 
 def _reference(records: Sequence[Mapping[str, Any]]) -> str:
-    """Say which backprop steps ratios are to, what the other took, or why there is none."""
-    said: dict[str, None] = {}
+    """Return which backprop step ratios refer to, and the time of the other or why it is missing."""
+    kinds: dict[str, None] = {}
     for r in records:
         kind = r.get("reference", "plain")
         others = [
             f"{k}: {number(ms)} ms" for k, ms in r.get("reference_ms", {}).items() if k != kind
         ]
         beside = "; ".join([*others, *filter(None, [r.get("reference_reason")])])
-        said[f"{kind} PyTorch" + (f" ({beside})" if beside else "")] = None
-    return " or ".join(said)
+        kinds[f"{kind} PyTorch" + (f" ({beside})" if beside else "")] = None
+    return " or ".join(kinds)
 
 
 def _fusions(records: Sequence[Mapping[str, Any]]) -> StackingTable:
-    """Tabulate replicated and fused losses, one row per pass and number of groups."""
+    """Return the table of replicated and fused losses, one row per pass and number of groups."""
     s = records[0]["settings"]
     table = make(
         f"Losses per patch and group, {s['patches']} patches, {s['channels']} channels per group, "
@@ -159,9 +165,9 @@ def _fusions(records: Sequence[Mapping[str, Any]]) -> StackingTable:
             "ratio",
             "off by",
         ],
-        f"Medians of {s['rounds']} interleaved rounds with their {medians.ends(s['rounds'])}; peaks newly "
-        "allocated. tangent: slopes of all losses along one direction; gradient: of their sum. off by: "
-        "largest difference of the two.",
+        f"Medians of {s['rounds']} interleaved rounds with their {medians.ends(s['rounds'])}; "
+        "MiB: peak of newly allocated memory. tangent: slopes of all losses along one direction; "
+        "gradient: the gradient of their sum. off by: largest difference between the two.",
     )
     names = ("ms", "peak_mb", "time_ratio", "memory_ratio", "difference")
     for slow, fast in zip(*(_by(records, name) for name in ("replicated", "fused")), strict=True):
@@ -174,13 +180,13 @@ def _fusions(records: Sequence[Mapping[str, Any]]) -> StackingTable:
 
 
 def _by(records: Sequence[Mapping[str, Any]], implementation: str) -> list[Mapping[str, Any]]:
-    """Pick the rows of one implementation, pass by pass."""
+    """Return the rows of one implementation, sorted by pass."""
     rows = [row for r in records for row in r["rows"] if row["implementation"] == implementation]
     return sorted(rows, key=lambda row: str(row["pass"]), reverse=True)
 
 
 def _grids(records: Sequence[Mapping[str, Any]]) -> StackingTable:
-    """Tabulate measured over predicted variance as the paper does: shared beside independent."""
+    """Return the table of measured over predicted variance as in the paper: shared beside independent."""
     settings, summary = records[0]["settings"], records[0]["summary"]
     names = {"fan-in": "fan_in", "fan-out": "fan_out", "batch": "batch"}
     grid = ", ".join(f"{name} {' '.join(map(str, settings[k]))}" for name, k in names.items())
@@ -201,10 +207,10 @@ def _grids(records: Sequence[Mapping[str, Any]]) -> StackingTable:
             "ratio",
             "inside",
         ],
-        "Total variance per weight over batches and directions as in table 1 of the paper: S squared mean, V "
-        "variance between examples of a gradient per weight (V = 3 S). ratio: measured over predicted, that "
-        f"total and noise given the batch, median [smallest, largest] over sizes; n = {settings['draws']} "
-        f"draws per cell. Predicted inside the measured 95 % interval in {held[0]}; "
+        "Total variance per weight over batches and directions, as in table 1 of the paper. S: squared mean "
+        "of a weight's gradient; V: its variance between examples (V = 3 S). ratio: measured over predicted, "
+        "both for that total and for the noise given the batch, median [smallest, largest] over sizes; "
+        f"n = {settings['draws']} draws per cell. Predicted inside the measured 95 % interval in {held[0]}; "
         f"{'; '.join(f'{kind} {text}' for kind, text in zip(kinds, held[1:], strict=True))}.",
     )
     entries = [row for row in summary if row["entry"]]
@@ -218,6 +224,6 @@ def _grids(records: Sequence[Mapping[str, Any]]) -> StackingTable:
     return table
 
 
-def _percent(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a share with its interval into percent."""
-    return {name: 100 * found[name] for name in ("value", "low", "high")}
+def _percent(share: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a share with its interval in percent."""
+    return {name: 100 * share[name] for name in ("value", "low", "high")}

@@ -1,1 +1,1 @@
-"""Data sets: one file each, all of them uint8 pixels that are normalised batch by batch."""
+"""Data sets, one file each. Pixels stay uint8 and are normalised batch by batch."""

@@ -1,8 +1,8 @@
-"""Augmented views of images from keyed noise: batched tensor code that never waits for the device.
+"""Augmented views of images from keyed noise: batched tensor code without device synchronisation.
 
-Images are ``[b, ch, H, W]`` in [0, 1]. Every image has draws of its own. Cropping, mirroring and blurring
-are linear along rows and along columns, so each is a pair of small matrices per image; what a draw
-switches off is the identity, not a branch.
+Images are ``[b, ch, H, W]`` in [0, 1]. Every image has its own draws. Cropping, mirroring and blurring
+are linear along rows and along columns, so each is a pair of small matrices per image. A change that a
+draw switches off is computed as the identity, without a branch.
 """
 
 from __future__ import annotations
@@ -17,27 +17,31 @@ if TYPE_CHECKING:
 
     from fgbench.core.noise.keyed import Noise
 
-NARROW, WIDE = 3 / 4, 4 / 3  # width / height of a crop
+NARROW, WIDE = 3 / 4, 4 / 3  # width / height of a crop lies between
 LUMA = (0.299, 0.587, 0.114)
-JITTER, GRAY = 0.8, 0.2  # odds of the colour changes that contrastive learning and ImageNet take
+JITTER, GRAY = 0.8, 0.2  # probabilities used by contrastive learning and for ImageNet
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What may happen to an image, in this order; strengths are half-widths, the rest probabilities.
+    """Probabilities and strengths of the changes to an image, in the order in which they are applied.
 
     Args:
-        area: least part of the image's area that a crop keeps.
-        flip: of a horizontal mirror.
-        jitter: of the four colour changes, in an order of each image's own.
-        brightness: pixels times a factor in 1 ± this.
-        contrast: distance from the image's mean luma times a factor in 1 ± this.
-        saturation: distance from each pixel's luma times a factor in 1 ± this.
-        hue: turned by at most this part of the circle.
-        gray: of losing all colour.
-        blur: of a gaussian blur of deviation 0.1 to 2 pixels, cut to about a tenth of the side; nothing
-            is left of it below 20 pixels.
-        solarise: of mirroring pixels above ½ at ½.
+        area: smallest share of the image's area that a crop keeps.
+        flip: probability of a horizontal mirror.
+        jitter: probability of the four colour changes, in a random order per image.
+        brightness: pixels are multiplied by a factor in 1 ± this.
+        contrast: the distance from the image's mean luma is multiplied by a factor in 1 ± this.
+        saturation: the distance from each pixel's luma is multiplied by a factor in 1 ± this.
+        hue: hues are turned by at most this part of the circle.
+        gray: probability of losing all colour.
+        blur: probability of a gaussian blur with standard deviation 0.1 to 2 pixels, cut to about a tenth
+            of the side; below 20 pixels per side it has no effect.
+        solarise: probability of replacing pixels x of at least ½ by 1 − x.
+
+    Example:
+        >>> Policy(area=0.5, flip=0.5).jitter
+        0.0
     """
 
     area: float = 1.0
@@ -60,11 +64,19 @@ def augment(x: Tensor, policy: Policy, noise: Noise) -> Tensor:
 
     Args:
         x: images ``[b, ch, H, W]`` in [0, 1].
-        policy: what may happen to them.
-        noise: of this view of this batch, in the images' dtype.
+        policy: probabilities and strengths of the changes.
+        noise: the keyed noise of this view of this batch, in the images' dtype.
 
     Returns:
         ``[b, ch, H, W]`` in [0, 1].
+
+    Example:
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> x = torch.rand(2, 3, 8, 8)
+        >>> augment(x, Policy(area=0.5, flip=0.5), Noise(seed=0)).shape
+        torch.Size([2, 3, 8, 8])
+        >>> bool((augment(x, Policy(), Noise(seed=0)) == x).all())
+        True
 
     References: Chen, Kornblith, Norouzi, Hinton, A Simple Framework for Contrastive Learning of Visual
     Representations, ICML 2020; Grill et al., Bootstrap Your Own Latent, NeurIPS 2020 (the solarising).
@@ -95,11 +107,11 @@ class _Draws:
         return low + (high - low) * u
 
     def happens(self, name: str, odds: float) -> Tensor:
-        """Draw whether something happens."""
+        """Draw, per image, whether a change of this probability happens."""
         return self.between(name, 0.0, 1.0) < odds
 
     def orders(self, name: str, things: int) -> Tensor:
-        """Draw one order of things per image, ``[b, things]``."""
+        """Draw one random permutation of ``things`` items per image, ``[b, things]``."""
         return self._noise.draw("uniform", name, 0, (self._images, things)).argsort(1)
 
 
@@ -111,9 +123,9 @@ def _along(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def _cropped(policy: Policy, draws: _Draws, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Return the matrices of a random crop, resized to the image's size, and a random mirror.
 
-    The area is uniform, then the logarithm of width / height is uniform among what fits the image. Output
-    pixel i looks at start + (i + ½)·size/whole − ½, linearly between the two pixels beside it; outside
-    the image its border goes on.
+    The area is uniform, then the logarithm of width / height is uniform among the values that fit the
+    image. Output pixel i is read at start + (i + ½)·size/whole − ½ by linear interpolation; outside the
+    image its border is repeated.
     """
     area = draws.between("area", policy.area, 1.0)
     least, most = area * (width / height), width / (area * height)
@@ -129,14 +141,25 @@ def _cropped(policy: Policy, draws: _Draws, height: int, width: int) -> tuple[Te
 
 
 def _resampled(start: Tensor, size: Tensor, whole: int) -> Tensor:
-    """Return ``[b, 1, whole, whole]``: linear interpolation of a piece to the size of the whole."""
+    """Return the matrices ``[b, 1, whole, whole]`` that resize a piece linearly to the whole size."""
     pixels = torch.arange(whole, dtype=start.dtype, device=start.device)
     at = start + (pixels.view(-1, 1) + 0.5) * (size / whole) - 0.5
     return (1 - (at.clamp(0, whole - 1) - pixels).abs()).clamp(min=0)
 
 
 def luma(x: Tensor) -> Tensor:
-    """Return the brightness that is seen, ``[b, 1, H, W]``: .299 R + .587 G + .114 B."""
+    """Return the luma .299 R + .587 G + .114 B, the perceived brightness.
+
+    Args:
+        x: ``[b, ch, H, W]``; with other than three channels their mean is taken.
+
+    Returns:
+        ``[b, 1, H, W]``.
+
+    Example:
+        >>> round(luma(torch.ones(1, 3, 1, 1)).item(), 6)
+        1.0
+    """
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     r, g, b = (x[:, c : c + 1] for c in range(3))
@@ -144,8 +167,8 @@ def luma(x: Tensor) -> Tensor:
 
 
 def _jittered(x: Tensor, policy: Policy, draws: _Draws) -> Tensor:
-    """Change brightness, contrast, saturation and hue in an order of each image's own."""
-    # Each place in the order runs all four changes, of which an image has one: factor 1 is exact.
+    """Return images with brightness, contrast, saturation and hue changed in a random order per image."""
+    # Each place in the order computes all four changes; an image gets one of them, the others have factor 1.
     on, order = draws.happens("jitter", policy.jitter), draws.orders("order", 4)
     strengths = (policy.brightness, policy.contrast, policy.saturation)
     names = ("brightness", "contrast", "saturation")
@@ -154,7 +177,7 @@ def _jittered(x: Tensor, policy: Policy, draws: _Draws) -> Tensor:
     for place in order.unbind(1):
         now = [on & (place.view(-1, 1, 1, 1) == change) for change in range(4)]
         brighter, sharper, richer = (
-            torch.where(own, f, 1.0) for own, f in zip(now[:3], factors, strict=True)
+            torch.where(chosen, f, 1.0) for chosen, f in zip(now[:3], factors, strict=True)
         )
         x = (x * brighter).clamp(0, 1)
         middle = luma(x).mean((2, 3), keepdim=True)
@@ -166,7 +189,7 @@ def _jittered(x: Tensor, policy: Policy, draws: _Draws) -> Tensor:
 
 
 def _turned(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue by a part of the circle, keeping value and chroma."""
+    """Return images with the hue turned by a part of the circle; value and chroma stay."""
     value = x.amax(1, keepdim=True)
     r, g, b = (x[:, c : c + 1] for c in range(3))
     chroma = value - x.amin(1, keepdim=True)
@@ -179,7 +202,7 @@ def _turned(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, draws: _Draws) -> Tensor:
-    """Blur with a gaussian cut to about a tenth of the side, its weights adding up to 1 at borders."""
+    """Return images blurred by a gaussian cut to about a tenth of the side; weights sum to 1 at borders."""
     deviation = draws.between("sigma", 0.1, 2.0)
     matrices = []
     for side in x.shape[2:]:

@@ -42,8 +42,8 @@ _SHAPE = (3, 32, 32)
 def cifar10(*, data_dir: str | None = None) -> DataSet:
     """Load CIFAR-10 (Krizhevsky, 2009) from ``cifar-10-batches-bin``; fetch it if it is missing.
 
-    Without a SOURCE.txt the batches must be the published ones. With one they are what it says:
-    their sizes and labels are checked, and its text travels in ``source``.
+    Without a SOURCE.txt in the folder the batches must have the published checksums. With a SOURCE.txt
+    they may be other pixels: sizes and labels are checked, and its text becomes ``source``.
 
     Args:
         data_dir: folder of the data sets; FGBENCH_DATA or the user's cache where none is given.
@@ -53,6 +53,19 @@ def cifar10(*, data_dir: str | None = None) -> DataSet:
 
     Raises:
         DataError: a file is missing and cannot be fetched, or is damaged.
+
+    Example:
+        A folder with a SOURCE.txt is never completed by a download:
+
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     folder = Path(data_dir, FOLDER)
+        ...     folder.mkdir()
+        ...     _ = (folder / "SOURCE.txt").write_text("re-encoded")
+        ...     try:
+        ...         cifar10(data_dir=data_dir)
+        ...     except DataError as error:
+        ...         print("add the missing file" in str(error))
+        True
     """
     root = data_root(data_dir)
     folder = root / FOLDER
@@ -60,8 +73,8 @@ def cifar10(*, data_dir: str | None = None) -> DataSet:
     missing = [name for name in MD5S if not (folder / name).is_file()]
     if missing and source:
         raise DataError(
-            f"{folder / missing[0]} is missing, and SOURCE.txt beside it says that the batches are "
-            "not the published ones: complete them, or point FGBENCH_DATA at another folder"
+            f"{folder / missing[0]} is missing, and the SOURCE.txt beside it means that the batches are "
+            "not the published ones: add the missing file, or point FGBENCH_DATA at another folder"
         )
     if missing:
         _unpack(download(URL, ARCHIVE_MD5, root), folder, missing)
@@ -77,7 +90,7 @@ def load_batches(
 
     Args:
         folder: where the batches lie.
-        source: what SOURCE.txt says, "" for the published batches.
+        source: the text of SOURCE.txt, "" for the published batches.
         md5s: MD5 of each batch by name; batches not named are not compared.
         per_file: records in each batch.
 
@@ -86,6 +99,14 @@ def load_batches(
 
     Raises:
         DataError: a batch is truncated, is not the published one, or holds a label above 9.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in MD5S:
+        ...         _ = Path(folder, name).write_bytes(bytes([7] + [0] * 3072))
+        ...     data = load_batches(Path(folder), "zeros", {}, per_file=1)
+        >>> data.shape, data.train_y.tolist(), data.source
+        ((3, 32, 32), [7, 7, 7, 7, 7], 'zeros')
     """
     tensors = (
         *_read_batches(folder, _TRAIN, per_file, md5s),
@@ -97,7 +118,7 @@ def load_batches(
         classes=10,
         peak=255.0,
         mean=(0.4914, 0.4822, 0.4465),
-        # The customary constants: deviations within an image, averaged over images.
+        # The usual constants: standard deviations within an image, averaged over images.
         std=(0.2023, 0.1994, 0.2010),
         fingerprint=fingerprint("cifar10", *tensors),
         source=source,
@@ -128,11 +149,11 @@ def _read_records(path: Path, count: int, expected_md5: str | None) -> NDArray[n
     if len(content) != count * size:
         raise DataError(f"{path} has {len(content)} bytes, expected {count * size}; {ELSEWHERE}")
     if expected_md5 is not None:
-        found = md5(content.data, usedforsecurity=False).hexdigest()
-        if found != expected_md5:
+        actual = md5(content.data, usedforsecurity=False).hexdigest()
+        if actual != expected_md5:
             raise DataError(
-                f"{path} is not the published file: md5 {found}, expected {expected_md5} "
-                f"(other pixels need a SOURCE.txt beside them that says so); {ELSEWHERE}"
+                f"{path} is not the published file: md5 {actual}, expected {expected_md5} "
+                f"(files with other pixels need a SOURCE.txt beside them); {ELSEWHERE}"
             )
     records = content.reshape(count, size)
     highest = int(records[:, 0].max())
@@ -142,7 +163,7 @@ def _read_records(path: Path, count: int, expected_md5: str | None) -> NDArray[n
 
 
 def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
-    """Take batches out of the archive; each appears under its name only when it is complete."""
+    """Extract batches from the archive; each appears under its name only when it is complete."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (

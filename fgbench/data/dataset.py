@@ -1,4 +1,4 @@
-"""What every data set is: uint8 pixels, labels, and the constants that normalise them."""
+"""The type of every data set: uint8 pixels, labels, and the constants that normalise them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A training and a test split that stay uint8 until a batch is normalised.
+    """A training and a test split; pixels stay uint8 until a batch is normalised.
 
     Args:
         name: the registered name.
@@ -26,14 +26,20 @@ class DataSet:
         test_x: test pixels, as ``train_x``.
         test_y: test labels, as ``train_y``.
         classes: number of classes; labels run from 0 to ``classes - 1``.
-        peak: the pixel value that means 1.0.
+        peak: the pixel value that stands for 1.0.
         mean: mean of pixels / peak per channel.
         std: standard deviation of pixels / peak per channel.
-        fingerprint: 16 hexadecimal digits that identify the bytes served.
-        source: the text of a SOURCE.txt beside the files: where they differ from the original.
+        fingerprint: 16 hexadecimal digits that identify the bytes of the data set.
+        source: the text of a SOURCE.txt beside the files, which states how they differ from the original.
 
     Raises:
-        DataError: shapes, types, counts or labels do not fit each other.
+        DataError: shapes, types, counts or labels contradict each other.
+
+    Example:
+        >>> from fgbench.data.synthetic import synthetic
+        >>> data = synthetic(size=4, train=20, test=10)
+        >>> data.shape, len(data.train_y), data.normalise(data.train_x[:2]).shape
+        ((1, 4, 4), 20, torch.Size([2, 1, 4, 4]))
     """
 
     name: str
@@ -72,10 +78,10 @@ class DataSet:
         """Return the data set with its tensors on a device; pixels stay uint8 there.
 
         Pixels that would take more than a quarter of the device's free memory stay where they are, and
-        :meth:`rows` brings the few that are asked for.
+        :meth:`rows` copies the rows that are asked for.
 
         Args:
-            device: where to. A memory-mapped set that fits is read completely.
+            device: the destination. A memory-mapped set that fits is read completely.
 
         Returns:
             The same data; tensors that are already there are shared.
@@ -95,7 +101,8 @@ class DataSet:
         """Return some training images and their labels, both on the labels' device.
 
         Args:
-            picked: numbers of images, int64 ``[b]``, anywhere; on the pixels' device nothing waits.
+            picked: indices of images, int64 ``[b]``, on any device; on the pixels' device without
+                synchronisation.
 
         Returns:
             uint8 ``[b, ch, H, W]`` and int64 ``[b]``.
@@ -112,7 +119,7 @@ class DataSet:
             dtype: floating type of the result.
 
         Returns:
-            A new tensor of the shape of ``x``, without unit.
+            A new tensor of the shape of ``x``.
         """
         scale, shift = _affine(self.peak, self.mean, self.std, x.device, dtype)
         return torch.addcmul(shift, x.to(dtype), scale)
@@ -129,7 +136,12 @@ class DataSet:
             set itself where nothing is left out.
 
         Raises:
-            UsageError: a number is below 1 or above what there is.
+            UsageError: a number is below 1 or above the size of its split.
+
+        Example:
+            >>> from fgbench.data.synthetic import synthetic
+            >>> len(synthetic(train=20).subset(8).train_y)
+            8
         """
         n_train = _count(self.name, "training", train, len(self.train_y))
         n_test = _count(self.name, "test", test, len(self.test_y))
@@ -145,25 +157,31 @@ class DataSet:
         )
 
     def held_out(self, count: int) -> DataSet:
-        """Return a set whose test split is the last training images, which leave the training split.
+        """Return a set whose test split is the last training images, removed from the training split.
 
-        Values chosen on it (rates, lengths) have not seen the test images.
+        Options chosen on it, such as the learning rate, have not seen the test images.
 
         Args:
             count: how many training images are held out; 0 changes nothing.
 
         Returns:
-            The set for choosing, whose fingerprint follows from this one's and the number.
+            The set for choosing options, whose fingerprint follows from this one's and the number.
 
         Raises:
             UsageError: the number is negative or leaves nothing to train on.
+
+        Example:
+            >>> from fgbench.data.synthetic import synthetic
+            >>> data = synthetic(train=20).held_out(5)
+            >>> len(data.train_y), len(data.test_y)
+            (15, 5)
         """
         if count == 0:
             return self
         have = len(self.train_y)
         if not 0 < count < have:
             raise UsageError(
-                f"{self.name} has {have} training images: 0 to {have - 1} can be held out, not {count}"
+                f"{self.name} has {have} training images: from 0 to {have - 1} can be held out, got {count}"
             )
         return replace(
             self,
@@ -176,19 +194,30 @@ class DataSet:
 
 
 def _room(device: torch.device) -> float:
-    """Return how many bytes of pixels a device may hold."""
+    """Return how many bytes of pixels are put on a device at most."""
     if device.type != "cuda":
         return torch.inf
     return torch.cuda.mem_get_info(device)[0] / 4
 
 
 def short_hash(content: bytes) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of some bytes."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of some bytes.
+
+    Args:
+        content: the bytes.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Example:
+        >>> short_hash(b"")
+        'e3b0c44298fc1c14'
+    """
     return sha256(content).hexdigest()[:16]
 
 
 def fingerprint(name: str, *tensors: Tensor) -> str:
-    """Return the fingerprint of a data set held in memory: its name and every byte it serves.
+    """Return the fingerprint of a data set in memory, a hash of its name and all its bytes.
 
     Args:
         name: the registered name.
@@ -196,6 +225,10 @@ def fingerprint(name: str, *tensors: Tensor) -> str:
 
     Returns:
         16 hexadecimal digits. Cost: one pass over the bytes, about 0.1 s for CIFAR-10.
+
+    Example:
+        >>> len(fingerprint("mine", torch.zeros(2, dtype=torch.uint8)))
+        16
     """
     digest = sha256(f"{name}\n".encode())
     for tensor in tensors:
@@ -213,14 +246,14 @@ def _affine(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Return scale and shift ``[ch, 1, 1]``: (x/peak - m)/s = x · 1/(peak·s) - m/s."""
-    # Kept, because a tensor made from Python numbers waits for the accelerator at every batch.
+    # Cached, because a tensor made from Python numbers synchronises with the accelerator at every batch.
     both = [[1 / (peak * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]]
     scale, shift = torch.tensor(both, device=device, dtype=dtype).view(2, -1, 1, 1)
     return scale, shift
 
 
 def _check_split(what: str, x: Tensor, y: Tensor, classes: int) -> None:
-    """Refuse a split whose pixels and labels do not fit each other."""
+    """Raise DataError for a split whose pixels and labels contradict each other."""
     if x.dtype != torch.uint8 or x.ndim != 4 or y.dtype != torch.int64 or y.ndim != 1:
         raise DataError(
             f"{what} needs uint8 pixels [N, ch, H, W] and int64 labels [N], not "
@@ -234,11 +267,11 @@ def _check_split(what: str, x: Tensor, y: Tensor, classes: int) -> None:
 
 
 def _count(name: str, split: str, wanted: int | None, there: int) -> int:
-    """Return how many images of a split to keep."""
+    """Return how many images of a split are kept; refuse a number out of range."""
     if wanted is None:
         return there
     if not 1 <= wanted <= there:
         raise UsageError(
-            f"{name} has {there} {split} images: a subset has 1 to {there}, not {wanted}"
+            f"{name} has {there} {split} images: a subset has 1 to {there}, got {wanted}"
         )
     return wanted

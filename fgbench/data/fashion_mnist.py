@@ -32,10 +32,27 @@ def fashion_mnist(*, data_dir: str | None = None) -> DataSet:
         data_dir: folder of the data sets; FGBENCH_DATA or the user's cache where none is given.
 
     Returns:
-        The data set, content checked against the published checksums.
+        The data set; the content of every file is checked against the published MD5.
 
     Raises:
         DataError: a file is missing and cannot be fetched, or is not the published one.
+
+    Example:
+        A damaged file is refused:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from fgbench.errors import DataError
+        >>> with tempfile.TemporaryDirectory() as data_dir:
+        ...     folder = Path(data_dir, "FashionMNIST", "raw")
+        ...     folder.mkdir(parents=True)
+        ...     for name in SUMS:
+        ...         _ = (folder / name).write_bytes(b"")
+        ...     try:
+        ...         fashion_mnist(data_dir=data_dir)
+        ...     except DataError as error:
+        ...         print("truncated: 0 bytes" in str(error))
+        True
     """
     folder = data_root(data_dir) / "FashionMNIST" / "raw"
     tensors = idx.read_splits(folder, URL, SUMS)

@@ -1,4 +1,4 @@
-"""Any tree of class folders with pictures in it, decoded once into a memory-mapped array."""
+"""Image folders: a directory tree with one folder per class, decoded once into a memory-mapped array."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUFFIXES = frozenset(
 
 
 class _File(NamedTuple):
-    """One picture: its path below the root, in POSIX form, and what tells it has changed."""
+    """One picture: its path below the root in POSIX form, and the size and time that show a change."""
 
     path: str
     label: int
@@ -39,7 +39,7 @@ class _File(NamedTuple):
 
 @dataclass(frozen=True)
 class _Listing:
-    """Every picture of a tree in the order served: ``train`` training images, then the test."""
+    """Every picture of a tree in order: the ``train`` training images, then the test images."""
 
     root: Path
     classes: tuple[str, ...]
@@ -56,35 +56,47 @@ def imagefolder(
     test_fraction: float = 0.2,
     data_dir: str | None = None,
 ) -> DataSet:
-    """Serve the pictures of a directory tree whose folders are the classes, such as ImageNet's.
+    """Load the pictures of a directory tree with one folder per class, such as ImageNet.
 
-    Where ``train`` and ``val`` (or ``test``) lie in ``root``, the class folders in them are the
-    splits. Otherwise a fixed share of every class is the test split. Either way the order within
-    a split is that of the paths' hashes: mixed, and the same everywhere. The shorter side becomes
-    ``size`` and the centre is kept; of test pictures the centre of that, enlarged, where ``centre`` is
-    below 1. Pictures become RGB and stay as they are stored: an orientation in their EXIF data is not
-    applied. The pixels are decoded at first use into a file below the folder of the data sets, 150 kB
-    per picture at 224 pixels; another listing, file size, time of change or option makes another.
+    Where ``root`` has folders ``train`` and ``val`` (or ``test``), the class folders in them are the
+    splits. Otherwise a fixed share of every class is the test split. Within a split pictures are ordered
+    by the hash of their path: mixed, and the same on every machine. The shorter side is resized to
+    ``size`` and the centre square is kept; with ``centre`` below 1 test pictures are cropped further to
+    that share and enlarged. Pictures are converted to RGB; an orientation in their EXIF data is not
+    applied. The pixels are decoded at first use into a file in the folder of the data sets, 150 kB per
+    picture at 224 pixels. If files or options change, a new file is made.
 
     Args:
         root: the directory tree; the folder ``imagenet`` among the data sets where none is given.
         size: height and width in pixels.
-        centre: part of the shorter side that is kept of test pictures. Networks that learn from crops
-            see things larger than they are, which 0.875, 224 of 256 pixels, makes up for.
+        centre: share of the shorter side that is kept of test pictures. Networks trained on random crops
+            see objects enlarged; 0.875 (224 of 256 pixels) compensates for it at test time.
         test_fraction: share of every class that becomes the test split, between 0 and 1.
         data_dir: folder of the data sets; FGBENCH_DATA or the user's cache where none is given.
 
     Returns:
-        The data set over a memory map: only what is read takes memory.
+        The data set over a memory map: only the pictures that are read take memory.
 
     Raises:
-        DataError: the tree has no two class folders, an empty one, or a broken picture.
+        DataError: the tree has fewer than two class folders, an empty one, or a broken picture.
         UsageError: no root is given and there is no ``imagenet``, or an option is out of its range.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("cat/1", "cat/2", "dog/1", "dog/2"):
+        ...         Path(folder, "tree", name).parent.mkdir(parents=True, exist_ok=True)
+        ...         Image.new("RGB", (6, 4)).save(Path(folder, "tree", f"{name}.png"))
+        ...     data = imagefolder(root=f"{folder}/tree", size=4, data_dir=folder)
+        ...     data.shape, data.train_y.tolist(), data.test_y.tolist()
+        ((3, 4, 4), [0, 1], [0, 1])
     """
     if size < 1 or not 0 < test_fraction < 1 or not 0 < centre <= 1:
         raise UsageError(
-            f"imagefolder: size must be 1 or more, test_fraction between 0 and 1 and centre above 0 and "
-            f"at most 1, not {size}, {test_fraction} and {centre}"
+            "imagefolder: size must be 1 or more, test_fraction between 0 and 1, and centre above 0 and "
+            f"at most 1; got {size}, {test_fraction} and {centre}"
         )
     data = data_root(data_dir)
     if not root and not (data / "imagenet").is_dir():
@@ -111,7 +123,7 @@ def imagefolder(
 
 
 def _job(listing: _Listing, size: int, centre: float) -> Job:
-    """Say what is to be decoded, and how."""
+    """Return the job that decodes the pictures of a listing."""
     parts = [f"{listing.root}\n{size} {centre}\n{listing.train}\n"]
     parts += [f"{file.path}\n{file.size}\n{file.mtime}\n" for file in listing.files]
     names = [file.path for file in listing.files]
@@ -137,18 +149,20 @@ def _scan(root: Path, test_fraction: float) -> _Listing:
         classes = _class_names(root)
         train, test = [], []
         for files in _by_class(root, "", classes):
-            # One image at least on either side, where there are two.
+            # At least one image in each split, where the class has two.
             n_test = min(max(1, round(len(files) * test_fraction)), len(files) - 1)
             test += files[:n_test]
             train += files[n_test:]
     if not test:
-        raise DataError(f"imagefolder: {root} has one image per class: none is left for testing")
+        raise DataError(
+            f"imagefolder: {root} has one image per class, which leaves none for the test split"
+        )
     served = (*sorted(train, key=_mix), *sorted(test, key=_mix))
     return _Listing(root, classes, served, len(train))
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    """Return the names of the class folders in a folder, sorted; hidden ones do not count."""
+    """Return the sorted names of the class folders in a folder; hidden ones are ignored."""
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
         raise DataError(
@@ -163,7 +177,7 @@ def _by_class(root: Path, split: str, classes: tuple[str, ...]) -> list[list[_Fi
     folder = root / split
     if split and (extra := sorted(set(_class_names(folder)) - set(classes))):
         raise DataError(f"imagefolder: {folder / extra[0]} has no counterpart in {root / 'train'}")
-    found, cut = [], len(str(root / "x")) - 1
+    pictures, cut = [], len(str(root / "x")) - 1
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             raise DataError(f"imagefolder: the class folder {folder / name} is missing")
@@ -175,12 +189,12 @@ def _by_class(root: Path, split: str, classes: tuple[str, ...]) -> list[list[_Fi
             )
         if not files:
             raise DataError(f"imagefolder: the class folder {folder / name} holds no image")
-        found.append(sorted(files, key=_mix))
-    return found
+        pictures.append(sorted(files, key=_mix))
+    return pictures
 
 
 def _pictures(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Find the pictures below a folder, by their names; hidden files do not count."""
+    """Yield the pictures below a folder, recognised by their suffix; hidden files are ignored."""
     todo = [str(folder)]
     while todo:
         with os.scandir(todo.pop()) as entries:
@@ -196,7 +210,7 @@ def _pictures(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _mix(file: _File) -> bytes:
-    """Return the hash of a file's path: a sort key without any order of its own."""
+    """Return the hash of a file's path, a sort key that mixes the classes."""
     return sha256(file.path.encode()).digest()
 
 
@@ -207,20 +221,20 @@ def _decode(root: Path, name: str, size: int, centre: float) -> tuple[bytes, byt
     try:
         content = (root / name).read_bytes()
         with Image.open(io.BytesIO(content)) as image:
-            # Lets JPEG decode at a fraction of the size, never below twice what is asked for.
+            # Lets JPEG decode at a fraction of the size, never below twice the wanted size.
             image.draft("RGB", (2 * size, 2 * size))
             rgb = _eight_bits(image).convert("RGB")
         fitted = ImageOps.fit(rgb, (size, size), bleed=(1 - centre) / 2)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{root / name} is not a picture that can be read ({type(error).__name__}); "
-            "mend it or take it out of the folder"
+            "repair it or remove it from the folder"
         ) from error
     return sha256(content).digest(), np.asarray(fitted).transpose(2, 0, 1).tobytes()
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Keep the upper eight of sixteen bits, which Pillow would clip."""
+    """Return the upper eight bits of a picture with sixteen, which Pillow would clip."""
     from PIL import Image
 
     if not image.mode.startswith("I;16"):

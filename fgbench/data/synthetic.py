@@ -1,4 +1,4 @@
-"""Made images: one random prototype per class plus noise, for tests and smoke runs."""
+"""Synthetic images: one random prototype per class plus noise, for tests and smoke runs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def synthetic(
     seed: int = 0,
     data_dir: str | None = None,
 ) -> DataSet:
-    """Make one random prototype per class plus noise, and no file and no network.
+    """Make images from one random prototype per class plus noise; needs no file and no network.
 
     A pixel is 128 + 40 (prototype + noise · deviate) / √(1 + noise²), rounded and clipped.
 
     Prototypes and deviates have mean 0 and variance 1, so every pixel has mean 128 and standard
-    deviation 40 whatever ``noise`` is; ``noise`` is the ratio of the two parts. Both come from a
-    SHAKE-256 stream in integer arithmetic: the same bytes on every machine and version, and a
-    longer split begins with the shorter one. Labels take turns.
+    deviation 40 for any ``noise``. Both come from a SHAKE-256 stream in integer arithmetic: the bytes are
+    the same on every machine and version, and a longer split begins with the shorter one. Labels cycle
+    through the classes.
 
     Args:
         classes: number of classes, 2 or more.
@@ -47,23 +47,28 @@ def synthetic(
         channels: channels per image.
         train: training images.
         test: test images.
-        noise: standard deviation of the deviates in units of the prototypes'.
+        noise: ratio of the standard deviation of the noise to that of the prototypes.
         seed: another seed gives other prototypes and images.
-        data_dir: accepted for the sake of a common signature; nothing is read from it.
+        data_dir: not used; all data sets have this argument.
 
     Returns:
         The data set.
 
     Raises:
         UsageError: a number is out of its range.
+
+    Example:
+        >>> data = synthetic(classes=3, size=2, train=4, test=3)
+        >>> data.train_y.tolist(), data.train_x.dtype
+        ([0, 1, 2, 0], torch.uint8)
     """
     least = {"classes": 2, "size": 1, "channels": 1, "train": 1, "test": 1}
     given = {"classes": classes, "size": size, "channels": channels, "train": train, "test": test}
     for option, low in least.items():
         if given[option] < low:
-            raise UsageError(f"synthetic: {option} must be {low} or more, not {given[option]}")
+            raise UsageError(f"synthetic: {option} must be {low} or more, got {given[option]}")
     if not 0 <= noise < float("inf"):
-        raise UsageError(f"synthetic: noise must be 0 or more, not {noise}")
+        raise UsageError(f"synthetic: noise must be 0 or more, got {noise}")
     shape = (channels, size, size)
     prototypes = _deviates(f"{seed} prototypes", classes, shape)
     tensors = (
@@ -84,7 +89,7 @@ def synthetic(
 def _split(
     key: str, count: int, prototypes: NDArray[np.float64], noise: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Make the images and labels of one split, block by block."""
+    """Return the images and labels of one split, made block by block."""
     labels = np.arange(count) % len(prototypes)
     pixels = np.empty((count, *prototypes.shape[1:]), np.uint8)
     for start in range(0, count, _BLOCK):
@@ -96,7 +101,7 @@ def _split(
 
 
 def _deviates(key: str, count: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return float64 ``[count, *shape]`` of mean 0 and variance 1, a pure function of the key.
+    """Return float64 ``[count, *shape]`` with mean 0 and variance 1, a pure function of the key.
 
     Each is a sum of four uniform bytes: mean 4 · 127.5, variance 4 (256² - 1) / 12.
     """

@@ -1,1 +1,1 @@
-"""Estimators, one file each; they never import each other."""
+"""Estimators of gradients, one file each; they do not import each other."""

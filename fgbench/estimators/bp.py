@@ -20,10 +20,23 @@ if TYPE_CHECKING:
 class Backprop(Defaults):
     """Backprop: the exact gradient of the objective, by reverse mode.
 
-    Under a local scheme it is the scheme's truth, not the end-to-end gradient. Cost: one forward and one
-    backward pass.
+    Under a local scheme this is the gradient of the scheme's own objectives, not of the final loss.
+
+    Also known as: backpropagation, reverse-mode automatic differentiation. ``bp/module`` is deep
+    supervision, ``bp/local`` decoupled greedy learning.
+
+    Not to be confused with: the reference step of ``speed``, which is a plain PyTorch step of the same
+    model; this one computes the same gradient inside fgbench.
+
+    Cost: one forward and one backward pass.
 
     References: Rumelhart, Hinton, Williams, Learning representations by back-propagating errors, 1986.
+
+    Example:
+        >>> import fgbench
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[size=2]", "draws": 2, "batches": 1}
+        >>> fgbench.run("measure", method="bp", **case)["bias"]["value"]
+        0.0
     """
 
     def claims(self, scheme: Scheme) -> Claims:

@@ -23,25 +23,39 @@ if TYPE_CHECKING:
 @register("estimators", "dfa")
 @dataclass(frozen=True)
 class DirectFeedbackAlignment(Defaults):
-    """Direct feedback alignment: the output error reaches every layer through a random matrix.
+    """Direct feedback alignment: the output error reaches every layer through a fixed random matrix.
 
-    With e = dL/dlogits of the network's own output, ⟨e, B_j h_j⟩ is what layer j descends, h_j its output
-    averaged along the axes that share its weights (patches, pixels; channels where a layer mixes
-    patches). Its credit is then B_jᵀ e over the number averaged, and one exact pullback goes through
-    the layer's own nonlinearity and norm. Biased; with B_j the Jacobian of the logits after layer j it
-    is backprop. B_j is gaussian of deviation 1/√(features of h_j), a readout's usual start.
+    Let e = dL/dlogits at the network's own output, and h_j the output of layer j averaged along the axes
+    that share its weights (patches, pixels; channels where a layer mixes patches). Layer j descends
+    ⟨e, B_j h_j⟩: its credit is B_jᵀ e divided by the number of averaged places, and one exact pullback
+    goes through the layer's own nonlinearity and norm. The estimate is biased; with B_j the Jacobian of
+    the logits after layer j it is backprop. B_j is gaussian with standard deviation 1/√(features of h_j),
+    a common initialisation of a readout.
+
+    Also known as: DFA, direct random feedback.
+
+    Not to be confused with: feedback alignment (``fa``), where the error passes through the layers one by
+    one (with one hidden layer the two agree); direct random target projection, which projects the label
+    instead of the error; sDFA, which projects the sign of the error.
 
     Args:
         scale: factor of every feedback matrix.
-        error: ``output``: the objective's own output error e; ``own``: that of the logits B_j h_j
-            themselves, a fixed random readout on layer j, as in the code of Ren et al.: layer j then
-            descends a loss of its own, and nothing comes from the output.
+        error: ``output``: the objective's own output error e; ``own``: the error of the logits B_j h_j
+            themselves, as in the released code of Ren et al. B_j is then a fixed random readout of layer
+            j, which descends a loss of its own, and nothing comes from the network's output.
 
-    Cost: one forward pass and one pull; k × features fixed numbers per layer, k those that the readout
-    of its objective predicts.
+    Cost: one forward pass and one pull; k × features fixed numbers per layer, where k is the number of
+    outputs of the objective's readout.
 
     References: Nøkland, Direct Feedback Alignment Provides Learning in Deep Neural Networks, NeurIPS
     2016; Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023.
+
+    Example:
+        >>> import fgbench
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[size=2]", "draws": 2, "batches": 1}
+        >>> record = fgbench.run("measure", method="dfa", **case)
+        >>> record["relative_variance"]["value"], record["claimed"]["bias"]
+        (0.0, 'some')
     """
 
     scale: float = 1.0

@@ -28,26 +28,43 @@ if TYPE_CHECKING:
 class ActivityForwardGradient(Defaults):
     """Forward gradient with noise on the activities (FG-A; LG-FG-A under ``local-pg``).
 
-    For directions u at the sites with E[u uᵀ] = I the credit (slope · u), masked where a unit is off,
-    has the true cotangent as its mean; one layer's exact pullback turns it into weight gradients. The
-    variance grows with the number of units a score sees, not with the number of weights.
+    For random directions u at the sites with E[u uᵀ] = I, the credit is (slope · u), set to 0 where a unit
+    is off. Its mean is the true cotangent, because E[u uᵀ] g = g; one layer's exact pullback turns it into
+    weight gradients. The variance grows with the number of units that a score depends on, not with the
+    number of weights.
+
+    Also known as: activity-perturbed forward gradient, activity guess.
+
+    Not to be confused with: node perturbation (``np``), which takes finite differences instead of exact
+    slopes; weight-perturbed forward gradient (``fg_w``); forward gradients along a local gradient in place
+    of a random direction (Fournier et al., 2023).
 
     Args:
         directions: directions averaged per estimate.
         law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
-        norm_grad: whether the credit of a site goes back through the norm before it; without, it is
-            taken for that of the weight operation's raw output, and a norm's own gain gets none.
+        norm_grad: whether the credit of a site goes back through the norm before it. If false, it is
+            used as the credit of the weight operation's raw output, and a norm's own gain gets none.
         credit: ``summed``: scores are summed over every axis mixed between a site and the loss, which
-            keeps the estimate unbiased; ``released``: over those its own module mixes alone, as the
-            released code does without its cuts, which is biased where a later module mixes kept axes.
-        average: axes such as ``p`` whose losses are averaged and not summed, as the released code does
+            keeps the estimate unbiased; ``released``: only over the axes that its own module mixes, as
+            the released code does without its cuts, which is biased where a later module mixes kept axes.
+        average: axes such as ``p`` whose losses are averaged instead of summed, as the released code does
             without its patch-wise losses: a factor of 1 over their size.
-        share: ``none``: every example has directions of its own; ``b``: one for the whole batch, which
-            leaves the mean as it is and makes the variance that of the mean gradient.
+        share: ``none``: every example has its own directions; ``b``: one direction for the whole batch,
+            which keeps the mean; the variance is then that of one estimate of the batch's mean gradient.
 
     Cost: ``directions`` activity slopes and one pull.
 
     References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023.
+
+    Example:
+        >>> import fgbench
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[size=2]", "draws": 2, "batches": 1}
+        >>> predicted = [
+        ...     fgbench.run("measure", method=f"fg_a[directions={n}]", **case)["predicted_variance"]
+        ...     for n in (1, 4)
+        ... ]
+        >>> round(predicted[0] / predicted[1], 6)
+        4.0
     """
 
     directions: Annotated[int, Field(ge=1)] = 1

@@ -1,1 +1,1 @@
-"""Localities, one file each: where losses are read and what they update."""
+"""Localities, one file each: where losses are read and which modules they update."""

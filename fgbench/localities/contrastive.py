@@ -1,4 +1,4 @@
-"""Contrastive losses on two augmented views of every image, and the localities they come in."""
+"""Contrastive losses on two augmented views of every image, at the end, per module or local."""
 
 from __future__ import annotations
 
@@ -33,12 +33,23 @@ VARIANTS = {
 
 
 def unit(z: Tensor) -> Tensor:
-    """Scale rows to norm 1, squared norms being at least 1e-12."""
+    """Return rows scaled to norm 1; squared norms below 1e-12 count as 1e-12.
+
+    Args:
+        z: ``[b, k]``.
+
+    Returns:
+        ``[b, k]``.
+
+    Example:
+        >>> [round(v, 4) for v in unit(torch.tensor([[3.0, 4.0]])).tolist()[0]]
+        [0.6, 0.8]
+    """
     return z * (z * z).sum(1, keepdim=True).clamp(min=FLOOR).rsqrt()
 
 
 def _enough(rows: int) -> None:
-    """Refuse rows that are not two views of at least two images."""
+    """Raise UsageError unless the rows are two views of at least two images."""
     if rows % 2 or rows < 4:
         raise UsageError(
             "a contrastive loss compares two views of at least 2 images, "
@@ -50,16 +61,22 @@ class Projector(LinearReadout):
     """A linear head on pooled features whose loss compares the two views of a batch (NT-Xent).
 
     With ẑ = z/|z|, rows 0 to B − 1 the first view and the rest the second, the loss of row n is the
-    cross entropy of the logits ẑ_n·ẑ_m/τ over all other rows m, its other view being the target. With
-    the keys ẑ_m stopped the gradient enters through the query ẑ_n alone: the loss of a row depends on
+    cross entropy of the logits ẑ_n·ẑ_m/τ over all other rows m, with its other view as the target. With
+    stopped keys ẑ_m the gradient enters through the query ẑ_n alone: the loss of a row then depends on
     that row's features only, and the scores of rows, patches and groups are a partition of its slope.
 
     Args:
         out_axes: axes of the module's output; the mean runs over ``p``, ``h`` and ``w``.
-        features: numbers per example left after the mean.
+        features: numbers per example after the mean.
         outputs: dimensions that are compared.
         temperature: τ.
-        stop: whether keys are stopped.
+        stop: whether derivatives stop at the keys.
+
+    Example:
+        >>> projector = Projector("b c", features=4, outputs=2, temperature=0.5, stop=True)
+        >>> z = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> [round(loss, 4) for loss in projector.losses(z, torch.zeros(4)).tolist()]
+        [0.2395, 0.2395, 0.2395, 0.2395]
     """
 
     def __init__(
@@ -70,7 +87,7 @@ class Projector(LinearReadout):
         self.holds, self.coupled = stop, not stop
 
     def extra_repr(self) -> str:
-        """Name the options of the loss."""
+        """Return the options of the loss for ``repr``."""
         return f"temperature={self.temperature}, stop={self.holds}"
 
     def losses(self, prediction: Tensor, labels: Tensor, held: Tensor | None = None) -> Tensor:
@@ -79,7 +96,7 @@ class Projector(LinearReadout):
         Args:
             prediction: ``[(v b), k]``, two views of every image.
             labels: ``[(v b)]``.
-            held: the predictions that serve as keys; those given, stopped, where None.
+            held: the predictions that serve as keys; if None, those given, with derivatives stopped.
 
         Returns:
             The losses.
@@ -93,8 +110,8 @@ class Projector(LinearReadout):
         keys = queries
         if self.holds:
             keys = (queries if held is None else unit(held)).detach()
-        own = torch.eye(rows, dtype=torch.bool, device=prediction.device)
-        logits = (F.linear(queries, keys) / self.temperature).masked_fill(own, -torch.inf)
+        diagonal = torch.eye(rows, dtype=torch.bool, device=prediction.device)
+        logits = (F.linear(queries, keys) / self.temperature).masked_fill(diagonal, -torch.inf)
         other = torch.arange(rows, device=prediction.device).roll(rows // 2)
         return F.cross_entropy(logits, other, reduction="none")
 
@@ -102,40 +119,53 @@ class Projector(LinearReadout):
 @register("localities", "contrastive", variants=VARIANTS)
 @dataclass(frozen=True)
 class Contrastive:
-    """Contrastive losses in place of labels: two views of every image tell it from the others.
+    """Contrastive losses instead of labels: each image's two views must be told from all other images.
 
-    A linear projector ``projector{k}`` reads every module (``module``, ``local``), the projector
-    ``projector`` the last one; each has its own loss and its exact gradient. No objective reads the
-    final readout: it learns from labels between epochs, on frozen features.
+    Under ``module`` and ``local`` a linear projector ``projector{k}`` reads the output of every module k;
+    the projector ``projector`` reads the last one. Each has its own loss and its exact gradient. No
+    objective uses the final readout: it learns from labels between epochs, on frozen features.
 
-    The objective is the mean over the 2B rows. (The released code takes this mean for forward gradients
-    and the sum of the two views' means, twice as much, for backprop.)
+    The objective is the mean over the 2B rows (two views of B images). The paper's released code takes
+    this mean for forward gradients, and the sum of the two views' means, twice as much, for backprop.
 
-    With ``stop_keys`` false the loss of a row depends on every row, and the score of a row, being the
-    slope of that row's loss, does so too. Times the row's own noise its mean is ∂ℓ_n/∂z_n with noise of
-    its own per row, which leaves out what row n does as a key; with ``shared_noise`` the other view's
-    ∂ℓ_n/∂z_n′ is added, as if it were the row's own. Both are biased for activity noise, against the
-    gradient of the loss that backprop takes there. Weight noise has no rows, and no bias.
+    With ``stop_keys=false`` the loss of a row depends on every row, and so does its score, the slope of
+    that row's loss. The score times the row's own noise has the mean ∂ℓ_n/∂z_n when every row has noise of
+    its own, which leaves out the part of the gradient where row n is a key; with ``shared_noise`` the
+    other view's ∂ℓ_n/∂z_n′ is added as if it were the row's own. Both are biased for activity noise
+    against the gradient that backprop computes there. Noise on weights has no rows, and no such bias.
+
+    Also known as: SimCLR, NT-Xent (normalised temperature-scaled cross entropy).
+
+    Not to be confused with: LoCo, contrastive losses on overlapping windows; the Forward-Forward
+    algorithm, which contrasts real with negative data inside each layer.
 
     Args:
         base: ``end`` (one loss), ``module`` (a loss per module, nothing cut) or ``local`` (cut between
             modules).
         keep: axes along which each loss stays separate.
         temperature: τ of the logits.
-        features: dimensions that a projector gives.
+        features: dimensions of a projector's output.
         stop_keys: stop the derivative of a row's loss at the rows that it is compared with.
         shared_noise: draw activity noise once for the two views of an image.
-        augment: what makes the views: ``full`` (crops, mirrors, colours, blur, solarising of the second
+        augment: how the views are made: ``full`` (crops, mirrors, colours, blur, solarising of the second
             view), ``crop`` (crops and mirrors) or ``none`` (two equal views).
-        crop: least part of the area that a crop keeps; the paper raises it to 0.3 or 0.5 for networks
+        crop: smallest share of the area that a crop keeps; the paper raises it to 0.3 or 0.5 for networks
             that learn from local losses.
-        flip: mirror views with probability ½; digits and letters are better left alone.
-        probe: rate of the plain SGD that trains the final readout, one epoch on frozen features of the
-            images as they are after every epoch of training.
+        flip: mirror views with probability ½; better false for digits and letters.
+        probe: learning rate of the plain SGD that trains the final readout, one epoch on frozen features
+            of the unaugmented images after every epoch of training.
 
     References: Chen, Kornblith, Norouzi, Hinton, A Simple Framework for Contrastive Learning of Visual
     Representations, ICML 2020; Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local
     Losses, ICLR 2023.
+
+    Example:
+        >>> from fgbench.architectures.mlp import mlp
+        >>> chain = mlp(shape=(1, 2, 2), classes=3, depth=2, width=4)
+        >>> locality = Contrastive(base="local", features=4)
+        >>> locality.attach(chain)
+        >>> [(o.window, o.readout) for o in locality.objectives(chain) if o.updates]
+        [((0, 1), 'projector0'), ((1, 2), 'projector1')]
     """
 
     base: Literal["end", "module", "local"] = "end"
@@ -152,7 +182,7 @@ class Contrastive:
     copies = 2  # not an option: rows of a batch per image
 
     def attach(self, chain: Chain) -> None:
-        """Put a projector on every module that has a loss and one at the end, and leave ``final``."""
+        """Attach a projector to every module that has a loss and one at the end; ``final`` stays."""
         for name in [name for name in chain.readouts if name != "final"]:
             del chain.readouts[name]
         last = len(chain) - 1
@@ -161,19 +191,19 @@ class Contrastive:
             chain.put(name, k, self._projector)
 
     def _projector(self, out_axes: str, features: int) -> Projector:
-        """Make one projector."""
+        """Return a projector for one module."""
         return Projector(out_axes, features, self.features, self.temperature, self.stop_keys)
 
     def batch(
         self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
     ) -> tuple[Tensor, Tensor]:
-        """Make two views of every image.
+        """Return two augmented views of every image.
 
         Args:
             pixels: uint8 ``[b, ch, H, W]``.
             labels: ``[b]``.
             data: the data set that normalises the pixels.
-            noise: of this batch.
+            noise: the keyed noise of this batch.
 
         Returns:
             Images ``[(v b), ch, H, W]``, the first views first, and labels ``[(v b)]``.
@@ -215,5 +245,5 @@ class Contrastive:
 
     @property
     def _repeats(self) -> int:
-        """How many rows share their activity noise."""
+        """Number of rows that share their activity noise."""
         return self.copies if self.shared_noise else 1

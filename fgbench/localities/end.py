@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 class End:
     """One loss at the end, through every module: nothing is local.
 
-    Its truth is the ordinary gradient, so the locality gap is zero.
+    Its objective is the final loss, so the locality gap is zero.
+
+    Also known as: end-to-end learning, global loss.
 
     Args:
         keep: axes along which the loss stays separate; more than ``b`` helps only where no module mixes.
+
+    Example:
+        >>> from fgbench.architectures.mlp import mlp
+        >>> chain = mlp(shape=(1, 2, 2), classes=3, depth=2, width=4)
+        >>> [(o.name, o.window, o.updates) for o in End().objectives(chain)]
+        [('end', (0, 2), (0, 1))]
     """
 
     keep: str = "b"
 
     def attach(self, chain: Chain) -> None:
-        """Need no heads."""
+        """Attach nothing: the loss is read by the final readout."""
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:
         """Return the one objective."""

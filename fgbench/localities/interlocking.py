@@ -1,4 +1,4 @@
-"""A loss some modules ahead for each module, through those between."""
+"""A loss a fixed number of modules ahead of each module, through the modules between."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 @register("localities", "interlocking", variants=APART)
 @dataclass(frozen=True)
 class Interlocking:
-    """Module k learns from the loss n − 1 modules ahead alone, through the modules between.
+    """Module k learns only from the loss n − 1 modules ahead, through the modules between.
 
     The loss at the end of the chain is the final one, which the last n modules share: their gradient is
-    backprop's. n = 1 is a loss per module, cut between modules; n = the number of modules is backprop.
-    Readouts that no window reads do not learn.
+    backprop's. n = 1 is a loss per module, cut between modules (``local``); with n = the number of modules
+    the scheme is backprop. Readouts that no window uses do not learn.
+
+    Also known as: interlocking backpropagation.
+
+    Not to be confused with: ``overlap``, where a module learns from the sum of its own loss and the next
+    one's.
 
     Args:
         n: modules per window, fewer at the end of the chain.
@@ -29,20 +34,28 @@ class Interlocking:
 
     References: Gomez, Key, Perlin, Gou, Frosst, Dean, Gal, Interlocking Backpropagation: Improving
     depthwise model-parallelism, JMLR 23, 2022.
+
+    Example:
+        >>> from fgbench.architectures.mlp import mlp
+        >>> chain = mlp(shape=(1, 2, 2), classes=3, depth=3, width=4)
+        >>> locality = Interlocking(n=2)
+        >>> locality.attach(chain)
+        >>> [(o.window, o.updates) for o in locality.objectives(chain) if o.updates]
+        [((0, 2), (0,)), ((1, 3), (1,)), ((2, 3), (2,))]
     """
 
     n: Annotated[int, Field(ge=1)] = 2
     keep: str = "b"
 
     def attach(self, chain: Chain) -> None:
-        """Put a linear readout on every module that brings none."""
+        """Attach a linear readout to every module that has none."""
         chain.attach()
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:
         """Return windows (k, k + n), each updating its first module."""
-        last, found = len(chain), list[Objective]()
+        last, windows = len(chain), list[Objective]()
         for k in range(last):
             stop = min(k + self.n, last)
             readout = "final" if stop == last else chain.local_readout(stop - 1)
-            found.append(Objective(f"module{k}", (k, stop), readout, (k,), self.keep))
-        return completed(chain, found)
+            windows.append(Objective(f"module{k}", (k, stop), readout, (k,), self.keep))
+        return completed(chain, windows)

@@ -1,4 +1,4 @@
-"""The last module's own loss alone, nothing cut."""
+"""One loss, that of the last module's own readout, nothing cut."""
 
 from __future__ import annotations
 
@@ -17,21 +17,31 @@ if TYPE_CHECKING:
 class Last:
     """One loss, that of the last module's own readout, through every module.
 
-    What is left of local losses when they are not module by module: the readout of the last module may
-    keep scores apart that the final one does not. Where both are the same readout this is ``end``.
+    The readout of the last module may keep scores separate that the final readout does not, so this shows
+    what kept scores give without a loss per module. Where both are the same readout this is ``end``.
+
+    Not to be confused with: ``end``, whose loss is read by the final readout.
 
     Args:
-        keep: axes along which the loss stays separate. Modules that mix them on the way have their
-            scores summed, so that only places after the last mixing gain.
+        keep: axes along which the loss stays separate. Where later modules mix these axes their scores
+            are summed, so only places after the last mixing gain.
 
     References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023,
     figure 6.
+
+    Example:
+        >>> from fgbench.architectures.mlp import mlp
+        >>> chain = mlp(shape=(1, 2, 2), classes=3, depth=2, width=4)
+        >>> locality = Last()
+        >>> locality.attach(chain)
+        >>> [(o.window, o.updates) for o in locality.objectives(chain) if o.updates]
+        [((0, 2), (0, 1))]
     """
 
     keep: str = "b"
 
     def attach(self, chain: Chain) -> None:
-        """Put a linear readout on every module that brings none."""
+        """Attach a linear readout to every module that has none."""
         chain.attach()
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:

@@ -1,4 +1,4 @@
-"""A loss per module, cut between modules."""
+"""A loss on every module, cut between modules."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 @register("localities", "local", variants=APART)
 @dataclass(frozen=True)
 class Local:
-    """A loss on every module, each through that module alone (the LG- of the paper, greedy).
+    """A loss on every module, each through that module alone (greedy; LG- in the paper's method names).
 
-    ``keep`` changes the variance of an estimate, never its mean: kept scores are a partition and add up
-    to the unsplit loss. Axes that the readout's input lacks are dropped.
+    ``keep`` changes the variance of an estimate, never its mean: kept scores are a partition of the loss
+    and add up to it. Axes that the readout's input lacks are dropped.
+
+    Also known as: decoupled greedy learning (DGL), gradient isolation, greedy local learning.
+
+    Not to be confused with: greedy layer-wise training, which trains one module after the other and
+    freezes it; ``module``, whose losses reach all earlier modules; ``overlap`` (LoCo).
 
     Args:
         keep: axes along which each loss stays separate: ``b``, ``b p`` (per patch, ``local-p``) or
@@ -26,12 +31,20 @@ class Local:
 
     References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023;
     Belilovsky, Eickenberg, Oyallon, Decoupled Greedy Learning of CNNs, ICML 2020.
+
+    Example:
+        >>> from fgbench.architectures.mlp import mlp
+        >>> chain = mlp(shape=(1, 2, 2), classes=3, depth=2, width=4)
+        >>> locality = Local()
+        >>> locality.attach(chain)
+        >>> [(o.window, o.updates) for o in locality.objectives(chain) if o.updates]
+        [((0, 1), (0,)), ((1, 2), (1,))]
     """
 
     keep: str = "b"
 
     def attach(self, chain: Chain) -> None:
-        """Put a linear readout on every module that brings none."""
+        """Attach a linear readout to every module that has none."""
         chain.attach()
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:

@@ -1,4 +1,4 @@
-"""A loss per module, nothing cut."""
+"""A loss on every module, nothing cut."""
 
 from __future__ import annotations
 
@@ -15,18 +15,30 @@ if TYPE_CHECKING:
 @register("localities", "module", variants=APART)
 @dataclass(frozen=True)
 class Module:
-    """A loss on every module, each through all modules before it (the L- of the paper).
+    """A loss on every module, each through all modules before it (L- in the paper's method names).
+
+    Also known as: deep supervision.
+
+    Not to be confused with: ``local``, which cuts between modules.
 
     Args:
         keep: axes along which each loss stays separate.
 
     References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023.
+
+    Example:
+        >>> from fgbench.architectures.mlp import mlp
+        >>> chain = mlp(shape=(1, 2, 2), classes=3, depth=2, width=4)
+        >>> locality = Module()
+        >>> locality.attach(chain)
+        >>> [(o.window, o.updates) for o in locality.objectives(chain) if o.updates]
+        [((0, 1), (0,)), ((0, 2), (0, 1))]
     """
 
     keep: str = "b"
 
     def attach(self, chain: Chain) -> None:
-        """Put a linear readout on every module that brings none."""
+        """Attach a linear readout to every module that has none."""
         chain.attach()
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:

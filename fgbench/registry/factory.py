@@ -27,6 +27,10 @@ class Made:
         thing: the instance of the class, or what the function returned.
         source: file of the code that defines it, or the folder of its files.
         file: full path of the file in a text such as ``./mine.py:Mine``, "" for a name.
+
+    Example:
+        >>> Made("fg_a", {"law": "sphere", "directions": 4}, None, "fg_a.py").text
+        'fg_a[directions=4,law=sphere]'
     """
 
     name: str
@@ -49,6 +53,10 @@ class Method:
         text: what the user typed.
         estimator: the estimator with its name and options.
         locality: the locality with its name and options.
+
+    Example:
+        >>> method("DFA").locality.text
+        'end'
     """
 
     text: str

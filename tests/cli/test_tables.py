@@ -125,7 +125,7 @@ def test_one_row_per_record_and_a_reason_for_what_is_not_ok(
     assert "fg_a[law=sphere]" in out  # brackets are no markup
     assert "digits[x]" in out
     assert "0 (exact)" in out
-    assert "this init only" in out
+    assert "1 init (this network only)" in out
     assert "64 draws" in out
     assert "first seed 0: skipped: not [here]" in out
     assert "6 [5, 7]" in out
@@ -274,7 +274,7 @@ def test_draws_of_a_precision_are_told_method_by_method(
     assert "457 (a), 64 (b, c) draws x 4 batches" in " ".join(capsys.readouterr().out.split())
     tables.show([some[0] | {"draws_asked": 9000}, some[1] | {"draws_asked": 64}])
     out = " ".join(capsys.readouterr().out.split())
-    assert " takes more draws than are made at most: a 9000 asked, 457 made." in out
+    assert " needs more draws than the maximum: a 9000 needed, 457 made." in out
     tables.show(some[1:])
     out = " ".join(capsys.readouterr().out.split())
     assert "64 draws x 4 batches" in out
@@ -288,9 +288,9 @@ def test_draws_of_a_precision_are_told_method_by_method(
         (
             1,
             2,
-            "2 batches: an interval over so few says next to nothing; take 4 or more, or --inits.",
+            "2 batches: the width of an interval over so few is mostly chance; use 4 or more, or --inits.",
         ),
-        (3, 9, "3 inits: an interval over so few says next to nothing; take 4 or more."),
+        (3, 9, "3 inits: the width of an interval over so few is mostly chance; use 4 or more."),
         (1, 4, ""),
         (4, 1, ""),
         (1, 1, ""),
@@ -323,7 +323,7 @@ def test_a_fixed_cost_says_what_it_replaced_and_made_alike(
     ]
     tables.show(some)
     out = " ".join(capsys.readouterr().out.split())
-    assert "Directions typed are replaced by what the cost buys: fg_a[directions=4]/end." in out
+    assert "--cost replaces the number of directions that was typed: fg_a[directions=4]/end." in out
     assert "The same method: FG-A and fg_a[directions=4]/end." in out
     tables.show(some[2:])
     out = " ".join(capsys.readouterr().out.split())
@@ -356,8 +356,7 @@ def test_a_design_that_biases_is_marked_and_named_with_what_was_found(
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if "claims a bias" in line] == [
         "loud seed 0 †: claims a bias, for a reason; measured: 0.6 [0.5, 0.7] (p=0.0004)",
-        "faint seed 0 †: claims a bias, for another; measured: none was seen where 0.3 would have been "
-        "(p=0.8)",
+        "faint seed 0 †: claims a bias, for another; measured: not detected, 0.3 would have been (p=0.8)",
     ]
     table = [line for line in out.splitlines() if "1 [0.5, 1.5]" in line]
     assert [line.split()[0] for line in table if "†" in line] == ["loud", "faint", "mine"]
@@ -572,7 +571,7 @@ def test_ratios_to_a_reference_have_a_column(capsys: pytest.CaptureFixture[str])
     assert "efficiency / Mine/end" in out  # as its row is named
     assert [row_of(out, m)[-1] for m in ("Mine/end", "FG-A", "NP")] == ["1", "112 [60.6, 209]", "-"]
     told = " ".join(out.split())
-    assert f"several networks, or of several batches of one; none for NP: {none}." in told
+    assert f"over networks, or over batches if there is one network; none for NP: {none}." in told
 
 
 def test_a_narrow_terminal_names_the_moment_in_every_stacked_table() -> None:

@@ -395,7 +395,7 @@ def test_imagefolder_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypa
         monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DataError) as error:
         imagefolder(root=str(root), size=4, data_dir=str(tmp_path / "data"))
-    one_line(error, root, "No space left on device", "FGBENCH_DATA", "GB to spare")
+    one_line(error, root, "No space left on device", "FGBENCH_DATA", "GB of free space")
     assert list((tmp_path / "data" / "imagefolder").iterdir()) == []
 
 

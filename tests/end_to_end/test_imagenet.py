@@ -78,7 +78,7 @@ def test_one_broken_picture_is_one_line(pictures: Path, capsys: pytest.CaptureFi
 
 
 def test_the_doctor_looks_for_it(pictures: Path) -> None:
-    assert dict(findings())["imagenet"] == "there"
+    assert dict(findings())["imagenet"] == "found"
     assert str(pictures / "else" / "imagenet") in dict(findings(str(pictures / "else")))["imagenet"]
 
 

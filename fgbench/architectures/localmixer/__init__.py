@@ -59,11 +59,15 @@ class Sizes:
 
     Args:
         side: patches per side, after pooling.
-        stride: of the pooling before the block; 1 is none.
-        inputs: channels that come in.
+        stride: stride of the pooling before the block; 1 means no pooling.
+        inputs: input channels.
         hidden: outputs of the layer that mixes all channels.
-        channels: channels that go out.
-        groups: groups of these and of the hidden ones.
+        channels: output channels.
+        groups: groups of the output and of the hidden channels.
+
+    Example:
+        >>> Sizes(side=2, stride=1, inputs=16, hidden=16, channels=16, groups=4).groups
+        4
     """
 
     side: int
@@ -76,7 +80,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the blocks have in common; see the options of :func:`localmixer`."""
+    """The options that all blocks share; see :func:`localmixer`."""
 
     token: str
     kernel: int
@@ -86,34 +90,36 @@ class _Kind:
     init: Init
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together."""
+        """Raise UsageError for options that contradict each other."""
         if self.token == "depthwise" and self.kernel % 2 == 0:
             raise UsageError(f"localmixer: kernel={self.kernel}: expected an odd number")
         if self.token == "depthwise" and self.token_scores == "patch":
             raise UsageError("localmixer: token_scores=patch needs token=full: kernels are shared")
 
-    def first(self, own: Sizes) -> FirstBlock:
+    def first(self, size: Sizes) -> FirstBlock:
         """Build the first block, drawing its layers in order."""
-        return FirstBlock(own.side, *self._channels(own), self.norms)
+        return FirstBlock(size.side, *self._channels(size), self.norms)
 
-    def later(self, own: Sizes) -> Block:
+    def later(self, size: Sizes) -> Block:
         """Build a later block, drawing its layers in order."""
         tokens: Token | Depthwise = (
-            Token(own.side**2, self.init)
+            Token(size.side**2, self.init)
             if self.token == "full"
-            else Depthwise(own.side, own.inputs, self.kernel, self.init)
+            else Depthwise(size.side, size.inputs, self.kernel, self.init)
         )
-        pool = Pool(own.side * own.stride, own.stride, self.pool_kind) if own.stride > 1 else None
+        pool = (
+            Pool(size.side * size.stride, size.stride, self.pool_kind) if size.stride > 1 else None
+        )
         block = PatchScoredBlock if self.token_scores == "patch" else Block
-        copies = own.channels // own.inputs
-        return block(tokens, *self._channels(own), self.norms, pool, copies)
+        copies = size.channels // size.inputs
+        return block(tokens, *self._channels(size), self.norms, pool, copies)
 
-    def _channels(self, own: Sizes) -> tuple[Channel, Grouped]:
-        """Draw the layer over all channels and the one within groups."""
-        inside = (own.hidden // own.groups, own.channels // own.groups)
+    def _channels(self, size: Sizes) -> tuple[Channel, Grouped]:
+        """Return the layer over all channels and the layer within groups, with random weights."""
+        inside = (size.hidden // size.groups, size.channels // size.groups)
         return (
-            Channel(own.inputs, own.hidden, self.init),
-            Grouped(own.groups, *inside, self.init),
+            Channel(size.inputs, size.hidden, self.init),
+            Grouped(size.groups, *inside, self.init),
         )
 
 
@@ -137,9 +143,13 @@ def localmixer(
     norms: str = " ".join(NORMS),
     init: Init = "kaiming",
 ) -> Chain:
-    """LocalMixer; ``localmixer-m/8/16`` names a size, a grid of 8×8 patches and 16 groups.
+    """LocalMixer, the architecture of the founding paper: patches, channel groups, a local head per block.
 
-    What stands between blocks is one number for every gap, or one number per gap: ``pool=2 1 2``.
+    ``localmixer-m/8/16`` names size M with 8×8 patches and 16 groups. Options that apply between blocks
+    (``pool``, ``channel_ratio``, ``group_ratio``) are one number for all gaps, or one number per gap:
+    ``pool=2 1 2``.
+
+    Not to be confused with: MLP-Mixer, which has no channel groups, no local heads and other layers.
 
     Args:
         shape: ``(ch, H, W)`` of an image; S must divide H and W.
@@ -148,27 +158,34 @@ def localmixer(
         side: patches per side, S.
         channels: channels per patch, D.
         groups: channel groups; must divide the channels, and the hidden ones.
-        hidden: outputs of the layer that mixes all channels, multiplied like these; D if None.
-        token: ``full``: one map over all patches shared by the channels; ``depthwise``: one convolution
-            kernel per channel on the grid.
+        hidden: outputs of the layer that mixes all channels, multiplied between blocks like the channels;
+            D if None.
+        token: ``full``: one linear map over all patches, shared by the channels; ``depthwise``: one
+            convolution kernel per channel on the grid of patches.
         kernel: side of that kernel, odd.
-        token_scores: ``patch``: token weights of full mixing are credited per output patch where scores
-            stay apart along patches, unbiased as well and less noisy; ``summed``, as in the paper's
-            released code: with the sum.
-        pool: patches per side are divided by it between blocks.
+        token_scores: how token weights of full mixing are credited where scores stay separate along
+            patches. ``summed``: by the sum of the scores, as in the paper's released code; ``patch``: by
+            the score of each output patch, unbiased as well and less noisy.
+        pool: factor by which the patches per side are divided between blocks.
         pool_kind: ``avg`` or ``max``, of windows of 3×3 patches, or stride×stride where that is more.
-        channel_ratio: channels are multiplied by it between blocks.
-        group_ratio: groups are multiplied by it between blocks.
-        norms: which norms there are: ``begin`` of a block, ``middle``: before its other layers,
-            ``post``: after every layer, ``local`` and ``final``: of the heads.
-        init: deviation of the weights: min(2/√fan_in, 0.1), min(1/√fan_in, 0.1) or 0.1.
+        channel_ratio: factor by which the channels are multiplied between blocks.
+        group_ratio: factor by which the groups are multiplied between blocks.
+        norms: which norms exist: ``begin`` of a block, ``middle`` (before its other layers), ``post``
+            (after every layer), ``local`` and ``final`` (of the heads).
+        init: standard deviation of the weights: ``kaiming`` min(2/√fan_in, 0.1), ``lecun``
+            min(1/√fan_in, 0.1), ``constant`` 0.1.
 
     Returns:
         The chain.
 
     Raises:
-        UsageError: if patches do not divide the image, strides the patches or groups the channels, if
-            a norm would see one channel, or if options do not go together.
+        UsageError: if the patches do not divide the image, a stride the patches or the groups the
+            channels, if a norm would see a single channel, or if options contradict each other.
+
+    Example:
+        >>> chain = localmixer(shape=(1, 8, 8), classes=10, blocks=2, side=2, channels=16, groups=4)
+        >>> len(chain), sorted(chain.readouts)
+        (2, ['final', 'local0', 'local1'])
     """
     ch, height, width = shape
     if height % side or width % side:
@@ -181,17 +198,17 @@ def localmixer(
     first = Sizes(side, 1, pixels, channels if hidden is None else hidden, channels, groups)
     sizes = _sizes(first, list(zip(*gaps, strict=True)))
     kind = _Kind(token, kernel, token_scores, pool_kind, _norms(norms, sizes), init)
-    body: list[LocalModule] = [kind.first(first), *(kind.later(own) for own in sizes[1:])]
+    body: list[LocalModule] = [kind.first(first), *(kind.later(size) for size in sizes[1:])]
     heads: dict[str, Readout] = {
-        f"local{k}": LocalHead(own.channels, classes, init, kind.norms)
-        for k, own in enumerate(sizes)
+        f"local{k}": LocalHead(size.channels, classes, init, kind.norms)
+        for k, size in enumerate(sizes)
     }
     heads["final"] = FinalHead(sizes[-1].channels, classes, kind.norms)
     return Chain(body, heads, shape, classes)
 
 
 def _gaps(name: str, text: str | None, blocks: int) -> list[int]:
-    """Read one number for every gap between blocks, or one number per gap; nothing is all 1."""
+    """Return one number per gap between blocks; without a text every number is 1."""
     words = ("1" if text is None else text).split()
     words = words * (blocks - 1) if len(words) == 1 else words
     whole = all(word.isdecimal() and int(word) > 0 for word in words)
@@ -204,10 +221,10 @@ def _gaps(name: str, text: str | None, blocks: int) -> list[int]:
 
 
 def _sizes(first: Sizes, gaps: list[tuple[int, int, int]]) -> list[Sizes]:
-    """Return the sizes of every block, refusing what does not divide.
+    """Return the sizes of every block.
 
     Args:
-        first: those of the first block.
+        first: the sizes of the first block.
         gaps: stride, channel ratio and group ratio before every later block.
 
     Returns:
@@ -216,40 +233,40 @@ def _sizes(first: Sizes, gaps: list[tuple[int, int, int]]) -> list[Sizes]:
     Raises:
         UsageError: if a stride does not divide the patches per side, or groups the channels.
     """
-    found = [first]
+    blocks = [first]
     for k, (stride, wider, more) in enumerate(gaps, start=1):
-        last = found[-1]
+        last = blocks[-1]
         if last.side % stride:
             raise UsageError(
                 f"localmixer: pool={stride} does not divide the {last.side} patches per side before "
                 f"block {k}"
             )
-        found.append(
+        blocks.append(
             Sizes(
                 last.side // stride, stride, last.channels,
                 last.hidden * wider, last.channels * wider, last.groups * more,
             )
         )  # fmt: skip
-    for k, own in enumerate(found):
-        for what, count in (("channels", own.channels), ("hidden channels", own.hidden)):
-            if count % own.groups:
+    for k, size in enumerate(blocks):
+        for what, count in (("channels", size.channels), ("hidden channels", size.hidden)):
+            if count % size.groups:
                 where = f" in block {k}" if k else ""
                 raise UsageError(
-                    f"localmixer: {own.groups} groups do not divide {count} {what}{where}"
+                    f"localmixer: {size.groups} groups do not divide {count} {what}{where}"
                 )
-    return found
+    return blocks
 
 
 def _norms(text: str, sizes: list[Sizes]) -> frozenset[str]:
-    """Read which norms there are; a norm over the one channel of a group would leave 0."""
-    found = frozenset(text.split())
-    for name in found:
+    """Return the names of the norms; refuse a norm over a group of one channel, which would return 0."""
+    kinds = frozenset(text.split())
+    for name in kinds:
         if name not in NORMS:
             raise unknown("norm of localmixer", name, NORMS)
-    for own in sizes:
-        alone = own.channels == own.groups and found & {"post", "local"}
-        if alone or (own.hidden == own.groups and "middle" in found):
+    for size in sizes:
+        alone = size.channels == size.groups and kinds & {"post", "local"}
+        if alone or (size.hidden == size.groups and "middle" in kinds):
             raise UsageError(
-                f"localmixer: {own.groups} groups leave one channel each, which a norm turns into 0"
+                f"localmixer: {size.groups} groups have one channel each, which a norm turns into 0"
             )
-    return found
+    return kinds

@@ -1,4 +1,4 @@
-"""Blocks and heads of LocalMixer, and what they declare: sites, mixed axes, axes of parameters."""
+"""Blocks and heads of LocalMixer with their declarations: sites, mixed axes, axes of parameters."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NORMS = ("begin", "middle", "post", "local", "final")
 
 
 class _Mixer(LocalModule):
-    """What the blocks share: a layer with the norms around it.
+    """Base of the blocks: how a layer is applied with its norms and taps.
 
     Args:
-        grouped: the last layer, which has the groups.
-        norms: which of ``begin``, ``middle`` and ``post`` there are.
+        grouped: the last layer, which knows the number of groups.
+        norms: which of ``begin``, ``middle`` and ``post`` exist.
     """
 
     out_axes = "b p g d"
@@ -52,13 +52,18 @@ class _Mixer(LocalModule):
 
 
 class FirstBlock(_Mixer):
-    """Cut the image into patches, mix their pixels to channels, then channels within groups.
+    """The first block: cut the image into patches, map their pixels to channels, then mix within groups.
 
     Args:
         side: patches per side.
-        channel: from the pixels of a patch to all channels.
-        grouped: channels within groups.
-        norms: which of ``begin``, ``middle`` and ``post`` there are.
+        channel: the layer from the pixels of a patch to all channels.
+        grouped: the layer within groups.
+        norms: which of ``begin``, ``middle`` and ``post`` exist.
+
+    Example:
+        >>> block = FirstBlock(2, Channel(16, 8, "kaiming"), Grouped(4, 2, 2, "kaiming"))
+        >>> block(torch.ones(3, 1, 8, 8)).shape
+        torch.Size([3, 4, 4, 2])
     """
 
     sites = (
@@ -89,17 +94,23 @@ class FirstBlock(_Mixer):
 
 
 class Block(_Mixer):
-    """Mix tokens, all channels, then channels within groups; residual before the last ReLU.
+    """A later block: mix tokens, all channels, then channels within groups; residual before the last ReLU.
 
     Where the block has r times the channels of its input, the residual is r copies of the input.
 
     Args:
-        token: over patches.
-        channel: from the input's channels to all.
-        grouped: channels within groups.
-        norms: which of ``begin``, ``middle`` and ``post`` there are.
-        pool: applied to the input, residual included; None for none.
+        token: the layer over patches.
+        channel: the layer over all channels.
+        grouped: the layer within groups.
+        norms: which of ``begin``, ``middle`` and ``post`` exist.
+        pool: applied to the input, residual included; None for no pooling.
         copies: r.
+
+    Example:
+        >>> from fgbench.architectures.localmixer.layers import Token
+        >>> layers = Token(4, "kaiming"), Channel(8, 8, "kaiming"), Grouped(4, 2, 2, "kaiming")
+        >>> Block(*layers)(torch.ones(3, 4, 4, 2)).shape
+        torch.Size([3, 4, 4, 2])
     """
 
     sites = (
@@ -143,7 +154,11 @@ class Block(_Mixer):
 class PatchScoredBlock(Block):
     """A block with full token mixing whose token weights are credited per output patch.
 
-    Row p of the weight moves patch p alone, and nothing after it in the block mixes patches.
+    Row p of the weight affects output patch p only, and nothing after it in the block mixes patches.
+
+    Example:
+        >>> PatchScoredBlock.param_axes["l0.weight"]
+        'p i'
     """
 
     param_axes: ClassVar[dict[str, str]] = {
@@ -154,7 +169,18 @@ class PatchScoredBlock(Block):
 
 
 class LocalHead(Readout):
-    """A block's own head: norm per group, mean over patches, all groups to a linear layer."""
+    """The local head of a block: norm per group, mean over patches, linear layer over all groups.
+
+    Args:
+        channels: channels of the block's output.
+        classes: number of classes.
+        init: standard deviation of the weights, see :func:`localmixer`.
+        norms: which norms exist; ``local`` is this head's.
+
+    Example:
+        >>> LocalHead(8, 3, "kaiming")(torch.ones(2, 4, 4, 2)).shape
+        torch.Size([2, 3])
+    """
 
     def __init__(
         self, channels: int, classes: int, init: Init, norms: Collection[str] = NORMS
@@ -169,7 +195,17 @@ class LocalHead(Readout):
 
 
 class FinalHead(Readout):
-    """The head of the predictions: mean over patches, norm over all channels, linear from zero."""
+    """The head of the predictions: mean over patches, norm over all channels, linear layer starting at 0.
+
+    Args:
+        channels: channels of the last block's output.
+        classes: number of classes.
+        norms: which norms exist; ``final`` is this head's.
+
+    Example:
+        >>> FinalHead(8, 3)(torch.ones(2, 4, 4, 2)).tolist()
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
 
     def __init__(self, channels: int, classes: int, norms: Collection[str] = NORMS) -> None:
         super().__init__()

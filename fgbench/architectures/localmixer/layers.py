@@ -1,4 +1,4 @@
-"""What LocalMixer is made of: maps over channels, groups and patches, norms without gain, pooling."""
+"""Layers of LocalMixer: linear maps over channels, groups and patches, norms without gain, pooling."""
 
 from __future__ import annotations
 
@@ -19,24 +19,56 @@ PoolKind = Literal["avg", "max"]
 
 
 def norm(x: Tensor) -> Tensor:
-    """Normalise over the last axis with biased variance, no gain and no bias."""
+    """Normalise over the last axis with biased variance, no gain and no bias.
+
+    Args:
+        x: ``[..., c]``.
+
+    Returns:
+        ``[..., c]``.
+
+    Example:
+        >>> [round(v, 3) for v in norm(torch.tensor([1.0, 3.0])).tolist()]
+        [-1.0, 1.0]
+    """
     return F.layer_norm(x, x.shape[-1:], eps=1e-5)
 
 
 def same(x: Tensor) -> Tensor:
-    """Return ``x``: in the place of a norm that is left out."""
+    """Return ``x`` unchanged; takes the place of a norm that is left out.
+
+    Args:
+        x: anything.
+
+    Returns:
+        The argument.
+
+    Example:
+        >>> same(torch.tensor(2.0)).item()
+        2.0
+    """
     return x
 
 
 def _normal(init: Init, fan_in: int, *shape: int) -> nn.Parameter:
-    """Draw weights with deviation min(2/√fan_in, 0.1), min(1/√fan_in, 0.1) or 0.1."""
+    """Return gaussian weights of standard deviation min(2/√fan_in, 0.1), min(1/√fan_in, 0.1) or 0.1."""
     scale = {"kaiming": 2.0, "lecun": 1.0}.get(init)
     std = 0.1 if scale is None else min(scale / sqrt(fan_in), 0.1)
     return nn.Parameter(torch.randn(shape) * std)
 
 
 class Channel(nn.Module):
-    """Full channel mixing, ``[..., i] -> [..., o]``."""
+    """Linear map over all channels, ``[..., i] -> [..., o]``.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        init: standard deviation of the weights, see :func:`localmixer`.
+
+    Example:
+        >>> Channel(4, 3, "kaiming")(torch.ones(2, 5, 4)).shape
+        torch.Size([2, 5, 3])
+    """
 
     def __init__(self, inputs: int, outputs: int, init: Init) -> None:
         super().__init__()
@@ -49,7 +81,18 @@ class Channel(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Channel mixing within each group, ``[b, p, g, i] -> [b, p, g, o]``."""
+    """Linear map over the channels within each group, ``[b, p, g, i] -> [b, p, g, o]``.
+
+    Args:
+        groups: number of groups.
+        inputs: input channels per group.
+        outputs: output channels per group.
+        init: standard deviation of the weights, see :func:`localmixer`.
+
+    Example:
+        >>> Grouped(2, 4, 3, "kaiming")(torch.ones(1, 5, 2, 4)).shape
+        torch.Size([1, 5, 2, 3])
+    """
 
     def __init__(self, groups: int, inputs: int, outputs: int, init: Init) -> None:
         super().__init__()
@@ -63,7 +106,16 @@ class Grouped(nn.Module):
 
 
 class Token(nn.Module):
-    """Token mixing, one map over patches shared by all channels: ``[b, p, c] -> [b, p, c]``."""
+    """Linear map over patches, shared by all channels: ``[b, p, c] -> [b, p, c]``.
+
+    Args:
+        patches: number of patches.
+        init: standard deviation of the weights, see :func:`localmixer`.
+
+    Example:
+        >>> Token(4, "kaiming")(torch.ones(2, 4, 3)).shape
+        torch.Size([2, 4, 3])
+    """
 
     def __init__(self, patches: int, init: Init) -> None:
         super().__init__()
@@ -76,15 +128,19 @@ class Token(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """Token mixing, one k×k kernel per channel on the grid of patches: ``[b, p, c] -> [b, p, c]``.
+    """Depthwise convolution on the grid of patches, one k×k kernel per channel: ``[b, p, c] -> [b, p, c]``.
 
-    The grid is continued by zeros, so that it keeps its size.
+    The grid is padded with zeros so that it keeps its size.
 
     Args:
         side: patches per side.
         channels: number of channels.
         kernel: k, odd.
-        init: deviation of the weights.
+        init: standard deviation of the weights, see :func:`localmixer`.
+
+    Example:
+        >>> Depthwise(2, 3, 3, "kaiming")(torch.ones(1, 4, 3)).shape
+        torch.Size([1, 4, 3])
     """
 
     def __init__(self, side: int, channels: int, kernel: int, init: Init) -> None:
@@ -113,8 +169,12 @@ class Pool(nn.Module):
 
     Args:
         side: patches per side.
-        stride: patches per side are divided by it.
+        stride: factor by which the patches per side are divided.
         kind: ``avg`` or ``max``.
+
+    Example:
+        >>> Pool(4, 2, "max")(torch.ones(1, 16, 3)).shape
+        torch.Size([1, 4, 3])
     """
 
     def __init__(self, side: int, stride: int, kind: PoolKind) -> None:

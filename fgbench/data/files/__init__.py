@@ -1,1 +1,1 @@
-"""Readers of published data files, and the cache they are downloaded to."""
+"""Readers of data files, their downloads, and the cache of decoded pixels."""

@@ -1,4 +1,4 @@
-"""Where data files lie, and how they get there."""
+"""The folder of data files, and downloads into it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def data_root(data_dir: str | None = None) -> Path:
     """Return the folder of the data sets: the argument, FGBENCH_DATA, or the user's cache.
 
     Args:
-        data_dir: the folder, where the caller names one.
+        data_dir: the folder, if the caller names one.
 
     Returns:
         The folder; it need not exist.
+
+    Example:
+        >>> data_root("here").as_posix()
+        'here'
     """
     named = data_dir or os.environ.get("FGBENCH_DATA")
     if named:
@@ -37,7 +41,17 @@ def data_root(data_dir: str | None = None) -> Path:
 
 @contextmanager
 def random_kept() -> Iterator[None]:
-    """Restore Python's global generator after an import: rich draws from it, sklearn has rich."""
+    """Restore the state of Python's ``random`` at the end of the context.
+
+    Importing rich (which scikit-learn does too) draws from it.
+
+    Example:
+        >>> before = random.getstate()
+        >>> with random_kept():
+        ...     _ = random.random()
+        >>> random.getstate() == before
+        True
+    """
     state = random.getstate()
     try:
         yield
@@ -46,27 +60,46 @@ def random_kept() -> Iterator[None]:
 
 
 def source_of(folder: Path) -> str:
-    """Return the text of the SOURCE.txt in a folder, or "" where there is none."""
+    """Return the text of the SOURCE.txt in a folder, or "" where there is none.
+
+    Args:
+        folder: the folder; it need not exist.
+
+    Returns:
+        The text without surrounding white space.
+
+    Example:
+        >>> source_of(Path("no such folder"))
+        ''
+    """
     path = folder / "SOURCE.txt"
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
 
 
 def download(url: str, md5: str, folder: Path) -> Path:
-    """Bring one file into a folder, unless it is there with the right checksum.
+    """Download one file into a folder, unless it is there with the right checksum.
 
     The file appears under its name only when it is complete and its checksum is right, so a
     killed download leaves nothing that looks like data.
 
     Args:
-        url: where the file is.
+        url: address of the file.
         md5: MD5 of the file, in hexadecimal digits.
-        folder: where it goes; made if need be.
+        folder: destination; created if needed.
 
     Returns:
         The path of the file.
 
     Raises:
-        DataError: it could not be had, or its checksum is wrong.
+        DataError: the download failed, or the checksum is wrong.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "a.gz")
+        ...     _ = file.write_bytes(b"")
+        ...     download("http://localhost/a.gz", "d41d8cd98f00b204e9800998ecf8427e", Path(folder)).name
+        'a.gz'
     """
     import pooch
 
@@ -75,19 +108,27 @@ def download(url: str, md5: str, folder: Path) -> Path:
         with progress_display() as progress:
             fetcher = pooch.HTTPDownloader(progressbar=_Bar(progress, name), chunk_size=1 << 16)
             path = pooch.retrieve(url, f"md5:{md5}", name, str(folder), downloader=fetcher)
-    # Of requests every exception is an OSError; pooch answers a wrong checksum with ValueError.
+    # Every exception of requests is an OSError; pooch raises ValueError for a wrong checksum.
     except (OSError, ValueError) as error:
         if (response := getattr(error, "response", None)) is not None:
-            response.close()  # an answer such as 404 keeps its connection open
+            response.close()  # a response such as 404 keeps its connection open
         raise DataError(
-            f"{folder / name} is missing and could not be fetched from {url} ({_reason(error)}); "
+            f"{folder / name} is missing and could not be downloaded from {url} ({_reason(error)}); "
             "put it there, or point FGBENCH_DATA at a folder that has it"
         ) from error
     return Path(path)
 
 
 def progress_display() -> Progress:
-    """Return a progress display on the standard error; it shows nothing where that is a file."""
+    """Return a progress display on stderr, which shows nothing unless that is a terminal.
+
+    Returns:
+        The display, a context.
+
+    Example:
+        >>> with progress_display() as progress:
+        ...     bar = progress.add_task("decoding", total=2)
+    """
     with random_kept():
         from rich.console import Console
         from rich.progress import Progress
@@ -97,7 +138,7 @@ def progress_display() -> Progress:
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong in a few words."""
+    """Return the cause of a failed download in a few words."""
     if not isinstance(error, OSError):
         return "its checksum is wrong"
     text = str(error).split(" for url")[0]
@@ -105,7 +146,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Bar:
-    """What pooch asks of a progress bar, drawn by rich; its own choice, tqdm, may be absent."""
+    """A progress bar with the interface that pooch expects, drawn by rich; tqdm may be absent."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
@@ -121,12 +162,12 @@ class _Bar:
         self._progress.update(self._task, total=value)
 
     def update(self, step: int) -> None:
-        """Count some bytes more."""
+        """Add a number of bytes."""
         self._progress.update(self._task, advance=step)
 
     def reset(self) -> None:
-        """Count from zero again."""
+        """Set the count to zero."""
         self._progress.reset(self._task)
 
     def close(self) -> None:
-        """Do nothing: the progress display is closed by whoever opened it."""
+        """Do nothing: the code that opened the progress display closes it."""

@@ -26,7 +26,16 @@ _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 @dataclass(frozen=True)
 class Sums:
-    """MD5 checksums of one file: of the archive as it is published, and of its content."""
+    """MD5 checksums of one published file.
+
+    Args:
+        archive: of the compressed file.
+        content: of the decompressed file.
+
+    Example:
+        >>> Sums(archive="68b3", content="6bbc").content
+        '6bbc'
+    """
 
     archive: str
     content: str
@@ -43,13 +52,21 @@ def read_idx(path: Path, ndim: int, content_md5: str | None) -> Tensor:
         content_md5: MD5 of the decompressed content; None skips this check.
 
     Returns:
-        uint8 tensor.
+        uint8 tensor with ``ndim`` axes.
 
     Raises:
         DataError: the file is empty, truncated, of another kind, or not the expected one.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "labels")
+        ...     _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 3]))
+        ...     read_idx(path, 1, None).tolist()
+        [7, 3]
     """
     try:
-        # A bytearray, because torch wants memory that may be written.
+        # A bytearray, because torch expects writable memory.
         content = bytearray(path.read_bytes())
         if path.suffix == ".gz" and content:
             content = bytearray(gzip.decompress(content))
@@ -69,10 +86,10 @@ def read_idx(path: Path, ndim: int, content_md5: str | None) -> Tensor:
             f"{path} has {len(content)} bytes, but its header says {expected}; {ELSEWHERE}"
         )
     if content_md5 is not None:
-        found = md5(content, usedforsecurity=False).hexdigest()
-        if found != content_md5:
+        actual = md5(content, usedforsecurity=False).hexdigest()
+        if actual != content_md5:
             raise DataError(
-                f"{path} is not the published file: md5 of its content {found}, "
+                f"{path} is not the published file: md5 of its content {actual}, "
                 f"expected {content_md5}; {ELSEWHERE}"
             )
     if expected == start:
@@ -96,13 +113,23 @@ def read_pair(
 
     Raises:
         DataError: a file is damaged, or the two have different counts.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     images, labels = pathlib.Path(folder, "images"), pathlib.Path(folder, "labels")
+        ...     _ = images.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 9, 8]))
+        ...     _ = labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 1, 4]))
+        ...     x, y = read_pair(images, labels, None, None)
+        >>> tuple(x.shape), y.tolist()
+        ((1, 1, 1, 2), [4])
     """
     x = read_idx(images, 3, images_md5).unsqueeze(1)
     y = read_idx(labels, 1, labels_md5).long()
     if len(x) != len(y):
         raise DataError(
             f"{images} has {len(x)} images, but {labels} has {len(y)} labels: "
-            "they are not of one set"
+            "they do not belong together"
         )
     return x, y
 
@@ -123,6 +150,19 @@ def read_splits(
 
     Raises:
         DataError: a file is missing and cannot be fetched, or is not the published one.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> images = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 9, 8])
+        >>> labels = bytes([0, 0, 8, 1, 0, 0, 0, 1, 4])
+        >>> sums = {}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in (*_TRAIN, *_TEST):
+        ...         content = images if "images" in name else labels
+        ...         _ = pathlib.Path(folder, name).write_bytes(content)
+        ...         sums[name] = Sums(archive="", content=md5(content).hexdigest())
+        ...     [tuple(tensor.shape) for tensor in read_splits(pathlib.Path(folder), "", sums)]
+        [(1, 1, 1, 2), (1,), (1, 1, 1, 2), (1,)]
     """
     paths = {file: _locate(folder, file, url, sums[file].archive) for file in sums}
 

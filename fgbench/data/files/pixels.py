@@ -1,4 +1,4 @@
-"""Pixels that do not fit into memory: written once to a file, then mapped; only what is read takes memory."""
+"""Decoded pixels that may not fit into memory: written once to a file and memory-mapped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _AHEAD = 256  # pictures being decoded at a time
-_HASHES = 64  # bytes of the two hashes kept of each picture
+_HASHES = 64  # bytes of the two hashes stored for each picture
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,16 @@ class Job:
     """Pictures to be decoded, in order.
 
     Args:
-        what: what they are, for messages.
-        key: stands for the pictures, the state of their files and how they are decoded.
-        names: of the pictures.
-        shape: of all their pixels, ``[N, ch, H, W]``.
-        decode: number of a picture to the SHA-256 of its file and its pixels.
+        what: a name of the set of pictures, for messages.
+        key: identifies the pictures, the state of their files and the options of decoding.
+        names: names of the pictures.
+        shape: shape of all their pixels, ``[N, ch, H, W]``.
+        decode: from the number of a picture to the SHA-256 of its file and its pixels.
+
+    Example:
+        >>> job = Job("two", "key", ["a", "b"], (2, 1, 1, 1), lambda i: (b"0" * 32, bytes([i])))
+        >>> list(job.decode(1)[1])
+        [1]
     """
 
     what: str
@@ -55,20 +60,28 @@ class Job:
 def kept(job: Job, cache: Path) -> tuple[Tensor, str]:
     """Return the pixels of pictures over a memory map, and the hash of their content.
 
-    They are decoded at first use. One process does so while others wait for it. One that is killed leaves
-    what it has done, with two hashes per picture, and the next goes on from the last picture whose pixels
-    have their hash; one that fails, as on a full disk, leaves nothing. The file is called
+    The pictures are decoded at first use, by one process while others wait. If that process is killed its
+    work stays, with two hashes per picture, and the next process continues after the last picture whose
+    pixels match their hash. If it fails, as on a full disk, nothing stays. The file is called
     ``<key>-<content>.npy`` and appears under that name when it is complete.
 
     Args:
         job: the pictures.
-        cache: the folder of the file; made if need be.
+        cache: the folder of the file; created if needed.
 
     Returns:
         uint8 ``[N, ch, H, W]`` on the CPU, not to be written to, and 16 hexadecimal digits.
 
     Raises:
-        DataError: a picture cannot be read, or the file not be written, mapped or found sound.
+        DataError: a picture cannot be read, or the file cannot be written, mapped or is damaged.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> job = Job("two", "key", ["a", "b"], (2, 1, 1, 1), lambda i: (b"0" * 32, bytes([i])))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pixels, digits = kept(job, pathlib.Path(folder))
+        ...     pixels.flatten().tolist(), len(digits)
+        ([0, 1], 16)
     """
     path = _finished(job, cache) or _build(job, cache)
     try:
@@ -81,38 +94,46 @@ def kept(job: Job, cache: Path) -> tuple[Tensor, str]:
 
 
 def mapped(path: Path) -> Tensor:
-    """Map an npy file; what is written to the tensor, where that is possible, never reaches the file.
+    """Memory-map an npy file; the file is never changed through the tensor.
 
     Args:
         path: of the file.
 
     Returns:
-        Its array as a tensor on the CPU. No more than what is read need fit into memory.
+        Its array as a tensor on the CPU. Only the parts that are read take memory.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "a.npy")
+        ...     np.save(path, np.arange(3))
+        ...     mapped(path).tolist()
+        [0, 1, 2]
     """
     try:
         return torch.from_numpy(np.load(path, mmap_mode="c"))  # copied on write
     except OSError as error:
         if error.errno != errno.ENOMEM:
             raise
-    # What could be written counts as memory in full, and is refused beyond what there is.
+    # A writable map counts as memory in full and is refused if it exceeds what the system has.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(np.load(path, mmap_mode="r"))
 
 
 def _finished(job: Job, cache: Path) -> Path | None:
-    """Return the file of these pictures, if it is there."""
+    """Return the complete file of these pictures, or None."""
     return next(iter(sorted(cache.glob(f"{job.key}-*.npy"))), None)
 
 
 def _build(job: Job, cache: Path) -> Path:
-    """Decode, or wait for the process that does."""
+    """Decode the pictures, or wait for the process that does, and return the file."""
     unfinished, hashes = cache / f"{job.key}.partial", cache / f"{job.key}.hashes"
     try:
         with ExitStack() as held:
             if not held.enter_context(claim(cache, job.key)):
                 with progress_display() as progress:
-                    progress.add_task("another process decodes these pictures", total=None)
+                    progress.add_task("waiting: another process decodes these pictures", total=None)
                     held.enter_context(claim(cache, job.key, wait=True))
             if path := _finished(job, cache):
                 return path
@@ -127,14 +148,14 @@ def _build(job: Job, cache: Path) -> Path:
             return path
     except OSError as error:
         raise DataError(
-            f"the pixels of {job.what} cannot be kept in {cache} ({error.strerror or error}); "
-            "point FGBENCH_DATA at a folder that can be written to and has "
-            f"{prod(job.shape) / 1e9:.3g} GB to spare"
+            f"the pixels of {job.what} cannot be stored in {cache} ({error.strerror or error}); "
+            "point FGBENCH_DATA at a writable folder with "
+            f"{prod(job.shape) / 1e9:.3g} GB of free space"
         ) from error
 
 
 def _write(job: Job, unfinished: Path, hashes: Path) -> str:
-    """Write the pixels as an npy file; return the hash of names, pictures and pixels."""
+    """Write the pixels as an npy file, and return the hash of names, pictures and pixels."""
     row, left = prod(job.shape[1:]), len(job.names)
     for path in (unfinished, hashes):
         path.touch()
@@ -161,7 +182,7 @@ def _write(job: Job, unfinished: Path, hashes: Path) -> str:
 
 
 def _sound(out: BinaryIO, notes: BinaryIO, row: int) -> int:
-    """Count the pictures, from where ``out`` stands, whose pixels have the hash noted."""
+    """Return how many pictures from the position of ``out`` on have pixels that match their hash."""
     done = 0
     while len(both := notes.read(_HASHES)) == _HASHES:
         if sha256(out.read(row)).digest() != both[_HASHES // 2 :]:
@@ -171,7 +192,7 @@ def _sound(out: BinaryIO, notes: BinaryIO, row: int) -> int:
 
 
 def _decoded(job: Job, start: int) -> Iterator[tuple[bytes, bytes]]:
-    """Decode pictures in order on all cores, some of them ahead."""
+    """Yield decoded pictures in order; they are decoded ahead on all cores."""
     waiting: deque[Future[tuple[bytes, bytes]]] = deque()
     with ThreadPoolExecutor() as pool, progress_display() as progress:
         bar = progress.add_task("decoding", total=len(job.names), completed=start)

@@ -109,7 +109,7 @@ def parted(documentation: str, claims: str = "") -> Text:
             found["options"] = _options(block.partition("\n")[2])
         elif headed := HEADED.match(block):
             found[headed[1].lower()] = _flat(block[headed.end() :])
-        elif not re.match(r"(Returns|Raises|Yields):", block):
+        elif not re.match(r"(Returns|Raises|Yields|Example):", block):
             paragraphs.append(_flat(block))
     return Text(paragraphs=tuple(paragraphs), **found)
 
