@@ -198,7 +198,7 @@ def test_without_scripts_there_are_pictures_and_whole_tables(browser: Any, root:
 
 
 def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Path) -> None:
-    laid = paths.places([LABEL], [("localmixer-m/8/16", "mnist")])
+    laid = paths.page_paths([LABEL], [("localmixer-m/8/16", "mnist")])
     for name in ("index.html", *laid.panels.values(), *laid.methods.values()):
         with visit(browser, root, name, viewport=PHONE) as (page, wrong):
             page.locator(".main-svg").first.wait_for()
@@ -226,7 +226,7 @@ CARDS = """kinds => [...document.querySelectorAll("#leaderboard tbody tr")].filt
 def test_a_phone_shows_key_numbers_of_several_methods_at_once(
     browser: Any, root: Path, scripts: bool
 ) -> None:
-    laid = paths.places([], [("localmixer-m/8/16", "mnist")])
+    laid = paths.page_paths([], [("localmixer-m/8/16", "mnist")])
     kinds = ["error", "efficiency", "bias", "cost"]
     for name in ("index.html", *laid.panels.values()):
         more = {"viewport": PHONE, "java_script_enabled": scripts}
@@ -273,7 +273,7 @@ def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
     body = "".join(f"<tr><th>m{at}</th><td data-sort='{at}'>{at}</td></tr>" for at in range(300))
     (tmp_path / "long.html").write_text(
         "<!DOCTYPE html><title>x</title><link rel=stylesheet href=assets/site.css>"
-        "<form class=filters data-table=leaderboard><input data-whole=0><output></output></form>"
+        "<form class=filters data-table=leaderboard><input data-rows=0><output></output></form>"
         "<div><table id=leaderboard><thead><tr><th>m</th><th>n</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div><script src=assets/site.js></script>"
     )

@@ -160,13 +160,13 @@ def test_pages_name_every_record_and_every_fault(
     assert "1 record of measure: schema 0" in text
     assert "torch 2.13.0" in text
     assert "commit abc123" in text
-    assert "Trials on held-out examples, not shown here: 1." in text
+    assert "Tuning trials, not shown here: 1." in text
     assert "12.3" not in text
     assert EVIL.partition(":")[0] not in text
-    evil = (root / paths.places([LABEL], []).methods[LABEL]).read_text("utf-8")
+    evil = (root / paths.page_paths([LABEL], []).methods[LABEL]).read_text("utf-8")
     assert LABEL in Page(evil).text
     assert Page(evil).text.count("./mine.py") == 1  # the path once
-    assert "Its class has no documentation" in evil
+    assert "Its class has no docstring" in evil
 
 
 def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -176,7 +176,7 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
     assert first[7] == (
         "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2\n"
-        "interval over points: an older record"
+        "older record: interval not over draws"
     )
     assert first[4] == "unbiased: not rejected"
     assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", "end"]
@@ -186,12 +186,14 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     (wrong,) = (row for row in rows if row[4] == "unbiased: rejected")
     assert wrong[:2] == ["FG-A", "mlp-3x256"]
     (heavy,) = (row for row in rows if row[:2] == ["FG-W", "mlp-3x256"])
-    assert "heavy tail: no interval is right" in heavy[5]
+    assert "heavy tail: intervals are not valid" in heavy[5]
     (lost,) = (row for row in rows if row[:2] == ["FG-W", "localmixer-m/8/16"])
     assert lost[3] == "–1 diverged"
     (skipped,) = (row for row in rows if row[0].startswith("DFA"))
     assert skipped[0] == "DFAmeasure skipped"
-    panel = paths.places([], [("localmixer-m/8/16", "mnist")]).panels["localmixer-m/8/16", "mnist"]
+    panel = paths.page_paths([], [("localmixer-m/8/16", "mnist")]).panels[
+        "localmixer-m/8/16", "mnist"
+    ]
     text = (root / panel).read_text("utf-8")
     assert "256 × 10 × 1" in text
     assert "n per point: 256 draws × 10 inits × 1 batch." in text
@@ -259,10 +261,10 @@ def test_pictures_are_the_same_drawn_by_several_processes(
 ) -> None:
     monkeypatch.setattr(pictures, "KINDS", KINDS[:2])
     found = facts(stored(tmp_path / "kept", a_measure("FG-A")))
-    laid = paths.places(found.methods, found.panels)
-    one = pictures.drawn(found, laid, tmp_path / "one", 2)
+    laid = paths.page_paths(found.methods, found.panels)
+    one = pictures.draw_all(found, laid, tmp_path / "one", 2)
     monkeypatch.setattr(pictures, "FEW", 0)
-    two = pictures.drawn(found, laid, tmp_path / "two", 2)
+    two = pictures.draw_all(found, laid, tmp_path / "two", 2)
     files = sorted(path.name for path in (tmp_path / "one" / "figures").iterdir())
     assert len(files) == 3 * 2
     for name in files:
@@ -290,11 +292,13 @@ def test_a_page_tells_what_came_from_a_file_without_the_file(
     rows = [{**a_measure("FG-A", about=OUTSIDE, **claimed("none")), **mine}]
     stored(tmp_path, *rows)
     build.write(tmp_path, tmp_path / "site", ABOUT)
-    page = paths.places(["Mine"], []).methods["Mine"]
+    page = paths.page_paths(["Mine"], []).methods["Mine"]
     text = " ".join(Page((tmp_path / "site" / page).read_text("utf-8")).text.split())
-    assert "EstimatorMine From/home/me/mine.py Locality" in text
+    assert "EstimatorMine File/home/me/mine.py Locality" in text
     assert "What it is Noise from home. Options directionshow many. Claimsunbiased; " in text
-    assert "reverse mode through one layer at a time; asks for exact slopes alone" in text
+    assert (
+        "reverse mode through one layer at a time; uses only exact directional derivatives" in text
+    )
     assert "unbiased: not rejected" in text
     index = (tmp_path / "site" / "index.html").read_text("utf-8")
     assert "Mine" in index
@@ -303,9 +307,9 @@ def test_a_page_tells_what_came_from_a_file_without_the_file(
     stored(tmp_path / "older", old)
     build.write(tmp_path / "older", tmp_path / "site", ABOUT)
     text = Page((tmp_path / "site" / page).read_text("utf-8")).text
-    assert "Its records are older than those that say what their estimator is." in text
+    assert "Its records are of an older version and have no description of the estimator." in text
     assert (
-        "1 older record without what the estimator is and claims"
+        "1 older record without a description and claims of the estimator"
         in Page((tmp_path / "site" / "index.html").read_text("utf-8")).text
     )
 
@@ -355,7 +359,7 @@ def test_a_bias_stands_with_the_interval_that_its_test_is_over(tmp_path: Path) -
     stored(tmp_path, a_measure("FG-A", **says), a_measure("LG-FG-A", bias=bias))
     found = facts(load(tmp_path))
     rows = leaderboard.entries(found)
-    places = paths.places(found.methods, found.panels)
+    places = paths.page_paths(found.methods, found.panels)
     table = leaderboard.board("leaderboard", rows, found, places)
     new, old = (row.cells[table.kinds.index("bias")] for row in table.rows)
     assert (new.text, new.note.splitlines()[0]) == ("0.113", "[0.0825, 0.145]")
@@ -429,7 +433,7 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
 def test_a_leaderboard_has_no_columns_of_which_nothing_is_known(tmp_path: Path) -> None:
     def heads(name: str, *rows: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         found = facts(stored(tmp_path / name, *rows))
-        laid = paths.places(found.methods, found.panels)
+        laid = paths.page_paths(found.methods, found.panels)
         table = leaderboard.board("b", leaderboard.entries(found), found, laid)
         assert {len(row.cells) for row in table.rows} == {len(table.head)} == {len(table.kinds)}
         assert {len(row.facets) for row in table.rows} == {len(table.facets)}
@@ -450,7 +454,7 @@ def test_a_training_that_several_rows_have_is_told_once(tmp_path: Path) -> None:
     stored(tmp_path, *some, gone, *trained, a_speed("FG-A", 0.8), a_train("BP"), a_speed("BP", 0.8))
     found = facts(load(tmp_path))
     table = leaderboard.board(
-        "b", leaderboard.entries(found), found, paths.places(found.methods, found.panels)
+        "b", leaderboard.entries(found), found, paths.page_paths(found.methods, found.panels)
     )
     rows = {row.cells[0].text: dict(zip(table.kinds, row.cells, strict=True)) for row in table.rows}
     for kind in ("error", "time", "memory"):
@@ -514,18 +518,20 @@ def test_the_leaderboard_says_what_two_seeds_show() -> None:
 
 def test_a_documentation_is_parted() -> None:
     doc = "Do it.\n\nBecause of ``x``\nand y.\n\nArgs:\n    one: first,\n        and more.\n    two: second."
-    found = method_docs.parted(doc + "\n\nCost: much.\n\nReferences: A, B.", "Nothing.")
+    found = method_docs.parse_docstring(doc + "\n\nCost: much.\n\nReferences: A, B.", "Nothing.")
     assert found.lead == "Do it."
     assert found.paragraphs == ("Because of ``x`` and y.",)
     assert found.options == {"one": "first, and more.", "two": "second."}
     assert (found.cost, found.references, found.claims) == ("much.", "A, B.", "Nothing.")
-    assert method_docs.pieces(found.paragraphs[0]) == [
+    assert method_docs.split_code(found.paragraphs[0]) == [
         (False, "Because of "),
         (True, "x"),
         (False, " and y."),
     ]
-    assert method_docs.described(ABOUT, "localities", "local-pg") is not None
-    assert method_docs.described(ABOUT, "estimators", "./mine.py:Mine") is None
+    example = "\n\nExample:\n    >>> first()\n    1\n\n    >>> second()\n    2\n\nLast."
+    assert method_docs.parse_docstring("Do it." + example).paragraphs == ("Last.",)
+    assert method_docs.registered_text(ABOUT, "localities", "local-pg") is not None
+    assert method_docs.registered_text(ABOUT, "estimators", "./mine.py:Mine") is None
 
 
 # the folder
@@ -558,7 +564,7 @@ def test_a_second_report_leaves_no_stale_page_and_no_other_file_behind(tmp_path:
 
 def test_a_report_never_overwrites_what_is_not_its_own(tmp_path: Path) -> None:
     out = made(tmp_path / "out", "methods/A.html")
-    with pytest.raises(UsageError, match=r"A\.html' is there and no report wrote it"):
+    with pytest.raises(UsageError, match=r"A\.html' exists and was not written by fgbench report"):
         publish(made(tmp_path / "1", "index.html", "methods/A.html"), out)
     assert there(out) == {"methods/A.html"}
     assert not (out / MANIFEST).exists()
@@ -614,7 +620,7 @@ def test_a_missing_extra_is_one_line(
 def test_a_report_without_numbers_says_so(tmp_path: Path) -> None:
     stored(tmp_path, record("measure", "FA", status="failed", reason="out of memory"))
     page = Page(build.write(tmp_path, tmp_path / "site").read_text("utf-8"))
-    assert "Nothing was measured" in page.text
+    assert "These records have no measurement" in page.text
     assert "out of memory" in page.text
     assert page.all("img") == []
     assert not any("plotly" in str(attrs.get("src")) for attrs in page.all("script"))
