@@ -52,7 +52,7 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def visit(browser: Any, root: Path, name: str, **more: Any) -> Iterator[tuple[Any, list[str]]]:
-    """A page, and what it did wrong: requests that leave the folder, and errors."""
+    """Open a page; yield it with its errors and its requests for files outside the folder."""
     wrong: list[str] = []
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **more})
     context.set_default_timeout(60_000)
@@ -70,7 +70,7 @@ def visit(browser: Any, root: Path, name: str, **more: Any) -> Iterator[tuple[An
 
 
 def column(page: Any, at: int, table: str = "leaderboard") -> list[str]:
-    """The first lines of a column's cells, of the rows that are shown."""
+    """Return the first lines of a column's cells in the visible rows."""
     script = f"""[...document.querySelectorAll("#{table} tbody tr:not([hidden])")]
         .map(row => row.cells[{at}].firstChild.textContent)"""
     found: list[str] = page.evaluate(script)
@@ -83,7 +83,7 @@ def sorts(page: Any, at: int) -> str:
 
 
 def overflow(page: Any) -> int:
-    """By how many pixels a page is wider than its window."""
+    """Return by how many pixels a page is wider than its window."""
     found: int = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
     return found
 
@@ -297,7 +297,7 @@ def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
 
 
 def seen(page: Any) -> list[str]:
-    """The rows of a table that are drawn."""
+    """Return the first cells of the visible rows of a table."""
     script = """[...document.querySelectorAll("#leaderboard tbody tr")]
         .filter(row => row.getClientRects().length).map(row => row.cells[0].textContent)"""
     found: list[str] = page.evaluate(script)

@@ -84,6 +84,11 @@ class Comparison:
         column: column of the paper's table.
         method: row of the paper's table.
         cell: all records of it; None if there are none.
+
+    Example:
+        >>> from fgbench.reporting.paper.published import published
+        >>> Comparison(published().columns[0], "BP", None).status
+        'not run'
     """
 
     column: Column
@@ -162,6 +167,11 @@ def compare(column: Column, methods: Iterable[str], cells: Sequence[Cell]) -> li
 
     Returns:
         A comparison per method. Of several image folders the one with most finished seeds is used.
+
+    Example:
+        >>> from fgbench.reporting.paper.published import published
+        >>> [row.verdict for row in compare(published().columns[0], ["BP", "FA"], [])]
+        ['', '']
     """
     matching = [cell for cell in cells if _is_of(cell, column)]
     matching.sort(key=lambda cell: len(cell.reported.done) if cell.reported else 0)

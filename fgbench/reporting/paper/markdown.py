@@ -103,6 +103,14 @@ def facts(cell: Cell, *names: str) -> str:
 
     Returns:
         The values as text, separated by commas; "" if no run has the field.
+
+    Example:
+        >>> from fgbench.reporting.frames.method_names import way_of
+        >>> from fgbench.reporting.frames.results import Group, Place
+        >>> place = Place(way_of("bp", "end"), "mlp-3x64", "digits", "")
+        >>> run = {"seed": 0, "status": "ok", "where": {"torch": "2.13.0"}}
+        >>> facts(Cell(place, (Group({}, (run,)),), (), ()), "where", "torch")
+        '2.13.0'
     """
     values = set()
     for run in cell.reported.runs if cell.reported else ():
@@ -155,6 +163,12 @@ def curves(cells: Sequence[Cell], histories: pd.DataFrame, out: Path, name: str)
 
     Returns:
         A Markdown line with the figure; an empty list where no run has a history.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import Records
+        >>> histories = Records(Path("records"), (), {}, ()).curves()
+        >>> curves([], histories, Path("out"), "curves")
+        []
     """
     named = {
         run["key"]: cell.method for cell in cells if cell.reported for run in cell.reported.runs

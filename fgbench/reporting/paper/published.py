@@ -67,6 +67,10 @@ class Claim:
         method: first method, or first label of a figure.
         other: the one it is compared with.
         at_most: largest difference, first minus other, in points of test error or in units of the loss.
+
+    Example:
+        >>> Claim("FG-A better than FG-W", "FG-A", "FG-W", 0.0).other
+        'FG-W'
     """
 
     text: str
@@ -87,6 +91,10 @@ class Standin:
         task: "supervised" or "contrastive".
         train_size: number of training examples, 0 for all.
         options: of the locality, as in records.
+
+    Example:
+        >>> published().standins[0].data
+        'cifar10'
     """
 
     title: str
@@ -108,6 +116,10 @@ class Ablation:
         printed: what the paper says about it.
         number: quantity that is compared, "error" in points or "loss".
         claims: differences between two labels of our figure that are expected in every panel.
+
+    Example:
+        >>> [each.figure for each in published().ablations]
+        ['stop_gradient', 'fusion', 'local_losses', 'groups']
     """
 
     figure: str
@@ -127,6 +139,10 @@ class Difference:
         methods: methods it concerns; all if empty.
         data: data set it concerns; all if "".
         settings: settings of the runs that it concerns.
+
+    Example:
+        >>> published().differences[0].methods
+        ['FA']
     """
 
     text: str
@@ -147,6 +163,10 @@ class Published:
         standins: smaller experiments in place of large ones.
         ablations: figures of the paper.
         differences: known differences from the paper and its released code.
+
+    Example:
+        >>> len(published().columns)
+        7
     """
 
     source: str

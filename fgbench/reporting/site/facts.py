@@ -27,6 +27,11 @@ class Facts:
         curves: table of `fgbench.reporting.frames.load.Records.curves`.
         verdicts: key of a measurement to the verdict on its claim about bias.
         body: key of a measurement to its numbers over the whole body, by quantity.
+
+    Example:
+        >>> from pathlib import Path
+        >>> facts(Records(Path("records"), (), {}, ())).panels
+        []
     """
 
     records: Records
@@ -80,6 +85,11 @@ def by_moment(report: Facts) -> pd.DataFrame:
     Returns:
         The columns of `fgbench.reporting.frames.load.Records.along`. Rows over all moments of a record
         have the ``moment`` "all".
+
+    Example:
+        >>> from pathlib import Path
+        >>> list(by_moment(facts(Records(Path("records"), (), {}, ()))).columns) == list(ALONG)
+        True
     """
     measures, along = report.measures, report.records.along()
     several = measures["moments"].str.contains(" ")

@@ -26,6 +26,10 @@ class MethodText:
         references: section "References".
         claims: docstring of the method that returns the claims.
         error: why the module could not be imported; the other parts are empty then.
+
+    Example:
+        >>> MethodText(lead="Forward gradient.").paragraphs
+        ()
     """
 
     lead: str = ""

@@ -20,6 +20,14 @@ def context(site: pages.Site) -> dict[str, Any]:
 
     Returns:
         Variable to value.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.site.facts import facts
+        >>> from fgbench.reporting.site.paths import page_paths
+        >>> report = facts(Records(Path("records"), (), {}, ()))
+        >>> context(pages.Site(report, [], page_paths([], []), {}, {}))["trained"]
+        False
     """
     records = site.facts.records
     return {

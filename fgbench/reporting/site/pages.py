@@ -33,6 +33,14 @@ class Site:
         page_paths: of all methods and panels.
         gallery: all figures.
         about: registry entries by kind and name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts
+        >>> report = facts(Records(Path("records"), (), {}, ()))
+        >>> Site(report, [], paths.page_paths(["BP"], []), {}, {}).methods[0][:2]
+        ('BP', 'methods/BP.html')
     """
 
     facts: Facts
@@ -71,6 +79,16 @@ def method(site: Site, name: str) -> dict[str, Any]:
 
     Returns:
         Variable to value.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts
+        >>> row = {"method": "BP", "estimator": "bp", "verb": "train", "status": "failed", "key": "k"}
+        >>> report = facts(Records(Path("records"), (row,), {}, ()))
+        >>> site = Site(report, [], paths.page_paths(["BP"], []), {}, {})
+        >>> method(site, "BP")["estimator"]
+        'bp'
     """
     facts, page_paths = site.facts, site.page_paths
     records = [row for row in facts.records.rows if str(row["method"]) == name]
@@ -141,6 +159,15 @@ def architecture(site: Site, panel: Panel) -> dict[str, Any]:
 
     Returns:
         Variable to value.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts
+        >>> report = facts(Records(Path("records"), (), {}, ()))
+        >>> site = Site(report, [], paths.page_paths([], []), {}, {})
+        >>> architecture(site, ("mlp-3x64", "digits"))["title"]
+        'mlp-3x64 on digits'
     """
     facts, page_paths = site.facts, site.page_paths
     rows = [entry for entry in site.rows if entry.panel == panel]

@@ -33,6 +33,11 @@ class Plot:
         file: path of its PNG, PDF and CSV without suffix, relative to the root of the site.
         size: width and height of the picture on a page, in pixels.
         part: whether the interactive figure shows only some of the methods in the picture.
+
+    Example:
+        >>> panel = ("mlp-3x64", "digits")
+        >>> Plot(KINDS[0], panel, pd.DataFrame(), "figures/mlp-relative_variance", (910, 520)).name
+        'mlp-relative_variance'
     """
 
     kind: Kind

@@ -93,6 +93,14 @@ def estimates(
 
     Returns:
         A table; None without measurements.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts as facts_of
+        >>> report = facts_of(Records(Path("records"), (), {}, ()))
+        >>> estimates(report, [], paths.page_paths([], []), True) is None
+        True
     """
     rows_made = []
     for row in rows:
@@ -133,6 +141,14 @@ def tested(facts: Facts, rows: Sequence[dict[str, Any]], page_paths: PagePaths) 
 
     Returns:
         A table; None without measurements.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts as facts_of
+        >>> report = facts_of(Records(Path("records"), (), {}, ()))
+        >>> tested(report, [], paths.page_paths([], [])) is None
+        True
     """
     rows_made = []
     for row in rows:
@@ -162,6 +178,14 @@ def sites(facts: Facts, part: pd.DataFrame, page_paths: PagePaths, linked: bool)
 
     Returns:
         A table; None without numbers of sites.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts as facts_of
+        >>> report = facts_of(Records(Path("records"), (), {}, ()))
+        >>> sites(report, report.measures, paths.page_paths([], []), True) is None
+        True
     """
     part = part[part["place"] != "all"]
     rows_made = []

@@ -59,6 +59,10 @@ class TableRow:
     Args:
         cells: from left to right; the first names the row.
         facets: value of each of the table's facets.
+
+    Example:
+        >>> TableRow((TableCell("BP"), number_cell(2.0))).cells[1].text
+        '2'
     """
 
     cells: tuple[TableCell, ...]
@@ -120,6 +124,10 @@ def table(
         head: names of the columns.
         rows: cells of each row.
         more: further arguments of `Table`.
+
+    Example:
+        >>> table("t", "Errors.", ["method"], [[TableCell("BP")]], search="method").search
+        'method'
     """
     return Table(
         name, caption, tuple(head), tuple(TableRow(tuple(cells)) for cells in rows), **more

@@ -1,4 +1,4 @@
-"""The paper's tables beside records: cells, verdicts, the page, and the figures of its ablations."""
+"""The page of the paper's tables beside ours: cells, verdicts, text, and the figures of ablations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ JPEG = "decoded from JPEG, quality 75: not the original pixels"
 
 
 def record(verb: str, method: str, seed: int = 0, **more: Any) -> dict[str, Any]:
-    """A record with the names all verbs have; ``options`` and ``settings`` are part of its key."""
+    """Return a record with the fields of all verbs; ``options`` and ``settings`` are part of its key."""
     estimator, _, locality = PRESETS.get(method, method).partition("/")
     where = {"torch": "2.13.0", "device_name": "Test CPU", "dtype": "float32", "code": "c0de"}
     where |= {"data_fingerprint": "f00d", "data_source": JPEG if more["data"] == "cifar10" else ""}
@@ -56,7 +56,7 @@ def record(verb: str, method: str, seed: int = 0, **more: Any) -> dict[str, Any]
 def trained(
     method: str, error: float | None, seed: int = 0, epochs: int = 10, **more: Any
 ) -> dict[str, Any]:
-    """A train record that ends at a test error in percent; without one it diverged."""
+    """Return a train record that ends at a test error in percent, or a diverged one without an error."""
     settings = {"lr": 0.03, "batch": 128, "flip": False, "train_size": None, "validation": 0}
     settings |= {"epochs": epochs, **more.pop("settings", {})}
     ends = more.pop("train", None)
@@ -80,7 +80,7 @@ def trained(
 def tuned(
     method: str, grid: dict[float, float], chosen: float, **more: Any
 ) -> list[dict[str, Any]]:
-    """A tune record and its trials: rate to error on held-out examples, one seed each."""
+    """Return a tune record and its trials from learning rates and their errors on held-out examples."""
     held = {"validation": 5000, "epochs": 5}
     trials = [
         trained(method, error, 100, 5, settings={**held, "lr": lr}, **more)
@@ -312,7 +312,7 @@ def page(folder: Path) -> str:
 
 
 def line(page: str, method: str, after: str) -> list[str]:
-    """The cells of the first row of a method below a heading."""
+    """Return the cells of the first row of a method below a heading."""
     part = page[page.index(after) :]
     found = re.search(rf"^\| {re.escape(method)} \|(.*)\|$", part, re.MULTILINE)
     assert found is not None
@@ -395,7 +395,7 @@ def test_the_stand_in_is_judged_whichever_way(page: str) -> None:
 
 @pytest.fixture
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures leave their numbers alone: that their bytes repeat is a test of `style.save`."""
+    """Write only the numbers of figures; tests of `style.save` compare the pictures."""
 
     def save(_: Any, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)

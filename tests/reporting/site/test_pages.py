@@ -1,4 +1,4 @@
-"""The report as files: what its pages say, where they lie, what they leave alone."""
+"""The site of a folder of records: contents of its pages, their paths, and files that it must not touch."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from tests.makers.sites import ABOUT, EVIL, LABEL, claimed, named, realistic
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """A report whose pictures are empty files; the browser's tests have real ones."""
+    """A report with empty files as pictures; the browser tests draw real ones."""
     folder, records = tmp_path_factory.mktemp("report"), realistic()
     stored(folder, *records)
     (folder / "cut.json").write_text("{")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", unpainted)
+        patch.setattr(style, "save", save_nothing)
         return build.write(folder, folder / "site" / "deep", ABOUT).parent, records
 
 
-def unpainted(fig: Any, folder: Path, name: str, table: pd.DataFrame) -> None:
+def save_nothing(fig: Any, folder: Path, name: str, table: pd.DataFrame) -> None:
     folder.mkdir(exist_ok=True)
     for suffix in ("png", "pdf", "csv"):
         (folder / f"{name}.{suffix}").write_text("")
 
 
 class Page(HTMLParser):
-    """Collects what a test asks about, and requires that elements are closed in order."""
+    """Tags and text of a page; its elements must be closed in order."""
 
     VOID = frozenset({"meta", "img", "br", "wbr", "link", "input", "rect"})
 
@@ -89,7 +89,7 @@ class Page(HTMLParser):
 
 
 def faults(path: Path, root: Path) -> list[str]:
-    """What a page asks for that is not in its folder, and scripts that are not ours."""
+    """Return links of a page that lead out of its folder, and scripts that are not part of the site."""
     page, found = Page(path.read_text("utf-8")), []
     anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     for _, attrs in page.tags:
@@ -209,7 +209,7 @@ def test_captions_are_whole(site: tuple[Path, list[dict[str, Any]]]) -> None:
 
 
 def cells(text: str, table: str) -> list[list[str]]:
-    """The texts of a table's rows."""
+    """Return the texts of a table's cells, row by row."""
     body = (
         text.partition(f'<table id="{table}">')[2].partition("<tbody>")[2].partition("</tbody>")[0]
     )
@@ -285,7 +285,7 @@ OUTSIDE = {
 def test_a_page_tells_what_came_from_a_file_without_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "save", unpainted)
+    monkeypatch.setattr(style, "save", save_nothing)
     mine = {"method": "./mine.py:Mine/end", "estimator": "./mine.py:Mine"}
     old = {**a_measure("FG-A", about=None), **mine, "key": "1" * 32, "case_key": "1" * 32}
     old["started"] = "2024"
@@ -351,7 +351,7 @@ def test_a_claim_is_held_rejected_or_not_tested(row: dict[str, Any], state: str)
 
 
 def test_a_bias_stands_with_the_interval_that_its_test_is_over(tmp_path: Path) -> None:
-    """Over points the ends of a bias may enclose 0 where its test over draws has rejected that."""
+    """An interval over networks may contain a zero bias that the test over draws rejects."""
     bias = {"value": 0.113, "low": 0.0, "high": 0.161, "n": 10, "p_value": 4e-4, "detectable": 0.07}
     ends = {"draws_low": 0.0825, "draws_high": 0.145}
     site = {"body.0.l0": {"bias": {**bias, **ends, "p_adjusted": 4e-4}}}
@@ -537,25 +537,28 @@ def test_a_documentation_is_parted() -> None:
 # the folder
 
 
-def made(folder: Path, *files: str) -> Path:
+def write_files(folder: Path, *files: str) -> Path:
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     return folder
 
 
-def there(out: Path) -> set[str]:
+def files_in(out: Path) -> set[str]:
     return {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} - {MANIFEST}
 
 
 def test_a_second_report_leaves_no_stale_page_and_no_other_file_behind(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    publish(made(tmp_path / "1", "index.html", "methods/A.html", "methods/B.html", "c/C.html"), out)
-    made(out, "mine.txt", "methods/notes.html")
+    publish(
+        write_files(tmp_path / "1", "index.html", "methods/A.html", "methods/B.html", "c/C.html"),
+        out,
+    )
+    write_files(out, "mine.txt", "methods/notes.html")
     (out / "methods" / "B.html").write_text("edited")
-    publish(made(tmp_path / "2", "index.html", "methods/D.html"), out)
+    publish(write_files(tmp_path / "2", "index.html", "methods/D.html"), out)
     kept = {"index.html", "methods/D.html", "methods/B.html", "mine.txt", "methods/notes.html"}
-    assert there(out) == kept
+    assert files_in(out) == kept
     assert not (out / "c").exists()
     listed = (out / MANIFEST).read_text().splitlines()
     assert [line[66:] for line in listed] == ["index.html", "methods/D.html"]
@@ -563,20 +566,20 @@ def test_a_second_report_leaves_no_stale_page_and_no_other_file_behind(tmp_path:
 
 
 def test_a_report_never_overwrites_what_is_not_its_own(tmp_path: Path) -> None:
-    out = made(tmp_path / "out", "methods/A.html")
+    out = write_files(tmp_path / "out", "methods/A.html")
     with pytest.raises(UsageError, match=r"A\.html' exists and was not written by fgbench report"):
-        publish(made(tmp_path / "1", "index.html", "methods/A.html"), out)
-    assert there(out) == {"methods/A.html"}
+        publish(write_files(tmp_path / "1", "index.html", "methods/A.html"), out)
+    assert files_in(out) == {"methods/A.html"}
     assert not (out / MANIFEST).exists()
 
 
 def test_a_manifest_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
-    out, outside = tmp_path / "out", made(tmp_path, "precious.txt") / "precious.txt"
-    publish(made(tmp_path / "1", "index.html"), out)
+    out, outside = tmp_path / "out", write_files(tmp_path, "precious.txt") / "precious.txt"
+    publish(write_files(tmp_path / "1", "index.html"), out)
     digest = hashlib.sha256(outside.read_bytes()).hexdigest()
     with (out / MANIFEST).open("a") as file:
         file.write(f"{digest}  ../precious.txt\n")
-    publish(made(tmp_path / "2", "index.html"), out)
+    publish(write_files(tmp_path / "2", "index.html"), out)
     assert outside.exists()
 
 
@@ -593,10 +596,10 @@ def test_an_interrupted_report_is_taken_up(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr("fgbench.reporting.site.publish.shutil.move", pressed)
         with pytest.raises(KeyboardInterrupt):
-            publish(made(tmp_path / "1", "a.html", "b.html"), out)
-    assert there(out) == {"a.html"}
-    publish(made(tmp_path / "2", "b.html"), out)
-    assert there(out) == {"b.html"}
+            publish(write_files(tmp_path / "1", "a.html", "b.html"), out)
+    assert files_in(out) == {"a.html"}
+    publish(write_files(tmp_path / "2", "b.html"), out)
+    assert files_in(out) == {"b.html"}
 
 
 # bad use
@@ -636,7 +639,7 @@ def test_trials_alone_are_no_results(tmp_path: Path) -> None:
 def test_records_that_lack_almost_everything_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "save", unpainted)
+    monkeypatch.setattr(style, "save", save_nothing)
     bare = {"schema": 0, "verb": "measure", "method": "NP\ud800", "status": "ok"}
     (tmp_path / "a.json").write_text(json.dumps({**bare, "relative_variance": 5.0}))
     (tmp_path / "b.json").write_text(json.dumps({**bare, "verb": "train", "estimator": "a[b"}))
