@@ -270,7 +270,7 @@ def test_the_command_writes_the_table_and_fails_where_a_band_is_missed(
 
 
 def committed() -> list[Row]:
-    with (ROOT / "reproduction" / "calibration.csv").open(encoding="utf-8") as lines:
+    with (ROOT / "analysis" / "reproduction" / "calibration.csv").open(encoding="utf-8") as lines:
         found = list(csv.DictReader(lines))
     names = ("share", "low", "high", "least", "most")
     return [
@@ -286,7 +286,9 @@ def test_the_committed_table_is_of_these_studies_and_its_page_of_it() -> None:
         for answer, band in s.bands.items()
     ]
     assert [(r.study, r.answer, r.least, r.most, r.runs) for r in found] == asked
-    assert (ROOT / "reproduction" / "calibration.md").read_text("utf-8") == page.page(found)
+    assert (ROOT / "analysis" / "reproduction" / "calibration.md").read_text("utf-8") == page.page(
+        found
+    )
 
 
 def test_what_the_issue_asks_is_in_the_committed_table_and_holds() -> None:
