@@ -1,1 +1,1 @@
-"""Statistics and figures from records; nothing here imports torch."""
+"""Tables, figures, pages and sites from records. No module here imports torch."""

@@ -52,7 +52,7 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def visit(browser: Any, root: Path, name: str, **more: Any) -> Iterator[tuple[Any, list[str]]]:
-    """A page, and what it did wrong: requests that leave the folder, and errors."""
+    """Open a page; yield it with its errors and its requests for files outside the folder."""
     wrong: list[str] = []
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **more})
     context.set_default_timeout(60_000)
@@ -70,7 +70,7 @@ def visit(browser: Any, root: Path, name: str, **more: Any) -> Iterator[tuple[An
 
 
 def column(page: Any, at: int, table: str = "leaderboard") -> list[str]:
-    """The first lines of a column's cells, of the rows that are shown."""
+    """Return the first lines of a column's cells in the visible rows."""
     script = f"""[...document.querySelectorAll("#{table} tbody tr:not([hidden])")]
         .map(row => row.cells[{at}].firstChild.textContent)"""
     found: list[str] = page.evaluate(script)
@@ -83,7 +83,7 @@ def sorts(page: Any, at: int) -> str:
 
 
 def overflow(page: Any) -> int:
-    """By how many pixels a page is wider than its window."""
+    """Return by how many pixels a page is wider than its window."""
     found: int = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
     return found
 
@@ -198,7 +198,7 @@ def test_without_scripts_there_are_pictures_and_whole_tables(browser: Any, root:
 
 
 def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Path) -> None:
-    laid = paths.places([LABEL], [("localmixer-m/8/16", "mnist")])
+    laid = paths.page_paths([LABEL], [("localmixer-m/8/16", "mnist")])
     for name in ("index.html", *laid.panels.values(), *laid.methods.values()):
         with visit(browser, root, name, viewport=PHONE) as (page, wrong):
             page.locator(".main-svg").first.wait_for()
@@ -226,7 +226,7 @@ CARDS = """kinds => [...document.querySelectorAll("#leaderboard tbody tr")].filt
 def test_a_phone_shows_key_numbers_of_several_methods_at_once(
     browser: Any, root: Path, scripts: bool
 ) -> None:
-    laid = paths.places([], [("localmixer-m/8/16", "mnist")])
+    laid = paths.page_paths([], [("localmixer-m/8/16", "mnist")])
     kinds = ["error", "efficiency", "bias", "cost"]
     for name in ("index.html", *laid.panels.values()):
         more = {"viewport": PHONE, "java_script_enabled": scripts}
@@ -273,7 +273,7 @@ def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
     body = "".join(f"<tr><th>m{at}</th><td data-sort='{at}'>{at}</td></tr>" for at in range(300))
     (tmp_path / "long.html").write_text(
         "<!DOCTYPE html><title>x</title><link rel=stylesheet href=assets/site.css>"
-        "<form class=filters data-table=leaderboard><input data-whole=0><output></output></form>"
+        "<form class=filters data-table=leaderboard><input data-rows=0><output></output></form>"
         "<div><table id=leaderboard><thead><tr><th>m</th><th>n</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div><script src=assets/site.js></script>"
     )
@@ -297,7 +297,7 @@ def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
 
 
 def seen(page: Any) -> list[str]:
-    """The rows of a table that are drawn."""
+    """Return the first cells of the visible rows of a table."""
     script = """[...document.querySelectorAll("#leaderboard tbody tr")]
         .filter(row => row.getClientRects().length).map(row => row.cells[0].textContent)"""
     found: list[str] = page.evaluate(script)

@@ -1,1 +1,1 @@
-"""Records beside the tables of the founding paper."""
+"""One page that sets records beside the tables and figures of the founding paper."""

@@ -1,4 +1,4 @@
-"""Parts of a page of Markdown: tables, how cells were trained, figures."""
+"""Parts of a Markdown page: tables, training settings and learning curves."""
 
 from __future__ import annotations
 
@@ -17,19 +17,40 @@ from fgbench.reporting.plotting import style
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Build a table; the first column is to the left."""
+    """Return a table whose first column is aligned to the left and all others to the right.
+
+    Args:
+        head: names of the columns.
+        rows: texts of the cells.
+
+    Example:
+        >>> print(table(["method", "n"], [["BP", "3"]]))
+        | method | n |
+        | :-- | --: |
+        | BP | 3 |
+    """
     lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(_cell(part) for part in line) + " |" for line in lines)
 
 
 def listed(parts: Iterable[str]) -> str:
-    """Join with commas and a last "and"."""
+    """Return texts joined by commas and a last "and".
+
+    Example:
+        >>> listed(["BP", "FG-W", "FG-A"])
+        'BP, FG-W and FG-A'
+    """
     *first, last = list(parts)
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def time(seconds: float) -> str:
-    """Write a duration in the unit that fits it."""
+    """Return a duration in seconds, minutes or hours.
+
+    Example:
+        >>> [time(seconds) for seconds in (90, 600, 9000)]
+        ['90 s', '10 min', '2.5 h']
+    """
     for unit, size, end in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, inf)):
         if seconds < end:
             return f"{seconds / size:.3g} {unit}"
@@ -37,20 +58,36 @@ def time(seconds: float) -> str:
 
 
 def trained(cells: Sequence[Cell]) -> list[str]:
-    """Say how the results of some cells were trained, and on which data.
+    """Describe how the results of cells were trained, and on which data.
 
     Args:
-        cells: with any runs.
+        cells: methods on one network and data set.
 
     Returns:
-        A table and a line about the data; nothing where only trials were run.
+        A table and a line about the data; an empty list where only trials were run.
+
+    Example:
+        >>> trained([])
+        []
     """
     run = [cell for cell in cells if cell.reported is not None]
     if not run:
         return []
-    head = ["method", "epochs", "rate", "tuned", "training time", "device", "torch", "commit"]
+    head = [
+        "method",
+        "epochs",
+        "learning rate",
+        "tuned",
+        "training time",
+        "device",
+        "torch",
+        "commit",
+    ]
     sources = sorted(
-        {facts(cell, "where", "data_source") or "without a remark on its pixels" for cell in run}
+        {
+            facts(cell, "where", "data_source") or "no recorded difference from the original pixels"
+            for cell in run
+        }
     )
     prints = sorted({facts(cell, "where", "data_fingerprint") for cell in run})
     data = f"Data: {'; '.join(sources)} (fingerprint {', '.join(prints) or 'not stated'})."
@@ -58,83 +95,101 @@ def trained(cells: Sequence[Cell]) -> list[str]:
 
 
 def facts(cell: Cell, *names: str) -> str:
-    """Collect what the reported runs of a cell say under a name, or under a name within another.
+    """Return the distinct values of a field in the reported runs of a cell.
 
     Args:
         cell: with reported runs.
-        names: such as ``"where", "torch"``.
+        names: path of the field, such as ``"where", "torch"``.
 
     Returns:
-        The distinct values as text.
+        The values as text, separated by commas; "" if no run has the field.
+
+    Example:
+        >>> from fgbench.reporting.frames.method_names import way_of
+        >>> from fgbench.reporting.frames.results import Group, Place
+        >>> place = Place(way_of("bp", "end"), "mlp-3x64", "digits", "")
+        >>> run = {"seed": 0, "status": "ok", "where": {"torch": "2.13.0"}}
+        >>> facts(Cell(place, (Group({}, (run,)),), (), ()), "where", "torch")
+        '2.13.0'
     """
-    found = set()
+    values = set()
     for run in cell.reported.runs if cell.reported else ():
         value: Any = run
         for name in names:
             value = value.get(name) if isinstance(value, Mapping) else None
-        found.add("" if value is None else text(value))
-    return ", ".join(sorted(found - {""}))
+        values.add("" if value is None else text(value))
+    return ", ".join(sorted(values - {""}))
 
 
 def grids(tuning: Mapping[str, Any]) -> list[str]:
-    """Describe what a tuning tried, option by option, and warn where the choice is at an edge.
+    """Describe the grid of a tuning option by option, with a warning where the choice is at its edge.
 
     Args:
         tuning: a tune record.
 
     Returns:
-        Such as ``lr 0.01, 0.03, 0.1: chose 0.1, at the upper edge``.
+        A text per option.
+
+    Example:
+        >>> grids({"grid": {"lr": [0.1, 0.01]}, "chosen": {"lr": 0.1}})
+        ['lr 0.01, 0.1: chose 0.1, **at the upper edge**']
     """
     grid, chosen = (
-        found if isinstance(found, Mapping) else {}
-        for found in (tuning.get("grid"), tuning.get("chosen"))
+        part if isinstance(part, Mapping) else {}
+        for part in (tuning.get("grid"), tuning.get("chosen"))
     )
-    found, ends = [], edges(tuning)
+    lines, ends = [], edges(tuning)
     for name, values in sorted(grid.items()):
         values = values if isinstance(values, list) else [values]
         words = f"{name} {', '.join(map(text, numbers(values) or values))}"
         if name in chosen:
             words += f": chose {text(chosen[name])}"
             if len(values) == 1:
-                words += ", the only one"
+                words += ", the only value"
             elif name in ends:
                 words += f", **at the {ends[name]} edge**"
-        found.append(words)
-    return found
+        lines.append(words)
+    return lines
 
 
-def curves(cells: Sequence[Cell], found: pd.DataFrame, out: Path, name: str) -> list[str]:
-    """Draw the learning curves of the reported runs of some cells.
+def curves(cells: Sequence[Cell], histories: pd.DataFrame, out: Path, name: str) -> list[str]:
+    """Draw the learning curves of the reported runs of cells.
 
     Args:
         cells: whose runs are drawn.
-        found: of `fgbench.reporting.frames.load.Records.curves`.
+        histories: of `fgbench.reporting.frames.load.Records.curves`.
         out: folder of the figure.
         name: of the figure.
 
     Returns:
-        A line that shows it; none where no run has a history.
+        A Markdown line with the figure; an empty list where no run has a history.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import Records
+        >>> histories = Records(Path("records"), (), {}, ()).curves()
+        >>> curves([], histories, Path("out"), "curves")
+        []
     """
     named = {
         run["key"]: cell.method for cell in cells if cell.reported for run in cell.reported.runs
     }
-    labels = found["key"].map(named)
-    drawn = found[labels.notna()].assign(method=labels, label=labels)
+    labels = histories["key"].map(named)
+    drawn = histories[labels.notna()].assign(method=labels, label=labels)
     numbers = learning_curves.plotted(drawn)
     if numbers.empty:
         return []
     style.save(learning_curves.figure(drawn), out, name, numbers)
-    alt = "Test error against epochs by method; the last epochs are in the tables."
+    alt = "Test error against epochs by method; errors after the last epoch are in the tables."
     return [f"![{alt}]({out.name}/{name}.png)"]
 
 
 def _cell(words: str) -> str:
-    """Escape what would end a cell."""
+    """Escape the characters that would end a cell."""
     return " ".join(words.split()).replace("|", "\\|")
 
 
 def _training(cell: Cell) -> list[str]:
-    """Say how one method was trained."""
+    """Return the row of one method in the table of `trained`."""
     tuning = cell.tuning
     tuned = "not tuned" if tuning is None else "; ".join(grids(tuning)) or "grid not stated"
     if tuning is None and cell.tunings:

@@ -1,4 +1,4 @@
-"""The founding paper's tables beside ours, as one page of Markdown with figures beside it."""
+"""One Markdown page that sets our results beside the founding paper's tables, with figures."""
 
 from __future__ import annotations
 
@@ -23,49 +23,53 @@ from fgbench.reporting.plotting import style
 
 HEAD = """# The paper's tables, run again
 
-Written by `fgbench paper` from records; every number of ours can be traced to them. Published: {source}.
+`fgbench paper` wrote this page from records; every number of ours is computed from them. Published: {source}.
 
 {summary}
 
-Errors are in percent, after the last epoch, mean over seeds with the 95 % interval of the mean in
-brackets (t over seeds, on the log scale; with two seeds their range, with one none). *difference* is
-ours minus published, in points of test error; negative is better. A mark says whether our mean is within
-{near} points of the published; **?** says that the interval leaves it open, or that there are fewer than
-three seeds. Of several settings of one cell the one that tuning on held-out training examples chose is
-reported; without tuning the one with the most seeds, then the most epochs, then the latest. No setting is
-picked by its test error."""
+Errors are in percent after the last epoch: the mean over seeds with its 95 % interval in brackets (t
+interval on the log scale; the range for two seeds, none for one). *difference* is ours minus published,
+in points of test error; negative is better. The last column says whether our mean is within {near} points
+of the published error; **?** means that the interval does not settle this, or that there are fewer than
+three seeds. Where a cell was run with several settings, the one chosen by tuning on held-out training
+examples is reported; without tuning, the one with the most seeds, then the most epochs, then the latest.
+No setting is chosen by its test error."""
 
 
 def write(folder: Path, out: Path) -> Path:
     """Write the page of a folder of records.
 
     Args:
-        folder: of records.
-        out: the page, such as ``REPRODUCTION.md``; figures go to a folder of its name, in small
-            letters and without suffix, beside it.
+        folder: records.
+        out: path of the page, such as ``paper.md``. Its figures are written to the folder of the same
+            name in lower case and without suffix, such as ``paper/``.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        UsageError: the folder does not exist or holds no record, or the page has no suffix.
+        UsageError: the folder does not exist or has no record, or the path has no suffix.
+
+    Example:
+        >>> write(Path("records"), Path("paper.md"))  # doctest: +SKIP
+        PosixPath('paper.md')
     """
     out = Path(out)
     if not out.suffix:
         raise UsageError(f"expected a file such as REPRODUCTION.md, got {str(out)!r}")
     records = load(folder)
-    found, known = cells(records), published.published()
-    rows = [row for column in known.columns for row in compare(column, known.methods, found)]
-    figures, drawn = out.with_name(out.stem.lower()), records.curves()
-    parts = [HEAD.format(source=known.source, summary=_summary(rows), near=NEAR)]
-    for number in sorted({column.table for column in known.columns}):
-        parts += _table([row for row in rows if row.column.table == number], drawn, figures)
-    for place in known.standins:
-        parts += _standin(place, known.methods, found, drawn, figures)
-    parts += ablations.section(known.ablations, records, figures)
-    parts += ["## What differs and why", *differences(known, rows, found)]
+    ours, paper = cells(records), published.published()
+    rows = [row for column in paper.columns for row in compare(column, paper.methods, ours)]
+    figures, histories = out.with_name(out.stem.lower()), records.curves()
+    parts = [HEAD.format(source=paper.source, summary=_summary(rows), near=NEAR)]
+    for number in sorted({column.table for column in paper.columns}):
+        parts += _table([row for row in rows if row.column.table == number], histories, figures)
+    for standin in paper.standins:
+        parts += _standin(standin, paper.methods, ours, histories, figures)
+    parts += ablations.section(paper.ablations, records, figures)
+    parts += ["## What differs and why", *differences(paper, rows, ours)]
     title = f"## Cells worse than published by more than {NEAR} points, or without a result"
-    parts += [title, *worse(rows, found)]
+    parts += [title, *worse(rows, ours)]
     parts += ["## Notes", *notes(records, rows)]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
@@ -73,7 +77,7 @@ def write(folder: Path, out: Path) -> Path:
 
 
 def _summary(rows: Sequence[Comparison]) -> str:
-    """Count cells by what became of them."""
+    """Return a sentence that counts the cells by verdict."""
     marks = [row.verdict for row in rows]
     run = [mark for mark in marks if mark]
     counts = {
@@ -82,40 +86,40 @@ def _summary(rows: Sequence[Comparison]) -> str:
         "worse by more": sum(mark.startswith("worse") for mark in run),
     }
     words = listed(f"{n} {what}" for what, n in counts.items())
-    open_ = sum(mark.endswith("?") for mark in run)
-    lost = sum(row.cell is not None and not row.verdict for row in rows)
-    without = sum(row.cell is None for row in rows)
+    unsettled = sum(mark.endswith("?") for mark in run)
+    failed = sum(row.cell is not None and not row.verdict for row in rows)
+    not_run = sum(row.cell is None for row in rows)
     return (
-        f"Of {len(rows)} published cells {len(run)} have a result: {words}; the interval leaves "
-        f"{open_} of them open. Tried without a result: {lost}; not run: {without}."
+        f"Of {len(rows)} published cells {len(run)} have a result: {words}; {unsettled} of these verdicts "
+        f"are not settled by the interval. Run without a result: {failed}; not run: {not_run}."
     )
 
 
-def _table(rows: Sequence[Comparison], drawn: pd.DataFrame, figures: Path) -> list[str]:
-    """Write one table of the paper: its figures, then its columns."""
+def _table(rows: Sequence[Comparison], histories: pd.DataFrame, figures: Path) -> list[str]:
+    """Return the section of one table of the paper: its figures, then its columns."""
     first = rows[0].column
     parts = [f"## Table {first.table}: {first.task}"]
     for name in dict.fromkeys(row.column.figure for row in rows):
         shown = [row for row in rows if row.column.figure == name]
-        parts += _figures(shown, drawn, figures, f"table{first.table}_{name}")
+        parts += _figures(shown, histories, figures, f"table{first.table}_{name}")
     for title in dict.fromkeys(row.column.title for row in rows):
         parts += _column([row for row in rows if row.column.title == title])
     return parts
 
 
 def _column(rows: Sequence[Comparison]) -> list[str]:
-    """Write one column of a table: errors, then how ours were trained."""
+    """Return the part of one column of a table: errors, then how ours were trained."""
     column = rows[0].column
-    place = f"`{column.arch}` on {column.data}"
+    panel = f"`{column.arch}` on {column.data}"
     lines = [_row(row) for row in rows]
     head = ["method", "published test / train", "ours test", "ours train", "n", "difference", ""]
-    parts = [f"### {column.title} ({place})", table(head, lines)]
+    parts = [f"### {column.title} ({panel})", table(head, lines)]
     run = [row.cell for row in rows if row.cell is not None]
     return parts + trained(run) if run else parts
 
 
 def _row(row: Comparison) -> list[str]:
-    """Write one method: published, ours, how far apart."""
+    """Return the cells of one method: published, ours and their difference."""
     printed = f"{row.column.test[row.method]:.2f} / {row.column.train[row.method]:.2f}"
     ours, train = row.ours(), row.ours("train")
     if not ours.n:
@@ -126,14 +130,18 @@ def _row(row: Comparison) -> list[str]:
 
 
 def _signed(row: Comparison) -> str:
-    """Write a difference with its sign."""
-    found = row.difference
-    text = f"{found.value:+.2f}"
-    return text if found.n < 2 else f"{text} [{found.low:+.2f}, {found.high:+.2f}]"
+    """Format a difference and its interval with their signs."""
+    difference = row.difference
+    text = f"{difference.value:+.2f}"
+    if difference.n < 2:
+        return text
+    return f"{text} [{difference.low:+.2f}, {difference.high:+.2f}]"
 
 
-def _figures(rows: Sequence[Comparison], drawn: pd.DataFrame, out: Path, name: str) -> list[str]:
-    """Draw published against ours, and ours over epochs, for columns of which something was run."""
+def _figures(
+    rows: Sequence[Comparison], histories: pd.DataFrame, out: Path, name: str
+) -> list[str]:
+    """Draw published beside our errors, and our learning curves, for columns with a result of ours."""
     titles = list(dict.fromkeys(row.column.title for row in rows if row.ours().n))
     shown = [row for row in rows if row.column.title in titles]
     if not shown:
@@ -142,44 +150,51 @@ def _figures(rows: Sequence[Comparison], drawn: pd.DataFrame, out: Path, name: s
     style.save(published.figure(numbers), out, name, numbers)
     alt = f"Published and our test errors by method, {listed(titles)}; the numbers are below."
     run = [row.cell for row in shown if row.cell is not None]
-    lines = curves(run, drawn, out, f"{name}_curves")
+    lines = curves(run, histories, out, f"{name}_curves")
     return [f"![{alt}]({out.name}/{name}.png)", *lines]
 
 
 def _point(row: Comparison) -> list[object]:
-    """Give the drawn numbers of one method."""
+    """Return the plotted numbers of one method."""
     ours = row.ours()
     numbers = [ours.value, ours.low, ours.high, ours.n, ours.band]
     return [row.column.title, row.method, row.column.test[row.method], *numbers, row.status]
 
 
 def _standin(
-    place: Standin, methods: Sequence[str], found: Sequence[Cell], drawn: pd.DataFrame, out: Path
+    standin: Standin,
+    methods: Sequence[str],
+    ours: Sequence[Cell],
+    histories: pd.DataFrame,
+    out: Path,
 ) -> list[str]:
-    """Write what the small stand-in says about the published order, whichever way it came out."""
-    parts = [f"## Stand-in: {place.title}", "Nothing is published for it; errors are ours."]
-    for arch in place.archs:
-        wanted = (place.task, place.options, arch, place.data, str(place.train_size or ""))
-        there = {
+    """Return the section of a stand-in: errors and whether the published order holds, either way."""
+    parts = [
+        f"## Stand-in: {standin.title}",
+        "The paper has no numbers for it; all errors are ours.",
+    ]
+    for arch in standin.archs:
+        wanted = (standin.task, standin.options, arch, standin.data, str(standin.train_size or ""))
+        by_method = {
             plain(cell.place.way): cell
-            for cell in found
+            for cell in ours
             if (cell.place.way.task, cell.place.way.options, *cell.place[1:]) == wanted
             and cell.reported is not None
             and plain(cell.place.way) in methods
         }
-        if not there:
+        if not by_method:
             continue
         name = "standin_" + re.sub(r"[^\w.]+", "-", arch).strip("-")
-        run = [there[method] for method in ordering.order(there)]
-        size = f"the first {place.train_size} training images of " if place.train_size else ""
-        views = f" ({place.options.replace(',', ', ')})" if place.options else ""
-        parts += [f"### `{arch}` on {size}{place.data}{views}"]
-        parts += [*curves(run, drawn, out, name), _errors(run, methods), *trained(run)]
-        groups = {method: cell.reported for method, cell in there.items() if cell.reported}
+        run = [by_method[method] for method in ordering.order(by_method)]
+        size = f"the first {standin.train_size} training images of " if standin.train_size else ""
+        views = f" ({standin.options.replace(',', ', ')})" if standin.options else ""
+        parts += [f"### `{arch}` on {size}{standin.data}{views}"]
+        parts += [*curves(run, histories, out, name), _errors(run, methods), *trained(run)]
+        groups = {method: cell.reported for method, cell in by_method.items() if cell.reported}
         lines = []
-        for claim in place.claims:
-            apart, verdict = between(claim, groups)
-            size = f"difference {apart} points, n = {apart.n}: " if apart.n else ""
+        for claim in standin.claims:
+            difference, verdict = between(claim, groups)
+            size = f"difference {difference} points, n = {difference.n}: " if difference.n else ""
             lines.append(f"* {claim.text}: {size}**{verdict}**.")
         parts += ["Does the published order hold?", "\n".join(lines)]
     if len(parts) == 2:
@@ -188,7 +203,7 @@ def _standin(
 
 
 def _errors(run: Sequence[Cell], methods: Sequence[str]) -> str:
-    """Tabulate errors without published ones beside them."""
+    """Return a table of our errors."""
     lines = []
     named = {plain(cell.place.way): cell for cell in run}
     for method in dict.fromkeys([*methods, *named]):

@@ -1,4 +1,4 @@
-"""The founding paper's tables, and the figure that sets records beside them."""
+"""Tables of the founding paper, and the figure of published errors beside ours."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ class Column:
     """One column of a table of the paper.
 
     Args:
-        table: its number.
+        table: number of the table.
         task: "supervised" or "contrastive".
         title: data and network as the paper names them.
-        figure: name of the figure it is drawn in.
+        figure: name of the figure in which the column is drawn.
         arch: architecture.
         data: data set.
-        examples: training examples.
+        examples: number of training examples.
         test: method to test error in percent.
         train: method to training error in percent.
-        released_epochs: the released default, 0 if unknown.
+        released_epochs: default number of epochs of the released code, 0 if unknown.
+
+    Example:
+        >>> published().columns[0].test["BP"]
+        2.66
     """
 
     table: int
@@ -56,13 +60,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Claim:
-    """A difference of two methods' test errors that the paper lets one expect.
+    """A difference between two methods that is expected from the paper.
 
     Args:
-        text: in words.
-        method: the first method.
+        text: the claim in words.
+        method: first method, or first label of a figure.
         other: the one it is compared with.
-        at_most: largest difference, first minus other, in points.
+        at_most: largest difference, first minus other, in points of test error or in units of the loss.
+
+    Example:
+        >>> Claim("FG-A better than FG-W", "FG-A", "FG-W", 0.0).other
+        'FG-W'
     """
 
     text: str
@@ -73,16 +81,20 @@ class Claim:
 
 @dataclass(frozen=True)
 class Standin:
-    """A network and data small enough for a processor, without published numbers.
+    """A smaller experiment without published numbers, in place of one that is too large for a CPU.
 
     Args:
-        title: what it stands for.
-        archs: networks.
+        title: what it is.
+        archs: architectures.
         data: data set.
-        claims: what the published numbers let one expect.
+        claims: differences expected from the published numbers.
         task: "supervised" or "contrastive".
-        train_size: training examples, 0 for all.
-        options: of the locality, as records have them.
+        train_size: number of training examples, 0 for all.
+        options: of the locality, as in records.
+
+    Example:
+        >>> published().standins[0].data
+        'cifar10'
     """
 
     title: str
@@ -96,14 +108,18 @@ class Standin:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A figure of the paper, and what its text lets one expect of ours.
+    """A figure of the paper, and the differences that its text lets us expect.
 
     Args:
         figure: name of our figure.
-        title: its number and subject.
-        printed: what the paper says.
-        number: what is compared, "error" in points or "loss".
-        claims: differences of two labels of the figure that are expected in every panel.
+        title: number and subject of the paper's figure.
+        printed: what the paper says about it.
+        number: quantity that is compared, "error" in points or "loss".
+        claims: differences between two labels of our figure that are expected in every panel.
+
+    Example:
+        >>> [each.figure for each in published().ablations]
+        ['stop_gradient', 'fusion', 'local_losses', 'groups']
     """
 
     figure: str
@@ -115,7 +131,19 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where ours is known to differ from the released code, and which runs it concerns."""
+    """A known difference from the paper or its released code.
+
+    Args:
+        text: the difference in words.
+        tasks: tasks it concerns; all if empty.
+        methods: methods it concerns; all if empty.
+        data: data set it concerns; all if "".
+        settings: settings of the runs that it concerns.
+
+    Example:
+        >>> published().differences[0].methods
+        ['FA']
+    """
 
     text: str
     tasks: tuple[str, ...] = ()
@@ -126,7 +154,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Published:
-    """The file ``published.toml``."""
+    """Contents of ``published.toml``.
+
+    Args:
+        source: reference of the paper.
+        methods: names of the methods, in the order of the tables.
+        columns: columns of tables 3 and 4.
+        standins: smaller experiments in place of large ones.
+        ablations: figures of the paper.
+        differences: known differences from the paper and its released code.
+
+    Example:
+        >>> len(published().columns)
+        7
+    """
 
     source: str
     methods: tuple[str, ...]
@@ -138,33 +179,43 @@ class Published:
 
 @cache
 def published() -> Published:
-    """Read the paper's tables."""
+    """Return the paper's tables and claims, from ``published.toml``.
+
+    Example:
+        >>> published().methods[:3]
+        ('BP', 'L-BP', 'LG-BP')
+    """
     text = (files("fgbench.reporting.paper") / "published.toml").read_text("utf-8")
-    found = tomllib.loads(text)
-    methods = tuple(found["methods"])
-    columns = [_column(methods, column) for column in found["column"]]
+    content = tomllib.loads(text)
+    methods = tuple(content["methods"])
+    columns = [_column(methods, column) for column in content["column"]]
     standins = tuple(
         Standin(claims=_claims(each), **{**each, "archs": tuple(each["archs"])})
-        for each in found["standin"]
+        for each in content["standin"]
     )
-    ablations = tuple(Ablation(claims=_claims(each), **each) for each in found["ablation"])
-    differences = tuple(Difference(**each) for each in found["difference"])
-    return Published(found["source"], methods, tuple(columns), standins, ablations, differences)
+    ablations = tuple(Ablation(claims=_claims(each), **each) for each in content["ablation"])
+    differences = tuple(Difference(**each) for each in content["difference"])
+    return Published(content["source"], methods, tuple(columns), standins, ablations, differences)
 
 
 def _claims(part: dict[str, Any]) -> tuple[Claim, ...]:
-    """Take the claims out of a part of the file."""
+    """Remove the claims from a part of the file and return them."""
     return tuple(Claim(**claim) for claim in part.pop("claim", ()))
 
 
 def figure(table: pd.DataFrame) -> Figure:
-    """Draw published test errors against ours, a row per method.
+    """Draw published and our test errors, a row per method and a panel per column of the table.
 
     Args:
         table: columns `COLUMNS`, a row per panel and method; NaN where nothing was run.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> row = ["MNIST", "BP", 2.66, 1.5, 1.4, 1.6, 3, "t", ""]
+        >>> figure(pd.DataFrame([row], columns=list(COLUMNS))).axes[0].get_xlabel()
+        'test error (%)'
     """
     parts = list(table.groupby("panel", sort=False))
     ours = panels.handles({"ours, interval over seeds": style.Look(style.FAINT, "o")})
@@ -180,13 +231,13 @@ def figure(table: pd.DataFrame) -> Figure:
 
 
 def _column(methods: tuple[str, ...], column: dict[str, Any]) -> Column:
-    """Read a column, giving every method its errors."""
+    """Return a column of a table from its part of the file."""
     errors = {name: dict(zip(methods, column[name], strict=True)) for name in ("test", "train")}
     return Column(**{**column, **errors})
 
 
 def _panel(ax: Axes, part: pd.DataFrame) -> None:
-    """Draw one column of a table."""
+    """Draw one column of a table of the paper."""
     ends = part[["published_percent", "test_error_percent", "low_percent", "high_percent"]]
     low, high = float(ends.min().min()), float(ends.max().max())
     edge = 0.06 * (high - low)
@@ -197,7 +248,7 @@ def _panel(ax: Axes, part: pd.DataFrame) -> None:
             ax.axhspan(row - 0.5, row + 0.5, color="#f5f5f5", lw=0, zorder=0)
         ax.plot(at["published_percent"], row, zorder=5, **PRINTED)
         if np.isnan(at["test_error_percent"]):
-            _say(ax, at["published_percent"], row, at["status"].partition(";")[0])
+            _write_status(ax, at["published_percent"], row, at["status"].partition(";")[0])
             continue
         look = style.look(at["method"])
         ax.hlines(row, at["low_percent"], at["high_percent"], color=look.colour, lw=1.4)
@@ -208,17 +259,17 @@ def _panel(ax: Axes, part: pd.DataFrame) -> None:
     ax.set_xlabel("test error (%)")
 
 
-def _say(ax: Axes, x: float, row: int, words: str) -> None:
+def _write_status(ax: Axes, x: float, row: int, status: str) -> None:
     """Write why there is no point of ours, on the side of the published one that has room."""
     style_of: dict[str, Any] = {"fontsize": 6, "color": style.FAINT, "va": "center"}
     left = x > sum(ax.get_xlim()) / 2
     style_of |= {"xytext": (-5 if left else 5, 0), "ha": "right" if left else "left"}
-    ax.annotate(words, (x, row), textcoords="offset points", **style_of)
+    ax.annotate(status, (x, row), textcoords="offset points", **style_of)
 
 
 def _caption(table: pd.DataFrame) -> str:
-    """State n and what the bars are."""
+    """Return the caption: the number of seeds and the kind of interval."""
     run = table[table["test_error_percent"].notna()]
     if run.empty:
-        return "Nothing was run."
+        return "None of these methods was run."
     return f"Ours: mean over finished runs, n = {seeds(run['n'])}; bar: {bands(run['band'])}."

@@ -1,1 +1,1 @@
-"""The parts of the report: what its pages show, and how they come to lie in a folder."""
+"""The static site that `fgbench report` writes: its pages, tables, figures and files."""

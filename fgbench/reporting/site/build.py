@@ -1,4 +1,4 @@
-"""A folder of records as a static site: tables, figures, and what was damaged or old."""
+"""Write a static site with the tables and figures of a folder of records."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError
 from fgbench.reporting.frames.load import load
-from fgbench.reporting.site import overview, pages, pictures
+from fgbench.reporting.site import overview, pages, paths, pictures
 from fgbench.reporting.site.facts import by_moment, facts
 from fgbench.reporting.site.leaderboard import entries
-from fgbench.reporting.site.paths import places
 from fgbench.reporting.site.publish import publish
 
 if TYPE_CHECKING:
@@ -31,68 +30,77 @@ def write(
     about: About | None = None,
     jobs: int = 1,
     only: Only | None = None,
-    tell: Callable[[str], None] = lambda said: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Write the report of a folder of records.
+    """Write the site of a folder of records.
 
-    A page for all of it, one per method and one per architecture with its data. They need neither
-    network nor server, and without scripts they show pictures and whole tables. What an earlier report
-    left in the folder is replaced; files that no report wrote are never touched.
+    The site has an overview, a page per method and a page per architecture and data set. The pages work
+    from the disk, without a server or a network; without JavaScript they show pictures and complete
+    tables. An earlier site in the folder is replaced; files that no report wrote are never changed.
 
     Args:
-        folder: of records.
-        out: folder for the site, made if missing.
-        about: what is registered, kind by kind, see `fgbench.registry.entries`: the pages say from it
-            what a method is.
-        jobs: processes that draw pictures; a script that asks for several needs a guarded main.
-        only: the records wanted.
-        tell: called with a line before each part of the work.
+        folder: records.
+        out: folder of the site, created if missing.
+        about: the registered estimators, localities, architectures and data sets, see
+            `fgbench.registry.entries`; the pages take their descriptions from it.
+        jobs: processes that draw pictures. With more than one, a script that calls this needs
+            ``if __name__ == "__main__"``.
+        only: which records are used; all by default.
+        tell: called with a line of progress before each part of the work.
 
     Returns:
-        The first page, ``out/index.html``.
+        The path of the overview, ``out/index.html``.
 
     Raises:
-        UsageError: the folder does not exist or holds no record that is wanted, the extra ``report`` is
-            not installed, or a file that no report wrote is in the way.
+        UsageError: the folder does not exist or has no matching record, the extra ``report`` is not
+            installed, or the site would overwrite a file that no report wrote.
+
+    Example:
+        >>> write(Path("records"), Path("site"))  # doctest: +SKIP
+        PosixPath('site/index.html')
     """
-    tell(f"reads {folder}")
+    tell(f"reading {folder}")
     records = load(folder)
     records = only.of(records) if only else records
     environment, script = _tools()
-    found = facts(records)
-    rows, laid = entries(found), places(found.methods, found.panels)
+    report = facts(records)
+    page_paths = paths.page_paths(report.methods, report.panels)
     out = Path(out)
     with tempfile.TemporaryDirectory(prefix="fgbench-report-") as temporary:
-        made = Path(temporary)
+        new = Path(temporary)
         for name in ("methods", "architectures", "assets", "data"):
-            (made / name).mkdir()
-        tell("draws pictures")
-        gallery = pictures.drawn(found, laid, made, jobs)
-        numbers = by_moment(found)
-        numbers.to_csv(made / "data" / "measures.csv", index=False, lineterminator="\n")
-        found.curves.to_csv(made / "data" / "curves.csv", index=False, lineterminator="\n")
-        (made / "assets" / "plotly.min.js").write_text(script, encoding="utf-8")
+            (new / name).mkdir()
+        tell("drawing figures")
+        gallery = pictures.draw_all(report, page_paths, new, jobs)
+        numbers = by_moment(report)
+        numbers.to_csv(new / "data" / "measures.csv", index=False, lineterminator="\n")
+        report.curves.to_csv(new / "data" / "curves.csv", index=False, lineterminator="\n")
+        (new / "assets" / "plotly.min.js").write_text(script, encoding="utf-8")
         for name in ("site.css", "site.js"):
-            (made / "assets" / name).write_bytes((TEMPLATES / name).read_bytes())
-        site = pages.Site(found, rows, laid, gallery, about or {})
-        shown: dict[str, tuple[str, dict[str, Any]]] = {
-            "index.html": ("index.html", overview.context(site))
-        }
-        for method, path in laid.methods.items():
-            shown[path] = ("method.html", pages.method(site, method))
-        for panel, path in laid.panels.items():
-            shown[path] = ("architecture.html", pages.architecture(site, panel))
-        for k, (path, (template, context)) in enumerate(shown.items(), 1):
-            tell(f"writes page {k} of {len(shown)}")
+            (new / "assets" / name).write_bytes((TEMPLATES / name).read_bytes())
+        site = pages.Site(report, entries(report), page_paths, gallery, about or {})
+        contexts = _contexts(site)
+        for k, (path, (template, context)) in enumerate(contexts.items(), 1):
+            tell(f"writing page {k} of {len(contexts)}")
             root = "../" * path.count("/")
             page = environment.get_template(template).render(**context, root=root, site=site)
-            (made / path).write_text(page, encoding="utf-8", errors="replace", newline="\n")
-        publish(made, out)
+            (new / path).write_text(page, encoding="utf-8", errors="replace", newline="\n")
+        publish(new, out)
     return out / "index.html"
 
 
+def _contexts(site: pages.Site) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the template of every page and the template's variables, by the path of the page."""
+    contexts = {"index.html": ("index.html", overview.context(site))}
+    for method, path in site.page_paths.methods.items():
+        contexts[path] = ("method.html", pages.method(site, method))
+    for panel, path in site.page_paths.panels.items():
+        contexts[path] = ("architecture.html", pages.architecture(site, panel))
+    return contexts
+
+
 def _tools() -> tuple[Environment, str]:
-    """Load what only the report needs: the templates' language and plotly's script."""
+    """Return the template environment and plotly's JavaScript, from packages of the extra ``report``."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from plotly.offline import get_plotlyjs
@@ -100,7 +108,7 @@ def _tools() -> tuple[Environment, str]:
         raise UsageError(
             f"fgbench report needs {error.name}: pip install 'fgbench[report]'"
         ) from None
-    from fgbench.reporting.site.method_docs import breakable, first_line, pieces
+    from fgbench.reporting.site.method_docs import breakable, first_line, split_code
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -109,7 +117,7 @@ def _tools() -> tuple[Environment, str]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["pieces"] = pieces
-    environment.filters |= {"parted": first_line, "broken": breakable}
+    environment.filters["split_code"] = split_code
+    environment.filters |= {"first_line": first_line, "breakable": breakable}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment, str(get_plotlyjs())

@@ -1,4 +1,4 @@
-"""Whether what a method claims of its bias held in the measurements."""
+"""Verdicts on what methods claim about their bias, from the measurements."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from fgbench.reporting.frames.load import number
 from fgbench.reporting.frames.settings import part_of
-from fgbench.reporting.site.table import Cell, digits
+from fgbench.reporting.site.table import TableCell, digits
 from fgbench.stats.bias_verdict import Claim, Outcome, adjusted_p_values, judge
 
 STATES = HELD, UNREJECTED, REJECTED, UNTESTED, NOTHING_CLAIMED = [claim.value for claim in Claim]
 TONES = {HELD: "good", REJECTED: "bad"}
-OLDER = "interval over points: an older record"
+OLDER = "older record: interval not over draws"
 CLAIMS = {
     "none": "unbiased",
     "vanishing": "bias → 0 with step",
@@ -30,35 +30,43 @@ BACKWARD = {
 
 
 def worded(claims: Mapping[str, Any]) -> str:
-    """Write all that an estimator claims of a task.
+    """Format all claims of an estimator.
 
     Args:
         claims: names and values of `fgbench.core.estimator.Claims`, as a record has them.
 
     Returns:
-        Such as "unbiased; reverse mode through one layer at a time".
+        The claims, separated by semicolons.
+
+    Example:
+        >>> worded({"bias": "none", "backward": "segment", "deterministic": False})
+        'unbiased; reverse mode through one layer at a time'
     """
     bias, why = CLAIMS.get(str(claims.get("bias")), ""), str(claims.get("why") or "")
     parts = [f"{bias} ({why})" if bias and why else bias]
     parts.append(BACKWARD.get(str(claims.get("backward")), ""))
-    parts.append("without noise" if claims.get("deterministic") else "")
-    parts.append("asks for exact slopes alone" if claims.get("slopes_only") else "")
+    parts.append("deterministic" if claims.get("deterministic") else "")
+    parts.append("uses only exact directional derivatives" if claims.get("slopes_only") else "")
     return "; ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was claimed and what was found.
+    """A claim about bias and the outcome of its test.
 
     Args:
-        claim: such as "unbiased"; "" where none is recorded.
-        state: of `STATES`; sampling never says more than that a claim was not rejected.
-        why: a short reason, with the numbers it rests on.
-        bias: as measured, ``value low high n``.
-        p_value: of the test that there is no bias; NaN where there was none.
-        adjusted: the same after Holm over all measurements of the report.
-        detectable: the smallest bias that the test would see, relative to the gradient.
-        over: what is to be said of the interval of the bias.
+        claim: such as "unbiased"; "" where the record has none.
+        state: one of `STATES`. A sampled test can only reject a claim or fail to reject it.
+        why: short reason, with the numbers it is based on.
+        bias: measured bias, ``value low high n``.
+        p_value: of the test of zero bias; NaN without a test.
+        adjusted: p-value after Holm's correction over all measurements of the report.
+        detectable: smallest bias that the test would detect, relative to the norm of the gradient.
+        over: remark on the interval of the bias; "" for none.
+
+    Example:
+        >>> Verdict("unbiased", UNREJECTED).cell().text
+        'unbiased: not rejected'
     """
 
     claim: str
@@ -72,35 +80,40 @@ class Verdict:
 
     @property
     def found(self) -> bool:
-        """Whether a bias was found."""
+        """Whether the test rejects zero bias."""
         return judge({"detectable": self.detectable}, self.adjusted).biased
 
-    def cell(self) -> Cell:
-        """Show the claim and what came of it."""
+    def cell(self) -> TableCell:
+        """Return the cell with the claim and the outcome."""
         rank = STATES.index(self.state)
         text = f"{self.claim}: {self.state}" if self.claim else self.state
         text = self.claim if self.state == NOTHING_CLAIMED else text
-        return Cell(text, rank, note=self.why, tone=TONES.get(self.state, ""))
+        return TableCell(text, rank, note=self.why, tone=TONES.get(self.state, ""))
 
     def tested(self) -> str:
-        """Say what the test that there is no bias found."""
+        """Return the outcome of the test of zero bias in words, in one or several lines."""
         if self.adjusted != self.adjusted:
             return "no test"
         if self.detectable == 0:
-            return "without noise, so known exactly on each batch" if self.found else ""
-        told = "rejected" if self.found else "not rejected"
-        said = f"{told}, p {digits(self.adjusted, 2)}\ndetectable {digits(self.detectable)}"
-        return f"{said}\n{self.over}" if self.over else said
+            return "deterministic: exactly known on each batch" if self.found else ""
+        outcome = "rejected" if self.found else "not rejected"
+        text = f"{outcome}, p {digits(self.adjusted, 2)}\ndetectable {digits(self.detectable)}"
+        return f"{text}\n{self.over}" if self.over else text
 
 
 def by_draws(row: dict[str, Any]) -> dict[str, Any]:
-    """Give every bias of a record the interval that its test is over: that over draws.
+    """Replace the interval of every bias of a record by its interval over draws, as in the test of bias.
 
     Args:
-        row: a record of any verb; what is older than these ends keeps those it has.
+        row: a record of any verb. Records older than these intervals keep the one they have.
 
     Returns:
-        The record, with the number of draws as the n of a bias whose ends are over them.
+        A record whose biases have the number of draws as their n.
+
+    Example:
+        >>> bias = {"value": 0.1, "low": 0.0, "high": 0.3, "draws_low": 0.05, "draws_high": 0.2}
+        >>> by_draws({"verb": "measure", "draws": 64, "bias": bias})["bias"]["low"]
+        0.05
     """
     if row["verb"] != "measure":
         return row
@@ -113,7 +126,7 @@ def by_draws(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_draws(found: Mapping[str, Any], draws: Any) -> dict[str, Any]:
-    """Do the same for the numbers of all moments, or of one."""
+    """Replace the intervals of bias in the numbers over all moments, or of one moment."""
     bias, sites, new = part_of(found, "bias"), part_of(found, "per_site"), dict(found)
     if bias.get("draws_low") is not None and bias.get("draws_high") is not None:
         ends = {"low": bias["draws_low"], "high": bias["draws_high"]}
@@ -127,7 +140,7 @@ def _by_draws(found: Mapping[str, Any], draws: Any) -> dict[str, Any]:
 
 
 def _over(row: Mapping[str, Any]) -> str:
-    """Say of a bias without ends over draws that those it has are not what its test is over."""
+    """Return a remark for a bias that has no interval over draws, as its test has."""
     bias = part_of(row, "bias")
     several = (number(row.get(name))["value"] > 1 for name in ("inits", "batches"))
     noisy = bias.get("low") is not None and bias.get("low") != bias.get("high")
@@ -135,16 +148,22 @@ def _over(row: Mapping[str, Any]) -> str:
 
 
 def verdicts(measures: Sequence[Mapping[str, Any]]) -> dict[str, Verdict]:
-    """Judge every measurement.
+    """Return the verdict on the claim about bias of every measurement.
 
-    The p-values are adjusted by Holm over all of them, so that where every claim is true one report in
-    twenty rejects any.
+    The p-values are adjusted by Holm's method over all measurements: if all claims are true, at most one
+    report in twenty rejects any of them.
 
     Args:
         measures: records of measure.
 
     Returns:
         Key of the record to verdict.
+
+    Example:
+        >>> test = {"value": 0.01, "p_value": 0.4, "detectable": 0.2}
+        >>> row = {"key": "k", "status": "ok", "claimed": {"bias": "none"}, "bias": test}
+        >>> verdicts([row])["k"].state
+        'not rejected'
     """
     tests = [_test(row.get("bias")) for row in measures]
     adjusted = adjusted_p_values(
@@ -157,13 +176,13 @@ def verdicts(measures: Sequence[Mapping[str, Any]]) -> dict[str, Verdict]:
 
 
 def _test(found: object) -> dict[str, float]:
-    """Read the test of bias; NaN for what a record lacks."""
+    """Return p-value and detectable bias of a record; NaN for what it lacks."""
     found = found if isinstance(found, Mapping) else {}
     return {name: number(found.get(name))["value"] for name in ("p_value", "detectable")}
 
 
 def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Verdict:
-    """Judge one measurement."""
+    """Return the verdict on one measurement."""
     claimed = row.get("claimed")
     claimed = claimed if isinstance(claimed, Mapping) else {}
     kind = str(claimed.get("bias", ""))
@@ -174,13 +193,13 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     if kind == "some":
         why = str(claimed.get("why") or "")
     elif not kind:
-        why = "an older record: no claim in it" if row["status"] == "ok" else str(row["status"])
+        why = "older record without a claim" if row["status"] == "ok" else str(row["status"])
     elif judged.outcome == Outcome.UNTESTED:
         why = "no test of bias" if row["status"] == "ok" else str(row["status"])
     elif judged.biased and kind == "vanishing":
         why = f"a bias at this one step, p {digits(p, 2)}"
     elif judged.outcome == Outcome.UNRESOLVED:
-        why = "too noisy: no bias below |g| would be seen"
+        why = "too noisy: no bias below |g| would be detected"
     elif judged.outcome == Outcome.NOT_REJECTED:
-        why = f"a bias of {digits(detectable)} would be seen"
+        why = f"a bias of {digits(detectable)} would be detected"
     return Verdict(claim, judged.claim.value, why, bias, p_value, p, detectable, _over(row))

@@ -1,4 +1,4 @@
-"""What the pages show, read once from the records of a folder."""
+"""Everything that the pages show, read once from the records of a folder."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ from fgbench.reporting.site.paths import Panel, panel_of
 
 @dataclass(frozen=True)
 class Facts:
-    """The records of a report, read once.
+    """Records of a report with the tables and verdicts computed from them.
 
     Args:
-        records: all of them.
-        of: verb to the records of it that count, see `fgbench.reporting.frames.load.Records.of`.
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
-        curves: of `fgbench.reporting.frames.load.Records.curves`.
-        verdicts: key of a measurement to what came of the claims.
+        records: all records.
+        of: verb to its records that are used, see `fgbench.reporting.frames.load.Records.of`.
+        measures: table of `fgbench.reporting.frames.load.Records.measures`.
+        curves: table of `fgbench.reporting.frames.load.Records.curves`.
+        verdicts: key of a measurement to the verdict on its claim about bias.
         body: key of a measurement to its numbers over the whole body, by quantity.
+
+    Example:
+        >>> from pathlib import Path
+        >>> facts(Records(Path("records"), (), {}, ())).panels
+        []
     """
 
     records: Records
@@ -38,18 +43,30 @@ class Facts:
 
     @property
     def methods(self) -> list[str]:
-        """Every method that has a record, in the usual order."""
+        """Methods that have a record, in the order of `fgbench.reporting.frames.ordering.order`."""
         return ordering.order(str(row["method"]) for row in self.records.rows if row["method"])
 
     @property
     def panels(self) -> list[Panel]:
-        """Every architecture with the data it was run on."""
+        """Pairs of architecture and data that have a record."""
         rows = [row for verb in (*VERBS, "trial") for row in self.of[verb]]
         return sorted({panel_of(row) for row in rows}, key=natural)
 
 
 def facts(records: Records) -> Facts:
-    """Read what the pages show from the records of a folder, every bias with its interval over draws."""
+    """Compute everything that the pages show from the records of a folder.
+
+    Args:
+        records: of `fgbench.reporting.frames.load.load`.
+
+    Returns:
+        Tables and verdicts; every bias has its interval over draws.
+
+    Example:
+        >>> from pathlib import Path
+        >>> facts(Records(Path("records"), (), {}, ())).methods
+        []
+    """
     records = replace(records, rows=tuple(map(by_draws, records.rows)))
     of = {verb: records.of(verb) for verb in (*VERBS, "trial")}
     measures = records.measures()
@@ -59,20 +76,24 @@ def facts(records: Records) -> Facts:
     return Facts(records, of, measures, records.curves(), verdicts(of["measure"]), body)
 
 
-def by_moment(found: Facts) -> pd.DataFrame:
-    """Tabulate what was measured, and of records of several moments also each of these.
+def by_moment(report: Facts) -> pd.DataFrame:
+    """Tabulate measurements, with further rows for each moment of a record of several moments.
 
     Args:
-        found: of `facts`.
+        report: of `facts`.
 
     Returns:
-        The columns of `fgbench.reporting.frames.load.Records.along`: those of all moments of a
-        record together have
-        the ``moment`` "all".
+        The columns of `fgbench.reporting.frames.load.Records.along`. Rows over all moments of a record
+        have the ``moment`` "all".
+
+    Example:
+        >>> from pathlib import Path
+        >>> list(by_moment(facts(Records(Path("records"), (), {}, ()))).columns) == list(ALONG)
+        True
     """
-    whole, along = found.measures, found.records.along()
-    several = whole["moments"].str.contains(" ")
-    whole = whole.assign(moment=whole["moments"].mask(several, "all"))
-    parts = along[along["key"].isin(whole.loc[several, "key"])]
+    measures, along = report.measures, report.records.along()
+    several = measures["moments"].str.contains(" ")
+    measures = measures.assign(moment=measures["moments"].mask(several, "all"))
+    parts = along[along["key"].isin(measures.loc[several, "key"])]
     parts = parts.assign(moment=parts["moment"].map(text))
-    return pd.concat([whole, parts], ignore_index=True)[list(ALONG)]
+    return pd.concat([measures, parts], ignore_index=True)[list(ALONG)]

@@ -1,4 +1,4 @@
-"""The kinds of figures that pages show, and what is said beneath them."""
+"""Kinds of figures that the pages show, with their captions."""
 
 from __future__ import annotations
 
@@ -32,15 +32,19 @@ class Kind:
     """A kind of figure.
 
     Args:
-        name: of its files, after the panel's.
-        heading: above it.
-        source: picks what it is about from the facts.
-        plotted: computes the drawn numbers.
-        figure: draws the picture.
-        spec: draws it for plotly; None where the picture is all there is.
-        caption: says of the drawn numbers what they are and over how many.
-        alt: what the picture shows, in words.
-        many: whether it compares methods by one number each; else it has curves of each.
+        name: end of the names of its files.
+        heading: of its section on a page.
+        source: selects its input from the facts of a report.
+        plotted: computes the table of plotted numbers from the input.
+        figure: draws the picture from the input.
+        spec: makes plotly's data and layout from the plotted numbers; None for a picture only.
+        caption: describes the plotted numbers and over how many runs they are.
+        alt: alternative text of the picture.
+        many: whether it compares methods by a point each instead of showing a curve per method.
+
+    Example:
+        >>> [kind.name for kind in KINDS][:3]
+        ['relative_variance', 'efficiency', 'progress']
     """
 
     name: str
@@ -54,41 +58,41 @@ class Kind:
     many: bool = False
 
 
-def _measures(found: Facts) -> pd.DataFrame:
-    """Pick what was measured."""
-    return found.measures
+def _measures(report: Facts) -> pd.DataFrame:
+    """Return the measurements."""
+    return report.measures
 
 
 def _estimates(table: pd.DataFrame) -> str:
-    """Say what points of whole networks are."""
+    """Describe points that are measured over the whole body."""
     return f"{relative_variance.caption(table)} {BARS}"
 
 
 def _layers(table: pd.DataFrame) -> str:
-    """Say what variances of sites are."""
+    """Describe relative variances of sites."""
     text = f"{relative_variance.caption(table, 'each of one site')} {BARS}"
-    return text + " Dashed: closed form." * bool(table["predicted"].notna().any())
+    return text + " Dashed lines: closed form (theory)." * bool(table["predicted"].notna().any())
 
 
 def _biases(table: pd.DataFrame) -> str:
-    """Say what biases of sites are."""
+    """Describe biases of sites."""
     return f"{relative_variance.caption(table, 'each of one site')} {bias.words(table)}"
 
 
-def _curves(found: Facts) -> pd.DataFrame:
-    """Pick the trainings."""
-    return found.curves
+def _curves(report: Facts) -> pd.DataFrame:
+    """Return the learning curves."""
+    return report.curves
 
 
-def _along(found: Facts) -> pd.DataFrame:
-    """Pick what was measured moment by moment of estimates whose chance level is known."""
-    along = found.records.along()
+def _along(report: Facts) -> pd.DataFrame:
+    """Return the measurements of each moment of training, where the chance level of cosines is known."""
+    along = report.records.along()
     return along[along["elements"] > 0]
 
 
-def _records(found: Facts) -> Records:
-    """Pick the records, of which figures join several verbs."""
-    return found.records
+def _records(report: Facts) -> Records:
+    """Return the records, for figures that join several verbs."""
+    return report.records
 
 
 KINDS = (
@@ -142,7 +146,7 @@ KINDS = (
         bias.figure,
         plotly_figures.bias,
         _biases,
-        "Bias at every site of the network from input to loss, filled where it was found",
+        "Bias at every site of the network from input to loss, filled where it is significant",
     ),
     Kind(
         cosine.NAME,
@@ -174,7 +178,7 @@ KINDS = (
         variance_and_learning.figure,
         None,
         variance_and_learning.caption,
-        "Final test error less that of backprop against the relative variance of each method's estimate",
+        "Final test error minus that of backprop, against the relative variance of each estimate",
         many=True,
     ),
 )

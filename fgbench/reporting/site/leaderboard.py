@@ -1,4 +1,4 @@
-"""The leaderboard: what is known of each method on an architecture and its data, side by side."""
+"""The leaderboard: errors, variance, bias and costs of all methods on each architecture and data set."""
 
 from __future__ import annotations
 
@@ -18,45 +18,59 @@ from fgbench.reporting.frames.settings import apart, directions_of, form_of, nam
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.claims import UNREJECTED, UNTESTED, Verdict
 from fgbench.reporting.site.facts import Facts
-from fgbench.reporting.site.paths import Panel, Places, panel_of
-from fgbench.reporting.site.table import MEAN, NOTHING, Cell, Row, Table, interval, plain
+from fgbench.reporting.site.paths import PagePaths, Panel, panel_of
+from fgbench.reporting.site.table import (
+    MEAN,
+    NOTHING,
+    Table,
+    TableCell,
+    TableRow,
+    interval,
+    number_cell,
+)
 
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
-UNTOLD = Verdict("", UNTESTED, "never measured")
+NOT_MEASURED = Verdict("", UNTESTED, "never measured")
 HEAD = (
     *("method", "architecture", "data", "test error (%)", "claims", "relative variance"),
     *("efficiency", "bias", "cost (forwards)", "step time / BP", "peak memory / BP", "locality"),
 )
-KINDS = (  # a name for each column, in the same order
+KINDS = (  # CSS class of each column, in the same order
     *("method", "arch", "data", "error", "claims", "variance"),
     *("efficiency", "bias", "cost", "time", "memory", "locality"),
 )
 AGAIN = "same runs"
 FACETS = ("arch", "data", "locality", "claims")
-CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method leads to its page."
+CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method links to its page."
 LEGEND = (
     f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
-    "Relative variance, efficiency and bias: of the estimate against the gradient of the method's own "
-    "objectives, whole body; intervals of the first two rest on draws at one point, on batches "
-    "of one network, of which alone they speak, or on networks, and that of bias, like its test, on draws. "
-    "Cost: of one estimate, in forward passes of its batch. Step time and peak memory: over those of "
-    "PyTorch's backprop of the same model in the same run; BP is the same gradient by a step of fgbench. "
-    "Claims: of bias, and what came of them; p-values are adjusted by Holm over all measurements here."
+    "Relative variance, efficiency and bias: of the gradient estimate of the whole body, compared with the "
+    "exact gradient of the method's own objectives. Intervals of relative variance and efficiency are over "
+    "networks where several were initialised, else over batches (valid for this network only), else over "
+    "draws of one batch; the interval and the test of bias are over draws. "
+    "Cost: of one estimate, in forward passes of its batch. Step time and peak memory: relative to "
+    "PyTorch's backprop of the same model in the same run; BP computes the same gradient with fgbench. "
+    "Claims: the method's claim about its bias and the outcome of the test; p-values are corrected by Holm's "
+    "method over all measurements of this report."
 )
 
 
 @dataclass
 class Entry:
-    """A method with its settings on an architecture and its data.
+    """A row of the leaderboard: one setting of a method on an architecture and data set.
 
     Args:
         method: its name.
-        label: its name with the settings that tell it from its others.
+        label: its name with the settings in which it differs from its other rows.
         panel: architecture and data.
         locality: of the method.
-        runs: its trainings, one per seed.
-        measure: its measurement.
-        speed: its timing.
+        runs: trainings, one per seed.
+        measure: measurement; None if there is none.
+        speed: timing; None if there is none.
+
+    Example:
+        >>> Entry("BP", "BP", ("mlp-3x64", "digits")).runs
+        []
     """
 
     method: str
@@ -68,31 +82,39 @@ class Entry:
     speed: dict[str, Any] | None = None
 
 
-def entries(found: Facts) -> list[Entry]:
-    """Set side by side what is of one method in one form with as many directions, architecture and data.
+def entries(facts: Facts) -> list[Entry]:
+    """Join measurements, trainings and timings of the same method, options, directions and panel.
 
-    A verb with one setting of it there stands in each of its rows; one with several has a row for each,
-    since numbers of several settings are never pooled. Trainings under several seeds are one setting.
+    A verb with several settings makes a row for each of them, since numbers of several settings are
+    never averaged. A verb with a single setting appears in all of these rows. Trainings with different
+    seeds are one setting.
 
     Args:
-        found: of `fgbench.reporting.site.facts.facts`.
+        facts: of `fgbench.reporting.site.facts.facts`.
 
     Returns:
-        Rows by architecture and data, then in the usual order of methods.
+        Rows by architecture and data, then by method.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts
+        >>> entries(facts(Records(Path("records"), (), {}, ())))
+        []
     """
     groups: dict[tuple[Panel, str, float, str], dict[str, dict[str, list[dict[str, Any]]]]] = {}
     for verb in VERBS:
-        for row in found.of[verb]:
+        for row in facts.of[verb]:
             one = panel_of(row), str(row["method"]), directions_of(row), form_of(row)
             group = groups.setdefault(one, {})
             group.setdefault(verb, {}).setdefault(str(row["label"]), []).append(row)
     rank = {method: at for at, method in enumerate(ordering.order(g[1] for g in groups))}
-    first = {panel: at for at, panel in enumerate(found.panels)}
+    first = {panel: at for at, panel in enumerate(facts.panels)}
     ones = sorted(groups, key=lambda g: (first[g[0]], rank[g[1]], *g[2:]))
-    told = apart([one[:3] for one in ones], [read_form(one[3]) for one in ones])
+    differing = apart([one[:3] for one in ones], [read_form(one[3]) for one in ones])
     return [
         entry
-        for one, parts in zip(ones, told, strict=True)
+        for one, parts in zip(ones, differing, strict=True)
         for entry in _entries(one[1], one[0], groups[one], parts)
     ]
 
@@ -101,15 +123,15 @@ def _entries(
     method: str,
     panel: Panel,
     verbs: Mapping[str, Mapping[str, list[dict[str, Any]]]],
-    told: Sequence[str],
+    differing: Sequence[str],
 ) -> Iterable[Entry]:
-    """Make the rows of one method in one panel, with what tells its form from others there."""
+    """Yield the rows of one method in one panel; ``differing`` are options unlike those of other rows."""
     parts = {
         verb: dict(labels) if verb == "train" else _apart(labels) for verb, labels in verbs.items()
     }
     several = sorted({n for part in parts.values() if len(part) > 1 for n in part}, key=natural)
     first = next(row for part in parts.values() for rows in part.values() for row in rows)
-    for label in several or [", ".join([named(first), *told])]:
+    for label in several or [", ".join([named(first), *differing])]:
         mine = {
             verb: part.get(label, []) if len(part) > 1 else next(iter(part.values()))
             for verb, part in parts.items()
@@ -119,7 +141,7 @@ def _entries(
 
 
 def _apart(labels: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Name measurements of one setting by their seeds, where there are several."""
+    """Append the seed to the labels of measurements that have the same label."""
     return {
         f"{label}, seed {row['seed']}" if len(rows) > 1 else label: [row]
         for label, rows in labels.items()
@@ -128,134 +150,171 @@ def _apart(labels: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[st
 
 
 def board(
-    name: str, rows: Sequence[Entry], found: Facts, places: Places, panel: Panel | None = None
+    name: str,
+    rows: Sequence[Entry],
+    facts: Facts,
+    page_paths: PagePaths,
+    panel: Panel | None = None,
 ) -> Table:
-    """Make the leaderboard, without columns of which nothing is known in any row.
+    """Return the leaderboard, without columns that are empty in all rows.
 
     Args:
-        name: of the table's element.
+        name: id of the table's HTML element.
         rows: of `entries`.
-        found: of `fgbench.reporting.site.facts.facts`.
-        places: where pages lie.
-        panel: shown on the page of one architecture and data, which need no columns then.
+        facts: of `fgbench.reporting.site.facts.facts`.
+        page_paths: targets of the links.
+        panel: set on the page of one architecture and data set, where these columns are left out.
 
     Returns:
         A table that can be filtered.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts
+        >>> report = facts(Records(Path("records"), (), {}, ()))
+        >>> board("leaderboard", [], report, paths.page_paths([], [])).head
+        ('method',)
     """
     seen: set[tuple[str, ...]] = set()
-    made = [
-        (_again(_cells(entry, found, places), entry, seen), _facets(entry, found)) for entry in rows
+    rows_made = [
+        (_again(_cells(entry, facts, page_paths), entry, seen), _facets(entry, facts))
+        for entry in rows
     ]
     aside = set(FACETS[:2]) if panel is not None else set()
     aside |= set() if any(entry.measure for entry in rows) else {"claims"}
-    told = {"method"} | {
+    filled = {"method"} | {
         kind
         for at, kind in enumerate(KINDS)
-        if any(cells[at].text != NOTHING or cells[at].note for cells, _ in made)
+        if any(cells[at].text != NOTHING or cells[at].note for cells, _ in rows_made)
     }
-    left = [at for at, kind in enumerate(KINDS) if kind in told - aside]
-    kept = [at for at, kind in enumerate(FACETS) if kind not in aside]
+    columns = [at for at, kind in enumerate(KINDS) if kind in filled - aside]
+    facets = [at for at, kind in enumerate(FACETS) if kind not in aside]
     return Table(
         name,
         CAPTION,
-        tuple(HEAD[at] for at in left),
+        tuple(HEAD[at] for at in columns),
         tuple(
-            Row(tuple(cells[at] for at in left), tuple(values[at] for at in kept))
-            for cells, values in made
+            TableRow(tuple(cells[at] for at in columns), tuple(values[at] for at in facets))
+            for cells, values in rows_made
         ),
         search="method",
-        facets=tuple({"arch": "architecture"}.get(FACETS[at], FACETS[at]) for at in kept),
-        kinds=tuple(KINDS[at] for at in left),
+        facets=tuple({"arch": "architecture"}.get(FACETS[at], FACETS[at]) for at in facets),
+        kinds=tuple(KINDS[at] for at in columns),
         legend=LEGEND,
     )
 
 
-def _again(cells: tuple[Cell, ...], entry: Entry, seen: set[tuple[str, ...]]) -> tuple[Cell, ...]:
-    """Say of trainings and timings that an earlier row has them too, such as one of another measurement."""
+def _again(
+    cells: tuple[TableCell, ...], entry: Entry, seen: set[tuple[str, ...]]
+) -> tuple[TableCell, ...]:
+    """Mark trainings and timings that an earlier row shows too, such as one of another measurement."""
     timed = (str(entry.speed["key"]),) if entry.speed else ()
     parts = {("error",): tuple(str(run["key"]) for run in entry.runs), ("time", "memory"): timed}
-    told = {kind for kinds, keys in parts.items() if keys in seen for kind in kinds}
+    repeated = {kind for kinds, keys in parts.items() if keys in seen for kind in kinds}
     seen.update(keys for keys in parts.values() if keys)
     each = zip(cells, KINDS, strict=True)
-    return tuple(replace(cell, note=AGAIN) if kind in told else cell for cell, kind in each)
+    return tuple(replace(cell, note=AGAIN) if kind in repeated else cell for cell, kind in each)
 
 
-def _facets(entry: Entry, found: Facts) -> tuple[str, ...]:
-    """Give what a row is filtered by."""
+def _facets(entry: Entry, facts: Facts) -> tuple[str, ...]:
+    """Return the values that a row is filtered by."""
     arch, data = (name or paths.UNNAMED for name in entry.panel)
-    return arch, data, entry.locality or paths.UNNAMED, _verdict(entry, found).state
+    return arch, data, entry.locality or paths.UNNAMED, _verdict(entry, facts).state
 
 
-def _verdict(entry: Entry, found: Facts) -> Verdict:
-    """Look up what came of the claims."""
-    return UNTOLD if entry.measure is None else found.verdicts[str(entry.measure["key"])]
+def _verdict(entry: Entry, facts: Facts) -> Verdict:
+    """Return the verdict on the claim about bias."""
+    return NOT_MEASURED if entry.measure is None else facts.verdicts[str(entry.measure["key"])]
 
 
-def _cells(entry: Entry, found: Facts, places: Places) -> tuple[Cell, ...]:
-    """Write one row."""
-    body = found.body.get(str(entry.measure["key"]), {}) if entry.measure else {}
+def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell, ...]:
+    """Return the cells of one row, a cell for each of `HEAD`."""
+    body = facts.body.get(str(entry.measure["key"]), {}) if entry.measure else {}
     variance = body.get("relative_variance")
     predicted = variance["predicted"] if variance else nan
-    heavy = "heavy tail: no interval is right" if variance and variance["heavy_tail"] else ""
-    theory = f"theory {plain(predicted).text}" if predicted == predicted else ""
+    heavy = "heavy tail: intervals are not valid" if variance and variance["heavy_tail"] else ""
+    theory = f"theory {number_cell(predicted).text}" if predicted == predicted else ""
     failed = [row for row in (entry.measure, entry.speed) if row and row["status"] != "ok"]
     lost = "; ".join(f"{row['verb']} {row['status']}" for row in failed)
     lost = lost or (undefined(entry.measure) if entry.measure else "")
     arch, data = (name or paths.UNNAMED for name in entry.panel)
-    verdict = _verdict(entry, found)
+    verdict = _verdict(entry, facts)
     claimed = verdict.cell()
-    if verdict.state == UNREJECTED:  # by a test that the bias tells of
+    if verdict.state == UNREJECTED:  # the cell of the bias states its test
         claimed = replace(claimed, note="")
-    price = next((row["forwards"] for row in body.values()), nan)
+    cost = next((row["forwards"] for row in body.values()), nan)
     return (
-        Cell(entry.label, link=places.methods.get(entry.method, ""), note=lost),
-        Cell(arch, link=places.panels[entry.panel]),
-        Cell(data),
+        TableCell(entry.label, link=page_paths.methods.get(entry.method, ""), note=lost),
+        TableCell(arch, link=page_paths.panels[entry.panel]),
+        TableCell(data),
         error(entry.runs),
         claimed,
-        stacked(variance, theory, heavy),
-        stacked(body.get("efficiency")),
-        stacked(verdict.bias, verdict.tested()),
-        plain(price if price == price else _price(entry.runs)),
+        stacked_cell(variance, theory, heavy),
+        stacked_cell(body.get("efficiency")),
+        stacked_cell(verdict.bias, verdict.tested()),
+        number_cell(cost if cost == cost else _training_cost(entry.runs)),
         *(ratio(entry.speed, name) for name in RATIOS),
-        Cell(entry.locality or NOTHING),
+        TableCell(entry.locality or NOTHING),
     )
 
 
-def stacked(numbers: Mapping[str, Any] | None, *notes: str) -> Cell:
-    """Make the cell of a number with its interval beneath it, which keeps columns narrow."""
+def stacked_cell(numbers: Mapping[str, Any] | None, *notes: str) -> TableCell:
+    r"""Return the cell of a number with its interval below it, which keeps columns narrow.
+
+    Args:
+        numbers: ``value low high``; None for an unknown number.
+        notes: further lines below; empty ones are left out.
+
+    Example:
+        >>> stacked_cell({"value": 2.0, "low": 1.0, "high": 3.0}, "theory 2.1").note
+        '[1, 3]\ntheory 2.1'
+    """
     if numbers is None:
-        return Cell(NOTHING, nan)
+        return TableCell(NOTHING, nan)
     value, _, ends = interval(numbers).partition(" [")
-    told = (f"[{ends}" if ends else "", *notes)
-    return Cell(value, float(numbers["value"]), note="\n".join(part for part in told if part))
+    lines = (f"[{ends}" if ends else "", *notes)
+    return TableCell(value, float(numbers["value"]), note="\n".join(filter(None, lines)))
 
 
-def _price(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Read what a step of training costs, in forward equivalents."""
+def _training_cost(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Return the cost of a training step in forward equivalents, NaN where no run states it."""
     costs = (run["cost"].get("forward_equivalents") for run in runs if _is_map(run.get("cost")))
     return next((number(cost)["value"] for cost in costs), nan)
 
 
 def _is_map(value: object) -> bool:
-    """Say whether something a record holds is a mapping."""
+    """Check whether a value of a record is a mapping."""
     return isinstance(value, Mapping)
 
 
-def ratio(row: Mapping[str, Any] | None, name: str) -> Cell:
-    """Make the cell of a cost of a timing."""
-    return stacked(number(row[name]) if row is not None and name in row else None)
+def ratio(row: Mapping[str, Any] | None, name: str) -> TableCell:
+    """Return the cell of a ratio to backprop.
+
+    Args:
+        row: a timing; None if there is none.
+        name: one of `RATIOS`, or another number of the timing.
+
+    Example:
+        >>> ratio(None, "ratio_to_bp").text
+        '–'
+    """
+    return stacked_cell(number(row[name]) if row is not None and name in row else None)
 
 
-def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> Cell:
-    """Make the cell of a mean error in percent over seeds, with what became of the other runs.
+def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> TableCell:
+    """Return the cell of a mean error over seeds, in percent.
 
     Args:
         runs: trainings of one setting.
-        name: of the error.
+        name: field of the error.
 
     Returns:
-        The mean with its interval; n and the runs that did not finish are its note.
+        The mean with its interval; the note has n and the number of runs that did not finish.
+
+    Example:
+        >>> error([{"status": "ok", "test_error": 0.015}]).text
+        '1.5'
     """
     done = [number(run.get(name))["value"] * 100 for run in runs if run["status"] == "ok"]
     values = pd.Series(done, dtype=float).dropna()
@@ -263,11 +322,11 @@ def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> Cell:
     for run in runs:
         if run["status"] != "ok":
             lost[str(run["status"])] = lost.get(str(run["status"]), 0) + 1
-    said = [f"{len(values)} seed{'s' * (len(values) > 1)}"] if len(values) else []
-    note = ", ".join([*said, *(f"{n} {status}" for status, n in lost.items())])
+    finished = [f"{len(values)} seed{'s' * (len(values) > 1)}"] if len(values) else []
+    note = ", ".join([*finished, *(f"{n} {status}" for status, n in lost.items())])
     if values.empty:
-        return Cell(NOTHING, nan, note=note)
+        return TableCell(NOTHING, nan, note=note)
     mean = mean_interval(values, most=WHOLE)
     if mean["low"] == mean["high"]:  # one seed, or seeds that agree
-        return Cell(plain(mean["mean"]).text, float(mean["mean"]), note=note)
-    return stacked({**mean, "value": mean["mean"]}, note)
+        return TableCell(number_cell(mean["mean"]).text, float(mean["mean"]), note=note)
+    return stacked_cell({**mean, "value": mean["mean"]}, note)

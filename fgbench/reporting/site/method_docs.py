@@ -1,4 +1,4 @@
-"""What a method is, from the documentation of its estimator, parted as a page shows it."""
+"""Descriptions of methods: docstrings of estimators, split into the parts that a page shows."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from typing import Any
 
 from fgbench.registry import Entry, base_of
 
-About = Mapping[str, Mapping[str, Entry]]  # kind of thing -> name -> its entry
+About = Mapping[str, Mapping[str, Entry]]  # kind, such as "estimators" -> name -> registry entry
 HEADED = re.compile(r"(Cost|References): *")
+UNSHOWN = re.compile(r"(Returns|Raises|Yields|Examples?):|    ")  # indented: a section goes on
 
 
 @dataclass(frozen=True)
-class Text:
-    """A documentation.
+class MethodText:
+    """A docstring, split into its parts.
 
     Args:
-        lead: its first sentence.
-        paragraphs: what follows, up to its arguments.
-        options: argument to meaning.
-        cost: of one estimate.
-        references: papers.
-        claims: what the class says of its own claims.
-        error: why the thing could not be imported.
+        lead: its first paragraph.
+        paragraphs: the other paragraphs, without the sections below.
+        options: name of an argument to its description.
+        cost: section "Cost".
+        references: section "References".
+        claims: docstring of the method that returns the claims.
+        error: why the module could not be imported; the other parts are empty then.
+
+    Example:
+        >>> MethodText(lead="Forward gradient.").paragraphs
+        ()
     """
 
     lead: str = ""
@@ -36,114 +41,148 @@ class Text:
     error: str = ""
 
 
-def described(about: About, kind: str, name: str) -> Text | None:
-    """Find the documentation of a thing that a record names.
+def registered_text(about: About, kind: str, name: str) -> MethodText | None:
+    """Return the documentation of an estimator, locality or architecture that a record names.
 
     Args:
-        about: what is registered, as `fgbench.registry.entries` tells it.
+        about: registry entries by kind and name, see `fgbench.registry.entries`.
         kind: such as "estimators".
-        name: with its options and its ending, as it stands in the record.
+        name: as in the record, with options and ending.
 
     Returns:
-        None where nothing of that name is registered, such as a class in somebody's file.
+        The parts of its docstring; None where the name is not registered, such as that of a class in a
+        user's file.
+
+    Example:
+        >>> registered_text({"estimators": {}}, "estimators", "./mine.py:Mine") is None
+        True
     """
     entry = _entry(about, kind, name)
     if entry is None:
         return None
     if entry.error:
-        return Text(error=entry.error)
-    return parted(entry.documentation, entry.promises)
+        return MethodText(error=entry.error)
+    return parse_docstring(entry.documentation, entry.promises)
 
 
-def subject(about: About, kind: str, name: str) -> str:
-    """Say in a line what a thing is whose documentation tells what it does, such as a data set's.
+def subject_line(about: About, kind: str, name: str) -> str:
+    """Return one line on what a registered name is, such as the digits of a data set.
 
     Args:
-        about: as of `described`, like the others.
+        about: registry entries by kind and name, see `fgbench.registry.entries`.
         kind: such as "datasets".
-        name: as it stands in the record.
+        name: as in the record.
 
     Returns:
-        The first line of its module; "" where nothing of that name is registered.
+        The first line of the docstring of its module; "" where the name is not registered.
+
+    Example:
+        >>> subject_line({}, "datasets", "unheard of")
+        ''
     """
     entry = _entry(about, kind, name)
     return "" if entry is None or entry.error else entry.subject
 
 
 def _entry(about: About, kind: str, name: str) -> Entry | None:
-    """Find what a name in a record is registered as."""
+    """Return the registry entry of a name in a record, None if there is none."""
     entries = about.get(kind, {})
     return entries.get(base_of(name.partition("[")[0], entries))
 
 
-def recorded(record: Mapping[str, Any]) -> Text | None:
-    """Read what a record says of its estimator.
+def recorded_text(record: Mapping[str, Any]) -> MethodText | None:
+    """Return the documentation of the estimator that a record contains.
 
     Args:
         record: of any age.
 
     Returns:
-        None where it says nothing, as older ones do, and where the class has no documentation.
+        The parts of the docstring; None for an older record without it, and for a class without a
+        docstring.
+
+    Example:
+        >>> recorded_text({"about": {"documentation": "Forward gradient."}}).lead
+        'Forward gradient.'
     """
     about = record.get("about")
     about = about if isinstance(about, Mapping) else {}
-    said = [str(about.get(name) or "") for name in ("documentation", "promises")]
-    return parted(*said) if any(said) else None
+    texts = [str(about.get(name) or "") for name in ("documentation", "promises")]
+    return parse_docstring(*texts) if any(texts) else None
 
 
-def parted(documentation: str, claims: str = "") -> Text:
-    """Part a docstring in Google's style.
+def parse_docstring(documentation: str, claims: str = "") -> MethodText:
+    r"""Split a docstring in Google style into its parts.
 
     Args:
-        documentation: with its indentation taken off.
-        claims: of the class.
+        documentation: without indentation.
+        claims: docstring of the method that returns the claims.
 
     Returns:
-        Its parts.
+        Its parts, each on one line.
+
+    Example:
+        >>> text = parse_docstring("Lead.\n\nMore.\n\nArgs:\n    n: how many.\n\nCost: one pass.")
+        >>> text.lead, text.paragraphs, dict(text.options), text.cost
+        ('Lead.', ('More.',), {'n': 'how many.'}, 'one pass.')
     """
     lead, *blocks = [b.strip("\n") for b in re.split(r"\n\s*\n", documentation)] or [""]
-    found: dict[str, Any] = {"lead": _flat(lead), "claims": _flat(claims)}
+    parts: dict[str, Any] = {"lead": _flat(lead), "claims": _flat(claims)}
     paragraphs: list[str] = []
     for block in blocks:
         if block.startswith("Args:"):
-            found["options"] = _options(block.partition("\n")[2])
+            parts["options"] = _options(block.partition("\n")[2])
         elif headed := HEADED.match(block):
-            found[headed[1].lower()] = _flat(block[headed.end() :])
-        elif not re.match(r"(Returns|Raises|Yields|Example):", block):
+            parts[headed[1].lower()] = _flat(block[headed.end() :])
+        elif not UNSHOWN.match(block):
             paragraphs.append(_flat(block))
-    return Text(paragraphs=tuple(paragraphs), **found)
+    return MethodText(paragraphs=tuple(paragraphs), **parts)
 
 
-def pieces(text: str) -> list[tuple[bool, str]]:
-    """Part a text into what is code, between double backticks, and what is not."""
+def split_code(text: str) -> list[tuple[bool, str]]:
+    """Return the pieces of a text between double backticks, each with whether it is code.
+
+    Example:
+        >>> split_code("Set ``n`` to 2.")
+        [(False, 'Set '), (True, 'n'), (False, ' to 2.')]
+    """
     return [(at % 2 == 1, part) for at, part in enumerate(text.split("``")) if part]
 
 
 def first_line(text: str) -> tuple[str, str]:
-    """Part a note into its first line, which small screens show, and the rest with the end of that line."""
+    r"""Return the first line of a note, which small screens show, and the rest with the line break.
+
+    Example:
+        >>> first_line("[1, 2]\ntheory 1.5")
+        ('[1, 2]', '\ntheory 1.5')
+    """
     line, end, rest = text.partition("\n")
     return line, end + rest
 
 
 def breakable(name: str) -> list[str]:
-    """Part a name where a line may end: ``fg_a[``, ``directions=4]/``, ``local``."""
+    """Return the pieces of a name between which a line may be broken.
+
+    Example:
+        >>> breakable("fg_a[directions=4]/local")
+        ['fg_a[', 'directions=4]/', 'local']
+    """
     return re.findall(r".+?(?:[/:\[]+|, ?|$)", name) or [name]
 
 
 def _options(block: str) -> dict[str, str]:
-    """Read the lines below "Args:"."""
-    found: dict[str, str] = {}
+    """Return name and description of the arguments in a section "Args:"."""
+    options: dict[str, str] = {}
     name = ""
     for line in block.splitlines():
         started = re.match(r"    (\w+): (.*)", line)
         if started:
             name = started[1]
-            found[name] = started[2]
+            options[name] = started[2]
         elif name:
-            found[name] += " " + line.strip()
-    return found
+            options[name] += " " + line.strip()
+    return options
 
 
 def _flat(text: str) -> str:
-    """Write on one line."""
+    """Join the lines of a text by single spaces."""
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The first page: what these records are, and all methods side by side."""
+"""The overview page: a summary of the records and all methods side by side."""
 
 from __future__ import annotations
 
@@ -13,32 +13,54 @@ from fgbench.reporting.site.leaderboard import board
 
 
 def context(site: pages.Site) -> dict[str, Any]:
-    """Gather what the first page shows.
+    """Return the variables of the template of the overview.
 
     Args:
-        site: all of it.
+        site: the whole report.
 
     Returns:
-        The variables of its template.
+        Variable to value.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.site.facts import facts
+        >>> from fgbench.reporting.site.paths import page_paths
+        >>> report = facts(Records(Path("records"), (), {}, ()))
+        >>> context(pages.Site(report, [], page_paths([], []), {}, {}))["trained"]
+        False
     """
-    records = site.found.records
+    records = site.facts.records
     return {
         "title": "fgbench report",
         "counts": counts(records),
         "facts": _facts(records),
-        "board": board("leaderboard", site.rows, site.found, site.places) if site.rows else None,
+        "board": board("leaderboard", site.rows, site.facts, site.page_paths)
+        if site.rows
+        else None,
         "galleries": pages.galleries(site.gallery),
-        "trials": len(site.found.of["trial"]),
-        "trained": bool(site.found.of["train"]),
-        "measured": bool(site.found.body),
-        "runs": run_tables.runs(records.rows, site.places),
+        "trials": len(site.facts.of["trial"]),
+        "trained": bool(site.facts.of["train"]),
+        "measured": bool(site.facts.body),
+        "runs": run_tables.runs(records.rows, site.page_paths),
         "environment": _environment(records),
         "notes": _notes(records),
     }
 
 
 def counts(records: Records) -> str:
-    """Count records by their status and by what was run."""
+    """Return a sentence that counts records by status and by verb.
+
+    Args:
+        records: of a folder.
+
+    Returns:
+        Such as "3 records (1 diverged, 2 ok) from the folder records: 3 train."
+
+    Example:
+        >>> from pathlib import Path
+        >>> counts(Records(Path("records"), ({"verb": "train", "status": "ok"},), {}, ()))
+        '1 record (1 ok) from the folder records: 1 train.'
+    """
     statuses = _counted(row["status"] for row in records.rows)
     n = len(records.rows)
     verbs = _counted(verb_of(row) for row in records.rows)
@@ -47,7 +69,7 @@ def counts(records: Records) -> str:
 
 
 def _facts(records: Records) -> dict[str, str]:
-    """Say on what and by which code these records were made."""
+    """Return the devices and the commits of the records, with counts."""
     rows = records.rows
     devices = Counter(_device(row) for row in rows)
     commits = Counter(run_tables.commit(row.get("commit")) for row in rows)
@@ -58,36 +80,36 @@ def _facts(records: Records) -> dict[str, str]:
 
 
 def _counted(names: Iterable[object]) -> str:
-    """Count things by their names."""
+    """Format how often each name occurs, such as "1 failed, 3 ok"."""
     return ", ".join(f"{n} {name}" for name, n in sorted(Counter(map(str, names)).items()))
 
 
 def _device(row: Mapping[str, Any]) -> str:
-    """Name the device of a run."""
+    """Return the name of the device of a run."""
     where = row.get("where")
     name = where.get("device_name") if isinstance(where, Mapping) else ""
     return str(name or row.get("device") or "not stated")
 
 
 def _environment(records: Records) -> list[str]:
-    """List the distinct places where records were made, a line each."""
+    """List the distinct software and hardware environments of the records, a line each."""
     lines: Counter[str] = Counter()
     for row in records.rows:
         where = row.get("where")
         pairs = {**where, "commit": row.get("commit")} if isinstance(where, Mapping) else {}
         pairs.pop("code", None)  # differs by method; the commit says it for all
-        known = [f"{name} {value}" for name, value in pairs.items() if value not in (None, "")]
-        lines[", ".join(known) or "not stated"] += 1
+        parts = [f"{name} {value}" for name, value in pairs.items() if value not in (None, "")]
+        lines[", ".join(parts) or "not stated"] += 1
     return [f"{n} record{'s' * (n > 1)}: {text}" for text, n in lines.items()]
 
 
 def _notes(records: Records) -> list[str]:
-    """Say what was old, incomplete or not readable."""
+    """List records that are old, incomplete or unreadable."""
     notes = [*records.notes, *(f"{name}: {reason}" for name, reason in records.damaged.items())]
-    told = [verb for verb, names in FIELDS.items() if "about" in names]
-    untold = sum(verb_of(row) in told and "about" not in row for row in records.rows)
-    if untold:
+    described = [verb for verb, names in FIELDS.items() if "about" in names]
+    older = sum(verb_of(row) in described and "about" not in row for row in records.rows)
+    if older:
         notes.append(
-            f"{untold} older record{'s' * (untold > 1)} without what the estimator is and claims"
+            f"{older} older record{'s' * (older > 1)} without a description and claims of the estimator"
         )
     return notes or [f"All records are complete and of schema {SCHEMA}."]

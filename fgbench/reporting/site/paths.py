@@ -1,4 +1,4 @@
-"""Where pages lie: a safe file name for every method and every network on its data."""
+"""Paths of the site's pages: a safe file name for every method and every architecture and data set."""
 
 from __future__ import annotations
 
@@ -10,43 +10,51 @@ from dataclasses import dataclass
 from typing import Any
 
 UNNAMED = "not stated"
-LONGEST = 60  # letters of a file name that come from the name of a thing
+LONGEST = 60  # characters of a file name that are taken from the name itself
 Panel = tuple[str, str]  # architecture and data
 
 
 def files(names: Iterable[str]) -> dict[str, str]:
-    """Give each name a file name of letters, digits, ``.``, ``_`` and ``-``.
+    """Return a file name of letters, digits, ``.``, ``_`` and ``-`` for each name.
 
-    A name that has to be changed, or that another one differs from by its case alone, which is one
-    file on some systems, ends in a part of its hash. So names and files are one to one, and the file of
-    a name hardly depends on the others.
+    Different names get different files. The first characters of the name's SHA-256 are appended where
+    the name contains other characters, is too long, or differs from another name only by case, which some
+    file systems ignore. Otherwise the file name is the name, whatever other names there are.
 
     Args:
         names: any text.
 
     Returns:
         Name to file name, without a suffix.
+
+    Example:
+        >>> files(["FG-A", "a/b"])
+        {'FG-A': 'FG-A', 'a/b': 'a-b-c14cddc0'}
     """
     names = sorted(set(names))
-    plain = {name: re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:LONGEST].strip("-.") for name in names}
-    alike = Counter(text.lower() for text in plain.values())
-    found = {}
-    for name, text in plain.items():
-        if text != name or alike[text.lower()] > 1:
+    safe = {name: re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:LONGEST].strip("-.") for name in names}
+    counts = Counter(stem.lower() for stem in safe.values())
+    stems = {}
+    for name, stem in safe.items():
+        if stem != name or counts[stem.lower()] > 1:
             digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
-            text = f"{text}-{digest}".strip("-")
-        found[name] = text
-    return found
+            stem = f"{stem}-{digest}".strip("-")
+        stems[name] = stem
+    return stems
 
 
 @dataclass(frozen=True)
-class Places:
-    """The page of every method and panel, from the root of the site.
+class PagePaths:
+    """Paths of the pages of all methods and panels, relative to the root of the site.
 
     Args:
         methods: method to path.
         panels: architecture and data to path.
-        stems: architecture and data to how the names of its pictures begin.
+        stems: architecture and data to the beginning of the file names of its pictures.
+
+    Example:
+        >>> page_paths(["FG-A"], []).methods
+        {'FG-A': 'methods/FG-A.html'}
     """
 
     methods: Mapping[str, str]
@@ -54,8 +62,8 @@ class Places:
     stems: Mapping[Panel, str]
 
 
-def places(methods: Iterable[str], panels: Iterable[Panel]) -> Places:
-    """Lay out the pages.
+def page_paths(methods: Iterable[str], panels: Iterable[Panel]) -> PagePaths:
+    """Return the path of the page of every method and panel.
 
     Args:
         methods: in the order in which they are listed.
@@ -63,23 +71,39 @@ def places(methods: Iterable[str], panels: Iterable[Panel]) -> Places:
 
     Returns:
         Their paths, in the same order.
+
+    Example:
+        >>> page_paths(["BP"], [("mlp-3x64", "digits")]).panels
+        {('mlp-3x64', 'digits'): 'architectures/mlp-3x64-on-digits-08d937ee.html'}
     """
     methods, panels = list(methods), list(panels)
-    of_methods = files(methods)
-    of_panels = files(map(title, panels))
-    stems = {panel: of_panels[title(panel)] for panel in panels}
-    return Places(
-        {name: f"methods/{of_methods[name]}.html" for name in methods},
+    method_files = files(methods)
+    panel_files = files(map(title, panels))
+    stems = {panel: panel_files[title(panel)] for panel in panels}
+    return PagePaths(
+        {name: f"methods/{method_files[name]}.html" for name in methods},
         {panel: f"architectures/{stem}.html" for panel, stem in stems.items()},
         stems,
     )
 
 
 def title(panel: Panel) -> str:
-    """Name an architecture on its data."""
+    """Return the heading of a panel.
+
+    Example:
+        >>> title(("mlp-3x64", "digits"))
+        'mlp-3x64 on digits'
+        >>> title(("mlp-3x64", ""))
+        'mlp-3x64 on not stated'
+    """
     return f"{panel[0] or UNNAMED} on {panel[1] or UNNAMED}"
 
 
 def panel_of(row: Mapping[str, Any]) -> Panel:
-    """Name the architecture and the data of a record."""
+    """Return the architecture and the data of a record, "" for what it does not state.
+
+    Example:
+        >>> panel_of({"arch": "mlp-3x64", "data": None})
+        ('mlp-3x64', '')
+    """
     return str(row.get("arch") or ""), str(row.get("data") or "")

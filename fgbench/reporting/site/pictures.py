@@ -1,4 +1,4 @@
-"""The figures of every architecture and its data: an interactive one, and a picture with its data."""
+"""Figures of every architecture and data set: a picture with its numbers, and an interactive version."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fgbench.reporting.plotting import style
 from fgbench.reporting.site import plotly_marks
 from fgbench.reporting.site.facts import Facts
 from fgbench.reporting.site.figure_kinds import KINDS, Kind
-from fgbench.reporting.site.paths import Panel, Places, panel_of, title
+from fgbench.reporting.site.paths import PagePaths, Panel, panel_of, title
 
-FEW = 12  # pictures that one process draws sooner than several have started
-DPI = 130  # of a picture on a page: its height and width in inches times this
+FEW = 12  # pictures that one process draws faster than several processes start
+DPI = 130  # pixels on a page per inch of a picture
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,15 @@ class Plot:
     Args:
         kind: of figure.
         panel: architecture and data.
-        table: the drawn numbers.
-        file: of its picture, PDF and CSV, from the root of the site without a suffix.
+        table: the plotted numbers.
+        file: path of its PNG, PDF and CSV without suffix, relative to the root of the site.
         size: width and height of the picture on a page, in pixels.
-        part: whether less is drawn interactively than is in the picture.
+        part: whether the interactive figure shows only some of the methods in the picture.
+
+    Example:
+        >>> panel = ("mlp-3x64", "digits")
+        >>> Plot(KINDS[0], panel, pd.DataFrame(), "figures/mlp-relative_variance", (910, 520)).name
+        'mlp-relative_variance'
     """
 
     kind: Kind
@@ -44,66 +49,72 @@ class Plot:
 
     @property
     def title(self) -> str:
-        """Name the panel."""
+        """Title of the panel."""
         return title(self.panel)
 
     @property
     def name(self) -> str:
-        """Name its element."""
+        """Id of its HTML element."""
         return Path(self.file).name
 
     @property
     def alt(self) -> str:
-        """Say what the picture shows."""
+        """Alternative text of the picture."""
         n = self.table["method"].nunique()
         methods = "all methods" if self.part else f"{n} method{'s' * (n > 1)}"
         return f"{self.kind.alt}; {methods}, {self.title}. The numbers are in the tables."
 
     @property
     def caption(self) -> str:
-        """Say what is drawn and over how many."""
+        """Caption: kind of figure, panel, what is plotted and over how many runs."""
         return f"{self.kind.heading}, {self.title}. {self.kind.caption(self.table)}"
 
     @property
     def spec(self) -> plotly_marks.Spec | None:
-        """Draw it for plotly."""
+        """Data and layout for plotly; None where there is only a picture."""
         return self.kind.spec(self.table) if self.kind.spec else None
 
 
-Gallery = Mapping[str, list[Plot]]  # name of a kind to the figures of it
+Gallery = Mapping[str, list[Plot]]  # name of a kind of figure to its figures
 
 
-def drawn(found: Facts, places: Places, out: Path, jobs: int = 1) -> Gallery:
-    """Draw every picture: one of each kind for each architecture and its data.
+def draw_all(report: Facts, page_paths: PagePaths, out: Path, jobs: int = 1) -> Gallery:
+    """Draw a picture of each kind for each architecture and data set.
 
-    Cost: most of the time of a report, about two thirds of a second for each.
+    Cost: about two thirds of a second per picture, most of the time of a report.
 
     Args:
-        found: what the report shows.
-        places: where things lie.
+        report: records with their tables.
+        page_paths: of all panels.
         out: root of the site.
-        jobs: processes that draw, where there are pictures enough for more than one.
+        jobs: processes that draw; one process draws up to `FEW` pictures.
 
     Returns:
-        Every kind with its figures, those of which there are numbers.
+        Figures by kind, without kinds and panels for which there are no numbers.
+
+    Example:
+        >>> from fgbench.reporting.site.facts import facts
+        >>> from fgbench.reporting.site.paths import page_paths
+        >>> draw_all(facts(Records(Path("records"), (), {}, ())), page_paths([], []), Path("site"))
+        {}
     """
     todo: list[tuple[int, Panel, Any, pd.DataFrame]] = []
     for at, kind in enumerate(KINDS):
-        source = kind.source(found)
-        for panel in places.stems:
+        source = kind.source(report)
+        for panel in page_paths.stems:
             part = _part(source, panel)
             table = kind.plotted(part)
             if not table.empty:
                 todo.append((at, panel, part, table))
     kinds = [at for at, *_ in todo]
-    files = [f"figures/{places.stems[panel]}-{KINDS[at].name}" for at, panel, *_ in todo]
+    files = [f"figures/{page_paths.stems[panel]}-{KINDS[at].name}" for at, panel, *_ in todo]
     work = kinds, [part for *_, part, _ in todo], [table for *_, table in todo]
     targets = [out / file for file in files]
     if jobs > 1 and len(todo) > FEW:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            sizes = list(pool.map(_paint, *work, targets))
+            sizes = list(pool.map(_draw, *work, targets))
     else:
-        sizes = list(map(_paint, *work, targets))
+        sizes = list(map(_draw, *work, targets))
     gallery: dict[str, list[Plot]] = {}
     for (at, panel, _, table), file, size in zip(todo, files, sizes, strict=True):
         gallery.setdefault(KINDS[at].name, []).append(Plot(KINDS[at], panel, table, file, size))
@@ -111,15 +122,15 @@ def drawn(found: Facts, places: Places, out: Path, jobs: int = 1) -> Gallery:
 
 
 def _part(source: Any, panel: Panel) -> Any:
-    """Pick what is of a panel from a table or from records."""
+    """Select the rows of a panel from a table or from records."""
     if isinstance(source, Records):
         return source.kept([row for row in source.rows if panel_of(row) == panel])
     arch, data = panel
     return source[source["arch"].eq(arch) & source["data"].eq(data)]
 
 
-def _paint(at: int, part: Any, table: pd.DataFrame, target: Path) -> tuple[int, int]:
-    """Write one picture with its data; its size on a page in pixels."""
+def _draw(at: int, part: Any, table: pd.DataFrame, target: Path) -> tuple[int, int]:
+    """Write one picture and its numbers; return its size on a page in pixels."""
     fig = KINDS[at].figure(_literal(part))
     style.save(fig, target.parent, target.name, table)
     width, height = (round(DPI * inches) for inches in fig.get_size_inches())
@@ -127,7 +138,19 @@ def _paint(at: int, part: Any, table: pd.DataFrame, target: Path) -> tuple[int, 
 
 
 def of_method(gallery: Gallery, method: str) -> Gallery:
-    """Pick the figures with curves of a method, and of these what is its own."""
+    """Select the figures with a curve per method, with only the curves of one method in each.
+
+    Args:
+        gallery: all figures.
+        method: whose curves are wanted.
+
+    Returns:
+        Figures that have a curve of the method.
+
+    Example:
+        >>> of_method({}, "BP")
+        {}
+    """
     chosen: dict[str, list[Plot]] = {}
     for kind in [kind for kind in KINDS if not kind.many]:
         for plot in gallery.get(kind.name, []):
@@ -139,13 +162,25 @@ def of_method(gallery: Gallery, method: str) -> Gallery:
 
 
 def of_panel(gallery: Gallery, panel: Panel) -> Gallery:
-    """Pick the figures of an architecture and its data."""
-    chosen = {name: [p for p in found if p.panel == panel] for name, found in gallery.items()}
-    return {name: found for name, found in chosen.items() if found}
+    """Select the figures of an architecture and data set.
+
+    Args:
+        gallery: all figures.
+        panel: architecture and data.
+
+    Returns:
+        Its figures by kind.
+
+    Example:
+        >>> of_panel({}, ("mlp-3x64", "digits"))
+        {}
+    """
+    chosen = {name: [p for p in plots if p.panel == panel] for name, plots in gallery.items()}
+    return {name: plots for name, plots in chosen.items() if plots}
 
 
 def _literal(part: Any) -> Any:
-    """Keep matplotlib from reading dollars in names as mathematics."""
+    """Escape dollar signs in names, which matplotlib would read as mathematics."""
     if isinstance(part, Records):
         named = ("method", "arch", "data")
         rows = [{**r, **{n: str(r.get(n)).replace("$", r"\$") for n in named}} for r in part.rows]

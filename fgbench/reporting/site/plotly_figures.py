@@ -1,6 +1,6 @@
-"""Interactive figures as plotly reads them, from the tables of the figures of the same names.
+"""Interactive figures for plotly, made from the tables of the figures of the same names.
 
-Every text in them passes `fgbench.reporting.site.plotly_marks.safe`: plotly takes tags in it for markup.
+All text is escaped by `fgbench.reporting.site.plotly_marks.safe`, since plotly interprets tags as markup.
 """
 
 from __future__ import annotations
@@ -23,33 +23,39 @@ from fgbench.reporting.site import plotly_marks
 from fgbench.reporting.site.table import digits, interval
 
 ZERO = relative_variance.ZERO
-MOST_TICKS = 8  # costs that are named one by one
-APART = 0.16  # of a row: how far a measured point and its theory are from its middle
+MOST_TICKS = 8  # up to as many different costs, each has a tick
+APART = 0.16  # distance of a measured point and of its theory from the middle of a row, in rows
 
 
 def variance(table: pd.DataFrame) -> plotly_marks.Spec:
-    """Draw relative variance by method, measured beside theory.
+    """Return the figure of relative variance by method, measured and predicted.
 
     Args:
         table: of `fgbench.reporting.figures.relative_variance.plotted`, of one panel.
 
     Returns:
         Data and layout.
+
+    Example:
+        >>> row = {"label": "BP", "method": "BP", "seed": 0, "value": 2.0, "low": 1.0, "high": 3.0,
+        ...     "predicted": 2.1, "draws": 64, "inits": 1, "batches": 1}
+        >>> variance(pd.DataFrame([row]))["data"][0]["x"]
+        [2.0]
     """
     rows = table.reset_index(drop=True)
-    names = [_told(row) for _, row in rows.iterrows()]
+    names = [_point_name(row) for _, row in rows.iterrows()]
     looks = style.looks(rows["label"], rows["method"])
     theory = rows.loc[rows["predicted"] > ZERO, "predicted"]
     data: list[plotly_marks.Spec] = []
     for at, row in rows.iterrows():
-        if row["value"] > ZERO:  # above its theory, which else would hide it
+        if row["value"] > ZERO:  # above its theory, which would hide it otherwise
             place, look = int(at) - APART * (at in theory.index), looks[str(row["label"])]
             data.append(_point(row, "x", place, names[int(at)], look))
-    said = [f"{names[int(at)]}<br>theory {digits(value)}" for at, value in theory.items()]
+    labels = [f"{names[int(at)]}<br>theory {digits(value)}" for at, value in theory.items()]
     mark = {"symbol": "diamond-open", "size": 8, "color": "#000", "line": {"width": 1.3}}
     x, y = plotly_marks.numbers(theory), [int(at) + APART for at in theory.index]
     data.append(
-        plotly_marks.trace("theory (closed form)", said, x=x, y=y, marker=mark, showlegend=True)
+        plotly_marks.trace("theory (closed form)", labels, x=x, y=y, marker=mark, showlegend=True)
     )
     aside = {"x": 0, "xref": "paper", "xanchor": "left", "xshift": 8, "showarrow": False}
     missing = [
@@ -73,18 +79,24 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
 
 
 def against_cost(table: pd.DataFrame) -> plotly_marks.Spec:
-    """Draw efficiency against cost.
+    """Return the figure of efficiency against cost.
 
     Args:
         table: of `fgbench.reporting.figures.efficiency.plotted`, of one panel.
 
     Returns:
         Data and layout.
+
+    Example:
+        >>> row = {"label": "BP", "method": "BP", "seed": 0, "value": 0.2, "low": 0.1, "high": 0.3,
+        ...     "forwards": 3.0, "draws": 64, "inits": 1, "batches": 1}
+        >>> against_cost(pd.DataFrame([row]))["data"][0]["y"]
+        [0.2]
     """
-    places = efficiency.apart(table["forwards"])
+    positions = efficiency.apart(table["forwards"])
     looks = style.looks(table["label"], table["method"])
     points = [
-        _point(row, "y", places[at], _told(row), looks[str(row["label"])])
+        _point(row, "y", positions[at], _point_name(row), looks[str(row["label"])])
         for at, row in table.iterrows()
     ]
     costs = sorted(set(table["forwards"]))
@@ -101,24 +113,57 @@ def against_cost(table: pd.DataFrame) -> plotly_marks.Spec:
 
 
 def layers(table: pd.DataFrame) -> plotly_marks.Spec:
-    """Draw relative variance at every site, with its closed form dashed."""
+    """Return the figure of the relative variance at every site, with its closed form as a dashed line.
+
+    Args:
+        table: of `fgbench.reporting.figures.layers.plotted`, of one panel.
+
+    Returns:
+        Data and layout.
+
+    Example:
+        >>> row = {"label": "BP", "method": "BP", "seed": 0, "value": 2.0, "low": 1.0, "high": 3.0,
+        ...     "predicted": 2.1, "n": 64, "position": 1, "site": "body.0.l0"}
+        >>> layers(pd.DataFrame([row]))["data"][0]["y"]
+        [2.0]
+    """
     return _sites(table, "relative variance of a site", log=True)
 
 
 def bias(table: pd.DataFrame) -> plotly_marks.Spec:
-    """Draw the bias at every site; filled where it was found."""
+    """Return the figure of the bias at every site; filled markers differ significantly from zero.
+
+    Args:
+        table: of `fgbench.reporting.figures.bias.plotted`, of one panel.
+
+    Returns:
+        Data and layout.
+
+    Example:
+        >>> row = {"label": "BP", "method": "BP", "seed": 0, "value": 2.0, "low": 1.0, "high": 3.0,
+        ...     "n": 64, "position": 1, "site": "body.0.l0", "p_adjusted": 0.5, "detectable": 4.0,
+        ...     "found": False}
+        >>> bias(pd.DataFrame([row]))["data"][0]["marker"]["symbol"]
+        ['circle-open']
+    """
     return _sites(table, "bias of a site |Ee − g| / |g|", log=False)
 
 
 def training(table: pd.DataFrame) -> plotly_marks.Spec:
-    """Draw test error while training, against epochs, seconds or forward equivalents.
+    """Return the figure of test error during training, against epochs, seconds or forward equivalents.
 
     Args:
         table: of `fgbench.reporting.figures.progress.plotted`, of one panel.
 
     Returns:
-        Data and layout, and in ``axes`` the other choices of the horizontal axis, whose numbers are in
-        the ``meta`` of every curve.
+        Data and layout, and in ``axes`` the choices of the horizontal axis, whose numbers are in the
+        ``meta`` of every curve.
+
+    Example:
+        >>> row = {"label": "BP", "method": "BP", "run": "mean", "n": 1, "epoch": 1, "seconds": 2.0,
+        ...     "passes": 3.0, "test_error_percent": 9.0, "low_percent": 9.0, "high_percent": 9.0}
+        >>> [axis["name"] for axis in training(pd.DataFrame([row]))["axes"]]
+        ['epoch', 'seconds', 'passes']
     """
     table = table.rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
     looks = style.looks(table["label"], table["method"])
@@ -140,7 +185,7 @@ def training(table: pd.DataFrame) -> plotly_marks.Spec:
 
 
 def _sites(table: pd.DataFrame, axis: str, log: bool) -> plotly_marks.Spec:
-    """Draw records side by side at every site, in the order of the network."""
+    """Return a figure of all records at every site, in the order of the network."""
     runs = list(table.groupby(["label", "seed"], sort=False, dropna=False))
     data, asides = [], sites.asides(len(runs))
     counts = Counter(label for (label, _), _ in runs)
@@ -151,8 +196,11 @@ def _sites(table: pd.DataFrame, axis: str, log: bool) -> plotly_marks.Spec:
         more = {"legendgroup": str(at), "x": x}
         data += [{**more, **trace} for trace in _record(part, name, x, looks[str(label)])]
     order = table.drop_duplicates("position").sort_values("position")
-    places = plotly_marks.numbers(order["position"])
-    ticks = {"tickvals": places, "ticktext": [plotly_marks.short(site) for site in order["site"]]}
+    positions = plotly_marks.numbers(order["position"])
+    ticks = {
+        "tickvals": positions,
+        "ticktext": [plotly_marks.short(site) for site in order["site"]],
+    }
     where = {"title": {"text": "site, from input to loss"}}
     shown = {**plotly_marks.GRID, "title": {"text": axis}, "rangemode": "tozero"}
     if log:
@@ -164,20 +212,20 @@ def _sites(table: pd.DataFrame, axis: str, log: bool) -> plotly_marks.Spec:
 def _record(
     part: pd.DataFrame, name: str, x: list[float | None], look: style.Look
 ) -> Iterator[plotly_marks.Spec]:
-    """Draw one record at every site, with what belongs to it; where bias is drawn, filled says found."""
-    found = part.get("found", pd.Series(look.filled, part.index))
-    said = [
+    """Yield the traces of one record; a marker of bias is filled where it differs from zero."""
+    filled = part.get("found", pd.Series(look.filled, part.index))
+    labels = [
         f"{plotly_marks.safe(name)}<br>{plotly_marks.safe(row['site'])}<br>{interval(row)}, "
         f"n {digits(row['n'], 6)}{_aside(row)}"
         for _, row in part.iterrows()
     ]
     mark = {
         **plotly_marks.marker(look),
-        "symbol": [plotly_marks.symbol(look, bool(f)) for f in found],
+        "symbol": [plotly_marks.symbol(look, bool(f)) for f in filled],
     }
     y = plotly_marks.numbers(part["value"])
     yield plotly_marks.trace(
-        name, said, y=y, marker=mark, error_y=plotly_marks.bars(part, look), showlegend=True
+        name, labels, y=y, marker=mark, error_y=plotly_marks.bars(part, look), showlegend=True
     )
     yield from ({**drawn, "showlegend": False} for drawn in _beside(part, x, look))
 
@@ -185,7 +233,7 @@ def _record(
 def _beside(
     part: pd.DataFrame, x: list[float | None], look: style.Look
 ) -> Iterator[plotly_marks.Spec]:
-    """Draw what belongs to the points of a record: closed form, detectable bias, bars without a point."""
+    """Yield the closed form or the detectable bias of a record, and intervals that have no point."""
     if "predicted" in part:
         line = {"color": look.colour, "width": 1, "dash": "5px,3px"}
         yield plotly_marks.trace(
@@ -197,17 +245,17 @@ def _beside(
             "detectable", y=plotly_marks.numbers(part["detectable"]), marker=mark
         )
     bare = part["value"].isna() & part["high"].notna()
-    places = [place for place, is_bare in zip(x, bare, strict=True) if is_bare]
-    if places:
+    positions = [position for position, is_bare in zip(x, bare, strict=True) if is_bare]
+    if positions:
         ends = (plotly_marks.numbers(part.loc[bare, end]) for end in ("low", "high"))
         y = [end for low, high in zip(*ends, strict=True) for end in (low, high, None)]
-        along = [end for place in places for end in (place, place, None)]
+        along = [end for position in positions for end in (position, position, None)]
         line = {"color": look.colour, "width": 1.4}
         yield plotly_marks.trace("interval", mode="lines", x=along, y=y, line=line)
 
 
 def _aside(row: pd.Series) -> str:
-    """Say what belongs to the number of a site."""
+    """Return the part of a label that follows the number of a site: its test, or its theory."""
     if "predicted" not in row:
         p, detectable = digits(row["p_adjusted"], 2), digits(row["detectable"])
         return f"<br>adjusted p {p}, detectable {detectable}"
@@ -215,35 +263,40 @@ def _aside(row: pd.Series) -> str:
 
 
 def _point(
-    row: pd.Series, along: str, place: float, name: str, look: style.Look
+    row: pd.Series, along: str, position: float, name: str, look: style.Look
 ) -> plotly_marks.Spec:
-    """Draw one measured number with its interval, along one of the two axes."""
+    """Return the trace of one measured number with its interval along one of the two axes."""
     counts = " × ".join(digits(row[n], 6) for n in ("draws", "inits", "batches"))
-    said = f"{name}<br>{interval(row)}<br>draws × inits × batches: {counts}"
-    at = {along: [float(row["value"])], "y" if along == "x" else "x": [float(place)]}
+    label = f"{name}<br>{interval(row)}<br>draws × inits × batches: {counts}"
+    at = {along: [float(row["value"])], "y" if along == "x" else "x": [float(position)]}
     mark = {**plotly_marks.marker(look), "symbol": plotly_marks.symbol(look, look.filled)}
     ends = {f"error_{along}": plotly_marks.bars(row.to_frame().T, look)}
-    return plotly_marks.trace(row["label"], [said], marker=mark, showlegend=False, **at, **ends)
+    return plotly_marks.trace(row["label"], [label], marker=mark, showlegend=False, **at, **ends)
 
 
 def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> plotly_marks.Spec:
-    """Draw the curve of a mean, or of a run that diverged, which ends in a cross."""
-    lost = run != "mean"
-    name = f"{label}, {run} diverged" if lost else label
-    said = []
+    """Return the curve of a mean, or of a run that diverged, which ends in a cross."""
+    diverged = run != "mean"
+    name = f"{label}, {run} diverged" if diverged else label
+    labels = []
     for _, row in part.iterrows():
-        one = digits(row["mean"])
-        told = one if row["n"] < 2 else f"{interval({**row, 'value': row['mean']})}, n {row['n']}"
-        said.append(f"{plotly_marks.safe(name)}<br>epoch {digits(row['epoch'], 6)}: {told} %")
+        text = digits(row["mean"])
+        if row["n"] >= 2:
+            text = f"{interval({**row, 'value': row['mean']})}, n {row['n']}"
+        labels.append(f"{plotly_marks.safe(name)}<br>epoch {digits(row['epoch'], 6)}: {text} %")
     mark = {
         **plotly_marks.marker(look),
         "symbol": plotly_marks.symbol(look, look.filled),
         "size": 6,
     }
-    if lost:
+    if diverged:
         ends = len(part) - 1
         mark |= {"symbol": ["circle"] * ends + ["x"], "size": [0] * ends + [9]}
-    line = {"color": look.colour, "width": 1 if lost else 2, "dash": plotly_marks.dash(look.dashes)}
+    line = {
+        "color": look.colour,
+        "width": 1 if diverged else 2,
+        "dash": plotly_marks.dash(look.dashes),
+    }
     axes = {axis: plotly_marks.numbers(part[axis]) for axis in progress.AXES}
     more: plotly_marks.Spec = {
         "x": axes["epoch"],
@@ -256,11 +309,11 @@ def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> plotly
         "legendgroup": plotly_marks.safe(label),
         "showlegend": True,
     }
-    return plotly_marks.trace(name, said, mode="lines+markers", **more)
+    return plotly_marks.trace(name, labels, mode="lines+markers", **more)
 
 
 def _band(part: pd.DataFrame, look: style.Look, among: int) -> plotly_marks.Spec:
-    """Shade the interval of a mean, one among several."""
+    """Return the band of the interval of a mean; ``among`` is the number of bands in the figure."""
     label, forth, back = part["label"].iloc[0], part, part[::-1]
     axes = {
         a: [*plotly_marks.numbers(forth[a]), *plotly_marks.numbers(back[a])] for a in progress.AXES
@@ -275,8 +328,8 @@ def _band(part: pd.DataFrame, look: style.Look, among: int) -> plotly_marks.Spec
     return plotly_marks.trace(label, mode="lines", x=axes["epoch"], y=y, meta=axes, **fill, **more)
 
 
-def _told(row: pd.Series) -> str:
-    """Name a record for the label of its point."""
+def _point_name(row: pd.Series) -> str:
+    """Return the name of a record in the label of its point: its label, with the seed if it has one."""
     return plotly_marks.safe(
         f"{row['label']}, seed {digits(row['seed'], 6)}"
         if row["seed"] == row["seed"]

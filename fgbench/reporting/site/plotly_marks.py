@@ -1,4 +1,4 @@
-"""What interactive figures are made of: marks and axes as plotly reads them, and text that is safe in it."""
+"""Building blocks of interactive figures: traces, markers, axes and escaped text in plotly's format."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ SYMBOLS: dict[style.Marker, str] = {
     **{"h": "hexagon", "<": "triangle-left", "H": "hexagon2", ">": "triangle-right"},
     **{(6, 1, 0): "hexagram", (4, 1, 0): "star-diamond", (4, 1, 45): "star-square"},
 }
-TICK, LINE, LINES = 26, 30, 3  # letters of a site's name; of a line of a label, and its lines
-STEPS = (  # ticks of a decade
+TICK, LINE, LINES = (
+    26,
+    30,
+    3,
+)  # characters of a tick label; of a line of a legend; lines of a legend
+STEPS = (  # possible ticks within a decade, from few to many
     *((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)),
     *(tuple(1 + at / parts for at in range(9 * parts)) for parts in (2, 10)),
 )
-SEEN = 3  # ticks that lie between the ends of what is drawn, if any steps have as many
+SEEN = 3  # fewest ticks within the range of the data, where any of `STEPS` has as many
 GRID = {
     "gridcolor": "#e3e3e3",
     "zeroline": False,
@@ -37,29 +41,48 @@ GRID = {
 
 
 def safe(text: object) -> str:
-    """Write text for plotly, which takes tags in it for markup."""
+    """Return text escaped for plotly, which interprets tags in it as markup.
+
+    Example:
+        >>> safe("a<b>")
+        'a&lt;b&gt;'
+    """
     return escape(str(text), quote=False)
 
 
 def trace(name: object, text: list[str] | None = None, **more: Any) -> Spec:
-    """Draw something that has a name.
+    """Return a scatter trace.
 
     Args:
         name: in the legend.
-        text: the label of every point, safe already; without any it has none.
-        more: as plotly names it.
+        text: label of every point when hovered over, already escaped; None for no labels.
+        more: further properties, with plotly's names.
 
     Returns:
         A trace.
+
+    Example:
+        >>> trace("BP", x=[1], y=[2])["hoverinfo"]
+        'skip'
     """
-    said: Spec = {"hoverinfo": "skip"}
+    hover: Spec = {"hoverinfo": "skip"}
     if text is not None:
-        said = {"text": text, "hovertemplate": "%{text}<extra></extra>"}
-    return {"type": "scatter", "mode": "markers", "name": wrapped(name), **said, **more}
+        hover = {"text": text, "hovertemplate": "%{text}<extra></extra>"}
+    return {"type": "scatter", "mode": "markers", "name": wrapped(name), **hover, **more}
 
 
 def bars(part: pd.DataFrame, look: style.Look) -> Spec:
-    """Draw intervals."""
+    """Return the error bars of intervals.
+
+    Args:
+        part: columns ``value low high``.
+        look: of the method.
+
+    Example:
+        >>> table = pd.DataFrame({"value": [2.0], "low": [1.5], "high": [3.0]})
+        >>> bars(table, style.look("BP"))["array"]
+        [1.0]
+    """
     value, low, high = (part[name].astype(float) for name in ("value", "low", "high"))
     up, down = (high - value).fillna(0).clip(lower=0), (value - low).fillna(0).clip(lower=0)
     ends = {"type": "data", "symmetric": False, "array": numbers(up), "arrayminus": numbers(down)}
@@ -67,22 +90,48 @@ def bars(part: pd.DataFrame, look: style.Look) -> Spec:
 
 
 def marker(look: style.Look) -> Spec:
-    """Draw a method's marker."""
+    """Return colour, size and outline of a method's marker.
+
+    Example:
+        >>> marker(style.look("BP"))["size"]
+        9
+    """
     return {"color": look.colour, "size": 9, "line": {"width": 1.2, "color": look.colour}}
 
 
 def symbol(look: style.Look, filled: bool) -> str:
-    """Name a marker as plotly does."""
+    """Return plotly's name of a method's marker.
+
+    Example:
+        >>> symbol(style.look("BP"), False)
+        'circle-open'
+    """
     return SYMBOLS[look.marker] + "-open" * (not filled)
 
 
 def dash(dashes: style.Dashes) -> str:
-    """Write a line style as plotly does."""
+    """Return a line style in plotly's format.
+
+    Example:
+        >>> dash((0, (3, 1)))
+        '6px,2px'
+        >>> dash((0, ()))
+        'solid'
+    """
     return ",".join(f"{2 * length:g}px" for length in dashes[1]) or "solid"
 
 
 def log(title: str, drawn: pd.DataFrame) -> Spec:
-    """Make an axis logarithmic, with a tick per decade, or plain numbers where there are few."""
+    """Return a logarithmic axis: a tick per decade, or ordinary numbers where the range is small.
+
+    Args:
+        title: of the axis.
+        drawn: numbers that are plotted along it.
+
+    Example:
+        >>> log("error", pd.DataFrame({"value": [0.9, 60.0]}))["ticktext"]
+        ['0.5', '1', '2', '5', '10', '20', '50', '100']
+    """
     values = drawn.stack()
     values = values[values > relative_variance.ZERO]
     wide = values.empty or values.max() > 300 * values.min()
@@ -100,13 +149,23 @@ def log(title: str, drawn: pd.DataFrame) -> Spec:
 
 
 def shade(look: style.Look, among: int) -> str:
-    """Make a method's colour thin enough for a band, thinner among many."""
+    """Return a method's colour for a band, more transparent the more bands there are.
+
+    Example:
+        >>> shade(style.look("BP"), 1).startswith("rgba(")
+        True
+    """
     red, green, blue = (int(look.colour[at : at + 2], 16) for at in (1, 3, 5))
     return f"rgba({red},{green},{blue},{style.thin(among)})"
 
 
 def wrapped(name: object) -> str:
-    """Break a label into a few lines, between its settings; of one that is longer the last are left out."""
+    """Return a label broken into at most `LINES` lines between its settings, without what does not fit.
+
+    Example:
+        >>> wrapped("FG-W, batches=1, inits=4, moments=1 5")
+        'FG-W, batches=1, inits=4,<br>moments=1 5'
+    """
     lines = [""]
     for part in breakable(str(name)):
         if lines[-1] and len(lines[-1] + part.rstrip()) > LINE:
@@ -119,11 +178,21 @@ def wrapped(name: object) -> str:
 
 
 def short(name: object, most: int = TICK) -> str:
-    """Cut the name of a site to what fits beside an axis: its ends tell it from others."""
+    """Return the name of a site shortened for a tick label, with its beginning and its end.
+
+    Example:
+        >>> short("body.0.mixer.tokens.linear", 12)
+        'body….linear'
+    """
     text, head = str(name), 2 * most // 5
     return safe(text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}")
 
 
 def numbers(values: Iterable[float]) -> list[float | None]:
-    """Write numbers as JSON can hold them."""
+    """Return numbers as JSON can hold them, with None for NaN.
+
+    Example:
+        >>> numbers([1, float("nan")])
+        [1.0, None]
+    """
     return [None if pd.isna(value) else float(value) for value in values]

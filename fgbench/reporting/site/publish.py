@@ -1,4 +1,4 @@
-"""How a site gets into its folder: what was written before goes, what others put there stays."""
+"""Replace an earlier site in its folder by a new one and leave all other files there alone."""
 
 from __future__ import annotations
 
@@ -11,53 +11,63 @@ from pathlib import Path
 from fgbench.errors import UsageError
 from fgbench.records import atomic
 
-MANIFEST = "fgbench-report.sha256"  # what was written, as sha256sum --check reads it
+MANIFEST = "fgbench-report.sha256"  # files of the site, in the format of sha256sum --check
 
 
-def publish(made: Path, out: Path) -> None:
-    """Move a site into its folder.
+def publish(source: Path, out: Path) -> None:
+    """Move a new site into its folder.
 
-    Files of an earlier site are replaced, and removed where the new one has none of that name and
-    nobody changed them. Which those are stands in a manifest, written before they are, so that an
-    interrupted run leaves no file that the next one takes for somebody else's.
+    Files of an earlier site are replaced. Those that the new site no longer has are removed, unless
+    somebody has edited them. A manifest lists the files of the site with their hashes. It is written
+    before any file is moved, so that after an interrupted run the next one recognises its files.
 
     Args:
-        made: folder of the new site.
-        out: made if missing.
+        source: folder of the new site; its files are moved away.
+        out: folder of the published site, created if missing.
 
     Raises:
-        UsageError: a file of that name is there which no report wrote; nothing is changed then.
+        UsageError: a file of the site would overwrite one that no report wrote; nothing is changed then.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "new").mkdir()
+        >>> (folder / "new" / "index.html").write_text("hello")
+        5
+        >>> publish(folder / "new", folder / "site")
+        >>> sorted(path.name for path in (folder / "site").iterdir())
+        ['fgbench-report.sha256', 'index.html']
     """
-    new = {path.relative_to(made).as_posix(): _digest(path) for path in _files(made)}
+    new = {path.relative_to(source).as_posix(): _digest(path) for path in _files(source)}
     out.mkdir(parents=True, exist_ok=True)
     old = _read(out)
     for name in (*new, MANIFEST):
-        there = out / name
-        if there.is_symlink() or (there.exists() and name not in {*old, MANIFEST}):
+        target = out / name
+        if target.is_symlink() or (target.exists() and name not in {*old, MANIFEST}):
             raise UsageError(
-                f"{str(there)!r} is there and no report wrote it; choose another folder"
+                f"{str(target)!r} exists and was not written by fgbench report; choose another folder"
             )
     _write(out, {**old, **new})
     for name in new:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made / name, out / name)
+        shutil.move(source / name, out / name)
     for name in sorted(old.keys() - new.keys()):
         _remove(out, name, old[name])
     _write(out, new)
 
 
 def _files(folder: Path) -> list[Path]:
-    """List every file below a folder."""
+    """List all files below a folder."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _digest(path: Path) -> str:
-    """Hash a file."""
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read(out: Path) -> dict[str, str]:
-    """Read which files a report wrote, with their hashes; a line that is none is passed over."""
+    """Return the files in the manifest of a folder with their hashes; lines of another form are ignored."""
     path = out / MANIFEST
     if not path.is_file():
         return {}
@@ -66,13 +76,13 @@ def _read(out: Path) -> dict[str, str]:
 
 
 def _write(out: Path, files: Mapping[str, str]) -> None:
-    """Write down which files are a report's."""
+    """Write the manifest of a folder."""
     lines = [f"{digest}  {name}\n" for name, digest in sorted(files.items())]
     atomic.write_text(out / MANIFEST, "".join(lines))
 
 
 def _remove(out: Path, name: str, digest: str) -> None:
-    """Remove a file below the folder that is as it was written, and its folder if that is empty."""
+    """Remove a file of the folder if it was not edited, and its own folder if that is then empty."""
     path = out / name
     inside = path.resolve().is_relative_to(out.resolve()) and not path.is_symlink()
     if not inside or not path.is_file() or _digest(path) != digest:

@@ -1,4 +1,4 @@
-"""The whole tables of a page: estimates, sites, trainings, timings and runs."""
+"""Tables of a page with all numbers: estimates, claims, sites, trainings, timings and runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,17 @@ from fgbench.reporting.frames.settings import settings_of, text
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.facts import Facts
 from fgbench.reporting.site.leaderboard import Entry, error, ratio
-from fgbench.reporting.site.paths import Places, panel_of
-from fgbench.reporting.site.table import MEAN, NOTHING, Cell, Table, digits, measured, plain, table
+from fgbench.reporting.site.paths import PagePaths, panel_of
+from fgbench.reporting.site.table import (
+    MEAN,
+    NOTHING,
+    Table,
+    TableCell,
+    digits,
+    interval_cell,
+    number_cell,
+    table,
+)
 
 ESTIMATES = {
     "relative_variance": "relative variance",
@@ -37,129 +46,183 @@ TIMES = {
     "peak_ratio_to_bp": "memory / BP",
 }
 WHERE = ("architecture", "data")
-SEEN = 48  # letters of a run's settings
+SEEN = 48  # characters of a run's settings that are shown at first
 COUNTS = "draws × inits × batches"
 
 
-def where(row: Mapping[str, Any], places: Places, linked: bool) -> list[Cell]:
-    """Name the method of a record, or its architecture and data, as the first cells of its row.
+def where(row: Mapping[str, Any], page_paths: PagePaths, linked: bool) -> list[TableCell]:
+    """Return the first cells of the row of a record.
 
     Args:
         row: a record with its label.
-        places: where pages lie.
-        linked: on the page of a panel, whose rows are methods; else of rows on the page of a method.
+        page_paths: targets of the links.
+        linked: True on the page of a panel, where the method links to its page; False on the page of a
+            method, where architecture and data are shown too.
 
     Returns:
-        One cell that leads to the page of the method, or three.
+        One cell, or three.
+
+    Example:
+        >>> page_paths = paths.page_paths(["BP"], [])
+        >>> [cell.link for cell in where({"label": "BP", "method": "BP"}, page_paths, True)]
+        ['methods/BP.html']
     """
     label = str(row["label"])
     if linked:
-        return [Cell(label, link=places.methods.get(str(row["method"]), ""))]
+        return [TableCell(label, link=page_paths.methods.get(str(row["method"]), ""))]
     panel = panel_of(row)
     arch, data = (name or paths.UNNAMED for name in panel)
-    return [Cell(label), Cell(arch, link=places.panels[panel]), Cell(data)]
+    return [TableCell(label), TableCell(arch, link=page_paths.panels[panel]), TableCell(data)]
 
 
 def _head(linked: bool) -> list[str]:
-    """Name these columns."""
+    """Return the names of the columns of `where`."""
     return ["method"] if linked else ["method", *WHERE]
 
 
 def estimates(
-    found: Facts, rows: Sequence[dict[str, Any]], places: Places, linked: bool
+    facts: Facts, rows: Sequence[dict[str, Any]], page_paths: PagePaths, linked: bool
 ) -> Table | None:
-    """List what was measured over the whole body, with every number.
+    """Tabulate all numbers that were measured over the whole body.
 
     Args:
-        found: what the report shows.
+        facts: records with their tables and verdicts.
         rows: records of measure.
-        places: where pages lie.
+        page_paths: targets of the links.
         linked: see `where`.
 
     Returns:
-        A table; None where nothing was measured.
+        A table; None without measurements.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts as facts_of
+        >>> report = facts_of(Records(Path("records"), (), {}, ()))
+        >>> estimates(report, [], paths.page_paths([], []), True) is None
+        True
     """
-    made = []
+    rows_made = []
     for row in rows:
-        body = found.body.get(str(row["key"]), {})
+        body = facts.body.get(str(row["key"]), {})
         if not body:
             continue
-        cells = {name: measured(numbers) for name, numbers in body.items()}
+        cells = {name: interval_cell(numbers) for name, numbers in body.items()}
         if "bias" in cells:
-            older = found.verdicts[str(row["key"])].over
-            cells["bias"] = measured(body["bias"], older)
+            older = facts.verdicts[str(row["key"])].over
+            cells["bias"] = interval_cell(body["bias"], older)
         for name, of in (("predicted", "relative_variance"), ("detectable", "bias")):
-            cells[name] = plain(body[of][name] if of in body else nan)
+            cells[name] = number_cell(body[of][name] if of in body else nan)
         one = next(iter(body.values()))
         counts = " × ".join(digits(one[name], 6) for name in ("draws", "inits", "batches"))
         heavy = any(numbers["heavy_tail"] for numbers in body.values())
-        note = "heavy tail: no interval is right" if heavy else ""
-        shown = [cells.get(name, Cell(NOTHING, nan)) for name in ESTIMATES]
-        truth = Cell(str(row.get("truth", NOTHING)))
-        made.append([*where(row, places, linked), truth, *shown, Cell(counts, note=note)])
+        note = "heavy tail: intervals are not valid" if heavy else ""
+        shown = [cells.get(name, TableCell(NOTHING, nan)) for name in ESTIMATES]
+        truth = TableCell(str(row.get("truth", NOTHING)))
+        rows_made.append(
+            [*where(row, page_paths, linked), truth, *shown, TableCell(counts, note=note)]
+        )
     caption = (
-        f"Value [95 % interval] without unit, whole body; n: {COUNTS}. Intervals rest on networks (inits) "
-        "where several were drawn, else on batches of this one network, or on draws at one point; that "
-        "of bias, like its test, on draws."
+        f"Value [95 % interval], without unit, over the whole body; n: {COUNTS}. Intervals are over networks "
+        "(inits) where several were initialised, else over batches of the one network, else over draws of "
+        "one batch; the interval and the test of bias are over draws."
     )
     head = [*_head(linked), "truth", *ESTIMATES.values(), "n"]
-    return table("estimates", caption, head, made, folded=True) if made else None
+    return table("estimates", caption, head, rows_made, folded=True) if rows_made else None
 
 
-def tested(found: Facts, rows: Sequence[dict[str, Any]], places: Places) -> Table | None:
-    """List what a method claims of its bias, and whether that held, measurement by measurement."""
-    made = []
-    for row in rows:
-        verdict = found.verdicts[str(row["key"])]
-        size = measured(verdict.bias, verdict.over)
-        test = [plain(v, 2) for v in (verdict.p_value, verdict.adjusted)]
-        seed = Cell(digits(number(row["seed"])["value"], 6))
-        last = plain(verdict.detectable)
-        made.append([*where(row, places, False), seed, verdict.cell(), size, *test, last])
-    caption = (
-        "Bias |Ee − g| / |g| over the whole body [95 % interval over draws], with the test that "
-        "there is none: its p, the same after Holm over all measurements of this report, and the smallest "
-        "bias that it would see."
-    )
-    head = [*_head(False), "seed", "claim", "bias", "p", "adjusted p", "detectable"]
-    return table("claims", caption, head, made, folded=True) if made else None
-
-
-def sites(found: Facts, part: pd.DataFrame, places: Places, linked: bool) -> Table | None:
-    """List what was measured site by site.
+def tested(facts: Facts, rows: Sequence[dict[str, Any]], page_paths: PagePaths) -> Table | None:
+    """Tabulate the claim about bias and the outcome of its test, a row per measurement.
 
     Args:
-        found: what the report shows.
+        facts: records with their tables and verdicts.
+        rows: records of measure.
+        page_paths: targets of the links.
+
+    Returns:
+        A table; None without measurements.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts as facts_of
+        >>> report = facts_of(Records(Path("records"), (), {}, ()))
+        >>> tested(report, [], paths.page_paths([], [])) is None
+        True
+    """
+    rows_made = []
+    for row in rows:
+        verdict = facts.verdicts[str(row["key"])]
+        size = interval_cell(verdict.bias, verdict.over)
+        test = [number_cell(v, 2) for v in (verdict.p_value, verdict.adjusted)]
+        seed = TableCell(digits(number(row["seed"])["value"], 6))
+        last = number_cell(verdict.detectable)
+        rows_made.append([*where(row, page_paths, False), seed, verdict.cell(), size, *test, last])
+    caption = (
+        "Bias |Ee − g| / |g| over the whole body [95 % interval over draws] and the test of zero bias: its "
+        "p-value, the p-value corrected by Holm's method over all measurements of this report, and the "
+        "smallest bias that the test would detect."
+    )
+    head = [*_head(False), "seed", "claim", "bias", "p", "adjusted p", "detectable"]
+    return table("claims", caption, head, rows_made, folded=True) if rows_made else None
+
+
+def sites(facts: Facts, part: pd.DataFrame, page_paths: PagePaths, linked: bool) -> Table | None:
+    """Tabulate the numbers of every site.
+
+    Args:
+        facts: records with their tables and verdicts.
         part: rows of measures.
-        places: where pages lie.
+        page_paths: targets of the links.
         linked: see `where`.
 
     Returns:
-        A table; None where no site was measured.
+        A table; None without numbers of sites.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts as facts_of
+        >>> report = facts_of(Records(Path("records"), (), {}, ()))
+        >>> sites(report, report.measures, paths.page_paths([], []), True) is None
+        True
     """
     part = part[part["place"] != "all"]
-    made = []
+    rows_made = []
     for (_, place), of in part.groupby(["key", "place"], sort=False):
         by = {str(row["quantity"]): row for row in of.to_dict("records")}
         first, bias = next(iter(by.values())), by.get("bias")
-        cells = [measured(by.get(name)) for name in SITES]
+        cells = [interval_cell(by.get(name)) for name in SITES]
         variance = by.get("relative_variance")
-        cells.insert(1, plain(variance["predicted"] if variance else nan))
-        cells.append(measured(bias))
-        cells += [plain(bias[n] if bias else nan, 2) for n in ("p_adjusted", "detectable")]
-        made.append([*where(first, places, linked), Cell(str(place)), *cells])
+        cells.insert(1, number_cell(variance["predicted"] if variance else nan))
+        cells.append(interval_cell(bias))
+        cells += [number_cell(bias[n] if bias else nan, 2) for n in ("p_adjusted", "detectable")]
+        rows_made.append([*where(first, page_paths, linked), TableCell(str(place)), *cells])
     caption = (
-        "Value [95 % interval] of each site, from input to loss; that of bias is over draws. The p of a "
-        "site's bias is adjusted over the sites of its measurement (Benjamini–Hochberg)."
+        "Value [95 % interval] at each site, from input to loss; the interval of bias is over draws. The "
+        "p-value of a site's bias is corrected over the sites of its measurement (Benjamini–Hochberg)."
     )
     head = [*_head(linked), "site", "relative variance", "theory", *SITES[1:], "bias"]
     head = [*head, "adjusted p", "detectable"]
-    return table("sites", caption, head, made) if made else None
+    return table("sites", caption, head, rows_made) if rows_made else None
 
 
-def trainings(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
-    """List the last errors of every setting over its seeds."""
-    made = []
+def trainings(rows: Iterable[Entry], page_paths: PagePaths, linked: bool) -> Table | None:
+    """Tabulate the errors after the last epoch of every setting, as means over seeds.
+
+    Args:
+        rows: of the leaderboard.
+        page_paths: targets of the links.
+        linked: see `where`.
+
+    Returns:
+        A table; None without trainings.
+
+    Example:
+        >>> trainings([], paths.page_paths([], []), True) is None
+        True
+    """
+    rows_made = []
     for entry in rows:
         if not entry.runs:
             continue
@@ -168,11 +231,13 @@ def trainings(rows: Iterable[Entry], places: Places, linked: bool) -> Table | No
         epochs = ", ".join(dict.fromkeys(text(run["epochs"]) for run in done if "epochs" in run))
         mean = pd.Series(seconds, dtype=float).mean()
         errors = [error(entry.runs, name) for name in ("test_error", "train_error")]
-        said = [replace(one, note=one.note.rpartition("\n")[0]) for one in errors]  # n has a column
-        made.append([
-            *where({**entry.runs[0], "label": entry.label}, places, linked), *said,
-            Cell(epochs or NOTHING), plain(mean),
-            plain(len(done)), plain(sum(run["status"] == "diverged" for run in entry.runs)),
+        errors = [
+            replace(one, note=one.note.rpartition("\n")[0]) for one in errors
+        ]  # n has a column
+        rows_made.append([
+            *where({**entry.runs[0], "label": entry.label}, page_paths, linked), *errors,
+            TableCell(epochs or NOTHING), number_cell(mean),
+            number_cell(len(done)), number_cell(sum(run["status"] == "diverged" for run in entry.runs)),
         ])  # fmt: skip
     caption = f"{MEAN}; n: finished seeds."
     head = [
@@ -184,12 +249,25 @@ def trainings(rows: Iterable[Entry], places: Places, linked: bool) -> Table | No
         "n",
         "diverged",
     ]
-    return table("trainings", caption, head, made, folded=True) if made else None
+    return table("trainings", caption, head, rows_made, folded=True) if rows_made else None
 
 
-def speeds(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
-    """List time and memory beside backprop's."""
-    made, seen = [], set()
+def speeds(rows: Iterable[Entry], page_paths: PagePaths, linked: bool) -> Table | None:
+    """Tabulate time and memory of a step, and their ratios to backprop.
+
+    Args:
+        rows: of the leaderboard.
+        page_paths: targets of the links.
+        linked: see `where`.
+
+    Returns:
+        A table; None without timings.
+
+    Example:
+        >>> speeds([], paths.page_paths([], []), True) is None
+        True
+    """
+    rows_made, seen = [], set()
     for entry in rows:
         row = entry.speed
         if row is None or row["key"] in seen or not any(name in row for name in COSTS):
@@ -197,65 +275,86 @@ def speeds(rows: Iterable[Entry], places: Places, linked: bool) -> Table | None:
         seen.add(row["key"])
         costs = [ratio(row, name) for name in TIMES]
         n = max((number(row[name])["n"] for name in COSTS if name in row), default=nan)
-        batch = plain(row.get("batch"), 6)
-        made.append(
-            [*where(row, places, linked), Cell(str(row["device"])), batch, *costs, plain(n)]
+        batch = number_cell(row.get("batch"), 6)
+        rows_made.append(
+            [
+                *where(row, page_paths, linked),
+                TableCell(str(row["device"])),
+                batch,
+                *costs,
+                number_cell(n),
+            ]
         )
     caption = (
-        "Median of a step [95 % interval]; ratios to PyTorch's backprop of the same model in the same run; "
-        "BP is the same gradient by a step of fgbench. n: timed steps of each, in turn."
+        "Median over the timed steps [95 % interval; with fewer than 6 steps their range]. Ratios are to "
+        "PyTorch's backprop of the same model, whose steps are timed in turn with these in the same run; BP "
+        "computes the same gradient with fgbench. n: timed steps of each."
     )
     head = [*_head(linked), "device", "batch", *TIMES.values(), "n"]
-    return table("speeds", caption, head, made, folded=True) if made else None
+    return table("speeds", caption, head, rows_made, folded=True) if rows_made else None
 
 
-def runs(rows: Iterable[Mapping[str, Any]], places: Places, method: str | None = None) -> Table:
-    """List records with their status and reason.
+def runs(
+    rows: Iterable[Mapping[str, Any]], page_paths: PagePaths, method: str | None = None
+) -> Table:
+    """Tabulate records with their status and reason.
 
     Args:
-        rows: as written.
-        places: where pages lie.
-        method: on the page of a method: their settings are listed too.
+        rows: records.
+        page_paths: targets of the links.
+        method: name of the method on its own page, where settings are shown instead of the name.
 
     Returns:
         A table that can be filtered by its text.
+
+    Example:
+        >>> row = {"method": "BP", "verb": "train", "status": "failed", "reason": "out of memory"}
+        >>> cells = runs([row], paths.page_paths([], [])).rows[0].cells
+        >>> [cell.text for cell in cells[1:3] + cells[7:9]]
+        ['train', 'BP', 'failed', 'out of memory']
     """
-    made = []
+    rows_made = []
     for row in rows:
         name, panel = str(row["method"]), panel_of(row)
         status = str(row["status"])
-        cells = [Cell(str(row.get("key") or NOTHING)[:12]), Cell(verb_of(row))]
+        cells = [TableCell(str(row.get("key") or NOTHING)[:12]), TableCell(verb_of(row))]
         if method is None:
-            cells.append(Cell(name or NOTHING, link=places.methods.get(name, "")))
+            cells.append(TableCell(name or NOTHING, link=page_paths.methods.get(name, "")))
         cells += [
-            Cell(panel[0] or NOTHING, link=places.panels.get(panel, "")),
-            Cell(panel[1] or NOTHING),
-            Cell(text(row.get("seed", NOTHING))),
-            Cell(str(row.get("device") or NOTHING)),
-            Cell(status, tone={"ok": ""}.get(status, "bad")),
-            Cell(str(row.get("reason") or NOTHING)),
-            Cell(commit(row.get("commit"))),
+            TableCell(panel[0] or NOTHING, link=page_paths.panels.get(panel, "")),
+            TableCell(panel[1] or NOTHING),
+            TableCell(text(row.get("seed", NOTHING))),
+            TableCell(str(row.get("device") or NOTHING)),
+            TableCell(status, tone={"ok": ""}.get(status, "bad")),
+            TableCell(str(row.get("reason") or NOTHING)),
+            TableCell(commit(row.get("commit"))),
         ]
         if method is not None:
-            said = ", ".join(f"{name}={value}" for name, value in settings_of(row).items())
-            cells += [Cell(str(row.get("started") or NOTHING)[:16].replace("T", " ")), _cut(said)]
-        made.append(cells)
+            settings = ", ".join(f"{name}={value}" for name, value in settings_of(row).items())
+            started = str(row.get("started") or NOTHING)[:16].replace("T", " ")
+            cells += [TableCell(started), _shortened(settings)]
+        rows_made.append(cells)
     head = ["key", "verb", *(["method"] if method is None else []), *WHERE, "seed", "device"]
     head += ["status", "reason", "commit", *(["started", "settings"] if method is not None else [])]
     caption = (
-        "Every record. Failed, skipped and diverged runs keep their reason. A trial is a training judged on "
-        "held-out training examples, no result; tune says which settings its trials chose."
+        "All records; failed, skipped and diverged runs with the reason. A trial is a training for tuning, "
+        "evaluated on held-out training examples, and not a result; tune is the choice made from trials."
     )
     wide = tuple(at for at, name in enumerate(head) if name in ("reason", "settings"))
-    return table("runs", caption, head, made, search="any text", whole=True, broken=wide)
+    return table("runs", caption, head, rows_made, search="any text", search_rows=True, broken=wide)
 
 
-def _cut(text: str) -> Cell:
-    """Make the cell of a long text, of which the beginning is seen at once."""
-    return Cell(text) if len(text) <= SEEN else Cell(f"{text[:SEEN]}…", whole=text)
+def _shortened(text: str) -> TableCell:
+    """Return the cell of a text; a long one shows its beginning and can be unfolded."""
+    return TableCell(text) if len(text) <= SEEN else TableCell(f"{text[:SEEN]}…", full_text=text)
 
 
 def commit(name: object) -> str:
-    """Shorten a commit, keeping what says that the tree was changed."""
+    """Return the shortened hash of a commit with its mark of uncommitted changes.
+
+    Example:
+        >>> commit("0123456789abcdef0123+dirty"), commit(None)
+        ('012345678+dirty', '–')
+    """
     words = str(name or NOTHING)
     return words[:9] + "+dirty" * words.endswith("+dirty") if len(words) > 16 else words

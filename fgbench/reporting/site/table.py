@@ -1,4 +1,4 @@
-"""Tables of a page: cells with what they sort by, and numbers as they are read."""
+"""Tables of a page: cells with their sort keys, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ from fgbench.reporting.frames.method_names import natural
 
 NOTHING = "–"
 MEAN = (
-    "Mean over seeds of finished runs after the last epoch [95 % t interval, on the log scale; with two "
+    "Mean over the seeds of finished runs after the last epoch [95 % t interval, on the log scale; with two "
     "seeds, their range]"
 )
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What stands in one place of a table.
+class TableCell:
+    """One cell of a table.
 
     Args:
-        text: as it is read.
-        sort: the number it sorts by; NaN sorts last, and None by the text.
-        link: where the text leads, from the root of the site.
-        note: what is said beneath in small print, in lines of its own.
-        tone: "good", "bad" or "", for a verdict, which the text says too.
-        whole: all of the text where that is its beginning, folded away.
+        text: what is displayed.
+        sort: number that the column is sorted by; NaN sorts last, None sorts by the text.
+        link: target of the text, relative to the root of the site.
+        note: small print below the text; it may have several lines.
+        tone: colour of a verdict: "good", "bad" or "" for none.
+        full_text: the complete text where ``text`` is only its beginning; it can be unfolded.
+
+    Example:
+        >>> TableCell("0.5", 0.5).key
+        '0.5'
+        >>> TableCell("–", nan).key
+        ''
     """
 
     text: str
@@ -36,53 +42,62 @@ class Cell:
     link: str = ""
     note: str = ""
     tone: str = ""
-    whole: str = ""
+    full_text: str = ""
 
     @property
     def key(self) -> str | None:
-        """The sort key as an attribute: "" for what is not known."""
+        """The sort key as an HTML attribute: "" for an unknown number, None to sort by the text."""
         if self.sort is None:
             return None
         return repr(float(self.sort)) if isfinite(self.sort) else ""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row.
+class TableRow:
+    """One row of a table.
 
     Args:
-        cells: the first one names the row.
-        facets: a value for each of the table's facets.
+        cells: from left to right; the first names the row.
+        facets: value of each of the table's facets.
+
+    Example:
+        >>> TableRow((TableCell("BP"), number_cell(2.0))).cells[1].text
+        '2'
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     facets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a page can sort, and filter if it has a search or facets.
+    """A table that can be sorted, and filtered if it has a search field or facets.
 
     Args:
-        name: of its element, unique on a page.
+        name: id of its HTML element, unique on a page.
         caption: what it shows, with units.
-        head: of its columns.
-        rows: top to bottom.
-        search: label of the field that filters by text; "" for none.
-        whole: whether that field looks at whole rows, not just their first cells.
-        facets: columns that can be filtered by one of their values.
-        broken: columns whose text may break into lines, by their number.
-        folded: whether each row is a card on a narrow screen.
-        kinds: short names of the columns, for cards that are laid out by them.
-        legend: what the columns are, at length, folded away beneath the caption.
+        head: names of the columns.
+        rows: from top to bottom.
+        search: label of the search field; "" for none.
+        search_rows: whether the search looks at all cells of a row instead of the first one.
+        facets: names of the columns that have a menu of their values to filter by.
+        broken: indices of the columns whose text may be broken into several lines.
+        folded: whether each row is shown as a card on a narrow screen.
+        kinds: CSS class of each column; the cards of the leaderboard are laid out by it.
+        legend: explanation of the columns, which can be unfolded below the caption.
+
+    Example:
+        >>> one = table("t", "Errors.", ["method", "error (%)"], [[TableCell("BP"), number_cell(1.5)]])
+        >>> [cell.text for cell in one.rows[0].cells]
+        ['BP', '1.5']
     """
 
     name: str
     caption: str
     head: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     search: str = ""
-    whole: bool = False
+    search_rows: bool = False
     facets: tuple[str, ...] = ()
     broken: tuple[int, ...] = ()
     folded: bool = False
@@ -91,7 +106,7 @@ class Table:
 
     @property
     def choices(self) -> list[tuple[str, list[str]]]:
-        """Every facet with the values that occur."""
+        """Facets with the values that occur, in natural order."""
         return [
             (facet, sorted({row.facets[at] for row in self.rows}, key=natural))
             for at, facet in enumerate(self.facets)
@@ -99,14 +114,38 @@ class Table:
 
 
 def table(
-    name: str, caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]], **more: Any
+    name: str, caption: str, head: Sequence[str], rows: Iterable[Sequence[TableCell]], **more: Any
 ) -> Table:
-    """Make a table of rows of cells, see `Table`."""
-    return Table(name, caption, tuple(head), tuple(Row(tuple(cells)) for cells in rows), **more)
+    """Return a table of rows of cells.
+
+    Args:
+        name: id of its HTML element.
+        caption: what it shows.
+        head: names of the columns.
+        rows: cells of each row.
+        more: further arguments of `Table`.
+
+    Example:
+        >>> table("t", "Errors.", ["method"], [[TableCell("BP")]], search="method").search
+        'method'
+    """
+    return Table(
+        name, caption, tuple(head), tuple(TableRow(tuple(cells)) for cells in rows), **more
+    )
 
 
 def interval(numbers: Mapping[str, Any]) -> str:
-    """Write a number with its interval: ``12.3 [11, 13.9]``, a dash for what is not known."""
+    """Return a number with its interval as text.
+
+    Args:
+        numbers: ``value low high``; NaN for what is unknown.
+
+    Example:
+        >>> interval({"value": 12.34, "low": 11.0, "high": 13.9})
+        '12.3 [11, 13.9]'
+        >>> interval({"value": 2.0, "low": 2.0, "high": 2.0})
+        '2 (exact)'
+    """
     value, low, high = (digits(numbers[name]) for name in ("value", "low", "high"))
     if pd.isna(numbers["low"]) and pd.isna(numbers["high"]):
         return value
@@ -115,22 +154,41 @@ def interval(numbers: Mapping[str, Any]) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def digits(number: float, places: int = 3) -> str:
-    """Round to significant digits, without an exponent for what is read at a glance."""
+def digits(number: float, significant: int = 3) -> str:
+    """Return a number as text with some significant digits, without an exponent below ten million.
+
+    Example:
+        >>> digits(123456.0), digits(0.012345, 2), digits(nan)
+        ('123,000', '0.012', '–')
+    """
     if pd.isna(number):
         return NOTHING
-    text = f"{number:.{places}g}"
+    text = f"{number:.{significant}g}"
     return f"{float(text):,.0f}" if "e+" in text and abs(number) < 1e7 else text
 
 
-def measured(numbers: Mapping[str, Any] | pd.Series | None, note: str = "") -> Cell:
-    """Make the cell of a number with its interval; it sorts by the number."""
+def interval_cell(numbers: Mapping[str, Any] | pd.Series | None, note: str = "") -> TableCell:
+    """Return the cell of a number with its interval; it sorts by the number.
+
+    Args:
+        numbers: ``value low high``; None for an unknown number.
+        note: small print below.
+
+    Example:
+        >>> interval_cell({"value": 2.0, "low": 1.0, "high": 3.0}).text
+        '2 [1, 3]'
+    """
     if numbers is None:
-        return Cell(NOTHING, nan)
-    return Cell(interval(numbers), float(numbers["value"]), note=note)
+        return TableCell(NOTHING, nan)
+    return TableCell(interval(numbers), float(numbers["value"]), note=note)
 
 
-def plain(number: Any, places: int = 3) -> Cell:
-    """Make the cell of a number without an interval."""
+def number_cell(number: Any, significant: int = 3) -> TableCell:
+    """Return the cell of a number without an interval; a dash for anything that is not a number.
+
+    Example:
+        >>> number_cell(0.5).text, number_cell(None).text
+        ('0.5', '–')
+    """
     value = float(number) if isinstance(number, int | float) else nan
-    return Cell(digits(value, places), value)
+    return TableCell(digits(value, significant), value)

@@ -1,4 +1,4 @@
-"""The paper's tables beside records: cells, verdicts, the page, and the figures of its ablations."""
+"""The page of the paper's tables beside ours: cells, verdicts, text, and the figures of ablations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ JPEG = "decoded from JPEG, quality 75: not the original pixels"
 
 
 def record(verb: str, method: str, seed: int = 0, **more: Any) -> dict[str, Any]:
-    """A record with the names all verbs have; ``options`` and ``settings`` are part of its key."""
+    """Return a record with the fields of all verbs; ``options`` and ``settings`` are part of its key."""
     estimator, _, locality = PRESETS.get(method, method).partition("/")
     where = {"torch": "2.13.0", "device_name": "Test CPU", "dtype": "float32", "code": "c0de"}
     where |= {"data_fingerprint": "f00d", "data_source": JPEG if more["data"] == "cifar10" else ""}
@@ -56,7 +56,7 @@ def record(verb: str, method: str, seed: int = 0, **more: Any) -> dict[str, Any]
 def trained(
     method: str, error: float | None, seed: int = 0, epochs: int = 10, **more: Any
 ) -> dict[str, Any]:
-    """A train record that ends at a test error in percent; without one it diverged."""
+    """Return a train record that ends at a test error in percent, or a diverged one without an error."""
     settings = {"lr": 0.03, "batch": 128, "flip": False, "train_size": None, "validation": 0}
     settings |= {"epochs": epochs, **more.pop("settings", {})}
     ends = more.pop("train", None)
@@ -80,7 +80,7 @@ def trained(
 def tuned(
     method: str, grid: dict[float, float], chosen: float, **more: Any
 ) -> list[dict[str, Any]]:
-    """A tune record and its trials: rate to error on held-out examples, one seed each."""
+    """Return a tune record and its trials from learning rates and their errors on held-out examples."""
     held = {"validation": 5000, "epochs": 5}
     trials = [
         trained(method, error, 100, 5, settings={**held, "lr": lr}, **more)
@@ -264,7 +264,7 @@ def test_grids_warn_at_their_edges() -> None:
     assert of(0.03, 0.1, 0.01, 0.03) == "lr 0.01, 0.03, 0.1: chose 0.03"
     assert of(0.1, 0.1, 0.01, 0.03).endswith("chose 0.1, **at the upper edge**")
     assert of(0.01, 0.1, 0.01).endswith("**at the lower edge**")
-    assert of(0.1, 0.1).endswith("the only one")
+    assert of(0.1, 0.1).endswith("the only value")
     assert of("sgd", "sgd", "adam") == "lr sgd, adam: chose sgd"
     assert grids({"grid": None, "chosen": 3}) == []
 
@@ -312,7 +312,7 @@ def page(folder: Path) -> str:
 
 
 def line(page: str, method: str, after: str) -> list[str]:
-    """The cells of the first row of a method below a heading."""
+    """Return the cells of the first row of a method below a heading."""
     part = page[page.index(after) :]
     found = re.search(rf"^\| {re.escape(method)} \|(.*)\|$", part, re.MULTILINE)
     assert found is not None
@@ -353,14 +353,14 @@ def test_a_choice_between_yes_and_no_has_no_edge() -> None:
 
 def test_the_page_counts_lists_and_warns(page: str) -> None:
     assert "Of 77 published cells 9 have a result" in page
-    assert "Tried without a result: 2; not run: 66." in page
+    assert "Run without a result: 2; not run: 66." in page
     assert f"Pixels of cifar10: {JPEG}." in page
     assert "for 2 of" in page  # cells tuned
     assert "5000 held out, 5 epochs" in page
     assert "the released default is 200" in page
-    assert "FA is the textbook's" in page
+    assert "FA is textbook feedback alignment" in page
     assert "not mirrored" in page
-    assert "division by the batch size" in page
+    assert "does not divide by the batch size" in page
     assert "before a norm over all channels" in page
     lost = page[page.index("## Cells worse than") :]
     assert (
@@ -395,7 +395,7 @@ def test_the_stand_in_is_judged_whichever_way(page: str) -> None:
 
 @pytest.fixture
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures leave their numbers alone: that their bytes repeat is a test of `style.save`."""
+    """Write only the numbers of figures; tests of `style.save` compare the pictures."""
 
     def save(_: Any, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -485,7 +485,7 @@ def test_seeds_that_were_tuned_on_are_named(tmp_path: Path) -> None:
     runs = [trained("BP", 33.0, s, settings={"lr": 0.1}, **CIFAR) for s in (99, 100)]
     stored(tmp_path / "r", *runs, *tuned("BP", {0.1: 30.0, 0.2: 31.0}, 0.1, **CIFAR))
     page = reproduction.write(tmp_path / "r", tmp_path / "P.md").read_text()
-    assert "BP, CIFAR-10 M/8/16 (table 3): seeds 100 were also tuned on." in page
+    assert "BP, CIFAR-10 M/8/16 (table 3): seeds 100 were also used for tuning." in page
 
 
 def test_the_mean_writes_what_it_rests_on() -> None:
@@ -719,14 +719,18 @@ def test_ablations_are_judged_in_words_where_there_are_records(
     assert all(text.startswith("## Ablations") for text in found.values())
     assert [text.count("### Figure") for text in found.values()] == [1, 1, 1]
     low = (
-        "* with shared noise the last loss is lower with keys stopped than live: difference -1.49 ["
+        "* with shared noise the last loss is lower with the stop-gradient than without: "
+        "difference -1.49 ["
     )
     assert low in found["losses"]
     assert "n = 3: **holds**." in found["losses"]
     assert "| LG-FG-A, keys live, noise shared | 40.00 [40.00, 40.00] | 5.55" in found["losses"]
-    block = "* per block better than one loss at the end: difference -15.00 [-15.00, -15.00] points, n = 3"
+    block = (
+        "* losses per block are better than one loss at the end: "
+        "difference -15.00 [-15.00, -15.00] points, n = 3"
+    )
     assert block in found["placed"]
-    assert "released mean over patches (blocks +g): difference -4.00 [" in found["placed"]
+    assert "mean of the released code (blocks +g): difference -4.00 [" in found["placed"]
     assert "not finished 1" in line(found["placed"], "fg_a, last block +p +g", "")[-1]
     assert "with the most groups than with the fewest: difference -24.00 [" in found["grouped"]
     assert "LG-FG-A, most groups, test and LG-FG-A, fewest groups, test not run" in found["grouped"]

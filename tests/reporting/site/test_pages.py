@@ -1,4 +1,4 @@
-"""The report as files: what its pages say, where they lie, what they leave alone."""
+"""The site of a folder of records: contents of its pages, their paths, and files that it must not touch."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from tests.makers.sites import ABOUT, EVIL, LABEL, claimed, named, realistic
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """A report whose pictures are empty files; the browser's tests have real ones."""
+    """A report with empty files as pictures; the browser tests draw real ones."""
     folder, records = tmp_path_factory.mktemp("report"), realistic()
     stored(folder, *records)
     (folder / "cut.json").write_text("{")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", unpainted)
+        patch.setattr(style, "save", save_nothing)
         return build.write(folder, folder / "site" / "deep", ABOUT).parent, records
 
 
-def unpainted(fig: Any, folder: Path, name: str, table: pd.DataFrame) -> None:
+def save_nothing(fig: Any, folder: Path, name: str, table: pd.DataFrame) -> None:
     folder.mkdir(exist_ok=True)
     for suffix in ("png", "pdf", "csv"):
         (folder / f"{name}.{suffix}").write_text("")
 
 
 class Page(HTMLParser):
-    """Collects what a test asks about, and requires that elements are closed in order."""
+    """Tags and text of a page; its elements must be closed in order."""
 
     VOID = frozenset({"meta", "img", "br", "wbr", "link", "input", "rect"})
 
@@ -89,7 +89,7 @@ class Page(HTMLParser):
 
 
 def faults(path: Path, root: Path) -> list[str]:
-    """What a page asks for that is not in its folder, and scripts that are not ours."""
+    """Return links of a page that lead out of its folder, and scripts that are not part of the site."""
     page, found = Page(path.read_text("utf-8")), []
     anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     for _, attrs in page.tags:
@@ -160,13 +160,13 @@ def test_pages_name_every_record_and_every_fault(
     assert "1 record of measure: schema 0" in text
     assert "torch 2.13.0" in text
     assert "commit abc123" in text
-    assert "Trials on held-out examples, not shown here: 1." in text
+    assert "Tuning trials, not shown here: 1." in text
     assert "12.3" not in text
     assert EVIL.partition(":")[0] not in text
-    evil = (root / paths.places([LABEL], []).methods[LABEL]).read_text("utf-8")
+    evil = (root / paths.page_paths([LABEL], []).methods[LABEL]).read_text("utf-8")
     assert LABEL in Page(evil).text
     assert Page(evil).text.count("./mine.py") == 1  # the path once
-    assert "Its class has no documentation" in evil
+    assert "Its class has no docstring" in evil
 
 
 def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -176,7 +176,7 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
     assert first[7] == (
         "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2\n"
-        "interval over points: an older record"
+        "older record: interval not over draws"
     )
     assert first[4] == "unbiased: not rejected"
     assert first[8:] == ["1", "0.8[0.704, 0.896]", "0.8[0.704, 0.896]", "end"]
@@ -186,12 +186,14 @@ def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any
     (wrong,) = (row for row in rows if row[4] == "unbiased: rejected")
     assert wrong[:2] == ["FG-A", "mlp-3x256"]
     (heavy,) = (row for row in rows if row[:2] == ["FG-W", "mlp-3x256"])
-    assert "heavy tail: no interval is right" in heavy[5]
+    assert "heavy tail: intervals are not valid" in heavy[5]
     (lost,) = (row for row in rows if row[:2] == ["FG-W", "localmixer-m/8/16"])
     assert lost[3] == "–1 diverged"
     (skipped,) = (row for row in rows if row[0].startswith("DFA"))
     assert skipped[0] == "DFAmeasure skipped"
-    panel = paths.places([], [("localmixer-m/8/16", "mnist")]).panels["localmixer-m/8/16", "mnist"]
+    panel = paths.page_paths([], [("localmixer-m/8/16", "mnist")]).panels[
+        "localmixer-m/8/16", "mnist"
+    ]
     text = (root / panel).read_text("utf-8")
     assert "256 × 10 × 1" in text
     assert "n per point: 256 draws × 10 inits × 1 batch." in text
@@ -207,7 +209,7 @@ def test_captions_are_whole(site: tuple[Path, list[dict[str, Any]]]) -> None:
 
 
 def cells(text: str, table: str) -> list[list[str]]:
-    """The texts of a table's rows."""
+    """Return the texts of a table's cells, row by row."""
     body = (
         text.partition(f'<table id="{table}">')[2].partition("<tbody>")[2].partition("</tbody>")[0]
     )
@@ -259,10 +261,10 @@ def test_pictures_are_the_same_drawn_by_several_processes(
 ) -> None:
     monkeypatch.setattr(pictures, "KINDS", KINDS[:2])
     found = facts(stored(tmp_path / "kept", a_measure("FG-A")))
-    laid = paths.places(found.methods, found.panels)
-    one = pictures.drawn(found, laid, tmp_path / "one", 2)
+    laid = paths.page_paths(found.methods, found.panels)
+    one = pictures.draw_all(found, laid, tmp_path / "one", 2)
     monkeypatch.setattr(pictures, "FEW", 0)
-    two = pictures.drawn(found, laid, tmp_path / "two", 2)
+    two = pictures.draw_all(found, laid, tmp_path / "two", 2)
     files = sorted(path.name for path in (tmp_path / "one" / "figures").iterdir())
     assert len(files) == 3 * 2
     for name in files:
@@ -283,18 +285,20 @@ OUTSIDE = {
 def test_a_page_tells_what_came_from_a_file_without_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "save", unpainted)
+    monkeypatch.setattr(style, "save", save_nothing)
     mine = {"method": "./mine.py:Mine/end", "estimator": "./mine.py:Mine"}
     old = {**a_measure("FG-A", about=None), **mine, "key": "1" * 32, "case_key": "1" * 32}
     old["started"] = "2024"
     rows = [{**a_measure("FG-A", about=OUTSIDE, **claimed("none")), **mine}]
     stored(tmp_path, *rows)
     build.write(tmp_path, tmp_path / "site", ABOUT)
-    page = paths.places(["Mine"], []).methods["Mine"]
+    page = paths.page_paths(["Mine"], []).methods["Mine"]
     text = " ".join(Page((tmp_path / "site" / page).read_text("utf-8")).text.split())
-    assert "EstimatorMine From/home/me/mine.py Locality" in text
+    assert "EstimatorMine File/home/me/mine.py Locality" in text
     assert "What it is Noise from home. Options directionshow many. Claimsunbiased; " in text
-    assert "reverse mode through one layer at a time; asks for exact slopes alone" in text
+    assert (
+        "reverse mode through one layer at a time; uses only exact directional derivatives" in text
+    )
     assert "unbiased: not rejected" in text
     index = (tmp_path / "site" / "index.html").read_text("utf-8")
     assert "Mine" in index
@@ -303,9 +307,9 @@ def test_a_page_tells_what_came_from_a_file_without_the_file(
     stored(tmp_path / "older", old)
     build.write(tmp_path / "older", tmp_path / "site", ABOUT)
     text = Page((tmp_path / "site" / page).read_text("utf-8")).text
-    assert "Its records are older than those that say what their estimator is." in text
+    assert "Its records are of an older version and have no description of the estimator." in text
     assert (
-        "1 older record without what the estimator is and claims"
+        "1 older record without a description and claims of the estimator"
         in Page((tmp_path / "site" / "index.html").read_text("utf-8")).text
     )
 
@@ -347,7 +351,7 @@ def test_a_claim_is_held_rejected_or_not_tested(row: dict[str, Any], state: str)
 
 
 def test_a_bias_stands_with_the_interval_that_its_test_is_over(tmp_path: Path) -> None:
-    """Over points the ends of a bias may enclose 0 where its test over draws has rejected that."""
+    """An interval over networks may contain a zero bias that the test over draws rejects."""
     bias = {"value": 0.113, "low": 0.0, "high": 0.161, "n": 10, "p_value": 4e-4, "detectable": 0.07}
     ends = {"draws_low": 0.0825, "draws_high": 0.145}
     site = {"body.0.l0": {"bias": {**bias, **ends, "p_adjusted": 4e-4}}}
@@ -355,7 +359,7 @@ def test_a_bias_stands_with_the_interval_that_its_test_is_over(tmp_path: Path) -
     stored(tmp_path, a_measure("FG-A", **says), a_measure("LG-FG-A", bias=bias))
     found = facts(load(tmp_path))
     rows = leaderboard.entries(found)
-    places = paths.places(found.methods, found.panels)
+    places = paths.page_paths(found.methods, found.panels)
     table = leaderboard.board("leaderboard", rows, found, places)
     new, old = (row.cells[table.kinds.index("bias")] for row in table.rows)
     assert (new.text, new.note.splitlines()[0]) == ("0.113", "[0.0825, 0.145]")
@@ -429,7 +433,7 @@ def test_a_training_stands_beside_what_has_as_many_directions(tmp_path: Path) ->
 def test_a_leaderboard_has_no_columns_of_which_nothing_is_known(tmp_path: Path) -> None:
     def heads(name: str, *rows: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         found = facts(stored(tmp_path / name, *rows))
-        laid = paths.places(found.methods, found.panels)
+        laid = paths.page_paths(found.methods, found.panels)
         table = leaderboard.board("b", leaderboard.entries(found), found, laid)
         assert {len(row.cells) for row in table.rows} == {len(table.head)} == {len(table.kinds)}
         assert {len(row.facets) for row in table.rows} == {len(table.facets)}
@@ -450,7 +454,7 @@ def test_a_training_that_several_rows_have_is_told_once(tmp_path: Path) -> None:
     stored(tmp_path, *some, gone, *trained, a_speed("FG-A", 0.8), a_train("BP"), a_speed("BP", 0.8))
     found = facts(load(tmp_path))
     table = leaderboard.board(
-        "b", leaderboard.entries(found), found, paths.places(found.methods, found.panels)
+        "b", leaderboard.entries(found), found, paths.page_paths(found.methods, found.panels)
     )
     rows = {row.cells[0].text: dict(zip(table.kinds, row.cells, strict=True)) for row in table.rows}
     for kind in ("error", "time", "memory"):
@@ -514,42 +518,47 @@ def test_the_leaderboard_says_what_two_seeds_show() -> None:
 
 def test_a_documentation_is_parted() -> None:
     doc = "Do it.\n\nBecause of ``x``\nand y.\n\nArgs:\n    one: first,\n        and more.\n    two: second."
-    found = method_docs.parted(doc + "\n\nCost: much.\n\nReferences: A, B.", "Nothing.")
+    found = method_docs.parse_docstring(doc + "\n\nCost: much.\n\nReferences: A, B.", "Nothing.")
     assert found.lead == "Do it."
     assert found.paragraphs == ("Because of ``x`` and y.",)
     assert found.options == {"one": "first, and more.", "two": "second."}
     assert (found.cost, found.references, found.claims) == ("much.", "A, B.", "Nothing.")
-    assert method_docs.pieces(found.paragraphs[0]) == [
+    assert method_docs.split_code(found.paragraphs[0]) == [
         (False, "Because of "),
         (True, "x"),
         (False, " and y."),
     ]
-    assert method_docs.described(ABOUT, "localities", "local-pg") is not None
-    assert method_docs.described(ABOUT, "estimators", "./mine.py:Mine") is None
+    example = "\n\nExample:\n    >>> first()\n    1\n\n    >>> second()\n    2\n\nLast."
+    assert method_docs.parse_docstring("Do it." + example).paragraphs == ("Last.",)
+    assert method_docs.registered_text(ABOUT, "localities", "local-pg") is not None
+    assert method_docs.registered_text(ABOUT, "estimators", "./mine.py:Mine") is None
 
 
 # the folder
 
 
-def made(folder: Path, *files: str) -> Path:
+def write_files(folder: Path, *files: str) -> Path:
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     return folder
 
 
-def there(out: Path) -> set[str]:
+def files_in(out: Path) -> set[str]:
     return {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} - {MANIFEST}
 
 
 def test_a_second_report_leaves_no_stale_page_and_no_other_file_behind(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    publish(made(tmp_path / "1", "index.html", "methods/A.html", "methods/B.html", "c/C.html"), out)
-    made(out, "mine.txt", "methods/notes.html")
+    publish(
+        write_files(tmp_path / "1", "index.html", "methods/A.html", "methods/B.html", "c/C.html"),
+        out,
+    )
+    write_files(out, "mine.txt", "methods/notes.html")
     (out / "methods" / "B.html").write_text("edited")
-    publish(made(tmp_path / "2", "index.html", "methods/D.html"), out)
+    publish(write_files(tmp_path / "2", "index.html", "methods/D.html"), out)
     kept = {"index.html", "methods/D.html", "methods/B.html", "mine.txt", "methods/notes.html"}
-    assert there(out) == kept
+    assert files_in(out) == kept
     assert not (out / "c").exists()
     listed = (out / MANIFEST).read_text().splitlines()
     assert [line[66:] for line in listed] == ["index.html", "methods/D.html"]
@@ -557,20 +566,20 @@ def test_a_second_report_leaves_no_stale_page_and_no_other_file_behind(tmp_path:
 
 
 def test_a_report_never_overwrites_what_is_not_its_own(tmp_path: Path) -> None:
-    out = made(tmp_path / "out", "methods/A.html")
-    with pytest.raises(UsageError, match=r"A\.html' is there and no report wrote it"):
-        publish(made(tmp_path / "1", "index.html", "methods/A.html"), out)
-    assert there(out) == {"methods/A.html"}
+    out = write_files(tmp_path / "out", "methods/A.html")
+    with pytest.raises(UsageError, match=r"A\.html' exists and was not written by fgbench report"):
+        publish(write_files(tmp_path / "1", "index.html", "methods/A.html"), out)
+    assert files_in(out) == {"methods/A.html"}
     assert not (out / MANIFEST).exists()
 
 
 def test_a_manifest_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
-    out, outside = tmp_path / "out", made(tmp_path, "precious.txt") / "precious.txt"
-    publish(made(tmp_path / "1", "index.html"), out)
+    out, outside = tmp_path / "out", write_files(tmp_path, "precious.txt") / "precious.txt"
+    publish(write_files(tmp_path / "1", "index.html"), out)
     digest = hashlib.sha256(outside.read_bytes()).hexdigest()
     with (out / MANIFEST).open("a") as file:
         file.write(f"{digest}  ../precious.txt\n")
-    publish(made(tmp_path / "2", "index.html"), out)
+    publish(write_files(tmp_path / "2", "index.html"), out)
     assert outside.exists()
 
 
@@ -587,10 +596,10 @@ def test_an_interrupted_report_is_taken_up(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr("fgbench.reporting.site.publish.shutil.move", pressed)
         with pytest.raises(KeyboardInterrupt):
-            publish(made(tmp_path / "1", "a.html", "b.html"), out)
-    assert there(out) == {"a.html"}
-    publish(made(tmp_path / "2", "b.html"), out)
-    assert there(out) == {"b.html"}
+            publish(write_files(tmp_path / "1", "a.html", "b.html"), out)
+    assert files_in(out) == {"a.html"}
+    publish(write_files(tmp_path / "2", "b.html"), out)
+    assert files_in(out) == {"b.html"}
 
 
 # bad use
@@ -614,7 +623,7 @@ def test_a_missing_extra_is_one_line(
 def test_a_report_without_numbers_says_so(tmp_path: Path) -> None:
     stored(tmp_path, record("measure", "FA", status="failed", reason="out of memory"))
     page = Page(build.write(tmp_path, tmp_path / "site").read_text("utf-8"))
-    assert "Nothing was measured" in page.text
+    assert "These records have no measurement" in page.text
     assert "out of memory" in page.text
     assert page.all("img") == []
     assert not any("plotly" in str(attrs.get("src")) for attrs in page.all("script"))
@@ -630,7 +639,7 @@ def test_trials_alone_are_no_results(tmp_path: Path) -> None:
 def test_records_that_lack_almost_everything_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "save", unpainted)
+    monkeypatch.setattr(style, "save", save_nothing)
     bare = {"schema": 0, "verb": "measure", "method": "NP\ud800", "status": "ok"}
     (tmp_path / "a.json").write_text(json.dumps({**bare, "relative_variance": 5.0}))
     (tmp_path / "b.json").write_text(json.dumps({**bare, "verb": "train", "estimator": "a[b"}))

@@ -86,7 +86,7 @@ function makeFilterable(form) {
   const selects = Array.from(form.querySelectorAll("select"));
   const output = form.querySelector("output");
   const rows = Array.from(table.tBodies[0].rows, (row) => {
-    const text = search.dataset.whole === "1" ? row.textContent : row.cells[0].textContent;
+    const text = search.dataset.rows === "1" ? row.textContent : row.cells[0].textContent;
     return { row, text: text.toLowerCase() };
   });
   const apply = () => {
