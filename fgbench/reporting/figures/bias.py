@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import sites
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "bias"
-MISSING = "bias measured at sites", "run fgbench measure"
 LEVEL = 0.05
 WORDS = (
     "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
@@ -47,17 +47,16 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=["draws_low", "draws_high"])
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the bias at every site, a panel per architecture and data set.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     axis = "bias of a site |Ee − g| / |g|"
-    table = plotted(measures)
     return sites.drawn(table, _curve, axis, words(table), log=False, filled=True)
 
 
@@ -82,4 +81,4 @@ def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None
     ax.plot(x, part["detectable"], "_", color=look.colour, ms=7, mew=1.1)
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

@@ -11,15 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "cosine"
-MISSING = (
-    "method measured at two moments of training",
-    "run fgbench measure METHOD... --moments 0,1,5,20",
-)
 PANEL = ["arch", "data"]
 COLUMNS = (
     *(*PANEL, "method", "label", "seed", "moment", "step", "value", "low", "high", "n"),
@@ -56,16 +53,15 @@ def plotted(along: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, ORDER)[list(COLUMNS)]
 
 
-def figure(along: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the cosine against the steps of training, a panel per architecture and data set.
 
     Args:
-        along: of `fgbench.reporting.frames.load.Records.along`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(along)
     looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -123,4 +119,4 @@ def caption(table: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, Records.along, plotted, figure)
+draw = writer(NAME, Records.along, plotted, figure)

@@ -11,17 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from numpy.typing import ArrayLike, NDArray
 
-from fgbench.reporting.figures import scaling
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import seeds
 from fgbench.reporting.plotting import panels, style
 
 NAME = "cost"
-MISSING = (
-    "method both trained and timed on one network and data",
-    "run fgbench train and fgbench speed with the same --arch and --data",
-)
 AXES = {"step_ms": "ms per step", "peak_mb": "peak memory of a step (MiB)"}
 PANEL = ["task", "data", "device", "batch", "what"]
 COLUMNS = (
@@ -87,16 +83,15 @@ def plotted(records: Records) -> pd.DataFrame:
     return ordering.arranged(table, [*PANEL, "arch", "method"], what=AXES)[list(COLUMNS)]
 
 
-def figure(records: Records) -> Figure:
+def figure(_: Records, table: pd.DataFrame) -> Figure:
     """Draw two panels per task, data, device and batch.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide, 3.4 in where memory is not known.
     """
-    table = plotted(records)
     looks = style.looks(table["method"])
     area = _areas(table["parameters"])
 
@@ -108,7 +103,7 @@ def figure(records: Records) -> Figure:
         )
         for at, row in part.iterrows():
             _point(ax, row, looks[row["method"]], float(area[at]))
-        scaling.scales(ax, part["cost"], part[["cost", "cost_low", "cost_high"]].stack())
+        panels.log_log_axes(ax, part["cost"], part[["cost", "cost_low", "cost_high"]].stack())
         drawn = part[["low_percent", "error_percent", "high_percent"]].stack()
         if drawn.min() <= 0 or drawn.max() < 4 * drawn.min():
             ax.set_yscale("linear")
@@ -172,4 +167,4 @@ def caption(table: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

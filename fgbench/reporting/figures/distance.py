@@ -11,17 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.power_law import power
 
 NAME = "distance"
-MISSING = (
-    "method measured at two distances between a site and its loss",
-    "run fgbench sweep variance-distance",
-)
 PANEL = ["arch", "data"]
 RECORD = [*PANEL, "label", "seed"]
 GROWTH = ("growth", "growth_low", "growth_high", "growth_predicted")
@@ -60,16 +57,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, [*PANEL, "method", "label", "seed", "position"])[list(COLUMNS)]
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the variance of every site against its distance, a panel per architecture and data set.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -93,7 +89,7 @@ def figure(measures: pd.DataFrame) -> Figure:
     )
     fitted = table[table["growth"].notna()]
     names = (table if fitted.empty else fitted)[[*PANEL, "label"]].drop_duplicates()
-    rows = names["label"].map(scaling.lines_of)
+    rows = names["label"].map(panels.note_lines)
     most = int(rows.groupby([names[name] for name in PANEL]).sum().max())
     return panels.drawn(table, PANEL, looks, panel, text, height=2.0 + 0.1 * most, line=False)
 
@@ -125,7 +121,7 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
         return []
     said = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
     name = str(part["label"].iloc[0])
-    return [scaling.headed(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}")]
+    return [panels.note(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}")]
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "fusion"
-MISSING = "fused losses", "run fgbench fusion -o"
 COLUMNS = (
     *("label", "patches", "channels", "classes", "batch", "pass", "implementation", "groups"),
     *("ms", "ms_low", "ms_high", "n", "peak_mb", "time_ratio", "memory_ratio", "difference"),
@@ -43,16 +43,15 @@ def plotted(fusions: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(fusions, keys, **order)[list(COLUMNS)]
 
 
-def figure(fusions: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw time and peak memory against the number of groups, a row of panels per run.
 
     Args:
-        fusions: of `fgbench.reporting.frames.load.Records.fusions`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(fusions)
     runs = list(table.groupby("label", sort=False))
     with style.context():
         fig = Figure(figsize=(style.PAGE, 2.1 * len(runs)), layout="constrained")
@@ -126,4 +125,4 @@ def _caption(part: pd.DataFrame, named: bool) -> str:
     return text
 
 
-draw = style.drawing(NAME, MISSING, _timed, plotted, figure)
+draw = writer(NAME, _timed, plotted, figure)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from fgbench.registry import split_options
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.method_names import Way, plain, setting
 from fgbench.reporting.frames.results import results
@@ -17,10 +18,6 @@ from fgbench.reporting.frames.seed_means import over_seeds
 from fgbench.reporting.plotting import panels, style
 
 NAME = "groups"
-MISSING = (
-    "method trained with two numbers of groups",
-    "run fgbench sweep paper-figure7 --only digits",
-)
 PANEL = ["task", "network", "data"]
 SPLITS = ("test", "train")
 COLUMNS = (
@@ -85,16 +82,15 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys, split=SPLITS)[list(COLUMNS)]
 
 
-def figure(runs: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw error against the number of groups, test beside train, a row per task and network.
 
     Args:
-        runs: of `fgbench.reporting.frames.results.results`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(runs)
     looks = style.looks(table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -114,4 +110,4 @@ def figure(runs: pd.DataFrame) -> Figure:
     return panels.drawn(table, [*PANEL, "split"], looks, panel, text)
 
 
-draw = style.drawing(NAME, MISSING, results, plotted, figure)
+draw = writer(NAME, results, plotted, figure)

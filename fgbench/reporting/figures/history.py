@@ -21,12 +21,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
+from fgbench.reporting.figures.catalogue import FIGURES
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
 
 NAME = "history"
-MISSING = "number tracked over commits", "run asv run, its results are in .asv/results"
 VERSION = 2
 PANEL = ["benchmark", "machine"]
 COLUMNS = (
@@ -86,7 +87,7 @@ def read(folder: Path) -> Results:
             damaged[f"{file.parent.name}/{file.name}"] = f"{type(error).__name__}: {error}"
     if not rows:
         first = next((f" ({name}: {why})" for name, why in damaged.items()), "")
-        raise UsageError(f"no result of asv in {str(folder)!r}{first}; {MISSING[1]}")
+        raise UsageError(f"no result of asv in {str(folder)!r}{first}; run {FIGURES[NAME].made_by}")
     return Results(folder, tuple(rows), damaged)
 
 
@@ -115,16 +116,16 @@ def plotted(results: Results) -> pd.DataFrame:
     return pd.concat(parts)[list(COLUMNS)].reset_index(drop=True)
 
 
-def figure(results: Results) -> Figure:
+def figure(results: Results, table: pd.DataFrame) -> Figure:
     """Draw each benchmark over the commits, a panel per benchmark and machine.
 
     Args:
         results: of `read`.
+        table: of `plotted`.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(results)
     looks = style.looks(table["label"], table["method"])
     commits = table.drop_duplicates("position").set_index("position")["commit"].sort_index()
 
@@ -234,4 +235,4 @@ def _caption(table: pd.DataFrame, results: Results) -> str:
     return " ".join(parts)
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import relative_variance, sites
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import TESTED, Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "layers"
-MISSING = "variance measured at sites", "run fgbench measure"
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
@@ -30,16 +30,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return found.drop(columns=list(TESTED))
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw relative variance at every site, a panel per architecture and data set.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     theory = "Dashed, with a dash at each site: closed form, where there is one. " * bool(
         table["predicted"].notna().any()
     )
@@ -55,4 +54,4 @@ def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None
     panels.crossed(ax, x[part["unscaled"].notna()], part["value"])
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

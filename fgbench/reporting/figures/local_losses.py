@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.registry import split_options
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.method_names import family, natural, setting
 from fgbench.reporting.frames.results import results
@@ -16,10 +17,6 @@ from fgbench.reporting.frames.seed_means import over_seeds
 from fgbench.reporting.plotting import panels, style
 
 NAME = "local_losses"
-MISSING = (
-    "method trained with losses in two places and with scores kept apart in two ways",
-    "run fgbench sweep paper-figure6 --only digits",
-)
 PANEL = ["task", "arch", "data"]
 RELEASED = {"average", "credit"}  # options of the forms of the founding paper's released code
 PLACES = ("end", "last", "module", "local")
@@ -79,18 +76,17 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys, base=[*PLACES, *others])[list(COLUMNS)]
 
 
-def figure(runs: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw test error by place of losses, one panel per task, architecture and data set.
 
     An estimator has the look of its global preset; its further forms (other scalings) are its settings.
 
     Args:
-        runs: of `fgbench.reporting.frames.results.results`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(runs)
     pairs = ordering.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
     looks = style.looks(pairs["series"], pairs["method"])
 
@@ -142,4 +138,4 @@ def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     ax.set(xlim=(-0.5, len(places) - 0.5), xlabel="local losses", ylabel="test error (%)")
 
 
-draw = style.drawing(NAME, MISSING, results, plotted, figure)
+draw = writer(NAME, results, plotted, figure)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
@@ -18,10 +19,6 @@ from fgbench.reporting.plotting import panels, style
 from fgbench.stats.aggregate import iqm, performance_profile, stratified
 
 NAME = "profiles"
-MISSING = (
-    "workload on which BP has been trained beside another method",
-    "run fgbench train BP and others, with several seeds, on the same networks and data",
-)
 AXES = {
     "profile": "score τ",
     "iqm": "interquartile mean of scores",
@@ -81,23 +78,11 @@ def gap(scores: Floats) -> Floats:
     return found
 
 
-def plotted(records: Records) -> pd.DataFrame:
-    """Compute the drawn numbers, see `numbers`.
-
-    Args:
-        records: of `fgbench.reporting.frames.load.load`.
-
-    Returns:
-        Columns `NUMBERS`.
-    """
-    return numbers(scores(records))
-
-
-def numbers(table: pd.DataFrame) -> pd.DataFrame:
+def plotted(scores: pd.DataFrame) -> pd.DataFrame:
     """Aggregate the scores of each method in each suite.
 
     Args:
-        table: of `scores`.
+        scores: of `scores`.
 
     Returns:
         Columns `NUMBERS`: "profile", the share of runs above a score ``x`` with its pointwise band; "iqm"
@@ -105,7 +90,7 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
         runs on the workload with the fewest, of ``tasks`` workloads.
     """
     rows: list[dict[str, Any]] = []
-    for suite, runs in table.groupby("suite", sort=False):
+    for suite, runs in scores.groupby("suite", sort=False):
         first, last = float(runs["score"].min()), float(runs["score"].max())
         edge = 0.06 * ((last - first) or 1.0)
         at = np.linspace(first - edge, last + edge, POINTS)
@@ -123,36 +108,37 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(NUMBERS)).astype({"low": float, "high": float})
 
 
-def figure(records: Records) -> Figure:
+def figure(scores: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw profile, interquartile mean and optimality gap, three panels per suite.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        scores: of `scores`.
+        table: of `plotted`.
 
     Returns:
         A figure 7 in wide.
     """
-    table = scores(records)
-    drawn = numbers(table)
-    looks = style.looks(table["method"])
-    suites = sorted(set(table["suite"]))
+    looks = style.looks(scores["method"])
+    suites = sorted(set(scores["suite"]))
     frame = pd.DataFrame([(s, what) for s in suites for what in AXES], columns=["suite", "what"])
 
     def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
         suite, what = group
-        part = drawn[drawn["suite"].eq(suite) & drawn["what"].eq(what)]
+        part = table[table["suite"].eq(suite) & table["what"].eq(what)]
         (_profiles if what == "profile" else _strip)(ax, part, looks)
         if what == "profile":
-            ax.set_title(workloads.suite_title(suite, table[table["suite"].eq(suite)]), loc="left")
+            ax.set_title(
+                workloads.suite_title(suite, scores[scores["suite"].eq(suite)]), loc="left"
+            )
         ax.set_xlabel(AXES[what])
 
-    most = int(table.groupby("suite")["method"].nunique().max())
+    most = int(scores.groupby("suite")["method"].nunique().max())
     return panels.drawn(
         frame,
         ["suite", "what"],
         looks,
         panel,
-        _caption(table, drawn),
+        _caption(scores, table),
         most=3,
         height=max(2.1, 0.6 + 0.17 * most),
     )
@@ -194,23 +180,23 @@ def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     ax.grid(visible=False, axis="y")
 
 
-def _caption(table: pd.DataFrame, drawn: pd.DataFrame) -> str:
+def _caption(scores: pd.DataFrame, table: pd.DataFrame) -> str:
     """State what a score is, n, and what intervals are."""
     parts = []
-    for suite, mine in table.groupby("suite", sort=False):
+    for suite, mine in scores.groupby("suite", sort=False):
         counts = mine.groupby([*workloads.WORK, "method"]).size()
         n = span(counts, "run", "runs")
         parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} per method on each.")
-    single = " None where a workload has one run." * bool(drawn["low"].isna().any())
-    guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
+    single = " None where a workload has one run." * bool(table["low"].isna().any())
+    guess = " Chance is 100 % where records do not tell it." * bool((scores["chance"] == 1).any())
     return (
         f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "
         "(dotted); a diverged run is at chance. Left: share of runs above each score, mean over workloads; "
         "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
         "interquartile mean over all runs, and mean of what they lack of 1 (smaller is better); bars: "
         f"95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
-        f"{workloads.lengths(table)}"
+        f"{workloads.lengths(scores)}"
     )
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, scores, plotted, figure)

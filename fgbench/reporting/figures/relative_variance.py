@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
 
 NAME = "relative_variance"
-MISSING = "measured variance", "run fgbench measure"
 AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
@@ -66,19 +66,18 @@ def source(records: Records) -> pd.DataFrame:
     return pd.concat([measures, failed.assign(heavy_tail=False, truth="")], ignore_index=True)
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw relative variance by method, one panel per architecture and data set.
 
     Points are measured with their 95 % intervals, hollow diamonds are closed forms. Records are never
     pooled: several of one method are drawn in one row, side by side.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     parts = list(table.groupby(["arch", "data"], sort=False))
     columns = min(2, len(parts))
     rows = [parts[at : at + columns] for at in range(0, len(parts), columns)]
@@ -253,4 +252,4 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     return text
 
 
-draw = style.drawing(NAME, MISSING, source, plotted, figure)
+draw = writer(NAME, source, plotted, figure)

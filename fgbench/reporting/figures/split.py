@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "split"
-MISSING = "variance split between batches and perturbations", "run fgbench measure"
 PANEL = ["arch", "data", "label", "seed"]
 PARTS = {"batch": "batch_variance", "perturbation": "perturbation_variance"}
 COLUMNS = (
@@ -63,16 +63,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys)[list(COLUMNS)]
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the two parts as stacked bars at every site, a panel per record.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     parts = list(table.groupby(PANEL, sort=False, dropna=False))
     names = ["between batches", "added by perturbations"]
     numbers = [f"{part}{end}" for part in ("batch", "total") for end in ("", "_low", "_high")]
@@ -115,4 +114,4 @@ def _bars(ax: Axes, part: pd.DataFrame, floor: float) -> None:
     ax.set(xlim=(0.4, last + 0.6), xlabel="site, from input to loss", ylabel="variance / E|g|²")
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import exact, plain, setting
@@ -17,10 +18,6 @@ from fgbench.reporting.frames.seed_means import WHOLE
 from fgbench.reporting.plotting import epoch_curves, panels, style
 
 NAME = "stop_gradient"
-MISSING = (
-    "contrastive loss with and without its stop-gradient",
-    "run fgbench sweep paper-figure4 --only digits",
-)
 KEYS, NOISE = "stop_keys", "shared_noise"
 WORDS = {
     KEYS: {"true": "keys stopped", "false": "keys live"},
@@ -29,6 +26,7 @@ WORDS = {
 COMMON = ["arch", "data", "method", "label", "run", "epoch", "n", "band", "diverged", "runs"]
 LOSS = {"mean": "loss", "low": "loss_low", "high": "loss_high"}
 PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
+AXES = {"contrastive loss": LOSS, "test error (%)": PERCENT}
 
 
 def tidy(records: Records) -> pd.DataFrame:
@@ -76,10 +74,7 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `COMMON` and those of `LOSS` and `PERCENT`.
     """
-    loss, error = (
-        _averaged(curves, what).rename(columns=names)
-        for what, names in (("contrastive loss", LOSS), ("test error (%)", PERCENT))
-    )
+    loss, error = (_averaged(curves, what).rename(columns=names) for what, names in AXES.items())
     alike = [
         name for name in COMMON if name != "band"
     ]  # an error's interval may be cut, a loss's is not
@@ -88,19 +83,22 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     return both[[*COMMON, *LOSS.values(), *PERCENT.values()]]
 
 
-def figure(curves: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw contrastive loss beside the readout's test error, against epochs; a row per network and data.
 
     Args:
-        curves: of `tidy`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    tables = [
-        _averaged(curves, what).assign(what=what) for what in ("contrastive loss", "test error (%)")
+    parts = [
+        table.dropna(subset=[names["mean"]])
+        .rename(columns={new: old for old, new in names.items()})[[*COMMON, *names]]
+        .assign(what=what)
+        for what, names in AXES.items()
     ]
-    table = pd.concat(tables)
+    table = pd.concat(parts)
     table = ordering.arranged(table, ["arch", "data", "what"])
     norm = table.sort_values(
         "label", ascending=False
@@ -146,4 +144,4 @@ def _label(method: str, estimator: str, options: Any) -> str:
     return f"{method}, {', '.join(parts)}" if parts else method
 
 
-draw = style.drawing(NAME, MISSING, tidy, plotted, figure)
+draw = writer(NAME, tidy, plotted, figure)

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records, number
 from fgbench.reporting.plotting import panels, style
 
 NAME = "table1"
-MISSING = "grid of table 1", "run fgbench table1 -o"
 KEYS = ("fan_in", "fan_out", "batch", "place", "law", "sharing", "what")
 COLUMNS = ("label", "seed", *KEYS, "predicted", "value", "low", "high", "n", "inside")
 AXES = {"fan_in": "fan-in p", "fan_out": "fan-out q", "batch": "batch N"}
@@ -50,11 +50,12 @@ def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
+def figure(grids: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> Figure:
     """Draw total variance over each size that varies, and below it all cells, measured over predicted.
 
     Args:
         grids: records of the verb, with their labels; each has three rows of panels.
+        table: of `plotted`.
 
     Returns:
         A figure 7 in wide.
@@ -82,7 +83,7 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
                 ax.set_title(WHAT[what], loc="left")
                 if column == 0:
                     ax.set_ylabel("measured / predicted")
-        around = panels.legend(fig, _handles(plotted(grids)))
+        around = panels.legend(fig, _handles(table))
         around += panels.caption(fig, " ".join(_caption(grid, len(grids) > 1) for grid in grids))
         fig.set_figheight(5.3 * len(grids) + around)
     return fig
@@ -198,4 +199,4 @@ def _caption(grid: Mapping[str, Any], named: bool) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, _grids, plotted, figure)
+draw = writer(NAME, _grids, plotted, figure)

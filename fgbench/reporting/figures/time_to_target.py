@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
@@ -17,10 +18,6 @@ from fgbench.reporting.plotting import panels, style
 from fgbench.stats.aggregate import wilson
 
 NAME = "time_to_target"
-MISSING = (
-    "workload on which BP has been trained beside another method",
-    "run fgbench train BP and others, on the same network and data",
-)
 FRACTION = 0.95
 ROUNDING = 1e-12  # of a target: errors are counts over counts
 AXES = {
@@ -123,16 +120,15 @@ def plotted(records: Records) -> pd.DataFrame:
     return reached(workloads.finished(records))
 
 
-def figure(records: Records) -> Figure:
+def figure(_: Records, table: pd.DataFrame) -> Figure:
     """Draw three panels per suite of workloads on which the same methods ran.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(records)
     looks = style.looks(table["method"])
     steps = pd.concat([shares(table, what).assign(what=what) for what in AXES])
     told = set(steps[["suite", "what"]].itertuples(index=False, name=None))
@@ -223,4 +219,4 @@ def _caption(table: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

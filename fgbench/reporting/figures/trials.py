@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.results import cells
@@ -19,10 +20,6 @@ from fgbench.reporting.frames.settings import apart, read_form
 from fgbench.reporting.plotting import panels, style
 
 NAME = "trials"
-MISSING = (
-    "two trials of a method with examples held out",
-    "run fgbench sweep paper-table3, or another sweep that tunes",
-)
 ORDERS = 0.90  # of the orders of trials lie within the band
 PANEL = [*workloads.WORK, "epochs", "what"]
 COLUMNS = (*PANEL, "method", "x", "error_percent", "low_percent", "high_percent", "n", "band")
@@ -85,16 +82,16 @@ def plotted(records: Records) -> pd.DataFrame:
     return ordering.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
 
 
-def figure(records: Records) -> Figure:
+def figure(_: Records, table: pd.DataFrame) -> Figure:
     """Draw two panels per task, network, data and length of training.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(records).rename(
+    table = table.rename(
         columns={"error_percent": "mean", "low_percent": "low", "high_percent": "high"}
     )
     looks = style.looks(table["method"])
@@ -169,4 +166,4 @@ def _caption(table: pd.DataFrame) -> str:
     return text
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
@@ -21,10 +22,6 @@ from fgbench.reporting.plotting import panels, style
 from fgbench.stats.aggregate import NORMAL
 
 NAME = "variance_and_learning"
-MISSING = (
-    "method both measured and trained beside BP on one network and data",
-    "run fgbench measure and fgbench train with the same --arch and --data, BP among those trained",
-)
 LENGTHS = ("epochs", "reference_epochs")
 COLUMNS = (
     *(
@@ -108,16 +105,16 @@ def plotted(records: Records) -> pd.DataFrame:
     return table.assign(mark=[marks[work] for work in works])[list(COLUMNS)]
 
 
-def figure(records: Records) -> Figure:
+def figure(_: Records, table: pd.DataFrame) -> Figure:
     """Draw the gap to backprop against relative variance, one point per configuration.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide.
     """
-    table = _placed(plotted(records))
+    table = _placed(table)
     looks = style.looks(table["method"])
 
     def panel(ax: Axes, _: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -294,4 +291,4 @@ def caption(table: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

@@ -123,7 +123,7 @@ def curves(cells: Sequence[Cell], found: pd.DataFrame, out: Path, name: str) -> 
     numbers = learning_curves.plotted(drawn)
     if numbers.empty:
         return []
-    style.save(learning_curves.figure(drawn), out, name, numbers)
+    style.save(learning_curves.figure(drawn, numbers), out, name, numbers)
     alt = "Test error against epochs by method; the last epochs are in the tables."
     return [f"![{alt}]({out.name}/{name}.png)"]
 

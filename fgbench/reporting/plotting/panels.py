@@ -20,6 +20,8 @@ from fgbench.reporting.plotting import style
 
 EDGE = 0.06  # inches beside, above and below a legend or a caption
 MOST = 7  # columns of a legend
+SHORT_NAME = 12  # letters of a name that leave room for a note on the same line
+TITLE_LETTERS = 54  # of a line of small print that fits above a panel
 LETTERS = (42, 28, 18)  # in a line of a legend, the first that fits
 
 
@@ -210,6 +212,60 @@ def log_axis(ax: Axes, values: Iterable[float]) -> None:
     else:
         ax.set_yscale("log")
         ax.yaxis.set_minor_locator(NullLocator())
+
+
+def log_log_axes(ax: Axes, x: Iterable[float], y: Iterable[float]) -> None:
+    """Make both axes logarithmic, with ticks at the measured x, as far as they fit.
+
+    Args:
+        ax: the panel.
+        x: where something was measured, positive.
+        y: all that is drawn, positive.
+    """
+    log_axis(ax, y)
+    ax.set_xscale("log")
+    values: list[float] = sorted(set(x))
+    ticks: list[float] = []
+    for value in values:
+        if not ticks or value >= ticks[-1] * (values[-1] / values[0]) ** 0.12:
+            ticks.append(value)
+    ax.set_xticks(ticks, [f"{tick:.0f}" if tick >= 10 else f"{tick:.2g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def note(name: str, text: str) -> str:
+    """Return a note on a method for the title of a panel, below the name where that is long.
+
+    Args:
+        name: of the method.
+        text: what is noted, such as its slope.
+
+    Returns:
+        One line, or more lines of at most `TITLE_LETTERS` and a colon.
+
+    Example:
+        >>> note("FG-A", "slope 1")
+        'FG-A: slope 1'
+    """
+    if len(name) < SHORT_NAME:
+        return f"{name}: {text}"
+    return f"{broken(name, TITLE_LETTERS)}:\n    {text}"
+
+
+def note_lines(name: str) -> int:
+    """Count the lines of a `note` on a method.
+
+    Args:
+        name: of the method.
+
+    Returns:
+        1, or more where the name is long.
+
+    Example:
+        >>> note_lines("FG-A"), note_lines("fg_a[directions=4]")
+        (1, 2)
+    """
+    return note(name, "").count("\n") + 1
 
 
 def counted(table: pd.DataFrame, names: Sequence[str]) -> str:

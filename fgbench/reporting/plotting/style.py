@@ -5,32 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fgbench.errors import UsageError
 from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.frames.ordering import order
-
-T = TypeVar("T")
-
-
-class Read(Protocol):
-    """What was read of a folder: records, or results of asv."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-
-
-R = TypeVar("R", bound=Read)
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and two columns of a printed page
 INK, FAINT = "#1a1a1a", "#6b6b6b"
@@ -234,41 +220,3 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
             draft.replace(path)
     table.to_csv(csv, index=False, lineterminator="\n")
     return [png, pdf, csv]
-
-
-def drawing(
-    name: str,
-    missing: tuple[str, str],
-    source: Callable[[R], T],
-    plotted: Callable[[T], pd.DataFrame],
-    figure: Callable[[T], Figure],
-) -> Callable[[R, Path], list[Path]]:
-    """Make the function that writes a figure of a folder of records, the same for every figure.
-
-    Args:
-        name: of the files, without a suffix.
-        missing: what records lack of which nothing is drawn, and what to do about it.
-        source: picks what the figure is about from the records.
-        plotted: the drawn numbers of it.
-        figure: draws it.
-
-    Returns:
-        A function of what was read of a folder, such as the records of
-        `fgbench.reporting.frames.load.load`, and
-        of the folder for the PNG, the PDF and the CSV, which returns these three files; it raises
-        UsageError where there is nothing to draw.
-    """
-
-    def draw(records: R, out: Path) -> list[Path]:
-        found = source(records)
-        table = plotted(found)
-        if table.empty:
-            raise UsageError(f"no {missing[0]} in {str(records.folder)!r}; {missing[1]}")
-        return save(figure(found), out, name, table)
-
-    return draw
-
-
-def whole(found: T) -> T:
-    """Pick all of a folder: the source of a figure that joins several tables."""
-    return found
