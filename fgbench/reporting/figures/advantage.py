@@ -1,4 +1,4 @@
-"""Figure: how much less noisy activity directions are than weight directions, measured beside theory."""
+"""Variance of weight directions over that of activity directions, measured beside theory."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ COLUMNS = (
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     """Compute the drawn numbers: a row per two records that differ by their method alone.
 
-    A factor is a quotient of relative variances; its interval takes the two as independent, each log
-    half-width squared and added, which is too wide where both were measured at the same points.
+    A factor is a quotient of relative variances. Its interval takes the two as independent and adds the
+    squared log half-widths, which is too wide where both were measured at the same points.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
@@ -65,7 +65,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Draw the measured factor against the predicted one; equality is dashed.
+    """Draw the measured factor against the predicted one, with a dashed line where both are equal.
 
     Args:
         table: of `plotted`, all that is drawn.
@@ -99,7 +99,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def _alike(row: dict[Any, Any]) -> bool:
-    """Say whether two records have the same options, as far as both methods have them, and dtype."""
+    """Check whether two records have the same dtype, and the same options where both methods have them."""
     mine, other = (read_form(str(row[f"form{of}"])) for of in ("", "_other"))
     same = all(mine[name] == other[name] for name in (mine.keys() & other.keys()) - OWN)
     return same and mine.get("dtype") == other.get("dtype")

@@ -1,4 +1,4 @@
-"""Figure: bias site by site, with what the test would have seen."""
+"""Bias site by site, with the smallest bias that the test would detect."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ from fgbench.reporting.plotting import panels, style
 NAME = "bias"
 LEVEL = 0.05
 WORDS = (
-    "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
-    "no bias, in at most one record of twenty); hollow: not found, or without a dash not tested. Dash: the "
-    "smallest bias that the test sees. Upright bars: 95 % intervals ({over}); one alone: an interval without "
-    "a value."
+    "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (without any "
+    "bias, this happens in at most one record of twenty); hollow: not found, or not tested where there is "
+    "no dash. Dash: the smallest bias that the test would detect. Vertical bars: 95 % intervals ({over}); a "
+    "bar without a marker: an interval without a value."
 )
 OVER = {
-    "draws": "over draws as the test is",
-    "points": "without that over inits, moments and batches",
+    "draws": "over draws, as the test is",
+    "points": "over inits, moments and batches, where there are several",
 }
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: a row per record and site.
+    """Select the drawn numbers: a row per record and site.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
-        Columns `fgbench.reporting.figures.sites.KEPT` without a prediction and ``unscaled``, and
-        ``found``: whether
-        the adjusted p-value is below 0.05; ``low`` to ``high`` is the interval that the test is of, ``over``
-        draws, or of an older record over points.
+        Columns `fgbench.reporting.figures.sites.KEPT` without the prediction and ``unscaled``, and ``found``:
+        whether the adjusted p-value is below 0.05. ``low`` to ``high`` is the interval that belongs to the
+        test, ``over`` draws, or over points in older records.
     """
     table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled"])
     known = table["draws_high"].notna()
@@ -61,13 +60,17 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def words(table: pd.DataFrame) -> str:
-    """Say what marks, dashes and bars are.
+    """Describe marks, dashes and bars.
 
     Args:
         table: of `plotted`.
 
     Returns:
         Sentences for a caption.
+
+    Example:
+        >>> words(pd.DataFrame({"over": ["draws"]})).endswith("(over draws, as the test is).")
+        True
     """
     over = "; ".join(said for kind, said in OVER.items() if kind in set(table["over"]))
     return WORDS.format(over=over)

@@ -1,4 +1,4 @@
-"""Figure: how far an estimate points along the true gradient, from the start of training on."""
+"""Cosine of an estimate with the true gradient, from the start of training on."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ ORDER = ["arch", "data", "method", "label", "seed", "step"]
 
 
 def plotted(along: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: a row per record and moment, of records of several moments.
+    """Select the drawn numbers: a row per record and moment, of records of several moments.
 
     Args:
         along: of `fgbench.reporting.frames.load.Records.along`.
 
     Returns:
         Columns `COLUMNS`: ``value`` is the mean cosine of single draws with the end-to-end gradient and
-        ``low`` to ``high`` its interval, ``draws_low`` to ``draws_high`` hold nine of ten draws, and
-        ``chance`` is the mean cosine of one isotropic direction's estimate, ``expected_cosine`` of the
-        record, about √(2/(πd)); where a record does not tell it, this.
+        ``low`` to ``high`` its interval; ``draws_low`` to ``draws_high`` hold nine of ten draws; ``chance``
+        is the mean cosine of an estimate along one isotropic direction, ``expected_cosine`` of the record,
+        or √(2/(πd)) where the record does not state it.
     """
     whole = along[along["place"].eq("all") & along["step"].notna()]
     mean = whole[whole["quantity"].eq(NAME) & whole["value"].notna()]
@@ -95,13 +95,13 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def _ticks(chance: float) -> list[float]:
-    """List 0 and both signs of the decades from the first above a chance level up to 1."""
+    """List 0 and, with both signs, the decades from above the chance level up to 1."""
     decades = [10.0**-k for k in range(8) if 10.0**-k > 1.5 * chance]
     return sorted([0.0, *decades, *(-d for d in decades)])
 
 
 def caption(table: pd.DataFrame) -> str:
-    """State n, what lines, bars and bands are, and which training the steps are of.
+    """Describe lines, bars and bands, n, and the training that the steps belong to.
 
     Args:
         table: of `plotted`.

@@ -1,4 +1,4 @@
-"""Figure: test error against the time and the memory of a step, with the front that nothing beats."""
+"""Test error against time and memory of a step, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ AREAS = 14.0, 75.0  # of the smallest and the largest network
 
 
 def front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
-    """Find the points that no other beats: none has at most their cost and error, and one of them lower.
+    """Find the Pareto front: no other point has at most their cost and error, and less of one of them.
 
     Args:
         cost: shape [points].
         error: shape [points].
 
     Returns:
-        Whether each is on the Pareto front; equal points are, or are not, together.
+        Whether each point is on the front, shape [points]; equal points are on it together or not at all.
+
+    Example:
+        >>> front([1.0, 2.0, 3.0], [0.5, 0.2, 0.3]).tolist()
+        [True, True, False]
     """
     x, y = np.asarray(cost, float), np.asarray(error, float)
     no_worse = (x[:, None] <= x) & (y[:, None] <= y)
@@ -46,16 +50,16 @@ def front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
 
 
 def plotted(records: Records) -> pd.DataFrame:
-    """Compute the drawn numbers: error of what was trained beside what a step of it costs.
+    """Compute the drawn numbers: the error of each trained configuration and the cost of its step.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`: a row per configuration, device and batch of its latest timing (of which there are
-        ``others``), and kind of cost;
-        the final test error is the median over ``n`` seeds with its quartiles, a diverged run at chance;
-        ``parameters`` those of the body, from a measure record of the same network and data.
+        Columns `COLUMNS`: a row per configuration, device and batch, and kind of cost. The cost is that of
+        the latest timing; there are ``others`` more. The error is the median final test error over ``n``
+        seeds with its quartiles, a diverged run at chance. ``parameters`` are those of the body, from a
+        measure record of the same network and data.
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
@@ -119,7 +123,7 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
 
 
 def _areas(parameters: pd.Series) -> pd.Series:
-    """Give every point an area that grows with the logarithm of the number of parameters."""
+    """Return the area of each point, which grows with the logarithm of the number of parameters."""
     low, high = parameters.min(), parameters.max()
     if not low < high:
         return pd.Series(sum(AREAS) / 2, parameters.index)
@@ -128,7 +132,7 @@ def _areas(parameters: pd.Series) -> pd.Series:
 
 
 def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
-    """Draw one configuration: quartiles, interval of the cost, ringed on the front."""
+    """Draw one configuration with its quartiles and the interval of its cost, ringed on the front."""
     x, y = row["cost"], row["error_percent"]
     ax.vlines(x, row["low_percent"], row["high_percent"], color=look.colour, lw=0.9)
     ax.hlines(y, row["cost_low"], row["cost_high"], color=look.colour, lw=0.9)
@@ -140,7 +144,7 @@ def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """State what points, bars, sizes and the front are, and n.
+    """Describe points, bars, sizes and the front, and n.
 
     Args:
         table: of `plotted`.
@@ -150,7 +154,7 @@ def caption(table: pd.DataFrame) -> str:
     """
     sizes = table.drop_duplicates("arch").sort_values("parameters")
     named = ", ".join(
-        f"{arch} ({d:,.0f})" if d > 0 else f"{arch} (not known: no measure record)"
+        f"{arch} ({d:,.0f})" if d > 0 else f"{arch} (unknown: no measure record)"
         for arch, d in sizes[["arch", "parameters"]].itertuples(index=False)
     )
     rest = int(table["others"].max())
@@ -160,9 +164,9 @@ def caption(table: pd.DataFrame) -> str:
     ) * (rest > 0)
     return (
         f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "
-        "is at chance); upright bars: quartiles over seeds; level bars: 95 % intervals of the time, where "
+        "is at chance); vertical bars: quartiles over seeds; horizontal bars: 95 % intervals of the time, where "
         "there is one. Ringed, "
-        "dotted: Pareto front, no other point is both as cheap and as accurate. Size of a point: "
+        "dotted: Pareto front, no other point is as cheap and as accurate. Size of a point: "
         f"parameters of the body, {named}.{latest}{workloads.lengths(table)}"
     )
 

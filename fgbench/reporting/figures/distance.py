@@ -1,4 +1,4 @@
-"""Figure: relative variance of a site against how many modules lie between it and its loss."""
+"""Relative variance of a site against the number of modules between it and its loss."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ COLUMNS = (
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers: a row per record and site, of networks with sites far from a loss.
+    """Compute the drawn numbers: a row per record and site, of networks with two or more distances to a loss.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
-        Columns `COLUMNS`: ``growth`` is the factor per module of a fit to the row's record, NaN where its
-        sites have fewer than three distances, ``growth_predicted`` the same of the closed form.
+        Columns `COLUMNS`: ``growth`` is the factor per module, fitted to the record of the row, NaN where its
+        sites have fewer than three distances; ``growth_predicted`` is fitted to the closed form.
     """
     chosen = measures[measures["quantity"].eq(relative_variance.NAME) & measures["place"].ne("all")]
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
@@ -95,7 +95,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def _fitted(part: pd.DataFrame) -> pd.DataFrame:
-    """Fit c fᵏ to the sites of one record, which is a power law in eᵏ with the exponent log f."""
+    """Fit c fᵏ to the sites of one record: a power law in eᵏ with the exponent log f."""
     at = np.exp(part["distance"])
     law = power(at, part["value"], part["low"], part["high"], part["n"])
     found = [exp(end) for end in (law.exponent, law.low, law.high)]
@@ -108,7 +108,7 @@ def _fitted(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
-    """Draw the sites of one record with their closed form; say how the variance grows."""
+    """Draw the sites of one record with their closed form; return the note on its growth."""
     alike = part.groupby("distance")["position"]
     apart = alike.rank("first") - (alike.transform("size") + 1) / 2
     x = part["distance"] + 0.08 * apart

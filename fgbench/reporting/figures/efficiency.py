@@ -1,4 +1,4 @@
-"""Figure: efficiency of each estimate against its cost in forward passes."""
+"""Efficiency of each estimate against its cost in forward passes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ COLUMNS = (
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: one row per record whose efficiency is resolved.
+    """Select the drawn numbers: a row per record with a positive efficiency.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
-        Columns `COLUMNS`; ``forwards`` is the cost of an estimate and ``per_forward`` the efficiency
-        over it.
+        Columns `COLUMNS`; ``forwards`` is the cost of an estimate, ``per_forward`` the efficiency over it.
     """
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     chosen = chosen[chosen["value"].gt(0) & chosen["forwards"].gt(0)]
@@ -70,14 +69,25 @@ def figure(measures: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def apart(cost: pd.Series) -> pd.Series:
-    """Set points of one cost side by side, on a logarithmic axis."""
+    """Move points of one cost side by side, on a logarithmic axis.
+
+    Args:
+        cost: of each point.
+
+    Returns:
+        Their horizontal positions.
+
+    Example:
+        >>> apart(pd.Series([4.0, 8.0])).tolist()
+        [4.0, 8.0]
+    """
     step = 1 + 0.015 * float(np.log(MARGIN**2 * cost.max() / cost.min()))
     alike = cost.groupby(cost)
     return cost * step ** (alike.cumcount() - (alike.transform("size") - 1) / 2)
 
 
 def _missing(measures: pd.DataFrame) -> str:
-    """Name the methods whose efficiency has no value."""
+    """Name the methods without a positive efficiency."""
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     lost = ordering.order(chosen.loc[~chosen["value"].gt(0), "label"])
     return f" Not resolved, so without a point: {'; '.join(lost)}." if lost else ""

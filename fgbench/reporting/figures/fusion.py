@@ -1,4 +1,4 @@
-"""Figure: time and memory of replicated and fused losses over the number of groups."""
+"""Time and memory of replicated and fused losses against the number of groups."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 def plotted(fusions: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: one row per run, pass, implementation and number of groups.
+    """Select the drawn numbers: a row per run, pass, implementation and number of groups.
 
     Args:
         fusions: of `fgbench.reporting.frames.load.Records.fusions`.
 
     Returns:
-        Columns `COLUMNS`, sorted as the curves are drawn; what was skipped has a reason for a number.
+        Columns `COLUMNS`, sorted as the curves are drawn; skipped sizes have a reason and no number.
     """
     keys = ["label", "pass", "implementation", "groups"]
     order: dict[str, list[str]] = {"pass": list(LOOKS), "implementation": list(COLOURS)}
@@ -74,7 +74,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def _timed(records: Records) -> pd.DataFrame:
-    """Tabulate comparisons of which anything was timed."""
+    """Return the comparisons, or none where nothing was timed."""
     fusions = records.fusions()
     return fusions if fusions["ms"].notna().any() else fusions[:0]
 
@@ -97,12 +97,12 @@ def _panel(ax: Axes, part: pd.DataFrame, column: str) -> None:
 
 
 def _two(ratio: float) -> str:
-    """Round to two digits, without an exponent."""
+    """Format a number to two digits, without an exponent."""
     return f"{float(f'{ratio:.2g}'):,g}"
 
 
 def _caption(part: pd.DataFrame, named: bool) -> str:
-    """State sizes, n, the ratios at the largest size that both ran, and what was not run."""
+    """Describe sizes and n, the ratios at the largest size that both ran, and what was not run."""
     first = part.iloc[0]
     counts = sorted(set(part["n"].dropna().astype(int)))
     text = f"{first['label']}: " * named + (

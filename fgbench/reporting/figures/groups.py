@@ -1,4 +1,4 @@
-"""Figure: train and test error against the number of channel groups (the paper's figure 7)."""
+"""Train and test error against the number of channel groups (the paper's figure 7)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ PERCENT = {"mean": "error_percent", "low": "low_percent", "high": "high_percent"
 
 
 def network_of(arch: str) -> tuple[str, int]:
-    """Split an architecture into what stays the same and its number of groups.
+    """Split an architecture into its name without the number of groups, and this number.
 
     Args:
         arch: such as ``localmixer-m/8/16`` or ``localmixer-m/8/16[channels=256,groups=4]``.
 
     Returns:
         Its name with ``*`` for the number, and the number; 0 where none is stated.
+
+    Example:
+        >>> network_of("localmixer-m/8/16")
+        ('localmixer-m/8/*', 16)
     """
     name, given = split_options(arch)
     parts = name.split("/")
@@ -47,13 +51,13 @@ def network_of(arch: str) -> tuple[str, int]:
 
 
 def tidy(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pick the runs that the figure is about: methods with two numbers of groups in a panel.
+    """Select the runs of methods with two or more numbers of groups in a panel.
 
     Args:
         runs: of `fgbench.reporting.frames.results.results`.
 
     Returns:
-        These runs, with their ``network`` and ``groups``; ``data`` names all that makes a panel, and
+        These runs, with their ``network`` and ``groups``; ``data`` names all that defines a panel, and
         ``method`` is without the options of its locality.
     """
     found = [network_of(arch) for arch in runs["arch"]]

@@ -1,4 +1,4 @@
-"""Figure: every tracked number over the commits, with change points, from results of asv.
+"""Every tracked number over the commits, with change points, from results of asv.
 
 The folder is asv's (``.asv/results``: one folder per machine, one JSON file per commit and environment,
 version 2 of the format), not one of records.
@@ -38,12 +38,16 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Results:
-    """What a folder of asv holds.
+    """The results of asv in a folder.
 
     Args:
-        folder: where it lies.
+        folder: where they lie.
         rows: a row per machine, environment, commit, benchmark and combination of its parameters.
         damaged: file -> why it could not be read.
+
+    Example:
+        >>> plotted(Results(Path("empty"), ({"value": None},), {})).empty
+        True
     """
 
     folder: Path
@@ -62,6 +66,11 @@ def read(folder: Path) -> Results:
 
     Raises:
         UsageError: the folder does not exist or holds no result of asv.
+
+    Example:
+        >>> read(Path("nowhere"))
+        Traceback (most recent call last):
+        fgbench.errors.UsageError: expected a folder of asv's results, got 'nowhere': no such folder
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -92,15 +101,15 @@ def read(folder: Path) -> Results:
 
 
 def plotted(results: Results) -> pd.DataFrame:
-    """Put numbers in the order of the commits and find where they change.
+    """Sort numbers by commit and find where they change.
 
     Args:
         results: of `read`.
 
     Returns:
-        Columns `COLUMNS`: ``position`` counts the commits of all results by their date, from 0;
-        ``level`` is that of asv's piecewise constant fit (NaN where asv is not installed), ``changed``
-        whether it is another than before.
+        Columns `COLUMNS`: ``position`` counts the commits of all results by date, from 0; ``level`` is that
+        of asv's piecewise constant fit (NaN where asv is not installed), ``changed`` whether it differs from
+        the level before.
     """
     table = pd.DataFrame(results.rows).dropna(subset=["value"])
     if table.empty:
@@ -151,7 +160,7 @@ def figure(results: Results, table: pd.DataFrame) -> Figure:
 def _rows(
     one: Mapping[str, Any], machine: str, units: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Go through the numbers of one file; what asv skipped or saw fail has none."""
+    """Yield the numbers of one file; skipped and failed benchmarks have none."""
     for benchmark, columns in one["results"].items():
         found = dict(zip(one["result_columns"], columns, strict=False))
         choices = [[_plain(text) for text in values] for values in found.get("params") or []]
@@ -179,13 +188,13 @@ def _rows(
 
 
 def _at(values: list[Any] | None, at: int) -> float:
-    """Read a number of one combination of parameters; NaN where there is none."""
+    """Return a number of one combination of parameters; NaN where there is none."""
     found = values[at] if values else None
     return float(found) if isinstance(found, int | float) else nan
 
 
 def _plain(text: str) -> str:
-    """Write a parameter, which asv keeps as Python's text of it, as one reads it."""
+    """Return a parameter without the quotes of Python's repr, which asv stores."""
     try:
         return str(literal_eval(text))
     except (ValueError, SyntaxError):
@@ -218,7 +227,7 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> None:
 
 
 def _caption(table: pd.DataFrame, results: Results) -> str:
-    """State what points, bars and lines are, n, and what could not be read."""
+    """Describe points, bars and lines, n, and the files that could not be read."""
     counts = table["n"].dropna()
     environments = ", ".join(sorted(set(table["environment"])))
     parts = [f"{table['commit'].nunique()} commits; environment {environments}."]

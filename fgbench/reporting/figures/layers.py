@@ -1,4 +1,4 @@
-"""Figure: relative variance along the depth of the network, site by site."""
+"""Relative variance site by site, from input to loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = "layers"
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: a row per record and site whose variance is above zero.
+    """Select the drawn numbers: a row per record and site whose variance is above zero.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.

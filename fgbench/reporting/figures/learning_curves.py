@@ -1,4 +1,4 @@
-"""Figure: test error against epochs, mean over seeds with a band."""
+"""Test error against epochs, mean over seeds with a band."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def figure(curves: pd.DataFrame, table: pd.DataFrame, log: bool = True) -> Figur
     """Draw test error against epochs, one panel per architecture and data set.
 
     Args:
-        curves: of `fgbench.reporting.frames.load.Records.curves`.
+        curves: of `fgbench.reporting.frames.load.Records.curves`, for the chance level.
         table: of `plotted`.
-        log: error on a logarithmic axis, wherever a panel spans more than a factor of 4.
+        log: whether errors have a logarithmic axis in panels that span more than a factor of 4.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
@@ -58,7 +58,7 @@ def figure(curves: pd.DataFrame, table: pd.DataFrame, log: bool = True) -> Figur
 
 
 def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
-    """Scale and name the error's axis; chance is a line unless it would squeeze the curves."""
+    """Set the error's axis, with a line at chance unless that would squeeze the curves."""
     low, high = epoch_curves.limits(part)
     log = log and high > 4 * low
     if log:
@@ -77,7 +77,7 @@ def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
 
 
 def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure, or say what became of the trainings where none has a curve.
+    """Write the figure.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
@@ -87,7 +87,7 @@ def draw(records: Records, out: Path) -> list[Path]:
         These three files.
 
     Raises:
-        UsageError: no training has a learning curve.
+        UsageError: no training has a learning curve; the message counts those that failed or diverged.
     """
     ended = Counter(str(row["status"]) for row in records.of("train"))
     lost = ", ".join(f"{ended[how]} {how}" for how in sorted(ended) if how != "ok")

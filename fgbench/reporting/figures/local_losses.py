@@ -1,4 +1,4 @@
-"""Figure: test error against where local losses are placed (the paper's figure 6)."""
+"""Test error against the placement of local losses (the paper's figure 6)."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_per
 
 
 def tidy(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pick the runs that the figure is about, with their panel, form and place of losses.
+    """Select the runs of the ablation, with their panel, form and placement of losses.
 
     Args:
         runs: of `fgbench.reporting.frames.results.results`.
 
     Returns:
-        The runs of what is ablated: estimators whose losses are in two places in a panel, scores being
-        kept apart in two ways in one of them, beside the end-to-end gradient without noise. Further
-        columns ``series place label``; ``data`` names all that makes a panel.
+        The runs of estimators whose losses are in two places in a panel, with scores kept apart in two ways
+        in one of them, beside the end-to-end gradient without noise. Further columns ``series place label``;
+        ``data`` names all that defines a panel.
     """
     names = [split_options(estimator)[0] for estimator in runs["estimator"]]
     series = [_series(estimator) for estimator in runs["estimator"]]
@@ -60,7 +60,7 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def plotted(runs: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers: a row per panel, place of losses and form of an estimator.
+    """Compute the drawn numbers: a row per panel, placement of losses and form of an estimator.
 
     Args:
         runs: of `fgbench.reporting.frames.results.results`.
@@ -77,9 +77,9 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Draw test error by place of losses, one panel per task, architecture and data set.
+    """Draw test error by placement of losses, one panel per task, architecture and data set.
 
-    An estimator has the look of its global preset; its further forms (other scalings) are its settings.
+    An estimator has the look of its global preset; its other forms are drawn as its settings.
 
     Args:
         table: of `plotted`, all that is drawn.
@@ -101,25 +101,25 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def _series(estimator: str) -> str:
-    """Name a form of an estimator: its options, those of the released forms in one word."""
+    """Return the name of an estimator's form: its options, with one phrase for those of the released code."""
     name, given = split_options(estimator)
     rest = ",".join(f"{k}={v}" for k, v in sorted(given.items()) if k not in RELEASED)
     return name + (f"[{rest}]" if rest else "") + ", as released" * bool(RELEASED & given.keys())
 
 
 def _method(estimator: str) -> str:
-    """Name an estimator with its loss at the end."""
+    """Return the name of an estimator with its loss at the end."""
     return family(f"{estimator}/end")
 
 
 def _place(base: str, keep: str) -> str:
-    """Name where losses are and what they keep apart, as an axis says it."""
+    """Return the tick label of a placement of losses, with the axes along which scores are kept apart."""
     kept = "".join(f"\n+{axis}" for axis in keep.split() if axis != "b")
     return WORDS.get(base, base) + kept
 
 
 def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    """Draw one panel: places from left to right, the forms of a place side by side."""
+    """Draw one panel: placements from left to right, the forms of an estimator side by side."""
     places = list(dict.fromkeys(part["place"]))
     series = [name for name in looks if name in set(part["series"])]
     step = 0.7 / len(series)

@@ -1,4 +1,4 @@
-"""Figure: share of runs better than any standard, and one number per method: IQM and optimality gap."""
+"""Performance profiles, interquartile means and optimality gaps of the methods."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ SHORT = 15  # letters of a line of a name at its row
 
 
 def scores(records: Records) -> pd.DataFrame:
-    """Compute the score of every run: how far it comes from chance, 0, to backprop's error, 1.
+    """Compute the score of every run: 0 at chance, 1 at backprop's error.
 
-    The score (chance − error)/(chance − backprop), with the mean final error of backprop over its
-    seeds, makes workloads of different difficulty alike; a diverged run is at chance.
+    The score (chance − error)/(chance − backprop), with the mean final error of backprop over its seeds,
+    makes workloads of different difficulty comparable. A diverged run is at chance.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
@@ -66,13 +66,19 @@ def scores(records: Records) -> pd.DataFrame:
 
 
 def gap(scores: Floats) -> Floats:
-    """Return by how much runs fall short of 1, on average, those beyond it not counted against others.
+    """Compute the optimality gap: the mean of max(0, 1 − score), as in rliable.
+
+    Scores beyond 1 do not make up for others.
 
     Args:
         scores: shape [..., runs].
 
     Returns:
-        Mean of max(0, 1 − score), as in rliable.
+        The gap, shape [...].
+
+    Example:
+        >>> float(gap(np.array([0.5, 3.0])))
+        0.25
     """
     found: Floats = np.maximum(0.0, 1.0 - scores).mean(-1)
     return found
@@ -86,8 +92,8 @@ def plotted(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `NUMBERS`: "profile", the share of runs above a score ``x`` with its pointwise band; "iqm"
-        and "gap" with stratified bootstrap intervals, no ends where a workload has a single run; ``n``
-        runs on the workload with the fewest, of ``tasks`` workloads.
+        and "gap" with stratified bootstrap intervals, without ends where a workload has a single run;
+        ``n``, the runs on the workload with the fewest, of ``tasks`` workloads.
     """
     rows: list[dict[str, Any]] = []
     for suite, runs in scores.groupby("suite", sort=False):
@@ -145,7 +151,7 @@ def figure(scores: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def _profiles(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    """Draw the share of runs above each score, with the band where a curve falls below one half."""
+    """Draw the share of runs above each score, and its band where a curve falls below one half."""
     for method, curve in part.groupby("method", sort=False):
         look = looks[str(method)]
         half = int((curve["value"] >= 0.5).sum()) - 1
@@ -181,19 +187,19 @@ def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
 
 
 def _caption(scores: pd.DataFrame, table: pd.DataFrame) -> str:
-    """State what a score is, n, and what intervals are."""
+    """Describe scores, n, and intervals."""
     parts = []
     for suite, mine in scores.groupby("suite", sort=False):
         counts = mine.groupby([*workloads.WORK, "method"]).size()
         n = span(counts, "run", "runs")
         parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} per method on each.")
     single = " None where a workload has one run." * bool(table["low"].isna().any())
-    guess = " Chance is 100 % where records do not tell it." * bool((scores["chance"] == 1).any())
+    guess = " Chance is 100 % where records do not state it." * bool((scores["chance"] == 1).any())
     return (
         f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "
         "(dotted); a diverged run is at chance. Left: share of runs above each score, mean over workloads; "
         "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
-        "interquartile mean over all runs, and mean of what they lack of 1 (smaller is better); bars: "
+        "interquartile mean over all runs, and optimality gap, the mean shortfall from 1 (smaller is better); bars: "
         f"95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
         f"{workloads.lengths(scores)}"
     )

@@ -1,4 +1,4 @@
-"""Figure: test error against epochs, seconds and forward passes."""
+"""Test error against epochs, seconds and forward passes."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Draw test error three times, a row of panels per architecture and data set.
+    """Draw test error against each of the three axes, a row of panels per architecture and data set.
 
     Args:
-        curves: of `fgbench.reporting.frames.load.Records.curves`.
+        curves: of `fgbench.reporting.frames.load.Records.curves`, for the devices.
         table: of `plotted`.
 
     Returns:

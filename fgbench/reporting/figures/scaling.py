@@ -111,12 +111,12 @@ def _depth(row: Row) -> Reading | None:
 
 @dataclass(frozen=True)
 class Factor:
-    """What a sweep varies.
+    """A quantity that a sweep varies.
 
     Args:
         name: of the factor, as in the column ``factor`` of the CSV.
         axis: label of the horizontal axis.
-        read: from a row of measures the factor's value and the names that rows of one series share;
+        read: from a row of measures, the factor's value and the names that rows of one series share;
             None where the row has no such value.
         law: whether a power law is fitted.
         free: settings of a design that the factor decides, and in which points of one line differ.

@@ -1,4 +1,4 @@
-"""Figure: the noise of an estimate site by site, split into that of batches and that of perturbations."""
+"""Variance site by site, split between batches and perturbations."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ COLUMNS = (
     *("moments", "batches", "batch_size", "truth", "heavy_tail", "value"),
 )
 WORDS = (
-    "Top of a bar: variance of the estimate when the batch is drawn anew as well, relative to E|g|². "
-    "Hatched: what the true gradient has of it, from batch to batch; above: what perturbations add, whose "
-    "directions are drawn anew for every batch, so that what both do together (interaction) is in this "
-    "part. Marks: 95 % intervals; the left one is of batches, from a jackknife over their gradients, the "
-    "right one, at the top, of the part of perturbations alone. The axis is logarithmic: read the ends."
+    "Top of a bar: variance of the estimate over batches and perturbations, relative to E|g|². Hatched: "
+    "variance of the true gradient between batches; above it: the part that perturbations add. Their "
+    "directions are drawn anew for every batch, so this part includes the interaction of both. Marks: 95 % "
+    "intervals; left: of batches, from a jackknife over their gradients; right, at the top: of the part of "
+    "perturbations alone. The axis is logarithmic: compare the ends of bars, not their lengths."
 )
 MANY = 12  # panels that are seen at once
 HATCHED: dict[str, Any] = {"color": "#d9d9d9", "ec": style.FAINT, "hatch": "/////", "lw": 0.4}

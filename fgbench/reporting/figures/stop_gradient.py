@@ -1,4 +1,4 @@
-"""Figure: what becomes of the contrastive loss without its stop-gradient (the paper's figure 4)."""
+"""Contrastive loss and test error with and without stop-gradient (the paper's figure 4)."""
 
 from __future__ import annotations
 
@@ -30,19 +30,17 @@ AXES = {"contrastive loss": LOSS, "test error (%)": PERCENT}
 
 
 def tidy(records: Records) -> pd.DataFrame:
-    """Tabulate the contrastive losses and test errors of the runs that the figure is about.
+    """Tabulate the contrastive losses and test errors of methods that ran with keys or noise in two ways.
 
-    A panel is one network on one data set under one kind of views; methods are those that ran there
-    with keys or noise in two ways.
+    A panel is one network on one data set under one kind of views.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Rows of `fgbench.reporting.frames.load.Records.curves` of the reported runs, a row per run
-        and epoch, with
-        the loss beside train and test (of several a run's first) as ``loss`` and the test error as
-        ``error``, labelled by method and what of `WORDS` the options say.
+        Rows of `fgbench.reporting.frames.load.Records.curves` of the reported runs, a row per run and epoch,
+        labelled by method and the options in `WORDS`. ``loss`` is the loss beside train and test (the first
+        where there are several), ``error`` the test error.
     """
     named = {}
     for cell in cells(records):
@@ -66,7 +64,7 @@ def tidy(records: Records) -> pd.DataFrame:
 
 
 def plotted(curves: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers.
+    """Compute the drawn numbers: averaged losses and errors.
 
     Args:
         curves: of `tidy`.
@@ -119,21 +117,21 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 
 def _averaged(curves: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Average losses, or errors in percent."""
+    """Average losses, or errors in percent, over runs."""
     if "error" in what:
         return epoch_curves.averaged(curves.assign(value=100 * curves["error"]), WHOLE)
     return epoch_curves.averaged(curves.assign(value=curves["loss"]))
 
 
 def _panel_of(cell: Cell) -> str:
-    """Name the data with how many examples there are and how views are made: one panel each."""
+    """Return the name of a panel: data, number of examples and options of views."""
     given = cell.place.way.options.split(",")
     rest = ",".join(part for part in given if part.partition("=")[0] not in WORDS)
     return setting(cell.place.data, cell.place.train_size, rest)
 
 
 def _label(method: str, estimator: str, options: Any) -> str:
-    """Name a method with what its options say of keys and, where it draws any, of noise."""
+    """Return the name of a method with its options on keys and, where it draws any, on noise."""
     given = options if isinstance(options, Mapping) else {}
     said = [
         words.get(str(given.get(name)).lower())

@@ -1,4 +1,4 @@
-"""Figure: variance of one layer's estimates, predicted by the paper's table 1 and measured."""
+"""Variance of one layer's estimates, measured beside the paper's table 1."""
 
 from __future__ import annotations
 
@@ -34,13 +34,17 @@ OUTSIDE = "#b2182b"
 
 
 def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Pick the drawn numbers: one row per record and cell.
+    """Select the drawn numbers: a row per record and grid point.
 
     Args:
-        grids: records of the verb, with their labels.
+        grids: table1 records, with their labels.
 
     Returns:
         Columns `COLUMNS`, in the order of the records.
+
+    Example:
+        >>> plotted([]).empty
+        True
     """
     rows = [
         {"label": grid["label"], "seed": grid["seed"], **cell, **number(cell["measured"])}
@@ -51,10 +55,10 @@ def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def figure(grids: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> Figure:
-    """Draw total variance over each size that varies, and below it all cells, measured over predicted.
+    """Draw total variance against each size, and below it measured over predicted for all grid points.
 
     Args:
-        grids: records of the verb, with their labels; each has three rows of panels.
+        grids: table1 records, with their labels; each has three rows of panels.
         table: of `plotted`.
 
     Returns:
@@ -90,23 +94,23 @@ def figure(grids: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> Figure:
 
 
 def _grids(records: Records) -> list[dict[str, Any]]:
-    """Pick the records that hold a grid."""
+    """Return the records that hold a grid."""
     return [row for row in records.of(NAME) if row.get("rows")]
 
 
 def _middle(part: pd.DataFrame, axis: str) -> int:
-    """Return the size at which an axis is held."""
+    """Return the size at which an axis is held in panels of other axes."""
     sizes = sorted(set(part[axis]))
     return int(sizes[len(sizes) // 2])
 
 
 def _varied(part: pd.DataFrame) -> list[str]:
-    """List the axes with several sizes, each of which is a panel; the first where none has."""
+    """List the axes with several sizes, each of which has a panel; the first axis where none has."""
     return [axis for axis in AXES if part[axis].nunique() > 1] or list(AXES)[:1]
 
 
 def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
-    """Draw total variance over one size, theory dashed, every law and sharing beside the others."""
+    """Draw total variance over one size, theory dashed, the curves of laws and sharing side by side."""
     part = part[part["what"] == "total"]
     for other in AXES:
         if other != axis:
@@ -133,7 +137,7 @@ def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
 
 
 def _all(ax: Axes, part: pd.DataFrame) -> None:
-    """Draw measured over predicted of all cells, by predicted variance."""
+    """Draw measured over predicted for all grid points, by predicted variance."""
     part = part[part["predicted"] > 0].sort_values("predicted", kind="stable")
     part = part.assign(at=range(len(part)))
     ax.axhline(1.0, color=style.INK, ls=style.DASHED, lw=0.8)
@@ -147,7 +151,7 @@ def _all(ax: Axes, part: pd.DataFrame) -> None:
 
 
 def _decades(ax: Axes) -> None:
-    """Scale an axis by logarithms, with more ticks between powers of ten the shorter it is."""
+    """Set a logarithmic axis, with more ticks between powers of ten the shorter it is."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
     fine = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10 * low else (1.0, 2.0, 5.0)
@@ -157,13 +161,13 @@ def _decades(ax: Axes) -> None:
 
 
 def _mark(look: style.Look, sharing: str, size: float) -> dict[str, Any]:
-    """Say how a point is drawn: filled for shared directions, open for independent ones."""
+    """Return how a point is drawn: filled for shared directions, open for independent ones."""
     face = look.colour if sharing == SHARING[0] else "w"
     return {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": size, "mew": 0.7}
 
 
 def _handles(table: pd.DataFrame) -> list[Line2D]:
-    """Explain laws, sharing, theory, and what is outside."""
+    """Create the legend entries of laws, sharing, theory, and points outside their interval."""
     laws = [law for law in LAWS if law in set(table["law"])]
     found = [Line2D([], [], ls="", label=law, **_mark(LAWS[law], SHARING[0], 4)) for law in laws]
     grey = style.Look(style.FAINT, "o")
@@ -178,7 +182,7 @@ def _handles(table: pd.DataFrame) -> list[Line2D]:
 
 
 def _caption(grid: Mapping[str, Any], named: bool) -> str:
-    """State what is held, n, and coverage."""
+    """Describe held sizes, n, and coverage."""
     part = plotted([grid])
     held = ", ".join(f"{name[-1]} = {_middle(part, axis)}" for axis, name in AXES.items())
     counts = sorted(set(part["n"].dropna().astype(int)))

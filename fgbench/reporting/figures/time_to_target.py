@@ -1,4 +1,4 @@
-"""Figure: share of runs that have reached a target error, against epochs, seconds and forward passes."""
+"""Share of runs that have reached a target error, against epochs, seconds and forward passes."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ COLUMNS = (
 def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
     """Find when each run reaches the target of its workload.
 
-    The target lies a fraction of the way from chance to the final error of backprop, mean over its
-    seeds on the same task, network and data: chance − fraction (chance − backprop). It asks the same of
-    a hard task and an easy one, which a factor on the error would not. Where a record does not tell
-    chance, that is error 1.
+    The target lies a fraction of the way from chance to the final error of backprop, mean over its seeds on
+    the same task, network and data: chance − fraction (chance − backprop). Unlike a factor on the error, it
+    asks the same of a hard task and an easy one. Chance is error 1 where a record does not state it.
 
     Args:
         curves: of `fgbench.reporting.frames.workloads.finished`.
@@ -53,8 +52,8 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`: a row per run of a workload on which backprop, better than chance, and another
-        method ran. A run arrives at the first epoch with an error on test examples at or below the
-        target; ``epoch seconds passes`` are spent until then, NaN where it never arrives.
+        method ran. A run has reached the target at the first epoch with a test error at or below it;
+        ``epoch seconds passes`` are spent until then, NaN where it never does.
     """
     rows = []
     for work, part in curves.groupby(workloads.WORK, sort=False):
@@ -85,15 +84,20 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
 
 
 def shares(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Count, of the runs of each method in each suite, those that have arrived by each time.
+    """Compute the share of runs of each method and suite that have reached the target by each time.
 
     Args:
         table: of `reached`.
         what: ``epoch``, ``seconds`` or ``passes``.
 
     Returns:
-        Columns ``suite method x share low high n``, a row per step of a curve; low and high are
-        Wilson's 95 % limits of a share of n runs. Misses are in n and in no step.
+        Columns ``suite method x share low high n``, a row per step of a curve; low and high are Wilson's
+        95 % limits of a share of n runs. Runs that miss the target count in n.
+
+    Example:
+        >>> runs = {"suite": 1, "method": "FG-A", "epoch": [2.0, np.nan], "reached": [True, False]}
+        >>> shares(pd.DataFrame(runs), "epoch")[["x", "share", "n"]].values.tolist()
+        [[2.0, 0.5, 2.0]]
     """
     rows = []
     for (suite, method), part in table.groupby(["suite", "method"], sort=False):
@@ -180,7 +184,7 @@ def _curves(
 
 
 def _ticks(first: float, last: float, apart: float) -> list[float]:
-    """Pick round numbers of a logarithmic axis, by at least so much apart; its ends where there is one."""
+    """List round numbers on a logarithmic axis with a minimum distance; its ends where only one fits."""
     powers = np.arange(np.floor(np.log10(first)), np.log10(last) + 1)
     round_ones = np.outer(10.0**powers, [1, 1.5, 2, 3, 5, 7]).ravel()
     found: list[float] = []
@@ -191,13 +195,13 @@ def _ticks(first: float, last: float, apart: float) -> list[float]:
 
 
 def _mark(look: style.Look, size: float) -> dict[str, Any]:
-    """Say how a point is drawn."""
+    """Return how a point is drawn."""
     face = look.colour if look.filled else "w"
     return {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": size, "mew": 0.5}
 
 
 def _caption(table: pd.DataFrame) -> str:
-    """State the target, n, and which workloads make a suite."""
+    """Describe the target, n, and the workloads of each suite."""
     parts = []
     for suite, mine in table.groupby("suite", sort=False):
         counts = mine.groupby("method").size()
@@ -209,12 +213,12 @@ def _caption(table: pd.DataFrame) -> str:
         )
         parts.append(f"Suite {suite}: {named}; n = {n} per method.")
     devices = ", ".join(sorted(set(table["device"].astype(str)) - {""})) or "an unknown device"
-    guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
+    guess = " Chance is 100 % where records do not state it." * bool((table["chance"] == 1).any())
     return (
         f"{' '.join(parts)} Target (in brackets): {100 * FRACTION:g} % of the way from chance to the final "
         f"test error of {workloads.REFERENCE}, mean over its seeds; reached at the first epoch with a test "
-        "error at or below it. A run that never is stays in n: a curve that ends below 1 has missed "
-        f"runs. Right: share at the end, bars: Wilson's 95 % interval. Seconds are on {devices}.{guess}"
+        "error at or below it. Runs that miss the target count in n: their curve ends below 1. "
+        f"Right: share at the end, bars: Wilson's 95 % interval. Seconds are on {devices}.{guess}"
         f"{workloads.lengths(table)}"
     )
 

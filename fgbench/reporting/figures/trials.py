@@ -1,4 +1,4 @@
-"""Figure: best validation error against the number of trials, and against the learning rate."""
+"""Best validation error against the number of trials, and error against the learning rate."""
 
 from __future__ import annotations
 
@@ -27,17 +27,22 @@ AXES = {"trials": "trials", "rate": "learning rate"}
 
 
 def best(errors: list[float], share: float = ORDERS) -> tuple[list[float], ...]:
-    """Expect the best error after each number of trials, over all orders in which they could be run.
+    """Compute the expected best error after each number of trials, over all orders of the trials.
 
     Of n errors e₁ ≤ … ≤ eₙ, the best of the first k is eᵢ or less in 1 − C(n − i, k)/C(n, k) of the n!
     orders: those that do not take all of their k from the n − i worse ones. No order is sampled.
 
     Args:
         errors: of all trials.
-        share: of the orders that lie within the band, half of the others below it and half above.
+        share: of the orders that lie within the band, with equal shares below and above.
 
     Returns:
         Mean, low and high after 1, ..., n trials.
+
+    Example:
+        >>> mean, low, high = best([0.3, 0.1])
+        >>> mean
+        [0.2, 0.1]
     """
     ranked, n = sorted(errors), len(errors)
     found: tuple[list[float], ...] = ([], [], [])
@@ -57,9 +62,9 @@ def plotted(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`. Of "trials", ``x`` is their number and ``n`` how many there are in all; of
-        "rate", ``x`` is the learning rate, the error that of the best of the other options, averaged
-        over ``n`` seeds.
+        Columns `COLUMNS`. In rows of "trials", ``x`` is the number of trials and ``n`` how many there are in
+        all. In rows of "rate", ``x`` is the learning rate, and the error is that of the best of the other
+        options, averaged over ``n`` seeds.
     """
     rows = []
     chances = records.chances()
@@ -120,7 +125,7 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
 
 
 def _by_trials(part: pd.DataFrame) -> list[dict[str, Any]]:
-    """Follow the best error over the number of trials."""
+    """Compute the best error against the number of trials."""
     errors = (100 * part.groupby("setting")["error"].mean()).tolist()
     return [
         {"what": "trials", "x": k, "error_percent": mean, "n": len(errors), "band": "orders"}
@@ -130,7 +135,7 @@ def _by_trials(part: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _by_rate(part: pd.DataFrame) -> list[dict[str, Any]]:
-    """Take, at every learning rate, the best of the other options, and average it over seeds."""
+    """Select, at every learning rate, the best of the other options, and average it over seeds."""
     rows = []
     for rate, mine in part.dropna(subset=["lr"]).groupby("lr"):
         means = mine.groupby("setting")["error"].mean()
@@ -152,7 +157,7 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, alpha: float) -> None
 
 
 def _caption(table: pd.DataFrame) -> str:
-    """State what is averaged over what, and n."""
+    """Describe the averages, bands and n."""
     tried, rated = (table[table["what"] == what] for what in AXES)
     text = (
         f"Errors are of examples held out from training. Left: best error so far, mean over all orders of a "

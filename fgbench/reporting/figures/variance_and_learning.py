@@ -1,4 +1,4 @@
-"""Figure: does the variance of an estimate predict how far training ends from backprop."""
+"""Test error above backprop's against the relative variance of the estimate."""
 
 from __future__ import annotations
 
@@ -45,18 +45,22 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
-    """Correlate ranks, with an interval by Fisher's transform.
+    """Compute Spearman's rank correlation, with an interval by Fisher's transform.
 
     The standard error of artanh ρ of ranks is sqrt((1 + ρ²/2)/(n − 3)) (Bonett and Wright 2000).
-    Coverage .93 to .99 for 6 to 24 normal pairs with correlations from 0 to .95.
+    Coverage is .93 to .99 for 6 to 24 normal pairs with correlations from 0 to .95.
 
     Args:
         x: shape [points].
         y: shape [points].
 
     Returns:
-        Spearman's ρ and the ends of its 95 % interval; NaN where there are fewer than 4 points or one
-        of the two does not vary. Where ranks agree or disagree wholly there is no interval, ends are NaN.
+        ρ and the ends of its 95 % interval; NaN where there are fewer than 4 points or one of the two does
+        not vary. Where ranks agree or disagree completely there is no interval and the ends are NaN.
+
+    Example:
+        >>> rank_correlation([1, 2, 3, 4], [1, 2, 3, 4])
+        (1.0, nan, nan)
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < 4 or not (np.ptp(x) and np.ptp(y)):
@@ -75,10 +79,9 @@ def plotted(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`: relative variance of the whole body, of a configuration's records that which
-        `_picked` takes (there are ``others`` more), and the final test error less that of backprop in
-        points, over the ``n`` seeds that both share; a diverged run is at chance. ``mark`` names the
-        workload in the figure.
+        Columns `COLUMNS`: relative variance of the whole body, from the record that `_picked` selects (there
+        are ``others`` more), and the final test error less that of backprop in points, over the ``n`` seeds
+        that both share, a diverged run at chance. ``mark`` is the letter of the workload in the figure.
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
@@ -128,15 +131,15 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
 
 
 def _placed(table: pd.DataFrame) -> pd.DataFrame:
-    """Place points from left to right: those without noise in a strip, a column per workload.
+    """Compute the horizontal positions: estimates without noise in a strip, with a column per workload.
 
     Args:
         table: of `plotted`.
 
     Returns:
-        The table with ``noisy x``, ``strip``, the middle of the strip, ``first``, the smallest that is
-        drawn right of it, and ``letter``, what is written beside a point: of several workloads each
-        point's, in the strip the topmost of a column's.
+        The table with ``noisy``, ``x``, ``strip`` (the middle of the strip), ``first`` (the smallest variance
+        right of it) and ``letter``, written beside a point where there are several workloads; in the strip
+        just beside the topmost point of a column.
     """
     noisy = table["value"] > relative_variance.ZERO
     drawn = table.loc[noisy, ["low", "value", "high"]].stack()
@@ -167,7 +170,7 @@ def _point(ax: Axes, row: pd.Series, look: style.Look) -> None:
 
 
 def _level(ax: Axes, part: pd.DataFrame) -> None:
-    """Scale the axis of variance, with the strip of what has none."""
+    """Set the axis of variance, with the strip of estimates without noise."""
     strip, first = float(part["strip"].iloc[0]), float(part["first"].iloc[0])
     edge = (first / strip) ** 0.5
     if not part["noisy"].all():
@@ -185,7 +188,7 @@ def _level(ax: Axes, part: pd.DataFrame) -> None:
 
 
 def _upright(ax: Axes, part: pd.DataFrame) -> None:
-    """Scale the axis of the gap: logarithmic beyond a point where that is needed."""
+    """Set the axis of the gap, logarithmic beyond one point where that is needed."""
     ends = part[["gap_low", "gap_points", "gap_high"]]
     least, up = float(ends.min(axis=None)), float(ends.max(axis=None))
     if ends.abs().max(axis=None) > STRAIGHT:
@@ -202,17 +205,17 @@ def _upright(ax: Axes, part: pd.DataFrame) -> None:
 
 
 def _variances(records: Records) -> pd.DataFrame:
-    """Pick the variances of whole bodies."""
+    """Return the relative variances of whole bodies."""
     measures = records.measures()
     chosen = measures[measures["quantity"].eq("relative_variance") & measures["place"].eq("all")]
     return chosen.dropna(subset=["value"])
 
 
 def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Keep one measurement per configuration, so that all are alike as far as they can be.
+    """Select one measurement per configuration, so that all are as comparable as possible.
 
-    First those along the trajectory that all methods share, then those at the moments that most
-    configurations were measured at, the latest of these; then that of most draws in all.
+    Measurements along the trajectory that all methods share come first, then those at the moments at which
+    most configurations were measured, the latest of these, then those with the most draws in all.
 
     Args:
         table: a row per configuration and measurement.
@@ -234,7 +237,7 @@ def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def _when(moments: str, along: str) -> str:
-    """Say when a variance was measured, of several moments as their mean."""
+    """Describe when a variance was measured."""
     own = f" along {along} training" * bool(along)
     return (
         f"over epochs {', '.join(moments.split())}{own}"
@@ -244,7 +247,7 @@ def _when(moments: str, along: str) -> str:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """State the correlation, what points and bars are, and n.
+    """Describe the correlation, points and bars, and n.
 
     Args:
         table: of `plotted`.
@@ -277,16 +280,16 @@ def caption(table: pd.DataFrame) -> str:
     rest = int(table["others"].max())
     picked = (
         f" Of several measurements of a method one is drawn, up to {rest} other{'s' * (rest > 1)} "
-        f"{'are' if rest > 1 else 'is'} not: along the trajectory that all share, at the moments that most "
-        "have, of most draws (in the CSV)."
+        f"{'are' if rest > 1 else 'is'} not: the one along the trajectory that all share, at the moments that "
+        "most have, with most draws (in the CSV)."
     ) * (rest > 0)
     measured = relative_variance.caption(table)
     spread = table[["gap_low", "gap_points", "gap_high"]].abs().max(axis=None)
     scale = " (axis linear up to 1 point, then logarithmic)" * bool(spread > STRAIGHT)
     bars = bands(table["band"]).replace(" (log scale)", "")
     return (
-        f"{found} Points: {named}. Upright: final test error less {workloads.REFERENCE}'s{scale}, paired by "
-        f"seed, n = {seeds(table['n'])}; bar: {bars}. Level: variance {'; '.join(when) or '–'} and "
+        f"{found} Points: {named}. Vertical: final test error less {workloads.REFERENCE}'s{scale}, paired by "
+        f"seed, n = {seeds(table['n'])}; bar: {bars}. Horizontal: variance {'; '.join(when) or '–'} and "
         f"its 95 % interval.{picked} {measured}{trained}"
     )
 

@@ -1,4 +1,4 @@
-"""One look for all figures: a method has one colour in each of them, its settings differ by their marks."""
+"""One style for all figures: a method has one colour in each of them, its settings differ by their marks."""
 
 from __future__ import annotations
 
@@ -63,9 +63,13 @@ class Look:
 
     Args:
         colour: hexadecimal.
-        marker: of matplotlib; differs between the presets, so grey prints stay readable.
-        dashes: matplotlib's line style as (offset, on-off lengths), solid when these are empty.
+        marker: of matplotlib; presets have different ones, so that grey prints stay readable.
+        dashes: matplotlib's line style as (offset, on-off lengths), solid where these are empty.
         filled: whether the marker is.
+
+    Example:
+        >>> Look("#0072b2", "^").filled
+        True
     """
 
     colour: str
@@ -105,15 +109,18 @@ MANY = 6  # bands above each other of which every one is still seen
 
 
 def look(method: str) -> Look:
-    """Give a method its colour, marker and dashes, from its name alone.
+    """Return the colour, marker and dashes of a method, from its name alone.
 
     Args:
-        method: a METHOD or a label. Its `fgbench.reporting.frames.method_names.family` decides: a
-        preset, or any other
-            name, whose hash picks among the looks no preset has.
+        method: a METHOD or a label. Its `fgbench.reporting.frames.method_names.family` decides: a preset,
+            or another name, whose hash picks among the looks that no preset has.
 
     Returns:
         The same look in every figure, process and version, and for all settings of a method.
+
+    Example:
+        >>> look("FG-A[directions=4]") == look("FG-A") == PRESETS["FG-A"]
+        True
     """
     name = family(method)
     if name in PRESETS:
@@ -126,18 +133,25 @@ def look(method: str) -> Look:
 
 
 def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[str, Look]:
-    """Tell everything in one figure apart: methods by colour, settings of a method by their marks.
+    """Distinguish everything in one figure: methods by colour, settings of a method by their marks.
 
-    The first setting of a method has its `look`. Every further one has the same colour, other dashes and a
+    The first setting of a method has its `look`. Each further one has the same colour, other dashes and a
     hollow marker that no other setting has, nor, as long as there are such, a method in the figure; once all
-    are used, they are filled. Its shape is none that the method has (`ALIKE`), as long as there are such.
+    are used, markers are filled. Its shape is none that the method has (`ALIKE`), as long as there are such.
 
     Args:
-        labels: what is drawn, in the order of the settings of each method; repeated as often as it likes.
+        labels: what is drawn, in the order of the settings of each method, with any repetitions.
         methods: of each label, where labels are not METHODs with settings behind them.
 
     Returns:
         Label to its look, methods in their usual order, as the legend shows them.
+
+    Example:
+        >>> two = looks(["FG-A, lr=0.1", "FG-A, lr=0.3", "BP"])
+        >>> list(two)
+        ['BP', 'FG-A, lr=0.1', 'FG-A, lr=0.3']
+        >>> two["FG-A, lr=0.3"].filled
+        False
     """
     labels = list(map(str, labels))
     names = labels if methods is None else list(map(str, methods))
@@ -174,18 +188,38 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
 
 
 def _shape(marker: Marker) -> object:
-    """Name what a small marker looks like."""
+    """Return the markers that look like this one where they are small."""
     return next((among for among in ALIKE if marker in among), marker)
 
 
 def thin(among: int) -> float:
-    """Say how opaque a band is, one among several: of few each is seen, of many what lies behind them."""
+    """Return the opacity of a band: lower where many bands overlap.
+
+    Args:
+        among: number of bands in the panel.
+
+    Returns:
+        Alpha.
+
+    Example:
+        >>> thin(2) > thin(20)
+        True
+    """
     return 0.18 if among <= MANY else 0.06
 
 
 @contextmanager
 def context() -> Iterator[None]:
-    """Draw in this look, whatever the user's settings, and leave those as they were."""
+    """Use this style, whatever the user's settings, and restore those afterwards.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> with context():
+        ...     mpl.rcParams["font.size"]
+        7.0
+    """
     with mpl.rc_context(), warnings.catch_warnings():
         # seaborn 0.13 passes pandas a keyword that pandas 3 deprecates
         warnings.filterwarnings("ignore", "copy keyword is deprecated")
@@ -195,13 +229,13 @@ def context() -> Iterator[None]:
 
 
 def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
-    """Write a figure as PNG (200 dpi) and PDF with the numbers in it as CSV beside them.
+    """Write a figure as PNG (200 dpi) and PDF, and its numbers as CSV.
 
     The files hold no date, so the same records give the same bytes.
 
     Args:
         fig: drawn inside `context`.
-        folder: made if missing.
+        folder: created if missing.
         name: without a suffix.
         table: the drawn numbers.
 

@@ -408,8 +408,8 @@ def test_a_long_name_is_broken_and_cut_in_the_figure_only(tmp_path: Path) -> Non
     assert faults(fig) == []
     assert relative_variance.plotted(table)["method"].item() == record["method"]
     found = " ".join(texts(fig)).replace("\n", " ")
-    assert "One init: intervals say nothing about others." in found
-    assert "Heavy tails, no interval is right" in found
+    assert "One init: intervals do not include the variation between inits." in found
+    assert "Heavy tails, intervals are not reliable" in found
 
 
 def test_figures_leave_pyplot_alone(measures: pd.DataFrame) -> None:

@@ -477,8 +477,8 @@ def test_variances_drawn_together_are_measured_alike_as_far_as_they_can_be(tmp_p
     found = words(picture(variance_and_learning, records))
     assert "It pools variances of 3 kinds of moments" in found
     kinds = "at epoch 0; over epochs 1, 5; over epochs 1, 5 along own training"
-    assert f"Level: variance {kinds} and" in found
-    assert "up to 3 others are not: along the trajectory that all share" in found
+    assert f"Horizontal: variance {kinds} and" in found
+    assert "up to 3 others are not: the one along the trajectory that all share" in found
     found = words(picture(variance_and_learning, paired(tmp_path / "alike")))
     assert "pools" not in found
 

@@ -301,7 +301,7 @@ def test_a_bias_is_filled_where_it_is_found_after_adjustment(by_site: pd.DataFra
     assert [list(line.get_ydata()) for line in dashes] == [[0.3] * 3] * 2  # type: ignore[arg-type]
     assert ax.get_ylim()[0] == 0
     assert set(table["over"]) == {"points"}
-    assert "95 % intervals (without that over inits" in " ".join(texts(fig)).replace("\n", " ")
+    assert "95 % intervals (over inits, moments and" in " ".join(texts(fig)).replace("\n", " ")
     ends = by_site.assign(draws_low=0.05, draws_high=0.7).where(
         by_site["quantity"].eq("bias"), by_site
     )
@@ -310,7 +310,7 @@ def test_a_bias_is_filled_where_it_is_found_after_adjustment(by_site: pd.DataFra
     assert set(of_draws["low"]) == {0.05}
     assert set(of_draws["high"]) == {0.7}
     found = " ".join(texts(picture(bias, ends))).replace("\n", " ")
-    assert "95 % intervals (over draws as the test is)" in found
+    assert "95 % intervals (over draws, as the test is)" in found
     assert ax.get_ylim()[1] >= 0.9  # no bar is cut
 
 
