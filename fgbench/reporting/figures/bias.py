@@ -39,9 +39,9 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         test, ``over`` draws, or over points in older records.
     """
     table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled"])
-    known = table["draws_high"].notna()
-    ends = {end: table[f"draws_{end}"].where(known, table[end]) for end in ("low", "high")}
-    over = known.map({True: "draws", False: "points"})
+    over_draws = table["draws_high"].notna()
+    ends = {end: table[f"draws_{end}"].where(over_draws, table[end]) for end in ("low", "high")}
+    over = over_draws.map({True: "draws", False: "points"})
     table = table.assign(**ends, over=over, found=table["p_adjusted"] < LEVEL)
     return table.drop(columns=["draws_low", "draws_high"])
 
@@ -69,18 +69,18 @@ def words(table: pd.DataFrame) -> str:
         Sentences for a caption.
 
     Example:
-        >>> words(pd.DataFrame({"over": ["draws"]})).endswith("(over draws, as the test is).")
-        True
+        >>> words(pd.DataFrame({"over": ["draws"]})).partition("Vertical bars: ")[2]
+        '95 % intervals (over draws, as the test is); a bar without a marker: an interval without a value.'
     """
-    over = "; ".join(said for kind, said in OVER.items() if kind in set(table["over"]))
+    over = "; ".join(text for kind, text in OVER.items() if kind in set(table["over"]))
     return WORDS.format(over=over)
 
 
 def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:
     """Draw the biases of one record."""
     shown = part.rename(columns={"value": "mean"})
-    for found, mine in shown.groupby("found"):
-        panels.points(ax, x[mine.index], mine, replace(look, filled=bool(found)))
+    for significant, mine in shown.groupby("found"):
+        panels.points(ax, x[mine.index], mine, replace(look, filled=bool(significant)))
     ax.plot(x, part["detectable"], "_", color=look.colour, ms=7, mew=1.1)
 
 

@@ -38,15 +38,15 @@ def plotted(along: pd.DataFrame) -> pd.DataFrame:
         is the mean cosine of an estimate along one isotropic direction, ``expected_cosine`` of the record,
         or √(2/(πd)) where the record does not state it.
     """
-    whole = along[along["place"].eq("all") & along["step"].notna()]
-    mean = whole[whole["quantity"].eq(NAME) & whole["value"].notna()]
-    drawn = whole[whole["quantity"].eq("cosine_draws")]
+    body = along[along["place"].eq("all") & along["step"].notna()]
+    mean = body[body["quantity"].eq(NAME) & body["value"].notna()]
+    drawn = body[body["quantity"].eq("cosine_draws")]
     names = {name: f"draws_{name}" for name in ("low", "high", "n")}
     drawn = drawn[["key", "moment", *names]].rename(columns=names)
     mean = mean.drop(columns=list(names.values()), errors="ignore")  # those are of a bias
     table = mean.merge(drawn, on=["key", "moment"], how="left")
     table = table[table.groupby("key")["step"].transform("nunique") > 1]
-    expected = whole[whole["quantity"].eq("expected_cosine")].drop_duplicates(["key", "moment"])
+    expected = body[body["quantity"].eq("expected_cosine")].drop_duplicates(["key", "moment"])
     expected = expected[["key", "moment", "value"]].rename(columns={"value": "chance"})
     table = table.merge(expected, on=["key", "moment"], how="left")
     table["chance"] = table["chance"].fillna((2 / np.pi / table["elements"]) ** 0.5)

@@ -45,8 +45,8 @@ def front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
     x, y = np.asarray(cost, float), np.asarray(error, float)
     no_worse = (x[:, None] <= x) & (y[:, None] <= y)
     beaten = no_worse & ((x[:, None] < x) | (y[:, None] < y))
-    found: NDArray[np.bool_] = np.logical_not(beaten.any(0))
-    return found
+    unbeaten: NDArray[np.bool_] = np.logical_not(beaten.any(0))
+    return unbeaten
 
 
 def plotted(records: Records) -> pd.DataFrame:
@@ -65,13 +65,13 @@ def plotted(records: Records) -> pd.DataFrame:
     by = [*workloads.WORK, "method"]
     grouped = runs.astype({"final": float}).groupby(by)
     quartiles = {"low_percent": 0.25, "error_percent": 0.5, "high_percent": 0.75}
-    found = grouped.agg(n=("key", "size"), epochs=("epochs", "max"))
-    found = found.assign(**{k: 100 * grouped["final"].quantile(q) for k, q in quartiles.items()})
-    found = found.reset_index()
+    errors = grouped.agg(n=("key", "size"), epochs=("epochs", "max"))
+    errors = errors.assign(**{k: 100 * grouped["final"].quantile(q) for k, q in quartiles.items()})
+    errors = errors.reset_index()
     speeds = records.speeds()
     speeds = speeds[speeds["quantity"].isin(AXES) & speeds["value"].gt(0)]
     ends = {"value": "cost", "low": "cost_low", "high": "cost_high", "quantity": "what"}
-    timed = workloads.joined(found, speeds.drop(columns="n").rename(columns=ends), records)
+    timed = workloads.joined(errors, speeds.drop(columns="n").rename(columns=ends), records)
     started = {row["key"]: str(row.get("started")) for row in records.of("speed")}
     one = [*by, "device", "batch", "what"]
     timed = timed.assign(started=timed["key"].map(started)).sort_values("started", kind="stable")
@@ -164,10 +164,9 @@ def caption(table: pd.DataFrame) -> str:
     ) * (rest > 0)
     return (
         f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "
-        "is at chance); vertical bars: quartiles over seeds; horizontal bars: 95 % intervals of the time, where "
-        "there is one. Ringed, "
-        "dotted: Pareto front, no other point is as cheap and as accurate. Size of a point: "
-        f"parameters of the body, {named}.{latest}{workloads.lengths(table)}"
+        "is at chance); vertical bars: quartiles over seeds; horizontal bars: 95 % intervals of the time, "
+        "where there is one. Ringed, dotted: Pareto front, no other point is as cheap and as accurate. "
+        f"Size of a point: parameters of the body, {named}.{latest}{workloads.lengths(table)}"
     )
 
 

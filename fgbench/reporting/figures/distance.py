@@ -98,13 +98,13 @@ def _fitted(part: pd.DataFrame) -> pd.DataFrame:
     """Fit c fᵏ to the sites of one record: a power law in eᵏ with the exponent log f."""
     at = np.exp(part["distance"])
     law = power(at, part["value"], part["low"], part["high"], part["n"])
-    found = [exp(end) for end in (law.exponent, law.low, law.high)]
+    growth = [exp(end) for end in (law.exponent, law.low, law.high)]
     predicted = np.nan
     if part["predicted"].notna().all():
         ratio = part["predicted"] / part["value"]
         value, low, high = (part[name] * ratio for name in ("value", "low", "high"))
         predicted = exp(power(at, value, low, high, part["n"]).exponent)
-    return part.assign(**dict(zip(GROWTH, (*found, predicted), strict=True)))
+    return part.assign(**dict(zip(GROWTH, (*growth, predicted), strict=True)))
 
 
 def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
@@ -119,9 +119,9 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
     factor, low, high, predicted = (float(part[name].iloc[0]) for name in GROWTH)
     if np.isnan(factor):
         return []
-    said = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
+    beside = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
     name = str(part["label"].iloc[0])
-    return [panels.note(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}")]
+    return [panels.note(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{beside}")]
 
 
 draw = writer(NAME, Records.measures, plotted, figure)

@@ -60,10 +60,12 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
         These runs, with their ``network`` and ``groups``; ``data`` names all that defines a panel, and
         ``method`` is without the options of its locality.
     """
-    found = [network_of(arch) for arch in runs["arch"]]
+    networks = [network_of(arch) for arch in runs["arch"]]
     ways = runs[["estimator", "task", "base", "keep", "options"]].to_numpy()
     where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
-    table = runs.assign(network=[n for n, _ in found], groups=[g for _, g in found], data=where)
+    table = runs.assign(
+        network=[n for n, _ in networks], groups=[g for _, g in networks], data=where
+    )
     table = table.assign(method=[plain(Way(*way)) for way in ways])
     table = table[table["groups"] > 0]
     return table[table.groupby([*PANEL, "method"])["groups"].transform("nunique") > 1]

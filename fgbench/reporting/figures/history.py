@@ -78,12 +78,14 @@ def read(folder: Path) -> Results:
     units: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     damaged = {}
-    if (known := folder / "benchmarks.json").is_file():
+    if (units_file := folder / "benchmarks.json").is_file():
         try:
-            found = json.loads(known.read_text(encoding="utf-8"))
-            units = {n: str(b.get("unit") or "") for n, b in found.items() if isinstance(b, dict)}
+            benchmarks = json.loads(units_file.read_text(encoding="utf-8"))
+            units = {
+                n: str(b.get("unit") or "") for n, b in benchmarks.items() if isinstance(b, dict)
+            }
         except (ValueError, AttributeError) as error:  # numbers are as good without their units
-            damaged[known.name] = f"{type(error).__name__}: {error}"
+            damaged[units_file.name] = f"{type(error).__name__}: {error}"
     for file in sorted(folder.glob("*/*.json")):
         if file.name == "machine.json":
             continue
@@ -162,14 +164,14 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the numbers of one file; skipped and failed benchmarks have none."""
     for benchmark, columns in one["results"].items():
-        found = dict(zip(one["result_columns"], columns, strict=False))
-        choices = [[_plain(text) for text in values] for values in found.get("params") or []]
-        if (values := found.get("result")) is None:
+        result = dict(zip(one["result_columns"], columns, strict=False))
+        choices = [[_plain(text) for text in values] for values in result.get("params") or []]
+        if (values := result.get("result")) is None:
             continue
         for at, (combination, value) in enumerate(zip(product(*choices), values, strict=True)):
             presets = [name for name in combination if name in style.PRESETS]
             label = ", ".join(combination)
-            ends = [_at(found.get(f"stats_ci_99_{end}"), at) for end in "ab"]
+            ends = [_at(result.get(f"stats_ci_99_{end}"), at) for end in "ab"]
             yield {
                 **{
                     "machine": machine,
@@ -183,14 +185,14 @@ def _rows(
                     "low": ends[0],
                     "high": ends[1],
                 },
-                **{"n": _at(found.get("stats_repeat"), at), "unit": units.get(benchmark, "")},
+                **{"n": _at(result.get("stats_repeat"), at), "unit": units.get(benchmark, "")},
             }
 
 
 def _at(values: list[Any] | None, at: int) -> float:
     """Return a number of one combination of parameters; NaN where there is none."""
-    found = values[at] if values else None
-    return float(found) if isinstance(found, int | float) else nan
+    value = values[at] if values else None
+    return float(value) if isinstance(value, int | float) else nan
 
 
 def _plain(text: str) -> str:

@@ -25,9 +25,9 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `fgbench.reporting.figures.sites.KEPT`, without those of tests of bias.
     """
-    found = sites.picked(measures, relative_variance.NAME)
-    found = found[found["value"] > relative_variance.ZERO].reset_index(drop=True)
-    return found.drop(columns=list(TESTED))
+    table = sites.picked(measures, relative_variance.NAME)
+    table = table[table["value"] > relative_variance.ZERO].reset_index(drop=True)
+    return table.drop(columns=list(TESTED))
 
 
 def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:

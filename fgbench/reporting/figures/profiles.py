@@ -80,8 +80,8 @@ def gap(scores: Floats) -> Floats:
         >>> float(gap(np.array([0.5, 3.0])))
         0.25
     """
-    found: Floats = np.maximum(0.0, 1.0 - scores).mean(-1)
-    return found
+    shortfall: Floats = np.maximum(0.0, 1.0 - scores).mean(-1)
+    return shortfall
 
 
 def plotted(scores: pd.DataFrame) -> pd.DataFrame:
@@ -199,8 +199,8 @@ def _caption(scores: pd.DataFrame, table: pd.DataFrame) -> str:
         f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "
         "(dotted); a diverged run is at chance. Left: share of runs above each score, mean over workloads; "
         "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
-        "interquartile mean over all runs, and optimality gap, the mean shortfall from 1 (smaller is better); bars: "
-        f"95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
+        "interquartile mean over all runs, and optimality gap, the mean shortfall from 1 (lower is better); "
+        f"bars: 95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
         f"{workloads.lengths(scores)}"
     )
 

@@ -181,19 +181,19 @@ def words(value: float) -> str:
 def _lost(table: pd.DataFrame) -> str:
     """Name the methods whose records failed or diverged."""
     lost = table[~table["status"].isin(["ok", ""])].groupby("status")["label"]
-    told = (
+    sentences = (
         f" {str(how).capitalize()}: {'; '.join(ordering.order(labels))}." for how, labels in lost
     )
-    return "".join(told)
+    return "".join(sentences)
 
 
 def _places(part: pd.DataFrame) -> list[tuple[str, float]]:
     """List every label with the lower edge of its row, which is taller for long names and many records."""
-    edge, found = 0.0, []
+    edge, rows = 0.0, []
     for label, among in part.groupby("label", sort=False).size().items():
         edge += max(1.0, 0.8 * among, 0.2 + 0.45 * len(_lines(str(label))))
-        found.append((str(label), edge))
-    return found
+        rows.append((str(label), edge))
+    return rows
 
 
 def _rows(part: pd.DataFrame, places: list[tuple[str, float]]) -> dict[str, list[float]]:
@@ -201,16 +201,16 @@ def _rows(part: pd.DataFrame, places: list[tuple[str, float]]) -> dict[str, list
     edges = [0.0, *(edge for _, edge in places)]
     above = {label: upper for (label, _), upper in zip(places, edges, strict=False)}
     height = {label: edge - above[label] for label, edge in places}
-    found: dict[str, list[float]] = {"ticks": [above[n] + height[n] / 2 for n, _ in places]}
-    found |= {"row": [], "theory_row": []}
+    heights: dict[str, list[float]] = {"ticks": [above[n] + height[n] / 2 for n, _ in places]}
+    heights |= {"row": [], "theory_row": []}
     counts = part["label"].value_counts()
     order = part.groupby("label").cumcount()
     for label, at, predicted in zip(part["label"], order, part["predicted"], strict=True):
         middle = above[label] + height[label] * (at + 0.5) / counts[label]
         apart = 0.16 if predicted > ZERO else 0.0
-        found["row"].append(middle - apart)
-        found["theory_row"].append(middle + apart)
-    return found
+        heights["row"].append(middle - apart)
+        heights["theory_row"].append(middle + apart)
+    return heights
 
 
 def _lines(label: str) -> list[str]:
@@ -243,8 +243,8 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     counts = [span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
     of = f" g: truth{f' ({truths})' * bool(truths)}," * truth
-    told = " (in the CSV for each point)" * any(" to " in count for count in counts)
-    text = f"e: estimate,{of} {where}. n per point: {' × '.join(counts)}{told}."
+    each = " (in the CSV for each point)" * any(" to " in count for count in counts)
+    text = f"e: estimate,{of} {where}. n per point: {' × '.join(counts)}{each}."
     if set(table["inits"].dropna()) == {1}:
         text += " One init: intervals do not include the variation between inits."
     if table["heavy_tail"].any():

@@ -51,8 +51,8 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(position=table.groupby("key").cumcount() + 1)
     for part, name in PARTS.items():
         ends = {"value": part, "low": f"{part}_low", "high": f"{part}_high", "place": "site"}
-        found = sites.loc[sites["quantity"] == name, ["key", *ends]]
-        table = table.merge(found.rename(columns=ends), on=["key", "site"])
+        numbers = sites.loc[sites["quantity"] == name, ["key", *ends]]
+        table = table.merge(numbers.rename(columns=ends), on=["key", "site"])
     parity = sites.loc[sites["quantity"] == "directions_for_parity", ["key", "place", "value"]]
     parity = parity.rename(columns={"value": "parity", "place": "site"})
     table = table.merge(parity, on=["key", "site"], how="left")

@@ -133,12 +133,12 @@ def _panel_of(cell: Cell) -> str:
 def _label(method: str, estimator: str, options: Any) -> str:
     """Return the name of a method with its options on keys and, where it draws any, on noise."""
     given = options if isinstance(options, Mapping) else {}
-    said = [
+    texts = [
         words.get(str(given.get(name)).lower())
         for name, words in WORDS.items()
         if name != NOISE or not exact(estimator)
     ]
-    parts = [part for part in said if part]
+    parts = [part for part in texts if part]
     return f"{method}, {', '.join(parts)}" if parts else method
 
 

@@ -141,11 +141,11 @@ def _all(ax: Axes, part: pd.DataFrame) -> None:
     part = part[part["predicted"] > 0].sort_values("predicted", kind="stable")
     part = part.assign(at=range(len(part)))
     ax.axhline(1.0, color=style.INK, ls=style.DASHED, lw=0.8)
-    for (sharing, held), some in part.groupby(["sharing", "inside"], sort=False):
+    for (sharing, held), cells in part.groupby(["sharing", "inside"], sort=False):
         look = style.Look("#8a8a8a" if held else OUTSIDE, "o")
-        ratio = some[["value", "low", "high"]].div(some["predicted"], axis=0)
-        ax.vlines(some["at"], ratio["low"], ratio["high"], color=look.colour, lw=0.5 + (not held))
-        ax.plot(some["at"], ratio["value"], ls="", **_mark(look, sharing, 1.8))
+        ratio = cells[["value", "low", "high"]].div(cells["predicted"], axis=0)
+        ax.vlines(cells["at"], ratio["low"], ratio["high"], color=look.colour, lw=0.5 + (not held))
+        ax.plot(cells["at"], ratio["value"], ls="", **_mark(look, sharing, 1.8))
     _decades(ax)
     ax.set_xlabel("cells, by predicted variance")
 
@@ -169,16 +169,16 @@ def _mark(look: style.Look, sharing: str, size: float) -> dict[str, Any]:
 def _handles(table: pd.DataFrame) -> list[Line2D]:
     """Create the legend entries of laws, sharing, theory, and points outside their interval."""
     laws = [law for law in LAWS if law in set(table["law"])]
-    found = [Line2D([], [], ls="", label=law, **_mark(LAWS[law], SHARING[0], 4)) for law in laws]
+    entries = [Line2D([], [], ls="", label=law, **_mark(LAWS[law], SHARING[0], 4)) for law in laws]
     grey = style.Look(style.FAINT, "o")
     words = ("shared", "independent")
-    found += [
+    entries += [
         Line2D([], [], ls="", label=word, **_mark(grey, sharing, 4))
         for sharing, word in zip(SHARING, words, strict=True)
     ]
-    found.append(Line2D([], [], color=style.FAINT, ls=style.DASHED, lw=0.9, label="predicted"))
-    found.append(Line2D([], [], color=OUTSIDE, lw=1.5, label="not inside"))
-    return found
+    entries.append(Line2D([], [], color=style.FAINT, ls=style.DASHED, lw=0.9, label="predicted"))
+    entries.append(Line2D([], [], color=OUTSIDE, lw=1.5, label="not inside"))
+    return entries
 
 
 def _caption(grid: Mapping[str, Any], named: bool) -> str:
@@ -186,20 +186,20 @@ def _caption(grid: Mapping[str, Any], named: bool) -> str:
     part = plotted([grid])
     held = ", ".join(f"{name[-1]} = {_middle(part, axis)}" for axis, name in AXES.items())
     counts = sorted(set(part["n"].dropna().astype(int)))
-    whole, *groups = (row for row in grid["summary"] if not row["entry"])
+    overall, *groups = (row for row in grid["summary"] if not row["entry"])
     names = [next(row[k] for k in ("what", "law", "sharing") if row[k] != "all") for row in groups]
     shares = ", ".join(
         f"{name} {100 * row['coverage']['value']:.1f}"
         for name, row in zip(names, groups, strict=True)
     )
-    found = whole["coverage"]
+    coverage = overall["coverage"]
     return (
         (f"{grid['label']}, seed {grid['seed']}. " if named else "")
         + f"Above: sizes not on an axis are held at {held}. S: squared mean of a gradient per weight; its "
         f"variance between examples is V = 3 S. Bars: 95 % intervals, n = "
         f"{' or '.join(map(str, counts))} draws per point. Predicted inside the measured interval in "
-        f"{whole['inside']} of {whole['cells']} cells: {100 * found['value']:.1f} % "
-        f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}] ({shares})."
+        f"{overall['inside']} of {overall['cells']} cells: {100 * coverage['value']:.1f} % "
+        f"[{100 * coverage['low']:.1f}, {100 * coverage['high']:.1f}] ({shares})."
     )
 
 

@@ -68,16 +68,16 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
         for _, run in part.groupby("key", sort=False):
             there = run[run["error"] <= target + ROUNDING]
             spent = (there if len(there) else run.assign(**dict.fromkeys(AXES, np.nan))).iloc[0]
-            found = dict(zip(workloads.WORK, work, strict=True)) | spent.to_dict()
+            row = dict(zip(workloads.WORK, work, strict=True)) | spent.to_dict()
             rows.append(
-                found
+                row
                 | {
                     "chance": chance,
                     "reference_error": final,
                     "target": target,
                     "reached": bool(len(there)),
                 }
-                | {"label": found["method"]}
+                | {"label": row["method"]}
             )
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "suite"])
     return workloads.suites(table)[list(COLUMNS)].reset_index(drop=True)
@@ -135,10 +135,11 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
     """
     looks = style.looks(table["method"])
     steps = pd.concat([shares(table, what).assign(what=what) for what in AXES])
-    told = set(steps[["suite", "what"]].itertuples(index=False, name=None))
+    drawable = set(steps[["suite", "what"]].itertuples(index=False, name=None))
     pairs = [(s, what) for s in sorted(set(table["suite"])) for what in AXES]
     frame = pd.DataFrame(
-        [pair for pair in pairs if pair[1] == "epoch" or pair in told], columns=["suite", "what"]
+        [pair for pair in pairs if pair[1] == "epoch" or pair in drawable],
+        columns=["suite", "what"],
     )
 
     def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
@@ -164,8 +165,8 @@ def _curves(
     step = (2 * last / first) ** 0.035
     ax.set_xscale("log")
     counts = runs.groupby("method", sort=False)["reached"].agg(["sum", "size"])
-    known = counts[counts["sum"].eq(0) | counts.index.isin(steps["method"])]
-    for at, (method, (hits, n)) in enumerate(known.iterrows(), 1):
+    shown = counts[counts["sum"].eq(0) | counts.index.isin(steps["method"])]
+    for at, (method, (hits, n)) in enumerate(shown.iterrows(), 1):
         look, mine = looks[str(method)], steps[steps["method"].eq(method)]
         mine = mine.assign(x=mine["x"].clip(lower=first / step))  # before training: at the edge
         x, y = [first / step, *mine["x"], last * step], [0.0, *mine["share"], hits / n]
@@ -177,8 +178,8 @@ def _curves(
         ax.vlines(end, low, high, color=look.colour, lw=1.1)
         ax.plot(end, hits / n, ls="", **_mark(look, 3.6))
     ax.axvline(last * step, color=style.FAINT, lw=0.5)
-    ax.set_xlim(first / step, last * step ** (2 + len(known)))
-    ticks = _ticks(first, last, 0.15 * np.log(last / first * step ** (3 + len(known))))
+    ax.set_xlim(first / step, last * step ** (2 + len(shown)))
+    ticks = _ticks(first, last, 0.15 * np.log(last / first * step ** (3 + len(shown))))
     ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
 
@@ -187,11 +188,11 @@ def _ticks(first: float, last: float, apart: float) -> list[float]:
     """List round numbers on a logarithmic axis with a minimum distance; its ends where only one fits."""
     powers = np.arange(np.floor(np.log10(first)), np.log10(last) + 1)
     round_ones = np.outer(10.0**powers, [1, 1.5, 2, 3, 5, 7]).ravel()
-    found: list[float] = []
+    ticks: list[float] = []
     for tick in round_ones[(round_ones >= first) & (round_ones <= last)].tolist():
-        if not found or np.log(tick / found[-1]) >= apart:
-            found.append(tick)
-    return found if len(found) > 1 else sorted({first, last})
+        if not ticks or np.log(tick / ticks[-1]) >= apart:
+            ticks.append(tick)
+    return ticks if len(ticks) > 1 else sorted({first, last})
 
 
 def _mark(look: style.Look, size: float) -> dict[str, Any]:

@@ -45,14 +45,14 @@ def best(errors: list[float], share: float = ORDERS) -> tuple[list[float], ...]:
         [0.2, 0.1]
     """
     ranked, n = sorted(errors), len(errors)
-    found: tuple[list[float], ...] = ([], [], [])
+    curves: tuple[list[float], ...] = ([], [], [])
     for k in range(1, n + 1):
         below = np.array([1 - comb(n - i, k) / comb(n, k) for i in range(n + 1)])
-        found[0].append(float(np.diff(below) @ ranked))
-        for part, tail in zip(found[1:], ((1 - share) / 2, (1 + share) / 2), strict=True):
+        curves[0].append(float(np.diff(below) @ ranked))
+        for part, tail in zip(curves[1:], ((1 - share) / 2, (1 + share) / 2), strict=True):
             at = int(np.searchsorted(below[1:], tail - 1e-12))
             part.append(ranked[min(at, n - 1)])
-    return found
+    return curves
 
 
 def plotted(records: Records) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def plotted(records: Records) -> pd.DataFrame:
     for cell in cells(records):
         tried = workloads.trials(cell, chances.get((cell.place.arch, cell.place.data), nan))
         forms = list(dict.fromkeys(tried["form"]))
-        told = dict(zip(forms, apart([""] * len(forms), map(read_form, forms)), strict=True))
+        differences = dict(zip(forms, apart([""] * len(forms), map(read_form, forms)), strict=True))
         by = [*workloads.HELD, "form"]
         for (length, _, form), part in tried.groupby(by, dropna=False, sort=False):
             if part["setting"].nunique() < 2:
@@ -80,7 +80,7 @@ def plotted(records: Records) -> pd.DataFrame:
             common = {
                 **place,
                 "epochs": length,
-                "method": ", ".join([place["method"], *told[form]]),
+                "method": ", ".join([place["method"], *differences[form]]),
             }
             rows += [common | row for row in (*_by_trials(part), *_by_rate(part))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -140,9 +140,9 @@ def _by_rate(part: pd.DataFrame) -> list[dict[str, Any]]:
     for rate, mine in part.dropna(subset=["lr"]).groupby("lr"):
         means = mine.groupby("setting")["error"].mean()
         chosen = mine[mine["setting"] == means.idxmin()]
-        found = mean_interval(100 * chosen["error"], most=WHOLE)
-        ends = {"error_percent": found["mean"], "low_percent": found["low"]}
-        ends |= {"high_percent": found["high"], "n": found["n"], "band": found["band"]}
+        average = mean_interval(100 * chosen["error"], most=WHOLE)
+        ends = {"error_percent": average["mean"], "low_percent": average["low"]}
+        ends |= {"high_percent": average["high"], "n": average["n"], "band": average["band"]}
         rows.append({"what": "rate", "x": float(rate), **ends})
     return rows
 

@@ -93,15 +93,19 @@ def plotted(records: Records) -> pd.DataFrame:
     )
     rows = []
     for names, part in pairs.dropna(subset=["reference"]).groupby(by, sort=False):
-        found = mean_interval(100 * (part["final"] - part["reference"]), signed=True)
-        ends = {"gap_points": found["mean"], "gap_low": found["low"], "gap_high": found["high"]}
-        ends |= {"n": found["n"], "band": found["band"]}
+        average = mean_interval(100 * (part["final"] - part["reference"]), signed=True)
+        ends = {
+            "gap_points": average["mean"],
+            "gap_low": average["low"],
+            "gap_high": average["high"],
+        }
+        ends |= {"n": average["n"], "band": average["band"]}
         ends |= {name: part[name].max() for name in LENGTHS}
         rows.append(dict(zip(by, names, strict=True)) | ends)
     columns = [*by, "gap_points", "gap_low", "gap_high", "n", "band", *LENGTHS]
     gaps = pd.DataFrame(rows, columns=columns)
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
-    table = _picked(table, by).assign(label=lambda found: found["method"])
+    table = _picked(table, by).assign(label=lambda rows: rows["method"])
     table = ordering.arranged(table, [*workloads.WORK, "method"])
     works = list(table[workloads.WORK].itertuples(index=False, name=None))
     marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}
@@ -124,8 +128,8 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
         ax.set_xscale("log")
         for _, row in part.iterrows():
             _point(ax, row, looks[row["method"]])
-        _level(ax, part)
-        _upright(ax, part)
+        _variance_axis(ax, part)
+        _gap_axis(ax, part)
 
     return panels.drawn(table, ["all"], looks, panel, caption(table), height=2.6, line=False)
 
@@ -169,7 +173,7 @@ def _point(ax: Axes, row: pd.Series, look: style.Look) -> None:
     ax.annotate(row["letter"], (row["x"], row["gap_points"]), fontsize=5.5, **place)
 
 
-def _level(ax: Axes, part: pd.DataFrame) -> None:
+def _variance_axis(ax: Axes, part: pd.DataFrame) -> None:
     """Set the axis of variance, with the strip of estimates without noise."""
     strip, first = float(part["strip"].iloc[0]), float(part["first"].iloc[0])
     edge = (first / strip) ** 0.5
@@ -187,7 +191,7 @@ def _level(ax: Axes, part: pd.DataFrame) -> None:
     ax.set_xlabel(relative_variance.AXIS.replace("\n", " "))
 
 
-def _upright(ax: Axes, part: pd.DataFrame) -> None:
+def _gap_axis(ax: Axes, part: pd.DataFrame) -> None:
     """Set the axis of the gap, logarithmic beyond one point where that is needed."""
     ends = part[["gap_low", "gap_points", "gap_high"]]
     least, up = float(ends.min(axis=None)), float(ends.max(axis=None))
@@ -224,12 +228,12 @@ def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     Returns:
         A row per configuration, with the number of its ``others``.
     """
-    own = table["along"].ne("")
+    separate = table["along"].ne("")
     names = table[by].astype(str).agg("|".join, axis=1) if len(table) else table["method"]
-    common = names.groupby([own, table["moments"]]).transform("nunique")
+    common = names.groupby([separate, table["moments"]]).transform("nunique")
     last = pd.to_numeric(table["moments"].str.split().str[-1], errors="coerce")
     total = table[["inits", "batches", "draws"]].prod(axis=1)
-    ranks = table.assign(own=own, common=common, last=last, total=total)
+    ranks = table.assign(own=separate, common=common, last=last, total=total)
     keys = ["own", "common", "last", "total"]
     ranks = ranks.sort_values(keys, ascending=[True, False, False, False], kind="stable")
     others = ranks.groupby(by)["key"].transform("size") - 1
@@ -238,11 +242,11 @@ def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def _when(moments: str, along: str) -> str:
     """Describe when a variance was measured."""
-    own = f" along {along} training" * bool(along)
+    trajectory = f" along {along} training" * bool(along)
     return (
-        f"over epochs {', '.join(moments.split())}{own}"
+        f"over epochs {', '.join(moments.split())}{trajectory}"
         if " " in moments
-        else f"at epoch {moments}{own}"
+        else f"at epoch {moments}{trajectory}"
     )
 
 
@@ -258,11 +262,11 @@ def caption(table: pd.DataFrame) -> str:
     noisy = table[table["value"] > relative_variance.ZERO]
     rho, low, high = rank_correlation(noisy["value"], noisy["gap_points"])
     if np.isnan(rho):
-        found = f"{len(noisy)} configurations with noise: too few for a rank correlation."
+        correlation = f"{len(noisy)} configurations with noise: too few for a rank correlation."
     else:
         ends = "no interval" if np.isnan(low) else f"95 % interval [{low:.2f}, {high:.2f}]"
         words = f"{rho:.2f}, {ends}".replace("-", "−")
-        found = (
+        correlation = (
             f"Rank correlation (Spearman) over {len(noisy)} configurations with noise: {words} "
             "(Fisher's transform, error by Bonett and Wright, configurations taken as independent)."
         )
@@ -276,21 +280,23 @@ def caption(table: pd.DataFrame) -> str:
         _when(*each) for each in sorted(set(zip(noisy["moments"], noisy["along"], strict=True)))
     ]
     if len(when) > 1:
-        found += f" It pools variances of {len(when)} kinds of moments: compare those of one kind."
+        correlation += (
+            f" It pools variances of {len(when)} kinds of moments: compare those of one kind."
+        )
     rest = int(table["others"].max())
     picked = (
         f" Of several measurements of a method one is drawn, up to {rest} other{'s' * (rest > 1)} "
-        f"{'are' if rest > 1 else 'is'} not: the one along the trajectory that all share, at the moments that "
-        "most have, with most draws (in the CSV)."
+        f"{'are' if rest > 1 else 'is'} not: the one along the trajectory that all share, at the moments "
+        "that most have, with most draws (in the CSV)."
     ) * (rest > 0)
     measured = relative_variance.caption(table)
     spread = table[["gap_low", "gap_points", "gap_high"]].abs().max(axis=None)
     scale = " (axis linear up to 1 point, then logarithmic)" * bool(spread > STRAIGHT)
     bars = bands(table["band"]).replace(" (log scale)", "")
     return (
-        f"{found} Points: {named}. Vertical: final test error less {workloads.REFERENCE}'s{scale}, paired by "
-        f"seed, n = {seeds(table['n'])}; bar: {bars}. Horizontal: variance {'; '.join(when) or '–'} and "
-        f"its 95 % interval.{picked} {measured}{trained}"
+        f"{correlation} Points: {named}. Vertical: final test error less {workloads.REFERENCE}'s{scale}, "
+        f"paired by seed, n = {seeds(table['n'])}; bar: {bars}. Horizontal: variance "
+        f"{'; '.join(when) or '–'} and its 95 % interval.{picked} {measured}{trained}"
     )
 
 

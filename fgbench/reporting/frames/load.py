@@ -157,11 +157,11 @@ class Records:
             (network, data) to 1 − 1/classes. Pairs without a training that states the number of classes, as
             in older records, are missing.
         """
-        found: dict[tuple[str, str], float] = {}
+        chances: dict[tuple[str, str], float] = {}
         for row in self.rows:
             if row["verb"] == "train" and (classes := real(row.get("classes"))) > 0:
-                found[_network(row)] = max(found.get(_network(row), 0.0), 1 - 1 / classes)
-        return found
+                chances[_network(row)] = max(chances.get(_network(row), 0.0), 1 - 1 / classes)
+        return chances
 
     def curves(self) -> pd.DataFrame:
         """Tabulate learning curves.
@@ -240,11 +240,11 @@ def _one_name(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "method": called(str(row["method"]))} if row.get("method") else row
 
 
-def number(found: object) -> dict[str, float]:
+def number(measured: object) -> dict[str, float]:
     """Return the value, interval and n of a measured number, or of a bare number without an interval.
 
     Args:
-        found: ``{"value", "low", "high", "n"}``, a number, or anything else.
+        measured: ``{"value", "low", "high", "n"}``, a number, or anything else.
 
     Returns:
         `MEASURED` to numbers, NaN where there is none.
@@ -255,9 +255,9 @@ def number(found: object) -> dict[str, float]:
         >>> number(2)["low"]
         nan
     """
-    if not isinstance(found, Mapping):
-        found = {"value": found}
-    return {name: real(found.get(name)) for name in MEASURED}
+    if not isinstance(measured, Mapping):
+        measured = {"value": measured}
+    return {name: real(measured.get(name)) for name in MEASURED}
 
 
 def verb_of(row: Mapping[str, Any]) -> str:
@@ -300,9 +300,9 @@ def _moments(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             steps = record.get("moment_steps")
             first = steps[0] if isinstance(steps, list) and steps else None
             along = [{"moment": when[0], "steps": first}]
-        for found in along if isinstance(along, list) else []:
-            moment, step = (real(found.get(name)) for name in ("moment", "steps"))
-            yield {**record, **found, "moments": [moment], "moment": moment, "step": step}
+        for numbers in along if isinstance(along, list) else []:
+            moment, step = (real(numbers.get(name)) for name in ("moment", "steps"))
+            yield {**record, **numbers, "moments": [moment], "moment": moment, "step": step}
 
 
 def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -315,26 +315,26 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         common["design"] = design_of({**record, **counts})
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
-        for place, found in places.items():
-            if isinstance(found, dict) and isinstance(split := found.get("split"), dict):
-                found = {**found, **split}
+        for place, numbers in places.items():
+            if isinstance(numbers, dict) and isinstance(split := numbers.get("split"), dict):
+                numbers = {**numbers, **split}
             for name in (*QUANTITIES, *PARTS):
-                if not isinstance(found, dict) or name not in found:
+                if not isinstance(numbers, dict) or name not in numbers:
                     continue
-                row = {**common, "place": place, "quantity": name, **number(found[name])}
+                row = {**common, "place": place, "quantity": name, **number(numbers[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
-                row |= {"heavy_tail": bool(found.get("heavy_tail"))}
-                row |= {"distance": real(found.get("distance")), "unscaled": _unscaled(found)}
+                row |= {"heavy_tail": bool(numbers.get("heavy_tail"))}
+                row |= {"distance": real(numbers.get("distance")), "unscaled": _unscaled(numbers)}
                 if name == "relative_variance":
-                    row["predicted"] = number(found.get("predicted_variance"))["value"]
-                if name == "bias" and isinstance(found[name], dict):
-                    row |= {n: real(found[name].get(n)) for n in TESTED}
+                    row["predicted"] = number(numbers.get("predicted_variance"))["value"]
+                if name == "bias" and isinstance(numbers[name], dict):
+                    row |= {n: real(numbers[name].get(n)) for n in TESTED}
                 yield row
 
 
-def _unscaled(found: Mapping[str, Any]) -> float:
+def _unscaled(numbers: Mapping[str, Any]) -> float:
     """Return the scale where it is significantly not 1, else NaN."""
-    scale, test = part_of(found, "scale"), part_of(found, "bias")
+    scale, test = part_of(numbers, "scale"), part_of(numbers, "bias")
     return real(scale["value"]) if off_scale(scale, test) else nan
 
 
@@ -381,7 +381,7 @@ def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
     for at in sorted(range(len(rows)), key=lambda at: str(rows[at].get("started"))):
         # two files may have been typed alike, in two folders
         keys[str(rows[at].get("case_key", f"row {at}")), str(rows[at].get("file"))] = at
-    found: dict[object, int] = {}
+    latest: dict[object, int] = {}
     for at in keys.values():
         row = rows[at]
         alike = (
@@ -390,13 +390,13 @@ def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
             str(row.get("seed", at)),
             *sorted(decided(row).items()),
         )
-        found[alike if row["verb"] in VERBS else at] = at
-    return set(found.values())
+        latest[alike if row["verb"] in VERBS else at] = at
+    return set(latest.values())
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Describe what is old or missing, with the number of records concerned."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     latest = _latest(rows)
     everywhere: dict[tuple[str, str], set[str]] = {}
     for row in rows:
@@ -404,17 +404,17 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for at, row in enumerate(rows):
         verb = str(row["verb"])
         if at not in latest:
-            found[f"{verb}: not used, there is a later run of the same case"] += 1
+            counts[f"{verb}: not used, there is a later run of the same case"] += 1
         if row["schema"] != SCHEMA:
-            found[f"{verb}: schema {row['schema']}, this version writes {SCHEMA}"] += 1
+            counts[f"{verb}: schema {row['schema']}, this version writes {SCHEMA}"] += 1
         sites, measured = everywhere[_network(row)], verb == "measure" and row["status"] == "ok"
         if measured and (lost := len(sites - set(_sites(row) or ()))):
-            found[f"{verb}: {lost} of the {len(sites)} sites of {row.get('arch')} missing"] += 1
+            counts[f"{verb}: {lost} of the {len(sites)} sites of {row.get('arch')} missing"] += 1
         names = FIELDS["all"] + (FIELDS.get(verb, ()) if row["status"] == "ok" else ())
         missing = [name for name in names if name not in row and name != "about"]
         if missing:
-            found[f"{verb}: without {', '.join(missing)}"] += 1
-    return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(found.items())]
+            counts[f"{verb}: without {', '.join(missing)}"] += 1
+    return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(counts.items())]
 
 
 def _network(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -424,5 +424,5 @@ def _network(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def _sites(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the numbers of every site, None where a record has none."""
-    found = row.get("per_site")
-    return found if isinstance(found, Mapping) else None
+    sites = row.get("per_site")
+    return sites if isinstance(sites, Mapping) else None

@@ -63,8 +63,8 @@ def way_of(estimator: str, locality: str) -> Way:
         name, given = split_options(locality)
     except UsageError:  # a record of something else
         name, given = locality, {}
-    own, set_to = _options_of(estimator)
-    estimator = optioned(own, {option: valued(set_to[option]) for option in sorted(set_to)})
+    bare_name, set_to = _options_of(estimator)
+    estimator = optioned(bare_name, {option: valued(set_to[option]) for option in sorted(set_to)})
     bare, ending = re.fullmatch(r"(.*?)(?:-(pg?))?", name).groups()  # type: ignore[union-attr]
     keep = given.pop("keep", KEPT.get(ending, "b"))
     task, base = "supervised", bare
@@ -199,10 +199,10 @@ def called(method: str, bought: str = "") -> str:
         >>> called("fg_a/end"), called("fg_a[law=sphere]", bought="8")
         ('FG-A', 'FG-A[directions=8,law=sphere]')
     """
-    found = _pieces(method)
-    if found is None:
+    pieces = _pieces(method)
+    if pieces is None:
         return method
-    name, given, locality = found
+    name, given, locality = pieces
     more = {"directions": bought} if bought else {}
     return _shown(way_of(optioned(name, {**given, **more}), locality))
 
@@ -220,8 +220,8 @@ def bare(method: str) -> str:
         >>> bare("fg_a[directions=4]/local-pg")
         'LG-FG-A'
     """
-    found = _pieces(method)
-    return method if found is None else _shown(way_of(found[0], found[2])._replace(options=""))
+    pieces = _pieces(method)
+    return method if pieces is None else _shown(way_of(pieces[0], pieces[2])._replace(options=""))
 
 
 @cache
@@ -239,8 +239,8 @@ def family(name: str) -> str:
         'FG-A'
     """
     first = next(iter(split_outside(name, ",")), name)
-    found = _pieces(first)
-    return first if found is None else plain(way_of(found[0], found[2]))
+    pieces = _pieces(first)
+    return first if pieces is None else plain(way_of(pieces[0], pieces[2]))
 
 
 def natural(value: object) -> tuple[tuple[bool, float, str], ...]:

@@ -66,8 +66,8 @@ class Group:
 
     def percent(self, name: str) -> pd.Series:
         """Return an error of the finished runs in percent, by seed."""
-        found = {run["seed"]: run.get(name) for run in self.done}
-        return 100 * pd.Series(found, dtype=float).dropna()
+        errors = {run["seed"]: run.get(name) for run in self.done}
+        return 100 * pd.Series(errors, dtype=float).dropna()
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,14 @@ def cells(records: Records) -> list[Cell]:
     for verb in ("train", "trial", "tune"):
         for row in records.of(verb):
             parts.setdefault(_place(row), {}).setdefault(verb, []).append(row)
-    found = []
+    ordered = []
     for place, rows in sorted(
         parts.items(), key=lambda part: [*map(natural, (*part[0].way, *part[0][1:]))]
     ):
         tunes = sorted(rows.get("tune", ()), key=lambda r: (str(r.get("started")), r["key"]))
         trials = tuple(rows.get("trial", ()))
-        found.append(Cell(place, tuple(_groups(rows.get("train", ()))), tuple(tunes), trials))
-    return found
+        ordered.append(Cell(place, tuple(_groups(rows.get("train", ()))), tuple(tunes), trials))
+    return ordered
 
 
 def results(records: Records) -> pd.DataFrame:
@@ -174,13 +174,13 @@ def _place(row: Mapping[str, Any]) -> Place:
 
 def _groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
     """Group runs that differ by their seeds alone, keeping the latest of each seed."""
-    found: dict[tuple[tuple[str, str], ...], dict[Any, Mapping[str, Any]]] = {}
+    groups: dict[tuple[tuple[str, str], ...], dict[Any, Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: (str(row.get("started")), str(row["key"]))):
         settings = {**decided(row), "data": str(row["data"])}
-        found.setdefault(tuple(sorted(settings.items())), {})[row["seed"]] = row
+        groups.setdefault(tuple(sorted(settings.items())), {})[row["seed"]] = row
     return [
         Group(dict(settings), tuple(runs[seed] for seed in sorted(runs, key=_by_number)))
-        for settings, runs in sorted(found.items(), key=natural)
+        for settings, runs in sorted(groups.items(), key=natural)
     ]
 
 

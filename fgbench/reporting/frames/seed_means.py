@@ -129,10 +129,10 @@ def over_seeds(runs: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
     rows = []
     for names, part in runs.groupby(by, sort=False):
         done = part[part["status"] == "ok"]
-        found = (
+        average = (
             mean_interval(100 * done[value], most=WHOLE) if done[value].notna().any() else {"n": 0}
         )
         counts = {"lost": len(part) - len(done), "runs": len(part)}
-        rows.append(dict(zip(by, names, strict=True)) | found | counts)
+        rows.append(dict(zip(by, names, strict=True)) | average | counts)
     columns = [*by, "mean", "low", "high", "n", "band", "lost", "runs"]
     return pd.DataFrame(rows, columns=columns)

@@ -82,14 +82,14 @@ def _names(row: Mapping[str, Any]) -> Names:
     except UsageError:  # a record of something else
         typed = text
     arch, data = (str(row.get(name, "")) for name in ("arch", "data"))
-    found = {"method": (called(text), typed, bare(text), family(text))}
-    return {**found, **{n: (v, v.partition("[")[0]) for n, v in (("arch", arch), ("data", data))}}
+    names = {"method": (called(text), typed, bare(text), family(text))}
+    return {**names, **{n: (v, v.partition("[")[0]) for n, v in (("arch", arch), ("data", data))}}
 
 
 def _meant(kind: str, glob: str, names: Sequence[str]) -> bool:
     """Check whether a glob matches one of these names without options, or is the complete name."""
-    whole = called(glob) if kind == "method" else glob
-    return whole == names[0] or any(fnmatchcase(name, glob) for name in names[1:])
+    complete = called(glob) if kind == "method" else glob
+    return complete == names[0] or any(fnmatchcase(name, glob) for name in names[1:])
 
 
 def _valid(kind: str, glob: str, named: Sequence[tuple[Mapping[str, Any], Names]]) -> set[str]:

@@ -28,12 +28,12 @@ def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
         >>> settings_of({"epochs": 3, "settings": {"lr": 0.1, "seed": 1}})
         {'epochs': '3', 'lr': '0.1'}
     """
-    found = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
+    fields = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
     options, settings = (part_of(row, part) for part in ("options", "settings"))
-    found |= {f"option {k}" if k in settings else k: v for k, v in options.items()} | {**settings}
+    fields |= {f"option {k}" if k in settings else k: v for k, v in options.items()} | {**settings}
     if settings.get("precision"):  # which decides how many
-        found.pop("draws", None)
-    stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
+        fields.pop("draws", None)
+    stated = {k: v for k, v in fields.items() if v is not None and UNSTATED.get(k) != v}
     return {name: text(value) for name, value in stated.items() if name != "seed"}
 
 
@@ -50,8 +50,8 @@ def decided(row: Mapping[str, Any]) -> dict[str, str]:
         >>> decided({"verb": "speed", "where": {"threads": 2}})
         {'threads': '2'}
     """
-    told = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
-    where = {name: _where(row, name) for name in told}
+    fields = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
+    where = {name: _where(row, name) for name in fields}
     return settings_of(row) | {
         name: text(value) for name, value in where.items() if value is not None
     }
@@ -92,8 +92,8 @@ def form_of(row: Mapping[str, Any]) -> str:
         >>> form_of({"options": {"law": "gaussian", "directions": 4}, "where": {"dtype": "float64"}})
         'dtype=float64; law=gaussian'
     """
-    found = {**part_of(row, "options"), "dtype": _where(row, "dtype")}
-    stated = {k: text(v) for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
+    options = {**part_of(row, "options"), "dtype": _where(row, "dtype")}
+    stated = {k: text(v) for k, v in options.items() if v is not None and UNSTATED.get(k) != v}
     return "; ".join(f"{k}={v}" for k, v in sorted(stated.items()) if k != "directions")
 
 
@@ -162,8 +162,8 @@ def part_of(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         >>> part_of({"options": None}, "options")
         {}
     """
-    found = row.get(name)
-    return found if isinstance(found, Mapping) else {}
+    part = row.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -185,8 +185,8 @@ def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = list(rows)
     names = [named(row) for row in rows]
     subjects = [(*subject_of(row)[1:], name) for row, name in zip(rows, names, strict=True)]
-    told = apart(subjects, [decided(row) for row in rows])
-    return [", ".join([name, *parts]) for name, parts in zip(names, told, strict=True)]
+    differences = apart(subjects, [decided(row) for row in rows])
+    return [", ".join([name, *parts]) for name, parts in zip(names, differences, strict=True)]
 
 
 def apart(subjects: Iterable[Hashable], settings: Iterable[Mapping[str, str]]) -> list[list[str]]:

@@ -37,14 +37,14 @@ def edges(tuning: Mapping[str, Any]) -> dict[str, str]:
         {'lr': 'upper'}
     """
     grid, chosen = (
-        found if isinstance(found, Mapping) else {}
-        for found in (tuning.get("grid"), tuning.get("chosen"))
+        part if isinstance(part, Mapping) else {}
+        for part in (tuning.get("grid"), tuning.get("chosen"))
     )
-    found = {}
+    at_edge = {}
     for name in sorted(set(grid) & set(chosen)):
         tried = numbers(grid[name])
         if isinstance(grid[name], list) and len(grid[name]) > 1 and chosen[name] in tried:
             ends = {tried[0]: "lower", tried[-1]: "upper"}
             if chosen[name] in ends:
-                found[name] = ends[chosen[name]]
-    return found
+                at_edge[name] = ends[chosen[name]]
+    return at_edge

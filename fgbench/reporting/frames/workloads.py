@@ -58,9 +58,9 @@ def finished(records: Records) -> pd.DataFrame:
     }
     curves = curves[curves["key"].isin(names)]
     columns = [*WORK, "method", "epochs"]
-    found = pd.DataFrame([names[key] for key in curves["key"]], curves.index, columns)
-    found = found.assign(epochs=pd.to_numeric(found["epochs"], errors="coerce"))
-    table = curves.drop(columns=["arch", "data", "method"]).join(found)
+    workloads = pd.DataFrame([names[key] for key in curves["key"]], curves.index, columns)
+    workloads = workloads.assign(epochs=pd.to_numeric(workloads["epochs"], errors="coerce"))
+    table = curves.drop(columns=["arch", "data", "method"]).join(workloads)
     table = table.assign(chance=table["chance"].fillna(1.0))
     last = table.groupby("key")["error"].transform("last")
     lost = table["status"].eq("diverged") | last.isna()
@@ -145,17 +145,17 @@ def lengths(table: pd.DataFrame) -> str:
         >>> lengths(pd.DataFrame([row], columns=[*WORK, "method", "epochs"]))
         ' Trained for 8 epochs.'
     """
-    known = table.dropna(subset=["epochs"])
-    if known.empty:
+    stated = table.dropna(subset=["epochs"])
+    if stated.empty:
         return ""
-    if known.groupby(WORK)["epochs"].nunique().max() == 1:
-        alike = ", equally long on each workload" * (known["epochs"].nunique() > 1)
-        return f" Trained for {span(known['epochs'], 'epoch', 'epochs')}{alike}."
-    parts = known.groupby("method")["epochs"]
-    told = [
-        f"{m} {span(parts.get_group(m), '', '').strip()}" for m in ordering.order(known["method"])
+    if stated.groupby(WORK)["epochs"].nunique().max() == 1:
+        alike = ", equally long on each workload" * (stated["epochs"].nunique() > 1)
+        return f" Trained for {span(stated['epochs'], 'epoch', 'epochs')}{alike}."
+    parts = stated.groupby("method")["epochs"]
+    texts = [
+        f"{m} {span(parts.get_group(m), '', '').strip()}" for m in ordering.order(stated["method"])
     ]
-    return f" Epochs differ: {', '.join(told)}."
+    return f" Epochs differ: {', '.join(texts)}."
 
 
 def listed(table: pd.DataFrame) -> str:
@@ -208,11 +208,11 @@ HELD = ("epochs", "validation")
 """What is the same for all trials of a search."""
 
 
-def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
+def joined(trained: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
     """Join measurements or timings to trainings, by method, options, dtype, network and data.
 
     Args:
-        found: ``task arch data method`` and numbers of training, a row per configuration.
+        trained: ``task arch data method`` and numbers of training, a row per configuration.
         others: rows of `fgbench.reporting.frames.load.Records.measures` or ``speeds``.
         records: the source of both.
 
@@ -237,4 +237,4 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
         rows += [each | {"at": at, "bare": bare} for each in wanted.get(where, ())]
     places = pd.DataFrame(rows, columns=[*by, "at", "bare"])
     beside = places.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")
-    return beside.drop(columns="at").merge(found, on=by)
+    return beside.drop(columns="at").merge(trained, on=by)

@@ -40,8 +40,8 @@ def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
         lost = runs.loc[runs["status"] == "diverged", "seed"]
         common = {"arch": arch, "data": data, "method": method, "label": label}
         common |= {"diverged": len(lost), "runs": len(runs)}
-        for epoch, found in part[part["status"] == "ok"].groupby("epoch"):
-            mean = mean_interval(found["value"], most=most)
+        for epoch, finished in part[part["status"] == "ok"].groupby("epoch"):
+            mean = mean_interval(finished["value"], most=most)
             rows.append({**common, "run": "mean", "epoch": epoch, **mean})
         for _, run in part[part["status"] == "diverged"].groupby("key", sort=False):
             name = f"seed {run['seed'].iloc[0]}"

@@ -92,11 +92,11 @@ def legend(fig: Figure, handles: Sequence[Artist]) -> float:
         for each, name in zip(handles, names, strict=True):
             each.set_label(broken(name, letters))
         for columns in range(min(len(handles), MOST), 0, -1):
-            made = fig.legend(handles=handles, loc="outside upper left", ncols=columns)
-            box = made.get_window_extent()
+            frame = fig.legend(handles=handles, loc="outside upper left", ncols=columns)
+            box = frame.get_window_extent()
             if box.width <= room or (letters, columns) == (LETTERS[-1], 1):
                 return float(box.height / fig.dpi) + 2 * EDGE
-            made.remove()
+            frame.remove()
     raise AssertionError("a legend of one column ends the search")
 
 
@@ -194,13 +194,13 @@ def handles(looks: Mapping[str, style.Look], line: bool = True) -> list[Line2D]:
         >>> [handle.get_label() for handle in handles(style.looks(["NP", "BP"]))]
         ['BP', 'NP']
     """
-    found = []
+    entries = []
     for label, look in looks.items():
         drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker}
         drawn |= {"mfc": look.colour if look.filled else "w", "mew": 0 if look.filled else 0.9}
         drawn["ls"] = look.dashes if line else ""
-        found.append(Line2D([], [], label=label, lw=1.2, ms=4, **drawn))
-    return found
+        entries.append(Line2D([], [], label=label, lw=1.2, ms=4, **drawn))
+    return entries
 
 
 def caption(fig: Figure, text: str) -> float:
@@ -214,8 +214,8 @@ def caption(fig: Figure, text: str) -> float:
         Its height, with its margins.
     """
     words = fill(text, int(fig.get_figwidth() * 21))
-    found = fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
-    return float(found.get_window_extent().height / fig.dpi) + 2 * EDGE
+    label = fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
+    return float(label.get_window_extent().height / fig.dpi) + 2 * EDGE
 
 
 def points(

@@ -38,8 +38,8 @@ class Power:
 
     def at(self, x: ArrayLike) -> Array:
         """Return y at some x."""
-        found: Array = self.scale * np.asarray(x, dtype=float) ** self.exponent
-        return found
+        y: Array = self.scale * np.asarray(x, dtype=float) ** self.exponent
+        return y
 
     def __str__(self) -> str:
         """Format the exponent with its interval, to the digits that the interval supports."""
@@ -104,8 +104,8 @@ def power(x: ArrayLike, y: ArrayLike, low: ArrayLike, high: ArrayLike, n: ArrayL
     u, v = np.log(at), np.log(value)
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.log(top / bottom) / (2 * stats.t.ppf(0.975, counts - 1))
-    known = bool(np.isfinite(error).all())
-    error = np.maximum(error, ROUNDING) if known else np.ones_like(u)
+    weighted = bool(np.isfinite(error).all())
+    error = np.maximum(error, ROUNDING) if weighted else np.ones_like(u)
     weight = error**-2
     centre, middle = np.average(u, weights=weight), np.average(v, weights=weight)
     inertia = float((weight * (u - centre) ** 2).sum())
@@ -114,7 +114,7 @@ def power(x: ArrayLike, y: ArrayLike, low: ArrayLike, high: ArrayLike, n: ArrayL
     rest = v - middle - exponent * (u - centre)
     scatter = float((weight * rest**2).sum()) / (len(u) - 2) / inertia
     half = float(stats.t.ppf(0.975, len(u) - 2)) * scatter**0.5
-    if known:
+    if weighted:
         parts = (c * error) ** 2
         freedom = parts.sum() ** 2 / (parts**2 / (counts - 1)).sum()
         half = max(half, float(stats.t.ppf(0.975, freedom) * parts.sum() ** 0.5))

@@ -164,27 +164,27 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
     bases: dict[Marker, str] = {}
     for name in parts:
         bases.setdefault(look(name).marker, name)
-    known = dict.fromkeys((*SETTING_MARKERS, *(each.marker for each in PRESETS.values())))
-    pool = sorted(known, key=lambda marker: marker in bases)  # those of methods last
+    markers = dict.fromkeys((*SETTING_MARKERS, *(each.marker for each in PRESETS.values())))
+    pool = sorted(markers, key=lambda marker: marker in bases)  # those of methods last
     free = [(marker, filled) for filled in (False, True) for marker in pool]
-    found: dict[str, Look] = {}
+    styles: dict[str, Look] = {}
     used = {(marker, True) for marker in bases}
     for name, mine in parts.items():
         base = look(name)
         start = CYCLE.index(base.dashes)
         shapes: set[object] = {_shape(base.marker)}
         for at, label in enumerate(mine):
-            found[label] = base
+            styles[label] = base
             if at or bases[base.marker] != name:  # a second method of one marker has another
                 other = [each for each in free if _shape(each[0]) not in shapes]
                 left = [each for each in free if each not in used and each[0] != base.marker]
                 both = [each for each in other if each in left]
                 marker, filled = (both or left or other or free)[0]
                 dashes = CYCLE[(start + at) % len(CYCLE)]
-                found[label] = replace(base, marker=marker, dashes=dashes, filled=filled or not at)
+                styles[label] = replace(base, marker=marker, dashes=dashes, filled=filled or not at)
                 used |= {(marker, filled)}
                 shapes |= {_shape(marker)}
-    return found
+    return styles
 
 
 def _shape(marker: Marker) -> object:
@@ -246,11 +246,11 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
     png, pdf, csv = (folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
     about = {png: {"Software": None}, pdf: dict.fromkeys(("CreationDate", "Producer", "Creator"))}
     with context():
-        for path, said in about.items():
+        for path, metadata in about.items():
             draft = path.with_suffix(
                 f".{os.getpid()}{path.suffix}"
             )  # a killed drawing leaves no half file
-            fig.savefig(draft, metadata=said)
+            fig.savefig(draft, metadata=metadata)
             draft.replace(path)
     table.to_csv(csv, index=False, lineterminator="\n")
     return [png, pdf, csv]
