@@ -25,9 +25,12 @@ for method, text in METHODS.items():
     mine = table["estimator"].str.partition("[")[0].eq(name) & table["locality"].eq(locality)
     rows = table[mine].sort_values("forwards")
     ends = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-    ax.errorbar(rows["forwards"], rows["value"], ends, fmt="o-", color=COLOURS[method],
+    style = "o:" if method == "NP" else "o-"  # NP lies on FG-A
+    ax.errorbar(rows["forwards"], rows["value"], ends, fmt=style, color=COLOURS[method],
                 label=method, capsize=3)  # fmt: skip
 ax.set_xscale("log")
+ax.set_xticks([3, 6, 12, 24], ["3", "6", "12", "24"])
+ax.minorticks_off()
 ax.set_yscale("log")
 ax.legend(frameon=False)
 save(__file__, fig, table, f"{design_of(table)}; 1, 4 and 16 directions")

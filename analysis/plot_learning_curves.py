@@ -34,5 +34,7 @@ ax.axhline(90, color="0.5", ls=":", lw=1)
 ax.annotate("guessing", (1, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom",
             fontsize=8)  # fmt: skip
 ax.set_yscale("log")
-ax.legend(frameon=False)
+ax.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+ax.minorticks_off()
+fig.legend(loc="outside right center", frameon=False)
 save(__file__, fig, table, f"mean of {table['count'].max()} seeds; band: smallest to largest")

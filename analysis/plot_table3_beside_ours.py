@@ -34,6 +34,6 @@ for ax, network in zip(axes, networks, strict=True):
     ax.set_xscale("log")
     ax.set_xticks([2, 3, 5, 10], ["2", "3", "5", "10"])
     ax.minorticks_off()
-axes[0].legend(frameon=False)
+axes[1].legend(frameon=False, loc="upper right")
 seeds = f"mean of {table['n'].max():.0f} seeds, bars: 95 % interval of the mean (t)"
 save(__file__, fig, table, seeds)

@@ -1,5 +1,6 @@
-"""``python -m fgbench`` is ``fgbench``."""
+"""Run the command line: ``python -m fgbench`` is ``fgbench``."""
 
 from fgbench.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ from pathlib import Path
 import grimp
 import pytest
 
-from fgbench.api import PACKAGES
+from fgbench.runs.case import PACKAGES
 from tests.makers.paths import ROOT
 
 PLUGINS = {"architectures", "data", "estimators", "localities"}

@@ -1,4 +1,4 @@
-"""``fgbench check`` for the terminal: one line per check, and what was not judged or left out."""
+"""``fgbench check`` on the terminal: one line per check, and what was not judged or left out."""
 
 from __future__ import annotations
 
@@ -9,49 +9,62 @@ from fgbench import conformance, registry
 if TYPE_CHECKING:
     from fgbench.conformance import Outcome
 
-LESS = 3  # all that was tested held, and less was tested than could be
+LESS = 3  # exit code: all that was tested held, but not everything was tested
 
 
-def run(name: str, *, quick: bool = False) -> int:
-    """Check an estimator or an architecture and print each outcome as it is found.
+def run_checks(name: str, *, quick: bool = False) -> int:
+    """Check an estimator or an architecture and print each outcome as soon as it is known.
 
     Args:
         name: as typed.
-        quick: make fewer draws where only sampling can judge.
+        quick: use fewer draws where the bias can only be tested by sampling.
 
     Returns:
-        0 where all held, 1 where a check failed, 3 where all held and a quick check left something out.
+        The exit code: 0 if all checks held, 1 if one failed, 3 if all held and a quick check left
+        something out.
 
     Raises:
         UsageError: for an unknown name or option.
+
+    Example:
+        >>> from fgbench.errors import UsageError
+        >>> try:
+        ...     run_checks("fg_ab")
+        ... except UsageError as error:
+        ...     print(error)
+        unknown estimator or architecture 'fg_ab'; did you mean 'fg_a'?
     """
     base = name.partition("[")[0].partition("/")[0]
     is_estimator = ".py" in name or base in {*registry.entries("estimators"), *registry.PRESETS}
     if is_estimator:
-        outcomes = conformance.check_estimator(name, tell, quick=quick)
+        outcomes = conformance.check_estimator(name, print_outcome, quick=quick)
     elif base.partition("-")[0] in registry.entries("architectures"):
-        outcomes = conformance.check_architecture(name, tell)
+        outcomes = conformance.check_architecture(name, print_outcome)
     else:
-        known = [*registry.PRESETS, *registry.entries("estimators")]
-        raise registry.no_such("estimator or architecture", base, "architectures", known)
+        estimators = [*registry.PRESETS, *registry.entries("estimators")]
+        raise registry.no_such("estimator or architecture", base, "architectures", estimators)
     failed = [o for o in outcomes if not o.held]
     judged = [o for o in outcomes if o.judged]
     aside = f", {len(outcomes) - len(judged)} not judged" if len(judged) < len(outcomes) else ""
     print(f"{len(judged) - len(failed)} of {len(judged)} checks held{aside}")
-    less = [o for o in outcomes if o.left_out]
-    for o in less:
+    partial = [o for o in outcomes if o.left_out]
+    for o in partial:
         print(f"left out: {o.check}: {o.left_out}")
-    if quick and not less and not failed:
-        print("left out: nothing, the whole check takes no more")
-    return 1 if failed else LESS if less else 0
+    if quick and not partial and not failed:
+        print("left out: nothing; the check without --quick does the same")
+    return 1 if failed else LESS if partial else 0
 
 
-def tell(outcome: Outcome) -> None:
-    """Print an outcome; what tested nothing says so and why.
+def print_outcome(outcome: Outcome) -> None:
+    """Print an outcome as one line: ok, FAIL, or -- with the reason where nothing was judged.
 
     Args:
         outcome: of one check.
+
+    Example:
+        >>> print_outcome(conformance.Outcome("pure", True, "two calls agree"))
+        ok    pure: two calls agree
     """
     mark = ("ok  " if outcome.held else "FAIL") if outcome.judged else "--  "
-    said = outcome.detail if outcome.judged else f"not judged: {outcome.detail}"
-    print(f"{mark}  {outcome.check}: {said}", flush=True)
+    detail = outcome.detail if outcome.judged else f"not judged: {outcome.detail}"
+    print(f"{mark}  {outcome.check}: {detail}", flush=True)

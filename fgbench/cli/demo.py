@@ -1,4 +1,4 @@
-"""The demo: five methods on the embedded digits, measured, trained and timed in about a minute."""
+"""The demo: five methods on scikit-learn's digits, measured, trained and timed in about a minute."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ METHODS = ["BP", "FG-W", "FG-A", "LG-FG-W", "LG-FG-A"]
 ARCH, DATA = "mlp-3x64", "digits"
 
 
-def demo(out: Path) -> None:
+def run_demo(out: Path) -> None:
     """Measure, train and time five methods; print one table and draw two figures.
 
     Args:
-        out: folder of the figures; records go to its ``records``, and what is there is not repeated.
+        out: folder of the figures. Records go to ``records`` below it; runs that are already there are
+            not repeated.
     """
     from fgbench.cli.progress import Progress
     from fgbench.reporting.figures import learning_curves, relative_variance
@@ -35,20 +36,20 @@ def demo(out: Path) -> None:
         progress.start("speed")
         timed = api.run_all("speed", METHODS, reference="plain", progress=progress, **case)
     _show(measured, trained, timed)
-    found = load(folder)
-    files = [*relative_variance.draw(found, out), *learning_curves.draw(found, out)]
+    frames = load(folder)
+    files = [*relative_variance.draw(frames, out), *learning_curves.draw(frames, out)]
     print("figures: " + ", ".join(str(f) for f in files if f.suffix == ".png"))
 
 
 def _show(
     measured: list[dict[str, Any]], trained: list[list[dict[str, Any]]], timed: list[dict[str, Any]]
 ) -> None:
-    """Print one row per method: variance beside theory, bias, error, cost."""
-    from fgbench.cli import table as sheet
+    """Print one row per method: variance with its prediction, bias, test error, cost."""
+    from fgbench.cli.table import console, make
     from fgbench.stats import reporting
 
     epochs = [run["epochs"] for run in trained[0]]
-    table = sheet.make(
+    table = make(
         f"{ARCH} on {DATA}",
         ["method", "relative variance", "theory", "bias", "test error %", "step / backprop", "fwd"],
         f"{max(m['draws'] for m in measured)} draws x {measured[0]['batches']} batches of "
@@ -66,4 +67,4 @@ def _show(
             reporting.bias(m["bias"], p), reporting.spread(errors), reporting.number(timed[i]["ratio_to_bp"]),
             reporting.number(m["cost"]["forward_equivalents"]),
         )  # fmt: skip
-    sheet.console().print(table)
+    console().print(table)

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
+"""Progress and errors on stderr: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,17 +12,37 @@ if TYPE_CHECKING:
 EVERY_S = 10.0
 
 
+def print_error(message: str) -> None:
+    """Print a message as one line on stderr, after the program's name.
+
+    Args:
+        message: the text; line breaks become spaces.
+
+    Example:
+        >>> import contextlib
+        >>> with contextlib.redirect_stderr(sys.stdout):
+        ...     print_error("unknown method 'FG-X'")
+        fgbench: unknown method 'FG-X'
+    """
+    print(f"fgbench: {' '.join(message.split())}", file=sys.stderr)
+
+
 class Progress:
-    """Says where a long call stands.
+    """A context that shows how far a long call is.
 
     Args:
         verb: what is being done.
-        quiet: say nothing.
+        quiet: show nothing.
+
+    Example:
+        >>> with Progress("train", quiet=True) as progress:
+        ...     progress.start("seed 0")
+        ...     progress("epoch 1 of 20")
     """
 
     def __init__(self, verb: str, quiet: bool = False) -> None:
         self._verb, self._quiet = verb, quiet
-        self._prefix, self._said = "", 0.0
+        self._prefix, self._printed = "", 0.0
         self._status: Any = None
 
     def __enter__(self) -> Self:
@@ -45,11 +65,11 @@ class Progress:
             self._status.stop()
 
     def start(self, prefix: str) -> None:
-        """Name what the next messages belong to."""
+        """Set the prefix of the next messages, such as ``seed 0``."""
         self._prefix = prefix
 
     def __call__(self, message: str) -> None:
-        """Show a message: at once on the live line, at most every ten seconds as a plain line."""
+        """Show a message: on a terminal at once, elsewhere as a plain line at most every ten seconds."""
         if self._quiet:
             return
         text = (
@@ -59,6 +79,6 @@ class Progress:
         )
         if self._status is not None:
             self._status.update(text)
-        elif monotonic() - self._said >= EVERY_S:
-            self._said = monotonic()
+        elif monotonic() - self._printed >= EVERY_S:
+            self._printed = monotonic()
             print(text, file=sys.stderr, flush=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fgbench.data.dataset import DataSet
+from fgbench.data.dataset import DataSet, fingerprint
 from fgbench.data.files import idx
-from fgbench.data.files.cache import data_root
+from fgbench.data.files.cache import data_root, source_of
 from fgbench.registry import register
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -38,4 +38,14 @@ def fashion_mnist(*, data_dir: str | None = None) -> DataSet:
         DataError: a file is missing and cannot be fetched, or is not the published one.
     """
     folder = data_root(data_dir) / "FashionMNIST" / "raw"
-    return idx.load("fashion_mnist", folder, URL, SUMS, mean=0.2860, std=0.3530)
+    tensors = idx.read_splits(folder, URL, SUMS)
+    return DataSet(
+        "fashion_mnist",
+        *tensors,
+        classes=10,
+        peak=255.0,
+        mean=(0.2860,),
+        std=(0.3530,),
+        fingerprint=fingerprint("fashion_mnist", *tensors),
+        source=source_of(folder),
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fgbench.data.dataset import DataSet
+from fgbench.data.dataset import DataSet, fingerprint
 from fgbench.data.files import idx
-from fgbench.data.files.cache import data_root
+from fgbench.data.files.cache import data_root, source_of
 from fgbench.registry import register
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -38,4 +38,14 @@ def mnist(*, data_dir: str | None = None) -> DataSet:
         DataError: a file is missing and cannot be fetched, or is not the published one.
     """
     folder = data_root(data_dir) / "MNIST" / "raw"
-    return idx.load("mnist", folder, URL, SUMS, mean=0.1307, std=0.3081)
+    tensors = idx.read_splits(folder, URL, SUMS)
+    return DataSet(
+        "mnist",
+        *tensors,
+        classes=10,
+        peak=255.0,
+        mean=(0.1307,),
+        std=(0.3081,),
+        fingerprint=fingerprint("mnist", *tensors),
+        source=source_of(folder),
+    )

@@ -1,72 +1,68 @@
-"""Hold the right to do one run in a folder of records."""
+"""Claim a run in a folder of records, so that two processes do not both do it."""
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 @contextmanager
 def claim(folder: Path, key: str, *, wait: bool = False) -> Iterator[bool]:
-    """Hold the right to do one run in a folder while the block lasts.
+    """Hold the claim to one run in a folder while the block lasts.
 
-    The lock is the kernel's (``flock`` on a file holding host and pid for people to read), which
-    ends with its process: a lock file left by a dead process is free, a recycled pid blocks nobody
-    and two processes cannot both take over. Where a system or file system has no such locks every
-    claim is granted: a run may then be done twice, its record stays whole.
+    The lock is the operating system's (by the library ``filelock``) and ends with its process: a lock
+    file that a killed process left behind is free, and a process that gets an old process's number
+    blocks nobody. On a file system without locks every claim is granted: a run may then be done twice,
+    its record stays whole.
 
     Args:
         folder: of the records; made if missing.
         key: of the run.
-        wait: wait until the other process is done instead of being told; look for its record then.
+        wait: wait until the other process is done instead of returning; look for its record then.
 
     Yields:
         True when the run is this process's to do, False when another one is at it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with claim(Path(folder), "a") as first, claim(Path(folder), "a") as second:
+        ...         print(first, second)
+        True False
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".{key}.lock"
+    lock = FileLock(path, thread_local=False)
+    if not _acquired(lock, path, wait):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if os.name == "posix":  # elsewhere the library removes it
+            # Before the release: who opened the file in the meantime finds it removed, and opens a new one.
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquired(lock: FileLock, path: Path, wait: bool) -> bool:
+    """Take a lock; return True as well on a file system that has none."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _locked(handle, wait):
-                yield False
-                return
-            if not _same_file(handle, path):
-                continue  # its holder removed the file between open and lock
-            os.ftruncate(handle, 0)
-            os.write(handle, f"{socket.gethostname()} {os.getpid()}\n".encode())
-            try:
-                yield True
-            finally:
-                path.unlink(missing_ok=True)
-            return
-        finally:
-            os.close(handle)
-
-
-def _locked(handle: int, wait: bool) -> bool:
-    """Lock an open file; true as well where there are no such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-            raise
-    return True
-
-
-def _same_file(handle: int, path: Path) -> bool:
-    """Say whether an open file is still the one under its name."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            if path.exists():
+                return False
+            # Its holder removed the file between open and lock: there is no holder any more.
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENOLCK):
+                raise
+            return True
+        else:
+            return True

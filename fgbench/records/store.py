@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fgbench.records import atomic
 from fgbench.records.keys import slug
 from fgbench.records.schema import FINISHED, FOREIGN, SCHEMA, fault, plain, validate
 
@@ -17,8 +15,8 @@ from fgbench.records.schema import FINISHED, FOREIGN, SCHEMA, fault, plain, vali
 class Store:
     """A folder of records, one file each; other files in it are left alone.
 
-    A record appears under its name in one step (``os.replace`` of a flushed temporary file in the
-    same folder), so a reader or a kill at any moment sees the whole record or none.
+    A record is written by :mod:`fgbench.records.atomic`, so a reader or a kill at any moment sees the
+    whole record or none.
 
     Args:
         folder: made at the first write.
@@ -50,18 +48,7 @@ class Store:
         text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(record)
-        temporary = self.folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-        # O_EXCL with mode 666: never another process's file, readable as far as the umask allows
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(self.folder)
+        atomic.write_text(path, text)
         return path
 
     def find(self, key: str, *, reuse: bool = False, case_key: str = "") -> dict[str, Any] | None:
@@ -132,17 +119,3 @@ def _refuse(constant: str) -> float:
 def _finished(record: Mapping[str, Any]) -> bool:
     """Say whether a record of this schema needs no second run."""
     return record.get("schema") == SCHEMA and record.get("status") in FINISHED
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable where folders can be flushed."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems
-            raise
-    finally:
-        os.close(handle)

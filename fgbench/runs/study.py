@@ -7,7 +7,6 @@ block, and goes on after any end: blocks lie beside the records until the record
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
 from fgbench.errors import UsageError, at_work
-from fgbench.records import keys, locks, provenance, schema
+from fgbench.records import atomic, keys, locks, provenance, schema
 from fgbench.records.store import Store
 
 if TYPE_CHECKING:
@@ -141,9 +140,7 @@ class Parts:
             return rows
         made: list[Case] = schema.plain(make())
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(made), encoding="utf-8")
-        draft.replace(path)
+        atomic.write_text(path, json.dumps(made))
         return made
 
     def discard(self) -> None:

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgbench.errors import UsageError
+from fgbench.records.atomic import flush
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -72,12 +73,11 @@ def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
     except SafetensorError as error:  # its word for a full disk, among others
         unfinished.unlink(missing_ok=True)
         raise OSError(errno.EIO, str(error), str(unfinished)) from error
-    _flush(unfinished)
+    flush(unfinished)
     if (folder / LATEST).exists():
         os.replace(folder / LATEST, folder / PREVIOUS)
     os.replace(unfinished, folder / LATEST)
-    if os.name == "posix":
-        _flush(folder)
+    flush(folder)
 
 
 def load(folder: Path) -> Saved | None:
@@ -204,12 +204,3 @@ def _read(path: Path) -> Saved | None:
             return Saved(tensors, header["facts"])
     except (FileNotFoundError, SafetensorError, KeyError, ValueError):
         return None
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -331,7 +331,7 @@ def decode(root, name, size, centre):
     left -= 1
     return make(root, name, size, centre)
 module._decode = decode
-from fgbench.data import pixels
+from fgbench.data.files import pixels
 pixels._AHEAD = 1
 module.imagefolder(root=sys.argv[1], size=64, data_dir=sys.argv[2])
 """

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fgbench.cli import progress
 from fgbench.cli.main import run
+from fgbench.cli.progress import Progress
 from fgbench.records.schema import FIELDS, SCHEMA
 from tests.makers.paths import ROOT
 
@@ -460,20 +460,24 @@ def test_report_writes_a_page(capsys: pytest.CaptureFixture[str]) -> None:
 def test_report_says_where_it_stands_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
+    messages: list[str] = []
 
-    class Heard(progress.Progress):
+    class Recorded(Progress):
         def __call__(self, message: str) -> None:
-            told.append(f"{self._quiet}: {message}")
+            messages.append(f"{self._quiet}: {message}")
             super().__call__(message)
 
-    monkeypatch.setattr(progress, "Progress", Heard)
+    monkeypatch.setattr("fgbench.cli.read_commands.Progress", Recorded)
     assert run(["measure", "BP", *NET, *FEW, "-o", "kept"]) == 0
-    told.clear()
+    messages.clear()
     capsys.readouterr()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert run(["report", "kept", "-o", "page"]) == 0
-    assert told[:3] == ["False: reads kept", "False: draws pictures", "False: writes page 1 of 3"]
+    assert messages[:3] == [
+        "False: reads kept",
+        "False: draws pictures",
+        "False: writes page 1 of 3",
+    ]
     assert "draws pictures" in capsys.readouterr().err
 
 
@@ -493,7 +497,7 @@ def test_what_cannot_be_measured_is_no_error_and_its_row_says_why(
     told = " ".join(capsys.readouterr().out.split())
     assert "the reason stands below the table, and the exit code is 0." in told
     assert "fg_a[directions=4]/local-pg" in told  # no markup
-    assert "one whose cheapest estimate is dearer is skipped" in re.sub(r"[│ ]+", " ", told)
+    assert "one whose cheapest estimate costs more is skipped" in re.sub(r"[│ ]+", " ", told)
 
 
 def test_an_interrupt_is_one_line(
@@ -502,15 +506,15 @@ def test_an_interrupt_is_one_line(
     def pressed(*args: object, **case: object) -> list[dict[str, Any]]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fgbench.cli.main._run_all", pressed)
+    monkeypatch.setattr("fgbench.cli.run_commands._run_all", pressed)
     assert run(["train", "BP"]) == 130
-    assert "goes on from what is in its folder of records" in capsys.readouterr().err
+    assert "again to continue from its folder of records" in capsys.readouterr().err
     assert run(["measure", "BP"]) == 130
     assert capsys.readouterr().err == "fgbench: interrupted\n"
     monkeypatch.setattr("fgbench.api.table1", pressed)
     for kept in ([], ["-o", "kept"]):  # without a folder there is nothing to go on from
         assert run(["table1", *kept]) == 130
-        assert ("goes on from" in capsys.readouterr().err) == bool(kept)
+        assert ("again to continue from" in capsys.readouterr().err) == bool(kept)
 
 
 @pytest.mark.parametrize(
@@ -529,7 +533,7 @@ def test_no_memory_is_one_line_wherever_it_was_missed(
     def missed(*args: object, **case: object) -> list[dict[str, Any]]:
         raise error
 
-    monkeypatch.setattr("fgbench.cli.main._run_all", missed)
+    monkeypatch.setattr("fgbench.cli.run_commands._run_all", missed)
     assert run(["measure", "BP"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fgbench: out of memory: ")

@@ -128,9 +128,12 @@ def test_imports_are_told_apart() -> None:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheel built from the tree and the one built from the sdist."""
+    """Wheels built from the tree, from its sdist, and from a zip as one downloads it.
+
+    A zip unpacked by Python's zipfile has no symbolic links, like a checkout on Windows.
+    """
     folder = tmp_path_factory.mktemp("build")
-    tree = folder / "tree"
+    tree, unzipped = folder / "tree", folder / "unzipped"
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("fgbench", "analysis", "suites", "tests"):
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignore)
@@ -139,13 +142,17 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     recipe = tree / "fgbench" / "training" / "recipes" / "deep" / "planted.toml"
     recipe.parent.mkdir(parents=True)
     recipe.write_text("")
+    archive = Path(shutil.make_archive(str(folder / "download"), "zip", tree))
+    with zipfile.ZipFile(archive) as download:
+        download.extractall(unzipped)
     sdist = _build("sdist", tree, folder / "sdist")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+    with tarfile.open(sdist) as packed:
+        packed.extractall(folder, filter="data")
     unpacked = folder / sdist.name.removesuffix(".tar.gz")
     return {
         "tree": _build("wheel", tree, folder / "from_tree"),
         "sdist": _build("wheel", unpacked, folder / "from_sdist"),
+        "zip": _build("wheel", unzipped, folder / "from_zip"),
     }
 
 
@@ -164,7 +171,7 @@ def _build_requires() -> list[str]:
     return requires
 
 
-@pytest.mark.parametrize("origin", ["tree", "sdist"])
+@pytest.mark.parametrize("origin", ["tree", "sdist", "zip"])
 def test_the_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path], origin: str) -> None:
     with zipfile.ZipFile(wheels[origin]) as wheel:
         names = {n for n in wheel.namelist() if ".dist-info/" not in n}
@@ -178,14 +185,30 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path], o
     assert {n for n in names if n.endswith(".py")} == expected
 
 
-@pytest.mark.parametrize("origin", ["tree", "sdist"])
-def test_the_wheel_imports_its_figures(
-    wheels: dict[str, Path], origin: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("origin", ["tree", "sdist", "zip"])
+def test_the_wheel_writes_a_report(wheels: dict[str, Path], origin: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheels[origin]) as wheel:
         wheel.extractall(tmp_path)
+    one = next((ROOT / "analysis" / "records" / "relative_variance").glob("*-FG-A-*.json"))
+    (tmp_path / "records").mkdir()
+    shutil.copy(one, tmp_path / "records")
     # The path is put first, before the editable install of the same name.
-    code = "import sys; sys.path.insert(0, '.'); import fgbench.reporting as a; print(a.__file__)"
+    code = """
+import sys
+sys.path.insert(0, '.')
+import fgbench.reporting
+from fgbench.cli.main import run
+print(fgbench.reporting.__file__)
+sys.exit(run(['report', 'records', '-o', 'site']))
+"""
     command = [sys.executable, "-I", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert Path(done.stdout.strip()) == tmp_path / "fgbench" / "reporting" / "__init__.py"
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    home = tmp_path / "fgbench" / "reporting" / "__init__.py"
+    assert Path(done.stdout.splitlines()[0]) == home
+    assert "FG-A" in (tmp_path / "site" / "index.html").read_text("utf-8")
+
+
+def test_the_checkout_has_no_symbolic_links() -> None:
+    places = [ROOT / name for name in ("fgbench", "analysis", "suites", "tests")]
+    assert [p for place in places for p in place.rglob("*") if p.is_symlink()] == []

@@ -52,7 +52,7 @@ class Theirs(Defaults):
 '''
 PROGRAM = """
 import contextlib, io, json, sys
-from fgbench.cli import run
+from fgbench.cli.main import run
 found = []
 for arguments in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()

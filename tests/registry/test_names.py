@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,9 +15,12 @@ from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
 from fgbench.records.keys import code_hash
 from fgbench.registry import Entry, make, method, register, split_options
+from fgbench.registry.entries import _loaded, _registered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ENTRIES = import_module("fgbench.registry.entries")  # the package has a function of this name
 
 PLAIN = """
 from dataclasses import dataclass
@@ -35,11 +39,11 @@ def own() -> Iterator[dict[str, dict[str, Entry]]]:
     """Let a test register things, and forget them after it."""
     for kind in registry.FOLDERS:
         registry.entries(kind)
-    before = {kind: dict(found) for kind, found in registry._found.items()}
-    yield registry._found
-    for kind, found in before.items():
-        registry._found[kind].clear()
-        registry._found[kind].update(found)
+    before = {kind: dict(known) for kind, known in _registered.items()}
+    yield _registered
+    for kind, known in before.items():
+        _registered[kind].clear()
+        _registered[kind].update(known)
 
 
 # the grammar
@@ -141,7 +145,7 @@ def test_two_files_of_one_name_are_two_things(tmp_path: Path) -> None:
         ("fg_w[credit=sumed]", "credit='sumed': .*'summed' or 'released'"),
         ("fg_w[law=gauss]", "did you mean 'gaussian'"),
         ("LG-FG-A/end", r"LG-FG-A is fg_a/local-pg; type fg_a/end"),
-        ("FG-A[n=1]/local", "a preset has its locality"),
+        ("FG-A[n=1]/local", "a preset includes its locality"),
         ("a/b/c", r"expected a preset or estimator\[options\]/locality\[options\]"),
         ("", "expected a preset"),
         ("x/mine.py", "expected path/to/file.py:Class"),
@@ -333,12 +337,12 @@ def outside(own: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def bring(*points: EntryPoint) -> None:
         monkeypatch.setattr(
-            registry, "entry_points", lambda group: points if "estimators" in group else ()
+            ENTRIES, "entry_points", lambda group: points if "estimators" in group else ()
         )
-        registry._walked.discard("estimators")
+        _loaded.discard("estimators")
 
     yield bring
-    registry._walked.add("estimators")
+    _loaded.add("estimators")
 
 
 def test_an_entry_point_makes_a_name(outside: Any) -> None:

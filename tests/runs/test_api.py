@@ -148,7 +148,9 @@ def test_what_an_estimator_says_of_itself_is_no_part_of_the_key(
     mine: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run("measure", mine.method, records=tmp_path)
-    monkeypatch.setattr(api, "_about", lambda made: {"documentation": "Another.", "claims": None})
+    monkeypatch.setattr(
+        "fgbench.runs.case._about", lambda made: {"documentation": "Another.", "claims": None}
+    )
     mine.calls()
     assert run("measure", mine.method, records=tmp_path)["key"] == first["key"]
     assert mine.calls() == 0

@@ -1,4 +1,4 @@
-"""The IDX format, and the data sets that consist of four IDX files."""
+"""Read the IDX format and data sets that consist of four IDX files, as tensors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench.data.dataset import DataSet, fingerprint
-from fgbench.data.files.cache import ELSEWHERE, download, source_of
+from fgbench.data.files.cache import ELSEWHERE, download
 from fgbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def read_pair(
         images: path of the images.
         labels: path of the labels.
         images_md5: MD5 of the content of the images; None skips the check.
-        labels_md5: the same of the labels.
+        labels_md5: MD5 of the content of the labels; None skips the check.
 
     Returns:
         Pixels uint8 ``[N, 1, H, W]`` and labels int64 ``[N]``.
@@ -108,26 +107,19 @@ def read_pair(
     return x, y
 
 
-def load(
-    name: str,
-    folder: Path,
-    url: str,
-    sums: Mapping[str, Sums],
-    mean: float,
-    std: float,
-) -> DataSet:
-    """Load a data set of ten classes from its four IDX files; fetch those that are missing.
+def read_splits(
+    folder: Path, url: str, sums: Mapping[str, Sums]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Read the training and test split from four IDX files; fetch those that are missing.
 
     Args:
-        name: the registered name.
         folder: where the files lie, compressed or not.
         url: the address all four archives share, up to and including the last slash.
         sums: checksums of each file, by its name without ``.gz``.
-        mean: mean of pixels / 255.
-        std: standard deviation of pixels / 255.
 
     Returns:
-        The data set.
+        Training pixels uint8 ``[N, 1, H, W]``, training labels int64 ``[N]``, test pixels and test
+        labels.
 
     Raises:
         DataError: a file is missing and cannot be fetched, or is not the published one.
@@ -137,21 +129,11 @@ def load(
     def pair(images: str, labels: str) -> tuple[Tensor, Tensor]:
         return read_pair(paths[images], paths[labels], sums[images].content, sums[labels].content)
 
-    tensors = (*pair(*_TRAIN), *pair(*_TEST))
-    return DataSet(
-        name,
-        *tensors,
-        classes=10,
-        peak=255.0,
-        mean=(mean,),
-        std=(std,),
-        fingerprint=fingerprint(name, *tensors),
-        source=source_of(folder),
-    )
+    return *pair(*_TRAIN), *pair(*_TEST)
 
 
 def _locate(folder: Path, file: str, url: str, archive_md5: str) -> Path:
-    """Return the path of a file as it lies there, plain before compressed, or fetch it."""
+    """Return the path of a file, plain rather than compressed; fetch it if neither is there."""
     for path in (folder / file, folder / f"{file}.gz"):
         if path.is_file():
             return path

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from fgbench.errors import UsageError
-from fgbench.reporting.figures import groups, local_losses, stop_gradient
+from fgbench.reporting.figures import fusion, groups, local_losses, stop_gradient
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.results import results
@@ -40,7 +39,7 @@ def section(known: Sequence[Ablation], records: Records, out: Path) -> list[str]
     settings = {key: found for key, found in given.items() if isinstance(found, Mapping)}
     for each in known:
         try:
-            import_module(f"fgbench.reporting.{each.figure}").draw(records, out)
+            FIGURES[each.figure](records, out)
         except UsageError:  # no records of it
             continue
         alt = f"{each.title}; the numbers are in {each.figure}.csv beside it."
@@ -141,4 +140,10 @@ def _panel(runs: pd.DataFrame, network: str) -> pd.Series:
     return found
 
 
+FIGURES: Mapping[str, Callable[[Records, Path], list[Path]]] = {
+    "stop_gradient": stop_gradient.draw,
+    "fusion": fusion.draw,
+    "local_losses": local_losses.draw,
+    "groups": groups.draw,
+}
 RUNS = {"stop_gradient": _keys, "local_losses": _places, "groups": _groups}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fgbench.records import atomic
 from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.frames.ordering import order
 
@@ -247,10 +248,8 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
     about = {png: {"Software": None}, pdf: dict.fromkeys(("CreationDate", "Producer", "Creator"))}
     with context():
         for path, metadata in about.items():
-            draft = path.with_suffix(
-                f".{os.getpid()}{path.suffix}"
-            )  # a killed drawing leaves no half file
-            fig.savefig(draft, metadata=metadata)
-            draft.replace(path)
+            drawn = BytesIO()
+            fig.savefig(drawn, format=path.suffix[1:], metadata=metadata)
+            atomic.write_bytes(path, drawn.getvalue())  # a killed drawing leaves no half file
     table.to_csv(csv, index=False, lineterminator="\n")
     return [png, pdf, csv]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fgbench.errors import UsageError
+from fgbench.records import atomic
 
 MANIFEST = "fgbench-report.sha256"  # what was written, as sha256sum --check reads it
 
@@ -67,7 +68,7 @@ def _read(out: Path) -> dict[str, str]:
 def _write(out: Path, files: Mapping[str, str]) -> None:
     """Write down which files are a report's."""
     lines = [f"{digest}  {name}\n" for name, digest in sorted(files.items())]
-    (out / MANIFEST).write_text("".join(lines), encoding="utf-8", newline="\n")
+    atomic.write_text(out / MANIFEST, "".join(lines))
 
 
 def _remove(out: Path, name: str, digest: str) -> None:

@@ -139,17 +139,17 @@ def expand(plan: Plan, only: Sequence[str] = ()) -> list[Cell]:
         cell
         for grid in plan.grid
         if not only or grid.name in only
-        for cell in _expand(plan.verb, grid)
+        for cell in expand_grid(plan.verb, grid)
     ]
 
 
-def _expand(verb: str, grid: Grid) -> Iterable[Cell]:
+def expand_grid(verb: str, grid: Grid) -> Iterable[Cell]:
     """Expand one grid."""
     for method, arch, data in product(grid.methods, grid.arch, grid.data):
         options = dict(grid.set)
         tune: dict[str, list[Any]] = {}
         for rule in grid.rule:
-            if rule.when.fits(arch, data, _bare(method)):
+            if rule.when.fits(arch, data, bare(method)):
                 options |= rule.set
                 tune |= rule.tune
         for values in product(*grid.vary.values()):
@@ -161,7 +161,7 @@ def _expand(verb: str, grid: Grid) -> Iterable[Cell]:
             )  # fmt: skip
 
 
-def _bare(method: str) -> str:
+def bare(method: str) -> str:
     """Return ``estimator/locality`` of a METHOD, presets resolved."""
     parsed = registry.method(method)
     return f"{parsed.estimator.name}/{parsed.locality.name}"

@@ -18,7 +18,7 @@ from fgbench.training.recipe import When, default_recipe, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-from fgbench.runs.sweep.cells import Cell, _bare, _expand
+from fgbench.runs.sweep.cells import Cell, bare, expand_grid
 from fgbench.runs.sweep.schema import Grid, Narrow, Options, Plan, Tuning, options_of
 
 
@@ -80,7 +80,7 @@ def _checked(content: Options, source: str) -> Plan:
         for name in _named(grid):
             if name not in known:
                 raise unknown(f"option of {plan.verb} in the grid {grid.name!r}", name, known)
-        for cell in _expand(plan.verb, grid):
+        for cell in expand_grid(plan.verb, grid):
             _fitting(cell)
     return plan
 
@@ -117,7 +117,7 @@ def _taken(cell: Cell, values: Options) -> None:
     wrong = []
     for exact in (False, True):
         try:
-            default_recipe(*about, exact, _bare(cell.method)).but(**values)
+            default_recipe(*about, exact, bare(cell.method)).but(**values)
         except UsageError as error:
             wrong.append(error)
     if len(wrong) == 2:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from fgbench.errors import UsageError
 from fgbench.records import keys, schema
 from fgbench.records.store import Store
+from fgbench.runs.case import UNKEYED
+from fgbench.runs.run import failed
 from fgbench.runs.sweep.workers import Pool, Slot
 
 if TYPE_CHECKING:
@@ -206,9 +208,7 @@ class Sweep:
 
     def _lost(self, case: Case, why: str, common: Options) -> Found:
         """Write the record of a run that raised or whose worker died."""
-        from fgbench import api
-
-        return api.failed(reason=why, **common, **call(case))
+        return failed(reason=why, **common, **call(case))
 
 
 def _capturable(cases: Iterable[Case], device: str) -> None:
@@ -224,7 +224,7 @@ def _capturable(cases: Iterable[Case], device: str) -> None:
 
 
 def call(case: Case) -> Options:
-    """Return a case as arguments of :func:`fgbench.api.run_all`."""
+    """Return a case as arguments of :func:`fgbench.runs.run.run_all`."""
     named = {"verb": case.verb, "methods": [case.method], "seed": case.seed}
     return {**named, "arch": case.arch, "data": case.data, **case.options}
 
@@ -243,8 +243,6 @@ def choice(
     Returns:
         A record with verb ``tune``; errors are fractions of the held-out images.
     """
-    from fgbench import api
-
     assert cell.tuning is not None
     first = judged[0][1][0]
     trials = [
@@ -254,7 +252,7 @@ def choice(
         for r in runs
     ]
     settings = {**cell.options, **cell.tuning.set}
-    settings = {name: value for name, value in settings.items() if name not in api.UNKEYED}
+    settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     settings |= {"validation": cell.tuning.validation, "seeds": cell.tuning.seeds}
     subject = {"verb": "tune", "arch": cell.arch, "data": cell.data, "settings": settings}
     subject |= {name: first[name] for name in ("estimator", "locality")} | {"grid": cell.tune}

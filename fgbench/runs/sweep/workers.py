@@ -120,7 +120,7 @@ class Pool:
         return len(self.slots) - sum(w.task is not None for w in self._workers)
 
     def start(self, task: int, call: dict[str, Any]) -> None:
-        """Hand a call of :func:`fgbench.api.run_all` to a free worker.
+        """Hand a call of :func:`fgbench.runs.run.run_all` to a free worker.
 
         Args:
             task: number that events will carry.
@@ -204,7 +204,7 @@ def _work(pipe: Connection, slot: Slot) -> None:
     if slot.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cores)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    from fgbench import api
+    from fgbench.runs.run import run_all
 
     while True:
         try:
@@ -212,14 +212,14 @@ def _work(pipe: Connection, slot: Slot) -> None:
         except (EOFError, KeyboardInterrupt):
             return
         try:
-            found = api.run_all(**call, progress=lambda line: pipe.send(("progress", line, None)))
+            found = run_all(**call, progress=lambda line: pipe.send(("progress", line, None)))
             pipe.send(("done", "", found[0]))
         except KeyboardInterrupt:
             return
         except BrokenPipeError:
             return
         except BaseException as error:
-            pipe.send(("failed", reason(error, api), None))
+            pipe.send(("failed", reason(error, run_all), None))
 
 
 def _follow_parent() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fgbench.records import keys
+from fgbench.records import atomic, keys
 from fgbench.stats.aggregate import wilson
 from fgbench.stats.calibration import comparisons, few, measuring, noise
 from fgbench.stats.calibration.study import Study
@@ -132,9 +132,7 @@ def simulate(
     left = [(s, c) for s, c in jobs if not files[s.name, c].exists()]
     for done, (study, chunk, sums) in enumerate(_run(left, cores), 1):
         file = files[study.name, chunk]
-        draft = file.with_suffix(".tmp")
-        draft.write_text(json.dumps(sums), encoding="utf-8")
-        draft.replace(file)
+        atomic.write_text(file, json.dumps(sums))
         tell(f"{done}/{len(left)} {study.name}")
     found = []
     for study in studies:

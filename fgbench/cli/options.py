@@ -1,0 +1,54 @@
+"""Arguments and options that several commands share, as annotated types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Methods = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="METHOD...",
+        help="A preset (LG-FG-A) or estimator\\[options]/locality\\[options], such as "
+        "fg_a\\[directions=4]/local-pg or ./mine.py:Mine/end.",
+    ),
+]
+Arch = Annotated[str, typer.Option(help="Architecture, such as mlp-3x256 or localmixer-m/8/16.")]
+Data = Annotated[str, typer.Option(help="Data set: digits, mnist, fashion_mnist, cifar10, ...")]
+Seed = Annotated[int, typer.Option(help="First seed.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
+Threads = Annotated[
+    int, typer.Option(min=1, help="CPU threads; more than one helps only for large networks.")
+]
+DataDir = Annotated[
+    str | None,
+    typer.Option(help="Folder of data files; default: FGBENCH_DATA if set, else the user's cache."),
+]
+RecordsDir = Annotated[
+    Path | None, typer.Option("--records", "-o", help="Folder of records, one JSON file per run.")
+]
+OnlyMethods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="GLOB",
+        help="Only methods that match, ignoring their options: fg_a/*, */local-pg, LG-*; repeatable.",
+    ),
+]
+OnlyArchs = Annotated[
+    list[str] | None,
+    typer.Option("--arch", metavar="GLOB", help="Only architectures that match; repeatable."),
+]
+OnlyData = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="GLOB", help="Only data sets that match; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")]
+Reuse = Annotated[
+    bool,
+    typer.Option(help="Use finished records of the same run made by other code, and mark them."),
+]

@@ -1,0 +1,127 @@
+"""The commands that read and show: list, report, figure, paper, doctor and demo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from fgbench.cli.options import DataDir, OnlyArchs, OnlyData, OnlyMethods
+from fgbench.cli.progress import Progress, print_error
+
+if TYPE_CHECKING:
+    from fgbench.reporting.frames.select import Only
+
+
+def list_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="estimators, localities, architectures, datasets, presets or sweeps; default: all."
+        ),
+    ] = "",
+) -> None:
+    """List the names that can be typed, with their meaning and options."""
+    from fgbench.cli import list_names
+
+    for line in list_names.lines(kind):
+        print(line)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
+    out: Annotated[Path, typer.Option("-o", help="Folder of the site.")] = Path("site"),
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that draw figures; default: one per core."),
+    ] = None,
+    method: OnlyMethods = None,
+    arch: OnlyArchs = None,
+    data: OnlyData = None,
+) -> None:
+    """Write a static site from a folder of records; it opens without server or network.
+
+    index.html has the leaderboard, interactive figures and every run; methods/ has a page per method,
+    architectures/ one per architecture and data set, figures/ the figures as PNG and PDF with their data
+    as CSV. An earlier report in the folder is replaced; other files in it are kept.
+    """
+    from fgbench import registry
+    from fgbench.reporting.site.build import write
+
+    about = {kind: registry.entries(kind) for kind in registry.FOLDERS}
+    with Progress("report", quiet=not sys.stderr.isatty()) as progress:
+        only = _only(method, arch, data)
+        page = write(folder, out, about, jobs or os.cpu_count() or 1, only, progress)
+    print(page)
+
+
+class FigureHelp(TyperCommand):
+    """A command whose help ends with a list of all figures, built when the help is asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help with the list of figures."""
+        from fgbench.reporting.figures.catalogue import FIGURES
+
+        lines = [f"{name}: {each.shows}; made by {each.made_by}" for name, each in FIGURES.items()]
+        self.epilog = "\n\n".join(["NAME is one of:", *lines]).replace("[", "\\[")
+        super().format_help(ctx, formatter)
+
+
+def figure(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which figure; listed below.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECORDS", help="Folder of records; for history a folder of asv results."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", help="Folder of the figure.")] = Path("out"),
+    method: OnlyMethods = None,
+    arch: OnlyArchs = None,
+    data: OnlyData = None,
+) -> None:
+    """Draw one figure from a folder of records: PNG, PDF and its data as CSV."""
+    from fgbench.reporting.figures.draw import draw
+
+    for path in draw(name, folder, out, print_error, _only(method, arch, data)):
+        print(path)
+
+
+def paper(
+    folder: Annotated[Path, typer.Argument(metavar="RECORDS", help="Folder of records.")],
+    out: Annotated[
+        Path, typer.Option("-o", help="The page; its figures go to a folder of the same name.")
+    ] = Path("REPRODUCTION.md"),
+) -> None:
+    """Compare records with the tables of the founding paper, as one page of Markdown."""
+    from fgbench.reporting.paper.page import write
+
+    print(write(folder, out))
+
+
+def doctor(data_dir: DataDir = None) -> None:
+    """Show what this installation and this machine have: versions, devices, data files, broken plug-ins."""
+    from fgbench.cli.doctor import findings
+
+    for what, finding in findings(data_dir):
+        print(f"{what:<16}{finding}")
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", help="Folder of figures and records.")] = Path("demo"),
+) -> None:
+    """Measure and train five methods on the digits of scikit-learn; print a table, draw two figures."""
+    from fgbench.cli.demo import run_demo
+
+    run_demo(out)
+
+
+def _only(method: list[str] | None, arch: list[str] | None, data: list[str] | None) -> Only:
+    """Return the selection of records that the options ask for."""
+    from fgbench.reporting.frames.select import Only
+
+    return Only(method or (), arch or (), data or ())

@@ -1,0 +1,315 @@
+"""Everything that has a name: the plug-in folders, entry points of other packages, and the presets."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fgbench.errors import RAISED, UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+T = TypeVar("T", bound="Callable[..., Any]")
+
+FOLDERS = {
+    "estimators": "fgbench.estimators",
+    "localities": "fgbench.localities",
+    "architectures": "fgbench.architectures",
+    "datasets": "fgbench.data",
+}
+
+SINGULAR = {
+    "estimators": "estimator",
+    "localities": "locality",
+    "architectures": "architecture",
+    "datasets": "dataset",
+}
+
+PRESETS = {
+    "BP": "bp/end",
+    "L-BP": "bp/module",
+    "LG-BP": "bp/local",
+    "FA": "fa/end",
+    "L-FA": "fa/module",
+    "LG-FA": "fa/local",
+    "DFA": "dfa/end",
+    "FG-W": "fg_w/end",
+    "FG-A": "fg_a/end",
+    "LG-FG-W": "fg_w/local-pg",
+    "LG-FG-A": "fg_a/local-pg",
+    "NP": "np/end",
+    "WP": "wp/end",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered class or function with its name.
+
+    Args:
+        name: what the user types.
+        make: the class or function, called with the options.
+        owner: the module that registered it.
+        variants: ending of the name to options, such as ``{"m/8/16": {...}}`` for ``localmixer-m/8/16``.
+        pattern: regular expression for endings; its named groups are options.
+        error: why the entry of another package could not be imported, "" if it could.
+
+    Example:
+        >>> def ring(*, size: int = 8):
+        ...     '''A ring of layers.'''
+        >>> entry = Entry("ring", ring, "mine")
+        >>> entry.summary, entry.options
+        ('A ring of layers.', {'size': 8})
+    """
+
+    name: str
+    make: Callable[..., Any]
+    owner: str
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pattern: str = ""
+    error: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options with their defaults."""
+        given = inspect.signature(self.make).parameters.values() if not self.error else ()
+        return {p.name: p.default for p in given if p.default not in (p.empty, None)}
+
+    @property
+    def summary(self) -> str:
+        """First line of the documentation, or the import error."""
+        return self.error or self.documentation.partition("\n")[0]
+
+    @property
+    def documentation(self) -> str:
+        """Docstring of the class or function."""
+        return documentation(self.make)
+
+    @property
+    def promises(self) -> str:
+        """Docstring of an estimator's ``claims``, "" for other kinds."""
+        return documentation(getattr(self.make, "claims", None))
+
+    @property
+    def subject(self) -> str:
+        """First line of the docstring of the module that defines it."""
+        module = sys.modules.get(getattr(self.make, "__module__", ""))
+        return documentation(module).partition("\n")[0]
+
+
+def documentation(thing: Any) -> str:
+    """Return the docstring that was written for an object.
+
+    Args:
+        thing: a class, function or module; None has no docstring.
+
+    Returns:
+        The docstring, "" where there is none. An inherited docstring does not count, and neither does
+        the signature that ``dataclass`` writes.
+
+    Example:
+        >>> documentation(documentation).partition(".")[0]
+        'Return the docstring that was written for an object'
+    """
+    written = getattr(thing, "__doc__", None) or ""
+    generated = inspect.isclass(thing) and written.startswith(f"{thing.__name__}(")
+    return "" if generated else inspect.cleandoc(written)
+
+
+_registered: dict[str, dict[str, Entry]] = {kind: {} for kind in FOLDERS}
+_loaded: set[str] = set()
+
+
+def register(
+    kind: str,
+    name: str,
+    *,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    pattern: str = "",
+) -> Callable[[T], T]:
+    """Register a class or function under a name.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        name: what the user types.
+        variants: endings of the name with their options.
+        pattern: regular expression for endings; its named groups are options.
+
+    Returns:
+        A decorator that returns its argument unchanged.
+
+    Raises:
+        UsageError: if the name is taken; the message names both owners.
+
+    Example:
+        A class is registered by ``@register("estimators", "mine")`` above its definition. A taken name
+        is refused:
+
+        >>> entries("estimators")["fg_a"].owner
+        'fgbench.estimators.fg_a'
+        >>> try:
+        ...     register("estimators", "fg_a")(dict)
+        ... except UsageError as error:
+        ...     print(error)
+        estimator 'fg_a' is registered twice: by fgbench.estimators.fg_a and by builtins
+    """
+
+    def take(make: T) -> T:
+        entry = Entry(name, make, make.__module__, dict(variants or {}), pattern)
+        _add(kind, entry)
+        return make
+
+    return take
+
+
+def _add(kind: str, entry: Entry) -> None:
+    """Store an entry; refuse a name that another owner has taken."""
+    taken = _registered[kind].get(entry.name)
+    if taken is not None and taken.owner != entry.owner:
+        raise UsageError(
+            f"{SINGULAR[kind]} {entry.name!r} is registered twice: "
+            f"by {taken.owner} and by {entry.owner}"
+        )
+    _registered[kind][entry.name] = entry
+
+
+def entries(kind: str) -> dict[str, Entry]:
+    """Return everything that is registered of a kind.
+
+    The folder of the kind and the entry points of other packages are imported at the first call. A
+    module of fgbench that fails to import raises; one of another package is listed with its error.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+
+    Returns:
+        Name to entry, sorted by name.
+
+    Raises:
+        UsageError: for an unknown kind.
+
+    Example:
+        >>> "digits" in entries("datasets")
+        True
+    """
+    if kind not in FOLDERS:
+        raise unknown("kind", kind, [*FOLDERS, "presets"])
+    if kind not in _loaded:
+        folder = importlib.import_module(FOLDERS[kind])
+        for module in pkgutil.iter_modules(folder.__path__):
+            importlib.import_module(f"{FOLDERS[kind]}.{module.name}")
+        _loaded.add(kind)
+        for point in entry_points(group=f"fgbench.{kind}"):
+            owner = f"{point.dist.name if point.dist else '?'} ({point.value})"
+            try:
+                _add(kind, Entry(point.name, point.load(), owner))
+            except UsageError:
+                _loaded.discard(kind)  # the next call raises it again instead of passing over it
+                raise
+            except RAISED as error:
+                why = f"cannot be imported: {type(error).__name__}: {error}"
+                _add(kind, Entry(point.name, _broken(point.name, owner, why), owner, error=why))
+    return dict(sorted(_registered[kind].items()))
+
+
+def _broken(name: str, owner: str, why: str) -> Callable[..., Any]:
+    """Return a function that raises the import error of an entry point when it is called."""
+
+    def make(**options: Any) -> Any:
+        raise UsageError(f"{name!r} from {owner} {why}")
+
+    return make
+
+
+def names(kind: str) -> list[str]:
+    """Return every name of a kind that can be typed, variants included.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+
+    Returns:
+        The names, variants after their base. A base that needs an option which only its variants give
+        is left out.
+
+    Example:
+        >>> [name for name in names("localities") if name.startswith("local")]
+        ['local', 'local-p', 'local-pg']
+    """
+    typed = []
+    for name, entry in entries(kind).items():
+        parameters = inspect.signature(entry.make).parameters.values()
+        needs = any(p.default is p.empty and p.kind is p.KEYWORD_ONLY for p in parameters)
+        if not (entry.variants and needs):
+            typed.append(name)
+        typed += [f"{name}-{ending}" for ending in entry.variants]
+    return typed
+
+
+def resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
+    """Return the entry of a name and the options that its ending stands for.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        name: a name without options.
+
+    Returns:
+        The entry, and option name to value.
+
+    Raises:
+        UsageError: for an unknown name, with the nearest valid one.
+
+    Example:
+        >>> entry, options = resolve("architectures", "mlp-3x256")
+        >>> entry.name, options
+        ('mlp', {'depth': '3', 'width': '256'})
+    """
+    registered = entries(kind)
+    if name in registered:
+        return registered[name], {}
+    for base, entry in registered.items():
+        if not name.startswith(f"{base}-"):
+            continue
+        ending = name[len(base) + 1 :]
+        if ending in entry.variants:
+            return entry, dict(entry.variants[ending])
+        match = re.fullmatch(entry.pattern, ending) if entry.pattern else None
+        if match is not None:
+            return entry, {k: v for k, v in match.groupdict().items() if v is not None}
+    raise no_such(SINGULAR[kind], name, kind)
+
+
+def no_such(what: str, name: str, kind: str, others: Collection[str] = ()) -> UsageError:
+    """Build the error for a name that does not exist, with the nearest valid one.
+
+    Args:
+        what: what was named, for the message.
+        name: what was typed, without options.
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        others: names of other kinds that were possible.
+
+    Returns:
+        The error, to be raised by the caller. Where names of the kind have a form, such as
+        ``mlp-DEPTHxWIDTH``, and the typed name begins with their base, the message states the form.
+
+    Example:
+        >>> print(no_such("architecture", "mlp3x256", "architectures"))
+        unknown architecture 'mlp3x256'; did you mean 'mlp-3x256'?
+    """
+    valid = {*names(kind), *others}
+    for base, entry in entries(kind).items():
+        ending = name[len(base) :].lstrip("-_ ")
+        if not entry.pattern or not ending or not name.lower().startswith(base):
+            continue
+        if re.fullmatch(entry.pattern, ending):
+            return unknown(what, name, [f"{base}-{ending}"])
+        form = re.sub(r"\(\?P<(\w+)>[^)]*\)", lambda group: group[1].upper(), entry.pattern)
+        if not entry.variants and re.fullmatch(r"\w+", form):
+            return UsageError(f"unknown {what} {name!r}; expected {base} or {base}-{form}")
+    return unknown(what, name, valid)

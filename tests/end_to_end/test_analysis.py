@@ -1,0 +1,52 @@
+"""The scripts of analysis/: each draws the committed picture's numbers from the committed records."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.makers.paths import ROOT
+
+SCRIPTS = sorted((ROOT / "analysis").glob("plot_*.py"))
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the scripts and records in which every script has run, in one process."""
+    folder = tmp_path_factory.mktemp("copy") / "analysis"
+    folder.mkdir()
+    for script in (ROOT / "analysis").glob("*.py"):
+        shutil.copy(script, folder)
+    shutil.copytree(ROOT / "analysis" / "records", folder / "records")
+    tables = Path("reproduction") / "paper"
+    (folder / tables).mkdir(parents=True)
+    for table in (ROOT / "analysis" / tables).glob("*.csv"):
+        shutil.copy(table, folder / tables)
+    code = "import runpy, sys; sys.path.insert(0, '.'); names, sys.argv = sys.argv[1:], ['x'];"
+    code += "[runpy.run_path(name) for name in names]"
+    names = [script.name for script in SCRIPTS]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *names], cwd=folder, env=env, check=False,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_there_is_a_script_for_each_of_many_questions() -> None:
+    assert len(SCRIPTS) >= 8
+    listed = (ROOT / "analysis" / "README.md").read_text("utf-8")
+    for script in SCRIPTS:
+        assert f"]({script.name})" in listed
+        assert f"]({script.stem.removeprefix('plot_')}.png)" in listed
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+def test_a_script_draws_the_committed_numbers(script: Path, copied: Path) -> None:
+    name = script.stem.removeprefix("plot_")
+    assert (copied / f"{name}.png").stat().st_size > 10_000
+    assert (copied / f"{name}.csv").read_bytes() == (ROOT / "analysis" / f"{name}.csv").read_bytes()
