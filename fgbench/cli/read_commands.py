@@ -64,9 +64,9 @@ class FigureHelp(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help with the list of figures."""
-        from fgbench.reporting.figures.draw import known
+        from fgbench.reporting.figures.catalogue import FIGURES
 
-        lines = [f"{name}: {each.shows}; made by {each.makes}" for name, each in known().items()]
+        lines = [f"{name}: {each.shows}; made by {each.made_by}" for name, each in FIGURES.items()]
         self.epilog = "\n\n".join(["NAME is one of:", *lines]).replace("[", "\\[")
         super().format_help(ctx, formatter)
 

@@ -11,6 +11,12 @@ from matplotlib.figure import Figure
 from fgbench.reporting.plotting import style
 
 
+def picture(room: Any, source: Any, **options: Any) -> Figure:
+    """Draw the figure of a module as its files show it: from its table, computed once."""
+    fig: Figure = room.figure(source, room.plotted(source, **options), **options)
+    return fig
+
+
 def texts(fig: Figure) -> list[str]:
     found = fig.findobj(mpl.text.Text)
     return [text.get_text() for text in found if text.get_text() and text.get_visible()]

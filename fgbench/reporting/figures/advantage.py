@@ -1,4 +1,4 @@
-"""Figure: how much less noisy activity directions are than weight directions, measured beside theory."""
+"""Variance of weight directions over that of activity directions, measured beside theory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.registry import split_options
-from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.settings import read_form
@@ -20,10 +21,6 @@ NAME = "advantage"
 PAIRS = {"FG-A": "FG-W", "LG-FG-A": "LG-FG-W"}
 OWN = {"share"}
 """Options whose default is each method's own: as stated in their names, they are alike."""
-MISSING = (
-    f"pair of methods ({', '.join(f'{one} and {other}' for one, other in PAIRS.items())}) measured alike",
-    "run fgbench sweep variance-fan-in",
-)
 ALIKE = [
     *("arch", "data", "seed", "directions", "inits", "moments", "batches", "batch", "along"),
     "design",
@@ -37,8 +34,8 @@ COLUMNS = (
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     """Compute the drawn numbers: a row per two records that differ by their method alone.
 
-    A factor is a quotient of relative variances; its interval takes the two as independent, each log
-    half-width squared and added, which is too wide where both were measured at the same points.
+    A factor is a quotient of relative variances. Its interval takes the two as independent and adds the
+    squared log half-widths, which is too wide where both were measured at the same points.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
@@ -67,16 +64,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, ["method", "predicted"])
 
 
-def figure(measures: pd.DataFrame) -> Figure:
-    """Draw the measured factor against the predicted one; equality is dashed.
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Draw the measured factor against the predicted one, with a dashed line where both are equal.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide.
     """
-    table = plotted(measures)
     names = table["method"] + " over " + table["other"]
     looks = style.looks(names, table["method"])
 
@@ -88,7 +84,7 @@ def figure(measures: pd.DataFrame) -> Figure:
         for name, mine in part.groupby(names, sort=False):
             shown = mine.rename(columns={"factor": "mean"})
             panels.points(ax, mine["predicted"], shown, looks[str(name)])
-        scaling.scales(ax, part["predicted"], line)
+        panels.log_log_axes(ax, part["predicted"], line)
         ax.set(xlabel="predicted factor", ylabel="measured factor")
         ax.set_title("relative variance, weight / activity directions", loc="left")
 
@@ -103,7 +99,7 @@ def figure(measures: pd.DataFrame) -> Figure:
 
 
 def _alike(row: dict[Any, Any]) -> bool:
-    """Say whether two records have the same options, as far as both methods have them, and dtype."""
+    """Check whether two records have the same dtype, and the same options where both methods have them."""
     mine, other = (read_form(str(row[f"form{of}"])) for of in ("", "_other"))
     same = all(mine[name] == other[name] for name in (mine.keys() & other.keys()) - OWN)
     return same and mine.get("dtype") == other.get("dtype")
@@ -118,4 +114,4 @@ def _factor(row: dict[Any, Any]) -> dict[str, float]:
     return {"factor": factor, **ends, "predicted": row["predicted_other"] / row["predicted"]}
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

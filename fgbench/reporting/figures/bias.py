@@ -1,4 +1,4 @@
-"""Figure: bias site by site, with what the test would have seen."""
+"""Bias site by site, with the smallest bias that the test would detect."""
 
 from __future__ import annotations
 
@@ -9,79 +9,81 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import sites
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 from fgbench.stats.bias_verdict import judge
 
 NAME = "bias"
-MISSING = "bias measured at sites", "run fgbench measure"
 WORDS = (
-    "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (where there is "
-    "no bias, in at most one record of twenty); hollow: not found, or without a dash not tested. Dash: the "
-    "smallest bias that the test sees. Upright bars: 95 % intervals ({over}); one alone: an interval without "
-    "a value."
+    "Filled: bias found, p below 0.05 after Benjamini–Hochberg over the sites of a record (without any "
+    "bias, this happens in at most one record of twenty); hollow: not found, or not tested where there is "
+    "no dash. Dash: the smallest bias that the test would detect. Vertical bars: 95 % intervals ({over}); a "
+    "bar without a marker: an interval without a value."
 )
 OVER = {
-    "draws": "over draws as the test is",
-    "points": "without that over inits, moments and batches",
+    "draws": "over draws, as the test is",
+    "points": "over inits, moments and batches, where there are several",
 }
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: a row per record and site.
+    """Select the drawn numbers: a row per record and site.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
-        Columns `fgbench.reporting.figures.sites.KEPT` without a prediction and ``unscaled``, and
-        ``found``: whether
-        the adjusted p-value is below 0.05; ``low`` to ``high`` is the interval that the test is of, ``over``
-        draws, or of an older record over points.
+        Columns `fgbench.reporting.figures.sites.KEPT` without the prediction and ``unscaled``, and ``found``:
+        whether the adjusted p-value is below 0.05. ``low`` to ``high`` is the interval that belongs to the
+        test, ``over`` draws, or over points in older records.
     """
     table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled"])
-    known = table["draws_high"].notna()
-    ends = {end: table[f"draws_{end}"].where(known, table[end]) for end in ("low", "high")}
-    over = known.map({True: "draws", False: "points"})
+    over_draws = table["draws_high"].notna()
+    ends = {end: table[f"draws_{end}"].where(over_draws, table[end]) for end in ("low", "high")}
+    over = over_draws.map({True: "draws", False: "points"})
     tested = zip(table["detectable"], table["p_adjusted"], strict=True)
-    found = [judge({"detectable": least}, p).biased for least, p in tested]
-    table = table.assign(**ends, over=over, found=found)
+    biased = [judge({"detectable": least}, p).biased for least, p in tested]
+    table = table.assign(**ends, over=over, found=biased)
     return table.drop(columns=["draws_low", "draws_high"])
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the bias at every site, a panel per architecture and data set.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
     axis = "bias of a site |Ee − g| / |g|"
-    table = plotted(measures)
     return sites.drawn(table, _curve, axis, words(table), log=False, filled=True)
 
 
 def words(table: pd.DataFrame) -> str:
-    """Say what marks, dashes and bars are.
+    """Describe marks, dashes and bars.
 
     Args:
         table: of `plotted`.
 
     Returns:
         Sentences for a caption.
+
+    Example:
+        >>> words(pd.DataFrame({"over": ["draws"]})).partition("Vertical bars: ")[2]
+        '95 % intervals (over draws, as the test is); a bar without a marker: an interval without a value.'
     """
-    over = "; ".join(said for kind, said in OVER.items() if kind in set(table["over"]))
+    over = "; ".join(text for kind, text in OVER.items() if kind in set(table["over"]))
     return WORDS.format(over=over)
 
 
 def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:
     """Draw the biases of one record."""
     shown = part.rename(columns={"value": "mean"})
-    for found, mine in shown.groupby("found"):
-        panels.points(ax, x[mine.index], mine, replace(look, filled=bool(found)))
+    for significant, mine in shown.groupby("found"):
+        panels.points(ax, x[mine.index], mine, replace(look, filled=bool(significant)))
     ax.plot(x, part["detectable"], "_", color=look.colour, ms=7, mew=1.1)
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

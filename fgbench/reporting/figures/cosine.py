@@ -1,4 +1,4 @@
-"""Figure: how far an estimate points along the true gradient, from the start of training on."""
+"""Cosine of an estimate with the true gradient, from the start of training on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "cosine"
-MISSING = (
-    "method measured at two moments of training",
-    "run fgbench measure METHOD... --moments 0,1,5,20",
-)
 PANEL = ["arch", "data"]
 COLUMNS = (
     *(*PANEL, "method", "label", "seed", "moment", "step", "value", "low", "high", "n"),
@@ -30,42 +27,41 @@ ORDER = ["arch", "data", "method", "label", "seed", "step"]
 
 
 def plotted(along: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: a row per record and moment, of records of several moments.
+    """Select the drawn numbers: a row per record and moment, of records of several moments.
 
     Args:
         along: of `fgbench.reporting.frames.load.Records.along`.
 
     Returns:
         Columns `COLUMNS`: ``value`` is the mean cosine of single draws with the end-to-end gradient and
-        ``low`` to ``high`` its interval, ``draws_low`` to ``draws_high`` hold nine of ten draws, and
-        ``chance`` is the mean cosine of one isotropic direction's estimate, ``expected_cosine`` of the
-        record, about √(2/(πd)); where a record does not tell it, this.
+        ``low`` to ``high`` its interval; ``draws_low`` to ``draws_high`` hold nine of ten draws; ``chance``
+        is the mean cosine of an estimate along one isotropic direction, ``expected_cosine`` of the record,
+        or √(2/(πd)) where the record does not state it.
     """
-    whole = along[along["place"].eq("all") & along["step"].notna()]
-    mean = whole[whole["quantity"].eq(NAME) & whole["value"].notna()]
-    drawn = whole[whole["quantity"].eq("cosine_draws")]
+    body = along[along["place"].eq("all") & along["step"].notna()]
+    mean = body[body["quantity"].eq(NAME) & body["value"].notna()]
+    drawn = body[body["quantity"].eq("cosine_draws")]
     names = {name: f"draws_{name}" for name in ("low", "high", "n")}
     drawn = drawn[["key", "moment", *names]].rename(columns=names)
     mean = mean.drop(columns=list(names.values()), errors="ignore")  # those are of a bias
     table = mean.merge(drawn, on=["key", "moment"], how="left")
     table = table[table.groupby("key")["step"].transform("nunique") > 1]
-    expected = whole[whole["quantity"].eq("expected_cosine")].drop_duplicates(["key", "moment"])
+    expected = body[body["quantity"].eq("expected_cosine")].drop_duplicates(["key", "moment"])
     expected = expected[["key", "moment", "value"]].rename(columns={"value": "chance"})
     table = table.merge(expected, on=["key", "moment"], how="left")
     table["chance"] = table["chance"].fillna((2 / np.pi / table["elements"]) ** 0.5)
     return ordering.arranged(table, ORDER)[list(COLUMNS)]
 
 
-def figure(along: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the cosine against the steps of training, a panel per architecture and data set.
 
     Args:
-        along: of `fgbench.reporting.frames.load.Records.along`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(along)
     looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -99,13 +95,13 @@ def figure(along: pd.DataFrame) -> Figure:
 
 
 def _ticks(chance: float) -> list[float]:
-    """List 0 and both signs of the decades from the first above a chance level up to 1."""
+    """List 0 and, with both signs, the decades from above the chance level up to 1."""
     decades = [10.0**-k for k in range(8) if 10.0**-k > 1.5 * chance]
     return sorted([0.0, *decades, *(-d for d in decades)])
 
 
 def caption(table: pd.DataFrame) -> str:
-    """State n, what lines, bars and bands are, and which training the steps are of.
+    """Describe lines, bars and bands, n, and the training that the steps belong to.
 
     Args:
         table: of `plotted`.
@@ -123,4 +119,4 @@ def caption(table: pd.DataFrame) -> str:
     )
 
 
-draw = style.drawing(NAME, MISSING, Records.along, plotted, figure)
+draw = writer(NAME, Records.along, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: test error against the time and the memory of a step, with the front that nothing beats."""
+"""Test error against time and memory of a step, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from numpy.typing import ArrayLike, NDArray
 
-from fgbench.reporting.figures import scaling
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import seeds
 from fgbench.reporting.plotting import panels, style
 
 NAME = "cost"
-MISSING = (
-    "method both trained and timed on one network and data",
-    "run fgbench train and fgbench speed with the same --arch and --data",
-)
 AXES = {"step_ms": "ms per step", "peak_mb": "peak memory of a step (MiB)"}
 PANEL = ["task", "data", "device", "batch", "what"]
 COLUMNS = (
@@ -33,45 +29,49 @@ AREAS = 14.0, 75.0  # of the smallest and the largest network
 
 
 def front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
-    """Find the points that no other beats: none has at most their cost and error, and one of them lower.
+    """Find the Pareto front: no other point has at most their cost and error, and less of one of them.
 
     Args:
         cost: shape [points].
         error: shape [points].
 
     Returns:
-        Whether each is on the Pareto front; equal points are, or are not, together.
+        Whether each point is on the front, shape [points]; equal points are on it together or not at all.
+
+    Example:
+        >>> front([1.0, 2.0, 3.0], [0.5, 0.2, 0.3]).tolist()
+        [True, True, False]
     """
     x, y = np.asarray(cost, float), np.asarray(error, float)
     no_worse = (x[:, None] <= x) & (y[:, None] <= y)
     beaten = no_worse & ((x[:, None] < x) | (y[:, None] < y))
-    found: NDArray[np.bool_] = np.logical_not(beaten.any(0))
-    return found
+    unbeaten: NDArray[np.bool_] = np.logical_not(beaten.any(0))
+    return unbeaten
 
 
 def plotted(records: Records) -> pd.DataFrame:
-    """Compute the drawn numbers: error of what was trained beside what a step of it costs.
+    """Compute the drawn numbers: the error of each trained configuration and the cost of its step.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`: a row per configuration, device and batch of its latest timing (of which there are
-        ``others``), and kind of cost;
-        the final test error is the median over ``n`` seeds with its quartiles, a diverged run at chance;
-        ``parameters`` those of the body, from a measure record of the same network and data.
+        Columns `COLUMNS`: a row per configuration, device and batch, and kind of cost. The cost is that of
+        the latest timing; there are ``others`` more. The error is the median final test error over ``n``
+        seeds with its quartiles, a diverged run at chance. ``parameters`` are those of the body, from a
+        measure record of the same network and data.
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
     grouped = runs.astype({"final": float}).groupby(by)
     quartiles = {"low_percent": 0.25, "error_percent": 0.5, "high_percent": 0.75}
-    found = grouped.agg(n=("key", "size"), epochs=("epochs", "max"))
-    found = found.assign(**{k: 100 * grouped["final"].quantile(q) for k, q in quartiles.items()})
-    found = found.reset_index()
+    errors = grouped.agg(n=("key", "size"), epochs=("epochs", "max"))
+    errors = errors.assign(**{k: 100 * grouped["final"].quantile(q) for k, q in quartiles.items()})
+    errors = errors.reset_index()
     speeds = records.speeds()
     speeds = speeds[speeds["quantity"].isin(AXES) & speeds["value"].gt(0)]
     ends = {"value": "cost", "low": "cost_low", "high": "cost_high", "quantity": "what"}
-    timed = workloads.joined(found, speeds.drop(columns="n").rename(columns=ends), records)
+    timed = workloads.joined(errors, speeds.drop(columns="n").rename(columns=ends), records)
     started = {row["key"]: str(row.get("started")) for row in records.of("speed")}
     one = [*by, "device", "batch", "what"]
     timed = timed.assign(started=timed["key"].map(started)).sort_values("started", kind="stable")
@@ -87,16 +87,15 @@ def plotted(records: Records) -> pd.DataFrame:
     return ordering.arranged(table, [*PANEL, "arch", "method"], what=AXES)[list(COLUMNS)]
 
 
-def figure(records: Records) -> Figure:
+def figure(_: Records, table: pd.DataFrame) -> Figure:
     """Draw two panels per task, data, device and batch.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide, 3.4 in where memory is not known.
     """
-    table = plotted(records)
     looks = style.looks(table["method"])
     area = _areas(table["parameters"])
 
@@ -108,7 +107,7 @@ def figure(records: Records) -> Figure:
         )
         for at, row in part.iterrows():
             _point(ax, row, looks[row["method"]], float(area[at]))
-        scaling.scales(ax, part["cost"], part[["cost", "cost_low", "cost_high"]].stack())
+        panels.log_log_axes(ax, part["cost"], part[["cost", "cost_low", "cost_high"]].stack())
         drawn = part[["low_percent", "error_percent", "high_percent"]].stack()
         if drawn.min() <= 0 or drawn.max() < 4 * drawn.min():
             ax.set_yscale("linear")
@@ -124,7 +123,7 @@ def figure(records: Records) -> Figure:
 
 
 def _areas(parameters: pd.Series) -> pd.Series:
-    """Give every point an area that grows with the logarithm of the number of parameters."""
+    """Return the area of each point, which grows with the logarithm of the number of parameters."""
     low, high = parameters.min(), parameters.max()
     if not low < high:
         return pd.Series(sum(AREAS) / 2, parameters.index)
@@ -133,7 +132,7 @@ def _areas(parameters: pd.Series) -> pd.Series:
 
 
 def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
-    """Draw one configuration: quartiles, interval of the cost, ringed on the front."""
+    """Draw one configuration with its quartiles and the interval of its cost, ringed on the front."""
     x, y = row["cost"], row["error_percent"]
     ax.vlines(x, row["low_percent"], row["high_percent"], color=look.colour, lw=0.9)
     ax.hlines(y, row["cost_low"], row["cost_high"], color=look.colour, lw=0.9)
@@ -145,7 +144,7 @@ def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """State what points, bars, sizes and the front are, and n.
+    """Describe points, bars, sizes and the front, and n.
 
     Args:
         table: of `plotted`.
@@ -155,7 +154,7 @@ def caption(table: pd.DataFrame) -> str:
     """
     sizes = table.drop_duplicates("arch").sort_values("parameters")
     named = ", ".join(
-        f"{arch} ({d:,.0f})" if d > 0 else f"{arch} (not known: no measure record)"
+        f"{arch} ({d:,.0f})" if d > 0 else f"{arch} (unknown: no measure record)"
         for arch, d in sizes[["arch", "parameters"]].itertuples(index=False)
     )
     rest = int(table["others"].max())
@@ -165,11 +164,10 @@ def caption(table: pd.DataFrame) -> str:
     ) * (rest > 0)
     return (
         f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "
-        "is at chance); upright bars: quartiles over seeds; level bars: 95 % intervals of the time, where "
-        "there is one. Ringed, "
-        "dotted: Pareto front, no other point is both as cheap and as accurate. Size of a point: "
-        f"parameters of the body, {named}.{latest}{workloads.lengths(table)}"
+        "is at chance); vertical bars: quartiles over seeds; horizontal bars: 95 % intervals of the time, "
+        "where there is one. Ringed, dotted: Pareto front, no other point is as cheap and as accurate. "
+        f"Size of a point: parameters of the body, {named}.{latest}{workloads.lengths(table)}"
     )
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

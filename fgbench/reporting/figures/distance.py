@@ -1,4 +1,4 @@
-"""Figure: relative variance of a site against how many modules lie between it and its loss."""
+"""Relative variance of a site against the number of modules between it and its loss."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.power_law import power
 
 NAME = "distance"
-MISSING = (
-    "method measured at two distances between a site and its loss",
-    "run fgbench sweep variance-distance",
-)
 PANEL = ["arch", "data"]
 RECORD = [*PANEL, "label", "seed"]
 GROWTH = ("growth", "growth_low", "growth_high", "growth_predicted")
@@ -42,14 +39,14 @@ COLUMNS = (
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers: a row per record and site, of networks with sites far from a loss.
+    """Compute the drawn numbers: a row per record and site, of networks with two or more distances to a loss.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
-        Columns `COLUMNS`: ``growth`` is the factor per module of a fit to the row's record, NaN where its
-        sites have fewer than three distances, ``growth_predicted`` the same of the closed form.
+        Columns `COLUMNS`: ``growth`` is the factor per module, fitted to the record of the row, NaN where its
+        sites have fewer than three distances; ``growth_predicted`` is fitted to the closed form.
     """
     chosen = measures[measures["quantity"].eq(relative_variance.NAME) & measures["place"].ne("all")]
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
@@ -60,16 +57,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, [*PANEL, "method", "label", "seed", "position"])[list(COLUMNS)]
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the variance of every site against its distance, a panel per architecture and data set.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -93,26 +89,26 @@ def figure(measures: pd.DataFrame) -> Figure:
     )
     fitted = table[table["growth"].notna()]
     names = (table if fitted.empty else fitted)[[*PANEL, "label"]].drop_duplicates()
-    rows = names["label"].map(scaling.lines_of)
+    rows = names["label"].map(panels.note_lines)
     most = int(rows.groupby([names[name] for name in PANEL]).sum().max())
     return panels.drawn(table, PANEL, looks, panel, text, height=2.0 + 0.1 * most, line=False)
 
 
 def _fitted(part: pd.DataFrame) -> pd.DataFrame:
-    """Fit c fᵏ to the sites of one record, which is a power law in eᵏ with the exponent log f."""
+    """Fit c fᵏ to the sites of one record: a power law in eᵏ with the exponent log f."""
     at = np.exp(part["distance"])
     law = power(at, part["value"], part["low"], part["high"], part["n"])
-    found = [exp(end) for end in (law.exponent, law.low, law.high)]
+    growth = [exp(end) for end in (law.exponent, law.low, law.high)]
     predicted = np.nan
     if part["predicted"].notna().all():
         ratio = part["predicted"] / part["value"]
         value, low, high = (part[name] * ratio for name in ("value", "low", "high"))
         predicted = exp(power(at, value, low, high, part["n"]).exponent)
-    return part.assign(**dict(zip(GROWTH, (*found, predicted), strict=True)))
+    return part.assign(**dict(zip(GROWTH, (*growth, predicted), strict=True)))
 
 
 def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
-    """Draw the sites of one record with their closed form; say how the variance grows."""
+    """Draw the sites of one record with their closed form; return the note on its growth."""
     alike = part.groupby("distance")["position"]
     apart = alike.rank("first") - (alike.transform("size") + 1) / 2
     x = part["distance"] + 0.08 * apart
@@ -123,9 +119,9 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
     factor, low, high, predicted = (float(part[name].iloc[0]) for name in GROWTH)
     if np.isnan(factor):
         return []
-    said = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
+    beside = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
     name = str(part["label"].iloc[0])
-    return [scaling.headed(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{said}")]
+    return [panels.note(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{beside}")]
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

@@ -1,60 +1,17 @@
-"""Figures by name: what each shows, what makes its records, and how one is drawn from a folder.
-
-A module here is a figure of its own name where it has a top-level ``MISSING``: what its records lack
-where nothing can be drawn, and the command that makes them. Its docstring starts "Figure: ...". Both are
-read from the source, so that a list of figures loads none of them.
-"""
+"""Draw a figure by its name from a folder of records."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fgbench.errors import UsageError, unknown
 from fgbench.records.schema import FOREIGN
+from fgbench.reporting.figures.catalogue import FIGURES
 
 if TYPE_CHECKING:
     from fgbench.reporting.frames.select import Only
-
-
-class About(NamedTuple):
-    """What is known of a figure without drawing it.
-
-    Args:
-        shows: in a few words.
-        makes: the command that makes what it is drawn from, such as ``fgbench train``.
-    """
-
-    shows: str
-    makes: str
-
-
-def known(folder: Path = Path(__file__).parent) -> dict[str, About]:
-    """List the figures.
-
-    Args:
-        folder: of their modules.
-
-    Returns:
-        Name of a figure to what is known of it, in the order of the alphabet.
-    """
-    found = {}
-    for file in sorted(folder.glob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        missing = [
-            node.value
-            for node in tree.body
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MISSING"
-        ]
-        for value in missing:
-            assert isinstance(value, ast.Tuple)
-            makes = str(ast.literal_eval(value.elts[1])).removeprefix("run ")
-            shows = (ast.get_docstring(tree) or "").partition("\n\n")[0].removeprefix("Figure: ")
-            found[file.stem] = About(shows.rstrip("."), makes)
-    return found
 
 
 def draw(
@@ -64,38 +21,45 @@ def draw(
     tell: Callable[[str], None] | None = None,
     only: Only | None = None,
 ) -> list[Path]:
-    """Draw one figure.
+    """Draw one figure and write it as PNG, PDF and CSV.
 
     Args:
-        name: one of `known`.
-        folder: of records; of asv's results for the figure that has a ``read`` of its own.
-        out: where its files go.
-        tell: called with each line on what is damaged, old or missing in the folder, which is read once.
-        only: the records wanted, where the folder is of records.
+        name: a key of `fgbench.reporting.figures.catalogue.FIGURES`.
+        folder: of records, or of asv's results for a figure whose module has a ``read`` of its own. It
+            is read once.
+        out: where the files go.
+        tell: called with one line for each file that is damaged and each field that is old or missing.
+        only: the records to use, where the folder is of records.
 
     Returns:
-        PNG, PDF and CSV.
+        The PNG, the PDF and the CSV.
 
     Raises:
-        UsageError: there is no such figure, the folder is not one that it reads, or holds nothing of it.
+        UsageError: no figure has this name, the folder cannot be read, or it lacks what the figure needs.
+
+    Example:
+        >>> draw("layer", Path("records"), Path("out"))
+        Traceback (most recent call last):
+        fgbench.errors.UsageError: unknown figure 'layer'; did you mean 'layers'?
     """
-    if name not in (names := known()):
-        raise unknown("figure", name, names)
+    if name not in FIGURES:
+        raise unknown("figure", name, FIGURES)
     from fgbench.reporting.frames.load import load
 
-    room = import_module(f"fgbench.reporting.figures.{name}")
-    own = getattr(room, "read", None)
-    if own is not None and only:
-        raise UsageError(f"{name} is not of records: --method, --arch and --data do not narrow it")
-    found = (own or load)(folder)
+    figure = FIGURES[name]
+    read = getattr(figure.module(), "read", None)
+    if read is not None and only:
+        raise UsageError(
+            f"{name} is not drawn from records: --method, --arch and --data do not narrow it"
+        )
+    records = (read or load)(folder)
     if tell is not None:
-        for file, why in found.damaged.items():
+        for file, why in records.damaged.items():
             if not why.startswith(FOREIGN):  # other programs' files
                 tell(f"{Path(folder) / file}: {why}")
     if only:
-        found = only.of(found)
+        records = only.of(records)
     if tell is not None:
-        for note in getattr(found, "notes", ()):
+        for note in getattr(records, "notes", ()):
             tell(note)
-    files: list[Path] = room.draw(found, out)
-    return files
+    return figure.draw()(records, out)

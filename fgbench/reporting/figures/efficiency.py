@@ -1,4 +1,4 @@
-"""Figure: efficiency of each estimate against its cost in forward passes."""
+"""Efficiency of each estimate against its cost in forward passes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fgbench.reporting.figures import relative_variance, scaling
+from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "efficiency"
 MARGIN = 1.3  # factor of cost beside the outermost points
-MISSING = "measured efficiency", "run fgbench measure"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "forwards", "value", "low", "high", "n"),
     *("per_forward", "directions", "draws", "inits", "moments", "batches", "truth", "heavy_tail"),
@@ -24,14 +24,13 @@ COLUMNS = (
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: one row per record whose efficiency is resolved.
+    """Select the drawn numbers: a row per record with a positive efficiency.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
-        Columns `COLUMNS`; ``forwards`` is the cost of an estimate and ``per_forward`` the efficiency
-        over it.
+        Columns `COLUMNS`; ``forwards`` is the cost of an estimate, ``per_forward`` the efficiency over it.
     """
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     chosen = chosen[chosen["value"].gt(0) & chosen["forwards"].gt(0)]
@@ -39,16 +38,16 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(measures: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw efficiency against cost, on two logarithmic axes, a panel per architecture and data set.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -57,7 +56,7 @@ def figure(measures: pd.DataFrame) -> Figure:
             shown = mine.rename(columns={"value": "mean"})
             panels.points(ax, x[mine.index], shown, looks[str(label)])
         drawn = part[["low", "high", "value"]].stack().dropna()
-        scaling.scales(ax, part["forwards"], drawn[drawn > 0])
+        panels.log_log_axes(ax, part["forwards"], drawn[drawn > 0])
         ax.set_xlim(part["forwards"].min() / MARGIN, part["forwards"].max() * MARGIN)
         ax.set(xlabel="forward equivalents per estimate", ylabel="efficiency ⟨Ee, g⟩² / |g|² E|e|²")
         panels.heading(ax, *group)
@@ -70,17 +69,28 @@ def figure(measures: pd.DataFrame) -> Figure:
 
 
 def apart(cost: pd.Series) -> pd.Series:
-    """Set points of one cost side by side, on a logarithmic axis."""
+    """Move points of one cost side by side, on a logarithmic axis.
+
+    Args:
+        cost: of each point.
+
+    Returns:
+        Their horizontal positions.
+
+    Example:
+        >>> apart(pd.Series([4.0, 8.0])).tolist()
+        [4.0, 8.0]
+    """
     step = 1 + 0.015 * float(np.log(MARGIN**2 * cost.max() / cost.min()))
     alike = cost.groupby(cost)
     return cost * step ** (alike.cumcount() - (alike.transform("size") - 1) / 2)
 
 
 def _missing(measures: pd.DataFrame) -> str:
-    """Name the methods whose efficiency has no value."""
+    """Name the methods without a positive efficiency."""
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     lost = ordering.order(chosen.loc[~chosen["value"].gt(0), "label"])
     return f" Not resolved, so without a point: {'; '.join(lost)}." if lost else ""
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: time and memory of replicated and fused losses over the number of groups."""
+"""Time and memory of replicated and fused losses against the number of groups."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 from fgbench.stats import medians
 
 NAME = "fusion"
-MISSING = "fused losses", "run fgbench fusion -o"
 COLUMNS = (
     *("label", "patches", "channels", "classes", "batch", "pass", "implementation", "groups"),
     *("ms", "ms_low", "ms_high", "n", "peak_mb", "time_ratio", "memory_ratio", "difference"),
@@ -31,29 +31,28 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 def plotted(fusions: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: one row per run, pass, implementation and number of groups.
+    """Select the drawn numbers: a row per run, pass, implementation and number of groups.
 
     Args:
         fusions: of `fgbench.reporting.frames.load.Records.fusions`.
 
     Returns:
-        Columns `COLUMNS`, sorted as the curves are drawn; what was skipped has a reason for a number.
+        Columns `COLUMNS`, sorted as the curves are drawn; skipped sizes have a reason and no number.
     """
     keys = ["label", "pass", "implementation", "groups"]
     order: dict[str, list[str]] = {"pass": list(LOOKS), "implementation": list(COLOURS)}
     return ordering.arranged(fusions, keys, **order)[list(COLUMNS)]
 
 
-def figure(fusions: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw time and peak memory against the number of groups, a row of panels per run.
 
     Args:
-        fusions: of `fgbench.reporting.frames.load.Records.fusions`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(fusions)
     runs = list(table.groupby("label", sort=False))
     with style.context():
         fig = Figure(figsize=(style.PAGE, 2.1 * len(runs)), layout="constrained")
@@ -76,7 +75,7 @@ def figure(fusions: pd.DataFrame) -> Figure:
 
 
 def _timed(records: Records) -> pd.DataFrame:
-    """Tabulate comparisons of which anything was timed."""
+    """Return the comparisons, or none where nothing was timed."""
     fusions = records.fusions()
     return fusions if fusions["ms"].notna().any() else fusions[:0]
 
@@ -99,12 +98,12 @@ def _panel(ax: Axes, part: pd.DataFrame, column: str) -> None:
 
 
 def _two(ratio: float) -> str:
-    """Round to two digits, without an exponent."""
+    """Format a number to two digits, without an exponent."""
     return f"{float(f'{ratio:.2g}'):,g}"
 
 
 def _caption(part: pd.DataFrame, named: bool) -> str:
-    """State sizes, n, the ratios at the largest size that both ran, and what was not run."""
+    """Describe sizes and n, the ratios at the largest size that both ran, and what was not run."""
     first = part.iloc[0]
     counts = sorted(set(part["n"].dropna().astype(int)))
     bars = " or ".join(dict.fromkeys(map(medians.ends, counts)))
@@ -128,4 +127,4 @@ def _caption(part: pd.DataFrame, named: bool) -> str:
     return text
 
 
-draw = style.drawing(NAME, MISSING, _timed, plotted, figure)
+draw = writer(NAME, _timed, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: train and test error against the number of channel groups (the paper's figure 7)."""
+"""Train and test error against the number of channel groups (the paper's figure 7)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from fgbench.registry import split_options
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.method_names import Way, plain, setting
 from fgbench.reporting.frames.results import results
@@ -17,10 +18,6 @@ from fgbench.reporting.frames.seed_means import over_seeds
 from fgbench.reporting.plotting import panels, style
 
 NAME = "groups"
-MISSING = (
-    "method trained with two numbers of groups",
-    "run fgbench sweep paper-figure7 --only digits",
-)
 PANEL = ["task", "network", "data"]
 SPLITS = ("test", "train")
 COLUMNS = (
@@ -31,13 +28,17 @@ PERCENT = {"mean": "error_percent", "low": "low_percent", "high": "high_percent"
 
 
 def network_of(arch: str) -> tuple[str, int]:
-    """Split an architecture into what stays the same and its number of groups.
+    """Split an architecture into its name without the number of groups, and this number.
 
     Args:
         arch: such as ``localmixer-m/8/16`` or ``localmixer-m/8/16[channels=256,groups=4]``.
 
     Returns:
         Its name with ``*`` for the number, and the number; 0 where none is stated.
+
+    Example:
+        >>> network_of("localmixer-m/8/16")
+        ('localmixer-m/8/*', 16)
     """
     name, given = split_options(arch)
     parts = name.split("/")
@@ -50,19 +51,21 @@ def network_of(arch: str) -> tuple[str, int]:
 
 
 def tidy(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pick the runs that the figure is about: methods with two numbers of groups in a panel.
+    """Select the runs of methods with two or more numbers of groups in a panel.
 
     Args:
         runs: of `fgbench.reporting.frames.results.results`.
 
     Returns:
-        These runs, with their ``network`` and ``groups``; ``data`` names all that makes a panel, and
+        These runs, with their ``network`` and ``groups``; ``data`` names all that defines a panel, and
         ``method`` is without the options of its locality.
     """
-    found = [network_of(arch) for arch in runs["arch"]]
+    networks = [network_of(arch) for arch in runs["arch"]]
     ways = runs[["estimator", "task", "base", "keep", "options"]].to_numpy()
     where = [setting(*three) for three in runs[["data", "train_size", "options"]].to_numpy()]
-    table = runs.assign(network=[n for n, _ in found], groups=[g for _, g in found], data=where)
+    table = runs.assign(
+        network=[n for n, _ in networks], groups=[g for _, g in networks], data=where
+    )
     table = table.assign(method=[plain(Way(*way)) for way in ways])
     table = table[table["groups"] > 0]
     return table[table.groupby([*PANEL, "method"])["groups"].transform("nunique") > 1]
@@ -85,16 +88,15 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys, split=SPLITS)[list(COLUMNS)]
 
 
-def figure(runs: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw error against the number of groups, test beside train, a row per task and network.
 
     Args:
-        runs: of `fgbench.reporting.frames.results.results`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(runs)
     looks = style.looks(table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -114,4 +116,4 @@ def figure(runs: pd.DataFrame) -> Figure:
     return panels.drawn(table, [*PANEL, "split"], looks, panel, text)
 
 
-draw = style.drawing(NAME, MISSING, results, plotted, figure)
+draw = writer(NAME, results, plotted, figure)

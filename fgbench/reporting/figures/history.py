@@ -1,4 +1,4 @@
-"""Figure: every tracked number over the commits, with change points, from results of asv.
+"""Every tracked number over the commits, with change points, from results of asv.
 
 The folder is asv's (``.asv/results``: one folder per machine, one JSON file per commit and environment,
 version 2 of the format), not one of records.
@@ -21,12 +21,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
+from fgbench.reporting.figures.catalogue import FIGURES
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
 
 NAME = "history"
-MISSING = "number tracked over commits", "run asv run, its results are in .asv/results"
 VERSION = 2
 PANEL = ["benchmark", "machine"]
 COLUMNS = (
@@ -37,12 +38,16 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Results:
-    """What a folder of asv holds.
+    """The results of asv in a folder.
 
     Args:
-        folder: where it lies.
+        folder: where they lie.
         rows: a row per machine, environment, commit, benchmark and combination of its parameters.
         damaged: file -> why it could not be read.
+
+    Example:
+        >>> plotted(Results(Path("empty"), ({"value": None},), {})).empty
+        True
     """
 
     folder: Path
@@ -61,6 +66,11 @@ def read(folder: Path) -> Results:
 
     Raises:
         UsageError: the folder does not exist or holds no result of asv.
+
+    Example:
+        >>> read(Path("nowhere"))
+        Traceback (most recent call last):
+        fgbench.errors.UsageError: expected a folder of asv's results, got 'nowhere': no such folder
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -68,12 +78,14 @@ def read(folder: Path) -> Results:
     units: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     damaged = {}
-    if (known := folder / "benchmarks.json").is_file():
+    if (units_file := folder / "benchmarks.json").is_file():
         try:
-            found = json.loads(known.read_text(encoding="utf-8"))
-            units = {n: str(b.get("unit") or "") for n, b in found.items() if isinstance(b, dict)}
+            benchmarks = json.loads(units_file.read_text(encoding="utf-8"))
+            units = {
+                n: str(b.get("unit") or "") for n, b in benchmarks.items() if isinstance(b, dict)
+            }
         except (ValueError, AttributeError) as error:  # numbers are as good without their units
-            damaged[known.name] = f"{type(error).__name__}: {error}"
+            damaged[units_file.name] = f"{type(error).__name__}: {error}"
     for file in sorted(folder.glob("*/*.json")):
         if file.name == "machine.json":
             continue
@@ -86,20 +98,20 @@ def read(folder: Path) -> Results:
             damaged[f"{file.parent.name}/{file.name}"] = f"{type(error).__name__}: {error}"
     if not rows:
         first = next((f" ({name}: {why})" for name, why in damaged.items()), "")
-        raise UsageError(f"no result of asv in {str(folder)!r}{first}; {MISSING[1]}")
+        raise UsageError(f"no result of asv in {str(folder)!r}{first}; run {FIGURES[NAME].made_by}")
     return Results(folder, tuple(rows), damaged)
 
 
 def plotted(results: Results) -> pd.DataFrame:
-    """Put numbers in the order of the commits and find where they change.
+    """Sort numbers by commit and find where they change.
 
     Args:
         results: of `read`.
 
     Returns:
-        Columns `COLUMNS`: ``position`` counts the commits of all results by their date, from 0;
-        ``level`` is that of asv's piecewise constant fit (NaN where asv is not installed), ``changed``
-        whether it is another than before.
+        Columns `COLUMNS`: ``position`` counts the commits of all results by date, from 0; ``level`` is that
+        of asv's piecewise constant fit (NaN where asv is not installed), ``changed`` whether it differs from
+        the level before.
     """
     table = pd.DataFrame(results.rows).dropna(subset=["value"])
     if table.empty:
@@ -115,16 +127,16 @@ def plotted(results: Results) -> pd.DataFrame:
     return pd.concat(parts)[list(COLUMNS)].reset_index(drop=True)
 
 
-def figure(results: Results) -> Figure:
+def figure(results: Results, table: pd.DataFrame) -> Figure:
     """Draw each benchmark over the commits, a panel per benchmark and machine.
 
     Args:
         results: of `read`.
+        table: of `plotted`.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(results)
     looks = style.looks(table["label"], table["method"])
     commits = table.drop_duplicates("position").set_index("position")["commit"].sort_index()
 
@@ -150,16 +162,16 @@ def figure(results: Results) -> Figure:
 def _rows(
     one: Mapping[str, Any], machine: str, units: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Go through the numbers of one file; what asv skipped or saw fail has none."""
+    """Yield the numbers of one file; skipped and failed benchmarks have none."""
     for benchmark, columns in one["results"].items():
-        found = dict(zip(one["result_columns"], columns, strict=False))
-        choices = [[_plain(text) for text in values] for values in found.get("params") or []]
-        if (values := found.get("result")) is None:
+        result = dict(zip(one["result_columns"], columns, strict=False))
+        choices = [[_plain(text) for text in values] for values in result.get("params") or []]
+        if (values := result.get("result")) is None:
             continue
         for at, (combination, value) in enumerate(zip(product(*choices), values, strict=True)):
             presets = [name for name in combination if name in style.PRESETS]
             label = ", ".join(combination)
-            ends = [_at(found.get(f"stats_ci_99_{end}"), at) for end in "ab"]
+            ends = [_at(result.get(f"stats_ci_99_{end}"), at) for end in "ab"]
             yield {
                 **{
                     "machine": machine,
@@ -173,18 +185,18 @@ def _rows(
                     "low": ends[0],
                     "high": ends[1],
                 },
-                **{"n": _at(found.get("stats_repeat"), at), "unit": units.get(benchmark, "")},
+                **{"n": _at(result.get("stats_repeat"), at), "unit": units.get(benchmark, "")},
             }
 
 
 def _at(values: list[Any] | None, at: int) -> float:
-    """Read a number of one combination of parameters; NaN where there is none."""
-    found = values[at] if values else None
-    return float(found) if isinstance(found, int | float) else nan
+    """Return a number of one combination of parameters; NaN where there is none."""
+    value = values[at] if values else None
+    return float(value) if isinstance(value, int | float) else nan
 
 
 def _plain(text: str) -> str:
-    """Write a parameter, which asv keeps as Python's text of it, as one reads it."""
+    """Return a parameter without the quotes of Python's repr, which asv stores."""
     try:
         return str(literal_eval(text))
     except (ValueError, SyntaxError):
@@ -217,7 +229,7 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> None:
 
 
 def _caption(table: pd.DataFrame, results: Results) -> str:
-    """State what points, bars and lines are, n, and what could not be read."""
+    """Describe points, bars and lines, n, and the files that could not be read."""
     counts = table["n"].dropna()
     environments = ", ".join(sorted(set(table["environment"])))
     parts = [f"{table['commit'].nunique()} commits; environment {environments}."]
@@ -234,4 +246,4 @@ def _caption(table: pd.DataFrame, results: Results) -> str:
     return " ".join(parts)
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: relative variance along the depth of the network, site by site."""
+"""Relative variance site by site, from input to loss."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import relative_variance, sites
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import TESTED, Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "layers"
-MISSING = "variance measured at sites", "run fgbench measure"
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: a row per record and site whose variance is above zero.
+    """Select the drawn numbers: a row per record and site whose variance is above zero.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
@@ -25,21 +25,20 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `fgbench.reporting.figures.sites.KEPT`, without those of tests of bias.
     """
-    found = sites.picked(measures, relative_variance.NAME)
-    found = found[found["value"] > relative_variance.ZERO].reset_index(drop=True)
-    return found.drop(columns=list(TESTED))
+    table = sites.picked(measures, relative_variance.NAME)
+    table = table[table["value"] > relative_variance.ZERO].reset_index(drop=True)
+    return table.drop(columns=list(TESTED))
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw relative variance at every site, a panel per architecture and data set.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     theory = "Dashed, with a dash at each site: closed form, where there is one. " * bool(
         table["predicted"].notna().any()
     )
@@ -55,4 +54,4 @@ def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None
     panels.crossed(ax, x[part["unscaled"].notna()], part["value"])
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: test error against epochs, mean over seeds with a band."""
+"""Test error against epochs, mean over seeds with a band."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fgbench.reporting.figures.catalogue import FIGURES
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import WHOLE
 from fgbench.reporting.plotting import epoch_curves, panels, style
 
 NAME = "learning_curves"
-MISSING = "learning curve", "run fgbench train"
 PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
 
 
@@ -29,20 +29,23 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns of `fgbench.reporting.plotting.epoch_curves.averaged` with the names of `PERCENT`.
     """
-    return _averaged(curves).rename(columns=PERCENT)
+    test = curves[(curves["split"] == "test") & curves["error"].notna()]
+    test = test.assign(value=100 * test["error"])
+    return epoch_curves.averaged(test, WHOLE).rename(columns=PERCENT)
 
 
-def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
+def figure(curves: pd.DataFrame, table: pd.DataFrame, log: bool = True) -> Figure:
     """Draw test error against epochs, one panel per architecture and data set.
 
     Args:
-        curves: of `fgbench.reporting.frames.load.Records.curves`.
-        log: error on a logarithmic axis, wherever a panel spans more than a factor of 4.
+        curves: of `fgbench.reporting.frames.load.Records.curves`, for the chance level.
+        table: of `plotted`.
+        log: whether errors have a logarithmic axis in panels that span more than a factor of 4.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = _averaged(curves)
+    table = table.rename(columns={new: old for old, new in PERCENT.items()})
     chance = curves.groupby(["arch", "data"])["chance"].max()
     looks = style.looks(table["label"], table["method"])
 
@@ -54,14 +57,8 @@ def figure(curves: pd.DataFrame, log: bool = True) -> Figure:
     return panels.drawn(table, ["arch", "data"], looks, panel, epoch_curves.caption(table))
 
 
-def _averaged(curves: pd.DataFrame) -> pd.DataFrame:
-    """Average test errors, in percent."""
-    test = curves[(curves["split"] == "test") & curves["error"].notna()]
-    return epoch_curves.averaged(test.assign(value=100 * test["error"]), WHOLE)
-
-
 def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
-    """Scale and name the error's axis; chance is a line unless it would squeeze the curves."""
+    """Set the error's axis, with a line at chance unless that would squeeze the curves."""
     low, high = epoch_curves.limits(part)
     log = log and high > 4 * low
     if log:
@@ -80,7 +77,7 @@ def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
 
 
 def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure, or say what became of the trainings where none has a curve.
+    """Write the figure.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
@@ -90,10 +87,16 @@ def draw(records: Records, out: Path) -> list[Path]:
         These three files.
 
     Raises:
-        UsageError: no training has a learning curve.
+        UsageError: no training has a learning curve; the message counts those that failed or diverged.
     """
     ended = Counter(str(row["status"]) for row in records.of("train"))
     lost = ", ".join(f"{ended[how]} {how}" for how in sorted(ended) if how != "ok")
-    what = f"{MISSING[0]} (of {sum(ended.values())} trainings {lost})" if lost else MISSING[0]
-    write = style.drawing(NAME, (what, MISSING[1]), Records.curves, plotted, figure)
-    return write(records, out)
+    curves = records.curves()
+    table = plotted(curves)
+    if table.empty:
+        entry = FIGURES[NAME]
+        needs = (
+            f"{entry.needs} (of {sum(ended.values())} trainings {lost})" if lost else entry.needs
+        )
+        raise entry.missing(records.folder, needs)
+    return style.save(figure(curves, table), out, NAME, table)

@@ -1,4 +1,4 @@
-"""Figure: test error against where local losses are placed (the paper's figure 6)."""
+"""Test error against the placement of local losses (the paper's figure 6)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.registry import split_options
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.method_names import family, natural, setting
 from fgbench.reporting.frames.results import results
@@ -16,10 +17,6 @@ from fgbench.reporting.frames.seed_means import over_seeds
 from fgbench.reporting.plotting import panels, style
 
 NAME = "local_losses"
-MISSING = (
-    "method trained with losses in two places and with scores kept apart in two ways",
-    "run fgbench sweep paper-figure6 --only digits",
-)
 PANEL = ["task", "arch", "data"]
 RELEASED = {"average", "credit"}  # options of the forms of the founding paper's released code
 PLACES = ("end", "last", "module", "local")
@@ -32,15 +29,15 @@ PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_per
 
 
 def tidy(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pick the runs that the figure is about, with their panel, form and place of losses.
+    """Select the runs of the ablation, with their panel, form and placement of losses.
 
     Args:
         runs: of `fgbench.reporting.frames.results.results`.
 
     Returns:
-        The runs of what is ablated: estimators whose losses are in two places in a panel, scores being
-        kept apart in two ways in one of them, beside the end-to-end gradient without noise. Further
-        columns ``series place label``; ``data`` names all that makes a panel.
+        The runs of estimators whose losses are in two places in a panel, with scores kept apart in two ways
+        in one of them, beside the end-to-end gradient without noise. Further columns ``series place label``;
+        ``data`` names all that defines a panel.
     """
     names = [split_options(estimator)[0] for estimator in runs["estimator"]]
     series = [_series(estimator) for estimator in runs["estimator"]]
@@ -63,7 +60,7 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def plotted(runs: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers: a row per panel, place of losses and form of an estimator.
+    """Compute the drawn numbers: a row per panel, placement of losses and form of an estimator.
 
     Args:
         runs: of `fgbench.reporting.frames.results.results`.
@@ -79,18 +76,17 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys, base=[*PLACES, *others])[list(COLUMNS)]
 
 
-def figure(runs: pd.DataFrame) -> Figure:
-    """Draw test error by place of losses, one panel per task, architecture and data set.
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Draw test error by placement of losses, one panel per task, architecture and data set.
 
-    An estimator has the look of its global preset; its further forms (other scalings) are its settings.
+    An estimator has the look of its global preset; its other forms are drawn as its settings.
 
     Args:
-        runs: of `fgbench.reporting.frames.results.results`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(runs)
     pairs = ordering.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
     looks = style.looks(pairs["series"], pairs["method"])
 
@@ -105,25 +101,25 @@ def figure(runs: pd.DataFrame) -> Figure:
 
 
 def _series(estimator: str) -> str:
-    """Name a form of an estimator: its options, those of the released forms in one word."""
+    """Return the name of an estimator's form: its options, with one phrase for those of the released code."""
     name, given = split_options(estimator)
     rest = ",".join(f"{k}={v}" for k, v in sorted(given.items()) if k not in RELEASED)
     return name + (f"[{rest}]" if rest else "") + ", as released" * bool(RELEASED & given.keys())
 
 
 def _method(estimator: str) -> str:
-    """Name an estimator with its loss at the end."""
+    """Return the name of an estimator with its loss at the end."""
     return family(f"{estimator}/end")
 
 
 def _place(base: str, keep: str) -> str:
-    """Name where losses are and what they keep apart, as an axis says it."""
+    """Return the tick label of a placement of losses, with the axes along which scores are kept apart."""
     kept = "".join(f"\n+{axis}" for axis in keep.split() if axis != "b")
     return WORDS.get(base, base) + kept
 
 
 def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    """Draw one panel: places from left to right, the forms of a place side by side."""
+    """Draw one panel: placements from left to right, the forms of an estimator side by side."""
     places = list(dict.fromkeys(part["place"]))
     series = [name for name in looks if name in set(part["series"])]
     step = 0.7 / len(series)
@@ -142,4 +138,4 @@ def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     ax.set(xlim=(-0.5, len(places) - 0.5), xlabel="local losses", ylabel="test error (%)")
 
 
-draw = style.drawing(NAME, MISSING, results, plotted, figure)
+draw = writer(NAME, results, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: share of runs better than any standard, and one number per method: IQM and optimality gap."""
+"""Performance profiles, interquartile means and optimality gaps of the methods."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
@@ -18,10 +19,6 @@ from fgbench.reporting.plotting import panels, style
 from fgbench.stats.aggregate import iqm, performance_profile, stratified
 
 NAME = "profiles"
-MISSING = (
-    "workload on which BP has been trained beside another method",
-    "run fgbench train BP and others, with several seeds, on the same networks and data",
-)
 AXES = {
     "profile": "score τ",
     "iqm": "interquartile mean of scores",
@@ -45,10 +42,10 @@ SHORT = 15  # letters of a line of a name at its row
 
 
 def scores(records: Records) -> pd.DataFrame:
-    """Compute the score of every run: how far it comes from chance, 0, to backprop's error, 1.
+    """Compute the score of every run: 0 at chance, 1 at backprop's error.
 
-    The score (chance − error)/(chance − backprop), with the mean final error of backprop over its
-    seeds, makes workloads of different difficulty alike; a diverged run is at chance.
+    The score (chance − error)/(chance − backprop), with the mean final error of backprop over its seeds,
+    makes workloads of different difficulty comparable. A diverged run is at chance.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
@@ -69,43 +66,37 @@ def scores(records: Records) -> pd.DataFrame:
 
 
 def gap(scores: Floats) -> Floats:
-    """Return by how much runs fall short of 1, on average, those beyond it not counted against others.
+    """Compute the optimality gap: the mean of max(0, 1 − score), as in rliable.
+
+    Scores beyond 1 do not make up for others.
 
     Args:
         scores: shape [..., runs].
 
     Returns:
-        Mean of max(0, 1 − score), as in rliable.
+        The gap, shape [...].
+
+    Example:
+        >>> float(gap(np.array([0.5, 3.0])))
+        0.25
     """
-    found: Floats = np.maximum(0.0, 1.0 - scores).mean(-1)
-    return found
+    shortfall: Floats = np.maximum(0.0, 1.0 - scores).mean(-1)
+    return shortfall
 
 
-def plotted(records: Records) -> pd.DataFrame:
-    """Compute the drawn numbers, see `numbers`.
-
-    Args:
-        records: of `fgbench.reporting.frames.load.load`.
-
-    Returns:
-        Columns `NUMBERS`.
-    """
-    return numbers(scores(records))
-
-
-def numbers(table: pd.DataFrame) -> pd.DataFrame:
+def plotted(scores: pd.DataFrame) -> pd.DataFrame:
     """Aggregate the scores of each method in each suite.
 
     Args:
-        table: of `scores`.
+        scores: of `scores`.
 
     Returns:
         Columns `NUMBERS`: "profile", the share of runs above a score ``x`` with its pointwise band; "iqm"
-        and "gap" with stratified bootstrap intervals, no ends where a workload has a single run; ``n``
-        runs on the workload with the fewest, of ``tasks`` workloads.
+        and "gap" with stratified bootstrap intervals, without ends where a workload has a single run;
+        ``n``, the runs on the workload with the fewest, of ``tasks`` workloads.
     """
     rows: list[dict[str, Any]] = []
-    for suite, runs in table.groupby("suite", sort=False):
+    for suite, runs in scores.groupby("suite", sort=False):
         first, last = float(runs["score"].min()), float(runs["score"].max())
         edge = 0.06 * ((last - first) or 1.0)
         at = np.linspace(first - edge, last + edge, POINTS)
@@ -123,43 +114,44 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(NUMBERS)).astype({"low": float, "high": float})
 
 
-def figure(records: Records) -> Figure:
+def figure(scores: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw profile, interquartile mean and optimality gap, three panels per suite.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        scores: of `scores`.
+        table: of `plotted`.
 
     Returns:
         A figure 7 in wide.
     """
-    table = scores(records)
-    drawn = numbers(table)
-    looks = style.looks(table["method"])
-    suites = sorted(set(table["suite"]))
+    looks = style.looks(scores["method"])
+    suites = sorted(set(scores["suite"]))
     frame = pd.DataFrame([(s, what) for s in suites for what in AXES], columns=["suite", "what"])
 
     def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
         suite, what = group
-        part = drawn[drawn["suite"].eq(suite) & drawn["what"].eq(what)]
+        part = table[table["suite"].eq(suite) & table["what"].eq(what)]
         (_profiles if what == "profile" else _strip)(ax, part, looks)
         if what == "profile":
-            ax.set_title(workloads.suite_title(suite, table[table["suite"].eq(suite)]), loc="left")
+            ax.set_title(
+                workloads.suite_title(suite, scores[scores["suite"].eq(suite)]), loc="left"
+            )
         ax.set_xlabel(AXES[what])
 
-    most = int(table.groupby("suite")["method"].nunique().max())
+    most = int(scores.groupby("suite")["method"].nunique().max())
     return panels.drawn(
         frame,
         ["suite", "what"],
         looks,
         panel,
-        _caption(table, drawn),
+        _caption(scores, table),
         most=3,
         height=max(2.1, 0.6 + 0.17 * most),
     )
 
 
 def _profiles(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    """Draw the share of runs above each score, with the band where a curve falls below one half."""
+    """Draw the share of runs above each score, and its band where a curve falls below one half."""
     for method, curve in part.groupby("method", sort=False):
         look = looks[str(method)]
         half = int((curve["value"] >= 0.5).sum()) - 1
@@ -194,23 +186,23 @@ def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     ax.grid(visible=False, axis="y")
 
 
-def _caption(table: pd.DataFrame, drawn: pd.DataFrame) -> str:
-    """State what a score is, n, and what intervals are."""
+def _caption(scores: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Describe scores, n, and intervals."""
     parts = []
-    for suite, mine in table.groupby("suite", sort=False):
+    for suite, mine in scores.groupby("suite", sort=False):
         counts = mine.groupby([*workloads.WORK, "method"]).size()
         n = span(counts, "run", "runs")
         parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} per method on each.")
-    single = " None where a workload has one run." * bool(drawn["low"].isna().any())
-    guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
+    single = " None where a workload has one run." * bool(table["low"].isna().any())
+    guess = " Chance is 100 % where records do not state it." * bool((scores["chance"] == 1).any())
     return (
         f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "
         "(dotted); a diverged run is at chance. Left: share of runs above each score, mean over workloads; "
         "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
-        "interquartile mean over all runs, and mean of what they lack of 1 (smaller is better); bars: "
-        f"95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
-        f"{workloads.lengths(table)}"
+        "interquartile mean over all runs, and optimality gap, the mean shortfall from 1 (lower is better); "
+        f"bars: 95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
+        f"{workloads.lengths(scores)}"
     )
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, scores, plotted, figure)

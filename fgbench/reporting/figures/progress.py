@@ -1,4 +1,4 @@
-"""Figure: test error against epochs, seconds and forward passes."""
+"""Test error against epochs, seconds and forward passes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fgbench.reporting.figures import learning_curves
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import epoch_curves, panels, style
 
 NAME = "progress"
-MISSING = "learning curve", "run fgbench train"
 AXES = {
     "epoch": "epochs",
     "seconds": "seconds of training",
@@ -40,16 +40,17 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     return learning_curves.plotted(curves).merge(spent, on=RUNS, how="left", sort=False)
 
 
-def figure(curves: pd.DataFrame) -> Figure:
-    """Draw test error three times, a row of panels per architecture and data set.
+def figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Draw test error against each of the three axes, a row of panels per architecture and data set.
 
     Args:
-        curves: of `fgbench.reporting.frames.load.Records.curves`.
+        curves: of `fgbench.reporting.frames.load.Records.curves`, for the devices.
+        table: of `plotted`.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(curves).rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
+    table = table.rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
     looks = style.looks(table["label"], table["method"])
     parts = [
         part.assign(what=what).assign(epoch=part[what]).dropna(subset=["epoch"])
@@ -77,4 +78,4 @@ def figure(curves: pd.DataFrame) -> Figure:
     return panels.drawn(shown, ["arch", "data", "what"], looks, panel, text, most=3)
 
 
-draw = style.drawing(NAME, MISSING, Records.curves, plotted, figure)
+draw = writer(NAME, Records.curves, plotted, figure)

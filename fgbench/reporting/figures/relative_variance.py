@@ -1,4 +1,4 @@
-"""Figure: how noisy each method's estimate is, measured beside theory."""
+"""Relative variance of each method's estimate, measured beside theory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
 
 NAME = "relative_variance"
-MISSING = "measured variance", "run fgbench measure"
 AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
@@ -31,10 +31,10 @@ ZERO = 1e-12  # relative to |g|²: below this a variance is rounding
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
-    """Pick the drawn numbers: one row per record, whole body.
+    """Select the drawn numbers: a row per record, of the whole body.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        measures: of `source` or `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
         Columns `COLUMNS`, sorted by panel and then as drawn from the top.
@@ -44,13 +44,13 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
 
 
 def source(records: Records) -> pd.DataFrame:
-    """Tabulate what was measured, and what failed, of which nothing was: a row without a value.
+    """Tabulate the measured quantities, with a row without a value for each measurement that failed.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        As of `fgbench.reporting.frames.load.Records.measures`; where that is empty, it alone.
+        As `fgbench.reporting.frames.load.Records.measures`, without failed ones where nothing was measured.
     """
     measures = records.measures()
     lost = [
@@ -66,19 +66,18 @@ def source(records: Records) -> pd.DataFrame:
     return pd.concat([measures, failed.assign(heavy_tail=False, truth="")], ignore_index=True)
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw relative variance by method, one panel per architecture and data set.
 
-    Points are measured with their 95 % intervals, hollow diamonds are closed forms. Records are never
-    pooled: several of one method are drawn in one row, side by side.
+    Points are measured, with 95 % intervals; hollow diamonds are closed forms. Records are never pooled:
+    several of one method are drawn in one row, side by side.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     parts = list(table.groupby(["arch", "data"], sort=False))
     columns = min(2, len(parts))
     rows = [parts[at : at + columns] for at in range(0, len(parts), columns)]
@@ -105,7 +104,7 @@ def figure(measures: pd.DataFrame) -> Figure:
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
-    """Enclose every positive number, a little wider, in whole decades if there is just one."""
+    """Return limits around every positive number, extended to whole decades where the range is small."""
     numbers = table[["value", "low", "high", "predicted"]].to_numpy(float)
     numbers = numbers[np.isfinite(numbers) & (numbers > ZERO)]
     if not numbers.size:
@@ -160,7 +159,18 @@ def _panel(
 
 
 def words(value: float) -> str:
-    """Say what cannot be a point on a logarithmic axis."""
+    """Describe a variance that has no place on a logarithmic axis.
+
+    Args:
+        value: zero, negative or NaN.
+
+    Returns:
+        Two or three words.
+
+    Example:
+        >>> words(0.0), words(1e-17), words(-0.5)
+        ('0 (exact)', '0 (rounding)', '-0.5, not above zero')
+    """
     if np.isnan(value):
         return "undefined"
     if abs(value) > ZERO:
@@ -169,47 +179,47 @@ def words(value: float) -> str:
 
 
 def _lost(table: pd.DataFrame) -> str:
-    """Name what did not end well."""
+    """Name the methods whose records failed or diverged."""
     lost = table[~table["status"].isin(["ok", ""])].groupby("status")["label"]
-    told = (
+    sentences = (
         f" {str(how).capitalize()}: {'; '.join(ordering.order(labels))}." for how, labels in lost
     )
-    return "".join(told)
+    return "".join(sentences)
 
 
 def _places(part: pd.DataFrame) -> list[tuple[str, float]]:
-    """List every label with the lower edge of its row, which is 1 high, more for many records."""
-    edge, found = 0.0, []
+    """List every label with the lower edge of its row, which is taller for long names and many records."""
+    edge, rows = 0.0, []
     for label, among in part.groupby("label", sort=False).size().items():
         edge += max(1.0, 0.8 * among, 0.2 + 0.45 * len(_lines(str(label))))
-        found.append((str(label), edge))
-    return found
+        rows.append((str(label), edge))
+    return rows
 
 
 def _rows(part: pd.DataFrame, places: list[tuple[str, float]]) -> dict[str, list[float]]:
-    """Give each label its centre, and each record two heights: of its point and of its theory."""
+    """Return the centre of each label's row, and two heights per record: of its point and of its theory."""
     edges = [0.0, *(edge for _, edge in places)]
     above = {label: upper for (label, _), upper in zip(places, edges, strict=False)}
     height = {label: edge - above[label] for label, edge in places}
-    found: dict[str, list[float]] = {"ticks": [above[n] + height[n] / 2 for n, _ in places]}
-    found |= {"row": [], "theory_row": []}
+    heights: dict[str, list[float]] = {"ticks": [above[n] + height[n] / 2 for n, _ in places]}
+    heights |= {"row": [], "theory_row": []}
     counts = part["label"].value_counts()
     order = part.groupby("label").cumcount()
     for label, at, predicted in zip(part["label"], order, part["predicted"], strict=True):
         middle = above[label] + height[label] * (at + 0.5) / counts[label]
         apart = 0.16 if predicted > ZERO else 0.0
-        found["row"].append(middle - apart)
-        found["theory_row"].append(middle + apart)
-    return found
+        heights["row"].append(middle - apart)
+        heights["theory_row"].append(middle + apart)
+    return heights
 
 
 def _lines(label: str) -> list[str]:
-    """Break a name at its options and settings, none of which is left out."""
+    """Break a name into lines at its options and settings."""
     return panels.broken(label, LETTERS).split("\n")
 
 
 def _legend(table: pd.DataFrame) -> list[Line2D]:
-    """Explain the two kinds of mark."""
+    """Create the legend entries of the two kinds of mark."""
     marks = [Line2D([], [], color=style.FAINT, marker="o", ms=4, label="measured, 95 % interval")]
     if table["predicted"].notna().any():
         marks.append(Line2D([], [], label="theory (closed form)", **THEORY))
@@ -217,11 +227,10 @@ def _legend(table: pd.DataFrame) -> list[Line2D]:
 
 
 def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = True) -> str:
-    """State n and what heavy tails mean.
+    """Describe e and g, n, heavy tails and crossed points.
 
     Args:
-        table: the drawn numbers, which the CSV holds, with the columns of measures that say what was
-            repeated.
+        table: the drawn numbers, with the columns of measures that count repetitions.
         where: what estimates are of.
         truth: whether estimates are compared to the method's own truth, g.
 
@@ -234,13 +243,13 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     counts = [span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
     of = f" g: truth{f' ({truths})' * bool(truths)}," * truth
-    told = " (in the CSV for each point)" * any(" to " in count for count in counts)
-    text = f"e: estimate,{of} {where}. n per point: {' × '.join(counts)}{told}."
+    each = " (in the CSV for each point)" * any(" to " in count for count in counts)
+    text = f"e: estimate,{of} {where}. n per point: {' × '.join(counts)}{each}."
     if set(table["inits"].dropna()) == {1}:
-        text += " One init: intervals say nothing about others."
+        text += " One init: intervals do not include the variation between inits."
     if table["heavy_tail"].any():
         heavy = "; ".join(ordering.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
-        text += f" Heavy tails, no interval is right: {heavy}."
+        text += f" Heavy tails, intervals are not reliable: {heavy}."
     if "unscaled" in table and table["unscaled"].notna().any():
         scales = table.dropna(subset=["unscaled"]).groupby("label")["unscaled"]
         ends = {
@@ -249,8 +258,8 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
         off = "; ".join(
             f"{n} (scale {' to '.join(ends[n])})" for n in ordering.order(map(str, ends))
         )
-        text += f" Crossed: scale is not 1, so not comparable; compare by efficiency: {off}."
+        text += f" Crossed: not comparable, since the scale is not 1; compare by efficiency: {off}."
     return text
 
 
-draw = style.drawing(NAME, MISSING, source, plotted, figure)
+draw = writer(NAME, source, plotted, figure)

@@ -1,4 +1,8 @@
-"""Relative variance against something that a sweep varies: the frame of the figures of scaling."""
+"""Figures of relative variance against one factor that a sweep varies, such as the batch size.
+
+`FACTORS` is the table of all of them. Each record gives a factor's value and the name of its series;
+records that differ by this value alone are the points of one line, to which a power law is fitted.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from fgbench.registry import optioned, split_options
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
+from fgbench.reporting.figures.groups import network_of
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import called
@@ -32,70 +37,164 @@ COLUMNS = (
     *("inits", "batches", "batch", "elements", "truth", "heavy_tail"),
 )
 FIT = (
-    "Broad pale lines: power laws by least squares on logarithms, weighted by the intervals of the points. "
-    "Slopes: theirs, in brackets 95 %, the wider of what these intervals and what the scatter about the line "
-    "give; theory: the same fit to the closed form."
+    "Broad pale lines: power laws fitted by least squares on logarithms, each point weighted by its "
+    "interval. Slopes: fitted exponents with 95 % intervals in brackets, the wider of the one from the "
+    "intervals of the points and the one from their scatter about the line; theory: the same fit to the "
+    "closed form."
 )
-ROOM = 12  # letters of a name that leave room for its slope on one line
-WIDE = 54  # letters of a title that fit a panel
 Row = Mapping[str, Any]
-Plotted = Callable[[pd.DataFrame], pd.DataFrame]
-Drawn = Callable[[pd.DataFrame], Figure]
-Written = Callable[[Records, Path], list[Path]]
+Reading = tuple[float, Mapping[str, str]]
+
+
+# Values of the factors, read from a row of `fgbench.reporting.frames.load.Records.measures`. Beside the
+# value each function returns the names (method, arch, data, batch) that rows of one series share in
+# place of their own; None where the row has no such value.
+
+
+def _batch(row: Row) -> Reading | None:
+    """Read the number of examples in a batch."""
+    return (float(row["batch"]), {"batch": ""}) if row["batch"] > 0 else None
+
+
+def _channel_groups(row: Row) -> Reading | None:
+    """Read the number of channel groups from the name of the network."""
+    base, count = network_of(str(row["arch"]))
+    return (float(count), {"arch": base}) if count else None
+
+
+def _directions(row: Row) -> Reading:
+    """Read the number of directions; the method is named without it."""
+    return float(row["directions"]), {"method": _method_name(row, without="directions")}
+
+
+def _fan_in(row: Row) -> Reading | None:
+    """Compute the inputs of a unit of a one-layer network: parameters per unit, less the bias."""
+    layers, count = _equal_layers(row), float(row["elements"])
+    if layers is None or layers[1] != 1 or not count > 0:
+        return None
+    return count / layers[2] - 1, {"data": str(row["data"]).partition("[")[0]}
+
+
+def _parameters(row: Row) -> Reading | None:
+    """Read the number of parameters of the body; networks of one kind on one data set form a series."""
+    count = float(row["elements"])
+    return (count, {"arch": kind(str(row["arch"]))}) if count > 0 else None
+
+
+def _patches(row: Row) -> Reading | None:
+    """Compute the number of patches from the patches per side: ``name[side=4]`` or ``name/4/8``."""
+    name, given = split_options(str(row["arch"]))
+    parts = name.split("/")
+    stated = given.pop("side", parts[1] if len(parts) == 3 else "")
+    if not stated.isdecimal():
+        return None
+    options = ",".join(f"{option}={value}" for option, value in sorted(given.items()))
+    base = f"{parts[0]}/*/{parts[2]}" if len(parts) == 3 else f"{name}, * patches"
+    return float(stated) ** 2, {"arch": base + (f"[{options}]" if options else "")}
+
+
+def _width(row: Row) -> Reading | None:
+    """Read the width of a network of equal layers."""
+    if (layers := _equal_layers(row)) is None:
+        return None
+    name, depth, width, options = layers
+    return width, {"arch": f"{name}-{depth}x*{options}"}
+
+
+def _depth(row: Row) -> Reading | None:
+    """Read the depth of a network of equal layers."""
+    if (layers := _equal_layers(row)) is None:
+        return None
+    name, depth, width, options = layers
+    return depth, {"arch": f"{name}-*x{width}{options}"}
 
 
 @dataclass(frozen=True)
 class Factor:
-    """What is varied.
+    """A quantity that a sweep varies.
 
     Args:
-        name: of the factor.
-        axis: of the horizontal axis.
-        read: from a row of measures its number and what else must be renamed for rows that differ by
-            this number alone to be one series; None where a row has no such number.
+        name: of the factor, as in the column ``factor`` of the CSV.
+        axis: label of the horizontal axis.
+        read: from a row of measures, the factor's value and the names that rows of one series share;
+            None where the row has no such value.
         law: whether a power law is fitted.
-        free: what of a design this number is, in which points of one line therefore differ.
+        free: settings of a design that the factor decides, and in which points of one line differ.
+
+    Example:
+        >>> batch = FACTORS["batch"][0]
+        >>> batch.read({"batch": 16.0})
+        (16.0, {'batch': ''})
     """
 
     name: str
     axis: str
-    read: Callable[[Row], tuple[float, Mapping[str, str]] | None]
+    read: Callable[[Row], Reading | None]
     law: bool = True
     free: tuple[str, ...] = ()
 
 
-def named(row: Row, without: str = "") -> str:
-    """Name the method of a row, as if an option of its estimator had not been given.
+FACTORS = {
+    "batch": (Factor("batch", "examples in a batch", _batch),),
+    "channel_groups": (Factor("channel_groups", "groups of channels", _channel_groups),),
+    "directions": (  # stated, or bought by a cost
+        Factor("directions", "directions averaged", _directions, free=("directions", "cost")),
+    ),
+    "fan_in": (Factor("fan_in", "inputs of a unit", _fan_in),),
+    "parameters": (Factor("parameters", "parameters of the body", _parameters, law=False),),
+    "patches": (Factor("patches", "patches of an image", _patches),),
+    "size": (
+        Factor("width", "width (units per layer)", _width),
+        Factor("depth", "depth (hidden layers)", _depth),
+    ),
+}
+"""Name of a figure to its factors, a row of panels for each."""
+
+
+def kind(arch: str) -> str:
+    """Return the name that networks of one kind and of any size share.
 
     Args:
-        row: of measures.
-        without: the option.
+        arch: such as ``mlp-3x256[activation=tanh]``.
 
     Returns:
-        The preset it then is, or estimator and locality.
+        The name before its numbers, with the options that are no numbers.
+
+    Example:
+        >>> kind("mlp-3x256[activation=tanh]"), kind("localmixer-xs/2/4[channels=64]")
+        ('mlp-*[activation=tanh]', 'localmixer-*')
     """
+    name, given = split_options(arch)
+    others = {k: v for k, v in given.items() if not re.fullmatch(r"\d+", v)}
+    base, size, _ = name.partition("-")
+    return optioned(base + "-*" * bool(size), others)
+
+
+def _equal_layers(row: Row) -> tuple[str, int, int, str] | None:
+    """Split an architecture such as ``mlp-3x256[activation=tanh]`` into name, depth, width and options."""
+    match = re.fullmatch(r"(\w+)-(\d+)x(\d+)(\[.*\])?", str(row["arch"]))
+    return match and (match[1], int(match[2]), int(match[3]), match[4] or "")
+
+
+def _method_name(row: Row, without: str = "") -> str:
+    """Return the name of a row's method, as if one option of its estimator had not been given."""
     name, given = split_options(str(row["estimator"]))
     given.pop(without, None)
     return called(f"{optioned(name, given)}/{row['locality']}")
 
 
-def sized(row: Row) -> tuple[str, int, int, str] | None:
-    """Split an architecture such as ``mlp-3x256[activation=tanh]`` into name, depth, width and options."""
-    found = re.fullmatch(r"(\w+)-(\d+)x(\d+)(\[.*\])?", str(row["arch"]))
-    return found and (found[1], int(found[2]), int(found[3]), found[4] or "")
-
-
-def plotted(measures: pd.DataFrame, factors: Sequence[Factor]) -> pd.DataFrame:
-    """Compute the drawn numbers: a row per record of a method that was measured at several values.
+def plotted(measures: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Compute the drawn numbers: a row per record of a method measured at two or more values.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
-        factors: what may be varied.
+        name: of the figure, a key of `FACTORS`.
 
     Returns:
-        Columns `COLUMNS`; ``arch`` and ``data`` name all that makes a panel, ``slope`` is the fitted
-        exponent of the row's series and ``slope_predicted`` that of its closed form at the same values.
+        Columns `COLUMNS`; ``arch`` and ``data`` name the panel, ``slope`` is the fitted exponent of the
+        row's series, and ``slope_predicted`` that of its closed form at the same values.
     """
+    factors = FACTORS[name]
     chosen = measures[
         (measures["quantity"] == relative_variance.NAME) & measures["place"].eq("all")
     ]
@@ -105,39 +204,40 @@ def plotted(measures: pd.DataFrame, factors: Sequence[Factor]) -> pd.DataFrame:
     by = [*PANEL, "method"]
     table = table[table.groupby(by)["x"].transform("nunique") > 1]
     laws = {factor.name: factor.law for factor in factors}
-    parts = [_fitted(part, laws[name[0]]) for name, part in table.groupby(by)]
+    parts = [_fitted(part, laws[group[0]]) for group, part in table.groupby(by)]
     table = pd.concat(parts) if parts else table
     keys = ["factor", *PANEL[1:], "method", "x", "seed"]
-    return ordering.arranged(table, keys, factor=[factor.name for factor in factors])[list(COLUMNS)]
+    order = [factor.name for factor in factors]
+    return ordering.arranged(table, keys, factor=order)[list(COLUMNS)]
 
 
-def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
-    """Draw relative variance against what was varied, on two logarithmic axes, a panel for each setting.
+def figure(_: pd.DataFrame, table: pd.DataFrame, name: str) -> Figure:
+    """Draw relative variance against the factor on two logarithmic axes, a panel for each setting.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
-        factors: what may be varied.
+        table: of `plotted`, all that is drawn.
+        name: of the figure, a key of `FACTORS`.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures, factors)
     looks = style.looks(table["method"])
-    axes = {factor.name: factor.axis for factor in factors}
+    axes = {factor.name: factor.axis for factor in FACTORS[name]}
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         factor, arch, data = group
-        lines = [
-            _curve(ax, mine, looks[str(name)]) for name, mine in part.groupby("method", sort=False)
+        notes = [
+            _curve(ax, series, looks[str(method)])
+            for method, series in part.groupby("method", sort=False)
         ]
-        title = [_title(arch, data), *filter(None, lines)]
+        title = [_title(arch, data), *filter(None, notes)]
         ax.set_title("\n".join(title), loc="left", fontsize=6.5)
         ax.set(xlabel=axes[factor], ylabel="relative variance\nE|e − Ee|² / |g|²")
-        scales(ax, part["x"], part[["low", "high", "value", "predicted"]].stack())
+        panels.log_log_axes(ax, part["x"], part[["low", "high", "value", "predicted"]].stack())
 
     names = table[[*PANEL, "method"]].drop_duplicates()
-    rows = names["method"].map(lines_of)
-    longest = int(rows.groupby([names[name] for name in PANEL]).sum().max())
+    lines = names["method"].map(panels.note_lines)
+    longest = int(lines.groupby([names[name] for name in PANEL]).sum().max())
     titles = {_title(arch, data) for arch, data in zip(table["arch"], table["data"], strict=True)}
     longest += max(title.count("\n") for title in titles)
     theory = "Dashed: closed form, where there is one. " * bool(table["predicted"].notna().any())
@@ -146,57 +246,44 @@ def figure(measures: pd.DataFrame, factors: Sequence[Factor]) -> Figure:
     return panels.drawn(table, PANEL, looks, panel, text, height=1.9 + 0.1 * longest, line=False)
 
 
-def made(name: str, missing: tuple[str, str], *factors: Factor) -> tuple[Plotted, Drawn, Written]:
-    """Make the three functions of a figure of scaling.
-
-    Args:
-        name: of its files.
-        missing: what records lack of which nothing is drawn, and the shipped sweep that measures it.
-        factors: what may be varied.
-
-    Returns:
-        `plotted` and `figure` of these factors, and what writes the files.
-    """
-    numbers, picture = partial(plotted, factors=factors), partial(figure, factors=factors)
-    return numbers, picture, style.drawing(name, missing, Records.measures, numbers, picture)
-
-
 def _title(arch: str, data: str) -> str:
-    """Name a panel, in lines that fit its width."""
-    return fill(" on ".join(filter(None, (arch, data))), WIDE, break_on_hyphens=False)
+    """Return the title of a panel, in lines that fit its width."""
+    text = " on ".join(filter(None, (arch, data)))
+    return fill(text, panels.TITLE_LETTERS, break_on_hyphens=False)
 
 
 def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:
-    """Give rows their number and the names of their series: a method of one form, measured in one way."""
-    found = []
+    """Give rows their value and the names of their series: one method in one form, measured in one way."""
+    rows = []
     for row in chosen.to_dict("records"):
-        read = factor.read(row)
-        if read is None:
+        reading = factor.read(row)
+        if reading is None:
             continue
-        x, changed = read
-        where = {name: str(row[name]) for name in ("arch", "data", "batch")}
-        where["batch"] = f"{row['batch']:g}"
-        where |= {"method": named(row), **changed}
+        x, changed = reading
+        names = {name: str(row[name]) for name in ("arch", "data", "batch")}
+        names["batch"] = f"{row['batch']:g}"
+        names |= {"method": _method_name(row), **changed}
         parts = [
-            where["data"],
-            f"batch {where['batch']}" if where["batch"] not in ("", "nan") else "",
+            names["data"],
+            f"batch {names['batch']}" if names["batch"] not in ("", "nan") else "",
         ]
         if row["moments"] not in ("", "0"):
-            own = f" along {row['along']}" if row["along"] else ""
-            parts.append(f"after epochs {row['moments']}{own}")
-        place = {"arch": where["arch"], "data": ", ".join(filter(None, parts))}
-        mine = {"factor": factor.name, "x": x, "method": where["method"], **place}
-        found.append(
-            {**row, "network": (row["arch"], row["data"]), "way": _way(row, factor.free), **mine}
-        )
-    found = _once(found)
-    told = apart([row["method"] for row in found], [dict(row["way"]) for row in found])
-    names = [", ".join([row["method"], *parts]) for row, parts in zip(found, told, strict=True)]
-    return [{**row, "method": name} for row, name in zip(found, names, strict=True)]
+            trajectory = f" along {row['along']}" if row["along"] else ""
+            parts.append(f"after epochs {row['moments']}{trajectory}")
+        panel = {"arch": names["arch"], "data": ", ".join(filter(None, parts))}
+        point = {"factor": factor.name, "x": x, "method": names["method"], **panel}
+        network = row["arch"], row["data"]
+        rows.append({**row, "network": network, "way": _way(row, factor.free), **point})
+    rows = _once(rows)
+    differences = apart([row["method"] for row in rows], [dict(row["way"]) for row in rows])
+    labels = [
+        ", ".join([row["method"], *parts]) for row, parts in zip(rows, differences, strict=True)
+    ]
+    return [{**row, "method": label} for row, label in zip(rows, labels, strict=True)]
 
 
 def _way(row: Row, free: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """List all in which points of one line agree, beside their panel and the name of their method."""
+    """List the settings that points of one line share, beside their panel and the name of their method."""
     way = {**read_form(row["form"]), **read_form(row["design"])}
     if "cost" not in way:  # which buys more directions where one is cheaper
         way["directions"] = str(row["directions"])
@@ -204,80 +291,65 @@ def _way(row: Row, free: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep one row per point, that of most draws of one seed, and of lines those of two numbers."""
+    """Keep one row per point and seed, the one with the most draws, on lines of two or more points."""
     points: dict[object, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: real(row["draws"])):
         points[(*_line(row), row["x"], row["network"], str(row["seed"]))] = row
     lines: dict[object, set[float]] = {}
     for row in points.values():
         lines.setdefault(_line(row), set()).add(row["x"])
-    kept = {id(row) for row in points.values()}
-    return [row for row in rows if id(row) in kept and len(lines[_line(row)]) > 1]
+    chosen = {id(row) for row in points.values()}
+    return [row for row in rows if id(row) in chosen and len(lines[_line(row)]) > 1]
 
 
 def _line(row: Row) -> tuple[object, ...]:
-    """Name the line that a point is of."""
+    """Return the names of the line that a point is on."""
     return (*(row[name] for name in PANEL), row["method"], row["way"])
 
 
 def _fitted(part: pd.DataFrame, law: bool) -> pd.DataFrame:
-    """Fit a series, and its theory in just the same way, so that the two can be compared."""
-    found, theory = fit(part) if law else Power(), Power()
+    """Fit a series, and its closed form with the same relative intervals, so that slopes compare."""
+    measured, theory = _fit(part) if law else Power(), Power()
     if law and part["predicted"].notna().all():
         ratio = part["predicted"] / part["value"]
         moved = part.assign(**{c: part[c] * ratio for c in ("value", "low", "high")})
-        theory = fit(moved)
-    ends = {"slope": found.exponent, "slope_low": found.low, "slope_high": found.high}
+        theory = _fit(moved)
+    ends = {"slope": measured.exponent, "slope_low": measured.low, "slope_high": measured.high}
     return part.assign(**ends, slope_predicted=theory.exponent)
 
 
-def fit(part: pd.DataFrame) -> Power:
-    """Fit one series of the drawn numbers."""
+def _fit(part: pd.DataFrame) -> Power:
+    """Fit a power law to one series of the drawn numbers."""
     return power(part["x"], part["value"], part["low"], part["high"], part["n"])
 
 
 def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> str:
-    """Draw one series with its theory and its fit; say its slope."""
+    """Draw one series with its closed form and its fit; return the note on its slope."""
     law = Power(*part[["slope", "slope_low", "slope_high"]].iloc[0])
     x = np.array(sorted(set(part["x"])))
     if not np.isnan(law.exponent):
-        ax.plot(x, fit(part).at(x), color=look.colour, lw=2.6, alpha=0.25, solid_capstyle="butt")
+        y = _fit(part).at(x)
+        ax.plot(x, y, color=look.colour, lw=2.6, alpha=0.25, solid_capstyle="butt")
     theory = part.dropna(subset=["predicted"])
     ax.plot(theory["x"], theory["predicted"], color=look.colour, ls=style.DASHED, lw=0.9)
     panels.points(ax, part["x"], part.rename(columns={"value": "mean"}), look)
     if np.isnan(law.exponent):
         return ""
     name, predicted = str(part["method"].iloc[0]), float(part["slope_predicted"].iloc[0])
-    said = "" if np.isnan(predicted) else f", theory {signed(predicted, law.digits)}"
-    return headed(name, f"slope {law}{said}")
+    beside = "" if np.isnan(predicted) else f", theory {signed(predicted, law.digits)}"
+    return panels.note(name, f"slope {law}{beside}")
 
 
-def headed(name: str, words: str) -> str:
-    """Write what is said of a method after its name, below it where that is long, in lines that fit."""
-    if len(name) < ROOM:
-        return f"{name}: {words}"
-    return f"{panels.broken(name, WIDE)}:\n    {words}"
+def _drawing(name: str) -> Callable[[Records, Path], list[Path]]:
+    """Return the function that writes one of the figures."""
+    table, picture = partial(plotted, name=name), partial(figure, name=name)
+    return writer(name, Records.measures, table, picture)
 
 
-def lines_of(name: str) -> int:
-    """Count the lines of `headed`."""
-    return headed(name, "").count("\n") + 1
-
-
-def scales(ax: Axes, x: Iterable[float], y: Iterable[float]) -> None:
-    """Make both axes logarithmic, with ticks where something was measured, as far as they fit.
-
-    Args:
-        ax: the panel.
-        x: where something was measured, positive.
-        y: all that is drawn, positive.
-    """
-    panels.log_axis(ax, y)
-    ax.set_xscale("log")
-    values: list[float] = sorted(set(x))
-    ticks: list[float] = []
-    for value in values:
-        if not ticks or value >= ticks[-1] * (values[-1] / values[0]) ** 0.12:
-            ticks.append(value)
-    ax.set_xticks(ticks, [f"{tick:.0f}" if tick >= 10 else f"{tick:.2g}" for tick in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())
+draw_batch = _drawing("batch")
+draw_channel_groups = _drawing("channel_groups")
+draw_directions = _drawing("directions")
+draw_fan_in = _drawing("fan_in")
+draw_parameters = _drawing("parameters")
+draw_patches = _drawing("patches")
+draw_size = _drawing("size")

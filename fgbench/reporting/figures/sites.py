@@ -1,4 +1,4 @@
-"""A quantity site by site, in the order of the network: the frame of the figures over depth."""
+"""A quantity site by site, in the order of the network: shared by the figures over depth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEPT = (
 
 
 def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """Pick one quantity of every site.
+    """Select one quantity of every site.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
@@ -50,7 +50,18 @@ def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
 
 def asides(records: int) -> list[float]:
-    """Return how far records stand to the right of a site, where sites are 1 apart."""
+    """Return the horizontal offsets of records at one site, where sites are 1 apart.
+
+    Args:
+        records: their number.
+
+    Returns:
+        An offset for each record.
+
+    Example:
+        >>> asides(2)
+        [-0.05, 0.05]
+    """
     step = min(ASIDE, WIDEST / max(1, records - 1))
     return [step * (at - (records - 1) / 2) for at in range(records)]
 
@@ -68,11 +79,12 @@ def drawn(
 
     Args:
         table: of `picked`.
-        curve: draws one record: axes, places from left to right, its rows and its look.
-        axis: of the numbers.
-        text: what is to be said after n.
-        log: numbers on a logarithmic axis, else on one from zero up.
-        filled: every marker is, in the legend: whether it is has another meaning in the panels.
+        curve: draws one record, from the axes, horizontal positions, its rows and its look.
+        axis: label of the vertical axis.
+        text: the caption after the sentence on n.
+        log: whether the vertical axis is logarithmic, else it starts at zero.
+        filled: whether every marker of the legend is filled, because filling has another meaning in the
+            panels.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.

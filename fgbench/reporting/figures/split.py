@@ -1,4 +1,4 @@
-"""Figure: the noise of an estimate site by site, split into that of batches and that of perturbations."""
+"""Variance site by site, split between batches and perturbations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 
 NAME = "split"
-MISSING = "variance split between batches and perturbations", "run fgbench measure"
 PANEL = ["arch", "data", "label", "seed"]
 PARTS = {"batch": "batch_variance", "perturbation": "perturbation_variance"}
 COLUMNS = (
@@ -25,11 +25,11 @@ COLUMNS = (
     *("moments", "batches", "batch_size", "truth", "heavy_tail", "value"),
 )
 WORDS = (
-    "Top of a bar: variance of the estimate when the batch is drawn anew as well, relative to E|g|². "
-    "Hatched: what the true gradient has of it, from batch to batch; above: what perturbations add, whose "
-    "directions are drawn anew for every batch, so that what both do together (interaction) is in this "
-    "part. Marks: 95 % intervals; the left one is of batches, from a jackknife over their gradients, the "
-    "right one, at the top, of the part of perturbations alone. The axis is logarithmic: read the ends."
+    "Top of a bar: variance of the estimate over batches and perturbations, relative to E|g|². Hatched: "
+    "variance of the true gradient between batches; above it: the part that perturbations add. Their "
+    "directions are drawn anew for every batch, so this part includes the interaction of both. Marks: 95 % "
+    "intervals; left: of batches, from a jackknife over their gradients; right, at the top: of the part of "
+    "perturbations alone. The axis is logarithmic: compare the ends of bars, not their lengths."
 )
 MANY = 12  # panels that are seen at once
 HATCHED: dict[str, Any] = {"color": "#d9d9d9", "ec": style.FAINT, "hatch": "/////", "lw": 0.4}
@@ -51,8 +51,8 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(position=table.groupby("key").cumcount() + 1)
     for part, name in PARTS.items():
         ends = {"value": part, "low": f"{part}_low", "high": f"{part}_high", "place": "site"}
-        found = sites.loc[sites["quantity"] == name, ["key", *ends]]
-        table = table.merge(found.rename(columns=ends), on=["key", "site"])
+        numbers = sites.loc[sites["quantity"] == name, ["key", *ends]]
+        table = table.merge(numbers.rename(columns=ends), on=["key", "site"])
     parity = sites.loc[sites["quantity"] == "directions_for_parity", ["key", "place", "value"]]
     parity = parity.rename(columns={"value": "parity", "place": "site"})
     table = table.merge(parity, on=["key", "site"], how="left")
@@ -63,16 +63,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys)[list(COLUMNS)]
 
 
-def figure(measures: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the two parts as stacked bars at every site, a panel per record.
 
     Args:
-        measures: of `fgbench.reporting.frames.load.Records.measures`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
     """
-    table = plotted(measures)
     parts = list(table.groupby(PANEL, sort=False, dropna=False))
     names = ["between batches", "added by perturbations"]
     numbers = [f"{part}{end}" for part in ("batch", "total") for end in ("", "_low", "_high")]
@@ -115,4 +114,4 @@ def _bars(ax: Axes, part: pd.DataFrame, floor: float) -> None:
     ax.set(xlim=(0.4, last + 0.6), xlabel="site, from input to loss", ylabel="variance / E|g|²")
 
 
-draw = style.drawing(NAME, MISSING, Records.measures, plotted, figure)
+draw = writer(NAME, Records.measures, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: what becomes of the contrastive loss without its stop-gradient (the paper's figure 4)."""
+"""Contrastive loss and test error with and without stop-gradient (the paper's figure 4)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import exact, plain, setting
@@ -17,10 +18,6 @@ from fgbench.reporting.frames.seed_means import WHOLE
 from fgbench.reporting.plotting import epoch_curves, panels, style
 
 NAME = "stop_gradient"
-MISSING = (
-    "contrastive loss with and without its stop-gradient",
-    "run fgbench sweep paper-figure4 --only digits",
-)
 KEYS, NOISE = "stop_keys", "shared_noise"
 WORDS = {
     KEYS: {"true": "keys stopped", "false": "keys live"},
@@ -29,22 +26,21 @@ WORDS = {
 COMMON = ["arch", "data", "method", "label", "run", "epoch", "n", "band", "diverged", "runs"]
 LOSS = {"mean": "loss", "low": "loss_low", "high": "loss_high"}
 PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
+AXES = {"contrastive loss": LOSS, "test error (%)": PERCENT}
 
 
 def tidy(records: Records) -> pd.DataFrame:
-    """Tabulate the contrastive losses and test errors of the runs that the figure is about.
+    """Tabulate the contrastive losses and test errors of methods that ran with keys or noise in two ways.
 
-    A panel is one network on one data set under one kind of views; methods are those that ran there
-    with keys or noise in two ways.
+    A panel is one network on one data set under one kind of views.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Rows of `fgbench.reporting.frames.load.Records.curves` of the reported runs, a row per run
-        and epoch, with
-        the loss beside train and test (of several a run's first) as ``loss`` and the test error as
-        ``error``, labelled by method and what of `WORDS` the options say.
+        Rows of `fgbench.reporting.frames.load.Records.curves` of the reported runs, a row per run and epoch,
+        labelled by method and the options in `WORDS`. ``loss`` is the loss beside train and test (the first
+        where there are several), ``error`` the test error.
     """
     named = {}
     for cell in cells(records):
@@ -68,7 +64,7 @@ def tidy(records: Records) -> pd.DataFrame:
 
 
 def plotted(curves: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers.
+    """Compute the drawn numbers: averaged losses and errors.
 
     Args:
         curves: of `tidy`.
@@ -76,10 +72,7 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `COMMON` and those of `LOSS` and `PERCENT`.
     """
-    loss, error = (
-        _averaged(curves, what).rename(columns=names)
-        for what, names in (("contrastive loss", LOSS), ("test error (%)", PERCENT))
-    )
+    loss, error = (_averaged(curves, what).rename(columns=names) for what, names in AXES.items())
     alike = [
         name for name in COMMON if name != "band"
     ]  # an error's interval may be cut, a loss's is not
@@ -88,19 +81,22 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     return both[[*COMMON, *LOSS.values(), *PERCENT.values()]]
 
 
-def figure(curves: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw contrastive loss beside the readout's test error, against epochs; a row per network and data.
 
     Args:
-        curves: of `tidy`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    tables = [
-        _averaged(curves, what).assign(what=what) for what in ("contrastive loss", "test error (%)")
+    parts = [
+        table.dropna(subset=[names["mean"]])
+        .rename(columns={new: old for old, new in names.items()})[[*COMMON, *names]]
+        .assign(what=what)
+        for what, names in AXES.items()
     ]
-    table = pd.concat(tables)
+    table = pd.concat(parts)
     table = ordering.arranged(table, ["arch", "data", "what"])
     norm = table.sort_values(
         "label", ascending=False
@@ -121,29 +117,29 @@ def figure(curves: pd.DataFrame) -> Figure:
 
 
 def _averaged(curves: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Average losses, or errors in percent."""
+    """Average losses, or errors in percent, over runs."""
     if "error" in what:
         return epoch_curves.averaged(curves.assign(value=100 * curves["error"]), WHOLE)
     return epoch_curves.averaged(curves.assign(value=curves["loss"]))
 
 
 def _panel_of(cell: Cell) -> str:
-    """Name the data with how many examples there are and how views are made: one panel each."""
+    """Return the name of a panel: data, number of examples and options of views."""
     given = cell.place.way.options.split(",")
     rest = ",".join(part for part in given if part.partition("=")[0] not in WORDS)
     return setting(cell.place.data, cell.place.train_size, rest)
 
 
 def _label(method: str, estimator: str, options: Any) -> str:
-    """Name a method with what its options say of keys and, where it draws any, of noise."""
+    """Return the name of a method with its options on keys and, where it draws any, on noise."""
     given = options if isinstance(options, Mapping) else {}
-    said = [
+    texts = [
         words.get(str(given.get(name)).lower())
         for name, words in WORDS.items()
         if name != NOISE or not exact(estimator)
     ]
-    parts = [part for part in said if part]
+    parts = [part for part in texts if part]
     return f"{method}, {', '.join(parts)}" if parts else method
 
 
-draw = style.drawing(NAME, MISSING, tidy, plotted, figure)
+draw = writer(NAME, tidy, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: variance of one layer's estimates, predicted by the paper's table 1 and measured."""
+"""Variance of one layer's estimates, measured beside the paper's table 1."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records, number
 from fgbench.reporting.plotting import panels, style
 
 NAME = "table1"
-MISSING = "grid of table 1", "run fgbench table1 -o"
 KEYS = ("fan_in", "fan_out", "batch", "place", "law", "sharing", "what")
 COLUMNS = ("label", "seed", *KEYS, "predicted", "value", "low", "high", "n", "inside")
 AXES = {"fan_in": "fan-in p", "fan_out": "fan-out q", "batch": "batch N"}
@@ -34,13 +34,17 @@ OUTSIDE = "#b2182b"
 
 
 def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Pick the drawn numbers: one row per record and cell.
+    """Select the drawn numbers: a row per record and grid point.
 
     Args:
-        grids: records of the verb, with their labels.
+        grids: table1 records, with their labels.
 
     Returns:
         Columns `COLUMNS`, in the order of the records.
+
+    Example:
+        >>> plotted([]).empty
+        True
     """
     rows = [
         {"label": grid["label"], "seed": grid["seed"], **cell, **number(cell["measured"])}
@@ -50,11 +54,12 @@ def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw total variance over each size that varies, and below it all cells, measured over predicted.
+def figure(grids: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> Figure:
+    """Draw total variance against each size, and below it measured over predicted for all grid points.
 
     Args:
-        grids: records of the verb, with their labels; each has three rows of panels.
+        grids: table1 records, with their labels; each has three rows of panels.
+        table: of `plotted`.
 
     Returns:
         A figure 7 in wide.
@@ -82,30 +87,30 @@ def figure(grids: Sequence[Mapping[str, Any]]) -> Figure:
                 ax.set_title(WHAT[what], loc="left")
                 if column == 0:
                     ax.set_ylabel("measured / predicted")
-        around = panels.legend(fig, _handles(plotted(grids)))
+        around = panels.legend(fig, _handles(table))
         around += panels.caption(fig, " ".join(_caption(grid, len(grids) > 1) for grid in grids))
         fig.set_figheight(5.3 * len(grids) + around)
     return fig
 
 
 def _grids(records: Records) -> list[dict[str, Any]]:
-    """Pick the records that hold a grid."""
+    """Return the records that hold a grid."""
     return [row for row in records.of(NAME) if row.get("rows")]
 
 
 def _middle(part: pd.DataFrame, axis: str) -> int:
-    """Return the size at which an axis is held."""
+    """Return the size at which an axis is held in panels of other axes."""
     sizes = sorted(set(part[axis]))
     return int(sizes[len(sizes) // 2])
 
 
 def _varied(part: pd.DataFrame) -> list[str]:
-    """List the axes with several sizes, each of which is a panel; the first where none has."""
+    """List the axes with several sizes, each of which has a panel; the first axis where none has."""
     return [axis for axis in AXES if part[axis].nunique() > 1] or list(AXES)[:1]
 
 
 def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
-    """Draw total variance over one size, theory dashed, every law and sharing beside the others."""
+    """Draw total variance over one size, theory dashed, the curves of laws and sharing side by side."""
     part = part[part["what"] == "total"]
     for other in AXES:
         if other != axis:
@@ -132,21 +137,21 @@ def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
 
 
 def _all(ax: Axes, part: pd.DataFrame) -> None:
-    """Draw measured over predicted of all cells, by predicted variance."""
+    """Draw measured over predicted for all grid points, by predicted variance."""
     part = part[part["predicted"] > 0].sort_values("predicted", kind="stable")
     part = part.assign(at=range(len(part)))
     ax.axhline(1.0, color=style.INK, ls=style.DASHED, lw=0.8)
-    for (sharing, held), some in part.groupby(["sharing", "inside"], sort=False):
+    for (sharing, held), cells in part.groupby(["sharing", "inside"], sort=False):
         look = style.Look("#8a8a8a" if held else OUTSIDE, "o")
-        ratio = some[["value", "low", "high"]].div(some["predicted"], axis=0)
-        ax.vlines(some["at"], ratio["low"], ratio["high"], color=look.colour, lw=0.5 + (not held))
-        ax.plot(some["at"], ratio["value"], ls="", **_mark(look, sharing, 1.8))
+        ratio = cells[["value", "low", "high"]].div(cells["predicted"], axis=0)
+        ax.vlines(cells["at"], ratio["low"], ratio["high"], color=look.colour, lw=0.5 + (not held))
+        ax.plot(cells["at"], ratio["value"], ls="", **_mark(look, sharing, 1.8))
     _decades(ax)
     ax.set_xlabel("cells, by predicted variance")
 
 
 def _decades(ax: Axes) -> None:
-    """Scale an axis by logarithms, with more ticks between powers of ten the shorter it is."""
+    """Set a logarithmic axis, with more ticks between powers of ten the shorter it is."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
     fine = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10 * low else (1.0, 2.0, 5.0)
@@ -156,46 +161,46 @@ def _decades(ax: Axes) -> None:
 
 
 def _mark(look: style.Look, sharing: str, size: float) -> dict[str, Any]:
-    """Say how a point is drawn: filled for shared directions, open for independent ones."""
+    """Return how a point is drawn: filled for shared directions, open for independent ones."""
     face = look.colour if sharing == SHARING[0] else "w"
     return {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": size, "mew": 0.7}
 
 
 def _handles(table: pd.DataFrame) -> list[Line2D]:
-    """Explain laws, sharing, theory, and what is outside."""
+    """Create the legend entries of laws, sharing, theory, and points outside their interval."""
     laws = [law for law in LAWS if law in set(table["law"])]
-    found = [Line2D([], [], ls="", label=law, **_mark(LAWS[law], SHARING[0], 4)) for law in laws]
+    entries = [Line2D([], [], ls="", label=law, **_mark(LAWS[law], SHARING[0], 4)) for law in laws]
     grey = style.Look(style.FAINT, "o")
     words = ("shared", "independent")
-    found += [
+    entries += [
         Line2D([], [], ls="", label=word, **_mark(grey, sharing, 4))
         for sharing, word in zip(SHARING, words, strict=True)
     ]
-    found.append(Line2D([], [], color=style.FAINT, ls=style.DASHED, lw=0.9, label="predicted"))
-    found.append(Line2D([], [], color=OUTSIDE, lw=1.5, label="not inside"))
-    return found
+    entries.append(Line2D([], [], color=style.FAINT, ls=style.DASHED, lw=0.9, label="predicted"))
+    entries.append(Line2D([], [], color=OUTSIDE, lw=1.5, label="not inside"))
+    return entries
 
 
 def _caption(grid: Mapping[str, Any], named: bool) -> str:
-    """State what is held, n, and coverage."""
+    """Describe held sizes, n, and coverage."""
     part = plotted([grid])
     held = ", ".join(f"{name[-1]} = {_middle(part, axis)}" for axis, name in AXES.items())
     counts = sorted(set(part["n"].dropna().astype(int)))
-    whole, *groups = (row for row in grid["summary"] if not row["entry"])
+    overall, *groups = (row for row in grid["summary"] if not row["entry"])
     names = [next(row[k] for k in ("what", "law", "sharing") if row[k] != "all") for row in groups]
     shares = ", ".join(
         f"{name} {100 * row['coverage']['value']:.1f}"
         for name, row in zip(names, groups, strict=True)
     )
-    found = whole["coverage"]
+    coverage = overall["coverage"]
     return (
         (f"{grid['label']}, seed {grid['seed']}. " if named else "")
         + f"Above: sizes not on an axis are held at {held}. S: squared mean of a gradient per weight; its "
         f"variance between examples is V = 3 S. Bars: 95 % intervals, n = "
         f"{' or '.join(map(str, counts))} draws per point. Predicted inside the measured interval in "
-        f"{whole['inside']} of {whole['cells']} cells: {100 * found['value']:.1f} % "
-        f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}] ({shares})."
+        f"{overall['inside']} of {overall['cells']} cells: {100 * coverage['value']:.1f} % "
+        f"[{100 * coverage['low']:.1f}, {100 * coverage['high']:.1f}] ({shares})."
     )
 
 
-draw = style.drawing(NAME, MISSING, _grids, plotted, figure)
+draw = writer(NAME, _grids, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: share of runs that have reached a target error, against epochs, seconds and forward passes."""
+"""Share of runs that have reached a target error, against epochs, seconds and forward passes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
@@ -17,10 +18,6 @@ from fgbench.reporting.plotting import panels, style
 from fgbench.stats.aggregate import wilson
 
 NAME = "time_to_target"
-MISSING = (
-    "workload on which BP has been trained beside another method",
-    "run fgbench train BP and others, on the same network and data",
-)
 FRACTION = 0.95
 ROUNDING = 1e-12  # of a target: errors are counts over counts
 AXES = {
@@ -45,10 +42,9 @@ COLUMNS = (
 def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
     """Find when each run reaches the target of its workload.
 
-    The target lies a fraction of the way from chance to the final error of backprop, mean over its
-    seeds on the same task, network and data: chance − fraction (chance − backprop). It asks the same of
-    a hard task and an easy one, which a factor on the error would not. Where a record does not tell
-    chance, that is error 1.
+    The target lies a fraction of the way from chance to the final error of backprop, mean over its seeds on
+    the same task, network and data: chance − fraction (chance − backprop). Unlike a factor on the error, it
+    asks the same of a hard task and an easy one. Chance is error 1 where a record does not state it.
 
     Args:
         curves: of `fgbench.reporting.frames.workloads.finished`.
@@ -56,8 +52,8 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`: a row per run of a workload on which backprop, better than chance, and another
-        method ran. A run arrives at the first epoch with an error on test examples at or below the
-        target; ``epoch seconds passes`` are spent until then, NaN where it never arrives.
+        method ran. A run has reached the target at the first epoch with a test error at or below it;
+        ``epoch seconds passes`` are spent until then, NaN where it never does.
     """
     rows = []
     for work, part in curves.groupby(workloads.WORK, sort=False):
@@ -72,31 +68,36 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
         for _, run in part.groupby("key", sort=False):
             there = run[run["error"] <= target + ROUNDING]
             spent = (there if len(there) else run.assign(**dict.fromkeys(AXES, np.nan))).iloc[0]
-            found = dict(zip(workloads.WORK, work, strict=True)) | spent.to_dict()
+            row = dict(zip(workloads.WORK, work, strict=True)) | spent.to_dict()
             rows.append(
-                found
+                row
                 | {
                     "chance": chance,
                     "reference_error": final,
                     "target": target,
                     "reached": bool(len(there)),
                 }
-                | {"label": found["method"]}
+                | {"label": row["method"]}
             )
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "suite"])
     return workloads.suites(table)[list(COLUMNS)].reset_index(drop=True)
 
 
 def shares(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Count, of the runs of each method in each suite, those that have arrived by each time.
+    """Compute the share of runs of each method and suite that have reached the target by each time.
 
     Args:
         table: of `reached`.
         what: ``epoch``, ``seconds`` or ``passes``.
 
     Returns:
-        Columns ``suite method x share low high n``, a row per step of a curve; low and high are
-        Wilson's 95 % limits of a share of n runs. Misses are in n and in no step.
+        Columns ``suite method x share low high n``, a row per step of a curve; low and high are Wilson's
+        95 % limits of a share of n runs. Runs that miss the target count in n.
+
+    Example:
+        >>> runs = {"suite": 1, "method": "FG-A", "epoch": [2.0, np.nan], "reached": [True, False]}
+        >>> shares(pd.DataFrame(runs), "epoch")[["x", "share", "n"]].values.tolist()
+        [[2.0, 0.5, 2.0]]
     """
     rows = []
     for (suite, method), part in table.groupby(["suite", "method"], sort=False):
@@ -123,22 +124,22 @@ def plotted(records: Records) -> pd.DataFrame:
     return reached(workloads.finished(records))
 
 
-def figure(records: Records) -> Figure:
+def figure(_: Records, table: pd.DataFrame) -> Figure:
     """Draw three panels per suite of workloads on which the same methods ran.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(records)
     looks = style.looks(table["method"])
     steps = pd.concat([shares(table, what).assign(what=what) for what in AXES])
-    told = set(steps[["suite", "what"]].itertuples(index=False, name=None))
+    drawable = set(steps[["suite", "what"]].itertuples(index=False, name=None))
     pairs = [(s, what) for s in sorted(set(table["suite"])) for what in AXES]
     frame = pd.DataFrame(
-        [pair for pair in pairs if pair[1] == "epoch" or pair in told], columns=["suite", "what"]
+        [pair for pair in pairs if pair[1] == "epoch" or pair in drawable],
+        columns=["suite", "what"],
     )
 
     def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
@@ -164,8 +165,8 @@ def _curves(
     step = (2 * last / first) ** 0.035
     ax.set_xscale("log")
     counts = runs.groupby("method", sort=False)["reached"].agg(["sum", "size"])
-    known = counts[counts["sum"].eq(0) | counts.index.isin(steps["method"])]
-    for at, (method, (hits, n)) in enumerate(known.iterrows(), 1):
+    shown = counts[counts["sum"].eq(0) | counts.index.isin(steps["method"])]
+    for at, (method, (hits, n)) in enumerate(shown.iterrows(), 1):
         look, mine = looks[str(method)], steps[steps["method"].eq(method)]
         mine = mine.assign(x=mine["x"].clip(lower=first / step))  # before training: at the edge
         x, y = [first / step, *mine["x"], last * step], [0.0, *mine["share"], hits / n]
@@ -177,31 +178,31 @@ def _curves(
         ax.vlines(end, low, high, color=look.colour, lw=1.1)
         ax.plot(end, hits / n, ls="", **_mark(look, 3.6))
     ax.axvline(last * step, color=style.FAINT, lw=0.5)
-    ax.set_xlim(first / step, last * step ** (2 + len(known)))
-    ticks = _ticks(first, last, 0.15 * np.log(last / first * step ** (3 + len(known))))
+    ax.set_xlim(first / step, last * step ** (2 + len(shown)))
+    ticks = _ticks(first, last, 0.15 * np.log(last / first * step ** (3 + len(shown))))
     ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _ticks(first: float, last: float, apart: float) -> list[float]:
-    """Pick round numbers of a logarithmic axis, by at least so much apart; its ends where there is one."""
+    """List round numbers on a logarithmic axis with a minimum distance; its ends where only one fits."""
     powers = np.arange(np.floor(np.log10(first)), np.log10(last) + 1)
     round_ones = np.outer(10.0**powers, [1, 1.5, 2, 3, 5, 7]).ravel()
-    found: list[float] = []
+    ticks: list[float] = []
     for tick in round_ones[(round_ones >= first) & (round_ones <= last)].tolist():
-        if not found or np.log(tick / found[-1]) >= apart:
-            found.append(tick)
-    return found if len(found) > 1 else sorted({first, last})
+        if not ticks or np.log(tick / ticks[-1]) >= apart:
+            ticks.append(tick)
+    return ticks if len(ticks) > 1 else sorted({first, last})
 
 
 def _mark(look: style.Look, size: float) -> dict[str, Any]:
-    """Say how a point is drawn."""
+    """Return how a point is drawn."""
     face = look.colour if look.filled else "w"
     return {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": size, "mew": 0.5}
 
 
 def _caption(table: pd.DataFrame) -> str:
-    """State the target, n, and which workloads make a suite."""
+    """Describe the target, n, and the workloads of each suite."""
     parts = []
     for suite, mine in table.groupby("suite", sort=False):
         counts = mine.groupby("method").size()
@@ -213,14 +214,14 @@ def _caption(table: pd.DataFrame) -> str:
         )
         parts.append(f"Suite {suite}: {named}; n = {n} per method.")
     devices = ", ".join(sorted(set(table["device"].astype(str)) - {""})) or "an unknown device"
-    guess = " Chance is 100 % where records do not tell it." * bool((table["chance"] == 1).any())
+    guess = " Chance is 100 % where records do not state it." * bool((table["chance"] == 1).any())
     return (
         f"{' '.join(parts)} Target (in brackets): {100 * FRACTION:g} % of the way from chance to the final "
         f"test error of {workloads.REFERENCE}, mean over its seeds; reached at the first epoch with a test "
-        "error at or below it. A run that never is stays in n: a curve that ends below 1 has missed "
-        f"runs. Right: share at the end, bars: Wilson's 95 % interval. Seconds are on {devices}.{guess}"
+        "error at or below it. Runs that miss the target count in n: their curve ends below 1. "
+        f"Right: share at the end, bars: Wilson's 95 % interval. Seconds are on {devices}.{guess}"
         f"{workloads.lengths(table)}"
     )
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: best validation error against the number of trials, and against the learning rate."""
+"""Best validation error against the number of trials, and error against the learning rate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.results import cells
@@ -19,10 +20,6 @@ from fgbench.reporting.frames.settings import apart, read_form
 from fgbench.reporting.plotting import panels, style
 
 NAME = "trials"
-MISSING = (
-    "two trials of a method with examples held out",
-    "run fgbench sweep paper-table3, or another sweep that tunes",
-)
 ORDERS = 0.90  # of the orders of trials lie within the band
 PANEL = [*workloads.WORK, "epochs", "what"]
 COLUMNS = (*PANEL, "method", "x", "error_percent", "low_percent", "high_percent", "n", "band")
@@ -30,27 +27,32 @@ AXES = {"trials": "trials", "rate": "learning rate"}
 
 
 def best(errors: list[float], share: float = ORDERS) -> tuple[list[float], ...]:
-    """Expect the best error after each number of trials, over all orders in which they could be run.
+    """Compute the expected best error after each number of trials, over all orders of the trials.
 
     Of n errors e₁ ≤ … ≤ eₙ, the best of the first k is eᵢ or less in 1 − C(n − i, k)/C(n, k) of the n!
     orders: those that do not take all of their k from the n − i worse ones. No order is sampled.
 
     Args:
         errors: of all trials.
-        share: of the orders that lie within the band, half of the others below it and half above.
+        share: of the orders that lie within the band, with equal shares below and above.
 
     Returns:
         Mean, low and high after 1, ..., n trials.
+
+    Example:
+        >>> mean, low, high = best([0.3, 0.1])
+        >>> mean
+        [0.2, 0.1]
     """
     ranked, n = sorted(errors), len(errors)
-    found: tuple[list[float], ...] = ([], [], [])
+    curves: tuple[list[float], ...] = ([], [], [])
     for k in range(1, n + 1):
         below = np.array([1 - comb(n - i, k) / comb(n, k) for i in range(n + 1)])
-        found[0].append(float(np.diff(below) @ ranked))
-        for part, tail in zip(found[1:], ((1 - share) / 2, (1 + share) / 2), strict=True):
+        curves[0].append(float(np.diff(below) @ ranked))
+        for part, tail in zip(curves[1:], ((1 - share) / 2, (1 + share) / 2), strict=True):
             at = int(np.searchsorted(below[1:], tail - 1e-12))
             part.append(ranked[min(at, n - 1)])
-    return found
+    return curves
 
 
 def plotted(records: Records) -> pd.DataFrame:
@@ -60,16 +62,16 @@ def plotted(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`. Of "trials", ``x`` is their number and ``n`` how many there are in all; of
-        "rate", ``x`` is the learning rate, the error that of the best of the other options, averaged
-        over ``n`` seeds.
+        Columns `COLUMNS`. In rows of "trials", ``x`` is the number of trials and ``n`` how many there are in
+        all. In rows of "rate", ``x`` is the learning rate, and the error is that of the best of the other
+        options, averaged over ``n`` seeds.
     """
     rows = []
     chances = records.chances()
     for cell in cells(records):
         tried = workloads.trials(cell, chances.get((cell.place.arch, cell.place.data), nan))
         forms = list(dict.fromkeys(tried["form"]))
-        told = dict(zip(forms, apart([""] * len(forms), map(read_form, forms)), strict=True))
+        differences = dict(zip(forms, apart([""] * len(forms), map(read_form, forms)), strict=True))
         by = [*workloads.HELD, "form"]
         for (length, _, form), part in tried.groupby(by, dropna=False, sort=False):
             if part["setting"].nunique() < 2:
@@ -78,23 +80,23 @@ def plotted(records: Records) -> pd.DataFrame:
             common = {
                 **place,
                 "epochs": length,
-                "method": ", ".join([place["method"], *told[form]]),
+                "method": ", ".join([place["method"], *differences[form]]),
             }
             rows += [common | row for row in (*_by_trials(part), *_by_rate(part))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return ordering.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
 
 
-def figure(records: Records) -> Figure:
+def figure(_: Records, table: pd.DataFrame) -> Figure:
     """Draw two panels per task, network, data and length of training.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 7 in wide.
     """
-    table = plotted(records).rename(
+    table = table.rename(
         columns={"error_percent": "mean", "low_percent": "low", "high_percent": "high"}
     )
     looks = style.looks(table["method"])
@@ -123,7 +125,7 @@ def figure(records: Records) -> Figure:
 
 
 def _by_trials(part: pd.DataFrame) -> list[dict[str, Any]]:
-    """Follow the best error over the number of trials."""
+    """Compute the best error against the number of trials."""
     errors = (100 * part.groupby("setting")["error"].mean()).tolist()
     return [
         {"what": "trials", "x": k, "error_percent": mean, "n": len(errors), "band": "orders"}
@@ -133,14 +135,14 @@ def _by_trials(part: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _by_rate(part: pd.DataFrame) -> list[dict[str, Any]]:
-    """Take, at every learning rate, the best of the other options, and average it over seeds."""
+    """Select, at every learning rate, the best of the other options, and average it over seeds."""
     rows = []
     for rate, mine in part.dropna(subset=["lr"]).groupby("lr"):
         means = mine.groupby("setting")["error"].mean()
         chosen = mine[mine["setting"] == means.idxmin()]
-        found = mean_interval(100 * chosen["error"], most=WHOLE)
-        ends = {"error_percent": found["mean"], "low_percent": found["low"]}
-        ends |= {"high_percent": found["high"], "n": found["n"], "band": found["band"]}
+        average = mean_interval(100 * chosen["error"], most=WHOLE)
+        ends = {"error_percent": average["mean"], "low_percent": average["low"]}
+        ends |= {"high_percent": average["high"], "n": average["n"], "band": average["band"]}
         rows.append({"what": "rate", "x": float(rate), **ends})
     return rows
 
@@ -155,7 +157,7 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, alpha: float) -> None
 
 
 def _caption(table: pd.DataFrame) -> str:
-    """State what is averaged over what, and n."""
+    """Describe the averages, bands and n."""
     tried, rated = (table[table["what"] == what] for what in AXES)
     text = (
         f"Errors are of examples held out from training. Left: best error so far, mean over all orders of a "
@@ -169,4 +171,4 @@ def _caption(table: pd.DataFrame) -> str:
     return text
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

@@ -1,4 +1,4 @@
-"""Figure: does the variance of an estimate predict how far training ends from backprop."""
+"""Test error above backprop's against the relative variance of the estimate."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
@@ -21,10 +22,6 @@ from fgbench.reporting.plotting import panels, style
 from fgbench.stats.aggregate import NORMAL
 
 NAME = "variance_and_learning"
-MISSING = (
-    "method both measured and trained beside BP on one network and data",
-    "run fgbench measure and fgbench train with the same --arch and --data, BP among those trained",
-)
 LENGTHS = ("epochs", "reference_epochs")
 COLUMNS = (
     *(
@@ -48,18 +45,22 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
-    """Correlate ranks, with an interval by Fisher's transform.
+    """Compute Spearman's rank correlation, with an interval by Fisher's transform.
 
     The standard error of artanh ρ of ranks is sqrt((1 + ρ²/2)/(n − 3)) (Bonett and Wright 2000).
-    Coverage .93 to .99 for 6 to 24 normal pairs with correlations from 0 to .95.
+    Coverage is .93 to .99 for 6 to 24 normal pairs with correlations from 0 to .95.
 
     Args:
         x: shape [points].
         y: shape [points].
 
     Returns:
-        Spearman's ρ and the ends of its 95 % interval; NaN where there are fewer than 4 points or one
-        of the two does not vary. Where ranks agree or disagree wholly there is no interval, ends are NaN.
+        ρ and the ends of its 95 % interval; NaN where there are fewer than 4 points or one of the two does
+        not vary. Where ranks agree or disagree completely there is no interval and the ends are NaN.
+
+    Example:
+        >>> rank_correlation([1, 2, 3, 4], [1, 2, 3, 4])
+        (1.0, nan, nan)
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < 4 or not (np.ptp(x) and np.ptp(y)):
@@ -78,10 +79,9 @@ def plotted(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`: relative variance of the whole body, of a configuration's records that which
-        `_picked` takes (there are ``others`` more), and the final test error less that of backprop in
-        points, over the ``n`` seeds that both share; a diverged run is at chance. ``mark`` names the
-        workload in the figure.
+        Columns `COLUMNS`: relative variance of the whole body, from the record that `_picked` selects (there
+        are ``others`` more), and the final test error less that of backprop in points, over the ``n`` seeds
+        that both share, a diverged run at chance. ``mark`` is the letter of the workload in the figure.
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
@@ -93,53 +93,57 @@ def plotted(records: Records) -> pd.DataFrame:
     )
     rows = []
     for names, part in pairs.dropna(subset=["reference"]).groupby(by, sort=False):
-        found = mean_interval(100 * (part["final"] - part["reference"]), signed=True)
-        ends = {"gap_points": found["mean"], "gap_low": found["low"], "gap_high": found["high"]}
-        ends |= {"n": found["n"], "band": found["band"]}
+        average = mean_interval(100 * (part["final"] - part["reference"]), signed=True)
+        ends = {
+            "gap_points": average["mean"],
+            "gap_low": average["low"],
+            "gap_high": average["high"],
+        }
+        ends |= {"n": average["n"], "band": average["band"]}
         ends |= {name: part[name].max() for name in LENGTHS}
         rows.append(dict(zip(by, names, strict=True)) | ends)
     columns = [*by, "gap_points", "gap_low", "gap_high", "n", "band", *LENGTHS]
     gaps = pd.DataFrame(rows, columns=columns)
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
-    table = _picked(table, by).assign(label=lambda found: found["method"])
+    table = _picked(table, by).assign(label=lambda rows: rows["method"])
     table = ordering.arranged(table, [*workloads.WORK, "method"])
     works = list(table[workloads.WORK].itertuples(index=False, name=None))
     marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}
     return table.assign(mark=[marks[work] for work in works])[list(COLUMNS)]
 
 
-def figure(records: Records) -> Figure:
+def figure(_: Records, table: pd.DataFrame) -> Figure:
     """Draw the gap to backprop against relative variance, one point per configuration.
 
     Args:
-        records: of `fgbench.reporting.frames.load.load`.
+        table: of `plotted`, all that is drawn.
 
     Returns:
         A figure 3.4 in wide.
     """
-    table = _placed(plotted(records))
+    table = _placed(table)
     looks = style.looks(table["method"])
 
     def panel(ax: Axes, _: tuple[Any, ...], part: pd.DataFrame) -> None:
         ax.set_xscale("log")
         for _, row in part.iterrows():
             _point(ax, row, looks[row["method"]])
-        _level(ax, part)
-        _upright(ax, part)
+        _variance_axis(ax, part)
+        _gap_axis(ax, part)
 
     return panels.drawn(table, ["all"], looks, panel, caption(table), height=2.6, line=False)
 
 
 def _placed(table: pd.DataFrame) -> pd.DataFrame:
-    """Place points from left to right: those without noise in a strip, a column per workload.
+    """Compute the horizontal positions: estimates without noise in a strip, with a column per workload.
 
     Args:
         table: of `plotted`.
 
     Returns:
-        The table with ``noisy x``, ``strip``, the middle of the strip, ``first``, the smallest that is
-        drawn right of it, and ``letter``, what is written beside a point: of several workloads each
-        point's, in the strip the topmost of a column's.
+        The table with ``noisy``, ``x``, ``strip`` (the middle of the strip), ``first`` (the smallest variance
+        right of it) and ``letter``, written beside a point where there are several workloads; in the strip
+        just beside the topmost point of a column.
     """
     noisy = table["value"] > relative_variance.ZERO
     drawn = table.loc[noisy, ["low", "value", "high"]].stack()
@@ -169,8 +173,8 @@ def _point(ax: Axes, row: pd.Series, look: style.Look) -> None:
     ax.annotate(row["letter"], (row["x"], row["gap_points"]), fontsize=5.5, **place)
 
 
-def _level(ax: Axes, part: pd.DataFrame) -> None:
-    """Scale the axis of variance, with the strip of what has none."""
+def _variance_axis(ax: Axes, part: pd.DataFrame) -> None:
+    """Set the axis of variance, with the strip of estimates without noise."""
     strip, first = float(part["strip"].iloc[0]), float(part["first"].iloc[0])
     edge = (first / strip) ** 0.5
     if not part["noisy"].all():
@@ -187,8 +191,8 @@ def _level(ax: Axes, part: pd.DataFrame) -> None:
     ax.set_xlabel(relative_variance.AXIS.replace("\n", " "))
 
 
-def _upright(ax: Axes, part: pd.DataFrame) -> None:
-    """Scale the axis of the gap: logarithmic beyond a point where that is needed."""
+def _gap_axis(ax: Axes, part: pd.DataFrame) -> None:
+    """Set the axis of the gap, logarithmic beyond one point where that is needed."""
     ends = part[["gap_low", "gap_points", "gap_high"]]
     least, up = float(ends.min(axis=None)), float(ends.max(axis=None))
     if ends.abs().max(axis=None) > STRAIGHT:
@@ -205,17 +209,17 @@ def _upright(ax: Axes, part: pd.DataFrame) -> None:
 
 
 def _variances(records: Records) -> pd.DataFrame:
-    """Pick the variances of whole bodies."""
+    """Return the relative variances of whole bodies."""
     measures = records.measures()
     chosen = measures[measures["quantity"].eq("relative_variance") & measures["place"].eq("all")]
     return chosen.dropna(subset=["value"])
 
 
 def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Keep one measurement per configuration, so that all are alike as far as they can be.
+    """Select one measurement per configuration, so that all are as comparable as possible.
 
-    First those along the trajectory that all methods share, then those at the moments that most
-    configurations were measured at, the latest of these; then that of most draws in all.
+    Measurements along the trajectory that all methods share come first, then those at the moments at which
+    most configurations were measured, the latest of these, then those with the most draws in all.
 
     Args:
         table: a row per configuration and measurement.
@@ -224,12 +228,12 @@ def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     Returns:
         A row per configuration, with the number of its ``others``.
     """
-    own = table["along"].ne("")
+    separate = table["along"].ne("")
     names = table[by].astype(str).agg("|".join, axis=1) if len(table) else table["method"]
-    common = names.groupby([own, table["moments"]]).transform("nunique")
+    common = names.groupby([separate, table["moments"]]).transform("nunique")
     last = pd.to_numeric(table["moments"].str.split().str[-1], errors="coerce")
     total = table[["inits", "batches", "draws"]].prod(axis=1)
-    ranks = table.assign(own=own, common=common, last=last, total=total)
+    ranks = table.assign(own=separate, common=common, last=last, total=total)
     keys = ["own", "common", "last", "total"]
     ranks = ranks.sort_values(keys, ascending=[True, False, False, False], kind="stable")
     others = ranks.groupby(by)["key"].transform("size") - 1
@@ -237,17 +241,17 @@ def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def _when(moments: str, along: str) -> str:
-    """Say when a variance was measured, of several moments as their mean."""
-    own = f" along {along} training" * bool(along)
+    """Describe when a variance was measured."""
+    trajectory = f" along {along} training" * bool(along)
     return (
-        f"over epochs {', '.join(moments.split())}{own}"
+        f"over epochs {', '.join(moments.split())}{trajectory}"
         if " " in moments
-        else f"at epoch {moments}{own}"
+        else f"at epoch {moments}{trajectory}"
     )
 
 
 def caption(table: pd.DataFrame) -> str:
-    """State the correlation, what points and bars are, and n.
+    """Describe the correlation, points and bars, and n.
 
     Args:
         table: of `plotted`.
@@ -258,11 +262,11 @@ def caption(table: pd.DataFrame) -> str:
     noisy = table[table["value"] > relative_variance.ZERO]
     rho, low, high = rank_correlation(noisy["value"], noisy["gap_points"])
     if np.isnan(rho):
-        found = f"{len(noisy)} configurations with noise: too few for a rank correlation."
+        correlation = f"{len(noisy)} configurations with noise: too few for a rank correlation."
     else:
         ends = "no interval" if np.isnan(low) else f"95 % interval [{low:.2f}, {high:.2f}]"
         words = f"{rho:.2f}, {ends}".replace("-", "−")
-        found = (
+        correlation = (
             f"Rank correlation (Spearman) over {len(noisy)} configurations with noise: {words} "
             "(Fisher's transform, error by Bonett and Wright, configurations taken as independent)."
         )
@@ -276,22 +280,24 @@ def caption(table: pd.DataFrame) -> str:
         _when(*each) for each in sorted(set(zip(noisy["moments"], noisy["along"], strict=True)))
     ]
     if len(when) > 1:
-        found += f" It pools variances of {len(when)} kinds of moments: compare those of one kind."
+        correlation += (
+            f" It pools variances of {len(when)} kinds of moments: compare those of one kind."
+        )
     rest = int(table["others"].max())
     picked = (
         f" Of several measurements of a method one is drawn, up to {rest} other{'s' * (rest > 1)} "
-        f"{'are' if rest > 1 else 'is'} not: along the trajectory that all share, at the moments that most "
-        "have, of most draws (in the CSV)."
+        f"{'are' if rest > 1 else 'is'} not: the one along the trajectory that all share, at the moments "
+        "that most have, with most draws (in the CSV)."
     ) * (rest > 0)
     measured = relative_variance.caption(table)
     spread = table[["gap_low", "gap_points", "gap_high"]].abs().max(axis=None)
     scale = " (axis linear up to 1 point, then logarithmic)" * bool(spread > STRAIGHT)
     bars = bands(table["band"]).replace(" (log scale)", "")
     return (
-        f"{found} Points: {named}. Upright: final test error less {workloads.REFERENCE}'s{scale}, paired by "
-        f"seed, n = {seeds(table['n'])}; bar: {bars}. Level: variance {'; '.join(when) or '–'} and "
-        f"its 95 % interval.{picked} {measured}{trained}"
+        f"{correlation} Points: {named}. Vertical: final test error less {workloads.REFERENCE}'s{scale}, "
+        f"paired by seed, n = {seeds(table['n'])}; bar: {bars}. Horizontal: variance "
+        f"{'; '.join(when) or '–'} and its 95 % interval.{picked} {measured}{trained}"
     )
 
 
-draw = style.drawing(NAME, MISSING, style.whole, plotted, figure)
+draw = writer(NAME, everything, plotted, figure)

@@ -75,14 +75,19 @@ SPEEDS = (*RUN, "batch", "directions", "quantity", *MEASURED)
 
 @dataclass(frozen=True)
 class Records:
-    """What a folder of records holds.
+    """The records of a folder.
 
     Args:
         folder: where they lie.
-        rows: the records, in the order of the file names; a method that is a preset goes by its name,
-            whatever was typed, and an estimator from a file by its class: see `fgbench.records.labels.shown`.
+        rows: the records, in the order of the file names. A method that is a preset has the preset's
+            name, however it was typed, and an estimator from a file has the name of its class: see
+            `fgbench.records.labels.shown`.
         damaged: file name -> why it could not be read as a record.
-        notes: what is old or missing in those that could, a line each.
+        notes: one line for each kind of field or record that is old or missing.
+
+    Example:
+        >>> Records(Path("empty"), (), {}, ()).curves().empty
+        True
     """
 
     folder: Path
@@ -91,22 +96,22 @@ class Records:
     notes: tuple[str, ...]
 
     def kept(self, rows: Sequence[dict[str, Any]]) -> Records:
-        """Keep some of the records, and what is to be said of these."""
+        """Return some of the records, with the notes that concern these."""
         return Records(self.folder, tuple(rows), self.damaged, tuple(_notes(rows)))
 
     def of(self, verb: str) -> list[dict[str, Any]]:
-        """Pick the records of one verb that count.
+        """Return the records of one verb that count as results.
 
-        Of several runs of one case (same ``case_key``, edited code), or of one seed and settings
-        under two keys, only the latest does: two would pass for two seeds. A training that held
-        examples out is a trial of a setting: its test error is that of these examples, and no result.
+        Of several runs of one case (same ``case_key``, edited code), or of one seed and settings under two
+        keys, only the latest counts: both would pass for two seeds. A training that held examples out is a
+        trial of a setting and no result, since its test error is that of the held-out examples.
 
         Args:
-            verb: such as "train", without trials, or "trial".
+            verb: such as "train", which excludes trials, or "trial".
 
         Returns:
-            The records, each with the ``label`` that tells its settings from the others', and the
-            ``form`` of `form_of`.
+            The records, each with the ``label`` that tells its settings from the others', and the ``form``
+            of `form_of`.
         """
         latest = _latest(self.rows)
         blank = {**dict.fromkeys(RUN, ""), "seed": nan}  # an old record may lack some
@@ -121,51 +126,51 @@ class Records:
         ]
 
     def measures(self) -> pd.DataFrame:
-        """Tabulate what was measured.
+        """Tabulate the measured quantities.
 
         Returns:
-            A row per record, place ("all" or a site) and quantity, with columns `MEASURES`;
-            ``predicted`` belongs to ``relative_variance``, ``p_value``, ``p_adjusted`` (over sites),
-            ``detectable`` and the interval over draws to ``bias``; ``forwards`` is what an estimate costs
-            in forward equivalents; ``unscaled`` is the scale, where it is surely not 1 and variances are not
-            comparable; ``design`` is of `fgbench.reporting.frames.settings.design_of`;
-            ``distance`` counts the
-            modules between a site and its nearest loss. Quantities a record lacks have no row; a null in
-            it is NaN.
+            A row per record, place ("all" or a site) and quantity, with columns `MEASURES`. Quantities that a
+            record lacks have no row; a null is NaN. Columns of their own:
+
+            - ``predicted``: the closed form, for ``relative_variance``;
+            - ``p_value``, ``p_adjusted`` (over sites), ``detectable``, interval over draws: for ``bias``;
+            - ``forwards``: cost of an estimate in forward equivalents;
+            - ``unscaled``: the scale, where it is significantly not 1 and variances are not comparable;
+            - ``design``: of `fgbench.reporting.frames.settings.design_of`;
+            - ``distance``: modules between a site and its nearest loss.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
 
     def along(self) -> pd.DataFrame:
-        """Tabulate what was measured moment by moment along training.
+        """Tabulate the measured quantities at each moment of training.
 
         Returns:
-            As of `measures`, a row per moment as well, with columns `ALONG`: ``moment`` in epochs and
-            ``step`` of the ``trajectory``. A record of several moments that does not keep them apart,
-            as older ones do not, has no row.
+            As `measures`, with a row per moment and columns `ALONG`: ``moment`` in epochs and ``step`` of the
+            ``trajectory``. Older records that pool several moments have no row.
         """
         return _frame(_measure_rows(_moments(self.of("measure"))), ALONG)
 
     def chances(self) -> dict[tuple[str, str], float]:
-        """Find the error of guessing on each network and data.
+        """Compute the error of guessing on each network and data set.
 
         Returns:
-            Network and data to 1 − 1/classes, where a training tells them; older ones do not.
+            (network, data) to 1 − 1/classes. Pairs without a training that states the number of classes, as
+            in older records, are missing.
         """
-        found: dict[tuple[str, str], float] = {}
+        chances: dict[tuple[str, str], float] = {}
         for row in self.rows:
             if row["verb"] == "train" and (classes := real(row.get("classes"))) > 0:
-                found[_network(row)] = max(found.get(_network(row), 0.0), 1 - 1 / classes)
-        return found
+                chances[_network(row)] = max(chances.get(_network(row), 0.0), 1 - 1 / classes)
+        return chances
 
     def curves(self) -> pd.DataFrame:
-        """Tabulate training.
+        """Tabulate learning curves.
 
         Returns:
-            A row per run, epoch and split, with columns `CURVES`; splits are "train", "test" and
-            what else has a loss of its own, such as "contrastive" for ``contrastive_loss``. Errors
-            are fractions, ``seconds`` count from the start of training, ``passes`` are forward
-            equivalents spent since then, each over the whole training set, ``chance`` is the error of
-            guessing on this network and data (NaN where no training tells the number of classes).
+            A row per run, epoch and split, with columns `CURVES`. Splits are "train", "test" and further
+            losses, such as "contrastive" for ``contrastive_loss``. Errors are fractions, ``seconds`` count
+            from the start of training, ``passes`` are the forward equivalents spent since then, in passes
+            over the training set, and ``chance`` is the error of guessing (NaN where it is unknown).
         """
         return _frame(_curve_rows(self.of("train"), self.chances()), CURVES)
 
@@ -200,10 +205,15 @@ def load(folder: Path) -> Records:
         folder: as written by `fgbench.records.store.Store`.
 
     Returns:
-        Everything readable; the rest is named in ``damaged`` and ``notes``.
+        The readable records; the other files are named in ``damaged``, and missing fields in ``notes``.
 
     Raises:
         UsageError: the folder does not exist or holds no record.
+
+    Example:
+        >>> load(Path("nowhere"))
+        Traceback (most recent call last):
+        fgbench.errors.UsageError: expected a folder of records, got 'nowhere': no such folder
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -217,7 +227,7 @@ def load(folder: Path) -> Records:
 
 
 def _readable(value: Any) -> Any:
-    """Replace halves of characters, which JSON can hold and no file or figure."""
+    """Replace lone surrogates, which JSON can hold but files and figures cannot."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, Mapping):
@@ -226,30 +236,54 @@ def _readable(value: Any) -> Any:
 
 
 def _one_name(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a record's method the one name it has in every table and figure."""
+    """Return a record with its method's name as in every table and figure."""
     return {**row, "method": called(str(row["method"]))} if row.get("method") else row
 
 
-def number(found: object) -> dict[str, float]:
-    """Read a measured number, or a bare one without an interval, as its four columns."""
-    if not isinstance(found, Mapping):
-        found = {"value": found}
-    return {name: real(found.get(name)) for name in MEASURED}
+def number(measured: object) -> dict[str, float]:
+    """Return the value, interval and n of a measured number, or of a bare number without an interval.
+
+    Args:
+        measured: ``{"value", "low", "high", "n"}``, a number, or anything else.
+
+    Returns:
+        `MEASURED` to numbers, NaN where there is none.
+
+    Example:
+        >>> number({"value": 2, "low": 1, "high": 3, "n": 5})
+        {'value': 2.0, 'low': 1.0, 'high': 3.0, 'n': 5.0}
+        >>> number(2)["low"]
+        nan
+    """
+    if not isinstance(measured, Mapping):
+        measured = {"value": measured}
+    return {name: real(measured.get(name)) for name in MEASURED}
 
 
 def verb_of(row: Mapping[str, Any]) -> str:
-    """Name what a record is of: its verb, or "trial" for a training that held examples out."""
+    """Return the verb of a record, or "trial" for a training that held examples out.
+
+    Args:
+        row: a record.
+
+    Returns:
+        Such as "train".
+
+    Example:
+        >>> verb_of({"verb": "train", "settings": {"validation": 100}})
+        'trial'
+    """
     held = part_of(row, "settings").get("validation")
     return "trial" if row["verb"] == "train" and held else str(row["verb"])
 
 
 def _count(value: object) -> float:
-    """Read a count, or count a list."""
+    """Return a count, or the length of a list."""
     return float(len(value)) if isinstance(value, list) else real(value)
 
 
 def _forwards(record: Mapping[str, Any]) -> float:
-    """Read the mean cost of a step or an estimate, in forward equivalents of its batch."""
+    """Return the mean cost of a step or an estimate, in forward equivalents of its batch."""
     return real(part_of(record, "cost").get("forward_equivalents"))
 
 
@@ -259,20 +293,20 @@ def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.Da
 
 
 def _moments(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Go through the moments of measure records, each as a record of that moment alone."""
+    """Yield each moment of measure records as a record of that moment alone."""
     for record in records:
         when, along = record.get("moments"), record.get("per_moment")
         if isinstance(when, list) and len(when) == 1:
             steps = record.get("moment_steps")
             first = steps[0] if isinstance(steps, list) and steps else None
             along = [{"moment": when[0], "steps": first}]
-        for found in along if isinstance(along, list) else []:
-            moment, step = (real(found.get(name)) for name in ("moment", "steps"))
-            yield {**record, **found, "moments": [moment], "moment": moment, "step": step}
+        for numbers in along if isinstance(along, list) else []:
+            moment, step = (real(numbers.get(name)) for name in ("moment", "steps"))
+            yield {**record, **numbers, "moments": [moment], "moment": moment, "step": step}
 
 
 def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Go through the numbers of measure records: whole body first, then site by site."""
+    """Yield the numbers of measure records: whole body first, then site by site."""
     for record in records:
         names = ("draws", "inits", "batches", "batch", "elements")
         counts = {name: _count(record.get(name)) for name in names}
@@ -281,33 +315,33 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
         common["design"] = design_of({**record, **counts})
         sites = record.get("per_site")
         places = {"all": record} | (sites if isinstance(sites, dict) else {})
-        for place, found in places.items():
-            if isinstance(found, dict) and isinstance(split := found.get("split"), dict):
-                found = {**found, **split}
+        for place, numbers in places.items():
+            if isinstance(numbers, dict) and isinstance(split := numbers.get("split"), dict):
+                numbers = {**numbers, **split}
             for name in (*QUANTITIES, *PARTS):
-                if not isinstance(found, dict) or name not in found:
+                if not isinstance(numbers, dict) or name not in numbers:
                     continue
-                row = {**common, "place": place, "quantity": name, **number(found[name])}
+                row = {**common, "place": place, "quantity": name, **number(numbers[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
-                row |= {"heavy_tail": bool(found.get("heavy_tail"))}
-                row |= {"distance": real(found.get("distance")), "unscaled": _unscaled(found)}
+                row |= {"heavy_tail": bool(numbers.get("heavy_tail"))}
+                row |= {"distance": real(numbers.get("distance")), "unscaled": _unscaled(numbers)}
                 if name == "relative_variance":
-                    row["predicted"] = number(found.get("predicted_variance"))["value"]
-                if name == "bias" and isinstance(found[name], dict):
-                    row |= {n: real(found[name].get(n)) for n in TESTED}
+                    row["predicted"] = number(numbers.get("predicted_variance"))["value"]
+                if name == "bias" and isinstance(numbers[name], dict):
+                    row |= {n: real(numbers[name].get(n)) for n in TESTED}
                 yield row
 
 
-def _unscaled(found: Mapping[str, Any]) -> float:
-    """Read a scale that is surely not 1; NaN of one that may be."""
-    scale, test = part_of(found, "scale"), part_of(found, "bias")
+def _unscaled(numbers: Mapping[str, Any]) -> float:
+    """Return the scale where it is significantly not 1, else NaN."""
+    scale, test = part_of(numbers, "scale"), part_of(numbers, "bias")
     return real(scale["value"]) if off_scale(scale, test) else nan
 
 
 def _curve_rows(
     records: Iterable[dict[str, Any]], chances: Mapping[tuple[str, str], float]
 ) -> Iterator[dict[str, Any]]:
-    """Go through the epochs of train records: two splits each, and other losses there are."""
+    """Yield the epochs of train records, once for each split."""
     for record in records:
         history = record.get("history")
         points = history if isinstance(history, list) else []
@@ -329,7 +363,7 @@ def _curve_rows(
 
 
 def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Go through the rows of fusion records; a ratio of times is its median."""
+    """Yield the rows of fusion records; a ratio of times is its median."""
     for record in records:
         rows = record.get("rows")
         for row in rows if isinstance(rows, list) else []:
@@ -342,12 +376,12 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Number the rows that no later run of the same case, or of the same seed and settings, replaces."""
+    """Return the positions of rows without a later run of the same case or the same seed and settings."""
     keys: dict[tuple[str, str], int] = {}
     for at in sorted(range(len(rows)), key=lambda at: str(rows[at].get("started"))):
         # two files may have been typed alike, in two folders
         keys[str(rows[at].get("case_key", f"row {at}")), str(rows[at].get("file"))] = at
-    found: dict[object, int] = {}
+    latest: dict[object, int] = {}
     for at in keys.values():
         row = rows[at]
         alike = (
@@ -356,13 +390,13 @@ def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
             str(row.get("seed", at)),
             *sorted(decided(row).items()),
         )
-        found[alike if row["verb"] in VERBS else at] = at
-    return set(found.values())
+        latest[alike if row["verb"] in VERBS else at] = at
+    return set(latest.values())
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what is old or missing, with the number of records it concerns."""
-    found: Counter[str] = Counter()
+    """Describe what is old or missing, with the number of records concerned."""
+    counts: Counter[str] = Counter()
     latest = _latest(rows)
     everywhere: dict[tuple[str, str], set[str]] = {}
     for row in rows:
@@ -370,25 +404,25 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for at, row in enumerate(rows):
         verb = str(row["verb"])
         if at not in latest:
-            found[f"{verb}: not used, there is a later run of the same case"] += 1
+            counts[f"{verb}: not used, there is a later run of the same case"] += 1
         if row["schema"] != SCHEMA:
-            found[f"{verb}: schema {row['schema']}, this version writes {SCHEMA}"] += 1
+            counts[f"{verb}: schema {row['schema']}, this version writes {SCHEMA}"] += 1
         sites, measured = everywhere[_network(row)], verb == "measure" and row["status"] == "ok"
         if measured and (lost := len(sites - set(_sites(row) or ()))):
-            found[f"{verb}: {lost} of the {len(sites)} sites of {row.get('arch')} missing"] += 1
+            counts[f"{verb}: {lost} of the {len(sites)} sites of {row.get('arch')} missing"] += 1
         names = FIELDS["all"] + (FIELDS.get(verb, ()) if row["status"] == "ok" else ())
         missing = [name for name in names if name not in row and name != "about"]
         if missing:
-            found[f"{verb}: without {', '.join(missing)}"] += 1
-    return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(found.items())]
+            counts[f"{verb}: without {', '.join(missing)}"] += 1
+    return [f"{n} record{'s' if n > 1 else ''} of {text}" for text, n in sorted(counts.items())]
 
 
 def _network(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Name what the sites of a record are of."""
+    """Return the network and data set of a record."""
     return str(row.get("arch")), str(row.get("data"))
 
 
 def _sites(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the numbers of every site, where a record has some."""
-    found = row.get("per_site")
-    return found if isinstance(found, Mapping) else None
+    """Return the numbers of every site, None where a record has none."""
+    sites = row.get("per_site")
+    return sites if isinstance(sites, Mapping) else None

@@ -1,4 +1,4 @@
-"""One name for every method, however it was typed, and what it is when its options are left out."""
+"""One name for every method, however it was typed, and methods without their options."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ EXACT = 2.0**53  # up to here every whole number has a float of its own
 
 
 class Way(NamedTuple):
-    """A method, however its name is written.
+    """A method in its parts, independent of how its name was typed.
 
     Args:
         estimator: with the options given.
         task: "supervised" or "contrastive".
-        base: where losses are: "end", "module", "local", ...
-        keep: axes along which scores are kept apart, such as "b p g".
+        base: where losses are placed: "end", "module", "local", ...
+        keep: axes along which scores stay separate, such as "b p g".
         options: the locality's other options.
+
+    Example:
+        >>> way_of("fg_a", "local-pg").keep
+        'b p g'
     """
 
     estimator: str
@@ -37,10 +41,10 @@ class Way(NamedTuple):
 
 @cache
 def way_of(estimator: str, locality: str) -> Way:
-    """Read a method from the texts of its estimator and its locality.
+    """Parse a method from the texts of its estimator and its locality.
 
-    An ending such as ``-pg`` is the option ``keep``. An estimator without noise gains nothing by
-    keeping scores apart (their parts add up to the unsplit loss), so that its ``keep`` says nothing.
+    An ending such as ``-pg`` is the option ``keep``. For an estimator without noise ``keep`` changes
+    nothing, since the parts of a score add up to the unsplit loss; it is then always "b".
 
     Args:
         estimator: such as ``fg_a[directions=4]``; its options may be in any order, see `valued`.
@@ -48,13 +52,19 @@ def way_of(estimator: str, locality: str) -> Way:
 
     Returns:
         The method.
+
+    Example:
+        >>> way_of("bp", "local-pg") == way_of("bp", "local")
+        True
+        >>> way_of("fg_a", "contrastive-local[crop=0.3]").options
+        'crop=0.3'
     """
     try:
         name, given = split_options(locality)
     except UsageError:  # a record of something else
         name, given = locality, {}
-    own, set_to = _options_of(estimator)
-    estimator = optioned(own, {option: valued(set_to[option]) for option in sorted(set_to)})
+    bare_name, set_to = _options_of(estimator)
+    estimator = optioned(bare_name, {option: valued(set_to[option]) for option in sorted(set_to)})
     bare, ending = re.fullmatch(r"(.*?)(?:-(pg?))?", name).groups()  # type: ignore[union-attr]
     keep = given.pop("keep", KEPT.get(ending, "b"))
     task, base = "supervised", bare
@@ -68,7 +78,18 @@ def way_of(estimator: str, locality: str) -> Way:
 
 
 def valued(text: str) -> str:
-    """Write the value of an option in one way: ``1000.0`` and ``1e3`` are ``1000``, ``True`` is ``true``."""
+    """Normalize the text of an option's value.
+
+    Args:
+        text: as typed.
+
+    Returns:
+        Whole numbers without a decimal point, truth values in small letters, other texts as they are.
+
+    Example:
+        >>> [valued(text) for text in ("1000.0", "1e3", "True", "1.2.3")]
+        ['1000', '1000', 'true', '1.2.3']
+    """
     if text.lower() in ("true", "false"):
         return text.lower()
     if re.fullmatch(r"[+-]?\d+", text):
@@ -81,21 +102,37 @@ def valued(text: str) -> str:
 
 @cache
 def exact(estimator: str) -> bool:
-    """Whether an estimator has no noise: the greedy presets of the paper keep nothing apart for it."""
+    """Check whether an estimator has no noise.
+
+    Such estimators are known by the presets: the paper's greedy ones keep nothing apart for them.
+
+    Args:
+        estimator: its text.
+
+    Returns:
+        True for backprop and feedback alignment.
+
+    Example:
+        >>> exact("bp"), exact("fg_a")
+        (True, False)
+    """
     greedy = [text.split("/") for text in PRESETS.values()]
     return any(estimator == name for name, locality in greedy if locality == "local")
 
 
 @cache
 def name_of(way: Way) -> str:
-    """Give a method the name of the paper's that it is, supervised or contrastive, or its own text.
+    """Return the preset that a method is, supervised or contrastive, else its text.
 
     Args:
         way: of `way_of`.
 
     Returns:
-        A preset with the options of its estimator as one types them, ``FG-A[directions=4]``; else as
-        `spelled`.
+        A preset with the options of its estimator, ``FG-A[directions=4]``; else as `spelled`.
+
+    Example:
+        >>> name_of(way_of("fg_a[directions=4]", "contrastive"))
+        'FG-A[directions=4]'
     """
     name, given = _options_of(way.estimator)
     plain = way._replace(task="supervised", estimator=name)
@@ -106,14 +143,18 @@ def name_of(way: Way) -> str:
 
 
 def spelled(way: Way) -> str:
-    """Write a method as ``estimator/locality``, with the ending of a locality that has one.
+    """Return a method as ``estimator/locality``, with the short ending of a locality that has one.
 
     Args:
         way: of `way_of`.
 
     Returns:
-        Such as ``mine[a=2]/last-p`` or ``fg_a/contrastive-local[crop=0.3]``; what is typed without a
-        locality, a loss at the end and no options, is written without one.
+        Such as ``mine[a=2]/last-p`` or ``fg_a/contrastive-local[crop=0.3]``. The locality ``end`` without
+        options is left out.
+
+    Example:
+        >>> spelled(way_of("mine", "local[keep=b p g]")), spelled(way_of("mine", "end"))
+        ('mine/local-pg', 'mine')
     """
     base = way.base
     if way.task == "contrastive":
@@ -127,53 +168,94 @@ def spelled(way: Way) -> str:
 
 
 def plain(way: Way) -> str:
-    """Name a method as if its locality had no options, as in a panel where all have the same ones."""
+    """Return the name of a method without the options of its locality, which all methods of a panel share.
+
+    Args:
+        way: of `way_of`.
+
+    Returns:
+        As `name_of`.
+
+    Example:
+        >>> plain(way_of("fg_a", "local-pg[temperature=0.2]"))
+        'LG-FG-A'
+    """
     return name_of(way._replace(options=""))
 
 
 @cache
 def called(method: str, bought: str = "") -> str:
-    """Name a method as every figure does.
+    """Return the name of a method in figures and tables.
 
     Args:
         method: a METHOD as it was typed.
-        bought: directions that a fixed cost decided, which the name does not say.
+        bought: the number of directions that a fixed cost bought, which METHOD does not state.
 
     Returns:
-        The preset it is, with the options of its estimator: ``FG-A`` for ``fg_a/end``; what has no
-        preset, and contrastive methods, which have the preset's name without its task, as `spelled`.
+        The preset with the options of its estimator. Methods without a preset, and contrastive ones,
+        are `spelled`.
+
+    Example:
+        >>> called("fg_a/end"), called("fg_a[law=sphere]", bought="8")
+        ('FG-A', 'FG-A[directions=8,law=sphere]')
     """
-    found = _pieces(method)
-    if found is None:
+    pieces = _pieces(method)
+    if pieces is None:
         return method
-    name, given, locality = found
+    name, given, locality = pieces
     more = {"directions": bought} if bought else {}
     return _shown(way_of(optioned(name, {**given, **more}), locality))
 
 
 def bare(method: str) -> str:
-    """Name a method as `called` does, without any options."""
-    found = _pieces(method)
-    return method if found is None else _shown(way_of(found[0], found[2])._replace(options=""))
+    """Return the name of a method as `called` does, without any options.
+
+    Args:
+        method: a METHOD.
+
+    Returns:
+        Its name.
+
+    Example:
+        >>> bare("fg_a[directions=4]/local-pg")
+        'LG-FG-A'
+    """
+    pieces = _pieces(method)
+    return method if pieces is None else _shown(way_of(pieces[0], pieces[2])._replace(options=""))
 
 
 @cache
 def family(name: str) -> str:
-    """Say whose setting something is: the method without options and settings.
+    """Return the method that a label is a setting of, without options and settings.
 
     Args:
-        name: a METHOD, or a label, which is one with ``, setting=value`` behind it.
+        name: a METHOD, or a label, which is a METHOD with ``, setting=value`` behind it.
 
     Returns:
         The preset it is, supervised or contrastive, else as `spelled`, without options.
+
+    Example:
+        >>> family("FG-A[directions=4], lr=0.1")
+        'FG-A'
     """
     first = next(iter(split_outside(name, ",")), name)
-    found = _pieces(first)
-    return first if found is None else plain(way_of(found[0], found[2]))
+    pieces = _pieces(first)
+    return first if pieces is None else plain(way_of(pieces[0], pieces[2]))
 
 
 def natural(value: object) -> tuple[tuple[bool, float, str], ...]:
-    """Read what names are sorted by: numbers in a text by their size, so ``size=4`` is before ``size=16``."""
+    """Return a sort key that compares numbers inside texts by size, so ``size=4`` is before ``size=16``.
+
+    Args:
+        value: any value, compared by its text.
+
+    Returns:
+        The pieces of the text, numbers and other pieces by turns.
+
+    Example:
+        >>> sorted(["mlp-2x256", "mlp-2x32"], key=natural)
+        ['mlp-2x32', 'mlp-2x256']
+    """
     pieces = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", str(value))
     return tuple(
         (True, 0, p) if at % 2 == 0 else (False, float(p), "") for at, p in enumerate(pieces)
@@ -181,7 +263,7 @@ def natural(value: object) -> tuple[tuple[bool, float, str], ...]:
 
 
 def setting(data: str, train_size: str, options: str) -> str:
-    """Name data with what makes another workload of them: one panel each.
+    """Return the name of a data set with all that makes it another workload, and so another panel.
 
     Args:
         data: the data set.
@@ -189,19 +271,23 @@ def setting(data: str, train_size: str, options: str) -> str:
         options: of the locality, such as those that make views, separated by commas.
 
     Returns:
-        Such as ``cifar10, 5000 examples, crop=0.3, flip=false``.
+        The parts, separated by commas.
+
+    Example:
+        >>> setting("cifar10", "5000", "crop=0.3,flip=false")
+        'cifar10, 5000 examples, crop=0.3, flip=false'
     """
     size = [f"{train_size} examples"] if train_size else []
     return ", ".join([data, *size, *filter(None, options.split(","))])
 
 
 def _shown(way: Way) -> str:
-    """Name a method: a preset's name is that of the supervised one."""
+    """Return the name of a method; contrastive ones are spelled, since presets name supervised ones."""
     return name_of(way) if way.task == "supervised" else spelled(way)
 
 
 def _pieces(method: str) -> tuple[str, dict[str, str], str] | None:
-    """Split a METHOD into estimator, its options and locality; None for a record of something else."""
+    """Split a METHOD into estimator, its options and locality; None where it cannot be parsed."""
     try:
         estimator, locality = parts(method)
         return *split_options(estimator), locality
@@ -210,7 +296,7 @@ def _pieces(method: str) -> tuple[str, dict[str, str], str] | None:
 
 
 def _options_of(estimator: str) -> tuple[str, dict[str, str]]:
-    """Split an estimator's text; what is none has no options."""
+    """Split an estimator's text; a text that cannot be parsed has no options."""
     try:
         return split_options(estimator)
     except UsageError:

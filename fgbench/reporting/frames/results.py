@@ -1,8 +1,8 @@
-"""Which runs are results: trainings by cell (method, task, network, data), and the setting reported.
+"""The trainings that are results, by cell: method, task, network and data.
 
-A cell may hold runs of many settings. The one reported is never picked by its test error: it is the
-one that tuning on held-out examples chose; without tuning, the one with the most finished seeds, then
-the most epochs, then the latest.
+A cell may hold runs of many settings, of which one is reported. It is never picked by its test error:
+it is the one that tuning on held-out examples chose; without tuning, the one with the most finished
+seeds, then the most epochs, then the latest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ COLUMNS = (
 
 
 class Place(NamedTuple):
-    """A method on a network and data, with their options; training size "" for all."""
+    """The method, network and data of a cell, with their options; training size "" for all.
+
+    Example:
+        >>> Place(way_of("bp", "end"), "mlp-2x8", "synthetic[size=4]", "").dataset
+        'synthetic'
+    """
 
     way: Way
     arch: str
@@ -33,7 +38,7 @@ class Place(NamedTuple):
 
     @property
     def dataset(self) -> str:
-        """The data set without its options, such as the folder where it lies."""
+        """Return the data set without its options, such as the folder of its files."""
         return self.data.partition("[")[0]
 
 
@@ -44,6 +49,11 @@ class Group:
     Args:
         settings: everything else that decides their numbers, as text.
         runs: one record per seed, the latest, by seed.
+
+    Example:
+        >>> runs = {"seed": 0, "status": "ok", "test_error": 0.1}, {"seed": 1, "status": "diverged"}
+        >>> Group({"lr": "0.1"}, runs).percent("test_error").to_dict()
+        {0: 10.0}
     """
 
     settings: Mapping[str, str]
@@ -51,24 +61,29 @@ class Group:
 
     @property
     def done(self) -> list[Mapping[str, Any]]:
-        """The finished ones."""
+        """Return the finished runs."""
         return [run for run in self.runs if run["status"] == "ok"]
 
     def percent(self, name: str) -> pd.Series:
         """Return an error of the finished runs in percent, by seed."""
-        found = {run["seed"]: run.get(name) for run in self.done}
-        return 100 * pd.Series(found, dtype=float).dropna()
+        errors = {run["seed"]: run.get(name) for run in self.done}
+        return 100 * pd.Series(errors, dtype=float).dropna()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """All there is of one method on a network and data.
+    """Everything trained and tuned for one method on one network and data set.
 
     Args:
-        place: which.
+        place: the method, network and data.
         groups: runs by setting.
         tunings: tune records, the latest last.
         trials: train records on held-out examples.
+
+    Example:
+        >>> place = Place(way_of("fg_a", "end"), "mlp-2x8", "digits", "")
+        >>> Cell(place, (), (), ()).method
+        'FG-A'
     """
 
     place: Place
@@ -78,44 +93,49 @@ class Cell:
 
     @property
     def method(self) -> str:
-        """The preset of this name in the paper, else estimator and locality."""
+        """Return the method's preset, else its estimator and locality."""
         return name_of(self.place.way)
 
     @property
     def tuning(self) -> Mapping[str, Any] | None:
-        """The tune record whose choice is reported, if there is one."""
+        """Return the tune record whose choice is reported, None where there is none."""
         fits = [tune for tune in self.tunings if any(_chosen(tune, g) for g in self.groups)]
         return fits[-1] if fits else None
 
     @property
     def reported(self) -> Group | None:
-        """The runs that are this cell's result; None where nothing but trials was run."""
+        """Return the runs that are this cell's result; None where only trials were run."""
         tuning = self.tuning
         among = [g for g in self.groups if tuning is None or _chosen(tuning, g)]
         return max(among, key=_weight, default=None)
 
 
 def cells(records: Records) -> list[Cell]:
-    """Sort everything trained and tuned into cells.
+    """Group trainings, trials and tunings into cells.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
         The cells in the order of their places.
+
+    Example:
+        >>> from pathlib import Path
+        >>> cells(Records(Path("empty"), (), {}, ()))
+        []
     """
     parts: dict[Place, dict[str, list[dict[str, Any]]]] = {}
     for verb in ("train", "trial", "tune"):
         for row in records.of(verb):
             parts.setdefault(_place(row), {}).setdefault(verb, []).append(row)
-    found = []
+    ordered = []
     for place, rows in sorted(
         parts.items(), key=lambda part: [*map(natural, (*part[0].way, *part[0][1:]))]
     ):
         tunes = sorted(rows.get("tune", ()), key=lambda r: (str(r.get("started")), r["key"]))
         trials = tuple(rows.get("trial", ()))
-        found.append(Cell(place, tuple(_groups(rows.get("train", ()))), tuple(tunes), trials))
-    return found
+        ordered.append(Cell(place, tuple(_groups(rows.get("train", ()))), tuple(tunes), trials))
+    return ordered
 
 
 def results(records: Records) -> pd.DataFrame:
@@ -125,8 +145,13 @@ def results(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        A row per run of every cell's reported setting, with columns `COLUMNS`; errors are
-        fractions, NaN where a run did not finish.
+        A row per run of every cell's reported setting, with columns `COLUMNS`; errors are fractions, NaN
+        where a run did not finish.
+
+    Example:
+        >>> from pathlib import Path
+        >>> len(results(Records(Path("empty"), (), {}, ())))
+        0
     """
     rows = []
     for cell in cells(records):
@@ -140,7 +165,7 @@ def results(records: Records) -> pd.DataFrame:
 
 
 def _place(row: Mapping[str, Any]) -> Place:
-    """Say which cell a record belongs to."""
+    """Return the place of the cell that a record belongs to."""
     settings = row.get("settings")
     size = settings.get("train_size") if isinstance(settings, Mapping) else None
     way = way_of(str(row["estimator"]), str(row["locality"]))
@@ -148,24 +173,24 @@ def _place(row: Mapping[str, Any]) -> Place:
 
 
 def _groups(rows: Iterable[Mapping[str, Any]]) -> list[Group]:
-    """Put runs together that differ by their seeds alone, the latest of each seed."""
-    found: dict[tuple[tuple[str, str], ...], dict[Any, Mapping[str, Any]]] = {}
+    """Group runs that differ by their seeds alone, keeping the latest of each seed."""
+    groups: dict[tuple[tuple[str, str], ...], dict[Any, Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: (str(row.get("started")), str(row["key"]))):
         settings = {**decided(row), "data": str(row["data"])}
-        found.setdefault(tuple(sorted(settings.items())), {})[row["seed"]] = row
+        groups.setdefault(tuple(sorted(settings.items())), {})[row["seed"]] = row
     return [
         Group(dict(settings), tuple(runs[seed] for seed in sorted(runs, key=_by_number)))
-        for settings, runs in sorted(found.items(), key=natural)
+        for settings, runs in sorted(groups.items(), key=natural)
     ]
 
 
 def _by_number(seed: object) -> tuple[int, str]:
-    """Sort 2 before 10."""
+    """Return a sort key that puts seed 2 before seed 10."""
     return len(str(seed)), str(seed)
 
 
 def _chosen(tuning: Mapping[str, Any], group: Group) -> bool:
-    """Say whether runs use what a tuning chose."""
+    """Check whether runs use what a tuning chose."""
     chosen = tuning.get("chosen")
     if not isinstance(chosen, Mapping) or not chosen:
         return False
@@ -173,13 +198,24 @@ def _chosen(tuning: Mapping[str, Any], group: Group) -> bool:
 
 
 def _weight(group: Group) -> tuple[int, float, str]:
-    """Order settings by finished seeds, epochs and time."""
+    """Return the sort key of a setting: finished seeds, epochs, time of its latest run."""
     epochs = max((float(run.get("epochs") or 0) for run in group.runs), default=0.0)
     return len(group.done), epochs, max(str(run.get("started")) for run in group.runs)
 
 
 def spread(groups: Sequence[Group]) -> list[str]:
-    """Name each group by its rate, its epochs and the settings in which these groups differ."""
+    """Describe each group by its rate, its epochs and the settings in which the groups differ.
+
+    Args:
+        groups: to be told apart.
+
+    Returns:
+        A text for each group.
+
+    Example:
+        >>> spread([Group({"lr": "0.1"}, ()), Group({"lr": "0.3", "seed": "1"}, ())])
+        ['lr=0.1', 'lr=0.3, seed=1']
+    """
     names = {name for group in groups for name in group.settings}
     vary = {n for n in names if len({group.settings.get(n) for group in groups}) > 1}
     shown = sorted(vary | {"lr", "epochs"})

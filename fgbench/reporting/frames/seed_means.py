@@ -23,15 +23,15 @@ WHOLE = 100.0
 def mean_interval(
     values: pd.Series, signed: bool = False, most: float = inf
 ) -> dict[str, float | str]:
-    """Average over seeds with an interval.
+    """Average over seeds, with an interval.
 
-    Three and more seeds have the 95 % t interval of the mean; two have just their range, since
-    with one degree of freedom the interval would be 13 standard errors wide; one has none. What
-    cannot be negative has its t interval on the log scale, mean · exp(± t s / mean) with s the
-    standard error, by the delta method: to first order the plain one, above zero however few the
-    seeds are. Its coverage for normal and lognormal seeds of 3 to 60 % deviation is nowhere below
-    the plain one's by more than Monte Carlo error. What cannot be above a number, as a percentage, has an
-    interval cut there: no mean lies in what is cut off, so that coverage stays what it is.
+    From three seeds on this is the 95 % t interval of the mean; two seeds have their range, since with one
+    degree of freedom the interval would be 13 standard errors wide; one seed has none. Numbers that cannot
+    be negative have their t interval on the log scale, mean · exp(± t s / mean) with s the standard error.
+    By the delta method it equals the plain interval to first order, and it stays above zero however few the
+    seeds are. For normal and lognormal seeds of 3 to 60 % deviation its coverage is nowhere below the plain
+    one's by more than Monte Carlo error. Where numbers have a maximum, as percentages do, the interval is
+    cut there: no mean lies in what is cut off, so the coverage is unchanged.
 
     Args:
         values: a number per seed.
@@ -40,6 +40,10 @@ def mean_interval(
 
     Returns:
         ``mean low high n band``, where ``band`` names the kind of interval.
+
+    Example:
+        >>> mean_interval(pd.Series([1.0, 3.0]))
+        {'mean': 2.0, 'low': 1.0, 'high': 3.0, 'n': 2, 'band': 'range'}
     """
     values = values.dropna()
     n, mean = len(values), float(values.mean())
@@ -55,40 +59,80 @@ def mean_interval(
 
 
 def bands(kinds: pd.Series) -> str:
-    """Name the kinds of interval that occur, as a caption says it."""
+    """Name the kinds of interval that occur, for a caption.
+
+    Args:
+        kinds: the column ``band`` of `mean_interval`.
+
+    Returns:
+        The names, separated by commas.
+
+    Example:
+        >>> bands(pd.Series(["t", "range"]))
+        '95 % t interval of the mean (log scale), range of two seeds'
+    """
     among = set(kinds) | ({"t"} if (kinds == "cut").any() else set())
     return ", ".join(words for kind, words in BANDS.items() if kind in among)
 
 
 def seeds(counts: pd.Series) -> str:
-    """Write over how many seeds means were taken: ``3 seeds``, ``2 to 3 seeds``."""
+    """Format the number of seeds of means.
+
+    Args:
+        counts: seeds of each mean.
+
+    Returns:
+        One number or a range.
+
+    Example:
+        >>> seeds(pd.Series([3, 2]))
+        '2 to 3 seeds'
+    """
     return span(counts, "seed", "seeds")
 
 
 def span(counts: pd.Series, one: str, many: str) -> str:
-    """Write one count, or the range where rows differ: ``1 run``, ``2 to 3 runs``."""
+    """Format a count, or the range of several counts.
+
+    Args:
+        counts: the counts.
+        one: singular of what is counted.
+        many: plural.
+
+    Returns:
+        One number or a range, with its noun.
+
+    Example:
+        >>> span(pd.Series([1]), "run", "runs"), span(pd.Series([2, 3]), "run", "runs")
+        ('1 run', '2 to 3 runs')
+    """
     low, high = int(counts.min()), int(counts.max())
     return f"{low if low == high else f'{low} to {high}'} {one if high == 1 else many}"
 
 
 def over_seeds(runs: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
-    """Average finished runs, group by group, and count those that did not finish.
+    """Average the finished runs of each group, and count the others.
 
     Args:
         runs: a row per run, with ``status``.
         by: columns that name a group.
-        value: the column averaged; errors as fractions come back in percent.
+        value: the column averaged; errors as fractions are returned in percent.
 
     Returns:
-        ``by`` and ``mean low high n band lost runs``, a row per group with any finished run or none.
+        ``by`` and ``mean low high n band lost runs``, a row per group, also where no run finished.
+
+    Example:
+        >>> runs = pd.DataFrame({"method": "BP", "status": ["ok", "ok"], "error": [0.1, 0.3]})
+        >>> over_seeds(runs, ["method"], "error")[["mean", "low", "high"]].values.round(6).tolist()
+        [[20.0, 10.0, 30.0]]
     """
     rows = []
     for names, part in runs.groupby(by, sort=False):
         done = part[part["status"] == "ok"]
-        found = (
+        average = (
             mean_interval(100 * done[value], most=WHOLE) if done[value].notna().any() else {"n": 0}
         )
         counts = {"lost": len(part) - len(done), "runs": len(part)}
-        rows.append(dict(zip(by, names, strict=True)) | found | counts)
+        rows.append(dict(zip(by, names, strict=True)) | average | counts)
     columns = [*by, "mean", "low", "high", "n", "band", "lost", "runs"]
     return pd.DataFrame(rows, columns=columns)

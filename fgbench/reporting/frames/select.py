@@ -1,4 +1,4 @@
-"""Records of some methods, networks or data alone, picked by the globs that rules of a sweep have."""
+"""Select records by method, network and data, with the globs of sweep rules."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ KINDS = {"method": "method", "arch": "architecture", "data": "dataset"}
 
 @dataclass(frozen=True)
 class Only:
-    """What is wanted; of several globs of one kind any may fit, and none given fits everything.
+    """Globs that select records.
+
+    A record is selected if, for each kind of name, one of the globs matches it; a kind without globs
+    matches everything.
 
     Args:
-        method: globs of ``estimator/locality`` without options, or of names that tables and figures show;
-            one with options is no glob, and fits what has just these.
+        method: globs of ``estimator/locality`` without options, or of names that tables and figures show.
+            A METHOD with options is no glob and matches methods with just these options.
         arch: globs of architectures without options.
         data: globs of data sets without options.
+
+    Example:
+        >>> bool(Only()), bool(Only(["LG-*"]))
+        (False, True)
     """
 
     method: Sequence[str] = ()
@@ -32,11 +39,11 @@ class Only:
     data: Sequence[str] = ()
 
     def __bool__(self) -> bool:
-        """Say whether anything is left out."""
+        """Check whether anything is left out."""
         return bool(self.method or self.arch or self.data)
 
     def of(self, records: Records) -> Records:
-        """Pick the records that fit.
+        """Return the records that match.
 
         Args:
             records: of `fgbench.reporting.frames.load.load`.
@@ -45,7 +52,7 @@ class Only:
             These records.
 
         Raises:
-            UsageError: a glob fits none of the records, or no record fits all.
+            UsageError: a glob matches none of the records, or no record matches all.
         """
         named = [(row, _names(row)) for row in records.rows]
         for kind in KINDS:
@@ -59,7 +66,7 @@ class Only:
         return kept
 
     def _fits(self, names: Names) -> bool:
-        """Say whether of every kind a glob fits, or none is given."""
+        """Check whether a glob of every kind matches, where globs of that kind are given."""
         asked = {kind: getattr(self, kind) for kind in KINDS}
         return all(
             not globs or any(_meant(kind, glob, names[kind]) for glob in globs)
@@ -68,24 +75,24 @@ class Only:
 
 
 def _names(row: Mapping[str, Any]) -> Names:
-    """Give the names of a record's method, network and data: the first is whole, others have no options."""
+    """Return the names of a record's method, network and data: complete first, then without options."""
     text = str(row.get("method"))
     try:
         typed = "/".join(part.partition("[")[0] for part in parts(text))
     except UsageError:  # a record of something else
         typed = text
     arch, data = (str(row.get(name, "")) for name in ("arch", "data"))
-    found = {"method": (called(text), typed, bare(text), family(text))}
-    return {**found, **{n: (v, v.partition("[")[0]) for n, v in (("arch", arch), ("data", data))}}
+    names = {"method": (called(text), typed, bare(text), family(text))}
+    return {**names, **{n: (v, v.partition("[")[0]) for n, v in (("arch", arch), ("data", data))}}
 
 
 def _meant(kind: str, glob: str, names: Sequence[str]) -> bool:
-    """Say whether a glob is of something of these names, or is its whole name."""
-    whole = called(glob) if kind == "method" else glob
-    return whole == names[0] or any(fnmatchcase(name, glob) for name in names[1:])
+    """Check whether a glob matches one of these names without options, or is the complete name."""
+    complete = called(glob) if kind == "method" else glob
+    return complete == names[0] or any(fnmatchcase(name, glob) for name in names[1:])
 
 
 def _valid(kind: str, glob: str, named: Sequence[tuple[Mapping[str, Any], Names]]) -> set[str]:
-    """List what there is to choose from, with options where the glob has some."""
+    """List the names to choose from, with options where the glob has some."""
     chosen = slice(1) if "[" in glob else slice(1, None)
     return {name for _, names in named for name in names[kind][chosen]} - {""}

@@ -1,4 +1,4 @@
-"""What a record was set to: its settings, what tells it from others of its method, and its label."""
+"""Settings of a record: what tells it from others of its method, and its label."""
 
 from __future__ import annotations
 
@@ -16,27 +16,60 @@ UNSTATED = {"along": "backprop", "dtype": "float32"}
 
 
 def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten all that a user set for a run, as text by name; what is None was not set."""
-    found = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
+    """Return everything that a user set for a run, as text by name, without what is None.
+
+    Args:
+        row: a record of any verb.
+
+    Returns:
+        Name of a setting to its value; the seed is none.
+
+    Example:
+        >>> settings_of({"epochs": 3, "settings": {"lr": 0.1, "seed": 1}})
+        {'epochs': '3', 'lr': '0.1'}
+    """
+    fields = {name: row[name] for name in SET if name in row} | {"dtype": _where(row, "dtype")}
     options, settings = (part_of(row, part) for part in ("options", "settings"))
-    found |= {f"option {k}" if k in settings else k: v for k, v in options.items()} | {**settings}
+    fields |= {f"option {k}" if k in settings else k: v for k, v in options.items()} | {**settings}
     if settings.get("precision"):  # which decides how many
-        found.pop("draws", None)
-    stated = {k: v for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
+        fields.pop("draws", None)
+    stated = {k: v for k, v in fields.items() if v is not None and UNSTATED.get(k) != v}
     return {name: text(value) for name, value in stated.items() if name != "seed"}
 
 
 def decided(row: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten what decides a run's numbers, its seed and its code apart; of a time also the threads."""
-    told = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
-    where = {name: _where(row, name) for name in told}
+    """Return everything that decides a run's numbers except seed and code; for a time also the threads.
+
+    Args:
+        row: a record of any verb.
+
+    Returns:
+        Settings as of `settings_of`, and the fingerprint of the data.
+
+    Example:
+        >>> decided({"verb": "speed", "where": {"threads": 2}})
+        {'threads': '2'}
+    """
+    fields = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
+    where = {name: _where(row, name) for name in fields}
     return settings_of(row) | {
         name: text(value) for name, value in where.items() if value is not None
     }
 
 
 def directions_of(row: Mapping[str, Any]) -> float:
-    """Read the directions of an estimate: bought, or stated by the method; 1 where nothing says so."""
+    """Return the number of directions of an estimate: bought, or stated by the method, else 1.
+
+    Args:
+        row: a record of any verb.
+
+    Returns:
+        The number.
+
+    Example:
+        >>> directions_of({"estimator": "fg_a[directions=4]"})
+        4.0
+    """
     if (set_to := _option(row)) > 0:
         return set_to
     try:
@@ -46,29 +79,37 @@ def directions_of(row: Mapping[str, Any]) -> float:
 
 
 def form_of(row: Mapping[str, Any]) -> str:
-    """Write what tells estimates of one method apart, its directions aside: all other options, and the dtype.
+    """Format what distinguishes estimates of one method: all options but directions, and the dtype.
 
     Args:
         row: a record of any verb.
 
     Returns:
-        Such as ``credit=summed; law=gaussian``. Records whose forms differ are never seeds, points or joins
-        of one thing.
+        Options and dtype. Records with different forms are never averaged as seeds, drawn as points of one
+        line, or joined.
+
+    Example:
+        >>> form_of({"options": {"law": "gaussian", "directions": 4}, "where": {"dtype": "float64"}})
+        'dtype=float64; law=gaussian'
     """
-    found = {**part_of(row, "options"), "dtype": _where(row, "dtype")}
-    stated = {k: text(v) for k, v in found.items() if v is not None and UNSTATED.get(k) != v}
+    options = {**part_of(row, "options"), "dtype": _where(row, "dtype")}
+    stated = {k: text(v) for k, v in options.items() if v is not None and UNSTATED.get(k) != v}
     return "; ".join(f"{k}={v}" for k, v in sorted(stated.items()) if k != "directions")
 
 
 def design_of(row: Mapping[str, Any]) -> str:
-    """Write how a measurement was laid out, as far as it decides its numbers, its size of a sample aside.
+    """Format the design of a measurement, as far as it decides its numbers, without the number of draws.
 
     Args:
-        row: of a measure record with counts of ``inits`` and ``batches``.
+        row: a measure record with counts of ``inits`` and ``batches``.
 
     Returns:
-        Such as ``batches=4; inits=1; precision=0.05``, for `read_form`; ``cost`` where it bought the
-        directions. Points of one line are measured under one design.
+        A text for `read_form`, with ``cost`` where that bought the directions. Points of one line are
+        measured under one design.
+
+    Example:
+        >>> design_of({"batches": 4.0, "inits": 1.0, "settings": {"precision": 0.05}})
+        'batches=4; inits=1; precision=0.05'
     """
     counts = {name: f"{row[name]:g}" for name in ("batches", "inits") if row[name] == row[name]}
     settings = part_of(row, "settings")
@@ -77,59 +118,90 @@ def design_of(row: Mapping[str, Any]) -> str:
 
 
 def read_form(form: str) -> dict[str, str]:
-    """Read name and value of every part of what `form_of` or `design_of` wrote."""
+    """Parse a text of `form_of` or `design_of`.
+
+    Args:
+        form: the text.
+
+    Returns:
+        Name to value.
+
+    Example:
+        >>> read_form("batches=4; inits=1")
+        {'batches': '4', 'inits': '1'}
+    """
     return dict(part.split("=", 1) for part in form.split("; ") if part)
 
 
 def _bought(row: Mapping[str, Any]) -> bool:
-    """Say whether a fixed cost decided the directions of a record."""
+    """Check whether a fixed cost decided the directions of a record."""
     return bool(row.get("budget")) and _option(row) > 0
 
 
 def _option(row: Mapping[str, Any]) -> float:
-    """Read the directions among a record's options; NaN where there are none."""
+    """Return the directions among a record's options; NaN where there are none."""
     return real(part_of(row, "options").get("directions"))
 
 
 def _where(row: Mapping[str, Any], name: str) -> object:
-    """Read a fact of the machine, the numbers or the data that a record was made with."""
+    """Return a field of ``where``: the machine, dtype and data that a record was made with."""
     return part_of(row, "where").get(name)
 
 
 def part_of(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Read a part of a record that has names, such as its options; an old or odd record may lack it."""
-    found = row.get(name)
-    return found if isinstance(found, Mapping) else {}
+    """Return a nested field of a record, such as its options; empty where it is missing or no mapping.
+
+    Args:
+        row: a record.
+        name: of the field.
+
+    Returns:
+        The field.
+
+    Example:
+        >>> part_of({"options": None}, "options")
+        {}
+    """
+    part = row.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name each run by its method, with the settings in which runs of this method differ.
+    """Label each run with its method and the settings in which runs of this method differ.
 
     Args:
         rows: records of one verb.
 
     Returns:
-        ``method`` where all its runs on this architecture and data were set alike, else
+        ``method`` where all its runs on this architecture and data have the same settings, else
         ``method, name=value, ...`` with just the settings that vary; ``method[directions=n]`` where a
         fixed cost bought the directions.
+
+    Example:
+        >>> runs = [{"verb": "train", "method": "BP", "settings": {"lr": lr}} for lr in (0.1, 0.3)]
+        >>> labels(runs)
+        ['BP, lr=0.1', 'BP, lr=0.3']
     """
     rows = list(rows)
     names = [named(row) for row in rows]
     subjects = [(*subject_of(row)[1:], name) for row, name in zip(rows, names, strict=True)]
-    told = apart(subjects, [decided(row) for row in rows])
-    return [", ".join([name, *parts]) for name, parts in zip(names, told, strict=True)]
+    differences = apart(subjects, [decided(row) for row in rows])
+    return [", ".join([name, *parts]) for name, parts in zip(names, differences, strict=True)]
 
 
 def apart(subjects: Iterable[Hashable], settings: Iterable[Mapping[str, str]]) -> list[list[str]]:
-    """Say in which settings things of one subject differ: the rule of all labels.
+    """List the settings in which things of one subject differ: the rule of all labels.
 
     Args:
         subjects: what each is of, such as its method, network and data.
         settings: name to text, of each.
 
     Returns:
-        Of each its ``name=value`` for just the names whose values vary among those of its subject; where
-        it has none of them, nothing.
+        For each thing its ``name=value`` of the names whose values vary among its subject.
+
+    Example:
+        >>> apart(["a", "a", "b"], [{"x": "1", "y": "2"}, {"x": "3", "y": "2"}, {"x": "5"}])
+        [['x=1'], ['x=3'], []]
     """
     pairs = list(zip(subjects, settings, strict=True))
     seen: dict[Hashable, list[Mapping[str, str]]] = {}
@@ -143,22 +215,66 @@ def apart(subjects: Iterable[Hashable], settings: Iterable[Mapping[str, str]]) -
 
 
 def named(row: Mapping[str, Any]) -> str:
-    """Name the method of a record, with the directions that a fixed cost bought for it."""
+    """Return the name of a record's method, with the directions that a fixed cost bought for it.
+
+    Args:
+        row: a record of any verb.
+
+    Returns:
+        As `fgbench.reporting.frames.method_names.called`.
+
+    Example:
+        >>> named({"method": "fg_a", "budget": {"asked": 50.0}, "options": {"directions": 48}})
+        'FG-A[directions=48]'
+    """
     return called(str(row["method"]), f"{directions_of(row):g}" if _bought(row) else "")
 
 
 def subject_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Give what runs have in common that differ by seed and settings."""
+    """Return the method, network and data of a run, which runs that differ by seed and settings share.
+
+    Args:
+        row: a record of any verb.
+
+    Returns:
+        Three names.
+
+    Example:
+        >>> subject_of({"method": "BP", "arch": "mlp-2x8", "data": "digits"})
+        ('BP', 'mlp-2x8', 'digits')
+    """
     return str(row["method"]), str(row.get("arch")), str(row.get("data"))
 
 
 def text(value: object) -> str:
-    """Write a setting on one line."""
+    """Format a setting on one line.
+
+    Args:
+        value: of the setting; lists are written with spaces.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> text([0, 1.0, "end"])
+        '0 1 end'
+    """
     if isinstance(value, list | tuple):
         return " ".join(map(text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def real(value: object) -> float:
-    """Read a number; anything else is NaN."""
+    """Return a number as a float, and NaN for anything else.
+
+    Args:
+        value: of a record.
+
+    Returns:
+        The number or NaN.
+
+    Example:
+        >>> real(2), real("2")
+        (2.0, nan)
+    """
     return float(value) if isinstance(value, int | float) else nan

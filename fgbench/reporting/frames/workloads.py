@@ -1,4 +1,4 @@
-"""What methods are compared on: a task, a network and data, and the runs there that are results."""
+"""Workloads (a task, a network and data) on which methods are compared, and the runs that are results."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ REFERENCE = "BP"
 
 
 def named(place: Place) -> dict[str, str]:
-    """Name a workload and a method on it.
+    """Return the names of a workload and of a method on it.
 
     Args:
         place: of `fgbench.reporting.frames.results.cells`.
 
     Returns:
-        ``task arch data method``; the options of the locality are of the data, as all methods of a
-        panel share them, and so is the number of training examples.
+        ``task arch data method``. The options of the locality and the number of training examples are part
+        of the data's name, since all methods of a panel share them.
+
+    Example:
+        >>> named(Place(way_of("fg_a", "end"), "mlp-2x8", "digits", "100"))["data"]
+        'digits, 100 examples'
     """
     data = setting(place.data, place.train_size, place.way.options)
     method = plain(place.way)
@@ -35,15 +39,15 @@ def named(place: Place) -> dict[str, str]:
 
 
 def finished(records: Records) -> pd.DataFrame:
-    """Tabulate training of the settings that are results, finished or diverged, epoch by epoch.
+    """Tabulate the test errors of reported trainings, finished or diverged, epoch by epoch.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
         Rows of `fgbench.reporting.frames.load.Records.curves` on test examples, with ``task``, with ``arch``,
-        ``data`` and ``method`` as `named`, and with the ``epochs`` asked for; ``chance`` is 1 where no
-        record tells it; ``final`` is the error at a run's last epoch, that of guessing of a diverged one.
+        ``data`` and ``method`` as `named`, and with the ``epochs`` asked for. ``chance`` is 1 where no
+        record states it. ``final`` is the error at a run's last epoch; for a diverged run it is chance.
     """
     curves = records.curves()
     curves = curves[curves["split"].eq("test") & curves["status"].isin(["ok", "diverged"])]
@@ -54,9 +58,9 @@ def finished(records: Records) -> pd.DataFrame:
     }
     curves = curves[curves["key"].isin(names)]
     columns = [*WORK, "method", "epochs"]
-    found = pd.DataFrame([names[key] for key in curves["key"]], curves.index, columns)
-    found = found.assign(epochs=pd.to_numeric(found["epochs"], errors="coerce"))
-    table = curves.drop(columns=["arch", "data", "method"]).join(found)
+    workloads = pd.DataFrame([names[key] for key in curves["key"]], curves.index, columns)
+    workloads = workloads.assign(epochs=pd.to_numeric(workloads["epochs"], errors="coerce"))
+    table = curves.drop(columns=["arch", "data", "method"]).join(workloads)
     table = table.assign(chance=table["chance"].fillna(1.0))
     last = table.groupby("key")["error"].transform("last")
     lost = table["status"].eq("diverged") | last.isna()
@@ -65,13 +69,18 @@ def finished(records: Records) -> pd.DataFrame:
 
 
 def suites(table: pd.DataFrame) -> pd.DataFrame:
-    """Put workloads together on which the same methods ran, so that all of a suite can be compared.
+    """Group workloads on which the same methods ran into suites, so that all of a suite can be compared.
 
     Args:
         table: ``task arch data method``.
 
     Returns:
         The table with ``suite``, the number of a workload's suite, from 1 in the order of the rows.
+
+    Example:
+        >>> rows = [("supervised", "mlp", data, "BP") for data in ("mnist", "digits")]
+        >>> suites(pd.DataFrame(rows, columns=[*WORK, "method"]))["suite"].tolist()
+        [1, 1]
     """
     ran = {work: tuple(sorted(set(part["method"]))) for work, part in table.groupby(WORK)}
     numbers: dict[tuple[str, ...], int] = {}
@@ -83,7 +92,19 @@ def suites(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def suite_title(suite: int, runs: pd.DataFrame) -> str:
-    """Write what a suite is of above its panel: its one workload, or how many they are."""
+    """Return the title of a suite's panel: its one workload, or the number of its workloads.
+
+    Args:
+        suite: its number.
+        runs: ``task arch data`` of its runs.
+
+    Returns:
+        The title, in lines that fit one of three panels.
+
+    Example:
+        >>> suite_title(1, pd.DataFrame([("supervised", "mlp", "mnist")], columns=WORK))
+        'suite 1: supervised, mlp on mnist'
+    """
     works = list(runs[WORK].drop_duplicates().itertuples(index=False, name=None))
     if len(works) > 1:
         return f"suite {suite}: {len(works)} workloads"
@@ -93,34 +114,63 @@ def suite_title(suite: int, runs: pd.DataFrame) -> str:
 
 
 def title(task: str, arch: str, data: str) -> str:
-    """Write a workload above its panel, in lines that fit."""
+    """Return the title of a workload's panel, in lines that fit.
+
+    Args:
+        task: of the workload.
+        arch: its network.
+        data: its data.
+
+    Returns:
+        The title.
+
+    Example:
+        >>> title("supervised", "mlp-2x8", "digits")
+        'supervised, mlp-2x8 on digits'
+    """
     return fill(f"{task}, {arch} on {data}", 62, break_long_words=False)
 
 
 def lengths(table: pd.DataFrame) -> str:
-    """Say how long runs trained, and of which methods if not all of a workload did so equally long.
+    """Describe how long runs trained, method by method where lengths on a workload differ.
 
     Args:
         table: ``task arch data method epochs``.
 
     Returns:
-        A sentence with a space before it; "" where no record tells.
+        A sentence with a space before it; "" where no record states the epochs.
+
+    Example:
+        >>> row = ("supervised", "mlp", "mnist", "BP", 8.0)
+        >>> lengths(pd.DataFrame([row], columns=[*WORK, "method", "epochs"]))
+        ' Trained for 8 epochs.'
     """
-    known = table.dropna(subset=["epochs"])
-    if known.empty:
+    stated = table.dropna(subset=["epochs"])
+    if stated.empty:
         return ""
-    if known.groupby(WORK)["epochs"].nunique().max() == 1:
-        alike = ", equally long on each workload" * (known["epochs"].nunique() > 1)
-        return f" Trained for {span(known['epochs'], 'epoch', 'epochs')}{alike}."
-    parts = known.groupby("method")["epochs"]
-    told = [
-        f"{m} {span(parts.get_group(m), '', '').strip()}" for m in ordering.order(known["method"])
+    if stated.groupby(WORK)["epochs"].nunique().max() == 1:
+        alike = ", equally long on each workload" * (stated["epochs"].nunique() > 1)
+        return f" Trained for {span(stated['epochs'], 'epoch', 'epochs')}{alike}."
+    parts = stated.groupby("method")["epochs"]
+    texts = [
+        f"{m} {span(parts.get_group(m), '', '').strip()}" for m in ordering.order(stated["method"])
     ]
-    return f" Epochs differ: {', '.join(told)}."
+    return f" Epochs differ: {', '.join(texts)}."
 
 
 def listed(table: pd.DataFrame) -> str:
-    """List the workloads of a table, with the training examples and options that are of them."""
+    """List the workloads of a table.
+
+    Args:
+        table: ``task arch data``.
+
+    Returns:
+        The workloads, separated by semicolons.
+
+    Example:
+        >>> listed(pd.DataFrame([("supervised", "mlp", "mnist")] * 2, columns=WORK))
+        'supervised, mlp on mnist'
+    """
     works = table[WORK].drop_duplicates().itertuples(index=False, name=None)
     return "; ".join(f"{task}, {arch} on {data}" for task, arch, data in works)
 
@@ -131,12 +181,12 @@ def trials(cell: Cell, chance: float) -> pd.DataFrame:
     Args:
         cell: of `fgbench.reporting.frames.results.cells`.
         chance: error of guessing, of `fgbench.reporting.frames.load.Records.chances`; NaN where it
-        is not known.
+            is unknown.
 
     Returns:
-        A row per finished or diverged trial: ``epochs validation form lr seed error`` and ``setting``, all
-        that may be searched and all else that decides a number, as text; the error is on the examples held
-        out, that of guessing (1 where that is not known) of a diverged one.
+        A row per finished or diverged trial: ``epochs validation form lr seed error`` and ``setting``, which
+        is all that may be searched and all else that decides a number, as text. The error is that of the
+        held-out examples; for a diverged trial it is chance, or 1 where that is unknown.
     """
     rows = []
     for run in cell.trials:
@@ -158,17 +208,18 @@ HELD = ("epochs", "validation")
 """What is the same for all trials of a search."""
 
 
-def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
-    """Put what was measured or timed beside what was trained, by method, options, dtype, network and data.
+def joined(trained: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.DataFrame:
+    """Join measurements or timings to trainings, by method, options, dtype, network and data.
 
     Args:
-        found: ``task arch data method`` and numbers of training, a row per configuration.
+        trained: ``task arch data method`` and numbers of training, a row per configuration.
         others: rows of `fgbench.reporting.frames.load.Records.measures` or ``speeds``.
-        records: both are of.
+        records: the source of both.
 
     Returns:
-        A row per pair, all columns of both; ``bare`` is the data set with its options, without what `named`
-        adds to it. Training on fewer examples is beside the same measurement, whose batch has any size.
+        A row per pair, with all columns of both; ``bare`` is the data set with its options, without what
+        `named` adds to it. Trainings on fewer examples are joined to the same measurement, whose batch has
+        any size.
     """
     wanted: dict[tuple[Way, str, str, float, str], list[dict[str, str]]] = {}
     for cell in cells(records):
@@ -186,4 +237,4 @@ def joined(found: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.Da
         rows += [each | {"at": at, "bare": bare} for each in wanted.get(where, ())]
     places = pd.DataFrame(rows, columns=[*by, "at", "bare"])
     beside = places.join(others.drop(columns=["arch", "data", "method", "label"]), on="at")
-    return beside.drop(columns="at").merge(found, on=by)
+    return beside.drop(columns="at").merge(trained, on=by)

@@ -178,7 +178,7 @@ def curves(cells: Sequence[Cell], histories: pd.DataFrame, out: Path, name: str)
     numbers = learning_curves.plotted(drawn)
     if numbers.empty:
         return []
-    style.save(learning_curves.figure(drawn), out, name, numbers)
+    style.save(learning_curves.figure(drawn, numbers), out, name, numbers)
     alt = "Test error against epochs by method; errors after the last epoch are in the tables."
     return [f"![{alt}]({out.name}/{name}.png)"]
 

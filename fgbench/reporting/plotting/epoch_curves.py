@@ -1,4 +1,4 @@
-"""Curves over epochs: mean over seeds with a band, for every figure that shows training."""
+"""Curves over epochs, mean over seeds with a band: for every figure of training."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ COLUMNS = (
 def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
     """Average the runs of every label at every epoch.
 
-    Only finished runs are averaged: a mean over those still alive would improve whenever one dies.
-    Diverged runs are kept apart, each as its own curve up to its last epoch.
+    Only finished runs are averaged: a mean over the surviving runs would improve whenever one diverges.
+    Each diverged run stays a curve of its own up to its last epoch.
 
     Args:
         points: a row per run and epoch, with ``arch data method label key seed status epoch value``.
-        most: the largest value there can be, see `fgbench.reporting.frames.seed_means.mean_interval`.
+        most: the largest possible value, see `fgbench.reporting.frames.seed_means.mean_interval`.
 
     Returns:
-        Columns `COLUMNS`: a row per method (as labelled), run ("mean" or "seed 3") and epoch.
+        Columns `COLUMNS`: a row per label, run ("mean" or "seed 3") and epoch.
     """
     rows = []
     by = ["arch", "data", "method", "label"]
@@ -40,8 +40,8 @@ def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
         lost = runs.loc[runs["status"] == "diverged", "seed"]
         common = {"arch": arch, "data": data, "method": method, "label": label}
         common |= {"diverged": len(lost), "runs": len(runs)}
-        for epoch, found in part[part["status"] == "ok"].groupby("epoch"):
-            mean = mean_interval(found["value"], most=most)
+        for epoch, finished in part[part["status"] == "ok"].groupby("epoch"):
+            mean = mean_interval(finished["value"], most=most)
             rows.append({**common, "run": "mean", "epoch": epoch, **mean})
         for _, run in part[part["status"] == "diverged"].groupby("key", sort=False):
             name = f"seed {run['seed'].iloc[0]}"
@@ -53,7 +53,13 @@ def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
 
 
 def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
-    """Draw the curves of one panel; a diverged run is thin and ends in a cross."""
+    """Draw the curves of one panel; a diverged run is a thin line that ends in a cross.
+
+    Args:
+        ax: the panel.
+        part: rows of `averaged`.
+        looks: label to how it is drawn.
+    """
     means, lost = part[part["run"] == "mean"], part[part["run"] != "mean"]
     curves = means.groupby("label")["epoch"]
     dots = means[curves.cumcount() % (curves.transform("size") // 8 + 1) == 0]
@@ -81,13 +87,36 @@ def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
 
 
 def limits(part: pd.DataFrame) -> tuple[float, float]:
-    """Return the smallest number above zero and the largest that a panel shows, bands included."""
+    """Return the smallest positive number and the largest number that a panel shows, bands included.
+
+    Args:
+        part: rows of `averaged`.
+
+    Returns:
+        The two numbers; the largest is 1 where all are 0.
+
+    Example:
+        >>> limits(pd.DataFrame({"mean": [0.0, 2.0], "low": [0.0, 1.0], "high": [0.5, 3.0]}))
+        (0.5, 3.0)
+    """
     numbers = part[["mean", "low", "high"]].stack()
     return float(numbers[numbers > 0].min()), float(numbers.max()) or 1.0
 
 
 def caption(table: pd.DataFrame) -> str:
-    """State what is averaged, over how many seeds, what the band is and which runs diverged."""
+    """Describe what is averaged, over how many seeds, what the band is and which runs diverged.
+
+    Args:
+        table: of `averaged`.
+
+    Returns:
+        Sentences for a caption.
+
+    Example:
+        >>> row = {"run": "mean", "n": 2, "band": "range", "diverged": 0}
+        >>> caption(pd.DataFrame([row], columns=COLUMNS))
+        'Lines: mean over finished runs, n = 2 seeds; band: range of two seeds.'
+    """
     means = table[table["run"] == "mean"]
     parts = []
     if not means.empty:

@@ -1,4 +1,4 @@
-"""Panels side by side with one legend above and one caption below: the frame of several figures."""
+"""Panels in rows, with one legend above and one caption below: the layout of most figures."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from fgbench.reporting.plotting import style
 
 EDGE = 0.06  # inches beside, above and below a legend or a caption
 MOST = 7  # columns of a legend
+SHORT_NAME = 12  # letters of a name that leave room for a note on the same line
+TITLE_LETTERS = 54  # of a line of small print that fits above a panel
 LETTERS = (42, 28, 18)  # in a line of a legend, the first that fits
 
 
@@ -31,6 +33,10 @@ class Page:
         figure: 3.4 in wide for one panel, else 7 in.
         axes: the panels, row by row.
         height: of all rows of panels, in inches.
+
+    Example:
+        >>> layout(3).height
+        3.8
     """
 
     figure: Figure
@@ -38,14 +44,14 @@ class Page:
     height: float
 
     def finish(self, handles: Sequence[Artist], text: str) -> None:
-        """Put the legend above the panels and the caption below, and make room for both."""
+        """Add the legend above the panels and the caption below, and make the figure taller by both."""
         self.figure.set_figheight(
             self.height + legend(self.figure, handles) + caption(self.figure, text)
         )
 
 
 def layout(count: int, height: float = 1.9, most: int = 2) -> Page:
-    """Make a figure of panels.
+    """Create a figure of panels.
 
     Args:
         count: number of panels.
@@ -54,6 +60,11 @@ def layout(count: int, height: float = 1.9, most: int = 2) -> Page:
 
     Returns:
         The figure and its panels; call inside `style.context`.
+
+    Example:
+        >>> page = layout(3)
+        >>> len(page.axes), float(page.figure.get_figwidth())
+        (3, 7.0)
     """
     columns = min(most, count)
     rows = -(-count // columns)
@@ -66,14 +77,14 @@ def layout(count: int, height: float = 1.9, most: int = 2) -> Page:
 
 
 def legend(fig: Figure, handles: Sequence[Artist]) -> float:
-    """Put a legend above the panels: as many columns as fit, and names too long for one in several lines.
+    """Add a legend above the panels, in as many columns as fit, with long names broken into lines.
 
     Args:
         fig: made inside `style.context`.
-        handles: what it shows; those with names too long are changed.
+        handles: its entries; the labels of those with long names are changed.
 
     Returns:
-        Its height in inches, with what surrounds it.
+        The height of the legend in inches, with its margins.
     """
     room = fig.bbox.width - 2 * EDGE * fig.dpi
     names = [str(each.get_label()) for each in handles]
@@ -81,16 +92,24 @@ def legend(fig: Figure, handles: Sequence[Artist]) -> float:
         for each, name in zip(handles, names, strict=True):
             each.set_label(broken(name, letters))
         for columns in range(min(len(handles), MOST), 0, -1):
-            made = fig.legend(handles=handles, loc="outside upper left", ncols=columns)
-            box = made.get_window_extent()
+            frame = fig.legend(handles=handles, loc="outside upper left", ncols=columns)
+            box = frame.get_window_extent()
             if box.width <= room or (letters, columns) == (LETTERS[-1], 1):
                 return float(box.height / fig.dpi) + 2 * EDGE
-            made.remove()
+            frame.remove()
     raise AssertionError("a legend of one column ends the search")
 
 
 def heading(ax: Axes, arch: object, data: object, task: str = "", letters: int = 46) -> None:
-    """Name what a panel is of, in lines of at most so many letters."""
+    """Set the title of a panel: its network and data, in lines of at most so many letters.
+
+    Args:
+        ax: the panel.
+        arch: the network.
+        data: the data set.
+        task: "supervised" or "contrastive", "" to leave it out.
+        letters: of a line.
+    """
     parts = f"{task}, {arch}".removeprefix(", "), f"on {data}"
     words = " ".join(parts)
     lines = words if len(words) <= letters else "\n".join(broken(part, letters) for part in parts)
@@ -98,7 +117,19 @@ def heading(ax: Axes, arch: object, data: object, task: str = "", letters: int =
 
 
 def broken(name: str, letters: int) -> str:
-    """Write a name in lines of at most so many letters, broken at options, slashes and spaces."""
+    """Break a name into lines at options, slashes and spaces.
+
+    Args:
+        name: of a method or network.
+        letters: of a line, at most.
+
+    Returns:
+        The lines, joined by line feeds.
+
+    Example:
+        >>> broken("FG-A[directions=4], lr=0.1", 20).splitlines()
+        ['FG-A[directions=4],', 'lr=0.1']
+    """
     lines = [""]
     for piece in re.findall(rf"\[?[^,/\s\[]{{1,{letters - 2}}}[,/\s]*|[,/\s\[]+", name):
         if lines[-1] and len(lines[-1] + piece.rstrip()) > letters:
@@ -122,16 +153,23 @@ def drawn(
 
     Args:
         table: the drawn numbers.
-        by: columns that make the panels, in the order of the rows.
+        by: columns that define the panels, in the order of the rows.
         looks: label to how it is drawn.
-        panel: draws one: its axes, its group and its rows.
+        panel: draws one panel, from its axes, its group and its rows.
         text: the caption.
         height: of a panel, in inches.
-        line: legend entries are lines with markers, else markers alone.
+        line: whether legend entries are lines with markers, else markers alone.
         most: panels in a row.
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> table = pd.DataFrame({"data": ["mnist", "digits"], "x": [1, 2]})
+        >>> looks = style.looks(["BP"])
+        >>> fig = drawn(table, ["data"], looks, lambda ax, group, part: None, "No numbers.")
+        >>> len(fig.axes)
+        2
     """
     parts = list(table.groupby(list(by), sort=False))
     with style.context():
@@ -143,21 +181,41 @@ def drawn(
 
 
 def handles(looks: Mapping[str, style.Look], line: bool = True) -> list[Line2D]:
-    """Make a legend entry per label: a line with its marker, or the marker alone."""
-    found = []
+    """Create a legend entry per label: a line with its marker, or the marker alone.
+
+    Args:
+        looks: label to how it is drawn.
+        line: whether entries have a line.
+
+    Returns:
+        The entries.
+
+    Example:
+        >>> [handle.get_label() for handle in handles(style.looks(["NP", "BP"]))]
+        ['BP', 'NP']
+    """
+    entries = []
     for label, look in looks.items():
         drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker}
         drawn |= {"mfc": look.colour if look.filled else "w", "mew": 0 if look.filled else 0.9}
         drawn["ls"] = look.dashes if line else ""
-        found.append(Line2D([], [], label=label, lw=1.2, ms=4, **drawn))
-    return found
+        entries.append(Line2D([], [], label=label, lw=1.2, ms=4, **drawn))
+    return entries
 
 
 def caption(fig: Figure, text: str) -> float:
-    """Write what the figure shows below it, in lines that fit its width; return their height in inches."""
+    """Add a caption below the panels, in lines that fit the width, and return its height in inches.
+
+    Args:
+        fig: the figure.
+        text: the caption.
+
+    Returns:
+        Its height, with its margins.
+    """
     words = fill(text, int(fig.get_figwidth() * 21))
-    found = fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
-    return float(found.get_window_extent().height / fig.dpi) + 2 * EDGE
+    label = fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
+    return float(label.get_window_extent().height / fig.dpi) + 2 * EDGE
 
 
 def points(
@@ -167,10 +225,10 @@ def points(
 
     Args:
         ax: the panel.
-        x: where, a place per row.
-        part: ``mean low high``; a mean that is NaN is left out.
+        x: horizontal position of each row.
+        part: ``mean low high``; rows whose mean is NaN are left out.
         look: of the method.
-        line: join the points.
+        line: whether the points are joined.
     """
     face = look.colour if look.filled else "w"
     mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": 4}
@@ -179,18 +237,22 @@ def points(
 
 
 def crossed(ax: Axes, x: pd.Series, y: pd.Series) -> None:
-    """Cross points out: what is not comparable, see `fgbench.reporting.figures.relative_variance.caption`.
+    """Cross out points that are not comparable, see `fgbench.reporting.figures.relative_variance.caption`.
 
     Args:
         ax: the panel.
-        x: where, of the crossed points alone.
-        y: their numbers, found by the same index.
+        x: horizontal positions of the crossed points alone.
+        y: vertical positions of all points, with the same index.
     """
     ax.plot(x, y[x.index], "x", color=style.INK, ms=7, mew=0.9, zorder=4)
 
 
 def log_scale(ax: Axes) -> None:
-    """Give a panel a logarithmic vertical axis with plain numbers at 1, 2 and 5."""
+    """Set a logarithmic vertical axis with plain numbers at 1, 2 and 5.
+
+    Args:
+        ax: the panel.
+    """
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
@@ -198,7 +260,7 @@ def log_scale(ax: Axes) -> None:
 
 
 def log_axis(ax: Axes, values: Iterable[float]) -> None:
-    """Give a panel a logarithmic vertical axis: plain numbers, or decades where there are many.
+    """Set a logarithmic vertical axis, labelled with plain numbers, or with decades where there are many.
 
     Args:
         ax: the panel.
@@ -212,15 +274,80 @@ def log_axis(ax: Axes, values: Iterable[float]) -> None:
         ax.yaxis.set_minor_locator(NullLocator())
 
 
+def log_log_axes(ax: Axes, x: Iterable[float], y: Iterable[float]) -> None:
+    """Set two logarithmic axes, with ticks at the measured x, as far as they fit.
+
+    Args:
+        ax: the panel.
+        x: where something was measured, positive.
+        y: all that is drawn, positive.
+
+    Example:
+        >>> ax = layout(1).axes[0]
+        >>> log_log_axes(ax, [1, 4, 16], [2.0, 8.0])
+        >>> ax.get_xscale(), ax.get_yscale()
+        ('log', 'log')
+    """
+    log_axis(ax, y)
+    ax.set_xscale("log")
+    values: list[float] = sorted(set(x))
+    ticks: list[float] = []
+    for value in values:
+        if not ticks or value >= ticks[-1] * (values[-1] / values[0]) ** 0.12:
+            ticks.append(value)
+    ax.set_xticks(ticks, [f"{tick:.0f}" if tick >= 10 else f"{tick:.2g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def note(name: str, text: str) -> str:
+    """Return a note on a method for the title of a panel, below the name where that is long.
+
+    Args:
+        name: of the method.
+        text: what is noted, such as its slope.
+
+    Returns:
+        One line, or more lines of at most `TITLE_LETTERS` and a colon.
+
+    Example:
+        >>> note("FG-A", "slope 1")
+        'FG-A: slope 1'
+    """
+    if len(name) < SHORT_NAME:
+        return f"{name}: {text}"
+    return f"{broken(name, TITLE_LETTERS)}:\n    {text}"
+
+
+def note_lines(name: str) -> int:
+    """Count the lines of a `note` on a method.
+
+    Args:
+        name: of the method.
+
+    Returns:
+        1, or more where the name is long.
+
+    Example:
+        >>> note_lines("FG-A"), note_lines("fg_a[directions=4]")
+        (1, 2)
+    """
+    return note(name, "").count("\n") + 1
+
+
 def counted(table: pd.DataFrame, names: Sequence[str]) -> str:
-    """State over how many seeds points are means, what bars are, and where runs did not finish.
+    """Describe the seeds behind points, their bars, and which runs did not finish.
 
     Args:
         table: ``n band lost runs`` and the names of the rows.
         names: columns that name a point.
 
     Returns:
-        A caption.
+        Sentences for a caption.
+
+    Example:
+        >>> row = {"method": "BP", "n": 2, "band": "range", "lost": 1, "runs": 3}
+        >>> counted(pd.DataFrame([row]), ["method"])
+        'Mean over finished runs, n = 2 seeds; bar: range of two seeds. Not finished: BP 1 of 3.'
     """
     run = table[table["n"] > 0]
     parts = ["No run finished."]

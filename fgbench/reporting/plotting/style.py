@@ -1,37 +1,23 @@
-"""One look for all figures: a method has one colour in each of them, its settings differ by their marks."""
+"""One style for all figures: a method has one colour in each of them, its settings differ by their marks."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fgbench.errors import UsageError
 from fgbench.records import atomic
 from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.frames.ordering import order
-
-T = TypeVar("T")
-
-
-class Read(Protocol):
-    """What was read of a folder: records, or results of asv."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-
-
-R = TypeVar("R", bound=Read)
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and two columns of a printed page
 INK, FAINT = "#1a1a1a", "#6b6b6b"
@@ -78,9 +64,13 @@ class Look:
 
     Args:
         colour: hexadecimal.
-        marker: of matplotlib; differs between the presets, so grey prints stay readable.
-        dashes: matplotlib's line style as (offset, on-off lengths), solid when these are empty.
+        marker: of matplotlib; presets have different ones, so that grey prints stay readable.
+        dashes: matplotlib's line style as (offset, on-off lengths), solid where these are empty.
         filled: whether the marker is.
+
+    Example:
+        >>> Look("#0072b2", "^").filled
+        True
     """
 
     colour: str
@@ -120,15 +110,18 @@ MANY = 6  # bands above each other of which every one is still seen
 
 
 def look(method: str) -> Look:
-    """Give a method its colour, marker and dashes, from its name alone.
+    """Return the colour, marker and dashes of a method, from its name alone.
 
     Args:
-        method: a METHOD or a label. Its `fgbench.reporting.frames.method_names.family` decides: a
-        preset, or any other
-            name, whose hash picks among the looks no preset has.
+        method: a METHOD or a label. Its `fgbench.reporting.frames.method_names.family` decides: a preset,
+            or another name, whose hash picks among the looks that no preset has.
 
     Returns:
         The same look in every figure, process and version, and for all settings of a method.
+
+    Example:
+        >>> look("FG-A[directions=4]") == look("FG-A") == PRESETS["FG-A"]
+        True
     """
     name = family(method)
     if name in PRESETS:
@@ -141,18 +134,25 @@ def look(method: str) -> Look:
 
 
 def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[str, Look]:
-    """Tell everything in one figure apart: methods by colour, settings of a method by their marks.
+    """Distinguish everything in one figure: methods by colour, settings of a method by their marks.
 
-    The first setting of a method has its `look`. Every further one has the same colour, other dashes and a
+    The first setting of a method has its `look`. Each further one has the same colour, other dashes and a
     hollow marker that no other setting has, nor, as long as there are such, a method in the figure; once all
-    are used, they are filled. Its shape is none that the method has (`ALIKE`), as long as there are such.
+    are used, markers are filled. Its shape is none that the method has (`ALIKE`), as long as there are such.
 
     Args:
-        labels: what is drawn, in the order of the settings of each method; repeated as often as it likes.
+        labels: what is drawn, in the order of the settings of each method, with any repetitions.
         methods: of each label, where labels are not METHODs with settings behind them.
 
     Returns:
         Label to its look, methods in their usual order, as the legend shows them.
+
+    Example:
+        >>> two = looks(["FG-A, lr=0.1", "FG-A, lr=0.3", "BP"])
+        >>> list(two)
+        ['BP', 'FG-A, lr=0.1', 'FG-A, lr=0.3']
+        >>> two["FG-A, lr=0.3"].filled
+        False
     """
     labels = list(map(str, labels))
     names = labels if methods is None else list(map(str, methods))
@@ -165,42 +165,62 @@ def looks(labels: Iterable[str], methods: Iterable[str] | None = None) -> dict[s
     bases: dict[Marker, str] = {}
     for name in parts:
         bases.setdefault(look(name).marker, name)
-    known = dict.fromkeys((*SETTING_MARKERS, *(each.marker for each in PRESETS.values())))
-    pool = sorted(known, key=lambda marker: marker in bases)  # those of methods last
+    markers = dict.fromkeys((*SETTING_MARKERS, *(each.marker for each in PRESETS.values())))
+    pool = sorted(markers, key=lambda marker: marker in bases)  # those of methods last
     free = [(marker, filled) for filled in (False, True) for marker in pool]
-    found: dict[str, Look] = {}
+    styles: dict[str, Look] = {}
     used = {(marker, True) for marker in bases}
     for name, mine in parts.items():
         base = look(name)
         start = CYCLE.index(base.dashes)
         shapes: set[object] = {_shape(base.marker)}
         for at, label in enumerate(mine):
-            found[label] = base
+            styles[label] = base
             if at or bases[base.marker] != name:  # a second method of one marker has another
                 other = [each for each in free if _shape(each[0]) not in shapes]
                 left = [each for each in free if each not in used and each[0] != base.marker]
                 both = [each for each in other if each in left]
                 marker, filled = (both or left or other or free)[0]
                 dashes = CYCLE[(start + at) % len(CYCLE)]
-                found[label] = replace(base, marker=marker, dashes=dashes, filled=filled or not at)
+                styles[label] = replace(base, marker=marker, dashes=dashes, filled=filled or not at)
                 used |= {(marker, filled)}
                 shapes |= {_shape(marker)}
-    return found
+    return styles
 
 
 def _shape(marker: Marker) -> object:
-    """Name what a small marker looks like."""
+    """Return the markers that look like this one where they are small."""
     return next((among for among in ALIKE if marker in among), marker)
 
 
 def thin(among: int) -> float:
-    """Say how opaque a band is, one among several: of few each is seen, of many what lies behind them."""
+    """Return the opacity of a band: lower where many bands overlap.
+
+    Args:
+        among: number of bands in the panel.
+
+    Returns:
+        Alpha.
+
+    Example:
+        >>> thin(2) > thin(20)
+        True
+    """
     return 0.18 if among <= MANY else 0.06
 
 
 @contextmanager
 def context() -> Iterator[None]:
-    """Draw in this look, whatever the user's settings, and leave those as they were."""
+    """Use this style, whatever the user's settings, and restore those afterwards.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> with context():
+        ...     mpl.rcParams["font.size"]
+        7.0
+    """
     with mpl.rc_context(), warnings.catch_warnings():
         # seaborn 0.13 passes pandas a keyword that pandas 3 deprecates
         warnings.filterwarnings("ignore", "copy keyword is deprecated")
@@ -210,13 +230,13 @@ def context() -> Iterator[None]:
 
 
 def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
-    """Write a figure as PNG (200 dpi) and PDF with the numbers in it as CSV beside them.
+    """Write a figure as PNG (200 dpi) and PDF, and its numbers as CSV.
 
     The files hold no date, so the same records give the same bytes.
 
     Args:
         fig: drawn inside `context`.
-        folder: made if missing.
+        folder: created if missing.
         name: without a suffix.
         table: the drawn numbers.
 
@@ -227,47 +247,9 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
     png, pdf, csv = (folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
     about = {png: {"Software": None}, pdf: dict.fromkeys(("CreationDate", "Producer", "Creator"))}
     with context():
-        for path, said in about.items():
+        for path, metadata in about.items():
             drawn = BytesIO()
-            fig.savefig(drawn, format=path.suffix[1:], metadata=said)
+            fig.savefig(drawn, format=path.suffix[1:], metadata=metadata)
             atomic.write_bytes(path, drawn.getvalue())  # a killed drawing leaves no half file
     table.to_csv(csv, index=False, lineterminator="\n")
     return [png, pdf, csv]
-
-
-def drawing(
-    name: str,
-    missing: tuple[str, str],
-    source: Callable[[R], T],
-    plotted: Callable[[T], pd.DataFrame],
-    figure: Callable[[T], Figure],
-) -> Callable[[R, Path], list[Path]]:
-    """Make the function that writes a figure of a folder of records, the same for every figure.
-
-    Args:
-        name: of the files, without a suffix.
-        missing: what records lack of which nothing is drawn, and what to do about it.
-        source: picks what the figure is about from the records.
-        plotted: the drawn numbers of it.
-        figure: draws it.
-
-    Returns:
-        A function of what was read of a folder, such as the records of
-        `fgbench.reporting.frames.load.load`, and
-        of the folder for the PNG, the PDF and the CSV, which returns these three files; it raises
-        UsageError where there is nothing to draw.
-    """
-
-    def draw(records: R, out: Path) -> list[Path]:
-        found = source(records)
-        table = plotted(found)
-        if table.empty:
-            raise UsageError(f"no {missing[0]} in {str(records.folder)!r}; {missing[1]}")
-        return save(figure(found), out, name, table)
-
-    return draw
-
-
-def whole(found: T) -> T:
-    """Pick all of a folder: the source of a figure that joins several tables."""
-    return found

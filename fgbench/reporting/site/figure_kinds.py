@@ -51,7 +51,7 @@ class Kind:
     heading: str
     source: Callable[[Facts], Any]
     plotted: Callable[[Any], pd.DataFrame]
-    figure: Callable[[Any], Figure]
+    figure: Callable[[Any, pd.DataFrame], Figure]
     spec: Callable[[pd.DataFrame], plotly_marks.Spec] | None
     caption: Callable[[pd.DataFrame], str]
     alt: str

@@ -131,7 +131,8 @@ def _part(source: Any, panel: Panel) -> Any:
 
 def _draw(at: int, part: Any, table: pd.DataFrame, target: Path) -> tuple[int, int]:
     """Write one picture and its numbers; return its size on a page in pixels."""
-    fig = KINDS[at].figure(_literal(part))
+    kind, shown = KINDS[at], _literal(part)
+    fig = kind.figure(shown, table if shown is part else kind.plotted(shown))
     style.save(fig, target.parent, target.name, table)
     width, height = (round(DPI * inches) for inches in fig.get_size_inches())
     return width, height
@@ -180,11 +181,16 @@ def of_panel(gallery: Gallery, panel: Panel) -> Gallery:
 
 
 def _literal(part: Any) -> Any:
-    """Escape dollar signs in names, which matplotlib would read as mathematics."""
+    """Escape dollars in names, which matplotlib would read as mathematics; without any, return `part`."""
     if isinstance(part, Records):
         named = ("method", "arch", "data")
+        if not any("$" in str(row.get(name)) for row in part.rows for name in named):
+            return part
         rows = [{**r, **{n: str(r.get(n)).replace("$", r"\$") for n in named}} for r in part.rows]
         return replace(part, rows=tuple(rows))
+    names = part[["label", "arch", "data"]].astype(str)
+    if not names.apply(lambda column: column.str.contains("$", regex=False)).to_numpy().any():
+        return part
     text: dict[str, Any] = {
         name: part[name].astype(str).str.replace("$", r"\$", regex=False)
         for name in ("label", "arch", "data")

@@ -25,7 +25,7 @@ from fgbench.measurement.studies.one_layer import Layer
 from fgbench.reporting.figures import table1 as drawing
 from fgbench.reporting.frames.load import load
 from fgbench.stats import blocks, variance
-from tests.makers.layout import faults, texts
+from tests.makers.layout import faults, picture, texts
 from tests.makers.signs import signs
 
 SMALL: dict[str, Any] = {"fan_in": (2,), "fan_out": (1, 2, 3), "batch": (8,), "draws": 64}
@@ -287,7 +287,7 @@ def test_a_record_becomes_a_table_and_a_figure(
     table = drawing.plotted([kept])
     assert len(table) == 48
     assert set(table["n"]) == {8}
-    fig = drawing.figure([kept])
+    fig = picture(drawing, [kept])
     assert faults(fig) == []
     caption = " ".join(texts(fig)).replace("\n", " ")
     inside = int(table["inside"].sum())
@@ -358,7 +358,7 @@ def test_two_grids_are_never_pooled(tmp_path: Any) -> None:
         api.table1(fan_in=[1], fan_out=[2], batch=[2], draws=4, seed=seed, records=tmp_path)
     grids = load(tmp_path).of("table1")
     assert [grid["label"] for grid in grids] == ["fg_w fg_a"] * 2  # they differ by the seed alone
-    fig = drawing.figure(grids)
+    fig = picture(drawing, grids)
     assert len(fig.axes) == 8  # nothing varies: one panel of each kind of noise, and all cells
     for at, grid in enumerate(grids):
         (total,) = (
@@ -375,10 +375,10 @@ def test_a_size_that_does_not_vary_is_no_panel(tmp_path: Any) -> None:
     small = {"fan_out": [2], "batch": [2], "draws": 4, "records": tmp_path}
     api.table1(fan_in=[1, 2], **small)
     (grid,) = load(tmp_path).of("table1")
-    found = [ax.get_xlabel() for ax in drawing.figure([grid]).axes]
+    found = [ax.get_xlabel() for ax in picture(drawing, [grid]).axes]
     assert found == ["fan-in p", "fan-in p", *["cells, by predicted variance"] * 2]
     alone = {**grid, "rows": [row for row in grid["rows"] if row["fan_in"] == 2]}
-    fig = drawing.figure([alone])
+    fig = picture(drawing, [alone])
     assert faults(fig) == []
     assert [ax.get_xlabel() for ax in fig.axes] == found
     for ax, place in zip(fig.axes, ("weight", "activity"), strict=False):

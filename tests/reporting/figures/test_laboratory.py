@@ -15,18 +15,17 @@ from fgbench.errors import UsageError
 from fgbench.records.schema import SCHEMA
 from fgbench.reporting.figures import (
     bias,
-    channel_groups,
     cosine,
     distance,
     layers,
-    patches,
     relative_variance,
     scaling,
 )
 from fgbench.reporting.figures import split as split_figure
 from fgbench.reporting.frames.load import load
+from fgbench.reporting.plotting import panels
 from tests.makers.courses import ELEMENTS, a_course, a_distant
-from tests.makers.layout import faults, texts
+from tests.makers.layout import faults, picture, texts
 from tests.makers.records import a_measure, measured, stored
 from tests.makers.swept import swept, unique
 
@@ -51,7 +50,7 @@ def test_the_cosine_is_drawn_over_the_steps_of_training(tmp_path: Path) -> None:
     older = cosine.plotted(along[along["quantity"] != "expected_cosine"])
     np.testing.assert_allclose(older["chance"], (2 / np.pi / ELEMENTS) ** 0.5)
     assert set(table["draws_high"]) == {0.1, 0.4}
-    fig = cosine.figure(along)
+    fig = picture(cosine, along)
     assert faults(fig) == []
     (ax,) = fig.axes
     bands = [c for c in ax.collections if isinstance(c, FillBetweenPolyCollection)]
@@ -93,7 +92,7 @@ def test_the_split_stacks_what_perturbations_add_on_the_noise_of_batches(tmp_pat
     np.testing.assert_allclose(table["total"], [0.1, 0.2, 30.1, 30.2])
     np.testing.assert_allclose(table["total_high"], [0.1, 0.2, 30 * 1.12 + 0.1, 30 * 1.12 + 0.2])
     np.testing.assert_allclose(table["parity"], [0, 0, 300, 150])
-    fig = split_figure.figure(measures)
+    fig = picture(split_figure, measures)
     assert faults(fig) == []
     assert len(fig.axes) == 2
     tops = [p.get_y() + p.get_height() for p in fig.axes[1].patches]  # type: ignore[attr-defined]
@@ -106,7 +105,7 @@ def test_the_split_stacks_what_perturbations_add_on_the_noise_of_batches(tmp_pat
 def test_many_panels_of_a_split_say_how_to_have_fewer(tmp_path: Path) -> None:
     laws = [f"mine[directions={k},law=rademacher]" for k in range(1, 14)]
     runs = [a_split("FG-A", 30.0) | {"method": m, "estimator": m, "locality": "end"} for m in laws]
-    fig = split_figure.figure(stored(tmp_path, *unique(runs)).measures())
+    fig = picture(split_figure, stored(tmp_path, *unique(runs)).measures())
     assert faults(fig) == []
     assert "pick some of the 13 panels" in words(fig)
     titles = [ax.get_title(loc="left").split("\n") for ax in fig.axes]
@@ -124,28 +123,28 @@ def test_the_growth_per_module_is_that_of_the_sites(tmp_path: Path) -> None:
     np.testing.assert_allclose(far["growth"], 1.5)
     np.testing.assert_allclose(far["growth_predicted"], 1.5)
     assert table.loc[table["label"] == "LG-FG-A", "growth"].isna().all()
-    fig = distance.figure(measures)
+    fig = picture(distance, measures)
     assert faults(fig) == []
     assert "FG-A: × 1.5 [" in words(fig)
     assert "per module, theory 1.5" in words(fig)
     assert "Factors per module" in words(fig)
     flat = stored(tmp_path / "flat", *unique([a_distant("FG-A", [1, 1, 0, 0], 1.5)])).measures()
-    assert "Factors per module" not in words(distance.figure(flat))  # none is printed
+    assert "Factors per module" not in words(picture(distance, flat))  # none is printed
 
 
 def test_a_long_name_is_broken_at_its_settings_above_what_is_said_of_it() -> None:
     name = "AntitheticNP[directions=4,law=rademacher], batches=1, cost=10, draws=32, inits=4"
-    lines = scaling.headed(name, "slope −1").split("\n")
-    assert scaling.lines_of(name) == len(lines) == 3
-    assert max(map(len, lines)) <= scaling.WIDE + 1  # with its colon
+    lines = panels.note(name, "slope −1").split("\n")
+    assert panels.note_lines(name) == len(lines) == 3
+    assert max(map(len, lines)) <= panels.TITLE_LETTERS + 1  # with its colon
     assert "".join(lines).replace(" ", "").startswith(name.replace(" ", ""))
-    assert scaling.headed("FG-A", "slope −1") == "FG-A: slope −1"
+    assert panels.note("FG-A", "slope −1") == "FG-A: slope −1"
 
 
 def test_patches_and_groups_are_read_from_either_way_of_naming_a_network(tmp_path: Path) -> None:
-    for room, arch, other in (
-        (patches, "localmixer[blocks=2,side={},groups=4]", "localmixer-xs/{}/4"),
-        (channel_groups, "localmixer[blocks=2,groups={}]", "localmixer-xs/2/{}"),
+    for factor, arch, other in (
+        ("patches", "localmixer[blocks=2,side={},groups=4]", "localmixer-xs/{}/4"),
+        ("channel_groups", "localmixer[blocks=2,groups={}]", "localmixer-xs/2/{}"),
     ):
         runs = [
             swept(1, "FG-A", 9.0 * k, arch=name.format(k))
@@ -153,8 +152,8 @@ def test_patches_and_groups_are_read_from_either_way_of_naming_a_network(tmp_pat
             for name in (arch, other)
         ]
         runs.append(swept(1, "FG-A", 9.0, arch="mlp-1x8"))
-        table = room.plotted(stored(tmp_path / room.NAME, *unique(runs)).measures())
-        power = 2 if room is patches else 1
+        table = scaling.plotted(stored(tmp_path / factor, *unique(runs)).measures(), factor)
+        power = 2 if factor == "patches" else 1
         assert sorted(table["x"]) == sorted([k**power for k in (1, 2, 4)] * 2)
         np.testing.assert_allclose(table["slope"], 1 / power)
         assert table["arch"].nunique() == 2
@@ -180,11 +179,11 @@ def test_a_truth_below_float_noise_is_undefined_in_the_table_and_every_figure(
     records = stored(tmp_path, undefined("FG-A"))
     measures = records.measures()
     assert measures.loc[measures["quantity"] == "relative_variance", "value"].isna().all()
-    assert "undefined" in texts(relative_variance.figure(measures))
+    assert "undefined" in texts(picture(relative_variance, measures))
     for room in (layers, split_figure, distance, cosine):
         with pytest.raises(UsageError, match=r"^no "):
             room.draw(records, tmp_path / "out")
-    assert faults(bias.figure(measures)) == []
+    assert faults(picture(bias, measures)) == []
     mixed = stored(tmp_path / "mixed", undefined("FG-A"), a_measure("FG-W"))
     assert layers.plotted(mixed.measures())["method"].tolist() == ["FG-W"]
 

@@ -24,6 +24,7 @@ from PIL import Image
 from fgbench.errors import UsageError
 from fgbench.records.schema import SCHEMA
 from fgbench.reporting.figures import cost, learning_curves, relative_variance
+from fgbench.reporting.figures.catalogue import FIGURES
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import load
 from fgbench.reporting.frames.method_names import called
@@ -31,7 +32,7 @@ from fgbench.reporting.frames.seed_means import mean_interval
 from fgbench.reporting.frames.settings import labels
 from fgbench.reporting.plotting import style
 from fgbench.reporting.site import build
-from tests.makers.layout import faults, texts
+from tests.makers.layout import faults, picture, texts
 from tests.makers.paths import ROOT
 from tests.makers.records import (
     FINAL,
@@ -310,7 +311,7 @@ def measures(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def variances(measures: pd.DataFrame) -> Figure:
-    return relative_variance.figure(measures)
+    return picture(relative_variance, measures)
 
 
 def test_the_drawn_variances_are_these(tmp_path: Path) -> None:
@@ -347,7 +348,7 @@ def test_what_is_not_comparable_is_crossed_and_what_was_lost_is_named(tmp_path: 
     drawn = relative_variance.plotted(table)
     assert drawn["status"].tolist() == ["diverged", "ok", "failed", "ok"]
     assert drawn["unscaled"].dropna().tolist() == [0.5]
-    fig = relative_variance.figure(table)
+    fig = picture(relative_variance, table)
     assert faults(fig) == []
     (ax,) = fig.axes
     (cross,) = (line for line in ax.lines if line.get_marker() == "x")
@@ -393,7 +394,7 @@ def test_no_method_is_dropped_and_n_is_stated(variances: Figure) -> None:
 def test_nothing_overlaps_or_sticks_out_of_the_variances(
     measures: pd.DataFrame, variances: Figure
 ) -> None:
-    narrow = relative_variance.figure(measures[measures["arch"] == "localmixer-m/8/16"])
+    narrow = picture(relative_variance, measures[measures["arch"] == "localmixer-m/8/16"])
     for fig, width in ((narrow, 3.4), (variances, 7.0)):
         assert fig.get_figwidth() == width
         assert faults(fig) == []
@@ -403,17 +404,17 @@ def test_a_long_name_is_broken_and_cut_in_the_figure_only(tmp_path: Path) -> Non
     name = "a" * 30 + "[directions=4]/interlocking[n=2]"
     record = a_measure("FG-A", heavy_tail=True, inits=1) | {"method": name}
     table = stored(tmp_path, record).measures()
-    fig = relative_variance.figure(table)
+    fig = picture(relative_variance, table)
     assert faults(fig) == []
     assert relative_variance.plotted(table)["method"].item() == record["method"]
     found = " ".join(texts(fig)).replace("\n", " ")
-    assert "One init: intervals say nothing about others." in found
-    assert "Heavy tails, no interval is right" in found
+    assert "One init: intervals do not include the variation between inits." in found
+    assert "Heavy tails, intervals are not reliable" in found
 
 
 def test_figures_leave_pyplot_alone(measures: pd.DataFrame) -> None:
     before, settings = pyplot.get_fignums(), dict(mpl.rcParams)
-    relative_variance.figure(measures[measures["arch"] == "mlp-3x256"])
+    picture(relative_variance, measures[measures["arch"] == "mlp-3x256"])
     assert pyplot.get_fignums() == before
     assert dict(mpl.rcParams) == settings
 
@@ -439,7 +440,7 @@ localmixer-m/8/16,mnist,FG-A,FG-A,seed 3,2,1,90.0,,,none,1,4
 """
     found = learning_curves.plotted(records.curves()).to_csv(index=False)
     assert re.sub(r"(\d\.\d{6})\d+", r"\1", found) == golden
-    text = " ".join(texts(learning_curves.figure(records.curves()))).replace("\n", " ")
+    text = " ".join(texts(picture(learning_curves, records.curves()))).replace("\n", " ")
     assert "n = 2 to 3 seeds" in text
     assert "95 % t interval of the mean (log scale), range of two seeds" in text
     assert "Diverged (thin, up to ×): FG-A 1 of 4" in text
@@ -468,7 +469,7 @@ def test_the_interval_of_few_seeds_is_positive_and_first_order_the_plain_one() -
 def test_bands_of_three_seeds_do_not_plunge_on_a_log_axis(tmp_path: Path) -> None:
     runs = [a_curve("BP", s, [0.9, e]) for s, e in enumerate([0.001, 0.002, 0.02])]
     table = stored(tmp_path, *runs).curves()
-    (ax,) = learning_curves.figure(table).axes
+    (ax,) = picture(learning_curves, table).axes
     assert ax.get_yscale() == "log"
     drawn = learning_curves.plotted(table)
     bottom, top = ax.get_ylim()
@@ -487,7 +488,7 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.mark.parametrize("log", [True, False])
 def test_nothing_overlaps_or_sticks_out_of_the_curves(log: bool, curves: pd.DataFrame) -> None:
-    fig = learning_curves.figure(curves, log=log)
+    fig = learning_curves.figure(curves, learning_curves.plotted(curves), log=log)
     assert fig.get_figwidth() == 7.0
     assert faults(fig) == []
     scales = {ax.get_yscale() for ax in fig.axes}
@@ -499,7 +500,7 @@ def test_nothing_overlaps_or_sticks_out_of_the_curves(log: bool, curves: pd.Data
 def test_methods_that_learn_nothing_or_everything_are_drawn(tmp_path: Path) -> None:
     perfect = a_curve("BP", 0, [0.0, 0.0])
     lost = a_curve("FG-W", 1, [0.9], arch="cnn-small", status="diverged", reason="at step 9")
-    fig = learning_curves.figure(stored(tmp_path, perfect, lost).curves())
+    fig = picture(learning_curves, stored(tmp_path, perfect, lost).curves())
     assert faults(fig) == []
 
 
@@ -507,7 +508,7 @@ def test_methods_that_learn_nothing_or_everything_are_drawn(tmp_path: Path) -> N
 def test_every_look_can_be_drawn(marker: style.Marker, tmp_path: Path) -> None:
     name = next(n for n in map(str, range(99)) if style.look(n).marker == marker)
     table = stored(tmp_path, a_measure("FG-A") | {"method": name}).measures()
-    relative_variance.figure(table).draw_without_rendering()
+    picture(relative_variance, table).draw_without_rendering()
 
 
 def test_chance_is_left_out_where_it_is_unknown_or_would_squeeze(tmp_path: Path) -> None:
@@ -515,7 +516,7 @@ def test_chance_is_left_out_where_it_is_unknown_or_would_squeeze(tmp_path: Path)
     blind = a_curve("BP", 0, [0.5, 0.4], classes=None, arch="cnn-small")
     table = stored(tmp_path, low, blind).curves()
     for log in (True, False):
-        fig = learning_curves.figure(table, log)
+        fig = learning_curves.figure(table, learning_curves.plotted(table), log)
         assert {ax.get_yscale() for ax in fig.axes} == {"linear"}  # less than a factor of 4
         assert not any("chance" in text for text in texts(fig))
         assert all(ax.get_ylim()[1] < 60 for ax in fig.axes)
@@ -523,7 +524,7 @@ def test_chance_is_left_out_where_it_is_unknown_or_would_squeeze(tmp_path: Path)
 
 def test_settings_of_one_method_differ_by_their_dashes(tmp_path: Path) -> None:
     runs = [a_curve("FG-A", 0, [0.5, 0.1], settings={"lr": lr}) for lr in (0.01, 0.03)]
-    fig = learning_curves.figure(stored(tmp_path, *runs).curves())
+    fig = picture(learning_curves, stored(tmp_path, *runs).curves())
     (legend,) = fig.legends
     assert [t.get_text() for t in legend.get_texts()] == ["FG-A, lr=0.01", "FG-A, lr=0.03"]
     handles: list[Any] = legend.get_lines()
@@ -534,7 +535,7 @@ def test_settings_of_one_method_differ_by_their_dashes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("room", [relative_variance, learning_curves, cost])
 def test_a_figure_without_numbers_is_the_users_mistake(room: Any, tmp_path: Path) -> None:
     records = stored(tmp_path, a_speed("BP", 1.0))
-    with pytest.raises(UsageError, match=f"no {room.MISSING[0]} in .*; run"):
+    with pytest.raises(UsageError, match=f"no {FIGURES[room.NAME].needs} in .*; run"):
         room.draw(records, tmp_path / "out")
 
 

@@ -21,7 +21,6 @@ from fgbench.reporting.figures import (
     bias,
     cosine,
     cost,
-    directions,
     distance,
     draw,
     efficiency,
@@ -30,10 +29,12 @@ from fgbench.reporting.figures import (
     local_losses,
     progress,
     relative_variance,
+    scaling,
     time_to_target,
     trials,
     variance_and_learning,
 )
+from fgbench.reporting.figures.files import everything
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records, load
 from fgbench.reporting.frames.method_names import called, family, natural
@@ -45,7 +46,7 @@ from fgbench.reporting.site import leaderboard, plotly_figures, plotly_marks
 from fgbench.reporting.site.facts import facts
 from fgbench.reporting.site.figure_kinds import KINDS, Kind
 from tests.makers.courses import a_course, a_distant
-from tests.makers.layout import faults, texts
+from tests.makers.layout import faults, picture, texts
 from tests.makers.records import WHERE, a_curve, a_measure, a_speed, a_train, measured, stored
 from tests.makers.swept import swept, unique
 
@@ -222,17 +223,17 @@ SOURCES: dict[Any, tuple[Callable[[Records], Any], list[str]]] = {
     layers: (Records.measures, LABELS),
     learning_curves: (Records.curves, LABELS),
     progress: (Records.curves, LABELS),
-    cost: (style.whole, LABELS),
-    time_to_target: (style.whole, LABELS),
-    trials: (style.whole, LABELS),
-    variance_and_learning: (style.whole, LABELS[1:]),
+    cost: (everything, LABELS),
+    time_to_target: (everything, LABELS),
+    trials: (everything, LABELS),
+    variance_and_learning: (everything, LABELS[1:]),
 }
 
 
 @pytest.mark.parametrize("room", SOURCES, ids=lambda room: str(room.NAME))
 def test_legends_name_every_setting_alike_and_fit(room: Any, mixed: Records) -> None:
     source, labels = SOURCES[room]
-    fig = room.figure(source(mixed))
+    fig = picture(room, source(mixed))
     assert faults(fig) == []
     (legend,) = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == labels
@@ -241,13 +242,13 @@ def test_legends_name_every_setting_alike_and_fit(room: Any, mixed: Records) -> 
 
 
 def test_rows_name_every_setting_alike_and_fit(mixed: Records) -> None:
-    fig = relative_variance.figure(mixed.measures())
+    fig = picture(relative_variance, mixed.measures())
     assert faults(fig) == []
     ticks = [text.get_text().replace("\n", "") for text in fig.axes[0].get_yticklabels()]
     assert ticks == LABELS
-    found = directions.plotted(mixed.measures())
+    found = scaling.plotted(mixed.measures(), "directions")
     assert found["method"].unique().tolist() == [n for n in NOISY if "[" not in n]
-    assert faults(distance.figure(mixed.measures())) == []
+    assert faults(picture(distance, mixed.measures())) == []
 
 
 @pytest.mark.parametrize("letters", [26, 12])
@@ -302,7 +303,7 @@ def test_the_check_of_legends_rejects_what_is_cut_off_or_covers_a_panel() -> Non
 def test_panels_are_in_natural_order_supervised_first(tmp_path: Path) -> None:
     data = [f"synthetic[size={n}]" for n in (16, 4, 8)]
     records = stored(tmp_path, *[a_curve("BP", 0, [0.5, 0.1], data=name) for name in data])
-    titles = [ax.get_title(loc="left") for ax in learning_curves.figure(records.curves()).axes]
+    titles = [ax.get_title(loc="left") for ax in picture(learning_curves, records.curves()).axes]
     assert [title.partition("size=")[2] for title in titles] == ["4]", "8]", "16]"]
     assert [cell.split("=")[1] for cell in results(records)["data"]] == ["4]", "8]", "16]"]
     table = pd.DataFrame({"method": "BP", "task": ["contrastive", "supervised"]})
@@ -322,7 +323,7 @@ def test_the_interval_of_a_percentage_ends_at_100_and_it_is_said(tmp_path: Path)
     runs = [a_curve("BP", s, [e, 0.1]) for s, e in enumerate((0.9, 0.95, 0.6))]
     curves = stored(tmp_path, *runs).curves()
     assert learning_curves.plotted(curves)["high_percent"].max() == 100
-    fig = learning_curves.figure(curves)
+    fig = picture(learning_curves, curves)
     assert "cut at 100 %" in words(fig)
     assert fig.axes[0].get_ylim()[1] < 110
 
@@ -388,7 +389,7 @@ def test_points_of_another_form_are_another_series(what: str, tmp_path: Path) ->
     for at in (0, 1):
         runs = [swept(k, "FG-A", 9.0) for k in (1, 4, 16)]
         runs = [apart(each, what, at * (each["directions"] == 16)) for each in runs]
-        table = directions.plotted(stored(tmp_path / str(at), *unique(runs)).measures())
+        table = scaling.plotted(stored(tmp_path / str(at), *unique(runs)).measures(), "directions")
         assert table["x"].tolist() == ([1, 4] if at else [1, 4, 16])
         assert table["slope"].notna().all() == (not at)  # two points have none
 
@@ -527,7 +528,7 @@ def test_filters_are_options_of_the_command(
     less = [row for row in several.rows if row["method"] != "BP" or row["arch"] == "cnn"]
     with pytest.raises(UsageError, match=r"no record in .* fits all of --method BP --arch mlp"):
         Only(["BP"], ["mlp*"]).of(several.kept(less))
-    with pytest.raises(UsageError, match="history is not of records"):
+    with pytest.raises(UsageError, match="history is not drawn from records"):
         draw.draw("history", several.folder, out, only=Only(["BP"]))
 
 

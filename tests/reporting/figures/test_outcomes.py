@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fgbench.errors import UsageError
@@ -17,16 +19,24 @@ from fgbench.registry import PRESETS
 from fgbench.reporting.figures import (
     cost,
     draw,
+    files,
     history,
+    layers,
     learning_curves,
     profiles,
+    scaling,
     time_to_target,
     trials,
     variance_and_learning,
 )
+from fgbench.reporting.figures.catalogue import FIGURES
+from fgbench.reporting.figures.files import everything
 from fgbench.reporting.frames import workloads
+from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.results import cells
-from tests.makers.layout import faults, texts
+from fgbench.reporting.plotting import style
+from tests.makers.layout import faults, picture, texts
+from tests.makers.paths import ROOT
 from tests.makers.records import a_measure, a_speed, a_train, measured, stored
 from tests.makers.swept import unique
 
@@ -45,28 +55,55 @@ def words(fig: Any) -> str:
 
 
 def test_every_figure_is_listed_with_what_makes_it() -> None:
-    about = draw.known()
-    for name, each in about.items():
-        assert name == import_module(f"fgbench.reporting.{name}").NAME
+    assert list(FIGURES) == sorted(FIGURES)
+    for name, each in FIGURES.items():
+        assert name in scaling.FACTORS or name == each.module().NAME
+        assert callable(each.draw())
         assert each.shows
         assert "\n" not in each.shows
-        assert each.makes.startswith(("fgbench ", "asv "))
-    titled = {
-        file.stem
-        for file in (Path(draw.__file__).parent).glob("*.py")
-        if file.read_text(encoding="utf-8").startswith('"""Figure: ')
+        assert each.made_by.startswith(("fgbench ", "asv "))
+    folder = Path(draw.__file__).parent
+    texts = {file.stem: file.read_text("utf-8") for file in folder.glob("*.py")}
+    drawing = {
+        name for name, text in texts.items() if re.search(r"^(def )?draw(_\w+)?( =|\()", text, re.M)
     }
-    assert set(about) == titled
-
-
-def test_a_module_is_a_figure_by_what_it_misses(tmp_path: Path) -> None:
-    (tmp_path / "one.py").write_text(
-        '"""Figure: a curve.\n\nMore."""\nMISSING = f"curve", "run fgbench train"\n'
+    assert {each.function.partition(":")[0] for each in FIGURES.values()} == drawing - {"draw"}
+    assert {name for name, each in FIGURES.items() if each.module() is scaling} == set(
+        scaling.FACTORS
     )
-    (tmp_path / "two.py").write_text('"""Figure: of nothing."""\nNAME = "two"\n')
-    assert draw.known(tmp_path) == {"one": draw.About("a curve", "fgbench train")}
+
+
+def test_an_unknown_figure_is_named_with_its_neighbour(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'groups'"):
         draw.draw("group", tmp_path, tmp_path)
+
+
+def test_a_list_of_figures_loads_neither_pandas_nor_matplotlib() -> None:
+    code = """
+import sys
+from fgbench.reporting.figures.catalogue import FIGURES
+print(FIGURES["cosine"].shows, FIGURES["cosine"].made_by)
+sys.exit(any(name in sys.modules for name in ("matplotlib", "pandas", "torch")))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_table_of_a_figure_is_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(measures: pd.DataFrame) -> pd.DataFrame:
+        calls.append("plotted")
+        return layers.plotted(measures)
+
+    monkeypatch.setattr(style, "save", lambda *_: [])
+    records = stored(tmp_path, a_measure("FG-A"))
+    write = files.writer("layers", Records.measures, counted, layers.figure)
+    assert write(records, tmp_path / "out") == []
+    assert calls == ["plotted"]
+    with pytest.raises(UsageError, match=r"^no variance measured at sites in .*; run fgbench meas"):
+        write(stored(tmp_path / "none", a_train("BP")), tmp_path / "out")
 
 
 # trials
@@ -118,7 +155,7 @@ def test_trials_are_drawn(tmp_path: Path) -> None:
         for seed in range(3)
     ]
     records = stored(tmp_path, *unique(runs))
-    fig = trials.figure(records)
+    fig = picture(trials, records)
     assert faults(fig) == []
     assert "n = 4 trials; band: 90 % of these orders" in words(fig)
     assert "mean over 3 seeds; bar: 95 % t interval" in words(fig)
@@ -188,15 +225,15 @@ def test_a_target_that_backprop_never_sets_or_a_start_beyond_it_are_no_trouble(
     table = time_to_target.plotted(records)
     assert set(table["data"]) == set(profiles.scores(records)["data"]) == {"mnist"}
     assert table["epoch"].dropna().tolist() == [2, 0]
-    assert faults(time_to_target.figure(records)) == []
+    assert faults(picture(time_to_target, records)) == []
     perfect = [a_trial(lr, error) for lr, error in ((0.1, 0.0), (0.3, 0.2))]
-    (ax, _) = trials.figure(stored(tmp_path / "trials", *unique(perfect))).axes
+    (ax, _) = picture(trials, stored(tmp_path / "trials", *unique(perfect))).axes
     assert ax.get_yscale() == "linear"
 
 
 def test_time_to_target_is_drawn(tmp_path: Path) -> None:
     records = raced(tmp_path)
-    fig = time_to_target.figure(records)
+    fig = picture(time_to_target, records)
     assert faults(fig) == []
     assert len(fig.axes) == 3
     assert "95 % of the way from chance" in words(fig)
@@ -228,7 +265,7 @@ def test_a_score_is_the_way_from_chance_to_backprop(tmp_path: Path) -> None:
     mine = table[table["method"] == "FG-A"].set_index("data")["score"]
     np.testing.assert_allclose(mine["mnist"], [0.5, 1.0, 0.75, 0.0])  # diverged: at chance
     np.testing.assert_allclose(mine["digits"], [0.2, 0.5, 1.5])
-    found = profiles.numbers(table).set_index(["method", "what"])
+    found = profiles.plotted(table).set_index(["method", "what"])
     # sorted 0 .2 .5 .5 .75 1 1.5, without the lowest and the highest: trim_mean cuts int(7/4) = 1
     assert found.loc[("FG-A", "iqm"), "value"] == pytest.approx(2.95 / 5)
     assert found.loc[("FG-A", "gap"), "value"] == pytest.approx((1 + 0.8 + 0.5 + 0.5 + 0.25) / 7)
@@ -257,7 +294,7 @@ def test_a_workload_has_one_chance_though_old_records_do_not_tell_it(tmp_path: P
 
 def test_profiles_are_drawn(tmp_path: Path) -> None:
     records = scored(tmp_path)
-    fig = profiles.figure(records)
+    fig = picture(profiles, profiles.scores(records))
     assert faults(fig) == []
     curve = next(line for line in fig.axes[0].lines if line.get_color() == "#d55e00")
     x, y = np.asarray(curve.get_xdata(), float), np.asarray(curve.get_ydata(), float)
@@ -277,12 +314,12 @@ def test_rows_and_suites_of_one_workload_are_named(tmp_path: Path) -> None:
         for s in (0, 1)
     ]
     records = stored(tmp_path, *unique(runs))
-    fig = profiles.figure(records)
+    fig = picture(profiles, profiles.scores(records))
     assert faults(fig) == []
     for ax in fig.axes[1:]:
         rows = [tick.get_text().replace("\n", "") for tick in ax.get_yticklabels()]
         assert rows == ["BP", "AntitheticNP/local-pg"]
-    for each in (fig, time_to_target.figure(records)):
+    for each in (fig, picture(time_to_target, records)):
         assert faults(each) == []
         assert f"suite 1: supervised, {name} on mnist" in words(each)
 
@@ -334,7 +371,7 @@ def test_cost_joins_training_and_timing(tmp_path: Path) -> None:
     np.testing.assert_allclose(quartiles, [30, 50])
     assert time["parameters"].tolist() == [100, 100, 1000, 1000]
     assert time["front"].tolist() == [True, False, False, False]
-    fig = cost.figure(records)
+    fig = picture(cost, records)
     assert faults(fig) == []
     assert "mlp-1x8 (100), mlp-2x8 (1,000)" in words(fig)
     assert "n = 3 seeds" in words(fig)
@@ -351,7 +388,7 @@ def test_of_several_timings_the_latest_is_drawn_and_the_others_are_counted(tmp_p
         records = stored(tmp_path / order[0]["verb"], *unique(order))
         table = cost.plotted(records)
         assert table[["cost", "others"]].to_numpy().tolist() == [[25, 2], [162, 2]]
-        assert "the latest is drawn, up to 2 others" in words(cost.figure(records))
+        assert "the latest is drawn, up to 2 others" in words(picture(cost, records))
 
 
 def test_data_are_joined_with_their_options(tmp_path: Path) -> None:
@@ -406,7 +443,7 @@ def test_variance_and_learning_are_joined_and_paired(tmp_path: Path) -> None:
     np.testing.assert_allclose(ends, 5)  # paired: no spread
     assert set(table["n"]) == {3}
     assert table.loc["DFA", "value"] == 0
-    fig = variance_and_learning.figure(records)
+    fig = picture(variance_and_learning, records)
     assert faults(fig) == []
     noisy = table[table["value"] > 0]
     rho, *_ = variance_and_learning.rank_correlation(noisy["value"], noisy["gap_points"])
@@ -437,12 +474,12 @@ def test_variances_drawn_together_are_measured_alike_as_far_as_they_can_be(tmp_p
     table = variance_and_learning.plotted(records).set_index("method")
     assert table["value"].to_dict() == {"FG-A": 5, "NP": 5, "FG-W": 6, "LG-FG-W": 7}
     assert table["others"].to_dict() == {"FG-A": 3, "NP": 0, "FG-W": 0, "LG-FG-W": 0}
-    found = words(variance_and_learning.figure(records))
+    found = words(picture(variance_and_learning, records))
     assert "It pools variances of 3 kinds of moments" in found
     kinds = "at epoch 0; over epochs 1, 5; over epochs 1, 5 along own training"
-    assert f"Level: variance {kinds} and" in found
-    assert "up to 3 others are not: along the trajectory that all share" in found
-    found = words(variance_and_learning.figure(paired(tmp_path / "alike")))
+    assert f"Horizontal: variance {kinds} and" in found
+    assert "up to 3 others are not: the one along the trajectory that all share" in found
+    found = words(picture(variance_and_learning, paired(tmp_path / "alike")))
     assert "pools" not in found
 
 
@@ -461,12 +498,13 @@ def test_captions_say_where_methods_trained_for_other_lengths(tmp_path: Path) ->
     runs = [a_run("BP", 0, [0.1], epochs=8), a_run("FG-A", 0, [0.2], epochs=42)]
     runs += [r(m) for m in ("BP", "FG-A") for r in (a_speed_of, a_measure_of)]
     records = stored(tmp_path / "other", *unique(runs))
-    rooms = (time_to_target, profiles, cost, variance_and_learning)
-    for room in rooms:
-        assert "Epochs differ: BP 8, FG-A 42." in words(room.figure(records))
+    rooms: dict[Any, Any] = dict.fromkeys((time_to_target, cost, variance_and_learning), everything)
+    rooms[profiles] = profiles.scores
+    for room, source in rooms.items():
+        assert "Epochs differ: BP 8, FG-A 42." in words(picture(room, source(records)))
     alike = stored(tmp_path / "alike", *unique([{**r, "epochs": 8} for r in runs]))
-    for room in rooms:
-        assert "Trained for 8 epochs." in words(room.figure(alike))
+    for room, source in rooms.items():
+        assert "Trained for 8 epochs." in words(picture(room, source(alike)))
 
 
 def a_speed_of(method: str) -> dict[str, Any]:
@@ -540,7 +578,7 @@ def test_damaged_units_are_named_and_numbers_read_without_them(text: str, tmp_pa
     table = history.plotted(results)
     assert set(table["unit"]) == {""}
     assert table[table["label"] == "FG-A"]["value"].tolist() == ERRORS
-    assert "Not readable: benchmarks.json, box/old.json" in words(history.figure(results))
+    assert "Not readable: benchmarks.json, box/old.json" in words(picture(history, results))
 
 
 def test_the_format_is_that_of_asv(tmp_path: Path) -> None:
@@ -564,7 +602,7 @@ def test_change_points_are_asvs_and_absent_without_it(
     table = history.plotted(results)
     changed = table[table["changed"] & table["benchmark"].eq(TRACKED)]
     assert changed[["label", "position"]].to_numpy().tolist() == [["FG-A", 5]]
-    fig = history.figure(results)
+    fig = picture(history, results)
     assert faults(fig) == []
     assert f"its change points ({table['changed'].sum()})" in words(fig)
     assert "Not readable: box/old.json" in words(fig)
@@ -573,7 +611,7 @@ def test_change_points_are_asvs_and_absent_without_it(
     bare = history.plotted(results)
     assert bare["level"].isna().all()
     assert not bare["changed"].any()
-    assert "asv is not installed: no change points" in words(history.figure(results))
+    assert "asv is not installed: no change points" in words(picture(history, results))
 
 
 def test_a_folder_of_the_other_kind_is_the_users_mistake(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,17 @@ from matplotlib.collections import LineCollection
 from fgbench.errors import UsageError
 from fgbench.reporting.figures import (
     advantage,
-    batch,
     bias,
-    directions,
     efficiency,
-    fan_in,
     layers,
-    parameters,
     progress,
-    size,
+    scaling,
 )
+from fgbench.reporting.figures.catalogue import FIGURES
 from fgbench.reporting.plotting.power_law import Power, power
 from fgbench.runs.sweep import read
 from fgbench.runs.sweep.cells import count, expand
-from tests.makers.layout import faults, texts
+from tests.makers.layout import faults, picture, texts
 from tests.makers.records import a_measure, a_train, measured, stored
 from tests.makers.swept import swept, unique
 
@@ -106,14 +102,14 @@ def by_directions(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def test_directions_are_one_series_whose_slope_is_minus_one(by_directions: pd.DataFrame) -> None:
-    table = directions.plotted(by_directions)
+    table = scaling.plotted(by_directions, "directions")
     assert table["method"].tolist() == ["FG-W"] * 3 + ["FG-A"] * 3
     assert table["x"].tolist() == [1, 4, 16] * 2
     np.testing.assert_allclose(table["slope"], -1)
     np.testing.assert_allclose(table["slope_predicted"], -1)
     assert (table["slope_low"] < -1).all()
     assert (table["slope_high"] > -1).all()
-    fig = directions.figure(by_directions)
+    fig = picture(scaling, by_directions, name="directions")
     assert fig.get_figwidth() == 3.4
     assert faults(fig) == []
     words = " ".join(texts(fig)).replace("\n", " ")
@@ -138,7 +134,7 @@ def test_points_of_one_line_are_measured_alike_and_count_once(tmp_path: Path) ->
     runs += [{**runs[2], **again, "draws": 512, "settings": {"draws": 512}}]
     runs += [{**runs[2], "draws": 16, "settings": {"draws": 16}}]
     runs += [swept(32, "FG-A", 7.0, inits=1, batches=4, settings={"precision": 0.1})]  # alone
-    table = directions.plotted(stored(tmp_path / "a", *unique(runs)).measures())
+    table = scaling.plotted(stored(tmp_path / "a", *unique(runs)).measures(), "directions")
     assert list(table[["method", "x", "value"]].itertuples(index=False, name=None)) == [
         ("FG-A, batches=1, inits=4", 8, 9 / 8),
         ("FG-A, batches=1, inits=4", 16, 9 / 16),
@@ -148,19 +144,21 @@ def test_points_of_one_line_are_measured_alike_and_count_once(tmp_path: Path) ->
     ]
     runs = [swept(1, "FG-A", 9.0, batch=b, settings={"cost": 4.0}) for b in (4, 16)]
     runs = [run | {"directions": k} for run, k in zip(runs, (1, 8), strict=True)]
-    table = batch.plotted(stored(tmp_path / "b", *unique(runs)).measures())
+    table = scaling.plotted(stored(tmp_path / "b", *unique(runs)).measures(), "batch")
     assert table["x"].tolist() == [4, 16]  # at one cost
     runs = [run | {"settings": {}} for run in runs]
-    assert batch.plotted(stored(tmp_path / "c", *unique(runs)).measures()).empty
+    assert scaling.plotted(stored(tmp_path / "c", *unique(runs)).measures(), "batch").empty
 
 
 def test_theory_is_drawn_only_where_there_is_one(tmp_path: Path) -> None:
     runs = [swept(k, "FG-A", 9.0) | {"predicted_variance": None} for k in (1, 2, 4)]
-    fig = directions.figure(stored(tmp_path, *unique(runs)).measures())
+    fig = picture(scaling, stored(tmp_path, *unique(runs)).measures(), name="directions")
     found = " ".join(texts(fig))
     assert "theory" not in found.partition("Slopes")[0]
     assert "Dashed" not in found
-    assert np.isnan(directions.plotted(stored(tmp_path).measures())["slope_predicted"]).all()
+    assert np.isnan(
+        scaling.plotted(stored(tmp_path).measures(), "directions")["slope_predicted"]
+    ).all()
 
 
 def sizes() -> list[dict[str, Any]]:
@@ -176,17 +174,20 @@ def sizes() -> list[dict[str, Any]]:
 
 def test_width_and_depth_are_panels_and_all_sizes_one_series(tmp_path: Path) -> None:
     measures = stored(tmp_path, *sizes()).measures()
-    table = size.plotted(measures)
+    table = scaling.plotted(measures, "size")
     assert table.groupby(["factor", "arch"], sort=False).size().to_dict() == {
         ("width", "mlp-3x*"): 6,
         ("depth", "mlp-*x32"): 6,
     }
     activity = table[(table["method"] == "FG-A") & (table["factor"] == "width")]
     np.testing.assert_allclose(activity["slope"], 1)
-    whole = parameters.plotted(measures)
+    whole = scaling.plotted(measures, "parameters")
     assert whole.groupby("method").size().to_dict() == {"FG-A": 5, "FG-W": 5}
     assert whole["slope"].isna().all()  # width and depth mixed are no power law
-    for fig, width in ((size.figure(measures), 7.0), (parameters.figure(measures), 3.4)):
+    for fig, width in (
+        (picture(scaling, measures, name="size"), 7.0),
+        (picture(scaling, measures, name="parameters"), 3.4),
+    ):
         assert fig.get_figwidth() == width
         assert faults(fig) == []
 
@@ -195,7 +196,7 @@ def test_networks_of_two_kinds_are_no_line(tmp_path: Path) -> None:
     sized = {"mlp-1x8": 80, "mlp-1x16": 160, "mlp-1x16[activation=tanh]": 160, "cnn": 320}
     sized |= {"localmixer-xs/2/4": 500, "localmixer-xs/2/4[channels=64]": 900}
     runs = [swept(1, "FG-A", 9.0, arch=arch, elements=d) for arch, d in sized.items()]
-    table = parameters.plotted(stored(tmp_path, *unique(runs)).measures())
+    table = scaling.plotted(stored(tmp_path, *unique(runs)).measures(), "parameters")
     assert table.groupby("arch")["x"].apply(list).to_dict() == {
         "mlp-*": [80, 160],
         "localmixer-*": [500, 900],
@@ -204,7 +205,7 @@ def test_networks_of_two_kinds_are_no_line(tmp_path: Path) -> None:
 
 def test_the_batch_and_fan_in_are_read(tmp_path: Path) -> None:
     runs = [swept(1, "FG-A", 9.0, batch=b) for b in (4, 16, 64)]
-    table = batch.plotted(stored(tmp_path / "batch", *unique(runs)).measures())
+    table = scaling.plotted(stored(tmp_path / "batch", *unique(runs)).measures(), "batch")
     assert table["x"].tolist() == [4, 16, 64]
     np.testing.assert_allclose(table["slope"], 0, atol=1e-12)
     runs = [
@@ -213,7 +214,7 @@ def test_the_batch_and_fan_in_are_read(tmp_path: Path) -> None:
         for s, n in ((2, 4), (4, 16), (8, 64))
     ]
     runs.append(swept(1, "FG-W", 99.0, arch="mlp-2x8"))  # no one fan-in
-    table = fan_in.plotted(stored(tmp_path / "fan", *unique(runs)).measures())
+    table = scaling.plotted(stored(tmp_path / "fan", *unique(runs)).measures(), "fan_in")
     assert table["x"].tolist() == [4, 16, 64]
     assert table["data"].unique().tolist() == ["synthetic, batch 16"]
 
@@ -222,7 +223,7 @@ def test_other_batches_and_moments_are_other_panels(tmp_path: Path) -> None:
     runs = [
         swept(k, "FG-A", 9.0, batch=b, moments=[m]) for k in (1, 4) for b in (4, 8) for m in (0, 5)
     ]
-    table = directions.plotted(stored(tmp_path, *unique(runs)).measures())
+    table = scaling.plotted(stored(tmp_path, *unique(runs)).measures(), "directions")
     assert sorted(set(table["data"])) == [
         "mnist, batch 4",
         "mnist, batch 4, after epochs 5",
@@ -249,7 +250,7 @@ def test_the_advantage_is_a_quotient_of_records_that_differ_by_method_alone(tmp_
     half = 2**0.5 * np.log(1.1 / 0.9) / 2
     np.testing.assert_allclose(np.log(table["high"] / table["factor"]), half)
     np.testing.assert_allclose(np.log(table["factor"] / table["low"]), half)
-    fig = advantage.figure(measures)
+    fig = picture(advantage, measures)
     assert faults(fig) == []
     assert any("2 pairs of records" in text.replace("\n", " ") for text in texts(fig))
 
@@ -274,7 +275,7 @@ def test_sites_are_in_the_order_of_the_network(by_site: pd.DataFrame) -> None:
     assert table["position"].tolist() == [1, 2, 3] * 4
     assert table["value"].tolist() == [9.0, 8.0, 7.0] * 4
     assert table["predicted"].tolist() == [9.5, 8.5, 7.5] * 4
-    fig = layers.figure(by_site)
+    fig = picture(layers, by_site)
     assert faults(fig) == []
     assert {ax.get_yscale() for ax in fig.axes} == {"log"}
     theory = [line for line in fig.axes[0].lines if line.get_linestyle() == "--"]
@@ -284,7 +285,7 @@ def test_sites_are_in_the_order_of_the_network(by_site: pd.DataFrame) -> None:
 def test_a_bias_is_filled_where_it_is_found_after_adjustment(by_site: pd.DataFrame) -> None:
     table = bias.plotted(by_site)
     assert table["found"].tolist() == [True, False, False] * 4
-    fig = bias.figure(by_site)
+    fig = picture(bias, by_site)
     assert faults(fig) == []
     ax = fig.axes[0]
     marks = {
@@ -300,7 +301,7 @@ def test_a_bias_is_filled_where_it_is_found_after_adjustment(by_site: pd.DataFra
     assert [list(line.get_ydata()) for line in dashes] == [[0.3] * 3] * 2  # type: ignore[arg-type]
     assert ax.get_ylim()[0] == 0
     assert set(table["over"]) == {"points"}
-    assert "95 % intervals (without that over inits" in " ".join(texts(fig)).replace("\n", " ")
+    assert "95 % intervals (over inits, moments and" in " ".join(texts(fig)).replace("\n", " ")
     ends = by_site.assign(draws_low=0.05, draws_high=0.7).where(
         by_site["quantity"].eq("bias"), by_site
     )
@@ -308,8 +309,8 @@ def test_a_bias_is_filled_where_it_is_found_after_adjustment(by_site: pd.DataFra
     assert set(of_draws["over"]) == {"draws"}
     assert set(of_draws["low"]) == {0.05}
     assert set(of_draws["high"]) == {0.7}
-    found = " ".join(texts(bias.figure(ends))).replace("\n", " ")
-    assert "95 % intervals (over draws as the test is)" in found
+    found = " ".join(texts(picture(bias, ends))).replace("\n", " ")
+    assert "95 % intervals (over draws, as the test is)" in found
     assert ax.get_ylim()[1] >= 0.9  # no bar is cut
 
 
@@ -321,7 +322,7 @@ def test_efficiency_is_drawn_over_its_cost_and_what_is_unresolved_is_named(tmp_p
     table = efficiency.plotted(measures)
     assert table["method"].tolist() == ["BP", "FG-A", "NP"]
     np.testing.assert_allclose(table["per_forward"], table["value"] / 4)
-    fig = efficiency.figure(measures)
+    fig = picture(efficiency, measures)
     assert faults(fig) == []
     found = " ".join(texts(fig)).replace("\n", " ")
     assert "Not resolved, so without a point: FG-W." in found
@@ -341,7 +342,7 @@ def test_progress_counts_seconds_and_forward_passes(tmp_path: Path) -> None:
     }
     np.testing.assert_allclose(table["passes"], 3 * table["epoch"])
     np.testing.assert_allclose(table["seconds"], 2.5 * table["epoch"])
-    fig = progress.figure(curves)
+    fig = picture(progress, curves)
     assert faults(fig) == []
     assert [ax.get_xlabel().partition("\n")[0] for ax in fig.axes] == [
         "epochs",
@@ -349,7 +350,7 @@ def test_progress_counts_seconds_and_forward_passes(tmp_path: Path) -> None:
         "forward equivalents",
     ]
     bare = stored(tmp_path / "old", *[a_train("BP", s, epochs=4) for s in range(3)]).curves()
-    assert len(progress.figure(bare).axes) == 2  # a record that tells no cost has no such panel
+    assert len(picture(progress, bare).axes) == 2  # a record that tells no cost has no such panel
 
 
 @pytest.mark.parametrize(
@@ -373,10 +374,9 @@ def test_progress_counts_seconds_and_forward_passes(tmp_path: Path) -> None:
     ],
 )
 def test_without_what_it_shows_a_figure_is_the_users_mistake(name: str, tmp_path: Path) -> None:
-    room: Any = import_module(f"fgbench.reporting.{name}")
     records = stored(tmp_path, a_train("BP", history=[]))
     with pytest.raises(UsageError, match=r"^no .*; run fgbench ") as caught:
-        room.draw(records, tmp_path / "out")
+        FIGURES[name].draw()(records, tmp_path / "out")
     assert "\n" not in str(caught.value)
 
 

@@ -27,7 +27,7 @@ from fgbench.reporting.paper.comparison import Comparison, Mean, between, compar
 from fgbench.reporting.paper.markdown import grids, time
 from fgbench.reporting.paper.published import Claim, published
 from fgbench.reporting.plotting import style
-from tests.makers.layout import faults, texts
+from tests.makers.layout import faults, picture, texts
 from tests.makers.paths import ROOT
 
 NOW = "2025-01-01T00:00:00+00:00"
@@ -553,7 +553,7 @@ def test_contrastive_losses_are_told_apart_by_their_options(
     assert last["test_error_percent"][labels].tolist() == pytest.approx([40.0] * 3)
     assert last["n"][labels].tolist() == [3, 3, 3]
     assert set(last["method"]) == {"LG-BP", "LG-FG-A"}
-    fig = stop_gradient.figure(stop_gradient.tidy(losses))
+    fig = picture(stop_gradient, stop_gradient.tidy(losses))
     assert faults(fig) == []
     assert {"contrastive loss", "test error (%)", "epochs"} <= set(texts(fig))
     assert "n = 1 to 3 seeds" in " ".join(texts(fig)).replace("\n", " ")
@@ -630,7 +630,7 @@ def test_places_of_local_losses_are_in_order_with_forms_beside(
     assert table[table["estimator"] == "bp"]["base"].tolist() == ["end"]
     released = table[table["series"] == "fg_a, as released"]
     assert released["test_error_percent"].iloc[0] == pytest.approx(65.0)
-    fig = local_losses.figure(results(placed))
+    fig = picture(local_losses, results(placed))
     assert faults(fig) == []
     assert len(fig.axes) == 2
     text = " ".join(texts(fig)).replace("\n", " ")
@@ -696,7 +696,7 @@ def test_errors_are_drawn_against_the_number_of_groups(grouped: Records, tmp_pat
     assert test["groups"].tolist() == [1, 4, 16, 64]
     assert test["error_percent"].round(6).tolist() == [50.8, 42.8, 34.8, 26.8]
     assert mine[mine["split"] == "train"]["error_percent"].iloc[0] == pytest.approx(0.7 * 50.8)
-    fig = groups.figure(results(grouped))
+    fig = picture(groups, results(grouped))
     assert faults(fig) == []
     assert [ax.get_ylabel() for ax in fig.axes] == ["test error (%)", "train error (%)"] * 3
     assert {ax.get_xscale() for ax in fig.axes} == {"log"}
