@@ -130,6 +130,11 @@ def completed(
     Returns:
         The objectives; of those that share a readout only the first teaches it. Where none reads the
         readout at the end, an objective for it alone is added.
+
+    Example:
+        >>> first = Objective("first", (0, 1), "local0", (0,))
+        >>> [o.name for o in completed(range(2), [first])]  # a chain of two modules
+        ['first', 'final']
     """
     last, seen, found = len(chain), set[str](), list[Objective]()
     for objective in objectives:
@@ -161,6 +166,10 @@ def per_module(
 
     Returns:
         The objectives in chain order; the readout at the end trains alone unless it is the last module's.
+
+    Example:
+        >>> [(o.window, o.updates) for o in per_module(range(2), cut=True, readouts=["local0", "final"])]
+        [((0, 1), (0,)), ((1, 2), (1,))]
     """
     names = readouts or [chain.local_readout(k) for k in range(len(chain))]
     found = [

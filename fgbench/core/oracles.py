@@ -1,4 +1,4 @@
-"""What an estimator may ask about one objective on one batch.
+"""The oracles: questions that an estimator may ask about one objective on one batch.
 
 :class:`fgbench.core.view.View` answers by forward mode, and has more oracles than these.
 :class:`fgbench.measurement.engine.cotangent_view.CotangentView` answers the slopes by inner products with

@@ -94,7 +94,7 @@ def read(
 
 
 def joined(parts: Sequence[Reading]) -> Reading:
-    """Join the readings of runs of examples, each made as part of the mean over all; without their df."""
+    """Return the reading of all examples from those of runs, each a part of the mean over all; without df."""
     grads: Grads = {}
     for part in parts:
         gradients.add(grads, part.grads)

@@ -44,6 +44,10 @@ class Step:
         ledger: the cost.
         state_grads: per objective, gradients of learned state.
         new_state: per objective, replaced state.
+
+    Example:
+        >>> Step().ledger.forward_equivalents
+        0.0
     """
 
     body: Grads = field(default_factory=dict)

@@ -40,7 +40,7 @@ ALL = slice(None)
 
 @dataclass
 class Seen:
-    """What the tap of a perturbed pass notes on a run of examples.
+    """Record of the tap of a perturbed pass on a run of examples.
 
     Args:
         cut: whether the graph is cut at every site, and its edges are noted there.

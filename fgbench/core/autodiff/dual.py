@@ -206,7 +206,19 @@ def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def pair(y: Any, t: Any) -> Any:
-    """Join an output, or each differentiable tensor in it, with its tangents; None stands for zero."""
+    """Join an output, or each differentiable tensor in it, with its tangents; None stands for zero.
+
+    Args:
+        y: value of a call: a tensor, or tensors in a tuple or list.
+        t: its tangents, alike.
+
+    Returns:
+        The same with a `Dual` for every tensor that can have tangents.
+
+    Example:
+        >>> pair(torch.ones(1), torch.zeros(2, 1)).tangents.shape
+        torch.Size([2, 1])
+    """
     if t is None:
         return y
     if isinstance(y, Tensor):
@@ -230,6 +242,14 @@ def rule(*funcs: Any) -> Callable[[Call], Call]:
 
     Returns:
         A decorator that gives its function back.
+
+    Example:
+        >>> import torch.nn.functional as F
+        >>> @rule(F.softsign)
+        ... def softsign(y, input):
+        ...     return part(input) * (1 - y.abs()) ** 2
+        >>> part(F.softsign(Dual(torch.ones(1), torch.ones(1, 1))))
+        tensor([[0.2500]])
     """
 
     def register(slope: Call) -> Call:

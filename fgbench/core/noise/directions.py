@@ -237,12 +237,40 @@ def _refuse(kind: str, name: str, block: int, shape: Shape, out: Tensor | None =
 def along(
     places: Mapping[str, Shape], n: int, law_name: str, draw: Draw, pieces: Pieces | None = None
 ) -> Directions:
-    """Return ``n`` directions along places, per example and repeated where the places say so."""
+    """Return ``n`` directions along places, per example and repeated where the places are.
+
+    Args:
+        places: place name to the shape of one direction.
+        n: number of directions.
+        law_name: name of their law.
+        draw: the noise's primitive.
+        pieces: the noise's primitive by runs of examples.
+
+    Returns:
+        The directions.
+
+    Example:
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> along({"w": (3,)}, 2, "gaussian", Noise(0).draw).names
+        ('w',)
+    """
     per_example, repeats = isinstance(places, PerExample), getattr(places, "repeats", 1)
     return Directions(places, n, law(law_name), draw, per_example, repeats=repeats, pieces=pieces)
 
 
 def fixed(tensors: Mapping[str, Tensor], places: Mapping[str, Shape]) -> FixedDirections:
-    """Return given directions along places, repeated where the places say so."""
+    """Return given directions along places, repeated where the places are.
+
+    Args:
+        tensors: place name to ``[n, *place]``.
+        places: place name to the shape of one direction.
+
+    Returns:
+        The directions.
+
+    Example:
+        >>> fixed({"w": torch.eye(2)}, {"w": (2,)}).n
+        2
+    """
     repeats = getattr(places, "repeats", 1)
     return FixedDirections({name: repeated(t, repeats) for name, t in tensors.items()})

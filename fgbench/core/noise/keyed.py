@@ -267,6 +267,11 @@ class DesignedNoise(Noise):
         given: place name to directions ``[n, *place]``, as drawn, before places that share them repeat
             them; √n times an orthonormal basis makes an estimate that is quadratic in its directions
             equal its mean exactly.
+
+    Example:
+        >>> noise = DesignedNoise(0, given={"w": torch.eye(2)})
+        >>> noise.directions({"w": (2,)}).n
+        2
     """
 
     given: Mapping[str, torch.Tensor] = field(default_factory=dict)

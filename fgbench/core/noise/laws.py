@@ -49,7 +49,12 @@ class PerExample(dict[str, Shape]):
 
 
 def repeated(tensors: Tensor, repeats: int) -> Tensor:
-    """Return directions ``[n, b, ...]`` as ``[n, (v b), ...]``, the same for every v."""
+    """Return directions ``[n, b, ...]`` as ``[n, (v b), ...]``, the same for every v.
+
+    Example:
+        >>> repeated(torch.tensor([[1.0, 2.0]]), repeats=2)
+        tensor([[1., 2., 1., 2.]])
+    """
     return torch.cat([tensors] * repeats, 1) if repeats > 1 else tensors
 
 
@@ -142,5 +147,9 @@ def block_size(shape: Shape) -> int:
 
     Small draws are grouped because seeding costs as much as 500 normals; the size depends on the shape
     alone, so that a direction never depends on how many were asked for.
+
+    Example:
+        >>> block_size((64, 64)), block_size((64,))
+        (1, 16)
     """
     return 1 if prod(shape) >= 4096 else 16

@@ -248,6 +248,18 @@ def weight_variance(
 
     Returns:
         Parameter name to total variance; None where it would cost more than 64 reverse passes.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.objective import Objective
+        >>> from fgbench.core.view import View
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
+        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> found = weight_variance(view, "gaussian", directions=1, cells=view.cells)
+        >>> found.keys() == view.params.keys()
+        True
     """
     slices, params = Slices(view), view.params
     by_axes: dict[tuple[str, ...], list[str]] = {}
@@ -297,6 +309,18 @@ def activity_variance(
         Parameter name to total variance; None where a parameter enters in a way that is not known, it
         would cost more than 64 reverse passes or touch more than 2^30 numbers, or examples are not
         independent: they share their noise, or a readout couples their losses.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.objective import Objective
+        >>> from fgbench.core.view import View
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
+        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> one, two = (activity_variance(view, "gaussian", n) for n in (1, 2))
+        >>> bool(torch.allclose(one["body.0.l0.weight"], 2 * two["body.0.l0.weight"]))
+        True
     """
     if view.objective.repeats > 1 or view.chain.readout(view.objective.readout).coupled:
         return None

@@ -39,8 +39,8 @@ class Slices:
         >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
         >>> slices = Slices(view)
         >>> (grad,) = slices.gradients([slices.at["body.0.l0"]], ["b"], [1])  # of example 1 alone
-        >>> grad.abs().sum(1).nonzero().flatten().tolist()
-        [1]
+        >>> bool((grad[[0, 2, 3, 4]] == 0).all())
+        True
     """
 
     def __init__(self, view: Oracles) -> None:

@@ -58,6 +58,19 @@ class Engine:
 
     Raises:
         Refused: if the estimator does not claim ``slopes_only``, or an objective couples the examples.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> from fgbench.core.task import Task
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> noise, estimator = Noise(0), registry.make("estimators", "fg_a").thing
+        >>> task = Task.build(chain, registry.make("localities", "end").thing, noise)
+        >>> engine = Engine(task, estimator, {}, noise.normal("x", (5, 1, 2, 2)), torch.arange(5) % 3)
+        >>> _ = engine.prepare(noise, draws=100)
+        >>> credit = engine.credits([noise.at(k) for k in range(3)])
+        >>> tuple(credit["body.0.l0"].shape)
+        (3, 5, 4)
     """
 
     def __init__(
