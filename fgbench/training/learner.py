@@ -39,7 +39,7 @@ class Learner:
         >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
         >>> task, estimator, noise = workload.task(registry.method("BP"), seed=0)
         >>> learner = Learner(task, estimator, Recipe(epochs=1, batch=8, lr=0.1), noise)
-        >>> x, y = task.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> x, y = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
         >>> loss = task.estimate(x, y, estimator, noise).loss
         >>> learner.follow(task.estimate(x, y, estimator, noise))
         >>> bool(task.estimate(x, y, estimator, noise).loss < loss)
