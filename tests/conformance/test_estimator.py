@@ -413,7 +413,7 @@ def test_what_an_estimator_raises_is_no_matter_of_the_gate(backward: str) -> Non
     found = judged(examine(Planted(broken, backward=backward), ["end"]))
     assert [one.check for one in found] == ["protocol", "supports", "runs"]
     here = broken.__code__.co_firstlineno + 1
-    said = rf"ZeroDivisionError: its own \(test_conformance\.py:{here}\) \(on mlp-2x4/end\)"
+    said = rf"ZeroDivisionError: its own \(test_estimator\.py:{here}\) \(on mlp-2x4/end\)"
     assert re.fullmatch(said, found[-1].detail)
 
 
@@ -423,7 +423,7 @@ def test_an_estimator_that_exits_is_a_finding_and_not_the_end() -> None:
 
     found = judged(examine(Planted(leave), ["end"]))
     assert [one.check for one in found] == ["protocol", "supports", "runs"]
-    assert found[-1].detail.startswith("SystemExit: 0 (test_conformance.py:")
+    assert found[-1].detail.startswith("SystemExit: 0 (test_estimator.py:")
 
 
 def later(view: Any, noise: Any, state: Any) -> None:
@@ -436,7 +436,7 @@ def test_what_it_raises_later_is_told_with_its_line() -> None:
     assert {"pure", "deterministic"} <= {one.check for one in found}
     here = later.__code__.co_firstlineno + 2
     assert all(
-        f"ZeroDivisionError: its own (test_conformance.py:{here})" in o.detail for o in found
+        f"ZeroDivisionError: its own (test_estimator.py:{here})" in o.detail for o in found
     )
 
 
@@ -448,7 +448,7 @@ def test_what_it_raises_while_it_is_set_up_is_told_with_its_line(name: str) -> N
     made = type("Made", (Planted,), {name: fail})(lambda v, n, s: None)
     found = judged(examine(made, ["end"]))
     assert [one.check for one in found] == ["protocol", "supports"]
-    assert f"its own (test_conformance.py:{fail.__code__.co_firstlineno + 1})" in found[-1].detail
+    assert f"its own (test_estimator.py:{fail.__code__.co_firstlineno + 1})" in found[-1].detail
 
 
 def test_nodes_walked_by_hand_are_refused_by_opaque_operations() -> None:
