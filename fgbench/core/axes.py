@@ -176,7 +176,7 @@ def gather(slopes: Tensor, at: Cells) -> Tensor:
 
     Args:
         slopes: ``[n, kept...]``, loss per unit of direction.
-        at: how the scores meet the place.
+        at: which scores credit the place.
 
     Returns:
         ``[n, shared...]``.
@@ -208,7 +208,7 @@ def spread(cells: Tensor, directions: Tensor, at: Cells) -> Tensor:
     Args:
         cells: ``[n, shared...]``, as :func:`gather` returns them.
         directions: ``[n, *place]``.
-        at: how the scores meet the place.
+        at: which scores credit the place.
 
     Returns:
         ``[n, *place]``.
@@ -228,7 +228,7 @@ def inner(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
     Args:
         a: ``[n, *place]``.
         b: ``[*place]`` or ``[n, *place]``.
-        at: how the scores meet the place.
+        at: which scores credit the place.
         sizes: size of every shared axis.
 
     Returns:
@@ -256,7 +256,7 @@ def inners(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
     Args:
         a: ``[n, *place]``.
         b: ``[rest..., *place]``, rest being the kept axes that are not shared, in the order of ``kept``.
-        at: how the scores meet the place.
+        at: which scores credit the place.
         sizes: size of every shared axis.
 
     Returns:
@@ -290,7 +290,7 @@ def credit(slopes: Tensor, directions: Tensor, at: Cells) -> Tensor:
     Args:
         slopes: ``[n, kept...]``.
         directions: ``[n, *place]``.
-        at: how the scores meet the place.
+        at: which scores credit the place.
 
     Returns:
         ``[*place]``, the sum over n of the credits; divided by n it is their mean.

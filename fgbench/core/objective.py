@@ -59,7 +59,7 @@ class Objective:
         return bool(self.updates) and chain.readout(self.readout).coupled
 
     def cells(self, chain: Chain, name: str, *, summed: bool = True) -> Cells:
-        """Return how the scores meet a site or parameter.
+        """Return which scores credit a site or parameter.
 
         Args:
             chain: the chain.

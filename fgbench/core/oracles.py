@@ -103,7 +103,7 @@ class Oracles(Protocol):
         return self.objective.count(self.chain, letters)
 
     def cells(self, name: str, *, summed: bool = True) -> Cells:
-        """Return how this objective's scores meet a site or parameter; see :meth:`Objective.cells`."""
+        """Return which of this objective's scores credit a site or parameter; see :meth:`Objective.cells`."""
         return self.objective.cells(self.chain, name, summed=summed)
 
     # values of the clean pass
@@ -204,7 +204,7 @@ class Oracles(Protocol):
 
         Args:
             directions: along sites.
-            cells: how scores meet a place; :meth:`cells` unless given.
+            cells: which scores credit a place; :meth:`cells` unless given.
             weigh: from exact slopes ``[n, b, ...]`` to the numbers that are credited, example by example;
                 the slopes themselves unless given.
             into: where the credit of a site is pulled from: the ``site``, or the ``op`` before it.
@@ -224,7 +224,7 @@ class Oracles(Protocol):
         Args:
             slopes: ``[n, kept...]``.
             directions: those the slopes were taken along.
-            cells: how scores meet a place; :meth:`cells` unless given.
+            cells: which scores credit a place; :meth:`cells` unless given.
 
         Returns:
             Place name to credit of the place's shape, 0 where a site's unit is off.

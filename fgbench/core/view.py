@@ -121,7 +121,7 @@ class View(Oracles):
 
         Args:
             directions: along sites.
-            cells: how scores meet a place; :meth:`cells` unless given.
+            cells: which scores credit a place; :meth:`cells` unless given.
             weigh: from exact slopes ``[n, run, ...]`` to the numbers that are credited, example by
                 example; the slopes themselves unless given.
             into: where the credit of a site is pulled from: the ``site``, or the ``op`` before it.

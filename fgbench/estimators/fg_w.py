@@ -114,5 +114,5 @@ class WeightForwardGradient(Defaults):
         return found and {name: v / factor for name, v in found.items()}
 
     def _cells(self, view: Oracles) -> Callable[[str], Cells]:
-        """Return how scores meet the weights under the chosen credit."""
+        """Return which kept scores each weight is credited with, under the chosen rule of credit."""
         return partial(view.cells, summed=self.credit == "summed")

@@ -26,7 +26,7 @@ _aten = torch.ops.aten
 
 
 def _everywhere(*names: str) -> list[Any]:
-    """Return all that model code may call under these names."""
+    """Return the functions of torch and the methods of tensors that have these names."""
     found = [getattr(space, name, None) for name in names for space in (torch, F, Tensor)]
     return [func for func in found if callable(func)]
 

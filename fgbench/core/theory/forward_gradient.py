@@ -244,7 +244,7 @@ def weight_variance(
         view: the objective on the batch.
         law: law of the directions.
         directions: how many are averaged.
-        cells: how scores meet a parameter.
+        cells: which scores credit a parameter.
 
     Returns:
         Parameter name to total variance; None where it would cost more than 64 reverse passes.

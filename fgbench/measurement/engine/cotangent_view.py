@@ -135,7 +135,7 @@ class CotangentView(Oracles):
         return super().kept
 
     def cells(self, name: str, *, summed: bool = True) -> Cells:
-        """Return how scores meet a place, computed once."""
+        """Return which scores credit a place, computed once."""
         if (name, summed) not in self._cells:
             self._cells[name, summed] = super().cells(name, summed=summed)
         return self._cells[name, summed]
