@@ -42,6 +42,16 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`; ``factor`` is measured, ``predicted`` the quotient of the closed forms.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "quantity": "relative_variance", "place": "all"}
+        >>> row |= {"form": "", "design": "", "along": ""}
+        >>> fg_a = {**row, "method": "FG-A", "value": 2.0, "low": 1.0, "high": 4.0, "predicted": 2.0}
+        >>> fg_w = {**row, "method": "FG-W", "value": 6.0, "low": 3.0, "high": 12.0, "predicted": 8.0}
+        >>> table = plotted(pd.DataFrame([fg_a, fg_w], columns=MEASURES))
+        >>> table[["method", "other", "factor", "predicted"]].values.tolist()
+        [['FG-A', 'FG-W', 3.0, 4.0]]
     """
     chosen = measures[measures["quantity"].eq(relative_variance.NAME) & measures["place"].eq("all")]
     chosen = chosen[(chosen["value"] > relative_variance.ZERO) & chosen["predicted"].gt(0)]
@@ -72,6 +82,14 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide.
+
+    Example:
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "method": "FG-A", "other": "FG-W", "factor": 3.0}
+        >>> row |= {"low": 2.0, "high": 4.0, "predicted": 3.5, "value": 2.0, "label": "FG-A"}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> fig = figure(pd.DataFrame(), pd.DataFrame([row], columns=COLUMNS))
+        >>> fig.axes[0].get_xlabel()
+        'predicted factor'
     """
     names = table["method"] + " over " + table["other"]
     looks = style.looks(names, table["method"])

@@ -37,6 +37,14 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         Columns `fgbench.reporting.figures.sites.KEPT` without the prediction and ``unscaled``, and ``found``:
         whether the adjusted p-value is below 0.05. ``low`` to ``high`` is the interval that belongs to the
         test, ``over`` draws, or over points in older records.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": NAME, "place": "body.0.l0", "value": 2.0}
+        >>> row |= {"detectable": 0.5, "p_adjusted": 0.01}
+        >>> plotted(pd.DataFrame([row], columns=MEASURES))[["site", "value", "found"]].values.tolist()
+        [['body.0.l0', 2.0, True]]
     """
     table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled"])
     over_draws = table["draws_high"].notna()
@@ -56,6 +64,16 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": NAME, "place": "body.0.l0", "value": 2.0}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> measures = pd.DataFrame([row], columns=MEASURES)
+        >>> fig = figure(measures, plotted(measures))
+        >>> fig.axes[0].get_ylabel()
+        'bias of a site |Ee − g| / |g|'
     """
     axis = "bias of a site |Ee − g| / |g|"
     return sites.drawn(table, _curve, axis, words(table), log=False, filled=True)

@@ -37,6 +37,15 @@ def plotted(along: pd.DataFrame) -> pd.DataFrame:
         ``low`` to ``high`` its interval; ``draws_low`` to ``draws_high`` hold nine of ten draws; ``chance``
         is the mean cosine of an estimate along one isotropic direction, ``expected_cosine`` of the record,
         or √(2/(πd)) where the record does not state it.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import ALONG
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": NAME, "place": "all", "elements": 100, "trajectory": "BP"}
+        >>> rows = [{**row, "moment": at, "step": at, "value": 0.1} for at in (0, 1)]
+        >>> along = pd.DataFrame(rows, columns=ALONG)
+        >>> plotted(along)[["step", "value", "chance"]].values.round(3).tolist()
+        [[0.0, 0.1, 0.08], [1.0, 0.1, 0.08]]
     """
     body = along[along["place"].eq("all") & along["step"].notna()]
     mean = body[body["quantity"].eq(NAME) & body["value"].notna()]
@@ -61,6 +70,17 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import ALONG
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": NAME, "place": "all", "elements": 100, "trajectory": "BP"}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> rows = [{**row, "moment": at, "step": at, "value": 0.1} for at in (0, 1)]
+        >>> along = pd.DataFrame(rows, columns=ALONG)
+        >>> fig = figure(along, plotted(along))
+        >>> fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel()
+        ('step of training', 'cosine of e and G')
     """
     looks = style.looks(table["label"], table["method"])
 
@@ -108,6 +128,12 @@ def caption(table: pd.DataFrame) -> str:
 
     Returns:
         The caption.
+
+    Example:
+        >>> row = {"trajectory": "BP", "value": 0.1, "draws": 8, "inits": 1, "batches": 1}
+        >>> text = caption(pd.DataFrame([{**row, "heavy_tail": False}], columns=COLUMNS))
+        >>> "n per point: 8 draws × 1 init × 1 batch." in text, "steps of BP." in text
+        (True, True)
     """
     along = " or ".join(sorted({str(name) for name in table["trajectory"].dropna() if name}))
     return (

@@ -60,6 +60,15 @@ def plotted(records: Records) -> pd.DataFrame:
         the latest timing; there are ``others`` more. The error is the median final test error over ``n``
         seeds with its quartiles, a diverged run at chance. ``parameters`` are those of the body, from a
         measure record of the same network and data.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> speed = {**fg, "verb": "speed", "device": "cpu", "batch": 32, "step_ms": 2.0}
+        >>> table = plotted(Records(Path("."), (fg, speed), {}, ()))
+        >>> table[["method", "what", "cost", "error_percent", "front"]].values.tolist()
+        [['FG-A', 'step_ms', 2.0, 20.0, True]]
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
@@ -95,6 +104,16 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide, 3.4 in where memory is not known.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> speed = {**fg, "verb": "speed", "device": "cpu", "batch": 32, "step_ms": 2.0}
+        >>> records = Records(Path("."), (fg, speed), {}, ())
+        >>> fig = figure(records, plotted(records))
+        >>> fig.axes[0].get_xlabel()
+        'ms per step'
     """
     looks = style.looks(table["method"])
     area = _areas(table["parameters"])
@@ -151,6 +170,11 @@ def caption(table: pd.DataFrame) -> str:
 
     Returns:
         The caption.
+
+    Example:
+        >>> row = {"arch": "mlp-2x8", "parameters": 96.0, "method": "FG-A", "n": 3, "others": 0}
+        >>> caption(pd.DataFrame([row], columns=COLUMNS)).rpartition("Size of a point: ")[2]
+        'parameters of the body, mlp-2x8 (96).'
     """
     sizes = table.drop_duplicates("arch").sort_values("parameters")
     named = ", ".join(

@@ -47,6 +47,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `COLUMNS`: ``growth`` is the factor per module, fitted to the record of the row, NaN where its
         sites have fewer than three distances; ``growth_predicted`` is fitted to the closed form.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": "relative_variance", "low": 1.0, "high": 8.0, "n": 8}
+        >>> rows = [{**row, "place": f"l{k}", "distance": k, "value": 2.0**k} for k in (1, 2)]
+        >>> measures = pd.DataFrame(rows, columns=MEASURES)
+        >>> plotted(measures)[["site", "distance", "value"]].values.tolist()
+        [['l1', 1, 2.0], ['l2', 2, 4.0]]
     """
     chosen = measures[measures["quantity"].eq(relative_variance.NAME) & measures["place"].ne("all")]
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
@@ -65,6 +74,17 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": "relative_variance", "low": 1.0, "high": 8.0, "n": 8}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> rows = [{**row, "place": f"l{k}", "distance": k, "value": 2.0**k} for k in (1, 2)]
+        >>> measures = pd.DataFrame(rows, columns=MEASURES)
+        >>> fig = figure(measures, plotted(measures))
+        >>> fig.axes[0].get_xlabel()
+        'modules between a site and its loss'
     """
     looks = style.looks(table["label"], table["method"])
 

@@ -31,6 +31,13 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`; ``forwards`` is the cost of an estimate, ``per_forward`` the efficiency over it.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": NAME, "place": "all", "value": 0.5, "forwards": 2.0}
+        >>> plotted(pd.DataFrame([row], columns=MEASURES))["per_forward"].tolist()
+        [0.25]
     """
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     chosen = chosen[chosen["value"].gt(0) & chosen["forwards"].gt(0)]
@@ -47,6 +54,16 @@ def figure(measures: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": NAME, "place": "all", "value": 0.5, "forwards": 2.0}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> measures = pd.DataFrame([row], columns=MEASURES)
+        >>> fig = figure(measures, plotted(measures))
+        >>> fig.axes[0].get_xlabel()
+        'forward equivalents per estimate'
     """
     looks = style.looks(table["label"], table["method"])
 

@@ -43,6 +43,13 @@ def writer(
     Returns:
         A function of the content of a folder and of the folder for the files. It returns the PNG, the
         PDF and the CSV, and raises UsageError where there is nothing to draw.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> draw = writer("layers", everything, lambda records: pd.DataFrame(), lambda *_: Figure())
+        >>> draw(SimpleNamespace(folder=Path("empty")), Path("out"))
+        Traceback (most recent call last):
+        fgbench.errors.UsageError: no variance measured at sites in 'empty'; run fgbench measure
     """
 
     def draw(records: R, out: Path) -> list[Path]:

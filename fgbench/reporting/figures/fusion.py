@@ -38,6 +38,13 @@ def plotted(fusions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`, sorted as the curves are drawn; skipped sizes have a reason and no number.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import FUSIONS
+        >>> row = {"method": "", "label": "run", "pass": "tangent", "groups": 4, "reason": "", "ms": 1.0}
+        >>> rows = [{**row, "implementation": name} for name in ("fused", "replicated")]
+        >>> plotted(pd.DataFrame(rows, columns=FUSIONS))["implementation"].tolist()
+        ['replicated', 'fused']
     """
     keys = ["label", "pass", "implementation", "groups"]
     order: dict[str, list[str]] = {"pass": list(LOOKS), "implementation": list(COLOURS)}
@@ -52,6 +59,14 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import FUSIONS
+        >>> row = {"method": "", "label": "run", "pass": "tangent", "implementation": "fused", "groups": 4}
+        >>> row |= {"ms": 1.0, "n": 5, "peak_mb": 2.0, "patches": 4, "channels": 8, "classes": 10}
+        >>> fusions = pd.DataFrame([{**row, "batch": 32, "reason": ""}], columns=FUSIONS)
+        >>> [ax.get_ylabel() for ax in figure(fusions, plotted(fusions)).axes]
+        ['time (ms)', 'peak memory (MiB)']
     """
     runs = list(table.groupby("label", sort=False))
     with style.context():

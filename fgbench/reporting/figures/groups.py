@@ -59,6 +59,15 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         These runs, with their ``network`` and ``groups``; ``data`` names all that defines a panel, and
         ``method`` is without the options of its locality.
+
+    Example:
+        >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
+        >>> run = {"task": "supervised", "estimator": "bp", "base": "end", "keep": "b", "options": ""}
+        >>> run |= {"data": "mnist", "train_size": "", "status": "ok", "test_error": 0.1}
+        >>> archs = ["localmixer-m/8/4", "localmixer-m/8/16"]
+        >>> runs = pd.DataFrame([{**run, "arch": arch} for arch in archs], columns=RESULTS)
+        >>> tidy(runs)[["network", "groups"]].values.tolist()
+        [['localmixer-m/8/*', 4], ['localmixer-m/8/*', 16]]
     """
     networks = [network_of(arch) for arch in runs["arch"]]
     ways = runs[["estimator", "task", "base", "keep", "options"]].to_numpy()
@@ -79,6 +88,15 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`, of the runs of `tidy`.
+
+    Example:
+        >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
+        >>> run = {"task": "supervised", "estimator": "bp", "base": "end", "keep": "b", "options": ""}
+        >>> run |= {"data": "mnist", "train_size": "", "status": "ok", "test_error": 0.1}
+        >>> archs = ["localmixer-m/8/4", "localmixer-m/8/16"]
+        >>> runs = pd.DataFrame([{**run, "arch": arch} for arch in archs], columns=RESULTS)
+        >>> plotted(runs)[["split", "groups", "error_percent"]].values.tolist()[:2]
+        [['test', 4, 10.0], ['test', 16, 10.0]]
     """
     table = tidy(runs)
     by = [*PANEL, "method", "groups"]
@@ -96,6 +114,15 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide.
+
+    Example:
+        >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
+        >>> run = {"task": "supervised", "estimator": "bp", "base": "end", "keep": "b", "options": ""}
+        >>> run |= {"data": "mnist", "train_size": "", "status": "ok", "test_error": 0.1, "train_error": 0.1}
+        >>> archs = ["localmixer-m/8/4", "localmixer-m/8/16"]
+        >>> runs = pd.DataFrame([{**run, "arch": arch} for arch in archs], columns=RESULTS)
+        >>> [ax.get_ylabel() for ax in figure(runs, plotted(runs)).axes]
+        ['test error (%)', 'train error (%)']
     """
     looks = style.looks(table["method"])
 

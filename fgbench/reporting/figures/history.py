@@ -112,6 +112,13 @@ def plotted(results: Results) -> pd.DataFrame:
         Columns `COLUMNS`: ``position`` counts the commits of all results by date, from 0; ``level`` is that
         of asv's piecewise constant fit (NaN where asv is not installed), ``changed`` whether it differs from
         the level before.
+
+    Example:
+        >>> row = {"benchmark": "step", "machine": "m", "environment": "e", "method": "", "label": "BP"}
+        >>> row |= {"commit": "c0de", "date": 1, "value": 2.0, "low": 1.0, "high": 3.0, "n": 5, "unit": "ms"}
+        >>> results = Results(Path("."), (row, {**row, "commit": "beef", "date": 0}), {})
+        >>> plotted(results)[["commit", "position", "value"]].values.tolist()
+        [['beef', 0, 2.0], ['c0de', 1, 2.0]]
     """
     table = pd.DataFrame(results.rows).dropna(subset=["value"])
     if table.empty:
@@ -136,6 +143,14 @@ def figure(results: Results, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> row = {"benchmark": "step", "machine": "m", "environment": "e", "method": "", "label": "BP"}
+        >>> row |= {"commit": "c0de", "date": 1, "value": 2.0, "low": 1.0, "high": 3.0, "n": 5, "unit": "ms"}
+        >>> results = Results(Path("."), (row, {**row, "commit": "beef", "date": 0}), {})
+        >>> fig = figure(results, plotted(results))
+        >>> fig.axes[0].get_ylabel()
+        'ms'
     """
     looks = style.looks(table["label"], table["method"])
     commits = table.drop_duplicates("position").set_index("position")["commit"].sort_index()

@@ -24,6 +24,13 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `fgbench.reporting.figures.sites.KEPT`, without those of tests of bias.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": "relative_variance", "place": "body.0.l0", "value": 2.0}
+        >>> plotted(pd.DataFrame([row], columns=MEASURES))[["site", "value"]].values.tolist()
+        [['body.0.l0', 2.0]]
     """
     table = sites.picked(measures, relative_variance.NAME)
     table = table[table["value"] > relative_variance.ZERO].reset_index(drop=True)
@@ -38,6 +45,16 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": "relative_variance", "place": "body.0.l0", "value": 2.0}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> measures = pd.DataFrame([row], columns=MEASURES)
+        >>> fig = figure(measures, plotted(measures))
+        >>> fig.axes[0].get_xlabel()
+        'site, from input to loss'
     """
     theory = "Dashed, with a dash at each site: closed form, where there is one. " * bool(
         table["predicted"].notna().any()

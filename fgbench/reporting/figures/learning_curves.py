@@ -28,6 +28,15 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns of `fgbench.reporting.plotting.epoch_curves.averaged` with the names of `PERCENT`.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import CURVES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "method": "BP", "label": "BP", "status": "ok"}
+        >>> row |= {"key": "a", "seed": 0, "split": "test"}
+        >>> rows = [{**row, "epoch": at, "error": 0.2 - 0.1 * at} for at in (0, 1)]
+        >>> curves = pd.DataFrame(rows, columns=CURVES)
+        >>> plotted(curves)[["epoch", "test_error_percent"]].values.tolist()
+        [[0.0, 20.0], [1.0, 10.0]]
     """
     test = curves[(curves["split"] == "test") & curves["error"].notna()]
     test = test.assign(value=100 * test["error"])
@@ -44,6 +53,16 @@ def figure(curves: pd.DataFrame, table: pd.DataFrame, log: bool = True) -> Figur
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import CURVES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "method": "BP", "label": "BP", "status": "ok"}
+        >>> row |= {"key": "a", "seed": 0, "split": "test"}
+        >>> rows = [{**row, "epoch": at, "error": 0.2 - 0.1 * at} for at in (0, 1)]
+        >>> curves = pd.DataFrame(rows, columns=CURVES)
+        >>> fig = figure(curves, plotted(curves))
+        >>> fig.axes[0].get_ylabel()
+        'test error (%)'
     """
     table = table.rename(columns={new: old for old, new in PERCENT.items()})
     chance = curves.groupby(["arch", "data"])["chance"].max()
@@ -88,6 +107,11 @@ def draw(records: Records, out: Path) -> list[Path]:
 
     Raises:
         UsageError: no training has a learning curve; the message counts those that failed or diverged.
+
+    Example:
+        >>> draw(Records(Path("empty"), (), {}, ()), Path("out"))
+        Traceback (most recent call last):
+        fgbench.errors.UsageError: no learning curve in 'empty'; run fgbench train
     """
     ended = Counter(str(row["status"]) for row in records.of("train"))
     lost = ", ".join(f"{ended[how]} {how}" for how in sorted(ended) if how != "ok")

@@ -38,6 +38,16 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
         The runs of estimators whose losses are in two places in a panel, with scores kept apart in two ways
         in one of them, beside the end-to-end gradient without noise. Further columns ``series place label``;
         ``data`` names all that defines a panel.
+
+    Example:
+        >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
+        >>> run = {"task": "supervised", "arch": "mlp-2x8", "data": "digits", "train_size": "", "options": ""}
+        >>> run |= {"estimator": "fg_a", "status": "ok", "test_error": 0.1}
+        >>> places = [("end", "b"), ("local", "b"), ("local", "b p")]
+        >>> rows = [{**run, "base": base, "keep": keep} for base, keep in places]
+        >>> runs = pd.DataFrame(rows, columns=RESULTS)
+        >>> tidy(runs)["label"].tolist()
+        ['fg_a, end', 'fg_a, blocks', 'fg_a, blocks +p']
     """
     names = [split_options(estimator)[0] for estimator in runs["estimator"]]
     series = [_series(estimator) for estimator in runs["estimator"]]
@@ -67,6 +77,16 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`, of the runs of `tidy`.
+
+    Example:
+        >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
+        >>> run = {"task": "supervised", "arch": "mlp-2x8", "data": "digits", "train_size": "", "options": ""}
+        >>> run |= {"estimator": "fg_a", "status": "ok", "test_error": 0.1}
+        >>> places = [("end", "b"), ("local", "b"), ("local", "b p")]
+        >>> rows = [{**run, "base": base, "keep": keep} for base, keep in places]
+        >>> runs = pd.DataFrame(rows, columns=RESULTS)
+        >>> plotted(runs)[["base", "keep", "test_error_percent"]].values.tolist()
+        [['end', 'b', 10.0], ['local', 'b', 10.0], ['local', 'b p', 10.0]]
     """
     by = [*PANEL, "estimator", "series", "base", "keep", "place"]
     table = over_seeds(tidy(runs), by, "test_error").rename(columns=PERCENT)
@@ -86,6 +106,17 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
+        >>> run = {"task": "supervised", "arch": "mlp-2x8", "data": "digits", "train_size": "", "options": ""}
+        >>> run |= {"estimator": "fg_a", "status": "ok", "test_error": 0.1}
+        >>> places = [("end", "b"), ("local", "b"), ("local", "b p")]
+        >>> rows = [{**run, "base": base, "keep": keep} for base, keep in places]
+        >>> runs = pd.DataFrame(rows, columns=RESULTS)
+        >>> fig = figure(runs, plotted(runs))
+        >>> fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel()
+        ('local losses', 'test error (%)')
     """
     pairs = ordering.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
     looks = style.looks(pairs["series"], pairs["method"])

@@ -53,6 +53,15 @@ def scores(records: Records) -> pd.DataFrame:
     Returns:
         Columns `COLUMNS`: a row per run of a workload on which backprop, better than chance, and another
         method ran.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> table = scores(Records(Path("."), (bp, fg), {}, ()))
+        >>> table[["method", "score"]].round(3).values.tolist()
+        [['BP', 1.0], ['FG-A', 0.889]]
     """
     runs = workloads.finished(records).drop_duplicates("key")
     runs = runs.assign(error=runs["final"])
@@ -94,6 +103,16 @@ def plotted(scores: pd.DataFrame) -> pd.DataFrame:
         Columns `NUMBERS`: "profile", the share of runs above a score ``x`` with its pointwise band; "iqm"
         and "gap" with stratified bootstrap intervals, without ends where a workload has a single run;
         ``n``, the runs on the workload with the fewest, of ``tasks`` workloads.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> runs = scores(Records(Path("."), (bp, fg), {}, ()))
+        >>> table = plotted(runs)
+        >>> table.loc[table["what"] == "gap", ["method", "value"]].round(3).values.tolist()
+        [['BP', 0.0], ['FG-A', 0.111]]
     """
     rows: list[dict[str, Any]] = []
     for suite, runs in scores.groupby("suite", sort=False):
@@ -123,6 +142,15 @@ def figure(scores: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> runs = scores(Records(Path("."), (bp, fg), {}, ()))
+        >>> [ax.get_xlabel() for ax in figure(runs, plotted(runs)).axes]
+        ['score τ', 'interquartile mean of scores', 'optimality gap']
     """
     looks = style.looks(scores["method"])
     suites = sorted(set(scores["suite"]))

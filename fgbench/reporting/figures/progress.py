@@ -32,6 +32,15 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns of `fgbench.reporting.figures.learning_curves.plotted` and, as means over the same runs at the
         same epoch, ``seconds`` and ``passes``.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import CURVES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "method": "BP", "label": "BP", "status": "ok"}
+        >>> row |= {"key": "a", "seed": 0, "split": "test", "device": "cpu", "error": 0.1}
+        >>> rows = [{**row, "epoch": at, "seconds": 5.0 * at, "passes": 3.0 * at} for at in (0, 1)]
+        >>> curves = pd.DataFrame(rows, columns=CURVES)
+        >>> plotted(curves)[["epoch", "seconds", "passes"]].values.tolist()
+        [[0.0, 0.0, 0.0], [1.0, 5.0, 3.0]]
     """
     test = curves[curves["split"].eq("test") & curves["error"].notna()]
     names = "seed " + test["seed"].astype(str)
@@ -49,6 +58,15 @@ def figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import CURVES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "method": "BP", "label": "BP", "status": "ok"}
+        >>> row |= {"key": "a", "seed": 0, "split": "test", "device": "cpu", "error": 0.1}
+        >>> rows = [{**row, "epoch": at, "seconds": 5.0 * at, "passes": 3.0 * at} for at in (0, 1)]
+        >>> curves = pd.DataFrame(rows, columns=CURVES)
+        >>> len(figure(curves, plotted(curves)).axes)
+        3
     """
     table = table.rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
     looks = style.looks(table["label"], table["method"])

@@ -38,6 +38,13 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`, sorted by panel and then as drawn from the top.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": NAME, "place": "all", "value": 2.0, "low": 1.0, "high": 4.0, "n": 8}
+        >>> plotted(pd.DataFrame([row], columns=MEASURES))[["method", "value"]].values.tolist()
+        [['FG-A', 2.0]]
     """
     chosen = measures[(measures["quantity"] == NAME) & (measures["place"] == "all")]
     return ordering.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
@@ -51,6 +58,14 @@ def source(records: Records) -> pd.DataFrame:
 
     Returns:
         As `fgbench.reporting.frames.load.Records.measures`, without failed ones where nothing was measured.
+
+    Example:
+        >>> from pathlib import Path
+        >>> row = {"verb": "measure", "method": "FG-A", "estimator": "fg_a", "arch": "mlp-2x8"}
+        >>> measured = {**row, "status": "ok", "relative_variance": 2.0}
+        >>> failed = {**row, "arch": "mlp-2x16", "status": "failed"}
+        >>> source(Records(Path("."), (measured, failed), {}, ()))[["arch", "value"]].values.tolist()
+        [['mlp-2x8', 2.0], ['mlp-2x16', nan]]
     """
     measures = records.measures()
     lost = [
@@ -77,6 +92,16 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": NAME, "place": "all", "value": 2.0, "low": 1.0, "high": 4.0, "n": 8}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> measures = pd.DataFrame([row], columns=MEASURES)
+        >>> fig = figure(measures, plotted(measures))
+        >>> fig.axes[0].get_xlabel() == AXIS
+        True
     """
     parts = list(table.groupby(["arch", "data"], sort=False))
     columns = min(2, len(parts))
@@ -236,6 +261,11 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
 
     Returns:
         A caption.
+
+    Example:
+        >>> row = {"value": 2.0, "draws": 8, "inits": 3, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> caption(pd.DataFrame([row]))
+        'e: estimate, g: truth (scheme), whole body. n per point: 8 draws × 3 inits × 1 batch.'
     """
     nouns = {"draws": "draw", "inits": "init", "batches": "batch"}
     random = table[table["value"] != 0]  # an exact number needs no draws

@@ -193,6 +193,15 @@ def plotted(measures: pd.DataFrame, name: str) -> pd.DataFrame:
     Returns:
         Columns `COLUMNS`; ``arch`` and ``data`` name the panel, ``slope`` is the fitted exponent of the
         row's series, and ``slope_predicted`` that of its closed form at the same values.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "estimator": "fg_a", "locality": "end", "form": ""}
+        >>> row |= {"quantity": "relative_variance", "place": "all", "moments": "0", "design": ""}
+        >>> rows = [{**row, "batch": n, "value": 64 / n, "low": 32 / n, "high": 128 / n} for n in (16, 32)]
+        >>> measures = pd.DataFrame(rows, columns=MEASURES)
+        >>> plotted(measures, "batch")[["x", "value"]].values.tolist()
+        [[16.0, 4.0], [32.0, 2.0]]
     """
     factors = FACTORS[name]
     chosen = measures[
@@ -220,6 +229,17 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, name: str) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "estimator": "fg_a", "locality": "end", "form": ""}
+        >>> row |= {"quantity": "relative_variance", "place": "all", "moments": "0", "design": ""}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> rows = [{**row, "batch": n, "value": 64 / n, "low": 32 / n, "high": 128 / n} for n in (16, 32)]
+        >>> measures = pd.DataFrame(rows, columns=MEASURES)
+        >>> fig = figure(measures, plotted(measures, "batch"), "batch")
+        >>> fig.axes[0].get_xlabel()
+        'examples in a batch'
     """
     looks = style.looks(table["method"])
     axes = {factor.name: factor.axis for factor in FACTORS[name]}

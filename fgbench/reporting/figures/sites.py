@@ -43,6 +43,13 @@ def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
     Returns:
         Columns `KEPT`: a row per record and site, ``position`` counting sites from the input, from 1.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": "bias", "place": "body.0.l0", "value": 2.0}
+        >>> picked(pd.DataFrame([row], columns=MEASURES), "bias")[["site", "position"]].values.tolist()
+        [['body.0.l0', 1]]
     """
     chosen = measures[(measures["quantity"] == quantity) & (measures["place"] != "all")]
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
@@ -88,6 +95,16 @@ def drawn(
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"quantity": "bias", "place": "body.0.l0", "value": 2.0}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> table = picked(pd.DataFrame([row], columns=MEASURES), "bias")
+        >>> fig = drawn(table, lambda ax, x, part, look: None, "bias", "No curves.", log=False)
+        >>> fig.axes[0].get_ylabel()
+        'bias'
     """
     looks = style.looks(table["label"], table["method"])
     if filled:

@@ -44,6 +44,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `COLUMNS`: both parts and their sum, relative to E|g|², and ``parity``, the directions at
         which they are equal.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"place": "body.0.l0", "low": 1.0, "high": 4.0}
+        >>> rows = [{**row, "quantity": name, "value": 2.0} for name in PARTS.values()]
+        >>> measures = pd.DataFrame(rows, columns=MEASURES)
+        >>> plotted(measures)[["site", "batch", "perturbation", "total"]].values.tolist()
+        [['body.0.l0', 2.0, 2.0, 4.0]]
     """
     sites = measures[measures["place"] != "all"]
     first = sites[sites["quantity"] == PARTS["batch"]]
@@ -71,6 +80,17 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide for one panel, else 7 in.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A"}
+        >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> row |= {"place": "body.0.l0", "low": 1.0, "high": 4.0}
+        >>> rows = [{**row, "quantity": name, "value": 2.0} for name in PARTS.values()]
+        >>> measures = pd.DataFrame(rows, columns=MEASURES)
+        >>> fig = figure(measures, plotted(measures))
+        >>> fig.axes[0].get_ylabel()
+        'variance / E|g|²'
     """
     parts = list(table.groupby(PANEL, sort=False, dropna=False))
     names = ["between batches", "added by perturbations"]

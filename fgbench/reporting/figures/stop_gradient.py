@@ -41,6 +41,18 @@ def tidy(records: Records) -> pd.DataFrame:
         Rows of `fgbench.reporting.frames.load.Records.curves` of the reported runs, a row per run and epoch,
         labelled by method and the options in `WORDS`. ``loss`` is the loss beside train and test (the first
         where there are several), ``error`` the test error.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "method": "fg_a/contrastive-end", "arch": "mlp-2x8"}
+        >>> run |= {"estimator": "fg_a", "data": "digits", "status": "ok"}
+        >>> run |= {"history": [{"epoch": 1, "contrastive_loss": 2.0}]}
+        >>> runs = [
+        ...     {**run, "locality": f"contrastive-end[stop_keys={stop}]", "options": {KEYS: stop}}
+        ...     for stop in ("false", "true")
+        ... ]
+        >>> tidy(Records(Path("."), tuple(runs), {}, ()))["label"].tolist()
+        ['FG-A, keys live', 'FG-A, keys stopped']
     """
     named = {}
     for cell in cells(records):
@@ -71,6 +83,14 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `COMMON` and those of `LOSS` and `PERCENT`.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import CURVES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A, keys live"}
+        >>> row |= {"key": "a", "seed": 0, "status": "ok", "epoch": 1, "split": "contrastive"}
+        >>> curves = pd.DataFrame([{**row, "loss": 2.0, "error": 0.5}], columns=CURVES)
+        >>> plotted(curves)[["loss", "test_error_percent"]].values.tolist()
+        [[2.0, 50.0]]
     """
     loss, error = (_averaged(curves, what).rename(columns=names) for what, names in AXES.items())
     alike = [
@@ -89,6 +109,14 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import CURVES
+        >>> row = {"arch": "mlp-2x8", "data": "digits", "method": "FG-A", "label": "FG-A, keys live"}
+        >>> row |= {"key": "a", "seed": 0, "status": "ok", "epoch": 1, "split": "contrastive"}
+        >>> curves = pd.DataFrame([{**row, "loss": 2.0, "error": 0.5}], columns=CURVES)
+        >>> [ax.get_ylabel() for ax in figure(curves, plotted(curves)).axes]
+        ['contrastive loss', 'test error (%)']
     """
     parts = [
         table.dropna(subset=[names["mean"]])

@@ -63,6 +63,16 @@ def figure(grids: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide.
+
+    Example:
+        >>> cell = {"fan_in": 4, "fan_out": 4, "batch": 8, "place": "weight", "law": "gaussian"}
+        >>> cell |= {"sharing": "shared", "what": "total", "predicted": 2.0, "inside": True}
+        >>> measured = {"value": 2.0, "low": 1.0, "high": 3.0, "n": 8}
+        >>> cells = [{**cell, "place": place, "measured": measured} for place in PLACES]
+        >>> coverage = {"entry": "", "inside": 2, "cells": 2, "coverage": {**measured, "value": 1.0}}
+        >>> grid = {"label": "table1", "seed": 0, "rows": cells, "summary": [coverage]}
+        >>> len(figure([grid], plotted([grid])).axes)
+        4
     """
     height = len(PLACES) + 1
     with style.context():

@@ -54,6 +54,15 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
         Columns `COLUMNS`: a row per run of a workload on which backprop, better than chance, and another
         method ran. A run has reached the target at the first epoch with a test error at or below it;
         ``epoch seconds passes`` are spent until then, NaN where it never does.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> curves = workloads.finished(Records(Path("."), (bp, fg), {}, ()))
+        >>> reached(curves, 0.8)[["method", "reached", "epoch"]].values.tolist()
+        [['BP', True, 1], ['FG-A', True, 1]]
     """
     rows = []
     for work, part in curves.groupby(workloads.WORK, sort=False):
@@ -120,6 +129,14 @@ def plotted(records: Records) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> plotted(Records(Path("."), (bp, fg), {}, ()))[["method", "reached"]].values.tolist()
+        [['BP', True], ['FG-A', False]]
     """
     return reached(workloads.finished(records))
 
@@ -132,6 +149,16 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> records = Records(Path("."), (bp, fg), {}, ())
+        >>> fig = figure(records, plotted(records))
+        >>> fig.axes[0].get_ylabel()
+        'share of runs at the target'
     """
     looks = style.looks(table["method"])
     steps = pd.concat([shares(table, what).assign(what=what) for what in AXES])

@@ -65,6 +65,18 @@ def plotted(records: Records) -> pd.DataFrame:
         Columns `COLUMNS`. In rows of "trials", ``x`` is the number of trials and ``n`` how many there are in
         all. In rows of "rate", ``x`` is the learning rate, and the error is that of the best of the other
         options, averaged over ``n`` seeds.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "method": "FG-A", "estimator": "fg_a", "locality": "end"}
+        >>> run |= {"arch": "mlp-2x8", "data": "digits", "status": "ok", "seed": 0}
+        >>> trials = [
+        ...     {**run, "test_error": error, "settings": {"validation": 100, "epochs": 2, "lr": lr}}
+        ...     for lr, error in [(0.1, 0.2), (0.3, 0.4)]
+        ... ]
+        >>> records = Records(Path("."), tuple(trials), {}, ())
+        >>> plotted(records)[["what", "x", "error_percent"]].round(6).values.tolist()
+        [['trials', 1.0, 30.0], ['trials', 2.0, 20.0], ['rate', 0.1, 20.0], ['rate', 0.3, 40.0]]
     """
     rows = []
     chances = records.chances()
@@ -95,6 +107,18 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 7 in wide.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "method": "FG-A", "estimator": "fg_a", "locality": "end"}
+        >>> run |= {"arch": "mlp-2x8", "data": "digits", "status": "ok", "seed": 0}
+        >>> trials = [
+        ...     {**run, "test_error": error, "settings": {"validation": 100, "epochs": 2, "lr": lr}}
+        ...     for lr, error in [(0.1, 0.2), (0.3, 0.4)]
+        ... ]
+        >>> records = Records(Path("."), tuple(trials), {}, ())
+        >>> [ax.get_xlabel() for ax in figure(records, plotted(records)).axes]
+        ['trials', 'learning rate']
     """
     table = table.rename(
         columns={"error_percent": "mean", "low_percent": "low", "high_percent": "high"}

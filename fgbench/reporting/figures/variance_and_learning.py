@@ -82,6 +82,18 @@ def plotted(records: Records) -> pd.DataFrame:
         Columns `COLUMNS`: relative variance of the whole body, from the record that `_picked` selects (there
         are ``others`` more), and the final test error less that of backprop in points, over the ``n`` seeds
         that both share, a diverged run at chance. ``mark`` is the letter of the workload in the figure.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> run |= {"seed": 0}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> measure = {**fg, "verb": "measure", "relative_variance": 2.0}
+        >>> measure |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme"}
+        >>> records = Records(Path("."), (bp, fg, measure), {}, ())
+        >>> plotted(records)[["method", "value", "gap_points"]].values.tolist()
+        [['FG-A', 2.0, 10.0]]
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
@@ -120,6 +132,18 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
 
     Returns:
         A figure 3.4 in wide.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> run |= {"seed": 0}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> measure = {**fg, "verb": "measure", "relative_variance": 2.0}
+        >>> measure |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme"}
+        >>> records = Records(Path("."), (bp, fg, measure), {}, ())
+        >>> len(figure(records, plotted(records)).axes)
+        1
     """
     table = _placed(table)
     looks = style.looks(table["method"])
@@ -258,6 +282,18 @@ def caption(table: pd.DataFrame) -> str:
 
     Returns:
         The caption.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> run |= {"seed": 0}
+        >>> bp = {**run, "method": "BP", "estimator": "bp", "history": [{"epoch": 1, "test_error": 0.1}]}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> measure = {**fg, "verb": "measure", "relative_variance": 2.0}
+        >>> measure |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme"}
+        >>> records = Records(Path("."), (bp, fg, measure), {}, ())
+        >>> caption(plotted(records)).partition(".")[0]
+        '1 configurations with noise: too few for a rank correlation'
     """
     noisy = table[table["value"] > relative_variance.ZERO]
     rho, low, high = rank_correlation(noisy["value"], noisy["gap_points"])

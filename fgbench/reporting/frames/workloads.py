@@ -48,6 +48,13 @@ def finished(records: Records) -> pd.DataFrame:
         Rows of `fgbench.reporting.frames.load.Records.curves` on test examples, with ``task``, with ``arch``,
         ``data`` and ``method`` as `named`, and with the ``epochs`` asked for. ``chance`` is 1 where no
         record states it. ``final`` is the error at a run's last epoch; for a diverged run it is chance.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> finished(Records(Path("."), (fg,), {}, ()))[["task", "method", "final"]].values.tolist()
+        [['supervised', 'FG-A', 0.2]]
     """
     curves = records.curves()
     curves = curves[curves["split"].eq("test") & curves["status"].isin(["ok", "diverged"])]
@@ -187,6 +194,13 @@ def trials(cell: Cell, chance: float) -> pd.DataFrame:
         A row per finished or diverged trial: ``epochs validation form lr seed error`` and ``setting``, which
         is all that may be searched and all else that decides a number, as text. The error is that of the
         held-out examples; for a diverged trial it is chance, or 1 where that is unknown.
+
+    Example:
+        >>> run = {"verb": "train", "status": "ok", "seed": 0, "test_error": 0.2}
+        >>> run |= {"settings": {"validation": 100, "epochs": 2, "lr": 0.1}}
+        >>> cell = Cell(Place(way_of("fg_a", "end"), "mlp-2x8", "digits", ""), (), (), (run,))
+        >>> trials(cell, 0.9)[["epochs", "lr", "error"]].values.tolist()
+        [[2.0, 0.1, 0.2]]
     """
     rows = []
     for run in cell.trials:
@@ -220,6 +234,15 @@ def joined(trained: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.
         A row per pair, with all columns of both; ``bare`` is the data set with its options, without what
         `named` adds to it. Trainings on fewer examples are joined to the same measurement, whose batch has
         any size.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = {"verb": "train", "locality": "end", "arch": "mlp-2x8", "data": "digits", "status": "ok"}
+        >>> fg = {**run, "method": "FG-A", "estimator": "fg_a", "history": [{"epoch": 1, "test_error": 0.2}]}
+        >>> records = Records(Path("."), (fg, {**fg, "verb": "speed", "step_ms": 2.0}), {}, ())
+        >>> trained = finished(records)[[*WORK, "method", "final"]]
+        >>> joined(trained, records.speeds(), records)[["method", "value", "final"]].values.tolist()
+        [['FG-A', 2.0, 0.2]]
     """
     wanted: dict[tuple[Way, str, str, float, str], list[dict[str, str]]] = {}
     for cell in cells(records):

@@ -32,6 +32,12 @@ def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`: a row per label, run ("mean" or "seed 3") and epoch.
+
+    Example:
+        >>> run = {"arch": "mlp-2x8", "data": "digits", "method": "BP", "label": "BP", "status": "ok"}
+        >>> runs = [{**run, "key": seed, "seed": seed, "epoch": 1, "value": 10.0 * seed} for seed in (1, 3)]
+        >>> averaged(pd.DataFrame(runs))[["epoch", "n", "mean"]].values.tolist()
+        [[1.0, 2.0, 20.0]]
     """
     rows = []
     by = ["arch", "data", "method", "label"]
@@ -59,6 +65,15 @@ def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
         ax: the panel.
         part: rows of `averaged`.
         looks: label to how it is drawn.
+
+    Example:
+        >>> from fgbench.reporting.plotting.panels import layout
+        >>> ax = layout(1).axes[0]
+        >>> run = {"arch": "mlp-2x8", "data": "digits", "method": "BP", "label": "BP", "status": "ok"}
+        >>> runs = [{**run, "key": seed, "seed": seed, "epoch": 1, "value": 10.0 * seed} for seed in (1, 3)]
+        >>> draw(ax, averaged(pd.DataFrame(runs)), style.looks(["BP"]))
+        >>> ax.get_xlabel()
+        'epochs'
     """
     means, lost = part[part["run"] == "mean"], part[part["run"] != "mean"]
     curves = means.groupby("label")["epoch"]

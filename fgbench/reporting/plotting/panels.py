@@ -85,6 +85,10 @@ def legend(fig: Figure, handles: Sequence[Artist]) -> float:
 
     Returns:
         The height of the legend in inches, with its margins.
+
+    Example:
+        >>> legend(layout(1).figure, handles(style.looks(["BP"]))) > 2 * EDGE
+        True
     """
     room = fig.bbox.width - 2 * EDGE * fig.dpi
     names = [str(each.get_label()) for each in handles]
@@ -109,6 +113,12 @@ def heading(ax: Axes, arch: object, data: object, task: str = "", letters: int =
         data: the data set.
         task: "supervised" or "contrastive", "" to leave it out.
         letters: of a line.
+
+    Example:
+        >>> ax = layout(1).axes[0]
+        >>> heading(ax, "mlp-2x8", "digits")
+        >>> ax.get_title(loc="left")
+        'mlp-2x8 on digits'
     """
     parts = f"{task}, {arch}".removeprefix(", "), f"on {data}"
     words = " ".join(parts)
@@ -212,6 +222,11 @@ def caption(fig: Figure, text: str) -> float:
 
     Returns:
         Its height, with its margins.
+
+    Example:
+        >>> fig = layout(1).figure
+        >>> caption(fig, "Bars: 95 % intervals.") > 2 * EDGE, fig.get_supxlabel()
+        (True, 'Bars: 95 % intervals.')
     """
     words = fill(text, int(fig.get_figwidth() * 21))
     label = fig.supxlabel(words, fontsize=6, color=style.FAINT, x=0.01, ha="left")
@@ -229,6 +244,13 @@ def points(
         part: ``mean low high``; rows whose mean is NaN are left out.
         look: of the method.
         line: whether the points are joined.
+
+    Example:
+        >>> ax = layout(1).axes[0]
+        >>> part = pd.DataFrame({"mean": [2.0], "low": [1.0], "high": [3.0]})
+        >>> points(ax, pd.Series([0.0]), part, style.look("BP"))
+        >>> ax.lines[0].get_ydata().tolist()
+        [2.0]
     """
     face = look.colour if look.filled else "w"
     mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": 4}
@@ -243,6 +265,12 @@ def crossed(ax: Axes, x: pd.Series, y: pd.Series) -> None:
         ax: the panel.
         x: horizontal positions of the crossed points alone.
         y: vertical positions of all points, with the same index.
+
+    Example:
+        >>> ax = layout(1).axes[0]
+        >>> crossed(ax, pd.Series([1.0], index=[1]), pd.Series([5.0, 6.0]))
+        >>> ax.lines[0].get_xydata().tolist()
+        [[1.0, 6.0]]
     """
     ax.plot(x, y[x.index], "x", color=style.INK, ms=7, mew=0.9, zorder=4)
 
@@ -252,6 +280,12 @@ def log_scale(ax: Axes) -> None:
 
     Args:
         ax: the panel.
+
+    Example:
+        >>> ax = layout(1).axes[0]
+        >>> log_scale(ax)
+        >>> ax.get_yscale(), ax.yaxis.get_major_formatter()(0.5)
+        ('log', '0.5')
     """
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -265,6 +299,12 @@ def log_axis(ax: Axes, values: Iterable[float]) -> None:
     Args:
         ax: the panel.
         values: all that is drawn, positive.
+
+    Example:
+        >>> ax = layout(1).axes[0]
+        >>> log_axis(ax, [1.0, 1000.0])
+        >>> ax.get_yscale()
+        'log'
     """
     shown = sorted(values)
     if shown[-1] < 500 * shown[0]:

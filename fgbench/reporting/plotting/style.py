@@ -242,6 +242,13 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
 
     Returns:
         The three files.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     files = save(Figure(), Path(folder), "empty", pd.DataFrame({"x": [1]}))
+        ...     [file.name for file in files]
+        ['empty.png', 'empty.pdf', 'empty.csv']
     """
     folder.mkdir(parents=True, exist_ok=True)
     png, pdf, csv = (folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
