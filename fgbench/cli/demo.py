@@ -19,6 +19,10 @@ def run_demo(out: Path) -> None:
     Args:
         out: folder of the figures. Records go to ``records`` below it; runs that are already there are
             not repeated.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run_demo(Path("demo"))  # doctest: +SKIP
     """
     from fgbench.cli.progress import Progress
     from fgbench.reporting.figures import learning_curves, relative_variance

@@ -41,7 +41,16 @@ app.command()(read_commands.demo)
 
 
 def main() -> None:
-    """Run the command line of this process and exit with its code."""
+    """Run the command line of this process and exit with its code.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("sys.argv", ["fgbench", "list", "nothing"]):  # a mistake, reported on stderr
+        ...     main()
+        Traceback (most recent call last):
+            ...
+        SystemExit: 2
+    """
     sys.exit(run(sys.argv[1:]))
 
 

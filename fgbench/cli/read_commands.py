@@ -60,7 +60,13 @@ def report(
 
 
 class FigureHelp(TyperCommand):
-    """A command whose help ends with a list of all figures, built when the help is asked for."""
+    """A command whose help ends with a list of all figures, built when the help is asked for.
+
+    Example:
+        >>> command = FigureHelp("figure", rich_markup_mode=None)
+        >>> "NAME is one of:" in command.get_help(typer.Context(command))
+        True
+    """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help with the list of figures."""

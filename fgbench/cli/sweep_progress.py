@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench.cli.table import console, make
 from fgbench.records.labels import labels
 from fgbench.reporting.frames.tuning import edges
+from fgbench.runs.sweep.cells import count
 from fgbench.runs.sweep.runner import Sweep
 from fgbench.stats.reporting import number, spread
 
@@ -34,6 +35,13 @@ def run(cells: Sequence[Cell], settings: Settings, as_json: bool) -> int:
 
     Returns:
         The exit code: 1 if a run failed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.runs.sweep.runner import Settings
+        >>> run([], Settings(Path("records"), jobs=1, device="cpu"), as_json=True)  # a sweep without cells
+        []
+        0
     """
     with Watch(quiet=as_json) as watch:
         sweep = Sweep(cells, settings, watch)
@@ -58,6 +66,18 @@ def at_edges(sweep: Sweep) -> list[str]:
 
     Returns:
         A line per cell.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.runs.sweep.cells import Cell
+        >>> from fgbench.runs.sweep.runner import Settings
+        >>> from fgbench.runs.sweep.schema import Tuning
+        >>> tune, tuning = {"lr": [0.1, 1]}, Tuning(validation=8)
+        >>> cell = Cell("tuned", "BP", "mlp-1x8", "digits", "train", (0,), {}, {}, tune, tuning)
+        >>> sweep = Sweep([cell], Settings(Path("records")), watch=lambda sweep: None)
+        >>> sweep.stages[0].choice = {"grid": tune, "chosen": {"lr": 1}}
+        >>> print(*at_edges(sweep))
+        BP mlp-1x8 digits (tuned): chose lr 1 at the upper edge of 0.1, 1; what lies beyond was not tried
     """
     lines = []
     for stage in sweep.stages:
@@ -78,10 +98,18 @@ def show_plan(cells: Sequence[Cell]) -> None:
 
     Args:
         cells: the cells that would be run.
+
+    Example:
+        >>> from fgbench.runs.sweep.cells import Cell
+        >>> cell = Cell("small", "BP", "mlp-1x8", "digits", "train", (0, 1), {}, {}, {}, None)
+        >>> show_plan([cell])  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
+        Plan ...
+        BP  small  mlp-1x8  digits  -  -  2
+        2 runs at most, including those of the tuning.
     """
     plan = make(
         "Plan", ["method", "grid", "architecture", "data", "options", "tried", "seeds"],
-        f"{cells.count(cells)} runs at most, including those of the tuning.",
+        f"{count(cells)} runs at most, including those of the tuning.",
     )  # fmt: skip
     named = _named(cells)
     for cell in cells:
@@ -152,6 +180,15 @@ def table(sweep: Sweep, title: str) -> StackingTable:
 
     Returns:
         The table.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.runs.sweep.cells import Cell
+        >>> from fgbench.runs.sweep.runner import Settings
+        >>> cell = Cell("small", "BP", "mlp-1x8", "digits", "train", (0, 1), {}, {}, {}, None)
+        >>> sweep = Sweep([cell], Settings(Path("records")), watch=lambda sweep: None)
+        >>> table(sweep, "Results").rows[0][-1]
+        '0 of 2'
     """
     built = make(
         title, ["method", "architecture", "data", "options", "result", "runs"],

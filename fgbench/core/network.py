@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 
 class Tap(Protocol):
-    """A function called at the named places of a forward pass."""
+    """A function called at the named places of a forward pass.
+
+    Example:
+        >>> def doubled(kind, name, z):
+        ...     return 2 * z if kind == "site" else z
+        >>> tap: Tap = doubled
+        >>> tap("site", "l0", torch.ones(2))
+        tensor([2., 2.])
+    """
 
     def __call__(self, kind: str, name: str, z: Tensor, /) -> Tensor:
         """Return the value that the forward pass continues with in place of ``z``."""

@@ -102,6 +102,17 @@ class Locality(Protocol):
     - ``copies``: number of rows of a batch that one image becomes;
     - ``batch(pixels, labels, data, noise)``: makes such a batch of uint8 pixels;
     - ``probe``: learning rate of the final readout between epochs, where no objective teaches it.
+
+    Example:
+        >>> class EndToEnd:
+        ...     def attach(self, chain):
+        ...         pass  # the chain has the final readout already
+        ...     def objectives(self, chain):
+        ...         n = len(chain)
+        ...         return (Objective("end", (0, n), "final", updates=tuple(range(n))),)
+        >>> locality: Locality = EndToEnd()
+        >>> [o.updates for o in locality.objectives(range(2))]  # a chain of two modules
+        [(0, 1)]
     """
 
     def attach(self, chain: Chain) -> None:

@@ -42,6 +42,27 @@ class Oracles(Protocol):
 
     Attributes:
         window: passes the batch through the objective's window; it is no oracle.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> from fgbench.core.objective import Objective
+        >>> from fgbench.core.window import Window
+        >>> class Differences(Oracles):
+        ...     def __init__(self, window):
+        ...         self.window = window
+        ...     def slopes(self, directions, step=None):
+        ...         return self.window.differences(directions, step or 1e-3, on_sites=False)
+        ...     def probe(self, directions, cells=None, weigh=None, into="site"):
+        ...         raise NotImplementedError
+        >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 1), "final", updates=(0,))
+        >>> x, labels = torch.ones(5, 1, 2, 2), torch.arange(5) % 3
+        >>> view = Differences(Window(chain, end, x, labels, CostCounter()))
+        >>> u = Noise(0).directions(view.shapes, n=2)
+        >>> [tuple(g.shape) for g in view.credit(view.slopes(u), u).values()]
+        [(4, 4), (4,)]
     """
 
     window: Window
@@ -255,7 +276,14 @@ class Oracles(Protocol):
 
 
 def masked(slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
-    """Apply the credit rule to some examples of a site, 0 where its unit is off."""
+    """Return the credit of some examples of a site, 0 where its unit is off.
+
+    Example:
+        >>> at = axes.Cells(kept="b", place="b c", mixed="")
+        >>> slopes, u, on = torch.tensor([[2.0]]), torch.ones(1, 1, 2), torch.tensor([[True, False]])
+        >>> masked(slopes, u, at, on)
+        tensor([[2., 0.]])
+    """
     credit = axes.credit(slopes, u, at)
     # as bytes: bool is converted by a slow kernel
     return credit if on is None else credit.mul_(on.view(torch.uint8))

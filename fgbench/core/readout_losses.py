@@ -37,6 +37,11 @@ class Reading:
         df: derivative of weight · mean loss with respect to the readout's input, one tensor per run of
             examples; empty where it was not computed.
         grads: exact gradient of the readout's own mean loss, by qualified parameter name.
+
+    Example:
+        >>> reading = Reading(torch.zeros(2, 3), torch.ones(2), df=(), grads={})
+        >>> reading.losses.mean()
+        tensor(1.)
     """
 
     prediction: Tensor
@@ -68,6 +73,20 @@ def read(
 
     Returns:
         The reading.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.objective import Objective
+        >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 1), "final", updates=(0,))
+        >>> labels = torch.arange(5) % 3
+        >>> def losses_of(prediction):
+        ...     return chain.readout("final").losses(prediction, labels)
+        >>> reading = read(chain, end, torch.ones(5, 4), losses_of, runs=[slice(0, 3), slice(3, 5)])
+        >>> [tuple(part.shape) for part in reading.df]
+        [(3, 4), (2, 4)]
+        >>> list(reading.grads)
+        ['readouts.final.linear.weight', 'readouts.final.linear.bias']
     """
     heads = chain.readout_parameters(objective.readout)
     total: Grads = {}
@@ -94,7 +113,14 @@ def read(
 
 
 def joined(parts: Sequence[Reading]) -> Reading:
-    """Return the reading of all examples from those of runs, each a part of the mean over all; without df."""
+    """Return the reading of all examples from those of runs, each a part of the mean over all; without df.
+
+    Example:
+        >>> part = Reading(torch.zeros(2, 3), torch.ones(2), df=(), grads={"w": torch.ones(1)})
+        >>> whole = joined([part, part])
+        >>> whole.losses, whole.grads
+        (tensor([1., 1., 1., 1.]), {'w': tensor([2.])})
+    """
     grads: Grads = {}
     for part in parts:
         gradients.add(grads, part.grads)

@@ -25,6 +25,11 @@ class ShapeTrace:
         raw: sites that are the raw output of their weight operation, with nothing in between.
         outputs: shape of every module's output.
         shares: each module's part of the multiplications of all, adding up to 1.
+
+    Example:
+        >>> found = trace(lambda k, x, tap: tap("site", f"l{k}", x * 2), 2, torch.ones(1, 3))
+        >>> found.sites, found.shares
+        ({'l0': (3,), 'l1': (3,)}, (0.5, 0.5))
     """
 
     sites: dict[str, Shape]

@@ -46,6 +46,12 @@ class Seen:
         cut: whether the graph is cut at every site, and its edges are noted there.
         on: site name to whether each unit is on; None where it is not noted.
         edges: edges of the graph at the perturbed sites.
+
+    Example:
+        >>> seen = Seen(cut=True, on={})
+        >>> seen.on["l0"] = torch.ones(5, 4).bool()
+        >>> sorted(seen.on), seen.edges
+        (['l0'], {})
     """
 
     cut: bool
@@ -489,7 +495,13 @@ def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:
 def pulled(
     edges: Mapping[str, Any], credit: Mapping[str, Tensor], params: Grads
 ) -> dict[str, Tensor | None]:
-    """Return what the credit of a run's sites pulls back to, None where not reached; frees the graph."""
+    """Return what the credit of a run's sites pulls back to, None where not reached; frees the graph.
+
+    Example:
+        >>> w = torch.ones(2, requires_grad=True)
+        >>> pulled({"l0": get_gradient_edge(3 * w)}, {"l0": torch.ones(2)}, {"w": w})
+        {'w': tensor([3., 3.])}
+    """
     with no_reverse.opened():
         found = torch.autograd.grad(
             [edges[name] for name in credit],

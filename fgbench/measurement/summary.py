@@ -73,6 +73,19 @@ def of_moment(result: MethodResult, moment: float) -> dict[str, Any]:
 
     Returns:
         The numbers of the body by their names in the record, and those of `ALONG` by site.
+
+    Example:
+        >>> from fgbench.core.estimator import Claims
+        >>> from fgbench.estimators.bp import Backprop
+        >>> from fgbench.measurement.design import Design
+        >>> from fgbench.measurement.draw_statistics.places import PlaceMoments
+        >>> from fgbench.measurement.result import MethodResult, Plan, PointResult
+        >>> one, zero = np.ones(6), np.zeros(6)
+        >>> exact = PlaceMoments(one, one, zero, np.zeros((6, 6)), one, one, 0.0, None, 1.0, 1.0, one, 3)
+        >>> plan = Plan(Backprop(), draws=6, claims=Claims("none", deterministic=True), elements=3)
+        >>> point = PointResult(plan, 0, 0.0, {ALL: exact}, "dual", {"forward_equivalents": 3.0})
+        >>> of_moment(MethodResult(Design(), plan).with_point(point), 0.0)["relative_variance"]["value"]
+        0.0
     """
     body, per_place = _combine(result.at(moment))
     sites = {

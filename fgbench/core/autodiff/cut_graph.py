@@ -54,6 +54,22 @@ class Tape:
         cut: ``""`` nowhere, ``params`` at every ``out``, ``taps`` at every tap.
         weights: parameter name to the weights used on the way back; every name must be a weight of an
             operation that a tap of kind ``op`` follows.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.objective import Objective
+        >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
+        >>> x, labels = torch.ones(5, 1, 2, 2), torch.arange(5) % 3
+        >>> tape = Tape(cut="", weights=None)
+        >>> tape.record(
+        ...     chain,
+        ...     Objective("end", (0, 1), "final", updates=(0,)),
+        ...     walk=lambda tap: chain.run(x, 0, 1, tap),
+        ...     losses_of=lambda prediction: chain.readout("final").losses(prediction, labels),
+        ... )
+        >>> grads = tape.pull({("loss", ""): torch.tensor(1.0)}, chain.body_parameters())
+        >>> {name: tuple(g.shape) for name, g in grads.items()}
+        {'body.0.l0.weight': (4, 4), 'body.0.l0.bias': (4,)}
     """
 
     def __init__(self, cut: str, weights: Mapping[str, Tensor] | None) -> None:

@@ -275,6 +275,15 @@ def together(*funcs: Any) -> Callable[[Call], Call]:
 
     Returns:
         A decorator that gives its function back.
+
+    Example:
+        >>> import torch.nn.functional as F
+        >>> @together(F.tanhshrink)
+        ... def tanhshrink(input):
+        ...     t = value(input).tanh()
+        ...     return pair(value(input) - t, part(input) * t**2)
+        >>> part(F.tanhshrink(Dual(torch.ones(1), torch.ones(1, 1))))
+        tensor([[0.5800]])
     """
 
     def register(answer: Call) -> Call:

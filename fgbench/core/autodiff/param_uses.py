@@ -39,6 +39,12 @@ class Entry:
         weight: index letters of the parameter.
         input: the other factor, without graph; the number 1 where the parameter is added.
         within: index letters of ``input``.
+
+    Example:
+        >>> x, w = torch.tensor([[3.0, 4.0]]), torch.ones(2, 2, requires_grad=True)
+        >>> use = Entry("w", out=x @ w, letters="bo", weight="io", input=x, within="bi")
+        >>> use.squares(torch.tensor([[1.0, 0.0]]), apart=[0])  # |x|² |cotangent|² per example
+        tensor([25.], dtype=torch.float64)
     """
 
     name: str

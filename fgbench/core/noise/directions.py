@@ -20,7 +20,15 @@ from fgbench.core.noise.laws import LAWS, ROUND, Law, PerExample, Shape, block_s
 
 
 class Draw(Protocol):
-    """A function that draws a primitive by place, block and shape."""
+    """A function that draws a primitive by place, block and shape.
+
+    Example:
+        >>> def ones(kind, name, block, shape, out=None):
+        ...     return torch.ones(shape) if out is None else out.fill_(1)
+        >>> draw: Draw = ones
+        >>> Directions({"w": (2,)}, n=1, law=law("gaussian"), draw=draw).rows("w", 0, 1)
+        tensor([[1., 1.]])
+    """
 
     def __call__(
         self, kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None, /
@@ -29,7 +37,16 @@ class Draw(Protocol):
 
 
 class Pieces(Protocol):
-    """A function that draws a primitive by runs of examples; ``shape`` is that of all examples."""
+    """A function that draws a primitive by runs of examples; ``shape`` is that of all examples.
+
+    Example:
+        >>> def ones(kind, name, block, shape, runs):
+        ...     return (torch.ones(shape)[:, run] for run in runs)
+        >>> pieces: Pieces = ones
+        >>> runs = [slice(0, 4), slice(4, 5)]
+        >>> [tuple(piece.shape) for piece in pieces("normal", "l0", 0, (1, 5, 3), runs)]
+        [(1, 4, 3), (1, 1, 3)]
+    """
 
     def __call__(
         self, kind: str, name: str, block: int, shape: Shape, runs: Sequence[slice]

@@ -69,6 +69,10 @@ class Law:
         shape: from primitive values ``[m, *place]`` to directions; ``per_example`` says whether the
             first axis of the place is the example axis.
         normalised: whether each direction of each place is scaled to norm √d.
+
+    Example:
+        >>> law("sphere").moments(d=2)
+        (0.5, 1.5)
     """
 
     name: str

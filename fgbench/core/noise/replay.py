@@ -26,7 +26,16 @@ HELD = 1 << 30
 
 
 class Uncapturable(Exception):
-    """A step that a replay would not repeat, with the reason."""
+    """A step that a replay would not repeat, with the reason.
+
+    Example:
+        >>> replay = NoiseReplay()
+        >>> replay.seal()
+        >>> replay.noise({"draws": Noise(0)}, step=0)["draws"].normal("x", (2,))
+        Traceback (most recent call last):
+            ...
+        fgbench.core.noise.replay.Uncapturable: it draws 'x' for the first time
+    """
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,13 @@ class ReplayedNoise(Noise):
 
     Args:
         replay: where draws are noted.
+
+    Example:
+        >>> noise = ReplayedNoise(**vars(Noise(0).at(3)))
+        >>> noise.step
+        3
+        >>> noise.replay.reason
+        'it reads the number of the step'
     """
 
     replay: NoiseReplay = field(default_factory=NoiseReplay)

@@ -36,6 +36,13 @@ class Segment:
         entries: the uses of parameters that it reaches.
         apart: dimensions of the head along which nothing before it is mixed: what enters at one index
             leaves every entry at the same index.
+
+    Example:
+        >>> x, w = torch.tensor([[3.0, 4.0]]), torch.ones(2, 2, requires_grad=True)
+        >>> z = x @ w
+        >>> use = Entry("w", out=z, letters="bo", weight="io", input=x, within="bi")
+        >>> Segment(head=z, entries=(use,), apart=(0, 1)).rows()  # |x|² at each unit
+        {'w': tensor([[25., 25.]], dtype=torch.float64)}
     """
 
     head: Tensor

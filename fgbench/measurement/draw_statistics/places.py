@@ -35,6 +35,19 @@ class ParameterMoments(Protocol):
 
     Attributes:
         signs: signs of the truth, 0 where it is rounding.
+
+    Example:
+        >>> class OneExactDraw:
+        ...     signs = {"w": torch.ones(3)}
+        ...     def rows(self):
+        ...         return {"w": np.array([[1.0], [1.0], [0.0], [1.0]])}
+        ...     def agreed(self):
+        ...         return {"w": np.array([3.0])}
+        ...     def grams(self):
+        ...         return {"w": np.zeros((1, 1))}
+        >>> moments: ParameterMoments = OneExactDraw()
+        >>> moments.agreed()["w"] == moments.signs["w"].numel()
+        array([ True])
     """
 
     signs: dict[str, Tensor]

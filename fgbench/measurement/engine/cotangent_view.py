@@ -45,7 +45,14 @@ OTHER = "it uses other oracles than exact slopes at the clean point"
 
 
 class Refused(Exception):
-    """Raised where this engine is not exact or not faster; the message is the reason."""
+    """Raised where this engine is not exact or not faster; the message is the reason.
+
+    Example:
+        >>> raise Refused("a site repeats its examples")
+        Traceback (most recent call last):
+            ...
+        fgbench.measurement.engine.cotangent_view.Refused: a site repeats its examples
+    """
 
 
 class Probed(Mapping[str, "Tensor"]):

@@ -23,11 +23,28 @@ if TYPE_CHECKING:
 
 
 class Unstacked(Exception):
-    """Raised where an estimator asks for noise other than directions, which many draws cannot share."""
+    """Raised where an estimator asks for noise other than directions, which many draws cannot share.
+
+    Example:
+        >>> StackedNoise([Noise(0)]).permutation("order", 3)
+        Traceback (most recent call last):
+            ...
+        fgbench.measurement.engine.stacked_draws.Unstacked: noise.permutation
+    """
 
 
 class Fill(Protocol):
-    """A function that draws a primitive of several draws at once."""
+    """A function that draws a primitive of several draws at once.
+
+    Example:
+        >>> import torch
+        >>> def ones(kind, name, block, shape, out):
+        ...     out.fill_(1)
+        >>> fill: Fill = ones
+        >>> draws = [Noise(0).at(k).directions({"w": (2,)}, n=256) for k in range(3)]
+        >>> bool((StackedDirections(draws, fill).rows("w", 0, 768) == 1).all())
+        True
+    """
 
     def __call__(self, kind: str, name: str, block: int, shape: Shape, out: Tensor, /) -> None:
         """Write the primitive ``kind`` of one block of each draw: ``[draws, *shape]``."""
@@ -40,6 +57,13 @@ class StackedDirections(Directions):
         draws: directions of each draw, along the same places and of the same number.
         fill: draws a primitive of all of them at once, see :meth:`fgbench.core.noise.keyed.Noise.fill`.
         buffers: memory by place for all of them, reused by the next stack.
+
+    Example:
+        >>> noise = [Noise(0).at(k) for k in range(3)]
+        >>> draws = [one.directions({"w": (2,)}, n=4) for one in noise]
+        >>> stacked = StackedDirections(draws, partial(Noise.fill, noise))
+        >>> bool((stacked.rows("w", 4, 8) == draws[1].rows("w", 0, 4)).all())
+        True
     """
 
     def __init__(

@@ -17,6 +17,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         0 where every share lies in its band, 1 where one does not, 2 where no study has the name.
+
+    Example:
+        >>> main(["no such study"])  # its message and the names that exist go to stderr
+        2
     """
     parser = argparse.ArgumentParser("python -m fgbench.stats.calibration", description=__doc__)
     parser.add_argument("names", nargs="*", help="studies whose names contain one of these")

@@ -30,6 +30,11 @@ class Facts:
         d2: |d|² per draw, d the error.
         gram: <D_i, D_j> of the block sums of d.
         control: slope² per draw, with expectation 1.
+
+    Example:
+        >>> one, zero = np.ones(2), np.zeros(2)
+        >>> Facts(x=one, y=one, d2=zero, gram=np.zeros((2, 2)), control=one).d2.mean() == 0  # exact draws
+        np.True_
     """
 
     x: Floats
@@ -100,6 +105,12 @@ class Estimates:
         across: <u, v> per draw.
         norms: |v|² per draw.
         sums: block sums of e, shape [blocks, d].
+
+    Example:
+        >>> draws = estimates(directions("rademacher", d=3, draws=50, random=np.random.default_rng(0)))
+        >>> facts = draws.facts()
+        >>> bool(np.allclose(facts.y, 3 * facts.x))  # |e|² = <g, v>² |v|² and <e, g> = <g, v>²
+        True
     """
 
     weight: Floats
