@@ -435,9 +435,7 @@ def test_what_it_raises_later_is_told_with_its_line() -> None:
     found = [one for one in examine(Planted(later), ["end"]) if not one.held]
     assert {"pure", "deterministic"} <= {one.check for one in found}
     here = later.__code__.co_firstlineno + 2
-    assert all(
-        f"ZeroDivisionError: its own (test_estimator.py:{here})" in o.detail for o in found
-    )
+    assert all(f"ZeroDivisionError: its own (test_estimator.py:{here})" in o.detail for o in found)
 
 
 @pytest.mark.parametrize("name", ["supports", "init_state"])

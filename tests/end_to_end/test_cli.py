@@ -474,11 +474,11 @@ def test_report_says_where_it_stands_on_a_terminal(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert run(["report", "kept", "-o", "page"]) == 0
     assert messages[:3] == [
-        "False: reads kept",
-        "False: draws pictures",
-        "False: writes page 1 of 3",
+        "False: reading kept",
+        "False: drawing figures",
+        "False: writing page 1 of 3",
     ]
-    assert "draws pictures" in capsys.readouterr().err
+    assert "drawing figures" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_no_error_and_its_row_says_why(

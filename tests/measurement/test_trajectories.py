@@ -357,7 +357,7 @@ def test_a_ratio_to_a_reference_is_paired_over_the_same_points(
         assert part["against"]["efficiency"]["value"] == pytest.approx(np.exp(np.mean(logs)))
         assert part["moment"] == float(k)
     assert main.run([*asked, "--along", "own"]) == 2
-    assert "--against compares on the same networks" in capsys.readouterr().err
+    assert "--against compares methods on the same networks" in capsys.readouterr().err
     assert main.run(["measure", "FG-A", "--against", "", *where, *few]) == 2
     assert "method '': expected a preset or" in capsys.readouterr().err
 

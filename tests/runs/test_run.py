@@ -141,7 +141,7 @@ def test_a_record_says_what_its_estimator_is_and_claims(
     mine.write(1.0)
     about = run(verb, mine.method)["about"]
     assert about["documentation"] == ""  # not the signature, nor what it inherits
-    assert about["promises"] == "Promise nothing: some bias, any backward."
+    assert about["promises"] == "Return no promise: some bias, any use of reverse mode."
 
 
 def test_what_an_estimator_says_of_itself_is_no_part_of_the_key(

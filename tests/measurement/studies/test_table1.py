@@ -247,8 +247,8 @@ def test_what_measures_nothing_is_refused(wrong: dict[str, Any], said: str) -> N
     ("typed", "said"),
     [
         (["--draws", "1"], "draws of at least 4, got 1"),
-        (["--fan-in", "4,-2"], "--fan-in takes numbers such as 1,2,4; got '4,-2'"),
-        (["--batch", ""], "--batch takes numbers such as 1,2,4; got ''"),
+        (["--fan-in", "4,-2"], "--fan-in expects whole numbers such as 1,2,4; got '4,-2'"),
+        (["--batch", ""], "--batch expects whole numbers such as 1,2,4; got ''"),
         (["--fan-out", "0"], "fan_out needs different numbers from 1 up, got [0]"),
         (["--laws", "round"], "law of directions 'round'"),
     ],

@@ -17,7 +17,8 @@ from fgbench.records.keys import case_key, key
 from fgbench.records.schema import FIELDS, SCHEMA
 from fgbench.records.store import Store
 from fgbench.registry import PRESETS
-from fgbench.reporting.figures import draw, groups, local_losses, stop_gradient
+from fgbench.reporting.figures import groups, local_losses, stop_gradient
+from fgbench.reporting.figures.catalogue import FIGURES
 from fgbench.reporting.frames.load import Records, load
 from fgbench.reporting.frames.method_names import STATED, Way, name_of, way_of
 from fgbench.reporting.frames.results import cells, results
@@ -710,7 +711,7 @@ def test_ablations_are_judged_in_words_where_there_are_records(
     losses: Records, placed: Records, grouped: Records, tmp_path: Path, unrendered: None
 ) -> None:
     known = published().ablations
-    assert {each.figure for each in known} < set(draw.known())
+    assert {each.figure for each in known} < set(FIGURES)
     kinds = {"losses": losses, "placed": placed, "grouped": grouped}
     found = {
         name: "\n\n".join(ablations.section(known, records, tmp_path / name))
