@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: their records, their look, their files."""
+"""Records, look and files that the scripts of this folder share."""
 
 from __future__ import annotations
 
