@@ -145,9 +145,8 @@ def _train(call: Call, jobs: list[Job]) -> list[Record]:
             progress=lambda event, name=job.method.text: call.report(f"{name}, {event}"),  # type: ignore[misc]
         )
         records.append(call.finish(job, result, begun, perf_counter() - start))
-        if (
-            folder is not None and result["status"] != "failed"
-        ):  # a failed run is tried again from it
+        # A failed run is tried again from its checkpoint.
+        if folder is not None and result["status"] != "failed":
             checkpoint.discard(folder)
     return records
 

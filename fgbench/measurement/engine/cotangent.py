@@ -197,9 +197,8 @@ class Engine:
                 self.one_by_one = "several draws in one call give other credit than draws alone"
             except Refused:
                 raise
-            except (
-                Exception
-            ) as error:  # made one by one below, where an error of its own is raised again
+            except Exception as error:
+                # Draws are made one by one below, where an error of the estimator is raised again.
                 self.one_by_one = f"several draws in one call raise {type(error).__name__}: {error}"
             _log.info("%s: draws are made one by one: %s", self._who, self.one_by_one)
         return _stack([total(self(noise)) for noise in noises])
