@@ -10,7 +10,7 @@ import torch
 
 from fgbench import registry
 from fgbench.conformance import learned, pure, reach, sampled, unbiased, variance
-from fgbench.conformance.nets import CONVOLUTION, FEW, LEAST, NETS, SMOOTH, TINY, Case, Net
+from fgbench.conformance.nets import CONVOLUTION, DEEP, FEW, LEAST, NETS, SMOOTH, TINY, Case, Net
 from fgbench.conformance.outcome import (
     Fault,
     NotJudged,
@@ -342,8 +342,8 @@ def _exact(case: Case) -> Outcome:
 def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
     """Enumerate signs, or sample, where no design applied.
 
-    Under the locality asked for, or under two where the estimator is checked under many; always through
-    two layers, because one hides what goes wrong between layers.
+    Under the locality asked for, or under two where the estimator is checked under many. Signs are
+    enumerated across a layer and through two, because one layer hides what goes wrong between layers.
     """
     judged, failed = False, ""
     stages = sampled.QUICK if quick else sampled.STAGES
@@ -352,9 +352,14 @@ def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
     claimed = _places([case for case in cases if case.claims.bias != "some"])
     few = [place for place in claimed if place.text in SAMPLED] if len(claimed) > 2 else claimed
     for place in few or claimed:
-        for net, check in ((LEAST, unbiased.enumerated), (SMOOTH, drawn)):
+        enumerable = True
+        for net, check in (
+            (LEAST, unbiased.enumerated),
+            (DEEP, unbiased.enumerated),
+            (SMOOTH, drawn),
+        ):
             case = _to_sample(net, place, cases[0].estimator)
-            if case is None or (check is not drawn and case.claims.bias == "vanishing"):
+            if case is None or enumerable == (check is drawn):
                 continue
             name = f"unbiased on {case.name}"
             if failed:
@@ -366,9 +371,8 @@ def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
                     detail = check(case)
                 yield Outcome(name, True, detail, left)
                 judged = True
-                break
             except NoDesign:
-                continue
+                enumerable = False
             except RAISED as error:
                 yield Outcome(name, False, told(error, case.estimator))
                 failed = f"'{name}'"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fgbench.conformance.agreement import same
 from fgbench.conformance.nets import SEED
 from fgbench.conformance.outcome import Fault, NotJudged, listed
-from fgbench.conformance.pure import pure
+from fgbench.conformance.pure import NOT_FINITE, pure
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
@@ -98,6 +98,14 @@ def state(case: Case) -> str:
         name: copies.setdefault(id(t), t.detach().clone()) for name, t in learner.tensors().items()
     }
     _steps(case, task, learner, STEPS // 2, STEPS)
+    for objective, own in learner.state.items():
+        for name, t in own.items():
+            if t.is_floating_point() and not bool(t.isfinite().all()):
+                raise Fault(
+                    f"state {name!r} of {objective} is not finite after {STEPS} learned steps"
+                )
+    if learner.unsound():
+        raise NotJudged(NOT_FINITE)
     again, restored = _learner(case)
     restored.restore(saved)
     _steps(case, again, restored, STEPS // 2, STEPS)
@@ -108,12 +116,6 @@ def state(case: Case) -> str:
                 f"saved after {STEPS // 2} of {STEPS} learned steps and restored, it arrives at another "
                 f"{where}: something it learns is not in its state"
             )
-    for objective, own in learner.state.items():
-        for name, t in own.items():
-            if t.is_floating_point() and not bool(t.isfinite().all()):
-                raise Fault(
-                    f"state {name!r} of {objective} is not finite after {STEPS} learned steps"
-                )
     pure(replace(case, task=task, state=learner.state))
     moved = _moved(case, learner.state)
     how = f"{listed(moved, 2)} moves over" if moved else "it stays as it is over"

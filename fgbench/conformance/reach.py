@@ -139,11 +139,11 @@ def _not_chained(case: Case, first: list[list[Tensor]]) -> None:
             second.extend(pulls)
 
     case.of(around(case.estimator, call)).estimate(case.noise)
-    same = len(first) == len(second) and all(
+    alike = len(first) == len(second) and all(
         len(one) == len(other) and all(map(same, one, other))
         for one, other in zip(first, second, strict=True)
     )
-    if not same:
+    if not alike:
         raise Fault(
             "claims backward='segment' but chains pulls, one from the answer of another: that is 'network'"
         )
