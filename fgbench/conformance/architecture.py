@@ -16,7 +16,15 @@ from torch.overrides import TorchFunctionMode
 from fgbench import registry
 from fgbench.conformance.mixing import mixing
 from fgbench.conformance.nets import SEED, filled
-from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed, not_judged
+from fgbench.conformance.outcome import (
+    Fault,
+    NotJudged,
+    Outcome,
+    collected,
+    judge,
+    listed,
+    not_judged,
+)
 from fgbench.conformance.sharing import sharing
 from fgbench.core.autodiff import dual
 from fgbench.core.autodiff.dual import Dual
@@ -244,6 +252,7 @@ def taps(chain: Chain, x: Tensor) -> str:
 
     Raises:
         Fault: it does not hold.
+        NotJudged: if no site is declared and no tap fires.
 
     Example:
         >>> from fgbench.registry import make
@@ -273,6 +282,8 @@ def taps(chain: Chain, x: Tensor) -> str:
         if kind == "site" and shape != (len(x), *chain.shapes()[name]):
             alone = ["b", *chain.shapes()[name]]
             raise Fault(f"site {name} is {list(shape)} in a batch, {alone} on one example")
+    if not chain.index:
+        raise NotJudged("no site is declared")
     return f"op, site and out fire once at each of {len(chain.index)} sites"
 
 
@@ -290,6 +301,7 @@ def pulls(chain: Chain, x: Tensor) -> str:
 
     Raises:
         Fault: it does not hold; a parameter that no site reaches is named with the call that uses it.
+        NotJudged: if no module has a parameter.
 
     Example:
         >>> from fgbench.registry import make
@@ -333,6 +345,8 @@ def pulls(chain: Chain, x: Tensor) -> str:
                 )
         with torch.no_grad():
             x = chain.run(x, k, k + 1).detach()
+    if not chain.body_parameters():
+        raise NotJudged("no module has a parameter")
     return f"every parameter of {len(chain)} modules is one segment behind a site"
 
 

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from fgbench import registry
 from fgbench.architectures import localmixer
 from fgbench.conformance import Outcome, check_architecture
-from fgbench.conformance.architecture import examine_chain
+from fgbench.conformance.architecture import examine_chain, pulls, taps
+from fgbench.conformance.mixing import mixing
 from fgbench.conformance.nets import CONVOLUTIONS, OPAQUE, SEED, filled
-from fgbench.conformance.outcome import Fault
+from fgbench.conformance.outcome import Fault, NotJudged
 from fgbench.conformance.structure import check_structure
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
@@ -372,6 +373,29 @@ def test_the_module_without_a_fault_passes() -> None:
     check_structure(chain_of(fine).float(), PAIR)
     found = examine_chain(chain_of(fine), Noise(0, dtype=torch.float64))
     assert wrong(found) == []
+
+
+class Flat(LocalModule):
+    """No site and no parameter."""
+
+    mixes = "c"
+
+    def forward(self, x: Tensor, tap: Tap = untouched) -> Tensor:
+        return x.flatten(1).flip(1)
+
+
+def test_what_has_nothing_to_test_is_not_judged() -> None:
+    with Noise(SEED).seeded():
+        chain = Chain([Flat()], {"final": LinearReadout("b c", 6, 3)}, (2, 3), 3)
+    check_structure(chain, PAIR)
+    chain.double()
+    for name, check in {
+        "no site is declared": lambda: taps(chain, PAIR.double()),
+        "no module has a parameter": lambda: pulls(chain, PAIR.double()),
+        "no place has an axis in common": lambda: mixing(chain, 0, PAIR.double()),
+    }.items():
+        with pytest.raises(NotJudged, match=name):
+            check()
 
 
 class OverExamples(LinearReadout):
