@@ -57,9 +57,12 @@ class Learner:
         self.chain = task.chain
         if recipe.zero_heads:
             with torch.no_grad():
-                for name, p in self.chain.named_parameters():
-                    if name.startswith("readouts.local"):
-                        p.zero_()
+                for name in self.chain.readouts:
+                    head = self.chain.readout(name)
+                    # a projector compares, and of zeros there is nothing to compare
+                    if name != "final" and not (head.holds or head.coupled):
+                        for p in head.parameters():
+                            p.zero_()
         self._params = dict(self.chain.named_parameters())
         groups = param_groups(self.chain, recipe)
         self._rates = [group["lr"] for group in groups]

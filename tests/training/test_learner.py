@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fgbench import registry
+from fgbench.core.network import LinearReadout
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Step, Task
 from fgbench.training.learner import Learner
@@ -82,6 +83,20 @@ def test_zero_heads_start_at_zero_and_others_do_not() -> None:
         local = task.chain.readout_parameters("local0").values()
         assert all(float(p.detach().abs().max()) == 0.0 for p in local) == zero
         assert all(float(p.detach().abs().max()) > 0.0 for p in task.chain.parameters()) != zero
+
+
+def test_zero_heads_go_by_what_a_head_does_and_not_by_its_name() -> None:
+    task, estimator = make("fg_a/contrastive-local", "mlp-2x16", (1, 8, 8), torch.float32)
+    with Noise(1).seeded():
+        task.chain.put("beside", 0, lambda have, n: LinearReadout(have, n, 3))
+    Learner(task, estimator, RECIPE.but(zero_heads=True), Noise(0))
+    largest = {
+        name: max(float(p.detach().abs().max()) for p in task.chain.readout(name).parameters())
+        for name in task.chain.readouts
+    }
+    assert largest.pop("beside") == 0.0
+    assert {"final", "projector0"} <= largest.keys()
+    assert min(largest.values()) > 0.0
 
 
 # learned state
