@@ -850,6 +850,43 @@ def test_a_bias_is_sampled_through_two_layers(monkeypatch: pytest.MonkeyPatch, b
     assert "scale of body.0.l0" in found[f"unbiased on {SMOOTH.name}/end"].detail
 
 
+def test_a_vanishing_bias_is_not_enumerated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all signs what is left at any step would be a fault."""
+    monkeypatch.setattr(sampled, "STAGES", ((64, 0.01), (64, 0.001)))
+
+    @dataclass(frozen=True)
+    class Curved(Slope):
+        step: float = 1e-3
+
+        def claims(self, task: Any) -> Claims:
+            return Claims(bias="vanishing", backward="none")
+
+        def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+            v = noise.directions(view.shapes, 1, "rademacher")
+            s = view.slopes(v, step=self.step).sum()
+            return Estimate(grads={n: s * v.rows(n, 0, 1)[0] ** 3 for n in v.names})
+
+    found = claimed_bias(Curved(lambda s, t, q: s, law="rademacher"), "end")
+    assert [(name, one.held) for name, one in found.items()] == [
+        (f"unbiased on {SMOOTH.name}/end", True)
+    ]
+
+
+def test_what_it_raises_on_another_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Narrow(Shallow):
+        def init_state(self, scheme: Any, noise: Any) -> Any:
+            if len(scheme.chain) == 1:
+                raise ZeroDivisionError("one layer")
+            return {}
+
+    made = Narrow(bias="none")
+    found = [one for one in claimed_bias(made, "end").values() if not one.held]
+    assert [one.check for one in found] == [f"unbiased on {LEAST.name}/end"]
+    assert "ZeroDivisionError: one layer" in found[0].detail
+    wheres = [one for one in estimator.variances([Case.build(SMOOTH, "end", made)]) if not one.held]
+    assert [one.check for one in wheres] == [f"variance on {CONVOLUTION.name}/end"]
+
+
 def test_signs_are_enumerated_through_two_layers() -> None:
     """Signs have one norm: this one is of another form through its cube."""
     cubic = Slope(lambda s, t, q: s * t**3, law="rademacher")
