@@ -1,7 +1,7 @@
 """The command line ``fgbench``: its commands, and errors as one line and an exit code.
 
 Exit codes: 0 success (a diverged run is a result), 1 a run failed or a check did not hold, 2 wrong usage,
-3 all that a quick check tested held, but it left something out, 130 interrupted.
+3 all that a check tested held, but it left something out, 130 interrupted.
 An error inside a method is reported in one line at the end; with FGBENCH_DEBUG set its traceback is
 printed as well.
 """
@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 from fgbench.cli import read_commands, run_commands
 from fgbench.cli.progress import print_error
+from fgbench.core.time_limit import TimedOut
 from fgbench.errors import BackwardRefused, MethodFailed, TangentLost, UsageError, reason
 
 INTERRUPTED = 130  # the exit code that typer gives a Ctrl-C
@@ -104,7 +105,7 @@ def run(arguments: list[str]) -> int:
             text = error.format_message() if isinstance(error, TyperException) else str(error)
             print_error(text)
         return 2
-    except (BackwardRefused, MethodFailed, TangentLost) as error:
+    except (BackwardRefused, MethodFailed, TangentLost, TimedOut) as error:
         print_error(str(error))
         return 1
     except OSError as error:
