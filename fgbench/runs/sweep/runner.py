@@ -9,6 +9,7 @@ and is tried again by the next call.
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import UsageError
+from fgbench.errors import Notice, UsageError
 from fgbench.records import keys, schema
 from fgbench.records.store import Store
 from fgbench.runs.case import UNKEYED
@@ -150,6 +151,8 @@ class Sweep:
                     case, _ = self.at[event.task]
                     if event.kind == "progress":
                         self.at[event.task] = case, event.text
+                    elif event.kind == "notice":
+                        warnings.warn(event.text, Notice, stacklevel=2)
                     else:
                         del self.at[event.task]
                         self._settle(
