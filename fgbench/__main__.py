@@ -70,7 +70,8 @@ def _named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or "standard output"
+        if error.errno is not None:  # else its text would change
+            error.filename = error.filename or "standard output"
         raise
 
 

@@ -84,7 +84,10 @@ class _Signals:
     def look_again(self) -> None:
         """Let the main thread look whether the import has ended."""
         self.looks = True
-        _thread.interrupt_main(self.seen[0])
+        if hasattr(signal, "pthread_kill"):  # which ends a sleep as well
+            signal.pthread_kill(threading.main_thread().ident or 0, self.seen[0])
+        else:
+            _thread.interrupt_main(self.seen[0])
 
     def enter(self) -> None:
         """Replace Python's handler of Ctrl-C when the first context of a script or notebook opens."""

@@ -125,7 +125,8 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno is not None:  # else its text would change
+            error.filename = error.filename or str(path)
         raise
 
 

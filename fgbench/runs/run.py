@@ -122,7 +122,7 @@ def failed(
     reason: str,
     arch: str,
     data: str,
-    records: str | Path,
+    records: str | Path | None,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "float32",
@@ -139,7 +139,7 @@ def failed(
         reason: why the run ended.
         arch: architecture with options.
         data: data set with options.
-        records: folder of records.
+        records: folder of records; None where it is only returned.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``float32`` or ``float64``.

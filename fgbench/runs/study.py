@@ -150,6 +150,9 @@ class Parts:
 
         Returns:
             The rows, as they read back from the file.
+
+        Raises:
+            UsageError: they cannot be stored.
         """
         path = self.folder / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.json"
         try:
@@ -160,12 +163,14 @@ class Parts:
             return rows
         computed: list[Record] = schema.to_json(make())
         with interrupts.whole():
-            made = files.make(self.folder)
+            made: list[Path] = []
             try:
+                made = files.make(self.folder)
                 atomic.write_text(path, json.dumps(computed))
-            except OSError:
+            except OSError as error:
                 files.remove(made)
-                raise
+                where = error.filename2 or error.filename
+                raise UsageError(f"cannot write {where}: {files.why(error)}") from error
         return computed
 
     def discard(self) -> None:

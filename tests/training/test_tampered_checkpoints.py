@@ -261,7 +261,7 @@ if os.name == "posix":
         "a named pipe": replaced(os.mkfifo),
         "a socket": replaced(listening),
         "a link to nothing": replaced(lambda path: path.symlink_to("nothing")),
-        "a link to itself": replaced(lambda path: path.symlink_to(path)),
+        "a link to itself": replaced(lambda path: path.symlink_to(path.name)),
         "a link to a device": replaced(lambda path: path.symlink_to("/dev/zero")),
         "a link to a folder": replaced(lambda path: path.symlink_to("/")),
     }

@@ -232,8 +232,11 @@ class Sweep:
             stage.chosen = {}
 
     def _record_failure(self, case: Case, why: str, common: Options) -> Record:
-        """Write the record of a run that raised or whose worker died."""
-        return failed(reason=why, **common, **call(case))
+        """Write the record of a run that raised or whose worker died; where it cannot be, return it only."""
+        try:
+            return failed(reason=why, **common, **call(case))
+        except OSError:  # often what the run raised: the disk is full
+            return failed(reason=why, **{**common, "records": None}, **call(case))
 
 
 def _check_graph(cases: Iterable[Case], device: str) -> None:
