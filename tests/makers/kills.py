@@ -108,7 +108,7 @@ class Laboratory:
         code, err = Running(command, place, starts=False).wait(LIMIT_S)
         assert code == 0, err
         self.lasts[command] = time.monotonic() - begun
-        self.whole[command] = content(place / "kept")
+        self.whole[command] = content(place / "kept", command)
         assert not strays(place, finished=True), strays(place, finished=True)
 
     def place(self, name: str, command: str) -> Path:
@@ -132,7 +132,7 @@ class Laboratory:
         code, err = Running(trial.command, place, starts=False).wait(LIMIT_S)
         if code:
             wrong.append(f"the second call ended with {code}: {err[-300:]}")
-        elif content(place / "kept") != self.whole[trial.command]:
+        elif content(place / "kept", trial.command) != self.whole[trial.command]:
             wrong.append("the second call ended with other numbers")
         return wrong + [f"left at the end: {path}" for path in strays(place, finished=True)]
 
@@ -257,15 +257,16 @@ def session(leader: int) -> list[int]:
 
 def judged(trial: Trial, code: int, err: str) -> list[str]:
     """What was wrong with how a command ended."""
-    first = trial.kind.split()[0]
-    number = getattr(signal, f"SIG{first}")
-    expected = (-number,) if first == "KILL" else (128 + number,)
-    wrong = [] if code in (0, *expected) else [f"exit code {code}"]
+    sent = [getattr(signal, f"SIG{name}") for name in trial.kind.replace(" GROUP", "").split()]
+    # of two that come at once, Python handles the one with the smaller number first
+    ends = {128 + number for number in sent}
+    expected = {-signal.SIGKILL} if signal.SIGKILL in sent else ends
+    wrong = [] if code in {0, *expected} else [f"exit code {code}"]
     said = [row for row in err.splitlines() if row.startswith("fgbench: ")]
     other = [row for row in err.splitlines() if row not in said and not progress(row)]
     if other:
         wrong.append(f"stderr: {' | '.join(other)[:400]}")
-    if code == 128 + number and (len(said) != 1 or not said[0].startswith("fgbench: interrupted")):
+    if code in ends and (len(said) != 1 or not said[0].startswith("fgbench: interrupted")):
         wrong.append(f"{len(said)} lines: {said}")
     return wrong
 
@@ -286,13 +287,14 @@ def strays(place: Path, finished: bool = False) -> list[str]:
     return found
 
 
-def content(folder: Path) -> dict[str, Any]:
-    """All files of a folder: records without times, of others a digest."""
+def content(folder: Path, command: str) -> dict[str, Any]:
+    """All files of a folder: records without times, of speed their keys, of others a digest."""
     found: dict[str, Any] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".json":
-            found[name] = timeless(json.loads(path.read_text()))
+            record = json.loads(path.read_text())
+            found[name] = record["key"] if command == "speed" else timeless(record)
         else:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
