@@ -225,6 +225,48 @@ def bare(method: str) -> str:
 
 
 @cache
+def undirected(method: str) -> str:
+    """Return the name of a method as `called` does, without its number of directions.
+
+    With that number beside it, a method has one name however the number was set: by an option, by default or
+    by a fixed cost.
+
+    Args:
+        method: a METHOD.
+
+    Returns:
+        Its name.
+
+    Example:
+        >>> undirected("fg_a[directions=4,law=sphere]/local-pg")
+        'LG-FG-A[law=sphere]'
+    """
+    pieces = _pieces(method)
+    if pieces is None:
+        return method
+    name, given, locality = pieces
+    return _shown(any_directions(way_of(optioned(name, given), locality)))
+
+
+def any_directions(way: Way) -> Way:
+    """Return a method without its number of directions.
+
+    Args:
+        way: of `way_of`.
+
+    Returns:
+        The method, with all its other options.
+
+    Example:
+        >>> any_directions(way_of("fg_a[directions=4]", "end")) == way_of("fg_a", "end")
+        True
+    """
+    name, given = _options_of(way.estimator)
+    rest = {option: value for option, value in given.items() if option != "directions"}
+    return way if rest == given else way._replace(estimator=optioned(name, rest))
+
+
+@cache
 def family(name: str) -> str:
     """Return the method that a label is a setting of, without options and settings.
 

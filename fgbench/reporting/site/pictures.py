@@ -90,7 +90,7 @@ def draw_all(report: Facts, page_paths: PagePaths, out: Path, jobs: int = 1) -> 
         jobs: processes that draw; one process draws up to `FEW` pictures.
 
     Returns:
-        Figures by kind, without kinds and panels for which there are no numbers.
+        Figures by kind, without those that would be empty.
 
     Example:
         >>> from fgbench.reporting.site.facts import facts
@@ -104,7 +104,7 @@ def draw_all(report: Facts, page_paths: PagePaths, out: Path, jobs: int = 1) -> 
         for panel in page_paths.stems:
             part = _part(source, panel)
             table = kind.plotted(part)
-            if not table.empty:
+            if not table.empty and kind.shows(table):
                 todo.append((at, panel, part, table))
     kinds = [at for at, *_ in todo]
     files = [f"figures/{page_paths.stems[panel]}-{KINDS[at].name}" for at, panel, *_ in todo]
