@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*(?=[;\t\r\n]|\Z)"
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 STARTS = r"[=+\-@\uff0b\uff0d\uff1d\uff20]"  # the last four: full-width + - = @
-RUNS = re.compile(rf"(?:\A|(?<=[;\t\r\n]))(?![^\S\t\r\n]*{NUMBER})(?=\s*{STARTS})|\A(?=[\t\r\n])")
+RUNS = re.compile(rf"(?:\A|(?<=[;\t\r\n]))(?=\s*{STARTS})|\A(?=[\t\r\n])")
 
 
 def inert(text: str) -> str:
@@ -14,7 +14,7 @@ def inert(text: str) -> str:
 
     Excel, LibreOffice and Google Sheets run a cell that begins with ``=``, ``+``, ``-``, ``@``, a tab or a
     carriage return. An apostrophe before it makes it a text. Where the separator is ``;`` or a tab, a cell
-    may also begin inside a text, behind one of these. Numbers stay numbers.
+    may also begin inside a text, behind one of these. A text that is a number stays one.
 
     Args:
         text: of a cell.
@@ -28,4 +28,4 @@ def inert(text: str) -> str:
         >>> inert("-1.5"), inert("FG-A, lr=-1")
         ('-1.5', 'FG-A, lr=-1')
     """
-    return RUNS.sub("'", text)
+    return text if NUMBER.fullmatch(text) else RUNS.sub("'", text)

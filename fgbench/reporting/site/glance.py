@@ -14,7 +14,11 @@ from fgbench.reporting.site.leaderboard import Entry, cost, error, ratio
 from fgbench.reporting.site.paths import PagePaths, Panel, panel_of
 from fgbench.reporting.site.table import digits
 
-NAMES, FEW, BEST = 12, 5, 3  # methods that an answer names; those that a phone shows; the first of a ranking
+NAMES, FEW, BEST = (
+    12,
+    5,
+    3,
+)  # methods that an answer names; those that a phone shows; the first of a ranking
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ def _costs(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
     times = [(ratio(row.speed, "ratio_to_bp").sort, row) for row in rows]
     lines = [
         (Piece(text),)
-        for found, unit in ((forwards, "forwards"), (times, "× BP's time"))
+        for found, unit in ((forwards, "forward passes"), (times, "× BP's time"))
         if (text := _range(found, unit))
     ]
     return tuple(lines) or ((Piece("not known"),),)
@@ -207,7 +211,9 @@ def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
     n = len(rows)
     lacking = {
         "error": sum(not _known(error(row.runs).sort) for row in rows),
-        "variance": sum(not (row.measure and str(row.measure["key"]) in facts.body) for row in rows),
+        "variance": sum(
+            not (row.measure and str(row.measure["key"]) in facts.body) for row in rows
+        ),
         "time": sum(row.speed is None or "ratio_to_bp" not in row.speed for row in rows),
     }
     parts = [f"{name} of {'all' if k == n else k}" for name, k in lacking.items() if k]

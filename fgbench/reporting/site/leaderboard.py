@@ -14,7 +14,14 @@ from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import VERBS, number
 from fgbench.reporting.frames.method_names import natural, undirected
 from fgbench.reporting.frames.seed_means import WHOLE, mean_interval
-from fgbench.reporting.frames.settings import apart, directions_of, form_of, named, part_of, read_form
+from fgbench.reporting.frames.settings import (
+    apart,
+    directions_of,
+    form_of,
+    named,
+    part_of,
+    read_form,
+)
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.claims import UNREJECTED, UNTESTED, Verdict
 from fgbench.reporting.site.facts import Facts
@@ -222,7 +229,7 @@ def board(
 
 def _first(rows: Sequence[Entry]) -> str:
     """Name the rows that come first, see `ORDER`."""
-    return "Lowest test error" if any(entry.runs for entry in rows) else "Most efficient"
+    return "Lowest error" if any(entry.runs for entry in rows) else "Most efficient"
 
 
 def _again(

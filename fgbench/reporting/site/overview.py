@@ -43,8 +43,7 @@ def context(site: pages.Site) -> dict[str, Any]:
         "answers": glance.answers(mine, site.facts, page_paths),
         "board": board("leaderboard", rows, site.facts, page_paths) if rows else None,
         "galleries": [
-            (name, heading, [plot], others)
-            for name, heading, plot, others in _charts(site, panel)
+            (name, heading, [plot], others) for name, heading, plot, others in _charts(site, panel)
         ],
         "trials": len(site.facts.of["trial"]),
         "trained": bool(site.facts.of["train"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Plot:
         """Caption: kind of figure, panel, what is plotted and over how many runs."""
         return f"{self.kind.heading}, {self.title}. {self.kind.caption(self.table)}"
 
-    @property
+    @cached_property
     def spec(self) -> plotly_marks.Spec | None:
         """Data and layout for plotly; None where there is only a picture."""
         return self.kind.spec(self.table) if self.kind.spec else None

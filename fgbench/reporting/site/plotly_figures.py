@@ -125,7 +125,9 @@ def against_cost(table: pd.DataFrame) -> plotly_marks.Spec:
         "xaxis": {**cost, **shown, "range": ends},
         "yaxis": plotly_marks.log("efficiency", table[["value", "low", "high"]]),
     }
-    groups = [{"legendgroup": plotly_marks.safe(label), "showlegend": True} for label in table["label"]]
+    groups = [
+        {"legendgroup": plotly_marks.safe(label), "showlegend": True} for label in table["label"]
+    ]
     data = [{**point, **group} for point, group in zip(points, groups, strict=True)]
     return {"data": _once(data), "layout": layout}
 
@@ -244,7 +246,12 @@ def _record(
     }
     y = plotly_marks.numbers(part["value"])
     yield plotly_marks.trace(
-        part["label"].iloc[0], labels, y=y, marker=mark, error_y=plotly_marks.bars(part, look), showlegend=True
+        part["label"].iloc[0],
+        labels,
+        y=y,
+        marker=mark,
+        error_y=plotly_marks.bars(part, look),
+        showlegend=True,
     )
     yield from ({**drawn, "showlegend": False} for drawn in _beside(part, x, look))
 
