@@ -65,7 +65,7 @@ def way_of(estimator: str, locality: str) -> Way:
         name, given = locality, {}
     bare_name, set_to = _options_of(estimator)
     estimator = optioned(bare_name, {option: valued(set_to[option]) for option in sorted(set_to)})
-    bare, ending = re.fullmatch(r"(.*?)(?:-(pg?))?", name).groups()  # type: ignore[union-attr]
+    bare, ending = re.fullmatch(r"(?s)(.*?)(?:-(pg?))?", name).groups()  # type: ignore[union-attr]
     keep = given.pop("keep", KEPT.get(ending, "b"))
     task, base = "supervised", bare
     if re.match("contrastive(-|$)", bare):

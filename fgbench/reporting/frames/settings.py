@@ -137,7 +137,7 @@ def read_form(form: str) -> dict[str, str]:
 
 
 def _form(settings: Mapping[str, str]) -> str:
-    """Format settings as a text for `read_form`; its separators are percent-encoded within names and values."""
+    """Format settings as a text for `read_form`; separators within names and values are percent-encoded."""
     pairs = (
         (re.sub("[%;=]", _encoded, k), re.sub("[%;]", _encoded, v)) for k, v in settings.items()
     )

@@ -31,8 +31,8 @@ POLICY = {
 }
 """Content security policy of the pages: only files of the site, and no script in a page.
 
-Firefox has no ``'self'`` for pages from the disk, hence ``file:``. Plotly writes styles into elements, and saves a
-picture by ``data:`` and ``blob:``.
+Firefox has no ``'self'`` for pages from the disk, hence ``file:``. Plotly writes styles into elements, and
+saves a picture by ``data:`` and ``blob:``.
 """
 
 

@@ -1,4 +1,4 @@
-"""Short answers at the top of a page: which methods, how good, how noisy, at what cost, and what is missing."""
+"""Short answers at the top of a page: which methods, how good, how noisy, at what cost, what is missing."""
 
 from __future__ import annotations
 

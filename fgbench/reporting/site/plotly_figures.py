@@ -79,7 +79,7 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
 
 
 def _labels_above(layout: plotly_marks.Spec, labels: list[str]) -> plotly_marks.Spec:
-    """Return the layout of a narrow page, where the label of a row stands above it and not beside the chart."""
+    """Return the layout of a narrow page, where the label of a row is above it and not beside the chart."""
     most = max(label.count("<br>") for label in labels)
     first = {"x": 0, "xref": "paper", "xanchor": "left", "showarrow": False, "align": "left"}
     above = [

@@ -1,13 +1,12 @@
 """Texts of records in pages, scripts and CSVs of the site: none of them is markup, code or a formula.
 
-Every payload is tried in several fields, and every field with several payloads; ``FGBENCH_HOSTILE=all`` tries each
-payload in each field, which takes a minute.
+Every payload is tried in several fields, and every field with several payloads. Each payload in each field,
+which takes minutes: ``FGBENCH_HOSTILE=all pytest tests/reporting/site/test_hostile.py``.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
