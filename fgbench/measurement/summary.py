@@ -176,7 +176,8 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
     if reasons:
         names = ("efficiency", "relative_variance", "scale", "cosine", "locality_gap", *FURTHER)
         empty: dict[str, Any] = {name: dict(NONE) for name in names}
-        empty["bias"] = {**NONE, "p_value": None, "detectable": None}
+        empty["bias"] = {**NONE, "p_value": None, "detectable": None, "reason": reasons[0]}
+        empty["scale"] = {**NONE, "p_value": None}
         empty |= {"efficiency_debiased": None, "predicted_variance": None, "end": None}
         empty |= {"elements": series[0].elements, "split": None}
         return {**empty, "heavy_tail": False, "control": False, "reason": reasons[0]}
@@ -201,7 +202,7 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
         if len(predicted) == len(series)
         else None,
         "bias": _bias(result, series, where),
-        "scale": over(replicates.mean_over, [intervals.scale(s.x) for s in series]),
+        "scale": replicates.scale_over([s.x for s in series], *where, result.plan.rounding).json(),
         "cosine": _cosine([(s.end_x, s.end_y) for s in series], where) if useful else dict(NONE),
         "cosine_draws": _band([(s.end_x, s.end_y) for s in series]) if useful else dict(NONE),
         "end": {
