@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import cbrt, exp, hypot, isfinite, lgamma, log, sqrt, tanh
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 ROUNDING = 1e-12  # relative size below which two float64 results are the same number
+NOT_FINITE = "not finite"  # why a number is null that has no other reason
 FLAT = 1e-6  # of a skewness: below it the transform is t to rounding
 NEAREST_ONE = 1.0 - 2.0**-53  # the largest |r| whose atanh is finite
 
@@ -56,10 +57,11 @@ class Number:
         """Build a number without sampling error, such as one of a deterministic estimate."""
         return cls(value, value, value, n)
 
-    def json(self) -> dict[str, float | int | None]:
-        """Return the four names other programs read; what is not finite becomes None."""
+    def json(self) -> dict[str, Any]:
+        """Return the names other programs read; what is not finite is None, with the reason beside it."""
         ends = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: finite(end) for name, end in ends.items()} | {"n": self.n}
+        found = {name: finite(end) for name, end in ends.items()} | {"n": self.n}
+        return found | ({"reason": self.reason or NOT_FINITE} if None in found.values() else {})
 
 
 class TTest(NamedTuple):

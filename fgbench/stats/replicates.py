@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import exp, inf, log, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -333,7 +333,7 @@ class Scale:
     number: Number
     p_value: float | None
 
-    def json(self) -> dict[str, float | int | None]:
+    def json(self) -> dict[str, Any]:
         """Return the names other programs read."""
         return {**self.number.json(), "p_value": self.p_value}
 

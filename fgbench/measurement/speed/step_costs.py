@@ -101,8 +101,9 @@ def speed(
     Returns:
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
         ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms`` (of drawing the noise
-        of a step alone, timed in the same rounds), ``batch``, ``directions``; and of backprop ``reference`` (which step it was), ``reference_ms`` (of each that
-        was timed), ``reference_reason`` (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``.
+        of a step alone, timed in the same rounds), ``batch``, ``directions``; and of backprop
+        ``reference`` (which step it was), ``reference_ms`` (of each that was timed), ``reference_reason``
+        (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``.
         On a GPU also ``captured_ms`` and ``captured_ratio_to_bp`` (None where this step cannot be
         captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is captured.
         ``claims`` are the fields of the method's :class:`fgbench.core.estimator.Claims`, None where they

@@ -63,6 +63,9 @@ class Network(NamedTuple):
 
         Args:
             random: where it comes from.
+
+        Returns:
+            The network.
         """
         shapes = ((WIDTH, 64), (WIDTH, WIDTH), (CLASSES, WIDTH), (CLASSES, WIDTH))
         return cls(*(random.uniform(-1, 1, (o, i + 1)) / i**0.5 for o, i in shapes))
@@ -137,6 +140,9 @@ class Point:
             images: ``[b, 64]``.
             labels: ``[b]``.
 
+        Returns:
+            The point.
+
         Example:
             >>> images, labels = digits()
             >>> point = Point.of(Network.drawn(np.random.default_rng(0)), images[:8], labels[:8])
@@ -179,6 +185,9 @@ class Point:
 
         Args:
             method: one of `METHODS`.
+
+        Returns:
+            E|e − g|² / |g|².
         """
         g = self.gradient(method)
         if method == "FG-W":
@@ -242,6 +251,9 @@ def moments(e: Array, g: Array, end: Array, control: Array | None) -> PlaceMomen
         end: that of the end loss.
         control: per-draw control, or None.
 
+    Returns:
+        The moments of the body.
+
     Example:
         >>> moments(np.ones((2, 3)), np.ones(3), np.ones(3), None).x.tolist()
         [1.0, 1.0]
@@ -266,6 +278,9 @@ def points(network: Network, count: int, random: Random) -> list[Point]:
         network: the weights.
         count: of batches.
         random: where they come from.
+
+    Returns:
+        A point for each batch.
 
     Example:
         >>> len(points(Network.drawn(np.random.default_rng(0)), 2, np.random.default_rng(1)))
