@@ -26,7 +26,7 @@ from fgbench.measurement.design import Design
 from fgbench.measurement.draw_statistics.places import ALL, PlaceMoments
 from fgbench.measurement.result import MethodResult, Plan, PointResult
 from fgbench.stats import intervals, variance_split
-from fgbench.stats.blocks import blocks
+from fgbench.stats.blocks import BLOCKS, blocks
 from fgbench.stats.calibration.study import COVERAGE, SIZE, Answers, Study, below, holds
 from fgbench.stats.intervals import Number
 
@@ -34,13 +34,14 @@ Array = np.ndarray[Any, Any]
 Random = np.random.Generator
 
 METHODS = ("FG-W", "FG-A", "LG-FG-A", "NP")
-WIDTH, CLASSES, BATCH, BATCHES, DRAWS = 16, 10, 128, 4, 64
+WIDTH, CLASSES, BATCH, DRAWS = 16, 10, 128, 64
+DESIGNS = ((1, 4), (5, 1))  # networks, and batches of each
 STEP = 1e-3  # of node perturbation
 RUNS = 400
 CODE = ("fgbench.stats", "fgbench.measurement.summary", "fgbench.measurement.studies.coverage")
-SAME = 8  # networks of the studies of one network
+SAME = 4  # networks of the studies of one network
 MANY_BATCHES, DRAWN_BATCHES = 512, 192  # behind the truth of one network; those that are drawn on
-MANY_NETWORKS, MORE_BATCHES = 800, 64  # behind the truth of the population; batches of each
+MANY_NETWORKS, MORE_BATCHES = 600, 24  # behind the truth of the population; batches of each
 AT_LEAST = (0.93, 1.0)  # of a norm cut at 0: the lower end alone can miss
 
 
@@ -109,6 +110,24 @@ def _error(logits: Array, labels: Array) -> Array:
     odds /= odds.sum(-1, keepdims=True)
     odds[np.arange(len(labels)), labels] -= 1.0
     return odds / len(labels)
+
+
+class Noise(NamedTuple):
+    """Directions of some draws.
+
+    Args:
+        weights: ``[draws, d]``.
+        first: at the first site, 0 where a unit is off, ``[draws, b, 16]``.
+        second: at the second.
+
+    Example:
+        >>> Noise(np.zeros((2, 3)), np.zeros((2, 1, 1)), np.zeros((2, 1, 1))).weights.shape
+        (2, 3)
+    """
+
+    weights: Array
+    first: Array
+    second: Array
 
 
 @dataclass(frozen=True)
@@ -199,40 +218,49 @@ class Point:
             total += float(((x**2).sum(1) * ((z > 0).sum(1) * heard + mine)).sum())
         return total / float(g @ g)
 
-    def draws(self, method: str, count: int, random: Random) -> tuple[Array, Array | None]:
-        """Draw estimates.
+    def noise(self, count: int, random: Random) -> Noise:
+        """Draw the directions of some estimates: along weights, and along the units that are on.
 
         Args:
-            method: one of `METHODS`.
             count: how many.
             random: where they come from.
 
         Returns:
-            ``[count, d]``, and the control variate where the method has one.
+            The directions.
         """
-        g = self.gradient(method)
+        v = random.standard_normal((count, self.credit[0].shape[1] * 65 + WIDTH * 17), np.float32)
+        u = [random.standard_normal((count, *z.shape), np.float32) * (z > 0) for z in self.sites]
+        return Noise(v, u[0], u[1])
+
+    def draws(self, method: str, noise: Noise) -> Array:
+        """Return the estimates of a method along directions.
+
+        Args:
+            method: one of `METHODS`.
+            noise: the directions.
+
+        Returns:
+            ``[count, d]``.
+        """
         if method == "FG-W":
-            v = random.standard_normal((count, len(g)), dtype=np.float32).astype(np.float64)
-            slopes = v @ g
-            valid = intervals.control_valid((v**2).sum(1) / len(g))
-            return slopes[:, None] * v, slopes**2 / (g @ g) if valid else None
-        u = [
-            random.standard_normal((count, *z.shape), dtype=np.float32) * (z > 0)
-            for z in self.sites
-        ]
-        scores = [
-            np.einsum("kbi,bi->kb", d, c.astype(np.float32))
-            for d, c in zip(u, self.credits(method), strict=True)
-        ]
+            return (noise.weights @ self.gradient(method).astype(np.float32))[
+                :, None
+            ] * noise.weights
+        u = (noise.first, noise.second)
         if method == "NP":
             scores = [self._change(*u)] * 2
-        elif method == "FG-A":
+        else:
+            scores = [
+                np.einsum("kbi,bi->kb", d, c.astype(np.float32))
+                for d, c in zip(u, self.credits(method), strict=True)
+            ]
+        if method == "FG-A":
             scores = [scores[0] + scores[1]] * 2
         parts = [
             np.matmul((s[:, :, None] * d).transpose(0, 2, 1), x.astype(np.float32))
             for s, d, x in zip(scores, u, self.inputs, strict=True)
         ]
-        return np.concatenate([p.reshape(count, -1) for p in parts], 1).astype(np.float64), None
+        return np.concatenate([p.reshape(len(p), -1) for p in parts], 1)
 
     def _change(self, first: Array, second: Array) -> Array:
         """Return the change of each example's share of the mean loss per step along noise at both sites."""
@@ -242,33 +270,39 @@ class Point:
         return ((_losses(out, self.labels) - clean) / STEP / len(self.labels)).astype(np.float32)
 
 
-def moments(e: Array, g: Array, end: Array, control: Array | None) -> PlaceMoments:
+def moments(point: Point, method: str, noise: Noise) -> PlaceMoments:
     """Return what measuring keeps of draws.
 
     Args:
-        e: estimates, ``[draws, d]``.
-        g: gradient of the method's own objectives.
-        end: that of the end loss.
-        control: per-draw control, or None.
+        point: where.
+        method: one of `METHODS`.
+        noise: directions of the draws.
 
     Returns:
         The moments of the body.
 
     Example:
-        >>> moments(np.ones((2, 3)), np.ones(3), np.ones(3), None).x.tolist()
-        [1.0, 1.0]
+        >>> random = np.random.default_rng(0)
+        >>> (point,) = points(Network.drawn(random), 1, random)
+        >>> moments(point, "LG-FG-A", point.noise(4, random)).x.shape
+        (4,)
     """
-    g2, end2 = float(g @ g), float(end @ end)
-    which, d = blocks(len(e)), e - g
-    sums = np.zeros((which.max() + 1, len(g)))
-    np.add.at(sums, which, d)
-    y = (e**2).sum(1)
-    on = np.sign(g) != 0
-    agreement = (1.0 + (np.sign(e[:, on]) * np.sign(g[on])).mean(1)) / 2.0
+    e, g, end = (
+        a.astype(np.float64)
+        for a in (point.draws(method, noise), point.gradient(method), point.gradient("FG-A"))
+    )
+    g2, end2, d = float(g @ g), float(end @ end), e - g
+    dealt = np.eye(min(len(e), BLOCKS))[blocks(len(e))]
+    sums = dealt.T @ d
+    x, y, along = e @ g, np.einsum("kd,kd->k", e, e), e @ end
+    control = None
+    if method == "FG-W" and intervals.control_valid((noise.weights**2).sum(1) / len(g)):
+        control = x / g2  # the squared slope
+    agreement = (1.0 + (np.sign(e) @ np.sign(g)) / np.count_nonzero(g)) / 2.0
     gap = float(((g - end) ** 2).sum()) / end2
-    ends = (e @ end / end2, y / end2)
-    of_g = (e @ g / g2, y / g2, (d**2).sum(1) / g2, sums @ sums.T / g2)
-    return PlaceMoments(*of_g, *ends, gap, None, g2, end2, agreement, len(g), control)
+    own = (x / g2, y / g2, np.einsum("kd,kd->k", d, d) / g2, sums @ sums.T / g2)
+    ends = (along / end2, y / end2)
+    return PlaceMoments(*own, *ends, gap, None, g2, end2, agreement, len(g), control)
 
 
 def points(network: Network, count: int, random: Random) -> list[Point]:
@@ -291,42 +325,40 @@ def points(network: Network, count: int, random: Random) -> list[Point]:
     return [Point.of(network, images[rows], labels[rows]) for rows in picked]
 
 
-def measured(method: str, networks: list[Network], random: Random) -> dict[str, Any]:
-    """Measure a method on four batches of each network, and combine the points as `measure` does.
+def measured(networks: list[Network], batches: int, random: Random) -> dict[str, dict[str, Any]]:
+    """Measure all methods on the same batches of each network, and combine the points as `measure` does.
 
     Args:
-        method: one of `METHODS`.
         networks: the inits.
+        batches: that are drawn on, of each.
         random: of the batches and directions.
 
     Returns:
-        The numbers of the record.
+        Method to the numbers of its record.
 
     Example:
         >>> random = np.random.default_rng(0)
-        >>> measured("FG-A", [Network.drawn(random)], random)["relative_variance"]["n"]
+        >>> found = measured([Network.drawn(random)], 4, random)
+        >>> found["FG-A"]["relative_variance"]["n"]
         4
     """
-    plan = Plan(
-        Backprop(),
-        draws=DRAWS,
-        claims=Claims("none", slopes_only=True),
-        elements=1312,
-        rounding=1e-6,
-    )
-    design = Design(draws=DRAWS, inits=len(networks), batches=BATCHES, batch=BATCH)
-    result = MethodResult(design, plan)
+    claims = Claims("none", slopes_only=True)
+    plan = Plan(Backprop(), draws=DRAWS, claims=claims, elements=1312, rounding=1e-6)
+    design = Design(draws=DRAWS, inits=len(networks), batches=batches, batch=BATCH)
+    results = dict.fromkeys(METHODS, MethodResult(design, plan))
+    cost = {"forward_equivalents": 3.0}
     for init, network in enumerate(networks):
-        batches = points(network, variance_split.TRUTHS, random)
-        for point in batches[:BATCHES]:
-            e, control = point.draws(method, DRAWS, random)
-            ends = point.gradient(method), point.gradient("FG-A")
-            place = {ALL: moments(e, *ends, control)}
-            cost = {"forward_equivalents": 3.0}
-            result = result.with_point(PointResult(plan, init, 0.0, place, "numpy", cost))
-        g = np.stack([point.gradient(method) for point in batches])
-        result = result.with_products({ALL: g @ g.T})
-    return summary.numbers(result)
+        every = points(network, variance_split.TRUTHS, random)
+        for point in every[:batches]:
+            noise = point.noise(DRAWS, random)
+            for name in METHODS:
+                place = {ALL: moments(point, name, noise)}
+                found = PointResult(plan, init, 0.0, place, "numpy", cost)
+                results[name] = results[name].with_point(found)
+        for name in METHODS:
+            g = np.stack([point.gradient(name) for point in every])
+            results[name] = results[name].with_products({ALL: g @ g.T})
+    return {name: summary.numbers(result) for name, result in results.items()}
 
 
 class Truth(NamedTuple):
@@ -351,24 +383,25 @@ class Truth(NamedTuple):
     over: float
 
 
-def _truth(
-    method: str, network: Network, batches: int, drawn: int, draws: int, random: Random
-) -> Truth:
-    """Return the truth of one network, from closed forms on batches and draws on some of them."""
+def _truths(
+    network: Network, batches: int, drawn: int, random: Random
+) -> dict[str, tuple[float, ...]]:
+    """Return the truths of one network, from closed forms on batches and draws on some of them."""
     every = points(network, batches, random)
-    g = np.stack([point.gradient(method) for point in every])
-    variances = np.array([point.relative_variance(method) for point in every])
-    size = (g**2).sum(1)
-    over = float((variances * size).mean()) / float(g.var(0, ddof=1).sum())
-    like = "FG-A" if method == "NP" else method  # what it tends to
-    drawn_on = []
-    for point, own in zip(every[:drawn], g, strict=False):
-        end, (e, _) = point.gradient("FG-A"), point.draws(like, draws, random)
-        norms = np.sqrt((e**2).sum(1))
-        agreed = (1.0 + (np.sign(e) * np.sign(own))[:, own != 0].mean()) / 2.0
-        cosines = [(e @ h / norms).mean() / np.sqrt(h @ h) for h in (end, own)]
-        drawn_on.append([*cosines, agreed])
-    return Truth(float(np.log(variances).mean()), *np.mean(drawn_on, 0).tolist(), log(over))
+    noises = [point.noise(DRAWS, random) for point in every[:drawn]]
+    truths: dict[str, tuple[float, ...]] = {}
+    for name in METHODS:
+        g = np.stack([point.gradient(name) for point in every])
+        variances = np.array([point.relative_variance(name) for point in every])
+        over = (variances * (g**2).sum(1)).mean() / g.var(0, ddof=1).sum()
+        like = "FG-A" if name == "NP" else name  # what it tends to
+        drawn_on = []
+        for point, noise in zip(every, noises, strict=False):
+            m = moments(point, like, noise)
+            cosines = (m.end_x / np.sqrt(m.end_y)).mean(), (m.x / np.sqrt(m.y)).mean()
+            drawn_on.append([*cosines, m.agreement.mean()])
+        truths[name] = (np.log(variances).mean(), *np.mean(drawn_on, 0), log(over))
+    return truths
 
 
 @cache
@@ -386,50 +419,53 @@ def same(which: int) -> Network:
 
 
 @cache
-def truth_of_one(method: str, which: int) -> Truth:
-    """Return the truth of one of these networks: means over its batches.
+def truth_of_one(which: int) -> dict[str, Truth]:
+    """Return the truths of one of these networks, by method: means over its batches.
 
     Args:
-        method: one of `METHODS`.
         which: number of the network.
     """
     random = np.random.default_rng((2, which))
-    return _truth(method, same(which), MANY_BATCHES, DRAWN_BATCHES, DRAWS, random)
+    found = _truths(same(which), MANY_BATCHES, DRAWN_BATCHES, random)
+    return {name: Truth(*truth) for name, truth in found.items()}
 
 
 @cache
-def truth_of_all(method: str) -> Truth:
-    """Return the truth of the population of networks: means over many of them.
-
-    Args:
-        method: one of `METHODS`.
-    """
+def truth_of_all() -> dict[str, Truth]:
+    """Return the truths of the population of networks, by method: means over many of them."""
     random = np.random.default_rng(3)
-    each = [
-        _truth(method, Network.drawn(random), MORE_BATCHES, 1, DRAWS, random)
-        for _ in range(MANY_NETWORKS)
-    ]
-    return Truth(*np.mean(each, 0).tolist())
+    each = [_truths(Network.drawn(random), MORE_BATCHES, 1, random) for _ in range(MANY_NETWORKS)]
+    return {name: Truth(*np.mean([one[name] for one in each], 0)) for name in METHODS}
 
 
-def covered(method: str, inits: int, random: Random) -> Answers:
-    """Measure a method once.
+def covered(inits: int, batches: int, random: Random) -> Answers:
+    """Measure all methods once.
 
     Args:
-        method: one of `METHODS`.
         inits: networks: 1 is one of the same few, more are drawn anew.
+        batches: of each.
         random: the run's generator.
 
     Returns:
-        Whether each interval holds the truth, and whether each test rejects.
+        Of each method whether each interval holds the truth, and whether each test rejects.
     """
     if inits == 1:
         which = int(random.integers(SAME))
-        networks, truth = [same(which)], truth_of_one(method, which)
+        networks, truths = [same(which)], truth_of_one(which)
     else:
-        networks, truth = [Network.drawn(random) for _ in range(inits)], truth_of_all(method)
-    found = measured(method, networks, random)
-    variance = exp(truth.variance)
+        networks, truths = [Network.drawn(random) for _ in range(inits)], truth_of_all()
+    found = measured(networks, batches, random)
+    return {
+        f"{name}: {answer}": value
+        for name in METHODS
+        for answer, value in _answers(found[name], truths[name]).items()
+    }
+
+
+def _answers(found: dict[str, Any], truth: Truth) -> Answers:
+    """Return whether the intervals of one record hold the truth, and whether its tests reject."""
+    variance, bias = exp(truth.variance), found["bias"]
+    over_draws = {"value": None, "low": bias["draws_low"], "high": bias["draws_high"]}
     answers = {
         "relative variance": (found["relative_variance"], variance),
         "efficiency": (found["efficiency"], 1.0 / (1.0 + variance)),
@@ -440,14 +476,11 @@ def covered(method: str, inits: int, random: Random) -> Answers:
         "scheme cosine": (found["scheme_cosine"], truth.scheme),
         "sign agreement": (found["sign_agreement"], truth.agreement),
         "perturbation over batch": (found["split"]["perturbation_over_batch"], exp(truth.over)),
-        "bias, over networks or batches": (found["bias"], 0.0),
+        "bias": (bias, 0.0),
+        "bias, over draws": (over_draws, 0.0),
     }
-    bias = found["bias"]
-    draws = {"value": None, "low": bias["draws_low"], "high": bias["draws_high"]}
-    answers["bias, over draws"] = (draws, 0.0)
-    held = {name: holds(_number(number), answer) for name, (number, answer) in answers.items()}
     return {
-        **held,
+        **{name: holds(_number(number), answer) for name, (number, answer) in answers.items()},
         "bias test, no bias": below(bias["p_value"]),
         "scale test, scale 1": below(found["scale"]["p_value"]),
     }
@@ -459,29 +492,29 @@ def _number(found: dict[str, Any]) -> Number:
 
 
 def studies() -> list[Study]:
-    """List the studies of coverage: every method, on one network and on five.
+    """List the studies of coverage: on one network as `measure` does by default, and on five.
 
     Returns:
         The studies.
 
     Example:
         >>> studies()[0].name
-        'measure FG-W, mlp-2x16, 1 network x 4 batches x 64 draws'
+        'measure, mlp-2x16, 1 network x 4 batches x 64 draws'
     """
     names = ("relative variance", "efficiency", "scale", "cosine", "normalised error")
     more = ("signal-to-noise", "scheme cosine", "sign agreement", "perturbation over batch")
     bands = dict.fromkeys((*names, *more), COVERAGE)
-    bands |= {"bias, over networks or batches": AT_LEAST, "bias, over draws": AT_LEAST}
+    bands |= {"bias": AT_LEAST, "bias, over draws": AT_LEAST}
     bands |= {"bias test, no bias": SIZE, "scale test, scale 1": SIZE}
+    each = {f"{name}: {answer}": band for name in METHODS for answer, band in bands.items()}
     return [
         Study(
-            f"measure {method}, mlp-2x16, {inits} network{'s' * (inits > 1)} x {BATCHES} batches "
-            f"x {DRAWS} draws",
-            partial(covered, method, inits),
+            f"measure, mlp-2x16, {inits} network{'s' * (inits > 1)} x {batches} "
+            f"batch{'es' * (batches > 1)} x {DRAWS} draws",
+            partial(covered, inits, batches),
             RUNS,
-            bands,
+            each,
             CODE,
         )
-        for inits in (1, 5)
-        for method in METHODS
+        for inits, batches in DESIGNS
     ]
