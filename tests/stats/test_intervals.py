@@ -34,13 +34,21 @@ def forward_gradient(draws: int, d: int, seed: int) -> tuple[Floats, Floats, Flo
     return v[:, 0] ** 2, v[:, 0] ** 2 * (v**2).sum(1), (v**2).sum(1) / d
 
 
-def test_a_number_in_json_has_four_names_and_no_nan() -> None:
+def test_a_number_in_json_has_no_nan_and_a_reason_for_every_null() -> None:
     assert Number(1.0, float("-inf"), float("nan"), 3, "why").json() == {
         "value": 1.0,
         "low": None,
         "high": None,
         "n": 3,
+        "reason": "why",
     }
+    assert Number(1.0, 0.5, 1.5, 3, "pooled").json() == {
+        "value": 1.0,
+        "low": 0.5,
+        "high": 1.5,
+        "n": 3,
+    }
+    assert Number(None, None, None, 3).json()["reason"] == "not finite"
 
 
 @pytest.mark.parametrize("value", [1.0, 1.0 + 1e-15, 0.3])

@@ -336,8 +336,8 @@ def test_captured_steps_are_timed_beside_and_the_faster_backprop_is_the_referenc
     faster: bool, workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "backend_of", lambda device: Recorder())
-    # plain backprop, two methods as they are, then all three captured
-    times = [3.0, 6.0, 9.0, 1.0 if faster else 4.0, 2.0, None]
+    # plain backprop, two methods as they are, then all three captured, then the noise of the two
+    times = [3.0, 6.0, 9.0, 1.0 if faster else 4.0, 2.0, None, 0.5, 0.25]
     Clock(monkeypatch, lambda who, turn: times[who])
     one, other = timed(workload, registry.method("FG-A"), of(Drawn()), rounds=5)
     assert one["bp_captured"] == other["bp_captured"] == faster
@@ -346,6 +346,7 @@ def test_captured_steps_are_timed_beside_and_the_faster_backprop_is_the_referenc
     assert one["ratio_to_bp"]["value"] == 6 / reference
     assert one["captured_ratio_to_bp"]["value"] == 2 / reference
     assert (one["captured_ms"]["value"], one["captured_reason"]) == (2e3, "")
+    assert one["noise_ms"]["value"] == 500
     assert other["ratio_to_bp"]["value"] == 9 / reference
     assert (other["captured_ms"], other["captured_ratio_to_bp"]) == (None, None)
     assert "aten.randn.default is not permitted" in other["captured_reason"]
