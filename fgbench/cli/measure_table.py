@@ -10,7 +10,8 @@ from fgbench.cli.table import StackingTable, make
 from fgbench.records.undefined import missing
 from fgbench.stats.bias import JUDGED
 from fgbench.stats.bias_verdict import Outcome, adjusted_p_values, judge
-from fgbench.stats.reporting import bias, number, off_scale
+from fgbench.stats.reporting import bias, number
+from fgbench.stats.scale_verdict import off_scale, scale_p
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -186,11 +187,13 @@ def _untested(row: Row) -> bool:
 
 def _scaled(every: Sequence[Row]) -> str:
     """Return a note on methods whose scale is surely not 1, so that their variances do not compare."""
+    whole = [r.record for r in every if r.record["status"] == "ok" and r.numbers is r.record]
+    values = [(record.get("scale") or {}).get("value") for record in whole]
+    off = off_scale(values, [scale_p(record, record) for record in whole])
     scales = [
-        f"{row.record['method']} {row.numbers['scale']['value']:.3g}"
-        for row in every
-        if row.record["status"] == "ok" and row.numbers is row.record
-        if off_scale(row.numbers.get("scale"), row.numbers["bias"])
+        f"{record['method']} {value:.3g}"
+        for record, value, is_off in zip(whole, values, off, strict=True)
+        if is_off
     ]
     note = "Scale is not 1, so relative variance is not comparable; compare by efficiency"
     return f" {note}: {'; '.join(dict.fromkeys(scales))}." if scales else ""
