@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fgbench import conformance, registry
 from fgbench.core.time_limit import time_limit
+from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
     from fgbench.conformance import Outcome
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
 LESS = 3  # exit code: all that was tested held, but something was left out
 
 
-def run_checks(name: str, *, quick: bool = False, timeout: float | None = None) -> int:
+def run_checks(
+    name: str, *, quick: bool = False, timeout: float | None = None, arch: str = ""
+) -> int:
     """Check an estimator or an architecture and print each outcome as soon as it is known.
 
     Args:
         name: as typed.
         quick: use fewer draws where the bias can only be tested by sampling.
+        arch: an architecture on which an estimator is checked beside the small networks.
         timeout: seconds after which the check that is running, and those after it, are not judged.
 
     Returns:
@@ -38,7 +42,7 @@ def run_checks(name: str, *, quick: bool = False, timeout: float | None = None) 
         unknown estimator or architecture 'fg_ab'; did you mean 'fg_a'?
     """
     with time_limit(timeout, f"check {name}"):
-        outcomes = _outcomes(name, quick)
+        outcomes = _outcomes(name, quick, arch)
     failed = [o for o in outcomes if not o.held]
     judged = [o for o in outcomes if o.judged]
     aside = f", {len(outcomes) - len(judged)} not judged" if len(judged) < len(outcomes) else ""
@@ -51,13 +55,15 @@ def run_checks(name: str, *, quick: bool = False, timeout: float | None = None) 
     return 1 if failed else LESS if partial else 0
 
 
-def _outcomes(name: str, quick: bool) -> list[Outcome]:
+def _outcomes(name: str, quick: bool, arch: str) -> list[Outcome]:
     """Run the checks of an estimator or an architecture, and print each outcome."""
     base = name.partition("[")[0].partition("/")[0]
     is_estimator = ".py" in name or base in {*registry.entries("estimators"), *registry.PRESETS}
     if is_estimator:
-        return conformance.check_estimator(name, print_outcome, quick=quick)
+        return conformance.check_estimator(name, print_outcome, quick=quick, arch=arch)
     if base.partition("-")[0] in registry.entries("architectures"):
+        if arch:
+            raise UsageError(f"--arch is for estimators, and {name} is an architecture")
         return conformance.check_architecture(name, print_outcome)
     estimators = [*registry.PRESETS, *registry.entries("estimators")]
     raise registry.no_such("estimator or architecture", base, "architectures", estimators)

@@ -326,6 +326,10 @@ def check(
             "checks still run. What was left out is listed at the end; if all else held, the exit code is 3.",
         ),
     ] = False,
+    arch: Annotated[
+        str,
+        typer.Option(help="Check an estimator on this architecture too, beside small networks."),
+    ] = "",
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -338,7 +342,7 @@ def check(
     """Check an estimator's claims or an architecture's declarations: ok, FAIL or -- (not judged) each."""
     from fgbench.cli.check import run_checks
 
-    return run_checks(name, quick=quick, timeout=timeout)
+    return run_checks(name, quick=quick, timeout=timeout, arch=arch)
 
 
 def _run_all(

@@ -22,6 +22,7 @@ from fgbench.conformance.outcome import (
     running,
     told,
 )
+from fgbench.conformance.structure import require_structure
 from fgbench.conformance.unbiased import NoDesign, TooLarge
 from fgbench.errors import RAISED
 
@@ -37,6 +38,7 @@ LOCALITIES = (
     *("end", "module", "local", "contrastive-local-pg[features=3]"),
     *("contrastive[features=3,stop_keys=false]", "local-pg"),
 )
+SHAPE, CLASSES = (3, 16, 24), 5  # of an architecture asked for: height and width differ
 PROTOCOL = ("claims", "supports", "init_state", "predicted_variance", "__call__")
 CHECKS: dict[str, Callable[[Case], str]] = {
     "pure": pure.pure,
@@ -51,7 +53,9 @@ FINEST = 1e-5  # step at which a vanishing bias is sampled against none
 SAMPLED = ("end", "local")  # where a bias is sampled under localities of which none was asked for
 
 
-def check_estimator(text: str, tell: Tell | None = None, *, quick: bool = False) -> list[Outcome]:
+def check_estimator(
+    text: str, tell: Tell | None = None, *, quick: bool = False, arch: str = ""
+) -> list[Outcome]:
     """Check everything an estimator claims.
 
     Args:
@@ -61,12 +65,13 @@ def check_estimator(text: str, tell: Tell | None = None, *, quick: bool = False)
         tell: called with each outcome as it is found.
         quick: where only sampling can judge the bias, make fewer draws; the outcome says what is left
             out, and how large a fault must be to be found.
+        arch: an architecture with options, on which it is checked beside the small networks.
 
     Returns:
         One outcome per check, exact checks before sampled ones.
 
     Raises:
-        UsageError: for an unknown name or option.
+        UsageError: for an unknown name or option, or an architecture that cannot be used.
 
     Cost: seconds; minutes where only sampling can judge the bias, an eighth of that if quick.
 
@@ -79,7 +84,11 @@ def check_estimator(text: str, tell: Tell | None = None, *, quick: bool = False)
     method = registry.method(text)
     alone = method.locality.text != "end" or text.endswith("/end")
     where = [method.locality] if alone else LOCALITIES
-    return examine(method.estimator.thing, where, tell, quick=quick)
+    nets = NETS
+    if arch:
+        require_structure(arch, SHAPE, CLASSES)
+        nets = (*NETS, Net(arch, SHAPE, CLASSES, examples=2))
+    return examine(method.estimator.thing, where, tell, quick=quick, nets=nets)
 
 
 def examine(
@@ -88,6 +97,7 @@ def examine(
     tell: Tell | None = None,
     *,
     quick: bool = False,
+    nets: Sequence[Net] = NETS,
 ) -> list[Outcome]:
     """Check everything an estimator object claims; see :func:`check_estimator`.
 
@@ -96,6 +106,7 @@ def examine(
         localities: under which it is checked.
         tell: called with each outcome as it is found.
         quick: as of :func:`check_estimator`.
+        nets: on which it is checked.
 
     Returns:
         One outcome per check.
@@ -105,17 +116,17 @@ def examine(
         False
     """
     with torch.random.fork_rng(devices=[]):  # what a faulty one draws globally leaves no trace
-        return collected(_examine(estimator, localities, quick), tell)
+        return collected(_examine(estimator, localities, quick, nets), tell)
 
 
 def _examine(
-    estimator: Estimator, localities: Sequence[Locality], quick: bool
+    estimator: Estimator, localities: Sequence[Locality], quick: bool, networks: Sequence[Net]
 ) -> Iterator[Outcome]:
     """Run the checks in order; the rest only where the first ones hold."""
     cases: list[Case] = []
     first: dict[str, Callable[[], str]] = {
         "protocol": lambda: protocol(estimator),
-        "supports": lambda: supported(estimator, localities, cases),
+        "supports": lambda: supported(estimator, localities, cases, networks),
         "gate": lambda: reach.gated(cases),
     }
     for k, (name, run) in enumerate(first.items()):
@@ -182,13 +193,19 @@ def protocol(estimator: Estimator) -> str:
     return f"has {listed(PROTOCOL, 5)}"
 
 
-def supported(estimator: Estimator, localities: Sequence[Locality], cases: list[Case]) -> str:
+def supported(
+    estimator: Estimator,
+    localities: Sequence[Locality],
+    cases: list[Case],
+    nets: Sequence[Net] = NETS,
+) -> str:
     """Build the cases, leaving out those the estimator does not support, for the reason it gives.
 
     Args:
         estimator: the object.
         localities: under which it is checked.
         cases: receives those that it supports.
+        nets: on which it is checked.
 
     Returns:
         The detail of the outcome.
@@ -202,7 +219,7 @@ def supported(estimator: Estimator, localities: Sequence[Locality], cases: list[
         'runs on all 4 nets and localities'
     """
     refused: list[str] = []
-    for net in NETS:
+    for net in nets:
         for locality in localities:
             case = Case.build(net, locality, estimator)
             if case.refused:

@@ -196,6 +196,9 @@ def at_once(case: Case) -> tuple[Tensor, int]:
     Returns:
         The estimate, and the most directions of one request.
 
+    Raises:
+        TooLarge: if a basis would be too large.
+
     Example:
         >>> from fgbench.conformance.nets import LEAST, TINY
         >>> from fgbench.registry import make
@@ -206,6 +209,8 @@ def at_once(case: Case) -> tuple[Tensor, int]:
 
     def plan(request: Request) -> dict[str, Tensor]:
         sizes = [prod(shape) for _, shape in request.places]
+        if sum(sizes) > MOST:
+            raise TooLarge(f"it draws {sum(sizes)} numbers")
         key = case.noise.child("/".join((*request.path, *(name for name, _ in request.places))))
         rows = frame(sum(sizes), key.at(request.step))
         most[0] = max(most[0], len(rows))

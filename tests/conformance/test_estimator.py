@@ -673,6 +673,28 @@ def test_what_is_not_supported_is_skipped_with_its_reason() -> None:
     assert "must return a reason" in judged(examine(Picky(reason=True, always=True)))[-1].detail
 
 
+def test_an_architecture_asked_for_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimator, "NETS", (TINY,))
+    found = {one.check: one for one in check_estimator("fg_a/end", arch="mlp-2x3")}
+    assert wrong(list(found.values())) == []
+    assert "unbiased on mlp-2x3/end" in found
+    assert "(2 nets and localities)" in found["pure"].detail
+    with pytest.raises(UsageError, match="unknown architecture 'mlpp'"):
+        check_estimator("fg_a", arch="mlpp")
+
+
+def test_a_basis_that_would_be_too_large_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "MOST", 39)
+    found = list(estimator.bias(Weights(), [Case.build(TINY, "end", Weights()), small()]))
+    assert [one.judged for one in found] == [True, False]
+    assert found[-1].check == f"bias, exactly, on {TINY.name}/end"
+    assert found[-1].detail == "it draws 40 numbers; left to the smaller nets"
+
+
+def small() -> Case:
+    return Case.build(SMALL, "end", Weights())
+
+
 # ---- bias ----------------------------------------------------------------------------------------
 
 
