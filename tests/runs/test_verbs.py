@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fgbench import registry
+from fgbench.conformance import require_structure
 from fgbench.core.network import Chain
 from fgbench.runs.run import run_all
 from fgbench.workload import Workload
@@ -20,7 +21,9 @@ TRAINING: dict[str, Any] = {**CASE, "epochs": 1, "batch": 32}
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the data sets that are loaded and the networks that are built."""
+    """Count the data sets that are loaded and the networks that are built, its structure checked."""
+    data = Workload.of(**CASE).data
+    require_structure(CASE["arch"], data.shape, data.classes)
     counted: Counter[str] = Counter()
     make, chain = registry.make, Workload.chain
 
@@ -42,6 +45,14 @@ def test_training_loads_the_data_once_and_builds_each_network_once(count: Counte
     assert [record["status"] for record in found] == ["ok"] * 3
     assert all(record["about"]["claims"] is not None for record in found)
     assert (count["datasets"], count["networks"], count["architectures"]) == (1, 3, 3)
+
+
+def test_the_structure_of_a_network_is_checked_once(count: Counter[str]) -> None:
+    require_structure.cache_clear()
+    for built in (4, 3):  # the first time one more, whose structure is checked
+        count.clear()
+        run_all("train", METHODS, **TRAINING)
+        assert count["architectures"] == built
 
 
 def test_a_finished_training_is_found_with_one_network_and_trains_nothing(
