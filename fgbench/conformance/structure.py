@@ -1,4 +1,4 @@
-"""What must hold of a network before any number is made on it: the cheap checks of its structure.
+"""Check the structure of a network, cheaply, before any number is made on it.
 
 They take two forward passes of two examples and, for the rest, tensors without values. ``fgbench check``
 tests every declaration of an architecture, at its own leisure.
