@@ -84,7 +84,7 @@ def check_estimator(
     method = registry.method(text)
     alone = method.locality.text != "end" or text.endswith("/end")
     where = [method.locality] if alone else LOCALITIES
-    nets = NETS
+    nets: Sequence[Net] = NETS
     if arch:
         require_structure(arch, SHAPE, CLASSES)
         nets = (*NETS, Net(arch, SHAPE, CLASSES, examples=2))
