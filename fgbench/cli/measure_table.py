@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Record = Mapping[str, Any]
 
 BIASED = " †"  # marks methods that do not claim to be unbiased
+SILENT = " ‡"  # marks methods whose estimate of a parameter is 0 in every draw
 UNDEFINED = "undefined"
 ALL = "all"  # the row of all moments together
 COLUMNS = ("relative variance", "predicted", "efficiency", "scale", "bias", "cosine", "fwd", "n")
@@ -128,7 +129,9 @@ def _cells(row: Row, last: int) -> list[str]:
         number(numbers["predicted_variance"]),
         number(numbers["efficiency"]),
         number(numbers["scale"]),
-        bias(numbers["bias"], row.p) + BIASED * _unclaimed(record),
+        bias(numbers["bias"], row.p)
+        + BIASED * _unclaimed(record)
+        + SILENT * bool(record.get("silent")),
         number(numbers["cosine"]),
         price,
         _counted(record, numbers),
@@ -162,6 +165,9 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         * any(_untested(row) for row in every)
         + f"{BIASED}: not claimed to be unbiased; a bias that was not detected may still exist."
         * any(map(_unclaimed, records))
+        + f"{SILENT}: 0 in every draw for a parameter whose gradient is not 0, named below; the test of "
+        "the whole body may miss that."
+        * any(r.get("silent") for r in records)
         + _scaled(every)
         + notes.capped(records)
         + notes.few(records)

@@ -62,6 +62,7 @@ def numbers(result: MethodResult) -> dict[str, Any]:
         **{f"per_{kind}": _of(kind, per_place) for kind in ("site", "module", "parameter")},
         "cost": _cost(result),
         "points": _points(result),
+        "silent": _silent(result),
     }
 
 
@@ -94,6 +95,17 @@ def of_moment(result: MethodResult, moment: float) -> dict[str, Any]:
         for name, numbers in _of("site", per_place).items()
     }
     return {**body, **_priced(body, result), "per_site": sites}
+
+
+def _silent(result: MethodResult) -> list[str]:
+    """Return the parameters whose estimate is 0 in every draw although their gradient is not."""
+    found = []
+    for kind, name in result.points[0].places:
+        series = [point.places[kind, name] for point in result.points]
+        drawn = [s.y for s in series if not s.reason]  # where the gradient is not 0
+        if kind == "parameter" and drawn and not any(y.any() for y in drawn):
+            found.append(name)
+    return found
 
 
 def _claimed(result: MethodResult) -> dict[str, str]:
