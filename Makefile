@@ -23,7 +23,7 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on \
 		--benchmark-columns=median,iqr,rounds --benchmark-sort=min tests/benchmarks/bench_*.py
 
-# About ten minutes of one core; parts that are finished under the same code are not repeated.
+# About a quarter of an hour of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)
 	$(BIN)/python -m fgbench.measurement.calibrate --out analysis/reproduction
 

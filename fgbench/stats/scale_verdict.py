@@ -6,14 +6,12 @@ alone. Terminal, figures, CSV and site all read here which points are crossed ou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fgbench.stats import multiple_tests
 from fgbench.stats.intervals import finite, t_quantile, t_test
 from fgbench.stats.multiple_tests import LEVEL
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 NEAR = 0.05  # of a scale to 1: variances differ by a tenth
 OWN = (
@@ -107,7 +105,7 @@ def off_scale(values: Sequence[float | None], p_values: Sequence[float | None]) 
 def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a part of a record, empty where it has none."""
     part = record.get(name)
-    return part if hasattr(part, "get") else {}
+    return part if isinstance(part, Mapping) else {}
 
 
 def _number(value: object) -> float | None:

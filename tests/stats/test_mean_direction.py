@@ -175,3 +175,51 @@ def test_the_interval_of_a_ratio_moves_by_both_parts() -> None:
     assert intervals.ratio(Number(None, None, None, 1, "why"), b).reason == "why"
     open_end: Any = intervals.ratio(a, Number(2.0, None, None, 1, "one draw"))
     assert (open_end.value, open_end.low, open_end.reason) == (4.0, None, "one draw")
+
+
+def test_the_ends_of_a_ratio_are_the_jackknife_over_blocks_written_out() -> None:
+    """From the vectors: leave each block out; blocks of 70 draws have two or three."""
+    _, g = drawn(70)
+    e = 0.15 + np.random.default_rng(3).standard_normal((70, 5))  # the mean is lost in the noise
+    x, y, _, gram = facts(e, g)
+    which, size = blocks(70), float(g @ g)
+
+    def ratio(left: Floats) -> float:
+        total = left.sum(0)
+        pairs = (total @ total - (left**2).sum()) / (len(left) * (len(left) - 1))
+        return float(pairs / left.var(0, ddof=1).sum())
+
+    without = np.array([ratio(e[which != i]) for i in range(32)])
+    jackknife = sqrt(31 * without.var())
+    # products of two different draws about their mean, block by block
+    centred = e - e.mean(0)
+    means = np.stack([centred[which == i].mean(0) for i in range(32)])
+    pairs = (means @ means.T)[np.triu_indices(32, 1)]
+    null = sqrt(2 * pairs.var(ddof=1) / (32 * 31)) / float(e.var(0, ddof=1).sum())
+    quantile = intervals.t_quantile(intervals.freedom(32, without))
+    below = max(sqrt(max(jackknife**2 - null**2, 0.0)), null)
+    found = mean_direction.signal_to_noise(Estimates.of_errors(x, y, gram))
+    assert found.value == pytest.approx(ratio(e), rel=1e-10)
+    assert found.low == pytest.approx(ratio(e) - quantile * below, rel=1e-9)
+    assert found.high == pytest.approx(ratio(e) + quantile * max(jackknife, null), rel=1e-9)
+    assert below != pytest.approx(jackknife, rel=1e-3)
+    squared = mean_direction.squared_mean(Estimates.of_errors(x, y, gram))
+    assert squared.value == pytest.approx(ratio(e) * e.var(0, ddof=1).sum() / size, rel=1e-10)
+
+
+@pytest.mark.parametrize("controlled", [False, True])
+def test_the_ends_of_an_error_are_those_of_its_logarithm(controlled: bool) -> None:
+    d2 = facts(*drawn(40))[2]
+    control = np.random.default_rng(2).uniform(0.9, 1.1, 40)
+    found = mean_direction.normalised_error(d2, control if controlled else None)
+
+    def error(kept: Any) -> float:
+        if controlled:  # |e - g|² - |g|² over the mean of the control
+            return float(1.0 + (d2[kept] - 1.0).sum() / control[kept].sum())
+        return float(d2[kept].mean())
+
+    logs = np.log([error(np.arange(40) != i) for i in range(40)])
+    half = intervals.t_quantile(intervals.freedom(40, logs)) * sqrt(39 * logs.var())
+    value = error(np.full(40, True))
+    expected = [value * np.exp(-half), value, value * np.exp(half)]
+    assert [found.low, found.value, found.high] == pytest.approx(expected, rel=1e-9)

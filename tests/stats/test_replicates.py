@@ -15,6 +15,7 @@ from fgbench.stats.replicates import (
     THESE_POINTS,
     bias_over,
     efficiency_over,
+    efficiency_pooled,
     mean_over,
     paired_log_ratio,
     scale_over,
@@ -227,3 +228,23 @@ def test_five_inits_that_agree_by_chance_do_not_reject_the_scale() -> None:
         assert found.p_value is not None
         rejected += found.p_value < 0.005
     assert rejected < 9
+
+
+def test_a_pooled_efficiency_is_the_square_of_the_mean_root_with_its_ends() -> None:
+    for roots in (
+        [0.5, 0.6, 0.4, 0.7],
+        [0.9, 1.0, 0.97, 0.99],
+        [-0.6, 0.1, -0.2],
+        [0.6, -0.1, 0.2],
+    ):
+        mean, half = np.mean(roots), stats.t.ppf(0.975, len(roots) - 1) * stats.sem(roots)
+        low, high = mean - half, mean + half
+        found = efficiency_pooled(roots, range(len(roots)))
+        if low > 0.0:
+            ends = [low**2, mean**2, min(high, 1.0) ** 2]
+            assert [found.low, found.value, found.high] == pytest.approx(ends, rel=1e-12)
+            assert found.reason == "pooled over points"
+        else:  # the sign of the root is not known, so the longer side bounds its square
+            assert (found.value, found.low, found.reason) == (None, 0.0, "unresolved")
+            assert found.high == pytest.approx(max(high, -low) ** 2, rel=1e-12)
+    assert efficiency_pooled([0.5], [0]).value is None

@@ -106,7 +106,7 @@ def _losses(logits: Array, labels: Array) -> Array:
 
 def _error(logits: Array, labels: Array) -> Array:
     """Return the gradient of the mean loss with respect to the logits."""
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    odds: Array = np.exp(logits - logits.max(-1, keepdims=True))
     odds /= odds.sum(-1, keepdims=True)
     odds[np.arange(len(labels)), labels] -= 1.0
     return odds / len(labels)

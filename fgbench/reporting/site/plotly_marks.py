@@ -100,7 +100,7 @@ def marker(look: style.Look) -> Spec:
     return {"color": look.colour, "size": 9, "line": {"width": 1.2, "color": look.colour}}
 
 
-def crosses(x: Iterable[float], y: Iterable[float]) -> Spec:
+def crosses(x: Iterable[float | None], y: Iterable[float | None]) -> Spec:
     """Return the crosses over points that are not comparable, as in the pictures of the same name.
 
     Args:
@@ -112,8 +112,8 @@ def crosses(x: Iterable[float], y: Iterable[float]) -> Spec:
         'x-thin-open'
     """
     mark = {"symbol": "x-thin-open", "size": 13, "color": style.INK, "line": {"width": 1.6}}
-    more = {"marker": mark, "showlegend": False}
-    return trace("not comparable", x=numbers(x), y=numbers(y), **more)
+    at: Spec = {"x": numbers(x), "y": numbers(y), "marker": mark, "showlegend": False}
+    return trace("not comparable", **at)
 
 
 def symbol(look: style.Look, filled: bool) -> str:
@@ -205,11 +205,14 @@ def short(name: object, most: int = TICK) -> str:
     return safe(text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}")
 
 
-def numbers(values: Iterable[float]) -> list[float | None]:
+def numbers(values: Iterable[float | None]) -> list[float | None]:
     """Return numbers as JSON can hold them, with None for NaN and infinities.
 
     Example:
         >>> numbers([1, float("nan")])
         [1.0, None]
     """
-    return [None if pd.isna(value) or isinf(value) else float(value) for value in values]
+    return [
+        None if value is None or pd.isna(value) or isinf(value) else float(value)
+        for value in values
+    ]

@@ -83,8 +83,8 @@ def test_intervals_cover_and_tests_have_their_size(design: tuple[int, int]) -> N
 
 
 @pytest.mark.usefixtures("fast")
-def test_intervals_of_a_third_of_the_width_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicates, "t_quantile", lambda df: intervals.t_quantile(df) / 3.0)
+def test_intervals_of_an_eighth_of_the_width_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicates, "t_quantile", lambda df: intervals.t_quantile(df) / 8.0)
     found = faults(1, 4)
     narrow = ("relative variance", "efficiency", "scale", "cosine")
     assert {f"{name}: {number}" for name in ("FG-W", "FG-A") for number in narrow} <= found
