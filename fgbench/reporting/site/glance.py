@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite, nan
 
 from fgbench.reporting.figures.relative_variance import ZERO
+from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.site.claims import CLAIMS, REJECTED
 from fgbench.reporting.site.facts import Facts
 from fgbench.reporting.site.leaderboard import Entry, cost, error, ratio
@@ -40,6 +41,10 @@ class Piece:
     aside: bool = False
 
 
+Line = tuple[Piece, ...]
+Links = Mapping[str, str]  # method to the path of its page
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer to one question.
@@ -54,7 +59,7 @@ class Answer:
     """
 
     question: str
-    lines: tuple[tuple[Piece, ...], ...]
+    lines: tuple[Line, ...]
 
 
 def main_panel(rows: Iterable[Entry]) -> Panel | None:
@@ -113,18 +118,17 @@ def answers(rows: Sequence[Entry], facts: Facts, page_paths: PagePaths) -> list[
     ]
 
 
-Links = Mapping[str, str]
-Line = tuple[Piece, ...]
-
-
 def _methods(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
-    """Return the names of the methods, the best first, and how many there are."""
-    names = list(dict.fromkeys(row.method for row in rows))
+    """Return the names of the methods without their settings, the best first, and how many there are."""
+    first: dict[str, str] = {}
+    for row in rows:
+        first.setdefault(family(row.method), row.method)
+    names = list(first)
     shown = names[:NAMES] if len(names) > NAMES + 1 else names
     pieces = [Piece(f"{len(names)}: ")]
     for at, name in enumerate(shown):
-        aside = at >= FEW
-        pieces += [Piece(", ", aside=aside)] * bool(at) + [Piece(name, links.get(name, ""), aside)]
+        aside, link = at >= FEW, links.get(name, links.get(first[name], ""))
+        pieces += [Piece(", ", aside=aside)] * bool(at) + [Piece(name, link, aside)]
     more = len(names) - len(shown)
     return ((*pieces, Piece(f" and {more} more", aside=True)) if more else tuple(pieces),)
 
@@ -216,8 +220,10 @@ def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
         ),
         "time": sum(row.speed is None or "ratio_to_bp" not in row.speed for row in rows),
     }
-    parts = [f"{name} of {'all' if k == n else k}" for name, k in lacking.items() if k]
-    text = f"{', '.join(parts)} of {n} rows" if parts else ""
+    some = ", ".join(f"no {name} in {k}" for name, k in lacking.items() if 0 < k < n)
+    none = ", ".join(f"no {name}" for name, k in lacking.items() if k == n)
+    parts = [f"{some} of {n} rows" * bool(some), f"{none} at all" * bool(none)]
+    text = "; ".join(filter(None, parts))
     panel = rows[0].panel
     ended = Counter(
         str(row["status"])

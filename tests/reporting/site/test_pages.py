@@ -561,7 +561,7 @@ def test_a_report_without_numbers_says_so(tmp_path: Path) -> None:
     page = Page(build.write(tmp_path, tmp_path / "site").read_text("utf-8"))
     assert "nothing trained" in page.text
     assert "nothing measured" in page.text
-    assert "error of all, variance of all, time of all of 1 rows" in page.text
+    assert "no error, no variance, no time at all" in page.text
     assert "1 failed" in page.text
     assert "out of memory" in page.text
     assert page.all("img") == []
