@@ -113,7 +113,7 @@ def answers(rows: Sequence[Entry], facts: Facts, page_paths: PagePaths) -> list[
         Answer("Methods", _methods(rows, links)),
         Answer("Test error", _errors(rows, links)),
         Answer("Noise", _noise(rows, facts, links)),
-        Answer("Cost", _costs(rows, facts)),
+        Answer("Cost", _costs(rows, facts, links)),
         Answer("Missing", _missing(rows, facts)),
     ]
 
@@ -181,14 +181,14 @@ def _biased(row: Entry, facts: Facts) -> bool:
     return verdict is not None and (verdict.claim == CLAIMS["some"] or verdict.found)
 
 
-def _costs(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
+def _costs(rows: Sequence[Entry], facts: Facts, links: Links) -> tuple[Line, ...]:
     """Return the range of the costs in forward passes, and that of the times of a step."""
     forwards = [(cost(row, facts), row) for row in rows]
     times = [(ratio(row.speed, "ratio_to_bp").sort, row) for row in rows]
     lines = [
-        (Piece(text),)
-        for found, unit in ((forwards, "forward passes"), (times, "× BP's time"))
-        if (text := _range(found, unit))
+        line
+        for found, unit in ((forwards, "forward passes "), (times, "time / BP's "))
+        if (line := _range(found, unit, links))
     ]
     return tuple(lines) or ((Piece("not known"),),)
 
@@ -198,16 +198,23 @@ def _known(value: float | None) -> bool:
     return value is not None and isfinite(value)
 
 
-def _range(found: Iterable[tuple[float | None, Entry]], unit: str) -> str:
-    """Format the smallest and the largest of some numbers with their methods; "" without a number."""
+def _range(found: Iterable[tuple[float | None, Entry]], unit: str, links: Links) -> Line:
+    """Return the smallest and the largest of some numbers with their methods; nothing without a number."""
     numbers = [(value, row) for value, row in found if value is not None and isfinite(value)]
     known = sorted(numbers, key=lambda one: one[0])
     if not known:
-        return ""
+        return ()
     (low, least), (high, most) = known[0], known[-1]
     if digits(low) == digits(high):
-        return f"{digits(low)} {unit}"
-    return f"{digits(low)} ({least.method}) to {digits(high)} ({most.method}) {unit}"
+        return (Piece(f"{unit}{digits(low)}"),)
+    first, last = (Piece(row.method, links.get(row.method, "")) for row in (least, most))
+    return (
+        Piece(f"{unit}{digits(low)} ("),
+        first,
+        Piece(f") to {digits(high)} ("),
+        last,
+        Piece(")"),
+    )
 
 
 def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
