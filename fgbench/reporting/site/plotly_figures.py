@@ -38,7 +38,7 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
 
     Example:
         >>> row = {"label": "BP", "method": "BP", "seed": 0, "value": 2.0, "low": 1.0, "high": 3.0,
-        ...     "predicted": 2.1, "draws": 64, "inits": 1, "batches": 1}
+        ...     "predicted": 2.1, "draws": 64, "inits": 1, "batches": 1, "unscaled": None}
         >>> variance(pd.DataFrame([row]))["data"][0]["x"]
         [2.0]
     """
@@ -47,10 +47,14 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
     looks = style.looks(rows["label"], rows["method"])
     theory = rows.loc[rows["predicted"] > ZERO, "predicted"]
     data: list[plotly_marks.Spec] = []
+    crossed: list[tuple[float, float]] = []
     for at, row in rows.iterrows():
         if row["value"] > ZERO:  # above its theory, which would hide it otherwise
             place, look = int(at) - APART * (at in theory.index), looks[str(row["label"])]
             data.append(_point(row, "x", place, names[int(at)], look))
+            crossed += [(row["value"], place)] * bool(pd.notna(row["unscaled"]))
+    if crossed:
+        data.append(plotly_marks.crosses(*zip(*crossed, strict=True)))
     labels = [f"{names[int(at)]}<br>theory {digits(value)}" for at, value in theory.items()]
     mark = {"symbol": "diamond-open", "size": 8, "color": "#000", "line": {"width": 1.3}}
     x, y = plotly_marks.numbers(theory), [int(at) + APART for at in theory.index]
@@ -59,9 +63,9 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
     )
     aside = {"x": 0, "xref": "paper", "xanchor": "left", "xshift": 8, "showarrow": False}
     missing = [
-        {**aside, "y": int(at), "text": relative_variance.words(value)}
-        for at, value in rows["value"].items()
-        if not value > ZERO
+        {**aside, "y": int(at), "text": relative_variance.words(row)}
+        for at, row in rows.iterrows()
+        if not row["value"] > ZERO
     ]
     labels = [plotly_marks.wrapped(name) for name in rows["label"]]
     ticks = {"tickvals": list(rows.index), "ticktext": labels}
@@ -254,6 +258,9 @@ def _record(
         showlegend=True,
     )
     yield from ({**drawn, "showlegend": False} for drawn in _beside(part, x, look))
+    if "unscaled" in part and (off := part["unscaled"].notna()).any():
+        at = [position for position, is_off in zip(x, off, strict=True) if is_off]
+        yield plotly_marks.crosses(at, part.loc[off, "value"])
 
 
 def _beside(

@@ -100,6 +100,22 @@ def marker(look: style.Look) -> Spec:
     return {"color": look.colour, "size": 9, "line": {"width": 1.2, "color": look.colour}}
 
 
+def crosses(x: Iterable[float], y: Iterable[float]) -> Spec:
+    """Return the crosses over points that are not comparable, as in the pictures of the same name.
+
+    Args:
+        x: horizontal positions of these points.
+        y: vertical positions.
+
+    Example:
+        >>> crosses([1.0], [2.0])["marker"]["symbol"]
+        'x-thin-open'
+    """
+    mark = {"symbol": "x-thin-open", "size": 13, "color": style.INK, "line": {"width": 1.6}}
+    more = {"marker": mark, "showlegend": False}
+    return trace("not comparable", x=numbers(x), y=numbers(y), **more)
+
+
 def symbol(look: style.Look, filled: bool) -> str:
     """Return plotly's name of a method's marker.
 
