@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: install De
 PHONE = {"width": 400, "height": 800}
 
 
-def coarse(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> None:
+def coarse(fig: Figure, folder: Path, name: str, table: pd.DataFrame, *_: Any) -> None:
     """Write a coarse picture and an empty PDF, which is quick."""
     folder.mkdir(exist_ok=True)
     with style.context():

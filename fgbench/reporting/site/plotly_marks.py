@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from math import ceil, floor, isinf, log10
+from math import ceil, floor, isfinite, log10
 from typing import Any
 
 import numpy as np
@@ -205,11 +205,11 @@ def short(name: object, most: int = TICK) -> str:
     return safe(text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}")
 
 
-def numbers(values: Iterable[float]) -> list[float | None]:
+def numbers(values: Iterable[float | None]) -> list[float | None]:
     """Return numbers as JSON can hold them, with None for NaN and infinities.
 
     Example:
         >>> numbers([1, float("nan")])
         [1.0, None]
     """
-    return [None if pd.isna(value) or isinf(value) else float(value) for value in values]
+    return [None if value is None or not isfinite(value) else float(value) for value in values]
