@@ -98,7 +98,7 @@ def _positive(*columns: str) -> Callable[[pd.DataFrame], bool]:
 
 def _compares(table: pd.DataFrame) -> bool:
     """Check whether a table has several methods."""
-    return table["method"].nunique() > 1
+    return bool(table["method"].nunique() > 1)
 
 
 def _moves(table: pd.DataFrame) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite, nan
 
 from fgbench.reporting.figures.relative_variance import ZERO
+from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.site.claims import CLAIMS, REJECTED
 from fgbench.reporting.site.facts import Facts
 from fgbench.reporting.site.leaderboard import Entry, cost, error, ratio
@@ -40,6 +41,10 @@ class Piece:
     aside: bool = False
 
 
+Line = tuple[Piece, ...]
+Links = Mapping[str, str]  # method to the path of its page
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer to one question.
@@ -54,7 +59,7 @@ class Answer:
     """
 
     question: str
-    lines: tuple[tuple[Piece, ...], ...]
+    lines: tuple[Line, ...]
 
 
 def main_panel(rows: Iterable[Entry]) -> Panel | None:
@@ -108,23 +113,22 @@ def answers(rows: Sequence[Entry], facts: Facts, page_paths: PagePaths) -> list[
         Answer("Methods", _methods(rows, links)),
         Answer("Test error", _errors(rows, links)),
         Answer("Noise", _noise(rows, facts, links)),
-        Answer("Cost", _costs(rows, facts)),
+        Answer("Cost", _costs(rows, facts, links)),
         Answer("Missing", _missing(rows, facts)),
     ]
 
 
-Links = Mapping[str, str]
-Line = tuple[Piece, ...]
-
-
 def _methods(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
-    """Return the names of the methods, the best first, and how many there are."""
-    names = list(dict.fromkeys(row.method for row in rows))
+    """Return the names of the methods without their settings, the best first, and how many there are."""
+    first: dict[str, str] = {}
+    for row in rows:
+        first.setdefault(family(row.method), row.method)
+    names = list(first)
     shown = names[:NAMES] if len(names) > NAMES + 1 else names
     pieces = [Piece(f"{len(names)}: ")]
     for at, name in enumerate(shown):
-        aside = at >= FEW
-        pieces += [Piece(", ", aside=aside)] * bool(at) + [Piece(name, links.get(name, ""), aside)]
+        aside, link = at >= FEW, links.get(name, links.get(first[name], ""))
+        pieces += [Piece(", ", aside=aside)] * bool(at) + [Piece(name, link, aside)]
     more = len(names) - len(shown)
     return ((*pieces, Piece(f" and {more} more", aside=True)) if more else tuple(pieces),)
 
@@ -177,14 +181,14 @@ def _biased(row: Entry, facts: Facts) -> bool:
     return verdict is not None and (verdict.claim == CLAIMS["some"] or verdict.found)
 
 
-def _costs(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
+def _costs(rows: Sequence[Entry], facts: Facts, links: Links) -> tuple[Line, ...]:
     """Return the range of the costs in forward passes, and that of the times of a step."""
     forwards = [(cost(row, facts), row) for row in rows]
     times = [(ratio(row.speed, "ratio_to_bp").sort, row) for row in rows]
     lines = [
-        (Piece(text),)
-        for found, unit in ((forwards, "forward passes"), (times, "× BP's time"))
-        if (text := _range(found, unit))
+        line
+        for found, unit in ((forwards, "forward passes "), (times, "time / BP's "))
+        if (line := _range(found, unit, links))
     ]
     return tuple(lines) or ((Piece("not known"),),)
 
@@ -194,16 +198,23 @@ def _known(value: float | None) -> bool:
     return value is not None and isfinite(value)
 
 
-def _range(found: Iterable[tuple[float | None, Entry]], unit: str) -> str:
-    """Format the smallest and the largest of some numbers with their methods; "" without a number."""
+def _range(found: Iterable[tuple[float | None, Entry]], unit: str, links: Links) -> Line:
+    """Return the smallest and the largest of some numbers with their methods; nothing without a number."""
     numbers = [(value, row) for value, row in found if value is not None and isfinite(value)]
     known = sorted(numbers, key=lambda one: one[0])
     if not known:
-        return ""
+        return ()
     (low, least), (high, most) = known[0], known[-1]
     if digits(low) == digits(high):
-        return f"{digits(low)} {unit}"
-    return f"{digits(low)} ({least.method}) to {digits(high)} ({most.method}) {unit}"
+        return (Piece(f"{unit}{digits(low)}"),)
+    first, last = (Piece(row.method, links.get(row.method, "")) for row in (least, most))
+    return (
+        Piece(f"{unit}{digits(low)} ("),
+        first,
+        Piece(f") to {digits(high)} ("),
+        last,
+        Piece(")"),
+    )
 
 
 def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
@@ -216,8 +227,10 @@ def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
         ),
         "time": sum(row.speed is None or "ratio_to_bp" not in row.speed for row in rows),
     }
-    parts = [f"{name} of {'all' if k == n else k}" for name, k in lacking.items() if k]
-    text = f"{', '.join(parts)} of {n} rows" if parts else ""
+    some = ", ".join(f"no {name} in {k}" for name, k in lacking.items() if 0 < k < n)
+    none = ", ".join(f"no {name}" for name, k in lacking.items() if k == n)
+    parts = [f"{some} of {n} rows" * bool(some), f"{none} at all" * bool(none)]
+    text = "; ".join(filter(None, parts))
     panel = rows[0].panel
     ended = Counter(
         str(row["status"])

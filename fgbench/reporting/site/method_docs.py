@@ -164,9 +164,9 @@ def breakable(name: str) -> list[str]:
 
     Example:
         >>> breakable("fg_a[directions=4]/local")
-        ['fg_a[', 'directions=4]/', 'local']
+        ['fg_a', '[directions=4]/', 'local']
     """
-    return re.findall(r".+?(?:[/\[]+|:(?!\d)|, ?|$)", name, re.DOTALL) or [name]
+    return re.findall(r".+?(?:/+|:(?!\d)|, ?|(?=\[)|\Z)", name, re.DOTALL) or [name]
 
 
 def _options(block: str) -> dict[str, str]:

@@ -48,9 +48,9 @@ def test_five_questions_are_answered(tmp_path: Path) -> None:
     assert found["Test error"][0].count(" %") == 3
     assert found["Test error"][1].startswith("highest: FG-W ")
     assert found["Noise"] == ["variance LG-FG-A 38.4 to FG-W 61,500", "none: BP, DFA (biased)"]
-    assert found["Cost"] == ["1 forward passes", "1 (BP) to 2 (FG-A) × BP's time"]
+    assert found["Cost"] == ["forward passes 1", "time / BP's 1 (BP) to 2 (FG-A)"]
     assert found["Missing"] == [
-        "error of 2, variance of 1, time of 4 of 6 rows",
+        "no error in 2, no variance in 1, no time in 4 of 6 rows",
         "1 diverged, 1 claim rejected",
     ]
 

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 
 from fgbench.records.spreadsheet import inert
 from fgbench.reporting.frames.csv_files import write_csv
+from fgbench.reporting.frames.method_names import way_of
+from fgbench.reporting.frames.settings import form_of, read_form
 from fgbench.reporting.plotting import style
 from fgbench.reporting.site import build, pictures
 from tests.makers.hostile import FIELDS, PAYLOADS, hostile
@@ -185,10 +187,21 @@ def test_a_formula_becomes_a_text(text: str, safe: str) -> None:
 
 def test_the_csv_of_a_figure_is_as_safe_as_those_of_the_site(tmp_path: Path) -> None:
     table = pd.DataFrame({"label": ["=x", "FG-A"], "value": [-1.5, 2.0], "=y": [None, "@z"]})
-    *_, path = style.save(Figure(figsize=(0.1, 0.1)), tmp_path, "one", table)
+    style.save(Figure(figsize=(0.1, 0.1)), tmp_path, "one", table)
+    path = tmp_path / "one.csv"
     assert path.read_text().splitlines() == ["label,value,'=y", "'=x,-1.5,", "FG-A,2.0,'@z"]
     table.to_csv(path, index=False)
     assert formulas(path) == ["=y", "=x", "@z", *["=x,-1.5,"] * 2]  # the check sees what runs
+
+
+def test_options_are_read_back_whatever_they_contain() -> None:
+    options = {"a; b=c": "x; y=z", "law": "50%; %3B", "e": ""}
+    assert read_form(form_of({"options": options})) == options
+    assert form_of({"options": {"law": "sphere", "share": "none"}}) == "law=sphere; share=none"
+
+
+def test_a_locality_of_several_lines_is_a_method() -> None:
+    assert way_of("fg_a", "a\nb-p").base == "a\nb"
 
 
 def test_the_checks_see_texts_that_are_not_escaped(

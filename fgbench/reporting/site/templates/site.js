@@ -140,13 +140,24 @@ function makeScrollable(box) {
 const TOOLS = 36; // pixels above a figure, at the right of which its buttons are and nothing else
 const NARROW = 700; // pixels: a narrower figure has its legend beneath it
 
-// Height of a legend whose entries stand in columns of one width, as wide as the longest name.
-function heightOf(entries, width) {
+const SYMBOL = 50; // pixels of an entry of a legend beside its text
+
+// A legend beneath a figure is read along rows: in columns if two entries fit in each row, else one after the other.
+function legendBelow(entries, room) {
   const names = entries.map((trace) => trace.name.split("<br>"));
-  const longest = Math.max(...names.flat().map((line) => line.length), 0);
-  const columns = Math.max(1, Math.floor((width - 56) / (46 + 6.2 * longest)));
-  const lines = Math.max(...names.map((name) => name.length), 1);
-  return Math.ceil(names.length / columns) * (6 + 15 * lines);
+  const widths = names.map((lines) => SYMBOL + 6.2 * Math.max(...lines.map((line) => line.length)));
+  const columns = Math.min(names.length, Math.floor(room / Math.max(...widths, 1)));
+  const fixed = columns > 1 ? Math.floor(room / columns) : 0;
+  const rows = [];
+  let left = 0;
+  names.forEach((lines, at) => {
+    const width = fixed || widths[at];
+    if (width > left) { rows.push(0); left = room; }
+    left -= width;
+    rows[rows.length - 1] = Math.max(rows[rows.length - 1], lines.length);
+  });
+  const height = rows.reduce((sum, lines) => sum + 8 + 15 * lines, 0);
+  return { height, columns: fixed ? { entrywidth: fixed - SYMBOL, entrywidthmode: "pixels" } : {} };
 }
 
 // What is drawn alike in every figure; a legend beside it where the page is wide, else beneath it.
@@ -154,7 +165,8 @@ function layoutOf(spec, width) {
   const narrow = width < NARROW;
   const own = { ...spec.layout, ...(narrow ? spec.narrow : {}) };
   const entries = spec.data.filter((trace) => trace.showlegend !== false);
-  const below = narrow && !own.legend ? Math.min(heightOf(entries, width), 240) : 0;
+  const legend = legendBelow(entries, width - 80);
+  const below = narrow && !own.legend ? legend.height : 0;
   const layout = {
     font: { family: "system-ui, sans-serif", size: 12, color: "#1a1a1a" },
     paper_bgcolor: "#fff",
@@ -164,7 +176,8 @@ function layoutOf(spec, width) {
     margin: { l: narrow ? 56 : 72, r: 12, t: TOOLS, b: 56 },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     legend: narrow
-      ? { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 11 } }
+      ? { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom",
+          font: { size: 11 }, ...legend.columns }
       : {},
     ...own,
   };
