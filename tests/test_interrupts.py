@@ -188,7 +188,12 @@ def test_ignored_signals_stay_ignored() -> None:
 
 
 STREAMS = {  # name -> redirections, words, exit code, begin of the line on stderr
-    "a full disk": (">/dev/full", "list presets", 2, "fgbench: cannot write or read: standard output"),
+    "a full disk": (
+        ">/dev/full",
+        "list presets",
+        2,
+        "fgbench: cannot write or read: standard output",
+    ),
     "a full disk and the help": (">/dev/full", "--help", 2, "fgbench: cannot write or read: stand"),
     "closed": (">&-", "list presets", 2, "fgbench: standard output is closed"),
     "no stderr": ("2>&-", "list presets", 0, ""),

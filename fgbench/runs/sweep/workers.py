@@ -230,6 +230,9 @@ def _work(pipe: Connection, slot: Slot) -> None:
         interrupts.ignore()
     except KeyboardInterrupt:
         interrupts.die()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # taking libraries down one by one takes longer than a small run
 
 
 def _serve(pipe: Connection) -> None:
