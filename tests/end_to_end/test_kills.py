@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fgbench.cli.main import run
 from tests.makers import kills
 from tests.makers.kills import Laboratory, Trial
 
@@ -30,6 +31,27 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
 @pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: f"{trial.command} {trial.kind}")
 def test_nothing_is_lost_and_nothing_left_behind(trial: Trial, laboratory: Laboratory) -> None:
     assert laboratory.run(trial) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "last", "hidden"),
+    [
+        ("train", "fgbench.training.checkpoint.discard", ".checkpoints"),
+        ("table1", "fgbench.runs.study.Parts.discard", ".parts"),
+    ],
+)
+def test_a_kill_between_the_record_and_the_clean_up_leaves_nothing_in_the_end(
+    command: str, last: str, hidden: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fgbench.training.checkpoint.Keeper.due", lambda self, ended: ended)
+    words = kills.COMMANDS[command].replace(" LG-FG-A", "").split()
+    with monkeypatch.context() as patch:
+        patch.setattr(last, lambda *_: None)
+        assert run(words) == 0
+    assert (tmp_path / "kept" / hidden).exists()
+    assert run(words) == 0
+    assert kills.strays(tmp_path, finished=True) == []
 
 
 def test_what_is_left_and_what_differs_is_seen(tmp_path: Path) -> None:
