@@ -25,7 +25,7 @@ bench: $(STAMP)
 
 # About ten minutes of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)
-	$(BIN)/python -m fgbench.stats.calibration --out analysis/reproduction
+	$(BIN)/python -m fgbench.measurement.calibrate --out analysis/reproduction
 
 # A sample of 200 small edits of the numerical core, each tried against its tests: hours of one core.
 mutants: $(STAMP)

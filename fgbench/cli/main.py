@@ -1,7 +1,7 @@
 """The command line ``fgbench``: its commands, and errors as one line and an exit code.
 
 Exit codes: 0 success (a diverged run is a result), 1 a run failed or a check did not hold, 2 wrong usage,
-3 all that a quick check tested held, but it left something out, 130 interrupted (143 by SIGTERM, 129 by
+3 all that a check tested held, but it left something out, 130 interrupted (143 by SIGTERM, 129 by
 SIGHUP). :mod:`fgbench.__main__` is the entry, which hears signals before this file is imported.
 An error inside a method is reported in one line at the end; with FGBENCH_DEBUG set its traceback is
 printed as well.
@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 from fgbench import interrupts
 from fgbench.cli import read_commands, run_commands
 from fgbench.cli.progress import print_error
+from fgbench.core.time_limit import TimedOut
 from fgbench.errors import (
     BackwardRefused,
     MethodFailed,
@@ -98,7 +99,7 @@ def run(arguments: list[str]) -> int:
         code = ended.exit_code
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:
+    except (Exception, TimedOut) as error:
         if not interrupts.due():
             return _report(error, arguments)
         code = INTERRUPTED  # what a library made of the interrupt
@@ -128,14 +129,14 @@ def _print_notices() -> list[str]:
     return unwritten
 
 
-def _report(error: Exception, arguments: list[str]) -> int:
+def _report(error: BaseException, arguments: list[str]) -> int:
     """Print an error as one line and return the exit code; a fault of the program is raised again."""
     if isinstance(error, UsageError | TyperException):
         text = error.format_message() if isinstance(error, TyperException) else str(error)
         if text:  # without arguments typer prints the help and raises an error without a message
             print_error(text + _dashed(error, arguments))
         return 2
-    if isinstance(error, BackwardRefused | MethodFailed | TangentLost):
+    if isinstance(error, BackwardRefused | MethodFailed | TangentLost | TimedOut):
         print_error(str(error))
         return 1
     if isinstance(error, OSError):
@@ -149,7 +150,7 @@ def _report(error: Exception, arguments: list[str]) -> int:
     raise error
 
 
-def _dashed(error: Exception, arguments: list[str]) -> str:
+def _dashed(error: BaseException, arguments: list[str]) -> str:
     """Return a hint where a file or folder was taken for an option because its name begins with a dash."""
     paths = [a for a in arguments if a.startswith("-") and os.path.lexists(a)]
     hint = f"; a path that begins with a dash is typed ./{paths[0]}" if paths else ""
@@ -164,7 +165,7 @@ def _resumable(arguments: list[str]) -> bool:
     return arguments[0] in ("train", "sweep") or (arguments[0] == "table1" and given)
 
 
-def _no_memory(error: Exception) -> bool:
+def _no_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out; Python, torch and the loader word it differently."""
     if not isinstance(error, MemoryError | ImportError | RuntimeError):
         return False

@@ -326,11 +326,19 @@ def check(
             "checks still run. What was left out is listed at the end; if all else held, the exit code is 3.",
         ),
     ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="End after this many seconds; what is not judged by then is named, and if all else held "
+            "the exit code is 3. No limit by default: how long a check takes depends on the machine.",
+        ),
+    ] = None,
 ) -> int:
     """Check an estimator's claims or an architecture's declarations: ok, FAIL or -- (not judged) each."""
     from fgbench.cli.check import run_checks
 
-    return run_checks(name, quick=quick)
+    return run_checks(name, quick=quick, timeout=timeout)
 
 
 def _run_all(

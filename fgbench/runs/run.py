@@ -98,6 +98,7 @@ def run_all(
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
+    from fgbench.conformance.structure import require_structure
     from fgbench.workload import Workload
 
     parsed = [registry.method(text) for text in methods]
@@ -108,6 +109,8 @@ def run_all(
         keys = [job.key for job in jobs]
         finished = _finished(call, jobs, reuse, claims)
         jobs = _unfinished(jobs, finished)
+        if jobs:
+            require_structure(arch, workload.data.shape, workload.data.classes)
         todo = [job.key for job in jobs]
         finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
     return [
