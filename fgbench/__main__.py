@@ -89,9 +89,9 @@ def _opened() -> bool:
         _write_error(CLOSED)
         return False
     if isinstance(sys.stdout, io.TextIOWrapper):
-        form = {"encoding": sys.stdout.encoding, "line_buffering": sys.stdout.line_buffering}
-        form["write_through"] = sys.stdout.write_through
-        out = Output(sys.stdout.detach(), errors="backslashreplace", **form)
+        before = sys.stdout
+        encoding, lines, through = before.encoding, before.line_buffering, before.write_through
+        out = Output(before.detach(), encoding, "backslashreplace", None, lines, through)
         sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
     return True
 

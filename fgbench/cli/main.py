@@ -86,8 +86,7 @@ def run(arguments: list[str]) -> int:
 
     Example:
         >>> run(["list", "presets"])  # doctest: +ELLIPSIS
-        BP                      bp/end
-        L-BP                    bp/module
+        BP ... bp/end ...
         ...
         0
     """
