@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench calibrate mutants clean
+.PHONY: demo test check bench calibrate mutants kills clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -32,9 +32,13 @@ mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mutants]'
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
+# 200 kills and signals at random moments of small commands: about 20 minutes of one core.
+kills: $(STAMP)
+	$(BIN)/python -m tests.makers.kills $(KILLS)
+
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test bench calibrate mutants: export OMP_NUM_THREADS = 1
+test bench calibrate mutants kills: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -49,6 +49,15 @@ class Notice(UserWarning):
     """
 
 
+class Unwritten(Notice):
+    """A record cannot be written; its numbers are returned and shown, and the command does not succeed.
+
+    Example:
+        >>> issubclass(Unwritten, Notice)
+        True
+    """
+
+
 class TangentLost(RuntimeError):
     """Forward mode met a call that it cannot differentiate.
 

@@ -87,7 +87,7 @@ class _Signals:
         if hasattr(signal, "pthread_kill"):  # which ends a sleep as well
             signal.pthread_kill(threading.main_thread().ident or 0, self.seen[0])
         else:
-            _thread.interrupt_main(self.seen[0])
+            _thread.interrupt_main(signal.Signals(self.seen[0]))
 
     def enter(self) -> None:
         """Replace Python's handler of Ctrl-C when the first context of a script or notebook opens."""
@@ -254,6 +254,25 @@ def unheard() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def follow_parent() -> None:
+    """End this process when the one that started it has ended, for whatever reason.
+
+    Example:
+        >>> follow_parent()  # doctest: +SKIP
+    """
+    from multiprocessing import connection, parent_process
+
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        """Wait for its end."""
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def hear() -> None:

@@ -42,10 +42,15 @@ def send(number: int = signal.SIGINT) -> None:
 def test_a_signal_waits_for_what_is_written_whole() -> None:
     """Those of the program as well as Ctrl-C in a script, which is then Python's again."""
     done = []
-    with pytest.raises(KeyboardInterrupt), interrupts.whole(), interrupts.whole():
-        send()
-        send()
-        done.append("written")
+
+    def write() -> None:
+        with interrupts.whole(), interrupts.whole():
+            send()
+            send()
+            done.append("written")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert done == ["written"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(KeyboardInterrupt):
@@ -60,13 +65,17 @@ def test_the_first_signal_decides_the_exit_code_and_later_ones_do_not_disturb(
 ) -> None:
     interrupts.install()
     cleaned = []
-    with pytest.raises(KeyboardInterrupt):
+
+    def work() -> None:
         try:
             send(getattr(signal, name))
         finally:
             for number in interrupts.SIGNALS:
                 send(number)
             cleaned.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert cleaned == [True]
     assert interrupts.exit_code() == code
 
@@ -93,11 +102,16 @@ def test_a_signal_waits_for_the_step_and_a_second_one_does_not() -> None:
 
 def test_a_signal_that_nobody_heeded_raises_after_the_last_step() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), interrupts.steps():
-        send()
-        with interrupts.whole():
-            done.append("the record is written")
-        done.append("and the checkpoint removed")
+
+    def finish() -> None:
+        with interrupts.steps():
+            send()
+            with interrupts.whole():
+                done.append("the record is written")
+            done.append("and the checkpoint removed")
+
+    with pytest.raises(KeyboardInterrupt):
+        finish()
     assert len(done) == 2
 
 

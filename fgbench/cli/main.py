@@ -21,7 +21,15 @@ from fgbench import interrupts
 from fgbench.cli import read_commands, run_commands
 from fgbench.cli.progress import print_error
 from fgbench.core.time_limit import TimedOut
-from fgbench.errors import BackwardRefused, MethodFailed, Notice, TangentLost, UsageError, reason
+from fgbench.errors import (
+    BackwardRefused,
+    MethodFailed,
+    Notice,
+    TangentLost,
+    Unwritten,
+    UsageError,
+    reason,
+)
 
 INTERRUPTED = 130  # the exit code that typer gives a Ctrl-C
 
@@ -78,15 +86,14 @@ def run(arguments: list[str]) -> int:
 
     Example:
         >>> run(["list", "presets"])  # doctest: +ELLIPSIS
-        BP                      bp/end
-        L-BP                    bp/module
+        BP ... bp/end ...
         ...
         0
     """
     try:
         with warnings.catch_warnings():
-            _print_notices()
-            code = int(app(arguments, standalone_mode=False) or 0)
+            unwritten = _print_notices()
+            code = int(app(arguments, standalone_mode=False) or 0) or 2 * bool(unwritten)
     except typer.Exit as ended:
         code = ended.exit_code
     except KeyboardInterrupt:
@@ -102,19 +109,23 @@ def run(arguments: list[str]) -> int:
     return code
 
 
-def _print_notices() -> None:
-    """Print notices as lines on stderr; other warnings stay as they are."""
+def _print_notices() -> list[str]:
+    """Print notices as lines on stderr; return a list to which those on unwritten records are added."""
     shown = warnings.showwarning
+    unwritten: list[str] = []
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         """Print one warning."""
         if issubclass(category, Notice):
             print_error(str(message))
+            if issubclass(category, Unwritten):
+                unwritten.append(str(message))
         else:
             shown(message, category, *where, **more)
 
     warnings.showwarning = show
     warnings.simplefilter("always", Notice)
+    return unwritten
 
 
 def _report(error: BaseException, arguments: list[str]) -> int:

@@ -7,12 +7,14 @@ code that decides the numbers, so that edited code never serves old numbers.
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
-from fgbench.records import keys, provenance, schema
+from fgbench.errors import Unwritten
+from fgbench.records import files, keys, provenance, schema
 from fgbench.runs import study
 
 if TYPE_CHECKING:
@@ -79,13 +81,26 @@ class Call:
             seconds: how long it took.
 
         Returns:
-            The record, equal to what is read back from its file.
+            The record, equal to what is read back from its file. Where that cannot be written, a measurement
+            is returned with a warning :class:`fgbench.errors.Unwritten`.
+
+        Raises:
+            OSError: the record of a training cannot be written.
         """
         claims, result = result.get("claims"), {k: v for k, v in result.items() if k != "claims"}
         about = job.draft["about"]
         if result["status"] in schema.FINISHED:
             about = {**about, "claims": claims or self._claims(job.method)}
-        return study.finish(self.store, {**job.draft, "about": about}, result, begun, seconds)
+        draft = {**job.draft, "about": about}
+        try:
+            return study.finish(self.store, draft, result, begun, seconds)
+        except OSError as error:
+            if self.verb == "train":  # its checkpoint keeps what was done
+                raise
+            where = error.filename2 or error.filename
+            what = f"the record of {job.method.text} cannot be written: {where}: {files.why(error)}"
+            warnings.warn(Unwritten(f"{what}; its numbers are shown only"), stacklevel=2)
+            return study.finish(None, draft, result, begun, seconds)
 
     def _claims(self, method: Method) -> Record:
         """Return what an estimator claims of its task, on a network built for the purpose."""

@@ -11,7 +11,7 @@ from fgbench.errors import unknown
 from fgbench.records import locks
 from fgbench.runs import study
 from fgbench.runs.case import PACKAGES, Call, Job, Record, draft
-from fgbench.runs.verbs import VERBS
+from fgbench.runs.verbs import VERBS, discard_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -249,6 +249,8 @@ def _finished(call: Call, jobs: Sequence[Job], reuse: bool, claims: ExitStack) -
         record = call.store.find(key, reuse=reuse, case_key=job.draft["case_key"])
         if record is not None and call.verb != "speed":
             records[key] = record
+            if call.verb == "train":  # of a process that was killed between its record and this
+                discard_checkpoint(call.store.folder, key)
     return records
 
 

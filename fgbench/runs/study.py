@@ -76,11 +76,13 @@ def run(
             key = draft["key"]
             store.check_writable(draft)
             held.enter_context(locks.claim(store.folder, key, wait=True))
+            blocks = Parts(store.folder / ".parts" / key, progress)
             if (done := store.find(key)) is not None:
+                blocks.discard()  # of a process that was killed between its record and this
                 if progress is not None:
                     progress("the record is finished already")
                 return done
-            parts["parts"] = Parts(store.folder / ".parts" / key, progress)
+            parts["parts"] = blocks
         begun, start = datetime.now(UTC), perf_counter()
         with at_work(study, begun=False):
             rows = study(**settings, **parts, progress=progress)

@@ -14,6 +14,7 @@ from fgbench.records import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from fgbench.measurement.design import Design
     from fgbench.registry import Method
@@ -125,9 +126,25 @@ def _plan_train(call: Call, method: Method, options: Options) -> Training:
     return Training(recipe, size, validation, graph, subject)
 
 
+def discard_checkpoint(folder: Path, key: str) -> None:
+    """Remove the checkpoint of a training whose record is written.
+
+    Args:
+        folder: of the records.
+        key: of the record.
+
+    Example:
+        >>> from pathlib import Path
+        >>> discard_checkpoint(Path("no-such-folder"), "key")
+    """
+    from fgbench.training import checkpoint
+
+    checkpoint.discard(folder / CHECKPOINTS / key)
+    files.remove([folder / CHECKPOINTS])
+
+
 def _train(call: Call, jobs: list[Job]) -> list[Record]:
     """Train one method after another, each from its last checkpoint if it has one."""
-    from fgbench.training import checkpoint
     from fgbench.training.loop import train
 
     records = []
@@ -152,9 +169,8 @@ def _train(call: Call, jobs: list[Job]) -> list[Record]:
             )
             records.append(call.finish(job, result, begun, perf_counter() - start))
             # A failed run is tried again from its checkpoint.
-            if folder is not None and result["status"] != "failed":
-                checkpoint.discard(folder)
-                files.remove([folder.parent])
+            if call.store is not None and result["status"] != "failed":
+                discard_checkpoint(call.store.folder, job.key)
     return records
 
 

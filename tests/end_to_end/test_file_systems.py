@@ -1,4 +1,7 @@
-"""What a file system can hold: each is answered in one line, without a traceback and without waiting."""
+"""What a file system can hold: each is answered in one line, without a traceback and without waiting.
+
+A sample by default; ``FGBENCH_CASES=all`` tries every case.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import pytest
 
 from fgbench.cli.main import run
 from fgbench.records.store import Store
+from tests.makers.cases import some
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and links are POSIX")
 
@@ -148,7 +152,7 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("entry", some(ENTRIES, 2))
 def test_what_lies_among_the_records_is_named_once(
     entry: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,11 +226,14 @@ def made(name: str, make: Make) -> str:
     return name
 
 
-@pytest.mark.parametrize("verb", [TRAIN, MEASURE, TABLE1, FUSION], ids=lambda verb: verb[0])
-@pytest.mark.parametrize("name", FOLDERS)
+VERBS = {"train": TRAIN, "measure": MEASURE, "table1": TABLE1, "fusion": FUSION}
+KEPT = [(name, verb) for verb in VERBS for name in FOLDERS]
+
+
+@pytest.mark.parametrize(("name", "verb"), some(KEPT, 4), ids=str)
 def test_a_folder_that_cannot_be_is_one_line_before_the_work(
     name: str,
-    verb: list[str],
+    verb: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -235,9 +242,7 @@ def test_a_folder_that_cannot_be_is_one_line_before_the_work(
     if not works:
         for work in ("training.loop.train", "measurement.loop.measure"):
             monkeypatch.setattr(f"fgbench.{work}", lambda *_, **__: pytest.fail("it works in vain"))
-    elif verb[0] not in ("train", "table1") and name != "missing":
-        pytest.skip("the same as train")
-    code = run([*verb, "-o", folder])
+    code = run([*VERBS[verb], "-o", folder])
     said = lines(capsys)
     if works:
         assert (code, said) == (0, [])
@@ -249,8 +254,10 @@ def test_a_folder_that_cannot_be_is_one_line_before_the_work(
         assert len(said[0]) < 400 or "too long" in name
 
 
-@pytest.mark.parametrize("verb", ["figure learning_curves", "report", "paper"])
-@pytest.mark.parametrize("name", FOLDERS)
+READ = [(name, verb) for verb in ("figure learning_curves", "report", "paper") for name in FOLDERS]
+
+
+@pytest.mark.parametrize(("name", "verb"), some(READ, 3), ids=str)
 def test_no_records_to_read_is_one_line(
     name: str, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,7 +318,7 @@ def test_a_plug_in_that_cannot_be_read_is_one_line(
     assert not Path("rec").exists()
 
 
-@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("name", some(SPECIAL, 2))
 def test_a_part_of_a_study_that_cannot_be_read_is_computed_again(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,8 +351,10 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("verb", ["train", "measure", "table1"])
-@pytest.mark.parametrize(("call", "code"), FAULTS, ids=str)
+WRITTEN = [(*fault, verb) for verb in ("train", "measure", "table1") for fault in FAULTS]
+
+
+@pytest.mark.parametrize(("call", "code", "verb"), some(WRITTEN, 3), ids=str)
 def test_a_record_that_cannot_be_written_is_one_line_that_names_it(
     verb: str,
     call: str,
@@ -353,7 +362,7 @@ def test_a_record_that_cannot_be_written_is_one_line_that_names_it(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = {"train": TRAIN, "measure": MEASURE, "table1": TABLE1}[verb]
+    words = VERBS[verb]
     true = getattr(os, call)
 
     def fails(path: Any, *more: Any, **options: Any) -> Any:

@@ -40,6 +40,22 @@ COMMANDS = {
     "paper": "paper records -o kept/page.md",
     "list": "list estimators",
 }
+CYCLE = (
+    *(
+        "train",
+        "measure",
+        "table1",
+        "train",
+        "list",
+        "figure",
+        "train",
+        "measure",
+        "paper",
+        "table1",
+    ),
+    *("train", "sweep", "measure", "speed", "report"),
+)
+"""The order in which commands are disturbed."""
 PLAN = """
 [[grid]]
 name = "small"
@@ -315,7 +331,7 @@ def trials(
     for at in range(count):
         command, kind = commands[at % len(commands)], rng.choice(KINDS)
         laboratory.prepare(command)
-        starts = command in STARTS and rng.random() < 0.6
+        starts = command in STARTS and rng.random() < 0.3
         after = rng.uniform(0, 2.0 if starts else 1.1 * laboratory.lasts[command])
         yield Trial(command, kind, after, rng.choice((0.0, 0.01, 0.1, 0.5)), starts)
 
@@ -347,7 +363,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", choices=COMMANDS, action="append")
     asked = parser.parse_args()
-    chosen = asked.command or list(COMMANDS)
+    chosen = asked.command or CYCLE
     ended: Counter[str] = Counter()
     warm_up()
     with tempfile.TemporaryDirectory() as folder:

@@ -20,6 +20,7 @@ from fgbench.training import checkpoint, loop
 from fgbench.training.checkpoint import LATEST, PREVIOUS, VERSION, Saved
 from fgbench.training.recipe import Recipe
 from fgbench.training.run import FACTS
+from tests.makers.cases import some
 from tests.makers.paths import ROOT
 from tests.makers.processes import posix
 from tests.makers.training import train
@@ -63,9 +64,10 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if event.step == STOP:
             raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "LOOK", 1)
-        train(**CASE, checkpoint=folder, every=0.0, progress=stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(**CASE, checkpoint=folder, every=0.0, progress=stop)
     return folder
 
 
@@ -267,11 +269,12 @@ if os.name == "posix":
     }
 
 
-BOTH = [name for at, name in enumerate(HARMS) if at % 8 == 0 or name.startswith("a folder")]
+BOTH = [*some(HARMS, 12), "a folder with files"]
 
 
 @pytest.mark.parametrize(
-    ("name", "both"), [*((name, False) for name in HARMS), *((name, True) for name in BOTH)]
+    ("name", "both"),
+    [*((name, False) for name in HARMS), *((name, True) for name in dict.fromkeys(BOTH))],
 )
 def test_it_is_not_used_and_the_run_ends_with_the_same_numbers(
     name: str, both: bool, stopped: Path, whole: str, tmp_path: Path

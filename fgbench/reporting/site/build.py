@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fgbench import interrupts
 from fgbench.errors import UsageError
 from fgbench.reporting.frames.csv_files import write_csv
 from fgbench.reporting.frames.load import load
@@ -97,7 +98,8 @@ def write(
             root = "../" * path.count("/")
             page = environment.get_template(template).render(**context, root=root, site=site)
             (new / path).write_text(page, encoding="utf-8", errors="replace", newline="\n")
-        publish(new, out)
+        with interrupts.whole():  # no site of which a half is new
+            publish(new, out)
     return out / "index.html"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgbench import interrupts
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import style
 from fgbench.reporting.site import plotly_marks
@@ -112,8 +113,15 @@ def draw_all(report: Facts, page_paths: PagePaths, out: Path, jobs: int = 1) -> 
     work = kinds, [part for *_, part, _ in todo], [table for *_, table in todo]
     targets = [out / file for file in files]
     if jobs > 1 and len(todo) > FEW:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            sizes = list(pool.map(_draw, *work, targets))
+        spawn, follow = get_context("spawn"), interrupts.follow_parent
+        with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=follow) as pool:
+            with interrupts.unheard():
+                drawn = pool.map(_draw, *work, targets)
+            try:
+                sizes = list(drawn)
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
     else:
         sizes = list(map(_draw, *work, targets))
     gallery: dict[str, list[Plot]] = {}

@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import Notice, UsageError
+from fgbench.errors import UsageError
 from fgbench.records import keys, schema
 from fgbench.records.store import Store
 from fgbench.runs.case import UNKEYED
@@ -152,7 +152,7 @@ class Sweep:
                     if event.kind == "progress":
                         self.at[event.task] = case, event.text
                     elif event.kind == "notice":
-                        warnings.warn(event.text, Notice, stacklevel=2)
+                        warnings.warn(event.text, event.value, stacklevel=2)
                     else:
                         del self.at[event.task]
                         self._settle(

@@ -14,7 +14,7 @@ import threading
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -222,7 +222,7 @@ def _work(pipe: Connection, slot: Slot) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     if slot.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cores)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    interrupts.follow_parent()
     try:
         interrupts.hear()
         _serve(pipe)
@@ -230,6 +230,9 @@ def _work(pipe: Connection, slot: Slot) -> None:
         interrupts.ignore()
     except KeyboardInterrupt:
         interrupts.die()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # taking libraries down one by one takes longer than a small run
 
 
 def _serve(pipe: Connection) -> None:
@@ -239,7 +242,7 @@ def _serve(pipe: Connection) -> None:
     def notify(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         """Send a warning to the parent, which knows where the user looks."""
         if issubclass(category, Notice):
-            pipe.send(("notice", str(message), None))
+            pipe.send(("notice", str(message), category))
         else:
             shown(message, category, *where, **more)
 
@@ -256,12 +259,3 @@ def _serve(pipe: Connection) -> None:
             if interrupts.due():  # what a library made of the interrupt
                 raise KeyboardInterrupt from None
             pipe.send(("failed", reason(error, owner=run_all), None))
-
-
-def _follow_parent() -> None:
-    """End this process when its parent has ended."""
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    sys.stderr.flush()
-    os._exit(1)
