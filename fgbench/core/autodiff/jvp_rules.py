@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _aten = torch.ops.aten
 
+FEW = 1 << 17
+"""Numbers in all tangents of a norm, up to which one kernel call takes the tangents of all directions."""
+
 # Called as slope(y, *args, **kwargs), so arguments bear torch's names; t, s, v, c are tangents.
 
 
@@ -350,6 +353,10 @@ def _normed(white: Call, t: Tensor | None, weight: Any, bias: Any, y: Tensor) ->
 def _whiten(t: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, axes: Any) -> Tensor:
     """Apply the Jacobian of ``(x - mean) rstd``: it is symmetric, so the backward kernel serves."""
     kernel, wanted = _aten.native_layer_norm_backward, [True, False, False]
+    if t.shape[0] > 1 and t.numel() <= FEW:  # a copy of x per direction costs less than a call
+        x, mean, rstd = (z.expand(t.shape[0], *z.shape).contiguous() for z in (x, mean, rstd))
+        few: Tensor = kernel(t.contiguous(), x, axes, mean, rstd, None, None, wanted)[0]
+        return few
     return _each(t, lambda one: kernel(one, x, axes, mean, rstd, None, None, wanted)[0])
 
 
