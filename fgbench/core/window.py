@@ -395,6 +395,7 @@ class Window:
     def differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
         """Return forward differences, one direction at a time, from the clamped start: ``[n, kept...]``."""
         clean, held = self.output(), self.clean_held()
+        own = {} if on_sites else self.params
         found = []
         for row in range(directions.n):
             u = {name: directions.rows(name, row, row + 1)[0] for name in directions.names}
@@ -404,7 +405,6 @@ class Window:
 
             moved = dict(self.moved)
             if not on_sites:
-                own = self.params
                 moved |= {name: own[name] + step * u[name] for name in u}
             with torch.no_grad(), swapped(self.chain, moved):
                 f = self.chain.run(
