@@ -219,6 +219,29 @@ def _sigmoid(y: Tensor, input: Dual) -> Any:
     return NotImplemented if y.is_complex() else _aten.sigmoid_backward(input.tangents, y)
 
 
+@rule(*_everywhere("rsqrt"))
+def _rsqrt(y: Tensor, input: Dual) -> Any:
+    return input.tangents * (-0.5 * y.pow(3))
+
+
+@rule(*_everywhere("clamp", "clip"))
+def _clamp(y: Tensor, input: Any, min: Any = None, max: Any = None) -> Any:
+    if type(input) is not Dual or isinstance(min, Tensor | Dual) or isinstance(max, Tensor | Dual):
+        return NotImplemented
+    x = input.value
+    within = (x >= (-torch.inf if min is None else min)) & (
+        x <= (torch.inf if max is None else max)
+    )
+    return input.tangents * within
+
+
+@rule(*_everywhere("masked_fill"))
+def _masked_fill(y: Tensor, input: Any, mask: Tensor, value: Any) -> Any:
+    if type(input) is not Dual or type(value) is Dual or input.shape != y.shape:
+        return NotImplemented
+    return input.tangents.masked_fill(mask, 0.0)
+
+
 rule(*_everywhere("neg", "negative", "__neg__"))(lambda y, input: -input.tangents)
 rule(*_everywhere("__rmatmul__"))(lambda y, input, other: _matmul(y, other, input))
 rule(*_everywhere("__rtruediv__"))(lambda y, input, other: _div(y, other, input))

@@ -231,10 +231,8 @@ def test_killed_and_restarted_it_ends_with_the_same_records(tmp_path: Path) -> N
     plan, folder = str(tmp_path / "plan.toml"), tmp_path / "killed"
     line = [sys.executable, "-m", "fgbench", "sweep", plan, "-o", str(folder), "--device", "cpu"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for wanted, jobs in (
-        (1, "2"),
-        (3, "1"),
-    ):  # killed in another run once so many records are there
+    # killed once so many records are there: in the middle of another run
+    for wanted, jobs in ((1, "2"), (3, "1")):
         process = subprocess.Popen(
             [*line, "--jobs", jobs],
             start_new_session=True,
