@@ -185,11 +185,11 @@ class Window:
         """Return how many directions travel at once: as many as fit the cache, or fill a GPU."""
         if self.start.device.type == "cuda":
             return max(1, 8192 // len(self.start)) if on_sites else 4
-        if not on_sites:
-            return 4
-        shapes = self.sites
-        largest = max((torch.Size(shape).numel() for shape in shapes.values()), default=1)
-        return max(1, (1 << 23) // (largest * self.start.element_size()))
+        largest = max((torch.Size(shape).numel() for shape in self.sites.values()), default=1)
+        if on_sites:
+            return max(1, (1 << 23) // (largest * self.start.element_size()))
+        each = largest + sum(p.numel() for p in self.params.values())
+        return max(4, (1 << 23) // (each * self.start.element_size()))
 
     def _walk(self, tap: Any, run: slice = ALL) -> Any:
         """Run examples through the window, recording the outputs that other objectives start from."""
@@ -395,6 +395,7 @@ class Window:
     def differences(self, directions: Directions, step: float, on_sites: bool) -> Tensor:
         """Return forward differences, one direction at a time, from the clamped start: ``[n, kept...]``."""
         clean, held = self.output(), self.clean_held()
+        own = {} if on_sites else self.params
         found = []
         for row in range(directions.n):
             u = {name: directions.rows(name, row, row + 1)[0] for name in directions.names}
@@ -404,7 +405,6 @@ class Window:
 
             moved = dict(self.moved)
             if not on_sites:
-                own = self.params
                 moved |= {name: own[name] + step * u[name] for name in u}
             with torch.no_grad(), swapped(self.chain, moved):
                 f = self.chain.run(

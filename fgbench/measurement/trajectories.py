@@ -18,9 +18,9 @@ from fgbench.core.objective import Objective
 from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.errors import MethodFailed, UsageError, at_work
-from fgbench.training.optimizers import uncompiled
 from fgbench.training.recipe import default_recipe
 from fgbench.training.run import TrainingRun
+from fgbench.training.uncompiled import uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -152,7 +152,7 @@ def workload() -> Workload:
 
 
 def test_measuring_shows_the_bias_of_live_keys(workload: Workload) -> None:
-    """400 draws at two points, fixed seed; three unbiased rows at 1e-3 are 0.3 % false alarms."""
+    """200 draws at two points, fixed seed; three unbiased rows at 1e-3 are 0.3 % false alarms."""
     names = [
         "",
         "[shared_noise=false]",
@@ -162,7 +162,7 @@ def test_measuring_shows_the_bias_of_live_keys(workload: Workload) -> None:
     methods = [registry.method(f"fg_a/contrastive{n}") for n in names]
     methods.append(registry.method("fg_w/contrastive[stop_keys=false]"))
     methods.append(registry.method("np/contrastive[stop_keys=false]"))
-    found = measure(workload, methods, Design(draws=400, batches=2, batch=6))
+    found = measure(workload, methods, Design(draws=200, batches=2, batch=6))
     sizes = [f["bias"]["value"] for f in found]
     p_values = [f["bias"]["p_value"] for f in found]
     assert min(p_values[0], p_values[1], p_values[4]) > 1e-3

@@ -85,17 +85,18 @@ class Louder(WeightForwardGradient):
 @pytest.mark.parametrize("method", ["fg_w", "fg_w[law=rademacher]", "fg_a/local"])
 def test_measured_variance_meets_the_closed_form(method: str) -> None:
     # 10 intervals of 95 % that cover 93 % at least: below 7 with odds of 4e-3 per method
-    assert covered(method, 128) >= 7
+    assert covered(method, 64) >= 7
 
 
 @pytest.mark.parametrize("method", ["fg_a", "fg_a/local-pg", "fg_a[law=sphere]/local-pg"])
 def test_measured_variance_of_activity_noise_meets_it_on_localmixer(method: str) -> None:
-    # as above, with 64 draws: below 7 of 10 with odds of 4e-3 per method
-    assert covered(method, 64, workload(MIXER, IMAGES)) >= 7
+    # as above, on two blocks of four patches and three groups
+    assert covered(method, 64, workload(f"{MIXER}[channels=12,groups=3,side=2]", IMAGES)) >= 7
 
 
 def test_noise_that_is_too_loud_is_seen() -> None:
-    assert covered(Louder(), 128) < 7
+    # the variance is 1.46 times the predicted one: 2.6 standard errors of 64 draws
+    assert covered(Louder(), 64) < 7
 
 
 # exact methods and planted scales
@@ -379,10 +380,14 @@ def test_a_factor_moves_no_sign_but_its_own(factor: float, share: float) -> None
 
 
 def test_unbiased_noise_has_the_signal_of_its_variance() -> None:
-    found = measured("fg_w", draws=4096)  # resolved: 4096 draws of 136 elements
+    elements = 4 * 16 + 4
+    found = measured(
+        "fg_w", draws=2048, where=workload("mlp-1x4")
+    )  # resolved: 30 draws per element
+    assert found["elements"] == elements
     ratio = found["signal_to_noise"]
-    assert ratio["low"] <= 1 / (ELEMENTS + 1) <= ratio["high"] < 2 / ELEMENTS
-    assert found["normalised_error"]["low"] <= ELEMENTS + 1 <= found["normalised_error"]["high"]
+    assert ratio["low"] <= 1 / (elements + 1) <= ratio["high"] < 2 / elements
+    assert found["normalised_error"]["low"] <= elements + 1 <= found["normalised_error"]["high"]
     assert found["cosine_of_mean"]["high"] == 1.0
     assert found["cosine_of_mean"]["low"] > 0.9
     price = found["cost"]["forward_equivalents"]

@@ -314,7 +314,16 @@ def swapped(module: nn.Module, new: Mapping[str, Tensor | Dual]) -> Iterator[Non
         ...     print(float(layer(torch.ones(1))))
         3.0
     """
-    known = dict(module.named_parameters(remove_duplicate=False))
+    if not new:
+        yield
+        return
+    homes = [
+        (owner._parameters, f"{prefix}.{name}" if prefix else name, name, p)
+        for prefix, owner in module.named_modules(remove_duplicate=False)
+        for name, p in owner._parameters.items()
+        if p is not None
+    ]
+    known = {qualified: p for _, qualified, _, p in homes}
     places: dict[int, Any] = {}
     for name, other in new.items():
         if name not in known:
@@ -324,9 +333,9 @@ def swapped(module: nn.Module, new: Mapping[str, Tensor | Dual]) -> Iterator[Non
             raise UsageError(f"parameter {name!r} has shape {want}, its replacement {got}")
         if places.setdefault(id(known[name]), other) is not other:
             raise UsageError(f"parameter {name!r} is tied to one with a different replacement")
-    slots: list[tuple[Any, str, Any]] = []
-    for held in (owner._parameters for owner in module.modules()):
-        slots += [(held, name, p) for name, p in held.items() if id(p) in places]
+    slots: list[tuple[Any, str, Any]] = [
+        (held, name, p) for held, _, name, p in homes if id(p) in places
+    ]
     try:
         for held, name, old in slots:
             held[name] = places[id(old)]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _aten = torch.ops.aten
 
+FEW = 1 << 17
+"""Numbers in all tangents of a norm, up to which one kernel call takes the tangents of all directions."""
+
 # Called as slope(y, *args, **kwargs), so arguments bear torch's names; t, s, v, c are tangents.
 
 
@@ -216,6 +219,29 @@ def _sigmoid(y: Tensor, input: Dual) -> Any:
     return NotImplemented if y.is_complex() else _aten.sigmoid_backward(input.tangents, y)
 
 
+@rule(*_everywhere("rsqrt"))
+def _rsqrt(y: Tensor, input: Dual) -> Any:
+    return input.tangents * (-0.5 * y.pow(3))
+
+
+@rule(*_everywhere("clamp", "clip"))
+def _clamp(y: Tensor, input: Any, min: Any = None, max: Any = None) -> Any:
+    if type(input) is not Dual or isinstance(min, Tensor | Dual) or isinstance(max, Tensor | Dual):
+        return NotImplemented
+    x = input.value
+    within = (x >= (-torch.inf if min is None else min)) & (
+        x <= (torch.inf if max is None else max)
+    )
+    return input.tangents * within
+
+
+@rule(*_everywhere("masked_fill"))
+def _masked_fill(y: Tensor, input: Any, mask: Tensor, value: Any) -> Any:
+    if type(input) is not Dual or type(value) is Dual or input.shape != y.shape:
+        return NotImplemented
+    return input.tangents.masked_fill(mask, 0.0)
+
+
 rule(*_everywhere("neg", "negative", "__neg__"))(lambda y, input: -input.tangents)
 rule(*_everywhere("__rmatmul__"))(lambda y, input, other: _matmul(y, other, input))
 rule(*_everywhere("__rtruediv__"))(lambda y, input, other: _div(y, other, input))
@@ -350,6 +376,10 @@ def _normed(white: Call, t: Tensor | None, weight: Any, bias: Any, y: Tensor) ->
 def _whiten(t: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, axes: Any) -> Tensor:
     """Apply the Jacobian of ``(x - mean) rstd``: it is symmetric, so the backward kernel serves."""
     kernel, wanted = _aten.native_layer_norm_backward, [True, False, False]
+    if t.shape[0] > 1 and t.numel() <= FEW:  # a copy of x per direction costs less than a call
+        x, mean, rstd = (z.expand(t.shape[0], *z.shape).contiguous() for z in (x, mean, rstd))
+        few: Tensor = kernel(t.contiguous(), x, axes, mean, rstd, None, None, wanted)[0]
+        return few
     return _each(t, lambda one: kernel(one, x, axes, mean, rstd, None, None, wanted)[0])
 
 

@@ -74,9 +74,28 @@ def written(folder: Path) -> dict[str, Any]:
     return {r["key"]: timeless(r) for r in Store(folder).all()}
 
 
-def test_values_are_chosen_on_held_out_images_and_written_down(tmp_path: Path) -> None:
-    sweep = swept(TUNED, tmp_path)
-    records = list(Store(tmp_path / "records").all())
+NOTHING_TRAINS = TUNED.replace("tuned", "absurd").replace("1e-5, 0.1", "1e30, 1e31")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Path]:
+    """One sweep of two methods that train and one grid in which nothing does, and its folder."""
+    folder = tmp_path_factory.mktemp("tuned")
+    both = TUNED.replace('["BP"]', '["BP", "FA"]')
+    return swept(both + NOTHING_TRAINS.replace("300", "200"), folder), folder
+
+
+def choices(folder: Path, size: int) -> list[dict[str, Any]]:
+    """The tunings with so many training images, in the order of their methods."""
+    found = [r for r in Store(folder / "records").all() if r["verb"] == "tune"]
+    chosen = [r for r in found if r["settings"]["train_size"] == size]
+    return sorted(chosen, key=lambda r: str(r["method"]))
+
+
+def test_values_are_chosen_on_held_out_images_and_written_down(tuned: tuple[Sweep, Path]) -> None:
+    sweep, folder = tuned
+    records = [r for r in Store(folder / "records").all() if r["method"] == "BP"]
+    records = [r for r in records if r["settings"]["train_size"] == 300]
     (choice,) = [r for r in records if r["verb"] == "tune"]
     assert choice["chosen"] == {"lr": 0.1}
     assert choice["grid"] == {"lr": [1e-5, 0.1]}
@@ -87,43 +106,67 @@ def test_values_are_chosen_on_held_out_images_and_written_down(tmp_path: Path) -
     assert all(r["examples"] == {"train": 200, "test": 100} for r in trials)
     results = [r for r in records if r["verb"] == "train" and not r["settings"]["validation"]]
     assert [(r["settings"]["lr"], r["examples"]["train"]) for r in results] == [(0.1, 300)] * 2
-    assert sweep.failures() == []
-    before = written(tmp_path / "records")
-    again = swept(TUNED, tmp_path)  # everything is found, nothing is run or written again
-    assert written(tmp_path / "records") == before
+    before = written(folder / "records")
+    again = swept((folder / "plan.toml").read_text(), folder)  # found, and nothing run or written
+    assert written(folder / "records") == before
     assert [r["key"] for r in again.records()] == [r["key"] for r in sweep.records()]
     assert again.records()[0]["started"] == choice["started"]
 
 
-@pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        ("raise", "ValueError: no such thing"),
-        ("memory", "MemoryError: no room"),
-        ("kill", "killed by SIGKILL"),
-    ],
-)
-def test_a_run_that_fails_leaves_its_reason_and_the_others_go_on(
-    how: str, reason: str, tmp_path: Path
-) -> None:
-    (tmp_path / "bad.py").write_text(PLUGIN)
-    method = f"{tmp_path}/bad.py:Bad[how={how}]/end"
+def test_tunings_of_two_methods_are_two_cases(tuned: tuple[Sweep, Path]) -> None:
+    _, folder = tuned
+    found = choices(folder, 300)
+    assert [r["method"] for r in found] == ["BP", "FA"]
+    assert len(found) == len({r["case_key"] for r in found}) == 2
+
+
+def test_a_tuning_in_which_nothing_trains_is_a_failure(tuned: tuple[Sweep, Path]) -> None:
+    sweep, folder = tuned
+    ((_case, why),) = sweep.failures()  # of what the other grid tunes and trains none fails
+    assert "none of the 2 combinations" in why
+    (choice,) = choices(folder, 200)
+    assert choice["status"] == "failed"
+    assert choice["chosen"] is None
+    assert [len(stage.results) for stage in sweep.stages] == [2, 2, 0]
+
+
+FAILURES = {
+    "raise": "ValueError: no such thing",
+    "memory": "MemoryError: no room",
+    "kill": "killed by SIGKILL",
+}
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Path]:
+    """One sweep of methods that fail in every way, and of one that does not, on one worker."""
+    folder = tmp_path_factory.mktemp("failing")
+    (folder / "bad.py").write_text(PLUGIN)
+    methods = [f"{folder}/bad.py:Bad[how={how}]/end" for how in FAILURES]
     text = f"""
 [[grid]]
 name = "some"
-methods = ["{method}", "BP"]
+methods = {json.dumps([*methods, "BP"])}
 arch = ["mlp-1x8"]
 data = ["digits"]
 set = {{ epochs = 1, train_size = 200 }}
 """
-    sweep = swept(text, tmp_path)
-    status = {r["method"]: r for r in Store(tmp_path / "records").all()}
+    return swept(text, folder), folder
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_run_that_fails_leaves_its_reason_and_the_others_go_on(
+    how: str, failing: tuple[Sweep, Path]
+) -> None:
+    sweep, folder = failing
+    status = {r["method"]: r for r in Store(folder / "records").all()}
+    (method,) = (name for name in status if f"how={how}]" in name)
     assert status[method]["status"] == "failed"
-    assert reason in status[method]["reason"]
+    assert FAILURES[how] in status[method]["reason"]
     assert status["BP"]["status"] == "ok"
-    ((case, why),) = sweep.failures()
-    assert case.startswith(method)
-    assert reason in why
+    assert len(sweep.failures()) == len(FAILURES)
+    (why,) = (why for case, why in sweep.failures() if case.startswith(method))
+    assert FAILURES[how] in why
 
 
 CHOSEN = [
@@ -158,13 +201,6 @@ def test_steps_that_cannot_be_captured_are_refused_before_the_first_run(tmp_path
     assert not (tmp_path / "records").exists()
 
 
-def test_tunings_of_two_methods_are_two_cases(tmp_path: Path) -> None:
-    both = TUNED.replace('["BP"]', '["BP", "FA"]').replace("seeds = 2", "seeds = 1")
-    swept(both, tmp_path)
-    choices = [r for r in Store(tmp_path / "records").all() if r["verb"] == "tune"]
-    assert len(choices) == len({r["case_key"] for r in choices}) == 2
-
-
 def test_how_steps_are_taken_is_no_part_of_a_tuning(tmp_path: Path) -> None:
     names = ("key", "estimator", "locality", "options", "arch", "data", "device", "commit", "where")
     trial = {**dict.fromkeys(names, "x"), "seed": 0, "status": "ok"}
@@ -176,16 +212,6 @@ def test_how_steps_are_taken_is_no_part_of_a_tuning(tmp_path: Path) -> None:
     plain, off, other = found
     assert (off["key"], off["settings"]) == (plain["key"], plain["settings"])
     assert other["key"] != plain["key"]
-
-
-def test_a_tuning_in_which_nothing_trains_is_a_failure(tmp_path: Path) -> None:
-    sweep = swept(TUNED.replace("[1e-5, 0.1]", "[1e30, 1e31]"), tmp_path)
-    ((_case, why),) = sweep.failures()
-    assert "none of the 2 combinations" in why
-    (choice,) = [r for r in Store(tmp_path / "records").all() if r["verb"] == "tune"]
-    assert choice["status"] == "failed"
-    assert choice["chosen"] is None
-    assert sweep.stages[0].results == []
 
 
 MANY = """
@@ -205,9 +231,10 @@ def test_killed_and_restarted_it_ends_with_the_same_records(tmp_path: Path) -> N
     plan, folder = str(tmp_path / "plan.toml"), tmp_path / "killed"
     line = [sys.executable, "-m", "fgbench", "sweep", plan, "-o", str(folder), "--device", "cpu"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for wanted in (1, 3):  # killed once so many records are there: in the middle of another run
+    # killed once so many records are there: in the middle of another run
+    for wanted, jobs in ((1, "2"), (3, "1")):
         process = subprocess.Popen(
-            line,
+            [*line, "--jobs", jobs],
             start_new_session=True,
             env=env,
             stdout=subprocess.DEVNULL,
@@ -220,7 +247,9 @@ def test_killed_and_restarted_it_ends_with_the_same_records(tmp_path: Path) -> N
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert wanted <= len(list(Store(folder).all())) < 8
-    done = subprocess.run([*line, "--json"], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*line, "--jobs", "1", "--json"], env=env, capture_output=True, text=True, check=True
+    )
     assert len(json.loads(done.stdout)) == 8
     assert written(folder) == written(tmp_path / "records")
 
