@@ -9,11 +9,16 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from fgbench.reporting.plotting import style
+from fgbench.reporting.plotting.sheet import Sheet
+
+WITH_CAPTION = Sheet(caption=True)
 
 
-def picture(room: Any, source: Any, **options: Any) -> Figure:
-    """Draw the figure of a module as its files show it: from its table, computed once."""
-    fig: Figure = room.figure(source, room.plotted(source, **options), **options)
+def picture(room: Any, source: Any, sheet: Sheet = WITH_CAPTION, **options: Any) -> Figure:
+    """Draw the figure of a module from its table, computed once; by default with its caption."""
+    fig: Figure = room.figure(
+        source, room.plotted(source, **options), sheet=sheet, **options
+    ).figure
     return fig
 
 
