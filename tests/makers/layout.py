@@ -36,7 +36,11 @@ def faults(fig: Any) -> list[str]:
             ticks = [tick for axis in (ax.xaxis, ax.yaxis) for tick in axis._update_ticks()]
             seen = [tick.label1 for tick in ticks] + list(ax.texts)
             seen += [ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
-            boxes = {t.get_text(): t.get_window_extent() for t in seen if t.get_text()}
+            boxes = {
+                t.get_text(): t.get_window_extent()
+                for t in seen
+                if t.get_text() and t.get_visible()
+            }
             found += [text for text, box in boxes.items() if not _inside(box, page)]
             for (a, one), (b, two) in itertools.combinations(boxes.items(), 2):
                 if one.padded(-0.5).overlaps(two.padded(-0.5)):

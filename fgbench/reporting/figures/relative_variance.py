@@ -196,7 +196,7 @@ def described(table: pd.DataFrame) -> str:
     sentences = (
         f" {str(how).capitalize()}: {'; '.join(ordering.order(labels))}." for how, labels in lost
     )
-    return f"{caption(table)} Bars: 95 % intervals.{''.join(sentences)}"
+    return f"{caption(table)}{''.join(sentences)} Bars: 95 % intervals."
 
 
 def _places(part: pd.DataFrame) -> list[tuple[str, float]]:

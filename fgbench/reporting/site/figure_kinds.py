@@ -103,7 +103,7 @@ KINDS = (
         relative_variance.plotted,
         relative_variance.figure,
         plotly_figures.variance,
-        _estimates,
+        relative_variance.described,
         "Relative variance by method on a logarithmic axis, measured beside theory",
         many=True,
     ),

@@ -133,7 +133,7 @@ def _draw(at: int, part: Any, table: pd.DataFrame, target: Path) -> tuple[int, i
     """Write one picture and its numbers; return its size on a page in pixels."""
     kind, shown = KINDS[at], _literal(part)
     page = kind.figure(shown, table if shown is part else kind.plotted(shown))
-    style.save(page.figure, target.parent, target.name, table, caption=page.caption)
+    style.save(page.figure, target.parent, target.name, table, style.USUAL, page.caption)
     width, height = (round(DPI * inches) for inches in page.figure.get_size_inches())
     return width, height
 

@@ -398,7 +398,9 @@ def test_the_stand_in_is_judged_whichever_way(page: str) -> None:
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write only the numbers of figures; tests of `style.save` compare the pictures."""
 
-    def save(_: Any, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
+    def save(
+        _: Any, folder: Path, name: str, table: pd.DataFrame, *_more: Any, **_how: Any
+    ) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         return []
