@@ -55,6 +55,8 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     tested = zip(table["detectable"], table["p_adjusted"], strict=True)
     biased = [judge({"detectable": least}, p).biased for least, p in tested]
     table = table.assign(**ends, over=over, found=biased)
+    if table[["value", "high", "detectable"]].isna().all(axis=None):
+        table = table[:0]  # an empty chart shows nothing
     return table.drop(columns=["draws_low", "draws_high"])
 
 

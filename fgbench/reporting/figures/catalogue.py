@@ -222,7 +222,7 @@ FIGURES = {
     ),
     "variance_and_learning": Figure(
         "test error above backprop's against the relative variance of the estimate",
-        "method both measured and trained beside BP on one network and data",
+        "method both measured with noise and trained beside BP on one network and data",
         "fgbench measure and fgbench train with the same --arch and --data, BP among those trained",
         "variance_and_learning:draw",
     ),
