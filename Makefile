@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench calibrate clean
+.PHONY: demo test check bench calibrate pictures clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -27,9 +27,13 @@ bench: $(STAMP)
 calibrate: $(STAMP)
 	$(BIN)/python -m fgbench.stats.calibration --out analysis/reproduction
 
+# Two minutes of one core.
+pictures: $(STAMP)
+	$(BIN)/python analysis/draw_all.py
+
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test bench calibrate: export OMP_NUM_THREADS = 1
+test bench calibrate pictures: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -93,7 +93,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         >>> fig.axes[0].get_xlabel()
         'predicted ratio of variances'
     """
-    names = table["method"] + " over " + table["other"]
+    names = table["other"] + " / " + table["method"]
     looks = style.looks(names, table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -104,7 +104,8 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         for name, mine in part.groupby(names, sort=False):
             shown = mine.rename(columns={"factor": "mean"})
             panels.points(ax, mine["predicted"], shown, looks[str(name)])
-        panels.log_log_axes(ax, part["predicted"], line)
+        panels.log_axis(ax, line)
+        panels.log_axis(ax, line, "x")
         ax.set(xlabel="predicted ratio of variances", ylabel="measured ratio of variances")
         panels.titled(ax, "variance, weight / activity directions")
 

@@ -127,7 +127,7 @@ def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         ax.step(best["cost"], best["error_percent"], where="post", **line)
         for at, row in part.iterrows():
             _point(ax, row, looks[row["method"]], float(area[at]))
-        panels.log_log_axes(ax, part["cost"], part[["cost", "cost_low", "cost_high"]].stack())
+        panels.log_axis(ax, part[["cost", "cost_low", "cost_high"]].stack(), "x")
         alike = (table[name].eq(value) for name, value in zip(PANEL[:-1], group[:-1], strict=True))
         row = table[np.logical_and.reduce(list(alike))]
         drawn = row[["low_percent", "error_percent", "high_percent"]].stack()

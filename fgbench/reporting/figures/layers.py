@@ -63,6 +63,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     theory = " Dashed, with a dash at each site: closed form, where there is one." * known
     axis = "relative variance of a site\nE|e − Ee|² / |g|²"
     more = {"theory (closed form)": {**THEORY, "ms": 7, "mew": 0.9}} if known else {}
+    more |= panels.CROSSED if table["unscaled"].notna().any() else {}
     words = f"Bars: 95 % intervals.{theory}"
     return sites.drawn(table, _curve, axis, words, log=True, more=more, sheet=sheet)
 

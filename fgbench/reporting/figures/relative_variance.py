@@ -235,6 +235,8 @@ def _legend(table: pd.DataFrame) -> list[Line2D]:
     marks = [panels.key("measured, 95 % interval", marker="o", ms=4, lw=1.3)]
     if table["predicted"].gt(ZERO).any():
         marks.append(Line2D([], [], label="theory (closed form)", **_theory()))
+    if table["unscaled"].notna().any():
+        marks += [panels.key(label, **look) for label, look in panels.CROSSED.items()]
     return marks
 
 

@@ -160,6 +160,7 @@ def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         _gap_axis(ax, part)
 
     drawing: dict[str, Any] = {"height": 2.6, "line": False, "sheet": sheet}
+    drawing["more"] = panels.CROSSED if table["unscaled"].notna().any() else {}
     return panels.drawn(table, ["all"], looks, panel, caption(table), **drawing)
 
 

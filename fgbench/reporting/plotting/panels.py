@@ -34,6 +34,8 @@ LEADING = 1.16  # of the size of text, from one line to the next
 Share = Literal["none", "row", "all"]
 TOKEN = r"(?<=[\[, ])[a-z_]+=[^,\]\[]+(?=[\],]|$)"
 """An option or a setting in the name of a method."""
+CROSSED = {"not comparable: scale is not 1": {"ls": "", "marker": "x", "ms": 6, "mew": 0.9}}
+"""Legend entry of `crossed`."""
 THEORY = {"theory (closed form)": {"ls": style.DASHED, "lw": 0.9}}
 """Legend entry of dashed lines."""
 
@@ -767,11 +769,13 @@ def spread(wanted: Sequence[float], tall: Sequence[float], low: float, high: flo
     return places
 
 
-def log_scale(ax: Axes) -> None:
-    """Set a logarithmic vertical axis with plain numbers at 1, 2 and 5.
+def log_scale(ax: Axes, which: Literal["x", "y"] = "y", subs: Sequence[float] = (1, 2, 5)) -> None:
+    """Set a logarithmic axis with plain numbers, at 1, 2 and 5 unless others are given.
 
     Args:
         ax: the panel.
+        which: of its axes.
+        subs: where ticks are in each decade.
 
     Example:
         >>> ax = layout(1).axes[0]
@@ -779,18 +783,20 @@ def log_scale(ax: Axes) -> None:
         >>> ax.get_yscale(), ax.yaxis.get_major_formatter()(0.5)
         ('log', '0.5')
     """
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
-def log_axis(ax: Axes, values: Iterable[float]) -> None:
-    """Set a logarithmic vertical axis, labelled with plain numbers, or with decades where there are many.
+def log_axis(ax: Axes, values: Iterable[float], which: Literal["x", "y"] = "y") -> None:
+    """Set a logarithmic axis, labelled with plain numbers, or with decades where there are many.
 
     Args:
         ax: the panel.
         values: all that is drawn, positive.
+        which: of its axes.
 
     Example:
         >>> ax = layout(1).axes[0]
@@ -799,11 +805,13 @@ def log_axis(ax: Axes, values: Iterable[float]) -> None:
         'log'
     """
     shown = sorted(values)
-    if shown[-1] < 500 * shown[0]:
-        log_scale(ax)
+    if shown[-1] < 5 * shown[0]:
+        log_scale(ax, which, (1, 1.5, 2, 3, 4, 5, 6, 8))
+    elif shown[-1] < 500 * shown[0]:
+        log_scale(ax, which)
     else:
-        ax.set_yscale("log")
-        ax.yaxis.set_minor_locator(NullLocator())
+        (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+        (ax.xaxis if which == "x" else ax.yaxis).set_minor_locator(NullLocator())
 
 
 def log_log_axes(ax: Axes, x: Iterable[float], y: Iterable[float]) -> None:
