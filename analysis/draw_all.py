@@ -1,6 +1,6 @@
 """Draw every committed picture again, from the committed records.
 
-The scripts of this folder, the figures of the variance laboratory (those whose numbers lie in a folder as CSV)
+The scripts of this folder, the figures of the variance laboratory (those whose numbers lie there as CSV)
 and the page of the paper's tables. ``make pictures`` runs it; it takes two minutes of one core.
 """
 

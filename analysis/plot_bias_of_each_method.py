@@ -21,7 +21,7 @@ for method, row in table[::-1].iterrows():
         ends = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
         ax.errorbar(row["value"], method, xerr=ends, ls="", **look(method))
     else:
-        ax.plot(row["detectable"], method, ls="", **look(method), mfc="white")
+        ax.plot([row["detectable"]], [method], ls="", **look(method), mfc="white")
         text = f"none found; a bias of {row['detectable']:.2g} would have been"
         ax.annotate(text, (row["detectable"], method), (10, -3), textcoords="offset points")
 ax.set_xlim(left=0)
