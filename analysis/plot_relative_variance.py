@@ -19,7 +19,7 @@ for method, row in table[::-1].iterrows():
     ends = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
     ax.errorbar(row["value"], method, xerr=ends, ls="", **look(method))
     ax.plot(row["predicted"], method, "k|", ms=16)
-    ax.annotate(f"{row['value']:,.0f}", (row["value"], method), (0, 9), textcoords="offset points",
+    ax.annotate(f"{row['value']:,.0f}", (row["value"], method), (0, 12), textcoords="offset points",
                 ha="center")  # fmt: skip
 ax.set_xscale("log")
 ax.margins(y=0.2)
