@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fgbench.errors import UsageError
-
-if TYPE_CHECKING:
-    from fgbench.reporting.figures.files import Writer
 
 
 class Figure(NamedTuple):
@@ -35,10 +32,9 @@ class Figure(NamedTuple):
         """Import the module that draws the figure, with matplotlib and pandas."""
         return import_module(f"{__package__}.{self.function.partition(':')[0]}")
 
-    def draw(self) -> Writer[Any]:
-        """Return what draws the figure and writes its files."""
-        found: Writer[Any] = getattr(self.module(), self.function.partition(":")[2])
-        return found
+    def draw(self) -> Any:
+        """Return the `fgbench.reporting.figures.files.Writer` of the figure."""
+        return getattr(self.module(), self.function.partition(":")[2])
 
     def missing(self, folder: Path, needs: str = "") -> UsageError:
         """Return the error for a folder that does not hold what the figure needs.

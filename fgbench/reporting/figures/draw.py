@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError, unknown
 from fgbench.records.schema import FOREIGN
@@ -13,7 +13,7 @@ from fgbench.reporting.figures.catalogue import FIGURES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fgbench.reporting.figures.files import Drawing
+    from fgbench.reporting.figures.files import Drawing, Writer
     from fgbench.reporting.frames.select import Only
 
 
@@ -82,4 +82,5 @@ def draw(
     if tell is not None:
         for note in getattr(records, "notes", ()):
             tell(note)
-    return figure.draw().drawing(records, None if out is None else Path(out), sheet, formats)
+    writer: Writer[Any] = figure.draw()
+    return writer.drawing(records, None if out is None else Path(out), sheet, formats)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from fgbench.errors import unknown
 from fgbench.records import atomic
+from fgbench.reporting.frames.csv_files import write_csv
 from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.frames.ordering import order
 from fgbench.reporting.plotting.sheet import BASE, PAPER, Sheet
@@ -360,7 +361,7 @@ def save(
             fig.savefig(drawn, format=suffix, metadata=about[suffix])
             atomic.write_bytes(path, drawn.getvalue())  # a killed drawing leaves no half file
     csv = folder / f"{name}.csv"
-    table.to_csv(csv, index=False, lineterminator="\n")
+    write_csv(table, csv)
     if not caption:
         return [*paths, csv]
     text = folder / f"{name}.txt"
