@@ -40,9 +40,7 @@ def print_line(line: str) -> None:
         ...     print_line("train: epoch 1/2")
         train: epoch 1/2
     """
-    readable = line.encode(
-        "utf-8", "backslashreplace"
-    ).decode()  # names of files may hold any bytes
+    readable = line.encode("utf-8", "backslashreplace").decode()  # names of files may hold any bytes
     with suppress(OSError):
         print(readable, file=sys.stderr, flush=True)
 

@@ -26,19 +26,7 @@ TABLE1 = [
     *("table1", "--fan-in", "2", "--fan-out", "2", "--batch", "2"),
     *("--laws", "gaussian", "--draws", "8"),
 ]
-FUSION = [
-    "fusion",
-    "--groups",
-    "1",
-    "--patches",
-    "2",
-    "--channels",
-    "2",
-    "--batch",
-    "2",
-    "--rounds",
-    "1",
-]
+FUSION = ["fusion", "--groups", "1", "--patches", "2", "--channels", "2", "--batch", "2", "--rounds", "1"]
 PLAN = """
 [[grid]]
 name = "one"

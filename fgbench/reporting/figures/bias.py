@@ -113,8 +113,10 @@ def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None
     shown = part.rename(columns={"value": "mean"})
     for significant, mine in shown.groupby("found"):
         panels.points(ax, x[mine.index], mine, replace(look, filled=bool(significant)))
-    sizes = {"ms": style.pt(7), "mew": style.pt(1.1)}
+    sizes: dict[str, Any] = {"ms": style.pt(7), "mew": style.pt(1.1)}
     ax.plot(x, part["detectable"], "_", color=look.colour, **sizes)
+    for line in ax.lines:
+        line.set_clip_on(False)  # marks at zero are whole
 
 
 draw = writer(NAME, Records.measures, plotted, figure)

@@ -70,7 +70,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
 
 def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:
     """Draw the variances of one record with their closed form."""
-    sizes = {"ms": style.pt(7), "mew": style.pt(0.9)}
+    sizes: dict[str, Any] = {"ms": style.pt(7), "mew": style.pt(0.9)}
     ax.plot(x, part["predicted"], color=look.colour, **THEORY, **sizes)
     panels.points(ax, x, part.rename(columns={"value": "mean"}), look)
     panels.crossed(ax, x[part["unscaled"].notna()], part["value"])

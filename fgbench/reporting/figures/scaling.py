@@ -259,8 +259,8 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, name: str, sheet: Sheet = PAPER
     fits, known = (bool(table[name].notna().any()) for name in ("slope", "predicted"))
     theory = " Dashed: closed form, where there is one." * known
     text = f"{relative_variance.caption(table)} Bars: 95 % intervals.{theory}{FIT * fits}"
-    more = {"power-law fit": {"lw": 2.6, "alpha": 0.3}} if fits else {}
-    more |= panels.THEORY if known else {}
+    fitted: dict[str, dict[str, Any]] = {"power-law fit": {"lw": 2.6, "alpha": 0.3}}
+    more = (fitted if fits else {}) | (panels.THEORY if known else {})
     tall = panels.room(table[table["slope"].notna()].groupby(PANEL)["method"].nunique(), 2)
     drawing: dict[str, Any] = {"height": max(2.0, tall), "line": False, "more": more}
     return panels.drawn(table, PANEL, looks, panel, text, share="all", sheet=sheet, **drawing)

@@ -17,7 +17,7 @@ from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 PANEL = ["arch", "data"]
-LETTERS, MOST = 34, 20  # of names side by side, and names that stand upright
+LETTERS, MOST = 40, 20  # of names side by side, and names that stand upright
 ASIDE, WIDEST = 0.1, 0.6  # between records at one site, and of all of them, where sites are 1 apart
 KEPT = (
     *(*PANEL, "method", "label", "site", "position", "value", "low", "high", "n", "predicted"),
@@ -155,7 +155,7 @@ def named(ax: Axes, part: pd.DataFrame) -> None:
         >>> names = [f"body.{at}.l0" for at in range(5)]
         >>> named(ax, pd.DataFrame({"site": names, "position": range(1, 6)}))
         >>> [text.get_text() for text in ax.get_xticklabels()], ax.get_xlabel()
-        (['0.l0', '1.l0', '2.l0', '3.l0', '4.l0'], 'site body.…, from input to loss')
+        (['0.l0', '1.l0', '2.l0', '3.l0', '4.l0'], 'site body.*, from input to loss')
     """
     order = part.drop_duplicates("position").sort_values("position")
     places, names = order["position"].tolist(), order["site"].astype(str).tolist()
@@ -170,7 +170,7 @@ def named(ax: Axes, part: pd.DataFrame) -> None:
     ax.set_xticks(places, shown, rotation=90 if upright else 0)
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")
-    prefix = f" {common}…" if common else ""
+    prefix = f" {common}*" if common else ""
     ax.set(xlim=(0.5, max(places) + 0.5), xlabel=f"site{prefix}, from input to loss")
 
 

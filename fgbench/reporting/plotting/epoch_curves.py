@@ -83,8 +83,8 @@ def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
     for label, curve in means.groupby("label", sort=False):
         look, x = looks[str(label)], curve["epoch"]
         if curve["band"].ne("none").any() and not crowded:
-            shade = {"color": look.colour, "alpha": style.thin(len(looks)), "lw": 0}
-            ax.fill_between(x, curve["low"], curve["high"], **shade)
+            shade: dict[str, Any] = {"color": look.colour, "alpha": style.thin(len(looks))}
+            ax.fill_between(x, curve["low"], curve["high"], lw=0, **shade)
         every = len(curve) // 8 + 1
         line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": style.pt(1.2)}
         ax.plot(x, curve["mean"], markevery=every, **line, **panels.mark(look))

@@ -34,9 +34,11 @@ LEADING = 1.16  # of the size of text, from one line to the next
 Share = Literal["none", "row", "all"]
 TOKEN = r"(?<=[\[, ])[a-z_]+=[^,\]\[]+(?=[\],]|$)"
 """An option or a setting in the name of a method."""
-CROSSED = {"not comparable: scale is not 1": {"ls": "", "marker": "x", "ms": 6, "mew": 0.9}}
+CROSSED: dict[str, dict[str, Any]] = {
+    "not comparable: scale is not 1": {"ls": "", "marker": "x", "ms": 6, "mew": 0.9}
+}
 """Legend entry of `crossed`."""
-THEORY = {"theory (closed form)": {"ls": style.DASHED, "lw": 0.9}}
+THEORY: dict[str, dict[str, Any]] = {"theory (closed form)": {"ls": style.DASHED, "lw": 0.9}}
 """Legend entry of dashed lines."""
 
 
@@ -249,7 +251,7 @@ def without_alike(handles: Sequence[Artist]) -> str:
     stated: dict[str, set[str]] = {}
     for token in (token for name in names for token in re.findall(TOKEN, name)):
         stated.setdefault(token.partition("=")[0], set()).add(token)
-    left = []
+    left: list[str] = []
     for token in [next(iter(tokens)) for tokens in stated.values() if len(tokens) == 1]:
         shorter = [_without(name, token) for name in names]
         changed = sum(a != b for a, b in zip(names, shorter, strict=True))
@@ -525,8 +527,9 @@ def key(label: str, **look: Any) -> Line2D:
         >>> key("theory", ls="--").get_label()
         'theory'
     """
-    sizes = {name: style.pt(look.pop(name)) for name in ("lw", "ms", "mew") if name in look}
-    return Line2D([], [], label=label, **{"color": style.FAINT, **look, **sizes})
+    how: dict[str, Any] = {"color": style.FAINT, **look}
+    how |= {name: style.pt(how[name]) for name in ("lw", "ms", "mew") if name in how}
+    return Line2D([], [], label=label, **how)
 
 
 def mark(look: style.Look, size: float = 4.0) -> dict[str, Any]:
