@@ -226,7 +226,7 @@ def figure(table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         legend = [panels.key("published", **PRINTED), *ours]
         page = panels.layout(len(parts), height, sheet=sheet)
         for ax, (title, part) in zip(page.axes, parts, strict=True):
-            _panel(ax, part)
+            _panel(ax, part, table)
             panels.titled(ax, str(title))
         return page.finish(legend, _caption(table))
 
@@ -237,9 +237,9 @@ def _column(methods: tuple[str, ...], column: dict[str, Any]) -> Column:
     return Column(**{**column, **errors})
 
 
-def _panel(ax: Axes, part: pd.DataFrame) -> None:
+def _panel(ax: Axes, part: pd.DataFrame, table: pd.DataFrame) -> None:
     """Draw one column of a table of the paper."""
-    ends = part[["published_percent", "test_error_percent", "low_percent", "high_percent"]]
+    ends = table[["published_percent", "test_error_percent", "low_percent", "high_percent"]]
     low, high = float(ends.min().min()), float(ends.max().max())
     edge = 0.06 * (high - low)
     ax.set_xlim(max(0.0, low - edge), high + edge)
