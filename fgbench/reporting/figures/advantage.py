@@ -107,7 +107,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         panels.log_axis(ax, line)
         panels.log_axis(ax, line, "x")
         ax.set(xlabel="predicted ratio of variances", ylabel="measured ratio of variances")
-        panels.titled(ax, "variance, weight / activity directions")
+        panels.titled(ax, "weight / activity directions")
 
     where = " ".join(sorted(set(table["arch"] + " on " + table["data"])))
     many = len(set(table["arch"] + table["data"]))

@@ -20,6 +20,7 @@ from fgbench.reporting.plotting.sheet import PAPER, Sheet
 NAME = "local_losses"
 PANEL = ["task", "arch", "data"]
 RELEASED = {"average", "credit"}  # options of the forms of the founding paper's released code
+ROOM = 0.4  # inches of a panel for each place, in the paper style
 PLACES = ("end", "last", "module", "local")
 WORDS = {"end": "end", "last": "last\nblock", "module": "uncut\nblocks", "local": "blocks"}
 COLUMNS = (
@@ -136,7 +137,10 @@ def figure(runs: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Pag
         "Dashes: single runs. Axes after +: along which scores are kept apart (p patch, g group)."
     )
     text = f"{panels.counted(table, ['task', 'series', 'place'])} {words}"
+    places = int(table.groupby(PANEL)["place"].nunique().max())
+    most = 2 if sheet.inches(2) / 2 / places >= ROOM * sheet.scale else 1
     drawing: dict[str, Any] = {"height": 2.5, "line": False, "share": "all", "sheet": sheet}
+    drawing["most"] = most
     return panels.drawn(table, PANEL, looks, panel, text, **drawing)
 
 

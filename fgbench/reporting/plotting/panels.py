@@ -811,8 +811,8 @@ def log_axis(ax: Axes, values: Iterable[float], which: Literal["x", "y"] = "y") 
     shown = sorted(values)
     if shown[-1] < 5 * shown[0]:
         log_scale(ax, which, (1, 1.5, 2, 3, 4, 5, 6, 8))
-    elif shown[-1] < 500 * shown[0]:
-        log_scale(ax, which)
+    elif shown[-1] < 500 * shown[0]:  # numbers side by side need more room than below each other
+        log_scale(ax, which, (1, 3) if which == "x" and shown[-1] > 20 * shown[0] else (1, 2, 5))
     else:
         (ax.set_xscale if which == "x" else ax.set_yscale)("log")
         (ax.xaxis if which == "x" else ax.yaxis).set_minor_locator(NullLocator())
