@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench calibrate mutants kills clean
+.PHONY: demo test check bench calibrate mutants kills pictures clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -36,9 +36,13 @@ mutants: $(STAMP)
 kills: $(STAMP)
 	$(BIN)/python -m tests.makers.kills $(KILLS)
 
+# Every committed picture, drawn again from the committed records: two minutes of one core.
+pictures: $(STAMP)
+	$(BIN)/python analysis/draw_all.py
+
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test bench calibrate mutants kills: export OMP_NUM_THREADS = 1
+test bench calibrate mutants kills pictures: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -7,22 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import fgbench
+from fgbench.reporting.plotting import style
 
 HERE = Path(__file__).parent
-COLOURS = dict(
-    zip(
-        ["BP", "FG-W", "FG-A", "LG-FG-W", "LG-FG-A", "NP", "WP", "FA", "DFA", "LG-BP"],
-        sns.color_palette("colorblind", 10),
-        strict=True,
-    )
-)
-"""A method has one colour in all pictures."""
+
+
+def look(method: str) -> dict[str, Any]:
+    """Return colour and marker of a method, the same in all pictures."""
+    found = style.look(method)
+    return {"color": found.colour, "marker": found.marker, "ms": 5}
 
 
 def records(script: str, make: Callable[[Path], Any]) -> Any:
@@ -67,13 +66,13 @@ def whole_body(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
 
 def panel(
-    title: str, x: str, y: str, size: tuple[float, float] = (6.4, 4.2)
+    title: str, x: str, y: str, size: tuple[float, float] = (5.0, 3.2)
 ) -> tuple[Figure, Axes]:
-    """Make a figure of one panel with a title and the names of its axes."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
+    """Make a figure of one panel with a title of one line and the names of its axes."""
+    mpl.rcParams.update(style.rc(9.0))
     fig = Figure(figsize=size, layout="constrained")
     ax = fig.subplots()
-    ax.set_title(title, loc="left", fontsize=11)
+    ax.set_title(title, loc="left")
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     return fig, ax
@@ -90,14 +89,19 @@ def intervals(ax: Axes, rows: pd.DataFrame, x: str, method: str, *, line: bool =
         line: whether values are joined.
     """
     rows = rows.sort_values(x)
-    colour = COLOURS.get(method)
     below, above = rows["value"] - rows["low"], rows["high"] - rows["value"]
-    style = "o-" if line else "o"
     ax.errorbar(
-        rows[x], rows["value"], [below, above], fmt=style, color=colour, label=method, capsize=3
+        rows[x], rows["value"], [below, above], ls="-" if line else "", label=method, **look(method)
     )
     if rows["predicted"].notna().any():
         ax.plot(rows[x], rows["predicted"], "k--" if line else "k_", lw=1, ms=14, zorder=3)
+
+
+def legend(ax: Axes, theory: str = "k--", **where: Any) -> None:
+    """Add a legend, with an entry for the closed form where it is drawn as ``theory``."""
+    if theory:
+        ax.plot([], [], theory, lw=1, ms=9, label="theory (closed form)")
+    ax.legend(frameon=False, **where)
 
 
 def design_of(table: pd.DataFrame) -> str:
@@ -110,17 +114,16 @@ def design_of(table: pd.DataFrame) -> str:
 
 
 def save(script: str, fig: Figure, table: pd.DataFrame, note: str = "") -> None:
-    """Write the picture and its numbers beside the script, under the script's name.
+    """Write the picture, its numbers and its note beside the script, under the script's name.
 
     Args:
         script: ``__file__`` of the script.
         fig: the figure.
         table: what is drawn.
-        note: printed below the picture: n, intervals, what a dashed line is.
+        note: n, intervals, what a dashed line is.
     """
-    if note:
-        fig.supxlabel(note, fontsize=8, color="0.35")
     out = HERE / Path(script).stem.removeprefix("plot_")
-    fig.savefig(out.with_suffix(".png"), dpi=130)
+    fig.savefig(out.with_suffix(".png"), dpi=160, metadata={"Software": None})
+    out.with_suffix(".txt").write_text(f"{note}\n", encoding="utf-8", newline="\n")
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
-    print(f"wrote {out.name}.png and {out.name}.csv")
+    print(f"wrote {out.name}.png, {out.name}.csv and {out.name}.txt")

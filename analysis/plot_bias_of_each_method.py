@@ -4,7 +4,7 @@ The norm of Ee − g over that of g, against the gradient of the method's own ob
 the open mark shows the bias that the test would have found.
 """
 
-from gallery import COLOURS, design_of, measure, panel, records, save, whole_body
+from gallery import design_of, look, measure, panel, records, save, whole_body
 
 METHODS = ["FG-A", "LG-FG-A", "NP", "FA", "DFA"]
 
@@ -19,9 +19,9 @@ for method, row in table[::-1].iterrows():
     rejected = row["p_value"] < 0.05 or row["detectable"] == 0
     if rejected:
         ends = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
-        ax.errorbar(row["value"], method, xerr=ends, fmt="o", color=COLOURS[method], capsize=3)
+        ax.errorbar(row["value"], method, xerr=ends, ls="", **look(method))
     else:
-        ax.plot(row["detectable"], method, "o", mfc="white", mec=COLOURS[method])
+        ax.plot([row["detectable"]], [method], ls="", **look(method), mfc="white")
         text = f"none found; a bias of {row['detectable']:.2g} would have been"
         ax.annotate(text, (row["detectable"], method), (10, -3), textcoords="offset points")
 ax.set_xlim(left=0)

@@ -4,7 +4,7 @@ Efficiency is the share of the estimate's squared length that points along the g
 rescaling improves it. A method that costs more forward passes has to be more efficient by as much.
 """
 
-from gallery import COLOURS, design_of, measure, panel, records, save, whole_body
+from gallery import design_of, legend, look, measure, panel, records, save, whole_body
 
 COUNTS = [1, 4, 16]
 METHODS = {"FG-W": "fg_w[directions={n}]/end", "FG-A": "fg_a[directions={n}]/end"}
@@ -25,12 +25,11 @@ for method, text in METHODS.items():
     mine = table["estimator"].str.partition("[")[0].eq(name) & table["locality"].eq(locality)
     rows = table[mine].sort_values("forwards")
     ends = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-    style = "o:" if method == "NP" else "o-"  # NP lies on FG-A
-    ax.errorbar(rows["forwards"], rows["value"], ends, fmt=style, color=COLOURS[method],
-                label=method, capsize=3)  # fmt: skip
+    line = ":" if method == "NP" else "-"  # NP lies on FG-A
+    ax.errorbar(rows["forwards"], rows["value"], ends, ls=line, label=method, **look(method))
 ax.set_xscale("log")
 ax.set_xticks([3, 6, 12, 24], ["3", "6", "12", "24"])
 ax.minorticks_off()
 ax.set_yscale("log")
-ax.legend(frameon=False)
+legend(ax, theory="")
 save(__file__, fig, table, f"{design_of(table)}; 1, 4 and 16 directions")

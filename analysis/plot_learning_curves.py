@@ -4,7 +4,7 @@ Test error against epochs on the embedded digits, by the shipped recipe of the a
 with the seeds as a band from the smallest to the largest.
 """
 
-from gallery import COLOURS, panel, records, save
+from gallery import look, panel, records, save
 
 import fgbench
 
@@ -27,9 +27,9 @@ table = table.groupby(["method", "epoch"], as_index=False)["error"].agg(
 fig, ax = panel("Learning, mlp-3x64 on digits", "epoch", "test error, %")
 for method in METHODS:
     rows = table[table["method"].eq(method)]
-    ax.plot(rows["epoch"], 100 * rows["mean"], color=COLOURS[method], label=method)
-    ax.fill_between(rows["epoch"], 100 * rows["min"], 100 * rows["max"], color=COLOURS[method],
-                    alpha=0.2, lw=0)  # fmt: skip
+    ax.plot(rows["epoch"], 100 * rows["mean"], markevery=5, label=method, **look(method))
+    ends = 100 * rows["min"], 100 * rows["max"]
+    ax.fill_between(rows["epoch"], *ends, color=look(method)["color"], alpha=0.2, lw=0)
 ax.axhline(90, color="0.5", ls=":", lw=1)
 ax.annotate("guessing", (1, 90), xycoords=("axes fraction", "data"), ha="right", va="bottom",
             fontsize=8)  # fmt: skip

@@ -4,7 +4,7 @@ Median of the ratio of step times to the plain PyTorch step of the same model, r
 bars show the interval of the median over rounds.
 """
 
-from gallery import COLOURS, panel, records, save
+from gallery import look, panel, records, save
 
 import fgbench
 
@@ -31,7 +31,7 @@ fig, ax = panel(
 )
 for method, row in table[::-1].iterrows():
     ends = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
-    ax.errorbar(row["value"], method, xerr=ends, fmt="o", color=COLOURS[method], capsize=3)
+    ax.errorbar(row["value"], method, xerr=ends, ls="", **look(method))
 ax.axvline(1, color="0.5", ls=":", lw=1)
 ax.set_xlim(left=0)
 ax.margins(y=0.2)

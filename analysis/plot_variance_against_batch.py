@@ -4,7 +4,7 @@ With one direction for the weights the noise does not depend on the batch. Noise
 for every example anew, so it averages out over the batch.
 """
 
-from gallery import design_of, intervals, measure, panel, records, save, whole_body
+from gallery import design_of, intervals, legend, measure, panel, records, save, whole_body
 
 METHODS = ["FG-W", "FG-A", "LG-FG-A"]
 SIZES = [8, 32, 128, 512]
@@ -25,6 +25,6 @@ for method in METHODS:
 ax.set_xscale("log", base=2)
 ax.set_xticks(SIZES, map(str, SIZES))
 ax.set_yscale("log")
-ax.legend(frameon=False)
+legend(ax)
 note = design_of(table).replace(" of 512", "")
 save(__file__, fig, table, f"{note}; dashed: closed form")

@@ -4,7 +4,7 @@ Noise at a unit reaches the final loss through every module above it, and each o
 every module ends that: the noise of LG-FG-A does not grow with depth.
 """
 
-from gallery import design_of, intervals, measure, panel, records, save, whole_body
+from gallery import design_of, intervals, legend, measure, panel, records, save, whole_body
 
 METHODS = ["FG-W", "FG-A", "LG-FG-A"]
 DEPTHS = [1, 2, 4, 6]
@@ -23,5 +23,5 @@ for method in METHODS:
     intervals(ax, table[table["method"].eq(method)], "depth", method)
 ax.set_yscale("log")
 ax.set_xticks(DEPTHS)
-ax.legend(frameon=False)
+legend(ax)
 save(__file__, fig, table, f"{design_of(table)}; dashed: closed form")

@@ -4,7 +4,7 @@ Directions are independent, so averaging n of them divides the variance by n. Or
 better near n = d.
 """
 
-from gallery import design_of, intervals, measure, panel, records, save, whole_body
+from gallery import design_of, intervals, legend, measure, panel, records, save, whole_body
 
 COUNTS = [1, 4, 16, 64]
 METHODS = {"FG-W": "fg_w", "FG-A": "fg_a"}
@@ -24,5 +24,5 @@ for method, estimator in METHODS.items():
 ax.set_xscale("log", base=2)
 ax.set_xticks(COUNTS, map(str, COUNTS))
 ax.set_yscale("log")
-ax.legend(frameon=False)
+legend(ax)
 save(__file__, fig, table, f"{design_of(table)}; dashed: closed form")

@@ -4,7 +4,7 @@ Along the weights the relative variance is the number of weights plus one, so it
 width; along the activities it grows with the number of units, and with a loss at every module more slowly.
 """
 
-from gallery import design_of, intervals, measure, panel, records, save, whole_body
+from gallery import design_of, intervals, legend, measure, panel, records, save, whole_body
 
 METHODS = ["FG-W", "FG-A", "LG-FG-A"]
 WIDTHS = [16, 32, 64, 128, 256]
@@ -24,5 +24,5 @@ for method in METHODS:
 ax.set_xscale("log", base=2)
 ax.set_xticks(WIDTHS, map(str, WIDTHS))
 ax.set_yscale("log")
-ax.legend(title="", frameon=False)
+legend(ax)
 save(__file__, fig, table, f"{design_of(table)}; dashed: closed form")

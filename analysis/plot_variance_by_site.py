@@ -4,7 +4,7 @@ Per site: FG-A is noisiest far from the loss, LG-FG-A is as noisy everywhere, FG
 weights of the whole network.
 """
 
-from gallery import COLOURS, design_of, measure, panel, records, save
+from gallery import design_of, legend, look, measure, panel, records, save
 
 METHODS = ["FG-W", "FG-A", "LG-FG-A"]
 
@@ -21,10 +21,9 @@ fig, ax = panel("Noise along the network, mlp-6x32 on digits", "site, from input
 for method in METHODS:
     rows = table[table["method"].eq(method)].set_index("place").loc[sites]
     ends = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-    ax.errorbar(range(len(sites)), rows["value"], ends, fmt="o-", color=COLOURS[method],
-                label=method, capsize=3)  # fmt: skip
+    ax.errorbar(range(len(sites)), rows["value"], ends, label=method, **look(method))
     ax.plot(range(len(sites)), rows["predicted"], "k--", lw=1)
 ax.set_xticks(range(len(sites)), sites)
 ax.set_yscale("log")
-ax.legend(frameon=False)
+legend(ax)
 save(__file__, fig, table, f"{design_of(table)}; dashed: closed form")

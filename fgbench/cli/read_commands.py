@@ -102,11 +102,31 @@ def figure(
     method: OnlyMethods = None,
     arch: OnlyArchs = None,
     data: OnlyData = None,
+    style: Annotated[
+        str, typer.Option(help="paper, or talk with larger text and marks.")
+    ] = "paper",
+    width: Annotated[
+        float | None,
+        typer.Option(
+            metavar="INCHES",
+            help="Width; default: 3.25 for one panel and 6.75 for several (talk: 5.5 and 10).",
+        ),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="png, pdf or svg; repeatable; default: png and pdf."),
+    ] = None,
+    caption: Annotated[
+        bool, typer.Option("--caption", help="Print the caption below the panels too.")
+    ] = False,
 ) -> None:
-    """Draw one figure from a folder of records: PNG, PDF and its data as CSV."""
+    """Draw one figure from a folder of records: pictures, its data as CSV, its caption as text."""
     from fgbench.reporting.figures.draw import draw
 
-    for path in draw(name, folder, out, print_error, _only(method, arch, data)):
+    sheet: dict[str, Any] = {"style": style, "width": width, "caption": caption}
+    sheet |= {"formats": formats} if formats else {}
+    drawing = draw(name, folder, out, print_error, _only(method, arch, data), **sheet)
+    for path in drawing.files:
         print(path)
 
 

@@ -42,7 +42,10 @@ def test_there_is_a_script_for_each_of_many_questions() -> None:
     listed = (ROOT / "analysis" / "README.md").read_text("utf-8")
     for script in SCRIPTS:
         assert f"]({script.name})" in listed
-        assert f"]({script.stem.removeprefix('plot_')}.png)" in listed
+        name = script.stem.removeprefix("plot_")
+        assert f"]({name}.png)" in listed
+        note = (ROOT / "analysis" / f"{name}.txt").read_text("utf-8").strip()
+        assert f"*{note}.*" in listed  # n and intervals, which are not in the picture
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)

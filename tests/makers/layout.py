@@ -9,11 +9,16 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from fgbench.reporting.plotting import style
+from fgbench.reporting.plotting.sheet import Sheet
+
+WITH_CAPTION = Sheet(caption=True)
 
 
-def picture(room: Any, source: Any, **options: Any) -> Figure:
-    """Draw the figure of a module as its files show it: from its table, computed once."""
-    fig: Figure = room.figure(source, room.plotted(source, **options), **options)
+def picture(room: Any, source: Any, sheet: Sheet = WITH_CAPTION, **options: Any) -> Figure:
+    """Draw the figure of a module from its table, computed once; by default with its caption."""
+    fig: Figure = room.figure(
+        source, room.plotted(source, **options), sheet=sheet, **options
+    ).figure
     return fig
 
 
@@ -31,7 +36,11 @@ def faults(fig: Any) -> list[str]:
             ticks = [tick for axis in (ax.xaxis, ax.yaxis) for tick in axis._update_ticks()]
             seen = [tick.label1 for tick in ticks] + list(ax.texts)
             seen += [ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
-            boxes = {t.get_text(): t.get_window_extent() for t in seen if t.get_text()}
+            boxes = {
+                t.get_text(): t.get_window_extent()
+                for t in seen
+                if t.get_text() and t.get_visible()
+            }
             found += [text for text, box in boxes.items() if not _inside(box, page)]
             for (a, one), (b, two) in itertools.combinations(boxes.items(), 2):
                 if one.padded(-0.5).overlaps(two.padded(-0.5)):

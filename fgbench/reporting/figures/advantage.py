@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.registry import split_options
 from fgbench.reporting.figures import relative_variance
@@ -16,6 +15,8 @@ from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.settings import read_form
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "advantage"
 PAIRS = {"FG-A": "FG-W", "LG-FG-A": "LG-FG-W"}
@@ -74,14 +75,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, ["method", "predicted"])
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw the measured factor against the predicted one, with a dashed line where both are equal.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide.
+        The page.
 
     Example:
         >>> row = {"arch": "mlp-2x8", "data": "digits", "method": "FG-A", "other": "FG-W", "factor": 3.0}
@@ -89,22 +91,23 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         >>> row |= {"draws": 8, "inits": 1, "batches": 1, "truth": "scheme", "heavy_tail": False}
         >>> fig = figure(pd.DataFrame(), pd.DataFrame([row], columns=COLUMNS))
         >>> fig.axes[0].get_xlabel()
-        'predicted factor'
+        'predicted ratio of variances'
     """
-    names = table["method"] + " over " + table["other"]
+    names = table["other"] + " / " + table["method"]
     looks = style.looks(names, table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         del group
         ends = part[["factor", "predicted", "low", "high"]].stack()
         line = [float(ends.min()) / 1.3, float(ends.max()) * 1.3]
-        ax.plot(line, line, color=style.INK, ls=style.DASHED, lw=0.8)
+        ax.plot(line, line, color=style.FAINT, ls=style.DASHED, lw=style.pt(0.9))
         for name, mine in part.groupby(names, sort=False):
             shown = mine.rename(columns={"factor": "mean"})
             panels.points(ax, mine["predicted"], shown, looks[str(name)])
-        panels.log_log_axes(ax, part["predicted"], line)
-        ax.set(xlabel="predicted factor", ylabel="measured factor")
-        ax.set_title("relative variance, weight / activity directions", loc="left")
+        panels.log_axis(ax, line)
+        panels.log_axis(ax, line, "x")
+        ax.set(xlabel="predicted ratio of variances", ylabel="measured ratio of variances")
+        panels.titled(ax, "weight / activity directions")
 
     where = " ".join(sorted(set(table["arch"] + " on " + table["data"])))
     many = len(set(table["arch"] + table["data"]))
@@ -113,7 +116,9 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         f"{relative_variance.caption(table)} {len(table)} pairs of records, {where}. Dashed: equality. Bars: "
         "95 % intervals, the two variances taken as independent."
     )
-    return panels.drawn(table.assign(all=""), ["all"], looks, panel, text, height=2.4, line=False)
+    more = {"measured = predicted": {"ls": style.DASHED, "lw": 0.9}}
+    drawing: dict[str, Any] = {"height": 2.4, "line": False, "more": more, "sheet": sheet}
+    return panels.drawn(table.assign(all=""), ["all"], looks, panel, text, **drawing)
 
 
 def _alike(row: dict[Any, Any]) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import sites
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 from fgbench.stats.bias_verdict import judge
 
 NAME = "bias"
@@ -53,17 +55,20 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     tested = zip(table["detectable"], table["p_adjusted"], strict=True)
     biased = [judge({"detectable": least}, p).biased for least, p in tested]
     table = table.assign(**ends, over=over, found=biased)
+    if table[["value", "high", "detectable"]].isna().all(axis=None):
+        table = table[:0]  # an empty chart shows nothing
     return table.drop(columns=["draws_low", "draws_high"])
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw the bias at every site, a panel per architecture and data set.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -76,7 +81,14 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         'bias of a site |Ee − g| / |g|'
     """
     axis = "bias of a site |Ee − g| / |g|"
-    return sites.drawn(table, _curve, axis, words(table), log=False, filled=True)
+    more: dict[str, dict[str, Any]] = {
+        "bias found": {"ls": "", "marker": "o", "ms": 4},
+        "not found": {"ls": "", "marker": "o", "ms": 4, "mfc": "w", "mew": 0.9},
+    }
+    if table["detectable"].notna().any():
+        more["smallest that would be found"] = {"ls": "", "marker": "_", "ms": 7, "mew": 1.1}
+    text = words(table)
+    return sites.drawn(table, _curve, axis, text, log=False, filled=True, more=more, sheet=sheet)
 
 
 def words(table: pd.DataFrame) -> str:
@@ -101,7 +113,10 @@ def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None
     shown = part.rename(columns={"value": "mean"})
     for significant, mine in shown.groupby("found"):
         panels.points(ax, x[mine.index], mine, replace(look, filled=bool(significant)))
-    ax.plot(x, part["detectable"], "_", color=look.colour, ms=7, mew=1.1)
+    sizes: dict[str, Any] = {"ms": style.pt(7), "mew": style.pt(1.1)}
+    ax.plot(x, part["detectable"], "_", color=look.colour, **sizes)
+    for line in ax.lines:
+        line.set_clip_on(False)  # marks at zero are whole
 
 
 draw = writer(NAME, Records.measures, plotted, figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,7 @@ class Figure(NamedTuple):
         shows: what it shows, in a few words.
         needs: what a folder must hold for it, as the end of "no ... in this folder".
         made_by: the command that writes this, such as ``fgbench train``.
-        function: ``module:function`` in this package; the function takes what was read and the folder
-            of the files, and returns these files.
+        function: ``module:name`` of its `fgbench.reporting.figures.files.Writer` in this package.
 
     Example:
         >>> FIGURES["layers"].made_by
@@ -34,11 +32,9 @@ class Figure(NamedTuple):
         """Import the module that draws the figure, with matplotlib and pandas."""
         return import_module(f"{__package__}.{self.function.partition(':')[0]}")
 
-    def draw(self) -> Callable[[Any, Path], list[Path]]:
-        """Return the function that draws the figure and writes its files."""
-        function: Callable[[Any, Path], list[Path]]
-        function = getattr(self.module(), self.function.partition(":")[2])
-        return function
+    def draw(self) -> Any:
+        """Return the `fgbench.reporting.figures.files.Writer` of the figure."""
+        return getattr(self.module(), self.function.partition(":")[2])
 
     def missing(self, folder: Path, needs: str = "") -> UsageError:
         """Return the error for a folder that does not hold what the figure needs.
@@ -222,7 +218,7 @@ FIGURES = {
     ),
     "variance_and_learning": Figure(
         "test error above backprop's against the relative variance of the estimate",
-        "method both measured and trained beside BP on one network and data",
+        "method both measured with noise and trained beside BP on one network and data",
         "fgbench measure and fgbench train with the same --arch and --data, BP among those trained",
         "variance_and_learning:draw",
     ),

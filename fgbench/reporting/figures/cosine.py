@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures import relative_variance, sites
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "cosine"
 PANEL = ["arch", "data"]
+MOST = 8  # steps that are named
 COLUMNS = (
     *(*PANEL, "method", "label", "seed", "moment", "step", "value", "low", "high", "n"),
     *("draws_low", "draws_high", "draws_n", "chance", "trajectory", "elements", "directions"),
@@ -62,14 +64,15 @@ def plotted(along: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, ORDER)[list(COLUMNS)]
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw the cosine against the steps of training, a panel per architecture and data set.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import ALONG
@@ -80,26 +83,21 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         >>> along = pd.DataFrame(rows, columns=ALONG)
         >>> fig = figure(along, plotted(along))
         >>> fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel()
-        ('step of training', 'cosine of e and G')
+        ('step of training (evenly spaced)', 'cosine of e and G')
     """
     looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         chance = float(part["chance"].max())
-        for (label, _), mine in part.groupby(["label", "seed"], sort=False, dropna=False):
-            look = looks[str(label)]
-            ax.fill_between(
-                mine["step"],
-                mine["draws_low"],
-                mine["draws_high"],
-                color=look.colour,
-                alpha=style.thin(len(looks)),
-                lw=0,
-            )
-            shown = mine.rename(columns={"value": "mean"})
-            panels.points(ax, mine["step"], shown, look, line=True)
-        ax.axhline(chance, color=style.INK, ls=style.DOTTED, lw=0.9)
-        ax.axhline(0, color=style.FAINT, lw=0.5)
+        steps = sorted(set(part["step"]))
+        runs = list(part.groupby(["label", "seed"], sort=False, dropna=False))
+        for aside, ((label, _), mine) in zip(sites.asides(len(runs)), runs, strict=True):
+            look, x = looks[str(label)], mine["step"].map(steps.index) + aside
+            thin: dict[str, Any] = {"color": look.colour, "lw": style.pt(0.7), "alpha": 0.6}
+            ax.vlines(x, mine["draws_low"], mine["draws_high"], **thin)
+            panels.points(ax, x, mine.rename(columns={"value": "mean"}), look, line=True)
+        ax.axhline(chance, color=style.INK, ls=style.DOTTED, lw=style.pt(0.9))
+        ax.axhline(0, color=style.FAINT, lw=style.pt(0.5))
         ax.set_yscale("symlog", linthresh=chance)
         ends = part[["low", "high", "value", "draws_low", "draws_high"]].stack()
         ticks = [
@@ -107,11 +105,17 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         ]
         ax.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
         ax.yaxis.set_minor_locator(MaxNLocator(1))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        ax.set(xlabel="step of training", ylabel="cosine of e and G")
+        every = 1 + (len(steps) - 1) // MOST
+        names = [f"{step:g}" if at % every == 0 else "" for at, step in enumerate(steps)]
+        ax.set_xticks(range(len(steps)), names)
+        ax.grid(visible=False, axis="x")
+        ax.set(xlim=(-0.5, len(steps) - 0.5), xlabel="step of training (evenly spaced)")
+        ax.set_ylabel("cosine of e and G")
         panels.heading(ax, *group)
 
-    return panels.drawn(table, PANEL, looks, panel, caption(table), height=2.3)
+    more = {"chance": {"color": style.INK, "ls": style.DOTTED, "lw": 0.9}}
+    drawing: dict[str, Any] = {"height": 2.4, "more": more, "sheet": sheet}
+    return panels.drawn(table, PANEL, looks, panel, caption(table), **drawing)
 
 
 def _ticks(chance: float) -> list[float]:
@@ -139,9 +143,9 @@ def caption(table: pd.DataFrame) -> str:
     return (
         f"{relative_variance.caption(table, truth=False)} G: the end-to-end gradient of the same batch, "
         f"whatever the method's own truth; steps of {along or 'training'}. Line: mean cosine over draws, "
-        "with 95 % intervals. Band: nine of ten single draws, over batches and inits. Dotted: chance, the "
-        "mean cosine of a forward gradient along one random direction of the d parameters of the body, about "
-        "√(2/(πd)). The axis is linear below it."
+        "with 95 % intervals (thick). Thin bars: nine of ten single draws, over batches and inits. Dotted: "
+        "chance, the mean cosine of a forward gradient along one random direction of the d parameters of the "
+        "body, about √(2/(πd)). The axis is linear below it."
     )
 
 

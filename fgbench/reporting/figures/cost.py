@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,6 +15,8 @@ from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import seeds
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "cost"
 AXES = {"step_ms": "ms per step", "peak_mb": "peak memory of a step (MiB)"}
@@ -96,14 +97,15 @@ def plotted(records: Records) -> pd.DataFrame:
     return ordering.arranged(table, [*PANEL, "arch", "method"], what=AXES)[list(COLUMNS)]
 
 
-def figure(_: Records, table: pd.DataFrame) -> Figure:
+def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw two panels per task, data, device and batch.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide, 3.4 in where memory is not known.
+        The page.
 
     Example:
         >>> from pathlib import Path
@@ -121,24 +123,30 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         task, data, device, batch, what = group
         best = part[part["front"]].sort_values(["cost", "error_percent"])
-        ax.step(
-            best["cost"], best["error_percent"], where="post", color=style.FAINT, ls=style.DOTTED
-        )
+        line: dict[str, Any] = {"color": style.FAINT, "ls": style.DOTTED, "lw": style.pt(1.2)}
+        ax.step(best["cost"], best["error_percent"], where="post", **line)
         for at, row in part.iterrows():
             _point(ax, row, looks[row["method"]], float(area[at]))
-        panels.log_log_axes(ax, part["cost"], part[["cost", "cost_low", "cost_high"]].stack())
-        drawn = part[["low_percent", "error_percent", "high_percent"]].stack()
+        panels.log_axis(ax, part[["cost", "cost_low", "cost_high"]].stack(), "x")
+        alike = (table[name].eq(value) for name, value in zip(PANEL[:-1], group[:-1], strict=True))
+        row = table[np.logical_and.reduce(list(alike))]
+        drawn = row[["low_percent", "error_percent", "high_percent"]].stack()
         if drawn.min() <= 0 or drawn.max() < 4 * drawn.min():
             ax.set_yscale("linear")
         else:
             panels.log_axis(ax, drawn)
-        ax.invert_yaxis()
+        edge = drawn.max() - drawn.min() or 1.0
+        ends = max(0.0, drawn.min() - 0.06 * edge), drawn.max() + 0.06 * edge
+        if ax.get_yscale() == "log":
+            ends = drawn.min() / 1.2, drawn.max() * 1.2
+        ax.set_ylim(ends[::-1])
         ax.set(xlabel=AXES[what], ylabel="test error (%), upwards is better")
         if what == "step_ms":
-            words = f"{task} on {data}\nsteps of {int(batch)} examples, {device}"
-            ax.set_title(words, loc="left")
+            panels.titled(ax, f"{task} on {data}, batch {int(batch)}, {device}")
 
-    return panels.drawn(table, PANEL, looks, panel, caption(table), height=2.3, line=False)
+    more = {"Pareto front": {"ls": style.DOTTED, "marker": "o", "ms": 7, "mfc": "none", "mew": 0.7}}
+    drawing: dict[str, Any] = {"height": 2.4, "line": False, "share": "row", "more": more}
+    return panels.drawn(table, PANEL, looks, panel, caption(table), sheet=sheet, **drawing)
 
 
 def _areas(parameters: pd.Series) -> pd.Series:
@@ -153,13 +161,16 @@ def _areas(parameters: pd.Series) -> pd.Series:
 def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
     """Draw one configuration with its quartiles and the interval of its cost, ringed on the front."""
     x, y = row["cost"], row["error_percent"]
-    ax.vlines(x, row["low_percent"], row["high_percent"], color=look.colour, lw=0.9)
-    ax.hlines(y, row["cost_low"], row["cost_high"], color=look.colour, lw=0.9)
+    thin: dict[str, Any] = {"color": look.colour, "lw": style.pt(0.9)}
+    ax.vlines(x, row["low_percent"], row["high_percent"], **thin)
+    ax.hlines(y, row["cost_low"], row["cost_high"], **thin)
     face = look.colour if look.filled else "w"
     marker = MarkerStyle(look.marker)
-    ax.scatter(x, y, area, facecolor=face, edgecolor=look.colour, marker=marker, lw=0.6)
+    area, edge = area * style.pt(1.0) ** 2, style.pt(0.7)
+    ax.scatter(x, y, area, facecolor=face, edgecolor=look.colour, marker=marker, lw=edge)
     if row["front"]:
-        ax.scatter(x, y, area + 60, facecolor="none", edgecolor=style.INK, lw=0.7)
+        ring = area + 60 * style.pt(1.0) ** 2
+        ax.scatter(x, y, ring, facecolor="none", edgecolor=style.INK, lw=edge)
 
 
 def caption(table: pd.DataFrame) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fgbench.reporting.figures import relative_variance
@@ -16,7 +15,9 @@ from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.power_law import power
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "distance"
 PANEL = ["arch", "data"]
@@ -66,14 +67,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, [*PANEL, "method", "label", "seed", "position"])[list(COLUMNS)]
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw the variance of every site against its distance, a panel per architecture and data set.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -89,16 +91,18 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     looks = style.looks(table["label"], table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
-        lines = [" on ".join(map(str, group))]
+        notes: list[panels.Note] = []
         for (label, _), mine in part.groupby(["label", "seed"], sort=False, dropna=False):
-            lines += _curve(ax, mine, looks[str(label)])
-        ax.set_title("\n".join(lines), loc="left", fontsize=6.5)
-        panels.log_axis(ax, part[["value", "low", "high", "predicted"]].stack().dropna())
+            notes += _curve(ax, mine, looks[str(label)])
+        panels.heading(ax, *group)
+        panels.log_axis(ax, table[["value", "low", "high", "predicted"]].stack().dropna())
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel="modules between a site and its loss")
         ax.set_ylabel("relative variance of a site\nE|e − Ee|² / |g|²")
+        panels.notes(ax, notes, "× per module [95 %]")
 
-    theory = "Dashed: closed form, where there is one. " * bool(table["predicted"].notna().any())
+    known = bool(table["predicted"].notna().any())
+    theory = "Dashed: closed form, where there is one. " * known
     fits = (
         " Factors per module, where sites have three distances: least squares on logarithms, in brackets "
         "95 %; theory: the same fit to the closed form."
@@ -108,10 +112,15 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         f"distance stand side by side, from input to loss.{fits}"
     )
     fitted = table[table["growth"].notna()]
-    names = (table if fitted.empty else fitted)[[*PANEL, "label"]].drop_duplicates()
-    rows = names["label"].map(panels.note_lines)
-    most = int(rows.groupby([names[name] for name in PANEL]).sum().max())
-    return panels.drawn(table, PANEL, looks, panel, text, height=2.0 + 0.1 * most, line=False)
+    tall = panels.room(fitted.groupby([*PANEL])[["label", "seed"]].apply(_records), 2)
+    drawing: dict[str, Any] = {"height": max(2.3, tall), "line": False, "share": "all"}
+    more = panels.THEORY if known else {}
+    return panels.drawn(table, PANEL, looks, panel, text, more=more, sheet=sheet, **drawing)
+
+
+def _records(part: pd.DataFrame) -> int:
+    """Count the records of a panel."""
+    return len(part.drop_duplicates())
 
 
 def _fitted(part: pd.DataFrame) -> pd.DataFrame:
@@ -127,21 +136,21 @@ def _fitted(part: pd.DataFrame) -> pd.DataFrame:
     return part.assign(**dict(zip(GROWTH, (*growth, predicted), strict=True)))
 
 
-def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[str]:
+def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[panels.Note]:
     """Draw the sites of one record with their closed form; return the note on its growth."""
     alike = part.groupby("distance")["position"]
     apart = alike.rank("first") - (alike.transform("size") + 1) / 2
     x = part["distance"] + 0.08 * apart
     order = x.sort_values().index
     theory = part.loc[order, "predicted"]
-    ax.plot(x[order], theory, color=look.colour, ls=style.DASHED, lw=0.9)
+    ax.plot(x[order], theory, color=look.colour, ls=style.DASHED, lw=style.pt(0.9))
     panels.points(ax, x, part.rename(columns={"value": "mean"}), look)
     factor, low, high, predicted = (float(part[name].iloc[0]) for name in GROWTH)
     if np.isnan(factor):
         return []
-    beside = "" if np.isnan(predicted) else f", theory {predicted:.3g}"
-    name = str(part["label"].iloc[0])
-    return [panels.note(name, f"× {factor:.3g} [{low:.3g}, {high:.3g}] per module{beside}")]
+    beside = [] if np.isnan(predicted) else [f"theory {predicted:.3g}"]
+    last = float(part.loc[order, "value"].iloc[-1])
+    return [panels.Note(last, (f"{factor:.3g} [{low:.3g}, {high:.3g}]", *beside), look)]
 
 
 draw = writer(NAME, Records.measures, plotted, figure)

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import relative_variance
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "efficiency"
 MARGIN = 1.3  # factor of cost beside the outermost points
@@ -45,15 +46,16 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
 
 
-def figure(measures: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(measures: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw efficiency against cost, on two logarithmic axes, a panel per architecture and data set.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
         table: of `plotted`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -72,17 +74,16 @@ def figure(measures: pd.DataFrame, table: pd.DataFrame) -> Figure:
         for label, mine in part.groupby("label", sort=False):
             shown = mine.rename(columns={"value": "mean"})
             panels.points(ax, x[mine.index], shown, looks[str(label)])
-        drawn = part[["low", "high", "value"]].stack().dropna()
+        drawn = table[["low", "high", "value"]].stack().dropna()
         panels.log_log_axes(ax, part["forwards"], drawn[drawn > 0])
         ax.set_xlim(part["forwards"].min() / MARGIN, part["forwards"].max() * MARGIN)
-        ax.set(xlabel="forward equivalents per estimate", ylabel="efficiency ⟨Ee, g⟩² / |g|² E|e|²")
+        ax.set_xlabel("forward equivalents per estimate")
+        ax.set_ylabel("efficiency\n⟨Ee, g⟩² / |g|² E|e|²")
         panels.heading(ax, *group)
 
-    text = (
-        f"{relative_variance.caption(table)} Bars: 95 % intervals. Points of one cost stand side by "
-        f"side.{_missing(measures)}"
-    )
-    return panels.drawn(table, ["arch", "data"], looks, panel, text, height=2.3, line=False)
+    text = f"{relative_variance.caption(table)} Bars: 95 % intervals. {described(measures)}"
+    drawing: dict[str, Any] = {"height": 2.3, "line": False, "share": "all", "sheet": sheet}
+    return panels.drawn(table, ["arch", "data"], looks, panel, text, **drawing)
 
 
 def apart(cost: pd.Series) -> pd.Series:
@@ -103,11 +104,24 @@ def apart(cost: pd.Series) -> pd.Series:
     return cost * step ** (alike.cumcount() - (alike.transform("size") - 1) / 2)
 
 
-def _missing(measures: pd.DataFrame) -> str:
-    """Name the methods without a positive efficiency."""
+def described(measures: pd.DataFrame) -> str:
+    """Describe where points of one cost stand, and name the methods without a positive efficiency.
+
+    Args:
+        measures: of `fgbench.reporting.frames.load.Records.measures`.
+
+    Returns:
+        Sentences for a caption.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import MEASURES
+        >>> described(pd.DataFrame([], columns=MEASURES))
+        'Points of one cost stand side by side.'
+    """
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
     lost = ordering.order(chosen.loc[~chosen["value"].gt(0), "label"])
-    return f" Not resolved, so without a point: {'; '.join(lost)}." if lost else ""
+    beside = "Points of one cost stand side by side."
+    return f"{beside} Not resolved, so without a point: {'; '.join(lost)}." if lost else beside
 
 
 draw = writer(NAME, Records.measures, plotted, figure)

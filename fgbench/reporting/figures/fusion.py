@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 from fgbench.stats import medians
 
 NAME = "fusion"
@@ -25,8 +25,8 @@ COLUMNS = (
 PANELS = {"ms": "time (ms)", "peak_mb": "peak memory (MiB)"}
 COLOURS = {"replicated": "#d55e00", "fused": "#0072b2"}
 LOOKS: dict[str, dict[str, Any]] = {
-    "tangent": {"ls": style.SOLID, "marker": "o"},
-    "gradient": {"ls": style.DASHED, "marker": "s", "mfc": "w"},
+    "tangent": {"ls": style.SOLID, "marker": "o", "lw": 1.2, "ms": 4},
+    "gradient": {"ls": style.DASHED, "marker": "s", "mfc": "w", "lw": 1.2, "ms": 4},
 }
 
 
@@ -51,14 +51,15 @@ def plotted(fusions: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(fusions, keys, **order)[list(COLUMNS)]
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw time and peak memory against the number of groups, a row of panels per run.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import FUSIONS
@@ -69,24 +70,20 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         ['time (ms)', 'peak memory (MiB)']
     """
     runs = list(table.groupby("label", sort=False))
-    with style.context():
-        fig = Figure(figsize=(style.PAGE, 2.1 * len(runs)), layout="constrained")
-        grid = fig.subplots(len(runs), len(PANELS), squeeze=False)
-        for (label, part), row in zip(runs, grid, strict=True):
-            for ax, (column, title) in zip(row, PANELS.items(), strict=True):
-                _panel(ax, part, column)
-                ax.set(ylabel=title, xlabel="groups")
-            if len(runs) > 1:
-                row[0].set_title(str(label), loc="left")
+    with style.context(sheet):
+        page = panels.layout(len(PANELS) * len(runs), 2.1, len(PANELS), sheet)
+        places = [(run, panel) for run in runs for panel in PANELS.items()]
+        for ax, ((label, part), (column, title)) in zip(page.axes, places, strict=True):
+            _panel(ax, part, column)
+            ax.set(ylabel=title, xlabel="groups")
+            if len(runs) > 1 and column == "ms":
+                panels.titled(ax, str(label))
         handles = [
-            Line2D([], [], color=colour, label=f"{name}, {what}", **look)
+            panels.key(f"{name}, {what}", color=colour, **look)
             for name, colour in COLOURS.items()
             for what, look in LOOKS.items()
         ]
-        height = panels.legend(fig, handles)
-        height += panels.caption(fig, " ".join(_caption(part, len(runs) > 1) for _, part in runs))
-        fig.set_figheight(2.1 * len(runs) + height)
-    return fig
+        return page.finish(handles, " ".join(_caption(part, len(runs) > 1) for _, part in runs))
 
 
 def _timed(records: Records) -> pd.DataFrame:
@@ -99,10 +96,11 @@ def _panel(ax: Axes, part: pd.DataFrame, column: str) -> None:
     """Draw one quantity of one run, with the intervals of times."""
     for (what, name), curve in part.groupby(["pass", "implementation"], sort=False):
         curve = curve.dropna(subset=[column])
-        ax.plot(curve["groups"], curve[column], color=COLOURS[name], lw=1.2, **LOOKS[what])
+        look = {**LOOKS[what], "lw": style.pt(1.2), "ms": style.pt(4)}
+        ax.plot(curve["groups"], curve[column], color=COLOURS[name], **look)
         if column == "ms":
             ends = (curve["groups"], curve["ms_low"], curve["ms_high"])
-            ax.vlines(*ends, color=COLOURS[name], lw=2.4, alpha=0.35)
+            ax.vlines(*ends, color=COLOURS[name], lw=style.pt(2.4), alpha=0.35)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(sorted(set(part["groups"])), [f"{g:g}" for g in sorted(set(part["groups"]))])

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from fgbench.registry import split_options
@@ -16,10 +15,13 @@ from fgbench.reporting.frames.method_names import Way, plain, setting
 from fgbench.reporting.frames.results import results
 from fgbench.reporting.frames.seed_means import over_seeds
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "groups"
 PANEL = ["task", "network", "data"]
 SPLITS = ("test", "train")
+APART = 0.12  # octaves between methods with the same number of groups
 COLUMNS = (
     *(*PANEL, "split", "method", "groups"),
     *("error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
@@ -106,14 +108,16 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys, split=SPLITS)[list(COLUMNS)]
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(runs: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw error against the number of groups, test beside train, a row per task and network.
 
     Args:
-        table: of `plotted`, all that is drawn.
+        runs: of `fgbench.reporting.frames.results.results`, for the single runs.
+        table: of `plotted`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
@@ -125,22 +129,32 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         ['test error (%)', 'train error (%)']
     """
     looks = style.looks(table["method"])
+    done = tidy(runs)
+    done = done[done["status"].eq("ok")]
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         task, network, data, split = group
-        for method, mine in part.groupby("method", sort=False):
+        curves = list(part.groupby("method", sort=False))
+        for at, (method, mine) in enumerate(curves):
+            aside = 2 ** (APART * (at - (len(curves) - 1) / 2))
+            single = done[done[PANEL].eq(list(group[:-1])).all(axis=1) & done["method"].eq(method)]
+            panels.strip(
+                ax, aside * single["groups"], 100 * single[f"{split}_error"], looks[str(method)]
+            )
             shown = mine.rename(columns={v: k for k, v in PERCENT.items()})
-            panels.points(ax, mine["groups"], shown, looks[str(method)], line=True)
+            panels.points(ax, aside * mine["groups"], shown, looks[str(method)], line=True)
         ticks = sorted(set(part["groups"]))
         ax.set_xscale("log", base=2)
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
-        panels.heading(ax, network, data, task)
-        ax.set(xlabel="groups", ylabel=f"{split} error (%)")
+        if split == SPLITS[0]:
+            panels.heading(ax, network, data, task)
+        ax.set(xlabel="channel groups, each with a loss", ylabel=f"{split} error (%)")
 
     named = table.assign(number=table["groups"].map("{} groups".format))
-    text = panels.counted(named, ["task", "method", "number"])
-    return panels.drawn(table, [*PANEL, "split"], looks, panel, text)
+    text = f"{panels.counted(named, ['task', 'method', 'number'])} Dashes: single runs."
+    drawing: dict[str, Any] = {"share": "row", "sheet": sheet, "height": 2.1}
+    return panels.drawn(table, [*PANEL, "split"], looks, panel, text, **drawing)
 
 
 draw = writer(NAME, results, plotted, figure)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
 from fgbench.records import files
@@ -27,6 +26,8 @@ from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "history"
 VERSION = 2
@@ -139,15 +140,16 @@ def plotted(results: Results) -> pd.DataFrame:
     return pd.concat(parts)[list(COLUMNS)].reset_index(drop=True)
 
 
-def figure(results: Results, table: pd.DataFrame) -> Figure:
+def figure(results: Results, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw each benchmark over the commits, a panel per benchmark and machine.
 
     Args:
         results: of `read`.
         table: of `plotted`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> row = {"benchmark": "step", "machine": "m", "environment": "e", "method": "", "label": "BP"}
@@ -172,11 +174,9 @@ def figure(results: Results, table: pd.DataFrame) -> Figure:
         ax.set(xlabel="commit, by date", ylabel=str(part["unit"].iloc[0]) or "value")
         benchmark, machine = group
         several = table["machine"].nunique() > 1
-        ax.set_title(
-            f"{benchmark}\non {machine}" if several else benchmark, loc="left", fontsize=6.5
-        )
+        panels.titled(ax, f"{benchmark} on {machine}" if several else benchmark)
 
-    return panels.drawn(table, PANEL, looks, panel, _caption(table, results))
+    return panels.drawn(table, PANEL, looks, panel, _caption(table, results), sheet=sheet)
 
 
 def _rows(
@@ -239,13 +239,13 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> None:
     """Draw one series: numbers with intervals, levels, and a mark where they change."""
     panels.points(ax, part["position"], part.rename(columns={"value": "mean"}), look)
     if part["level"].notna().any():
-        ax.step(
-            part["position"], part["level"], where="mid", color=look.colour, lw=1.0, ls=look.dashes
-        )
+        line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": style.pt(1.0)}
+        ax.step(part["position"], part["level"], where="mid", **line)
     else:
-        ax.plot(part["position"], part["value"], color=look.colour, lw=0.8, ls=look.dashes)
+        line = {"color": look.colour, "ls": look.dashes, "lw": style.pt(0.8)}
+        ax.plot(part["position"], part["value"], **line)
     for at in part.loc[part["changed"], "position"]:
-        ax.axvline(at - 0.5, color=look.colour, lw=0.8, ls=style.DOTTED)
+        ax.axvline(at - 0.5, color=look.colour, lw=style.pt(0.8), ls=style.DOTTED)
 
 
 def _caption(table: pd.DataFrame, results: Results) -> str:

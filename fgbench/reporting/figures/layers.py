@@ -6,14 +6,16 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import relative_variance, sites
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import TESTED, Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "layers"
+THEORY: dict[str, Any] = {"ls": style.DASHED, "lw": 0.9, "marker": "_"}
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
@@ -37,14 +39,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=list(TESTED))
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw relative variance at every site, a panel per architecture and data set.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -56,17 +59,19 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         >>> fig.axes[0].get_xlabel()
         'site, from input to loss'
     """
-    theory = "Dashed, with a dash at each site: closed form, where there is one. " * bool(
-        table["predicted"].notna().any()
-    )
+    known = bool(table["predicted"].notna().any())
+    theory = " Dashed, with a dash at each site: closed form, where there is one." * known
     axis = "relative variance of a site\nE|e − Ee|² / |g|²"
-    return sites.drawn(table, _curve, axis, f"Bars: 95 % intervals. {theory}", log=True)
+    more = {"theory (closed form)": {**THEORY, "ms": 7, "mew": 0.9}} if known else {}
+    more |= panels.CROSSED if table["unscaled"].notna().any() else {}
+    words = f"Bars: 95 % intervals.{theory}"
+    return sites.drawn(table, _curve, axis, words, log=True, more=more, sheet=sheet)
 
 
 def _curve(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:
     """Draw the variances of one record with their closed form."""
-    theory: dict[str, Any] = {"ls": style.DASHED, "lw": 0.9, "marker": "_", "ms": 8, "mew": 0.9}
-    ax.plot(x, part["predicted"], color=look.colour, **theory)
+    sizes: dict[str, Any] = {"ms": style.pt(7), "mew": style.pt(0.9)}
+    ax.plot(x, part["predicted"], color=look.colour, **THEORY, **sizes)
     panels.points(ax, x, part.rename(columns={"value": "mean"}), look)
     panels.crossed(ax, x[part["unscaled"].notna()], part["value"])
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.reporting.figures.catalogue import FIGURES
+from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import WHOLE
 from fgbench.reporting.plotting import epoch_curves, panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "learning_curves"
 PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
@@ -43,16 +44,19 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     return epoch_curves.averaged(test, WHOLE).rename(columns=PERCENT)
 
 
-def figure(curves: pd.DataFrame, table: pd.DataFrame, log: bool = True) -> Figure:
+def figure(
+    curves: pd.DataFrame, table: pd.DataFrame, log: bool = True, sheet: Sheet = PAPER
+) -> Page:
     """Draw test error against epochs, one panel per architecture and data set.
 
     Args:
         curves: of `fgbench.reporting.frames.load.Records.curves`, for the chance level.
         table: of `plotted`.
         log: whether errors have a logarithmic axis in panels that span more than a factor of 4.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import CURVES
@@ -73,7 +77,9 @@ def figure(curves: pd.DataFrame, table: pd.DataFrame, log: bool = True) -> Figur
         _axis(ax, part, 100 * float(chance[group]), log)
         panels.heading(ax, *group)
 
-    return panels.drawn(table, ["arch", "data"], looks, panel, epoch_curves.caption(table))
+    more, text = epoch_curves.keys(table), epoch_curves.caption(table)
+    drawing: dict[str, Any] = {"height": 2.2, "more": more, "sheet": sheet}
+    return panels.drawn(table, ["arch", "data"], looks, panel, text, **drawing)
 
 
 def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
@@ -85,42 +91,21 @@ def _axis(ax: Axes, part: pd.DataFrame, chance: float, log: bool) -> None:
     line = log or high > chance / 2  # false where chance is not known
     if line and not np.isnan(chance):
         high = max(high, chance)
-        ax.axhline(chance, color=style.FAINT, ls=":", lw=0.8)
-        words: dict[str, Any] = {"fontsize": 6, "color": style.FAINT, "ha": "right", "va": "bottom"}
-        words["bbox"] = {"fc": "w", "ec": "none", "pad": 0.4}
-        place = ax.get_yaxis_transform()
-        ax.text(1, chance * 1.02, f"chance {chance:.3g} %", transform=place, **words)
+        ax.axhline(chance, color=style.FAINT, ls=":", lw=style.pt(0.8))
+        words: dict[str, Any] = {"ha": "right", "va": "bottom"}
+        words["transform"] = ax.get_yaxis_transform()
+        panels.small_print(ax, 1, chance * 1.02, f"chance {chance:.3g} %", **words)
     bottom, top = (low / 1.3, high * 1.35) if log else (max(0, low - 0.1 * high), high * 1.1)
     ax.set_ylim(bottom, min(top, 1.08 * WHOLE))
     ax.set_ylabel("test error (%)")
 
 
-def draw(records: Records, out: Path) -> list[Path]:
-    """Write the figure.
-
-    Args:
-        records: of `fgbench.reporting.frames.load.load`.
-        out: folder for the PNG, the PDF and the CSV.
-
-    Returns:
-        These three files.
-
-    Raises:
-        UsageError: no training has a learning curve; the message counts those that failed or diverged.
-
-    Example:
-        >>> draw(Records(Path("empty"), (), {}, ()), Path("out"))
-        Traceback (most recent call last):
-        fgbench.errors.UsageError: no learning curve in 'empty'; run fgbench train
-    """
+def _lost(records: Records) -> str:
+    """Return what is missing where no training has a learning curve, with how trainings ended."""
     ended = Counter(str(row["status"]) for row in records.of("train"))
     lost = ", ".join(f"{ended[how]} {how}" for how in sorted(ended) if how != "ok")
-    curves = records.curves()
-    table = plotted(curves)
-    if table.empty:
-        entry = FIGURES[NAME]
-        needs = (
-            f"{entry.needs} (of {sum(ended.values())} trainings {lost})" if lost else entry.needs
-        )
-        raise entry.missing(records.folder, needs)
-    return style.save(figure(curves, table), out, NAME, table)
+    needs = FIGURES[NAME].needs
+    return f"{needs} (of {sum(ended.values())} trainings {lost})" if lost else needs
+
+
+draw = writer(NAME, Records.curves, plotted, figure, _lost)

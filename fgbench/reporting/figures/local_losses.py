@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.registry import split_options
 from fgbench.reporting.figures.files import writer
@@ -15,10 +14,13 @@ from fgbench.reporting.frames.method_names import family, natural, setting
 from fgbench.reporting.frames.results import results
 from fgbench.reporting.frames.seed_means import over_seeds
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "local_losses"
 PANEL = ["task", "arch", "data"]
 RELEASED = {"average", "credit"}  # options of the forms of the founding paper's released code
+ROOM = 0.4  # inches of a panel for each place, in the paper style
 PLACES = ("end", "last", "module", "local")
 WORDS = {"end": "end", "last": "last\nblock", "module": "uncut\nblocks", "local": "blocks"}
 COLUMNS = (
@@ -96,16 +98,18 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys, base=[*PLACES, *others])[list(COLUMNS)]
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(runs: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw test error by placement of losses, one panel per task, architecture and data set.
 
     An estimator has the look of its global preset; its other forms are drawn as its settings.
 
     Args:
-        table: of `plotted`, all that is drawn.
+        runs: of `fgbench.reporting.frames.results.results`, for the single runs.
+        table: of `plotted`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
@@ -120,15 +124,24 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """
     pairs = ordering.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
     looks = style.looks(pairs["series"], pairs["method"])
+    done = tidy(runs)
+    done = done[done["status"].eq("ok") & done["test_error"].notna()]
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         task, arch, data = group
-        _panel(ax, part, looks)
+        here = done[PANEL].eq(list(group)).all(axis=1)
+        _panel(ax, part, looks, table[["low_percent", "high_percent"]].stack(), done[here])
         panels.heading(ax, arch, data, task)
 
-    words = "Axes after +: along which scores are kept apart (p patch, g group)."
+    words = (
+        "Dashes: single runs. Axes after +: along which scores are kept apart (p patch, g group)."
+    )
     text = f"{panels.counted(table, ['task', 'series', 'place'])} {words}"
-    return panels.drawn(table, PANEL, looks, panel, text, height=2.3, line=False)
+    places = int(table.groupby(PANEL)["place"].nunique().max())
+    most = 2 if sheet.inches(2) / 2 / places >= ROOM * sheet.scale else 1
+    drawing: dict[str, Any] = {"height": 2.5, "line": False, "share": "all", "sheet": sheet}
+    drawing["most"] = most
+    return panels.drawn(table, PANEL, looks, panel, text, **drawing)
 
 
 def _series(estimator: str) -> str:
@@ -149,20 +162,29 @@ def _place(base: str, keep: str) -> str:
     return WORDS.get(base, base) + kept
 
 
-def _panel(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+def _panel(
+    ax: Axes,
+    part: pd.DataFrame,
+    looks: dict[str, style.Look],
+    drawn: pd.Series,
+    runs: pd.DataFrame,
+) -> None:
     """Draw one panel: placements from left to right, the forms of an estimator side by side."""
     places = list(dict.fromkeys(part["place"]))
     series = [name for name in looks if name in set(part["series"])]
     step = 0.7 / len(series)
     for at, name in enumerate(series):
         mine = part[part["series"] == name]
-        x = mine["place"].map(places.index) + step * (at - (len(series) - 1) / 2)
+        aside = step * (at - (len(series) - 1) / 2)
+        x = mine["place"].map(places.index) + aside
+        single = runs[runs["series"] == name]
+        at_run = single["place"].map(places.index) + aside
+        panels.strip(ax, at_run, 100 * single["test_error"], looks[name])
         panels.points(ax, x, mine.rename(columns={v: k for k, v in PERCENT.items()}), looks[name])
-    drawn = part[["low_percent", "high_percent"]].stack()
     if (drawn > 0).all() and drawn.max() > 4 * drawn.min():
         panels.log_scale(ax)
     for edge in range(1, len(places)):
-        ax.axvline(edge - 0.5, color="#e3e3e3", lw=0.5)
+        ax.axvline(edge - 0.5, color=style.GRID, lw=style.pt(0.5))
     ax.set_xticks(range(len(places)), places)
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")

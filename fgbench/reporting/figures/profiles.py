@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -16,6 +15,8 @@ from fgbench.reporting.frames import workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 from fgbench.stats.aggregate import iqm, performance_profile, stratified
 
 NAME = "profiles"
@@ -38,7 +39,7 @@ COLUMNS = (
 NUMBERS = ("suite", "method", "what", "x", "value", "low", "high", "n", "tasks")
 POINTS = 201
 Floats = NDArray[np.float64]
-SHORT = 15  # letters of a line of a name at its row
+SHORT = 24  # letters of a name at its row
 
 
 def scores(records: Records) -> pd.DataFrame:
@@ -133,15 +134,16 @@ def plotted(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(NUMBERS)).astype({"low": float, "high": float})
 
 
-def figure(scores: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(scores: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw profile, interquartile mean and optimality gap, three panels per suite.
 
     Args:
         scores: of `scores`.
         table: of `plotted`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide.
+        The page.
 
     Example:
         >>> from pathlib import Path
@@ -159,23 +161,18 @@ def figure(scores: pd.DataFrame, table: pd.DataFrame) -> Figure:
     def panel(ax: Axes, group: tuple[Any, ...], _: pd.DataFrame) -> None:
         suite, what = group
         part = table[table["suite"].eq(suite) & table["what"].eq(what)]
-        (_profiles if what == "profile" else _strip)(ax, part, looks)
         if what == "profile":
-            ax.set_title(
-                workloads.suite_title(suite, scores[scores["suite"].eq(suite)]), loc="left"
-            )
+            _profiles(ax, part, looks)
+        else:
+            _rows(ax, part, looks, scores[scores["suite"].eq(suite)], what)
+        if what == "profile":
+            panels.titled(ax, workloads.suite_title(suite, scores[scores["suite"].eq(suite)]))
         ax.set_xlabel(AXES[what])
 
-    most = int(scores.groupby("suite")["method"].nunique().max())
-    return panels.drawn(
-        frame,
-        ["suite", "what"],
-        looks,
-        panel,
-        _caption(scores, table),
-        most=3,
-        height=max(2.1, 0.6 + 0.17 * most),
-    )
+    counts = scores.groupby("suite")["method"].nunique()
+    heights = [max(2.0, 0.6 + 0.15 * counts[suite]) for suite in frame["suite"]]
+    drawing: dict[str, Any] = {"most": 3, "heights": heights, "sheet": sheet}
+    return panels.drawn(frame, ["suite", "what"], {}, panel, _caption(scores, table), **drawing)
 
 
 def _profiles(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
@@ -184,33 +181,35 @@ def _profiles(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> Non
         look = looks[str(method)]
         half = int((curve["value"] >= 0.5).sum()) - 1
         end = curve.iloc[half]
-        ax.vlines(end["x"], end["low"], end["high"], color=look.colour, lw=0.9)
-        face = look.colour if look.filled else "w"
-        mark: dict[str, Any] = {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": 3.6}
-        line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": 1.1}
-        line["drawstyle"] = "steps-post"
-        ax.plot(curve["x"], curve["value"], markevery=[half], mew=0.6, **mark, **line)
+        ax.vlines(end["x"], end["low"], end["high"], color=look.colour, lw=style.pt(0.9))
+        line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": style.pt(1.1)}
+        line |= {"drawstyle": "steps-post", **panels.mark(look, 3.6)}
+        ax.plot(curve["x"], curve["value"], markevery=[half], **line)
     ax.set(xlim=(part["x"].min(), part["x"].max()), ylim=(-0.03, 1.03))
     ax.set_ylabel("share of runs above τ")
-    ax.axvline(1.0, color=style.FAINT, ls=style.DOTTED, lw=0.8)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    ax.axvline(1.0, color=style.FAINT, ls=style.DOTTED, lw=style.pt(0.8))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
 
 
-def _strip(ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    """Draw one number per method, in rows."""
+def _rows(
+    ax: Axes, part: pd.DataFrame, looks: dict[str, style.Look], runs: pd.DataFrame, what: str
+) -> None:
+    """Draw one number per method, in rows; behind the interquartile means the scores of all runs."""
     for y, (method, value, low, high) in enumerate(
         part[["method", "value", "low", "high"]].itertuples(index=False)
     ):
         look = looks[method]
-        face = look.colour if look.filled else "w"
-        ax.hlines(y, low, high, color=look.colour, lw=2.2, alpha=0.55)
-        ax.plot(value, y, ls="", marker=look.marker, mfc=face, mec=look.colour, ms=4.5, mew=0.7)
-    names = [panels.broken(name, SHORT) for name in part["method"]]
+        if what == "iqm":
+            single = runs.loc[runs["method"].eq(method), "score"]
+            tick: dict[str, Any] = {"marker": "|", "ms": style.pt(5), "mew": style.pt(0.6)}
+            ax.plot(single, [y] * len(single), ls="", color=look.colour, **tick)
+        ax.hlines(y, low, high, color=look.colour, lw=style.pt(2.2), alpha=0.55)
+        ax.plot(value, y, ls="", **panels.mark(look, 4.5))
+    names = [panels.shortened(name, SHORT) if what == "iqm" else "" for name in part["method"]]
     ax.set_yticks(range(len(part)), names)
-    if any("\n" in name for name in names):
-        ax.tick_params(axis="y", labelsize=5)
+    ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(part) - 0.4, -0.6)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
     ax.grid(visible=False, axis="y")
 
 
@@ -227,7 +226,8 @@ def _caption(scores: pd.DataFrame, table: pd.DataFrame) -> str:
         f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "
         "(dotted); a diverged run is at chance. Left: share of runs above each score, mean over workloads; "
         "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
-        "interquartile mean over all runs, and optimality gap, the mean shortfall from 1 (lower is better); "
+        "interquartile mean over all runs (ticks: the scores of single runs), and optimality gap, the mean "
+        "shortfall from 1 (lower is better); "
         f"bars: 95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
         f"{workloads.lengths(scores)}"
     )

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from fgbench.reporting.figures import learning_curves
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import epoch_curves, panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "progress"
 AXES = {
@@ -49,15 +49,16 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     return learning_curves.plotted(curves).merge(spent, on=RUNS, how="left", sort=False)
 
 
-def figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(curves: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw test error against each of the three axes, a row of panels per architecture and data set.
 
     Args:
         curves: of `fgbench.reporting.frames.load.Records.curves`, for the devices.
         table: of `plotted`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import CURVES
@@ -83,17 +84,35 @@ def figure(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
         if high > 4 * low:
             panels.log_scale(ax)
         ax.set(xlabel=AXES[what], ylabel="test error (%)")
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=(1, 2, 5, 10)))
+        if what != "epoch":
+            epoch_curves.ticks(ax, float(part["epoch"].min()), float(part["epoch"].max()))
         if what == "epoch":
-            panels.heading(ax, arch, data, letters=32)
+            panels.heading(ax, arch, data)
 
+    shown, text = pd.concat(parts), f"{epoch_curves.caption(table)} {described(curves)}"
+    drawing: dict[str, Any] = {"most": 3, "share": "row", "sheet": sheet, "height": 2.1}
+    drawing["more"] = epoch_curves.keys(table)
+    return panels.drawn(shown, ["arch", "data", "what"], looks, panel, text, **drawing)
+
+
+def described(curves: pd.DataFrame) -> str:
+    """Describe what seconds and forward equivalents are.
+
+    Args:
+        curves: of `fgbench.reporting.frames.load.Records.curves`.
+
+    Returns:
+        A sentence for a caption.
+
+    Example:
+        >>> described(pd.DataFrame({"device": ["cpu"]})).partition(",")[0]
+        'Seconds (on cpu) and forward equivalents are means over the same runs'
+    """
     devices = ", ".join(sorted(set(curves["device"].astype(str)) - {""}))
-    text = (
-        f"{epoch_curves.caption(table)} Seconds (on {devices or 'an unknown device'}) and "
-        "forward equivalents are means over the same runs, of training alone, without evaluation."
+    return (
+        f"Seconds (on {devices or 'an unknown device'}) and forward equivalents are means over the same "
+        "runs, of training alone, without evaluation."
     )
-    shown = pd.concat(parts)
-    return panels.drawn(shown, ["arch", "data", "what"], looks, panel, text, most=3)
 
 
 draw = writer(NAME, Records.curves, plotted, figure)

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn.objects as so
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fgbench.reporting.figures.files import writer
@@ -17,6 +15,8 @@ from fgbench.reporting.frames import comparable, ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "relative_variance"
 AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
@@ -25,7 +25,6 @@ COLUMNS = (
     *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail", "unscaled"),
     *("exactly", "status"),
 )
-THEORY: dict[str, Any] = {"ls": "", "marker": "D", "mfc": "w", "mec": "k", "ms": 3.2, "mew": 0.8}
 LETTERS = 26  # of a name beside its row
 ZERO = 1e-12  # relative to |g|²: below this a variance is rounding
 
@@ -82,7 +81,7 @@ def source(records: Records) -> pd.DataFrame:
     return pd.concat([measures, failed.assign(heavy_tail=False, truth="")], ignore_index=True)
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw relative variance by method, one panel per architecture and data set.
 
     Points are measured, with 95 % intervals; hollow diamonds are closed forms. Records are never pooled:
@@ -90,9 +89,10 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -105,28 +105,15 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         True
     """
     parts = list(table.groupby(["arch", "data"], sort=False))
-    columns = min(2, len(parts))
-    rows = [parts[at : at + columns] for at in range(0, len(parts), columns)]
-    heights = [max(0.85 + 0.24 * _places(part)[-1][1] for _, part in row) for row in rows]
-    width = style.COLUMN if columns == 1 else style.PAGE
-    with style.context():
-        fig = Figure(figsize=(width, sum(heights)), layout="constrained")
-        grid = fig.subplots(
-            len(rows), columns, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
-        )
-        limits, looks = _limits(table), style.looks(table["label"], table["method"])
-        for ax in grid.flat[len(parts) :]:
-            ax.remove()
-        for ax, ((arch, data), part) in zip(grid.flat, parts, strict=False):
+    heights = [0.85 + 0.24 * _places(part)[-1][1] for _, part in parts]
+    limits, looks = _limits(table), style.looks(table["label"], table["method"])
+    with style.context(sheet):
+        page = panels.layout(len(parts), sheet=sheet, heights=heights)
+        for at, (ax, ((arch, data), part)) in enumerate(zip(page.axes, parts, strict=True)):
             _panel(ax, part, limits, looks)
-            panels.heading(ax, arch, data, letters=30)
-            ax.tick_params(labelbottom=True)
-        around = panels.legend(fig, _legend(table))
-        around += panels.caption(fig, caption(table) + _lost(table))
-        fig.set_figheight(sum(heights) + around)
-        for ax in grid[-1] if columns == 1 else grid.flat:
-            ax.set_xlabel(AXIS)
-    return fig
+            panels.heading(ax, arch, data)
+            ax.set_xlabel(AXIS if at + page.columns >= len(parts) else "")
+        return page.finish(_legend(table), described(table))
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -150,33 +137,21 @@ def _panel(
     part = part.assign(row=rows["row"], theory_row=rows["theory_row"])
     drawn = part[part["value"] > ZERO]
     if not drawn.empty:
-        ends = drawn.assign(
-            low=drawn["low"].fillna(drawn["value"]).clip(lower=limits[0]),
-            high=drawn["high"].fillna(drawn["value"]),
-        )
-        plot = so.Plot(ends, x="value", y="row", color="label", marker="label", fill="label")
-        plot = plot.add(so.Range(linewidth=1.3), orient="y", xmin="low", xmax="high", legend=False)
-        plot = plot.add(so.Dot(pointsize=3.8), legend=False)
-        plot = plot.scale(
-            color={name: look.colour for name, look in looks.items()},
-            marker={name: look.marker for name, look in looks.items()},
-            fill={name: look.filled for name, look in looks.items()},
-        )
-        plot.theme(style.RC).on(ax).plot()
+        low = drawn["low"].fillna(drawn["value"]).clip(lower=limits[0])
+        high = drawn["high"].fillna(drawn["value"])
+        colours = [looks[str(label)].colour for label in drawn["label"]]
+        ax.hlines(drawn["row"], low, high, color=colours, lw=style.pt(1.3))
+    for label, x, row in drawn[["label", "value", "row"]].itertuples(index=False):
+        ax.plot(x, row, ls="", **panels.mark(looks[label]))
     off = drawn.loc[drawn["unscaled"].notna(), "value"]
     panels.crossed(ax, off, drawn["row"])
     theory = part[part["predicted"] > ZERO]
-    ax.plot(theory["predicted"], theory["theory_row"], **THEORY)
+    ax.plot(theory["predicted"], theory["theory_row"], **_theory())
     for _, one in part.iterrows():
         if not one["value"] > ZERO:
-            ax.text(
-                0.015,
-                one["row"],
-                words(one) if one["status"] == "ok" else one["status"],
-                transform=ax.get_yaxis_transform(),
-                va="center",
-                fontsize=6,
-            )
+            said = words(one) if one["status"] == "ok" else str(one["status"])
+            aside = {"transform": ax.get_yaxis_transform(), "va": "center"}
+            panels.small_print(ax, 0.015, float(one["row"]), said, **aside)
     ax.set(
         xscale="log", yscale="linear", xlim=limits, ylim=(places[-1][1], 0), xlabel="", ylabel=""
     )
@@ -212,13 +187,25 @@ def words(row: Mapping[str, Any] | pd.Series) -> str:
     return "0 (rounding)" if value else "0 (no noise)"
 
 
-def _lost(table: pd.DataFrame) -> str:
-    """Name the methods whose records failed or diverged."""
+def described(table: pd.DataFrame) -> str:
+    """Describe what is drawn, and name the methods whose records failed or diverged.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The caption of the figure.
+
+    Example:
+        >>> row = {"value": 2.0, "draws": 8, "inits": 3, "batches": 1, "truth": "scheme", "heavy_tail": False}
+        >>> described(pd.DataFrame([{**row, "status": "ok", "label": "FG-A"}])).endswith("95 % intervals.")
+        True
+    """
     lost = table[~table["status"].isin(["ok", ""])].groupby("status")["label"]
     sentences = (
         f" {str(how).capitalize()}: {'; '.join(ordering.order(labels))}." for how, labels in lost
     )
-    return "".join(sentences)
+    return f"{caption(table)}{''.join(sentences)} Bars: 95 % intervals."
 
 
 def _places(part: pd.DataFrame) -> list[tuple[str, float]]:
@@ -254,10 +241,18 @@ def _lines(label: str) -> list[str]:
 
 def _legend(table: pd.DataFrame) -> list[Line2D]:
     """Create the legend entries of the two kinds of mark."""
-    marks = [Line2D([], [], color=style.FAINT, marker="o", ms=4, label="measured, 95 % interval")]
-    if table["predicted"].notna().any():
-        marks.append(Line2D([], [], label="theory (closed form)", **THEORY))
+    marks = [panels.key("measured, 95 % interval", marker="o", ms=4, lw=1.3)]
+    if table["predicted"].gt(ZERO).any():
+        marks.append(Line2D([], [], label="theory (closed form)", **_theory()))
+    if table.loc[table["value"] > ZERO, "unscaled"].notna().any():
+        marks += [panels.key(label, **look) for label, look in panels.CROSSED.items()]
     return marks
+
+
+def _theory() -> dict[str, Any]:
+    """Return the properties of the mark of a closed form."""
+    sizes = {"ms": style.pt(3.4), "mew": style.pt(0.8)}
+    return {"ls": "", "marker": "D", "mfc": "w", "mec": style.INK, **sizes}
 
 
 def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = True) -> str:

@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.registry import optioned, split_options
 from fgbench.reporting.figures import relative_variance
@@ -28,7 +26,9 @@ from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import called
 from fgbench.reporting.frames.settings import apart, read_form, real
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.power_law import Power, power, signed
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 PANEL = ["factor", "arch", "data"]
 COLUMNS = (
@@ -37,7 +37,7 @@ COLUMNS = (
     *("inits", "batches", "batch", "elements", "truth", "heavy_tail"),
 )
 FIT = (
-    "Broad pale lines: power laws fitted by least squares on logarithms, each point weighted by its "
+    " Broad pale lines: power laws fitted by least squares on logarithms, each point weighted by its "
     "interval. Slopes: fitted exponents with 95 % intervals in brackets, the wider of the one from the "
     "intervals of the points and the one from their scatter about the line; theory: the same fit to the "
     "closed form."
@@ -220,15 +220,16 @@ def plotted(measures: pd.DataFrame, name: str) -> pd.DataFrame:
     return ordering.arranged(table, keys, factor=order)[list(COLUMNS)]
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame, name: str) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, name: str, sheet: Sheet = PAPER) -> Page:
     """Draw relative variance against the factor on two logarithmic axes, a panel for each setting.
 
     Args:
         table: of `plotted`, all that is drawn.
         name: of the figure, a key of `FACTORS`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -250,26 +251,19 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, name: str) -> Figure:
             _curve(ax, series, looks[str(method)])
             for method, series in part.groupby("method", sort=False)
         ]
-        title = [_title(arch, data), *filter(None, notes)]
-        ax.set_title("\n".join(title), loc="left", fontsize=6.5)
+        panels.titled(ax, " on ".join(filter(None, (arch, data))))
         ax.set(xlabel=axes[factor], ylabel="relative variance\nE|e − Ee|² / |g|²")
-        panels.log_log_axes(ax, part["x"], part[["low", "high", "value", "predicted"]].stack())
+        panels.log_log_axes(ax, part["x"], table[["low", "high", "value", "predicted"]].stack())
+        panels.notes(ax, [note for note in notes if note is not None], "slope [95 %]")
 
-    names = table[[*PANEL, "method"]].drop_duplicates()
-    lines = names["method"].map(panels.note_lines)
-    longest = int(lines.groupby([names[name] for name in PANEL]).sum().max())
-    titles = {_title(arch, data) for arch, data in zip(table["arch"], table["data"], strict=True)}
-    longest += max(title.count("\n") for title in titles)
-    theory = "Dashed: closed form, where there is one. " * bool(table["predicted"].notna().any())
-    fits = FIT * bool(table["slope"].notna().any())
-    text = f"{relative_variance.caption(table)} Bars: 95 % intervals. {theory}{fits}"
-    return panels.drawn(table, PANEL, looks, panel, text, height=1.9 + 0.1 * longest, line=False)
-
-
-def _title(arch: str, data: str) -> str:
-    """Return the title of a panel, in lines that fit its width."""
-    text = " on ".join(filter(None, (arch, data)))
-    return fill(text, panels.TITLE_LETTERS, break_on_hyphens=False)
+    fits, known = (bool(table[name].notna().any()) for name in ("slope", "predicted"))
+    theory = " Dashed: closed form, where there is one." * known
+    text = f"{relative_variance.caption(table)} Bars: 95 % intervals.{theory}{FIT * fits}"
+    fitted: dict[str, dict[str, Any]] = {"power-law fit": {"lw": 2.6, "alpha": 0.3}}
+    more = (fitted if fits else {}) | (panels.THEORY if known else {})
+    tall = panels.room(table[table["slope"].notna()].groupby(PANEL)["method"].nunique(), 2)
+    drawing: dict[str, Any] = {"height": max(2.0, tall), "line": False, "more": more}
+    return panels.drawn(table, PANEL, looks, panel, text, share="all", sheet=sheet, **drawing)
 
 
 def _series(chosen: pd.DataFrame, factor: Factor) -> list[dict[str, Any]]:
@@ -343,21 +337,24 @@ def _fit(part: pd.DataFrame) -> Power:
     return power(part["x"], part["value"], part["low"], part["high"], part["n"])
 
 
-def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> str:
+def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> panels.Note | None:
     """Draw one series with its closed form and its fit; return the note on its slope."""
     law = Power(*part[["slope", "slope_low", "slope_high"]].iloc[0])
     x = np.array(sorted(set(part["x"])))
     if not np.isnan(law.exponent):
         y = _fit(part).at(x)
-        ax.plot(x, y, color=look.colour, lw=2.6, alpha=0.25, solid_capstyle="butt")
+        ax.plot(x, y, color=look.colour, lw=style.pt(2.6), alpha=0.3, solid_capstyle="butt")
     theory = part.dropna(subset=["predicted"])
-    ax.plot(theory["x"], theory["predicted"], color=look.colour, ls=style.DASHED, lw=0.9)
+    ax.plot(theory["x"], theory["predicted"], color=look.colour, ls=style.DASHED, lw=style.pt(0.9))
     panels.points(ax, part["x"], part.rename(columns={"value": "mean"}), look)
     if np.isnan(law.exponent):
-        return ""
-    name, predicted = str(part["method"].iloc[0]), float(part["slope_predicted"].iloc[0])
-    beside = "" if np.isnan(predicted) else f", theory {signed(predicted, law.digits)}"
-    return panels.note(name, f"slope {law}{beside}")
+        return None
+    last, predicted = (
+        float(part.sort_values("x")["value"].iloc[-1]),
+        part["slope_predicted"].iloc[0],
+    )
+    theory = [] if np.isnan(predicted) else [f"theory {signed(float(predicted), law.digits)}"]
+    return panels.Note(last, (str(law), *theory), look)
 
 
 def _drawing(name: str) -> Callable[[Records, Path], list[Path]]:

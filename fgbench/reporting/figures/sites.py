@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import relative_variance
 from fgbench.reporting.frames import comparable, ordering
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 PANEL = ["arch", "data"]
+LETTERS, MOST = 40, 20  # of names side by side, and names that stand upright
 ASIDE, WIDEST = 0.1, 0.6  # between records at one site, and of all of them, where sites are 1 apart
 KEPT = (
     *(*PANEL, "method", "label", "site", "position", "value", "low", "high", "n", "predicted"),
@@ -82,8 +85,11 @@ def drawn(
     text: str,
     *,
     log: bool,
+    numbers: Sequence[str] = ("value", "low", "high", "predicted"),
     filled: bool = False,
-) -> Figure:
+    more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    sheet: Sheet = PAPER,
+) -> Page:
     """Draw records side by side at every site, a panel per architecture and data set.
 
     Args:
@@ -92,11 +98,14 @@ def drawn(
         axis: label of the vertical axis.
         text: the caption after the sentence on n.
         log: whether the vertical axis is logarithmic, else it starts at zero.
+        numbers: columns that are drawn.
         filled: whether every marker of the legend is filled, because filling has another meaning in the
             panels.
+        more: entries of the legend beside the methods, see `fgbench.reporting.plotting.panels.drawn`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -114,19 +123,57 @@ def drawn(
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         runs = list(part.groupby(["label", "seed"], sort=False, dropna=False))
-        last = int(part["position"].max())
         for aside, ((label, _), mine) in zip(asides(len(runs)), runs, strict=True):
             curve(ax, mine["position"] + aside, mine, looks[label])
         if log:
-            panels.log_axis(ax, part[["value", "low", "high", "predicted"]].stack().dropna())
+            shown = table[list(numbers)].stack().dropna()
+            panels.log_axis(ax, shown[shown > 0])
         else:
             ax.set_ylim(bottom=0)
-        places = range(1, last + 1)
-        ax.set_xticks(places, [str(k) if (k - 1) % (1 + last // 16) == 0 else "" for k in places])
-        ax.tick_params(axis="x", length=0)
-        ax.grid(visible=False, axis="x")
-        ax.set(xlim=(0.5, last + 0.5), xlabel="site, from input to loss", ylabel=axis)
+        named(ax, part)
+        ax.set_ylabel(axis)
         panels.heading(ax, *group)
 
     words = f"{relative_variance.caption(table, 'each of one site')} {text}"
-    return panels.drawn(table, PANEL, looks, panel, words, line=False)
+    share: panels.Share = "all" if log else "none"
+    drawing: dict[str, Any] = {"height": 2.2, "line": False, "more": more, "share": share}
+    return panels.drawn(table, PANEL, looks, panel, words, sheet=sheet, **drawing)
+
+
+def named(ax: Axes, part: pd.DataFrame) -> None:
+    """Set the horizontal axis of sites: their names, from the input to the loss.
+
+    What all names begin with is in the label of the axis. Names that have no room side by side stand
+    upright, and of many only some are written.
+
+    Args:
+        ax: the panel.
+        part: rows with ``site`` and ``position``.
+
+    Example:
+        >>> ax = panels.layout(1).axes[0]
+        >>> names = [f"body.{at}.l0" for at in range(5)]
+        >>> named(ax, pd.DataFrame({"site": names, "position": range(1, 6)}))
+        >>> [text.get_text() for text in ax.get_xticklabels()], ax.get_xlabel()
+        (['0.l0', '1.l0', '2.l0', '3.l0', '4.l0'], 'site body.*, from input to loss')
+    """
+    order = part.drop_duplicates("position").sort_values("position")
+    places, names = order["position"].tolist(), order["site"].astype(str).tolist()
+    first = names[0].partition(".")
+    common = first[0] + first[1]
+    if _fit(names) or not first[1] or not all(name.startswith(common) for name in names):
+        common = ""
+    texts = [name.removeprefix(common) for name in names]
+    upright = not _fit(texts)
+    every = 1 + (len(texts) - 1) // (MOST if upright else len(texts))
+    shown = [text if at % every == 0 else "" for at, text in enumerate(texts)]
+    ax.set_xticks(places, shown, rotation=90 if upright else 0)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(visible=False, axis="x")
+    prefix = f" {common}*" if common else ""
+    ax.set(xlim=(0.5, max(places) + 0.5), xlabel=f"site{prefix}, from input to loss")
+
+
+def _fit(names: Sequence[str]) -> bool:
+    """Check whether names have room side by side below a panel."""
+    return sum(map(len, names)) + 2 * len(names) <= LETTERS

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from fgbench.reporting.figures import relative_variance
+from fgbench.reporting.figures import relative_variance, sites
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "split"
 PANEL = ["arch", "data", "label", "seed"]
@@ -25,14 +26,12 @@ COLUMNS = (
     *("moments", "batches", "batch_size", "truth", "heavy_tail", "value"),
 )
 WORDS = (
-    "Top of a bar: variance of the estimate over batches and perturbations, relative to E|g|². Hatched: "
-    "variance of the true gradient between batches; above it: the part that perturbations add. Their "
-    "directions are drawn anew for every batch, so this part includes the interaction of both. Marks: 95 % "
-    "intervals; left: of batches, from a jackknife over their gradients; right, at the top: of the part of "
-    "perturbations alone. The axis is logarithmic: compare the ends of bars, not their lengths."
+    "Filled: variance of the estimate over batches and perturbations, relative to E|g|². Hollow: variance of "
+    "the true gradient between batches. Between them stands what perturbations add; their directions are "
+    "drawn anew for every batch, so this includes the interaction of both. Thick bars: 95 % intervals, at "
+    "the hollow mark from a jackknife over the gradients of batches, at the filled one of the part of "
+    "perturbations alone."
 )
-MANY = 12  # panels that are seen at once
-HATCHED: dict[str, Any] = {"color": "#d9d9d9", "ec": style.FAINT, "hatch": "/////", "lw": 0.4}
 
 
 def plotted(measures: pd.DataFrame) -> pd.DataFrame:
@@ -72,14 +71,15 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
     return ordering.arranged(table, keys)[list(COLUMNS)]
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Draw the two parts as stacked bars at every site, a panel per record.
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
+    """Draw both parts at every site, records side by side, a panel per architecture and data set.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -88,50 +88,27 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         >>> row |= {"place": "body.0.l0", "low": 1.0, "high": 4.0}
         >>> rows = [{**row, "quantity": name, "value": 2.0} for name in PARTS.values()]
         >>> measures = pd.DataFrame(rows, columns=MEASURES)
-        >>> fig = figure(measures, plotted(measures))
-        >>> fig.axes[0].get_ylabel()
+        >>> page = figure(measures, plotted(measures))
+        >>> page.axes[0].get_ylabel()
         'variance / E|g|²'
     """
-    parts = list(table.groupby(PANEL, sort=False, dropna=False))
-    names = ["between batches", "added by perturbations"]
     numbers = [f"{part}{end}" for part in ("batch", "total") for end in ("", "_low", "_high")]
-    room = 60 if len(parts) == 1 else 44 if len(parts) == 2 else 30  # letters of a line
-    with style.context():
-        lines = max(panels.broken(str(names[2]), room).count("\n") for names, _ in parts)
-        page = panels.layout(len(parts), height=1.7 + 0.1 * lines, most=3)
-        for ax, ((arch, data, label, seed), part) in zip(page.axes, parts, strict=True):
-            alike = table[table["arch"].eq(arch) & table["data"].eq(data)]
-            ends = alike[numbers].stack().dropna()
-            floor = float(ends[ends > 0].min()) / 2
-            _bars(ax, part, floor)
-            ax.set_ylim(floor, float(ends.max()) * 1.6)
-            several = len(set(alike.loc[alike["label"] == label, "seed"])) > 1
-            title = panels.broken(f"{label}{f', seed {seed}' * several}", room)
-            ax.set_title(f"{title}\n{arch} on {data}", loc="left", fontsize=6.5)
-        marks = [
-            Patch(label=names[0], **HATCHED),
-            Patch(color=style.INK, label=f"{names[1]} (colour of the method)"),
-        ]
-        few = f" --method, --arch and --data pick some of the {len(parts)} panels." * (
-            len(parts) > MANY
-        )
-        page.finish(marks, f"{relative_variance.caption(table, 'each of one site')} {WORDS}{few}")
-    return page.figure
+    more: dict[str, dict[str, Any]] = {
+        "over batches and perturbations": {"ls": "", "marker": "o", "ms": 4},
+        "between batches": {"ls": "", "marker": "o", "ms": 3, "mfc": "w", "mew": 0.9},
+    }
+    drawing: dict[str, Any] = {"log": True, "numbers": numbers, "filled": True, "more": more}
+    return sites.drawn(table, _pairs, "variance / E|g|²", WORDS, sheet=sheet, **drawing)
 
 
-def _bars(ax: Axes, part: pd.DataFrame, floor: float) -> None:
-    """Draw the bars of one record."""
-    x, look = part["position"], style.look(str(part["method"].iloc[0]))
-    ax.bar(x, part["batch"] - floor, bottom=floor, width=0.7, **HATCHED)
-    ax.bar(x, part["perturbation"], bottom=part["batch"], width=0.7, color=look.colour)
-    for name, place in (("batch", x - 0.18), ("total", x + 0.18)):
-        ax.vlines(place, part[f"{name}_low"], part[f"{name}_high"], color=style.INK, lw=1.0)
-    ax.set_yscale("log")
-    last = int(x.max())
-    places = range(1, last + 1)
-    ax.set_xticks(places, [str(k) if (k - 1) % (1 + last // 12) == 0 else "" for k in places])
-    ax.grid(visible=False, axis="x")
-    ax.set(xlim=(0.4, last + 0.6), xlabel="site, from input to loss", ylabel="variance / E|g|²")
+def _pairs(ax: Axes, x: pd.Series, part: pd.DataFrame, look: style.Look) -> None:
+    """Draw both parts of one record."""
+    thin: dict[str, Any] = {"color": look.colour, "lw": style.pt(0.6), "alpha": 0.6}
+    ax.vlines(x, part["batch"], part["total"], **thin)
+    for name, size, filled in (("batch", 3.0, False), ("total", 4.0, True)):
+        thick: dict[str, Any] = {"color": look.colour, "lw": style.pt(1.8)}
+        ax.vlines(x, part[f"{name}_low"], part[f"{name}_high"], **thick)
+        ax.plot(x, part[name], ls="", **panels.mark(replace(look, filled=filled), size))
 
 
 draw = writer(NAME, Records.measures, plotted, figure)

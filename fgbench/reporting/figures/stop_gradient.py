@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
@@ -16,6 +15,8 @@ from fgbench.reporting.frames.method_names import exact, plain, setting
 from fgbench.reporting.frames.results import Cell, cells
 from fgbench.reporting.frames.seed_means import WHOLE
 from fgbench.reporting.plotting import epoch_curves, panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "stop_gradient"
 KEYS, NOISE = "stop_keys", "shared_noise"
@@ -101,14 +102,15 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     return both[[*COMMON, *LOSS.values(), *PERCENT.values()]]
 
 
-def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw contrastive loss beside the readout's test error, against epochs; a row per network and data.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide.
+        The page.
 
     Example:
         >>> from fgbench.reporting.frames.load import CURVES
@@ -137,11 +139,14 @@ def figure(_: pd.DataFrame, table: pd.DataFrame) -> Figure:
         low, high = epoch_curves.limits(part)
         edge = 0.08 * (high - low) or 0.1 * high
         ax.set(ylim=(max(0.0, low - edge), high + edge), ylabel=what)
-        panels.heading(ax, arch, data)
+        if what == next(iter(AXES)):
+            panels.heading(ax, arch, data)
 
     text = epoch_curves.caption(table.drop(columns="what"))
     text += " Losses are training's, of the last projector; errors a linear readout's on frozen features."
-    return panels.drawn(table, ["arch", "data", "what"], looks, panel, text)
+    more = epoch_curves.keys(table)
+    by = ["arch", "data", "what"]
+    return panels.drawn(table, by, looks, panel, text, height=2.1, more=more, sheet=sheet)
 
 
 def _averaged(curves: pd.DataFrame, what: str) -> pd.DataFrame:

@@ -14,6 +14,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames.load import Records, number
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "table1"
 KEYS = ("fan_in", "fan_out", "batch", "place", "law", "sharing", "what")
@@ -28,6 +30,7 @@ LAWS = {
     "uniform": style.Look("#cc79a7", "D"),
 }
 SHARING = ("shared", "independent")  # filled, open
+HEIGHT = 1.8  # inches of a panel
 APART = 0.13  # octaves between curves at one size, so that none covers another
 DASH = 0.05  # octaves to each side of a prediction that stands alone
 OUTSIDE = "#b2182b"
@@ -54,15 +57,16 @@ def plotted(grids: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def figure(grids: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> Figure:
+def figure(grids: Sequence[Mapping[str, Any]], table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw total variance against each size, and below it measured over predicted for all grid points.
 
     Args:
         grids: table1 records, with their labels; each has three rows of panels.
         table: of `plotted`.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide.
+        The page.
 
     Example:
         >>> cell = {"fan_in": 4, "fan_out": 4, "batch": 8, "place": "weight", "law": "gaussian"}
@@ -74,33 +78,51 @@ def figure(grids: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> Figure:
         >>> len(figure([grid], plotted([grid])).axes)
         4
     """
-    height = len(PLACES) + 1
-    with style.context():
-        fig = Figure(figsize=(style.PAGE, 5.3 * len(grids)), layout="constrained")
-        spec = fig.add_gridspec(height * len(grids), 6)
-        for at, grid in enumerate(grids):
-            part = plotted([grid])
-            varied = _varied(part)
-            wide = 6 // len(varied)
-            for row, place in enumerate(PLACES, height * at):
-                for column, axis in enumerate(varied):
-                    ax = fig.add_subplot(spec[row, wide * column : wide * (column + 1)])
+    parts = [plotted([grid]) for grid in grids]
+    shown = [(part, axis, place) for part in parts for place in PLACES for axis in _varied(part)]
+    with style.context(sheet):
+        count = len(shown) + len(WHAT) * len(parts)
+        page = _sheet_of(parts, sheet) if sheet.ax is None else panels.layout(count, sheet=sheet)
+        axes = iter(page.axes)
+        for part in parts:
+            for place in PLACES:
+                for column, axis in enumerate(_varied(part)):
+                    ax = next(axes)
                     _over(ax, part[part["place"] == place], axis)
-                    if column == 0:
-                        ax.set_title(PLACES[place], loc="left")
-                        ax.set_ylabel("total variance per weight (S)")
-            first: Axes | None = None
+                    if column == 0 or page.columns == 1:
+                        panels.titled(ax, PLACES[place])
+                        ax.set_ylabel("total variance\nper weight (S)")
             for column, what in enumerate(WHAT):
-                place_of = spec[height * at + 2, 3 * column : 3 * column + 3]
-                ax = first = fig.add_subplot(place_of, sharey=first)
+                ax = next(axes)
                 _all(ax, part[part["what"] == what])
-                ax.set_title(WHAT[what], loc="left")
-                if column == 0:
+                panels.titled(ax, WHAT[what])
+                if column == 0 or page.columns == 1:
                     ax.set_ylabel("measured / predicted")
-        around = panels.legend(fig, _handles(table))
-        around += panels.caption(fig, " ".join(_caption(grid, len(grids) > 1) for grid in grids))
-        fig.set_figheight(5.3 * len(grids) + around)
-    return fig
+        text = " ".join(_caption(grid, len(grids) > 1) for grid in grids)
+        return page.finish(_handles(table), text)
+
+
+def _sheet_of(parts: Sequence[pd.DataFrame], sheet: Sheet) -> Page:
+    """Create three rows of panels for each record, or all panels below each other on a narrow sheet."""
+    rows = len(PLACES) + 1
+    columns = sheet.columns(3, 3)
+    if columns < 3:
+        count = sum(len(PLACES) * len(_varied(part)) + len(WHAT) for part in parts)
+        return panels.layout(count, HEIGHT, 1, sheet)
+    height = HEIGHT * sheet.scale * rows * len(parts)
+    fig = Figure(figsize=(sheet.inches(columns), height), layout="constrained")
+    spec = fig.add_gridspec(rows * len(parts), 6)
+    axes: list[Axes] = []
+    for at, part in enumerate(parts):
+        varied = len(_varied(part))
+        for row in range(rows):
+            wide = 6 // (varied if row < len(PLACES) else len(WHAT))
+            first: Axes | None = None
+            for start in range(0, 6, wide):
+                place = spec[rows * at + row, start : start + wide]
+                first = fig.add_subplot(place, sharey=first)
+                axes.append(first)
+    return Page(fig, tuple(axes), sheet, columns, height)
 
 
 def _grids(records: Records) -> list[dict[str, Any]]:
@@ -129,12 +151,12 @@ def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
     for at, ((law, sharing), curve) in enumerate(curves):
         curve = curve.sort_values(axis)
         look, x = LAWS[law], curve[axis] * 2 ** (APART * (at - (len(curves) - 1) / 2))
-        theory: dict[str, Any] = {"color": look.colour, "ls": style.DASHED, "lw": 0.8}
+        theory: dict[str, Any] = {"color": look.colour, "ls": style.DASHED, "lw": style.pt(0.8)}
         if len(curve) > 1:
             ax.plot(x, curve["predicted"], **theory)
         else:  # a line over one size has no length
             ax.hlines(curve["predicted"], x / 2**DASH, x * 2**DASH, **theory)
-        ax.vlines(x, curve["low"], curve["high"], color=look.colour, lw=1.1)
+        ax.vlines(x, curve["low"], curve["high"], color=look.colour, lw=style.pt(1.1))
         ax.plot(x, curve["value"], ls="", **_mark(look, sharing, 3.4))
     ticks = sorted(set(part[axis]))
     ax.set_xscale("log", base=2)
@@ -150,11 +172,12 @@ def _all(ax: Axes, part: pd.DataFrame) -> None:
     """Draw measured over predicted for all grid points, by predicted variance."""
     part = part[part["predicted"] > 0].sort_values("predicted", kind="stable")
     part = part.assign(at=range(len(part)))
-    ax.axhline(1.0, color=style.INK, ls=style.DASHED, lw=0.8)
+    ax.axhline(1.0, color=style.INK, ls=style.DASHED, lw=style.pt(0.8))
     for (sharing, held), cells in part.groupby(["sharing", "inside"], sort=False):
         look = style.Look("#8a8a8a" if held else OUTSIDE, "o")
         ratio = cells[["value", "low", "high"]].div(cells["predicted"], axis=0)
-        ax.vlines(cells["at"], ratio["low"], ratio["high"], color=look.colour, lw=0.5 + (not held))
+        wide = style.pt(0.5 + (not held))
+        ax.vlines(cells["at"], ratio["low"], ratio["high"], color=look.colour, lw=wide)
         ax.plot(cells["at"], ratio["value"], ls="", **_mark(look, sharing, 1.8))
     _decades(ax)
     ax.set_xlabel("cells, by predicted variance")
@@ -173,7 +196,8 @@ def _decades(ax: Axes) -> None:
 def _mark(look: style.Look, sharing: str, size: float) -> dict[str, Any]:
     """Return how a point is drawn: filled for shared directions, open for independent ones."""
     face = look.colour if sharing == SHARING[0] else "w"
-    return {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": size, "mew": 0.7}
+    sizes = {"ms": style.pt(size), "mew": style.pt(0.7)}
+    return {"marker": look.marker, "mfc": face, "mec": look.colour, **sizes}
 
 
 def _handles(table: pd.DataFrame) -> list[Line2D]:
@@ -186,8 +210,8 @@ def _handles(table: pd.DataFrame) -> list[Line2D]:
         Line2D([], [], ls="", label=word, **_mark(grey, sharing, 4))
         for sharing, word in zip(SHARING, words, strict=True)
     ]
-    entries.append(Line2D([], [], color=style.FAINT, ls=style.DASHED, lw=0.9, label="predicted"))
-    entries.append(Line2D([], [], color=OUTSIDE, lw=1.5, label="not inside"))
+    entries.append(panels.key("theory (closed form)", ls=style.DASHED, lw=0.9))
+    entries.append(panels.key("interval without it", color=OUTSIDE, lw=1.5))
     return entries
 
 

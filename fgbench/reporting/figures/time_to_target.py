@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from fgbench.reporting.figures.files import everything, writer
@@ -15,6 +14,8 @@ from fgbench.reporting.frames import workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 from fgbench.stats.aggregate import wilson
 
 NAME = "time_to_target"
@@ -141,14 +142,15 @@ def plotted(records: Records) -> pd.DataFrame:
     return reached(workloads.finished(records))
 
 
-def figure(_: Records, table: pd.DataFrame) -> Figure:
+def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw three panels per suite of workloads on which the same methods ran.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide.
+        The page.
 
     Example:
         >>> from pathlib import Path
@@ -177,10 +179,10 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
         ax.set(xlabel=AXES[what], ylim=(-0.04, 1.04))
         if what == "epoch":
             ax.set_ylabel("share of runs at the target")
-            ax.set_title(workloads.suite_title(suite, runs), loc="left")
+            panels.titled(ax, workloads.suite_title(suite, runs))
 
-    text = _caption(table)
-    return panels.drawn(frame, ["suite", "what"], looks, panel, text, most=3, height=2.1)
+    drawing: dict[str, Any] = {"most": 3, "height": 2.2, "share": "all", "sheet": sheet}
+    return panels.drawn(frame, ["suite", "what"], looks, panel, _caption(table), **drawing)
 
 
 def _curves(
@@ -197,14 +199,14 @@ def _curves(
         look, mine = looks[str(method)], steps[steps["method"].eq(method)]
         mine = mine.assign(x=mine["x"].clip(lower=first / step))  # before training: at the edge
         x, y = [first / step, *mine["x"], last * step], [0.0, *mine["share"], hits / n]
-        drawn: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": 1.1}
+        drawn: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": style.pt(1.1)}
         ax.step(x, y, where="post", **drawn)
-        ax.plot(mine["x"], mine["share"], ls="", **_mark(look, 2.6))
+        ax.plot(mine["x"], mine["share"], ls="", **panels.mark(look, 2.6))
         end = last * step ** (1 + at)
         low, high = wilson(np.array(hits / n), np.array(float(n)))
-        ax.vlines(end, low, high, color=look.colour, lw=1.1)
-        ax.plot(end, hits / n, ls="", **_mark(look, 3.6))
-    ax.axvline(last * step, color=style.FAINT, lw=0.5)
+        ax.vlines(end, low, high, color=look.colour, lw=style.pt(1.1))
+        ax.plot(end, hits / n, ls="", **panels.mark(look, 3.6))
+    ax.axvline(last * step, color=style.FAINT, lw=style.pt(0.5))
     ax.set_xlim(first / step, last * step ** (2 + len(shown)))
     ticks = _ticks(first, last, 0.15 * np.log(last / first * step ** (3 + len(shown))))
     ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
@@ -220,12 +222,6 @@ def _ticks(first: float, last: float, apart: float) -> list[float]:
         if not ticks or np.log(tick / ticks[-1]) >= apart:
             ticks.append(tick)
     return ticks if len(ticks) > 1 else sorted({first, last})
-
-
-def _mark(look: style.Look, size: float) -> dict[str, Any]:
-    """Return how a point is drawn."""
-    face = look.colour if look.filled else "w"
-    return {"marker": look.marker, "mfc": face, "mec": look.colour, "ms": size, "mew": 0.5}
 
 
 def _caption(table: pd.DataFrame) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from fgbench.reporting.figures.files import everything, writer
@@ -18,6 +17,8 @@ from fgbench.reporting.frames.results import cells
 from fgbench.reporting.frames.seed_means import WHOLE, bands, mean_interval, seeds, span
 from fgbench.reporting.frames.settings import apart, read_form
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 NAME = "trials"
 ORDERS = 0.90  # of the orders of trials lie within the band
@@ -99,14 +100,15 @@ def plotted(records: Records) -> pd.DataFrame:
     return ordering.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
 
 
-def figure(_: Records, table: pd.DataFrame) -> Figure:
+def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw two panels per task, network, data and length of training.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 7 in wide.
+        The page.
 
     Example:
         >>> from pathlib import Path
@@ -136,16 +138,16 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
             last = int(part["x"].max())
             ax.set_xlim(1 - 0.04 * last, 1.04 * last)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.set_title(workloads.title(*work), loc="left")
+            panels.titled(ax, f"{workloads.title(*work)}, {length} epochs")
         else:
             rates = sorted(set(part["x"]))
             ax.set_xscale("log")
             ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
             ax.xaxis.set_minor_locator(NullLocator())
-            ax.set_title(f"{length} epochs each", loc="left")
         ax.set(xlabel=AXES[what], ylabel="validation error (%)")
 
-    return panels.drawn(table, PANEL, looks, panel, _caption(table), height=2.2)
+    drawing: dict[str, Any] = {"height": 2.3, "share": "row", "sheet": sheet}
+    return panels.drawn(table, PANEL, looks, panel, _caption(table), **drawing)
 
 
 def _by_trials(part: pd.DataFrame) -> list[dict[str, Any]]:

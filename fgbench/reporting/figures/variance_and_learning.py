@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
@@ -19,6 +18,8 @@ from fgbench.reporting.frames import comparable, ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 from fgbench.stats.aggregate import NORMAL
 
 NAME = "variance_and_learning"
@@ -119,19 +120,22 @@ def plotted(records: Records) -> pd.DataFrame:
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
     table = comparable.judged(_picked(table, by)).assign(label=lambda rows: rows["method"])
     table = ordering.arranged(table, [*workloads.WORK, "method"])
+    if not table["value"].gt(relative_variance.ZERO).any():
+        table = table[:0]  # without noise there is no variance to compare with
     works = list(table[workloads.WORK].itertuples(index=False, name=None))
     marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}
     return table.assign(mark=[marks[work] for work in works])[list(COLUMNS)]
 
 
-def figure(_: Records, table: pd.DataFrame) -> Figure:
+def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw the gap to backprop against relative variance, one point per configuration.
 
     Args:
         table: of `plotted`, all that is drawn.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide.
+        The page.
 
     Example:
         >>> from pathlib import Path
@@ -155,7 +159,9 @@ def figure(_: Records, table: pd.DataFrame) -> Figure:
         _variance_axis(ax, part)
         _gap_axis(ax, part)
 
-    return panels.drawn(table, ["all"], looks, panel, caption(table), height=2.6, line=False)
+    drawing: dict[str, Any] = {"height": 2.6, "line": False, "sheet": sheet}
+    drawing["more"] = panels.CROSSED if table["unscaled"].notna().any() else {}
+    return panels.drawn(table, ["all"], looks, panel, caption(table), **drawing)
 
 
 def _placed(table: pd.DataFrame) -> pd.DataFrame:
@@ -187,14 +193,14 @@ def _placed(table: pd.DataFrame) -> pd.DataFrame:
 def _point(ax: Axes, row: pd.Series, look: style.Look) -> None:
     """Draw one configuration with its two intervals and its letter."""
     if row["noisy"]:
-        ax.hlines(row["gap_points"], row["low"], row["high"], color=look.colour, lw=0.9)
-    ax.vlines(row["x"], row["gap_low"], row["gap_high"], color=look.colour, lw=0.9)
-    mark: dict[str, Any] = {"marker": look.marker, "mfc": look.colour if look.filled else "w"}
-    ax.plot(row["x"], row["gap_points"], ls="", mec=look.colour, ms=4, mew=0.7, **mark)
+        ax.hlines(row["gap_points"], row["low"], row["high"], color=look.colour, lw=style.pt(0.9))
+    ax.vlines(row["x"], row["gap_low"], row["gap_high"], color=look.colour, lw=style.pt(0.9))
+    ax.plot(row["x"], row["gap_points"], ls="", **panels.mark(look))
     if row["unscaled"] == row["unscaled"]:
-        ax.plot(row["x"], row["gap_points"], "x", color=style.INK, ms=7, mew=0.9, zorder=4)
-    place: dict[str, Any] = {"xytext": (3.5, 2.5), "textcoords": "offset points"}
-    ax.annotate(row["letter"], (row["x"], row["gap_points"]), fontsize=5.5, **place)
+        panels.crossed(ax, pd.Series([row["x"]]), pd.Series([row["gap_points"]]))
+    place: dict[str, Any] = {"xytext": (style.pt(3.5), style.pt(2.5))}
+    place |= {"textcoords": "offset points", "fontsize": style.pt(6.5)}
+    ax.annotate(row["letter"], (row["x"], row["gap_points"]), **place)
 
 
 def _variance_axis(ax: Axes, part: pd.DataFrame) -> None:
@@ -202,9 +208,10 @@ def _variance_axis(ax: Axes, part: pd.DataFrame) -> None:
     strip, first = float(part["strip"].iloc[0]), float(part["first"].iloc[0])
     edge = (first / strip) ** 0.5
     if not part["noisy"].all():
-        ax.axvline(first / edge, color=style.FAINT, lw=0.7, ls=style.DOTTED)
-        words: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 6, "color": style.FAINT}
-        ax.text(strip, 0.985, "no\nnoise", transform=ax.get_xaxis_transform(), **words)
+        ax.axvline(first / edge, color=style.FAINT, lw=style.pt(0.7), ls=style.DOTTED)
+        words: dict[str, Any] = {"ha": "center", "va": "top"}
+        words["transform"] = ax.get_xaxis_transform()
+        panels.small_print(ax, strip, 0.985, "no\nnoise", **words)
     left = first if part["noisy"].all() else strip
     right = (
         float(part.loc[part["noisy"], ["x", "high"]].max(axis=None)) if part["noisy"].any() else 1.0
@@ -228,7 +235,7 @@ def _gap_axis(ax: Axes, part: pd.DataFrame) -> None:
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(NullLocator())
         ax.set_ylim(min(1.4 * least, -0.4), 1.8 * up)
-    ax.axhline(0.0, color=style.FAINT, lw=0.7)
+    ax.axhline(0.0, color=style.FAINT, lw=style.pt(0.7))
     ax.set_ylabel("test error above BP's (points)")
 
 

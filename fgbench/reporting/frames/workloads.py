@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import isnan
-from textwrap import fill
 
 import pandas as pd
 
@@ -15,7 +14,6 @@ from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.frames.settings import decided, directions_of, form_of, settings_of
 
 WORK = ["task", "arch", "data"]
-PANEL = 34  # letters of a title over one of three panels
 REFERENCE = "BP"
 
 
@@ -106,7 +104,7 @@ def suite_title(suite: int, runs: pd.DataFrame) -> str:
         runs: ``task arch data`` of its runs.
 
     Returns:
-        The title, in lines that fit one of three panels.
+        The title.
 
     Example:
         >>> suite_title(1, pd.DataFrame([("supervised", "mlp", "mnist")], columns=WORK))
@@ -115,13 +113,11 @@ def suite_title(suite: int, runs: pd.DataFrame) -> str:
     works = list(runs[WORK].drop_duplicates().itertuples(index=False, name=None))
     if len(works) > 1:
         return f"suite {suite}: {len(works)} workloads"
-    return fill(
-        f"suite {suite}: {title(*works[0])}", PANEL, break_long_words=False, break_on_hyphens=False
-    )
+    return f"suite {suite}: {title(*works[0])}"
 
 
 def title(task: str, arch: str, data: str) -> str:
-    """Return the title of a workload's panel, in lines that fit.
+    """Return the title of a workload's panel.
 
     Args:
         task: of the workload.
@@ -135,7 +131,7 @@ def title(task: str, arch: str, data: str) -> str:
         >>> title("supervised", "mlp-2x8", "digits")
         'supervised, mlp-2x8 on digits'
     """
-    return fill(f"{task}, {arch} on {data}", 62, break_long_words=False)
+    return f"{task}, {arch} on {data}"
 
 
 def lengths(table: pd.DataFrame) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 
 from fgbench.errors import UsageError
 from fgbench.reporting.figures import fusion, groups, local_losses, stop_gradient
+from fgbench.reporting.figures.files import Writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.results import results
@@ -43,12 +44,12 @@ def section(ablations: Sequence[Ablation], records: Records, out: Path) -> list[
     settings = {key: values for key, values in by_key.items() if isinstance(values, Mapping)}
     for each in ablations:
         try:
-            FIGURES[each.figure](records, out)
+            drawing = FIGURES[each.figure].drawing(records, out)
         except UsageError:  # the records have nothing to draw
             continue
         alt = f"{each.title}; the numbers are in {each.figure}.csv beside it."
         parts += [f"### {each.title}", f"The paper: {each.printed}"]
-        parts += [f"![{alt}]({out.name}/{each.figure}.png)"]
+        parts += [f"![{alt}]({out.name}/{each.figure}.png)", drawing.caption]
         runs = RUNS[each.figure](records) if each.figure in RUNS else pd.DataFrame(columns=COLUMNS)
         for panel, part in runs.groupby("panel", sort=False):
             epochs = _of(part, settings, "epochs")
@@ -146,7 +147,7 @@ def _panel(runs: pd.DataFrame, network: str) -> pd.Series:
     return names
 
 
-FIGURES: Mapping[str, Callable[[Records, Path], list[Path]]] = {
+FIGURES: Mapping[str, Writer[Records]] = {
     "stop_gradient": stop_gradient.draw,
     "fusion": fusion.draw,
     "local_losses": local_losses.draw,

@@ -162,7 +162,7 @@ def curves(cells: Sequence[Cell], histories: pd.DataFrame, out: Path, name: str)
         name: of the figure.
 
     Returns:
-        A Markdown line with the figure; an empty list where no run has a history.
+        The figure in Markdown and its caption; an empty list where no run has a history.
 
     Example:
         >>> from fgbench.reporting.frames.load import Records
@@ -178,9 +178,10 @@ def curves(cells: Sequence[Cell], histories: pd.DataFrame, out: Path, name: str)
     numbers = learning_curves.plotted(drawn)
     if numbers.empty:
         return []
-    style.save(learning_curves.figure(drawn, numbers), out, name, numbers)
+    page = learning_curves.figure(drawn, numbers)
+    style.save(page.figure, out, name, numbers, caption=page.caption)
     alt = "Test error against epochs by method; errors after the last epoch are in the tables."
-    return [f"![{alt}]({out.name}/{name}.png)"]
+    return [f"![{alt}]({out.name}/{name}.png)", page.caption]
 
 
 def _cell(words: str) -> str:

@@ -148,11 +148,12 @@ def _figures(
     if not shown:
         return []
     numbers = pd.DataFrame([_point(row) for row in shown], columns=list(published.COLUMNS))
-    style.save(published.figure(numbers), out, name, numbers)
+    page = published.figure(numbers)
+    style.save(page.figure, out, name, numbers, caption=page.caption)
     alt = f"Published and our test errors by method, {listed(titles)}; the numbers are below."
     run = [row.cell for row in shown if row.cell is not None]
     lines = curves(run, histories, out, f"{name}_curves")
-    return [f"![{alt}]({out.name}/{name}.png)", *lines]
+    return [f"![{alt}]({out.name}/{name}.png)", page.caption, *lines]
 
 
 def _point(row: Comparison) -> list[object]:

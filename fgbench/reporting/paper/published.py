@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from fgbench.reporting.frames.seed_means import bands, seeds
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.panels import Page
+from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 COLUMNS = (
     *("panel", "method", "published_percent", "test_error_percent", "low_percent", "high_percent"),
     *("n", "band", "status"),
 )
 PRINTED: dict[str, Any] = {"ls": "", "marker": "D", "mfc": "none", "mec": style.INK, "ms": 4.2}
+"""Sizes in points of the paper style."""
 
 
 @dataclass(frozen=True)
@@ -203,14 +204,15 @@ def _claims(part: dict[str, Any]) -> tuple[Claim, ...]:
     return tuple(Claim(**claim) for claim in part.pop("claim", ()))
 
 
-def figure(table: pd.DataFrame) -> Figure:
+def figure(table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
     """Draw published and our test errors, a row per method and a panel per column of the table.
 
     Args:
         table: columns `COLUMNS`, a row per panel and method; NaN where nothing was run.
+        sheet: what it is drawn on.
 
     Returns:
-        A figure 3.4 in wide for one panel, else 7 in.
+        The page.
 
     Example:
         >>> row = ["MNIST", "BP", 2.66, 1.5, 1.4, 1.6, 3, "t", ""]
@@ -218,16 +220,15 @@ def figure(table: pd.DataFrame) -> Figure:
         'test error (%)'
     """
     parts = list(table.groupby("panel", sort=False))
-    ours = panels.handles({"ours, interval over seeds": style.Look(style.FAINT, "o")})
-    legend = [Line2D([], [], label="published", **PRINTED), *ours]
-    height = 0.5 + 0.16 * max(len(part) for _, part in parts)
-    with style.context():
-        page = panels.layout(len(parts), height)
+    height = 0.6 + 0.17 * max(len(part) for _, part in parts)
+    with style.context(sheet):
+        ours = panels.handles({"ours, interval over seeds": style.Look(style.FAINT, "o")})
+        legend = [panels.key("published", **PRINTED), *ours]
+        page = panels.layout(len(parts), height, sheet=sheet)
         for ax, (title, part) in zip(page.axes, parts, strict=True):
-            _panel(ax, part)
-            ax.set_title(str(title), loc="left")
-        page.finish(legend, _caption(table))
-    return page.figure
+            _panel(ax, part, table)
+            panels.titled(ax, str(title))
+        return page.finish(legend, _caption(table))
 
 
 def _column(methods: tuple[str, ...], column: dict[str, Any]) -> Column:
@@ -236,9 +237,9 @@ def _column(methods: tuple[str, ...], column: dict[str, Any]) -> Column:
     return Column(**{**column, **errors})
 
 
-def _panel(ax: Axes, part: pd.DataFrame) -> None:
+def _panel(ax: Axes, part: pd.DataFrame, table: pd.DataFrame) -> None:
     """Draw one column of a table of the paper."""
-    ends = part[["published_percent", "test_error_percent", "low_percent", "high_percent"]]
+    ends = table[["published_percent", "test_error_percent", "low_percent", "high_percent"]]
     low, high = float(ends.min().min()), float(ends.max().max())
     edge = 0.06 * (high - low)
     ax.set_xlim(max(0.0, low - edge), high + edge)
@@ -246,13 +247,14 @@ def _panel(ax: Axes, part: pd.DataFrame) -> None:
     for row, (_, at) in enumerate(part.iterrows()):
         if row % 2:
             ax.axhspan(row - 0.5, row + 0.5, color="#f5f5f5", lw=0, zorder=0)
-        ax.plot(at["published_percent"], row, zorder=5, **PRINTED)
+        ax.plot(at["published_percent"], row, zorder=5, **{**PRINTED, "ms": style.pt(4.2)})
         if np.isnan(at["test_error_percent"]):
             _write_status(ax, at["published_percent"], row, at["status"].partition(";")[0])
             continue
         look = style.look(at["method"])
-        ax.hlines(row, at["low_percent"], at["high_percent"], color=look.colour, lw=1.4)
-        ax.plot(at["test_error_percent"], row, ls="", marker=look.marker, color=look.colour, ms=4)
+        ends = at["low_percent"], at["high_percent"]
+        ax.hlines(row, *ends, color=look.colour, lw=style.pt(1.4))
+        ax.plot(at["test_error_percent"], row, ls="", **panels.mark(look))
     ax.set_yticks(range(len(part)), part["method"].tolist())
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
@@ -261,7 +263,7 @@ def _panel(ax: Axes, part: pd.DataFrame) -> None:
 
 def _write_status(ax: Axes, x: float, row: int, status: str) -> None:
     """Write why there is no point of ours, on the side of the published one that has room."""
-    style_of: dict[str, Any] = {"fontsize": 6, "color": style.FAINT, "va": "center"}
+    style_of: dict[str, Any] = {"fontsize": style.pt(6.5), "color": style.FAINT, "va": "center"}
     left = x > sum(ax.get_xlim()) / 2
     style_of |= {"xytext": (-5 if left else 5, 0), "ha": "right" if left else "left"}
     ax.annotate(status, (x, row), textcoords="offset points", **style_of)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
+from typing import Any
 
 import pandas as pd
-import seaborn.objects as so
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
-from fgbench.reporting.plotting import style
+from fgbench.reporting.plotting import panels, style
 
 COLUMNS = (
     *("arch", "data", "method", "label", "run", "epoch", "n", "mean", "low", "high", "band"),
@@ -61,6 +61,9 @@ def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
 def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
     """Draw the curves of one panel; a diverged run is a thin line that ends in a cross.
 
+    Bands of more than `fgbench.reporting.plotting.style.MANY` curves would hide each other: the interval of
+    each at its last epoch is drawn right of the curves instead.
+
     Args:
         ax: the panel.
         part: rows of `averaged`.
@@ -76,29 +79,74 @@ def draw(ax: Axes, part: pd.DataFrame, looks: Mapping[str, style.Look]) -> None:
         'epochs'
     """
     means, lost = part[part["run"] == "mean"], part[part["run"] != "mean"]
-    curves = means.groupby("label")["epoch"]
-    dots = means[curves.cumcount() % (curves.transform("size") // 8 + 1) == 0]
-    scales = {
-        "color": {name: look.colour for name, look in looks.items()},
-        "linestyle": {name: look.dashes for name, look in looks.items()},
-        "marker": {name: look.marker for name, look in looks.items()},
-        "fill": {name: look.filled for name, look in looks.items()},
-    }
-    plot = so.Plot(part, x="epoch", y="mean", color="label")
-    band = {"ymin": "low", "ymax": "high", "legend": False}
-    plot = plot.add(so.Band(alpha=style.thin(len(looks))), data=means, **band)
-    plot = plot.add(so.Line(linewidth=1.2), data=means, linestyle="label", legend=False)
-    plot = plot.add(so.Dot(pointsize=4), data=dots, marker="label", fill="label", legend=False)
-    plot = plot.add(so.Line(linewidth=0.6), data=lost, group="run", legend=False)
-    plot.scale(**scales).theme(style.RC).on(ax).plot()
-    for _, curve in lost.groupby(["label", "run"]):
+    crowded = means["label"].nunique() > style.MANY
+    for label, curve in means.groupby("label", sort=False):
+        look, x = looks[str(label)], curve["epoch"]
+        if curve["band"].ne("none").any() and not crowded:
+            shade: dict[str, Any] = {"color": look.colour, "alpha": style.thin(len(looks))}
+            ax.fill_between(x, curve["low"], curve["high"], lw=0, **shade)
+        every = len(curve) // 8 + 1
+        line: dict[str, Any] = {"color": look.colour, "ls": look.dashes, "lw": style.pt(1.2)}
+        ax.plot(x, curve["mean"], markevery=every, **line, **panels.mark(look))
+    for (label, _), curve in lost.groupby(["label", "run"], sort=False):
+        colour = looks[str(label)].colour
+        ax.plot(curve["epoch"], curve["mean"], color=colour, lw=style.pt(0.6))
         end = curve.iloc[-1]
-        ax.plot(end["epoch"], end["mean"], "x", color=looks[end["label"]].colour, ms=5, mew=1.2)
-    ax.set(xscale="linear", yscale="linear")  # seaborn leaves scales of its own
+        cross: dict[str, Any] = {"ms": style.pt(5), "mew": style.pt(1.2)}
+        ax.plot(end["epoch"], end["mean"], "x", color=colour, **cross)
     first, last = part["epoch"].min(), part["epoch"].max()
     edge = 0.03 * max(1, last - first)
-    ax.set(xlim=(first - edge, last + edge), xlabel="epochs")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=(1, 2, 5, 10)))
+    right = last + edge
+    if crowded:
+        ends = means.sort_values("epoch").groupby("label", sort=False).tail(1)
+        step = 0.25 * (last - first or 1) / len(ends)
+        for at, end in enumerate(ends.sort_values("mean").itertuples(), 1):
+            right = last + edge + at * step
+            look = looks[str(end.label)]
+            ax.vlines(right, end.low, end.high, color=look.colour, lw=style.pt(1.1))
+            ax.plot(right, end.mean, ls="", **panels.mark(look, 3.2))
+        ax.axvline(last + edge, color=style.FAINT, lw=style.pt(0.5))
+        right += step
+    ax.set(xlim=(first - edge, right), xlabel="epochs")
+    ticks(ax, first - edge, last + edge, integer=True)
+
+
+def ticks(ax: Axes, first: float, last: float, integer: bool = False) -> None:
+    """Set round ticks between two numbers, and none where intervals stand right of the curves.
+
+    Args:
+        ax: the panel.
+        first: the smallest number.
+        last: the largest.
+        integer: whether numbers are counts.
+
+    Example:
+        >>> from fgbench.reporting.plotting.panels import layout
+        >>> ax = layout(1).axes[0]
+        >>> ticks(ax, 0, 10, integer=True)
+        >>> ax.get_xticks().tolist()
+        [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    """
+    found = MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=integer).tick_values(first, last)
+    ax.set_xticks([tick for tick in found if first <= tick <= last])
+
+
+def keys(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the legend entry of diverged runs, one for all of them.
+
+    Args:
+        table: of `averaged`.
+
+    Returns:
+        Its label and properties; nothing where no run diverged.
+
+    Example:
+        >>> list(keys(pd.DataFrame({"run": ["mean", "seed 1", "seed 2"]})))
+        ['diverged run, up to ×']
+    """
+    if not table["run"].ne("mean").any():
+        return {}
+    return {"diverged run, up to ×": {"lw": 0.6, "marker": "x", "ms": 5, "mew": 1.2}}
 
 
 def limits(part: pd.DataFrame) -> tuple[float, float]:
@@ -137,6 +185,10 @@ def caption(table: pd.DataFrame) -> str:
     if not means.empty:
         kinds = f"n = {seeds(means['n'])}; band: {bands(means['band'])}"
         parts.append(f"Lines: mean over finished runs, {kinds}.")
+        crowds = means.groupby(["arch", "data"])["label"].nunique() > style.MANY
+        if crowds.any():
+            words = f"Of more than {style.MANY} curves the intervals at the end stand right of the panel."
+            parts.append(words)
     lost = table[table["diverged"] > 0].drop_duplicates(["arch", "data", "label"])
     columns = ("label", "diverged", "runs", "arch", "data")
     counts = [

@@ -3,52 +3,107 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fgbench.errors import unknown
 from fgbench.records import atomic
 from fgbench.reporting.frames.csv_files import write_csv
 from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.frames.ordering import order
+from fgbench.reporting.plotting.sheet import BASE, PAPER, Sheet
 
-COLUMN, PAGE = 3.4, 7.0  # inches: one column and two columns of a printed page
-INK, FAINT = "#1a1a1a", "#6b6b6b"
+INK, FAINT = "#1a1a1a", "#5f5f5f"
+GRID = "#e3e3e3"
+LINE = 100  # letters of a line of a caption's file
+FORMATS = ("png", "pdf", "svg")
+"""Kinds of pictures that can be written."""
+USUAL = ("png", "pdf")
+SMALL, TINY = 0.875, 0.8125  # of the size of text: ticks and legends, notes in panels
 
-RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 7,
-    "axes.titlesize": 7.5,
-    "axes.labelsize": 7,
-    "axes.edgecolor": FAINT,
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.fontsize": 6.5,
-    "legend.frameon": False,
-    "legend.handlelength": 2.8,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4,
-    "figure.dpi": 200,
-    "savefig.dpi": 200,
-    "pdf.fonttype": 42,  # text stays text
-}
+
+def rc(font: float = BASE) -> dict[Any, Any]:
+    """Return the settings of matplotlib for a size of text; all lengths in points grow with it.
+
+    Args:
+        font: size of most text in points.
+
+    Returns:
+        Name of a setting to its value.
+
+    Example:
+        >>> rc(16.0)["legend.fontsize"]
+        14.0
+    """
+    unit = font / BASE
+    return {
+        "font.family": "DejaVu Sans",
+        "font.size": font,
+        "axes.titlesize": font,
+        "axes.labelsize": font,
+        "axes.edgecolor": FAINT,
+        "axes.linewidth": 0.6 * unit,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlepad": 4.0 * unit,
+        "axes.labelpad": 3.0 * unit,
+        "grid.color": GRID,
+        "grid.linewidth": 0.5 * unit,
+        "xtick.labelsize": SMALL * font,
+        "ytick.labelsize": SMALL * font,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        **{f"{axis}tick.major.{part}": size * unit for axis in "xy" for part, size in TICK.items()},
+        **{
+            f"{axis}tick.minor.{part}": 0.6 * size * unit
+            for axis in "xy"
+            for part, size in TICK.items()
+        },
+        "legend.fontsize": SMALL * font,
+        "legend.frameon": False,
+        "legend.handlelength": 2.6,
+        "legend.columnspacing": 1.4,
+        "lines.linewidth": 1.2 * unit,
+        "lines.markersize": 4 * unit,
+        "figure.constrained_layout.h_pad": 0.04 * unit,
+        "figure.constrained_layout.w_pad": 0.04 * unit,
+        "figure.dpi": 200,
+        "savefig.dpi": 200,
+        "pdf.fonttype": 42,  # text stays text
+        "svg.hashsalt": "fgbench",  # the same figure gives the same bytes
+    }
+
+
+TICK = {"size": 2.8, "width": 0.6, "pad": 2.6}
+
+
+def pt(points: float) -> float:
+    """Scale a length or size of the paper style to the style in use.
+
+    Args:
+        points: of the paper style.
+
+    Returns:
+        Points of the style in use: in `context` its own, else that of the caller's text.
+
+    Example:
+        >>> from fgbench.reporting.plotting.sheet import Sheet
+        >>> with context(Sheet(style="talk")):
+        ...     pt(8.0)
+        14.0
+    """
+    return points * float(mpl.rcParams["font.size"]) / BASE
 
 
 Marker: TypeAlias = str | tuple[int, int, int]
@@ -211,8 +266,11 @@ def thin(among: int) -> float:
 
 
 @contextmanager
-def context() -> Iterator[None]:
-    """Use this style, whatever the user's settings, and restore those afterwards.
+def context(sheet: Sheet = PAPER) -> Iterator[None]:
+    """Use the style of a sheet, whatever the user's settings, and restore those afterwards.
+
+    Args:
+        sheet: one with the caller's axes keeps the caller's settings.
 
     Yields:
         Nothing.
@@ -220,18 +278,50 @@ def context() -> Iterator[None]:
     Example:
         >>> with context():
         ...     mpl.rcParams["font.size"]
-        7.0
+        8.0
     """
-    with mpl.rc_context(), warnings.catch_warnings():
-        # seaborn 0.13 passes pandas a keyword that pandas 3 deprecates
-        warnings.filterwarnings("ignore", "copy keyword is deprecated")
+    if sheet.ax is not None:
+        yield
+        return
+    with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(RC)
+        mpl.rcParams.update(rc(sheet.sizes.font))
         yield
 
 
-def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
-    """Write a figure as PNG (200 dpi) and PDF, and its numbers as CSV.
+def checked(formats: Iterable[str]) -> list[str]:
+    """Check the names of kinds of pictures, and return each once.
+
+    Args:
+        formats: such as "pdf".
+
+    Returns:
+        The names.
+
+    Raises:
+        UsageError: one is none of `FORMATS`.
+
+    Example:
+        >>> checked(["pdf", "svg", "pdf"])
+        ['pdf', 'svg']
+    """
+    once = list(dict.fromkeys(formats))
+    for each in once:
+        if each not in FORMATS:
+            raise unknown("format", each, FORMATS)
+    return once
+
+
+def save(
+    fig: Figure,
+    folder: Path,
+    name: str,
+    table: pd.DataFrame,
+    formats: Iterable[str] = USUAL,
+    caption: str = "",
+    sheet: Sheet = PAPER,
+) -> list[Path]:
+    """Write a figure as pictures (PNG with 200 dpi), its numbers as CSV and its caption as text.
 
     The files hold no date, so the same records give the same bytes.
 
@@ -240,24 +330,40 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
         folder: created if missing.
         name: without a suffix.
         table: the drawn numbers.
+        formats: kinds of pictures, of `FORMATS`.
+        caption: no file is written where it is empty.
+        sheet: that the figure was drawn on.
 
     Returns:
-        The three files.
+        The files: pictures, CSV, text.
+
+    Raises:
+        UsageError: a format is none of `FORMATS`.
 
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     files = save(Figure(), Path(folder), "empty", pd.DataFrame({"x": [1]}))
+        ...     files = save(Figure(), Path(folder), "empty", pd.DataFrame({"x": [1]}), caption="No points.")
         ...     [file.name for file in files]
-        ['empty.png', 'empty.pdf', 'empty.csv']
+        ['empty.png', 'empty.pdf', 'empty.csv', 'empty.txt']
     """
+    formats = checked(formats)
     folder.mkdir(parents=True, exist_ok=True)
-    png, pdf, csv = (folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
-    about = {png: {"Software": None}, pdf: dict.fromkeys(("CreationDate", "Producer", "Creator"))}
-    with context():
-        for path, metadata in about.items():
+    paths = [folder / f"{name}.{suffix}" for suffix in formats]
+    about: dict[str, dict[str, Any]] = {
+        "png": {"Software": None},
+        "pdf": dict.fromkeys(("CreationDate", "Producer", "Creator")),
+        "svg": dict.fromkeys(("Date", "Creator")),
+    }
+    with context(sheet):
+        for path, suffix in zip(paths, formats, strict=True):
             drawn = BytesIO()
-            fig.savefig(drawn, format=path.suffix[1:], metadata=metadata)
+            fig.savefig(drawn, format=suffix, metadata=about[suffix])
             atomic.write_bytes(path, drawn.getvalue())  # a killed drawing leaves no half file
+    csv = folder / f"{name}.csv"
     write_csv(table, csv)
-    return [png, pdf, csv]
+    if not caption:
+        return [*paths, csv]
+    text = folder / f"{name}.txt"
+    text.write_text(fill(caption, LINE) + "\n", encoding="utf-8", newline="\n")
+    return [*paths, csv, text]

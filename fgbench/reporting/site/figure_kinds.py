@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import (
     bias,
@@ -21,6 +20,7 @@ from fgbench.reporting.figures import (
 )
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import epoch_curves
+from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.site import plotly_figures, plotly_marks
 from fgbench.reporting.site.facts import Facts
 
@@ -52,7 +52,7 @@ class Kind:
     heading: str
     source: Callable[[Facts], Any]
     plotted: Callable[[Any], pd.DataFrame]
-    figure: Callable[[Any, pd.DataFrame], Figure]
+    figure: Callable[[Any, pd.DataFrame], Page]
     spec: Callable[[pd.DataFrame], plotly_marks.Spec] | None
     caption: Callable[[pd.DataFrame], str]
     alt: str
@@ -135,7 +135,7 @@ KINDS = (
         relative_variance.plotted,
         relative_variance.figure,
         plotly_figures.variance,
-        _estimates,
+        relative_variance.described,
         "Relative variance by method on a logarithmic axis, measured beside theory",
         shows=_noisy(1),
         many=True,

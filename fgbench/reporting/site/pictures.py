@@ -141,9 +141,9 @@ def _part(source: Any, panel: Panel) -> Any:
 def _draw(at: int, part: Any, table: pd.DataFrame, target: Path) -> tuple[int, int]:
     """Write one picture and its numbers; return its size on a page in pixels."""
     kind, shown = KINDS[at], _literal(part)
-    fig = kind.figure(shown, table if shown is part else kind.plotted(shown))
-    style.save(fig, target.parent, target.name, table)
-    width, height = (round(DPI * inches) for inches in fig.get_size_inches())
+    page = kind.figure(shown, table if shown is part else kind.plotted(shown))
+    style.save(page.figure, target.parent, target.name, table, style.USUAL, page.caption)
+    width, height = (round(DPI * inches) for inches in page.figure.get_size_inches())
     return width, height
 
 

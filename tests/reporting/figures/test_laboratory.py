@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.collections import LineCollection
 
 from fgbench.cli import main
 from fgbench.errors import UsageError
@@ -23,7 +24,6 @@ from fgbench.reporting.figures import (
 )
 from fgbench.reporting.figures import split as split_figure
 from fgbench.reporting.frames.load import load
-from fgbench.reporting.plotting import panels
 from tests.makers.courses import ELEMENTS, a_course, a_distant
 from tests.makers.layout import faults, picture, texts
 from tests.makers.records import a_measure, measured, stored
@@ -53,8 +53,10 @@ def test_the_cosine_is_drawn_over_the_steps_of_training(tmp_path: Path) -> None:
     fig = picture(cosine, along)
     assert faults(fig) == []
     (ax,) = fig.axes
-    bands = [c for c in ax.collections if isinstance(c, FillBetweenPolyCollection)]
-    assert len(bands) == 2
+    bars = [s for c in ax.collections if isinstance(c, LineCollection) for s in c.get_segments()]
+    of_draws = set(table[["draws_low", "draws_high"]].itertuples(index=False, name=None))
+    assert len(bars) == 2 * 2 * 3  # of the mean and of draws, of two methods at three steps
+    assert of_draws <= {(float(a[1]), float(b[1])) for a, b in bars}
     levels = [line for line in ax.lines if list(line.get_ydata()) == [0.1, 0.1]]  # type: ignore[arg-type]
     assert len(levels) == 1
     found = words(fig)
@@ -94,22 +96,30 @@ def test_the_split_stacks_what_perturbations_add_on_the_noise_of_batches(tmp_pat
     np.testing.assert_allclose(table["parity"], [0, 0, 300, 150])
     fig = picture(split_figure, measures)
     assert faults(fig) == []
-    assert len(fig.axes) == 2
-    tops = [p.get_y() + p.get_height() for p in fig.axes[1].patches]  # type: ignore[attr-defined]
-    np.testing.assert_allclose(sorted(tops), [0.1, 0.2, 30.1, 30.2])
+    (ax,) = fig.axes
+    assert not ax.patches  # no bars on a logarithmic axis
+    marks = {
+        filled: sorted(
+            float(y)
+            for line in ax.lines
+            for y in np.asarray(line.get_ydata(), dtype=float)
+            if (line.get_markerfacecolor() != "w") == filled
+        )
+        for filled in (True, False)
+    }
+    np.testing.assert_allclose(marks[True], [0.1, 0.2, 30.1, 30.2])
+    np.testing.assert_allclose(marks[False], [0.1, 0.1, 0.2, 0.2])
     assert "interaction" in words(fig)
     assert "of the part of perturbations alone" in words(fig)  # no error of batches in it
-    assert "--method" not in words(fig)
 
 
-def test_many_panels_of_a_split_say_how_to_have_fewer(tmp_path: Path) -> None:
+def test_many_records_of_a_split_stand_side_by_side(tmp_path: Path) -> None:
     laws = [f"mine[directions={k},law=rademacher]" for k in range(1, 14)]
     runs = [a_split("FG-A", 30.0) | {"method": m, "estimator": m, "locality": "end"} for m in laws]
     fig = picture(split_figure, stored(tmp_path, *unique(runs)).measures())
     assert faults(fig) == []
-    assert "pick some of the 13 panels" in words(fig)
-    titles = [ax.get_title(loc="left").split("\n") for ax in fig.axes]
-    assert {title[1] for title in titles} == {"law=rademacher]"}
+    assert len(fig.axes) == 1
+    assert "In the legend without law=rademacher." in words(fig)
 
 
 def test_the_growth_per_module_is_that_of_the_sites(tmp_path: Path) -> None:
@@ -125,20 +135,13 @@ def test_the_growth_per_module_is_that_of_the_sites(tmp_path: Path) -> None:
     assert table.loc[table["label"] == "LG-FG-A", "growth"].isna().all()
     fig = picture(distance, measures)
     assert faults(fig) == []
-    assert "FG-A: × 1.5 [" in words(fig)
-    assert "per module, theory 1.5" in words(fig)
+    (ax,) = fig.axes
+    head, fit = (text.get_text() for text in ax.texts)
+    assert head == "× per module [95 %]"
+    assert re.fullmatch(r"1\.5 \[.*\]\ntheory 1\.5", fit)
     assert "Factors per module" in words(fig)
     flat = stored(tmp_path / "flat", *unique([a_distant("FG-A", [1, 1, 0, 0], 1.5)])).measures()
     assert "Factors per module" not in words(picture(distance, flat))  # none is printed
-
-
-def test_a_long_name_is_broken_at_its_settings_above_what_is_said_of_it() -> None:
-    name = "AntitheticNP[directions=4,law=rademacher], batches=1, cost=10, draws=32, inits=4"
-    lines = panels.note(name, "slope −1").split("\n")
-    assert panels.note_lines(name) == len(lines) == 3
-    assert max(map(len, lines)) <= panels.TITLE_LETTERS + 1  # with its colon
-    assert "".join(lines).replace(" ", "").startswith(name.replace(" ", ""))
-    assert panels.note("FG-A", "slope −1") == "FG-A: slope −1"
 
 
 def test_patches_and_groups_are_read_from_either_way_of_naming_a_network(tmp_path: Path) -> None:
@@ -180,10 +183,9 @@ def test_a_truth_below_float_noise_is_undefined_in_the_table_and_every_figure(
     measures = records.measures()
     assert measures.loc[measures["quantity"] == "relative_variance", "value"].isna().all()
     assert "undefined" in texts(picture(relative_variance, measures))
-    for room in (layers, split_figure, distance, cosine):
+    for room in (layers, split_figure, distance, cosine, bias):
         with pytest.raises(UsageError, match=r"^no "):
             room.draw(records, tmp_path / "out")
-    assert faults(picture(bias, measures)) == []
     mixed = stored(tmp_path / "mixed", undefined("FG-A"), a_measure("FG-W"))
     assert layers.plotted(mixed.measures())["method"].tolist() == ["FG-W"]
 
@@ -211,7 +213,7 @@ def test_missing_sites_and_older_schemas_are_read_and_said(
     assert counts == {"FG-A": 2, "FG-W": 4, "LG-FG-A": 4}
     assert main.run(["figure", "layers", str(folder), "-o", str(tmp_path / "out")]) == 0
     out = capsys.readouterr()
-    assert out.out.count("layers.") == 3
+    assert out.out.count("layers.") == 4  # PNG, PDF, CSV and the caption
     for line in (*records.notes, f"{folder / 'broken.json'}: not readable as JSON"):
         assert f"fgbench: {line}" in out.err
     complete = stored(tmp_path / "complete", whole)

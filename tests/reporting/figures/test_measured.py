@@ -260,7 +260,7 @@ def test_settings_never_leak_and_the_users_do_not_matter() -> None:
         before = dict(mpl.rcParams)
         with style.context():
             assert mpl.rcParams["axes.facecolor"] == "white"
-            assert mpl.rcParams["font.size"] == 7
+            assert mpl.rcParams["font.size"] == 8
         assert dict(mpl.rcParams) == before
         with pytest.raises(ZeroDivisionError):
             fail_inside()
@@ -399,7 +399,7 @@ def test_nothing_overlaps_or_sticks_out_of_the_variances(
     measures: pd.DataFrame, variances: Figure
 ) -> None:
     narrow = picture(relative_variance, measures[measures["arch"] == "localmixer-m/8/16"])
-    for fig, width in ((narrow, 3.4), (variances, 7.0)):
+    for fig, width in ((narrow, 3.25), (variances, 6.75)):
         assert fig.get_figwidth() == width
         assert faults(fig) == []
 
@@ -492,8 +492,8 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.mark.parametrize("log", [True, False])
 def test_nothing_overlaps_or_sticks_out_of_the_curves(log: bool, curves: pd.DataFrame) -> None:
-    fig = learning_curves.figure(curves, learning_curves.plotted(curves), log=log)
-    assert fig.get_figwidth() == 7.0
+    fig = learning_curves.figure(curves, learning_curves.plotted(curves), log=log).figure
+    assert fig.get_figwidth() == 6.75
     assert faults(fig) == []
     scales = {ax.get_yscale() for ax in fig.axes}
     assert scales == {"log" if log else "linear"}
@@ -520,7 +520,7 @@ def test_chance_is_left_out_where_it_is_unknown_or_would_squeeze(tmp_path: Path)
     blind = a_curve("BP", 0, [0.5, 0.4], classes=None, arch="cnn-small")
     table = stored(tmp_path, low, blind).curves()
     for log in (True, False):
-        fig = learning_curves.figure(table, learning_curves.plotted(table), log)
+        fig = learning_curves.figure(table, learning_curves.plotted(table), log).figure
         assert {ax.get_yscale() for ax in fig.axes} == {"linear"}  # less than a factor of 4
         assert not any("chance" in text for text in texts(fig))
         assert all(ax.get_ylim()[1] < 60 for ax in fig.axes)

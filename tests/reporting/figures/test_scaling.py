@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +111,16 @@ def test_directions_are_one_series_whose_slope_is_minus_one(by_directions: pd.Da
     assert (table["slope_low"] < -1).all()
     assert (table["slope_high"] > -1).all()
     fig = picture(scaling, by_directions, name="directions")
-    assert fig.get_figwidth() == 3.4
+    assert fig.get_figwidth() == 3.25
     assert faults(fig) == []
     words = " ".join(texts(fig)).replace("\n", " ")
-    assert "FG-A: slope −1.00 [" in words
-    assert "theory −1.00" in words
+    (ax,) = fig.axes
+    head, *fits = (text.get_text() for text in ax.texts)
+    assert head == "slope [95 %]"
+    assert len(fits) == 2
+    assert all(re.fullmatch(r"−1\.00 \[.*\]\ntheory −1\.00", fit) for fit in fits)
     assert "64 draws" not in words
     assert "256 draws × 5 inits × 1 batch" in words
-    (ax,) = fig.axes
     bars = [s for c in ax.collections if isinstance(c, LineCollection) for s in c.get_segments()]
     assert len(bars) == 6
     theory = [line for line in ax.lines if line.get_linestyle() == "--"]
@@ -185,8 +188,8 @@ def test_width_and_depth_are_panels_and_all_sizes_one_series(tmp_path: Path) -> 
     assert whole.groupby("method").size().to_dict() == {"FG-A": 5, "FG-W": 5}
     assert whole["slope"].isna().all()  # width and depth mixed are no power law
     for fig, width in (
-        (picture(scaling, measures, name="size"), 7.0),
-        (picture(scaling, measures, name="parameters"), 3.4),
+        (picture(scaling, measures, name="size"), 6.75),
+        (picture(scaling, measures, name="parameters"), 3.25),
     ):
         assert fig.get_figwidth() == width
         assert faults(fig) == []

@@ -19,6 +19,7 @@ from fgbench.records.store import Store
 from fgbench.registry import PRESETS
 from fgbench.reporting.figures import groups, local_losses, stop_gradient
 from fgbench.reporting.figures.catalogue import FIGURES
+from fgbench.reporting.frames.csv_files import write_csv
 from fgbench.reporting.frames.load import Records, load
 from fgbench.reporting.frames.method_names import STATED, Way, name_of, way_of
 from fgbench.reporting.frames.results import cells, results
@@ -398,9 +399,11 @@ def test_the_stand_in_is_judged_whichever_way(page: str) -> None:
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write only the numbers of figures; tests of `style.save` compare the pictures."""
 
-    def save(_: Any, folder: Path, name: str, table: pd.DataFrame) -> list[Path]:
+    def save(
+        _: Any, folder: Path, name: str, table: pd.DataFrame, *_more: Any, **_how: Any
+    ) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        write_csv(table, folder / f"{name}.csv")
         return []
 
     monkeypatch.setattr(style, "save", save)
