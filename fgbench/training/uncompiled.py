@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
 
@@ -28,7 +31,7 @@ def uncompiled(kind: type[Kind]) -> type[Kind]:
         >>> isinstance(rule, torch.optim.SGD)
         True
     """
-    derived: type[Kind] = _derived(kind)
+    derived: type[Kind] = _derived(cast("Hashable", kind))
     return derived
 
 
