@@ -400,7 +400,7 @@ def test_a_table_that_is_too_wide_says_so_and_scrolls(browser: Any, root: Path) 
 BREAKS = """() => [...document.querySelectorAll("th, td, h1, dt, dd, nav a")].flatMap((place) => {
   const walker = document.createTreeWalker(place, NodeFilter.SHOW_TEXT), found = [];
   for (let text = walker.nextNode(); text; text = walker.nextNode())
-    for (const word of text.data.matchAll(/(?<=^|\\s)[^\\s-]{4,20}(?=\\s|$)/g)) {
+    for (const word of text.data.matchAll(/(?<=^|\\s)[\\w.=]{4,20}(?=[\\s,]|$)/g)) {
       const range = document.createRange();
       range.setStart(text, word.index);
       range.setEnd(text, word.index + word[0].length);
