@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from fgbench.cli.options import DataDir, OnlyArchs, OnlyData, OnlyMethods
 from fgbench.cli.progress import Progress, print_error
+from fgbench.records import files
 
 if TYPE_CHECKING:
     from fgbench.reporting.frames.select import Only
@@ -106,8 +107,9 @@ def figure(
     """Draw one figure from a folder of records: PNG, PDF and its data as CSV."""
     from fgbench.reporting.figures.draw import draw
 
-    for path in draw(name, folder, out, print_error, _only(method, arch, data)):
-        print(path)
+    with files.kept(out):  # an interrupt leaves no empty folder
+        for path in draw(name, folder, out, print_error, _only(method, arch, data)):
+            print(path)
 
 
 def paper(
@@ -119,7 +121,8 @@ def paper(
     """Compare records with the tables of the founding paper, as one page of Markdown."""
     from fgbench.reporting.paper.page import write
 
-    print(write(folder, out))
+    with files.kept(out.parent):
+        print(write(folder, out))
 
 
 def doctor(data_dir: DataDir = None) -> None:
