@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from fgbench.cli.options import DataDir, OnlyArchs, OnlyData, OnlyMethods
 from fgbench.cli.progress import Progress, print_error
+from fgbench.records import files
 
 if TYPE_CHECKING:
     from fgbench.reporting.frames.select import Only
@@ -125,9 +126,10 @@ def figure(
 
     sheet: dict[str, Any] = {"style": style, "width": width, "caption": caption}
     sheet |= {"formats": formats} if formats else {}
-    drawing = draw(name, folder, out, print_error, _only(method, arch, data), **sheet)
-    for path in drawing.files:
-        print(path)
+    with files.kept(out):  # an interrupt leaves no empty folder
+        drawing = draw(name, folder, out, print_error, _only(method, arch, data), **sheet)
+        for path in drawing.files:
+            print(path)
 
 
 def paper(
@@ -139,7 +141,8 @@ def paper(
     """Compare records with the tables of the founding paper, as one page of Markdown."""
     from fgbench.reporting.paper.page import write
 
-    print(write(folder, out))
+    with files.kept(out.parent):
+        print(write(folder, out))
 
 
 def doctor(data_dir: DataDir = None) -> None:
