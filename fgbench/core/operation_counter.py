@@ -29,7 +29,7 @@ class OperationCounter(TorchDispatchMode):
     def __init__(self) -> None:
         from torch.utils.flop_counter import flop_registry
 
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.number = 0
         self._formulas = flop_registry
 

@@ -60,4 +60,5 @@ def _pixels_and_labels() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     with random_kept():  # another layout, or none: scikit-learn finds it, or says what is missing
         from sklearn.datasets import load_digits
 
-    return load_digits(return_X_y=True)
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels, labels

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
 Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
+
+_DERIVED: dict[Any, Any] = {}
 
 
 def uncompiled(kind: type[Kind]) -> type[Kind]:
@@ -28,14 +29,11 @@ def uncompiled(kind: type[Kind]) -> type[Kind]:
         >>> isinstance(rule, torch.optim.SGD)
         True
     """
-    derived: type[Kind] = _derived(kind)
-    return derived
-
-
-@cache
-def _derived(kind: Any) -> Any:
-    """Derive the class once."""
-    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
-    methods = {name: getattr(kind, name) for name in names}
-    plain = {name: getattr(method, "__wrapped__", method) for name, method in methods.items()}
-    return type(kind.__name__, (kind,), plain | {"step": torch.no_grad()(plain["step"])})
+    derived: Any = _DERIVED.get(kind)
+    if derived is None:
+        names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
+        methods = {name: getattr(kind, name) for name in names}
+        plain = {name: getattr(method, "__wrapped__", method) for name, method in methods.items()}
+        derived = type(kind.__name__, (kind,), plain | {"step": torch.no_grad()(plain["step"])})
+        _DERIVED[kind] = derived
+    return cast("type[Kind]", derived)
