@@ -211,7 +211,7 @@ def _handles(table: pd.DataFrame) -> list[Line2D]:
         for sharing, word in zip(SHARING, words, strict=True)
     ]
     entries.append(panels.key("theory (closed form)", ls=style.DASHED, lw=0.9))
-    entries.append(panels.key("interval without it", color=OUTSIDE, lw=1.5))
+    entries.append(panels.key("theory outside the interval", color=OUTSIDE, lw=1.5))
     return entries
 
 

@@ -351,7 +351,9 @@ def _fit_titles(page: Page) -> str:
         ax.set_title(title, loc="left")
         while _width(ax) > rooms[id(ax)] and letters > LEAST:
             letters -= 1
-            ax.set_title(shortened(title, letters), loc="left")
+            # the end of a title tells panels apart, but not where there is one
+            short = shortened(title, letters) if len(drawn) > 1 else f"{title[: letters - 1]}…"
+            ax.set_title(short, loc="left")
         if (short := ax.get_title(loc="left")) != title:
             whole[short] = title
     said += [f"{short}: {title}." for short, title in whole.items()]
