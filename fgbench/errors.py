@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import traceback
 from contextlib import contextmanager
@@ -16,19 +17,95 @@ if TYPE_CHECKING:
 
 
 LONGEST = 500  # characters of a message; some messages of torch list every parameter
+LINE = 200  # characters above which long words of a message are cut
+WORD = 60  # characters that are left of a long word or quoted text in such a message
+PATH = 150  # the same where it is a path
 NEAR = 0.5  # similarity from which a name is suggested, see difflib.get_close_matches
 FEW = 24  # valid names that a message lists at most
-RAISED = (Exception, SystemExit)
-"""Errors inside a method that end that method only. An interrupt is not among them, ``sys.exit`` is."""
+
+
+class TimedOut(BaseException):
+    """Raised inside a block that has used up its time; see :mod:`fgbench.core.time_limit`.
+
+    No Exception, so that code under the limit that catches those does not stop it.
+
+    Example:
+        >>> issubclass(TimedOut, Exception)
+        False
+    """
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise an error again if it ends the run: a Ctrl-C, or time that is used up.
+
+    Code of others may raise anything: ``sys.exit``, a ``GeneratorExit``, an error of its own that is no
+    ``Exception``. Everything that it raises ends that code only, so its callers catch ``BaseException``
+    and pass these two on.
+
+    Args:
+        error: as caught.
+
+    Example:
+        >>> try:
+        ...     raise SystemExit(3)
+        ... except BaseException as error:
+        ...     pass_on(error)
+    """
+    if type(error) is KeyboardInterrupt or isinstance(error, TimedOut):
+        raise error
+
+
+def one_line(text: str, most: int = LONGEST) -> str:
+    r"""Format a text as one printable line of limited length.
+
+    White space becomes single spaces, and characters that a terminal does not print (control characters,
+    lone surrogates, marks that reverse the direction) become escapes. In a text of more than 200
+    characters, long words and long quoted texts are cut in their middle.
+
+    Args:
+        text: any text.
+        most: characters at which the line ends.
+
+    Returns:
+        The line.
+
+    Example:
+        >>> one_line("several\n  lines, \x1b[31mred")
+        'several lines, \\x1b[31mred'
+        >>> one_line(f"unknown method {'x' * 9999!r}")
+        "unknown method 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxx...(10001 characters)...xxxxxxxxxxxxxx'"
+    """
+    line = " ".join(str.split(text))
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    if len(line) > LINE:
+        line = _LONG.sub(lambda word: _cut(word[0]), line)
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+_LONG = re.compile(rf"'[^']{{{WORD},}}'|\"[^\"]{{{WORD},}}\"|[^\s'\"]{{{WORD},}}")
+
+
+def _cut(word: str) -> str:
+    """Return the beginning and the end of a word that is too long for a message."""
+    if len(word) <= (PATH if "/" in word else WORD):
+        return word
+    return f"{word[: WORD // 2]}...({len(word)} characters)...{word[-WORD // 4 :]}"
 
 
 class UsageError(Exception):
-    """A user's mistake: the command line prints its message as one line and exits with 2.
+    r"""A user's mistake: the command line prints its message as one line and exits with 2.
+
+    Args:
+        message: becomes one printable line, see :func:`one_line`.
 
     Example:
-        >>> str(UsageError("draws must be 1 or more, got 0"))
+        >>> str(UsageError("draws must be 1 or more,\n got 0"))
         'draws must be 1 or more, got 0'
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class DataError(UsageError):
@@ -74,9 +151,9 @@ def reason(error: BaseException, owner: object = None) -> str:
 
     Args:
         error: the error, as it was caught.
-        owner: the object whose code raised it. The line named is the last one of the traceback in the
-            file of its class, else in the file of a class that it inherits from, else the last of all.
-            Without an owner no line is named.
+        owner: the object whose code raised it, or the path of its file. The line named is the last one of
+            the traceback in the file of its class, else in the file of a class that it inherits from, else
+            the last of all. Without an owner no line is named.
 
     Returns:
         Such as ``ValueError: no such thing (mine.py:12)``.
@@ -85,29 +162,61 @@ def reason(error: BaseException, owner: object = None) -> str:
         >>> reason(ValueError("no such thing"))
         'ValueError: no such thing'
     """
-    message = " ".join(str(error).split()) or "no message"
-    message = message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
-    line = f"{type(error).__name__}: {message}"
+    line = f"{_name(type(error))}: {message(error) or 'no message'}"
     if owner is None:
         return line
-    places = traceback.extract_tb(error.__traceback__)
-    for file in _files(type(owner)):
+    places = _places(error)
+    for file in [str(owner)] if isinstance(owner, Path) else _files(type(owner)):
         inside = [place for place in places if place.filename == file]
         if inside:
             return f"{line} ({Path(file).name}:{inside[-1].lineno})"
     if (
-        isinstance(error, UsageError) or not places
+        isinstance(owner, Path) or isinstance(error, UsageError) or not places
     ):  # a UsageError needs no line: its message is enough
         return line
     return f"{line} ({Path(places[-1].filename).name}:{places[-1].lineno})"
+
+
+def message(error: BaseException) -> str:
+    """Return the message of an error as one line; code of others may raise while it makes it.
+
+    Args:
+        error: the error, as it was caught.
+
+    Returns:
+        The line, "" where there is no message.
+
+    Example:
+        >>> class Mute(Exception):
+        ...     def __str__(self):
+        ...         raise KeyError("text")
+        >>> message(Mute())
+        'its message cannot be read (KeyError)'
+    """
+    try:
+        return one_line(str(error))
+    except BaseException as another:
+        pass_on(another)
+        return f"its message cannot be read ({_name(type(another))})"
+
+
+def _name(cls: type) -> str:
+    """Return the name of a class; its metaclass may have another attribute of that name."""
+    name: str = type.__dict__["__name__"].__get__(cls)
+    return one_line(name)
+
+
+def _places(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return the places of an error's traceback, from the outermost to the one that raised it."""
+    return list(traceback.extract_tb(error.__traceback__))
 
 
 @contextmanager
 def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
     """Convert errors inside one method to :class:`MethodFailed`, so that other methods still run.
 
-    This covers running out of memory and ``sys.exit``, but not an interrupt. With ``FGBENCH_DEBUG`` set
-    the traceback is printed on stderr.
+    This covers everything that can be raised, ``sys.exit`` among it, except what :func:`pass_on` passes. With
+    ``FGBENCH_DEBUG`` set the traceback is printed on stderr.
 
     Args:
         owner: the estimator.
@@ -127,9 +236,10 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except RAISED as error:
+    except BaseException as error:
+        pass_on(error)
         if isinstance(error, UsageError) and not begun:
-            raise
+            raise UsageError(message(error)) from error
         if os.environ.get("FGBENCH_DEBUG"):
             traceback.print_exception(error, file=sys.stderr)
         raise MethodFailed(reason(error, owner)) from None
@@ -141,7 +251,9 @@ def _files(owner: type) -> list[str]:
     for cls in owner.__mro__:
         try:
             files.append(inspect.getfile(cls))
-        except (TypeError, OSError):  # built in, or typed at a prompt
+        except (
+            Exception
+        ):  # built in, typed at a prompt, or its attributes are not what they should be
             continue
     return files
 
@@ -150,7 +262,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Build the error for an unknown name, with the nearest valid one.
 
     Names are compared without regard to case and with ``_`` equal to ``-``. If no name is near, the valid
-    ones are listed, at most 24.
+    ones are listed, at most 24, or 6 after a long name.
 
     Args:
         kind: what was named, such as ``"estimator"``.
@@ -164,11 +276,13 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
         >>> print(unknown("law", "gausian", ["gaussian", "rademacher"]))
         unknown law 'gausian'; did you mean 'gaussian'?
     """
-    names = sorted(valid)
-    near = get_close_matches(_alike(name), dict.fromkeys(map(_alike, names)), n=1, cutoff=NEAR)
+    names, few = sorted(valid), FEW if len(name) <= WORD else FEW // 4
+    near = []
+    if len(name) <= LINE:  # the time of a comparison grows with the length
+        near = get_close_matches(_alike(name), dict.fromkeys(map(_alike, names)), n=1, cutoff=NEAR)
     alike = [other for other in names if near and _alike(other) == near[0]]
     nearest = max(alike, key=lambda other: SequenceMatcher(None, name, other).ratio(), default="")
-    listed = names if len(names) <= FEW else [*names[:FEW], f"... ({len(names)} in all)"]
+    listed = names if len(names) <= few else [*names[:few], f"... ({len(names)} in all)"]
     hint = f"did you mean {nearest!r}?" if nearest else "valid: " + ", ".join(listed)
     return UsageError(f"unknown {kind} {name!r}; {hint}")
 

@@ -6,6 +6,8 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
+from fgbench.errors import one_line
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -16,7 +18,7 @@ def print_error(message: str) -> None:
     """Print a message as one line on stderr, after the program's name.
 
     Args:
-        message: the text; line breaks become spaces.
+        message: the text; line breaks become spaces, and long words are cut.
 
     Example:
         >>> import contextlib
@@ -24,7 +26,7 @@ def print_error(message: str) -> None:
         ...     print_error("unknown method 'FG-X'")
         fgbench: unknown method 'FG-X'
     """
-    print(f"fgbench: {' '.join(message.split())}", file=sys.stderr)
+    print(f"fgbench: {one_line(message)}", file=sys.stderr)
 
 
 class Progress:

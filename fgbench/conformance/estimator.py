@@ -22,7 +22,7 @@ from fgbench.conformance.outcome import (
     told,
 )
 from fgbench.conformance.unbiased import NoDesign, TooLarge
-from fgbench.errors import RAISED
+from fgbench.errors import pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -266,7 +266,8 @@ def _exact(case: Case) -> Outcome:
         return judge(f"{name}, directions=1", partial(check, single), case.estimator)
     except NoDesign:
         raise
-    except RAISED as error:
+    except BaseException as error:
+        pass_on(error)
         return Outcome(name, False, told(error, case.estimator))
 
 
@@ -295,7 +296,8 @@ def _inexact(estimator: Estimator, why: str, quick: bool) -> Iterator[Outcome]:
                 break
             except NoDesign:
                 continue
-            except RAISED as error:
+            except BaseException as error:
+                pass_on(error)
                 yield Outcome(name, False, told(error, estimator))
                 failed = f"'{name}'"
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ Record = dict[str, Any]
 PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
 """Packages of fgbench whose code decides the numbers of a run; the key covers every file in them.
 
-The files of the estimator, locality, architecture and data set of the run are covered beside them.
+The files of the estimator, locality, architecture and data set of the run are covered beside them, and what a
+user's file imports from its own folder.
 """
 UNKEYED = ("graph",)
 """Options that decide how a run is done but not its numbers: no part of its key or settings."""
@@ -144,6 +146,7 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
     estimator, locality = method.estimator, method.locality
     files = (workload.source(), registry.source("datasets", data))  # images are normalised there
     paths = {Path(p) for p in (*files, estimator.source, locality.source)}
+    paths |= {other for path in paths for other in registry.beside(path)}
     code = keys.code_hash(*(f"fgbench.{package}" for package in PACKAGES), *paths)
     case: Record = {
         "verb": call.verb,
@@ -195,7 +198,7 @@ def _about(estimator: registry.Made) -> Record:
     cls = type(estimator.thing)
     return {
         "class": cls.__name__,
-        "module": "" if estimator.file else cls.__module__,
+        "module": "" if estimator.file else str(cls.__module__),
         "file": _below_home(estimator.file),
         "documentation": registry.documentation(cls),
         "promises": registry.documentation(getattr(cls, "claims", None)),
@@ -219,5 +222,7 @@ def _full(item: registry.Made) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as JSON can hold it."""
+    """Return an option as JSON can hold it, ``inf`` and ``nan`` as text."""
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
     return value if isinstance(value, bool | int | float | str | None) else repr(value)
