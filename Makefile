@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench calibrate clean
+.PHONY: demo test check bench calibrate hostile clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -27,9 +27,13 @@ bench: $(STAMP)
 calibrate: $(STAMP)
 	$(BIN)/python -m fgbench.stats.calibration --out analysis/reproduction
 
+# Every bad input and every estimator that misbehaves, some minutes; the tests run one of thirty.
+hostile: $(STAMP)
+	FGBENCH_EVERY_CASE=1 $(BIN)/python -m pytest -q tests/end_to_end/test_hostile.py
+
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test bench calibrate: export OMP_NUM_THREADS = 1
+test bench calibrate hostile: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -21,6 +21,7 @@ from fgbench.cli.options import (
     Seed,
     Seeds,
     Threads,
+    Timeout,
 )
 from fgbench.cli.progress import Progress, print_error
 from fgbench.errors import UsageError, unknown
@@ -89,6 +90,7 @@ def measure(
             "exact, else dual). Both give the same numbers."
         ),
     ] = "auto",
+    timeout: Timeout = None,
     seed: Seed = 0,
     seeds: Seeds = 1,
     device: Device = "auto",
@@ -109,8 +111,8 @@ def measure(
     results = _run_all(
         "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,
         precision=precision, cost=cost, moments=epochs, along=along, inits=inits, batches=batches,
-        batch=batch, engine=engine, device=device, dtype=dtype, threads=threads, data_dir=data_dir,
-        records=records, reuse=reuse,
+        batch=batch, engine=engine, timeout=timeout, device=device, dtype=dtype, threads=threads,
+        data_dir=data_dir, records=records, reuse=reuse,
     )  # fmt: skip
     if reference is not None:
         from fgbench.runs.against import against

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.estimator import why_not
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import MethodFailed, at_work
 from fgbench.measurement import summary
@@ -24,6 +25,7 @@ from fgbench.measurement.draw_statistics.places import ALL, distances, predictio
 from fgbench.measurement.draws import Point, by_forward_mode, draw, try_cotangents
 from fgbench.measurement.engine.cotangent_view import Refused
 from fgbench.measurement.result import MethodResult, Plan, PointResult
+from fgbench.measurement.time_allowance import TimeAllowance
 from fgbench.measurement.trajectories import Trajectory, Waypoint, default_moments, point_batch
 from fgbench.stats import blocks, variance, variance_split
 
@@ -49,6 +51,7 @@ def measure(
     methods: Sequence[Method],
     design: Design,
     progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
 ) -> list[dict[str, Any]]:
     """Measure methods at the same points.
 
@@ -57,6 +60,8 @@ def measure(
         methods: what to measure.
         design: which points, and with how many draws.
         progress: called with a line before every method at every point.
+        timeout: seconds that each method may take in all; None is no limit. One that takes longer has
+            failed, and the others are measured.
 
     Returns:
         One dict per method with the names of the record: a measured number is
@@ -82,14 +87,15 @@ def measure(
         MethodResult(design, Plan(method.estimator.thing, design.engine)) for method in methods
     ]
     moments = design.moments
+    allowances = [TimeAllowance(timeout) for _ in methods]
     for init in range(design.inits):
         seed = design.seed + init
         start = workload.chain(seed)
         moments = default_moments(start) if moments is None else moments
         base = _with_readouts(start, workload, seed)
         setups = [
-            None if result.ended else _set_up(method, base, seed, workload)
-            for method, result in zip(methods, results, strict=True)
+            None if result.ended else _set_up(method, base, seed, workload, allowance)
+            for method, result, allowance in zip(methods, results, allowances, strict=True)
         ]
         results = [
             result if setup is None else result.with_claims(setup.claims, setup.failed)
@@ -123,27 +129,32 @@ class _SetUp:
         state: state of each objective at construction.
         claims: claims of its estimator; None where it cannot run, or raised.
         failed: what its estimator raised, or "".
+        allowance: the time it may take on all networks.
     """
 
     method: Method
     task: Task
+    allowance: TimeAllowance
     state: dict[str, State] = field(default_factory=dict)
     claims: Claims | None = None
     failed: str = ""
 
 
-def _set_up(method: Method, base: Chain, seed: int, workload: Workload) -> _SetUp:
+def _set_up(
+    method: Method, base: Chain, seed: int, workload: Workload, allowance: TimeAllowance
+) -> _SetUp:
     """Build a method's task on a copy of a network, with its state at construction and its claims."""
     task, estimator, noise = workload.task(method, seed, base)
     try:
-        with at_work(estimator, begun=False):
-            if estimator.supports(task.scheme):  # its first point has the reason
-                return _SetUp(method, task)
-            state = estimator.init_state(task.scheme, noise.child("state"))
-        with at_work(estimator):
-            return _SetUp(method, task, state, task.claims(estimator))
+        with allowance.used():
+            with at_work(estimator, begun=False):
+                if why_not(estimator, task.scheme):  # its first point has the reason
+                    return _SetUp(method, task, allowance)
+                state = estimator.init_state(task.scheme, noise.child("state"))
+            with at_work(estimator):
+                return _SetUp(method, task, allowance, state, task.claims(estimator))
     except MethodFailed as failed:
-        return _SetUp(method, task, failed=str(failed))
+        return _SetUp(method, task, allowance, failed=str(failed))
 
 
 def _routes(
@@ -220,7 +231,7 @@ def _measure_network(
     active: dict[int, tuple[_SetUp, Waypoint]] = {}
     for i, setup in enumerate(setups):
         if setup is not None and not results[i].ended:
-            waypoint = next(routes[i]) if shared is None else shared
+            waypoint = _reached(routes[i], setup, network.moment) if shared is None else shared
             active[i] = setup, waypoint
             results[i] = results[i].with_waypoint(waypoint)
     for b in range(network.design.batches):
@@ -233,6 +244,15 @@ def _measure_network(
             between = products(setup.task, network.batches(setup.task))
             results[i] = results[i].with_products(between)
     return results
+
+
+def _reached(route: Iterator[Waypoint], setup: _SetUp, moment: float) -> Waypoint:
+    """Return the next waypoint of a method's own training, within its time."""
+    try:
+        with setup.allowance.used():
+            return next(route)
+    except MethodFailed as failed:
+        return Waypoint(moment, None, failed=str(failed))
 
 
 def _measure_point(
@@ -263,8 +283,8 @@ def _measure_point(
     _report(progress, line, plan)
     engine = ""
     try:
-        with at_work(setup.method.estimator.thing):
-            if reason := plan.estimator.supports(task.scheme):
+        with setup.allowance.used(), at_work(setup.method.estimator.thing):
+            if reason := why_not(plan.estimator, task.scheme):
                 return PointResult(plan, *at, reason=reason)
             truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
             state = {**setup.state, **waypoint.state}

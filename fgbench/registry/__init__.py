@@ -26,7 +26,6 @@ from fgbench.registry.entries import (
     register,
 )
 from fgbench.registry.factory import Made, Method, make, method, source, validated
-from fgbench.registry.files import beside
 from fgbench.registry.grammar import base_of, optioned, parts, split_options, split_outside
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "Made",
     "Method",
     "base_of",
-    "beside",
     "documentation",
     "entries",
     "make",

@@ -1,8 +1,7 @@
-"""A user's own files: the class or function that ``path.py:Name`` names, and the files that it imports."""
+"""A user's own files: the class or function that ``path.py:Name`` names."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib.util
 import inspect
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, ModuleType
 
-PACKAGE = Path(__file__).resolve().parents[1]
-OURS = ("estimators", "localities", "architectures", "data")
-"""Folders of fgbench that a user's file may build on and that no key covers by itself."""
 _siblings: dict[
     str, Path
 ] = {}  # name of an imported module that lies beside a user's file -> its folder
@@ -75,38 +71,6 @@ def load(text: str) -> tuple[Callable[..., Any], Path]:
     return found, file
 
 
-def beside(file: Path) -> set[Path]:
-    r"""Return the files that decide what a user's file does: those that it imports and that no key covers.
-
-    These are modules in its folder or in the package that it belongs to, those that they import in turn,
-    and fgbench's own estimators, localities, architectures and data sets. The imports are read from the
-    text of the files, those inside functions too. For a file of fgbench itself there are none.
-
-    Args:
-        file: the user's file.
-
-    Returns:
-        Full paths, without the file itself.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "width.py").write_text("WIDTH = 3")
-        ...     _ = Path(folder, "mine.py").write_text("def mine():\n    from width import WIDTH")
-        ...     sorted(path.name for path in beside(Path(folder, "mine.py")))
-        ['width.py']
-    """
-    start = file.resolve()
-    found: set[Path] = set()
-    waiting = [] if start.is_relative_to(PACKAGE) else [start]
-    while waiting:
-        for path in _imported(waiting.pop()):
-            if path not in found and path != start:
-                found.add(path)
-                waiting += [] if path.is_relative_to(PACKAGE) else [path]
-    return found
-
-
 class _Fresh(SourceFileLoader):
     """Compiles a file each time: a cached one is recognised by second and size, which an edit may keep."""
 
@@ -155,55 +119,9 @@ def _beside_importable(folder: Path) -> Iterator[None]:
                 _siblings[name] = folder
 
 
-def _at(folder: Path, name: str) -> list[Path]:
-    """Return the files of a module or package of this name in a folder; none where there is none."""
-    package = folder / name
-    if (package / "__init__.py").is_file():
-        return sorted(package.rglob("*.py"))
-    file = folder / f"{name}.py"
-    return [file] if file.is_file() else []
-
-
-def _imported(file: Path) -> Iterator[Path]:
-    """Yield the files beside a file, or in its package, that its import statements name."""
-    top = file.parent  # of the outermost package that the file lies in
-    while (top / "__init__.py").is_file():
-        top = top.parent
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        return
-    for node in ast.walk(tree):
-        for level, dotted in _names(node):
-            folders = [file.parents[level - 1]] if 0 < level <= len(file.parents) else []
-            for folder in folders or [file.parent, top]:
-                yield from (path.resolve() for path in _along(folder, dotted))
-            yield from (f / "__init__.py" for f in folders if (f / "__init__.py").is_file())
-            if dotted.split(".")[:1] == ["fgbench"] and dotted.split(".")[1:2] in (
-                [o] for o in OURS
-            ):
-                yield from _along(PACKAGE, dotted.partition(".")[2])
-
-
-def _names(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the modules that an import statement may name: the dots before, and the dotted name."""
-    if isinstance(node, ast.Import):
-        yield from ((0, alias.name) for alias in node.names)
-    if isinstance(node, ast.ImportFrom):
-        start = node.module or ""
-        for alias in node.names:  # a name is a module of the package, or an attribute of the module
-            yield node.level, f"{start}.{alias.name}".strip(".")
-
-
-def _along(folder: Path, dotted: str) -> Iterator[Path]:
-    """Yield the files that Python runs for a dotted name below a folder."""
-    for name in dotted.split("."):
-        if (init := folder / name / "__init__.py").is_file():
-            yield init
-        elif (file := folder / f"{name}.py").is_file():
-            yield file
-            return
-        folder /= name
+def _at(folder: Path, name: str) -> bool:
+    """Return whether a folder has a module or package of this name."""
+    return (folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file()
 
 
 def _estimators(module: ModuleType) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
+from fgbench.errors import MethodFailed, at_work
 from fgbench.records import keys, provenance, schema
 from fgbench.runs import study
 
@@ -28,8 +29,7 @@ Record = dict[str, Any]
 PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
 """Packages of fgbench whose code decides the numbers of a run; the key covers every file in them.
 
-The files of the estimator, locality, architecture and data set of the run are covered beside them, and what a
-user's file imports from its own folder.
+The files of the estimator, locality, architecture and data set of the run are covered beside them.
 """
 UNKEYED = ("graph",)
 """Options that decide how a run is done but not its numbers: no part of its key or settings."""
@@ -46,6 +46,7 @@ class Call:
         seed: of everything random.
         store: where records are kept, None for nowhere.
         progress: called with one line now and then.
+        timeout: seconds that ``measure`` gives each method; None is no limit.
 
     Example:
         >>> from fgbench.workload import Workload
@@ -63,6 +64,7 @@ class Call:
     seed: int
     store: Store | None
     progress: Callable[[str], None] | None
+    timeout: float | None = None
 
     def report(self, message: str) -> None:
         """Pass a line of progress to the caller, if it asked for progress."""
@@ -92,7 +94,11 @@ class Call:
     def _claims(self, method: Method) -> Record:
         """Return what an estimator claims of its task, on a network built for the purpose."""
         task, estimator, _ = self.workload.task(method, self.seed)
-        return asdict(task.claims(estimator))
+        try:
+            with at_work(estimator):
+                return asdict(task.claims(estimator))
+        except MethodFailed:
+            return {}
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,6 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
     estimator, locality = method.estimator, method.locality
     files = (workload.source(), registry.source("datasets", data))  # images are normalised there
     paths = {Path(p) for p in (*files, estimator.source, locality.source)}
-    paths |= {other for path in paths for other in registry.beside(path)}
     code = keys.code_hash(*(f"fgbench.{package}" for package in PACKAGES), *paths)
     case: Record = {
         "verb": call.verb,

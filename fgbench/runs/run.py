@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
-from fgbench.errors import unknown
+from fgbench.core.time_limit import time_limit
+from fgbench.errors import MethodFailed, TimedOut, unknown
 from fgbench.records import locks
 from fgbench.records.store import Store
 from fgbench.runs import study
@@ -58,6 +59,7 @@ def run_all(
     records: str | Path | None = None,
     reuse: bool = False,
     progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
     **options: Any,
 ) -> list[Record]:
     """Run one verb for several methods on the same data, network and seed.
@@ -78,6 +80,8 @@ def run_all(
             training goes on; nothing is kept where None.
         reuse: accept finished records made by other code, marked ``reused``.
         progress: called with one line now and then.
+        timeout: seconds in which a METHOD must be made, and that ``measure`` gives each method in all;
+            None is no limit. A method that takes longer has failed.
         options: the verb's own. ``measure``: those of :class:`fgbench.measurement.design.Design`.
             ``train``: those of :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and
             ``graph`` (see :func:`fgbench.training.loop.train`; the numbers are the same with and without).
@@ -90,6 +94,7 @@ def run_all(
 
     Raises:
         UsageError: for an unknown verb, name or option.
+        MethodFailed: for a METHOD that was not made in time.
 
     Example:
         >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
@@ -101,11 +106,11 @@ def run_all(
         raise unknown("verb", verb, VERBS)
     from fgbench.workload import Workload
 
-    parsed = [registry.method(text) for text in methods]
+    parsed = [_made(text, timeout) for text in methods]
     with study.threads_set(threads), ExitStack() as claims:
         workload = Workload.of(arch, data, device, dtype, data_dir)
         store = Store(study.folder(records)) if records is not None else None
-        call = Call(verb, workload, data, seed, store, progress)
+        call = Call(verb, workload, data, seed, store, progress, timeout)
         jobs = _jobs(call, parsed, options)
         keys = [job.key for job in jobs]
         finished = _finished(call, jobs, reuse, claims)
@@ -115,6 +120,15 @@ def run_all(
     return [
         {**finished[key], "method": method.text} for key, method in zip(keys, parsed, strict=True)
     ]
+
+
+def _made(text: str, timeout: float | None) -> Method:
+    """Make a METHOD, whose file may take long, within a time."""
+    try:
+        with time_limit(timeout, text):
+            return registry.method(text)
+    except TimedOut as error:
+        raise MethodFailed(str(error)) from None
 
 
 def failed(

@@ -58,7 +58,8 @@ def _measure(call: Call, jobs: list[Job]) -> list[Record]:
     if not jobs:
         return []
     begun, start = datetime.now(UTC), perf_counter()
-    results = measure(call.workload, [job.method for job in jobs], jobs[0].plan, call.report)
+    methods = [job.method for job in jobs]
+    results = measure(call.workload, methods, jobs[0].plan, call.report, call.timeout)
     seconds = (perf_counter() - start) / len(jobs)
     records = []
     for job, result in zip(jobs, results, strict=True):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.estimator import why_not
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.training.checkpoint import Keeper, interrupt_held
 from fgbench.training.recipe import Recipe, default_recipe
@@ -102,7 +103,7 @@ def train(
     claims = None
     try:
         with at_work(estimator, begun=False):
-            if reason := estimator.supports(task.scheme):
+            if reason := why_not(estimator, task.scheme):
                 return _result("skipped", reason, recipe, workload)
             claims = asdict(task.claims(estimator))
             run = TrainingRun(task, estimator, recipe, noise, data, graph)

@@ -1,4 +1,4 @@
-"""A user's own file: read anew, its folder importable while it runs, what it imports in the key."""
+"""A user's own file: read anew, its folder importable while it runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 
 from fgbench import registry
 from fgbench.errors import UsageError
-from fgbench.registry.files import PACKAGE, beside, load
-from fgbench.runs.case import Call, draft
-from fgbench.workload import Workload
+from fgbench.registry.files import load
 
 MINE = """
 from dataclasses import dataclass
@@ -69,51 +67,6 @@ def test_what_a_file_prints_is_no_result(
     (tmp_path / "mine.py").write_text("print('hello')\ndef mine(): pass")
     load(f"{tmp_path}/mine.py:mine")
     assert capsys.readouterr() == ("", "hello\n")
-
-
-def key(file: Path) -> str:
-    workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
-    call = Call("measure", workload, "synthetic[train=64,test=32]", 0, None, None)
-    return str(draft(call, registry.method(f"{file}:Mine"), {})["key"])
-
-
-def test_the_key_covers_what_a_file_imports(tmp_path: Path) -> None:
-    """An edited neighbour never serves old numbers, even one that is imported late or in turn."""
-    (tmp_path / "mine.py").write_text(MINE.format(module="sizes"))
-    (tmp_path / "sizes.py").write_text("from deeper import WIDTH")
-    (tmp_path / "deeper.py").write_text("WIDTH = 1")
-    (tmp_path / "late.py").write_text("VALUE = 7")
-    (tmp_path / "other.py").write_text("")
-    keys = [key(tmp_path / "mine.py")]
-    for name in ("sizes", "deeper", "late"):
-        with (tmp_path / f"{name}.py").open("a") as file:
-            file.write("\n# edited")
-        keys.append(key(tmp_path / "mine.py"))
-    assert len(set(keys)) == 4
-    (tmp_path / "other.py").write_text("# edited")
-    assert key(tmp_path / "mine.py") == keys[-1]
-
-
-def test_what_a_file_imports_is_found_in_its_text(tmp_path: Path) -> None:
-    package = tmp_path / "pack" / "inner"
-    package.mkdir(parents=True)
-    for name in ("pack/__init__.py", "pack/a.py", "pack/inner/__init__.py", "pack/inner/b.py"):
-        (tmp_path / name).write_text("")
-    mine = package / "mine.py"
-    mine.write_text(
-        "import pack.a, os\nfrom . import b\nfrom fgbench.estimators.fg_a import ActivityForwardGradient\n"
-        "from fgbench.core import axes\n"
-    )
-    found = {
-        path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else tmp_path)
-        for path in beside(mine)
-    }
-    names = {path.as_posix() for path in found}
-    assert names == {
-        *("pack/__init__.py", "pack/a.py", "pack/inner/__init__.py", "pack/inner/b.py"),
-        *("estimators/__init__.py", "estimators/fg_a.py"),
-    }
-    assert beside(PACKAGE / "estimators" / "np.py") == set()
 
 
 @pytest.mark.parametrize(

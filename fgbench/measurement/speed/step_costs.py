@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.estimator import why_not
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.noise.replay import Uncapturable
 from fgbench.errors import MethodFailed, UsageError, at_work
@@ -270,7 +271,7 @@ def _runner(method: Method, built: Built, seed: int, backend: Backend | None) ->
     runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
     try:
         with at_work(estimator, begun=False):
-            runner.skipped = estimator.supports(task.scheme)
+            runner.skipped = why_not(estimator, task.scheme)
             state = (
                 {} if runner.skipped else estimator.init_state(task.scheme, noise.child("state"))
             )
