@@ -7,10 +7,10 @@ import os
 import re
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -235,7 +235,8 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
         SystemExit: 3
     """
     try:
-        yield
+        with undone():
+            yield
     except BaseException as error:
         pass_on(error)
         if isinstance(error, UsageError) and not begun:
@@ -243,6 +244,47 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
         if os.environ.get("FGBENCH_DEBUG"):
             traceback.print_exception(error, file=sys.stderr)
         raise MethodFailed(reason(error, owner)) from None
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undo what code of others changes for the whole process, and keep what it prints out of the results.
+
+    These are the working folder, torch's default type, gradient mode and number of threads, and the
+    standard output, which goes to stderr meanwhile.
+
+    Example:
+        >>> before = os.getcwd()
+        >>> with undone():
+        ...     os.chdir("/")
+        >>> os.getcwd() == before
+        True
+    """
+    folder, torch = _folder(), sys.modules.get("torch")
+    before = None if torch is None else _settings(torch)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if folder and _folder() != folder:
+            os.chdir(folder)
+        if torch is not None and before is not None and _settings(torch) != before:
+            torch.set_default_dtype(before[0])
+            torch.set_grad_enabled(before[1])
+            torch.set_num_threads(before[2])
+
+
+def _folder() -> str:
+    """Return the working folder, "" where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _settings(torch: Any) -> tuple[Any, bool, int]:
+    """Return the settings of torch that hold for the whole process."""
+    return torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
 
 
 def _files(owner: type) -> list[str]:

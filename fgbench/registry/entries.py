@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fgbench.errors import UsageError, one_line, pass_on, reason, unknown
+from fgbench.errors import UsageError, one_line, pass_on, reason, undone, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -292,7 +292,7 @@ def _import_folder(kind: str) -> None:
 def _bring(kind: str, point: EntryPoint, owner: str) -> None:
     """Import what an entry point names and register it, or the reason why it cannot be imported."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with undone():
             make = point.load()
     except BaseException as error:
         pass_on(error)

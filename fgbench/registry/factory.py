@@ -249,5 +249,6 @@ def _called(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> 
     except BaseException as error:
         pass_on(error)
         if isinstance(error, UsageError):
-            raise UsageError(message(error)) from error
+            where = f"{name}: " if ".py:" in name else ""
+            raise UsageError(where + message(error)) from error
         raise UsageError(f"{name} cannot be made: {reason(error, Path(_source(make)))}") from error

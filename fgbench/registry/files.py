@@ -11,7 +11,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import UsageError, pass_on, reason, unknown
+from fgbench.errors import UsageError, pass_on, reason, undone, unknown
 from fgbench.registry.entries import visiting
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _beside_importable(folder: Path) -> Iterator[None]:
     sys.path.insert(0, place)
     importlib.invalidate_caches()
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with undone():
             yield
     finally:
         if place in sys.path:

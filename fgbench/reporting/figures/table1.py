@@ -27,6 +27,7 @@ LAWS = {
     "sphere": style.Look("#009e73", "^"),
     "uniform": style.Look("#cc79a7", "D"),
 }
+UNKNOWN = style.Look("#595959", "X")  # a law of another version
 SHARING = ("shared", "independent")  # filled, open
 APART = 0.13  # octaves between curves at one size, so that none covers another
 DASH = 0.05  # octaves to each side of a prediction that stands alone
@@ -128,7 +129,7 @@ def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
     curves = list(part.groupby(["law", "sharing"], sort=False))
     for at, ((law, sharing), curve) in enumerate(curves):
         curve = curve.sort_values(axis)
-        look, x = LAWS[law], curve[axis] * 2 ** (APART * (at - (len(curves) - 1) / 2))
+        look, x = LAWS.get(law, UNKNOWN), curve[axis] * 2 ** (APART * (at - (len(curves) - 1) / 2))
         theory: dict[str, Any] = {"color": look.colour, "ls": style.DASHED, "lw": 0.8}
         if len(curve) > 1:
             ax.plot(x, curve["predicted"], **theory)
@@ -137,6 +138,8 @@ def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
         ax.vlines(x, curve["low"], curve["high"], color=look.colour, lw=1.1)
         ax.plot(x, curve["value"], ls="", **_mark(look, sharing, 3.4))
     ticks = sorted(set(part[axis]))
+    if not ticks:  # no total variance at this place
+        return
     ax.set_xscale("log", base=2)
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     edge = 2 ** (APART * (len(curves) + 1) / 2)
@@ -178,8 +181,10 @@ def _mark(look: style.Look, sharing: str, size: float) -> dict[str, Any]:
 
 def _handles(table: pd.DataFrame) -> list[Line2D]:
     """Create the legend entries of laws, sharing, theory, and points outside their interval."""
-    laws = [law for law in LAWS if law in set(table["law"])]
-    entries = [Line2D([], [], ls="", label=law, **_mark(LAWS[law], SHARING[0], 4)) for law in laws]
+    there = list(dict.fromkeys(table["law"]))
+    laws = [law for law in LAWS if law in there] + [law for law in there if law not in LAWS]
+    looks = {law: LAWS.get(law, UNKNOWN) for law in laws}
+    entries = [Line2D([], [], ls="", label=law, **_mark(looks[law], SHARING[0], 4)) for law in laws]
     grey = style.Look(style.FAINT, "o")
     words = ("shared", "independent")
     entries += [
@@ -196,20 +201,29 @@ def _caption(grid: Mapping[str, Any], named: bool) -> str:
     part = plotted([grid])
     held = ", ".join(f"{name[-1]} = {_middle(part, axis)}" for axis, name in AXES.items())
     counts = sorted(set(part["n"].dropna().astype(int)))
-    overall, *groups = (row for row in grid["summary"] if not row["entry"])
-    names = [next(row[k] for k in ("what", "law", "sharing") if row[k] != "all") for row in groups]
-    shares = ", ".join(
-        f"{name} {100 * row['coverage']['value']:.1f}"
-        for name, row in zip(names, groups, strict=True)
+    kinds = ("what", "law", "sharing")
+    summary = {
+        next((row[kind] for kind in kinds if row[kind] != "all"), ""): row["coverage"]
+        for row in grid["summary"]
+        if not row["entry"]
+    }
+    shares = ", ".join(f"{name} {100 * c['value']:.1f}" for name, c in summary.items() if name)
+    coverage = summary.get("")
+    overall = next((row for row in grid["summary"] if row["coverage"] is coverage), None)
+    inside = (
+        ""
+        if coverage is None or overall is None
+        else (
+            f" Predicted inside the measured interval in {overall['inside']} of {overall['cells']} cells: "
+            f"{100 * coverage['value']:.1f} % [{100 * coverage['low']:.1f}, {100 * coverage['high']:.1f}] "
+            f"({shares})."
+        )
     )
-    coverage = overall["coverage"]
     return (
         (f"{grid['label']}, seed {grid['seed']}. " if named else "")
         + f"Above: sizes not on an axis are held at {held}. S: squared mean of a gradient per weight; its "
         f"variance between examples is V = 3 S. Bars: 95 % intervals, n = "
-        f"{' or '.join(map(str, counts))} draws per point. Predicted inside the measured interval in "
-        f"{overall['inside']} of {overall['cells']} cells: {100 * coverage['value']:.1f} % "
-        f"[{100 * coverage['low']:.1f}, {100 * coverage['high']:.1f}] ({shares})."
+        f"{' or '.join(map(str, counts))} draws per point.{inside}"
     )
 
 
