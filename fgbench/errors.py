@@ -240,10 +240,21 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
     except BaseException as error:
         pass_on(error)
         if isinstance(error, UsageError) and not begun:
-            raise UsageError(message(error)) from error
+            raise UsageError(_where(owner) + message(error)) from error
         if os.environ.get("FGBENCH_DEBUG"):
             traceback.print_exception(error, file=sys.stderr)
         raise MethodFailed(reason(error, owner)) from None
+
+
+OUTSIDE = "fgbench_file_"
+"""Begins the name of the module that a user's file becomes."""
+
+
+def _where(owner: object) -> str:
+    """Return the name of the user's file that an object comes from, "" for none."""
+    if not str(type(owner).__module__).startswith(OUTSIDE):
+        return ""
+    return "".join(f"{Path(file).name}: " for file in _files(type(owner))[:1])
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from fgbench.cli.options import (
 from fgbench.cli.progress import Progress, print_error
 from fgbench.errors import UsageError, unknown
 
+DIGITS = 18  # of a whole number that is still one for a machine
 WITHOUT_NUMBERS = (
     "A method that cannot be measured is not an error: its row shows skipped (not supported, or above "
     "--cost) or diverged (an estimate is not finite), the reason stands below the table, and the exit code "
@@ -396,6 +397,6 @@ def _moment(text: str) -> float:
 def _counts(option: str, text: str) -> list[int]:
     """Read whole numbers separated by commas."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) <= DIGITS for part in parts):
         raise UsageError(f"{option} expects whole numbers such as 1,2,4; got {text!r}")
     return [int(part) for part in parts]

@@ -150,7 +150,7 @@ def why_not(estimator: Estimator, scheme: Scheme) -> str:
         The reason that it gives.
 
     Raises:
-        UsageError: if it gives anything but a text.
+        TypeError: if it gives anything but a text.
 
     Example:
         >>> why_not(Defaults(), None)
@@ -158,7 +158,7 @@ def why_not(estimator: Estimator, scheme: Scheme) -> str:
     """
     reason = estimator.supports(scheme)
     if not isinstance(reason, str):
-        raise UsageError(f"supports returned {type(reason).__name__}, expected a text")
+        raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
     return one_line(reason)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -11,17 +12,18 @@ import torch
 from fgbench.core import gradients
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.cost import CostCounter
+from fgbench.core.estimator import Claims, Estimate
 from fgbench.core.gradients import Grads
 from fgbench.core.scheme import Scheme
 from fgbench.core.view import View
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from torch import Tensor
 
-    from fgbench.core.estimator import Claims, Estimate, Estimator, State
+    from fgbench.core.estimator import Estimator, State
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.objective import Locality, Objective
@@ -125,6 +127,8 @@ class Task:
             Its claims; with the bias ``some`` and the reason where coupled examples make it biased.
         """
         claims = estimator.claims(self.scheme)
+        if not isinstance(claims, Claims):
+            raise TypeError(f"claims returned {_kind(claims)}, expected Claims")
         promises = claims.backward == "segment" and claims.bias != "some"
         if not promises or not any(o.coupled(self.chain) for o in self.objectives):
             return claims
@@ -249,8 +253,14 @@ class Task:
 def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
     """Refuse a result that is no estimate, or does not fit the view's sites or parameters."""
     who = type(estimator).__name__
-    if not (hasattr(estimate, "credit") and hasattr(estimate, "grads")):
-        raise UsageError(f"{who} returned {type(estimate).__name__}, expected an Estimate")
+    if not isinstance(estimate, Estimate):
+        raise UsageError(f"{who} returned {_kind(estimate)}, expected an Estimate")
+    for name in ("credit", "grads", "readouts", "state_grads", "new_state"):
+        given = getattr(estimate, name)
+        if not (given is None or isinstance(given, Mapping)):
+            raise UsageError(
+                f"{who} returned {name} of type {_kind(given)}, expected a mapping from names to tensors"
+            )
     if estimate.grads is not None and estimate.credit is not None:
         raise UsageError(f"{who} returned both credit and grads, expected one of them")
     if estimate.grads is not None:
@@ -272,6 +282,22 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
         _check_shapes(who, "readout gradient", "parameter", estimate.readouts, shapes)
 
 
+def _no_gradient(value: object) -> str:
+    """Describe a value that cannot be a gradient, "" for one that can."""
+    if not isinstance(value, torch.Tensor):
+        return _kind(value)
+    if not value.is_floating_point():
+        return f"of type {str(value.dtype).removeprefix('torch.')}"
+    if value.layout != torch.strided:
+        return f"of layout {str(value.layout).removeprefix('torch.')}"
+    return "on the device meta, without values" if value.is_meta else ""
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, for a message."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def _check_shapes(
     who: str,
     what: str,
@@ -279,10 +305,14 @@ def _check_shapes(
     given: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
-    """Refuse an unknown name, a wrong shape, or a missing name."""
+    """Refuse an unknown name, what is no gradient, a wrong shape, or a missing name."""
     for name, value in given.items():
         if name not in shapes:
-            raise unknown(f"{kind} in the {what} of {who}", name, shapes)
+            raise unknown(f"{kind} in the {what} of {who}", str(name), shapes)
+        if wrong := _no_gradient(value):
+            raise UsageError(
+                f"{who}: {what} of {name} is {wrong}, expected a dense tensor of real numbers"
+            )
         if tuple(value.shape) != shapes[name]:
             came = tuple(value.shape)
             raise UsageError(f"{who}: {what} of {name} has shape {came}, expected {shapes[name]}")

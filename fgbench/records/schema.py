@@ -49,7 +49,7 @@ INSIDE: dict[str, Any] = {
     **{name: {"*": NUMBER} for name in ("cost", "examples")},
     "budget": {"asked": NUMBER, "spent": NUMBER, "note": TEXT},
     **dict.fromkeys(("draws", "inits", "batches", "noise_ms", "train_loss"), NUMBER),
-    **{name: _PLACES for name in ("per_site", "per_module", "per_parameter")},
+    **dict.fromkeys(("per_site", "per_module", "per_parameter"), _PLACES),
     "per_moment": [{**_NUMBERS, "moment": NUMBER, "steps": NUMBER, "per_site": _PLACES}],
     "history": [{"*": NUMBER}],
     "points": [{"*": NUMBER}],

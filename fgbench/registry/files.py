@@ -11,7 +11,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import UsageError, pass_on, reason, undone, unknown
+from fgbench.errors import OUTSIDE, UsageError, pass_on, reason, undone, unknown
 from fgbench.registry.entries import visiting
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Fresh(SourceFileLoader):
 
 def _run(file: Path) -> ModuleType:
     """Run a file as a module of its own."""
-    name = f"fgbench_file_{abs(hash(file))}"
+    name = f"{OUTSIDE}{abs(hash(file))}"
     spec = importlib.util.spec_from_file_location(name, file, loader=_Fresh(name, str(file)))
     assert spec is not None
     assert spec.loader is not None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
 from fgbench.core.time_limit import time_limit
-from fgbench.errors import MethodFailed, TimedOut, unknown
+from fgbench.errors import TimedOut, UsageError, unknown
 from fgbench.records import locks
 from fgbench.records.store import Store
 from fgbench.runs import study
@@ -93,8 +93,7 @@ def run_all(
         is printed on stderr.
 
     Raises:
-        UsageError: for an unknown verb, name or option.
-        MethodFailed: for a METHOD that was not made in time.
+        UsageError: for an unknown verb, name or option, or a METHOD that was not made in time.
 
     Example:
         >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
@@ -128,7 +127,7 @@ def _made(text: str, timeout: float | None) -> Method:
         with time_limit(timeout, text):
             return registry.method(text)
     except TimedOut as error:
-        raise MethodFailed(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def failed(

@@ -123,6 +123,8 @@ def _varied(part: pd.DataFrame) -> list[str]:
 def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
     """Draw total variance over one size, theory dashed, the curves of laws and sharing side by side."""
     part = part[part["what"] == "total"]
+    if part.empty:
+        return
     for other in AXES:
         if other != axis:
             part = part[part[other] == _middle(part, other)]
@@ -138,8 +140,6 @@ def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
         ax.vlines(x, curve["low"], curve["high"], color=look.colour, lw=1.1)
         ax.plot(x, curve["value"], ls="", **_mark(look, sharing, 3.4))
     ticks = sorted(set(part[axis]))
-    if not ticks:  # no total variance at this place
-        return
     ax.set_xscale("log", base=2)
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     edge = 2 ** (APART * (len(curves) + 1) / 2)
