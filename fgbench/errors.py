@@ -73,7 +73,7 @@ def one_line(text: str, most: int = LONGEST) -> str:
         >>> one_line("several\n  lines, \x1b[31mred")
         'several lines, \\x1b[31mred'
         >>> one_line(f"unknown method {'x' * 9999!r}")
-        "unknown method 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxx...(10001 characters)...xxxxxxxxxxxxxx'"
+        "unknown method 'xxxxxxxxxxxxxxxxxxx...(10001 characters)...xxxxxxxxx'"
     """
     line = " ".join(str.split(text))
     if not line.isprintable():
@@ -90,7 +90,7 @@ def _cut(word: str) -> str:
     """Return the beginning and the end of a word that is too long for a message."""
     if len(word) <= (PATH if "/" in word else WORD):
         return word
-    return f"{word[: WORD // 2]}...({len(word)} characters)...{word[-WORD // 4 :]}"
+    return f"{word[: WORD // 3]}...({len(word)} characters)...{word[-WORD // 6 :]}"
 
 
 class UsageError(Exception):

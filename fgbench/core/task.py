@@ -216,8 +216,10 @@ class Task:
                 with no_reverse.closed(who) if claims.gated else nullcontext():
                     estimate = estimator(view, noise, objective_state)
                 _check(estimator, estimate, view)
-                grads = estimate.grads if estimate.credit is None else view.pull(estimate.credit)
-                gradients.add(step.body, grads or {})
+                grads = estimate.grads
+                if estimate.credit is not None:
+                    grads = view.pull({place: c.detach() for place, c in estimate.credit.items()})
+                gradients.add(step.body, {name: g.detach() for name, g in (grads or {}).items()})
                 head_grads = estimate.readouts
                 if estimate.state_grads:
                     step.state_grads[objective.name] = estimate.state_grads

@@ -10,11 +10,11 @@ import hashlib
 import http.server
 import os
 import random
-import tracemalloc
-import zlib
 import socket
 import tarfile
 import threading
+import tracemalloc
+import zlib
 from functools import partial
 from pathlib import Path
 
