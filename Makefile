@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench calibrate hostile clean
+.PHONY: demo test check bench calibrate hostile mutants clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -29,11 +29,16 @@ calibrate: $(STAMP)
 
 # Every bad input and every estimator that misbehaves, some minutes; the tests run one of thirty.
 hostile: $(STAMP)
-	FGBENCH_EVERY_CASE=1 $(BIN)/python -m pytest -q tests/end_to_end/test_hostile.py
+	FGBENCH_EVERY_CASE=1 $(BIN)/python -m pytest -q tests/end_to_end/test_hostile.py tests/reporting/figures/test_wrong_types.py
+
+# A sample of 200 small edits of the numerical core, each tried against its tests: hours of one core.
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mutants]'
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test bench calibrate hostile: export OMP_NUM_THREADS = 1
+test bench calibrate hostile mutants: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -9,6 +9,8 @@ printed as well.
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -23,9 +25,30 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Measure, train and compare ways of learning without backprop.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    """Print the versions of fgbench and torch, and exit."""
+    if asked:
+        print(f"fgbench {metadata.version('fgbench')} (torch {metadata.version('torch')})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Measure, train and compare ways of learning without backprop."""
+
+
 app.command("list")(read_commands.list_)
+app.command()(read_commands.explain)
 app.command(epilog=run_commands.WITHOUT_NUMBERS)(run_commands.measure)
 app.command()(run_commands.train)
 app.command()(run_commands.speed)
