@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import sys
+import threading
 import traceback
 from contextlib import contextmanager, redirect_stdout
 from difflib import SequenceMatcher, get_close_matches
@@ -262,7 +263,7 @@ def undone() -> Iterator[None]:
     """Undo what code of others changes for the whole process, and keep what it prints out of the results.
 
     These are the working folder, torch's default type, gradient mode and number of threads, and the
-    standard output, which goes to stderr meanwhile.
+    standard output, which goes to stderr meanwhile. Threads that it starts end with the process.
 
     Example:
         >>> before = os.getcwd()
@@ -273,10 +274,13 @@ def undone() -> Iterator[None]:
     """
     folder, torch = _folder(), sys.modules.get("torch")
     before = None if torch is None else _settings(torch)
+    thread = threading.current_thread()
+    daemon, thread._daemonic = thread.daemon, True  # type: ignore[attr-defined]  # new threads inherit it
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
+        thread._daemonic = daemon  # type: ignore[attr-defined]
         if folder and _folder() != folder:
             os.chdir(folder)
         if torch is not None and before is not None and _settings(torch) != before:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
-from fgbench.errors import one_line
+from fgbench.errors import one_line, reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 EVERY_S = 10.0
@@ -27,6 +30,37 @@ def print_error(message: str) -> None:
         fgbench: unknown method 'FG-X'
     """
     print(f"fgbench: {one_line(message)}", file=sys.stderr)
+
+
+@contextmanager
+def asides_in_one_line() -> Iterator[None]:
+    """Print what threads and the ends of objects raise in this context as one line each.
+
+    Python prints a traceback, although the run goes on.
+
+    Example:
+        >>> import contextlib
+        >>> with contextlib.redirect_stderr(sys.stdout), asides_in_one_line():
+        ...     thread = threading.Thread(target=lambda: [][1])
+        ...     thread.start()
+        ...     thread.join()
+        fgbench: a thread ended with IndexError: list index out of range
+    """
+
+    def thread(given: threading.ExceptHookArgs) -> None:
+        if given.exc_value is not None:
+            print_error(f"a thread ended with {reason(given.exc_value)}")
+
+    def end(given: sys.UnraisableHookArgs) -> None:
+        if given.exc_value is not None:
+            print_error(f"an object ended with {reason(given.exc_value)}")
+
+    before = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = thread, end
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = before
 
 
 class Progress:

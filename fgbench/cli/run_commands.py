@@ -23,7 +23,7 @@ from fgbench.cli.options import (
     Threads,
     Timeout,
 )
-from fgbench.cli.progress import Progress, print_error
+from fgbench.cli.progress import Progress, asides_in_one_line, print_error
 from fgbench.errors import UsageError, unknown
 
 DIGITS = 18  # of a whole number that is still one for a machine
@@ -345,7 +345,7 @@ def _run_all(
     _report_damaged(case["records"])
     results: list[dict[str, Any]] = []
     methods = list(dict.fromkeys(methods))
-    with Progress(verb, quiet=as_json) as progress:
+    with asides_in_one_line(), Progress(verb, quiet=as_json) as progress:
         for seed in seeds:
             progress.start(f"seed {seed}")
             results += api.run_all(verb, methods, seed=seed, progress=progress, **case)

@@ -244,7 +244,7 @@ def _called(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> 
     try:
         thing = make(**options)
         if is_dataclass(thing):
-            _ = [getattr(thing, field.name) for field in fields(thing)]  # the record states them
+            _ = [repr(getattr(thing, field.name)) for field in fields(thing)]  # the record has them
         return thing
     except BaseException as error:
         pass_on(error)

@@ -136,7 +136,9 @@ def parts(text: str) -> tuple[str, str]:
         ('cv[base=./b.py:B]', './places.py:Pairs')
     """
     estimator, slash, locality = _halves(text)
-    if any(re.search(r"\.py(?=[/\[]|$)", _bare(half)) for half in (estimator, locality)):
+    halves = [_bare(half) for half in (estimator, locality)]
+    unnamed = any(_MARK.match(half) and ".py:" not in half for half in halves if half != "/")
+    if unnamed or any(re.search(r"\.py(?=[/\[]|$)", half) for half in halves):
         raise UsageError(f"method {text!r}: expected path/to/file.py:Class")
     further = ".py:" not in locality and len(split_outside(locality, "/", empty=True)) > 1
     if not estimator or (slash and not locality) or further:
