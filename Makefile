@@ -25,7 +25,7 @@ bench: $(STAMP)
 
 # About ten minutes of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)
-	$(BIN)/python -m fgbench.stats.calibration --out analysis/reproduction
+	$(BIN)/python -m fgbench.measurement.calibrate --out analysis/reproduction
 
 # Every bad input and every estimator that misbehaves, some minutes; the tests run one of thirty.
 hostile: $(STAMP)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +56,6 @@ def trace(run: Run, modules: int, x: Tensor) -> ShapeTrace:
         >>> found.ops, found.outputs, found.shares
         ({'l': (2,)}, ((2,),), (1.0,))
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     shapes: dict[str, Shape] = {}
     ops: dict[str, Tensor] = {}
     raw = set[str]()
@@ -72,11 +71,46 @@ def trace(run: Run, modules: int, x: Tensor) -> ShapeTrace:
     counts, outputs = [], []
     with torch.no_grad():
         for k in range(modules):
-            with FlopCounterMode(display=False) as counter:
+            with _Multiplications() as counter:
                 x = run(k, x, note)
-            counts.append(counter.get_total_flops())
+            counts.append(counter.number)
             outputs.append(tuple(x.shape[1:]))
     total = sum(counts)
     shares = tuple(c / total for c in counts) if total else (1 / len(counts),) * len(counts)
     op_shapes = {name: tuple(z.shape[1:]) for name, z in ops.items()}
     return ShapeTrace(shapes, op_shapes, frozenset(raw), tuple(outputs), shares)
+
+
+class _Multiplications(TorchDispatchMode):
+    """Count operations by torch's own formulas, as ``FlopCounterMode`` does.
+
+    Not that class itself: torch imports its compiler to keep it out of such a mode, which takes two seconds
+    of every process. What nothing compiles needs not be kept out of a compiler.
+    """
+
+    supports_higher_order_operators = True  # they run as they are, and count for nothing
+
+    def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry
+
+        super().__init__()
+        self.number = 0
+        self._formulas = flop_registry
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Answer torch, which asks whether its compiler has to pass this mode by."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, or the operations that it consists of, and add its multiplications."""
+        kwargs = kwargs or {}
+        if isinstance(func, torch._ops.OpOverload):
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        formula = self._formulas.get(getattr(func, "overloadpacket", None))
+        self.number += 0 if formula is None else formula(*args, **kwargs, out_val=out)
+        return out

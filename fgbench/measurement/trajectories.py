@@ -18,6 +18,7 @@ from fgbench.core.objective import Objective
 from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.errors import MethodFailed, UsageError, at_work
+from fgbench.training.optimizers import uncompiled
 from fgbench.training.recipe import default_recipe
 from fgbench.training.run import TrainingRun
 
@@ -187,7 +188,8 @@ def _train_by_backprop(workload: Workload, chain: Chain, seed: int) -> Iterator[
     task = Task(Scheme(chain, _BackpropLocality()))
     backprop = registry.make("estimators", "bp").thing
     params = dict(chain.named_parameters())
-    optimizer = torch.optim.SGD(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
+    sgd = uncompiled(torch.optim.SGD)
+    optimizer = sgd(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
     data, done, size = workload.data, 0, _batch(workload, recipe)
     noise = Noise(seed).child("trajectory")
     while True:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from fgbench import registry
 from fgbench.core import shape_trace
@@ -29,3 +33,30 @@ def test_shares_are_equal_where_nothing_multiplies() -> None:
     assert found.shares == (0.25,) * 4
     assert found.sites == {f"s{k}": (3,) for k in range(4)}
     assert found.raw == frozenset()
+
+
+def _attend(x: torch.Tensor) -> torch.Tensor:
+    return F.scaled_dot_product_attention(x, x, x)
+
+
+def _convolve(x: torch.Tensor) -> torch.Tensor:
+    return F.conv2d(x, torch.ones(2, 2, 3, 3), padding=1)
+
+
+def _contract(x: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("nbij,nbjk->nbik", x @ torch.ones(6, 6), x)
+
+
+@pytest.mark.parametrize("kept", [torch.no_grad, torch.inference_mode])
+def test_shares_are_those_of_the_counter_of_torch(kept: Callable[[], Any]) -> None:
+    """Its counts of the same operations, composite ones among them."""
+    steps = (_convolve, _contract, torch.relu, _attend)
+    x, counts = torch.ones(1, 2, 6, 6), []
+    with kept():
+        for step in steps:
+            with FlopCounterMode(display=False) as counter:
+                step(x)
+            counts.append(counter.get_total_flops())
+        found = shape_trace.trace(lambda k, x, tap: steps[k](x), len(steps), x)
+    assert len(set(counts)) >= 3
+    assert found.shares == tuple(count / sum(counts) for count in counts)

@@ -58,7 +58,8 @@ def test_the_judges_see_what_is_bad() -> None:
     plugin, case = Plugin("x", estimator()), Input(("measure", "x"))
     good = "fgbench: ./mine.py:Mine seed 0 failed: x\n"
     for code, out, err in (
-        (1, "", "Traceback (most recent call last):\n" + good), (1, "", ""), (1, "", good * 2), (None, "", good),
+        (1, "", "Traceback (most recent call last):\n" + good), (1, "", ""), (1, "", good * 2), (None, "",
+        good),
         (0, "[]", ""), (-9, "", good), (70, "", good), (2, "half", good),
     ):  # fmt: skip
         assert hostile_plugins.fault(plugin, Answer(code, out, err)), (code, err)

@@ -106,7 +106,8 @@ VALID = {  # option to values that are no mistake
 def _options() -> Iterator[Input]:
     """Yield one bad value for each option of the commands that compute."""
     counts = {
-        "measure": ("draws", "inits", "batches", "batch", "seeds", "threads", "seed", "precision", "cost", "moments"),
+        "measure": ("draws", "inits", "batches", "batch", "seeds", "threads", "seed", "precision", "cost",
+        "moments"),
         "train": ("epochs", "batch", "seeds", "lr", "train_size", "validation"),
         "speed": ("batch", "rounds"),
         "fusion": ("groups", "patches", "channels", "classes", "batch", "rounds", "memory"),
@@ -139,7 +140,7 @@ def _options() -> Iterator[Input]:
     for value in TEXTS:
         yield Input(line("measure", value))
         yield Input(line("measure", f"fg_a[law={value}]"))
-        yield Input(line("measure", f"fg_a/{value}"), EITHER if value in () else REFUSED)
+        yield Input(line("measure", f"fg_a/{value}"), REFUSED)
         yield Input(("check", value))
         yield Input(("list", value), EITHER if value in ("", "--") else REFUSED)
         yield Input(("figure", value, "records"))
@@ -175,20 +176,25 @@ HUGE = (
     f"imagefolder[root={LONG}]", "mnist[size=3]", "digits[]x", "digits[[]]",
 )  # fmt: skip
 NETS = (
-    "mlp-1x100000000000", "mlp-100000000000x4", "mlp-0x4", "mlp-1x0", "mlp-1", "mlp", "mlp-", "mlp-x", "MLP-1x4",
+    "mlp-1x100000000000", "mlp-100000000000x4", "mlp-0x4", "mlp-1x0", "mlp-1", "mlp", "mlp-", "mlp-x",
+    "MLP-1x4",
     "mlp-1x4[width=5]x", "mlp-1x4[activation=swish]", "mlp-1x4[depth=-1]", "mlp-1x4x4", "localmixer",
     "localmixer-m/8/0", "localmixer-m/8/16[channels=0]", "localmixer-s/1/1[channels=100000000000000]",
-    "localmixer-s/1/1[groups=1000000000000000000000000000000]", "cnn[channels=0]", "fg_a", "bp/end", "./net.py",
+    "localmixer-s/1/1[groups=1000000000000000000000000000000]", "cnn[channels=0]", "fg_a", "bp/end",
+    "./net.py",
     "./net.py:Net", "mlp-1x4/local",
 )  # fmt: skip
 METHODS = (
     "BPP", "bp/", "/end", "bp//end", "bp/end/end", "BP/local", "bp/end[x=1]", "bp[x=1]", "fg_a[directions]",
-    "fg_a[=1]", "fg_a[directions=]", "fg_a[directions=1,directions=2]", "fg_a[directions=1", "fg_a]", "fg_a[[]]",
-    "fg_a[directions=1]x", "fg_a[law=gauss]", "fg_a/lokal", "fg_a/interlocking[n=0]", "fg_a/interlocking[n=-1]",
+    "fg_a[=1]", "fg_a[directions=]", "fg_a[directions=1,directions=2]", "fg_a[directions=1", "fg_a]",
+    "fg_a[[]]",
+    "fg_a[directions=1]x", "fg_a[law=gauss]", "fg_a/lokal", "fg_a/interlocking[n=0]",
+    "fg_a/interlocking[n=-1]",
     "fg_a/interlocking[n=1000000]", "fg_a/local[keep=q]", "fg_a/local[keep=]", "np[step=0]", "np[step=-1]",
     "np[step=nan]", "np[step=inf]", "wp[step=1e-400]", "fg_w[credit=summed,credit=released]", "fa[scale=nan]",
     "dfa[scale=inf]", "fg_a[directions=1000000000000]", "fg_a[directions=1000000000000000000000]",
-    "contrastive", "bp/contrastive[temperature=0]", "bp/contrastive[temperature=nan]", "bp/contrastive[features=0]",
+    "contrastive", "bp/contrastive[temperature=0]", "bp/contrastive[temperature=nan]",
+    "bp/contrastive[features=0]",
     "bp/contrastive[crop=2]", "bp/contrastive[features=100000000000000]", "a b", "fg_a /end", " FG-A",
     "fg_a/./nowhere.py:L", "./nowhere.py:E/./nowhere.py:L", "cv[base=./nowhere.py:B]/end", "~nobody/x.py:A",
 )  # fmt: skip
@@ -199,17 +205,20 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("report", "nowhere"), ("report", "/dev/null"), ("report", ""), ("report", LONG), ("report", "a\0b"),
     ("figure", "layers", "nowhere"), ("figure", "layerz", "nowhere"), ("figure", "layers", ""),
     ("figure", "history", "nowhere"), ("figure", "layers", LONG), ("paper", "nowhere"), ("paper", ""),
-    ("figure", "layers", "a\0b"), ("report", "nowhere", "--jobs", "0"), ("report", "nowhere", "--jobs", DIGITS),
+    ("figure", "layers", "a\0b"), ("report", "nowhere", "--jobs", "0"), ("report", "nowhere", "--jobs",
+    DIGITS),
     ("sweep", "nowhere.toml"), ("sweep", "/dev/null"), ("sweep", "."), ("sweep", LONG), ("sweep", "a\0b"),
     ("check", "fg_b"), ("check", "fg_a/lokal"), ("check", "mlp"), ("check", "mlp-0x0"), ("check", "digits"),
-    ("check", "fg_a", "fg_w"), ("check", "./nowhere.py:E"), ("check", LONG), ("check", f"fg_a[directions={DIGITS}]"),
+    ("check", "fg_a", "fg_w"), ("check", "./nowhere.py:E"), ("check", LONG), ("check",
+    f"fg_a[directions={DIGITS}]"),
     ("doctor", "--data-dir"),
 )  # fmt: skip
 SETS = (
     "momentum", "momentum=", "momentum=two", "momentum=nan", "momentum=inf", "momentum=-1", "momentum=2",
     "momentom=0.9", "=1", "==", "", " ", "weight_decay=-1", "weight_decay=nan", f"momentum={DIGITS}",
     f"{LONG}=1", f"momentum={LONG}", "crop=2", "crop=-1", "crop=nan", "flip=perhaps", "blur=7", "head_lr=nan",
-    "optimizer=adamm", "schedule=never", "epochs=0", "epochs=-1", "epochs=1.5", "batch=0", "lr=nan", "lr=text",
+    "optimizer=adamm", "schedule=never", "epochs=0", "epochs=-1", "epochs=1.5", "batch=0", "lr=nan",
+    "lr=text",
     "warmup=-1", "warmup=1e30", "betas=1", "steps=5", "method=BP", "seed=3",
 )  # fmt: skip
 SWEEPS = {

@@ -148,8 +148,10 @@ def _endless() -> Iterator[Plugin]:
     """Yield estimators that do not end, with a time limit."""
     for what, body in LOOPS.items():
         limited: dict[str, object] = {"more": ("--timeout", "1"), "seconds": 40.0}
-        yield Plugin(f"import never ends: {what}", f"{HEAD}{body}\n" + estimator(), **limited)  # type: ignore[arg-type]
-        yield Plugin(f"call never ends: {what}", estimator(__call__=body), **limited)  # type: ignore[arg-type]
+        yield Plugin(f"import never ends: {what}", f"{HEAD}{body}\n" + estimator(),
+        **limited)  # type: ignore[arg-type]
+        yield Plugin(f"call never ends: {what}", estimator(__call__=body),
+        **limited)  # type: ignore[arg-type]
     for place in ("claims", "supports", "init_state", "predicted_variance"):
         source = estimator(**{place: "while True: pass"})
         yield Plugin(f"{place} never ends", source, more=("--timeout", "1"), seconds=40.0)
@@ -418,7 +420,8 @@ CLASSES: dict[str, tuple[dict[str, str], str]] = {  # arguments of estimator, ex
     "slots": ({"deco": "@dataclass(frozen=True, slots=True)"}, RUNS),
     "a class that is not frozen": ({"deco": "@dataclass"}, RUNS),
     "no dataclass": ({"deco": "@(lambda c: c)"}, RUNS),
-    "equality that raises": ({"top": "def __eq__(self, other): return 1 / 0", "deco": "@dataclass(eq=False)"}, RUNS),
+    "equality that raises": ({"top": "def __eq__(self, other): return 1 / 0",
+    "deco": "@dataclass(eq=False)"}, RUNS),
     "truth that raises": ({"top": "def __bool__(self): return 1 / 0"}, RUNS),
     "a length of zero": ({"top": "def __len__(self): return 0"}, RUNS),
     "a text that raises": ({"top": "def __repr__(self): return 1 / 0\n__str__ = __repr__"}, RUNS),
@@ -429,7 +432,8 @@ CLASSES: dict[str, tuple[dict[str, str], str]] = {  # arguments of estimator, ex
     "a class that lies": ({"top": "__class__ = property(lambda self: int)"}, EITHER),
     "an end that raises": ({"top": "def __del__(self): return 1 / 0"}, EITHER),
     "a metaclass that refuses instances": (
-        {"head": META.format("def __call__(cls, *a, **k): return 1 / 0"), "bases": "Defaults, metaclass=Meta"},
+        {"head": META.format("def __call__(cls, *a, **k): return 1 / 0"), "bases": "Defaults,
+        metaclass=Meta"},
         REFUSED),
     "a metaclass that makes numbers": (
         {"head": META.format("def __call__(cls, *a, **k): return 5"), "bases": "Defaults, metaclass=Meta"},
