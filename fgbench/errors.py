@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import os
 import re
 import sys
 import threading
 import traceback
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,7 +223,7 @@ def _places(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 @contextmanager
-def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
+def at_work(owner: object, *, begun: bool = True, undo: bool = True) -> Iterator[None]:
     """Convert errors inside one method to :class:`MethodFailed`, so that other methods still run.
 
     This covers everything that can be raised, ``sys.exit`` among it, except what :func:`pass_on` passes. With
@@ -232,6 +233,7 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
         owner: the estimator.
         begun: whether estimates are being made. Before that a :class:`UsageError` is the user's mistake
             and passes unchanged.
+        undo: whether :func:`undone` is entered; not where the time counts.
 
     Raises:
         MethodFailed: with the reason, see :func:`reason`.
@@ -245,7 +247,7 @@ def at_work(owner: object, *, begun: bool = True) -> Iterator[None]:
         SystemExit: 3
     """
     try:
-        with undone():
+        with undone() if undo else nullcontext():
             yield
     except BaseException as error:
         pass_on(error)
@@ -268,11 +270,16 @@ def _where(owner: object) -> str:
 
 
 @contextmanager
-def undone() -> Iterator[None]:
+def undone(*, imported: bool = False) -> Iterator[None]:
     """Undo what code of others changes for the whole process, and keep what it prints out of the results.
 
     These are the working folder, torch's default type, gradient mode and number of threads, and the
     standard output, which goes to stderr meanwhile. Threads that it starts end with the process.
+
+    Args:
+        imported: whether it is being imported; Python's built-in names are restored too.
+
+    Cost: some microseconds.
 
     Example:
         >>> before = os.getcwd()
@@ -283,6 +290,7 @@ def undone() -> Iterator[None]:
     """
     folder, torch = _folder(), sys.modules.get("torch")
     before = None if torch is None else _settings(torch)
+    built_in = dict(vars(builtins)) if imported else {}
     thread = threading.current_thread()
     daemon, thread._daemonic = thread.daemon, True  # type: ignore[attr-defined]  # new threads inherit it
     try:
@@ -290,6 +298,7 @@ def undone() -> Iterator[None]:
             yield
     finally:
         thread._daemonic = daemon  # type: ignore[attr-defined]
+        vars(builtins).update(built_in)
         if folder and _folder() != folder:
             os.chdir(folder)
         if torch is not None and before is not None and _settings(torch) != before:

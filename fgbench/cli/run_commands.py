@@ -23,7 +23,7 @@ from fgbench.cli.options import (
     Threads,
     Timeout,
 )
-from fgbench.cli.progress import Progress, asides_in_one_line, print_error
+from fgbench.cli.progress import Progress, print_error
 from fgbench.errors import UsageError, unknown
 
 DIGITS = 18  # of a whole number that is still one for a machine
@@ -353,7 +353,7 @@ def _run_all(
     damaged = _damaged(case["records"])
     results: list[dict[str, Any]] = []
     methods = list(dict.fromkeys(methods))
-    with asides_in_one_line(), Progress(verb, quiet=as_json) as progress:
+    with Progress(verb, quiet=as_json) as progress:
 
         def show(message: str) -> None:
             """Show progress, after the damaged files: a mistake that ends the command has one line."""

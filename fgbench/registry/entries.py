@@ -197,7 +197,7 @@ def register(
         if _visited and not owner.startswith("fgbench."):
             _import_folder(kind)  # whose names come first
             owner = _visited[-1]
-        _add(kind, Entry(name, make, owner, dict(variants or {}), pattern))
+        _add(kind, Entry(str(name), make, owner, dict(variants or {}), pattern))
         return make
 
     return take
@@ -292,7 +292,7 @@ def _import_folder(kind: str) -> None:
 def _bring(kind: str, point: EntryPoint, owner: str) -> None:
     """Import what an entry point names and register it, or the reason why it cannot be imported."""
     try:
-        with undone():
+        with undone(imported=True):
             make = point.load()
     except BaseException as error:
         pass_on(error)

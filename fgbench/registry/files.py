@@ -107,7 +107,7 @@ def _beside_importable(folder: Path) -> Iterator[None]:
     sys.path.insert(0, place)
     importlib.invalidate_caches()
     try:
-        with undone():
+        with undone(imported=True):
             yield
     finally:
         if place in sys.path:

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgbench import interrupts, registry
-from fgbench.errors import UsageError
+from fgbench.errors import UsageError, undone
 from fgbench.records import files
 
 if TYPE_CHECKING:
@@ -173,7 +173,9 @@ def _speed(call: Call, jobs: list[Job]) -> list[Record]:
     from fgbench.measurement.speed.step_costs import speed
 
     begun, start = datetime.now(UTC), perf_counter()
-    results = speed(call.workload, [job.method for job in jobs], seed=call.seed, **jobs[0].plan)
+    with undone():
+        methods = [job.method for job in jobs]
+        results = speed(call.workload, methods, seed=call.seed, **jobs[0].plan)
     seconds = perf_counter() - start
     return [
         call.finish(job, result, begun, seconds) for job, result in zip(jobs, results, strict=True)

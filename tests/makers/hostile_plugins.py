@@ -148,10 +148,8 @@ def _endless() -> Iterator[Plugin]:
     """Yield estimators that do not end, with a time limit."""
     for what, body in LOOPS.items():
         limited: dict[str, object] = {"more": ("--timeout", "1"), "seconds": 40.0}
-        yield Plugin(f"import never ends: {what}", f"{HEAD}{body}\n" + estimator(),
-        **limited)  # type: ignore[arg-type]
-        yield Plugin(f"call never ends: {what}", estimator(__call__=body),
-        **limited)  # type: ignore[arg-type]
+        yield Plugin(f"import never ends: {what}", f"{HEAD}{body}\n" + estimator(), **limited)  # type: ignore[arg-type]
+        yield Plugin(f"call never ends: {what}", estimator(__call__=body), **limited)  # type: ignore[arg-type]
     for place in ("claims", "supports", "init_state", "predicted_variance"):
         source = estimator(**{place: "while True: pass"})
         yield Plugin(f"{place} never ends", source, more=("--timeout", "1"), seconds=40.0)
@@ -363,6 +361,7 @@ def _side_effects() -> Iterator[Plugin]:
             yield Plugin(f"{place}: {what}", source, expected, seconds=40.0)
 
 
+META_BASES = "Defaults, metaclass=Meta"
 META = "class Meta(type):\n    {}\n"
 OPTIONS: dict[str, tuple[str, str, str]] = {  # class body, options as typed, expected
     "NaN by default": ("x: float = float('nan')", "", RUNS),
@@ -432,26 +431,25 @@ CLASSES: dict[str, tuple[dict[str, str], str]] = {  # arguments of estimator, ex
     "a class that lies": ({"top": "__class__ = property(lambda self: int)"}, EITHER),
     "an end that raises": ({"top": "def __del__(self): return 1 / 0"}, EITHER),
     "a metaclass that refuses instances": (
-        {"head": META.format("def __call__(cls, *a, **k): return 1 / 0"), "bases": "Defaults,
-        metaclass=Meta"},
+        {"head": META.format("def __call__(cls, *a, **k): return 1 / 0"), "bases": META_BASES},
         REFUSED),
     "a metaclass that makes numbers": (
-        {"head": META.format("def __call__(cls, *a, **k): return 5"), "bases": "Defaults, metaclass=Meta"},
+        {"head": META.format("def __call__(cls, *a, **k): return 5"), "bases": META_BASES},
         REFUSED),
     "a metaclass whose attributes raise": (
         {"head": META.format("def __getattribute__(cls, name): raise RuntimeError('no')"),
-         "bases": "Defaults, metaclass=Meta", "deco": "@(lambda c: c)"}, REFUSED),
+         "bases": META_BASES, "deco": "@(lambda c: c)"}, REFUSED),
     "a metaclass with another name": (
         {"head": META.format("__name__ = property(lambda c: 1 / 0)"),
-         "bases": "Defaults, metaclass=Meta", "deco": "@(lambda c: c)"}, EITHER),
+         "bases": META_BASES, "deco": "@(lambda c: c)"}, EITHER),
     "a metaclass whose signature raises": (
         {"head": META.format("__signature__ = property(lambda c: 1 / 0)"),
-         "bases": "Defaults, metaclass=Meta"}, EITHER),
+         "bases": META_BASES}, EITHER),
     "a metaclass whose signature is a number": (
-        {"head": META.format("__signature__ = 5"), "bases": "Defaults, metaclass=Meta"}, EITHER),
+        {"head": META.format("__signature__ = 5"), "bases": META_BASES}, EITHER),
     "a metaclass that says it holds everything": (
         {"head": META.format("def __instancecheck__(cls, x): return 1 / 0"),
-         "bases": "Defaults, metaclass=Meta"}, EITHER),
+         "bases": META_BASES}, EITHER),
     "no defaults": ({"bases": "object"}, RUNS),
     "an abstract method": (
         {"head": "import abc", "bases": "Defaults, abc.ABC",

@@ -304,7 +304,7 @@ def _runner(method: Method, built: Built, seed: int, backend: Backend | None) ->
         if runner.failed:
             return None
         try:
-            with at_work(estimator):
+            with at_work(estimator, undo=False):  # it is timed
                 return task.estimate(x, y, estimator, drawn.at(k), state)
         except MethodFailed as failed:
             runner.failed = str(failed)
