@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from fgbench.errors import (
     at_work,
     one_line,
     reason,
+    undone,
     unknown,
 )
 
@@ -158,6 +163,35 @@ def test_an_interrupt_and_the_end_of_its_time_are_no_failure(
 ) -> None:
     with pytest.raises(type(error)), at_work(mine):
         raise error
+
+
+def test_what_a_method_changes_for_the_whole_process_is_undone(
+    mine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = os.getcwd(), torch.get_num_threads(), torch.get_default_dtype(), sys.stdout
+    threads = []
+
+    def change() -> None:
+        print("no result")
+        os.chdir(tmp_path)
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(3)
+        threads.append(threading.Thread(target=lambda: None))
+        sys.stdout = None  # type: ignore[assignment]
+        raise ValueError
+
+    with pytest.raises(MethodFailed), at_work(mine):
+        change()
+    assert threads[0].daemon
+    assert not threading.Thread().daemon
+    assert torch.is_grad_enabled()
+    assert before == (os.getcwd(), torch.get_num_threads(), torch.get_default_dtype(), sys.stdout)
+    assert capsys.readouterr() == ("", "no result\n")
+    with undone(imported=True):
+        vars(builtins).update({"len": None, "brought": 1})
+    assert len("ab") == 2
+    assert vars(builtins).pop("brought") == 1
 
 
 def test_a_mistake_passes_before_the_work_has_begun(mine: Any) -> None:

@@ -16,8 +16,8 @@ from fgbench.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from io import BufferedReader
     from pathlib import Path
-    from typing import IO
 
     from torch import Tensor
 
@@ -120,7 +120,7 @@ def _sizes(content: bytearray, ndim: int) -> list[int]:
     return [int.from_bytes(content[i : i + 4]) for i in range(0, 4 + 4 * ndim, 4)]
 
 
-def _read(file: IO[bytes], count: int) -> bytearray:
+def _read(file: gzip.GzipFile | BufferedReader, count: int) -> bytearray:
     """Read at most a number of bytes; memory is taken for those that are there."""
     content = bytearray()  # torch expects writable memory
     while len(content) < count and (part := file.read(min(count - len(content), CHUNK))):
