@@ -75,7 +75,7 @@ def test_an_unknown_law_place_or_summary_is_drawn_all_the_same(tmp_path: Path) -
     for at, change in enumerate(({"law": "cauchy"}, {"place": "input"}, {"what": "bias"})):
         record = a_table1()
         record["rows"] = [{**row, **change} for row in record["rows"]]
-        record["summary"] = record["summary"][at:]
+        record["summary"] = record["summary"][min(at, 1) :]
         assert draw("table1", stored(tmp_path / "r", [record]), tmp_path)
 
 
