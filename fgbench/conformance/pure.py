@@ -50,7 +50,7 @@ def pure(case: Case) -> str:
     runs: list[Step] = []
     for k in (0, 1, 0):
         with _kept(case):
-            runs.append(_step(case, case.noise.at(k)))
+            runs.append(_step(case, case.noise.redrawn(k)))
     _shaped(case, runs[0])
     for name, (a, b) in _both(runs[0], runs[2]).items():
         if not torch.equal(a, b):
@@ -81,7 +81,7 @@ def deterministic(case: Case) -> str:
     runs = []
     for k in (0, 1):
         with _kept(case):
-            runs.append(_step(case, case.noise.at(k)))
+            runs.append(_step(case, case.noise.redrawn(k)))
     differ = [name for name, (a, b) in _both(*runs).items() if not torch.equal(a, b)]
     if not all(bool(e.isfinite().all()) for run in runs for e in run.body.values()):
         raise NotJudged(NOT_FINITE)

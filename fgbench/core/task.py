@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from fgbench.core.view import View
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from torch import Tensor
 
@@ -105,6 +106,12 @@ class Task:
         return self.scheme.objectives
 
     @property
+    def parts(self) -> tuple[object, ...]:
+        """The locality, the modules and the readouts: what an estimator calls, for errors."""
+        chain = self.chain
+        return (self.scheme.locality, *chain.body, *chain.readouts.values())
+
+    @property
     def end(self) -> Objective:
         """The objective whose gradient is :meth:`end_truth`."""
         return self.scheme.end
@@ -129,6 +136,35 @@ class Task:
         if not promises or not any(o.coupled(self.chain) for o in self.objectives):
             return claims
         return replace(claims, bias="some", why=COUPLED)
+
+    def init_state(self, estimator: Estimator, noise: Noise) -> dict[str, State]:
+        """Return the state of each objective at the start of training.
+
+        Args:
+            estimator: gives the state.
+            noise: of the run; the state draws from a purpose of its own, ``state``.
+
+        Returns:
+            Objective name to state.
+
+        Raises:
+            UsageError: if it is not a dictionary of tensors for objectives of this scheme.
+        """
+        found = estimator.init_state(self.scheme, noise.child("state"))
+        who, names = type(estimator).__name__, [o.name for o in self.objectives]
+        whole = isinstance(found, Mapping) and all(
+            isinstance(own, Mapping) and all(isinstance(t, torch.Tensor) for t in own.values())
+            for own in found.values()
+        )
+        if not whole:
+            raise UsageError(
+                f"init_state of {who} returned {type(found).__name__}, expected a dictionary from the name "
+                "of an objective to a dictionary of tensors"
+            )
+        for name in found:
+            if name not in names:
+                raise unknown(f"objective in the state of {who}", str(name), names)
+        return found
 
     def views(
         self, x: Tensor, labels: Tensor, ledger: CostCounter, listen: Listener | None = None
@@ -201,7 +237,7 @@ class Task:
         Raises:
             UsageError: if the estimator returns no estimate, or one that does not fit sites or parameters.
         """
-        step = Step()
+        step = Step(ledger=self.chain.counter())
         claims = self.claims(estimator)
         who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         for view in self.views(x, labels, step.ledger, listen):
@@ -212,6 +248,7 @@ class Task:
                 with no_reverse.closed(who) if claims.gated else nullcontext():
                     estimate = estimator(view, noise, objective_state)
                 _check(estimator, estimate, view)
+                _check_state(estimator, estimate, objective_state)
                 grads = estimate.grads if estimate.credit is None else view.pull(estimate.credit)
                 gradients.add(step.body, grads or {})
                 head_grads = estimate.readouts
@@ -223,6 +260,7 @@ class Task:
                 gradients.add(step.readouts, head_grads or view.readout_grads())
             if objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
+        step.ledger = step.ledger.times(self.scheme.copies)
         return step
 
     def scheme_truth(self, x: Tensor, labels: Tensor) -> Grads:
@@ -270,6 +308,21 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
         heads = view.chain.readout_parameters(view.objective.readout)
         shapes = {name: tuple(p.shape) for name, p in heads.items()}
         _check_shapes(who, "readout gradient", "parameter", estimate.readouts, shapes)
+
+
+def _check_state(estimator: Estimator, estimate: Estimate, state: State) -> None:
+    """Refuse a gradient of state that there is not, and new state that lacks a part of the old."""
+    who = type(estimator).__name__
+    for name in estimate.state_grads:
+        if name not in state:
+            raise unknown(f"state in the state_grads of {who}", name, state)
+    new = estimate.new_state
+    lost = [] if new is None else [name for name in state if name not in new]
+    if lost:
+        raise UsageError(
+            f"the new_state of {who} lacks {lost[0]!r}: it replaces the whole state, so it names every "
+            "part of it"
+        )
 
 
 def _check_shapes(

@@ -8,7 +8,6 @@ bias and scale are judged against the gradient of the scheme's own objectives; u
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,13 @@ from fgbench.errors import MethodFailed, at_work
 from fgbench.measurement import summary
 from fgbench.measurement.budget import fitted
 from fgbench.measurement.design import TRAJECTORIES
-from fgbench.measurement.draw_statistics.places import ALL, distances, predictions, products
+from fgbench.measurement.draw_statistics.places import (
+    ALL,
+    distances,
+    predictions,
+    products,
+    whole_truth,
+)
 from fgbench.measurement.draws import Point, by_forward_mode, draw, try_cotangents
 from fgbench.measurement.engine.cotangent_view import Refused
 from fgbench.measurement.result import MethodResult, Plan, PointResult
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from fgbench.workload import Workload
 
 PILOT = 64
+NOTHING = "its objectives update no module: there is no gradient to measure"
 MOST_DRAWS = 1 << 16
 
 
@@ -86,9 +92,8 @@ def measure(
         seed = design.seed + init
         start = workload.chain(seed)
         moments = default_moments(start) if moments is None else moments
-        base = _with_readouts(start, workload, seed)
         setups = [
-            None if result.ended else _set_up(method, base, seed, workload)
+            None if result.ended else _set_up(method, start, seed, workload)
             for method, result in zip(methods, results, strict=True)
         ]
         results = [
@@ -105,42 +110,35 @@ def measure(
     return [_record(result, moments or (0.0,)) for result in results]
 
 
-def _with_readouts(start: Chain, workload: Workload, seed: int) -> Chain:
-    """Return a copy of a network that has a readout on every module."""
-    base = copy.deepcopy(start)
-    with Noise(seed).child("heads").seeded():
-        base.attach()
-    return base.to(device=workload.device, dtype=workload.dtype)
-
-
 @dataclass(frozen=True)
 class _SetUp:
     """A method on the network of one init.
 
     Args:
         method: the method.
-        task: its task, on a network of its own.
+        task: its task, on a network of its own; None where its locality raised.
         state: state of each objective at construction.
         claims: claims of its estimator; None where it cannot run, or raised.
-        failed: what its estimator raised, or "".
+        failed: what its estimator or its locality raised, or "".
     """
 
     method: Method
-    task: Task
+    task: Task | None
     state: dict[str, State] = field(default_factory=dict)
     claims: Claims | None = None
     failed: str = ""
 
 
-def _set_up(method: Method, base: Chain, seed: int, workload: Workload) -> _SetUp:
+def _set_up(method: Method, start: Chain, seed: int, workload: Workload) -> _SetUp:
     """Build a method's task on a copy of a network, with its state at construction and its claims."""
-    task, estimator, noise = workload.task(method, seed, base)
+    task = None
     try:
-        with at_work(estimator, begun=False):
+        task, estimator, noise = workload.task(method, seed, start)
+        with at_work(estimator, *task.parts, begun=False):
             if estimator.supports(task.scheme):  # its first point has the reason
                 return _SetUp(method, task)
-            state = estimator.init_state(task.scheme, noise.child("state"))
-        with at_work(estimator):
+            state = task.init_state(estimator, noise)
+        with at_work(estimator, *task.parts):
             return _SetUp(method, task, state, task.claims(estimator))
     except MethodFailed as failed:
         return _SetUp(method, task, failed=str(failed))
@@ -151,7 +149,7 @@ def _routes(
 ) -> list[Iterator[Waypoint]]:
     """Return the waypoints of every method: one iterator shared by all, or one for each."""
     if along == "backprop":
-        return [trajectory.backprop()]
+        return [trajectory.backprop([None if s is None else s.task for s in setups])]
     return [
         iter(())
         if setup is None or setup.failed
@@ -220,7 +218,7 @@ def _measure_network(
     active: dict[int, tuple[_SetUp, Waypoint]] = {}
     for i, setup in enumerate(setups):
         if setup is not None and not results[i].ended:
-            waypoint = next(routes[i]) if shared is None else shared
+            waypoint = next(routes[i]) if shared is None else shared.of(i)
             active[i] = setup, waypoint
             results[i] = results[i].with_waypoint(waypoint)
     for b in range(network.design.batches):
@@ -230,9 +228,19 @@ def _measure_network(
                 results[i] = results[i].with_point(point)
     for i, (setup, _) in active.items():
         if not results[i].ended:
-            between = products(setup.task, network.batches(setup.task))
-            results[i] = results[i].with_products(between)
+            results[i] = _with_products(network, setup, results[i])
     return results
+
+
+def _with_products(network: _Network, setup: _SetUp, result: MethodResult) -> MethodResult:
+    """Return a result with the products of the gradients of batches, or with what its locality raised."""
+    task = setup.task
+    assert task is not None
+    try:
+        with at_work(*task.parts):
+            return result.with_products(products(task, network.batches(task)))
+    except MethodFailed as failed:
+        return replace(result, failed=str(failed))
 
 
 def _measure_point(
@@ -257,18 +265,23 @@ def _measure_point(
         The result, with the reason where there are no draws.
     """
     design, task, at = network.design, setup.task, (network.init, network.moment)
+    assert task is not None
     task.chain.load_state_dict(waypoint.params, strict=False)
-    x, y = network.batch(task, b)
     line = f"{setup.method.text}, init {network.init}, moment {network.moment:g}, batch {b}"
     _report(progress, line, plan)
     engine = ""
     try:
-        with at_work(setup.method.estimator.thing):
+        with at_work(*task.parts, begun=False):
+            x, y = network.batch(task, b)
+        with at_work(setup.method.estimator.thing, *task.parts):
             if reason := plan.estimator.supports(task.scheme):
                 return PointResult(plan, *at, reason=reason)
-            truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
+            if not any(o.updates for o in task.objectives):
+                return PointResult(plan, *at, reason=NOTHING)
+            truth, end = whole_truth(task, x, y), task.end_truth(x, y)
             state = {**setup.state, **waypoint.state}
-            point = Point(task, plan.estimator, state, x, y, network.noise(b), truth, end)
+            noise = network.noise(b).at(waypoint.steps or 0)
+            point = Point(task, plan.estimator, state, x, y, noise, truth, end)
             plan, reason = _with_budget(plan, point, design)
             if reason:
                 return PointResult(plan, *at, reason=reason)

@@ -521,35 +521,38 @@ def test_prices_are_counted_operations_of_an_mlp() -> None:
     """A price leaves out what nothing travels through: the input carries neither tangent nor gradient.
 
     Layers of f operations: a slope along activities skips the first layer's (f - f0), one along weights
-    costs xẆ and ẋW (2f - f0), a backward pass δW and δᵀx (2f - f0); every readout is beside the price.
+    costs xẆ and ẋW (2f - f0), a backward pass δW and δᵀx (2f - f0). Readouts have a price of their own, which
+    is all of their operations: a reading costs 3 passes, its value and its derivatives.
     """
     f0, f = 2 * 3 * 48 * 8, 2 * 3 * (48 * 8 + 8 * 8 + 8 * 8)
     head = 2 * 3 * 8 * 5
     prices = {
-        "value": (lambda v: v.output(), (1, 0, 0, 0), f + head),
-        "loss": (lambda v: v.losses(), (1, 0, 0, 0), f + head + 3 * head),
+        "value": (lambda v: v.output(), (1, 0, 0, 0), f, 1),
+        "loss": (lambda v: v.losses(), (1, 0, 0, 0), f, 4),
         "two activity slopes": (
-            lambda v: v.slopes(directions(v, "sites")), (1, 2, 0, 0), 3 * f - 2 * f0 + 3 * head,
+            lambda v: v.slopes(directions(v, "sites")), (1, 2, 0, 0), 3 * f - 2 * f0, 3,
         ),
         "two weight slopes": (
-            lambda v: v.slopes(directions(v, "weights")), (1, 4, 0, 0), 5 * f - 2 * f0 + 3 * head,
+            lambda v: v.slopes(directions(v, "weights")), (1, 4, 0, 0), 5 * f - 2 * f0, 3,
         ),
         "two differences": (
-            lambda v: v.slopes(directions(v, "sites"), step=0.1), (3, 0, 0, 0), 3 * f + 6 * head,
+            lambda v: v.slopes(directions(v, "sites"), step=0.1), (3, 0, 0, 0), 3 * f, 6,
         ),
         "pull": (
-            lambda v: v.pull({n: NOISE.normal(n, s) for n, s in v.sites.items()}), (1, 0, 1, 0), 2 * f + head,
+            lambda v: v.pull({n: NOISE.normal(n, s) for n, s in v.sites.items()}), (1, 0, 1, 0), 2 * f, 1,
         ),
-        "reverse": (lambda v: v.reverse(), (1, 0, 0, 1), 3 * f - f0 + 3 * head),
+        "reverse": (lambda v: v.reverse(), (1, 0, 0, 1), 3 * f - f0, 3),
     }  # fmt: skip
-    for name, (call, price, counted) in prices.items():
+    for name, (call, price, body, readings) in prices.items():
         view = view_of("mlp-3x8")
-        view.chain.shapes()  # measures the net once, on one example
-        assert operations(lambda call=call, view=view: call(view)) == counted, name  # type: ignore[misc]
+        counted = operations(lambda call=call, view=view: call(view))  # type: ignore[misc]
+        assert counted == body + readings * head, name
         ledger = view.ledger
         found = (ledger.forwards, ledger.slopes, ledger.pulls, ledger.backwards)
         assert found == pytest.approx(price), name
-        assert ledger.forward_equivalents == pytest.approx(sum(price) + price[3]), name
+        assert ledger.readouts * f == pytest.approx(readings * head), name
+        total = sum(price) + price[3] + ledger.readouts
+        assert ledger.forward_equivalents == pytest.approx(total), name
 
 
 def test_a_window_is_priced_by_its_share_of_the_chain() -> None:
@@ -561,9 +564,11 @@ def test_a_window_is_priced_by_its_share_of_the_chain() -> None:
     view = View(chain, Objective("o", (1, 3), "final", (1,)), start, y, ledger)
     view.slopes(directions(view, "sites", 4))
     assert (view.share, ledger.forwards, ledger.slopes) == pytest.approx((0.25, 0.25, 1.0))
-    assert ledger.as_dict() == {
-        "forwards": 0.25, "slopes": 1.0, "pulls": 0.0, "backwards": 0.0, "forward_equivalents": 1.25,
-    }  # fmt: skip
+    head = 8 * 5 / (48 * 8 + 2 * 8 * 8)
+    assert ledger.as_dict() == pytest.approx({
+        "forwards": 0.25, "slopes": 1.0, "pulls": 0.0, "backwards": 0.0, "readouts": 3 * head,
+        "network": 1.0, "forward_equivalents": 1.25 + 3 * head,
+    })  # fmt: skip
 
 
 def test_sites_and_parameters_are_those_of_the_updated_modules() -> None:
