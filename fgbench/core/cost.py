@@ -12,7 +12,8 @@ class CostCounter:
     """Counts of oracle calls in forward passes of the body, readouts beside them.
 
     A call on a window counts the window's share of the operations. Losses and elementwise operations are
-    not counted. A pass on which the input carries neither tangent nor gradient is priced in full.
+    not counted. Every pass is priced in full, although a window's input carries neither tangent nor gradient:
+    of the slopes and reverse passes of a window that layer, its first, is not computed.
 
     Attributes:
         forwards: value passes.
@@ -20,7 +21,8 @@ class CostCounter:
             ``ẋW`` and ``xẆ``).
         pulls: one-layer pullbacks, each the price of one forward.
         backwards: reverse passes, each the price of two forwards.
-        readouts: passes through readouts and auxiliary networks of any kind, in forward passes of the body.
+        readouts: passes through readouts and auxiliary networks, and work of the estimator's own that it
+            prices, in forward passes of the body.
         network: one forward pass of body and final readout, in forward passes of the body.
 
     Example:

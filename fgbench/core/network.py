@@ -324,6 +324,10 @@ class Chain(nn.Module):
         """Return each module's part of the body's multiplications, adding up to 1."""
         return self._trace().shares
 
+    def operations(self) -> int:
+        """Return the operations of the body's matrix products and convolutions, per example."""
+        return self._trace().operations
+
     def readout_share(self, name: str, k: int) -> float:
         """Return what one pass through a readout at module ``k``'s output costs, in passes of the body.
 

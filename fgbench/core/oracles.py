@@ -127,6 +127,15 @@ class Oracles(Protocol):
         """Return which of this objective's scores credit a site or parameter; see :meth:`Objective.cells`."""
         return self.objective.cells(self.chain, name, summed=summed)
 
+    def price(self, operations: float) -> None:
+        """Add work of the estimator's own to the ledger, such as products with feedback matrices.
+
+        Args:
+            operations: floating point operations per example.
+        """
+        body = self.chain.operations()
+        self.ledger.readouts += operations / body if body else 0.0
+
     # values of the clean pass
 
     def output(self) -> Tensor:

@@ -96,7 +96,9 @@ class Scheme:
                     f"objective {o.name!r}: window {o.window} outside the chain's modules"
                 )
             if stop == 0:
-                raise UsageError(f"objective {o.name!r}: window {o.window} reads no module's output")
+                raise UsageError(
+                    f"objective {o.name!r}: window {o.window} reads no module's output"
+                )
             self.chain.readout(o.readout)  # raises for an unknown name
             if any(not first <= k < stop for k in o.updates):
                 raise UsageError(

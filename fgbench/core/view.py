@@ -203,7 +203,7 @@ class View(Oracles):
         """
         self.ledger.backwards += self.share
         if weights is not None or error is not None:
-            self.ledger.readouts += 2 * self.window.readout_share
+            self.ledger.readouts += self.window.readout_share  # the error crosses, no weight learns
             tape, params = self.window.tape("", weights), self.params
             if error is not None:
                 return tape.pull({("readout", self.objective.readout): error}, params)
