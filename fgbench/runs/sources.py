@@ -80,16 +80,28 @@ def named(text: str) -> set[Path]:
     """
     found: set[Path] = set()
     for part in filter(None, map(str.strip, re.split(r"[\[\],=]", text))):
-        path, _, _ = part.partition(".py:")
-        file = Path(f"{path}.py" if path != part else part)
-        if file.suffix and file.is_file():
-            found.add(file.resolve())
+        if Path(part).suffix and Path(part).is_file():
+            found.add(Path(part).resolve())
             continue
-        for name in registry.PRESETS.get(part, part).split("/"):
+        plain = part
+        for typed in re.findall(r"[^:]+\.py:\w+", part):
+            before, file = _file(typed.rpartition(":")[0].split("/"))
+            found |= file
+            plain = plain.replace(typed, before)
+        for name in filter(None, registry.PRESETS.get(plain, plain).split("/")):
             for kind in KINDS:
-                if base_of(name, registry.entries(kind)) and (path := _source(kind, name)):
-                    found.add(Path(path))
+                if base_of(name, registry.entries(kind)) and (source := _source(kind, name)):
+                    found.add(Path(source))
     return found
+
+
+def _file(pieces: list[str]) -> tuple[str, set[Path]]:
+    """Return what stands before the longest end of a path that is a file, and the file."""
+    for i in range(len(pieces)):
+        path = Path("/".join(pieces[i:]))
+        if path.is_file():
+            return "/".join(pieces[:i]), {path.resolve()}
+    return "", set()
 
 
 def _source(kind: str, name: str) -> str:
