@@ -253,12 +253,14 @@ class _OwnHeads:
     def __init__(self, task: Task | None, shared: Chain, workload: Workload) -> None:
         self.names: dict[str, int] = {}
         self.failed = ""
-        self._scheme, self._data = None if task is None else task.scheme, workload.data
-        for o in () if task is None else task.objectives:
+        if task is None:
+            return
+        for o in task.objectives:
             if o.head and not _alike(o.readout, task.chain, shared):
                 self.names.setdefault(o.readout, o.window[1])
-        if task is None or not self.names:
+        if not self.names:
             return
+        self._scheme, self._data = task.scheme, workload.data
         chain = copy.deepcopy(task.chain)
         chain.body = shared.body
         taught = sorted(self.names.items(), key=lambda named: named[1])
@@ -271,7 +273,7 @@ class _OwnHeads:
 
     def learn(self, pixels: Tensor, labels: Tensor, noise: Noise) -> None:
         """Take a step of every readout on its own loss."""
-        if self.failed or self._scheme is None:
+        if self.failed:
             return
         try:
             with at_work(*self._task.parts):
