@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench calibrate clean
+.PHONY: demo test check bench calibrate mutants clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -25,11 +25,16 @@ bench: $(STAMP)
 
 # About ten minutes of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)
-	$(BIN)/python -m fgbench.stats.calibration --out analysis/reproduction
+	$(BIN)/python -m fgbench.measurement.calibrate --out analysis/reproduction
+
+# A sample of 200 small edits of the numerical core, each tried against its tests: hours of one core.
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mutants]'
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test bench calibrate: export OMP_NUM_THREADS = 1
+test bench calibrate mutants: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

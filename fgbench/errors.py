@@ -40,6 +40,15 @@ class DataError(UsageError):
     """
 
 
+class Notice(UserWarning):
+    """A warning that the command line prints as one line, such as on a damaged checkpoint.
+
+    Example:
+        >>> issubclass(Notice, UserWarning)
+        True
+    """
+
+
 class TangentLost(RuntimeError):
     """Forward mode met a call that it cannot differentiate.
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)
 
+collect_ignore = ["mutants"]  # a program, which needs the extra of that name
+
 
 @pytest.fixture(autouse=True)
 def _global_state() -> Iterator[None]:

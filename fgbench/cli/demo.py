@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 METHODS = ["BP", "FG-W", "FG-A", "LG-FG-W", "LG-FG-A"]
 ARCH, DATA = "mlp-3x64", "digits"
+SEEDS = 3
 
 
 def run_demo(out: Path) -> None:
@@ -30,14 +31,20 @@ def run_demo(out: Path) -> None:
 
     folder = out / "records"
     case: dict[str, Any] = {"arch": ARCH, "data": DATA, "records": folder, "threads": 1}
+    print(
+        f"{len(METHODS)} methods on {DATA}: measure, train with {SEEDS} seeds, time. This takes one to two "
+        "minutes on two cores and needs no network.",
+        flush=True,
+    )
+    steps = SEEDS + 2
     with Progress("demo") as progress:
-        progress.start("measure")
+        progress.start(f"step 1 of {steps}, measure")
         measured = api.run_all("measure", METHODS, draws=128, batches=4, progress=progress, **case)
         trained = []
-        for seed in range(3):
-            progress.start(f"train seed {seed}")
+        for seed in range(SEEDS):
+            progress.start(f"step {seed + 2} of {steps}, train seed {seed}")
             trained.append(api.run_all("train", METHODS, seed=seed, progress=progress, **case))
-        progress.start("speed")
+        progress.start(f"step {steps} of {steps}, speed")
         timed = api.run_all("speed", METHODS, reference="plain", progress=progress, **case)
     _show(measured, trained, timed)
     frames = load(folder)

@@ -1,7 +1,8 @@
-"""The lines of ``fgbench list``, one per name with its meaning and options."""
+"""The lines of ``fgbench list``: each name with its meaning, its options and its other forms."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from fgbench import registry
@@ -11,24 +12,39 @@ from fgbench.runs.sweep import read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fgbench.registry import Entry
 
-def lines(kind: str) -> Iterator[str]:
-    """List the names that can be typed.
+COLUMN = 18  # characters for a name
+
+
+def lines(kind: str, width: int = 100) -> Iterator[str]:
+    r"""List the names that can be typed.
+
+    Names that differ in their ending, such as ``local``, ``local-p`` and ``local-pg``, are one entry.
 
     Args:
         kind: a kind of names, "" for all kinds.
+        width: characters of a line.
 
     Yields:
-        A line for each name with its meaning and options; for all kinds also a line with each kind.
+        Lines of text: for each name its meaning, its options with their defaults and its other forms;
+        for all kinds also a line with each kind.
 
     Raises:
         UsageError: for an unknown kind.
 
     Example:
-        >>> next(lines("presets")).split()
+        >>> next(lines("presets")).split()[:2]
         ['BP', 'bp/end']
+        >>> print(*lines("localities", width=60), sep="\n")  # doctest: +ELLIPSIS
+        contrastive ...
+        local             A loss on every module, each through that
+                          module alone (greedy; LG- in the paper's
+                          method names). [keep=b]
+                          also: local-p, local-pg
+        ...
     """
-    listed = {"presets": registry.PRESETS, "sweeps": read.shipped()}
+    listed = {"presets": _presets(), "sweeps": read.shipped()}
     kinds = [*registry.FOLDERS, *listed]
     if kind and kind not in kinds:
         raise unknown("kind", kind, kinds)
@@ -36,13 +52,53 @@ def lines(kind: str) -> Iterator[str]:
         if not kind:
             yield f"{each}:"
         indent = "" if kind else "  "
-        if each in listed:
-            yield from (f"{indent}{name:<24}{meaning}" for name, meaning in listed[each].items())
-            continue
-        entries = registry.entries(each)
-        for name in registry.names(each):
-            base = registry.base_of(name, entries)
-            entry = entries[base]
-            ending = entry.variants.get(name[len(base) + 1 :], {})
-            options = ", ".join(f"{k}={v}" for k, v in (ending or entry.options).items())
-            yield f"{indent}{name:<24}{entry.summary}" + (f" [{options}]" if options else "")
+        meanings = listed.get(each) or _registered(each)
+        for name, paragraphs in meanings.items():
+            yield from _entry(name, paragraphs, indent, width)
+
+
+def _presets() -> dict[str, str]:
+    """Return each preset with its method and the meaning of its estimator."""
+    meanings = {}
+    for name, method in registry.PRESETS.items():
+        estimator = registry.entries("estimators")[method.partition("/")[0]]
+        meanings[name] = f"{method:<17} {_plain(estimator.summary)}"
+    return meanings
+
+
+def _registered(kind: str) -> dict[str, str]:
+    """Return each registered name of a kind with its meaning, options and other forms."""
+    entries = registry.entries(kind)
+    forms: dict[str, list[str]] = {}
+    for name in registry.names(kind):
+        forms.setdefault(registry.base_of(name, entries), []).append(name)
+    return {names[0]: _meaning(entries[base], names) for base, names in forms.items()}
+
+
+def _meaning(entry: Entry, names: list[str]) -> str:
+    """Return the summary of an entry with its options, and on a line of its own its other names."""
+    ending = entry.variants.get(names[0][len(entry.name) + 1 :], {})
+    options = ", ".join(f"{k}={v}" for k, v in (ending or entry.options).items() if v != "")
+    meaning = _plain(entry.summary) + (f" [{options}]" if options else "")
+    return meaning + (f"\nalso: {', '.join(names[1:])}" if names[1:] else "")
+
+
+def _plain(summary: str) -> str:
+    """Return the first line of a docstring without its markup."""
+    return summary.replace("``", "")
+
+
+def _entry(name: str, meaning: str, indent: str, width: int) -> Iterator[str]:
+    """Yield the lines of one name, its meaning wrapped in a column of its own."""
+    start = f"{indent}{name:<{COLUMN}}" if len(name) < COLUMN else f"{indent}{name}  "
+    column = " " * (len(indent) + COLUMN)
+    for paragraph in meaning.split("\n"):
+        yield from textwrap.wrap(
+            paragraph,
+            max(width, len(column) + 20),
+            initial_indent=start,
+            subsequent_indent=column,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        start = column

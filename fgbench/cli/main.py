@@ -1,21 +1,27 @@
 """The command line ``fgbench``: its commands, and errors as one line and an exit code.
 
 Exit codes: 0 success (a diverged run is a result), 1 a run failed or a check did not hold, 2 wrong usage,
-3 all that a quick check tested held, but it left something out, 130 interrupted.
+3 all that a check tested held, but it left something out, 130 interrupted (143 by SIGTERM, 129 by
+SIGHUP). :mod:`fgbench.__main__` is the entry, which hears signals before this file is imported.
 An error inside a method is reported in one line at the end; with FGBENCH_DEBUG set its traceback is
 printed as well.
 """
 
 from __future__ import annotations
 
-import sys
+import os
+import warnings
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
+from fgbench import interrupts
 from fgbench.cli import read_commands, run_commands
 from fgbench.cli.progress import print_error
-from fgbench.errors import BackwardRefused, MethodFailed, TangentLost, UsageError, reason
+from fgbench.core.time_limit import TimedOut
+from fgbench.errors import BackwardRefused, MethodFailed, Notice, TangentLost, UsageError, reason
 
 INTERRUPTED = 130  # the exit code that typer gives a Ctrl-C
 
@@ -23,9 +29,30 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Measure, train and compare ways of learning without backprop.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    """Print the versions of fgbench and torch, and exit."""
+    if asked:
+        print(f"fgbench {metadata.version('fgbench')} (torch {metadata.version('torch')})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Measure, train and compare ways of learning without backprop."""
+
+
 app.command("list")(read_commands.list_)
+app.command()(read_commands.explain)
 app.command(epilog=run_commands.WITHOUT_NUMBERS)(run_commands.measure)
 app.command()(run_commands.train)
 app.command()(run_commands.speed)
@@ -38,20 +65,6 @@ app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)
 app.command()(read_commands.doctor)
 app.command()(read_commands.demo)
-
-
-def main() -> None:
-    """Run the command line of this process and exit with its code.
-
-    Example:
-        >>> from unittest.mock import patch
-        >>> with patch("sys.argv", ["fgbench", "list", "nothing"]):  # a mistake, reported on stderr
-        ...     main()
-        Traceback (most recent call last):
-            ...
-        SystemExit: 2
-    """
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
@@ -71,46 +84,78 @@ def run(arguments: list[str]) -> int:
         0
     """
     try:
-        code = int(app(arguments, standalone_mode=False) or 0)
+        with warnings.catch_warnings():
+            _print_notices()
+            code = int(app(arguments, standalone_mode=False) or 0)
     except typer.Exit as ended:
         code = ended.exit_code
-    except (UsageError, TyperException) as error:
-        if str(
-            error
-        ):  # without arguments typer prints the help and raises an error without a message
-            text = error.format_message() if isinstance(error, TyperException) else str(error)
-            print_error(text)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except (Exception, TimedOut) as error:
+        if not interrupts.due():
+            return _report(error, arguments)
+        code = INTERRUPTED  # what a library made of the interrupt
+    if code == INTERRUPTED:
+        hint = "; run the same command again to continue from its folder of records"
+        print_error("interrupted" + hint * _resumable(arguments))
+        return interrupts.exit_code()
+    return code
+
+
+def _print_notices() -> None:
+    """Print notices as lines on stderr; other warnings stay as they are."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        """Print one warning."""
+        if issubclass(category, Notice):
+            print_error(str(message))
+        else:
+            shown(message, category, *where, **more)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", Notice)
+
+
+def _report(error: BaseException, arguments: list[str]) -> int:
+    """Print an error as one line and return the exit code; a fault of the program is raised again."""
+    if isinstance(error, UsageError | TyperException):
+        text = error.format_message() if isinstance(error, TyperException) else str(error)
+        if text:  # without arguments typer prints the help and raises an error without a message
+            print_error(text + _dashed(error, arguments))
         return 2
-    except (BackwardRefused, MethodFailed, TangentLost) as error:
+    if isinstance(error, BackwardRefused | MethodFailed | TangentLost | TimedOut):
         print_error(str(error))
         return 1
-    except OSError as error:
+    if isinstance(error, OSError):
         path = error.filename2 or error.filename  # of a rename: its destination
         where = f"{path}: " if path else ""
         print_error(f"cannot write or read: {where}{error.strerror or error}")
         return 2
-    except (MemoryError, ImportError, RuntimeError) as error:
-        if not _no_memory(error):
-            raise
+    if _no_memory(error):
         print_error(f"out of memory: {reason(error)}")
         return 1
-    if code == INTERRUPTED:
-        hint = "; run the same command again to continue from its folder of records"
-        print_error("interrupted" + hint * _resumable(arguments))
-    return code
+    raise error
+
+
+def _dashed(error: BaseException, arguments: list[str]) -> str:
+    """Return a hint where a file or folder was taken for an option because its name begins with a dash."""
+    paths = [a for a in arguments if a.startswith("-") and os.path.lexists(a)]
+    hint = f"; a path that begins with a dash is typed ./{paths[0]}" if paths else ""
+    return hint * (type(error).__name__ == "NoSuchOption")
 
 
 def _resumable(arguments: list[str]) -> bool:
     """Return whether the same command continues an interrupted run."""
+    if not arguments:
+        return False
     given = any(a.startswith(("-o", "--records")) for a in arguments)
     return arguments[0] in ("train", "sweep") or (arguments[0] == "table1" and given)
 
 
-def _no_memory(error: Exception) -> bool:
+def _no_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out; Python, torch and the loader word it differently."""
+    if not isinstance(error, MemoryError | ImportError | RuntimeError):
+        return False
     words = ("allocate memory", "out of memory", "failed to map segment")
     return isinstance(error, MemoryError) or any(w in str(error).lower() for w in words)
-
-
-if __name__ == "__main__":
-    main()

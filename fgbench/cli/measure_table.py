@@ -10,7 +10,8 @@ from fgbench.cli.table import StackingTable, make
 from fgbench.records.undefined import missing
 from fgbench.stats.bias import JUDGED
 from fgbench.stats.bias_verdict import Outcome, adjusted_p_values, judge
-from fgbench.stats.reporting import bias, number, off_scale
+from fgbench.stats.reporting import bias, number
+from fgbench.stats.scale_verdict import off_scale, scale_p
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     Record = Mapping[str, Any]
 
 BIASED = " †"  # marks methods that do not claim to be unbiased
+SILENT = " ‡"  # marks methods whose estimate of a parameter is 0 in every draw
 UNDEFINED = "undefined"
 ALL = "all"  # the row of all moments together
 COLUMNS = ("relative variance", "predicted", "efficiency", "scale", "bias", "cosine", "fwd", "n")
@@ -127,7 +129,9 @@ def _cells(row: Row, last: int) -> list[str]:
         number(numbers["predicted_variance"]),
         number(numbers["efficiency"]),
         number(numbers["scale"]),
-        bias(numbers["bias"], row.p) + BIASED * _unclaimed(record),
+        bias(numbers["bias"], row.p)
+        + BIASED * _unclaimed(record)
+        + SILENT * bool(record.get("silent")),
         number(numbers["cosine"]),
         price,
         _counted(record, numbers),
@@ -161,6 +165,9 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         * any(_untested(row) for row in every)
         + f"{BIASED}: not claimed to be unbiased; a bias that was not detected may still exist."
         * any(map(_unclaimed, records))
+        + f"{SILENT}: 0 in every draw for a parameter whose gradient is not 0, named below; the test of "
+        "the whole body may miss that."
+        * any(r.get("silent") for r in records)
         + _scaled(every)
         + notes.capped(records)
         + notes.few(records)
@@ -180,11 +187,13 @@ def _untested(row: Row) -> bool:
 
 def _scaled(every: Sequence[Row]) -> str:
     """Return a note on methods whose scale is surely not 1, so that their variances do not compare."""
+    whole = [r.record for r in every if r.record["status"] == "ok" and r.numbers is r.record]
+    values = [(record.get("scale") or {}).get("value") for record in whole]
+    off = off_scale(values, [scale_p(record, record) for record in whole])
     scales = [
-        f"{row.record['method']} {row.numbers['scale']['value']:.3g}"
-        for row in every
-        if row.record["status"] == "ok" and row.numbers is row.record
-        if off_scale(row.numbers.get("scale"), row.numbers["bias"])
+        f"{record['method']} {value:.3g}"
+        for record, value, is_off in zip(whole, values, off, strict=True)
+        if is_off
     ]
     note = "Scale is not 1, so relative variance is not comparable; compare by efficiency"
     return f" {note}: {'; '.join(dict.fromkeys(scales))}." if scales else ""

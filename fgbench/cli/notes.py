@@ -58,6 +58,32 @@ def without_numbers(records: Sequence[Record]) -> list[str]:
     return lines
 
 
+def silent(records: Sequence[Record]) -> list[str]:
+    """Format the warning on parameters that a method estimates as 0 although their gradient is not.
+
+    Args:
+        records: records of measure.
+
+    Returns:
+        A line for each list of parameters, with the methods it applies to.
+
+    Example:
+        >>> silent([{"method": "NP", "status": "ok", "silent": ["body.0.l0.bias"]}])
+        ['WARNING: NP gives nothing for body.0.l0.bias: 0 in every draw, and its gradient is not 0']
+    """
+    missing = [(r["method"], _listed(r.get("silent") or ())) for r in records]
+    return [
+        f"WARNING: {names} gives nothing for {which}: 0 in every draw, and its gradient is not 0"
+        for names, which in grouped(missing)
+    ]
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    """Join names, with a count where there are more than a few."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def counted(records: Sequence[Record]) -> str:
     """Format the number of draws per point, by method where ``--precision`` chose different numbers.
 

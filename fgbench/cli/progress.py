@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +25,24 @@ def print_error(message: str) -> None:
         ...     print_error("unknown method 'FG-X'")
         fgbench: unknown method 'FG-X'
     """
-    print(f"fgbench: {' '.join(message.split())}", file=sys.stderr)
+    print_line(f"fgbench: {' '.join(message.split())}")
+
+
+def print_line(line: str) -> None:
+    """Print a line on stderr; a run goes on where that cannot be written, such as on a full disk.
+
+    Args:
+        line: the text.
+
+    Example:
+        >>> import contextlib
+        >>> with contextlib.redirect_stderr(sys.stdout):
+        ...     print_line("train: epoch 1/2")
+        train: epoch 1/2
+    """
+    readable = line.encode("utf-8", "backslashreplace").decode()  # names of files may hold any bytes
+    with suppress(OSError):
+        print(readable, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -81,4 +99,4 @@ class Progress:
             self._status.update(text)
         elif monotonic() - self._printed >= EVERY_S:
             self._printed = monotonic()
-            print(text, file=sys.stderr, flush=True)
+            print_line(text)

@@ -1,8 +1,9 @@
-"""The commands that read and show: list, report, figure, paper, doctor and demo."""
+"""The commands that read and show: list, explain, report, figure, paper, doctor and demo."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,19 @@ def list_(
     """List the names that can be typed, with their meaning and options."""
     from fgbench.cli import list_names
 
-    for line in list_names.lines(kind):
+    for line in list_names.lines(kind, shutil.get_terminal_size((100, 24)).columns):
+        print(line)
+
+
+def explain(
+    term: Annotated[
+        str, typer.Argument(metavar="TERM", help="Such as efficiency, site or draw; default: all.")
+    ] = "",
+) -> None:
+    """Explain a term that fgbench uses, in five lines, with the place in the documentation."""
+    from fgbench.cli import explain as glossary
+
+    for line in glossary.lines(term):
         print(line)
 
 

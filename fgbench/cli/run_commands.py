@@ -255,7 +255,7 @@ def sweep(
         return 0
     from fgbench.runs.sweep.runner import Settings
 
-    _report_damaged(records)
+    _print_all(_damaged(records))
     settings = Settings(records, jobs, device, dtype, threads, data_dir, reuse)
     return sweep_progress.run(cells, settings, as_json)
 
@@ -326,11 +326,19 @@ def check(
             "checks still run. What was left out is listed at the end; if all else held, the exit code is 3.",
         ),
     ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="End after this many seconds; what is not judged by then is named, and if all else held "
+            "the exit code is 3. No limit by default: how long a check takes depends on the machine.",
+        ),
+    ] = None,
 ) -> int:
     """Check an estimator's claims or an architecture's declarations: ok, FAIL or -- (not judged) each."""
     from fgbench.cli.check import run_checks
 
-    return run_checks(name, quick=quick)
+    return run_checks(name, quick=quick, timeout=timeout)
 
 
 def _run_all(
@@ -339,29 +347,41 @@ def _run_all(
     """Run a verb for all methods and seeds, with progress on stderr."""
     from fgbench import api
 
-    _report_damaged(case["records"])
+    damaged = _damaged(case["records"])
     results: list[dict[str, Any]] = []
     methods = list(dict.fromkeys(methods))
     with Progress(verb, quiet=as_json) as progress:
+
+        def show(message: str) -> None:
+            """Show progress, after the damaged files: a mistake that ends the command has one line."""
+            _print_all(damaged)
+            progress(message)
+
         for seed in seeds:
             progress.start(f"seed {seed}")
-            results += api.run_all(verb, methods, seed=seed, progress=progress, **case)
+            results += api.run_all(verb, methods, seed=seed, progress=show, **case)
+    _print_all(damaged)
     return results
 
 
-def _report_damaged(folder: Path | None) -> None:
-    """Print the files of a folder that are damaged records; they are ignored or made again."""
+def _damaged(folder: Path | None) -> list[str]:
+    """Return a line for each file of a folder that is a damaged record, ignored or made again."""
     from fgbench.records.schema import FOREIGN
     from fgbench.records.store import Store
 
     if folder is None:
-        return
+        return []
     store = Store(folder)
     for _ in store.all():
         pass
-    for name, why in store.damaged.items():
-        if not why.startswith(FOREIGN):
-            print_error(f"{folder / name}: {why}")
+    named = store.damaged.items()
+    return [f"{folder / name}: {why}" for name, why in named if not why.startswith(FOREIGN)]
+
+
+def _print_all(lines: list[str]) -> None:
+    """Print lines on stderr, and forget them."""
+    while lines:
+        print_error(lines.pop(0))
 
 
 def _show(records: list[dict[str, Any]], as_json: bool, rates: str = "") -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from fgbench.cli.progress import print_line
 from fgbench.cli.table import console, make
 from fgbench.records.labels import labels
 from fgbench.reporting.frames.tuning import edges
@@ -52,9 +53,9 @@ def run(cells: Sequence[Cell], settings: Settings, as_json: bool) -> int:
     else:
         console().print(table(sweep, "Results"))
     for line in at_edges(sweep):
-        print(f"warning: {line}", file=sys.stderr)
+        print_line(f"warning: {line}")
     for case, why in failures:
-        print(f"failed: {case}: {why}", file=sys.stderr)
+        print_line(f"failed: {case}: {why}")
     return 1 if failures else 0
 
 
@@ -168,7 +169,7 @@ class Watch:
                 self._printed.add(case)
                 head = f"sweep {len(self._printed)} of {sweep.known}: "
                 before = " (finished before)" * (record.get("started", "") < self._begun)
-                print(head + _line(record) + before, file=sys.stderr, flush=True)
+                print_line(head + _line(record) + before)
 
 
 def table(sweep: Sweep, title: str) -> StackingTable:

@@ -47,7 +47,8 @@ def show(
         chosen = [r for r in records if r["verb"] == verb]
         if chosen:
             out.print(tabulate(chosen))
-    for line in measure_table.by_design([r for r in records if r["verb"] == "measure"]):
+    measured = [r for r in records if r["verb"] == "measure"]
+    for line in (*notes.silent(measured), *measure_table.by_design(measured)):
         out.print(line)
     for line in notes.without_numbers(records):
         out.print(line)

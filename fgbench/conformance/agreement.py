@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from fgbench.conformance.outcome import Fault, listed
 
 if TYPE_CHECKING:
@@ -12,6 +14,34 @@ if TYPE_CHECKING:
     from fgbench.conformance.nets import Case
 
 EXACT = 1e-9  # of the largest entry of the truth, in float64
+REPEATS = (
+    1e-12  # of the largest entry: what a linear algebra library may differ by from call to call
+)
+
+
+def same(a: Tensor, b: Tensor, scale: float | None = None) -> bool:
+    """Return whether two results of the same computation in float64 are the same but for rounding.
+
+    Args:
+        a: one.
+        b: the other.
+        scale: size that rounding is relative to; the largest entry of the first where None.
+
+    Returns:
+        False for another shape, and where either is not finite.
+
+    Example:
+        >>> one = torch.ones(3, dtype=torch.float64)
+        >>> same(one, one + 1e-15), same(one, one + 1e-9)
+        (True, False)
+    """
+    if a.shape != b.shape:
+        return False
+    if torch.equal(a, b):
+        return True
+    a, b = a.double(), b.double()
+    top = float(a.abs().max()) if scale is None else scale
+    return bool((a - b).abs().max() <= REPEATS * top)
 
 
 def scales(case: Case, found: Tensor) -> dict[str, float]:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
+from torch.overrides import TorchFunctionMode
 
 from fgbench import registry
 from fgbench.conformance.mixing import mixing
 from fgbench.conformance.nets import SEED, filled
-from fgbench.conformance.outcome import Fault, Outcome, collected, judge, listed, not_judged
+from fgbench.conformance.outcome import (
+    Fault,
+    NotJudged,
+    Outcome,
+    collected,
+    judge,
+    listed,
+    not_judged,
+)
 from fgbench.conformance.sharing import sharing
 from fgbench.core.autodiff import dual
 from fgbench.core.autodiff.dual import Dual
@@ -108,7 +119,7 @@ def _examined(chain: Chain, noise: Noise) -> Iterator[Outcome]:
         rest = "pulls, mixing and shared weights of every module"
         yield not_judged(rest, "'taps' failed, and they are about what comes from the taps")
         return
-    yield judge("pulls", lambda: pulls(chain, x, noise))
+    yield judge("pulls", lambda: pulls(chain, x))
     for k in range(len(chain)):
         mixed = judge(f"mixing in module {k}", partial(mixing, chain, k, x))
         yield mixed
@@ -160,8 +171,8 @@ def function(chain: Chain, x: Tensor, noise: Noise) -> str:
     for name, b in chain.named_buffers():
         if not torch.equal(b, buffers[name]):
             raise Fault(f"a forward pass changes buffer {name}; put the norm in eval()")
-    if first.shape != (EXAMPLES, chain.classes):
-        raise Fault(f"expected predictions {[EXAMPLES, chain.classes]}, got {list(first.shape)}")
+    if first.shape != (len(x), chain.classes):
+        raise Fault(f"expected predictions {[len(x), chain.classes]}, got {list(first.shape)}")
     return f"predictions {list(first.shape)}, the same without and with a tap"
 
 
@@ -241,6 +252,7 @@ def taps(chain: Chain, x: Tensor) -> str:
 
     Raises:
         Fault: it does not hold.
+        NotJudged: if no site is declared and no tap fires.
 
     Example:
         >>> from fgbench.registry import make
@@ -270,29 +282,33 @@ def taps(chain: Chain, x: Tensor) -> str:
         if kind == "site" and shape != (len(x), *chain.shapes()[name]):
             alone = ["b", *chain.shapes()[name]]
             raise Fault(f"site {name} is {list(shape)} in a batch, {alone} on one example")
+    if not chain.index:
+        raise NotJudged("no site is declared")
     return f"op, site and out fire once at each of {len(chain.index)} sites"
 
 
-def pulls(chain: Chain, x: Tensor, noise: Noise) -> str:
+def pulls(chain: Chain, x: Tensor) -> str:
     """Check that one segment back from the sites reaches every parameter, and no other site.
 
+    Only the graph counts, not its values: tensors without values will do.
+
     Args:
-        chain: the network, in float64.
+        chain: the network.
         x: a batch of its inputs.
-        noise: where batch and directions come from.
 
     Returns:
         The detail of the outcome.
 
     Raises:
-        Fault: it does not hold.
+        Fault: it does not hold; a parameter that no site reaches is named with the call that uses it.
+        NotJudged: if no module has a parameter.
 
     Example:
         >>> from fgbench.registry import make
         >>> chain = make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing.double()
         >>> noise = Noise(0, dtype=torch.float64)
         >>> x = noise.normal("x", (EXAMPLES, 1, 2, 2))
-        >>> pulls(chain, x, noise)
+        >>> pulls(chain, x)
         'every parameter of 2 modules is one segment behind a site'
     """
     for k in range(len(chain)):
@@ -311,7 +327,7 @@ def pulls(chain: Chain, x: Tensor, noise: Noise) -> str:
             others = {n: t for n, t in sites.items() if n != name}
             targets = [*params.values(), *others.values()]
             found = torch.autograd.grad(
-                z, targets, noise.normal(name, tuple(z.shape)), allow_unused=True, retain_graph=True
+                z, targets, torch.ones_like(z), allow_unused=True, retain_graph=True
             )
             grads = dict(zip([*params, *others], found, strict=True))
             reached |= {n for n in params if grads[n] is not None}
@@ -321,12 +337,66 @@ def pulls(chain: Chain, x: Tensor, noise: Noise) -> str:
                     f"one segment back from {name} reaches site {behind[0]}: it bypasses its out tap, "
                     "so its parameters would be counted twice"
                 )
-        for n in params:
+        for n, p in params.items():
             if n not in reached:
-                raise Fault(f"parameter body.{k}.{n} is reached from no site; nothing trains it")
+                raise Fault(
+                    f"parameter body.{k}.{n} is reached from no site: {_use(chain, k, x, p)}, so "
+                    "noise on activities gives it no gradient"
+                )
         with torch.no_grad():
             x = chain.run(x, k, k + 1).detach()
+    if not chain.body_parameters():
+        raise NotJudged("no module has a parameter")
     return f"every parameter of {len(chain)} modules is one segment behind a site"
+
+
+def _use(chain: Chain, k: int, x: Tensor, p: Tensor) -> str:
+    """Name the call of module ``k`` that uses a parameter, with its line."""
+    calls = Calls(p)
+    with torch.no_grad(), calls:
+        chain.run(x, k, k + 1)
+    if not calls.where:
+        return "no call uses it"
+    return f"{listed(dict.fromkeys(calls.where), 2)} uses it outside every site"
+
+
+class Calls(TorchFunctionMode):
+    """Record the calls that take a tensor as an argument, each with the line of the code that makes it.
+
+    Args:
+        watched: the tensor.
+
+    Attributes:
+        where: such as ``linear (net.py:12)``, in order.
+
+    Example:
+        >>> w = torch.ones(2, 3)
+        >>> with Calls(w) as calls:
+        ...     _ = torch.nn.functional.linear(torch.ones(1, 3), w)
+        >>> calls.where[0].partition(" ")[0]
+        'linear'
+    """
+
+    def __init__(self, watched: Tensor) -> None:
+        super().__init__()
+        self._watched = watched
+        self.where: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Record the call if it takes the tensor, and make it."""
+        kwargs = kwargs or {}
+        if any(a is self._watched for a in (*args, *kwargs.values())):
+            self.where.append(f"{getattr(func, '__name__', func)}{_line()}")
+        return func(*args, **kwargs)
+
+
+def _line() -> str:
+    """Return the innermost line of the stack that is neither torch's nor this file's."""
+    inside = (str(Path(torch.__file__).parent), __file__)
+    for frame in reversed(traceback.extract_stack()):
+        if not frame.filename.startswith(inside):
+            return f" ({Path(frame.filename).name}:{frame.lineno})"
+    return ""
 
 
 def readouts(chain: Chain, x: Tensor, y: Tensor, noise: Noise) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench import registry
-from fgbench.conformance import pure, reach, sampled, unbiased
-from fgbench.conformance.nets import LEAST, NETS, SMOOTH, TINY, Case
+from fgbench.conformance import learned, pure, reach, sampled, unbiased, variance
+from fgbench.conformance.nets import CONVOLUTION, DEEP, FEW, LEAST, NETS, SMOOTH, TINY, Case, Net
 from fgbench.conformance.outcome import (
     Fault,
     NotJudged,
@@ -19,6 +19,7 @@ from fgbench.conformance.outcome import (
     judge,
     listed,
     not_judged,
+    running,
     told,
 )
 from fgbench.conformance.unbiased import NoDesign, TooLarge
@@ -44,8 +45,10 @@ CHECKS: dict[str, Callable[[Case], str]] = {
     "chunks": pure.chunks,
     "backward": reach.reach,
     "slopes only": reach.slopes_only,
+    "state": learned.state,
 }
 FINEST = 1e-5  # step at which a vanishing bias is sampled against none
+SAMPLED = ("end", "local")  # where a bias is sampled under localities of which none was asked for
 
 
 def check_estimator(text: str, tell: Tell | None = None, *, quick: bool = False) -> list[Outcome]:
@@ -133,7 +136,10 @@ def _examine(
         held[name] = outcome.held
         yield outcome
     if held["pure"]:
+        yield from variances(cases)
         yield from bias(estimator, cases, quick=quick)
+        if held["state"]:
+            yield from bias_learned(estimator, cases)
     else:
         why = "'pure' failed, and what it found would be in every mean"
         yield not_judged("bias", why)
@@ -248,7 +254,69 @@ def bias(estimator: Estimator, cases: Sequence[Case], *, quick: bool = False) ->
         if not judged and name != "bias":  # too large everywhere
             why = why or said
     if why:
-        yield from _inexact(estimator, why, quick)
+        yield from _inexact(cases, why, quick)
+
+
+def bias_learned(estimator: Estimator, cases: Sequence[Case]) -> Iterator[Outcome]:
+    """Check the claimed bias once more, exactly, in the state that several learned steps lead to.
+
+    Args:
+        estimator: the object.
+        cases: networks and localities that it supports.
+
+    Yields:
+        An outcome per case with state and an exact mean; sampled checks start from that state anyway.
+
+    Example:
+        >>> case = Case.build(TINY, "end", registry.make("estimators", "fa").thing)
+        >>> list(bias_learned(case.estimator, [case]))  # it claims a bias
+        []
+    """
+    for case in cases:
+        if case.claims.bias == "some" or not learned.keeps_state(case):
+            continue
+        try:
+            yield _exact(learned.learned(case))
+        except NoDesign:
+            continue
+        except RAISED as error:
+            yield Outcome(f"bias on {case.name}, learned", False, told(error, estimator))
+
+
+def variances(cases: Sequence[Case]) -> Iterator[Outcome]:
+    """Check documented variances exactly, on two small networks under every locality of the cases.
+
+    Args:
+        cases: estimator and localities.
+
+    Yields:
+        An outcome per network and locality that is judged, and one that lists what is not.
+
+    Example:
+        >>> case = Case.build(TINY, "end", registry.make("estimators", "fg_w").thing)
+        >>> [outcome.held for outcome in variances([case])]
+        [True, True]
+    """
+    aside: dict[str, list[str]] = {}
+    for place in _places(cases):
+        for net in (FEW, CONVOLUTION):
+            case = Case.build(net, place, cases[0].estimator)
+            if case.refused:
+                continue
+            outcome = judge(
+                f"variance on {case.name}", partial(variance.variance, case), case.estimator
+            )
+            if outcome.judged:
+                yield outcome
+            else:
+                aside.setdefault(outcome.detail, []).append(case.name)
+    for why, where in aside.items():
+        yield not_judged(f"variance, on {listed(where)}", why)
+
+
+def _places(cases: Sequence[Case]) -> list[registry.Made]:
+    """Return the localities of cases, each once and in order."""
+    return list({case.place.text: case.place for case in cases}.values())
 
 
 def _exact(case: Case) -> Outcome:
@@ -257,7 +325,8 @@ def _exact(case: Case) -> Outcome:
     check = unbiased.vanishing if vanishing else unbiased.unbiased
     name = f"{'bias vanishes' if vanishing else 'unbiased'} on {case.name}"
     try:
-        return Outcome(name, True, check(case))
+        with running(name):
+            return Outcome(name, True, check(case))
     except TooLarge as reason:
         options: Any = case.estimator
         if getattr(options, "directions", 1) == 1:
@@ -270,34 +339,57 @@ def _exact(case: Case) -> Outcome:
         return Outcome(name, False, told(error, case.estimator))
 
 
-def _inexact(estimator: Estimator, why: str, quick: bool) -> Iterator[Outcome]:
-    """Enumerate signs, or sample, where no design applied."""
+def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
+    """Enumerate signs, or sample, where no design applied.
+
+    Under the locality asked for, or under two where the estimator is checked under many. Signs are
+    enumerated across a layer and through two, because one layer hides what goes wrong between layers.
+    """
     judged, failed = False, ""
     stages = sampled.QUICK if quick else sampled.STAGES
     drawn = partial(sampled.unbiased, stages=stages)
     fewer = f"{stages[0][0]} draws were made, {sampled.STAGES[0][0]} are the whole check"
-    for locality in ("end", "local"):
-        for net, check in ((LEAST, unbiased.enumerated), (SMOOTH, drawn)):
-            case = Case.build(net, locality, estimator)
-            if case.refused or case.claims.bias == "some":
+    claimed = _places([case for case in cases if case.claims.bias != "some"])
+    few = [place for place in claimed if place.text in SAMPLED] if len(claimed) > 2 else claimed
+    for place in few or claimed:
+        enumerable = True
+        for net, check in (
+            (LEAST, unbiased.enumerated),
+            (DEEP, unbiased.enumerated),
+            (SMOOTH, drawn),
+        ):
+            case = _to_sample(net, place, cases[0].estimator)
+            if case is None or enumerable == (check is drawn):
                 continue
-            if case.claims.bias == "vanishing":
-                case = case.of(unbiased.with_step(estimator, FINEST))
-                check = drawn
             name = f"unbiased on {case.name}"
             if failed:
                 yield not_judged(name, f"{failed} failed, and sampling takes long")
                 break
             try:
                 left = fewer if quick and check is drawn else ""
-                yield Outcome(name, True, check(case), left)
+                with running(name):
+                    detail = check(case)
+                yield Outcome(name, True, detail, left)
                 judged = True
-                break
             except NoDesign:
-                continue
+                enumerable = False
             except RAISED as error:
-                yield Outcome(name, False, told(error, estimator))
+                yield Outcome(name, False, told(error, case.estimator))
                 failed = f"'{name}'"
                 break
+    if others := [place.text for place in claimed if place not in (few or claimed)]:
+        under = listed((place.text for place in few), len(few))
+        hint = f"sampled under {under} only; NAME/{others[0]} samples it there"
+        yield not_judged(f"bias under {listed(others)}", hint)
     if not judged and not failed:
         yield Outcome("bias", False, f"cannot be judged: {why}")
+
+
+def _to_sample(net: Net, place: registry.Made, estimator: Estimator) -> Case | None:
+    """Return the case to sample, after learned steps and with a fine step; None where nothing is claimed."""
+    case = Case.build(net, place, estimator)
+    if case.refused or case.claims.bias == "some":
+        return None
+    if case.claims.bias == "vanishing":
+        case = case.of(unbiased.with_step(estimator, FINEST))
+    return learned.learned(case) if learned.keeps_state(case) else case

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench.conformance.outcome import Fault, listed
+from fgbench.conformance.outcome import Fault, NotJudged, listed
 from fgbench.core import axes
 from fgbench.core.noise.keyed import Noise
 
@@ -103,6 +103,7 @@ def mixing(chain: Chain, k: int, x: Tensor) -> str:
 
     Raises:
         Fault: for every axis that mixes undeclared, or a declaration that does not fit a shape.
+        NotJudged: if there is nothing to compare.
 
     Example:
         >>> from fgbench.registry import make
@@ -147,6 +148,8 @@ def mixing(chain: Chain, k: int, x: Tensor) -> str:
                 vain.append(f"{a} from {source.what} to {target.what}")
     if wrong:
         raise Fault(listed(wrong))
+    if not compared:
+        raise NotJudged("no place has an axis in common with the output")
     said = f"{compared} axes as declared"
     return f"{said}; warning: {IN_VAIN}: {listed(vain)}" if vain else said
 

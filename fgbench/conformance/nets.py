@@ -203,6 +203,24 @@ def convolutions(shape: tuple[int, ...], classes: int) -> Chain:
     return Chain(body, {"final": LinearReadout("b c h w", 3, classes)}, shape, classes)
 
 
+def one_convolution(shape: tuple[int, ...], classes: int) -> Chain:
+    """Build one convolution and a linear readout of the mean over pixels.
+
+    Args:
+        shape: shape of one example.
+        classes: number of classes.
+
+    Returns:
+        The chain.
+
+    Example:
+        >>> len(one_convolution((1, 2, 3), classes=4))
+        1
+    """
+    head = LinearReadout("b c h w", 2, classes)
+    return Chain([Convolution(shape[0], 2)], {"final": head}, shape, classes)
+
+
 @dataclass(frozen=True)
 class Net:
     """A network to check on.
@@ -264,6 +282,9 @@ MIXER = Net("localmixer[blocks=2,side=2,channels=6,groups=2]", (2, 4, 6), 7, 5)
 CONVOLUTIONS = Net("two convolutions", (1, 3, 4), 4, 2, convolutions)
 OPAQUE = Net("opaque operations", (1, 2, 3), 4, 2, opaque)
 LEAST = Net("mlp-1x2[activation=tanh]", (1, 1, 2), 2, 2)
+DEEP = Net("mlp-2x1[activation=tanh]", (1, 1, 1), 2, 2)
+FEW = Net("mlp-2x2", (1, 1, 2), 2, 2)
+CONVOLUTION = Net("one convolution", (1, 2, 3), 3, 2, one_convolution)
 NETS = (TINY, MIXER, CONVOLUTIONS, OPAQUE)
 
 
@@ -273,7 +294,7 @@ class Case:
 
     Args:
         net: the net.
-        locality: its locality, as typed.
+        place: its locality.
         task: the task.
         estimator: the estimator.
         x: the batch.
@@ -281,6 +302,7 @@ class Case:
         noise: where the case's draws come from.
         state: the estimator's state per objective.
         refused: why the estimator does not run here, "" if it does.
+        after: what came before, such as learned steps, for outcomes.
 
     Example:
         >>> case = Case.build(TINY, "end", registry.make("estimators", "fg_a").thing)
@@ -289,7 +311,7 @@ class Case:
     """
 
     net: Net
-    locality: str
+    place: registry.Made
     task: Task
     estimator: Estimator
     x: Tensor
@@ -297,6 +319,7 @@ class Case:
     noise: Noise
     state: dict[str, State]
     refused: str
+    after: str = ""
 
     @classmethod
     def build(cls, net: Net, locality: str | registry.Made, estimator: Estimator) -> Case:
@@ -311,12 +334,12 @@ class Case:
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
         state = {} if refused else task.init_state(estimator, noise)
         draws = noise.child("draws")
-        return cls(net, made.text, task, estimator, x, y, draws, state, refused)
+        return cls(net, made, task, estimator, x, y, draws, state, refused)
 
     @property
     def name(self) -> str:
         """Name of net and locality, for outcomes."""
-        return f"{self.net.name}/{self.locality}"
+        return f"{self.net.name}/{self.place.text}{self.after}"
 
     @property
     def claims(self) -> Claims:

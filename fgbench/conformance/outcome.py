@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fgbench.core.time_limit import TimedOut
 from fgbench.errors import RAISED, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     Tell = Callable[["Outcome"], None]
 
@@ -72,7 +74,7 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
         owner: what is checked, to name its own line where it raises.
 
     Returns:
-        The outcome; nothing but an interrupt passes.
+        The outcome; nothing but an interrupt and the end of a time limit passes.
 
     Example:
         >>> judge("counts", lambda: "3 parameters").held
@@ -81,13 +83,36 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
         False
     """
     try:
-        return Outcome(check, True, run())
+        with running(check):
+            return Outcome(check, True, run())
     except NotJudged as nothing:
         return not_judged(check, str(nothing))
     except Fault as fault:
         return Outcome(fault.check or check, False, str(fault))
     except RAISED as error:
         return Outcome(check, False, told(error, owner))
+
+
+@contextmanager
+def running(check: str) -> Iterator[None]:
+    """Note on a :class:`TimedOut` that leaves the block which check was running.
+
+    Args:
+        check: the check.
+
+    Example:
+        >>> try:
+        ...     with running("pure"):
+        ...         raise TimedOut("it was not finished within 1 s")
+        ... except TimedOut as over:
+        ...     over.__notes__
+        ['pure']
+    """
+    try:
+        yield
+    except TimedOut as over:
+        over.add_note(check)
+        raise
 
 
 def not_judged(check: str, why: str) -> Outcome:
@@ -110,6 +135,8 @@ def not_judged(check: str, why: str) -> Outcome:
 def collected(outcomes: Iterable[Outcome], tell: Tell | None = None) -> list[Outcome]:
     """Collect outcomes in order, and report each as soon as its check has run.
 
+    Where a time limit ends, the last outcome names the check that was running, as not judged.
+
     Args:
         outcomes: checks that run as they are asked for.
         tell: called with each outcome.
@@ -123,10 +150,19 @@ def collected(outcomes: Iterable[Outcome], tell: Tell | None = None) -> list[Out
         1
     """
     found = []
-    for outcome in outcomes:
+
+    def add(outcome: Outcome) -> None:
         found.append(outcome)
         if tell is not None:
             tell(outcome)
+
+    try:
+        for outcome in outcomes:
+            add(outcome)
+    except TimedOut as over:
+        check = next(iter(getattr(over, "__notes__", ())), "the next check")
+        left = "it and what comes after it, for want of time"
+        add(Outcome(check, True, str(over), left, judged=False))
     return found
 
 

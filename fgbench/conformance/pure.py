@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fgbench.conformance.agreement import same
 from fgbench.conformance.outcome import Fault, NotJudged, listed
 from fgbench.conformance.watch import Log, Watched, around
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
@@ -47,15 +48,23 @@ def pure(case: Case) -> str:
         >>> pure(case).partition(";")[0]
         'same noise, same estimate'
     """
+    _fits(case)
+    returned: list[Estimate] = []
+
+    def call(inner: Estimator, view: View, noise: Noise, state: State) -> Estimate:
+        returned.append(inner(view, noise, state))
+        return returned[-1]
+
+    seen = case.of(around(case.estimator, call))
     runs: list[Step] = []
     for k in (0, 1, 0):
         with _kept(case):
-            runs.append(_step(case, case.noise.redrawn(k)))
+            runs.append(_step(seen, case.noise.redrawn(k)))
     _shaped(case, runs[0])
-    for name, (a, b) in _both(runs[0], runs[2]).items():
-        if not torch.equal(a, b):
-            off = float((a - b).abs().max())
-            raise Fault(f"the same noise gave two estimates: {name} differs by {off:.1e}")
+    _apart_from_graphs(returned)
+    for name, (a, b) in _differing(runs[0], runs[2]).items():
+        off = float((a - b).abs().max())
+        raise Fault(f"the same noise gave two estimates: {name} differs by {off:.1e}")
     return "same noise, same estimate; inputs, parameters, random state and settings as they were"
 
 
@@ -82,7 +91,7 @@ def deterministic(case: Case) -> str:
     for k in (0, 1):
         with _kept(case):
             runs.append(_step(case, case.noise.redrawn(k)))
-    differ = [name for name, (a, b) in _both(*runs).items() if not torch.equal(a, b)]
+    differ = list(_differing(*runs))
     if not all(bool(e.isfinite().all()) for run in runs for e in run.body.values()):
         raise NotJudged(NOT_FINITE)
     if not case.claims.deterministic:
@@ -106,7 +115,7 @@ def _both(a: Step, b: Step) -> dict[str, tuple[Tensor, Tensor]]:
     """Pair everything two steps of an estimator returned, by name."""
     every = []
     for step in (a, b):
-        found = {f"gradient of {n}": g for n, g in step.body.items()}
+        found = {f"gradient of {n}": g for n, g in (*step.body.items(), *step.readouts.items())}
         for objective, states in (*step.new_state.items(), *step.state_grads.items()):
             found |= {f"state {n} of {objective}": t for n, t in states.items()}
         every.append(found)
@@ -114,6 +123,40 @@ def _both(a: Step, b: Step) -> dict[str, tuple[Tensor, Tensor]]:
         names = listed(sorted(every[0].keys() ^ every[1].keys()))
         raise Fault(f"returned other names from call to call: {names}")
     return {name: (every[0][name], every[1][name]) for name in every[0]}
+
+
+def _differing(a: Step, b: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what two steps of an estimator gave that differs by more than rounding, by name."""
+    pairs = _both(a, b)
+    top = max((float(g.abs().max()) for g in a.body.values() if g.numel()), default=0.0)
+    return {
+        name: (one, other)
+        for name, (one, other) in pairs.items()
+        if not same(one, other, top if name.startswith("gradient") else None)
+    }
+
+
+def _fits(case: Case) -> None:
+    """Check that the state has the network's floating type."""
+    for objective, states in case.state.items():
+        for name, t in states.items():
+            if t.is_floating_point() and t.dtype != case.x.dtype:
+                raise Fault(
+                    f"init_state: {name!r} of {objective} is {t.dtype} where the network is "
+                    f"{case.x.dtype}; take the type of the noise it is handed"
+                )
+
+
+def _apart_from_graphs(returned: Iterable[Estimate]) -> None:
+    """Check that no tensor of an estimate carries autograd's graph."""
+    for estimate in returned:
+        for part in ("credit", "grads", "state_grads", "new_state", "readouts"):
+            for name, t in (getattr(estimate, part, None) or {}).items():
+                if t.requires_grad:
+                    raise Fault(
+                        f"{part} of {name} carries autograd's graph, which keeps every activity "
+                        "alive; return it detached"
+                    )
 
 
 def _shaped(case: Case, step: Step) -> None:
@@ -132,12 +175,17 @@ def _shaped(case: Case, step: Step) -> None:
             raise Fault(f"gradient of {name}: expected {expected}, got {came}")
         if not bool(e.isfinite().all()):
             raise Fault(f"gradient of {name} is not finite: it has a NaN or an infinity")
+    for name, e in step.readouts.items():
+        if e.dtype != case.x.dtype or not bool(e.isfinite().all()):
+            raise Fault(f"gradient of {name}: expected finite {case.x.dtype}, got {e.dtype}")
     for returned in (step.new_state, step.state_grads):
         for objective, states in returned.items():
             own = case.state.get(objective, {})
             for name, t in states.items():
                 if name not in own or own[name].shape != t.shape:
                     raise Fault(f"returned state {name!r} {list(t.shape)}, not one of init_state")
+                if own[name].dtype != t.dtype:
+                    raise Fault(f"returned state {name!r} as {t.dtype}, it was {own[name].dtype}")
             if returned is step.new_state and states.keys() != own.keys():
                 names = listed(sorted(own.keys() ^ states.keys()))
                 raise Fault(f"new_state and init_state differ in {names}")
@@ -269,7 +317,7 @@ def chunks(case: Case) -> str:
         after = case.estimate(case.noise)
     if not bool(plain.isfinite().all()):
         raise NotJudged(NOT_FINITE)
-    if not torch.equal(plain, after):
+    if not same(plain, after):
         raise Fault(
             "the same noise gave another estimate: it changed with what was drawn before it, from torch's "
             "global generator or from its noise; draw from the noise it is handed, and from it alone"

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.conformance.agreement import same
 from fgbench.conformance.nets import OPAQUE
 from fgbench.conformance.outcome import Fault, NotJudged, first_line, listed, told
 from fgbench.conformance.watch import Oracles, around
+from fgbench.core.autodiff import no_reverse
 from fgbench.errors import RAISED, BackwardRefused
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.view import View
 
+CORE = "fgbench.core."  # whose modules may open the gate
 GEOMETRY = frozenset(
     {"slopes", "credit", "probe", "cells", "count", "sites", "shapes", "kept", "share", "objective"}
 )
@@ -47,13 +50,20 @@ def gated(cases: Sequence[Case]) -> str:
     """
     for case in cases:
         try:
-            case.estimate(case.noise)
+            with no_reverse.openers() as openers:
+                case.estimate(case.noise)
         except BackwardRefused as error:
             raise Fault(f"{first_line(error)} (on {case.name})") from None
         except RAISED as error:
             # what the estimator raises by itself has nothing to do with the gate
             why = told(error, case.estimator)
             raise Fault(f"{why} (on {case.name})", check="runs") from error
+        others = [name for name in openers if not name.startswith(CORE)]
+        if case.claims.gated and others:
+            raise Fault(
+                f"claims backward={case.claims.backward!r} but opens the gate itself (on {case.name}); "
+                "use view.pull"
+            )
     behind = [case for case in cases if case.claims.gated]
     if not behind:
         wanted = listed(dict.fromkeys(repr(case.claims.backward) for case in cases))
@@ -101,6 +111,10 @@ def reach(case: Case) -> str:
 
     case.of(around(case.estimator, call)).estimate(case.noise)
     pulling = [name for name in ("pull", "probe") if name in used]
+    if "reverse" in used:
+        raise Fault(
+            f"claims backward={claims.backward!r} but calls view.reverse; that is 'network'"
+        )
     if claims.backward == "none" and pulling:
         raise Fault(
             f"claims backward='none' but calls view.{pulling[0]}; one segment back is 'segment'"
@@ -125,11 +139,11 @@ def _not_chained(case: Case, first: list[list[Tensor]]) -> None:
             second.extend(pulls)
 
     case.of(around(case.estimator, call)).estimate(case.noise)
-    same = len(first) == len(second) and all(
-        len(one) == len(other) and all(map(torch.equal, one, other))
+    alike = len(first) == len(second) and all(
+        len(one) == len(other) and all(map(same, one, other))
         for one, other in zip(first, second, strict=True)
     )
-    if not same:
+    if not alike:
         raise Fault(
             "claims backward='segment' but chains pulls, one from the answer of another: that is 'network'"
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fgbench.conformance.agreement import compare, worst_scale
+from fgbench.conformance.agreement import compare, same, worst_scale
 from fgbench.conformance.nets import Case
 from fgbench.conformance.outcome import Fault, listed
 from fgbench.conformance.watch import Given, Log, Request, Watched
@@ -82,6 +82,7 @@ class Drawn:
         cells: start and shape ``[n, *place]`` of each (path, step, law, place, shape) in r.
         size: D.
         laws: the laws drawn from.
+        apart: how many first axes of each cell have directions of their own: those of n, and of examples.
 
     Example:
         >>> from fgbench.conformance.nets import LEAST, TINY
@@ -94,6 +95,7 @@ class Drawn:
     cells: Mapping[tuple[Any, ...], tuple[int, tuple[int, ...]]]
     size: int
     laws: frozenset[str]
+    apart: Mapping[tuple[Any, ...], int]
 
     @classmethod
     def by(cls, case: Case) -> Drawn:
@@ -118,15 +120,17 @@ class Drawn:
         if wanted != again:
             raise NoDesign(OTHERS)
         rows: dict[tuple[Any, ...], int] = {}
+        apart: dict[tuple[Any, ...], int] = {}
         for r in logs[0].requests:
             for name, shape in r.places:
                 key = (r.path, r.step, r.law, name, shape)
                 rows[key] = max(rows.get(key, 0), r.n)
+                apart[key] = 2 if r.per_example else 1
         cells, size = {}, 0
         for key, n in rows.items():
             cells[key] = (size, (n, *key[-1]))
             size += prod((n, *key[-1]))
-        return cls(case, cells, size, frozenset(r.law for r in logs[0].requests))
+        return cls(case, cells, size, frozenset(r.law for r in logs[0].requests), apart)
 
     def at(self, r: Tensor) -> Tensor:
         """Return the estimate whose directions are ``r``, ``[D]``."""
@@ -234,7 +238,7 @@ def unbiased(case: Case, *, as_it_is: bool = False) -> str:
     drawn = Drawn.by(case)
     if not drawn.size:
         found, again = (case.estimate(case.noise.redrawn(k)) for k in (2, 3))
-        if not torch.equal(found, again):
+        if not same(found, again):
             raise NoDesign(f"it draws from noise that is not its own, so {SAMPLED}")
         return compare(case, found, "the estimate, which draws nothing,")
     if not drawn.degree_two():

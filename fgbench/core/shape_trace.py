@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def trace(run: Run, modules: int, x: Tensor) -> ShapeTrace:
     counts, outputs = [], []
     with torch.no_grad(), readers:
         for k in range(modules):
-            own, x = _counted(run, k, x, note)
-            counts.append(own)
+            with _Multiplications() as counter:
+                x = run(k, x, note)
+            counts.append(counter.number)
             outputs.append(tuple(x.shape[1:]))
     total = sum(counts)
     shares = tuple(c / total for c in counts) if total else (1 / len(counts),) * len(counts)
@@ -97,23 +99,15 @@ def operations(run: Any) -> int:
         run: called once, without arguments.
 
     Returns:
-        The number, by :class:`torch.utils.flop_counter.FlopCounterMode`.
+        The number, by torch's own formulas.
 
     Example:
         >>> operations(lambda: torch.ones(1, 3) @ torch.ones(3, 2))
         12
     """
-    with torch.no_grad():
-        return _counted(run)[0]
-
-
-def _counted(run: Any, *args: Any) -> tuple[int, Any]:
-    """Return the operations of a call and its result."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        found = run(*args)
-    return int(counter.get_total_flops()), found
+    with torch.no_grad(), _Multiplications() as counter:
+        run()
+    return counter.number
 
 
 SUMS = frozenset({"add", "sub", "__add__", "__radd__", "__sub__", "__rsub__", "subtract", "rsub"})
@@ -187,3 +181,38 @@ class Readers(TorchFunctionMode):
                 return False
             value = out
         return False
+
+
+class _Multiplications(TorchDispatchMode):
+    """Count operations by torch's own formulas, as ``FlopCounterMode`` does.
+
+    Not that class itself: torch imports its compiler to keep it out of such a mode, which takes two seconds
+    of every process. What nothing compiles needs not be kept out of a compiler.
+    """
+
+    supports_higher_order_operators = True  # they run as they are, and count for nothing
+
+    def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry
+
+        super().__init__()
+        self.number = 0
+        self._formulas = flop_registry
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Answer torch, which asks whether its compiler has to pass this mode by."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, or the operations that it consists of, and add its multiplications."""
+        kwargs = kwargs or {}
+        if isinstance(func, torch._ops.OpOverload):
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        formula = self._formulas.get(getattr(func, "overloadpacket", None))
+        self.number += 0 if formula is None else formula(*args, **kwargs, out_val=out)
+        return out

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -27,10 +31,7 @@ def digits(*, data_dir: str | None = None) -> DataSet:
         >>> data.shape, len(data.train_y), len(data.test_y)
         ((1, 8, 8), 1437, 360)
     """
-    with random_kept():
-        from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = _pixels_and_labels()
     in_test = np.zeros(len(labels), dtype=bool)
     in_test[np.argsort(labels, kind="stable")[::5]] = True
     x = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 1, 8, 8)
@@ -46,3 +47,17 @@ def digits(*, data_dir: str | None = None) -> DataSet:
         std=(0.3762,),
         fingerprint=fingerprint("digits", *tensors),
     )
+
+
+def _pixels_and_labels() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Read the file of ``load_digits``; importing scikit-learn takes a hundred times as long as that."""
+    package = find_spec("sklearn")
+    if package is not None and package.origin is not None:
+        path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            table = np.loadtxt(path, delimiter=",")
+            return table[:, :-1], table[:, -1]
+    with random_kept():  # another layout, or none: scikit-learn finds it, or says what is missing
+        from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)

@@ -352,11 +352,11 @@ def _with_precision(plan: Plan, point: Point, precision: float) -> Plan:
 def _needed(pilot: PlaceMoments, precision: float) -> int:
     """Return the draws at which the relative variance has the relative standard error asked for.
 
-    The error falls with the root of the draws. That of the pilot is taken without the quantile of its
-    interval, whose degrees of freedom are those of few draws. The number may exceed `MOST_DRAWS`.
+    That of the pilot is taken without the quantile of its interval, whose degrees of freedom are those of
+    few draws. The number may exceed `MOST_DRAWS`.
     """
-    error = variance.relative_error(pilot.d2, pilot.gram, pilot.x, pilot.control)
-    return max(ceil(PILOT * (error / precision) ** 2), PILOT)
+    moments = pilot.d2, pilot.gram, pilot.x, pilot.control
+    return max(ceil(variance.draws_needed(precision, *moments)), PILOT)
 
 
 def _with_predictions(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fgbench.measurement.result import MethodResult
 
 NOT_FINITE = "an estimate is not finite"
+NO_END = "no gradient of the end loss to compare with"
 
 
 def numbers(result: MethodResult) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def numbers(result: MethodResult) -> dict[str, Any]:
         **{f"per_{kind}": _of(kind, per_place) for kind in ("site", "module", "parameter")},
         "cost": _cost(result),
         "points": _points(result),
+        "silent": _silent(result),
     }
 
 
@@ -93,6 +95,17 @@ def of_moment(result: MethodResult, moment: float) -> dict[str, Any]:
         for name, numbers in _of("site", per_place).items()
     }
     return {**body, **_priced(body, result), "per_site": sites}
+
+
+def _silent(result: MethodResult) -> list[str]:
+    """Return the parameters whose estimate is 0 in every draw although their gradient is not."""
+    found = []
+    for kind, name in result.points[0].places:
+        series = [point.places[kind, name] for point in result.points]
+        drawn = [s.y for s in series if not s.reason]  # where the gradient is not 0
+        if kind == "parameter" and drawn and not any(y.any() for y in drawn):
+            found.append(name)
+    return found
 
 
 def _claimed(result: MethodResult) -> dict[str, str]:
@@ -175,8 +188,10 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
     reasons = sorted({s.reason or _not_finite(s) for s in series} - {""})
     if reasons:
         names = ("efficiency", "relative_variance", "scale", "cosine", "locality_gap", *FURTHER)
-        empty: dict[str, Any] = {name: dict(NONE) for name in names}
-        empty["bias"] = {**NONE, "p_value": None, "detectable": None}
+        none = {**NONE, "reason": reasons[0]}
+        empty: dict[str, Any] = {name: dict(none) for name in names}
+        empty["bias"] = {**none, "p_value": None, "detectable": None}
+        empty["scale"] = {**none, "p_value": None}
         empty |= {"efficiency_debiased": None, "predicted_variance": None, "end": None}
         empty |= {"elements": series[0].elements, "split": None}
         return {**empty, "heavy_tail": False, "control": False, "reason": reasons[0]}
@@ -188,7 +203,7 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
     gaps = [Number.exact(s.gap, 1) for s in series if s.gap is not None]
     predicted = [s.predicted for s in series if s.predicted is not None and s.predicted > 0]
     debiased = [intervals.efficiency_debiased(s.x, s.y) for s in series]
-    useful = len(ends) == len(series)
+    useful, no_end = len(ends) == len(series), {**NONE, "reason": NO_END}
     variances = [_variance(s, result) for s in series]
     estimates = [Estimates.of_errors(s.x, s.y, s.gram, result.plan.rounding) for s in series]
     return {
@@ -201,9 +216,9 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
         if len(predicted) == len(series)
         else None,
         "bias": _bias(result, series, where),
-        "scale": over(replicates.mean_over, [intervals.scale(s.x) for s in series]),
-        "cosine": _cosine([(s.end_x, s.end_y) for s in series], where) if useful else dict(NONE),
-        "cosine_draws": _band([(s.end_x, s.end_y) for s in series]) if useful else dict(NONE),
+        "scale": replicates.scale_over([s.x for s in series], *where, result.plan.rounding).json(),
+        "cosine": _cosine([(s.end_x, s.end_y) for s in series], where) if useful else dict(no_end),
+        "cosine_draws": _band([(s.end_x, s.end_y) for s in series]) if useful else dict(no_end),
         "end": {
             "efficiency": _efficiency([(s.end_x, s.end_y, None) for s in series], where),
             "scale": over(replicates.mean_over, [intervals.scale(s.end_x) for s in series]),
@@ -213,12 +228,12 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
         }
         if useful
         else None,
-        "locality_gap": over(replicates.mean_over, gaps) if useful else dict(NONE),
+        "locality_gap": over(replicates.mean_over, gaps) if useful else dict(no_end),
         "locality_cosine": over(
             replicates.mean_over, [Number.exact(_locality_cosine(s), 1) for s in series]
         )
         if useful
-        else dict(NONE),
+        else dict(no_end),
         **_further(result, series, estimates, where),
         "split": _split(result, at, variances),
         "elements": series[0].elements,

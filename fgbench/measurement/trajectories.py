@@ -20,6 +20,7 @@ from fgbench.core.objective import Objective
 from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.errors import MethodFailed, UsageError, at_work
+from fgbench.training.optimizers import uncompiled
 from fgbench.training.recipe import default_recipe
 from fgbench.training.run import TrainingRun
 
@@ -303,7 +304,8 @@ def _alike(name: str, one: Chain, other: Chain) -> bool:
 
 def _sgd(params: Mapping[str, Tensor], recipe: Recipe) -> torch.optim.SGD:
     """Return the optimiser of the trajectory."""
-    return torch.optim.SGD(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
+    sgd: type[torch.optim.SGD] = uncompiled(torch.optim.SGD)
+    return sgd(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
 
 
 def _follow(

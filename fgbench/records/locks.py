@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 
 from filelock import FileLock, Timeout
+
+from fgbench import interrupts
+from fgbench.records import atomic, files
+
+LOCK = re.compile(r"\.[0-9a-f]{32}\.lock")
+LOOK_S = 0.05  # seconds between two tries of a claim that is waited for
 
 
 @contextmanager
@@ -36,26 +44,35 @@ def claim(folder: Path, key: str, *, wait: bool = False) -> Iterator[bool]:
         ...         print(first, second)
         True False
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".{key}.lock"
     lock = FileLock(path, thread_local=False)
-    if not _acquired(lock, path, wait):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        if os.name == "posix":  # elsewhere the library removes it
-            # Before the release: who opened the file in the meantime finds it removed, and opens a new one.
-            path.unlink(missing_ok=True)
-        lock.release()
+    with files.kept(folder):
+        granted = False
+        try:
+            granted = _claimed(lock, path, wait)
+            yield granted
+        finally:
+            with interrupts.whole():
+                if granted or lock.is_locked:
+                    _release(lock, path)
 
 
-def _acquired(lock: FileLock, path: Path, wait: bool) -> bool:
-    """Take a lock; return True as well on a file system that has none."""
+def _claimed(lock: FileLock, path: Path, wait: bool) -> bool:
+    """Take a lock; return False where another process has it and is not waited for."""
+    while True:
+        with interrupts.whole():
+            if _acquired(lock, path):
+                return True
+        if not wait:
+            return False
+        sleep(LOOK_S)
+
+
+def _acquired(lock: FileLock, path: Path) -> bool:
+    """Try to take a lock; return True as well on a file system that has none."""
     while True:
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock.acquire(timeout=0)
         except Timeout:
             if path.exists():
                 return False
@@ -66,3 +83,28 @@ def _acquired(lock: FileLock, path: Path, wait: bool) -> bool:
             return True
         else:
             return True
+
+
+def _release(lock: FileLock, path: Path) -> None:
+    """Remove the file of a lock and release it."""
+    if os.name == "posix":  # elsewhere the library removes it
+        # Before the release: who opened the file in the meantime finds it removed, and opens a new one.
+        path.unlink(missing_ok=True)
+    lock.release()
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed processes have left in a folder of records: lock files and temporary files.
+
+    Args:
+        folder: of the records; may be missing.
+
+    Example:
+        >>> tidy(Path("no-such-folder"))
+    """
+    atomic.tidy(folder)
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if LOCK.fullmatch(name):
+                with suppress(OSError), claim(folder, name[1:-5]):
+                    pass  # removed with the claim; one that is held stays

@@ -16,7 +16,8 @@ _NAMES = {
     NUMBER: """seed epochs steps seconds elapsed_s test_error train_error test_loss classes elements
         directions""",
     MEASURED: """efficiency efficiency_debiased efficiency_per_forward relative_variance bias scale cosine
-        expected_cosine locality_gap predicted_variance step_ms ratio_to_bp peak_mb peak_ratio_to_bp""",
+        expected_cosine locality_gap predicted_variance step_ms ratio_to_bp noise_ms peak_mb
+        peak_ratio_to_bp""",
 }
 KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 ENDS = ("value", "low", "high", "n")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from fgbench.records import atomic
+from fgbench.records import atomic, files
 from fgbench.records.keys import slug
 from fgbench.records.schema import FINISHED, FOREIGN, SCHEMA, defect, to_json, validate
 
@@ -57,10 +60,23 @@ class Store:
         """
         validate(record)
         text = json.dumps(to_json(record), indent=1, allow_nan=False) + "\n"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make(self.folder)
         path = self.path(record)
         atomic.write_text(path, text)
         return path
+
+    def check_writable(self, record: Mapping[str, Any]) -> None:
+        """Check before a run that its record can be written: no folder may lie in its place.
+
+        Args:
+            record: as of `path`.
+
+        Raises:
+            IsADirectoryError: one does.
+        """
+        path = self.path(record)
+        if path.is_dir() and not path.is_symlink():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
     def find(self, key: str, *, reuse: bool = False, case_key: str = "") -> dict[str, Any] | None:
         """Return a finished record (ok or diverged), if there is one.
@@ -99,16 +115,22 @@ class Store:
 
     def _files(self, pattern: str) -> list[Path]:
         """List files of finished writes; names with a leading dot are temporary files and locks."""
-        return sorted(p for p in self.folder.glob(pattern) if not p.name.startswith("."))
+        try:
+            names = os.listdir(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        fits = (n for n in names if not n.startswith(".") and fnmatchcase(n, pattern))
+        return [self.folder / name for name in sorted(fits)]
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Read one file; a file that is no record is noted in `damaged`."""
         try:
-            record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-        except FileNotFoundError:  # removed since the listing
-            return None
+            record = json.loads(files.read_text(path), parse_constant=_refuse)
         except (OSError, ValueError, RecursionError) as error:
-            self.damaged[path.name] = f"not readable as JSON: {error}"
+            if (
+                not isinstance(error, FileNotFoundError) or path.is_symlink()
+            ):  # or removed meanwhile
+                self.damaged[path.name] = f"not readable as JSON: {files.why(error)}"
             return None
         if not isinstance(record, dict):
             self.damaged[path.name] = f"a JSON {type(record).__name__}, not a record"

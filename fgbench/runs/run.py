@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fgbench import registry
 from fgbench.errors import unknown
 from fgbench.records import locks
-from fgbench.records.store import Store
 from fgbench.runs import study
 from fgbench.runs.case import PACKAGES, Call, Job, Record, draft
 from fgbench.runs.verbs import VERBS
@@ -99,17 +98,19 @@ def run_all(
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
+    from fgbench.conformance.structure import require_structure
     from fgbench.workload import Workload
 
     parsed = [registry.method(text) for text in methods]
-    with study.threads_set(threads), ExitStack() as claims:
+    with study.threads_set(threads), study.store_in(records) as store, ExitStack() as claims:
         workload = Workload.of(arch, data, device, dtype, data_dir)
-        store = Store(study.folder(records)) if records is not None else None
         call = Call(verb, workload, data, seed, store, progress)
         jobs = _jobs(call, parsed, options)
         keys = [job.key for job in jobs]
         finished = _finished(call, jobs, reuse, claims)
         jobs = _unfinished(jobs, finished)
+        if jobs:
+            require_structure(arch, workload.data.shape, workload.data.classes)
         todo = [job.key for job in jobs]
         finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
     return [
@@ -124,7 +125,7 @@ def failed(
     reason: str,
     arch: str,
     data: str,
-    records: str | Path,
+    records: str | Path | None,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "float32",
@@ -141,7 +142,7 @@ def failed(
         reason: why the run ended.
         arch: architecture with options.
         data: data set with options.
-        records: folder of records.
+        records: folder of records; None where it is only returned.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``float32`` or ``float64``.
@@ -166,11 +167,11 @@ def failed(
     """
     from fgbench.workload import Workload
 
-    with study.threads_set(threads):
+    with study.threads_set(threads), study.store_in(records) as store:
         workload = Workload.of(arch, data, device, dtype, data_dir)
-        call = Call(verb, workload, data, seed, Store(study.folder(records)), None)
+        call = Call(verb, workload, data, seed, store, None)
         (job,) = _jobs(call, [registry.method(methods[0])], options)
-    return call.finish(job, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
+        return call.finish(job, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
 
 
 def fusion(**case: Any) -> Record:
@@ -243,6 +244,7 @@ def _finished(call: Call, jobs: Sequence[Job], reuse: bool, claims: ExitStack) -
     if call.store is None:
         return records
     for key, job in sorted({job.key: job for job in jobs}.items()):
+        call.store.check_writable(job.draft)
         claims.enter_context(locks.claim(call.store.folder, key, wait=True))
         record = call.store.find(key, reuse=reuse, case_key=job.draft["case_key"])
         if record is not None and call.verb != "speed":

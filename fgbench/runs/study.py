@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fgbench import registry
+from fgbench import interrupts, registry
 from fgbench.errors import UsageError, at_work
-from fgbench.records import atomic, keys, locks, provenance, schema
+from fgbench.records import atomic, files, keys, locks, provenance, schema
 from fgbench.records.store import Store
 
 if TYPE_CHECKING:
@@ -69,11 +69,12 @@ def run(
     checked = registry.validated(study, options, study.__name__, GIVEN)
     parameters = signature(study).parameters
     settings = {n: checked.get(n, p.default) for n, p in parameters.items() if n not in GIVEN}
-    store = Store(folder(records)) if records is not None else None
     parts: dict[str, Parts] = {}
-    with threads_set(threads), ExitStack() as held:
+    with threads_set(threads), store_in(records) as store, ExitStack() as held:
         if "parts" in parameters and store is not None:
-            key = _draft(study, about, settings, packages)["key"]
+            draft = _draft(study, about, settings, packages)
+            key = draft["key"]
+            store.check_writable(draft)
             held.enter_context(locks.claim(store.folder, key, wait=True))
             if (done := store.find(key)) is not None:
                 if progress is not None:
@@ -149,24 +150,34 @@ class Parts:
 
         Returns:
             The rows, as they read back from the file.
+
+        Raises:
+            UsageError: they cannot be stored.
         """
         path = self.folder / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.json"
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            rows = json.loads(files.read_text(path))
+        except (OSError, ValueError, RecursionError):
             rows = None
-        if isinstance(rows, list):
+        if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
             return rows
         computed: list[Record] = schema.to_json(make())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(path, json.dumps(computed))
+        with interrupts.whole():
+            made: list[Path] = []
+            try:
+                made = files.make(self.folder)
+                atomic.write_text(path, json.dumps(computed))
+            except OSError as error:
+                files.remove(made)
+                where = error.filename2 or error.filename
+                raise UsageError(f"cannot write {where}: {files.why(error)}") from error
         return computed
 
     def discard(self) -> None:
         """Remove the blocks once the record is written, and their parent folder if it is empty."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # other studies' blocks lie there
-            self.folder.parent.rmdir()
+        with interrupts.whole():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            files.remove([self.folder.parent])  # unless other studies' blocks lie there
 
 
 def finish(
@@ -201,31 +212,36 @@ def finish(
     return plain
 
 
-def folder(records: str | Path) -> Path:
-    """Create the folder of records if it is missing.
+@contextmanager
+def store_in(records: str | Path | None) -> Iterator[Store | None]:
+    """Keep records in a folder while the block lasts, and tidy it up at the end.
 
     Args:
-        records: its path.
+        records: path of the folder, made if missing and removed again if it is then empty; None for nowhere.
 
-    Returns:
-        Its path.
+    Yields:
+        The store, None for nowhere.
 
     Raises:
-        UsageError: if it cannot be created.
+        UsageError: if the folder cannot be made.
 
     Example:
         >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as there:
-        ...     folder(f"{there}/records").is_dir()
+        >>> with tempfile.TemporaryDirectory() as there, store_in(f"{there}/records") as store:
+        ...     store.folder.is_dir()
         True
     """
-    path = Path(records)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise UsageError(f"records cannot be kept in {str(path)!r}: {why}") from error
-    return path
+    if records is None:
+        yield None
+        return
+    with ExitStack() as made:
+        try:
+            folder = made.enter_context(files.kept(Path(records)))
+        except OSError as error:
+            why = files.why(error)
+            raise UsageError(f"records cannot be kept in {str(records)!r}: {why}") from error
+        yield Store(folder)
+        locks.tidy(folder)
 
 
 @contextmanager

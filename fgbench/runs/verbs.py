@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fgbench import registry
+from fgbench import interrupts, registry
 from fgbench.errors import MethodFailed, UsageError
+from fgbench.records import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from fgbench.workload import Subject, Workload
 
 Options = dict[str, Any]
+CHECKPOINTS = ".checkpoints"
+"""Folder beside the records with a folder of checkpoints for each training that is under way."""
 
 
 class Verb(NamedTuple):
@@ -134,24 +138,27 @@ def _train(call: Call, jobs: list[Job]) -> list[Record]:
     while jobs:
         job = jobs.pop(0)  # with its network, whose memory is free after the run
         plan: Training = job.plan
+        name = job.method.text
         begun, start = datetime.now(UTC), perf_counter()
-        folder = None if call.store is None else call.store.folder / ".checkpoints" / job.key
-        if folder is not None and folder.exists():
-            call.report(f"{job.method.text}, goes on from its checkpoint")
-        result = train(
-            plan.workload(call.workload),
-            job.method,
-            plan.recipe,
-            seed=call.seed,
-            subject=plan.subject,
-            checkpoint=folder,
-            graph=plan.graph,
-            progress=lambda event, name=job.method.text: call.report(f"{name}, {event}"),  # type: ignore[misc]
-        )
-        records.append(call.finish(job, result, begun, perf_counter() - start))
-        # A failed run is tried again from its checkpoint.
-        if folder is not None and result["status"] != "failed":
-            checkpoint.discard(folder)
+        folder = None if call.store is None else call.store.folder / CHECKPOINTS / job.key
+        # A signal after the last step waits until the record is written.
+        with nullcontext() if folder is None else interrupts.steps():
+            result = train(
+                plan.workload(call.workload),
+                job.method,
+                plan.recipe,
+                seed=call.seed,
+                subject=plan.subject,
+                checkpoint=folder,
+                graph=plan.graph,
+                progress=lambda event, name=name: call.report(f"{name}, {event}"),  # type: ignore[misc]
+                tell=lambda line, name=name: call.report(f"{name}, {line}"),  # type: ignore[misc]
+            )
+            records.append(call.finish(job, result, begun, perf_counter() - start))
+            # A failed run is tried again from its checkpoint.
+            if folder is not None and result["status"] != "failed":
+                checkpoint.discard(folder)
+                files.remove([folder.parent])
     return records
 
 

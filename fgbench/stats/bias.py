@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,8 @@ class Bias:
     Args:
         value: √max(U, 0); None where a bias as large as the truth could hide and none is seen.
         low: lower end, U's interval cut at 0 and rooted.
-        high: upper end, given even where the value is not.
+        high: upper end, given even where the value is not. A squared norm is not negative, so a U below 0
+            counts as 0 here: the end never falls below 0.8 times `detectable`, however low U came out.
         p_value: one-sided, against no bias; None below 32 draws of an estimate that is noisy.
         detectable: the relative bias found with power .7 to .9 at the 5 % level; None without a test.
         squared: U, unbiased for the squared relative bias and possibly negative; what is averaged.
@@ -71,11 +72,12 @@ class Bias:
         p_value = 1.0 if value == 0.0 else 0.0
         return cls(value, value, value, p_value, 0.0, value**2, n, "", value, value)
 
-    def json(self) -> dict[str, float | int | None]:
+    def json(self) -> dict[str, Any]:
         """Return the names other programs read, U as `squared`; what is not finite is None."""
         tested = ("p_value", "detectable", "squared", "draws_low", "draws_high")
         names = ("value", "low", "high", *tested)
-        return {name: finite(getattr(self, name)) for name in names} | {"n": self.n}
+        numbers = {name: finite(getattr(self, name)) for name in names}
+        return {**numbers, "n": self.n, "reason": self.reason}
 
 
 def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING) -> Bias:
@@ -121,8 +123,7 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
     squared = float(inner.sum() - sum_d2) / (draws * (draws - 1.0))
     null, below, above = norm_errors(inner, draws)
     quantile = t_quantile(count - 1)
-    ends = (squared - quantile * below, squared + quantile * above)
-    low, high = (sqrt(max(end, 0.0)) for end in ends)
+    low, high = sqrt(max(squared - quantile * below, 0.0)), upper_end(squared, quantile * above)
     p_value = sign_flip_p(inner) if draws >= JUDGED or null == 0.0 else None
     detectable, seen = sqrt(3.0 * null), p_value is not None and p_value < LEVEL
     resolved = detectable < 1.0 or seen
@@ -132,6 +133,27 @@ def bias(gram: ArrayLike, sum_d2: float, draws: int, rounding: float = ROUNDING)
         return Bias(value, low, high, None, None, squared, draws, reason, low, high)
     reason = "" if resolved else "unresolved"
     return Bias(value, low, high, p_value, detectable, squared, draws, reason, low, high)
+
+
+def upper_end(squared: float, half: float) -> float:
+    """Return the upper end of a bias from U and the half-width of its interval.
+
+    A U that came out below 0 by chance would bring the end down to 0, below biases that the test is as
+    good as blind to; the squared norm is not negative, so U counts as 0 there (as a power-constrained
+    limit does: Cowan, Cranmer, Gross, Vitells 2011).
+
+    Args:
+        squared: U.
+        half: half-width of its interval.
+
+    Returns:
+        √(max(U, 0) + half).
+
+    Example:
+        >>> upper_end(-3.0, 4.0), upper_end(5.0, 4.0)
+        (2.0, 3.0)
+    """
+    return sqrt(max(squared, 0.0) + half)
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,22 @@ to a headline and `bias` holds what needs inner products between draws.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, hypot, isfinite, lgamma, log, sqrt, tanh
-from typing import TYPE_CHECKING, NamedTuple
+from math import cbrt, exp, hypot, isfinite, lgamma, log, sqrt, tanh
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
 Floats = NDArray[np.float64]
 
 ROUNDING = 1e-12  # relative size below which two float64 results are the same number
+NOT_FINITE = "not finite"  # why a number is null that has no other reason
+FLAT = 1e-6  # of a skewness: below it the transform is t to rounding
 NEAREST_ONE = 1.0 - 2.0**-53  # the largest |r| whose atanh is finite
 
 
@@ -53,10 +57,11 @@ class Number:
         """Build a number without sampling error, such as one of a deterministic estimate."""
         return cls(value, value, value, n)
 
-    def json(self) -> dict[str, float | int | None]:
-        """Return the four names other programs read; what is not finite becomes None."""
+    def json(self) -> dict[str, Any]:
+        """Return the names other programs read; what is not finite is None, with the reason beside it."""
         ends = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: finite(end) for name, end in ends.items()} | {"n": self.n}
+        found = {name: finite(end) for name, end in ends.items()} | {"n": self.n}
+        return found | ({"reason": self.reason or NOT_FINITE} if None in found.values() else {})
 
 
 class TTest(NamedTuple):
@@ -162,12 +167,105 @@ def standard_error(values: Floats) -> float:
     return 0.0 if constant(values) else float(values.std(ddof=1)) / sqrt(len(values))
 
 
-def mean(values: ArrayLike) -> Number:
-    """Compute the mean over draws with its t interval.
+@dataclass(frozen=True)
+class MeanError:
+    """Error of a mean of skewed draws: its interval and its test agree, one is the other turned round.
 
-    The draws are independent repetitions, so the mean is unbiased and the t interval is exact for
-    normal values; products of normals have fewer degrees of freedom (`freedom`), and it is measured
-    near its level for them from 64 draws up.
+    A mean of squared slopes is skewed, and its standard error is small where the mean is: t misses
+    almost only above (5.7 of 6.3 % for a squared normal and 64 draws). Hall's transform of t removes the
+    skewness, g(t) = t + a t²/3 + a² t³/27 + a/6 = ((1 + a t/3)³ - 1)/a + a/6, which rises everywhere and
+    so has an inverse.
+
+    Args:
+        error: standard error of the mean; 0 where all draws are one number.
+        skewness: a, the skewness of the mean: that of a draw over the root of the number of draws.
+        df: degrees of freedom of the error (`freedom`).
+
+    Reference: Hall, On the removal of skewness by transformation, 1992.
+
+    Example:
+        >>> MeanError(0.5, skewness=0.0, df=10).p_value(1.0) == t_test(1.0, 0.5, 10)[1]
+        True
+    """
+
+    error: float
+    skewness: float
+    df: float
+
+    @classmethod
+    def of(cls, values: Floats) -> MeanError:
+        """Build the error of the mean of independent draws.
+
+        Args:
+            values: shape [draws], at least 2.
+
+        Returns:
+            The error.
+        """
+        draws, error = len(values), standard_error(values)
+        if error == 0.0:
+            return cls(0.0, 0.0, draws - 1.0)
+        off = values - values.mean()
+        skewness = float((off**3).mean()) / float((off**2).mean()) ** 1.5
+        # the mean without a draw is linear in that draw, so their tails are the same
+        return cls(error, skewness / sqrt(draws), freedom(draws, values))
+
+    @classmethod
+    def together(cls, parts: Sequence[MeanError]) -> MeanError:
+        """Build the error of the average of several independent means.
+
+        Cumulants add up: the third of a mean is a error³. Degrees of freedom are Satterthwaite's.
+
+        Args:
+            parts: of each mean, at least one.
+
+        Returns:
+            The error.
+        """
+        squares = [part.error**2 for part in parts]
+        total, third = sum(squares), sum(part.skewness * part.error**3 for part in parts)
+        if total == 0.0:
+            return cls(0.0, 0.0, sum(part.df for part in parts))
+        below = sum(e2**2 / part.df for e2, part in zip(squares, parts, strict=True))
+        return cls(sqrt(total) / len(parts), third / total**1.5, total**2 / below)
+
+    def ends(self, centre: float) -> tuple[float, float]:
+        """Return the two ends of the 95 % interval.
+
+        Args:
+            centre: the mean.
+        """
+        quantile = t_quantile(self.df)
+        high, low = (centre - self.error * self._t(side * quantile) for side in (-1.0, 1.0))
+        return low, high
+
+    def p_value(self, deviation: float) -> float:
+        """Return the two-sided p-value of a deviation of the mean from what is expected.
+
+        Args:
+            deviation: mean less expectation.
+        """
+        if self.error == 0.0:
+            return 1.0 if deviation == 0.0 else 0.0
+        t, a = deviation / self.error, self.skewness
+        return t_test(t if abs(a) < FLAT else ((1 + a * t / 3) ** 3 - 1) / a + a / 6, 1.0, self.df)[
+            1
+        ]
+
+    def _t(self, transformed: float) -> float:
+        """Return the t whose transform this is."""
+        a = self.skewness
+        if abs(a) < FLAT:
+            return transformed
+        return 3.0 * (cbrt(1.0 + a * (transformed - a / 6.0)) - 1.0) / a
+
+
+def mean(values: ArrayLike) -> Number:
+    """Compute the mean over draws with its interval.
+
+    The draws are independent repetitions, so the mean is unbiased; the interval is t's for symmetric
+    draws, with the degrees of freedom that their tails leave (`freedom`) and their skewness removed
+    (`MeanError`): products of normals have both.
 
     Args:
         values: one number per draw, shape [draws].
@@ -186,9 +284,8 @@ def mean(values: ArrayLike) -> Number:
     centre = float(series.mean())
     if len(series) < 2:
         return Number(centre, None, None, 1, "one draw")
-    # the mean without a draw is linear in that draw, so their tails are the same
-    half = t_quantile(freedom(len(series), series)) * standard_error(series)
-    return Number(centre, centre - half, centre + half, len(series))
+    low, high = MeanError.of(series).ends(centre)
+    return Number(centre, min(low, centre), max(high, centre), len(series))
 
 
 def scale(x: ArrayLike) -> Number:
@@ -200,7 +297,7 @@ def scale(x: ArrayLike) -> Number:
         x: <e, g> / |g|² per draw, shape [draws].
 
     Returns:
-        Mean with its t interval.
+        Mean with its interval.
 
     Example:
         >>> scale([0.5, 1.5, 1.0, 1.0]).value

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import exp, inf, log, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgbench.stats.bias import Bias, bias
-from fgbench.stats.intervals import ROUNDING, Number, constant, standard_error, t_quantile, t_test
+from fgbench.stats.bias import Bias, bias, upper_end
+from fgbench.stats.intervals import (
+    ROUNDING,
+    MeanError,
+    Number,
+    constant,
+    scale,
+    standard_error,
+    t_quantile,
+    t_test,
+)
 from fgbench.stats.mean_direction import resolved
 
 if TYPE_CHECKING:
@@ -286,8 +295,8 @@ def bias_over(
 
     Returns:
         The bias; `p_value`, `detectable` and the interval over draws are those of the averaged Gram
-        matrix. The other interval is t of U over inits or batches where they are replicated, else that of
-        the draws.
+        matrix. The other interval is t of U over inits or batches where they are replicated, its upper end
+        no lower than that over draws (four U may agree by chance); else that of the draws.
 
     Example:
         >>> d = np.random.default_rng(0).standard_normal((2, 32, 5)) + 1.0  # two points, a bias at each
@@ -303,9 +312,66 @@ def bias_over(
     found = spread(squared, inits, moments)
     if found.half is None:
         return replace(pooled, reason=pooled.reason or found.reason)
-    low, high = (sqrt(max(found.mean + side * found.half, 0.0)) for side in (-1, 1))
+    low, high = sqrt(max(found.mean - found.half, 0.0)), upper_end(found.mean, found.half)
     reason = pooled.reason or found.reason
-    return replace(pooled, low=low, high=high, n=found.n, reason=reason)
+    return replace(pooled, low=low, high=max(high, pooled.high or 0.0), n=found.n, reason=reason)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean scale over points with the test of a scale of 1, which is over draws as that of a bias is.
+
+    Args:
+        number: the scale, its interval over replicates.
+        p_value: two-sided, against a scale of 1 at every point; None where there are too few draws.
+
+    Example:
+        >>> Scale(Number(1.0, 0.9, 1.1, 4), 0.97).json()["p_value"]
+        0.97
+    """
+
+    number: Number
+    p_value: float | None
+
+    def json(self) -> dict[str, Any]:
+        """Return the names other programs read."""
+        return {**self.number.json(), "p_value": self.p_value}
+
+
+def scale_over(
+    series: Sequence[ArrayLike],
+    inits: Sequence[int],
+    moments: Sequence[int] | None = None,
+    rounding: float = ROUNDING,
+) -> Scale:
+    """Average the scale over points and test it against 1.
+
+    The interval speaks of networks like these, with as many degrees of freedom as there are inits less
+    one. The test asks for less: whether every point's scale is 1, so that all draws of all points are
+    replicates, and a few inits that agree by chance reject nothing.
+
+    Args:
+        series: <e, g> / |g|² per draw, of each point.
+        inits: init of each point.
+        moments: moment of each point; one moment where None.
+        rounding: deviation from 1 at or below which there is none.
+
+    Returns:
+        The scale.
+
+    Example:
+        >>> found = scale_over([[0.9, 1.1, 1.0, 1.2], [1.0, 0.8, 1.1, 0.9]], inits=[0, 1])
+        >>> found.number.value, found.p_value
+        (1.0, 1.0)
+    """
+    points = [np.asarray(x, dtype=np.float64) for x in series]
+    number = mean_over([scale(x) for x in points], inits, moments)
+    if number.value is None or min(map(len, points)) < 2:
+        return Scale(number, None)
+    deviation = number.value - 1.0
+    if abs(deviation) <= rounding:
+        return Scale(number, 1.0)
+    return Scale(number, MeanError.together([MeanError.of(x) for x in points]).p_value(deviation))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from fgbench.stats.bias_verdict import judge
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-NEAR = 0.05  # of a scale to 1: variances differ by a tenth
-
 
 def number(found: Any, digits: int = 3) -> str:
     """Format a measured number as ``value [low, high]``; a dash where there is none.
@@ -77,32 +75,6 @@ def bias(found: Mapping[str, Any], adjusted: float | None) -> str:
     if low == 0.0 and high is not None:
         value = f"{number(found['value'])}, at most {number(high)}"
     return f"{value} (p={adjusted:.2g})"
-
-
-def off_scale(scale: Mapping[str, Any] | None, bias: Mapping[str, Any] | None) -> bool:
-    """Return whether a scale is surely not 1, so that a variance is not that of an unbiased estimate.
-
-    Surely: 1 lies twice as far off as the interval reaches; at all where no draw has a sampling error.
-
-    Args:
-        scale: the measured scale; None where there is none.
-        bias: the measured bias, whose ``detectable`` of 0 says that draws have no sampling error.
-
-    Returns:
-        Whether variances are not comparable.
-
-    Example:
-        >>> off_scale({"value": 0.5, "low": 0.4, "high": 0.6}, None)
-        True
-        >>> off_scale({"value": 0.9, "low": 0.8, "high": 1.0}, None)
-        False
-    """
-    if not scale or scale.get("value") is None:
-        return False
-    value, ends = scale["value"], [scale.get(end) for end in ("low", "high")]
-    reach = abs(value - ends[value < 1.0]) if None not in ends else float("inf")
-    exact = (bias or {}).get("detectable") == 0.0
-    return bool(abs(value - 1.0) > (NEAR if exact else max(2.0 * reach, NEAR)))
 
 
 def spread(values: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""Relative variance and relative error of an estimate from the scalars of its draws."""
+"""Relative variance of an estimate from the scalars of its draws, and how many of them it needs."""
 
 from __future__ import annotations
 
@@ -71,34 +71,58 @@ def relative_variance(
     return Number(value, low, high, len(np.asarray(d2)))
 
 
-def relative_error(
-    d2: ArrayLike, gram: ArrayLike, x: ArrayLike | None = None, control: ArrayLike | None = None
+def draws_needed(
+    precision: float,
+    d2: ArrayLike,
+    gram: ArrayLike,
+    x: ArrayLike | None = None,
+    control: ArrayLike | None = None,
 ) -> float:
-    """Compute the standard error of the logarithm of the relative variance.
+    """Compute at how many draws the logarithm of the relative variance has a standard error.
+
+    The error m of an average falls with the root of the draws, the error s of a mean over products of
+    different draws, which is all that a control leaves where |v|² is fixed, with the draws themselves. So
+    K of them leave n with m² K/n + s² (K/n)² = precision².
 
     Args:
-        d2: as of :func:`relative_variance`, like all others.
+        precision: standard error that is wanted.
+        d2: of a pilot, as of :func:`relative_variance`, like all others.
         gram: inner products of block sums.
         x: <e, g> / |g|² per draw.
         control: per-draw control.
 
     Returns:
-        The standard error of the logarithm; 0 where there is no interval or no sampling error.
+        The number, not rounded; 0 where there is no interval or no sampling error.
 
     Example:
-        >>> relative_error(np.ones(4), np.eye(4))
-        0.0
+        >>> d = np.random.default_rng(0).standard_normal((32, 5))
+        >>> few, many = (draws_needed(p, (d**2).sum(1), d @ d.T) for p in (0.2, 0.1))
+        >>> round(many / few, 6)
+        4.0
     """
     found = _on_log_scale(d2, gram, x, control, ROUNDING)
-    return 0.0 if isinstance(found, Number) else found.error
+    if isinstance(found, Number) or found.error == 0.0:
+        return 0.0
+    products, wanted = found.products**2, precision**2
+    average = found.error**2 - products
+    share = 2.0 * wanted / (average + sqrt(average**2 + 4.0 * products * wanted))
+    return len(np.asarray(d2)) / share
 
 
 class _Log(NamedTuple):
-    """Positive number by its logarithm, with the standard error of that and its degrees of freedom."""
+    """Positive number by its logarithm, with the standard error of that and its degrees of freedom.
+
+    Args:
+        log: logarithm.
+        error: standard error of it.
+        freedom: degrees of freedom of the error.
+        products: part of the error that is of a mean over products of different draws.
+    """
 
     log: float
     error: float
     freedom: float
+    products: float = 0.0
 
 
 def _on_log_scale(
@@ -145,6 +169,7 @@ def _on_log_scale(
     if main < ALONE * null:
         df = len(sizes) * (len(sizes) - 1.0) / 2.0  # as many products, uncorrelated without bias
         error = sqrt(main**2 + null**2) / float(variances[0])
+        return _Log(float(logs[0]), error, df, null / float(variances[0]))
     return _Log(float(logs[0]), error, df)
 
 

@@ -1,33 +1,44 @@
 """Checkpoints: one folder per run with two generations, one of which survives a kill at any moment.
 
-A generation is one safetensors file that holds the tensors and, as JSON in its header, everything else, so
-that the two always belong together. It is written under a temporary name, flushed to the disk, and renamed;
-the generation before stays as ``previous`` until the next one is complete. Nothing is pickled.
+A generation is one file: a line with the format and the lengths of its parts, everything but tensors as JSON,
+the tensors in the format of safetensors, and a SHA-256 digest of all that. The digest is compared before
+anything is used. The file is written under a temporary name, flushed to the disk, and renamed; the generation
+before stays as ``previous`` until the next one is complete. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
-import signal
-import threading
-from contextlib import contextmanager
+import shutil
+import warnings
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fgbench.errors import UsageError
-from fgbench.records.atomic import flush
+from fgbench import interrupts
+from fgbench.errors import Notice, UsageError
+from fgbench.records import atomic, files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import FrameType
 
     from torch import Tensor
 
-LATEST, PREVIOUS, UNFINISHED = "latest.safetensors", "previous.safetensors", "unfinished.tmp"
-_HEADER = "fgbench"
+LATEST, PREVIOUS = "latest.checkpoint", "previous.checkpoint"
+MAGIC, VERSION = b"fgbench checkpoint ", 1
+DIGEST = hashlib.sha256().digest_size
+
+
+class Damaged(ValueError):
+    """A checkpoint cannot be used; the message says why.
+
+    Example:
+        >>> str(Damaged("is empty"))
+        'is empty'
+    """
 
 
 class Saved(NamedTuple):
@@ -59,59 +70,157 @@ def save(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
     Raises:
         OSError: if it cannot be written; earlier generations are then left unchanged.
 
-    Cost: one copy of the tensors on the CPU, one flushed write, two renames.
+    Cost: two copies of the tensors on the CPU, one flushed write, two renames.
 
     Example:
         >>> import tempfile, torch
         >>> from pathlib import Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save(Path(folder), {"weight": torch.ones(2)}, {"step": 3})
-        ...     saved = load(Path(folder))
+        ...     saved = read(Path(folder, LATEST))
         >>> saved.tensors["weight"].tolist(), saved.facts
         ([1.0, 1.0], {'step': 3})
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    content = pack(tensors, facts)
+    with interrupts.whole():
+        made = files.make(folder)
+        try:
+            latest, previous = folder / LATEST, folder / PREVIOUS
+            unfinished = folder / "unfinished.checkpoint"
+            atomic.write_bytes(unfinished, content)
+            if latest.exists():
+                os.replace(latest, previous)
+            os.replace(unfinished, latest)
+            atomic.flush(folder)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            files.remove(made)
+            raise
+
+
+def pack(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+    """Return the content of a generation's file.
+
+    Args:
+        tensors: by name; any devices and types.
+        facts: what JSON holds exactly.
+
+    Returns:
+        Bytes, of which :func:`unpack` makes the same.
+
+    Example:
+        >>> pack({}, {"step": 3})[:22]
+        b'fgbench checkpoint 1 3'
+    """
+    from safetensors.torch import save as tensors_as_bytes
 
     first: dict[int, str] = {}
     aliases = {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
     unique = {
         name: tensors[name].detach().cpu().contiguous() for name in dict.fromkeys(aliases.values())
     }
-    text = json.dumps({"facts": dict(facts), "aliases": aliases}, allow_nan=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / UNFINISHED
+    text = json.dumps({"facts": dict(facts), "aliases": aliases}, allow_nan=False).encode()
+    packed = tensors_as_bytes(unique)
+    head = MAGIC + f"{VERSION} {len(text)} {len(packed)}\n".encode()
+    digest = hashlib.sha256(head)
+    digest.update(text)
+    digest.update(packed)
+    return b"".join((head, text, packed, digest.digest()))
+
+
+def unpack(content: bytes) -> Saved:
+    """Return what the content of a generation's file holds.
+
+    Args:
+        content: made by :func:`pack`.
+
+    Returns:
+        Tensors and facts.
+
+    Raises:
+        Damaged: a bit of it differs from what was written.
+        UsageError: another version of fgbench wrote it.
+
+    Example:
+        >>> unpack(pack({}, {"step": 3})).facts
+        {'step': 3}
+        >>> unpack(b"fgbench checkpoint 1 0 0")
+        Traceback (most recent call last):
+            ...
+        fgbench.training.checkpoint.Damaged: is damaged: its checksum differs
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as tensors_of
+
+    if not content:
+        raise Damaged("is empty")
+    if not content.startswith(MAGIC):
+        raise Damaged("is no checkpoint of this version of fgbench")
+    view = memoryview(content)
+    if hashlib.sha256(view[:-DIGEST]).digest() != content[-DIGEST:]:
+        raise Damaged("is damaged: its checksum differs")
     try:
-        save_file(unique, unfinished, metadata={_HEADER: text})
-    except SafetensorError as error:  # raised for a full disk, among others
-        unfinished.unlink(missing_ok=True)
-        raise OSError(errno.EIO, str(error), str(unfinished)) from error
-    flush(unfinished)
-    if (folder / LATEST).exists():
-        os.replace(folder / LATEST, folder / PREVIOUS)
-    os.replace(unfinished, folder / LATEST)
-    flush(folder)
+        version = int(content[len(MAGIC) :].split()[0][:9])
+        if version != VERSION:
+            raise UsageError(
+                f"has the format {version}, and this version of fgbench reads {VERSION}"
+            )
+        head = content[: content.index(b"\n") + 1]
+        start, length = len(head), int(head.split()[3])
+        header = json.loads(content[start : start + length])
+        unique = tensors_of(content[start + length : -DIGEST])
+        tensors = {name: unique[owner] for name, owner in header["aliases"].items()}
+        return Saved(tensors, dict(header["facts"]))
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise Damaged("has another content than a checkpoint") from None
 
 
-def load(folder: Path) -> Saved | None:
-    """Read the newest complete generation.
+def read(path: Path) -> Saved:
+    """Read one generation.
+
+    Args:
+        path: of its file.
+
+    Returns:
+        Tensors and facts.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damaged: it is no file, or holds something else than was written.
+        UsageError: another version of fgbench wrote it.
+        OSError: it cannot be read now.
+
+    Example:
+        >>> from pathlib import Path
+        >>> read(Path("no-such-folder") / LATEST)
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: [Errno 2] No such file or directory: 'no-such-folder/latest.checkpoint'
+    """
+    try:
+        return unpack(files.read_bytes(path))
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise Damaged("is a link to nothing") from None
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EISDIR, errno.ELOOP):
+            raise  # it may be sound: neither used nor removed
+        raise Damaged(f"cannot be read: {files.why(error)}") from None
+
+
+def exists(folder: Path) -> bool:
+    """Return whether a run has a checkpoint, sound or not.
 
     Args:
         folder: of the run.
 
-    Returns:
-        The generation; None where there is none. Damaged files are skipped.
-
     Example:
         >>> from pathlib import Path
-        >>> load(Path("no-such-folder")) is None
-        True
+        >>> exists(Path("no-such-folder"))
+        False
     """
-    for name in (LATEST, PREVIOUS):
-        saved = _read(folder / name)
-        if saved is not None:
-            return saved
-    return None
+    return any(os.path.lexists(folder / name) for name in (LATEST, PREVIOUS))
 
 
 def discard(folder: Path) -> None:
@@ -126,14 +235,15 @@ def discard(folder: Path) -> None:
         >>> from pathlib import Path
         >>> discard(Path("no-such-folder"))
     """
-    for name in (UNFINISHED, PREVIOUS, LATEST):
-        (folder / name).unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    with interrupts.whole():
+        for name in (PREVIOUS, LATEST):
+            (folder / name).unlink(missing_ok=True)
+        atomic.tidy(folder)
+        files.remove([folder])
 
 
 class Keeper:
-    """Writes the checkpoints of a run when they are due, and refuses those of another run.
+    """Writes the checkpoints of a run when they are due, and refuses damaged ones and those of another run.
 
     Args:
         folder: the run's own.
@@ -143,8 +253,8 @@ class Keeper:
     Example:
         >>> from pathlib import Path
         >>> keeper = Keeper(Path("no-such-folder"), every=30.0, identity={"seed": 0})
-        >>> keeper.due(ended=False), keeper.load() is None
-        (False, True)
+        >>> keeper.due(ended=False), keeper.load(print)
+        (False, False)
     """
 
     def __init__(self, folder: Path, every: float, identity: Mapping[str, Any]) -> None:
@@ -168,73 +278,81 @@ class Keeper:
         save(self.folder, tensors, {"identity": self.identity, "run": dict(facts)})
         self._last = perf_counter()
 
-    def load(self) -> Saved | None:
-        """Read the newest checkpoint.
+    def load(self, use: Callable[[Saved], None]) -> bool:
+        """Continue from the newest checkpoint that can be used.
+
+        Where the newest one cannot be used, the one before is tried, and then the run starts anew. Each that
+        is refused is named in a :class:`fgbench.errors.Notice` and set aside.
+
+        Args:
+            use: takes tensors and facts as they were saved, all or nothing; raises :class:`Damaged` where
+                they do not fit the run.
 
         Returns:
-            Tensors and facts as they were saved; None where there is no checkpoint.
+            Whether the run continues from a checkpoint.
 
         Raises:
             UsageError: if another run wrote it; the message names the first difference.
         """
-        saved = load(self.folder)
-        if saved is None:
-            return None
-        identity = saved.facts["identity"]
-        for name in {**identity, **self.identity}:
-            there, here = identity.get(name), self.identity.get(name)
-            if there != here:
+        refused = False
+        for name in (LATEST, PREVIOUS):
+            path = self.folder / name
+            try:
+                saved = read(path)
+                self._check_identity(saved)
+                use(Saved(saved.tensors, saved.facts["run"]))
+            except FileNotFoundError:
+                continue
+            except UsageError as error:
                 raise UsageError(
-                    f"the checkpoint in {self.folder} is another run's ({name} {there!r} there, "
-                    f"{here!r} here); delete the folder or choose another"
+                    f"the checkpoint in {self.folder} {error}; delete the folder or choose another"
+                ) from None
+            except Damaged as error:
+                refused = True
+                _notify(f"the checkpoint {path} {error}; it is not used")
+                _set_aside(path)
+                continue
+            if refused:
+                _notify(f"the run continues from the checkpoint before, {path}")
+            return True
+        if refused:
+            _notify(f"no checkpoint in {self.folder} can be used; the run starts anew")
+        return False
+
+    def _check_identity(self, saved: Saved) -> None:
+        """Check that this run wrote a checkpoint."""
+        identity = saved.facts.get("identity")
+        if not isinstance(identity, dict):
+            raise Damaged("does not name its run")
+        for name in {**self.identity, **identity}:
+            there, here = identity.get(name), self.identity.get(name)
+            if there != here or type(there) is not type(here):
+                raise UsageError(
+                    f"is another run's ({name[:40]} {_shown(there)} there, {_shown(here)} here)"
                 )
-        return Saved(saved.tensors, saved.facts["run"])
+        if not isinstance(saved.facts.get("run"), dict):
+            raise Damaged("does not say how far its run was")
 
 
-@contextmanager
-def interrupt_held() -> Iterator[Callable[[], bool]]:
-    """Delay Ctrl-C until the caller has reached a point where it can stop.
-
-    An interrupt within a step would leave parameters half updated. Only Python's own handler in the main
-    thread is replaced, and restored afterwards. A second Ctrl-C raises at once.
-
-    Yields:
-        A function that returns whether Ctrl-C was pressed; the caller then saves and raises
-        KeyboardInterrupt.
-
-    Example:
-        >>> with interrupt_held() as pressed:
-        ...     pressed()
-        False
-    """
-    pressed: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
-        return
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _shown(value: Any) -> str:
+    """Format a value, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _read(path: Path) -> Saved | None:
-    """Read one generation; None where the file is missing or incomplete."""
-    from safetensors import SafetensorError, safe_open
+def _notify(message: str) -> None:
+    """Show the user a line."""
+    warnings.warn(message, Notice, stacklevel=2)
 
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
-            # Cloned, because the tensors may be mapped from the file, which later saves rename and remove.
-            unique = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            tensors = {name: unique[owner] for name, owner in header["aliases"].items()}
-            return Saved(tensors, header["facts"])
-    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
-        return None
+
+def _set_aside(path: Path) -> None:
+    """Remove a file that is no checkpoint, so that it does not become the generation before."""
+    with interrupts.whole():
+        if path.is_dir() and not path.is_symlink():
+            files.remove([path])
+            if not path.exists():
+                return
+            free = (path.with_name(f"refused-{n}") for n in range(1, 1000))
+            shutil.move(path, next(p for p in free if not os.path.lexists(p)))
+        else:
+            path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fgbench.errors import UsageError, unknown
+from fgbench.training.checkpoint import Damaged
 from fgbench.training.optimizers import NAMES, optimizer, param_groups
 
 if TYPE_CHECKING:
@@ -199,30 +200,106 @@ class Learner:
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the learner from the tensors of a checkpoint, bit for bit.
+        """Restore the learner from the tensors of a checkpoint, bit for bit, or leave it as it is.
 
         Args:
             tensors: what :meth:`tensors` returned, on any device.
+
+        Raises:
+            Damaged: they do not fit this learner.
         """
-        parts: dict[str, dict[str, dict[str, Tensor]]] = {}
-        chain = {}
+        parts = _parts(tensors)
+        chain, state = parts["chain"].get("", {}), parts["state"]
         device = next(self.chain.parameters()).device
         moved: dict[int, Tensor] = {}  # a tensor that objectives share stays one tensor
-        for key, tensor in tensors.items():
-            what, _, name = key.partition("\t")
-            if what == "chain":
-                chain[name] = tensor
-                continue
-            group, _, name = name.partition("\t")
-            there = moved.setdefault(id(tensor), tensor.to(device)) if what == "state" else tensor
-            parts.setdefault(what, {}).setdefault(group, {})[name] = there
+        held = {
+            objective: {n: moved.setdefault(id(t), t.to(device)) for n, t in own.items()}
+            for objective, own in state.items()
+        }
+        self._check(chain, held, parts)
         self.chain.load_state_dict(chain)
-        self._hold({**{name: {} for name in self.state}, **parts.get("state", {})})
+        self._hold({**{name: {} for name in self.state}, **held})
         for what, one in (("optimizer", self._optimizer), ("teacher", self._teacher)):
             if one is not None:
-                _reload(one, parts.get(what, {}))
+                _reload(one, parts[what])
         if self._paced is not None:  # an optimiser keeps copies of what it loads
             self._set_rates(self._paced.unbind())
+
+    def _check(
+        self,
+        chain: Mapping[str, Tensor],
+        state: Mapping[str, Mapping[str, Tensor]],
+        buffers: Mapping[str, Mapping[str, Mapping[str, Tensor]]],
+    ) -> None:
+        """Check the tensors of a checkpoint before any of them is used."""
+        own = self.chain.state_dict()
+        if set(chain) != set(own):
+            raise Damaged("has other parameters than this network")
+        for name, tensor in chain.items():
+            if (tensor.shape, tensor.dtype) != (own[name].shape, own[name].dtype):
+                raise Damaged(f"has another shape or type of {name}")
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise Damaged(f"has a value of {name} that is not finite")
+        for objective, tensors in state.items():
+            fresh = self.state.get(objective, {})
+            if objective not in self.state or any(
+                name in fresh and t.dtype != fresh[name].dtype for name, t in tensors.items()
+            ):
+                raise Damaged("has other state than this estimator")
+        unique = {id(t): t for s in state.values() for t in s.values() if t.is_floating_point()}
+        moved = [p for group in self._optimizer.param_groups for p in group["params"]]
+        for what, one, params in (
+            ("optimizer", self._optimizer, moved),
+            ("teacher", self._teacher, list(unique.values())),
+        ):
+            _check_buffers(one, params, buffers[what])
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, dict[str, Tensor]]]:
+    """Sort the tensors of a checkpoint by what they belong to and the group therein."""
+    parts: dict[str, dict[str, dict[str, Tensor]]] = {
+        what: {} for what in ("chain", "optimizer", "teacher", "state")
+    }
+    for key, tensor in tensors.items():
+        what, _, name = key.partition("\t")
+        if what not in parts:
+            raise Damaged("has tensors that belong to nothing")
+        group, _, name = name.partition("\t") if what != "chain" else ("", "", name)
+        parts[what].setdefault(group, {})[name] = tensor
+    return parts
+
+
+def _check_buffers(
+    one: torch.optim.Optimizer | None,
+    params: Sequence[Tensor],
+    saved: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    """Check the buffers of an optimiser: each moved parameter has those that one step makes."""
+    if not saved:
+        return
+    wrong = Damaged("has other buffers than this optimiser")
+    if one is None or not all(i.isascii() and i.isdigit() for i in saved):
+        raise wrong
+    for index, buffers in saved.items():
+        if int(index[:9]) >= len(params):
+            raise wrong
+        p = params[int(index[:9])]
+        fresh = _buffers(one, p)
+        if set(buffers) != set(fresh) or any(
+            (t.shape, t.dtype) != (fresh[name].shape, fresh[name].dtype)
+            for name, t in buffers.items()
+        ):
+            raise wrong
+
+
+def _buffers(one: torch.optim.Optimizer, p: Tensor) -> dict[str, Tensor]:
+    """Return the buffers that one step of an optimiser makes for a parameter."""
+    twin = torch.zeros_like(p, requires_grad=True)
+    twin.grad = torch.zeros_like(p)
+    options = {n: v for n, v in one.param_groups[0].items() if n != "params"}
+    trial = type(one)([{**options, "params": [twin]}], lr=options["lr"])  # type: ignore[call-arg]
+    trial.step()
+    return {n: t for n, t in trial.state[twin].items() if isinstance(t, torch.Tensor)}
 
 
 def _zero_heads(chain: Chain) -> None:

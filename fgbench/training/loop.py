@@ -12,24 +12,28 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench import interrupts
 from fgbench.errors import MethodFailed, UsageError, at_work
-from fgbench.training.checkpoint import Keeper, interrupt_held
+from fgbench.records import keys
+from fgbench.training.checkpoint import Keeper
 from fgbench.training.recipe import Recipe, default_recipe
 from fgbench.training.run import Progress, TrainingRun
 from fgbench.training.step_capture import asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fgbench.registry import Method
     from fgbench.workload import Subject, Workload
 
+PACKAGES = ("core", "data.augment", "data.dataset", "training", "workload")
+"""Packages of fgbench whose code decides the numbers of a training; a checkpoint of other code is refused."""
 LOOK = 50
 """Most steps between two looks at the losses; a look waits for the accelerator."""
 
@@ -45,6 +49,7 @@ def train(
     every: float = 30.0,
     graph: str = "auto",
     progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train one network by one method and evaluate it on all examples of both splits after each epoch.
 
@@ -67,6 +72,8 @@ def train(
         graph: ``auto``: on a GPU, steps whose time is spent on launching kernels run as a captured graph;
             ``on``; ``off``. The numbers are the same.
         progress: called after every epoch, and within an epoch every 50 steps or about each second.
+        tell: called with one line where the run goes on from a checkpoint. One that is damaged is not used
+            and named in a :class:`fgbench.errors.Notice`.
 
     Returns:
         ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
@@ -81,7 +88,7 @@ def train(
     Raises:
         UsageError: for a graph on a CPU, a batch larger than the training set, or the checkpoint of
             another run.
-        KeyboardInterrupt: on Ctrl-C, after the current step is finished and saved.
+        KeyboardInterrupt: on Ctrl-C, with a checkpoint after the current step is finished and saved.
 
     Example:
         >>> from fgbench import registry
@@ -111,12 +118,11 @@ def train(
     keeper = None
     if checkpoint is not None:
         keeper = Keeper(checkpoint, every, _identity(workload, method, recipe, seed))
-        if (saved := keeper.load()) is not None:
-            run.restore(saved)
-    held = interrupt_held() if keeper is not None else nullcontext(lambda: False)
+        if keeper.load(run.restore) and tell is not None:
+            tell(f"goes on from its checkpoint after step {run.step}")
     try:
-        with held as interrupted:
-            reason = _steps(run, keeper, interrupted, progress or (lambda event: None))
+        with interrupts.steps() if keeper is not None else nullcontext():
+            reason = _steps(run, keeper, progress or (lambda event: None))
     except MethodFailed as failed:
         result = _result("failed", str(failed), recipe, workload, run)
     else:
@@ -168,19 +174,21 @@ def method_name(method: Method) -> str:
 
 def _identity(workload: Workload, method: Method, recipe: Recipe, seed: int) -> dict[str, Any]:
     """Return what decides the numbers of a run, by which its checkpoint is recognised."""
+    named = (workload.source(), method.estimator.source, method.locality.source)
+    sources = {Path(path) for path in named if Path(path).is_file()}
     return {
         **{"method": method_name(method), "arch": workload.arch, "seed": seed},
         **{"data": workload.data.fingerprint, "device": workload.device.type},
         "dtype": str(workload.dtype).removeprefix("torch."),
         **{"threads": torch.get_num_threads(), "torch": str(torch.__version__)},
         **{f"recipe.{name}": value for name, value in recipe.model_dump().items()},
+        "code": keys.code_hash(*(f"fgbench.{package}" for package in PACKAGES), *sources),
     }
 
 
 def _steps(
     run: TrainingRun,
     keeper: Keeper | None,
-    interrupted: Callable[[], bool],
     report: Callable[[Progress], None],
 ) -> str:
     """Take the remaining steps; return why they ended early, or "" if they did not."""
@@ -194,7 +202,7 @@ def _steps(
         with at_work(run.estimator, *parts):
             run.take()
 
-        ended, stop = run.step % run.per_epoch == 0, interrupted()
+        ended, stop = run.step % run.per_epoch == 0, keeper is not None and interrupts.due()
         due = keeper is not None and keeper.due(ended)
         look = ended or stop or due or len(run.unseen) >= LOOK or perf_counter() - looked > 1
         with at_work(run.estimator, *parts):

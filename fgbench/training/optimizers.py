@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,31 @@ def param_groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
     return groups
 
 
+@cache
+def uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
+    """Derive an optimiser that takes the same steps without importing torch's compiler.
+
+    torch wraps the methods of an optimiser for its compiler, which it imports at their first call: two
+    seconds of every process that trains. Here the methods are called as they are inside the wrapper, and
+    ``step`` builds no graph, as before.
+
+    Args:
+        kind: an optimiser of PyTorch, or one derived from its class.
+
+    Returns:
+        A class of the same name.
+
+    Example:
+        >>> rule = uncompiled(torch.optim.SGD)([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+        >>> isinstance(rule, torch.optim.SGD)
+        True
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
+    methods = {name: getattr(kind, name) for name in names}
+    plain = {name: getattr(method, "__wrapped__", method) for name, method in methods.items()}
+    return type(kind.__name__, (kind,), plain | {"step": torch.no_grad()(plain["step"])})
+
+
 def optimizer(
     name: str, groups: list[dict[str, Any]], momentum: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
@@ -90,14 +116,14 @@ def optimizer(
     kinds = {p.device.type for group in groups for p in group["params"]}
     fused, gpu = kinds <= {"cpu", "cuda"}, kinds == {"cuda"}
     if name == "lars":
-        return LARS(groups, groups[0]["lr"], momentum)
+        return uncompiled(LARS)(groups, groups[0]["lr"], momentum)
     if name == "sgd":
-        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
-    built: torch.optim.Optimizer
+        sgd = uncompiled(torch.optim.SGD)
+        return sgd(groups, momentum=momentum, nesterov=nesterov, fused=fused)
     if name == "rmsprop":
-        built = torch.optim.RMSprop(groups, momentum=momentum, capturable=gpu)
+        built = uncompiled(torch.optim.RMSprop)(groups, momentum=momentum, capturable=gpu)
     else:
-        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+        kind = uncompiled(torch.optim.AdamW if name == "adamw" else torch.optim.Adam)
         built = kind(groups, betas=(momentum, 0.999), fused=fused, capturable=gpu)
     built._warned_capturable_if_run_uncaptured = True  # torch's own switch of that warning
     return built

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 
 from fgbench.data.augment import GRAY, JITTER, Policy, augment
 from fgbench.errors import UsageError
+from fgbench.training.checkpoint import Damaged
 from fgbench.training.cuda_graphs import backend_of
 from fgbench.training.learner import Learner
 from fgbench.training.step_capture import Steps
@@ -136,10 +139,44 @@ class TrainingRun:
         return {name: getattr(self, name) for name in FACTS}
 
     def restore(self, saved: Saved) -> None:
-        """Restore the run from a checkpoint."""
+        """Restore the run from a checkpoint, or leave it as it is.
+
+        Args:
+            saved: tensors and facts.
+
+        Raises:
+            Damaged: they do not fit this run.
+        """
+        self._check(saved.facts)
         self.learner.restore(saved.tensors)
         for name in FACTS:
             setattr(self, name, saved.facts[name])
+
+    def _check(self, facts: Mapping[str, Any]) -> None:
+        """Check that what a checkpoint says of its run can be true of this one."""
+        if set(facts) != set(FACTS):
+            raise Damaged(f"does not have the facts {', '.join(FACTS)}")
+        step, history, spent, losses = (facts[n] for n in ("step", "history", "spent", "losses"))
+        if not (_count(step) and 0 < step <= self.steps):
+            raise Damaged("has no step of this run")
+        ended = step // self.per_epoch
+        right = 2 * (-(-len(self.data.test_y) // 8) if ended else 0)
+        sound = {
+            "seconds": _real(facts["seconds"]) and facts["seconds"] >= 0,
+            "history": isinstance(history, list)
+            and len(history) == ended
+            and all(_point(point, epoch) for epoch, point in enumerate(history, 1)),
+            "spent": isinstance(spent, dict) and all(map(_real, spent.values())),
+            "correct": isinstance(facts["correct"], str)
+            and re.fullmatch(f"[0-9a-f]{{{right}}}", facts["correct"]) is not None,
+            "loss": facts["loss"] is None or _real(facts["loss"]),
+            "losses": isinstance(losses, list)
+            and len(losses) == 2
+            and _real(losses[0])
+            and _count(losses[1]),
+        }
+        if wrong := [name for name, holds in sound.items() if not holds]:
+            raise Damaged(f"has a wrong value of {wrong[0]}")
 
     def picked(self) -> Tensor:
         """Return the indices of the training images of this step, ``[b]``."""
@@ -250,6 +287,33 @@ class TrainingRun:
         epoch = (self.step - 1) // self.per_epoch + 1
         point = self.history[-1] if ended else None
         return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
+
+
+def _real(value: object) -> bool:
+    """Return whether a value is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or isfinite(value)
+
+
+def _count(value: object) -> bool:
+    """Return whether a value is an integer from 0 up."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _point(point: object, epoch: int) -> bool:
+    """Return whether a value is the history's entry of an epoch."""
+    names = {
+        "epoch",
+        "seconds",
+        *(f"{s}_{n}" for s in ("train", "test") for n in ("loss", "error")),
+    }
+    return (
+        isinstance(point, dict)
+        and names <= set(point)
+        and all(map(_real, point.values()))
+        and point["epoch"] == epoch
+    )
 
 
 def policy(recipe: Recipe) -> Policy:

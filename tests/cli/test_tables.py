@@ -517,7 +517,10 @@ def test_a_moment_before_all_was_lost_keeps_its_numbers(capsys: pytest.CaptureFi
     [
         (number(2.0, 1.9, 2.1), 0.1, True),
         (number(0.5, 0.3, 0.7), 0.1, True),
-        (number(0.7, 0.5, 0.9), 0.1, False),  # as far off as one row in thirty without any reason
+        (number(0.7, 0.5, 0.9), 0.1, True),  # p .017; the other row is exact
+        (number(0.8, 0.6, 1.0), 0.1, False),
+        (number(0.7, 0.5, 0.9) | {"p_value": 0.06}, 0.1, False),  # over draws
+        (number(0.7, 0.1, 1.9) | {"p_value": 0.01}, 0.1, True),
         (number(1.0, 0.8, 1.2), 0.1, False),
         (number(1.04, 1.03, 1.05), 0.1, False),  # variances that differ by a tenth compare
         (number(-0.4, -2.4, 1.7), 0.0, True),  # no sampling error at these batches

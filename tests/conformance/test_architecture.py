@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,11 @@ from torch.nn import functional as F
 from fgbench import registry
 from fgbench.architectures import localmixer
 from fgbench.conformance import Outcome, check_architecture
-from fgbench.conformance.architecture import examine_chain
+from fgbench.conformance.architecture import examine_chain, pulls, taps
+from fgbench.conformance.mixing import mixing
 from fgbench.conformance.nets import CONVOLUTIONS, OPAQUE, SEED, filled
+from fgbench.conformance.outcome import Fault, NotJudged
+from fgbench.conformance.structure import check_structure
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
@@ -323,6 +327,9 @@ FAULTS: dict[str, tuple[Callable[..., Tensor], dict[str, nn.Module], str, str]] 
 }
 
 
+PAIR = Noise(1).normal("x", (2, 2, 3))
+
+
 def chain_of(run: Callable[..., Tensor], **parts: nn.Module) -> Chain:
     with Noise(SEED).seeded():
         body: list[LocalModule] = [Free(run, 6, **parts), Free(fine, 4)]
@@ -336,9 +343,59 @@ def test_a_wrong_module_is_rejected(fault: str) -> None:
     assert any(one.startswith(f"{check}: ") and said in one for one in wrong(found)), wrong(found)
 
 
+STRUCTURE = ("examples apart", "a function of its input", "taps", "pulls", "mixing in module 0")
+
+
+def structure(run: Callable[..., Tensor], **parts: nn.Module) -> None:
+    with Noise(SEED).seeded():
+        check_structure(chain_of(run, **parts).float(), PAIR)
+
+
+@pytest.mark.parametrize("fault", [name for name, one in FAULTS.items() if one[2] in STRUCTURE])
+def test_what_makes_every_number_wrong_is_found_before_a_run(fault: str) -> None:
+    run, parts, _, said = FAULTS[fault]
+    with pytest.raises(Fault, match=re.escape(said.removeprefix("returns at op "))):
+        structure(run, **parts)
+
+
+def test_a_wrong_parameter_is_named_with_its_call() -> None:
+    line = trained_by_none.__code__.co_firstlineno + 1
+    called = rf"linear \(test_architecture\.py:{line}\) uses it outside every site"
+    with Noise(SEED).seeded():
+        after = nn.Linear(4, 4)
+    with pytest.raises(Fault, match=called):
+        structure(trained_by_none, after=after)
+    with pytest.raises(Fault, match=r"body\.0\.idle\.weight .* no call uses it"):
+        structure(fine, idle=after)
+
+
 def test_the_module_without_a_fault_passes() -> None:
+    check_structure(chain_of(fine).float(), PAIR)
     found = examine_chain(chain_of(fine), Noise(0, dtype=torch.float64))
     assert wrong(found) == []
+
+
+class Flat(LocalModule):
+    """No site and no parameter."""
+
+    mixes = "c"
+
+    def forward(self, x: Tensor, tap: Tap = untouched) -> Tensor:
+        return x.flatten(1).flip(1)
+
+
+def test_what_has_nothing_to_test_is_not_judged() -> None:
+    with Noise(SEED).seeded():
+        chain = Chain([Flat()], {"final": LinearReadout("b c", 6, 3)}, (2, 3), 3)
+    check_structure(chain, PAIR)
+    chain.double()
+    for name, check in {
+        "no site is declared": lambda: taps(chain, PAIR.double()),
+        "no module has a parameter": lambda: pulls(chain, PAIR.double()),
+        "no place has an axis in common": lambda: mixing(chain, 0, PAIR.double()),
+    }.items():
+        with pytest.raises(NotJudged, match=name):
+            check()
 
 
 class OverExamples(LinearReadout):
@@ -363,6 +420,9 @@ def test_a_tied_weight_is_rejected() -> None:
     chain.body[1].l1.weight = nn.Parameter(chain.body[1].l1.weight)  # its own
     assert wrong(examine_chain(chain, Noise(0, dtype=torch.float64))) == []
     chain.body[1].l1.weight = chain.body[0].l1.weight
+    with pytest.raises(Fault, match="are one parameter"):
+        check_structure(chain.float(), PAIR)
+    chain.double()
     found = wrong(examine_chain(chain, Noise(0, dtype=torch.float64)))
     assert any("body.0.l1.weight, body.1.l1.weight are one parameter" in one for one in found)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from fgbench import registry
 from fgbench.core import shape_trace
@@ -74,3 +75,30 @@ def test_every_site_of_the_shipped_networks_is_read_by_a_relu(arch: str) -> None
     with Noise(0).seeded():
         chain = registry.make("architectures", arch, shape=(1, 8, 8), classes=3).thing
     assert chain.rectified() == chain.index.keys()
+
+
+def _attend(x: torch.Tensor) -> torch.Tensor:
+    return F.scaled_dot_product_attention(x, x, x)
+
+
+def _convolve(x: torch.Tensor) -> torch.Tensor:
+    return F.conv2d(x, torch.ones(2, 2, 3, 3), padding=1)
+
+
+def _contract(x: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("nbij,nbjk->nbik", x @ torch.ones(6, 6), x)
+
+
+@pytest.mark.parametrize("kept", [torch.no_grad, torch.inference_mode])
+def test_shares_are_those_of_the_counter_of_torch(kept: Callable[[], Any]) -> None:
+    """Its counts of the same operations, composite ones among them."""
+    steps = (_convolve, _contract, torch.relu, _attend)
+    x, counts = torch.ones(1, 2, 6, 6), []
+    with kept():
+        for step in steps:
+            with FlopCounterMode(display=False) as counter:
+                step(x)
+            counts.append(counter.get_total_flops())
+        found = shape_trace.trace(lambda k, x, tap: steps[k](x), len(steps), x)
+    assert len(set(counts)) >= 3
+    assert found.shares == tuple(count / sum(counts) for count in counts)

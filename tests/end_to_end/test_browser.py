@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +15,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from fgbench.reporting.plotting import style
-from fgbench.reporting.site import build, paths
+from fgbench.reporting.site import build, paths, pictures
 from fgbench.reporting.site.build import TEMPLATES
-from tests.makers.records import stored
-from tests.makers.sites import ABOUT, LABEL, realistic
+from tests.makers.hostile import hostile
+from tests.makers.records import a_measure, a_train, stored
+from tests.makers.sites import ABOUT, LABEL, named, realistic, sites
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install it")
 CHROMIUM = shutil.which("chromium")
@@ -24,21 +27,22 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: install De
 PHONE = {"width": 400, "height": 800}
 
 
+def coarse(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Write a coarse picture and an empty PDF, which is quick."""
+    folder.mkdir(exist_ok=True)
+    with style.context():
+        fig.savefig(folder / f"{name}.png", dpi=100)
+    (folder / f"{name}.pdf").write_text("")
+    table.to_csv(folder / f"{name}.csv")
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with coarse pictures and empty PDFs, which are quick to write."""
-
-    def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> None:
-        folder.mkdir(exist_ok=True)
-        with style.context():
-            fig.savefig(folder / f"{name}.png", dpi=100)
-        (folder / f"{name}.pdf").write_text("")
-        table.to_csv(folder / f"{name}.csv")
-
+    """A report with coarse pictures."""
     folder = tmp_path_factory.mktemp("browser")
     stored(folder, *realistic())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", save)
+        patch.setattr(style, "save", coarse)
         return build.write(folder, folder / "site", ABOUT).parent
 
 
@@ -140,7 +144,7 @@ def test_a_reader_sorts_filters_hovers_downloads_and_goes_on(browser: Any, root:
 
 
 def test_the_figure_shown_is_the_one_chosen(browser: Any, root: Path) -> None:
-    with visit(browser, root, "index.html") as (page, wrong):
+    with visit(browser, root, "methods/FG-A.html") as (page, wrong):
         shown = page.locator("#layers figure:not([hidden])")
         assert shown.count() == 1
         choice = page.locator("#layers").get_by_label("Architecture and data")
@@ -234,9 +238,10 @@ def test_a_phone_shows_key_numbers_of_several_methods_at_once(
             assert page.evaluate("scrollY") == 0
             shown = page.evaluate(CARDS, kinds)
             assert len(shown) >= FIRST, name
-            assert "FG-A" in shown[3]
-            assert "0.000436" in shown[3]  # its efficiency, above its interval
-            assert "[0.000384, 0.000489]" in shown[3]
+            assert shown[0].startswith("BP")  # its error is the lowest
+            (card,) = (text for text in shown if text.startswith("FG-A"))
+            assert "0.000436" in card  # its efficiency, above its interval
+            assert "[0.000384, 0.000489]" in card
             assert overflow(page) <= 0
             fits = "boxes => boxes.every(box => box.scrollWidth <= box.clientWidth)"
             assert page.locator(".cards").evaluate_all(fits)
@@ -329,6 +334,128 @@ def test_all_columns_of_the_leaderboard_are_seen_at_1280(browser: Any, root: Pat
         page.add_style_tag(content="#leaderboard .arch { min-width: 40rem !important; }")
         assert page.evaluate(HIDDEN) > 0
         assert wrong == []
+
+
+QUESTIONS = ["Methods", "Test error", "Noise", "Cost", "Missing"]
+SEEN = """() => [...document.querySelectorAll(".glance > div")].filter((answer) => {
+  const box = answer.getBoundingClientRect();
+  return box.height > 0 && box.left >= 0 && box.right <= innerWidth && box.bottom <= innerHeight;
+}).map((answer) => answer.querySelector("dt").textContent)"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_first_screen_answers_five_questions(browser: Any, root: Path, width: int) -> None:
+    size = {"width": width, "height": 800}
+    with visit(browser, root, "index.html", viewport=size) as (page, wrong):
+        assert page.evaluate(SEEN) == QUESTIONS
+        page.add_style_tag(content=".glance { padding-top: 45rem !important; }")
+        assert page.evaluate(SEEN) != QUESTIONS
+        assert wrong == []
+
+
+SHARE = """(plot) => plot.querySelector(".xy .gridlayer, .cartesianlayer .bg, .bglayer .bg")
+  .getBoundingClientRect().width / plot.getBoundingClientRect().width"""
+LONG = "cv[base=dfa,directions=16,law=rademacher]/interlocking[n=2,heads=shared]"
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_names_and_legends_leave_a_chart_its_room(
+    browser: Any, tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "save", coarse)
+    rows = [named(a_measure("FG-A", per_site=sites(5.0)), f"{LONG[:-1]},k={k}]") for k in range(9)]
+    rows += [a_measure(method, per_site=sites(5.0)) for method in ("BP", "FG-A", "LG-FG-A")]
+    rows += [named(a_train("FG-A", seed, epochs=3), LONG) for seed in range(2)] + [a_train("BP")]
+    stored(tmp_path, *rows)
+    root = build.write(tmp_path, tmp_path / "site", ABOUT).parent
+    size = {"width": width, "height": 900}
+    with visit(browser, root, "index.html", viewport=size) as (page, wrong):
+        plots = page.locator(".plot .main-svg:first-child").all()
+        assert len(plots) >= 5
+        for plot in page.locator(".live .plot").all():
+            assert plot.evaluate(SHARE) > 0.5, plot.get_attribute("aria-label")
+        page.set_viewport_size({"width": 1680 - width, "height": 900})  # it is laid out anew
+        page.wait_for_timeout(300)
+        for plot in page.locator(".live .plot").all():
+            assert plot.evaluate(SHARE) > 0.5, plot.get_attribute("aria-label")
+        assert overflow(page) <= 0
+        assert wrong == []
+
+
+def test_a_table_that_is_too_wide_says_so_and_scrolls(browser: Any, root: Path) -> None:
+    with visit(browser, root, "index.html", viewport=PHONE) as (page, wrong):
+        sign = page.locator("#every-run .sign")
+        first = sign.inner_text()
+        assert re.fullmatch(r"\d+ more columns →", first)
+        sign.click()
+        page.wait_for_timeout(600)
+        assert sign.inner_text() != first
+        assert page.locator("#every-run .wide").evaluate("box => box.scrollLeft") > 0
+        page.set_viewport_size({"width": 2400, "height": 900})
+        page.wait_for_timeout(200)
+        assert sign.is_hidden()
+        assert wrong == []
+
+
+BREAKS = """() => [...document.querySelectorAll("th, td, h1, dt, dd, nav a")].flatMap((place) => {
+  const walker = document.createTreeWalker(place, NodeFilter.SHOW_TEXT), found = [];
+  for (let text = walker.nextNode(); text; text = walker.nextNode())
+    for (const word of text.data.matchAll(/[A-Za-z]{4,12}/g)) {
+      const range = document.createRange();
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      if (range.getClientRects().length > 1) found.push(word[0]);
+    }
+  return found;
+})"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_names_break_between_words(browser: Any, root: Path, width: int) -> None:
+    for name in ("index.html", "methods/FG-A.html"):
+        with visit(browser, root, name, viewport={"width": width, "height": 900}) as (page, wrong):
+            assert page.evaluate(BREAKS) == []
+            page.add_style_tag(content="* { word-break: break-all !important; }")
+            assert page.evaluate(BREAKS) != []
+            assert wrong == []
+
+
+WATCH = """window.hits = []; window.hit = () => hits.push("hit");
+addEventListener("securitypolicyviolation", (event) => hits.push(event.violatedDirective));"""
+
+
+def test_no_text_of_a_record_runs(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of all hostile records, on all pages; and the policy stops what were not escaped."""
+    monkeypatch.setattr(style, "save", coarse)
+    monkeypatch.setattr(pictures, "_draw", lambda *_: (300, 200))
+    (tmp_path / "records").mkdir()
+    for at, record in enumerate(hostile(23)):
+        (tmp_path / "records" / f"{at}.json").write_text(json.dumps({**record, "seed": at}))
+    root = build.write(tmp_path / "records", tmp_path / "site", ABOUT).parent
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    for path in sorted(root.rglob("*.html")):
+        page.goto(path.as_uri())
+        if page.locator(".live .plot").count():
+            page.locator(".live .main-svg").first.wait_for()
+        assert page.evaluate("hits") == [], path
+    path = root / "index.html"
+    text = path.read_text("utf-8")
+    planted = "<script>hit()</script><img src=x onerror=hit()><script src=https://x.example/x.js></script>"
+    path.write_text(text.replace("</main>", f"{planted}</main>"))
+    page.goto(path.as_uri())
+    assert set(page.evaluate("hits")) >= {"script-src-elem", "script-src-attr"}
+    assert "hit" not in page.evaluate("hits")
+    path.write_text(re.sub("<meta http-equiv[^>]*>", "", path.read_text("utf-8")))
+    page.goto(path.as_uri())
+    assert "hit" in page.evaluate("hits")  # without the policy it runs
+    assert dialogs == []
+    context.close()
 
 
 HIDDEN = """() => {

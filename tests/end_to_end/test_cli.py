@@ -364,14 +364,29 @@ def test_list_names_what_can_be_typed(
 ) -> None:
     assert run(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert some <= {line.split()[0] for line in lines}
-    assert all(len(line.split()) > 1 for line in lines)  # each with what it is
+    assert some <= set(" ".join(lines).replace(",", "").split())
+    assert "`" not in " ".join(lines)  # no markup
     assert run(["list"]) == 0
-    assert {f"  {line}" for line in lines} <= set(capsys.readouterr().out.splitlines())
+    everything = capsys.readouterr().out
+    assert f"{kind}:" in everything.splitlines()
+    assert all(name in everything for name in some)
+
+
+def test_list_shows_a_family_of_names_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", "localities"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("A loss on every module, each through that module alone") == 1
+    assert "also: local-p, local-pg" in out
+    assert max(len(line) for line in out.splitlines()) <= 100
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert re.fullmatch(r"fgbench \d+\.\d+\S* \(torch \S+\)\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
-    "verb", ["", "list", "measure", "train", "speed", "check", "report", "demo"]
+    "verb", ["", "list", "explain", "measure", "train", "speed", "check", "report", "demo"]
 )
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([verb, "--help"] if verb else ["--help"]) == 0

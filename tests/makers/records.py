@@ -61,6 +61,20 @@ def record(verb: str, method: str, seed: int = 0, **changes: Any) -> dict[str, A
     return common | {"settings": {}, "started": NOW, "elapsed_s": 1.0, **changes}
 
 
+def _bias_and_scale(method: str) -> dict[str, Any]:
+    """Bias and scale: exactly none of backprop, exactly some of the feedback methods, else not rejected."""
+    sampled = {"bias": {**measured(0.01), "p_value": 0.4, "detectable": 0.2}}
+    exact = {"p_value": 1.0, "detectable": 0.0}
+    if method.endswith("BP"):
+        return {"bias": {**measured(0.0), **exact}, "scale": measured(1.0, 0.0)}
+    if method.endswith("FA") and not VARIANCES[method][0]:
+        return {
+            "bias": {**measured(0.99, 0.0), **exact, "p_value": 0.0},
+            "scale": measured(0.1, 0.0),
+        }
+    return {**sampled, "scale": measured(1.0)}
+
+
 def a_measure(method: str, **changes: Any) -> dict[str, Any]:
     variance, predicted = VARIANCES[method]
     numbers: dict[str, Any] = {
@@ -70,8 +84,8 @@ def a_measure(method: str, **changes: Any) -> dict[str, Any]:
         "efficiency_debiased": measured(1 / (1 + variance), n=10),
         "efficiency_per_forward": measured(0.5 / (1 + variance), n=10),
         **{"relative_variance": measured(variance, n=10), "predicted_variance": predicted},
-        "bias": {**measured(0.01), "p_value": 0.4, "detectable": 0.2},
-        **{"scale": measured(1.0), "cosine": measured(0.1), "expected_cosine": 0.1},
+        **_bias_and_scale(method),
+        **{"cosine": measured(0.1), "expected_cosine": 0.1},
         **{"locality_gap": measured(0.3), "heavy_tail": False},
         "per_site": {"body.0.l0": {"relative_variance": measured(5.0), "predicted_variance": 5.1}},
         "cost": dict.fromkeys(FIELDS["cost"], 1.0),

@@ -101,3 +101,54 @@ def test_tasks_that_differ_leave_less_to_chance_than_their_runs_together() -> No
     assert together.low < low[0] - 0.1 < 0.4
     assert 0.6 < high[0] + 0.1 < together.high
     assert high[0] > low[0]
+
+
+@pytest.mark.parametrize("sizes", [(4,), (5, 9), (3, 3, 4)])
+def test_the_bootstrap_is_expanded_by_t_and_the_root_of_n_over_n_less_1(
+    sizes: tuple[int, ...],
+) -> None:
+    """By hand: percentiles of the same resampling, where a normal has ± t √(n/(n − 1))."""
+    random = np.random.default_rng(11)
+    tasks = [random.standard_normal(n) * (k + 1) for k, n in enumerate(sizes)]
+    value, low, high, n = stratified(tasks, lambda a: a.mean(-1))
+    assert n == min(sizes)
+    again = np.random.default_rng(aggregate.SEED)
+    picks = [t[again.integers(0, len(t), (aggregate.RESAMPLES, len(t)))] for t in tasks]
+    means = np.concatenate(picks, 1).mean(1)
+    z = stats.t.ppf(0.975, degrees_of_freedom(tasks)) * sqrt(min(sizes) / (min(sizes) - 1))
+    expected = np.quantile(means, [stats.norm.cdf(-z), stats.norm.cdf(z)])
+    assert [low, high] == pytest.approx(expected, rel=1e-9)
+    assert value == pytest.approx(np.concatenate(tasks).mean(), rel=1e-12)
+
+
+def degrees_of_freedom(tasks: list[Floats]) -> float:
+    """Satterthwaite's, of the mean of all runs: a task has the share Σ (x − mean)²/N² of its variance."""
+    total = sum(map(len, tasks))
+    shares = [float(((t - t.mean()) ** 2).sum()) * (len(t) - 1) / len(t) for t in tasks]
+    shares = [share / (total - 1) ** 2 for share in shares]  # the jackknife leaves one of N out
+    parts = zip(shares, tasks, strict=True)
+    return sum(shares) ** 2 / sum(share**2 / (len(t) - 1) for share, t in parts)
+
+
+def test_the_freedom_of_a_mean_is_satterthwaites() -> None:
+    random = np.random.default_rng(12)
+    tasks = [random.standard_normal(4), 3.0 * random.standard_normal(9)]
+    found = aggregate._freedom(tasks, lambda a: a.mean(-1))
+    assert found == pytest.approx(degrees_of_freedom(tasks), rel=1e-10)
+    assert aggregate._freedom([np.ones(4), np.ones(3)], lambda a: a.mean(-1)) == 5.0  # N less tasks
+
+
+def test_the_band_of_unequal_tasks_is_wilsons_of_as_many_runs_as_have_their_variance() -> None:
+    tasks = [np.array([0.0, 1.0, 1.0]), np.array([0.0, 0.0, 0.0, 1.0, 1.0])]
+    share, low, high = performance_profile(tasks, [0.5])
+    assert share[0] == pytest.approx((2 / 3 + 2 / 5) / 2)
+    one, two = 2.5 / 4, 2.5 / 6  # (hits + 1/2)/(n + 1)
+    variance = (one * (1 - one) / 3 + two * (1 - two) / 5) / 4
+    near = (one + two) / 2
+    ends = aggregate.wilson(share, np.array(near * (1 - near) / variance))
+    assert [low[0], high[0]] == pytest.approx([float(end[0]) for end in ends], rel=1e-12)
+
+
+def test_the_interquartile_mean_of_a_task_that_never_varies_has_no_width() -> None:
+    found = interquartile_mean([[2.0, 2.0, 2.0], [2.0, 2.0]])
+    assert (found.low, found.value, found.high, found.n) == (2.0, 2.0, 2.0, 2)

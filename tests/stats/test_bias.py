@@ -137,6 +137,7 @@ def test_no_error_is_exactly_zero_bias_and_zero_variance() -> None:
         "draws_low": 0.0,
         "draws_high": 0.0,
         "n": 8,
+        "reason": "",
     }
     assert relative_variance(np.zeros(8), np.zeros((8, 8))) == Number.exact(0.0, 8)
     d = 1e-15 * np.random.default_rng(7).standard_normal((40, 5))
@@ -153,7 +154,8 @@ def test_too_few_draws_are_null() -> None:
     d = errors_of(5, 5, seed=8)  # 2^4 patterns of signs: no p below 1/16
     found = bias(gram_of(d), (d**2).sum(), 5)
     assert found.reason == "fewer than 6 draws"
-    assert {v for name, v in found.json().items() if name != "n"} == {None}
+    assert {v for name, v in found.json().items() if name not in ("n", "reason")} == {None}
+    assert found.json()["reason"] == "fewer than 6 draws"
     assert relative_variance([1.0], [[1.0]]).reason == "one draw"
     assert bias(np.full((8, 8), np.nan), np.nan, 8).value is None
     assert bias(np.ones((8, 8)), np.nan, 8).reason == "a draw is not finite"
@@ -262,3 +264,20 @@ def test_the_coupled_truth_is_exact_where_both_estimates_are_one() -> None:
     assert not other.exact
     assert other.scale.value == pytest.approx(1.0 + d[:, 0].mean())
     assert other.bias == bias(gram_of(d), (d**2).sum(), 64)
+
+
+def test_the_upper_end_is_never_below_what_the_draws_could_have_seen() -> None:
+    """Errors whose sum is 0 have the lowest U there is; the interval once read [0, 0] there."""
+    for d in (20, 500):
+        lowest = errors_of(64, d, seed=d)
+        lowest -= lowest.mean(0)
+        found = bias(gram_of(lowest), (lowest**2).sum(), 64)
+        assert found.squared is not None
+        assert found.squared < 0.0
+        assert found.high is not None
+        assert found.detectable is not None
+        assert found.detectable / 2 < found.high == found.draws_high
+        # √(t31 s0) beside √(3 s0)
+        assert found.high >= (1 - 1e-9) * sqrt(stats.t.ppf(0.975, 31) / 3) * found.detectable
+    assert (found.value, found.reason) == (None, "unresolved")
+    assert found.json()["reason"] == "unresolved"

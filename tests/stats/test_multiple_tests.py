@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy.stats import false_discovery_control
 
 from fgbench.stats.multiple_tests import benjamini_hochberg, holm
 
@@ -16,6 +18,14 @@ def test_benjamini_hochberg_steps_up() -> None:
     # p m / rank is .03, .045, .04: the middle one is lowered to the one above it
     assert benjamini_hochberg([0.01, 0.03, 0.04]) == pytest.approx([0.03, 0.04, 0.04])
     assert benjamini_hochberg([0.04, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_benjamini_hochberg_is_that_of_scipy(count: int) -> None:
+    p_values = np.random.default_rng(count).random(count) ** 3
+    p_values[:2] = p_values[0]  # a tie
+    expected = false_discovery_control(p_values, method="bh")
+    assert benjamini_hochberg(p_values.tolist()) == expected.tolist()
 
 
 @pytest.mark.parametrize("adjust", [holm, benjamini_hochberg])

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from fgbench.stats.bias import bias
-from fgbench.stats.intervals import Floats, Number
+from fgbench.stats.intervals import Floats, MeanError, Number, scale
 from fgbench.stats.replicates import (
     ONE_INIT,
     THESE_POINTS,
@@ -17,6 +17,7 @@ from fgbench.stats.replicates import (
     efficiency_over,
     mean_over,
     paired_log_ratio,
+    scale_over,
     spread,
     variance_over,
 )
@@ -179,3 +180,50 @@ def test_a_paired_ratio_needs_positive_numbers(bad: float | None) -> None:
     alone = paired_log_ratio([2.0], [1.0], [0])
     assert alone.ratio.value == pytest.approx(2.0)
     assert alone.p_value is None
+
+
+def test_a_bias_over_batches_reaches_as_high_as_over_draws() -> None:
+    """Four U that are below 0 and agree: t over them alone gave [0, 0]."""
+    d = [np.random.default_rng(seed).standard_normal((32, 40)) for seed in range(4)]
+    lowest = [errors - errors.mean(0) for errors in d]
+    grams, sums = np.stack([e @ e.T for e in lowest]), [float((e**2).sum()) for e in lowest]
+    found = bias_over(grams, sums, 32, inits=[0] * 4)
+    assert found.squared is not None
+    assert found.squared < 0.0
+    assert (found.n, found.low) == (4, 0.0)
+    assert found.high == found.draws_high
+    assert found.detectable is not None
+    assert found.high is not None
+    assert found.high > found.detectable / 2
+
+
+def test_the_scale_over_points_is_tested_over_draws() -> None:
+    """Its interval is t's over inits; its test takes the draws of all points as replicates."""
+    random = np.random.default_rng(3)
+    series = [random.standard_normal(64) ** 2 for _ in range(5)]
+    found = scale_over(series, range(5))
+    assert found.number == mean_over([scale(x) for x in series], range(5))
+    error = MeanError.together([MeanError.of(x) for x in series])
+    assert found.number.value is not None
+    assert found.p_value == error.p_value(found.number.value - 1.0)
+    assert found.json() == {**found.number.json(), "p_value": found.p_value}
+    off = scale_over([0.5 * x for x in series], range(5))
+    assert off.p_value is not None
+    assert off.p_value < 1e-6
+    exact = scale_over([np.full(6, 1.0 + 1e-7), np.full(6, 1.0)], range(2), rounding=1e-6)
+    assert exact.p_value == 1.0
+    assert scale_over([np.full(6, 0.1)] * 2, range(2)).p_value == 0.0
+    assert scale_over([[1.0], [2.0]], range(2)).p_value is None
+
+
+def test_five_inits_that_agree_by_chance_do_not_reject_the_scale() -> None:
+    """300 experiments of 5 inits x 64 draws at p < .005: t over inits, at twice its reach, rejects
+    this often where it is skewed; over draws 3 of 300 are 1.5 expected, 9 a false alarm below 1e-4."""
+    random = np.random.default_rng(4)
+    rejected = 0
+    for _ in range(300):
+        x = random.standard_normal((5, 64)) ** 2
+        found = scale_over(list(x), range(5))
+        assert found.p_value is not None
+        rejected += found.p_value < 0.005
+    assert rejected < 9

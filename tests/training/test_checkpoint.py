@@ -1,8 +1,9 @@
-"""Checkpoints: what is stored, which generation is read, and when one is due."""
+"""Checkpoints: what is stored, what is left after a fault, and when one is due."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -14,34 +15,36 @@ from fgbench.training import checkpoint
 def test_a_shared_tensor_is_stored_once_and_shared_again(tmp_path: Path) -> None:
     one, two = torch.arange(6.0).reshape(2, 3).T, torch.zeros((), dtype=torch.int64)
     checkpoint.save(tmp_path, {"a": one, "b": two, "c": one}, {"x": [0.1, None]})
-    saved = checkpoint.load(tmp_path)
-    assert saved is not None
+    saved = checkpoint.read(tmp_path / checkpoint.LATEST)
     assert saved.facts == {"x": [0.1, None]}
     assert torch.equal(saved.tensors["a"], one)
     assert saved.tensors["c"] is saved.tensors["a"]
     assert saved.tensors["b"].dtype == torch.int64
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def zeroed(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-@pytest.mark.parametrize("harm", [Path.unlink, cut, zeroed], ids=lambda harm: harm.__name__)
-def test_the_generation_before_steps_in(tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    """Missing is what a kill between two renames leaves; the others a damaged disk."""
-    assert checkpoint.load(tmp_path / "none") is None
+def test_two_generations_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, {"a": torch.tensor(step)}, {"step": step})
-    (tmp_path / checkpoint.UNFINISHED).write_bytes(b"half of the fourth")
-    assert checkpoint.load(tmp_path) == ({"a": torch.tensor(3)}, {"step": 3})
-    harm(tmp_path / checkpoint.LATEST)
-    assert checkpoint.load(tmp_path) == ({"a": torch.tensor(2)}, {"step": 2})
-    harm(tmp_path / checkpoint.PREVIOUS)
-    assert checkpoint.load(tmp_path) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        checkpoint.LATEST,
+        checkpoint.PREVIOUS,
+    ]
+    for step, name in ((3, checkpoint.LATEST), (2, checkpoint.PREVIOUS)):
+        assert checkpoint.read(tmp_path / name) == ({"a": torch.tensor(step)}, {"step": step})
+
+
+def test_every_bit_is_covered_by_the_checksum() -> None:
+    """Any single flipped bit is refused, in whichever part of the file."""
+    content = checkpoint.pack({"a": torch.arange(3.0)}, {"step": 3})
+    assert checkpoint.unpack(content).facts == {"step": 3}
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        with pytest.raises(checkpoint.Damaged):
+            checkpoint.unpack(bytes(flipped))
+    for length in range(len(content)):
+        with pytest.raises(checkpoint.Damaged):
+            checkpoint.unpack(content[:length])
 
 
 def test_only_checkpoints_are_discarded(tmp_path: Path) -> None:
@@ -62,20 +65,36 @@ def test_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not keep.due(ended=True)
 
 
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_full_disk_is_an_os_error_and_leaves_what_was_there(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, full)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save(folder, {"a": torch.zeros(2)}, {"step": 1})
+    assert not folder.exists()  # nothing half made
+    checkpoint.save(folder, {"a": torch.ones(2)}, {"step": 1})
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(folder, {"a": torch.zeros(2)}, {"step": 2})
+    assert [path.name for path in folder.iterdir()] == [checkpoint.LATEST]
+    assert checkpoint.read(folder / checkpoint.LATEST).facts == {"step": 1}
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_neither_used_nor_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from safetensors import SafetensorError
+    checkpoint.save(tmp_path, {}, {"identity": {}, "run": {}})
 
-    def full(tensors: object, path: Path, metadata: object) -> None:
-        path.write_bytes(b"half")
-        raise SafetensorError("No space left on device")
+    def denied(*_: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
 
-    checkpoint.save(tmp_path, {"a": torch.ones(2)}, {"step": 1})
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(tmp_path, {"a": torch.zeros(2)}, {"step": 2})
-    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.LATEST]
-    saved = checkpoint.load(tmp_path)
-    assert saved is not None
-    assert saved.facts == {"step": 1}
+    monkeypatch.setattr("fgbench.records.files.read_bytes", denied)
+    with pytest.raises(PermissionError):
+        checkpoint.Keeper(tmp_path, 30.0, {}).load(lambda saved: None)
+    assert (tmp_path / checkpoint.LATEST).exists()

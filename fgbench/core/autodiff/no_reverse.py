@@ -8,6 +8,7 @@ not more.
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ from fgbench.errors import BackwardRefused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_closed: ContextVar[str] = ContextVar("fgbench_gate", default="")
+_closed: ContextVar[str | None] = ContextVar("fgbench_gate", default=None)
+"""Who closed the gate in this thread, "" inside :func:`opened`, None where it was never closed."""
+_openers: ContextVar[list[str] | None] = ContextVar("fgbench_openers", default=None)
 
 
 def refusing() -> str:
@@ -30,14 +33,17 @@ def refusing() -> str:
         ...     refusing()
         "fg_w claims backward='none'"
     """
-    return _closed.get()
+    return _closed.get() or ""
 
 
 class _Guarded:
-    """Autograd's engine, which refuses to run backward while the gate is closed."""
+    """Autograd's engine, which refuses to run backward while the gate is closed.
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
+    A thread that was started behind the gate has closed none itself, and is refused too.
+    """
+
+    def __init__(self, engine: Any, who: str) -> None:
+        self._engine, self._who = engine, who
 
     def __getattr__(self, name: str) -> Any:
         """Pass everything but a backward run through."""
@@ -45,9 +51,12 @@ class _Guarded:
 
     def run_backward(self, *args: Any, **kwargs: Any) -> Any:
         """Run backward, or refuse with who closed the gate."""
-        if _closed.get():
+        who = _closed.get()
+        if who is None:
+            who = self._who
+        if who:
             raise BackwardRefused(
-                f"{_closed.get()} but called reverse mode; use view.pull or claim backward='network'"
+                f"{who} but called reverse mode; use view.pull or claim backward='network'"
             )
         return self._engine.run_backward(*args, **kwargs)
 
@@ -74,7 +83,7 @@ def closed(who: str) -> Iterator[None]:
     """
     token = _closed.set(who)
     engine: Any = Variable._execution_engine
-    guarded: Any = _Guarded(engine)
+    guarded: Any = _Guarded(engine, who)
     Variable._execution_engine = guarded
     try:
         yield
@@ -85,15 +94,38 @@ def closed(who: str) -> Iterator[None]:
 
 @contextmanager
 def opened() -> Iterator[None]:
-    """Allow reverse mode inside the block: for pulls and a readout's own gradient.
+    """Allow reverse mode inside the block: for pulls and a readout's own gradient, in the core alone.
 
     Example:
         >>> with closed("it"), opened():
         ...     refusing()
         ''
     """
+    if (openers := _openers.get()) is not None:
+        openers.append(sys._getframe(2).f_globals.get("__name__", ""))  # beyond contextlib's frame
     token = _closed.set("")
     try:
         yield
     finally:
         _closed.reset(token)
+
+
+@contextmanager
+def openers() -> Iterator[list[str]]:
+    """Record which modules open the gate inside the block.
+
+    Yields:
+        Their names, in the order in which they opened it.
+
+    Example:
+        >>> with openers() as names, closed("it"), opened():
+        ...     pass
+        >>> names == [__name__]
+        True
+    """
+    names: list[str] = []
+    token = _openers.set(names)
+    try:
+        yield names
+    finally:
+        _openers.reset(token)

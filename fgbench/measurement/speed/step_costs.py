@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +27,7 @@ from fgbench.training.cuda_graphs import backend_of
 from fgbench.training.step_capture import replayable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fgbench.core.estimator import Claims, Estimator
     from fgbench.core.network import Chain
@@ -39,10 +38,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _TimedNoise(Noise):
-    """Noise that records the seconds its draws take."""
+class _RecordedNoise(Noise):
+    """Noise that records what is drawn from it, so that the same can be drawn again alone.
 
-    spent: list[float] = field(default_factory=list)
+    Args:
+        drawn: callables of the number of the step, one for each draw.
+    """
+
+    drawn: list[Callable[[int], None]] = field(default_factory=list)
 
     def draw(
         self,
@@ -52,24 +55,26 @@ class _TimedNoise(Noise):
         shape: tuple[int, ...],
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Draw a block, and record how long it took."""
-        begin = perf_counter()
-        drawn = super().draw(kind, name, block, shape, out)
-        self.spent.append(perf_counter() - begin)
-        return drawn
+        """Draw a block, and record it."""
+        same = self._plain()
+        self.drawn.append(lambda k: _discard(same.at(k).draw(kind, name, block, shape)))
+        return super().draw(kind, name, block, shape, out)
 
     def pieces(
         self, kind: str, name: str, block: int, shape: tuple[int, ...], runs: Sequence[slice]
     ) -> Iterator[torch.Tensor]:
-        """Draw a block run by run, and record how long each took."""
-        pieces = super().pieces(kind, name, block, shape, runs)
-        while True:
-            begin = perf_counter()
-            drawn = next(pieces, None)
-            self.spent.append(perf_counter() - begin)
-            if drawn is None:
-                return
-            yield drawn
+        """Draw a block run by run, and record it."""
+        same, runs = self._plain(), list(runs)
+        self.drawn.append(lambda k: _discard(*same.at(k).pieces(kind, name, block, shape, runs)))
+        return super().pieces(kind, name, block, shape, runs)
+
+    def _plain(self) -> Noise:
+        """Return the same noise without a record."""
+        return Noise(self.seed, self.path, self.step, self.device, self.dtype)
+
+
+def _discard(*_: torch.Tensor) -> None:
+    """Do nothing with what was drawn."""
 
 
 def speed(
@@ -95,9 +100,10 @@ def speed(
 
     Returns:
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
-        ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms``, ``batch``,
-        ``directions``; and of backprop ``reference`` (which step it was), ``reference_ms`` (of each that
-        was timed), ``reference_reason`` (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``.
+        ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms`` (of drawing the noise
+        of a step alone, timed in the same rounds), ``batch``, ``directions``; and of backprop
+        ``reference`` (which step it was), ``reference_ms`` (of each that was timed), ``reference_reason``
+        (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``.
         On a GPU also ``captured_ms`` and ``captured_ratio_to_bp`` (None where this step cannot be
         captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is captured.
         ``claims`` are the fields of the method's :class:`fgbench.core.estimator.Claims`, None where they
@@ -165,26 +171,28 @@ Seconds = list[float]
 
 def _all_timed(
     ends: dict[str, Reference], runners: Sequence[_Runner], rounds: int, device: torch.device
-) -> tuple[dict[str, tuple[dict[str, Any], Seconds]], list[tuple[Seconds, Seconds]]]:
+) -> tuple[dict[str, tuple[dict[str, Any], Seconds]], list[tuple[Seconds, Seconds, Seconds]]]:
     """Time all references and methods in the same rounds.
 
     Returns:
         The fields of a record about the reference of each end, with its seconds; and of each method the
-        seconds of its plain and its captured step, [] for a step that was not timed.
+        seconds of its plain step, of its captured step and of drawing its noise alone, [] for what was not
+        timed.
     """
     backend = backend_of(device)
     plain = [reference.steps.get("plain") for reference in ends.values()]
     replays = [s and _captured(partial(_repeated, s), {}, backend)[0] for s in plain]
     steps: list[Any] = [step for reference in ends.values() for step in reference.steps.values()]
     steps += [*(r.step for r in runners), *replays, *(r.captured for r in runners)]
+    steps += [r.noise for r in runners]
     timed = iter(interleaved_timing.interleaved(steps, rounds, device))
     of = {end: {kind: next(timed) for kind in ends[end].steps} for end in ends}
     uncaptured = [next(timed) for _ in runners]
     for end in ends:
         of[end]["captured"] = next(timed)
-    captured = [next(timed) for _ in runners]
+    captured, noise = ([next(timed) for _ in runners] for _ in range(2))
     backprops = {end: _backprop(reference, of[end], device) for end, reference in ends.items()}
-    return backprops, list(zip(uncaptured, captured, strict=True))
+    return backprops, list(zip(uncaptured, captured, noise, strict=True))
 
 
 def _backprop(
@@ -205,7 +213,9 @@ def _backprop(
     return fields, seconds[kind]
 
 
-def _times(runner: _Runner, bp: Seconds, plain: Seconds, captured: Seconds) -> dict[str, Any]:
+def _times(
+    runner: _Runner, bp: Seconds, plain: Seconds, captured: Seconds, noise: Seconds
+) -> dict[str, Any]:
     """Compare the times of a plain and a captured step with the reference's; [] for not timed."""
 
     def beside(step: Seconds, name: str, ratio: str) -> dict[str, Any]:
@@ -213,11 +223,18 @@ def _times(runner: _Runner, bp: Seconds, plain: Seconds, captured: Seconds) -> d
         ms = median([1e3 * s for s in step]) if step else None
         return {name: ms, ratio: median(ratios) if step else None}
 
-    fields = beside(plain, "step_ms", "ratio_to_bp") | {"noise_ms": runner.noise_ms}
+    fields = beside(plain, "step_ms", "ratio_to_bp")
+    fields["noise_ms"] = median([1e3 * s for s in noise] or [0.0] * len(plain)) if plain else None
     if runner.uncaptured is not None:
         fields |= beside(captured, "captured_ms", "captured_ratio_to_bp")
         fields["captured_reason"] = runner.uncaptured
     return fields
+
+
+def _drawn_again(drawn: Sequence[Callable[[int], None]], k: int) -> None:
+    """Draw the noise of a step alone."""
+    for again in drawn:
+        again(k)
 
 
 def _repeated(step: Any, noise: Mapping[str, Noise]) -> None:
@@ -250,7 +267,7 @@ class _Runner:
             locality raised.
         claims: claims of its estimator; None where it cannot run, or raised.
         step: callable of the number of the step, None where it cannot run.
-        noise_ms: milliseconds of a step that its noise takes.
+        noise: callable of the number of the step that draws its noise alone, None where it draws none.
         skipped: why it cannot run, or "".
         failed: what its estimator raised, or "".
         captured: the captured step, or None.
@@ -261,7 +278,7 @@ class _Runner:
     end: str
     claims: Claims | None = None
     step: Any = None
-    noise_ms: float = 0.0
+    noise: Any = None
     skipped: str = ""
     failed: str = ""
     captured: Any = None
@@ -296,11 +313,13 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
             runner.failed = str(failed)
         return None
 
-    timed = _TimedNoise(seed, ("speed",), 0, noise.device, noise.dtype)
-    step(0, timed)
-    timed.spent.clear()
-    step(1, timed)
-    runner.step, runner.noise_ms = step, 1e3 * sum(timed.spent)
+    recorded = _RecordedNoise(
+        directions.seed, directions.path, 0, directions.device, directions.dtype
+    )
+    step(0, recorded)
+    runner.step = step
+    if drawn := list(recorded.drawn):
+        runner.noise = partial(_drawn_again, drawn)
     if not runner.failed:
         runner.captured, runner.uncaptured = _captured(
             lambda given: task.estimate(x, y, estimator, given["directions"], state),

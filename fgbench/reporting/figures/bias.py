@@ -34,7 +34,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
 
     Returns:
-        Columns `fgbench.reporting.figures.sites.KEPT` without the prediction and ``unscaled``, and ``found``:
+        Columns `fgbench.reporting.figures.sites.KEPT` of a bias alone, and ``found``:
         whether the adjusted p-value is below 0.05. ``low`` to ``high`` is the interval that belongs to the
         test, ``over`` draws, or over points in older records.
 
@@ -46,7 +46,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         >>> plotted(pd.DataFrame([row], columns=MEASURES))[["site", "value", "found"]].values.tolist()
         [['body.0.l0', 2.0, True]]
     """
-    table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled"])
+    table = sites.picked(measures, NAME).drop(columns=["predicted", "unscaled", "exactly"])
     over_draws = table["draws_high"].notna()
     ends = {end: table[f"draws_{end}"].where(over_draws, table[end]) for end in ("low", "high")}
     over = over_draws.map({True: "draws", False: "points"})

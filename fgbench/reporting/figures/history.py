@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.errors import UsageError
+from fgbench.records import files
 from fgbench.reporting.figures.catalogue import FIGURES
 from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering
@@ -80,21 +81,21 @@ def read(folder: Path) -> Results:
     damaged = {}
     if (units_file := folder / "benchmarks.json").is_file():
         try:
-            benchmarks = json.loads(units_file.read_text(encoding="utf-8"))
+            benchmarks = json.loads(files.read_text(units_file))
             units = {
                 n: str(b.get("unit") or "") for n, b in benchmarks.items() if isinstance(b, dict)
             }
-        except (ValueError, AttributeError) as error:  # numbers are as good without their units
+        except (OSError, ValueError, AttributeError) as error:  # numbers are as good without their units
             damaged[units_file.name] = f"{type(error).__name__}: {error}"
     for file in sorted(folder.glob("*/*.json")):
         if file.name == "machine.json":
             continue
         try:
-            one = json.loads(file.read_text(encoding="utf-8"))
+            one = json.loads(files.read_text(file))
             if one["version"] != VERSION:
                 raise ValueError(f"version {one['version']} of asv's format")
             rows += list(_rows(one, file.parent.name, units))  # whole or not at all
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             damaged[f"{file.parent.name}/{file.name}"] = f"{type(error).__name__}: {error}"
     if not rows:
         first = next((f" ({name}: {why})" for name, why in damaged.items()), "")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fgbench.reporting.figures.files import writer
-from fgbench.reporting.frames import ordering
+from fgbench.reporting.frames import comparable, ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
@@ -23,7 +23,7 @@ AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
     *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail", "unscaled"),
-    "status",
+    *("exactly", "status"),
 )
 THEORY: dict[str, Any] = {"ls": "", "marker": "D", "mfc": "w", "mec": "k", "ms": 3.2, "mew": 0.8}
 LETTERS = 26  # of a name beside its row
@@ -47,7 +47,8 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         [['FG-A', 2.0]]
     """
     chosen = measures[(measures["quantity"] == NAME) & (measures["place"] == "all")]
-    return ordering.arranged(chosen, ["arch", "data", "method", "label", "seed"])[list(COLUMNS)]
+    chosen = ordering.arranged(chosen, ["arch", "data", "method", "label", "seed"])
+    return comparable.judged(chosen)[list(COLUMNS)]
 
 
 def source(records: Records) -> pd.DataFrame:
@@ -166,12 +167,12 @@ def _panel(
     panels.crossed(ax, off, drawn["row"])
     theory = part[part["predicted"] > ZERO]
     ax.plot(theory["predicted"], theory["theory_row"], **THEORY)
-    for row, value, status in zip(part["row"], part["value"], part["status"], strict=True):
-        if not value > ZERO:
+    for _, one in part.iterrows():
+        if not one["value"] > ZERO:
             ax.text(
                 0.015,
-                row,
-                words(value) if status == "ok" else status,
+                one["row"],
+                words(one) if one["status"] == "ok" else one["status"],
                 transform=ax.get_yaxis_transform(),
                 va="center",
                 fontsize=6,
@@ -183,24 +184,32 @@ def _panel(
     ax.tick_params(axis="y", length=0)
 
 
-def words(value: float) -> str:
+def words(row: Mapping[str, Any] | pd.Series) -> str:
     """Describe a variance that has no place on a logarithmic axis.
 
     Args:
-        value: zero, negative or NaN.
+        row: of `plotted`, with a value that is zero, negative or NaN.
 
     Returns:
-        Two or three words.
+        A few words; "exact" is only an estimate without noise and without bias.
 
     Example:
-        >>> words(0.0), words(1e-17), words(-0.5)
+        >>> words({"value": 0.0, "exactly": "unbiased"}), words({"value": 1e-17}), words({"value": -0.5})
         ('0 (exact)', '0 (rounding)', '-0.5, not above zero')
+        >>> words({"value": 0.0, "exactly": "biased", "unscaled": 0.1})
+        '0 (no noise, but biased: scale 0.1)'
     """
+    value = row["value"]
     if np.isnan(value):
         return "undefined"
     if abs(value) > ZERO:
         return f"{value:.2g}, not above zero"
-    return "0 (exact)" if value == 0 else "0 (rounding)"
+    if row.get("exactly") == "biased":
+        scale = row.get("unscaled", np.nan)
+        return "0 (no noise, but biased" + f": scale {scale:.2g}" * bool(scale == scale) + ")"
+    if row.get("exactly") == "unbiased" and value == 0:
+        return "0 (exact)"
+    return "0 (rounding)" if value else "0 (no noise)"
 
 
 def _lost(table: pd.DataFrame) -> str:

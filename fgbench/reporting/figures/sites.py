@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgbench.reporting.figures import relative_variance
-from fgbench.reporting.frames import ordering
+from fgbench.reporting.frames import comparable, ordering
 from fgbench.reporting.plotting import panels, style
 
 PANEL = ["arch", "data"]
@@ -30,7 +30,7 @@ KEPT = (
         "inits",
         "moments",
     ),
-    *("batches", "batch", "truth", "heavy_tail", "unscaled"),
+    *("batches", "batch", "truth", "heavy_tail", "unscaled", "exactly"),
 )
 
 
@@ -42,7 +42,8 @@ def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
         quantity: such as "bias".
 
     Returns:
-        Columns `KEPT`: a row per record and site, ``position`` counting sites from the input, from 1.
+        Columns `KEPT`: a row per record and site, ``position`` counting sites from the input, from 1, and
+        ``unscaled`` as :func:`fgbench.reporting.frames.comparable.judged` finds it among all of them.
 
     Example:
         >>> from fgbench.reporting.frames.load import MEASURES
@@ -53,7 +54,8 @@ def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """
     chosen = measures[(measures["quantity"] == quantity) & (measures["place"] != "all")]
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
-    return ordering.arranged(chosen, [*PANEL, "method", "label", "seed", "position"])[list(KEPT)]
+    chosen = ordering.arranged(chosen, [*PANEL, "method", "label", "seed", "position"])
+    return comparable.judged(chosen)[list(KEPT)]
 
 
 def asides(records: int) -> list[float]:

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from fgbench.reporting.figures import relative_variance
 from fgbench.reporting.figures.files import everything, writer
-from fgbench.reporting.frames import ordering, workloads
+from fgbench.reporting.frames import comparable, ordering, workloads
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
 from fgbench.reporting.plotting import panels, style
@@ -117,7 +117,7 @@ def plotted(records: Records) -> pd.DataFrame:
     columns = [*by, "gap_points", "gap_low", "gap_high", "n", "band", *LENGTHS]
     gaps = pd.DataFrame(rows, columns=columns)
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
-    table = _picked(table, by).assign(label=lambda rows: rows["method"])
+    table = comparable.judged(_picked(table, by)).assign(label=lambda rows: rows["method"])
     table = ordering.arranged(table, [*workloads.WORK, "method"])
     works = list(table[workloads.WORK].itertuples(index=False, name=None))
     marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}

@@ -27,7 +27,8 @@ from fgbench.reporting.frames.settings import (
     subject_of,
     text,
 )
-from fgbench.stats.reporting import off_scale
+from fgbench.stats.bias_verdict import judge
+from fgbench.stats.scale_verdict import scale_p
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
@@ -48,11 +49,12 @@ RUN = (
 VERBS = ("train", "measure", "speed")
 """Whose records are one result per seed and setting."""
 MEASURED = ("value", "low", "high", "n")
+SCALED = ("scale", "scale_p", "exactly")
 TESTED = ("p_value", "p_adjusted", "detectable", "draws_low", "draws_high")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
     *("truth", "forwards", "along", "design", "place"),
-    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", "unscaled", "distance"),
+    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", *SCALED, "distance"),
 )
 ALONG = (*MEASURES, "moment", "step", "trajectory")
 CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes")
@@ -135,7 +137,9 @@ class Records:
             - ``predicted``: the closed form, for ``relative_variance``;
             - ``p_value``, ``p_adjusted`` (over sites), ``detectable``, interval over draws: for ``bias``;
             - ``forwards``: cost of an estimate in forward equivalents;
-            - ``unscaled``: the scale, where it is significantly not 1 and variances are not comparable;
+            - ``scale``, and ``scale_p`` of :func:`fgbench.stats.scale_verdict.scale_p`, from which a figure
+              finds the variances that are not comparable;
+            - ``exactly``: "unbiased" or "biased" where an estimate has no noise, else "";
             - ``design``: of `fgbench.reporting.frames.settings.design_of`;
             - ``distance``: modules between a site and its nearest loss.
         """
@@ -324,7 +328,7 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 row = {**common, "place": place, "quantity": name, **number(numbers[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row |= {"heavy_tail": bool(numbers.get("heavy_tail"))}
-                row |= {"distance": real(numbers.get("distance")), "unscaled": _unscaled(numbers)}
+                row |= {"distance": real(numbers.get("distance")), **_scaled(numbers, record)}
                 if name == "relative_variance":
                     row["predicted"] = number(numbers.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(numbers[name], dict):
@@ -332,10 +336,15 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 yield row
 
 
-def _unscaled(numbers: Mapping[str, Any]) -> float:
-    """Return the scale where it is significantly not 1, else NaN."""
-    scale, test = part_of(numbers, "scale"), part_of(numbers, "bias")
-    return real(scale["value"]) if off_scale(scale, test) else nan
+def _scaled(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns `SCALED` of a place."""
+    p, test = scale_p(numbers, record), part_of(numbers, "bias")
+    verdict = judge({"detectable": real(test.get("detectable"))}, real(test.get("p_value")))
+    return {
+        "scale": number(numbers.get("scale"))["value"],
+        "scale_p": nan if p is None else p,
+        "exactly": ("biased" if verdict.biased else "unbiased") if verdict.exact else "",
+    }
 
 
 def _curve_rows(

@@ -65,7 +65,7 @@ def way_of(estimator: str, locality: str) -> Way:
         name, given = locality, {}
     bare_name, set_to = _options_of(estimator)
     estimator = optioned(bare_name, {option: valued(set_to[option]) for option in sorted(set_to)})
-    bare, ending = re.fullmatch(r"(.*?)(?:-(pg?))?", name).groups()  # type: ignore[union-attr]
+    bare, ending = re.fullmatch(r"(?s)(.*?)(?:-(pg?))?", name).groups()  # type: ignore[union-attr]
     keep = given.pop("keep", KEPT.get(ending, "b"))
     task, base = "supervised", bare
     if re.match("contrastive(-|$)", bare):
@@ -222,6 +222,48 @@ def bare(method: str) -> str:
     """
     pieces = _pieces(method)
     return method if pieces is None else _shown(way_of(pieces[0], pieces[2])._replace(options=""))
+
+
+@cache
+def undirected(method: str) -> str:
+    """Return the name of a method as `called` does, without its number of directions.
+
+    With that number beside it, a method has one name however the number was set: by an option, by default or
+    by a fixed cost.
+
+    Args:
+        method: a METHOD.
+
+    Returns:
+        Its name.
+
+    Example:
+        >>> undirected("fg_a[directions=4,law=sphere]/local-pg")
+        'LG-FG-A[law=sphere]'
+    """
+    pieces = _pieces(method)
+    if pieces is None:
+        return method
+    name, given, locality = pieces
+    return _shown(any_directions(way_of(optioned(name, given), locality)))
+
+
+def any_directions(way: Way) -> Way:
+    """Return a method without its number of directions.
+
+    Args:
+        way: of `way_of`.
+
+    Returns:
+        The method, with all its other options.
+
+    Example:
+        >>> any_directions(way_of("fg_a[directions=4]", "end")) == way_of("fg_a", "end")
+        True
+    """
+    name, given = _options_of(way.estimator)
+    rest = {option: value for option, value in given.items() if option != "directions"}
+    return way if rest == given else way._replace(estimator=optioned(name, rest))
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from math import nan
 from typing import Any
+from urllib.parse import unquote
 
 from fgbench.errors import UsageError
 from fgbench.registry import split_options
@@ -94,7 +96,7 @@ def form_of(row: Mapping[str, Any]) -> str:
     """
     options = {**part_of(row, "options"), "dtype": _where(row, "dtype")}
     stated = {k: text(v) for k, v in options.items() if v is not None and UNSTATED.get(k) != v}
-    return "; ".join(f"{k}={v}" for k, v in sorted(stated.items()) if k != "directions")
+    return _form({k: v for k, v in stated.items() if k != "directions"})
 
 
 def design_of(row: Mapping[str, Any]) -> str:
@@ -114,7 +116,7 @@ def design_of(row: Mapping[str, Any]) -> str:
     counts = {name: f"{row[name]:g}" for name in ("batches", "inits") if row[name] == row[name]}
     settings = part_of(row, "settings")
     asked = {n: text(settings[n]) for n in ("precision", "cost") if settings.get(n) is not None}
-    return "; ".join(f"{k}={v}" for k, v in sorted({**counts, **asked}.items()))
+    return _form({**counts, **asked})
 
 
 def read_form(form: str) -> dict[str, str]:
@@ -130,7 +132,21 @@ def read_form(form: str) -> dict[str, str]:
         >>> read_form("batches=4; inits=1")
         {'batches': '4', 'inits': '1'}
     """
-    return dict(part.split("=", 1) for part in form.split("; ") if part)
+    pairs = (part.split("=", 1) for part in form.split("; ") if part)
+    return {unquote(name): unquote(value) for name, value in pairs}
+
+
+def _form(settings: Mapping[str, str]) -> str:
+    """Format settings as a text for `read_form`; separators within names and values are percent-encoded."""
+    pairs = (
+        (re.sub("[%;=]", _encoded, k), re.sub("[%;]", _encoded, v)) for k, v in settings.items()
+    )
+    return "; ".join(f"{k}={v}" for k, v in sorted(pairs))
+
+
+def _encoded(found: re.Match[str]) -> str:
+    """Percent-encode one character."""
+    return f"%{ord(found[0]):02X}"
 
 
 def _bought(row: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
-from fgbench.reporting.frames.method_names import Way, plain, setting, way_of
+from fgbench.reporting.frames.method_names import Way, any_directions, plain, setting, way_of
 from fgbench.reporting.frames.results import Cell, Place, cells
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.frames.settings import decided, directions_of, form_of, settings_of
@@ -248,14 +248,16 @@ def joined(trained: pd.DataFrame, others: pd.DataFrame, records: Records) -> pd.
     for cell in cells(records):
         runs = cell.reported.runs if cell.reported else ()
         for n, form in {(directions_of(run), form_of(run)) for run in runs}:
-            wanted.setdefault((*cell.place[:3], n, form), []).append(named(cell.place))
+            way, arch, data, _ = cell.place
+            one = any_directions(way), arch, data, n, form
+            wanted.setdefault(one, []).append(named(cell.place))
     verbs = ("measure", "speed")
     counts = {row["key"]: directions_of(row) for verb in verbs for row in records.of(verb)}
     by = [*WORK, "method"]
     rows = []
     for at, row in others.iterrows():
         bare = str(row["data"])
-        way = way_of(str(row["estimator"]), str(row["locality"]))
+        way = any_directions(way_of(str(row["estimator"]), str(row["locality"])))
         where = (way, str(row["arch"]), bare, counts[str(row["key"])], str(row["form"]))
         rows += [each | {"at": at, "bare": bare} for each in wanted.get(where, ())]
     places = pd.DataFrame(rows, columns=[*by, "at", "bare"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from fgbench.errors import UsageError
+from fgbench.records import atomic
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import load
 from fgbench.reporting.frames.method_names import plain
@@ -72,7 +73,7 @@ def write(folder: Path, out: Path) -> Path:
     parts += [title, *worse(rows, ours)]
     parts += ["## Notes", *notes(records, rows)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
+    atomic.write_text(out, "\n\n".join(parts) + "\n")
     return out
 
 

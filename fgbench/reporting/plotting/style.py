@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fgbench.records import atomic
+from fgbench.reporting.frames.csv_files import write_csv
 from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.frames.ordering import order
 
@@ -258,5 +259,5 @@ def save(fig: Figure, folder: Path, name: str, table: pd.DataFrame) -> list[Path
             drawn = BytesIO()
             fig.savefig(drawn, format=path.suffix[1:], metadata=metadata)
             atomic.write_bytes(path, drawn.getvalue())  # a killed drawing leaves no half file
-    table.to_csv(csv, index=False, lineterminator="\n")
+    write_csv(table, csv)
     return [png, pdf, csv]

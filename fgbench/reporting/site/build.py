@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError
+from fgbench.reporting.frames.csv_files import write_csv
 from fgbench.reporting.frames.load import load
 from fgbench.reporting.site import overview, pages, paths, pictures
 from fgbench.reporting.site.facts import by_moment, facts
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
     from fgbench.reporting.site.method_docs import About
 
 TEMPLATES = Path(__file__).parent / "templates"
+POLICY = {
+    **dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'"),
+    "script-src": "'self' file:",
+    "style-src": "'self' file: 'unsafe-inline'",
+    "img-src": "'self' file: data: blob:",
+}
+"""Content security policy of the pages: only files of the site, and no script in a page.
+
+Firefox has no ``'self'`` for pages from the disk, hence ``file:``. Plotly writes styles into elements, and
+saves a picture by ``data:`` and ``blob:``.
+"""
 
 
 def write(
@@ -73,8 +85,8 @@ def write(
         tell("drawing figures")
         gallery = pictures.draw_all(report, page_paths, new, jobs)
         numbers = by_moment(report)
-        numbers.to_csv(new / "data" / "measures.csv", index=False, lineterminator="\n")
-        report.curves.to_csv(new / "data" / "curves.csv", index=False, lineterminator="\n")
+        write_csv(numbers, new / "data" / "measures.csv")
+        write_csv(report.curves, new / "data" / "curves.csv")
         (new / "assets" / "plotly.min.js").write_text(script, encoding="utf-8")
         for name in ("site.css", "site.js"):
             (new / "assets" / name).write_bytes((TEMPLATES / name).read_bytes())
@@ -119,5 +131,6 @@ def _tools() -> tuple[Environment, str]:
     )
     environment.filters["split_code"] = split_code
     environment.filters |= {"first_line": first_line, "breakable": breakable}
+    environment.globals["policy"] = "; ".join(f"{name} {of}" for name, of in POLICY.items())
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment, str(get_plotlyjs())

@@ -95,7 +95,7 @@ class Verdict:
         if self.adjusted != self.adjusted:
             return "no test"
         if self.detectable == 0:
-            return "deterministic: exactly known on each batch" if self.found else ""
+            return "deterministic: exactly known on each batch" if self.found else "exact"
         outcome = "rejected" if self.found else "not rejected"
         text = f"{outcome}, p {digits(self.adjusted, 2)}\ndetectable {digits(self.detectable)}"
         return f"{text}\n{self.over}" if self.over else text

@@ -40,6 +40,7 @@ class Kind:
         spec: makes plotly's data and layout from the plotted numbers; None for a picture only.
         caption: describes the plotted numbers and over how many runs they are.
         alt: alternative text of the picture.
+        shows: whether plotted numbers would make a chart with something in it.
         many: whether it compares methods by a point each instead of showing a curve per method.
 
     Example:
@@ -55,6 +56,7 @@ class Kind:
     spec: Callable[[pd.DataFrame], plotly_marks.Spec] | None
     caption: Callable[[pd.DataFrame], str]
     alt: str
+    shows: Callable[[pd.DataFrame], bool]
     many: bool = False
 
 
@@ -77,6 +79,36 @@ def _layers(table: pd.DataFrame) -> str:
 def _biases(table: pd.DataFrame) -> str:
     """Describe biases of sites."""
     return f"{relative_variance.caption(table, 'each of one site')} {bias.words(table)}"
+
+
+def _noisy(least: int) -> Callable[[pd.DataFrame], bool]:
+    """Return a check that a table has so many relative variances, measured or predicted, above rounding."""
+
+    def check(table: pd.DataFrame) -> bool:
+        values = table.reindex(columns=["value", "predicted"])
+        return int((values > relative_variance.ZERO).any(axis=1).sum()) >= least
+
+    return check
+
+
+def _positive(*columns: str) -> Callable[[pd.DataFrame], bool]:
+    """Return a check that some number in these columns is above zero."""
+    return lambda table: bool((table[list(columns)] > 0).any(axis=None))
+
+
+def _compares(table: pd.DataFrame) -> bool:
+    """Check whether a table has several methods."""
+    return table["method"].nunique() > 1
+
+
+def _moves(table: pd.DataFrame) -> bool:
+    """Check whether a table of learning curves has one with several epochs."""
+    return bool(table.groupby(["label", "run"])["epoch"].nunique().gt(1).any())
+
+
+def _always(table: pd.DataFrame) -> bool:
+    """Check whether a table has a row."""
+    return not table.empty
 
 
 def _curves(report: Facts) -> pd.DataFrame:
@@ -105,6 +137,7 @@ KINDS = (
         plotly_figures.variance,
         _estimates,
         "Relative variance by method on a logarithmic axis, measured beside theory",
+        shows=_noisy(1),
         many=True,
     ),
     Kind(
@@ -116,6 +149,7 @@ KINDS = (
         plotly_figures.against_cost,
         _estimates,
         "Efficiency of each method's estimate against its cost in forward passes, on logarithmic axes",
+        shows=_positive("value"),
         many=True,
     ),
     Kind(
@@ -127,6 +161,7 @@ KINDS = (
         plotly_figures.training,
         epoch_curves.caption,
         "Test error in percent while training, against epochs, seconds and forward passes",
+        shows=_moves,
     ),
     Kind(
         layers.NAME,
@@ -137,6 +172,7 @@ KINDS = (
         plotly_figures.layers,
         _layers,
         "Relative variance at every site of the network from input to loss, with its closed form",
+        shows=_noisy(1),
     ),
     Kind(
         bias.NAME,
@@ -147,6 +183,7 @@ KINDS = (
         plotly_figures.bias,
         _biases,
         "Bias at every site of the network from input to loss, filled where it is significant",
+        shows=_positive("value", "high"),
     ),
     Kind(
         cosine.NAME,
@@ -157,6 +194,7 @@ KINDS = (
         None,
         cosine.caption,
         "Cosine of estimates with the end-to-end gradient against the steps of training",
+        shows=_always,
         many=True,
     ),
     Kind(
@@ -168,6 +206,7 @@ KINDS = (
         None,
         cost.caption,
         "Final test error of each method against the time and the memory of a step",
+        shows=_compares,
         many=True,
     ),
     Kind(
@@ -179,6 +218,7 @@ KINDS = (
         None,
         variance_and_learning.caption,
         "Final test error minus that of backprop, against the relative variance of each estimate",
+        shows=_noisy(2),
         many=True,
     ),
 )

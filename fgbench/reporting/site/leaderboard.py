@@ -12,9 +12,16 @@ import pandas as pd
 from fgbench.records.undefined import undefined
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import VERBS, number
-from fgbench.reporting.frames.method_names import natural
+from fgbench.reporting.frames.method_names import natural, undirected
 from fgbench.reporting.frames.seed_means import WHOLE, mean_interval
-from fgbench.reporting.frames.settings import apart, directions_of, form_of, named, read_form
+from fgbench.reporting.frames.settings import (
+    apart,
+    directions_of,
+    form_of,
+    named,
+    part_of,
+    read_form,
+)
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.claims import UNREJECTED, UNTESTED, Verdict
 from fgbench.reporting.site.facts import Facts
@@ -41,9 +48,12 @@ KINDS = (  # CSS class of each column, in the same order
 )
 AGAIN = "same runs"
 FACETS = ("arch", "data", "locality", "claims")
-CAPTION = f"[95 % intervals]; {NOTHING}: not known. The name of a method links to its page."
+ORDER = (
+    "On each network and data set the lowest test error comes first, then methods of which seeds diverged, "
+    "then those without a test error, the most efficient first."
+)
 LEGEND = (
-    f"Test error: {MEAN[0].lower()}{MEAN[1:]}. "
+    f"{ORDER} Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the gradient estimate of the whole body, compared with the "
     "exact gradient of the method's own objectives. Intervals of relative variance and efficiency are over "
     "networks where several were initialised, else over batches (valid for this network only), else over "
@@ -87,13 +97,13 @@ def entries(facts: Facts) -> list[Entry]:
 
     A verb with several settings makes a row for each of them, since numbers of several settings are
     never averaged. A verb with a single setting appears in all of these rows. Trainings with different
-    seeds are one setting.
+    seeds are one setting. The number of directions counts, and not whether an option or a fixed cost set it.
 
     Args:
         facts: of `fgbench.reporting.site.facts.facts`.
 
     Returns:
-        Rows by architecture and data, then by method.
+        Rows by architecture and data, there by test error, see `ORDER`.
 
     Example:
         >>> from pathlib import Path
@@ -105,22 +115,32 @@ def entries(facts: Facts) -> list[Entry]:
     groups: dict[tuple[Panel, str, float, str], dict[str, dict[str, list[dict[str, Any]]]]] = {}
     for verb in VERBS:
         for row in facts.of[verb]:
-            one = panel_of(row), str(row["method"]), directions_of(row), form_of(row)
+            one = panel_of(row), undirected(str(row["method"])), directions_of(row), form_of(row)
             group = groups.setdefault(one, {})
             group.setdefault(verb, {}).setdefault(str(row["label"]), []).append(row)
     rank = {method: at for at, method in enumerate(ordering.order(g[1] for g in groups))}
     first = {panel: at for at, panel in enumerate(facts.panels)}
     ones = sorted(groups, key=lambda g: (first[g[0]], rank[g[1]], *g[2:]))
     differing = apart([one[:3] for one in ones], [read_form(one[3]) for one in ones])
-    return [
+    found = [
         entry
         for one, parts in zip(ones, differing, strict=True)
-        for entry in _entries(one[1], one[0], groups[one], parts)
+        for entry in _entries(one[0], groups[one], parts)
     ]
+    return sorted(found, key=lambda entry: (first[entry.panel], *_standing(entry, facts)))
+
+
+def _standing(entry: Entry, facts: Facts) -> tuple[int, float]:
+    """Return the sort key of a row among those of its panel, as `ORDER` says."""
+    mean = error(entry.runs).sort
+    if mean is not None and mean == mean:
+        return int(any(run["status"] == "diverged" for run in entry.runs)), mean
+    body = facts.body.get(str(entry.measure["key"]), {}) if entry.measure else {}
+    efficiency = float(body["efficiency"]["value"]) if "efficiency" in body else nan
+    return (2, -efficiency) if efficiency == efficiency else (3, 0.0)
 
 
 def _entries(
-    method: str,
     panel: Panel,
     verbs: Mapping[str, Mapping[str, list[dict[str, Any]]]],
     differing: Sequence[str],
@@ -137,16 +157,18 @@ def _entries(
             for verb, part in parts.items()
         }
         one = {verb: next(iter(mine.get(verb, [])), None) for verb in ("measure", "speed")}
+        method = str(next(row for rows in mine.values() for row in rows)["method"])
         yield Entry(method, label, panel, str(first["locality"]), mine.get("train", []), **one)
 
 
 def _apart(labels: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Append the seed to the labels of measurements that have the same label."""
-    return {
-        f"{label}, seed {row['seed']}" if len(rows) > 1 else label: [row]
-        for label, rows in labels.items()
-        for row in rows
-    }
+    """Append the seed to the labels of measurements that have the same label, then the key."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for label, rows in labels.items():
+        for row in rows:
+            name = f"{label}, seed {row['seed']}" if len(rows) > 1 else label
+            found[f"{name}, key {row['key'][:8]}" if name in found else name] = [row]
+    return found
 
 
 def board(
@@ -192,7 +214,7 @@ def board(
     facets = [at for at, kind in enumerate(FACETS) if kind not in aside]
     return Table(
         name,
-        CAPTION,
+        f"{_first(rows)} first; [95 % intervals]; {NOTHING}: not known.",
         tuple(HEAD[at] for at in columns),
         tuple(
             TableRow(tuple(cells[at] for at in columns), tuple(values[at] for at in facets))
@@ -203,6 +225,11 @@ def board(
         kinds=tuple(KINDS[at] for at in columns),
         legend=LEGEND,
     )
+
+
+def _first(rows: Sequence[Entry]) -> str:
+    """Name the rows that come first, see `ORDER`."""
+    return "Lowest error" if any(entry.runs for entry in rows) else "Most efficient"
 
 
 def _again(
@@ -243,7 +270,6 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
     claimed = verdict.cell()
     if verdict.state == UNREJECTED:  # the cell of the bias states its test
         claimed = replace(claimed, note="")
-    cost = next((row["forwards"] for row in body.values()), nan)
     return (
         TableCell(entry.label, link=page_paths.methods.get(entry.method, ""), note=lost),
         TableCell(arch, link=page_paths.panels[entry.panel]),
@@ -253,7 +279,7 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
         stacked_cell(variance, theory, heavy),
         stacked_cell(body.get("efficiency")),
         stacked_cell(verdict.bias, verdict.tested()),
-        number_cell(cost if cost == cost else _training_cost(entry.runs)),
+        number_cell(cost(entry, facts)),
         *(ratio(entry.speed, name) for name in RATIOS),
         TableCell(entry.locality or NOTHING),
     )
@@ -277,15 +303,28 @@ def stacked_cell(numbers: Mapping[str, Any] | None, *notes: str) -> TableCell:
     return TableCell(value, float(numbers["value"]), note="\n".join(filter(None, lines)))
 
 
-def _training_cost(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Return the cost of a training step in forward equivalents, NaN where no run states it."""
-    costs = (run["cost"].get("forward_equivalents") for run in runs if _is_map(run.get("cost")))
-    return next((number(cost)["value"] for cost in costs), nan)
+def cost(entry: Entry, facts: Facts) -> float:
+    """Return the cost of an estimate, else that of a training step, in forward passes of its batch.
 
+    Args:
+        entry: a row of the leaderboard.
+        facts: records with their tables.
 
-def _is_map(value: object) -> bool:
-    """Check whether a value of a record is a mapping."""
-    return isinstance(value, Mapping)
+    Returns:
+        The cost; NaN where no record states it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from fgbench.reporting.frames.load import Records
+        >>> from fgbench.reporting.site.facts import facts
+        >>> run = {"cost": {"forward_equivalents": 3.0}}
+        >>> cost(Entry("BP", "BP", ("", ""), runs=[run]), facts(Records(Path("records"), (), {}, ())))
+        3.0
+    """
+    body = facts.body.get(str(entry.measure["key"]), {}) if entry.measure else {}
+    costs = [row["forwards"] for row in body.values()]
+    costs += [part_of(run, "cost").get("forward_equivalents") for run in entry.runs]
+    return next((value for one in costs if (value := number(one)["value"]) == value), nan)
 
 
 def ratio(row: Mapping[str, Any] | None, name: str) -> TableCell:

@@ -166,7 +166,7 @@ def breakable(name: str) -> list[str]:
         >>> breakable("fg_a[directions=4]/local")
         ['fg_a[', 'directions=4]/', 'local']
     """
-    return re.findall(r".+?(?:[/:\[]+|, ?|$)", name) or [name]
+    return re.findall(r".+?(?:[/\[]+|:(?!\d)|, ?|$)", name, re.DOTALL) or [name]
 
 
 def _options(block: str) -> dict[str, str]:

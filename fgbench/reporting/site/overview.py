@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fgbench.records.schema import FIELDS, SCHEMA
 from fgbench.reporting.frames.load import Records, verb_of
-from fgbench.reporting.site import pages, run_tables
+from fgbench.reporting.site import glance, pages, paths, run_tables
 from fgbench.reporting.site.leaderboard import board
+from fgbench.reporting.site.paths import Panel
+from fgbench.reporting.site.pictures import Plot
 
 
 def context(site: pages.Site) -> dict[str, Any]:
@@ -29,22 +31,40 @@ def context(site: pages.Site) -> dict[str, Any]:
         >>> context(pages.Site(report, [], page_paths([], []), {}, {}))["trained"]
         False
     """
-    records = site.facts.records
+    records, page_paths = site.facts.records, site.page_paths
+    panel = glance.main_panel(site.rows)
+    rows = sorted(site.rows, key=lambda entry: entry.panel != panel)  # its rows first
+    mine = [entry for entry in rows if entry.panel == panel]
     return {
         "title": "fgbench report",
         "counts": counts(records),
         "facts": _facts(records),
-        "board": board("leaderboard", site.rows, site.facts, site.page_paths)
-        if site.rows
-        else None,
-        "galleries": pages.galleries(site.gallery),
+        "panel": (paths.title(panel), page_paths.panels[panel]) if panel else None,
+        "answers": glance.answers(mine, site.facts, page_paths),
+        "board": board("leaderboard", rows, site.facts, page_paths) if rows else None,
+        "galleries": [
+            (name, heading, [plot], others) for name, heading, plot, others in _charts(site, panel)
+        ],
         "trials": len(site.facts.of["trial"]),
         "trained": bool(site.facts.of["train"]),
-        "measured": bool(site.facts.body),
         "runs": run_tables.runs(records.rows, site.page_paths),
         "environment": _environment(records),
         "notes": _notes(records),
     }
+
+
+def _charts(
+    site: pages.Site, panel: Panel | None
+) -> Iterator[tuple[str, str, Plot, list[tuple[str, str]]]]:
+    """Yield one figure of each kind, of the main panel if it has one, with the pages of the others."""
+    for name, heading, plots in pages.galleries(site.gallery):
+        shown = max(plots, key=lambda plot: (plot.panel == panel, plot.table["method"].nunique()))
+        others = [
+            (plot.title, f"{site.page_paths.panels[plot.panel]}#{name}")
+            for plot in plots
+            if plot is not shown
+        ]
+        yield name, heading, shown, others
 
 
 def counts(records: Records) -> str:

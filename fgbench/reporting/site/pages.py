@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgbench.reporting.plotting import style
-from fgbench.reporting.site import paths, pictures, run_tables
+from fgbench.reporting.site import glance, paths, pictures, run_tables
 from fgbench.reporting.site.claims import worded
 from fgbench.reporting.site.facts import Facts
 from fgbench.reporting.site.figure_kinds import KINDS
@@ -178,6 +178,7 @@ def architecture(site: Site, panel: Panel) -> dict[str, Any]:
         "title": paths.title(panel),
         "text": _lead(registered_text(site.about, "architectures", arch)),
         "dataset": subject_line(site.about, "datasets", data),
+        "answers": glance.answers(rows, facts, page_paths),
         "board": board("leaderboard", rows, facts, page_paths, panel) if rows else None,
         "galleries": galleries(pictures.of_panel(site.gallery, panel)),
         "estimates": run_tables.estimates(facts, measures, page_paths, True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Plot:
         """Caption: kind of figure, panel, what is plotted and over how many runs."""
         return f"{self.kind.heading}, {self.title}. {self.kind.caption(self.table)}"
 
-    @property
+    @cached_property
     def spec(self) -> plotly_marks.Spec | None:
         """Data and layout for plotly; None where there is only a picture."""
         return self.kind.spec(self.table) if self.kind.spec else None
@@ -90,7 +91,7 @@ def draw_all(report: Facts, page_paths: PagePaths, out: Path, jobs: int = 1) -> 
         jobs: processes that draw; one process draws up to `FEW` pictures.
 
     Returns:
-        Figures by kind, without kinds and panels for which there are no numbers.
+        Figures by kind, without those that would be empty.
 
     Example:
         >>> from fgbench.reporting.site.facts import facts
@@ -104,7 +105,7 @@ def draw_all(report: Facts, page_paths: PagePaths, out: Path, jobs: int = 1) -> 
         for panel in page_paths.stems:
             part = _part(source, panel)
             table = kind.plotted(part)
-            if not table.empty:
+            if not table.empty and kind.shows(table):
                 todo.append((at, panel, part, table))
     kinds = [at for at, *_ in todo]
     files = [f"figures/{page_paths.stems[panel]}-{KINDS[at].name}" for at, panel, *_ in todo]

@@ -38,7 +38,7 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
 
     Example:
         >>> row = {"label": "BP", "method": "BP", "seed": 0, "value": 2.0, "low": 1.0, "high": 3.0,
-        ...     "predicted": 2.1, "draws": 64, "inits": 1, "batches": 1}
+        ...     "predicted": 2.1, "draws": 64, "inits": 1, "batches": 1, "unscaled": None}
         >>> variance(pd.DataFrame([row]))["data"][0]["x"]
         [2.0]
     """
@@ -47,10 +47,14 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
     looks = style.looks(rows["label"], rows["method"])
     theory = rows.loc[rows["predicted"] > ZERO, "predicted"]
     data: list[plotly_marks.Spec] = []
+    crossed: list[tuple[float, float]] = []
     for at, row in rows.iterrows():
         if row["value"] > ZERO:  # above its theory, which would hide it otherwise
             place, look = int(at) - APART * (at in theory.index), looks[str(row["label"])]
             data.append(_point(row, "x", place, names[int(at)], look))
+            crossed += [(row["value"], place)] * bool(pd.notna(row["unscaled"]))
+    if crossed:
+        data.append(plotly_marks.crosses(*zip(*crossed, strict=True)))
     labels = [f"{names[int(at)]}<br>theory {digits(value)}" for at, value in theory.items()]
     mark = {"symbol": "diamond-open", "size": 8, "color": "#000", "line": {"width": 1.3}}
     x, y = plotly_marks.numbers(theory), [int(at) + APART for at in theory.index]
@@ -59,9 +63,9 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
     )
     aside = {"x": 0, "xref": "paper", "xanchor": "left", "xshift": 8, "showarrow": False}
     missing = [
-        {**aside, "y": int(at), "text": relative_variance.words(value)}
-        for at, value in rows["value"].items()
-        if not value > ZERO
+        {**aside, "y": int(at), "text": relative_variance.words(row)}
+        for at, row in rows.iterrows()
+        if not row["value"] > ZERO
     ]
     labels = [plotly_marks.wrapped(name) for name in rows["label"]]
     ticks = {"tickvals": list(rows.index), "ticktext": labels}
@@ -73,9 +77,25 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
         "yaxis": {**plotly_marks.GRID, **ticks, **places, "ticks": ""},
         "annotations": missing,
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "xref": "container", "y": 1, "yanchor": "bottom"},
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
     }
-    return {"data": data, "layout": layout}
+    return {"data": data, "layout": layout, "narrow": _labels_above(layout, labels)}
+
+
+def _labels_above(layout: plotly_marks.Spec, labels: list[str]) -> plotly_marks.Spec:
+    """Return the layout of a narrow page, where the label of a row is above it and not beside the chart."""
+    most = max(label.count("<br>") for label in labels)
+    first = {"x": 0, "xref": "paper", "xanchor": "left", "showarrow": False, "align": "left"}
+    above = [
+        {**first, "y": at, "yanchor": "bottom", "yshift": 14, "text": label, "font": {"size": 11}}
+        for at, label in enumerate(labels)
+    ]
+    return {
+        "height": 150 + (46 + 14 * most) * len(labels),
+        "yaxis": {**layout["yaxis"], "showticklabels": False, "range": [len(labels) - 0.5, -0.8]},
+        "annotations": [*layout["annotations"], *above],
+        "margin": {"l": 12, "r": 12, "t": 36, "b": 56},
+    }
 
 
 def against_cost(table: pd.DataFrame) -> plotly_marks.Spec:
@@ -109,7 +129,11 @@ def against_cost(table: pd.DataFrame) -> plotly_marks.Spec:
         "xaxis": {**cost, **shown, "range": ends},
         "yaxis": plotly_marks.log("efficiency", table[["value", "low", "high"]]),
     }
-    return {"data": [{**point, "showlegend": True} for point in points], "layout": layout}
+    groups = [
+        {"legendgroup": plotly_marks.safe(label), "showlegend": True} for label in table["label"]
+    ]
+    data = [{**point, **group} for point, group in zip(points, groups, strict=True)]
+    return {"data": _once(data), "layout": layout}
 
 
 def layers(table: pd.DataFrame) -> plotly_marks.Spec:
@@ -181,7 +205,7 @@ def training(table: pd.DataFrame) -> plotly_marks.Spec:
     axes = [
         {"name": name, "title": text.replace("\n", " ")} for name, text in progress.AXES.items()
     ]
-    return {"data": data, "layout": layout, "axes": axes}
+    return {"data": _once(data), "layout": layout, "axes": axes}
 
 
 def _sites(table: pd.DataFrame, axis: str, log: bool) -> plotly_marks.Spec:
@@ -193,8 +217,9 @@ def _sites(table: pd.DataFrame, axis: str, log: bool) -> plotly_marks.Spec:
     for at, ((label, seed), part) in enumerate(runs):
         name = f"{label}, seed {seed}" if counts[label] > 1 else str(label)
         x = plotly_marks.numbers(part["position"] + asides[at])
-        more = {"legendgroup": str(at), "x": x}
-        data += [{**more, **trace} for trace in _record(part, name, x, looks[str(label)])]
+        more = {"legendgroup": plotly_marks.safe(label), "x": x}
+        record = _record(part, name, x, looks[str(label)])
+        data += [{**more, **trace} for trace in record]
     order = table.drop_duplicates("position").sort_values("position")
     positions = plotly_marks.numbers(order["position"])
     ticks = {
@@ -206,7 +231,7 @@ def _sites(table: pd.DataFrame, axis: str, log: bool) -> plotly_marks.Spec:
     if log:
         shown = plotly_marks.log(axis, table[["value", "low", "high", "predicted"]])
     layout = {"height": 440, "xaxis": {**plotly_marks.GRID, **ticks, **where}, "yaxis": shown}
-    return {"data": data, "layout": layout}
+    return {"data": _once(data), "layout": layout}
 
 
 def _record(
@@ -225,9 +250,17 @@ def _record(
     }
     y = plotly_marks.numbers(part["value"])
     yield plotly_marks.trace(
-        name, labels, y=y, marker=mark, error_y=plotly_marks.bars(part, look), showlegend=True
+        part["label"].iloc[0],
+        labels,
+        y=y,
+        marker=mark,
+        error_y=plotly_marks.bars(part, look),
+        showlegend=True,
     )
     yield from ({**drawn, "showlegend": False} for drawn in _beside(part, x, look))
+    if "unscaled" in part and (off := part["unscaled"].notna()).any():
+        at = [position for position, is_off in zip(x, off, strict=True) if is_off]
+        yield plotly_marks.crosses(at, part.loc[off, "value"])
 
 
 def _beside(
@@ -278,6 +311,7 @@ def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> plotly
     """Return the curve of a mean, or of a run that diverged, which ends in a cross."""
     diverged = run != "mean"
     name = f"{label}, {run} diverged" if diverged else label
+    entry = f"{label}, diverged" if diverged else label
     labels = []
     for _, row in part.iterrows():
         text = digits(row["mean"])
@@ -306,10 +340,21 @@ def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> plotly
     more |= {
         "line": line,
         "marker": mark,
-        "legendgroup": plotly_marks.safe(label),
+        "legendgroup": plotly_marks.safe(entry),
         "showlegend": True,
     }
-    return plotly_marks.trace(name, labels, mode="lines+markers", **more)
+    return plotly_marks.trace(entry, labels, mode="lines+markers", **more)
+
+
+def _once(data: list[plotly_marks.Spec]) -> list[plotly_marks.Spec]:
+    """Return traces of which each group has one entry in the legend, which switches all of them."""
+    seen: set[str] = set()
+    traces = []
+    for trace in data:
+        shown = bool(trace.get("showlegend")) and trace["legendgroup"] not in seen
+        seen |= {trace["legendgroup"]} if shown else set()
+        traces.append({**trace, "showlegend": shown})
+    return traces
 
 
 def _band(part: pd.DataFrame, look: style.Look, among: int) -> plotly_marks.Spec:

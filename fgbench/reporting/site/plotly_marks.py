@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from math import ceil, floor, log10
+from math import ceil, floor, isinf, log10
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fgbench.reporting.figures import relative_variance
@@ -83,8 +84,8 @@ def bars(part: pd.DataFrame, look: style.Look) -> Spec:
         >>> bars(table, style.look("BP"))["array"]
         [1.0]
     """
-    value, low, high = (part[name].astype(float) for name in ("value", "low", "high"))
-    up, down = (high - value).fillna(0).clip(lower=0), (value - low).fillna(0).clip(lower=0)
+    value, low, high = (part[name].to_numpy(float) for name in ("value", "low", "high"))
+    up, down = (np.fmax(reach, 0.0) for reach in (high - value, value - low))  # 0 for NaN
     ends = {"type": "data", "symmetric": False, "array": numbers(up), "arrayminus": numbers(down)}
     return {**ends, "color": look.colour, "thickness": 1.4, "width": 0}
 
@@ -97,6 +98,22 @@ def marker(look: style.Look) -> Spec:
         9
     """
     return {"color": look.colour, "size": 9, "line": {"width": 1.2, "color": look.colour}}
+
+
+def crosses(x: Iterable[float], y: Iterable[float]) -> Spec:
+    """Return the crosses over points that are not comparable, as in the pictures of the same name.
+
+    Args:
+        x: horizontal positions of these points.
+        y: vertical positions.
+
+    Example:
+        >>> crosses([1.0], [2.0])["marker"]["symbol"]
+        'x-thin-open'
+    """
+    mark = {"symbol": "x-thin-open", "size": 13, "color": style.INK, "line": {"width": 1.6}}
+    more = {"marker": mark, "showlegend": False}
+    return trace("not comparable", x=numbers(x), y=numbers(y), **more)
 
 
 def symbol(look: style.Look, filled: bool) -> str:
@@ -189,10 +206,10 @@ def short(name: object, most: int = TICK) -> str:
 
 
 def numbers(values: Iterable[float]) -> list[float | None]:
-    """Return numbers as JSON can hold them, with None for NaN.
+    """Return numbers as JSON can hold them, with None for NaN and infinities.
 
     Example:
         >>> numbers([1, float("nan")])
         [1.0, None]
     """
-    return [None if pd.isna(value) else float(value) for value in values]
+    return [None if pd.isna(value) or isinf(value) else float(value) for value in values]

@@ -20,6 +20,7 @@ from fgbench.reporting.site.table import (
     NOTHING,
     Table,
     TableCell,
+    bias_cell,
     digits,
     interval_cell,
     number_cell,
@@ -110,7 +111,7 @@ def estimates(
         cells = {name: interval_cell(numbers) for name, numbers in body.items()}
         if "bias" in cells:
             older = facts.verdicts[str(row["key"])].over
-            cells["bias"] = interval_cell(body["bias"], older)
+            cells["bias"] = bias_cell(body["bias"], older)
         for name, of in (("predicted", "relative_variance"), ("detectable", "bias")):
             cells[name] = number_cell(body[of][name] if of in body else nan)
         one = next(iter(body.values()))
@@ -153,7 +154,7 @@ def tested(facts: Facts, rows: Sequence[dict[str, Any]], page_paths: PagePaths) 
     rows_made = []
     for row in rows:
         verdict = facts.verdicts[str(row["key"])]
-        size = interval_cell(verdict.bias, verdict.over)
+        size = bias_cell(verdict.bias, verdict.over)
         test = [number_cell(v, 2) for v in (verdict.p_value, verdict.adjusted)]
         seed = TableCell(digits(number(row["seed"])["value"], 6))
         last = number_cell(verdict.detectable)
@@ -195,7 +196,7 @@ def sites(facts: Facts, part: pd.DataFrame, page_paths: PagePaths, linked: bool)
         cells = [interval_cell(by.get(name)) for name in SITES]
         variance = by.get("relative_variance")
         cells.insert(1, number_cell(variance["predicted"] if variance else nan))
-        cells.append(interval_cell(bias))
+        cells.append(bias_cell(bias))
         cells += [number_cell(bias[n] if bias else nan, 2) for n in ("p_adjusted", "detectable")]
         rows_made.append([*where(first, page_paths, linked), TableCell(str(place)), *cells])
     caption = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import Any
 
@@ -144,13 +144,13 @@ def interval(numbers: Mapping[str, Any]) -> str:
         >>> interval({"value": 12.34, "low": 11.0, "high": 13.9})
         '12.3 [11, 13.9]'
         >>> interval({"value": 2.0, "low": 2.0, "high": 2.0})
-        '2 (exact)'
+        '2'
     """
     value, low, high = (digits(numbers[name]) for name in ("value", "low", "high"))
     if pd.isna(numbers["low"]) and pd.isna(numbers["high"]):
         return value
     if numbers["low"] == numbers["high"] == numbers["value"]:
-        return f"{value} (exact)"
+        return value
     return f"{value} [{low}, {high}]"
 
 
@@ -181,6 +181,22 @@ def interval_cell(numbers: Mapping[str, Any] | pd.Series | None, note: str = "")
     if numbers is None:
         return TableCell(NOTHING, nan)
     return TableCell(interval(numbers), float(numbers["value"]), note=note)
+
+
+def bias_cell(numbers: Mapping[str, Any] | pd.Series | None, note: str = "") -> TableCell:
+    """Return the cell of a bias, of which alone "exact" is said: a variance of 0 may be of a biased estimate.
+
+    Args:
+        numbers: as of `interval_cell`.
+        note: small print below.
+
+    Example:
+        >>> bias_cell({"value": 0.0, "low": 0.0, "high": 0.0}).text
+        '0 (exact)'
+    """
+    cell = interval_cell(numbers, note)
+    known = numbers is not None and numbers["low"] == numbers["high"] == numbers["value"]
+    return replace(cell, text=f"{cell.text} (exact)") if known else cell
 
 
 def number_cell(number: Any, significant: int = 3) -> TableCell:

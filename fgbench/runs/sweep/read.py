@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from importlib.resources import files
+from importlib.resources import files as packaged
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from fgbench import registry
 from fgbench.errors import UsageError, unknown
+from fgbench.records import files
 from fgbench.runs.sweep.cells import bare_method, expand_grid
 from fgbench.runs.sweep.schema import Grid, Narrow, Plan, Tuning, options_of
 from fgbench.training.recipe import When, default_recipe, non_negative_int
@@ -41,9 +42,9 @@ def read(source: str) -> Plan:
     path = Path(source)
     if path.suffix == ".toml" or path.is_file():
         try:
-            text = path.read_text("utf-8")
+            text = files.read_text(path)
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "not UTF-8 text"
+            why = files.why(error) if isinstance(error, OSError) else "not UTF-8 text"
             raise UsageError(f"cannot read the sweep {source!r}: {why}") from error
     else:
         texts = _shipped()
@@ -72,7 +73,7 @@ def shipped() -> dict[str, str]:
 
 def _shipped() -> dict[str, str]:
     """Return name and text of every sweep that comes with fgbench."""
-    paths = sorted((files("fgbench.runs.sweep") / "shipped").iterdir(), key=lambda p: p.name)
+    paths = sorted((packaged("fgbench.runs.sweep") / "shipped").iterdir(), key=lambda p: p.name)
     return {p.name.removesuffix(".toml"): p.read_text("utf-8") for p in paths}
 
 

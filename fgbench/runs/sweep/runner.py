@@ -9,6 +9,7 @@ and is tried again by the next call.
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import UsageError
+from fgbench.errors import Notice, UsageError
 from fgbench.records import keys, schema
 from fgbench.records.store import Store
 from fgbench.runs.case import UNKEYED
@@ -150,6 +151,8 @@ class Sweep:
                     case, _ = self.at[event.task]
                     if event.kind == "progress":
                         self.at[event.task] = case, event.text
+                    elif event.kind == "notice":
+                        warnings.warn(event.text, Notice, stacklevel=2)
                     else:
                         del self.at[event.task]
                         self._settle(
@@ -229,8 +232,11 @@ class Sweep:
             stage.chosen = {}
 
     def _record_failure(self, case: Case, why: str, common: Options) -> Record:
-        """Write the record of a run that raised or whose worker died."""
-        return failed(reason=why, **common, **call(case))
+        """Write the record of a run that raised or whose worker died; where it cannot be, return it only."""
+        try:
+            return failed(reason=why, **common, **call(case))
+        except OSError:  # often what the run raised: the disk is full
+            return failed(reason=why, **{**common, "records": None}, **call(case))
 
 
 def _check_graph(cases: Iterable[Case], device: str) -> None:

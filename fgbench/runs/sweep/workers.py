@@ -11,19 +11,23 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import reason
+from fgbench import interrupts
+from fgbench.errors import Notice, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
+GOING_ON = ("progress", "notice")
+"""Kinds of events after which the worker is at the same task."""
 GRACE_S = 10.0
 """Seconds that a worker has to save its state after an interrupt."""
 
@@ -50,8 +54,8 @@ class Event:
     """A message from a worker.
 
     Args:
-        kind: ``progress``, ``done`` (``value`` is what the call returned), ``failed`` (it raised) or
-            ``lost`` (its process died).
+        kind: ``progress``, ``notice`` (a warning for the user), ``done`` (``value`` is what the call
+            returned), ``failed`` (it raised) or ``lost`` (its process died).
         task: number of the task.
         text: a line of progress, or the reason.
         value: the result.
@@ -112,19 +116,20 @@ class Pool:
 
     def __exit__(self, *error: object) -> None:
         """End all workers: idle ones at once, busy ones after an interrupt and some seconds to save."""
-        if self._halts:
-            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        for worker in self._workers:
-            worker.pipe.close()
-            if worker.task is not None and worker.process.pid and worker.process.is_alive():
-                _send([worker.process.pid], signal.SIGINT)
-        end = monotonic() + GRACE_S
-        for worker in self._workers:
-            worker.process.join(max(0.0, end - monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-        self._workers = []
+        with interrupts.whole():  # a second signal would leave workers behind
+            if self._halts:
+                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            for worker in self._workers:
+                worker.pipe.close()
+                if worker.task is not None and worker.process.pid and worker.process.is_alive():
+                    _send([worker.process.pid], signal.SIGINT)
+            end = monotonic() + GRACE_S
+            for worker in self._workers:
+                worker.process.join(max(0.0, end - monotonic()))
+                if worker.process.is_alive():
+                    worker.process.kill()
+                    worker.process.join()
+            self._workers = []
 
     @property
     def free(self) -> int:
@@ -142,8 +147,9 @@ class Pool:
         if worker is None:
             taken = [w.slot for w in self._workers]
             slot = next(s for s in self.slots if taken.count(s) < self.slots.count(s))
-            worker = _spawn(slot)
-            self._workers.append(worker)
+            with interrupts.whole():
+                worker = _spawn(slot)
+                self._workers.append(worker)
         worker.task = task
         with suppress(OSError):  # a dead worker is noticed by wait()
             worker.pipe.send(call)
@@ -155,7 +161,7 @@ class Pool:
             seconds: how long to wait for the first event.
 
         Yields:
-            Events; after one that is not ``progress`` the worker is free.
+            Events; after one that is neither ``progress`` nor ``notice`` the worker is free.
         """
         pipes = {worker.pipe: worker for worker in self._workers}
         for pipe in connection.wait(list(pipes), seconds):
@@ -167,7 +173,7 @@ class Pool:
                 continue
             assert worker.task is not None
             task = worker.task
-            if kind != "progress":
+            if kind not in GOING_ON:
                 worker.task = None
             yield Event(kind, task, text, value)
 
@@ -201,7 +207,8 @@ def _spawn(slot: Slot) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, slot), daemon=True)
-    process.start()
+    with interrupts.unheard():
+        process.start()
     theirs.close()
     return _Worker(slot, process, ours)
 
@@ -216,21 +223,38 @@ def _work(pipe: Connection, slot: Slot) -> None:
     if slot.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cores)
     threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        interrupts.hear()
+        _serve(pipe)
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent wants no more
+        interrupts.ignore()
+    except KeyboardInterrupt:
+        interrupts.die()
+
+
+def _serve(pipe: Connection) -> None:
+    """Run the calls that come through a pipe."""
     from fgbench.runs.run import run_all  # not before the device is chosen
 
+    def notify(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        """Send a warning to the parent, which knows where the user looks."""
+        if issubclass(category, Notice):
+            pipe.send(("notice", str(message), None))
+        else:
+            shown(message, category, *where, **more)
+
+    shown, warnings.showwarning = warnings.showwarning, notify
+    warnings.simplefilter("always", Notice)
     while True:
-        try:
-            call = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
+        call = pipe.recv()
         try:
             (record,) = run_all(**call, progress=lambda line: pipe.send(("progress", line, None)))
             pipe.send(("done", "", record))
-        except KeyboardInterrupt:
-            return
-        except BrokenPipeError:
-            return
+        except (KeyboardInterrupt, BrokenPipeError):
+            raise
         except BaseException as error:
+            if interrupts.due():  # what a library made of the interrupt
+                raise KeyboardInterrupt from None
             pipe.send(("failed", reason(error, owner=run_all), None))
 
 

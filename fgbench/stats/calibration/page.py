@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from fgbench.records.spreadsheet import inert
 from fgbench.stats.calibration.simulate import Row
 
 HEAD = ("study", "answer", "share", "low", "high", "least", "most", "runs", "inside")
@@ -40,7 +41,8 @@ def write(found: Sequence[Row], folder: Path) -> list[Path]:
         lines.writerow(HEAD)
         for row in found:
             numbers = (f"{n:.8g}" for n in (row.share, row.low, row.high, row.least, row.most))
-            lines.writerow([row.study, row.answer, *numbers, row.runs, row.inside])
+            texts = inert(row.study), inert(row.answer)
+            lines.writerow([*texts, *numbers, row.runs, row.inside])
     text.write_text(page(found), encoding="utf-8")
     return [sheet, text]
 

@@ -56,7 +56,7 @@ class Row:
 
 
 def everything() -> list[Study]:
-    """List all studies.
+    """List the studies on laws.
 
     Returns:
         Those of measuring, of few draws, of means and noise, then those of comparisons.
@@ -155,10 +155,10 @@ def simulate(
         ...     print(simulate([always], Path(folder), cores=1, tell=str)[0].share)
         1.0
     """
-    code = keys.code_hash("fgbench.stats")
+    code = {s.code: keys.code_hash(*s.code) for s in studies}
     parts.mkdir(parents=True, exist_ok=True)
     jobs = [(study, chunk) for study in studies for chunk in range(CHUNKS)]
-    files = {(s.name, c): parts / f"{_key(code, s, c)}.json" for s, c in jobs}
+    files = {(s.name, c): parts / f"{_key(code[s.code], s, c)}.json" for s, c in jobs}
     left = [(s, c) for s, c in jobs if not files[s.name, c].exists()]
     for done, (study, chunk, sums) in enumerate(_run(left, cores), 1):
         file = files[study.name, chunk]

@@ -27,6 +27,8 @@ class Study:
             the truth or a test rejected, or the share of several such.
         runs: how often.
         bands: answer to the band in which its mean must lie.
+        code: dotted names of the modules that decide the answers; their parts are run anew where any of
+            these changes.
 
     Example:
         >>> Study("always", partial(lambda random: {"yes": 1.0}), 10, {"yes": EXACT}).runs
@@ -37,6 +39,7 @@ class Study:
     run: Run
     runs: int
     bands: Mapping[str, tuple[float, float]]
+    code: tuple[str, ...] = ("fgbench.stats",)
 
 
 def holds(found: Number, answer: float) -> float:

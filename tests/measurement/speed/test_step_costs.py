@@ -13,6 +13,7 @@ import torch
 from fgbench import registry
 from fgbench.cli import tables
 from fgbench.core.estimator import Defaults, Estimate
+from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
 from fgbench.measurement.speed import backprop_reference as reference
 from fgbench.measurement.speed import interleaved_timing
@@ -156,10 +157,39 @@ def test_the_network_is_built_once_and_claims_are_returned(workload: Workload) -
     assert found[-1]["claims"] is None
 
 
-def test_the_noise_is_timed_apart(workload: Workload) -> None:
-    noisy, silent = timed(workload, registry.method("FG-A"), registry.method("BP"), rounds=3)
-    assert noisy["noise_ms"] > 0.0
-    assert silent["noise_ms"] == 0.0
+def test_the_noise_is_timed_apart_in_the_same_rounds_with_an_interval(workload: Workload) -> None:
+    noisy, silent = timed(workload, registry.method("FG-A"), registry.method("BP"), rounds=7)
+    found = noisy["noise_ms"]
+    assert found["n"] == 7
+    assert 0.0 < found["low"] <= found["value"] <= found["high"]
+    assert found["value"] < noisy["step_ms"]["value"]
+    assert silent["noise_ms"] == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 7}
+
+
+@pytest.mark.parametrize("name", ["FG-A", "FG-W", "LG-FG-A", "fg_a[law=sphere,directions=2]/end"])
+def test_the_noise_drawn_alone_is_that_of_the_step(
+    name: str, workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys say what is drawn: seed, path, step, place, kind and shape."""
+    keys: list[int] = []
+    key = Noise.key
+
+    def noted(self: Noise, *args: Any) -> int:
+        found = key(self, *args)
+        keys.append(found)
+        return found
+
+    monkeypatch.setattr(Noise, "key", noted)
+    method = registry.method(name)
+    start = workload.chain(0)
+    picked = workload.data.rows(torch.arange(8))
+    runner = room._runner(method, room._built(workload, method, 0, start, picked), 0, None)
+    keys.clear()
+    runner.step(5)
+    drawn = sorted(keys)
+    keys.clear()
+    runner.noise(5)
+    assert sorted(keys) == drawn != []
 
 
 def test_an_estimator_that_cannot_run_is_skipped(workload: Workload) -> None:
@@ -306,8 +336,8 @@ def test_captured_steps_are_timed_beside_and_the_faster_backprop_is_the_referenc
     faster: bool, workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "backend_of", lambda device: Recorder())
-    # plain backprop, two methods as they are, then all three captured
-    times = [3.0, 6.0, 9.0, 1.0 if faster else 4.0, 2.0, None]
+    # plain backprop, two methods as they are, then all three captured, then the noise of the two
+    times = [3.0, 6.0, 9.0, 1.0 if faster else 4.0, 2.0, None, 0.5, 0.25]
     Clock(monkeypatch, lambda who, turn: times[who])
     one, other = timed(workload, registry.method("FG-A"), of(Drawn()), rounds=5)
     assert one["bp_captured"] == other["bp_captured"] == faster
@@ -316,6 +346,7 @@ def test_captured_steps_are_timed_beside_and_the_faster_backprop_is_the_referenc
     assert one["ratio_to_bp"]["value"] == 6 / reference
     assert one["captured_ratio_to_bp"]["value"] == 2 / reference
     assert (one["captured_ms"]["value"], one["captured_reason"]) == (2e3, "")
+    assert one["noise_ms"]["value"] == 500
     assert other["ratio_to_bp"]["value"] == 9 / reference
     assert (other["captured_ms"], other["captured_ratio_to_bp"]) == (None, None)
     assert "aten.randn.default is not permitted" in other["captured_reason"]

@@ -23,7 +23,7 @@ from PIL import Image
 
 from fgbench.errors import UsageError
 from fgbench.records.schema import SCHEMA
-from fgbench.reporting.figures import cost, learning_curves, relative_variance
+from fgbench.reporting.figures import cost, layers, learning_curves, relative_variance
 from fgbench.reporting.figures.catalogue import FIGURES
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import load
@@ -31,7 +31,7 @@ from fgbench.reporting.frames.method_names import called
 from fgbench.reporting.frames.seed_means import mean_interval
 from fgbench.reporting.frames.settings import labels
 from fgbench.reporting.plotting import style
-from fgbench.reporting.site import build
+from fgbench.reporting.site import build, plotly_figures
 from tests.makers.layout import faults, picture, texts
 from tests.makers.paths import ROOT
 from tests.makers.records import (
@@ -304,7 +304,7 @@ def measures(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     many = [a_measure(method) for method in VARIANCES]
     many = [each | ({} if each["relative_variance"]["value"] else {"draws": 4}) for each in many]
     many += [a_measure("FG-A", seed=1), a_measure("FG-A", arch="mlp-3x256")]
-    for name, value in {"FG-W": None, "DFA": 1e-17, "NP": -0.5}.items():
+    for name, value in {"FG-W": None, "L-BP": 1e-17, "NP": -0.5}.items():
         many.append(a_measure(name, arch="mlp-3x256", relative_variance=measured(value)))
     return stored(tmp_path_factory.mktemp("measures"), *many).measures()
 
@@ -323,11 +323,11 @@ def test_the_drawn_variances_are_these(tmp_path: Path) -> None:
         a_measure("FG-A", arch="cnn-small", relative_variance=measured(2.5, 0.2, 4)),
     )
     golden = """\
-arch,data,method,label,seed,directions,draws,inits,moments,batches,truth,value,low,high,n,predicted,heavy_tail,unscaled,status
-cnn-small,mnist,FG-A,FG-A,0,1,256.0,10.0,end,1.0,scheme,2.5,2.0,3.0,4.0,2304.0,False,,ok
-localmixer-m/8/16,mnist,BP,BP,0,1,256.0,10.0,end,1.0,scheme,0.0,0.0,0.0,10.0,0.0,False,,ok
-localmixer-m/8/16,mnist,LG-FG-W,LG-FG-W,0,1,64.0,10.0,end,1.0,scheme,3870.0,3405.6,4334.4,10.0,,True,,ok
-localmixer-m/8/16,mnist,NP,NP,0,1,256.0,10.0,end,1.0,scheme,2410.0,2120.8,2699.2,10.0,2304.0,False,0.5,ok
+arch,data,method,label,seed,directions,draws,inits,moments,batches,truth,value,low,high,n,predicted,heavy_tail,unscaled,exactly,status
+cnn-small,mnist,FG-A,FG-A,0,1,256.0,10.0,end,1.0,scheme,2.5,2.0,3.0,4.0,2304.0,False,,,ok
+localmixer-m/8/16,mnist,BP,BP,0,1,256.0,10.0,end,1.0,scheme,0.0,0.0,0.0,10.0,0.0,False,,unbiased,ok
+localmixer-m/8/16,mnist,LG-FG-W,LG-FG-W,0,1,64.0,10.0,end,1.0,scheme,3870.0,3405.6,4334.4,10.0,,True,,,ok
+localmixer-m/8/16,mnist,NP,NP,0,1,256.0,10.0,end,1.0,scheme,2410.0,2120.8,2699.2,10.0,2304.0,False,0.5,,ok
 """
     found = relative_variance.plotted(records.measures()).to_csv(index=False)
     assert re.sub(r"(\d\.\d)0{6,}\d+", r"\1", found) == golden
@@ -356,6 +356,9 @@ def test_what_is_not_comparable_is_crossed_and_what_was_lost_is_named(tmp_path: 
     found = " ".join(texts(fig)).replace("\n", " ")
     assert {"diverged", "failed"} <= set(texts(fig))
     assert "compare by efficiency: NP (scale 0.5). Diverged: FG-W. Failed: FA." in found
+    (spec,) = (plotly_figures.variance(part) for _, part in drawn.groupby("arch"))
+    (cross,) = (t for t in spec["data"] if t["name"] == "not comparable")
+    assert cross["x"] == [2410.0]
     alone = stored(tmp_path / "alone", lost)
     with pytest.raises(UsageError, match="no measured variance"):
         relative_variance.draw(alone, tmp_path / "out")
@@ -382,7 +385,8 @@ def test_no_method_is_dropped_and_n_is_stated(variances: Figure) -> None:
     found = " ".join(texts(fig)).replace("\n", "").replace("  ", " ")
     for method in VARIANCES:
         assert called(method) in found
-    assert texts(fig).count("0 (exact)") == 5
+    assert texts(fig).count("0 (exact)") == 3  # of backprop alone: the feedback methods are biased
+    assert texts(fig).count("0 (no noise, but biased: scale 0.1)") == 2
     for words in ("undefined", "0 (rounding)", "-0.5, not above zero"):
         assert texts(fig).count(words) == 1
     assert "256 draws × 10 inits × 1 batch" in found
@@ -545,3 +549,34 @@ def test_losses_beside_train_and_test_are_splits_of_their_own(tmp_path: Path) ->
     assert table.index.tolist() == ["train", "test", "contrastive"]
     assert table.loc["contrastive", "loss"] == 4.5
     assert np.isnan(table.loc["contrastive", "error"])
+
+
+def test_points_of_exactly_checked_methods_are_never_crossed_and_others_by_holm(
+    tmp_path: Path,
+) -> None:
+    """Six of a hundred points of unbiased methods were crossed, and none in the interactive figure."""
+    own = {"about": {"module": "fgbench.estimators.fg_a", "file": ""}, "claimed": {"bias": "none"}}
+    off = {"value": 0.8, "low": 0.73, "high": 0.87, "n": 5, "p_value": 0.004}
+    bad = {**off, "value": 0.5, "p_value": 1e-6}
+    one = {"relative_variance": measured(5.0, n=5), "predicted_variance": 5.0}
+    runs = [
+        a_measure("FG-A", per_site={f"l{k}": {**one, "scale": bad} for k in range(10)}, **own),
+        a_measure("NP", per_site={f"l{k}": {**one, "scale": off} for k in range(20)}),
+        a_measure("FG-W", per_site={"l0": {**one, "scale": bad}}),
+    ]
+    table = layers.plotted(stored(tmp_path, *runs).measures())
+    assert len(table) == 31
+    assert table.loc[table["unscaled"].notna(), ["method", "unscaled"]].values.tolist() == [
+        ["FG-W", 0.5]
+    ]
+    fig = picture(layers, stored(tmp_path / "again", *runs).measures())
+    (cross,) = (
+        line
+        for ax in fig.axes
+        for line in ax.lines
+        if line.get_marker() == "x" and len(line.get_xdata())
+    )
+    assert list(cross.get_ydata()) == [5.0]
+    (drawn,) = (t for t in plotly_figures.layers(table)["data"] if t["name"] == "not comparable")
+    assert drawn["y"] == [5.0]
+    assert "FG-W (scale 0.5)." in relative_variance.caption(table)

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fgbench.measurement import calibrate
 from fgbench.stats import aggregate, bias, blocks, intervals, mean_direction, replicates, variance
-from fgbench.stats.calibration import __main__ as command
-from fgbench.stats.calibration import comparisons, laws, measuring, page, simulate
+from fgbench.stats.calibration import command, comparisons, laws, measuring, page, simulate
 from fgbench.stats.calibration.laws import directions, estimates, frame
 from fgbench.stats.calibration.simulate import Row
 from fgbench.stats.calibration.study import Answers, Study
@@ -250,15 +250,15 @@ def test_a_finished_part_is_not_repeated_and_runs_are_keyed(tmp_path: Path) -> N
 
 
 def test_the_command_writes_the_table_and_fails_where_a_band_is_missed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(simulate, "everything", lambda: of_coins((0.4, 0.6), (0.9, 1.0)))
+    coins = of_coins((0.4, 0.6), (0.9, 1.0))
     rest = ["--cores", "1", "--parts", str(tmp_path / "parts")]
-    assert command.main(["coin 0", *rest, "--out", str(tmp_path)]) == 0
+    assert command.main(coins, ["coin 0", *rest, "--out", str(tmp_path)]) == 0
     assert "1 of 1 shares lie in their bands." in (tmp_path / "calibration.md").read_text()
-    assert command.main(rest) == 1
+    assert command.main(coins, rest) == 1
     assert "1 of 2 shares lie in their bands; not: coin 1: heads." in capsys.readouterr().out
-    assert command.main(["dice", *rest]) == 2
+    assert command.main(coins, ["dice", *rest]) == 2
     assert "coin 1" in capsys.readouterr().err
 
 
@@ -275,7 +275,7 @@ def test_the_committed_table_is_of_these_studies_and_its_page_of_it() -> None:
     found = committed()
     asked = [
         (s.name, answer, *band, s.runs)
-        for s in STUDIES.values()
+        for s in calibrate.everything()
         for answer, band in s.bands.items()
     ]
     assert [(r.study, r.answer, r.least, r.most, r.runs) for r in found] == asked

@@ -114,15 +114,47 @@ function makeFilterable(form) {
   if (search.value || selects.some((select) => select.value)) apply(); // what a browser kept
 }
 
+// A table that is wider than its place has a button that says how many columns are out of sight.
+function makeScrollable(box) {
+  const heads = Array.from(box.querySelectorAll("thead th"));
+  const sign = document.createElement("button");
+  sign.type = "button";
+  sign.className = "sign";
+  const show = () => {
+    const room = box.getBoundingClientRect();
+    const hidden = box.scrollWidth - box.clientWidth > 1;
+    const right = heads.filter((head) => head.getBoundingClientRect().right > room.right + 1).length;
+    sign.hidden = !hidden;
+    sign.textContent = right ? `${right} more column${right === 1 ? "" : "s"} →` : "← back to the first columns";
+  };
+  sign.addEventListener("click", () => {
+    const end = box.scrollLeft + box.clientWidth >= box.scrollWidth - 1;
+    box.scrollTo({ left: end ? 0 : box.scrollLeft + 0.7 * box.clientWidth, behavior: "smooth" });
+  });
+  box.addEventListener("scroll", show, { passive: true });
+  new ResizeObserver(show).observe(box);
+  box.before(sign);
+  show();
+}
+
 const TOOLS = 36; // pixels above a figure, at the right of which its buttons are and nothing else
+const NARROW = 700; // pixels: a narrower figure has its legend beneath it
+
+// Height of a legend whose entries stand in columns of one width, as wide as the longest name.
+function heightOf(entries, width) {
+  const names = entries.map((trace) => trace.name.split("<br>"));
+  const longest = Math.max(...names.flat().map((line) => line.length), 0);
+  const columns = Math.max(1, Math.floor((width - 56) / (46 + 6.2 * longest)));
+  const lines = Math.max(...names.map((name) => name.length), 1);
+  return Math.ceil(names.length / columns) * (6 + 15 * lines);
+}
 
 // What is drawn alike in every figure; a legend beside it where the page is wide, else beneath it.
 function layoutOf(spec, width) {
-  const narrow = width < 700;
+  const narrow = width < NARROW;
+  const own = { ...spec.layout, ...(narrow ? spec.narrow : {}) };
   const entries = spec.data.filter((trace) => trace.showlegend !== false);
-  const lines = (text) => text.split("<br>").length;
-  const tall = entries.reduce((sum, trace) => sum + 10 + 14 * lines(trace.name), 0);
-  const below = narrow && !spec.layout.legend ? Math.min(tall, 240) : 0;
+  const below = narrow && !own.legend ? Math.min(heightOf(entries, width), 240) : 0;
   const layout = {
     font: { family: "system-ui, sans-serif", size: 12, color: "#1a1a1a" },
     paper_bgcolor: "#fff",
@@ -134,13 +166,13 @@ function layoutOf(spec, width) {
     legend: narrow
       ? { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 11 } }
       : {},
-    ...spec.layout,
+    ...own,
   };
   const words = narrow && (layout.xaxis.ticktext || []).some((text) => text.length > 4);
   const more = below + (words ? 40 : 0);
   if (words) layout.xaxis = { ...layout.xaxis, tickangle: -50 };
-  layout.height = spec.layout.height + TOOLS + more;
-  layout.margin.b += more;
+  layout.height = own.height + TOOLS + more;
+  layout.margin = { ...layout.margin, b: layout.margin.b + more };
   return layout;
 }
 
@@ -172,6 +204,12 @@ function draw(figure) {
   figure.classList.add("live");
   if (spec.axes) axisChoice(plot, spec);
   Plotly.newPlot(plot, spec.data, layoutOf(spec, plot.clientWidth), CONFIG);
+  let narrow = plot.clientWidth < NARROW;
+  new ResizeObserver(() => {
+    if (!plot.clientWidth || plot.clientWidth < NARROW === narrow) return;
+    narrow = !narrow;
+    Plotly.react(plot, plot.data, layoutOf(spec, plot.clientWidth), CONFIG);
+  }).observe(plot);
 }
 
 function makeInteractive(gallery) {
@@ -191,6 +229,7 @@ function makeInteractive(gallery) {
 document.querySelectorAll("table").forEach(makeShort);
 document.querySelectorAll("table").forEach(makeSortable);
 document.querySelectorAll(".filters").forEach(makeFilterable);
+document.querySelectorAll(".wide").forEach(makeScrollable);
 addEventListener("beforeprint", () => {
   document.querySelectorAll("img").forEach((image) => { image.loading = "eager"; });
   document.querySelectorAll("td details").forEach((details) => { details.open = true; });

@@ -1,0 +1,142 @@
+"""What must hold of a network before any number is made on it: the cheap checks of its structure.
+
+They take two forward passes of two examples and, for the rest, tensors without values. ``fgbench check``
+tests every declaration of an architecture, at its own leisure.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fgbench import registry
+from fgbench.conformance.architecture import examples_apart, function, pulls, taps, untied
+from fgbench.conformance.nets import SEED, filled
+from fgbench.conformance.outcome import Fault, NotJudged, told
+from fgbench.core.network import untouched
+from fgbench.core.noise.keyed import Noise
+from fgbench.errors import RAISED, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fgbench.core.network import Chain
+
+EXAMPLES = 2
+
+
+@cache
+def require_structure(arch: str, shape: tuple[int, ...], classes: int) -> None:
+    """Refuse an architecture on which every number would be wrong; once per process for each network.
+
+    What is refused: a forward pass that is not repeatable or changes with what a tap returns, examples
+    that depend on each other, a parameter with two names, taps that are not the declared ones, and a
+    parameter that no site reaches, whose gradient would be estimated as zero. Everything is drawn from noise
+    of its own: no number of a run changes.
+
+    Args:
+        arch: architecture with options.
+        shape: shape of one example.
+        classes: number of classes.
+
+    Raises:
+        UsageError: with the first fault, the call that makes it where there is one.
+
+    Cost: two forward passes of two examples on the CPU.
+
+    Example:
+        >>> require_structure("mlp-2x4", (1, 2, 2), 3)
+    """
+    noise = Noise(SEED)
+    with noise.child("structure").seeded():
+        chain: Chain = registry.make("architectures", arch, shape=shape, classes=classes).thing
+        try:
+            check_structure(filled(chain, noise), noise.normal("x", (EXAMPLES, *shape)))
+        except RAISED as error:
+            why = told(error, chain.module(0) if len(chain) else chain)
+            raise UsageError(f"{arch} cannot be used: {why}; see fgbench check {arch}") from None
+
+
+def check_structure(chain: Chain, x: Tensor) -> None:
+    """Check what every number rests on; see :func:`require_structure`.
+
+    Args:
+        chain: the network, in float32; left in float64 where two passes differ.
+        x: a batch of two of its inputs.
+
+    Raises:
+        Fault: the first that is found.
+
+    Example:
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> check_structure(chain, torch.ones(2, 1, 2, 2))
+    """
+    untied(chain)
+    if not _repeats(chain, x):  # rounding is no fault: float64 decides, and names it
+        chain, x = chain.double(), x.double()
+        function(chain, x, Noise(SEED, dtype=torch.float64))
+        examples_apart(chain, x)
+    try:
+        _reached(copy.deepcopy(chain).to("meta"), x.to("meta"))
+    except RAISED:  # some calls need values; and what is found without them is found again
+        _reached(chain, x)
+
+
+def _reached(chain: Chain, x: Tensor) -> None:
+    """Check that the declared taps fire and are used, and that sites reach every parameter."""
+    with suppress(NotJudged):
+        taps(chain, x)
+    for k in range(len(chain)):
+        _used(chain, k, x)
+    with suppress(NotJudged):
+        pulls(chain, x)
+
+
+def _used(chain: Chain, k: int, x: Tensor) -> None:
+    """Check that a module goes on with what the tap returns, or noise there would move nothing."""
+    returned: dict[str, Tensor] = {}
+
+    def tap(kind: str, name: str, z: Tensor, /) -> Tensor:
+        returned[f"{kind} {name}"] = z.view_as(z)
+        return returned[f"{kind} {name}"]
+
+    with torch.no_grad():
+        start = chain.run(x, 0, k)
+    f = chain.run(start.detach().requires_grad_(), k, k + 1, tap)
+    places = list(returned.values())
+    if places:
+        grads = torch.autograd.grad(f, places, torch.ones_like(f), allow_unused=True)
+        for place, grad in zip(returned, grads, strict=True):
+            if grad is None:
+                raise Fault(f"what the tap returns at {place} is not used")
+
+
+def _repeats(chain: Chain, x: Tensor) -> bool:
+    """Return whether a second pass gives the first example the same, bit for bit, and leaves no trace.
+
+    The first pass goes through a tap that returns copies, the second has another second example.
+    """
+    other = x.clone()
+    other[1] = 1.0 - x[1]
+    last, before = len(chain), _marks(chain)
+
+    def copied(kind: str, name: str, z: Tensor, /) -> Tensor:
+        return z.clone()
+
+    found = []
+    with torch.no_grad():
+        for batch, tap in ((x, copied), (other, untouched)):
+            f = chain.run(batch, 0, last, tap)
+            found.append((f[0], chain.read("final", f, tap)[0]))
+    same = all(bool(((a == b) | (a != a) & (b != b)).all()) for a, b in zip(*found, strict=True))
+    return same and _marks(chain) == before
+
+
+def _marks(chain: Chain) -> list[Any]:
+    """Return what changes when a buffer is written, or the global generator drawn from."""
+    buffers = [(name, id(b), b._version) for name, b in chain.named_buffers()]
+    return [*buffers, torch.random.get_rng_state().numpy().tobytes()]

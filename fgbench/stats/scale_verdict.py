@@ -1,0 +1,115 @@
+"""The verdict on a measured scale: whether a relative variance may be compared with others.
+
+Halving an estimate divides its relative variance by four, so that variances compare between scales of 1
+alone. Terminal, figures, CSV and site all read here which points are crossed out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fgbench.stats import multiple_tests
+from fgbench.stats.intervals import finite, t_quantile, t_test
+from fgbench.stats.multiple_tests import LEVEL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NEAR = 0.05  # of a scale to 1: variances differ by a tenth
+OWN = (
+    "fgbench.estimators."  # modules whose claims are checked exactly with every change of the code
+)
+
+
+def scale_p(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:
+    """Return the p-value of a scale of 1, where there is something to test.
+
+    Args:
+        numbers: of a place: ``scale``, and ``bias``, whose ``detectable`` of 0 says that draws have no
+            sampling error.
+        record: the record they are from; see :func:`checked_exactly`.
+
+    Returns:
+        The recorded p-value, which is over draws; of older records that of t at the recorded interval; 0
+        for a scale that is off without sampling error. None where nothing is left to test: no value, a
+        scale of 1 without sampling error, an estimate that is exactly unbiased.
+
+    Example:
+        >>> scale_p({"scale": {"value": 1.2, "low": 1.1, "high": 1.3, "n": 5, "p_value": 0.03}}, {})
+        0.03
+        >>> round(scale_p({"scale": {"value": 0.9, "low": 0.8, "high": 1.0, "n": 5}}, {}), 6)
+        0.05
+    """
+    scale, bias = _part(numbers, "scale"), _part(numbers, "bias")
+    value, low, high, n = (_number(scale.get(name)) for name in ("value", "low", "high", "n"))
+    if value is None or checked_exactly(record):
+        return None
+    if _number(bias.get("detectable")) == 0.0 or (low is not None and low == high):
+        return 0.0 if abs(value - 1.0) > NEAR else None
+    if "p_value" in scale:
+        return _number(scale["p_value"])
+    if low is None or high is None or n is None or n < 2:
+        return None
+    reach = high - value if value < 1.0 else value - low
+    t = t_quantile(n - 1.0) * (value - 1.0) / reach if reach > 0.0 else 0.0
+    return t_test(t, 1.0, n - 1.0)[1]
+
+
+def checked_exactly(record: Mapping[str, Any]) -> bool:
+    """Return whether an estimate is known to be unbiased without sampling.
+
+    The estimators of this package that claim no bias have a mean that is computed exactly, over
+    directions by design (:mod:`fgbench.conformance.unbiased`), and a test holds them to it. What their
+    draws show by chance is no evidence against that.
+
+    Args:
+        record: of measure: ``claimed`` and ``about`` are read, and ``file``, which says that the
+            estimator is from a file.
+
+    Returns:
+        Whether it is.
+
+    Example:
+        >>> about = {"module": "fgbench.estimators.fg_a", "file": ""}
+        >>> checked_exactly({"claimed": {"bias": "none"}, "about": about})
+        True
+        >>> checked_exactly({"claimed": {"bias": "some"}, "about": about})
+        False
+    """
+    about = _part(record, "about")
+    own = str(about.get("module")).startswith(OWN) and not (about.get("file") or record.get("file"))
+    return own and _part(record, "claimed").get("bias") == "none"
+
+
+def off_scale(values: Sequence[float | None], p_values: Sequence[float | None]) -> list[bool]:
+    """Return which of the scales that are shown together are surely not 1, and away from it.
+
+    P-values are adjusted by Holm, so that at most one figure in twenty crosses out anything falsely.
+
+    Args:
+        values: the scales; None or NaN where there is none.
+        p_values: of :func:`scale_p`, None or NaN where there is nothing to test.
+
+    Returns:
+        For each whether its variance is not comparable.
+
+    Example:
+        >>> off_scale([0.5, 0.8, 1.01], [0.001, 0.3, 1e-9])
+        [True, False, False]
+    """
+    adjusted = multiple_tests.holm([finite(p) for p in p_values])
+    return [
+        p is not None and p < LEVEL and v is not None and abs(v - 1.0) > NEAR
+        for v, p in zip(values, adjusted, strict=True)
+    ]
+
+
+def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of a record, empty where it has none."""
+    part = record.get(name)
+    return part if hasattr(part, "get") else {}
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number as a float, and None for anything else."""
+    return finite(value) if isinstance(value, int | float) else None
