@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 LONGEST = 500  # characters of a message; some messages of torch list every parameter
@@ -157,7 +157,7 @@ class MethodFailed(Exception):
     """
 
 
-def reason(error: BaseException, owner: object = None) -> str:
+def reason(error: BaseException, owner: object = None, others: Sequence[object] = ()) -> str:
     """Format an error as one line: its type, its message and the line that raised it.
 
     Args:
@@ -165,6 +165,8 @@ def reason(error: BaseException, owner: object = None) -> str:
         owner: the object whose code raised it, or the path of its file. The line named is the last one of
             the traceback in the file of its class, else in the file of a class that it inherits from, else
             the last of all. Without an owner no line is named.
+        others: objects that its code calls, such as a locality and its readouts. Where a file outside
+            fgbench that defines one of them is deeper in the traceback, that line is named first.
 
     Returns:
         Such as ``ValueError: no such thing (mine.py:12)``.
@@ -177,15 +179,33 @@ def reason(error: BaseException, owner: object = None) -> str:
     if owner is None:
         return line
     places = _places(error)
+    theirs = {file for other in others for file in _files(type(other))[:1] if not _ours(file)}
+    deepest = max((i for i, place in enumerate(places) if place.filename in theirs), default=-1)
     for file in [str(owner)] if isinstance(owner, Path) else _files(type(owner)):
-        inside = [place for place in places if place.filename == file]
+        inside = [i for i, place in enumerate(places) if place.filename == file]
         if inside:
-            return f"{line} ({Path(file).name}:{inside[-1].lineno})"
+            named = f"{Path(file).name}:{places[inside[-1]].lineno}"
+            if deepest <= inside[-1]:
+                return f"{line} ({named})"
+            own = "" if _ours(file) else f", called from {named}"
+            return f"{line} ({_place(places[deepest])}{own})"
+    if deepest >= 0:
+        return f"{line} ({_place(places[deepest])})"
     if (
         isinstance(owner, Path) or isinstance(error, UsageError) or not places
     ):  # a UsageError needs no line: its message is enough
         return line
-    return f"{line} ({Path(places[-1].filename).name}:{places[-1].lineno})"
+    return f"{line} ({_place(places[-1])})"
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    """Return file and line of a frame."""
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def _ours(file: str) -> bool:
+    """Return whether a file is part of fgbench."""
+    return Path(file).is_relative_to(Path(__file__).parent)
 
 
 def message(error: BaseException) -> str:
@@ -223,7 +243,9 @@ def _places(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 @contextmanager
-def at_work(owner: object, *, begun: bool = True, undo: bool = True) -> Iterator[None]:
+def at_work(
+    owner: object, *others: object, begun: bool = True, undo: bool = True
+) -> Iterator[None]:
     """Convert errors inside one method to :class:`MethodFailed`, so that other methods still run.
 
     This covers everything that can be raised, ``sys.exit`` among it, except what :func:`pass_on` passes. With
@@ -231,6 +253,7 @@ def at_work(owner: object, *, begun: bool = True, undo: bool = True) -> Iterator
 
     Args:
         owner: the estimator.
+        others: the objects that its code calls, see :func:`reason`.
         begun: whether estimates are being made. Before that a :class:`UsageError` is the user's mistake
             and passes unchanged.
         undo: whether :func:`undone` is entered; not where the time counts.
@@ -255,7 +278,7 @@ def at_work(owner: object, *, begun: bool = True, undo: bool = True) -> Iterator
             raise UsageError(_where(owner) + message(error)) from error
         if os.environ.get("FGBENCH_DEBUG"):
             traceback.print_exception(error, file=sys.stderr)
-        raise MethodFailed(reason(error, owner)) from None
+        raise MethodFailed(reason(error, owner, others)) from None
 
 
 OUTSIDE = "fgbench_file_"

@@ -14,7 +14,7 @@ from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.data.dataset import DataSet
-from fgbench.errors import UsageError
+from fgbench.errors import UsageError, at_work
 
 if TYPE_CHECKING:
     from fgbench.core.estimator import Estimator
@@ -191,8 +191,13 @@ class Workload:
 
         Returns:
             Task, estimator and noise; the network is new at every call.
+
+        Raises:
+            MethodFailed: if the code of the locality raises.
+            UsageError: if its objectives do not fit the network.
         """
         network = self.chain(seed) if chain is None else copy.deepcopy(chain)
-        task = Task.build(network, method.locality.thing, Noise(seed))
+        with at_work(method.locality.thing, begun=False):
+            task = Task.build(network, method.locality.thing, Noise(seed))
         task.chain.to(device=self.device, dtype=self.dtype)
         return Subject(task, method.estimator.thing, self.noise(seed))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from fgbench.core.noise.keyed import Noise
 from fgbench.errors import (
     LINE,
     LONGEST,
@@ -71,6 +72,36 @@ def test_the_place_is_the_owners_own_line(mine: Any) -> None:
     assert reason(raised(mine.shared), mine) == "LookupError: in the base (base.py:4)"
     assert reason(raised(mine.deeper), mine).endswith("(mine.py:8)")  # not a line of torch
     assert reason(raised(mine.called, mine.shared), mine).endswith("(mine.py:10)")  # its own first
+
+
+def test_the_line_of_what_it_calls_is_named_first(
+    mine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The estimator was blamed for what a locality's loss raised; one of fgbench's own files never is."""
+    (tmp_path / "theirs.py").write_text(
+        "class Theirs:\n    def call(self):\n        return 1 / 0\n"
+    )
+    spec = importlib.util.spec_from_file_location("theirs_of_a_user", tmp_path / "theirs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    theirs = module.Theirs()
+    error = raised(mine.called, theirs.call)
+    assert reason(error, mine).endswith("(mine.py:10)")
+    named = reason(error, mine, [theirs])
+    assert named == "ZeroDivisionError: division by zero (theirs.py:3, called from mine.py:10)"
+    assert reason(raised(theirs.call), mine, [theirs]).endswith("zero (theirs.py:3)")
+    assert reason(raised(mine.own), mine, [theirs]).endswith("(mine.py:6)")
+    inner = unknown("law", "x", [])  # raised by a file of fgbench, whichever object it belongs to
+    assert reason(raised(mine.called, lambda: _raise(inner)), mine, [Noise(0)]).endswith(
+        "(mine.py:10)"
+    )
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def test_without_the_owner_at_work_it_is_the_last_line_of_all(mine: Any) -> None:

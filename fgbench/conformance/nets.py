@@ -332,7 +332,7 @@ class Case:
         refused = estimator.supports(task.scheme)
         if not isinstance(refused, str):
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
-        state = {} if refused else estimator.init_state(task.scheme, noise.child("state"))
+        state = {} if refused else task.init_state(estimator, noise)
         draws = noise.child("draws")
         return cls(net, made, task, estimator, x, y, draws, state, refused)
 

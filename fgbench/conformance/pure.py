@@ -59,7 +59,7 @@ def pure(case: Case) -> str:
     runs: list[Step] = []
     for k in (0, 1, 0):
         with _kept(case):
-            runs.append(_step(seen, case.noise.at(k)))
+            runs.append(_step(seen, case.noise.redrawn(k)))
     _shaped(case, runs[0])
     _apart_from_graphs(returned)
     for name, (a, b) in _differing(runs[0], runs[2]).items():
@@ -90,7 +90,7 @@ def deterministic(case: Case) -> str:
     runs = []
     for k in (0, 1):
         with _kept(case):
-            runs.append(_step(case, case.noise.at(k)))
+            runs.append(_step(case, case.noise.redrawn(k)))
     differ = list(_differing(*runs))
     if not all(bool(e.isfinite().all()) for run in runs for e in run.body.values()):
         raise NotJudged(NOT_FINITE)

@@ -244,7 +244,7 @@ def sample(case: Case, draws: int, stage: int) -> Sample:
     for k in range(draws):
         beside.clear()
         squares.clear()
-        found.estimates.append(watched.estimate(Watched(**vars(noise.at(k)), log=log)).numpy())
+        found.estimates.append(watched.estimate(Watched(**vars(noise.redrawn(k)), log=log)).numpy())
         if len(beside) == wanted:
             found.coupled.append(sum(case.flat(grads) for grads in beside).numpy())  # type: ignore[union-attr]
             found.squares.append(float(np.mean(squares)))

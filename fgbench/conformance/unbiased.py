@@ -112,7 +112,7 @@ class Drawn:
         """
         logs = [Log(), Log()]
         for k, log in enumerate(logs):
-            case.estimate(Watched(**vars(case.noise.at(k)), log=log))
+            case.estimate(Watched(**vars(case.noise.redrawn(k)), log=log))
         if logs[0].others:
             others = listed(dict.fromkeys(logs[0].others), 2)
             raise NoDesign(f"it draws {others} beside directions, so {SAMPLED}")
@@ -237,7 +237,7 @@ def unbiased(case: Case, *, as_it_is: bool = False) -> str:
     """
     drawn = Drawn.by(case)
     if not drawn.size:
-        found, again = (case.estimate(case.noise.at(k)) for k in (2, 3))
+        found, again = (case.estimate(case.noise.redrawn(k)) for k in (2, 3))
         if not same(found, again):
             raise NoDesign(f"it draws from noise that is not its own, so {SAMPLED}")
         return compare(case, found, "the estimate, which draws nothing,")

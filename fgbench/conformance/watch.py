@@ -150,7 +150,8 @@ class Watched(Noise):
 
     def again(self, request: Request) -> Directions:
         """Return the directions of a request again, without a note in the log."""
-        plain = Noise(self.seed, request.path, request.step, self.device, self.dtype)
+        at = (request.path, request.step, self.device, self.dtype, self.redraw)
+        plain = Noise(self.seed, *at)
         return plain.directions(request.asked, request.n, request.law)
 
     def draw(

@@ -101,8 +101,9 @@ class Estimator(Protocol):
     ``scheme.objectives``; see :class:`fgbench.core.scheme.Scheme`.
     An estimator that claims ``slopes_only`` may take any :class:`fgbench.core.oracles.Oracles` as its view.
 
-    An estimator with learned state may name the optimiser of that state,
-    ``state_optimizer = ("adam", 1e-3)``; without it, learned state takes plain gradient steps of rate 1.
+    An estimator with learned state may name the optimiser of that state, one of
+    :data:`fgbench.training.optimizers.NAMES`, ``state_optimizer = ("adam", 1e-3)``; without it, learned state
+    takes plain gradient steps of rate 1.
 
     Example:
         >>> import torch
@@ -130,7 +131,10 @@ class Estimator(Protocol):
         """Return "" where it can run, otherwise the reason why not, which is shown as a skip."""
 
     def init_state(self, scheme: Scheme, noise: Noise, /) -> dict[str, State]:
-        """Return the state of each objective by name, ``{}`` where none is needed."""
+        """Return the state of each objective by name, ``{}`` where none is needed.
+
+        The noise is that of the run under the purpose ``state``, so it shares no draw with training.
+        """
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Estimate the gradient of one objective on one batch; pure."""

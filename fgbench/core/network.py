@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from fgbench.core import axes, shape_trace
-from fgbench.errors import UsageError
+from fgbench.core.cost import CostCounter
+from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -117,6 +118,8 @@ class Readout(nn.Module):
         coupled: whether the loss of an example depends on the predictions of other examples that move
             with it. The kept score of an example is the slope of its own loss, along the activities of
             all examples and not of its own alone.
+        may_start_at_zero: whether it learns from a start at zero, as recipes with ``zero_heads`` have it;
+            not where the loss divides by the norm of its predictions.
 
     Example:
         >>> Readout().losses(torch.zeros(2, 4), torch.tensor([0, 1]))  # cross entropy
@@ -125,6 +128,7 @@ class Readout(nn.Module):
 
     holds: bool = False
     coupled: bool = False
+    may_start_at_zero: bool = True
 
     def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
         """Compute predictions ``[b, k]`` from a module's output, calling ``tap`` at every op."""
@@ -222,6 +226,7 @@ class Chain(nn.Module):
                     raise UsageError(f"site {site.name!r}: axes {site.axes!r} must begin with 'b'")
                 self._index[f"body.{k}.{site.name}"] = (k, site)
         self._traced: ShapeTrace | None = None
+        self._priced: dict[tuple[str, int], tuple[Readout, float]] = {}
 
     def __len__(self) -> int:
         """Return the number of modules."""
@@ -240,6 +245,8 @@ class Chain(nn.Module):
 
     def readout(self, name: str) -> Readout:
         """Return the readout of that name."""
+        if name not in self.readouts:
+            raise unknown("readout", name, self.readouts)
         module = self.readouts[name]
         assert isinstance(module, Readout)
         return module
@@ -316,6 +323,32 @@ class Chain(nn.Module):
     def shares(self) -> tuple[float, ...]:
         """Return each module's part of the body's multiplications, adding up to 1."""
         return self._trace().shares
+
+    def operations(self) -> int:
+        """Return the operations of the body's matrix products and convolutions, per example."""
+        return self._trace().operations
+
+    def readout_share(self, name: str, k: int) -> float:
+        """Return what one pass through a readout at module ``k``'s output costs, in passes of the body.
+
+        Like :meth:`shares` it is the part of floating point operations; 0 where the body has none.
+        """
+        readout, body = self.readout(name), self._trace().operations
+        known, share = self._priced.get((name, k), (None, 0.0))
+        if known is not readout and body:
+            some = next(self.parameters())
+            f = torch.zeros(1, *self.out_shape(k), dtype=some.dtype, device=some.device)
+            share = shape_trace.operations(lambda: readout(f)) / body
+            self._priced[name, k] = readout, share
+        return share
+
+    def counter(self) -> CostCounter:
+        """Return an empty counter that prices calls in forward passes of body and final readout."""
+        return CostCounter(network=1.0 + self.readout_share("final", len(self) - 1))
+
+    def rectified(self) -> frozenset[str]:
+        """Return the sites that reach the loss by a ReLU alone: a unit is off where that ReLU is 0."""
+        return self._trace().rectified
 
     def out_shape(self, k: int) -> tuple[int, ...]:
         """Return the shape of module ``k``'s output for one example."""

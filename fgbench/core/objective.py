@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fgbench.core import axes
 from fgbench.core.axes import Cells
+from fgbench.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,6 +76,8 @@ class Objective:
         site_name = name if name in chain.index else name.rpartition(".")[0]
         kept = self.kept(chain)
         if site_name not in chain.index:
+            if name not in (known := chain.body_parameters()):
+                raise unknown("site or parameter", name, [*chain.index, *known])
             return Cells(kept, "", "")
         k, site = chain.index[site_name]
         later = range(k + 1, self.window[1]) if summed else ()

@@ -127,6 +127,15 @@ class Oracles(Protocol):
         """Return which of this objective's scores credit a site or parameter; see :meth:`Objective.cells`."""
         return self.objective.cells(self.chain, name, summed=summed)
 
+    def price(self, operations: float) -> None:
+        """Add work of the estimator's own to the ledger, such as products with feedback matrices.
+
+        Args:
+            operations: floating point operations per example.
+        """
+        body = self.chain.operations()
+        self.ledger.readouts += operations / body if body else 0.0
+
     # values of the clean pass
 
     def output(self) -> Tensor:
@@ -141,13 +150,19 @@ class Oracles(Protocol):
         """Return the readout's predictions at the clean output: ``[b, k]``.
 
         Args:
-            weights: replace the readout's own, by qualified parameter name; other names are ignored.
+            weights: replace the readout's own, by qualified parameter name; those of modules of the
+                window have no effect here.
+
+        Raises:
+            UsageError: for a name that neither the readout nor a module of the window has.
         """
-        own = self.chain.readout_parameters(self.objective.readout)
+        self.window.check_weights(weights or {})
+        own = self.window.heads()
         moved = {name: w for name, w in (weights or {}).items() if name in own}
         if not moved:
             return self.window.reading().prediction
         f = self.output()
+        self.ledger.readouts += self.window.readout_share
         with torch.no_grad(), swapped(self.chain, {**self.window.moved, **moved}):
             return self.chain.read(self.objective.readout, f)
 
@@ -159,7 +174,7 @@ class Oracles(Protocol):
         """
         at = self.window.reading().prediction if predictions is None else predictions
         logits = at.detach().requires_grad_()
-        with no_reverse.opened(), torch.enable_grad():
+        with no_reverse.opened(), torch.enable_grad(), self.window.in_place():
             mean = self.window.losses_of(logits).mean()
             (error,) = torch.autograd.grad(mean * self.objective.weight, logits)
         return error
@@ -169,8 +184,22 @@ class Oracles(Protocol):
         return self.window.activities()
 
     def masks(self) -> dict[str, Tensor]:
-        """Return whether each unit of a site is on: its ``out`` in the clean pass is not exactly 0."""
-        return self.window.masks()
+        """Return whether each unit of a site is on, by site name.
+
+        A unit is off where its ReLU is 0 in the clean pass: its derivative is 0 there. Where a site reaches
+        the loss by anything but a ReLU (of itself, or of its sum with a residual) every unit is on, even one
+        whose output happens to be 0.
+        """
+        first, stop = self.objective.window
+        noted, shapes = self.window.masks(), self.chain.shapes()
+        inside = [name for name, (k, _) in self.chain.index.items() if first <= k < stop]
+        size, device = len(self.start), self.start.device
+        return {
+            name: noted[name]
+            if name in noted
+            else torch.ones(size, *shapes[name], dtype=torch.bool, device=device)
+            for name in inside
+        }
 
     def df(self) -> Tensor:
         """Return the derivative of weight · mean loss with respect to the readout's input."""
@@ -184,8 +213,8 @@ class Oracles(Protocol):
         """
         if error is None:
             return self.window.reading().grads
-        f = self.output().detach()
-        heads = self.chain.readout_parameters(self.objective.readout)
+        f, heads = self.output().detach(), self.window.heads()
+        self.ledger.readouts += 3 * self.window.readout_share
         with no_reverse.opened(), torch.enable_grad(), self.window.in_place():
             prediction = self.chain.read(self.objective.readout, f)
             sent = error / self.objective.weight
@@ -251,7 +280,7 @@ class Oracles(Protocol):
             Place name to credit of the place's shape, 0 where a site's unit is off.
         """
         meet = cells or self.cells
-        on = self.masks() if any(n in self.chain.index for n in directions.names) else {}
+        on = self.window.masks() if any(n in self.chain.index for n in directions.names) else {}
         total: Grads = {}
         for start, u in directions.chunks(self.window.chunk(on_sites=True)):
             for name in list(u):
@@ -264,7 +293,7 @@ class Oracles(Protocol):
         return total
 
     def _credit(self, slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
-        """Apply the credit rule to one place, 0 where its unit is off; run by run at a site."""
+        """Apply the credit rule to one place, 0 where its unit is off; run by run where one may be."""
         if on is None:
             return axes.credit(slopes, u, at)
         apart = "b" in at.shared

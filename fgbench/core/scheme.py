@@ -82,16 +82,24 @@ class Scheme:
 
     def _check(self) -> None:
         """Refuse objectives that do not fit the chain."""
+        for o in self.objectives:
+            if not isinstance(o, Objective):
+                raise UsageError(f"objectives() needs Objectives, got {type(o).__name__}: {o!r}")
         names = [o.name for o in self.objectives]
         if len(set(names)) < len(names):
             raise UsageError(f"objectives need distinct names, got {names}")
-        for o in self.objectives:
+        for o in (*self.objectives, self.end):
             axes.parse(o.keep)  # raises for an unknown letter
             first, stop = o.window
             if not 0 <= first <= stop <= len(self.chain):
                 raise UsageError(
                     f"objective {o.name!r}: window {o.window} outside the chain's modules"
                 )
+            if stop == 0:
+                raise UsageError(
+                    f"objective {o.name!r}: window {o.window} reads no module's output"
+                )
+            self.chain.readout(o.readout)  # raises for an unknown name
             if any(not first <= k < stop for k in o.updates):
                 raise UsageError(
                     f"objective {o.name!r} updates modules outside its window {o.window}"
@@ -110,9 +118,18 @@ class Scheme:
 
         Returns:
             Images ``[(v b), ch, H, W]`` and labels ``[(v b)]``, v running over ``copies``.
+
+        Raises:
+            UsageError: if the locality makes another number of rows, which would price them wrongly.
         """
         make = self._optional("batch", None)
         if make is None:
             return data.normalise(pixels, noise.dtype), labels
-        images: tuple[Tensor, Tensor] = make(pixels, labels, data, noise)
-        return images
+        x, y = make(pixels, labels, data, noise)
+        rows = self.copies * len(pixels)
+        if (len(x), len(y)) != (rows, rows):
+            raise UsageError(
+                f"batch() of {type(self.locality).__name__} made {len(x)} rows and {len(y)} labels of "
+                f"{len(pixels)} images, expected {rows} of each: copies is {self.copies}"
+            )
+        return x, y

@@ -107,6 +107,12 @@ class Task:
         return self.scheme.objectives
 
     @property
+    def parts(self) -> tuple[object, ...]:
+        """The locality, the modules and the readouts: what an estimator calls, for errors."""
+        chain = self.chain
+        return (self.scheme.locality, *chain.body, *chain.readouts.values())
+
+    @property
     def end(self) -> Objective:
         """The objective whose gradient is :meth:`end_truth`."""
         return self.scheme.end
@@ -133,6 +139,35 @@ class Task:
         if not promises or not any(o.coupled(self.chain) for o in self.objectives):
             return claims
         return replace(claims, bias="some", why=COUPLED)
+
+    def init_state(self, estimator: Estimator, noise: Noise) -> dict[str, State]:
+        """Return the state of each objective at the start of training.
+
+        Args:
+            estimator: gives the state.
+            noise: of the run; the state draws from a purpose of its own, ``state``.
+
+        Returns:
+            Objective name to state.
+
+        Raises:
+            UsageError: if it is not a dictionary of tensors for objectives of this scheme.
+        """
+        found = estimator.init_state(self.scheme, noise.child("state"))
+        who, names = type(estimator).__name__, [o.name for o in self.objectives]
+        whole = isinstance(found, Mapping) and all(
+            isinstance(own, Mapping) and all(isinstance(t, torch.Tensor) for t in own.values())
+            for own in found.values()
+        )
+        if not whole:
+            raise UsageError(
+                f"init_state of {who} returned {type(found).__name__}, expected a dictionary from the name "
+                "of an objective to a dictionary of tensors"
+            )
+        for name in found:
+            if name not in names:
+                raise unknown(f"objective in the state of {who}", str(name), names)
+        return found
 
     def views(
         self, x: Tensor, labels: Tensor, ledger: CostCounter, listen: Listener | None = None
@@ -205,7 +240,7 @@ class Task:
         Raises:
             UsageError: if the estimator returns no estimate, or one that does not fit sites or parameters.
         """
-        step = Step()
+        step = Step(ledger=self.chain.counter())
         claims = self.claims(estimator)
         who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         for view in self.views(x, labels, step.ledger, listen):
@@ -216,6 +251,7 @@ class Task:
                 with no_reverse.closed(who) if claims.gated else nullcontext():
                     estimate = estimator(view, noise, objective_state)
                 _check(estimator, estimate, view)
+                _check_state(estimator, estimate, objective_state)
                 grads = estimate.grads
                 if estimate.credit is not None:
                     grads = view.pull({place: c.detach() for place, c in estimate.credit.items()})
@@ -229,6 +265,7 @@ class Task:
                 gradients.add(step.readouts, head_grads or view.readout_grads())
             if objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
+        step.ledger = step.ledger.times(self.scheme.copies)
         return step
 
     def scheme_truth(self, x: Tensor, labels: Tensor) -> Grads:
@@ -298,6 +335,21 @@ def _no_gradient(value: object) -> str:
 def _kind(value: object) -> str:
     """Return what a value is, for a message."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _check_state(estimator: Estimator, estimate: Estimate, state: State) -> None:
+    """Refuse a gradient of state that there is not, and new state that lacks a part of the old."""
+    who = type(estimator).__name__
+    for name in estimate.state_grads:
+        if name not in state:
+            raise unknown(f"state in the state_grads of {who}", name, state)
+    new = estimate.new_state
+    lost = [] if new is None else [name for name in state if name not in new]
+    if lost:
+        raise UsageError(
+            f"the new_state of {who} lacks {lost[0]!r}: it replaces the whole state, so it names every "
+            "part of it"
+        )
 
 
 def _check_shapes(

@@ -12,6 +12,7 @@ from fgbench.core.autodiff.dual import Dual, part
 from fgbench.core.gradients import Grads, complete
 from fgbench.core.oracles import Oracles, masked
 from fgbench.core.window import Place, Window, pulled
+from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -55,8 +56,8 @@ class View(Oracles):
         (2, 5)
         >>> sorted(view.pull(view.credit(slopes, u)))  # a forward gradient
         ['body.0.l0.bias', 'body.0.l0.weight', 'body.1.l0.bias', 'body.1.l0.weight']
-        >>> view.ledger.as_dict()["forward_equivalents"]
-        4.0
+        >>> view.ledger.slopes, view.ledger.pulls
+        (2.0, 1.0)
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class View(Oracles):
         Cost: one slope per direction along sites, two along parameters; with a step one forward pass per
         direction.
         """
-        on_sites = all(name in self.chain.index for name in directions.names)
+        on_sites = self.window.along(directions)
         if step is not None:
             return self.window.differences(directions, step, on_sites)
         found = []
@@ -94,13 +95,14 @@ class View(Oracles):
 
     def output_tangent(self, directions: Directions) -> Tensor:
         """Return J·u at the predictions: ``[n, b, k]``."""
-        on_sites = all(name in self.chain.index for name in directions.names)
+        on_sites = self.window.along(directions)
         found = []
         for _, u in directions.chunks(self.window.chunk(on_sites)):
             tangents = microbatch.join(self.window.push(u, on_sites, record=False), 1)
             moving: Any = Dual(self.output(), tangents)
-            with torch.no_grad():
+            with torch.no_grad(), self.window.in_place():
                 dual = self.chain.read(self.objective.readout, moving)
+            self.ledger.readouts += (1 + len(tangents)) * self.window.readout_share
             found.append(part(dual))
             self.ledger.slopes += (1 if on_sites else 2) * self.share * len(tangents)
         return torch.cat([t for t in found if t is not None])
@@ -131,6 +133,7 @@ class View(Oracles):
 
         Cost: that of the three.
         """
+        self.window.along(directions)
         meet, weigh = cells or self.cells, weigh or _same
         readout = self.chain.readout(self.objective.readout)
         compares = readout.holds or readout.coupled  # what it compares with lies in other runs
@@ -171,6 +174,9 @@ class View(Oracles):
 
         Returns:
             Parameter name to gradient, or (kind, name) to cotangent.
+
+        Raises:
+            UsageError: for a place or a weight that the window does not have.
         """
         places: dict[Place, Tensor] = {
             (k if isinstance(k, tuple) else ("site", k)): v for k, v in cotangents.items()
@@ -191,9 +197,13 @@ class View(Oracles):
 
         Returns:
             Gradient by parameter name, of the updated modules.
+
+        Raises:
+            UsageError: for a weight that the window and its readout do not have.
         """
         self.ledger.backwards += self.share
         if weights is not None or error is not None:
+            self.ledger.readouts += self.window.readout_share  # the error crosses, no weight learns
             tape, params = self.window.tape("", weights), self.params
             if error is not None:
                 return tape.pull({("readout", self.objective.readout): error}, params)
@@ -206,12 +216,21 @@ class View(Oracles):
         """Return this view at other parameters or from another start, on the same ledger.
 
         Args:
-            params: parameters by qualified name; the window's start stays where it was.
+            params: parameters by qualified name, of the body or of readouts; the window's start stays where
+                it was.
             x: another start of the window.
 
         Returns:
             A new view with a clean pass of its own.
+
+        Raises:
+            UsageError: for a name that is no parameter of the network.
         """
+        if params:
+            known = dict(self.chain.named_parameters(remove_duplicate=False))
+            for name in params:
+                if name not in known:
+                    raise unknown("parameter", name, known)
         start = self.start if x is None else x
         moved = {**self.window.moved, **(params or {})}
         held = self.window.clean_held()
@@ -231,6 +250,8 @@ class View(Oracles):
         Yields:
             The view at the moved parameters.
         """
+        if self.window.along(directions):
+            raise UsageError("parameters are moved along parameters, got directions along sites")
         params = self.params
         self.window.clean_held()  # before anything moves
         with torch.no_grad():

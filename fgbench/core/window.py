@@ -23,6 +23,7 @@ from fgbench.core.gradients import Grads, complete
 from fgbench.core.network import untouched
 from fgbench.core.noise.laws import PerExample
 from fgbench.core.readout_losses import Reading, joined, partition, read
+from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str]
 ALL = slice(None)
+READING = 3
+"""Passes through a readout that a reading costs: a value and, priced like two, its derivative."""
 
 
 @dataclass
@@ -79,6 +82,7 @@ class Window:
         outputs: clean outputs at the boundaries that a pass has met, by number of the module that starts
             there.
         moved: the parameters that replace the chain's own.
+        readout_share: operations of one pass through the readout, in passes of the body.
 
     Example:
         >>> from fgbench import registry
@@ -111,6 +115,11 @@ class Window:
         self._held = held
         self._acts: dict[str, Tensor] = {}
         self._on: dict[str, Tensor] = {}
+        first, stop = objective.window
+        self.readout_share = chain.readout_share(objective.readout, stop - 1)
+        self._rectified = frozenset(
+            n for n in chain.rectified() if first <= chain.index[n][0] < stop
+        )
         self._edges: dict[str, list[Any]] = {}  # one per run of examples
         self._f: Tensor | None = None
         self._read: Reading | None = None
@@ -158,11 +167,48 @@ class Window:
         return self._acts
 
     def masks(self) -> dict[str, Tensor]:
-        """Return whether each unit of a site is on: its ``out`` in the clean pass is not exactly 0."""
-        if not self._on and self._f is not None:
+        """Return whether each unit is on: of sites that only a ReLU reads, whether it is not 0."""
+        if self._rectified and not self._on and self._f is not None:
             self.tape("params")
         self.clean()
         return self._on
+
+    # names that callers give
+
+    def check_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Refuse names that are no parameters of the window's modules or its readout."""
+        if not weights:
+            return
+        inside = self.chain.body_parameters(range(*self.objective.window))
+        for name in weights:
+            if name not in inside and name not in self.heads():
+                raise unknown(self._of("weight"), name, [*inside, *self.heads()])
+
+    def along(self, directions: Directions) -> bool:
+        """Return whether directions run along sites of the window, False for updated parameters.
+
+        Raises:
+            UsageError: for a place that is neither, or directions of another shape.
+        """
+        first, stop = self.objective.window
+        if on_sites := all(name in self.chain.index for name in directions.names):
+            size, index = len(self.start), self.chain.index
+            inside = [name for name, (k, _) in index.items() if first <= k < stop]
+            shapes = {name: (size, *self.chain.shapes()[name]) for name in inside}
+        else:
+            shapes = {name: tuple(p.shape) for name, p in self.params.items()}
+        kind = self._of("site" if on_sites else "updated parameter")
+        for name, shape in directions.shapes.items():
+            if name not in shapes:
+                raise unknown(kind, name, shapes)
+            if tuple(shape) != shapes[name]:
+                want, got = list(shapes[name]), list(shape)
+                raise UsageError(f"directions along {name} have shape {got}, expected {want}")
+        return on_sites
+
+    def _of(self, kind: str) -> str:
+        """Return what was named, for an error."""
+        return f"{kind} of objective {self.objective.name!r}"
 
     # how the batch goes through
 
@@ -211,7 +257,8 @@ class Window:
         """Record the clean value at every ``out``, and which units are on."""
         if kind == "out":
             self._acts[name] = z.detach()
-            self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
+            if name in self._rectified:
+                self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
         return z
 
     def clean(self) -> None:
@@ -225,13 +272,16 @@ class Window:
 
     def tape(self, cut: str, weights: Mapping[str, Tensor] | None = None) -> Tape:
         """Record the window's graph with these cuts and weights, once."""
+        self.check_weights(weights or {})
         key = (cut, id(weights))
         if key not in self._tapes:
             tape = Tape(cut, weights)
             with torch.enable_grad(), self.in_place():
                 tape.record(self.chain, self.objective, self._noted_walk, self.losses_of)
             self._arrive(tape.output)
-            self.ledger.forwards += self.share * (1 if weights is None else 2)
+            passes = 1 if weights is None else 2
+            self.ledger.forwards += self.share * passes
+            self.ledger.readouts += self.readout_share * passes
             self._tapes[key] = tape
         return self._tapes[key]
 
@@ -295,6 +345,7 @@ class Window:
             readings.append(reading)
             yield u, slopes, seen
         self.ledger.forwards += self.share if self._f is None else 0.0
+        self.ledger.readouts += READING * self.readout_share
         self._arrive(ends["f"])
         self._read = joined(readings)
 
@@ -309,16 +360,16 @@ class Window:
         size = len(self.start)
         with torch.enable_grad(), swapped(self.chain, self.moved):
             f = self._walk(tap, run)
-        point = value(f).detach()
-        microbatch.put(ends, "f", point, run, size)
-        reading = read(self.chain, self.objective, point, losses_of, (ALL,), of=size)
+            point = value(f).detach()
+            microbatch.put(ends, "f", point, run, size)
+            reading = read(self.chain, self.objective, point, losses_of, (ALL,), of=size)
         return replace(reading, df=()), self._scores([_tangents(f, u)], reading.df)
 
     def _perturbing(self, u: Grads, seen: Seen, into: str = "site") -> Any:
         """Return the tap that adds directions to the tangents of the sites, for one run of examples."""
 
         def tap(kind: str, name: str, z: Any, /) -> Any:
-            if kind == "out" and seen.on is not None:
+            if kind == "out" and seen.on is not None and name in self._rectified:
                 seen.on[name] = value(z).detach().bool()  # not 0, and faster than asking so
             if kind == into and name in u and seen.cut and value(z).requires_grad:
                 seen.edges[name] = get_gradient_edge(value(z))
@@ -334,8 +385,16 @@ class Window:
     def reading(self) -> Reading:
         """Return predictions, losses and derivatives at the clean output, computed once."""
         if self._read is None:
-            self._read = read(self.chain, self.objective, self.output(), self.losses_of, self.runs)
+            f = self.output()
+            with self.in_place():
+                self._read = read(self.chain, self.objective, f, self.losses_of, self.runs)
+            self.ledger.readouts += READING * self.readout_share
         return self._read
+
+    def heads(self) -> dict[str, Tensor]:
+        """Return the parameters of the readout by qualified name."""
+        own = self.chain.readout_parameters(self.objective.readout)
+        return {name: self.moved.get(name, p) for name, p in own.items()}
 
     def losses_of(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
         """Return the loss of each example; predictions that the readout holds stay fixed."""
@@ -374,9 +433,10 @@ class Window:
             for i, at in zip(apart, cell, strict=True):
                 one = torch.arange(change.shape[i], device=change.device) == at
                 own = own * one.view(-1, *[1] * (change.dim() - 1 - i))
-            with torch.no_grad():
+            with torch.no_grad(), self.in_place():
                 moving: Any = Dual(self.output(), own)
                 losses = self.losses_of(self.chain.read(self.objective.readout, moving))
+            self.ledger.readouts += (1 + len(change)) * self.readout_share
             slopes = part(losses)
             assert slopes is not None
             found.append(slopes * (self.objective.weight / slopes.shape[1]))
@@ -412,6 +472,7 @@ class Window:
                 )
                 self.ledger.forwards += self.share
                 if self.kept == "b":
+                    self.ledger.readouts += self.readout_share
                     prediction = self.chain.read(self.objective.readout, f)
                     change = (self.losses_of(prediction, held) - self.reading().losses) / step
                     found.append(change * (self.objective.weight / len(change)))
@@ -459,8 +520,7 @@ class Window:
         """Return the gradient of the objective from one pass in reverse, noting the clean values."""
         params = self.params
         with torch.enable_grad(), self.in_place():
-            f = self._walk(untouched)
-            heads = self.chain.readout_parameters(self.objective.readout)
+            f, heads = self._walk(untouched), self.heads()
             prediction = self.chain.read(self.objective.readout, f)
             losses = self.losses_of(prediction)
             mean = losses.mean()
@@ -481,6 +541,7 @@ class Window:
             complete(heads, dict(zip(heads, own, strict=True))),
         )
         self.ledger.forwards += self.share
+        self.ledger.readouts += READING * self.readout_share
         return complete(params, dict(zip(params, found, strict=False)))
 
 

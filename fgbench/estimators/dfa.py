@@ -91,6 +91,7 @@ class DirectFeedbackAlignment(Defaults):
             b = state[name]
             e = self._own(view, name, state) if error is None else error
             averaged = prod(shape[1:]) // prod(b.shape[1:])
+            view.price(2 * b.numel() * (2 if error is None else 1))
             credit["out", name] = (torch.tensordot(e, b, 1) / averaged).expand(shape)
         return Estimate(credit=credit)
 

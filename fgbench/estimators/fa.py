@@ -66,14 +66,14 @@ class FeedbackAlignment(Defaults):
         return Claims(bias="some", backward="network", deterministic=True)
 
     def init_state(self, scheme: Scheme, noise: Noise) -> dict[str, State]:
-        """Draw one fixed feedback matrix per weight of the body and of the readouts that give errors."""
+        """Draw one fixed feedback matrix per weight that an error crosses: of windows and their readouts."""
         drawn: dict[str, Tensor] = {}
         states: dict[str, State] = {}
         for objective in scheme.objectives:
             if not objective.updates:
                 continue
             weights = {
-                **scheme.chain.body_parameters(objective.updates),
+                **scheme.chain.body_parameters(range(*objective.window)),
                 **scheme.chain.readout_parameters(objective.readout),
             }
             states[objective.name] = {}

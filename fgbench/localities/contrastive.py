@@ -79,6 +79,8 @@ class Projector(LinearReadout):
         [0.2395, 0.2395, 0.2395, 0.2395]
     """
 
+    may_start_at_zero = False  # the loss divides by |z|
+
     def __init__(
         self, out_axes: str, features: int, outputs: int, temperature: float, stop: bool
     ) -> None:
@@ -126,7 +128,8 @@ class Contrastive:
     objective uses the final readout: it learns from labels between epochs, on frozen features.
 
     The objective is the mean over the 2B rows (two views of B images). The paper's released code takes
-    this mean for forward gradients, and the sum of the two views' means, twice as much, for backprop.
+    this mean for noise on activities; for noise on weights and for backprop it takes the sum of the two
+    views' means, twice as much.
 
     With ``stop_keys=false`` the loss of a row depends on every row, and so does its score, the slope of
     that row's loss. The score times the row's own noise has the mean ∂ℓ_n/∂z_n when every row has noise of

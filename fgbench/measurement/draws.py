@@ -37,7 +37,7 @@ class Point:
         state: state of each objective.
         x: the batch.
         labels: ``[b]``.
-        noise: noise of this point; draw k uses its step k.
+        noise: noise of this point at the step of its moment; draw k is ``noise.redrawn(k)``.
         truth: gradient of the scheme's objectives by parameter name.
         end: end-to-end gradient by parameter name.
 
@@ -193,7 +193,7 @@ def by_forward_mode(point: Point, draws: int) -> Drawn:
     for k in range(draws):
         control.begin(k)
         step = point.task.estimate(
-            point.x, point.labels, point.estimator, point.noise.at(k), point.state,
+            point.x, point.labels, point.estimator, point.noise.redrawn(k), point.state,
             control if control.usable else None,
         )  # fmt: skip
         tally.add(k, step.body)
@@ -226,7 +226,7 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
         'cotangent'
     """
     engine = Engine(point.task, point.estimator, point.state, point.x, point.labels)
-    first = engine.prepare(point.noise.at(0), draws)
+    first = engine.prepare(point.noise.redrawn(0), draws)
     control = point.control(draws)
     try:
         tally: GradientMoments | CreditMoments = _from_credit(point, draws, engine, first.body)
@@ -235,7 +235,7 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
         engine.listen(control)
         for k in range(draws):
             control.begin(k)
-            tally.add(k, engine.pull(engine(point.noise.at(k))))
+            tally.add(k, engine.pull(engine(point.noise.redrawn(k))))
     return Drawn(tally, control, first.ledger.as_dict(), "cotangent")
 
 
@@ -259,7 +259,7 @@ def _from_credit(
     truths = point.truth, point.end
     tally = CreditMoments(point.task, point.x, point.labels, engine.kind, *truths, draws)
     for run in tally.runs():
-        tally.add(run, engine.credits([point.noise.at(k) for k in run]))
+        tally.add(run, engine.credits([point.noise.redrawn(k) for k in run]))
         if run[0] == 0:
             _compare(tally.rows(), first, point)
     return tally
@@ -273,7 +273,8 @@ def _compare(rows: dict[str, Array], first: dict[str, Tensor], point: Point) -> 
     """
     limit = 1e-8 if point.x.dtype == torch.float64 else 1e-2
     for place, names in sites(point.task).items():
-        each = [(first[n], other[n]) for other in (point.truth, first, point.end) for n in names]
+        own = {n: first[n] if n in first else torch.zeros_like(point.truth[n]) for n in names}
+        each = [(own[n], other[n]) for other in (point.truth, own, point.end) for n in names]
         formed = torch.stack([(a * b).sum() for a, b in each]).double().cpu().reshape(3, -1).sum(1)
         kept = sum(rows[n][0, [0, 1, 3]] for n in names)
         with np.errstate(invalid="ignore"):  # of estimates that are not finite

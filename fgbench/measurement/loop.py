@@ -8,7 +8,6 @@ bias and scale are judged against the gradient of the scheme's own objectives; u
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,13 @@ from fgbench.errors import MethodFailed, at_work
 from fgbench.measurement import summary
 from fgbench.measurement.budget import fitted
 from fgbench.measurement.design import TRAJECTORIES
-from fgbench.measurement.draw_statistics.places import ALL, distances, predictions, products
+from fgbench.measurement.draw_statistics.places import (
+    ALL,
+    distances,
+    predictions,
+    products,
+    whole_truth,
+)
 from fgbench.measurement.draws import Point, by_forward_mode, draw, try_cotangents
 from fgbench.measurement.engine.cotangent_view import Refused
 from fgbench.measurement.result import MethodResult, Plan, PointResult
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from fgbench.workload import Workload
 
 PILOT = 64
+NOTHING = "its objectives update no module: there is no gradient to measure"
 MOST_DRAWS = 1 << 16
 
 
@@ -92,9 +98,8 @@ def measure(
         seed = design.seed + init
         start = workload.chain(seed)
         moments = default_moments(start) if moments is None else moments
-        base = _with_readouts(start, workload, seed)
         setups = [
-            None if result.ended else _set_up(method, base, seed, workload, allowance)
+            None if result.ended else _set_up(method, start, seed, workload, allowance)
             for method, result, allowance in zip(methods, results, allowances, strict=True)
         ]
         results = [
@@ -111,29 +116,21 @@ def measure(
     return [_record(result, moments or (0.0,)) for result in results]
 
 
-def _with_readouts(start: Chain, workload: Workload, seed: int) -> Chain:
-    """Return a copy of a network that has a readout on every module."""
-    base = copy.deepcopy(start)
-    with Noise(seed).child("heads").seeded():
-        base.attach()
-    return base.to(device=workload.device, dtype=workload.dtype)
-
-
 @dataclass(frozen=True)
 class _SetUp:
     """A method on the network of one init.
 
     Args:
         method: the method.
-        task: its task, on a network of its own.
+        task: its task, on a network of its own; None where its locality raised.
         state: state of each objective at construction.
         claims: claims of its estimator; None where it cannot run, or raised.
-        failed: what its estimator raised, or "".
+        failed: what its estimator or its locality raised, or "".
         allowance: the time it may take on all networks.
     """
 
     method: Method
-    task: Task
+    task: Task | None
     allowance: TimeAllowance
     state: dict[str, State] = field(default_factory=dict)
     claims: Claims | None = None
@@ -141,17 +138,18 @@ class _SetUp:
 
 
 def _set_up(
-    method: Method, base: Chain, seed: int, workload: Workload, allowance: TimeAllowance
+    method: Method, start: Chain, seed: int, workload: Workload, allowance: TimeAllowance
 ) -> _SetUp:
     """Build a method's task on a copy of a network, with its state at construction and its claims."""
-    task, estimator, noise = workload.task(method, seed, base)
+    task = None
     try:
         with allowance.used():
-            with at_work(estimator, begun=False):
+            task, estimator, noise = workload.task(method, seed, start)
+            with at_work(estimator, *task.parts, begun=False):
                 if why_not(estimator, task.scheme):  # its first point has the reason
                     return _SetUp(method, task, allowance)
-                state = estimator.init_state(task.scheme, noise.child("state"))
-            with at_work(estimator):
+                state = task.init_state(estimator, noise)
+            with at_work(estimator, *task.parts):
                 return _SetUp(method, task, allowance, state, task.claims(estimator))
     except MethodFailed as failed:
         return _SetUp(method, task, allowance, failed=str(failed))
@@ -162,7 +160,7 @@ def _routes(
 ) -> list[Iterator[Waypoint]]:
     """Return the waypoints of every method: one iterator shared by all, or one for each."""
     if along == "backprop":
-        return [trajectory.backprop()]
+        return [trajectory.backprop([None if s is None else s.task for s in setups])]
     return [
         iter(())
         if setup is None or setup.failed
@@ -231,7 +229,9 @@ def _measure_network(
     active: dict[int, tuple[_SetUp, Waypoint]] = {}
     for i, setup in enumerate(setups):
         if setup is not None and not results[i].ended:
-            waypoint = _reached(routes[i], setup, network.moment) if shared is None else shared
+            waypoint = (
+                _reached(routes[i], setup, network.moment) if shared is None else shared.of(i)
+            )
             active[i] = setup, waypoint
             results[i] = results[i].with_waypoint(waypoint)
     for b in range(network.design.batches):
@@ -241,8 +241,7 @@ def _measure_network(
                 results[i] = results[i].with_point(point)
     for i, (setup, _) in active.items():
         if not results[i].ended:
-            between = products(setup.task, network.batches(setup.task))
-            results[i] = results[i].with_products(between)
+            results[i] = _with_products(network, setup, results[i])
     return results
 
 
@@ -253,6 +252,17 @@ def _reached(route: Iterator[Waypoint], setup: _SetUp, moment: float) -> Waypoin
             return next(route)
     except MethodFailed as failed:
         return Waypoint(moment, None, failed=str(failed))
+
+
+def _with_products(network: _Network, setup: _SetUp, result: MethodResult) -> MethodResult:
+    """Return a result with the products of the gradients of batches, or with what its locality raised."""
+    task = setup.task
+    assert task is not None
+    try:
+        with at_work(*task.parts):
+            return result.with_products(products(task, network.batches(task)))
+    except MethodFailed as failed:
+        return replace(result, failed=str(failed))
 
 
 def _measure_point(
@@ -277,18 +287,23 @@ def _measure_point(
         The result, with the reason where there are no draws.
     """
     design, task, at = network.design, setup.task, (network.init, network.moment)
+    assert task is not None
     task.chain.load_state_dict(waypoint.params, strict=False)
-    x, y = network.batch(task, b)
     line = f"{setup.method.text}, init {network.init}, moment {network.moment:g}, batch {b}"
     _report(progress, line, plan)
     engine = ""
     try:
-        with setup.allowance.used(), at_work(setup.method.estimator.thing):
+        with at_work(*task.parts, begun=False):
+            x, y = network.batch(task, b)
+        with setup.allowance.used(), at_work(setup.method.estimator.thing, *task.parts):
             if reason := why_not(plan.estimator, task.scheme):
                 return PointResult(plan, *at, reason=reason)
-            truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
+            if not any(o.updates for o in task.objectives):
+                return PointResult(plan, *at, reason=NOTHING)
+            truth, end = whole_truth(task, x, y), task.end_truth(x, y)
             state = {**setup.state, **waypoint.state}
-            point = Point(task, plan.estimator, state, x, y, network.noise(b), truth, end)
+            noise = network.noise(b).at(waypoint.steps or 0)
+            point = Point(task, plan.estimator, state, x, y, noise, truth, end)
             plan, reason = _with_budget(plan, point, design)
             if reason:
                 return PointResult(plan, *at, reason=reason)

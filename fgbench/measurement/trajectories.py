@@ -7,8 +7,10 @@ a trajectory of backprop, or each follows its own training.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -23,7 +25,7 @@ from fgbench.training.recipe import default_recipe
 from fgbench.training.run import TrainingRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -46,7 +48,8 @@ class Waypoint:
         params: parameters by name.
         state: state of each objective, where training changes it.
         diverged: why training ended before the moment, or "".
-        failed: what the estimator raised on the way, or "".
+        failed: what the method raised on the way, or "".
+        heads: of every method on a shared trajectory, the readouts that its locality brings.
 
     Example:
         >>> Waypoint(moment=0.0, steps=0).diverged
@@ -58,6 +61,37 @@ class Waypoint:
     params: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, State] = field(default_factory=dict)
     diverged: str = ""
+    failed: str = ""
+    heads: tuple[Heads, ...] = ()
+
+    def of(self, i: int) -> Waypoint:
+        """Return the waypoint of one method on a shared trajectory, with the readouts of its locality.
+
+        Args:
+            i: number of the method.
+        """
+        if i >= len(self.heads):
+            return self
+        heads = self.heads[i]
+        shared = {n: p for n, p in self.params.items() if not n.startswith(heads.prefixes)}
+        return replace(self, params={**shared, **heads.params}, failed=heads.failed)
+
+
+class Heads(NamedTuple):
+    """The readouts that a method's locality brings, at one moment of the shared trajectory.
+
+    Args:
+        prefixes: beginnings of their parameters' names.
+        params: their parameters by name.
+        failed: what their losses or batches raised on the way, or "".
+
+    Example:
+        >>> Heads().params
+        {}
+    """
+
+    prefixes: tuple[str, ...] = ()
+    params: Mapping[str, Tensor] = MappingProxyType({})
     failed: str = ""
 
 
@@ -85,18 +119,26 @@ class Trajectory:
     seed: int
     moments: tuple[float, ...]
 
-    def backprop(self) -> Iterator[Waypoint]:
+    def backprop(self, tasks: Sequence[Task | None] = ()) -> Iterator[Waypoint]:
         """Yield the waypoints of the shared trajectory, in order of time.
 
-        The final loss trains the body, and every other readout learns from its own loss on that body.
+        The final loss trains the body, and every other readout learns from its own loss on that body, those
+        that the localities of methods bring among them.
+
+        Args:
+            tasks: the networks of the methods at the start, under their localities; None where a method
+                has none.
         """
         chain = copy.deepcopy(self.start)
         with Noise(self.seed).child("heads").seeded():
             chain.attach()
         chain.to(device=self.workload.device, dtype=self.workload.dtype)
         steps = epoch_steps(self.workload)
-        for moment, params in at_moments(self.workload, chain, self.seed, self.moments):
-            yield Waypoint(moment, round(moment * steps), params)
+        heads = [_OwnHeads(task, chain, self.workload) for task in tasks]
+        train = [own for own in heads if own.names]
+        for moment, params in at_moments(self.workload, chain, self.seed, self.moments, train):
+            now = tuple(own.at() for own in heads)
+            yield Waypoint(moment, round(moment * steps), params, heads=now)
 
     def own(self, method: Method, exact: bool) -> Iterator[Waypoint]:
         """Return the waypoints of a method's own training, in order of time.
@@ -135,7 +177,7 @@ def _trained(run: TrainingRun, moments: list[float]) -> Iterator[Waypoint]:
     """Yield the waypoints of a training run."""
     for moment in moments:
         try:
-            with at_work(run.estimator):
+            with at_work(run.estimator, *run.task.parts):
                 diverged = _train_to(run, moment)
         except MethodFailed as failed:
             yield Waypoint(moment, None, failed=str(failed))
@@ -179,29 +221,131 @@ class _BackpropLocality:
         return (*local, end)
 
 
-def _train_by_backprop(workload: Workload, chain: Chain, seed: int) -> Iterator[int]:
+@dataclass(frozen=True)
+class _Given:
+    """Objectives that are given, on a network that has its readouts."""
+
+    found: tuple[Objective, ...]
+
+    def attach(self, chain: Chain) -> None:
+        """Attach nothing."""
+
+    def objectives(self, chain: Chain) -> tuple[Objective, ...]:
+        """Return the objectives."""
+        return self.found
+
+
+class _OwnHeads:
+    """The readouts that one method's locality brings, which learn on the body of the shared trajectory.
+
+    A readout that the shared network has as well, equal in kind and weights, is no readout of its own. The
+    batches are those that the locality makes, such as two views of every image.
+
+    Args:
+        task: the method's network at the start; it stays as it is. None for no method.
+        shared: the network of the trajectory.
+        workload: data and architecture.
+
+    Attributes:
+        names: the readouts.
+        failed: what the locality raised, or "".
+    """
+
+    def __init__(self, task: Task | None, shared: Chain, workload: Workload) -> None:
+        self.names: dict[str, int] = {}
+        self.failed = ""
+        if task is None:
+            return
+        for o in task.objectives:
+            if o.head and not _alike(o.readout, task.chain, shared):
+                self.names.setdefault(o.readout, o.window[1])
+        if not self.names:
+            return
+        self._scheme, self._data = task.scheme, workload.data
+        chain = copy.deepcopy(task.chain)
+        chain.body = shared.body
+        taught = sorted(self.names.items(), key=lambda named: named[1])
+        found = tuple(Objective(name, (k, k), name, ()) for name, k in taught)
+        self._task = Task(Scheme(chain, _Given(found)))
+        own = [chain.readout_parameters(name) for name in self.names]
+        self._params = {name: p for params in own for name, p in params.items()}
+        recipe = default_recipe(workload.arch, workload.data.name, exact=True)
+        self._optimizer = _sgd(self._params, recipe)
+
+    def learn(self, pixels: Tensor, labels: Tensor, noise: Noise) -> None:
+        """Take a step of every readout on its own loss."""
+        if self.failed:
+            return
+        try:
+            with at_work(*self._task.parts):
+                x, y = self._scheme.batch(pixels, labels, self._data, noise.child("views"))
+                _follow(self._task, x, y, noise, self._params, self._optimizer)
+        except MethodFailed as failed:
+            self.failed = str(failed)
+
+    def at(self) -> Heads:
+        """Return the readouts as they are now."""
+        if not self.names:
+            return Heads()
+        prefixes = tuple(f"readouts.{name}." for name in self.names)
+        params = {name: p.detach().clone() for name, p in self._params.items()}
+        return Heads(prefixes, params, self.failed)
+
+
+def _alike(name: str, one: Chain, other: Chain) -> bool:
+    """Return whether two networks have the same readout of a name: its kind, options and weights."""
+    if name not in other.readouts:
+        return False
+    a, b = one.readout(name), other.readout(name)
+    mine, theirs = a.state_dict(), b.state_dict()
+    same = type(a) is type(b) and repr(a) == repr(b) and mine.keys() == theirs.keys()
+    return same and all(torch.equal(t, theirs[n]) for n, t in mine.items())
+
+
+def _sgd(params: Mapping[str, Tensor], recipe: Recipe) -> torch.optim.SGD:
+    """Return the optimiser of the trajectory."""
+    sgd: type[torch.optim.SGD] = uncompiled(torch.optim.SGD)
+    return sgd(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
+
+
+def _follow(
+    task: Task,
+    x: Tensor,
+    labels: Tensor,
+    noise: Noise,
+    params: Mapping[str, Tensor],
+    optimizer: torch.optim.SGD,
+) -> None:
+    """Take one step of backprop on a task's objectives."""
+    step = task.estimate(x, labels, registry.make("estimators", "bp").thing, noise)
+    for name, grad in {**step.body, **step.readouts}.items():
+        params[name].grad = grad
+    optimizer.step()
+
+
+def _train_by_backprop(
+    workload: Workload, chain: Chain, seed: int, heads: Sequence[_OwnHeads]
+) -> Iterator[int]:
     """Train a chain by backprop in place, yielding the number of steps done before each step.
 
     As in :mod:`fgbench.training.loop`, examples that do not fill a batch are left out of an epoch.
     """
     recipe = default_recipe(workload.arch, workload.data.name, exact=True)
     task = Task(Scheme(chain, _BackpropLocality()))
-    backprop = registry.make("estimators", "bp").thing
     params = dict(chain.named_parameters())
-    sgd = uncompiled(torch.optim.SGD)
-    optimizer = sgd(params.values(), lr=recipe.peak_lr, momentum=recipe.momentum)
+    optimizer = _sgd(params, recipe)
     data, done, size = workload.data, 0, _batch(workload, recipe)
     noise = Noise(seed).child("trajectory")
+    views = workload.noise(seed).child("trajectory").child("heads")
     while True:
         order = noise.at(done).permutation("order", len(data.train_x)).to(data.train_x.device)
         for rows in order[: len(order) // size * size].split(size):
             yield done
             pixels, labels = data.rows(rows)
+            for own in heads:  # on the body before its step, like the readouts of the chain
+                own.learn(pixels, labels, views.at(done))
             x = data.normalise(pixels, workload.dtype)
-            step = task.estimate(x, labels, backprop, noise)
-            for name, grad in {**step.body, **step.readouts}.items():
-                params[name].grad = grad
-            optimizer.step()
+            _follow(task, x, labels, noise, params, optimizer)
             done += 1
 
 
@@ -251,7 +395,11 @@ def default_moments(chain: Chain) -> tuple[float, ...]:
 
 
 def at_moments(
-    workload: Workload, chain: Chain, seed: int, moments: tuple[float, ...]
+    workload: Workload,
+    chain: Chain,
+    seed: int,
+    moments: tuple[float, ...],
+    heads: Sequence[_OwnHeads] = (),
 ) -> Iterator[tuple[float, dict[str, Tensor]]]:
     """Train a chain along the shared trajectory, in place, and yield its parameters at each moment.
 
@@ -260,6 +408,7 @@ def at_moments(
         chain: the network at the start, with a readout on every module.
         seed: of the order of the examples.
         moments: epochs.
+        heads: readouts of methods that learn along.
 
     Yields:
         The moment and a copy of the parameters by name, in order of time.
@@ -272,7 +421,7 @@ def at_moments(
         [0.0, 1.0]
     """
     steps = epoch_steps(workload)
-    training = _train_by_backprop(workload, chain, seed)
+    training = _train_by_backprop(workload, chain, seed, heads)
     done = next(training)
     for moment in sorted(moments):
         target = round(moment * steps)

@@ -188,7 +188,7 @@ _FIELD_NAMES = {
     "speed": "about step_ms ratio_to_bp peak_mb peak_ratio_to_bp batch directions",
     "fusion": "rows",
     "table1": "rows summary",
-    "cost": "forwards slopes pulls backwards forward_equivalents",
+    "cost": "forwards slopes pulls backwards readouts network forward_equivalents",
 }
 FIELDS = {part: tuple(names.split()) for part, names in _FIELD_NAMES.items()}
 

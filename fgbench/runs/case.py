@@ -7,7 +7,7 @@ code that decides the numbers, so that edited code never serves old numbers.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench import registry
 from fgbench.errors import MethodFailed, at_work
 from fgbench.records import keys, provenance, schema
-from fgbench.runs import study
+from fgbench.runs import sources, study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +29,8 @@ Record = dict[str, Any]
 PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
 """Packages of fgbench whose code decides the numbers of a run; the key covers every file in them.
 
-The files of the estimator, locality, architecture and data set of the run are covered beside them.
+The files of the estimator, locality, architecture and data set of the run are covered beside them, and what
+their options name: see :mod:`fgbench.runs.sources`.
 """
 UNKEYED = ("graph",)
 """Options that decide how a run is done but not its numbers: no part of its key or settings."""
@@ -151,7 +152,8 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
     workload, data, seed = call.workload, call.data, call.seed
     estimator, locality = method.estimator, method.locality
     files = (workload.source(), registry.source("datasets", data))  # images are normalised there
-    paths = {Path(p) for p in (*files, estimator.source, locality.source)}
+    paths = sources.imported({Path(p) for p in files} | sources.named(workload.arch))
+    paths |= sources.of(estimator) | sources.of(locality)
     code = keys.code_hash(*(f"fgbench.{package}" for package in PACKAGES), *paths)
     case: Record = {
         "verb": call.verb,
@@ -220,9 +222,7 @@ def _below_home(path: str) -> str:
 
 def _full(item: registry.Made) -> Record:
     """Return a name with every option, defaults included, so that one key means one computation."""
-    options = dict(item.options)
-    if is_dataclass(item.thing):
-        options = {f.name: _plain(getattr(item.thing, f.name)) for f in fields(item.thing)}
+    options = {name: _plain(value) for name, value in sources.options(item).items()}
     return {"name": item.name, "options": options}
 
 

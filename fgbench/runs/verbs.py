@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgbench import interrupts, registry
-from fgbench.errors import UsageError, undone
+from fgbench.errors import MethodFailed, UsageError, undone
 from fgbench.records import files
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Training:
         validation: hold out the last so many of these.
         graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`.
         subject: the network of the run, built once: the recipe depends on what the estimator claims of it.
+            None where its locality raised, of which the run has the reason.
 
     Example:
         >>> from fgbench.training.recipe import default_recipe
@@ -98,7 +99,7 @@ class Training:
     train_size: int | None
     validation: int
     graph: str
-    subject: Subject
+    subject: Subject | None
 
     def settings(self) -> Options:
         """Return the options as the record has them."""
@@ -121,7 +122,10 @@ def _plan_train(call: Call, method: Method, options: Options) -> Training:
     size = options.pop("train_size", None)
     size = None if size is None else non_negative_int("train_size", size)
     validation = non_negative_int("validation", options.pop("validation", 0))
-    subject = call.workload.task(method, call.seed)
+    try:
+        subject = call.workload.task(method, call.seed)
+    except MethodFailed:
+        subject = None
     recipe = recipe_for(call.workload, method, subject).but(**options)
     return Training(recipe, size, validation, graph, subject)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING
 
 import torch
 
+from fgbench.errors import UsageError, unknown
 from fgbench.training.checkpoint import Damaged
-from fgbench.training.optimizers import optimizer, param_groups
+from fgbench.training.optimizers import NAMES, optimizer, param_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.estimator import Estimator, State
+    from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.task import Step, Task
     from fgbench.training.recipe import Recipe
@@ -28,7 +31,7 @@ class Learner:
         task: the network under its locality.
         estimator: gives the initial state. State that learns by gradients is moved by the optimiser it
             names as ``state_optimizer = (name, lr)``, by plain gradient steps of rate 1 if it names none.
-        recipe: optimiser and rates of the parameters, and whether local readouts start at zero.
+        recipe: optimiser and rates of the parameters, and whether readouts but the final one start at zero.
         noise: seeds the state.
         captured: whether steps may be captured. The rates of all steps are then read from one tensor on
             the device, because a kernel that reads a rate from memory may round it differently.
@@ -57,10 +60,7 @@ class Learner:
     ) -> None:
         self.chain = task.chain
         if recipe.zero_heads:
-            with torch.no_grad():
-                for name, p in self.chain.named_parameters():
-                    if name.startswith("readouts.local"):
-                        p.zero_()
+            _zero_heads(self.chain)
         self._params = dict(self.chain.named_parameters())
         groups = param_groups(self.chain, recipe)
         self._rates = [group["lr"] for group in groups]
@@ -71,14 +71,14 @@ class Learner:
             self._peaks = torch.tensor(self._rates, dtype=torch.float64, device=device)
             self._paced = self._peaks.float()  # the type that fused kernels read
         self._set_rates(self._rates if self._paced is None else self._paced.unbind())
-        self._rule: tuple[str, float] = getattr(estimator, "state_optimizer", ("sgd", 1.0))
+        self._rule = _rule_of(estimator)
         copies: dict[int, Tensor] = {}  # a tensor that objectives share stays one tensor
         self._hold(
             {
                 objective: {
                     name: copies.setdefault(id(t), t.detach().clone()) for name, t in own.items()
                 }
-                for objective, own in estimator.init_state(task.scheme, noise).items()
+                for objective, own in task.init_state(estimator, noise).items()
             }
         )
 
@@ -300,6 +300,31 @@ def _buffers(one: torch.optim.Optimizer, p: Tensor) -> dict[str, Tensor]:
     trial = type(one)([{**options, "params": [twin]}], lr=options["lr"])  # type: ignore[call-arg]
     trial.step()
     return {n: t for n, t in trial.state[twin].items() if isinstance(t, torch.Tensor)}
+
+
+def _zero_heads(chain: Chain) -> None:
+    """Start the last layer of every readout but the final one at zero, where it learns from there."""
+    with torch.no_grad():
+        for name in chain.readouts:
+            own = chain.readout_parameters(name)
+            if name == "final" or not own or not chain.readout(name).may_start_at_zero:
+                continue
+            last = [*own][-1].rpartition(".")[0]  # zeros in an earlier layer would stay
+            for parameter, p in own.items():
+                if parameter.rpartition(".")[0] == last:
+                    p.zero_()
+
+
+def _rule_of(estimator: Estimator) -> tuple[str, float]:
+    """Return the optimiser of learned state and its rate; refuse what is none."""
+    rule = getattr(estimator, "state_optimizer", ("sgd", 1.0))
+    who = f"state_optimizer of {type(estimator).__name__}"
+    pair = isinstance(rule, tuple | list) and len(rule) == 2 and isinstance(rule[0], str)
+    if not pair or not isinstance(rule[1], int | float) or not 0 < rule[1] < inf:
+        raise UsageError(f"{who}: expected a name and a rate, such as ('adam', 1e-3), got {rule!r}")
+    if rule[0] not in NAMES:
+        raise unknown(f"optimizer in the {who}", rule[0], NAMES)
+    return rule[0], float(rule[1])
 
 
 def _memory(tensor: Tensor) -> int:

@@ -106,10 +106,10 @@ def train(
         raise UsageError(
             f"batch {recipe.batch} is larger than the {len(data.train_y)} training examples"
         )
-    task, estimator, noise = subject or workload.task(method, seed)
     claims = None
     try:
-        with at_work(estimator, begun=False):
+        task, estimator, noise = subject or workload.task(method, seed)
+        with at_work(estimator, *task.parts, begun=False):
             if reason := why_not(estimator, task.scheme):
                 return _result("skipped", reason, recipe, workload)
             claims = asdict(task.claims(estimator))
@@ -135,7 +135,8 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     """Return the recipe that ships for a method on an architecture and a data set.
 
     Recipes differ for estimators whose gradients are free of noise, which is what the estimator claims of
-    its task (``deterministic``). If its claims raise, it is taken as noisy; its run then says why.
+    its task (``deterministic``). If its claims or its locality raise, it is taken as noisy; its run then
+    says why.
 
     Args:
         workload: architecture and data.
@@ -152,9 +153,9 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
         >>> recipe_for(workload, registry.method("BP")).optimizer
         'sgd'
     """
-    task, estimator, _ = subject or workload.task(method, 0)
     try:
-        with at_work(estimator, begun=False):
+        task, estimator, _ = subject or workload.task(method, 0)
+        with at_work(estimator, *task.parts, begun=False):
             exact = task.claims(estimator).deterministic
     except MethodFailed:
         exact = False
@@ -193,17 +194,19 @@ def _steps(
 ) -> str:
     """Take the remaining steps; return why they ended early, or "" if they did not."""
     looked = perf_counter()
+    parts = run.task.parts
     if run.step < run.steps:
-        run.batch()  # too few images are the user's mistake, not a failure of the method
+        with at_work(*parts, begun=False):
+            run.batch()  # too few images are the user's mistake, not a failure of the method
     while run.step < run.steps:
         begin = perf_counter()
-        with at_work(run.estimator):
+        with at_work(run.estimator, *parts):
             run.take()
 
         ended, stop = run.step % run.per_epoch == 0, keeper is not None and interrupts.due()
         due = keeper is not None and keeper.due(ended)
         look = ended or stop or due or len(run.unseen) >= LOOK or perf_counter() - looked > 1
-        with at_work(run.estimator):
+        with at_work(run.estimator, *parts):
             reason = run.look() if look else ""
             run.seconds += perf_counter() - begin
             if ended and not reason:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.errors import unknown
 from fgbench.training.lars import LARS
 
 if TYPE_CHECKING:
     from fgbench.core.network import Chain
     from fgbench.training.recipe import Recipe
+
+
+NAMES = ("sgd", "adam", "adamw", "rmsprop", "lars")
 
 
 def param_groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
@@ -87,13 +91,16 @@ def optimizer(
     """Build an optimiser: PyTorch's own, fused where its kernels exist, or LARS.
 
     Args:
-        name: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or ``lars``.
+        name: one of :data:`NAMES`.
         groups: parameter groups with their rates.
         momentum: momentum, or the first beta of ``adam`` and ``adamw``.
         nesterov: Nesterov momentum of ``sgd``.
 
     Returns:
         The optimiser. On a GPU its steps can be captured, and are the same captured or not.
+
+    Raises:
+        UsageError: for another name, with the nearest.
 
     Example:
         >>> import torch
@@ -104,6 +111,8 @@ def optimizer(
         >>> weight.tolist()
         [[0.5, 0.5], [0.5, 0.5]]
     """
+    if name not in NAMES:
+        raise unknown("optimizer", name, NAMES)
     kinds = {p.device.type for group in groups for p in group["params"]}
     fused, gpu = kinds <= {"cpu", "cuda"}, kinds == {"cuda"}
     if name == "lars":

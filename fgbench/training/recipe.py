@@ -46,7 +46,7 @@ class Recipe(BaseModel):
         head_lr: multiplies the rate of local readouts and projectors.
         final_lr: multiplies the rate of the final readout.
         head_decay: multiplies the weight decay of local readouts and projectors.
-        zero_heads: whether local readouts start at zero.
+        zero_heads: whether the last layer of every readout but the final one starts at zero.
         flip: mirror training images with probability ½.
         crop: smallest part of the area that a random crop of a training image keeps, with width / height
             between 3/4 and 4/3; 1 does not crop.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,6 +34,47 @@ def test_shares_are_equal_where_nothing_multiplies() -> None:
     assert found.shares == (0.25,) * 4
     assert found.sites == {f"s{k}": (3,) for k in range(4)}
     assert found.raw == frozenset()
+
+
+READ: dict[str, tuple[bool, Callable[[Tensor, Tensor], tuple[Tensor, Any]]]] = {
+    "relu": (True, lambda z, x: (F.relu(z),) * 2),
+    "a method": (True, lambda z, x: (z.relu(),) * 2),
+    "a module": (True, lambda z, x: (torch.nn.ReLU()(z),) * 2),
+    "a residual": (True, lambda z, x: (F.relu(z + x),) * 2),
+    "two residuals": (True, lambda z, x: (torch.relu(x - (z + x)),) * 2),
+    "its shape is asked for": (True, lambda z, x: (F.relu(z),) * len(z.shape)),
+    "tanh": (False, lambda z, x: (torch.tanh(z),) * 2),
+    "gelu": (False, lambda z, x: (F.gelu(z),) * 2),
+    "nothing between": (False, lambda z, x: (z, z)),
+    "a scale that may be 0": (False, lambda z, x: (0.0 * z,) * 2),
+    "a scale before": (False, lambda z, x: (F.relu(0.0 * z),) * 2),
+    "a residual after, shown": (False, lambda z, x: (F.relu(z) + x,) * 2),
+    "another reader": (False, lambda z, x: (r := F.relu(z), r + z)),
+    "two sums": (False, lambda z, x: (r := F.relu(z + x), r + (z - x))),
+    "in place": (False, lambda z, x: (F.relu(z, inplace=True),) * 2),
+    "a broadcast sum": (False, lambda z, x: (F.relu(z[:1] + x),) * 2),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_only_a_relu_that_alone_reads_a_site_switches_its_units_off(name: str) -> None:
+    """What the ``out`` shows, and what goes on: a unit is off only where no derivative can be."""
+    want, act = READ[name]
+
+    def run(k: int, x: Tensor, tap: Any) -> Tensor:
+        shown, goes_on = act(tap("site", "l0", 2 * x), x)
+        tap("out", "l0", shown)
+        return goes_on  # type: ignore[no-any-return]
+
+    found = shape_trace.trace(run, 1, torch.ones(2, 3))
+    assert (found.rectified == {"l0"}) == want
+
+
+@pytest.mark.parametrize("arch", ["mlp-2x4", "cnn-tiny", "localmixer-xs/4/8[channels=16,side=2]"])
+def test_every_site_of_the_shipped_networks_is_read_by_a_relu(arch: str) -> None:
+    with Noise(0).seeded():
+        chain = registry.make("architectures", arch, shape=(1, 8, 8), classes=3).thing
+    assert chain.rectified() == chain.index.keys()
 
 
 def _attend(x: torch.Tensor) -> torch.Tensor:

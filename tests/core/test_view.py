@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_leaves
 
 from fgbench.core import gradients, microbatch
 from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain, untouched
-from fgbench.core.noise.directions import Directions
+from fgbench.core.noise.directions import Directions, FixedDirections
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
 from fgbench.core.view import View
 from fgbench.core.window import Window
+from fgbench.errors import UsageError
 from fgbench.measurement.speed import interleaved_timing
 from tests.makers.networks import batch, build
+from tests.makers.operations import operations
 
 # torch.func.jvp loads rules that torch itself still writes with torch.jit.script
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
@@ -459,6 +460,93 @@ def test_with_other_parameters_and_another_start(arch: str) -> None:
     torch.testing.assert_close(view.losses(), clean)  # a view keeps its clean pass
 
 
+def head_of(view: View) -> Grads:
+    """Return other weights of the view's readout."""
+    own = view.chain.readout_parameters(view.objective.readout)
+    return {n: p.detach() + 0.5 * NOISE.normal(n, tuple(p.shape)) for n, p in own.items()}
+
+
+HEAD_ANSWERS: dict[str, Callable[[View], Any]] = {
+    "losses": lambda v: v.losses(),
+    "predictions": lambda v: v.predictions(),
+    "output_error": lambda v: v.output_error(),
+    "df": lambda v: v.df(),
+    "readout_grads": lambda v: v.readout_grads(),
+    "readout_grads of an error": lambda v: v.readout_grads(v.output_error() * 2),
+    "slopes along sites": lambda v: v.slopes(directions(v, "sites")),
+    "slopes along weights": lambda v: v.slopes(directions(v, "weights")),
+    "differences": lambda v: v.slopes(directions(v, "sites"), step=0.1),
+    "probe": lambda v: v.probe(directions(v, "sites")),
+    "output_tangent": lambda v: v.output_tangent(directions(v, "sites")),
+    "reverse": lambda v: v.reverse(),
+    "reverse, then losses": lambda v: (v.reverse(), v.losses(), v.readout_grads()),
+    "reverse of other weights": lambda v: v.reverse(weights={}),
+}
+
+
+@pytest.mark.parametrize("name", HEAD_ANSWERS)
+def test_a_view_at_another_readout_answers_as_a_network_with_that_readout(name: str) -> None:
+    """No oracle reads the readout of the network itself, which would ignore the move without a word."""
+    view, ask = view_of("mlp-3x8"), HEAD_ANSWERS[name]
+    moved = head_of(view)
+    there, before = tree_leaves(ask(view.with_(params=moved))), tree_leaves(ask(view_of("mlp-3x8")))
+    with torch.no_grad():
+        for n, p in view.chain.readout_parameters("final").items():
+            p.copy_(moved[n])
+    x, y = batch(3, SHAPE)
+    want = tree_leaves(ask(View(view.chain, view.objective, x, y, CostCounter())))
+    assert len(there) == len(want)
+    for a, b in zip(there, want, strict=True):
+        torch.testing.assert_close(a.detach(), b.detach(), rtol=1e-12, atol=1e-14)
+    assert any(not torch.equal(a, b) for a, b in zip(there, before, strict=True))
+
+
+MISSPELT: dict[str, Callable[[View, Tensor], Any]] = {
+    "reverse": lambda v, w: v.reverse(weights={"body.1.l0.wieght": w}),
+    "pull": lambda v, w: v.pull({"body.1.l0": v.output()}, weights={"body.1.l0.wieght": w}),
+    "predictions": lambda v, w: v.predictions({"readouts.final.liner.weight": w}),
+    "with_": lambda v, w: v.with_(params={"body.1.l0.wieght": w}),
+    "slopes along a site": lambda v, w: v.slopes(given("body.1.10", w)),
+    "slopes along a weight": lambda v, w: v.slopes(given("body.1.l0.wieght", w)),
+    "probe": lambda v, w: v.probe(given("body.7.l0", w)),
+    "output_tangent": lambda v, w: v.output_tangent(given("body.1.l0.wieght", w)),
+    "perturb_in_place": lambda v, w: v.perturb_in_place(
+        given("body.1.l0.wieght", w), 0, 1.0
+    ).__enter__(),
+    "cells": lambda v, w: v.cells("body.1.norm"),
+    "pull of a place": lambda v, w: v.pull({"body.1.10": w}),
+}
+
+
+def given(name: str, w: Tensor) -> Directions:
+    return FixedDirections({name: w.unsqueeze(0)})
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_name_that_is_not_there_is_refused_with_the_nearest(name: str) -> None:
+    """Without it a misspelt feedback weight is exact backprop, and a misspelt direction has slope 0."""
+    with pytest.raises(UsageError, match=r"^unknown .*; (did you mean|valid)"):
+        MISSPELT[name](view_of("mlp-3x8"), torch.ones(8, 8))
+
+
+def test_places_of_other_windows_are_refused() -> None:
+    chain = build("mlp-3x8", "bp/local", SHAPE)[0].chain
+    x, y = batch(3, SHAPE)
+    view = View(chain, Objective("first", (0, 1), "local0", (0,)), x, y, CostCounter())
+    with pytest.raises(UsageError, match=r"unknown site of objective 'first' 'body\.1\.l0'"):
+        view.slopes(FixedDirections({"body.1.l0": torch.ones(1, 3, 8)}))
+    with pytest.raises(
+        UsageError, match=r"unknown weight of objective 'first' 'body\.1\.l0\.weight'"
+    ):
+        view.reverse(weights={"body.1.l0.weight": torch.ones(8, 8)})
+    with pytest.raises(
+        UsageError, match=r"along body\.0\.l0 have shape \[1, 8\], expected \[3, 8\]"
+    ):
+        view.slopes(FixedDirections({"body.0.l0": torch.ones(1, 1, 8)}))
+    with pytest.raises(UsageError, match="moved along parameters"):
+        view.perturb_in_place(NOISE.directions(view.sites), 0, 1.0).__enter__()
+
+
 def test_moves_add_up() -> None:
     """Another start keeps the moved parameters, and moving some more keeps the ones moved before."""
     view = view_of("mlp-3x8")
@@ -498,58 +586,42 @@ def test_unbiased_credit_of_one_direction_is_slope_times_direction() -> None:
 # prices
 
 
-class _NoModules(nullcontext[None]):
-    """Stands for the counter's record of modules, whose hooks break ``autograd.grad`` on leaves."""
-
-    parents = frozenset({"Global"})
-
-
-def _baddbmm(onto: Any, a: tuple[int, ...], b: tuple[int, ...], **_: Any) -> int:
-    """Count 2 n i j k; the counter knows this call only out of place."""
-    return 2 * a[0] * a[1] * a[2] * b[2]
-
-
-def operations(action: Callable[[], object]) -> int:
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _baddbmm})
-    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
-    with counter:
-        action()
-    return int(counter.get_total_flops())
-
-
 def test_prices_are_counted_operations_of_an_mlp() -> None:
     """A price leaves out what nothing travels through: the input carries neither tangent nor gradient.
 
     Layers of f operations: a slope along activities skips the first layer's (f - f0), one along weights
-    costs xẆ and ẋW (2f - f0), a backward pass δW and δᵀx (2f - f0); every readout is beside the price.
+    costs xẆ and ẋW (2f - f0), a backward pass δW and δᵀx (2f - f0). Readouts have a price of their own, which
+    is all of their operations: a reading costs 3 passes, its value and its derivatives.
     """
     f0, f = 2 * 3 * 48 * 8, 2 * 3 * (48 * 8 + 8 * 8 + 8 * 8)
     head = 2 * 3 * 8 * 5
     prices = {
-        "value": (lambda v: v.output(), (1, 0, 0, 0), f + head),
-        "loss": (lambda v: v.losses(), (1, 0, 0, 0), f + head + 3 * head),
+        "value": (lambda v: v.output(), (1, 0, 0, 0), f, 1),
+        "loss": (lambda v: v.losses(), (1, 0, 0, 0), f, 4),
         "two activity slopes": (
-            lambda v: v.slopes(directions(v, "sites")), (1, 2, 0, 0), 3 * f - 2 * f0 + 3 * head,
+            lambda v: v.slopes(directions(v, "sites")), (1, 2, 0, 0), 3 * f - 2 * f0, 3,
         ),
         "two weight slopes": (
-            lambda v: v.slopes(directions(v, "weights")), (1, 4, 0, 0), 5 * f - 2 * f0 + 3 * head,
+            lambda v: v.slopes(directions(v, "weights")), (1, 4, 0, 0), 5 * f - 2 * f0, 3,
         ),
         "two differences": (
-            lambda v: v.slopes(directions(v, "sites"), step=0.1), (3, 0, 0, 0), 3 * f + 6 * head,
+            lambda v: v.slopes(directions(v, "sites"), step=0.1), (3, 0, 0, 0), 3 * f, 6,
         ),
         "pull": (
-            lambda v: v.pull({n: NOISE.normal(n, s) for n, s in v.sites.items()}), (1, 0, 1, 0), 2 * f + head,
+            lambda v: v.pull({n: NOISE.normal(n, s) for n, s in v.sites.items()}), (1, 0, 1, 0), 2 * f, 1,
         ),
-        "reverse": (lambda v: v.reverse(), (1, 0, 0, 1), 3 * f - f0 + 3 * head),
+        "reverse": (lambda v: v.reverse(), (1, 0, 0, 1), 3 * f - f0, 3),
     }  # fmt: skip
-    for name, (call, price, counted) in prices.items():
+    for name, (call, price, body, readings) in prices.items():
         view = view_of("mlp-3x8")
-        view.chain.shapes()  # measures the net once, on one example
-        assert operations(lambda call=call, view=view: call(view)) == counted, name  # type: ignore[misc]
+        counted = operations(lambda call=call, view=view: call(view))  # type: ignore[misc]
+        assert counted == body + readings * head, name
         ledger = view.ledger
         found = (ledger.forwards, ledger.slopes, ledger.pulls, ledger.backwards)
         assert found == pytest.approx(price), name
-        assert ledger.forward_equivalents == pytest.approx(sum(price) + price[3]), name
+        assert ledger.readouts * f == pytest.approx(readings * head), name
+        total = sum(price) + price[3] + ledger.readouts
+        assert ledger.forward_equivalents == pytest.approx(total), name
 
 
 def test_a_window_is_priced_by_its_share_of_the_chain() -> None:
@@ -561,9 +633,11 @@ def test_a_window_is_priced_by_its_share_of_the_chain() -> None:
     view = View(chain, Objective("o", (1, 3), "final", (1,)), start, y, ledger)
     view.slopes(directions(view, "sites", 4))
     assert (view.share, ledger.forwards, ledger.slopes) == pytest.approx((0.25, 0.25, 1.0))
-    assert ledger.as_dict() == {
-        "forwards": 0.25, "slopes": 1.0, "pulls": 0.0, "backwards": 0.0, "forward_equivalents": 1.25,
-    }  # fmt: skip
+    head = 8 * 5 / (48 * 8 + 2 * 8 * 8)
+    assert ledger.as_dict() == pytest.approx({
+        "forwards": 0.25, "slopes": 1.0, "pulls": 0.0, "backwards": 0.0, "readouts": 3 * head,
+        "network": 1.0, "forward_equivalents": 1.25 + 3 * head,
+    })  # fmt: skip
 
 
 def test_sites_and_parameters_are_those_of_the_updated_modules() -> None:

@@ -50,7 +50,7 @@ MEASURE = [
 ]
 TRAIN = ["about", "epochs", "test_error", "train_error", "test_loss", "seconds", "steps", "history"]
 SPEED = ["about", "step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp", "batch", "directions"]
-COST = ["forwards", "slopes", "pulls", "backwards", "forward_equivalents"]
+COST = ["forwards", "slopes", "pulls", "backwards", "readouts", "network", "forward_equivalents"]
 ESTIMATOR = """
 from dataclasses import dataclass
 from fgbench.core.estimator import Claims, Defaults, Estimate

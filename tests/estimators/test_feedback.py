@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fgbench import registry
 from fgbench.core.cost import CostCounter
+from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from tests.makers.networks import batch, build, worst
 
@@ -103,3 +104,50 @@ def test_direct_feedback_has_as_many_rows_as_its_own_readout_predicts() -> None:
     assert first is second
     x, y = batch(4, SHAPE)
     assert task.estimate(x, y, dfa, noise, state).body.keys() == task.chain.body_parameters().keys()
+
+
+# what an edit of one factor would change
+
+
+@pytest.mark.parametrize("error", ["output", "own"])
+@pytest.mark.parametrize("locality", ["overlap[losses=every]", "interlocking", "module"])
+@pytest.mark.parametrize("arch", ["mlp-3x5", MIXER])
+def test_feedback_through_the_weights_themselves_is_backprop_with_every_weight_of_a_loss(
+    arch: str, locality: str, error: str
+) -> None:
+    """The first module's own loss has weight 2, and under interlocking an error crosses other modules.
+
+    With B = W and the error of the readout's own predictions both ways are backprop.
+    """
+    task, fa, noise = build(arch, f"fa[error={error}]/{locality}", SHAPE)
+    x, y = batch(3, SHAPE)
+    own = dict(task.chain.named_parameters())
+    random = task.init_state(fa, noise)
+    state = {o: {n: own[n].detach().clone() for n in s} for o, s in random.items()}
+    step = task.estimate(x, y, fa, noise, state)
+    assert worst(step.body, task.scheme_truth(x, y)) < 1e-12
+    bp = task.estimate(x, y, registry.make("estimators", "bp").thing, noise)
+    assert worst(step.readouts, bp.readouts) < 1e-12
+    for o in task.objectives:  # each weight that an error crosses is a feedback weight
+        first = o.window[0] if o.updates else None
+        crossed = [] if first is None else [
+            n for n, p in task.chain.body_parameters(range(first, o.window[1])).items() if p.dim() > 1
+        ]  # fmt: skip
+        assert {n for n in state.get(o.name, {}) if n.startswith("body")} == {*crossed}
+
+
+def test_feedback_for_weights_that_are_zero_has_the_scale_of_their_fan_in() -> None:
+    """The final readout of LocalMixer starts at zero and has 12 inputs and 5 outputs."""
+    noise = Noise(0, dtype=torch.float64)
+    task, fa, _ = build(MIXER, "fa[scale=3]/end", SHAPE)
+    name = "readouts.final.linear.weight"
+    with torch.no_grad():
+        task.chain.get_parameter(name).zero_()
+    assert task.chain.get_parameter(name).shape == (5, 12)
+    (state,) = task.init_state(fa, noise).values()
+    source = noise.child("state").child("feedback")
+    assert torch.equal(state[name], source.normal(name, (5, 12)) * (3 * (1 / 12**0.5)))
+    for other, w in task.chain.body_parameters().items():
+        if other in state:
+            want = source.normal(other, tuple(w.shape)) * (3 * float(w.detach().std()))
+            assert torch.equal(state[other], want)

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgbench import registry
 from fgbench.core import axes
 from fgbench.core.axes import Cells
 from fgbench.core.cost import CostCounter
-from fgbench.core.network import Chain
+from fgbench.core.network import Chain, LinearReadout, LocalModule, Site, Tap, untouched
 from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.core.objective import Objective
 from fgbench.core.task import Task
@@ -334,6 +334,43 @@ def test_overlapping_windows(arch: str, keep: str, only_first: bool) -> None:
     forward = task.estimate(x, y, fg_a, design(task, "fg_a"))
     assert worst(forward.body, truth) < 1e-10
     assert worst(forward.readouts, heads) < 1e-12
+
+
+# units whose output happens to be zero
+
+
+class Branch(LocalModule):
+    """A residual branch without a ReLU: its weights may be zero, then its output is too."""
+
+    sites = (Site("l0", "b c"),)
+    mixes = "c"
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.l0 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, tap: Tap = untouched) -> Tensor:
+        x = x.flatten(1)
+        return x + tap("out", "l0", tap("site", "l0", tap("op", "l0", self.l0(x))).sin())
+
+
+@pytest.mark.parametrize("method", ["fg_a", "np[step=1e-6]"])
+def test_a_unit_whose_output_happens_to_be_zero_is_not_off(method: str) -> None:
+    with Noise(0).seeded():
+        body: list[LocalModule] = [Branch(4) for _ in range(2)]
+        chain = Chain(body, {"final": LinearReadout("b c", 4, 3)}, (1, 2, 2), 3).to(torch.float64)
+    with torch.no_grad():
+        for p in chain.body_parameters().values():
+            p.zero_()
+    task = Task.build(chain, registry.make("localities", "end").thing, Noise(0))
+    x, y = batch(3, (1, 2, 2), 3)
+    truth, estimator = task.scheme_truth(x, y), registry.make("estimators", method).thing
+    found = task.estimate(x, y, estimator, design(task, "fg_a")).body
+    assert max(float(g.abs().max()) for g in truth.values()) > 0.1
+    assert worst(found, truth) < (1e-5 if method.startswith("np") else 1e-12)
+    (view,) = task.views(x, y, CostCounter())
+    assert all(bool(on.all()) for on in view.masks().values())
+    assert not any(bool(h.any()) for h in view.activities().values())
 
 
 # feedback alignment

@@ -544,3 +544,22 @@ def test_a_closed_form_is_given_where_rows_are_independent(
     x, y = two_views()
     (view,) = task.views(x, y, CostCounter())
     assert (fg_a.predicted_variance(view) is not None) == known
+
+
+@pytest.mark.parametrize("step", [None, 1e-6])
+@pytest.mark.parametrize("keep", ["b", "b p g"])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_slopes_of_coupled_losses_have_the_weight_of_their_objective(
+    arch: str, keep: str, step: float | None
+) -> None:
+    """Exact ones and differences add up to the slope of weight times the mean loss, by reverse mode."""
+    task, _, noise = made(arch, "fg_a", "contrastive", stop_keys=False)
+    x, y = two_views()
+    objective = replace(task.end, keep=keep, weight=3.0)
+    view = View(task.chain, objective, x, y, CostCounter())
+    assert task.chain.readout(objective.readout).coupled
+    u, truth = noise.directions(view.shapes, 2), view.reverse()
+    slopes = view.slopes(u, step=step).reshape(2, -1).sum(1)
+    for k in range(2):
+        want = sum((truth[n] * u.rows(n, k, k + 1)[0]).sum() for n in u.names)
+        torch.testing.assert_close(slopes[k], want, rtol=1e-9 if step is None else 1e-3, atol=1e-9)

@@ -33,15 +33,26 @@ def workload(arch: str = NET, data: str = DATA, dtype: str = "float64") -> Workl
     return Workload.of(arch, data, dtype=dtype)
 
 
-def of(estimator: Any, locality: str = "end") -> Method:
-    """A method of an estimator object."""
+def of(estimator: Any, locality: Any = "end") -> Method:
+    """A method of an estimator and a locality, each an object or its name."""
+    made = registry.make("estimators", estimator) if isinstance(estimator, str) else None
     name = type(estimator).__name__
-    return Method(name, Made(name, {}, estimator, ""), registry.make("localities", locality))
+    where = type(locality).__name__
+    return Method(
+        name if made is None else made.text,
+        made or Made(name, {}, estimator, ""),
+        registry.make("localities", locality)
+        if isinstance(locality, str)
+        else Made(where, {}, locality, ""),
+    )
 
 
 def measured(*methods: Any, where: Workload | None = None, **design: Any) -> Any:
-    """Measure names or estimators; one result for one method."""
-    chosen = [registry.method(m) if isinstance(m, str) else of(m) for m in methods]
+    """Measure names, methods or estimators; one result for one method."""
+    chosen = [
+        registry.method(m) if isinstance(m, str) else m if isinstance(m, Method) else of(m)
+        for m in methods
+    ]
     found = room.measure(where or workload(), chosen, Design(**{**FEW, **design}))
     return found[0] if len(found) == 1 else found
 

@@ -98,6 +98,36 @@ def test_noise_that_is_too_loud_is_seen() -> None:
     assert covered(Louder(), 128) < 7
 
 
+# what an estimate may know of time
+
+
+@dataclass(frozen=True)
+class Annealed(WeightForwardGradient):
+    """A forward gradient whose length depends on the step, and that keeps what it saw."""
+
+    seen: Any = None
+
+    def __call__(self, view: Any, noise: Any, state: Any) -> Estimate:
+        self.seen.append(noise.step)
+        grads = super().__call__(view, noise, state).grads
+        return Estimate(grads={name: g / (1 + noise.step) for name, g in grads.items()})
+
+
+@pytest.mark.parametrize("engine", ["dual", "auto"])
+def test_the_step_is_that_of_the_moment_and_not_the_number_of_a_draw(engine: str) -> None:
+    """At the start it is the method itself, number by number; after 3 steps a quarter of it."""
+    plain = measured("fg_w", draws=32, engine=engine, moments=(0.0, 3.0), along="backprop")
+    seen: list[int] = []
+    found = measured(
+        Annealed(seen=seen), draws=32, engine=engine, moments=(0.0, 3.0), along="backprop"
+    )
+    assert set(seen) == {0, 3}
+    (start, later), (own, quarter) = found["per_moment"], plain["per_moment"]
+    assert start["scale"] == own["scale"]
+    assert start["relative_variance"]["value"] == own["relative_variance"]["value"]
+    assert later["scale"]["value"] == pytest.approx(quarter["scale"]["value"] / 4, rel=1e-9)
+
+
 # exact methods and planted scales
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,24 @@ import torch
 
 from fgbench import api, registry
 from fgbench.cli import main
+from fgbench.core.cost import CostCounter
 from fgbench.errors import UsageError
 from fgbench.measurement import budget, trajectories
 from fgbench.measurement.design import TRAJECTORIES, Design
 from fgbench.measurement.draw_statistics.places import distances
 from fgbench.measurement.loop import measure
+from fgbench.measurement.speed.step_costs import speed
 from fgbench.measurement.summary import ALONG
 from fgbench.measurement.trajectories import Trajectory, at_moments, epoch_steps
 from fgbench.reporting.frames.load import load
 from fgbench.runs import against
 from fgbench.stats.replicates import ONE_INIT
 from fgbench.training import loop as training
-from fgbench.training.recipe import default_recipe
+from fgbench.training.loop import recipe_for
+from fgbench.training.recipe import Recipe, default_recipe
 from fgbench.training.run import TrainingRun
-from tests.makers.measuring import FEW, IMAGES, MIXER, Factor, measured, workload
+from tests.makers.localities import Greedy, Partial, Raises, Twins
+from tests.makers.measuring import FEW, IMAGES, MIXER, Factor, measured, of, workload
 from tests.makers.networks import build
 
 NET = "mlp-2x8"
@@ -101,6 +106,119 @@ def test_single_draws_lie_in_their_band() -> None:
     # one direction has the cosine |⟨v, g⟩|/|v||g|, never below 0, about |normal|/√d
     assert 0.0 <= band["low"] < 0.3 * noisy["elements"] ** -0.5
     assert band["low"] < mean["value"] < band["high"] < 3.5 * noisy["elements"] ** -0.5
+
+
+# readouts of a method's own locality
+
+
+def test_a_locality_gets_a_bare_network_wherever_it_is_used() -> None:
+    """Measuring handed it one with readouts, training one without: it could not serve both."""
+    seen: list[tuple[str, ...]] = []
+
+    class Looking(Greedy):
+        def attach(self, chain: Any) -> None:
+            seen.append(tuple(sorted(chain.readouts)))
+            super().attach(chain)
+
+    method = of("bp", Looking(hidden=3))
+    measured(method, where=workload(NET), moments=(0.0, 1.0))
+    where = workload(NET)
+    training.train(where, method, Recipe(epochs=1, batch=32, lr=0.1))
+    speed(where, [method], batch=8, rounds=3, reference="plain")
+    assert set(seen) == {("final",)}
+
+
+@pytest.mark.parametrize("name", ["local", "aux"])
+def test_a_readout_of_any_name_and_size_is_measured(name: str) -> None:
+    """One named local0 ended the measurement of all methods."""
+    method = of("fg_a", Greedy(hidden=3, name=name))
+    own, plain = measured(method, "fg_a/local", where=workload(NET), moments=(0.0, 2.0))
+    assert (own["status"], plain["status"]) == ("ok", "ok")
+    alone = measured("fg_a/local", where=workload(NET), moments=(0.0, 2.0))
+    assert plain["relative_variance"] == alone["relative_variance"]
+
+
+def waypoints(locality: Any, moments: tuple[float, ...] = (0.0, 2.0)) -> Any:
+    """Return the waypoints of one method on the shared trajectory, and its network."""
+    where = workload(NET)
+    start = where.chain(0)
+    task = where.task(of("bp", locality), 0, start).task
+    points = Trajectory(where, start, 0, moments).backprop([task])
+    return [point.of(0) for point in points], task
+
+
+def test_readouts_of_a_locality_learn_as_those_of_the_trajectory_do() -> None:
+    """Copies of its readouts under other names end where they end, bit by bit; the body is the same."""
+    (start, later), _ = waypoints(Twins())
+    for part in ("weight", "bias"):
+        own, twin = (f"readouts.{name}0.linear.{part}" for name in ("local", "twin"))
+        assert torch.equal(start.params[own], start.params[twin])
+        assert torch.equal(later.params[own], later.params[twin])
+        assert not torch.equal(start.params[twin], later.params[twin])
+    (_, plain), _ = waypoints("end")
+    assert all(torch.equal(p, later.params[n]) for n, p in plain.params.items())
+
+
+@pytest.mark.parametrize(
+    "locality", ["contrastive-local[augment=none]", Greedy(hidden=8, name="aux")]
+)
+def test_readouts_of_a_locality_lower_their_own_loss(locality: Any) -> None:
+    """On batches that the locality makes: two views of every image for a projector."""
+    (start, later), task = waypoints(locality, (0.0, 20.0))
+    data, noise = workload(NET).data, workload(NET).noise(0)
+    x, y = task.scheme.batch(*data.rows(torch.arange(32)), data, noise)
+    losses = []
+    for heads in (start, later):
+        body = {n: p for n, p in later.params.items() if n.startswith("body")}
+        readouts = {n: p for n, p in heads.params.items() if not n.startswith("body")}
+        task.chain.load_state_dict({**body, **readouts}, strict=False)
+        (first, *_) = task.views(x, y, CostCounter())
+        losses.append(float(first.losses().mean()))
+    assert losses[1] < 0.9 * losses[0]
+
+
+# a locality that raises, or updates a part
+
+
+@pytest.mark.parametrize("where", ["attach", "objectives", "batch", "losses"])
+def test_a_locality_that_raises_fails_alone_and_its_line_is_named(where: str) -> None:
+    net, bad = workload(NET), of(Factor(), Raises(where=where))
+    line, inside = r"ValueError: on purpose \(localities\.py:\d+", where == "losses"
+    called = line + (r", called from measuring\.py:\d+\)" if inside else r"\)")
+    for moments in ((1.0,), (0.0,)):  # on the way, and at the point, where the truth comes first
+        found, plain = measured(bad, "fg_a", where=net, moments=moments)
+        assert (found["status"], plain["status"]) == ("failed", "ok")
+        assert re.fullmatch(line + r"\)", found["reason"])
+    trained = training.train(net, bad, Recipe(epochs=1, batch=32, lr=0.1))
+    assert trained["status"] == "failed"
+    assert re.fullmatch(called, trained["reason"])
+    assert recipe_for(net, bad).epochs > 0
+    timed, beside = speed(net, [bad, registry.method("BP")], batch=8, rounds=3, reference="plain")
+    assert (timed["status"], beside["status"]) == ("failed", "ok")
+    assert re.fullmatch(called, timed["reason"])
+
+
+def test_objectives_that_update_a_part_are_measured_there() -> None:
+    """It trained, and measuring ended in a KeyError."""
+    for estimator in ("bp", "fg_a", "fg_w", "np"):
+        found = measured(of(estimator, Partial((1,))), where=workload(NET), draws=16)
+        assert found["status"] == "ok", found["reason"]
+        assert found["relative_variance"]["value"] is not None
+        first, second = (found["per_site"][f"body.{k}.l0"] for k in (0, 1))
+        assert first["relative_variance"]["value"] is None
+        assert first["reason"] == "no objective updates it"
+        whole, own = (part["relative_variance"]["value"] for part in (found, second))
+        assert estimator == "fg_w" or whole == pytest.approx(own, rel=1e-9)  # it has a control
+    exact = measured(of("bp", Partial((1,))), where=workload(NET))
+    assert exact["scale"]["value"] == pytest.approx(1.0, abs=1e-12)
+    assert 0 < exact["cosine"]["value"] < 1  # beside the gradient of the whole body
+
+
+def test_objectives_that_update_nothing_are_skipped_with_the_reason() -> None:
+    """It was a StopIteration."""
+    found, plain = measured(of("fg_a", Partial(())), "fg_a", where=workload(NET))
+    assert (found["status"], plain["status"]) == ("skipped", "ok")
+    assert found["reason"] == "its objectives update no module: there is no gradient to measure"
 
 
 # a method's own training

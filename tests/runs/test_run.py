@@ -362,7 +362,8 @@ class Raises(Defaults):
         self._raise("init_state")
         return {}
     def __call__(self, view, noise, state):
-        if noise.step >= self.after:
+        made = noise.redraw[0] if noise.redraw else noise.step
+        if made >= self.after:
             self._raise("call")
         return Estimate(grads=view.reverse())
     def _raise(self, here):
@@ -476,7 +477,7 @@ def test_a_failure_is_tried_again_and_goes_on_from_its_checkpoint(
     sign = tmp_path / "sign"
     sign.write_text("")
     source = RAISING.replace(
-        "noise.step >= self.after", f"noise.step == 6 and Path({str(sign)!r}).exists()"
+        "made >= self.after", f"noise.step == 6 and Path({str(sign)!r}).exists()"
     )
     (tmp_path / "raising.py").write_text("from pathlib import Path\n" + source)
     case = {**NET, "epochs": 5, "batch": 32, "records": tmp_path / "kept"}

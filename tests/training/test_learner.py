@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ import torch
 from torch import nn
 
 from fgbench import registry
+from fgbench.core.estimator import Defaults, Estimate
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Step, Task
+from fgbench.errors import UsageError
 from fgbench.training.learner import Learner
-from fgbench.training.optimizers import param_groups
+from fgbench.training.optimizers import optimizer, param_groups
 from fgbench.training.recipe import Recipe
+from tests.makers.localities import Greedy
 from tests.makers.paths import ROOT
 
 OWN = ROOT / "tests" / "makers" / "stateful.py"
@@ -84,7 +88,98 @@ def test_zero_heads_start_at_zero_and_others_do_not() -> None:
         assert all(float(p.detach().abs().max()) > 0.0 for p in task.chain.parameters()) != zero
 
 
+def test_heads_of_any_name_start_at_zero_and_learn() -> None:
+    """The last layer alone is zero: from zeros in all layers a head with a hidden layer never learns."""
+    task, estimator = make("BP", "mlp-2x16", (1, 8, 8), torch.float32)
+    task = Task.build(task.chain, Greedy(hidden=4, name="aux"), Noise(0))
+    learner = Learner(task, estimator, RECIPE.but(zero_heads=True), Noise(0))
+    own = task.chain.readout_parameters("aux0")
+    zero = {name.removeprefix("readouts.aux0.") for name, p in own.items() if not bool(p.any())}
+    assert zero == {"last.weight", "last.bias"}
+    x, y = Noise(1).normal("x", (6, 1, 8, 8)), torch.arange(6) % 3
+    before = {name: p.detach().clone() for name, p in own.items()}
+    for _ in range(2):
+        learner.follow(task.estimate(x, y, estimator, Noise(0)))
+    assert all(not torch.equal(p, before[name]) for name, p in own.items())
+
+
 # learned state
+
+
+@dataclass(frozen=True)
+class Stated(Defaults):
+    """State as it is given, and the optimiser of it."""
+
+    found: Any = None
+    state_optimizer: Any = ("sgd", 1.0)
+
+    def init_state(self, scheme: Any, noise: Noise) -> Any:
+        return {"end": {"b": noise.normal("b", (3,))}} if self.found is None else self.found
+
+    def __call__(self, view: Any, noise: Noise, state: Any) -> Estimate:
+        return Estimate(grads=view.reverse(), state_grads={"c": torch.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (
+            ("sdg", 1.0),
+            "unknown optimizer in the state_optimizer of Stated 'sdg'; did you mean 'sgd'",
+        ),
+        (("adam", 0.0), "state_optimizer of Stated: expected a name and a rate"),
+        ("adam", "expected a name and a rate"),
+        (("adam", "fast"), "expected a name and a rate"),
+        (("adam", float("nan")), "expected a name and a rate"),
+    ],
+)
+def test_a_state_optimizer_that_does_not_exist_is_refused(rule: Any, words: str) -> None:
+    task, _ = make("BP", "mlp-1x4", (1, 8, 8), torch.float32)
+    with pytest.raises(UsageError, match=words):
+        Learner(task, Stated(state_optimizer=rule), RECIPE, Noise(0))
+
+
+def test_an_optimizer_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown optimizer 'sdg'; did you mean 'sgd'"):
+        optimizer("sdg", [{"params": [nn.Parameter(torch.ones(1))], "lr": 1.0}], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"ned": {}}, "unknown objective in the state of Stated 'ned'; did you mean 'end'"),
+        ([], "init_state of Stated returned list, expected a dictionary"),
+        ({"end": {"b": 1.0}}, "expected a dictionary from the name"),
+    ],
+)
+def test_state_of_no_objective_is_refused(found: Any, words: str) -> None:
+    """It would be ignored, and the estimator would be handed an empty state."""
+    task, _ = make("BP", "mlp-1x4", (1, 8, 8), torch.float32)
+    with pytest.raises(UsageError, match=words):
+        task.init_state(Stated(found), Noise(0))
+
+
+def test_a_gradient_of_state_that_there_is_not_is_refused() -> None:
+    task, _ = make("BP", "mlp-1x4", (1, 8, 8), torch.float32)
+    x, y, estimator = torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 2]), Stated()
+    with pytest.raises(UsageError, match="unknown state in the state_grads of Stated 'c'"):
+        task.estimate(x, y, estimator, Noise(0), task.init_state(estimator, Noise(0)))
+
+
+@pytest.mark.parametrize("purpose", ["directions", "order", "augment", "views", "probe", "speed"])
+def test_state_shares_no_draw_with_training(purpose: str) -> None:
+    """A child of any name differs from the run's own noise of that name at its first step."""
+
+    class Nested(Stated):
+        def init_state(self, scheme: Any, noise: Noise) -> Any:
+            return {"end": {"b": noise.child(purpose).normal("b", (3,))}}
+
+    task, _ = make("BP", "mlp-1x4", (1, 8, 8), torch.float32)
+    noise = Noise(0)
+    learner = Learner(task, Nested(), RECIPE, noise)
+    assert not torch.equal(learner.state["end"]["b"], noise.child(purpose).normal("b", (3,)))
+    measured = task.init_state(Nested(), noise)  # as measuring has it
+    assert torch.equal(learner.state["end"]["b"], measured["end"]["b"])
 
 
 @pytest.mark.parametrize(("name", "lr"), [("Learned", None), ("Plain", 1.0)])

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from fgbench.errors import TangentLost, UsageError, unknown
 
@@ -110,7 +110,7 @@ class Dual:
         if not building and not torch.compiler.is_dynamo_compiling():
             _check_surroundings()
         if slope is None and func in _whole:
-            answer = _whole[func](*args, **kwargs)
+            answer = _unless_refused(_whole[func], *args, **kwargs)
             if answer is not NotImplemented:
                 return answer
         points = [a.value if type(a) is Dual else _plain(a) for a in args]
@@ -383,14 +383,36 @@ def _check_surroundings() -> None:
         frame = frame.f_back
 
 
+REFUSALS = ("could not create a primitive", "onednn", "mkldnn", "cudnn_status_not_supported")
+"""Parts of messages by which a backend of torch refuses the layout or the sizes of a call."""
+
+
+def _unless_refused(make: Call, *args: Any, **kwargs: Any) -> Any:
+    """Return the answer of a rule, NotImplemented where a backend refuses its layout or sizes."""
+    try:
+        return make(*args, **kwargs)
+    except RuntimeError as error:
+        if not _refused(error):
+            raise
+        return NotImplemented
+
+
+def _refused(error: RuntimeError) -> bool:
+    """Return whether a backend refused the layout or the sizes of a call."""
+    return any(part in str(error).lower() for part in REFUSALS)
+
+
 def _tangents(slope: Call | None, y: Any, func: Call, args: Any, kwargs: Any) -> Any:
-    """Return the tangents of an output, by rule or by ``vmap(jvp)``; None where they are zero."""
-    t = NotImplemented if slope is None else slope(y, *args, **kwargs)
-    return _by_vmap(func, args, kwargs) if t is NotImplemented else t
+    """Return the tangents of an output, by rule or by ``jvp``; None where they are zero."""
+    t = NotImplemented if slope is None else _unless_refused(slope, y, *args, **kwargs)
+    return _by_jvp(func, args, kwargs) if t is NotImplemented else t
 
 
-def _by_vmap(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return the tangents of any differentiable call of torch, by one jvp batched over n."""
+def _by_jvp(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the tangents of any differentiable call of torch, by one jvp batched over n.
+
+    Where a backend refuses the batched call, one direction follows the other, in memory of their own.
+    """
     home = (getattr(func, "__module__", None) or func.__objclass__.__module__).split(".")
     if home[0] != "torch" or (home[1:2] == ["_ops"] and home[2:] not in (["aten"], ["prims"])):
         # jvp through a custom_op with a registered backward returns zeros
@@ -409,4 +431,16 @@ def _by_vmap(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     # a point that overlaps itself (expanded) cannot be given a tangent
     points = [d.value.detach() for d in duals]
     points = [x.contiguous() if 0 in x.stride() else x for x in points]
-    return vmap(lambda *t: jvp(call, tuple(points), t)[1])(*[d.tangents for d in duals])
+
+    def slope(*t: Tensor) -> Any:
+        return jvp(call, tuple(points), t)[1]
+
+    tangents = [d.tangents for d in duals]
+    try:
+        return vmap(slope)(*tangents)
+    except RuntimeError as error:
+        if not _refused(error):
+            raise
+    points, apart = [x.contiguous() for x in points], zip(*tangents, strict=True)
+    each = [slope(*(t.contiguous() for t in one)) for one in apart]
+    return tree_map(lambda *parts: torch.stack(parts), *each)

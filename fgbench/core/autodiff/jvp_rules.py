@@ -203,7 +203,9 @@ def _relu(y: Tensor, input: Dual, inplace: bool = False) -> Any:
 
 @rule(F.gelu)
 def _gelu(y: Tensor, input: Dual, *, approximate: str = "none") -> Any:
-    return _aten.gelu_backward(input.tangents, input.value, approximate=approximate)
+    # the kernel takes one layout of both: it is asked for the derivative, not for its product with tangents
+    x = input.value.detach()
+    return input.tangents * _aten.gelu_backward(torch.ones_like(x), x, approximate=approximate)
 
 
 @rule(*_everywhere("tanh"))

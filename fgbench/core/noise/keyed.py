@@ -3,6 +3,9 @@
 A draw is keyed by (seed, purpose path, step, name, block, kind, dtype, shape): it can be repeated alone
 and never depends on what was drawn before, on chunk sizes, or on a global generator. Streams of CPU and
 GPU generators differ, so records carry the device kind.
+
+The step is that of training, never the number of a draw: measuring draws the estimate of one step many
+times, and each time has a number of its own in the key (:meth:`Noise.redrawn`).
 """
 
 from __future__ import annotations
@@ -56,9 +59,10 @@ class Noise:
     Args:
         seed: the run's seed.
         path: purposes from the outermost in, such as ``("train", "directions")``.
-        step: training step or draw index.
+        step: training step; that of the moment where an estimate is measured.
         device: where values are made.
         dtype: floating type of the values.
+        redraw: number of the draw and the step that is drawn again, None in training.
 
     Example:
         >>> noise = Noise(seed=0, path=("train",))
@@ -73,6 +77,7 @@ class Noise:
     step: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    redraw: tuple[int, int] | None = None
 
     def child(self, purpose: str) -> Noise:
         """Return noise for a nested purpose.
@@ -89,8 +94,33 @@ class Noise:
         return replace(self, path=(*self.path, purpose))
 
     def at(self, step: int) -> Noise:
-        """Return the same noise at another step or draw."""
+        """Return the same noise at another step."""
         return replace(self, step=step)
+
+    def redrawn(self, k: int) -> Noise:
+        """Return the noise of draw ``k`` of this step: other values, the same step.
+
+        Args:
+            k: number of the draw.
+
+        Returns:
+            Noise for everything that one estimate draws, at this step and at others.
+
+        Example:
+            >>> noise = Noise(seed=0, step=7)
+            >>> first, second = noise.redrawn(0), noise.redrawn(1)
+            >>> first.step, second.step, bool((first.normal("x", (3,)) == second.normal("x", (3,))).any())
+            (7, 7, False)
+        """
+        return replace(self, redraw=(k, self.step))
+
+    @property
+    def _when(self) -> int | tuple[int, int]:
+        """Return what tells steps and draws apart in the key."""
+        if self.redraw is None:
+            return self.step
+        k, step = self.redraw
+        return k if self.step == step else (self.step, k)
 
     def key(self, name: str, block: int, kind: str, shape: Shape) -> int:
         """Return the 63-bit seed of one draw.
@@ -104,7 +134,7 @@ class Noise:
         Returns:
             A seed that differs whenever any part of the key does.
         """
-        text = repr((self.seed, self.path, self.step, name, block, kind, str(self.dtype), shape))
+        text = repr((self.seed, self.path, self._when, name, block, kind, str(self.dtype), shape))
         digest = blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1
 

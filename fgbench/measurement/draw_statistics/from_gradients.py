@@ -130,10 +130,10 @@ class GradientMoments:
 
         Args:
             k: number of the draw.
-            grads: estimated gradient by body parameter name.
+            grads: estimated gradient by body parameter name; 0 where nothing is updated.
         """
         for n, g in self._g.items():
-            e = flat(grads[n])
+            e = flat(grads[n]) if n in grads else torch.zeros_like(g)
             d = e - g
             self._sums[n][self._block[k]] += d
             self._rows[n][k] = torch.stack([e @ g, e @ e, d @ d, e @ self._end[n]])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from fgbench.core.cost import CostCounter
+from fgbench.core.gradients import complete
 from fgbench.measurement.draw_statistics.from_gradients import Array, flat, square
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.estimator import Estimator
+    from fgbench.core.gradients import Grads
     from fgbench.core.task import Task
     from fgbench.measurement.draw_statistics.control_variate import Control
 
 Place = tuple[str, str]  # kind and name
 ALL: Place = ("all", "")
+NOT_UPDATED = "no objective updates it"
 
 
 class ParameterMoments(Protocol):
@@ -206,6 +209,29 @@ def distances(task: Task) -> dict[Place, int]:
     return found
 
 
+def whole_truth(task: Task, x: Tensor, labels: Tensor) -> Grads:
+    """Return the exact gradient of the scheme's objectives, 0 for parameters that none of them updates.
+
+    Args:
+        task: the chain under its locality.
+        x: the batch.
+        labels: ``[b]``.
+
+    Returns:
+        Gradient by body parameter name, of the whole body.
+
+    Example:
+        >>> from fgbench.registry import method
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]")
+        >>> task, _, noise = workload.task(method("BP"), 0)
+        >>> batch = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
+        >>> sorted(whole_truth(task, *batch))
+        ['body.0.l0.bias', 'body.0.l0.weight']
+    """
+    return complete(task.chain.body_parameters(), task.scheme_truth(x, labels))
+
+
 def place_moments(
     task: Task,
     truth: Mapping[str, Tensor],
@@ -249,9 +275,12 @@ def place_moments(
         one.signed, one.elements = int(tally.signs[n].count_nonzero()), g.numel()
     eps = torch.finfo(next(iter(truth.values())).dtype).eps
     found: dict[Place, PlaceMoments] = {}
-    floor = 0.0
+    floor, chain = 0.0, task.chain
+    updated = {n for o in task.objectives for n in chain.body_parameters(o.updates)}
     for place, names in everywhere(task).items():
         found[place] = _normalised(_Sums.total([sums[n] for n in names]), floor)
+        if not updated.intersection(names):
+            found[place] = replace(found[place], reason=NOT_UPDATED)
         floor = (10 * eps) ** 2 * found[ALL].g2
     if one_truth(task) and not found[ALL].reason:
         found[ALL] = replace(found[ALL], control=control.over(found[ALL].g2))
@@ -299,7 +328,7 @@ def predictions(
     result: dict[Place, float | None] = {}
     for place, names in grouped.items():
         g2 = sum(squares[n] for n in names)
-        result[place] = sum(total[n] for n in names) / g2 if g2 > 0 else None
+        result[place] = sum(total.get(n, 0.0) for n in names) / g2 if g2 > 0 else None
     return result
 
 
@@ -326,7 +355,7 @@ def products(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Place
     """
     gradients: dict[str, list[Tensor]] = {}
     for x, labels in batches:
-        for name, g in task.scheme_truth(x, labels).items():
+        for name, g in whole_truth(task, x, labels).items():
             gradients.setdefault(name, []).append(g.detach())
     each = {}
     for name, of_batches in gradients.items():

@@ -68,7 +68,7 @@ class Engine:
         >>> task = Task.build(chain, registry.make("localities", "end").thing, noise)
         >>> engine = Engine(task, estimator, {}, noise.normal("x", (5, 1, 2, 2)), torch.arange(5) % 3)
         >>> _ = engine.prepare(noise, draws=100)
-        >>> credit = engine.credits([noise.at(k) for k in range(3)])
+        >>> credit = engine.credits([noise.redrawn(k) for k in range(3)])
         >>> tuple(credit["body.0.l0"].shape)
         (3, 5, 4)
     """

@@ -194,12 +194,19 @@ class CotangentView(Oracles):
         """
         if step is not None:
             raise Refused("it takes differences of values, not exact slopes")
-        on_sites = all(name in self.chain.index for name in directions.names)
+        on_sites = self._along(directions)
         chunks = directions.chunks(self.window.chunk(on_sites))
         slopes = microbatch.join([self._exact(u, on_sites) for _, u in chunks])
         if self._listen is not None:
             self._listen(self, directions, slopes)
         return slopes
+
+    def _along(self, directions: Directions) -> bool:
+        """Return whether directions run along sites, which then are places that this has cotangents of."""
+        on_sites = self.window.along(directions)
+        if on_sites and not {*directions.names} <= self._cotangents.keys():
+            raise Refused("its directions run along sites that are not updated")
+        return on_sites
 
     def _exact(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
         """Return the slopes along directions that travel at once."""
@@ -247,7 +254,7 @@ class CotangentView(Oracles):
     @cached_property
     def _factors(self) -> Grads:
         """Return 1 where a unit of a site is on and 0 where it is off."""
-        return {name: on.to(self.start.dtype) for name, on in self.masks().items()}
+        return {name: on.to(self.start.dtype) for name, on in self.window.masks().items()}
 
     def _met(self, name: str, tangents: Tensor) -> Tensor:
         """Return the inner products of tangents at a site with its cotangents: ``[n, kept...]``."""

@@ -41,7 +41,7 @@ class Fill(Protocol):
         >>> def ones(kind, name, block, shape, out):
         ...     out.fill_(1)
         >>> fill: Fill = ones
-        >>> draws = [Noise(0).at(k).directions({"w": (2,)}, n=256) for k in range(3)]
+        >>> draws = [Noise(0).redrawn(k).directions({"w": (2,)}, n=256) for k in range(3)]
         >>> bool((StackedDirections(draws, fill).rows("w", 0, 768) == 1).all())
         True
     """
@@ -59,7 +59,7 @@ class StackedDirections(Directions):
         buffers: memory by place for all of them, reused by the next stack.
 
     Example:
-        >>> noise = [Noise(0).at(k) for k in range(3)]
+        >>> noise = [Noise(0).redrawn(k) for k in range(3)]
         >>> draws = [one.directions({"w": (2,)}, n=4) for one in noise]
         >>> stacked = StackedDirections(draws, partial(Noise.fill, noise))
         >>> bool((stacked.rows("w", 4, 8) == draws[1].rows("w", 0, 4)).all())
@@ -124,7 +124,7 @@ class StackedNoise:
         buffers: memory of the directions, by number of the request and by place, reused by the next noise.
 
     Example:
-        >>> noise = StackedNoise([Noise(0).at(k) for k in range(3)])
+        >>> noise = StackedNoise([Noise(0).redrawn(k) for k in range(3)])
         >>> u = noise.directions({"w": (2,)}, n=4)
         >>> tuple(u.rows("w", 0, u.n).shape)
         (12, 2)
@@ -136,6 +136,11 @@ class StackedNoise:
         self._draws = draws
         self._buffers = [] if buffers is None else buffers
         self._asked = 0
+
+    @property
+    def step(self) -> int:
+        """The step that is drawn again, the same for all draws."""
+        return self._draws[0].step
 
     def directions(
         self, places: Mapping[str, Shape], n: int = 1, law: str = "gaussian"

@@ -139,9 +139,12 @@ def speed(
         torch.compiler.reset()  # with too many programs in its cache it would fall back to plain
     ends: dict[str, Reference] = {}
     for r in runners:
-        if r.end not in ends:  # on a network of its own: a reference leaves gradients on it
-            task, _, _, images = _built(workload, r.method, seed, start, picked)
-            ends[r.end] = build(task, *images, reference)
+        if (
+            r.end and r.end not in ends
+        ):  # on a network of its own: a reference leaves gradients on it
+            again = _built(workload, r.method, seed, start, picked)
+            assert not isinstance(again, str)
+            ends[r.end] = build(again[0], *again[-1], reference)
     backprops, seconds = _all_timed(ends, runners, rounds, workload.device)
     results = []
     for runner, each in zip(runners, seconds, strict=True):
@@ -261,7 +264,8 @@ class _Runner:
 
     Attributes:
         method: the method.
-        end: its end readout and the shape of its batch; methods of one end share a reference.
+        end: its end readout and the shape of its batch; methods of one end share a reference. "" where its
+            locality raised.
         claims: claims of its estimator; None where it cannot run, or raised.
         step: callable of the number of the step, None where it cannot run.
         noise: callable of the number of the step that draws its noise alone, None where it draws none.
@@ -282,16 +286,16 @@ class _Runner:
     uncaptured: str | None = None
 
 
-def _runner(method: Method, built: Built, seed: int, backend: Backend | None) -> _Runner:
+def _runner(method: Method, built: Built | str, seed: int, backend: Backend | None) -> _Runner:
     """Build a method's step on one batch and time its noise alone; a step that raised does nothing."""
+    if isinstance(built, str):
+        return _Runner(method, "", failed=built)
     task, estimator, noise, (x, y) = built
     runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
     try:
         with at_work(estimator, begun=False):
             runner.skipped = why_not(estimator, task.scheme)
-            state = (
-                {} if runner.skipped else estimator.init_state(task.scheme, noise.child("state"))
-            )
+            state = {} if runner.skipped else task.init_state(estimator, noise)
         with at_work(estimator):
             runner.claims = None if runner.skipped else task.claims(estimator)
     except MethodFailed as failed:
@@ -304,7 +308,7 @@ def _runner(method: Method, built: Built, seed: int, backend: Backend | None) ->
         if runner.failed:
             return None
         try:
-            with at_work(estimator, undo=False):  # it is timed
+            with at_work(estimator, *task.parts, undo=False):  # it is timed
                 return task.estimate(x, y, estimator, drawn.at(k), state)
         except MethodFailed as failed:
             runner.failed = str(failed)
@@ -332,8 +336,12 @@ def _built(
     seed: int,
     start: Chain,
     picked: tuple[torch.Tensor, torch.Tensor],
-) -> Built:
-    """Build a method's task on a copy of a network, and its batch from images and labels."""
-    task, estimator, noise = workload.task(method, seed, start)
-    batch = task.scheme.batch(*picked, workload.data, noise.child("views"))
+) -> Built | str:
+    """Build a method's task on a copy of a network, and its batch; return why its locality raised."""
+    try:
+        task, estimator, noise = workload.task(method, seed, start)
+        with at_work(*task.parts, begun=False):
+            batch = task.scheme.batch(*picked, workload.data, noise.child("views"))
+    except MethodFailed as failed:
+        return str(failed)
     return task, estimator, noise, batch

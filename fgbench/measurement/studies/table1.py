@@ -116,7 +116,7 @@ def _block(
     for names in product(METHODS, laws, SHARES, WHAT):
         cell = Cell(*size, *names)
         own = noise.child(" ".join(map(str, (b, *names))))
-        steps = [own.at(k) for k in range(draws)]
+        steps = [own.redrawn(k) for k in range(draws)]
         if cell.what == "noise":
             drawn = [(given, step) for step in steps]
             rows.append(_row(layer, cell, given, drawn))

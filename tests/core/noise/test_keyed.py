@@ -36,6 +36,9 @@ OTHER_KEYS: dict[str, Callable[[Noise], Tensor]] = {
     "a deeper path": lambda n: n.child("x").draw("normal", "a", 0, (64,)),
     "another path": lambda n: replace(n, path=("other",)).draw("normal", "a", 0, (64,)),
     "step": lambda n: n.at(4).draw("normal", "a", 0, (64,)),
+    "draw": lambda n: n.redrawn(4).draw("normal", "a", 0, (64,)),
+    "another draw": lambda n: n.redrawn(5).draw("normal", "a", 0, (64,)),
+    "the step of a draw": lambda n: n.redrawn(3).at(4).draw("normal", "a", 0, (64,)),
     "name": lambda n: n.draw("normal", "b", 0, (64,)),
     "block": lambda n: n.draw("normal", "a", 1, (64,)),
     "shape": lambda n: n.draw("normal", "a", 0, (8, 8)).flatten(),
@@ -214,3 +217,17 @@ FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
 def test_the_moment_check_rejects(fault: str) -> None:
     v, kurtosis = sample("gaussian")
     assert suspicion(FAULTS[fault](v), kurtosis) > BOUND
+
+
+def test_a_draw_has_the_step_that_is_drawn_again() -> None:
+    """The draws of one step differ, also at other steps that an estimate asks for, and nested ones do."""
+    draws = [NOISE.redrawn(k) for k in range(3)]
+    assert [noise.step for noise in draws] == [3, 3, 3]
+    values = [
+        other.normal("a", (8,))
+        for noise in draws
+        for other in (noise, noise.at(2), noise.at(1), noise.child("x"), noise.child("x").at(2))
+    ]
+    for i, one in enumerate(values):
+        assert not any(torch.equal(one, other) for other in values[:i])
+    assert torch.equal(draws[1].at(2).at(3).normal("a", (8,)), draws[1].normal("a", (8,)))
