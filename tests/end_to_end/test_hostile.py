@@ -45,7 +45,7 @@ def case_of(plugin: Plugin) -> object:
     return pytest.param(plugin, marks=known, id=plugin.name)
 
 
-@pytest.mark.parametrize("plugin", map(case_of, PLUGINS[::EVERY]))
+@pytest.mark.parametrize("plugin", [case_of(plugin) for plugin in PLUGINS[::EVERY]])
 def test_an_estimator_that_misbehaves_is_one_line(plugin: Plugin, tmp_path: Path) -> None:
     plugin.write(tmp_path)
     given = answer(plugin.arguments, tmp_path, plugin.seconds)
