@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench calibrate mutants kills pictures clean
+.PHONY: demo test check bench calibrate hostile mutants kills pictures clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -27,6 +27,10 @@ bench: $(STAMP)
 calibrate: $(STAMP)
 	$(BIN)/python -m fgbench.measurement.calibrate --out analysis/reproduction
 
+# Every bad input and every estimator that misbehaves, some minutes; the tests run one of thirty.
+hostile: $(STAMP)
+	FGBENCH_EVERY_CASE=1 $(BIN)/python -m pytest -q tests/end_to_end/test_hostile.py tests/reporting/figures/test_wrong_types.py
+
 # A sample of 200 small edits of the numerical core, each tried against its tests: hours of one core.
 mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mutants]'
@@ -42,7 +46,7 @@ pictures: $(STAMP)
 
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test bench calibrate mutants kills pictures: export OMP_NUM_THREADS = 1
+test bench calibrate hostile mutants kills pictures: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

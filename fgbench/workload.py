@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from fgbench import registry
+from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
+from fgbench.data.dataset import DataSet
 from fgbench.errors import UsageError, at_work
 
 if TYPE_CHECKING:
     from fgbench.core.estimator import Estimator
-    from fgbench.core.network import Chain
-    from fgbench.data.dataset import DataSet
     from fgbench.registry import Method
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -137,8 +137,10 @@ class Workload:
                 a network is built.
         """
         where = device_of(device)
-        loaded = registry.make("datasets", data, data_dir=data_dir).thing.to(where)
-        return cls(arch, loaded, where, dtype_of(dtype))
+        loaded = registry.make("datasets", data, data_dir=data_dir).thing
+        if not isinstance(loaded, DataSet):
+            raise UsageError(f"{data} is a {type(loaded).__name__}, expected a DataSet")
+        return cls(arch, loaded.to(where), where, dtype_of(dtype))
 
     def split(self, train_size: int | None = None, validation: int = 0) -> Workload:
         """Return the workload on part of its data, as views of the same memory.
@@ -171,8 +173,9 @@ class Workload:
             made = registry.make(
                 "architectures", self.arch, shape=self.data.shape, classes=self.data.classes
             )
-        chain: Chain = made.thing.to(device=self.device, dtype=self.dtype)
-        return chain
+        if not isinstance(made.thing, Chain):
+            raise UsageError(f"{self.arch} is a {type(made.thing).__name__}, expected a Chain")
+        return made.thing.to(device=self.device, dtype=self.dtype)
 
     def source(self) -> str:
         """Return the path of the file that defines the architecture."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,18 @@ import pytest
 import torch
 
 from fgbench.core.noise.keyed import Noise
-from fgbench.errors import LONGEST, MethodFailed, UsageError, at_work, reason, unknown
+from fgbench.errors import (
+    LINE,
+    LONGEST,
+    MethodFailed,
+    TimedOut,
+    UsageError,
+    at_work,
+    one_line,
+    reason,
+    undone,
+    unknown,
+)
 
 BASE = """
 class Base:
@@ -110,23 +124,105 @@ def test_a_usage_error_from_elsewhere_says_itself_what_is_wrong(mine: Any) -> No
 
 def test_messages_are_one_line_and_not_endless() -> None:
     assert reason(MemoryError()) == "MemoryError: no message"
-    long = reason(ValueError("x" * 2 * LONGEST))
-    assert len(long) == len("ValueError: ...") + LONGEST
-    assert long.endswith("x...")
+    word = reason(ValueError("x" * 2 * LONGEST))
+    assert word == f"ValueError: {'x' * 20}...({2 * LONGEST} characters)...{'x' * 10}"
+    words = reason(ValueError("many words " * LONGEST))
+    assert len(words) == len("ValueError: ...") + LONGEST
+    assert words.endswith("...")
+
+
+def test_a_line_is_printable_and_its_long_words_are_cut() -> None:
+    assert one_line("a\n b\u2028c\x1b[31m\u202e\udc80 \x00") == r"a b c\x1b[31m\u202e\udc80 \x00"
+    assert one_line(f"no file {'a' * 190!r}") == f"no file {'a' * 190!r}"  # a line of 200
+    named = one_line(f"unknown method {'two words ' * 1000!r}; did you mean 'bp'?")
+    assert named.startswith("unknown method 'two words ")
+    assert named.endswith("did you mean 'bp'?")
+    assert len(named) <= LINE
+    path = f"/home/{'deep/' * 25}x.py"  # a path that a user may want to copy
+    assert path in one_line(f"{path} {'x' * 200}")
+    assert len(one_line("\x00" * 10_000)) <= LINE
+    assert str(UsageError("a\nb")) == "a b"
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Meta(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise KeyError("name")
+
+
+class Own(BaseException):
+    """No Exception, so that handlers of Exception do not see it."""
+
+
+class Ctrl(KeyboardInterrupt):
+    """A class of its own: nobody pressed Ctrl-C."""
+
+
+def test_an_error_that_cannot_be_read_is_reported_all_the_same(mine: Any) -> None:
+    assert reason(Mute()) == "Mute: its message cannot be read (SystemExit)"
+    nameless = Meta("Nameless", (Exception,), {})  # another attribute is where its name should be
+    assert reason(nameless("x")) == "Nameless: x"
+    with pytest.raises(UsageError, match="cannot be read"), at_work(mine, begun=False):
+        raise type("Mine", (UsageError,), {"__str__": Mute.__str__})("x")
 
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("a"), MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), SystemExit(0)],
+    [
+        *(
+            ValueError("a"),
+            MemoryError(),
+            torch.OutOfMemoryError("CUDA out of memory"),
+            SystemExit(0),
+        ),
+        *(GeneratorExit(), StopIteration(), Own("x"), Ctrl("x"), Mute()),
+    ],
 )
 def test_what_a_method_raises_at_work_is_its_failure(error: BaseException, mine: Any) -> None:
     with pytest.raises(MethodFailed, match=f"^{type(error).__name__}: "), at_work(mine):
         raise error
 
 
-def test_an_interrupt_is_no_failure(mine: Any) -> None:
-    with pytest.raises(KeyboardInterrupt), at_work(mine):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TimedOut("it")])
+def test_an_interrupt_and_the_end_of_its_time_are_no_failure(
+    error: BaseException, mine: Any
+) -> None:
+    with pytest.raises(type(error)), at_work(mine):
+        raise error
+
+
+def test_what_a_method_changes_for_the_whole_process_is_undone(
+    mine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = os.getcwd(), torch.get_num_threads(), torch.get_default_dtype(), sys.stdout
+    threads = []
+
+    def change() -> None:
+        print("no result")
+        os.chdir(tmp_path)
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(3)
+        threads.append(threading.Thread(target=lambda: None))
+        sys.stdout = None  # type: ignore[assignment]
+        raise ValueError
+
+    with pytest.raises(MethodFailed), at_work(mine):
+        change()
+    assert threads[0].daemon
+    assert not threading.Thread().daemon
+    assert torch.is_grad_enabled()
+    assert before == (os.getcwd(), torch.get_num_threads(), torch.get_default_dtype(), sys.stdout)
+    assert capsys.readouterr() == ("", "no result\n")
+    with undone(imported=True):
+        vars(builtins).update({"len": None, "brought": 1})
+    assert len("ab") == 2
+    assert vars(builtins).pop("brought") == 1
 
 
 def test_a_mistake_passes_before_the_work_has_begun(mine: Any) -> None:

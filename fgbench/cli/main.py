@@ -19,13 +19,13 @@ from typer.exceptions import TyperException
 
 from fgbench import interrupts
 from fgbench.cli import read_commands, run_commands
-from fgbench.cli.progress import print_error
-from fgbench.core.time_limit import TimedOut
+from fgbench.cli.progress import asides_in_one_line, print_error
 from fgbench.errors import (
     BackwardRefused,
     MethodFailed,
     Notice,
     TangentLost,
+    TimedOut,
     Unwritten,
     UsageError,
     reason,
@@ -91,7 +91,7 @@ def run(arguments: list[str]) -> int:
         0
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), asides_in_one_line():
             unwritten = _print_notices()
             code = int(app(arguments, standalone_mode=False) or 0) or 2 * bool(unwritten)
     except typer.Exit as ended:

@@ -28,6 +28,13 @@ DataDir = Annotated[
     str | None,
     typer.Option(help="Folder of data files; default: FGBENCH_DATA if set, else the user's cache."),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Time that each method may take, its file included; one that takes longer has failed.",
+    ),
+]
 RecordsDir = Annotated[
     Path | None, typer.Option("--records", "-o", help="Folder of records, one JSON file per run.")
 ]

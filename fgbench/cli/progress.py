@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
+from fgbench.errors import one_line, reason
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 EVERY_S = 10.0
@@ -17,7 +21,7 @@ def print_error(message: str) -> None:
     """Print a message as one line on stderr, after the program's name.
 
     Args:
-        message: the text; line breaks become spaces.
+        message: the text; line breaks become spaces, and long words are cut.
 
     Example:
         >>> import contextlib
@@ -25,7 +29,7 @@ def print_error(message: str) -> None:
         ...     print_error("unknown method 'FG-X'")
         fgbench: unknown method 'FG-X'
     """
-    print_line(f"fgbench: {' '.join(message.split())}")
+    print_line(f"fgbench: {one_line(message)}")
 
 
 def print_line(line: str) -> None:
@@ -45,6 +49,37 @@ def print_line(line: str) -> None:
     ).decode()  # names of files may hold any bytes
     with suppress(OSError):
         print(readable, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def asides_in_one_line() -> Iterator[None]:
+    """Print what threads and the ends of objects raise in this context as one line each.
+
+    Python prints a traceback, although the run goes on.
+
+    Example:
+        >>> import contextlib
+        >>> with contextlib.redirect_stderr(sys.stdout), asides_in_one_line():
+        ...     thread = threading.Thread(target=lambda: [][1])
+        ...     thread.start()
+        ...     thread.join()
+        fgbench: a thread ended with IndexError: list index out of range
+    """
+
+    def thread(given: threading.ExceptHookArgs) -> None:
+        if given.exc_value is not None:
+            print_error(f"a thread ended with {reason(given.exc_value)}")
+
+    def end(given: sys.UnraisableHookArgs) -> None:
+        if given.exc_value is not None:
+            print_error(f"an object ended with {reason(given.exc_value)}")
+
+    before = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = thread, end
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = before
 
 
 class Progress:

@@ -21,10 +21,12 @@ from fgbench.cli.options import (
     Seed,
     Seeds,
     Threads,
+    Timeout,
 )
 from fgbench.cli.progress import Progress, print_error
 from fgbench.errors import UsageError, unknown
 
+DIGITS = 18  # of a whole number that is still one for a machine
 WITHOUT_NUMBERS = (
     "A method that cannot be measured is not an error: its row shows skipped (not supported, or above "
     "--cost) or diverged (an estimate is not finite), the reason stands below the table, and the exit code "
@@ -89,6 +91,7 @@ def measure(
             "exact, else dual). Both give the same numbers."
         ),
     ] = "auto",
+    timeout: Timeout = None,
     seed: Seed = 0,
     seeds: Seeds = 1,
     device: Device = "auto",
@@ -109,8 +112,8 @@ def measure(
     results = _run_all(
         "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,
         precision=precision, cost=cost, moments=epochs, along=along, inits=inits, batches=batches,
-        batch=batch, engine=engine, device=device, dtype=dtype, threads=threads, data_dir=data_dir,
-        records=records, reuse=reuse,
+        batch=batch, engine=engine, timeout=timeout, device=device, dtype=dtype, threads=threads,
+        data_dir=data_dir, records=records, reuse=reuse,
     )  # fmt: skip
     if reference is not None:
         from fgbench.runs.against import against
@@ -418,6 +421,6 @@ def _moment(text: str) -> float:
 def _counts(option: str, text: str) -> list[int]:
     """Read whole numbers separated by commas."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) <= DIGITS for part in parts):
         raise UsageError(f"{option} expects whole numbers such as 1,2,4; got {text!r}")
     return [int(part) for part in parts]

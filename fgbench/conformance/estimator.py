@@ -24,7 +24,7 @@ from fgbench.conformance.outcome import (
 )
 from fgbench.conformance.structure import require_structure
 from fgbench.conformance.unbiased import NoDesign, TooLarge
-from fgbench.errors import RAISED
+from fgbench.errors import pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -296,7 +296,8 @@ def bias_learned(estimator: Estimator, cases: Sequence[Case]) -> Iterator[Outcom
             yield _exact(learned.learned(case))
         except NoDesign:
             continue
-        except RAISED as error:
+        except BaseException as error:
+            pass_on(error)
             yield Outcome(f"bias on {case.name}, learned", False, told(error, estimator))
 
 
@@ -357,7 +358,8 @@ def _exact(case: Case) -> Outcome:
         return judge(f"{name}, directions=1", partial(check, single), case.estimator)
     except NoDesign:
         raise
-    except RAISED as error:
+    except BaseException as error:
+        pass_on(error)
         return Outcome(name, False, told(error, case.estimator))
 
 
@@ -399,7 +401,8 @@ def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
                 judged = True
             except NoDesign:
                 enumerable = False
-            except RAISED as error:
+            except BaseException as error:
+                pass_on(error)
                 yield Outcome(name, False, told(error, estimator))
                 failed = f"'{name}'"
                 break

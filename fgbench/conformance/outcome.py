@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fgbench.core.time_limit import TimedOut
-from fgbench.errors import RAISED, reason
+from fgbench.errors import TimedOut, pass_on, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -89,7 +88,8 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
         return not_judged(check, str(nothing))
     except Fault as fault:
         return Outcome(fault.check or check, False, str(fault))
-    except RAISED as error:
+    except BaseException as error:
+        pass_on(error)
         return Outcome(check, False, told(error, owner))
 
 

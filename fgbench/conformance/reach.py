@@ -11,7 +11,7 @@ from fgbench.conformance.nets import OPAQUE
 from fgbench.conformance.outcome import Fault, NotJudged, first_line, listed, told
 from fgbench.conformance.watch import Oracles, around
 from fgbench.core.autodiff import no_reverse
-from fgbench.errors import RAISED, BackwardRefused
+from fgbench.errors import BackwardRefused, pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,8 @@ def gated(cases: Sequence[Case]) -> str:
                 case.estimate(case.noise)
         except BackwardRefused as error:
             raise Fault(f"{first_line(error)} (on {case.name})") from None
-        except RAISED as error:
+        except BaseException as error:
+            pass_on(error)
             # what the estimator raises by itself has nothing to do with the gate
             why = told(error, case.estimator)
             raise Fault(f"{why} (on {case.name})", check="runs") from error

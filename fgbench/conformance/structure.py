@@ -19,7 +19,7 @@ from fgbench.conformance.nets import SEED, filled
 from fgbench.conformance.outcome import Fault, NotJudged, told
 from fgbench.core.network import untouched
 from fgbench.core.noise.keyed import Noise
-from fgbench.errors import RAISED, UsageError
+from fgbench.errors import UsageError, pass_on
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,8 @@ def require_structure(arch: str, shape: tuple[int, ...], classes: int) -> None:
         chain: Chain = registry.make("architectures", arch, shape=shape, classes=classes).thing
         try:
             check_structure(filled(chain, noise), noise.normal("x", (EXAMPLES, *shape)))
-        except RAISED as error:
+        except BaseException as error:
+            pass_on(error)
             why = told(error, chain.module(0) if len(chain) else chain)
             raise UsageError(f"{arch} cannot be used: {why}; see fgbench check {arch}") from None
 
@@ -82,7 +83,10 @@ def check_structure(chain: Chain, x: Tensor) -> None:
         examples_apart(chain, x)
     try:
         _reached(copy.deepcopy(chain).to("meta"), x.to("meta"))
-    except RAISED:  # some calls need values; and what is found without them is found again
+    except (
+        BaseException
+    ) as error:  # some calls need values; what is found without them is found again
+        pass_on(error)
         _reached(chain, x)
 
 

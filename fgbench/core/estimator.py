@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from fgbench.errors import unknown
+from fgbench.errors import UsageError, one_line, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,10 +50,16 @@ class Claims:
     why: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a value that does not exist, and list the valid ones."""
+        """Refuse a value that does not exist, and list the valid ones; refuse a value of another type."""
         for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
-            if getattr(self, name) not in valid:
-                raise unknown(f"claim of {name}", str(getattr(self, name)), valid)
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in valid:
+                raise unknown(f"claim of {name}", str(value), valid)
+        for name, kind in (("deterministic", bool), ("slopes_only", bool), ("why", str)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                came = type(value).__name__
+                raise UsageError(f"the claim {name} is of type {came}, expected {kind.__name__}")
 
     @property
     def gated(self) -> bool:
@@ -135,6 +141,29 @@ class Estimator(Protocol):
 
     def predicted_variance(self, view: View) -> Mapping[str, Tensor] | None:
         """Return the closed-form total variance by parameter name (scalars), or None."""
+
+
+def why_not(estimator: Estimator, scheme: Scheme) -> str:
+    """Return why an estimator cannot run under a scheme, in one line; "" where it can.
+
+    Args:
+        estimator: any, somebody else's too.
+        scheme: the chain under its locality.
+
+    Returns:
+        The reason that it gives.
+
+    Raises:
+        TypeError: if it gives anything but a text.
+
+    Example:
+        >>> why_not(Defaults(), None)
+        ''
+    """
+    reason = estimator.supports(scheme)
+    if not isinstance(reason, str):
+        raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
+    return one_line(reason)
 
 
 class Defaults:

@@ -12,6 +12,7 @@ import torch
 from fgbench.core import gradients
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.cost import CostCounter
+from fgbench.core.estimator import Claims, Estimate
 from fgbench.core.gradients import Grads
 from fgbench.core.scheme import Scheme
 from fgbench.core.view import View
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.estimator import Claims, Estimate, Estimator, State
+    from fgbench.core.estimator import Estimator, State
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.objective import Locality, Objective
@@ -132,6 +133,8 @@ class Task:
             Its claims; with the bias ``some`` and the reason where coupled examples make it biased.
         """
         claims = estimator.claims(self.scheme)
+        if not isinstance(claims, Claims):
+            raise TypeError(f"claims returned {_kind(claims)}, expected Claims")
         promises = claims.backward == "segment" and claims.bias != "some"
         if not promises or not any(o.coupled(self.chain) for o in self.objectives):
             return claims
@@ -249,8 +252,10 @@ class Task:
                     estimate = estimator(view, noise, objective_state)
                 _check(estimator, estimate, view)
                 _check_state(estimator, estimate, objective_state)
-                grads = estimate.grads if estimate.credit is None else view.pull(estimate.credit)
-                gradients.add(step.body, grads or {})
+                grads = estimate.grads
+                if estimate.credit is not None:
+                    grads = view.pull({place: c.detach() for place, c in estimate.credit.items()})
+                gradients.add(step.body, {name: g.detach() for name, g in (grads or {}).items()})
                 head_grads = estimate.readouts
                 if estimate.state_grads:
                     step.state_grads[objective.name] = estimate.state_grads
@@ -287,8 +292,14 @@ class Task:
 def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
     """Refuse a result that is no estimate, or does not fit the view's sites or parameters."""
     who = type(estimator).__name__
-    if not (hasattr(estimate, "credit") and hasattr(estimate, "grads")):
-        raise UsageError(f"{who} returned {type(estimate).__name__}, expected an Estimate")
+    if not isinstance(estimate, Estimate):
+        raise UsageError(f"{who} returned {_kind(estimate)}, expected an Estimate")
+    for name in ("credit", "grads", "readouts", "state_grads", "new_state"):
+        given = getattr(estimate, name)
+        if not (given is None or isinstance(given, Mapping)):
+            raise UsageError(
+                f"{who} returned {name} of type {_kind(given)}, expected a mapping from names to tensors"
+            )
     if estimate.grads is not None and estimate.credit is not None:
         raise UsageError(f"{who} returned both credit and grads, expected one of them")
     if estimate.grads is not None:
@@ -308,6 +319,22 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
         heads = view.chain.readout_parameters(view.objective.readout)
         shapes = {name: tuple(p.shape) for name, p in heads.items()}
         _check_shapes(who, "readout gradient", "parameter", estimate.readouts, shapes)
+
+
+def _no_gradient(value: object) -> str:
+    """Describe a value that cannot be a gradient, "" for one that can."""
+    if not isinstance(value, torch.Tensor):
+        return _kind(value)
+    if not value.is_floating_point():
+        return f"of type {str(value.dtype).removeprefix('torch.')}"
+    if value.layout != torch.strided:
+        return f"of layout {str(value.layout).removeprefix('torch.')}"
+    return "on the device meta, without values" if value.is_meta else ""
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, for a message."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _check_state(estimator: Estimator, estimate: Estimate, state: State) -> None:
@@ -332,10 +359,14 @@ def _check_shapes(
     given: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
-    """Refuse an unknown name, a wrong shape, or a missing name."""
+    """Refuse an unknown name, what is no gradient, a wrong shape, or a missing name."""
     for name, value in given.items():
         if name not in shapes:
-            raise unknown(f"{kind} in the {what} of {who}", name, shapes)
+            raise unknown(f"{kind} in the {what} of {who}", str(name), shapes)
+        if wrong := _no_gradient(value):
+            raise UsageError(
+                f"{who}: {what} of {name} is {wrong}, expected a dense tensor of real numbers"
+            )
         if tuple(value.shape) != shapes[name]:
             came = tuple(value.shape)
             raise UsageError(f"{who}: {what} of {name} has shape {came}, expected {shapes[name]}")

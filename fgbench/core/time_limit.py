@@ -12,7 +12,7 @@ from math import isfinite
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import UsageError
+from fgbench.errors import TimedOut, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,17 +21,6 @@ AGAIN = 1.0  # seconds after which TimedOut is raised once more, in code that ca
 GRACE = 5.0  # seconds after which code that catches it every time ends with the process
 LONGEST = 1e7  # seconds; the clocks of some systems take no more
 FAILED = 1  # exit code of a process that is ended
-
-
-class TimedOut(BaseException):
-    """Raised inside a block that has used up its time; the message is one line.
-
-    No Exception, so that code under the limit that catches those does not stop it.
-
-    Example:
-        >>> issubclass(TimedOut, Exception)
-        False
-    """
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import math
 import os
 import tarfile
 import tempfile
+import zlib
 from hashlib import md5
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ MD5S = {
 _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = ("test_batch.bin",)
 _SHAPE = (3, 32, 32)
+LARGEST = 10_000 * (1 + math.prod(_SHAPE))  # bytes of a batch
 
 
 @register("datasets", "cifar10")
@@ -143,11 +145,12 @@ def _read_records(path: Path, count: int, expected_md5: str | None) -> NDArray[n
     """Read the records of one batch, one per row."""
     size = 1 + math.prod(_SHAPE)
     try:
-        content = np.fromfile(path, np.uint8)
+        has = path.stat().st_size
+        content = np.fromfile(path, np.uint8, count * size)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); {ELSEWHERE}") from error
-    if len(content) != count * size:
-        raise DataError(f"{path} has {len(content)} bytes, expected {count * size}; {ELSEWHERE}")
+    if has != count * size or len(content) != has:
+        raise DataError(f"{path} has {has} bytes, expected {count * size}; {ELSEWHERE}")
     if expected_md5 is not None:
         actual = md5(content.data, usedforsecurity=False).hexdigest()
         if actual != expected_md5:
@@ -171,7 +174,11 @@ def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
             tarfile.open(archive, "r:gz") as tar,
         ):
             for name in names:
-                tar.extract(f"{FOLDER}/{name}", temporary, filter="data")
+                if (
+                    member := tar.getmember(f"{FOLDER}/{name}")
+                ).size > LARGEST or not member.isfile():
+                    raise OSError(f"{name} is no file of at most {LARGEST} bytes")
+                tar.extract(member, temporary, filter="data")
                 os.replace(Path(temporary, FOLDER, name), folder / name)
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
+    except (OSError, EOFError, KeyError, zlib.error, tarfile.TarError) as error:
         raise DataError(f"{archive} cannot be unpacked ({error}); {ELSEWHERE}") from error

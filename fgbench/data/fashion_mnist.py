@@ -10,16 +10,24 @@ from fgbench.registry import register
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 SUMS = {
     "train-images-idx3-ubyte": idx.Sums(
-        archive="8d4fb7e6c68d591d4c3dfef9ec88bf0d", content="f4a8712d7a061bf5bd6d2ca38dc4d50a"
+        archive="8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        content="f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        size=47_040_016,
     ),
     "train-labels-idx1-ubyte": idx.Sums(
-        archive="25c81989df183df01b3e8a0aad5dffbe", content="9018921c3c673c538a1fc5bad174d6f9"
+        archive="25c81989df183df01b3e8a0aad5dffbe",
+        content="9018921c3c673c538a1fc5bad174d6f9",
+        size=60_008,
     ),
     "t10k-images-idx3-ubyte": idx.Sums(
-        archive="bef4ecab320f06d8554ea6380940ec79", content="8181f5470baa50b63fa0f6fddb340f0a"
+        archive="bef4ecab320f06d8554ea6380940ec79",
+        content="8181f5470baa50b63fa0f6fddb340f0a",
+        size=7_840_016,
     ),
     "t10k-labels-idx1-ubyte": idx.Sums(
-        archive="bb300cfdad3c16e7a12a480ee83cd310", content="15d484375f8d13e6eb1aabb0c3f46965"
+        archive="bb300cfdad3c16e7a12a480ee83cd310",
+        content="15d484375f8d13e6eb1aabb0c3f46965",
+        size=10_008,
     ),
 }
 

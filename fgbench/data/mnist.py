@@ -10,16 +10,24 @@ from fgbench.registry import register
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SUMS = {
     "train-images-idx3-ubyte": idx.Sums(
-        archive="f68b3c2dcbeaaa9fbdd348bbdeb94873", content="6bbc9ace898e44ae57da46a324031adb"
+        archive="f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        content="6bbc9ace898e44ae57da46a324031adb",
+        size=47_040_016,
     ),
     "train-labels-idx1-ubyte": idx.Sums(
-        archive="d53e105ee54ea40749a09fcbcd1e9432", content="a25bea736e30d166cdddb491f175f624"
+        archive="d53e105ee54ea40749a09fcbcd1e9432",
+        content="a25bea736e30d166cdddb491f175f624",
+        size=60_008,
     ),
     "t10k-images-idx3-ubyte": idx.Sums(
-        archive="9fb629c4189551a2d022fa330f9573f3", content="2646ac647ad5339dbf082846283269ea"
+        archive="9fb629c4189551a2d022fa330f9573f3",
+        content="2646ac647ad5339dbf082846283269ea",
+        size=7_840_016,
     ),
     "t10k-labels-idx1-ubyte": idx.Sums(
-        archive="ec29112dd5afa0611ce80d1b7f02629c", content="27ae3e4e09519cfbb04c329615203637"
+        archive="ec29112dd5afa0611ce80d1b7f02629c",
+        content="27ae3e4e09519cfbb04c329615203637",
+        size=10_008,
     ),
 }
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 256
+MOST = 1 << 31  # pixels in all, one byte each
+AT_ONCE = 1 << 26  # pixels that are made at once, 20 bytes each
 _MEAN, _STD = 128.0, 40.0
 
 
@@ -69,6 +71,13 @@ def synthetic(
             raise UsageError(f"synthetic: {option} must be {low} or more, got {given[option]}")
     if not 0 <= noise < float("inf"):
         raise UsageError(f"synthetic: noise must be 0 or more, got {noise}")
+    once = max(classes, min(max(train, test), _BLOCK)) * channels * size**2
+    whole = (train + test) * channels * size**2
+    if once > AT_ONCE or whole > MOST:
+        raise UsageError(
+            f"synthetic: at most {MOST} pixels, and {AT_ONCE} of the prototypes or of {_BLOCK} images; "
+            f"got {whole} and {once}"
+        )
     shape = (channels, size, size)
     prototypes = _deviates(f"{seed} prototypes", classes, shape)
     tensors = (

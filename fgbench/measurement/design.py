@@ -7,6 +7,7 @@ from math import inf
 
 from fgbench.errors import UsageError, unknown
 
+LAST = 1e6  # epochs that a trajectory can reach in the lifetime of its user
 ENGINES = ("auto", "dual", "cotangent")
 TRAJECTORIES = {
     "backprop": "backprop of the end loss, shared by all methods",
@@ -73,10 +74,10 @@ class Design:
                 )
         when = self.moments
         if when is not None and (
-            not when or len(set(when)) < len(when) or not all(0 <= m < inf for m in when)
+            not when or len(set(when)) < len(when) or not all(0 <= m <= LAST for m in when)
         ):
             raise UsageError(
-                f"moments are different numbers of epochs from 0 up, such as 0,1; got {when}"
+                f"moments are different numbers of epochs from 0 to {LAST:g}, such as 0,1; got {when}"
             )
         if self.precision is not None and not 0 < self.precision < 1:
             raise UsageError(f"precision must lie between 0 and 1, got {self.precision}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.estimator import why_not
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import MethodFailed, at_work
 from fgbench.measurement import summary
@@ -29,6 +30,7 @@ from fgbench.measurement.draw_statistics.places import (
 from fgbench.measurement.draws import Point, by_forward_mode, draw, try_cotangents
 from fgbench.measurement.engine.cotangent_view import Refused
 from fgbench.measurement.result import MethodResult, Plan, PointResult
+from fgbench.measurement.time_allowance import TimeAllowance
 from fgbench.measurement.trajectories import Trajectory, Waypoint, default_moments, point_batch
 from fgbench.stats import blocks, variance, variance_split
 
@@ -55,6 +57,7 @@ def measure(
     methods: Sequence[Method],
     design: Design,
     progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
 ) -> list[dict[str, Any]]:
     """Measure methods at the same points.
 
@@ -63,6 +66,8 @@ def measure(
         methods: what to measure.
         design: which points, and with how many draws.
         progress: called with a line before every method at every point.
+        timeout: seconds that each method may take in all; None is no limit. One that takes longer has
+            failed, and the others are measured.
 
     Returns:
         One dict per method with the names of the record: a measured number is
@@ -88,13 +93,14 @@ def measure(
         MethodResult(design, Plan(method.estimator.thing, design.engine)) for method in methods
     ]
     moments = design.moments
+    allowances = [TimeAllowance(timeout) for _ in methods]
     for init in range(design.inits):
         seed = design.seed + init
         start = workload.chain(seed)
         moments = default_moments(start) if moments is None else moments
         setups = [
-            None if result.ended else _set_up(method, start, seed, workload)
-            for method, result in zip(methods, results, strict=True)
+            None if result.ended else _set_up(method, start, seed, workload, allowance)
+            for method, result, allowance in zip(methods, results, allowances, strict=True)
         ]
         results = [
             result if setup is None else result.with_claims(setup.claims, setup.failed)
@@ -120,28 +126,33 @@ class _SetUp:
         state: state of each objective at construction.
         claims: claims of its estimator; None where it cannot run, or raised.
         failed: what its estimator or its locality raised, or "".
+        allowance: the time it may take on all networks.
     """
 
     method: Method
     task: Task | None
+    allowance: TimeAllowance
     state: dict[str, State] = field(default_factory=dict)
     claims: Claims | None = None
     failed: str = ""
 
 
-def _set_up(method: Method, start: Chain, seed: int, workload: Workload) -> _SetUp:
+def _set_up(
+    method: Method, start: Chain, seed: int, workload: Workload, allowance: TimeAllowance
+) -> _SetUp:
     """Build a method's task on a copy of a network, with its state at construction and its claims."""
     task = None
     try:
-        task, estimator, noise = workload.task(method, seed, start)
-        with at_work(estimator, *task.parts, begun=False):
-            if estimator.supports(task.scheme):  # its first point has the reason
-                return _SetUp(method, task)
-            state = task.init_state(estimator, noise)
-        with at_work(estimator, *task.parts):
-            return _SetUp(method, task, state, task.claims(estimator))
+        with allowance.used():
+            task, estimator, noise = workload.task(method, seed, start)
+            with at_work(estimator, *task.parts, begun=False):
+                if why_not(estimator, task.scheme):  # its first point has the reason
+                    return _SetUp(method, task, allowance)
+                state = task.init_state(estimator, noise)
+            with at_work(estimator, *task.parts):
+                return _SetUp(method, task, allowance, state, task.claims(estimator))
     except MethodFailed as failed:
-        return _SetUp(method, task, failed=str(failed))
+        return _SetUp(method, task, allowance, failed=str(failed))
 
 
 def _routes(
@@ -218,7 +229,9 @@ def _measure_network(
     active: dict[int, tuple[_SetUp, Waypoint]] = {}
     for i, setup in enumerate(setups):
         if setup is not None and not results[i].ended:
-            waypoint = next(routes[i]) if shared is None else shared.of(i)
+            waypoint = (
+                _reached(routes[i], setup, network.moment) if shared is None else shared.of(i)
+            )
             active[i] = setup, waypoint
             results[i] = results[i].with_waypoint(waypoint)
     for b in range(network.design.batches):
@@ -230,6 +243,15 @@ def _measure_network(
         if not results[i].ended:
             results[i] = _with_products(network, setup, results[i])
     return results
+
+
+def _reached(route: Iterator[Waypoint], setup: _SetUp, moment: float) -> Waypoint:
+    """Return the next waypoint of a method's own training, within its time."""
+    try:
+        with setup.allowance.used():
+            return next(route)
+    except MethodFailed as failed:
+        return Waypoint(moment, None, failed=str(failed))
 
 
 def _with_products(network: _Network, setup: _SetUp, result: MethodResult) -> MethodResult:
@@ -273,8 +295,8 @@ def _measure_point(
     try:
         with at_work(*task.parts, begun=False):
             x, y = network.batch(task, b)
-        with at_work(setup.method.estimator.thing, *task.parts):
-            if reason := plan.estimator.supports(task.scheme):
+        with setup.allowance.used(), at_work(setup.method.estimator.thing, *task.parts):
+            if reason := why_not(plan.estimator, task.scheme):
                 return PointResult(plan, *at, reason=reason)
             if not any(o.updates for o in task.objectives):
                 return PointResult(plan, *at, reason=NOTHING)

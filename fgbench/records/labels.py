@@ -9,7 +9,10 @@ from typing import Any
 
 from fgbench.registry import PRESETS
 
-FILE = re.compile(r"(?:\A[^\[]*?|(?<==)[^\[\],=]*?)\.py:(\w+)")  # path.py:Class, or as an option
+MARK = r"(?:\.{1,2}/|/|~)"  # begins the path of a locality
+FILE = re.compile(  # path.py:Class at the start, as an option, or as a locality
+    rf"(?:\A(?![^\[/.~][^\[/]*/{MARK})[^\[]*?|(?<==)[^\[\],=]*?|(?<=/){MARK}[^\[\],=]*?)\.py:(\w+)"
+)
 PATH = re.compile(r"(?<==)[^\[\],=]*[/\\]([^\[\],=/\\]+)[/\\]*(?=[,\]])")  # value of an option
 TAKEN = {*PRESETS, *(text.partition("/")[0] for text in PRESETS.values())}
 

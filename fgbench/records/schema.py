@@ -11,6 +11,8 @@ from pathlib import PurePath
 from typing import Any
 
 TEXT, NUMBER, MEASURED = "text", "a number", "a number or one with its interval"
+COUNT, KNOWN = "a number of 1 or more", "a number with its interval"
+FLAG, PLAIN = "true or false", "text, a number or a list of these"
 _NAMES = {
     TEXT: "verb method status reason estimator locality arch data device key case_key started commit",
     NUMBER: """seed epochs steps seconds elapsed_s test_error train_error test_loss classes elements
@@ -22,16 +24,45 @@ _NAMES = {
 KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 ENDS = ("value", "low", "high", "n")
 ROWS = {  # verb -> list of mappings -> names in each
-    "fusion": {"rows": {"pass": TEXT, "implementation": TEXT, "groups": NUMBER}},
+    "fusion": {"rows": {"pass": TEXT, "implementation": TEXT, "groups": COUNT}},
     "table1": {
         "rows": {
             **dict.fromkeys(("place", "law", "sharing", "what"), TEXT),
-            **dict.fromkeys(("fan_in", "fan_out", "batch", "predicted"), NUMBER),
-            "measured": MEASURED,
+            **dict.fromkeys(("fan_in", "fan_out", "batch"), COUNT),
+            **{"predicted": NUMBER, "measured": MEASURED, "inside": FLAG},
         },
-        "summary": {"entry": TEXT, "cells": NUMBER, "inside": NUMBER, "coverage": MEASURED},
+        "summary": {
+            **dict.fromkeys(("entry", "law", "sharing", "what"), TEXT),
+            **{"cells": COUNT, "inside": NUMBER, "coverage": KNOWN},
+        },
     },
 }
+_NUMBERS: dict[str, Any] = {
+    **{name: kind for name, kind in KINDS.items() if kind == MEASURED},
+    **dict.fromkeys(("cosine_draws", "cosine_of_mean", "variance_times_cost"), MEASURED),
+    **dict.fromkeys(("distance", "elements"), NUMBER),
+    **{"heavy_tail": FLAG, "split": {"*": MEASURED}, "end": {"*": MEASURED}},
+}
+_PLACES = {"*": _NUMBERS}
+INSIDE: dict[str, Any] = {
+    **{name: {"*": PLAIN} for name in ("options", "settings", "where", "claimed", "graph")},
+    "about": {"claims": {"*": PLAIN}, "*": PLAIN},
+    **{name: {"*": NUMBER} for name in ("cost", "examples")},
+    "budget": {"asked": NUMBER, "spent": NUMBER, "note": TEXT},
+    **dict.fromkeys(("draws", "inits", "batches", "noise_ms", "train_loss"), NUMBER),
+    **dict.fromkeys(("per_site", "per_module", "per_parameter"), _PLACES),
+    "per_moment": [{**_NUMBERS, "moment": NUMBER, "steps": NUMBER, "per_site": _PLACES}],
+    "history": [{"*": NUMBER}],
+    "points": [{"*": NUMBER}],
+    "moments": [PLAIN],
+    "moment_steps": [NUMBER],
+    "correct": TEXT,
+    **{name: shape for name, shape in _NUMBERS.items() if name not in KINDS},
+}
+"""Shapes of the fields of a record: a kind, names with shapes ("*" for all others), or a list of one shape.
+
+A field that is missing or null is older than the shape, or has no value; any other difference is a defect.
+"""
 
 
 def defect(record: Mapping[str, object]) -> str:
@@ -52,6 +83,9 @@ def defect(record: Mapping[str, object]) -> str:
     for name, kind in KINDS.items():
         if name in record and not _is(record[name], kind):
             return f"{name} is {_shown(record[name])}, expected {kind}"
+    for name, shape in INSIDE.items():
+        if wrong := _unlike(record.get(name), shape, name):
+            return wrong
     verb, finished = record.get("verb"), record.get("status") == "ok"
     if finished and verb == "train" and record.get("test_error", 0.0) is None:
         return "test_error is null in a finished run"
@@ -60,6 +94,27 @@ def defect(record: Mapping[str, object]) -> str:
         if wrong := _rows(record.get(part), names):
             return f"{part}{wrong}"
     return _endless(record)
+
+
+def _unlike(value: object, shape: Any, name: str) -> str:
+    """Return where a value differs from a shape of `INSIDE`, "" for nowhere."""
+    if value is None:
+        return ""
+    if isinstance(shape, str):
+        return "" if _is(value, shape) else f"{name} is {_shown(value)}, expected {shape}"
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"{name} is {_shown(value)}, expected a list"
+        parts = ((f"{name}[{at}]", part, shape[0]) for at, part in enumerate(value))
+    elif not isinstance(value, Mapping):
+        return f"{name} is {_shown(value)}, expected names with values"
+    else:
+        parts = (
+            (f"{name}.{key}", part, shape.get(key, shape.get("*")))
+            for key, part in value.items()
+            if key in shape or "*" in shape
+        )
+    return next((wrong for where, part, own in parts if (wrong := _unlike(part, own, where))), "")
 
 
 def _rows(rows: object, names: Mapping[str, str]) -> str:
@@ -79,9 +134,23 @@ def _is(value: object, kind: str) -> bool:
     """Return whether a value is of a kind; null counts as a number that is missing."""
     if kind == TEXT:
         return isinstance(value, str)
-    if kind == MEASURED and isinstance(value, Mapping):
-        return all(_is(value.get(end), NUMBER) for end in ENDS)
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    if kind == FLAG:
+        return isinstance(value, bool)
+    if kind == PLAIN:
+        return value is None or isinstance(value, str | int | float) or _plain_list(value)
+    if kind in (MEASURED, KNOWN) and isinstance(value, Mapping):
+        ends = all(_is(value.get(end), NUMBER) for end in ENDS)
+        whole = all(value.get(end) is not None for end in ENDS) if kind == KNOWN else True
+        return ends and whole and all(_is(part, PLAIN) for part in value.values())
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind in (COUNT, KNOWN):
+        return kind == COUNT and number and value >= 1  # type: ignore[operator]
+    return value is None or number
+
+
+def _plain_list(value: object) -> bool:
+    """Return whether a value is a list of plain values, at any depth."""
+    return isinstance(value, list) and all(_is(part, PLAIN) for part in value)
 
 
 def _endless(value: object, name: str = "") -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fgbench.errors import RAISED, UsageError, unknown
+from fgbench.errors import UsageError, one_line, pass_on, reason, undone, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T", bound="Callable[..., Any]")
 
@@ -59,7 +61,7 @@ class Entry:
         owner: the module that registered it.
         variants: ending of the name to options, such as ``{"m/8/16": {...}}`` for ``localmixer-m/8/16``.
         pattern: regular expression for endings; its named groups are options.
-        error: why the entry of another package could not be imported, "" if it could.
+        error: why the entry of another package or file cannot be used, "" if it can.
 
     Example:
         >>> def ring(*, size: int = 8):
@@ -85,7 +87,7 @@ class Entry:
     @property
     def summary(self) -> str:
         """First line of the documentation, or the import error."""
-        return self.error or self.documentation.partition("\n")[0]
+        return one_line(self.error or self.documentation.partition("\n")[0])
 
     @property
     def documentation(self) -> str:
@@ -118,13 +120,39 @@ def documentation(thing: Any) -> str:
         >>> documentation(documentation).partition(".")[0]
         'Return the docstring that was written for an object'
     """
-    written = getattr(thing, "__doc__", None) or ""
-    generated = inspect.isclass(thing) and written.startswith(f"{thing.__name__}(")
-    return "" if generated else inspect.cleandoc(written)
+    try:
+        written = thing.__doc__
+        generated = inspect.isclass(thing) and str(written).startswith(f"{thing.__name__}(")
+    except BaseException as error:  # of an attribute that is computed
+        pass_on(error)
+        return ""
+    return "" if generated or not isinstance(written, str) else inspect.cleandoc(written)
 
 
 _registered: dict[str, dict[str, Entry]] = {kind: {} for kind in FOLDERS}
 _loaded: set[str] = set()
+_visited: list[str] = []  # the package or file of others that is being imported
+
+
+@contextlib.contextmanager
+def visiting(owner: str) -> Iterator[None]:
+    """Import code of others in this context: a name that it cannot have is listed with the reason.
+
+    Args:
+        owner: the package or file, for the list.
+
+    Example:
+        >>> with visiting("./mine.py"):
+        ...     _ = register("estimators", "bp")(int)
+        >>> entries("estimators")["bp"].owner, entries("estimators")["bp of ./mine.py"].error
+        ('fgbench.estimators.bp', "registered twice: 'bp' is taken by fgbench.estimators.bp")
+        >>> del _registered["estimators"]["bp of ./mine.py"]
+    """
+    _visited.append(owner)
+    try:
+        yield
+    finally:
+        _visited.pop()
 
 
 def register(
@@ -146,7 +174,8 @@ def register(
         A decorator that returns its argument unchanged.
 
     Raises:
-        UsageError: if the name is taken; the message names both owners.
+        UsageError: if the name is taken, or is no name of this kind; the message names both owners. In a
+            package or file that fgbench imports itself, the name is listed with the reason instead.
 
     Example:
         A class is registered by ``@register("estimators", "mine")`` above its definition. A taken name
@@ -162,29 +191,71 @@ def register(
     """
 
     def take(make: T) -> T:
-        entry = Entry(name, make, make.__module__, dict(variants or {}), pattern)
-        _add(kind, entry)
+        if kind not in FOLDERS:
+            raise unknown("kind", str(kind), FOLDERS)
+        owner = str(getattr(make, "__module__", None) or "an unknown module")
+        if _visited and not owner.startswith("fgbench."):
+            _import_folder(kind)  # whose names come first
+            owner = _visited[-1]
+        _add(kind, Entry(str(name), make, owner, dict(variants or {}), pattern))
         return make
 
     return take
 
 
 def _add(kind: str, entry: Entry) -> None:
-    """Store an entry; refuse a name that another owner has taken."""
+    """Store an entry, unless it is there already; refuse a name that another owner has taken."""
     taken = _registered[kind].get(entry.name)
-    if taken is not None and taken.owner != entry.owner:
+    if taken is None or taken.owner == entry.owner:
+        wrong = "" if entry.error else _unusable(entry)
+    elif _same(taken.make, entry.make):
+        return
+    elif not _visited:
         raise UsageError(
             f"{SINGULAR[kind]} {entry.name!r} is registered twice: "
             f"by {taken.owner} and by {entry.owner}"
         )
+    else:
+        wrong = entry.error or f"registered twice: {entry.name!r} is taken by {taken.owner}"
+        entry = replace(entry, name=f"{entry.name} of {_visited[-1]}")
+    if wrong:
+        if not _visited:
+            raise UsageError(f"{SINGULAR[kind]} {entry.name!r} {wrong}")
+        make = _broken(entry.name, _visited[-1], wrong)
+        entry = Entry(entry.name, make, entry.owner, error=wrong)
     _registered[kind][entry.name] = entry
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two objects are one thing: a decorator such as ``dataclass`` may have copied it."""
+    names = [
+        [getattr(each, n, None) for n in ("__module__", "__qualname__")] for each in (one, other)
+    ]
+    return one is other or (names[0] == names[1] and None not in names[0])
+
+
+def _unusable(entry: Entry) -> str:
+    """Return why an entry cannot be used, "" if it can."""
+    if not (isinstance(entry.name, str) and re.fullmatch(r"[^\s\[\]/,=:]+", entry.name)):
+        return "cannot be used: a name has no spaces, brackets, slashes, commas, colons or equals signs"
+    if not callable(entry.make):
+        return f"cannot be used: expected a class or function, got {type(entry.make).__name__}"
+    try:
+        _ = entry.options, entry.summary, entry.promises, re.compile(entry.pattern)
+        _ = [dict(options) for options in entry.variants.values()]
+    except BaseException as error:
+        pass_on(error)
+        return f"cannot be used: {reason(error)}"
+    return ""
 
 
 def entries(kind: str) -> dict[str, Entry]:
     """Return everything that is registered of a kind.
 
     The folder of the kind and the entry points of other packages are imported at the first call. A
-    module of fgbench that fails to import raises; one of another package is listed with its error.
+    module of fgbench that fails to import raises. A name of another package that is broken, or taken by
+    something else, is listed with its error and harms nothing else; an entry point may name what a
+    decorator has registered already, or the module that does so.
 
     Args:
         kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
@@ -202,25 +273,40 @@ def entries(kind: str) -> dict[str, Entry]:
     if kind not in FOLDERS:
         raise unknown("kind", kind, [*FOLDERS, "presets"])
     if kind not in _loaded:
-        folder = importlib.import_module(FOLDERS[kind])
-        for module in pkgutil.iter_modules(folder.__path__):
-            importlib.import_module(f"{FOLDERS[kind]}.{module.name}")
+        _import_folder(kind)
         _loaded.add(kind)
         for point in entry_points(group=f"fgbench.{kind}"):
             owner = f"{point.dist.name if point.dist else '?'} ({point.value})"
-            try:
-                _add(kind, Entry(point.name, point.load(), owner))
-            except UsageError:
-                _loaded.discard(kind)  # the next call raises it again instead of passing over it
-                raise
-            except RAISED as error:
-                why = f"cannot be imported: {type(error).__name__}: {error}"
-                _add(kind, Entry(point.name, _broken(point.name, owner, why), owner, error=why))
+            with visiting(owner):
+                _bring(kind, point, owner)
     return dict(sorted(_registered[kind].items()))
 
 
+def _import_folder(kind: str) -> None:
+    """Import the modules of fgbench that hold things of a kind."""
+    folder = importlib.import_module(FOLDERS[kind])
+    for module in pkgutil.iter_modules(folder.__path__):
+        importlib.import_module(f"{FOLDERS[kind]}.{module.name}")
+
+
+def _bring(kind: str, point: EntryPoint, owner: str) -> None:
+    """Import what an entry point names and register it, or the reason why it cannot be imported."""
+    try:
+        with undone(imported=True):
+            make = point.load()
+    except BaseException as error:
+        pass_on(error)
+        why = f"cannot be imported: {reason(error)}"
+        _add(kind, Entry(point.name, _broken(point.name, owner, why), owner, error=why))
+        return
+    own = _registered[kind].get(point.name)
+    if inspect.ismodule(make) and own is not None and own.owner.startswith(make.__name__):
+        return  # importing the module has registered the name
+    _add(kind, Entry(point.name, make, owner))
+
+
 def _broken(name: str, owner: str, why: str) -> Callable[..., Any]:
-    """Return a function that raises the import error of an entry point when it is called."""
+    """Return a function that raises why an entry cannot be used when it is called."""
 
     def make(**options: Any) -> Any:
         raise UsageError(f"{name!r} from {owner} {why}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import RAISED, UsageError, reason, unknown
-from fgbench.registry.entries import PRESETS, Entry, entries, resolve
+from fgbench.errors import UsageError, message, pass_on, reason, unknown
+from fgbench.registry import files
+from fgbench.registry.entries import PRESETS, entries, resolve
 from fgbench.registry.grammar import optioned, parts, split_options
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Made:
         name: the name without options.
         options: the options that were given, validated.
         thing: the instance of the class, or what the function returned.
-        source: file of the code that defines it, or the folder of its files.
+        source: file of the code that defines it, or the folder of its files; of a text such as
+            ``./mine.py:Mine`` that file.
         file: full path of the file in a text such as ``./mine.py:Mine``, "" for a name.
 
     Example:
@@ -84,8 +85,12 @@ def method(text: str) -> Method:
     """
     estimator, locality = parts(text)
     base = split_options(estimator)[0]
-    if ".py:" not in base and base not in entries("estimators"):
-        raise unknown("method", base, [*PRESETS, *entries("estimators")])
+    known = [*PRESETS, *entries("estimators")]
+    if ".py:" not in base and base not in known:
+        raise unknown("method", base, known)
+    first, _, rest = base.partition("/")
+    if first in known and not Path(base.rpartition(":")[0]).exists():
+        raise UsageError(f"method {text!r}: for a locality in a file type {first}/./{rest}")
     return Method(text, make("estimators", estimator), make("localities", locality))
 
 
@@ -94,7 +99,7 @@ def make(kind: str, text: str, **more: Any) -> Made:
 
     Args:
         kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
-        text: a name with options, or for estimators ``path.py:Class`` with options.
+        text: a name or ``path.py:Name``, with options.
         more: arguments that are not options of the text, such as the data folder.
 
     Returns:
@@ -109,16 +114,15 @@ def make(kind: str, text: str, **more: Any) -> Made:
     """
     name, raw = split_options(text)
     if ".py:" in name:
-        cls = _from_file(name)
-        options = validated(cls, raw, name, more)
-        thing = _called(cls, name, {**options, **more})
-        file = Path(name.rpartition(":")[0]).resolve()
-        return Made(name, options, thing, inspect.getsourcefile(cls) or "", str(file))
+        made, path = files.load(name)
+        options = validated(made, raw, name, more)
+        thing = _called(made, name, {**options, **more})
+        return Made(name, options, thing, str(path), str(path))
     entry, implied = resolve(kind, name)
     options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = _called(entry.make, name, {**options, **more})
-    return Made(name, shown, thing, _source(entry))
+    return Made(name, shown, thing, _source(entry.make))
 
 
 def validated(
@@ -143,24 +147,63 @@ def validated(
         >>> validated(ring, {"size": "4", "closed": "false"}, "ring")
         {'size': 4, 'closed': False}
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    accepted = {k: p for k, p in inspect.signature(make).parameters.items() if k not in given}
-    scope = vars(sys.modules[make.__module__])
+    parameters = _parameters(make, what)
+    accepted = {k: p for k, p in parameters.items() if k not in given}
     options = {}
     for key, value in raw.items():
         if key not in accepted:
             raise unknown(f"option of {what}", key, accepted)
-        annotation = accepted[key].annotation
-        if isinstance(annotation, str):  # one at a time: others may be names for type checkers only
-            annotation = eval(annotation, scope)
-        expected = Any if annotation is inspect.Parameter.empty else annotation
-        try:
-            options[key] = TypeAdapter(expected).validate_python(value)
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise UsageError(f"{what}: option {key}={value!r}: {problem}") from None
+        options[key] = _converted(make, accepted[key], value, f"{what}: option {key}")
     return options
+
+
+def _parameters(make: Callable[..., Any], what: str) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a class or function by name."""
+    try:
+        return inspect.signature(make).parameters
+    except BaseException as error:  # of a class that computes its signature
+        pass_on(error)
+        raise UsageError(f"{what} has no signature that can be read: {reason(error)}") from error
+
+
+def _converted(make: Any, parameter: inspect.Parameter, value: Any, option: str) -> Any:
+    """Return the value of an option in its annotated type; ``None`` as text is None where that is one."""
+    from pydantic import TypeAdapter, ValidationError
+
+    annotation = parameter.annotation
+    try:
+        if isinstance(annotation, str):  # one at a time: others may be names for type checkers only
+            annotation = eval(annotation, _scope(make, parameter.name))
+        if annotation in (inspect.Parameter.empty, Any):
+            return value
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    except BaseException as error:
+        pass_on(error)
+        why = f"its annotation {parameter.annotation!r} cannot be used: {reason(error)}"
+        raise UsageError(f"{option}: {why}") from error
+    texts = (None, value) if value == "None" else (value, None) if value in NOTHING else (value,)
+    problem = ""
+    for text in texts:
+        try:
+            return adapter.validate_python(text)
+        except ValidationError as error:
+            problem = problem or error.errors()[0]["msg"]
+        except BaseException as error:  # of a validator that somebody else wrote
+            pass_on(error)
+            problem = problem or reason(error)
+    raise UsageError(f"{option}={value!r}: {problem}")
+
+
+NOTHING = ("none", "null")
+"""Texts that stand for None, as ``None`` does, where they are no value of an option themselves."""
+
+
+def _scope(make: Any, name: str) -> dict[str, Any]:
+    """Return the names that an annotation may use: those of the module whose class states the option."""
+    classes = make.__mro__ if inspect.isclass(make) else (make,)
+    own = next((c for c in classes if name in vars(c).get("__annotations__", ())), make)
+    module = sys.modules.get(own.__module__)
+    return vars(module) if module is not None else vars(sys.modules["builtins"])
 
 
 def source(kind: str, text: str) -> str:
@@ -177,54 +220,35 @@ def source(kind: str, text: str) -> str:
         >>> Path(source("estimators", "fg_a[directions=4]")).name
         'fg_a.py'
     """
-    entry, _ = resolve(kind, split_options(text)[0])
-    return _source(entry)
+    name = split_options(text)[0]
+    if ".py:" in name:
+        return str(Path(name.rpartition(":")[0]).expanduser().resolve())
+    entry, _ = resolve(kind, name)
+    return _source(entry.make)
 
 
-def _source(entry: Entry) -> str:
-    """Return the file of the module that an entry comes from, or the folder of a package."""
-    file = sys.modules[entry.make.__module__].__file__ or ""
-    return str(Path(file).parent) if Path(file).name == "__init__.py" else file
+def _source(make: Any) -> str:
+    """Return the file of the module that a class or function comes from, or the folder of a package."""
+    module = sys.modules.get(str(getattr(make, "__module__", "")))
+    file = Path(getattr(module, "__file__", None) or "")
+    return str(file.parent) if file.name == "__init__.py" else str(file) if file.name else ""
 
 
 def _called(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
     """Call a class or function with options; turn a missing option or an error into one line."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(make).parameters.values()
+    parameters = _parameters(make, name).values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in named]
     if lacking := [f"{n}=..." for n in needed if n not in options]:
         raise UsageError(f"{name} needs options: {name}[{','.join(lacking)}]")
     try:
-        return make(**options)
-    except UsageError:
-        raise
-    except RAISED as error:
-        raise UsageError(f"{name} cannot be made: {reason(error, make)}") from error
-
-
-def _from_file(text: str) -> Callable[..., Any]:
-    """Import a class from ``path.py:Class``."""
-    path, _, attribute = text.rpartition(":")
-    file = Path(path)
-    if not file.is_file():
-        raise UsageError(f"no file {path!r}; expected path/to/file.py:Class")
-    spec = importlib.util.spec_from_file_location(f"fgbench_file_{abs(hash(file.resolve()))}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except RAISED as error:
-        raise UsageError(f"{path} cannot be imported: {reason(error)}") from error
-    if not hasattr(module, attribute):
-        defined = [c for c in vars(module).values() if getattr(c, "__module__", "") == spec.name]
-        estimators = [c.__name__ for c in defined if inspect.isclass(c) and hasattr(c, "claims")]
-        public = [name for name in estimators if not name.startswith("_")]
-        if not public:
-            raise UsageError(f"{path} has no class {attribute!r}, and defines no estimator")
-        raise unknown(f"class in {path}", attribute, public)
-    cls: Callable[..., Any] = getattr(module, attribute)
-    if not inspect.isclass(cls):
-        raise UsageError(f"{text}: expected a class, got {type(cls).__name__} {attribute!r}")
-    return cls
+        thing = make(**options)
+        if is_dataclass(thing):
+            _ = [repr(getattr(thing, field.name)) for field in fields(thing)]  # the record has them
+        return thing
+    except BaseException as error:
+        pass_on(error)
+        if isinstance(error, UsageError):
+            where = f"{name}: " if ".py:" in name else ""
+            raise UsageError(where + message(error)) from error
+        raise UsageError(f"{name} cannot be made: {reason(error, Path(_source(make)))}") from error

@@ -3,7 +3,9 @@
 ``METHOD`` is a preset (``LG-FG-A``; options apply to its estimator) or
 ``estimator[options]/locality[options]``: ``fg_a[directions=4]/local-pg``, ``cv[base=dfa]/end``,
 ``./mine.py:Mine/end``. Options are ``key=value`` pairs separated by commas; values may contain brackets.
-Texts are split here; nothing is imported or made.
+Either half may be a class in a file; the path of a locality begins with ``./``, ``../``, ``/`` or ``~``,
+since ``fg_a/mine.py:Mine`` is an estimator in the folder ``fg_a``. Texts are split here; nothing is imported
+or made.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from fgbench.errors import UsageError
 from fgbench.registry.entries import PRESETS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 
 def optioned(name: str, options: Mapping[str, Any]) -> str:
@@ -52,9 +54,10 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
         ('cv', {'base': 'dfa[scale=2]', 'n': '3'})
     """
     name, bracket, rest = text.partition("[")
-    if not bracket:
+    if not bracket and "]" not in text:
         return text, {}
-    if not rest.endswith("]") or text.count("[") != text.count("]"):
+    depths = [depth for _, depth in _depths(text)]
+    if not depths or depths[-1] != 0 or min(depths[len(name) : -1], default=0) < 1:
         raise UsageError(f"{text!r}: expected name[key=value,...] with closed brackets")
     options: dict[str, str] = {}
     for part in split_outside(rest[:-1], ","):
@@ -82,9 +85,8 @@ def split_outside(text: str, at: str, *, empty: bool = False) -> list[str]:
         >>> split_outside("a/b[c/d]", "/")
         ['a', 'b[c/d]']
     """
-    complete, depth, current = [], 0, ""
-    for char in text:
-        depth += (char == "[") - (char == "]")
+    complete, current = [], ""
+    for char, depth in _depths(text):
         if char == at and depth == 0:
             complete.append(current)
             current = ""
@@ -130,25 +132,56 @@ def parts(text: str) -> tuple[str, str]:
         ('fg_a[directions=4]', 'local-pg')
         >>> parts("fa")
         ('fa', 'end')
+        >>> parts("cv[base=./b.py:B]/./places.py:Pairs")
+        ('cv[base=./b.py:B]', './places.py:Pairs')
     """
-    name, raw = split_options(text) if "/" not in text and ".py:" not in text else (text, {})
-    if name in PRESETS:
-        estimator, _, locality = PRESETS[name].partition("/")
-        return optioned(estimator, raw), locality
-    head, file, tail = text.partition(".py:")
-    if not file and re.search(r"\.py(?=[/\[]|$)", text):
+    estimator, slash, locality = _halves(text)
+    halves = [_bare(half) for half in (estimator, locality)]
+    unnamed = any(_MARK.match(half) and ".py:" not in half for half in halves if half != "/")
+    if unnamed or any(re.search(r"\.py(?=[/\[]|$)", half) for half in halves):
         raise UsageError(f"method {text!r}: expected path/to/file.py:Class")
-    pieces = split_outside(tail if file else text, "/", empty=True)
-    if not all(pieces) or len(pieces) > 2:
+    further = ".py:" not in locality and len(split_outside(locality, "/", empty=True)) > 1
+    if not estimator or (slash and not locality) or further:
         raise UsageError(
             f"method {text!r}: expected a preset or estimator[options]/locality[options]"
         )
-    first = f"{head}{file}{pieces[0]}" if file else pieces[0]
-    locality = pieces[1] if len(pieces) == 2 else "end"
-    base = split_options(first)[0]
-    if base in PRESETS:
+    base, given = split_options(estimator)
+    if base not in PRESETS:
+        return estimator, locality or "end"
+    if slash:
         raise UsageError(
             f"method {text!r}: a preset includes its locality: {base} is {PRESETS[base]}; "
             f"type {PRESETS[base].partition('/')[0]}/{locality}"
         )
-    return first, locality
+    preset, _, locality = PRESETS[base].partition("/")
+    return optioned(preset, given), locality
+
+
+_MARK = re.compile(r"\.{1,2}/|/|~")  # begins a path
+
+
+def _halves(text: str) -> tuple[str, str, str]:
+    """Split a METHOD at the slash before its locality, as ``str.partition`` does."""
+    slashes = [at for at, (char, depth) in enumerate(_depths(text)) if char == "/" and depth == 0]
+    first = next(iter(slashes), len(text))
+    named = not _MARK.match(
+        text
+    )  # the estimator may be a name, and what follows the path of a locality
+    if named and _MARK.match(text, first + 1):
+        return text[:first], "/", text[first + 1 :]
+    file = _bare(text).find(".py:")
+    at = next((at for at in slashes if at > file), len(text))
+    return text[:at], text[at : at + 1], text[at + 1 :]
+
+
+def _bare(text: str) -> str:
+    """Return a text of the same length with all that is inside brackets blanked."""
+    return "".join(char if depth == 0 else " " for char, depth in _depths(text))
+
+
+def _depths(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the characters of a text, each with the number of brackets open after it."""
+    depth = 0
+    for char in text:
+        depth += (char == "[") - (char == "]")
+        yield char, depth

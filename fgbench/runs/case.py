@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
-from fgbench.errors import Unwritten
+from fgbench.errors import MethodFailed, Unwritten, at_work
 from fgbench.records import files, keys, provenance, schema
 from fgbench.runs import sources, study
 
@@ -47,6 +48,7 @@ class Call:
         seed: of everything random.
         store: where records are kept, None for nowhere.
         progress: called with one line now and then.
+        timeout: seconds that ``measure`` gives each method; None is no limit.
 
     Example:
         >>> from fgbench.workload import Workload
@@ -64,6 +66,7 @@ class Call:
     seed: int
     store: Store | None
     progress: Callable[[str], None] | None
+    timeout: float | None = None
 
     def report(self, message: str) -> None:
         """Pass a line of progress to the caller, if it asked for progress."""
@@ -106,7 +109,11 @@ class Call:
     def _claims(self, method: Method) -> Record:
         """Return what an estimator claims of its task, on a network built for the purpose."""
         task, estimator, _ = self.workload.task(method, self.seed)
-        return asdict(task.claims(estimator))
+        try:
+            with at_work(estimator):
+                return asdict(task.claims(estimator))
+        except MethodFailed:
+            return {}
 
 
 @dataclass(frozen=True)
@@ -212,7 +219,7 @@ def _about(estimator: registry.Made) -> Record:
     cls = type(estimator.thing)
     return {
         "class": cls.__name__,
-        "module": "" if estimator.file else cls.__module__,
+        "module": "" if estimator.file else str(cls.__module__),
         "file": _below_home(estimator.file),
         "documentation": registry.documentation(cls),
         "promises": registry.documentation(getattr(cls, "claims", None)),
@@ -234,5 +241,7 @@ def _full(item: registry.Made) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as JSON can hold it."""
+    """Return an option as JSON can hold it, ``inf`` and ``nan`` as text."""
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
     return value if isinstance(value, bool | int | float | str | None) else repr(value)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
-from fgbench.errors import unknown
+from fgbench.core.time_limit import time_limit
+from fgbench.errors import TimedOut, UsageError, unknown
 from fgbench.records import locks
 from fgbench.runs import study
 from fgbench.runs.case import PACKAGES, Call, Job, Record, draft
@@ -57,6 +58,7 @@ def run_all(
     records: str | Path | None = None,
     reuse: bool = False,
     progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
     **options: Any,
 ) -> list[Record]:
     """Run one verb for several methods on the same data, network and seed.
@@ -77,6 +79,8 @@ def run_all(
             training goes on; nothing is kept where None.
         reuse: accept finished records made by other code, marked ``reused``.
         progress: called with one line now and then.
+        timeout: seconds in which a METHOD must be made, and that ``measure`` gives each method in all;
+            None is no limit. A method that takes longer has failed.
         options: the verb's own. ``measure``: those of :class:`fgbench.measurement.design.Design`.
             ``train``: those of :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and
             ``graph`` (see :func:`fgbench.training.loop.train`; the numbers are the same with and without).
@@ -88,7 +92,7 @@ def run_all(
         is printed on stderr.
 
     Raises:
-        UsageError: for an unknown verb, name or option.
+        UsageError: for an unknown verb, name or option, or a METHOD that was not made in time.
 
     Example:
         >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
@@ -101,10 +105,10 @@ def run_all(
     from fgbench.conformance.structure import require_structure
     from fgbench.workload import Workload
 
-    parsed = [registry.method(text) for text in methods]
+    parsed = [_made(text, timeout) for text in methods]
     with study.threads_set(threads), study.store_in(records) as store, ExitStack() as claims:
         workload = Workload.of(arch, data, device, dtype, data_dir)
-        call = Call(verb, workload, data, seed, store, progress)
+        call = Call(verb, workload, data, seed, store, progress, timeout)
         jobs = _jobs(call, parsed, options)
         keys = [job.key for job in jobs]
         finished = _finished(call, jobs, reuse, claims)
@@ -116,6 +120,15 @@ def run_all(
     return [
         {**finished[key], "method": method.text} for key, method in zip(keys, parsed, strict=True)
     ]
+
+
+def _made(text: str, timeout: float | None) -> Method:
+    """Make a METHOD, whose file may take long, within a time."""
+    try:
+        with time_limit(timeout, text):
+            return registry.method(text)
+    except TimedOut as error:
+        raise UsageError(str(error)) from None
 
 
 def failed(

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgbench import interrupts, registry
-from fgbench.errors import MethodFailed, UsageError
+from fgbench.errors import MethodFailed, UsageError, undone
 from fgbench.records import files
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def _measure(call: Call, jobs: list[Job]) -> list[Record]:
     if not jobs:
         return []
     begun, start = datetime.now(UTC), perf_counter()
-    results = measure(call.workload, [job.method for job in jobs], jobs[0].plan, call.report)
+    methods = [job.method for job in jobs]
+    results = measure(call.workload, methods, jobs[0].plan, call.report, call.timeout)
     seconds = (perf_counter() - start) / len(jobs)
     records = []
     for job, result in zip(jobs, results, strict=True):
@@ -192,7 +193,9 @@ def _speed(call: Call, jobs: list[Job]) -> list[Record]:
     from fgbench.measurement.speed.step_costs import speed
 
     begun, start = datetime.now(UTC), perf_counter()
-    results = speed(call.workload, [job.method for job in jobs], seed=call.seed, **jobs[0].plan)
+    with undone():
+        methods = [job.method for job in jobs]
+        results = speed(call.workload, methods, seed=call.seed, **jobs[0].plan)
     seconds = perf_counter() - start
     return [
         call.finish(job, result, begun, seconds) for job, result in zip(jobs, results, strict=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench import interrupts
+from fgbench.core.estimator import why_not
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.records import keys
 from fgbench.training.checkpoint import Keeper
@@ -109,7 +110,7 @@ def train(
     try:
         task, estimator, noise = subject or workload.task(method, seed)
         with at_work(estimator, *task.parts, begun=False):
-            if reason := estimator.supports(task.scheme):
+            if reason := why_not(estimator, task.scheme):
                 return _result("skipped", reason, recipe, workload)
             claims = asdict(task.claims(estimator))
             run = TrainingRun(task, estimator, recipe, noise, data, graph)

@@ -12,7 +12,7 @@ from fgbench.cli import main
 from fgbench.cli.check import LESS
 from fgbench.conformance import Outcome
 from fgbench.conformance.outcome import collected, judge
-from fgbench.core.time_limit import TimedOut
+from fgbench.errors import TimedOut
 from tests.makers.paths import ROOT
 
 FILE = """

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fgbench.core.time_limit import TimedOut, time_limit
-from fgbench.errors import UsageError
+from fgbench.core.time_limit import time_limit
+from fgbench.errors import TimedOut, UsageError
 
 START = "import time; from fgbench.core import time_limit; time_limit.GRACE = 0.1; time_limit.AGAIN = 60\n"
 SWALLOWS = """

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -260,6 +261,37 @@ def png_with_a_broken_chunk() -> bytes:
     Image.fromarray(noise).save(packed, "PNG")
     first, name, second = packed.getvalue().partition(b"IDAT")
     return first + name + second.replace(b"IDAT", b"*Y\x07\x18", 1)
+
+
+def test_imagefolder_takes_a_large_picture_without_a_word(tmp_path, monkeypatch):
+    """Pillow warns from 89 megapixels on and refuses at 179; here from 10 pixels on and at 21."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    tree = write_tree(tmp_path / "tree")
+    large = next(iter(sorted((tree / "cat").iterdir())))
+    Image.new("RGB", (4, 4)).save(large.with_suffix(".png"))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(DataError, match="DecompressionBombError"):
+            imagefolder(root=str(tree), size=2, data_dir=str(tmp_path / "data"))
+        for picture in tree.rglob("*.*"):
+            Image.new("RGB", (4, 4)).save(picture.with_suffix(".png"))
+            if picture.suffix != ".png":
+                picture.unlink()
+        assert imagefolder(root=str(tree), size=2, data_dir=str(tmp_path / "data")).shape == (
+            3,
+            2,
+            2,
+        )
+    assert [str(each.message) for each in seen] == []
+
+
+def test_imagefolder_reads_no_file_that_is_no_picture_by_its_size(tmp_path):
+    tree = write_tree(tmp_path / "tree")
+    with (tree / "cat" / "huge.png").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError) as error:
+        imagefolder(root=str(tree), size=2, data_dir=str(tmp_path / "data"))
+    one_line(error, tree / "cat" / "huge.png", "not a picture")
 
 
 @pytest.mark.parametrize(

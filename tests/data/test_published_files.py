@@ -13,6 +13,8 @@ import random
 import socket
 import tarfile
 import threading
+import tracemalloc
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -119,7 +121,7 @@ IDX_DAMAGE = {
     "empty": (lambda content: b"", "truncated"),
     "header only": (lambda content: content[:10], "truncated"),
     "truncated": (lambda content: content[:-1], "75 bytes, but its header says 76"),
-    "longer": (lambda content: content + b"x", "77 bytes, but its header says 76"),
+    "longer": (lambda content: content + b"x", "more than 76 bytes, but its header says 76"),
     "labels magic": (lambda content: b"\0\0\x08\1" + content[4:], "0x0801, expected 0x0803"),
     "float magic": (lambda content: b"\0\0\x0d\3" + content[4:], "0x0d03, expected 0x0803"),
     "huge header": (lambda content: content[:4] + b"\xff" * 12 + content[16:], "header says"),
@@ -156,6 +158,56 @@ def test_idx_refuses_a_damaged_archive(tmp_path, damage):
     with pytest.raises(DataError) as error:
         idx.read_idx(path, 3, None)
     one_line(error, path, "delete it")
+
+
+def test_no_more_is_unpacked_than_is_expected(tmp_path):
+    """A bomb of 128 MB in 128 kB, and headers that announce too much, are refused at their beginning."""
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in IMAGES.shape)
+    bomb = zlib.compressobj(wbits=31)
+    packed = [bomb.compress(header)] + [bomb.compress(bytes(1 << 24)) for _ in range(8)]
+    whole = b"".join(packed) + bomb.flush()
+    lies = gzip.compress(header[:4] + b"\0\0\xff\xff" * 3 + bytes(1 << 20))
+    for content, size, says in (
+        (whole, None, "more than 76 bytes"),
+        (whole, 76, "more than 76 bytes"),
+        (whole, 75, "its header says 76 bytes, expected 75"),
+        (lies, None, "expected at most"),
+        (lies, 47_040_016, "expected 47040016"),
+    ):
+        path = tmp_path / "images.gz"
+        path.write_bytes(content)
+        tracemalloc.start()
+        with pytest.raises(DataError) as error:
+            idx.read_idx(path, 3, None, size)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        tracemalloc.stop()
+        one_line(error, path, says, "delete it")
+    plain = tmp_path / "images"
+    with plain.open("wb") as file:  # of which no byte lies on the disk
+        file.write(header)
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match="more than 76 bytes"):
+        idx.read_idx(plain, 3, None)
+
+
+def test_what_is_no_data_is_not_read_whole(tmp_path):
+    write_cifar(tmp_path)
+    for name in ("data_batch_1.bin", "SOURCE.txt"):
+        with (tmp_path / name).open("r+b" if name[0] == "d" else "wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(
+        DataError, match=r"data_batch_1\.bin has 1099511627776 bytes, expected 12292"
+    ):
+        cifar10.load_batches(tmp_path, "", {}, per_file=4)
+    assert len(cache.source_of(tmp_path)) == 10_000
+
+
+def test_the_sizes_of_published_files_are_known():
+    for sums in (mnist.SUMS, fashion_mnist.SUMS):
+        images = [28 * 28 * n + 16 for n in (60_000, 10_000)]
+        labels = [n + 8 for n in (60_000, 10_000)]
+        assert [s.size for n, s in sums.items() if "images" in n] == images
+        assert [s.size for n, s in sums.items() if "labels" in n] == labels
 
 
 def test_idx_refuses_a_file_without_data_even_where_no_checksum_is_known(tmp_path):

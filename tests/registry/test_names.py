@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint
@@ -67,7 +68,8 @@ def test_options_are_split_outside_inner_brackets(
 
 
 @pytest.mark.parametrize(
-    "text", ["a[", "a[x=1", "a[x=1]]", "a[x]", "a[=1]", "a[x=1,x=2]", "a[x=1]b"]
+    "text",
+    ["a[", "a[x=1", "a[x=1]]", "a[x]", "a[=1]", "a[x=1,x=2]", "a[x=1]b", "a[x=1][y=2]", "a]"],
 )
 def test_what_is_no_option_list_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"expected|twice"):
@@ -90,6 +92,62 @@ def test_a_method_is_an_estimator_under_a_locality(
 ) -> None:
     found = method(text)
     assert (found.text, found.estimator.text, found.locality.text) == (text, estimator, locality)
+
+
+@pytest.mark.parametrize(
+    ("text", "estimator", "locality"),
+    [
+        ("cv[base=./b.py:B]/end", "cv[base=./b.py:B]", "end"),
+        ("cv[base=./b.py:B]", "cv[base=./b.py:B]", "end"),
+        ("FG-A[base=./b.py:B]", "fg_a[base=./b.py:B]", "end"),
+        ("cv[base=./a/b.py:B[n=1]]/local[keep=b p]", "cv[base=./a/b.py:B[n=1]]", "local[keep=b p]"),
+        ("fg_a/./loc.py:DGL", "fg_a", "./loc.py:DGL"),
+        ("fg_a[n=1]/../loc.py:DGL[a=x/y]", "fg_a[n=1]", "../loc.py:DGL[a=x/y]"),
+        ("fg_a//abs/loc.py:DGL", "fg_a", "/abs/loc.py:DGL"),
+        ("./a/b.py:B/~/loc.py:DGL", "./a/b.py:B", "~/loc.py:DGL"),
+        ("a/b.py:B/loc.py:DGL", "a/b.py:B", "loc.py:DGL"),
+        ("./a/../b.py:B[c=./d.py:D]/end", "./a/../b.py:B[c=./d.py:D]", "end"),
+    ],
+)
+def test_a_path_may_stand_for_either_half_or_in_an_option(
+    text: str, estimator: str, locality: str
+) -> None:
+    assert registry.parts(text) == (estimator, locality)
+
+
+LOCALITY = """
+from fgbench.core.objective import Objective
+class Ends:
+    def attach(self, chain): pass
+    def objectives(self, chain):
+        return (Objective("end", (0, len(chain)), "final", tuple(range(len(chain)))),)
+"""
+
+
+def test_a_locality_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loc.py").write_text(LOCALITY)
+    Path("mine.py").write_text(PLAIN)
+    for text in ("fg_a/./loc.py:Ends", "./mine.py:Mine[n=2]/./loc.py:Ends"):
+        assert type(method(text).locality.thing).__name__ == "Ends"
+    with pytest.raises(UsageError, match=r"for a locality in a file type fg_a/\./loc\.py:Ends"):
+        method("fg_a/loc.py:Ends")
+
+
+NET = """
+from fgbench.architectures.mlp import mlp
+def net(*, shape, classes, width: int = 3):
+    return mlp(shape=shape, classes=classes, width=width, depth=1)
+"""
+
+
+def test_an_architecture_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    text = f"{tmp_path}/net.py:net[width=2]"
+    with Noise(0).seeded():
+        made = make("architectures", text, shape=(1, 2, 2), classes=3)
+    assert made.thing.body_parameters()["body.0.l0.weight"].shape == (2, 4)
+    assert registry.source("architectures", text) == made.source == str(tmp_path / "net.py")
 
 
 def test_options_have_the_annotated_types() -> None:
@@ -370,10 +428,149 @@ def test_a_broken_entry_point_raises_only_when_asked_for(outside: Any) -> None:
 
 
 def test_an_entry_point_cannot_take_a_built_in_name(outside: Any) -> None:
+    """It is listed with the reason, and harms neither the name nor any command."""
     outside(point("bp", f"{__name__}:thing", "their-package"))
     for _ in range(2):
-        with pytest.raises(UsageError, match=r"by fgbench\.estimators\.bp and by their-package"):
-            registry.entries("estimators")
+        found = registry.entries("estimators")
+        assert found["bp"].owner == "fgbench.estimators.bp"
+        (listed,) = (entry for name, entry in found.items() if "their-package" in name)
+        assert listed.name == f"bp of their-package ({__name__}:thing)"
+        assert listed.summary == "registered twice: 'bp' is taken by fgbench.estimators.bp"
+        assert listed.name in registry.names("estimators")
+
+
+MARKED = """
+from dataclasses import dataclass
+from fgbench import Defaults, register
+
+@dataclass(frozen=True{more})
+@register("estimators", "sign_b")
+class Sign(Defaults):
+    "A sign."
+    def __call__(self, view, noise, state):
+        raise NotImplementedError
+"""
+
+
+@pytest.mark.parametrize("value", ["signs:Sign", "signs"])
+@pytest.mark.parametrize("more", ["", ", slots=True"])
+def test_a_decorator_and_an_entry_point_of_one_thing_are_no_clash(
+    more: str, value: str, outside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CONTRIBUTING shows it; ``dataclass(slots=True)`` makes another class of the same name."""
+    (tmp_path / "signs.py").write_text(MARKED.format(more=more))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "signs", raising=False)
+    outside(point("sign_b", value, "signs"))
+    found = registry.entries("estimators")
+    assert [(n, e.summary) for n, e in found.items() if "sign_b" in n] == [("sign_b", "A sign.")]
+    assert type(method("sign_b").estimator.thing).__name__ == "Sign"
+    assert Path(registry.source("estimators", "sign_b")).name == "signs.py"
+    del sys.modules["signs"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("os.path:sep", "cannot be used: expected a class or function, got str"),
+        ("json", "cannot be used: expected a class or function, got module"),
+        ("builtins:dict", "cannot be used: ValueError"),  # no signature
+        (f"{__name__}:Untold", "cannot be used: RuntimeError: no signature"),
+        (f"{__name__}:worse", "cannot be imported: Worse: its message cannot be read"),
+    ],
+)
+def test_an_entry_point_of_something_else_is_listed_with_the_reason(
+    value: str, told: str, outside: Any
+) -> None:
+    outside(point("odd", value, "odd-package"))
+    assert registry.entries("estimators")["odd"].summary.startswith(told)
+    assert "odd" in registry.names("estimators")
+    with pytest.raises(UsageError, match=r"'odd' from odd-package .*cannot be"):
+        method("odd")
+
+
+class _NoSignature(type):
+    @property
+    def __signature__(cls) -> Any:
+        raise RuntimeError("no signature")
+
+
+class Untold(metaclass=_NoSignature):
+    """Its signature cannot be read."""
+
+
+class Worse(BaseException):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def __getattr__(name: str) -> Any:
+    raise Worse if name == "worse" else AttributeError(name)
+
+
+def test_a_name_of_a_file_that_is_taken_harms_nothing(own: Any, tmp_path: Path) -> None:
+    """Two copies of one example, both with a decorator, are compared in one command."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text(MARKED.format(more=""))
+    made = [method(f"{tmp_path}/{name}.py:Sign").estimator.thing for name in ("a", "b", "a")]
+    assert len({type(thing) for thing in made}) == 3
+    listed = [n for n in registry.names("estimators") if "sign_b" in n]
+    assert listed == ["sign_b", f"sign_b of {tmp_path}/b.py"]
+    (tmp_path / "c.py").write_text(MARKED.format(more="").replace("sign_b", "bp"))
+    method(f"{tmp_path}/c.py:Sign")
+    assert registry.entries("estimators")["bp"].owner == "fgbench.estimators.bp"
+
+
+# options
+
+
+OPTIONS = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from fgbench.core.estimator import Defaults
+if TYPE_CHECKING:
+    from torch import Tensor
+
+@dataclass(frozen=True)
+class Mine(Defaults):
+    rate: float | None = 1.0
+    label: str = ""
+    hidden: Tensor = None
+"""
+
+
+def test_none_as_text_is_none_where_an_option_may_be(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OPTIONS)
+    made = method(f"{tmp_path}/mine.py:Mine[rate=None,label=None]").estimator
+    assert made.thing.rate is None
+    assert made.thing.label == "None"
+    assert made.text == f"{tmp_path}/mine.py:Mine[label=None,rate=None]"
+    assert method(f"{tmp_path}/mine.py:Mine[rate=none]").estimator.thing.rate is None
+    with pytest.raises(UsageError, match="option directions='None'"):
+        method("fg_a[directions=None]")
+
+
+def test_an_annotation_that_cannot_be_evaluated_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OPTIONS)
+    assert method(f"{tmp_path}/mine.py:Mine").estimator.thing.hidden is None
+    with pytest.raises(
+        UsageError, match=r"Mine: option hidden: its annotation 'Tensor' .*NameError"
+    ):
+        method(f"{tmp_path}/mine.py:Mine[hidden=1]")
+
+
+def test_an_inherited_option_is_read_in_the_module_that_states_it(tmp_path: Path) -> None:
+    """Here ``Annotated`` and ``Field`` are names of the base class's module only."""
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from fgbench.estimators.fg_a import ActivityForwardGradient\n"
+        "@dataclass(frozen=True)\nclass Mine(ActivityForwardGradient):\n    extra: int = 1\n"
+    )
+    made = method(f"{tmp_path}/mine.py:Mine[directions=3,extra=2]").estimator.thing
+    assert (made.directions, made.extra) == (3, 2)
+    with pytest.raises(UsageError, match="greater than or equal to 1"):
+        method(f"{tmp_path}/mine.py:Mine[directions=0]")
 
 
 def test_an_unknown_kind_names_the_nearest() -> None:

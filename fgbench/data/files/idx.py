@@ -16,10 +16,13 @@ from fgbench.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from io import BufferedReader
     from pathlib import Path
 
     from torch import Tensor
 
+MOST = 1 << 30  # bytes of a file whose size is not known
+CHUNK = 1 << 20
 _TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -31,6 +34,7 @@ class Sums:
     Args:
         archive: of the compressed file.
         content: of the decompressed file.
+        size: of the decompressed file in bytes; None where it is not known.
 
     Example:
         >>> Sums(archive="68b3", content="6bbc").content
@@ -39,17 +43,20 @@ class Sums:
 
     archive: str
     content: str
+    size: int | None = None
 
 
-def read_idx(path: Path, ndim: int, content_md5: str | None) -> Tensor:
+def read_idx(path: Path, ndim: int, content_md5: str | None, size: int | None = None) -> Tensor:
     """Read one IDX file of unsigned bytes.
 
-    The header is a big-endian magic number, 0x0800 + ndim, and one 32-bit size per axis.
+    The header is a big-endian magic number, 0x0800 + ndim, and one 32-bit size per axis. No more is read or
+    decompressed than these sizes say.
 
     Args:
         path: the file; it is decompressed where its name ends in ``.gz``.
         ndim: number of axes expected: 3 for images, 1 for labels.
         content_md5: MD5 of the decompressed content; None skips this check.
+        size: bytes of the decompressed content; where it is None, at most 1 GiB.
 
     Returns:
         uint8 tensor with ``ndim`` axes.
@@ -65,26 +72,17 @@ def read_idx(path: Path, ndim: int, content_md5: str | None) -> Tensor:
         ...     read_idx(path, 1, None).tolist()
         [7, 3]
     """
+    start = 4 + 4 * ndim
     try:
-        # A bytearray, because torch expects writable memory.
-        content = bytearray(path.read_bytes())
-        if path.suffix == ".gz" and content:
-            content = bytearray(gzip.decompress(content))
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = _read(file, start)
+            expected = _announced(content, path, ndim, size)
+            content += _read(file, expected - start + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); {ELSEWHERE}") from error
-    start = 4 + 4 * ndim
-    if len(content) < start:
-        raise DataError(f"{path} is truncated: {len(content)} bytes, no header; {ELSEWHERE}")
-    magic, *sizes = (int.from_bytes(content[i : i + 4]) for i in range(0, start, 4))
-    if magic != 0x0800 + ndim:
-        raise DataError(
-            f"{path} has magic number {magic:#06x}, expected {0x0800 + ndim:#06x}; {ELSEWHERE}"
-        )
-    expected = start + math.prod(sizes)
     if len(content) != expected:
-        raise DataError(
-            f"{path} has {len(content)} bytes, but its header says {expected}; {ELSEWHERE}"
-        )
+        has = f"{len(content)}" if len(content) < expected else f"more than {expected}"
+        raise DataError(f"{path} has {has} bytes, but its header says {expected}; {ELSEWHERE}")
     if content_md5 is not None:
         actual = md5(content, usedforsecurity=False).hexdigest()
         if actual != content_md5:
@@ -94,11 +92,48 @@ def read_idx(path: Path, ndim: int, content_md5: str | None) -> Tensor:
             )
     if expected == start:
         raise DataError(f"{path} holds no data; {ELSEWHERE}")
+    sizes = _sizes(content, ndim)[1:]
     return torch.frombuffer(content, dtype=torch.uint8, offset=start).view(sizes)
 
 
+def _announced(header: bytearray, path: Path, ndim: int, size: int | None) -> int:
+    """Return the size of the content that a header announces; refuse one that is not expected."""
+    if len(header) < 4 + 4 * ndim:
+        raise DataError(f"{path} is truncated: {len(header)} bytes, no header; {ELSEWHERE}")
+    magic, *sizes = _sizes(header, ndim)
+    if magic != 0x0800 + ndim:
+        raise DataError(
+            f"{path} has magic number {magic:#06x}, expected {0x0800 + ndim:#06x}; {ELSEWHERE}"
+        )
+    announced = len(header) + math.prod(sizes)
+    if announced > MOST if size is None else announced != size:
+        wanted = f"at most {MOST}" if size is None else f"{size}"
+        raise DataError(
+            f"{path} is not the published file: its header says {announced} bytes, expected {wanted}; "
+            f"{ELSEWHERE}"
+        )
+    return announced
+
+
+def _sizes(content: bytearray, ndim: int) -> list[int]:
+    """Return the numbers of a header: magic number and sizes."""
+    return [int.from_bytes(content[i : i + 4]) for i in range(0, 4 + 4 * ndim, 4)]
+
+
+def _read(file: gzip.GzipFile | BufferedReader, count: int) -> bytearray:
+    """Read at most a number of bytes; memory is taken for those that are there."""
+    content = bytearray()  # torch expects writable memory
+    while len(content) < count and (part := file.read(min(count - len(content), CHUNK))):
+        content += part
+    return content
+
+
 def read_pair(
-    images: Path, labels: Path, images_md5: str | None, labels_md5: str | None
+    images: Path,
+    labels: Path,
+    images_md5: str | None,
+    labels_md5: str | None,
+    sizes: tuple[int | None, int | None] = (None, None),
 ) -> tuple[Tensor, Tensor]:
     """Read the images and labels of one split.
 
@@ -107,6 +142,7 @@ def read_pair(
         labels: path of the labels.
         images_md5: MD5 of the content of the images; None skips the check.
         labels_md5: MD5 of the content of the labels; None skips the check.
+        sizes: bytes of the content of both, as of :func:`read_idx`.
 
     Returns:
         Pixels uint8 ``[N, 1, H, W]`` and labels int64 ``[N]``.
@@ -124,8 +160,8 @@ def read_pair(
         >>> tuple(x.shape), y.tolist()
         ((1, 1, 1, 2), [4])
     """
-    x = read_idx(images, 3, images_md5).unsqueeze(1)
-    y = read_idx(labels, 1, labels_md5).long()
+    x = read_idx(images, 3, images_md5, sizes[0]).unsqueeze(1)
+    y = read_idx(labels, 1, labels_md5, sizes[1]).long()
     if len(x) != len(y):
         raise DataError(
             f"{images} has {len(x)} images, but {labels} has {len(y)} labels: "
@@ -167,7 +203,9 @@ def read_splits(
     paths = {file: _locate(folder, file, url, sums[file].archive) for file in sums}
 
     def pair(images: str, labels: str) -> tuple[Tensor, Tensor]:
-        return read_pair(paths[images], paths[labels], sums[images].content, sums[labels].content)
+        one, two = sums[images], sums[labels]
+        both = paths[images], paths[labels], one.content, two.content
+        return read_pair(*both, (one.size, two.size))
 
     return *pair(*_TRAIN), *pair(*_TEST)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.estimator import why_not
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.noise.replay import Uncapturable
 from fgbench.errors import MethodFailed, UsageError, at_work
@@ -293,7 +294,7 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
     runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
     try:
         with at_work(estimator, begun=False):
-            runner.skipped = estimator.supports(task.scheme)
+            runner.skipped = why_not(estimator, task.scheme)
             state = {} if runner.skipped else task.init_state(estimator, noise)
         with at_work(estimator):
             runner.claims = None if runner.skipped else task.claims(estimator)
@@ -307,7 +308,7 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
         if runner.failed:
             return None
         try:
-            with at_work(estimator, *task.parts):
+            with at_work(estimator, *task.parts, undo=False):  # it is timed
                 return task.estimate(x, y, estimator, drawn.at(k), state)
         except MethodFailed as failed:
             runner.failed = str(failed)

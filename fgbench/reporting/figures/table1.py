@@ -29,6 +29,7 @@ LAWS = {
     "sphere": style.Look("#009e73", "^"),
     "uniform": style.Look("#cc79a7", "D"),
 }
+UNKNOWN = style.Look("#595959", "X")  # a law of another version
 SHARING = ("shared", "independent")  # filled, open
 HEIGHT = 1.8  # inches of a panel
 APART = 0.13  # octaves between curves at one size, so that none covers another
@@ -144,13 +145,15 @@ def _varied(part: pd.DataFrame) -> list[str]:
 def _over(ax: Axes, part: pd.DataFrame, axis: str) -> None:
     """Draw total variance over one size, theory dashed, the curves of laws and sharing side by side."""
     part = part[part["what"] == "total"]
+    if part.empty:
+        return
     for other in AXES:
         if other != axis:
             part = part[part[other] == _middle(part, other)]
     curves = list(part.groupby(["law", "sharing"], sort=False))
     for at, ((law, sharing), curve) in enumerate(curves):
         curve = curve.sort_values(axis)
-        look, x = LAWS[law], curve[axis] * 2 ** (APART * (at - (len(curves) - 1) / 2))
+        look, x = LAWS.get(law, UNKNOWN), curve[axis] * 2 ** (APART * (at - (len(curves) - 1) / 2))
         theory: dict[str, Any] = {"color": look.colour, "ls": style.DASHED, "lw": style.pt(0.8)}
         if len(curve) > 1:
             ax.plot(x, curve["predicted"], **theory)
@@ -202,8 +205,10 @@ def _mark(look: style.Look, sharing: str, size: float) -> dict[str, Any]:
 
 def _handles(table: pd.DataFrame) -> list[Line2D]:
     """Create the legend entries of laws, sharing, theory, and points outside their interval."""
-    laws = [law for law in LAWS if law in set(table["law"])]
-    entries = [Line2D([], [], ls="", label=law, **_mark(LAWS[law], SHARING[0], 4)) for law in laws]
+    there = list(dict.fromkeys(table["law"]))
+    laws = [law for law in LAWS if law in there] + [law for law in there if law not in LAWS]
+    looks = {law: LAWS.get(law, UNKNOWN) for law in laws}
+    entries = [Line2D([], [], ls="", label=law, **_mark(looks[law], SHARING[0], 4)) for law in laws]
     grey = style.Look(style.FAINT, "o")
     words = ("shared", "independent")
     entries += [
@@ -220,20 +225,29 @@ def _caption(grid: Mapping[str, Any], named: bool) -> str:
     part = plotted([grid])
     held = ", ".join(f"{name[-1]} = {_middle(part, axis)}" for axis, name in AXES.items())
     counts = sorted(set(part["n"].dropna().astype(int)))
-    overall, *groups = (row for row in grid["summary"] if not row["entry"])
-    names = [next(row[k] for k in ("what", "law", "sharing") if row[k] != "all") for row in groups]
-    shares = ", ".join(
-        f"{name} {100 * row['coverage']['value']:.1f}"
-        for name, row in zip(names, groups, strict=True)
+    kinds = ("what", "law", "sharing")
+    summary = {
+        next((row[kind] for kind in kinds if row[kind] != "all"), ""): row["coverage"]
+        for row in grid["summary"]
+        if not row["entry"]
+    }
+    shares = ", ".join(f"{name} {100 * c['value']:.1f}" for name, c in summary.items() if name)
+    coverage = summary.get("")
+    overall = next((row for row in grid["summary"] if row["coverage"] is coverage), None)
+    inside = (
+        ""
+        if coverage is None or overall is None
+        else (
+            f" Predicted inside the measured interval in {overall['inside']} of {overall['cells']} cells: "
+            f"{100 * coverage['value']:.1f} % [{100 * coverage['low']:.1f}, {100 * coverage['high']:.1f}] "
+            f"({shares})."
+        )
     )
-    coverage = overall["coverage"]
     return (
         (f"{grid['label']}, seed {grid['seed']}. " if named else "")
         + f"Above: sizes not on an axis are held at {held}. S: squared mean of a gradient per weight; its "
         f"variance between examples is V = 3 S. Bars: 95 % intervals, n = "
-        f"{' or '.join(map(str, counts))} draws per point. Predicted inside the measured interval in "
-        f"{overall['inside']} of {overall['cells']} cells: {100 * coverage['value']:.1f} % "
-        f"[{100 * coverage['low']:.1f}, {100 * coverage['high']:.1f}] ({shares})."
+        f"{' or '.join(map(str, counts))} draws per point.{inside}"
     )
 
 
