@@ -49,7 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
         return build.write(folder, folder / "site" / "deep", ABOUT).parent, records
 
 
-def save_nothing(fig: Any, folder: Path, name: str, table: pd.DataFrame) -> None:
+def save_nothing(fig: Any, folder: Path, name: str, table: pd.DataFrame, *_how: Any) -> None:
     folder.mkdir(exist_ok=True)
     for suffix in ("png", "pdf", "csv"):
         (folder / f"{name}.{suffix}").write_text("")
