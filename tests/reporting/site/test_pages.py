@@ -49,7 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
         return build.write(folder, folder / "site" / "deep", ABOUT).parent, records
 
 
-def save_nothing(fig: Any, folder: Path, name: str, table: pd.DataFrame, *_: Any) -> None:
+def save_nothing(fig: Any, folder: Path, name: str, table: pd.DataFrame, *_how: Any) -> None:
     folder.mkdir(exist_ok=True)
     for suffix in ("png", "pdf", "csv"):
         (folder / f"{name}.{suffix}").write_text("")
@@ -201,7 +201,7 @@ def test_pictures_are_the_same_drawn_by_several_processes(
     monkeypatch.setattr(pictures, "FEW", 0)
     two = pictures.draw_all(found, laid, tmp_path / "two", 2)
     files = sorted(path.name for path in (tmp_path / "one" / "figures").iterdir())
-    assert len(files) == 3 * 2
+    assert len(files) == 4 * 2  # PNG, PDF, CSV and caption
     for name in files:
         drawn = (tmp_path / "two" / "figures" / name).read_bytes()
         assert drawn == (tmp_path / "one" / "figures" / name).read_bytes()
