@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fgbench import interrupts
+from fgbench.records import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

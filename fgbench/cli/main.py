@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench import interrupts
 from fgbench.cli import read_commands, run_commands
 from fgbench.cli.progress import asides_in_one_line, print_error
 from fgbench.errors import (
@@ -30,6 +29,7 @@ from fgbench.errors import (
     UsageError,
     reason,
 )
+from fgbench.records import interrupts
 
 INTERRUPTED = 130  # the exit code that typer gives a Ctrl-C
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fgbench import interrupts
+from fgbench.records import interrupts
 
 fcntl: Any
 try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fgbench import interrupts
+from fgbench.records import interrupts
 
 KINDS = {
     stat.S_IFIFO: "a named pipe",

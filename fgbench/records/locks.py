@@ -12,8 +12,7 @@ from time import sleep
 
 from filelock import FileLock, Timeout
 
-from fgbench import interrupts
-from fgbench.records import atomic, files
+from fgbench.records import atomic, files, interrupts
 
 LOCK = re.compile(r"\.[0-9a-f]{32}\.lock")
 LOOK_S = 0.05  # seconds between two tries of a claim that is waited for

@@ -16,9 +16,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fgbench import interrupts, registry
+from fgbench import registry
 from fgbench.errors import UsageError, at_work
-from fgbench.records import atomic, files, keys, locks, provenance, schema
+from fgbench.records import atomic, files, interrupts, keys, locks, provenance, schema
 from fgbench.records.store import Store
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fgbench import interrupts, registry
+from fgbench import registry
 from fgbench.errors import MethodFailed, UsageError, undone
-from fgbench.records import files
+from fgbench.records import files, interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,9 +17,8 @@ import warnings
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fgbench import interrupts
 from fgbench.errors import Notice, UsageError
-from fgbench.records import atomic, files
+from fgbench.records import atomic, files, interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fgbench import interrupts
 from fgbench.core.estimator import why_not
 from fgbench.errors import MethodFailed, UsageError, at_work
-from fgbench.records import keys
+from fgbench.records import interrupts, keys
 from fgbench.training.checkpoint import Keeper
 from fgbench.training.recipe import Recipe, default_recipe
 from fgbench.training.run import Progress, TrainingRun

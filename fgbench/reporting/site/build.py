@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgbench import interrupts
 from fgbench.errors import UsageError
+from fgbench.records import interrupts
 from fgbench.reporting.frames.csv_files import write_csv
 from fgbench.reporting.frames.load import load
 from fgbench.reporting.site import overview, pages, paths, pictures

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgbench import interrupts
+from fgbench.records import interrupts
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import style
 from fgbench.reporting.site import plotly_marks

@@ -18,8 +18,8 @@ from multiprocessing import connection, get_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fgbench import interrupts
 from fgbench.errors import Notice, reason
+from fgbench.records import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

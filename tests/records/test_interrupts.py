@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fgbench import interrupts
 from fgbench.cli.main import run
+from fgbench.records import interrupts
 from tests.makers.paths import ROOT
 from tests.makers.processes import posix
 
