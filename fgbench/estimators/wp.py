@@ -56,7 +56,7 @@ class WeightPerturbation(Defaults):
         >>> case = {"arch": "mlp-1x4", "data": "synthetic[size=2]", "draws": 2, "batches": 1}
         >>> record = fgbench.run("measure", method="wp[sided=central]", **case)
         >>> record["claimed"]["bias"], record["cost"]["forward_equivalents"]
-        ('vanishing', 3.0)
+        ('vanishing', 5.142857143)
     """
 
     directions: Annotated[int, Field(ge=1)] = 1

@@ -86,7 +86,7 @@ class Heads(NamedTuple):
         failed: what their losses or batches raised on the way, or "".
 
     Example:
-        >>> Heads().params
+        >>> dict(Heads().params)
         {}
     """
 

@@ -29,6 +29,7 @@ class Store:
         >>> from fgbench.records.schema import FIELDS
         >>> run = {"verb": "measure", "method": "BP", "arch": "mlp-2x8", "data": "digits", "seed": 0}
         >>> run |= {"schema": SCHEMA, "status": "ok", "key": 32 * "0", "elapsed_s": 1.5}
+        >>> run |= {"where": {}, "settings": {}, "options": {}}
         >>> with TemporaryDirectory() as folder:
         ...     store = Store(Path(folder))
         ...     file = store.write(dict.fromkeys(FIELDS["all"], "") | run)

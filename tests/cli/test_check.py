@@ -19,11 +19,14 @@ FILE = """
 from time import sleep
 from fgbench import Claims, Defaults, Estimate
 
+MET = []
+
 class Hangs(Defaults):
     def claims(self, task):
         return Claims(backward="segment")
     def __call__(self, view, noise, state):
-        while noise.step:
+        MET.append(str(view.shapes))
+        while MET.count(MET[-1]) > 1:  # from the second estimate on a network
             try:
                 sleep(60)
             except Exception:

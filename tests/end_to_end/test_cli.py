@@ -426,7 +426,7 @@ def test_a_quick_check_that_leaves_something_out_says_so_by_its_exit_code(
     held = conformance.Outcome("unbiased on a net", True, "few draws", "512 of 4096")
     for found, code in (([held], 3), ([held, conformance.Outcome("pure", False, "no")], 1)):
 
-        def told(name: str, tell: Any, quick: bool, found: Any = found) -> Any:
+        def told(name: str, tell: Any, quick: bool, arch: Any, found: Any = found) -> Any:
             return found if quick else []
 
         monkeypatch.setattr(conformance, "check_estimator", told)

@@ -82,10 +82,11 @@ def task_of(method: str, chain: Chain | None = None) -> tuple[Task, Any]:
 
 
 def feedback(chain: Chain, task: Task) -> dict[str, dict[str, Tensor]]:
+    """Feedback weights of every objective: those of its window and its readout."""
     return {
         o.name: {
             name: paper_layout(name, ORACLE[f"fa_back.{paper_name(name)}"])
-            for name, p in chain.named_parameters()
+            for name in (*chain.body_parameters(range(*o.window)), *chain.readout_parameters(o.readout))
             if name.endswith("weight")
         }
         for o in task.objectives

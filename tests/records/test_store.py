@@ -202,7 +202,7 @@ KILLED = """
 
 
 def killed(folder: Path, writer: str) -> Any:
-    record = json.dumps(a_record(history="x" * 20_000))
+    record = json.dumps(a_record(reason="x" * 20_000))
     out, _ = python(KILLED, folder, writer, record).communicate(timeout=60)
     return json.loads(out)
 
@@ -234,9 +234,9 @@ WRITER = """
         k = f"{i:032x}"
         with claim(store.folder, k) as mine:
             if mine and store.find(k) is None:
-                store.write(record | {"key": k, "seed": i, "draws": me})
+                store.write(record | {"key": k, "seed": i, "draws": "ab".index(me)})
                 done += 1
-        store.write(record | {"key": "f" * 32, "draws": me})  # the same file from both
+        store.write(record | {"key": "f" * 32, "draws": "ab".index(me)})  # the same file from both
         assert len({r["key"] for r in store.all()}) >= 1 and not store.damaged, store.damaged
     print(done)
 """
@@ -244,7 +244,7 @@ WRITER = """
 
 @posix
 def test_two_processes_share_a_folder_and_do_each_run_once(tmp_path: Path) -> None:
-    record = json.dumps(a_record(history=list(range(500))))
+    record = json.dumps(a_record(history=[{"loss": float(i)} for i in range(500)]))
     both = [python(WRITER, tmp_path, record, name) for name in ("a", "b")]
     done = [int(process.communicate(timeout=60)[0]) for process in both]
     store = Store(tmp_path)

@@ -387,7 +387,7 @@ def test_one_that_raises_fails_alone(verb: str, where: str, raising: str, tmp_pa
     found = api.run_all(verb, methods, **case)
     assert [r["method"] for r in found] == methods
     assert [r["status"] for r in found] == ["ok", "failed", "ok"]
-    assert re.fullmatch(r"ValueError: on purpose \(raising\.py:25\)", found[1]["reason"])
+    assert re.fullmatch(r"ValueError: on purpose \(raising\.py:26\)", found[1]["reason"])
     written = [json.loads(path.read_text()) for path in kept.glob("*.json")]
     assert sorted(r["status"] for r in written) == ["failed", "ok", "ok"]
     for record in found[::2]:
@@ -418,7 +418,7 @@ def test_no_memory_or_an_exit_in_a_method_is_its_failure(
     methods = [f"{raising}[what={what}]", "FG-W"]
     found = api.run_all(verb, methods, **NET, **OPTIONS[verb])
     assert [r["status"] for r in found] == ["failed", "ok"]
-    assert found[0]["reason"] == f"{what}: on purpose (raising.py:25)"
+    assert found[0]["reason"] == f"{what}: on purpose (raising.py:26)"
 
 
 def test_training_works_on_the_data_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:

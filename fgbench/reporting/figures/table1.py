@@ -227,7 +227,7 @@ def _caption(grid: Mapping[str, Any], named: bool) -> str:
     counts = sorted(set(part["n"].dropna().astype(int)))
     kinds = ("what", "law", "sharing")
     summary = {
-        next((row[kind] for kind in kinds if row[kind] != "all"), ""): row["coverage"]
+        next((row[kind] for kind in kinds if row.get(kind, "all") != "all"), ""): row["coverage"]
         for row in grid["summary"]
         if not row["entry"]
     }

@@ -156,7 +156,7 @@ def test_a_record_becomes_a_figure(tmp_path: Any, capsys: pytest.CaptureFixture[
     assert "Fused at 2 groups: tangent " in caption
     assert "bar: range, n = 3 interleaved rounds" in caption
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        f"fusion.{e}" for e in ("png", "pdf", "csv")
+        f"fusion.{e}" for e in ("png", "pdf", "csv", "txt")
     }
     with pytest.raises(UsageError, match="'groupz'"):
         api.fusion(groupz=[1])

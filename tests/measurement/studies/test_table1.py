@@ -282,7 +282,7 @@ def test_a_record_becomes_a_table_and_a_figure(
     assert record["where"]["dtype"] == "float64"
     assert run(["figure", "table1", str(folder), "-o", str(tmp_path / "out")]) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        f"table1.{e}" for e in ("png", "pdf", "csv")
+        f"table1.{e}" for e in ("png", "pdf", "csv", "txt")
     }
     table = drawing.plotted([kept])
     assert len(table) == 48

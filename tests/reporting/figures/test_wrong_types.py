@@ -24,7 +24,7 @@ FROM_RECORDS = [name for name, each in FIGURES.items() if name != "history"]
 @pytest.fixture(autouse=True)
 def _unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build figures without writing them."""
-    monkeypatch.setattr(style, "save", lambda fig, out, name, table: [out / f"{name}.png"])
+    monkeypatch.setattr(style, "save", lambda fig, out, name, *_: [out / f"{name}.png"])
 
 
 def stored(folder: Path, records: list[dict[str, Any]]) -> Path:
@@ -61,7 +61,7 @@ def test_a_table1_record_of_wrong_types_is_named_and_the_rest_is_drawn(
         inner = inner[name]
     inner[path[-1]] = value
     lines: list[str] = []
-    (made,) = draw("table1", stored(tmp_path / "r", [a_table1(), bad]), tmp_path, lines.append)
+    (made,) = draw("table1", stored(tmp_path / "r", [a_table1(), bad]), tmp_path, lines.append).files
     assert made.name == "table1.png"
     (line,) = (line for line in lines if "damaged" in line)
     assert line.startswith(f"{tmp_path / 'r' / 'r1.json'}: damaged: {said}")

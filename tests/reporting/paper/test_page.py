@@ -503,7 +503,7 @@ def test_the_mean_writes_what_it_rests_on() -> None:
 
 def drawn(room: Any, records: Records, out: Path) -> list[Path]:
     files: list[Path] = room.draw(records, out)
-    assert [file.suffix for file in files] == [".png", ".pdf", ".csv"]
+    assert [file.suffix for file in files] == [".png", ".pdf", ".csv", ".txt"]
     return files
 
 
