@@ -139,7 +139,9 @@ def parts(text: str) -> tuple[str, str]:
     halves = [_bare(half) for half in (estimator, locality)]
     unnamed = any(_MARK.match(half) and ".py:" not in half for half in halves if half != "/")
     if unnamed or any(re.search(r"\.py(?=[/\[]|$)", half) for half in halves):
-        raise UsageError(f"method {text!r}: expected path/to/file.py:Class")
+        raise UsageError(
+            f"method {text!r}: expected path/to/file.py:Class in estimator[options]/locality[options]"
+        )
     further = ".py:" not in locality and len(split_outside(locality, "/", empty=True)) > 1
     if not estimator or (slash and not locality) or further:
         raise UsageError(

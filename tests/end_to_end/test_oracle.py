@@ -86,7 +86,10 @@ def feedback(chain: Chain, task: Task) -> dict[str, dict[str, Tensor]]:
     return {
         o.name: {
             name: paper_layout(name, ORACLE[f"fa_back.{paper_name(name)}"])
-            for name in (*chain.body_parameters(range(*o.window)), *chain.readout_parameters(o.readout))
+            for name in (
+                *chain.body_parameters(range(*o.window)),
+                *chain.readout_parameters(o.readout),
+            )
             if name.endswith("weight")
         }
         for o in task.objectives

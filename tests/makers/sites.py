@@ -43,7 +43,7 @@ def realistic() -> list[dict[str, Any]]:
     rows += [a_measure("BP", **claimed("none", 1.0, 0.0)), a_measure("FA", **claimed("some"))]
     rows += [a_measure("FG-A", **claimed("none", 1e-5), per_site=sites(9.0), **mlp)]
     rows += [a_measure("FG-W", relative_variance=measured(7e4), heavy_tail=True, **mlp)]
-    rows += [a_measure("NP", schema=0, per_site="lost")]
+    rows += [a_measure("NP", schema=0, per_site={})]
     rows += [a_measure("LG-FG-W", relative_variance=None, efficiency=None, locality_gap=None)]
     rows += [a_train(m, s, epochs=4) for m in ("BP", "FG-A") for s in range(3)]
     rows += [a_speed("BP", 1.0), a_speed("FG-A", 0.8)]

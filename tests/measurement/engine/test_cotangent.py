@@ -141,9 +141,7 @@ def _mean_twice(patch: Any) -> None:
 
 def _unmasked(patch: Any) -> None:
     credit = CotangentView._credit
-    patch.setattr(
-        CotangentView, "_credit", lambda self, s, u, at, on: credit(self, s, u, at, None)
-    )
+    patch.setattr(CotangentView, "_credit", lambda self, s, u, at, on: credit(self, s, u, at, None))
 
 
 REFUSED = {

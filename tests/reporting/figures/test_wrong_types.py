@@ -61,7 +61,9 @@ def test_a_table1_record_of_wrong_types_is_named_and_the_rest_is_drawn(
         inner = inner[name]
     inner[path[-1]] = value
     lines: list[str] = []
-    (made,) = draw("table1", stored(tmp_path / "r", [a_table1(), bad]), tmp_path, lines.append).files
+    (made,) = draw(
+        "table1", stored(tmp_path / "r", [a_table1(), bad]), tmp_path, lines.append
+    ).files
     assert made.name == "table1.png"
     (line,) = (line for line in lines if "damaged" in line)
     assert line.startswith(f"{tmp_path / 'r' / 'r1.json'}: damaged: {said}")
