@@ -534,8 +534,21 @@ def test_a_scale_that_is_not_1_says_what_not_to_compare(
     found = bias_of(0.5, 0.5, detectable)
     tables.show([measured("FA") | {"scale": scale, "bias": found}, measured("FG-A")])
     out = " ".join(capsys.readouterr().out.split())
-    told = "Scale is not 1, so relative variance is not comparable; compare by efficiency: FA "
+    told = (
+        "Scale is not 1, so relative variance is not comparable; compare by efficiency: FA (scale "
+    )
     assert (told in out) == named
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_an_undetected_bias_is_warned_of_only_where_there_is_one(
+    exact: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = bias_of(1.3, 1.3, 0.0) if exact else bias_of(0.1, 0.6, 0.5)
+    tables.show([measured("FA") | {"bias": found, "claimed": {"bias": "some"}}])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "†: not claimed to be unbiased" in out
+    assert ("a bias that was not detected may still exist" in out) is not exact
 
 
 def test_trainings_say_their_learning_rate_and_where_it_came_from(
