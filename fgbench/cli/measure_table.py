@@ -273,4 +273,4 @@ def by_design(records: Sequence[Record]) -> Iterator[str]:
         if judge(r["bias"], p).outcome in (Outcome.NOT_REJECTED, Outcome.UNRESOLVED):
             least = number(r["bias"]["detectable"])
             verdict = f"not detected, {least} would have been (p={p:.2g})"
-        yield f"{r['method']} seed {r['seed']}{BIASED}: claims a bias, {why}; measured: {verdict}"
+        yield f"{r['method']} seed {r['seed']}{BIASED}: may be biased, {why}; measured: {verdict}"

@@ -354,9 +354,9 @@ def test_a_design_that_biases_is_marked_and_named_with_what_was_found(
     ]
     tables.show(rows)
     out = capsys.readouterr().out
-    assert [line for line in out.splitlines() if "claims a bias" in line] == [
-        "loud seed 0 †: claims a bias, for a reason; measured: 0.6 [0.5, 0.7] (p=0.0004)",
-        "faint seed 0 †: claims a bias, for another; measured: not detected, 0.3 would have been (p=0.8)",
+    assert [line for line in out.splitlines() if "may be biased" in line] == [
+        "loud seed 0 †: may be biased, for a reason; measured: 0.6 [0.5, 0.7] (p=0.0004)",
+        "faint seed 0 †: may be biased, for another; measured: not detected, 0.3 would have been (p=0.8)",
     ]
     table = [line for line in out.splitlines() if "1 [0.5, 1.5]" in line]
     assert [line.split()[0] for line in table if "†" in line] == ["loud", "faint", "mine"]

@@ -139,7 +139,7 @@ def test_what_is_old_or_missing_is_read_and_said(
         (tmp_path / f"{at}.json").write_text(json.dumps(each))
     records = load(tmp_path)
     assert len(records.rows) == 5
-    assert [name for name in records.damaged] == ["3.json"]  # a history that is no list
+    assert list(records.damaged) == ["3.json"]  # a history that is no list
     notes = "\n".join(records.notes)
     assert f"2 records of measure: schema 0, this version writes {SCHEMA}" in notes
     assert "1 record of measure: not used, there is a later run of the same case" in notes
