@@ -540,6 +540,18 @@ def test_a_scale_that_is_not_1_says_what_not_to_compare(
     assert (told in out) == named
 
 
+@pytest.mark.parametrize("file", ["", "./mine.py"])
+def test_a_method_from_a_file_has_a_rate_that_was_not_tuned(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = {"lr": 0.1, "lr_batch": 0, "batch": 50}
+    one = record("train", "Mine", settings=rate, **TRAINED) | {"file": file}
+    tables.show([one])
+    assert ("Mine: from a file, and not tuned" in capsys.readouterr().out) == bool(file)
+    tables.show([one], rates="as given")
+    assert "not tuned" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_an_undetected_bias_is_warned_of_only_where_there_is_one(
     exact: bool, capsys: pytest.CaptureFixture[str]
