@@ -208,8 +208,8 @@ def _unclaimed(record: Mapping[str, Any]) -> bool:
 def _undetected(row: Row) -> bool:
     """Return whether no bias was seen in a row of a method that does not claim to be unbiased."""
     unseen = (Outcome.NOT_REJECTED, Outcome.UNRESOLVED, Outcome.UNTESTED)
-    measured = row.record["status"] == "ok" and _unclaimed(row.record) and row.numbers.get("bias")
-    return bool(measured) and judge(measured, row.p).outcome in unseen
+    measured = row.numbers.get("bias") if row.record["status"] == "ok" else None
+    return bool(measured) and _unclaimed(row.record) and judge(measured, row.p).outcome in unseen
 
 
 def _along(every: Sequence[Row]) -> str:
