@@ -169,6 +169,8 @@ class MethodFailed(Exception):
 def reason(error: BaseException, owner: object = None, others: Sequence[object] = ()) -> str:
     """Format an error as one line: its type, its message and the line that raised it.
 
+    A :class:`UsageError` and its kinds are shown without their type: the message is meant for the user.
+
     Args:
         error: the error, as it was caught.
         owner: the object whose code raised it, or the path of its file. The line named is the last one of
@@ -184,7 +186,9 @@ def reason(error: BaseException, owner: object = None, others: Sequence[object] 
         >>> reason(ValueError("no such thing"))
         'ValueError: no such thing'
     """
-    line = f"{_name(type(error))}: {message(error) or 'no message'}"
+    line = message(error) or "no message"
+    if not isinstance(error, UsageError):  # its message is meant for the user
+        line = f"{_name(type(error))}: {line}"
     if owner is None:
         return line
     places = _places(error)

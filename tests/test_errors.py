@@ -117,9 +117,9 @@ def test_a_usage_error_from_elsewhere_says_itself_what_is_wrong(mine: Any) -> No
     def refuse() -> None:
         raise UsageError("expected a, got b")
 
-    assert reason(raised(refuse), mine) == "UsageError: expected a, got b"
+    assert reason(raised(refuse), mine) == "expected a, got b"
     said = reason(raised(mine.called, refuse), mine)
-    assert said == "UsageError: expected a, got b (mine.py:10)"
+    assert said == "expected a, got b (mine.py:10)"
 
 
 def test_messages_are_one_line_and_not_endless() -> None:

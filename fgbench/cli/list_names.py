@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from fgbench.registry import Entry
 
 COLUMN = 18  # characters for a name
+LOCALITIES = {  # those of the presets, in words
+    "end": "one loss at the end",
+    "module": "a loss on every module, through all modules before it",
+    "local": "a loss on every module, through that module alone",
+    "local-pg": "a loss on every module, through that module alone, separate per patch and group",
+}
 
 
 def lines(kind: str, width: int = 100) -> Iterator[str]:
@@ -58,11 +64,11 @@ def lines(kind: str, width: int = 100) -> Iterator[str]:
 
 
 def _presets() -> dict[str, str]:
-    """Return each preset with its method and the meaning of its estimator."""
+    """Return each preset with its method and the meaning of its locality."""
     meanings = {}
     for name, method in registry.PRESETS.items():
-        estimator = registry.entries("estimators")[method.partition("/")[0]]
-        meanings[name] = f"{method:<17} {_plain(estimator.summary)}"
+        locality = method.partition("/")[2]
+        meanings[name] = f"{method:<17} {LOCALITIES.get(locality, locality)}"
     return meanings
 
 

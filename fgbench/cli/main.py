@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -141,7 +142,10 @@ def _report(error: BaseException, arguments: list[str]) -> int:
     if isinstance(error, OSError):
         path = error.filename2 or error.filename  # of a rename: its destination
         where = f"{path}: " if path else ""
-        print_error(f"cannot write or read: {where}{error.strerror or error}")
+        why = error.strerror or error
+        if isinstance(error, (FileExistsError, NotADirectoryError)) and Path(str(path)).is_file():
+            why = "expected a folder"
+        print_error(f"cannot write or read: {where}{why}")
         return 2
     if _no_memory(error):
         print_error(f"out of memory: {reason(error)}")

@@ -163,8 +163,9 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         * any(r.get("control") for r in records)
         + f" Not tested: the test of the bias needs at least {JUDGED} draws."
         * any(_untested(row) for row in every)
-        + f"{BIASED}: not claimed to be unbiased; a bias that was not detected may still exist."
-        * any(map(_unclaimed, records))
+        + f"{BIASED}: not claimed to be unbiased" * any(map(_unclaimed, records))
+        + ("; a bias that was not detected may still exist" if any(map(_undetected, every)) else "")
+        + "." * any(map(_unclaimed, records))
         + f"{SILENT}: 0 in every draw for a parameter whose gradient is not 0, named below; the test of "
         "the whole body may miss that."
         * any(r.get("silent") for r in records)
@@ -191,17 +192,24 @@ def _scaled(every: Sequence[Row]) -> str:
     values = [(record.get("scale") or {}).get("value") for record in whole]
     off = off_scale(values, [scale_p(record, record) for record in whole])
     scales = [
-        f"{record['method']} {value:.3g}"
+        f"{record['method']} (scale {value:.3g})"
         for record, value, is_off in zip(whole, values, off, strict=True)
         if is_off
     ]
     note = "Scale is not 1, so relative variance is not comparable; compare by efficiency"
-    return f" {note}: {'; '.join(dict.fromkeys(scales))}." if scales else ""
+    return f" {note}: {', '.join(dict.fromkeys(scales))}." if scales else ""
 
 
 def _unclaimed(record: Mapping[str, Any]) -> bool:
     """Return whether a method that ran does not claim to be unbiased."""
     return (record.get("claimed") or {}).get("bias") == "some"
+
+
+def _undetected(row: Row) -> bool:
+    """Return whether no bias was seen in a row of a method that does not claim to be unbiased."""
+    unseen = (Outcome.NOT_REJECTED, Outcome.UNRESOLVED, Outcome.UNTESTED)
+    measured = row.numbers.get("bias") if row.record["status"] == "ok" else None
+    return bool(measured) and _unclaimed(row.record) and judge(measured, row.p).outcome in unseen
 
 
 def _along(every: Sequence[Row]) -> str:
@@ -265,4 +273,4 @@ def by_design(records: Sequence[Record]) -> Iterator[str]:
         if judge(r["bias"], p).outcome in (Outcome.NOT_REJECTED, Outcome.UNRESOLVED):
             least = number(r["bias"]["detectable"])
             verdict = f"not detected, {least} would have been (p={p:.2g})"
-        yield f"{r['method']} seed {r['seed']}{BIASED}: claims a bias, {why}; measured: {verdict}"
+        yield f"{r['method']} seed {r['seed']}{BIASED}: may be biased, {why}; measured: {verdict}"

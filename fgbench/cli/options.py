@@ -38,6 +38,15 @@ Timeout = Annotated[
 RecordsDir = Annotated[
     Path | None, typer.Option("--records", "-o", help="Folder of records, one JSON file per run.")
 ]
+KeptDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--records",
+        "-o",
+        help="Folder of records, one JSON file per run; default: none are kept.",
+        show_default=False,
+    ),
+]
 OnlyMethods = Annotated[
     list[str] | None,
     typer.Option(

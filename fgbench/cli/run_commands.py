@@ -15,6 +15,7 @@ from fgbench.cli.options import (
     DataDir,
     Device,
     Dtype,
+    KeptDir,
     Methods,
     RecordsDir,
     Reuse,
@@ -98,7 +99,7 @@ def measure(
     dtype: Dtype = "float32",
     threads: Threads = 1,
     data_dir: DataDir = None,
-    records: RecordsDir = None,
+    records: KeptDir = None,
     reuse: Reuse = False,
     as_json: AsJson = False,
 ) -> int:
@@ -211,7 +212,7 @@ def speed(
     dtype: Dtype = "float32",
     threads: Threads = 1,
     data_dir: DataDir = None,
-    records: RecordsDir = None,
+    records: KeptDir = None,
     as_json: AsJson = False,
 ) -> int:
     """Time whole steps and their peak memory beside backprop's, interleaved in one run."""
@@ -278,7 +279,7 @@ def fusion(
     ] = 8.0,
     seed: Seed = 0,
     threads: Threads = 1,
-    records: RecordsDir = None,
+    records: KeptDir = None,
     as_json: AsJson = False,
 ) -> int:
     """Compare replicated and fused losses per patch and group, in time and memory."""
@@ -303,7 +304,7 @@ def table1(
     draws: Annotated[int, typer.Option(help="Estimates per cell.")] = 256,
     seed: Seed = 0,
     threads: Threads = 1,
-    records: RecordsDir = None,
+    records: KeptDir = None,
     as_json: AsJson = False,
 ) -> int:
     """Measure the variances of the paper's table 1 beside closed forms; -o lets the command be continued."""

@@ -192,10 +192,8 @@ def table(sweep: Sweep, title: str) -> StackingTable:
         '0 of 2'
     """
     built = make(
-        title, ["method", "architecture", "data", "options", "result", "runs"],
-        "Test error in % (train) or relative variance (measure): mean over seeds, with the smallest and "
-        "largest in brackets. *: chosen on held-out training images.",
-    )  # fmt: skip
+        title, ["method", "architecture", "data", "options", "result", "runs"], _note(sweep)
+    )
     named = _named([stage.cell for stage in sweep.stages])
     for stage in sweep.stages:
         cell, done = stage.cell, [sweep.found[c.id] for c in stage.results if c.id in sweep.found]
@@ -209,6 +207,41 @@ def table(sweep: Sweep, title: str) -> StackingTable:
             _count(sweep, stage, len(done)),
         )  # fmt: skip
     return built
+
+
+def _note(sweep: Sweep) -> str:
+    """Return the note below the table: what a result is, by verb, and the options that all rows share."""
+    cells = [stage.cell for stage in sweep.stages]
+    notes = []
+    if any(cell.verb == "train" for cell in cells):
+        notes.append(
+            "Train: test error in %, mean over seeds, with the smallest and largest in brackets."
+        )
+    measured = [cell for cell in cells if cell.verb == "measure"]
+    if any(len(cell.seeds) == 1 for cell in measured):
+        inits = {cell.options.get("inits", 1) for cell in measured}
+        over = "inits" if min(inits) > 1 else "inits, or batches or draws of one init"
+        notes.append(f"Measure: relative variance, with 95 % intervals over {over}.")
+    if any(len(cell.seeds) > 1 for cell in measured):
+        notes.append(
+            "Measure with several seeds: relative variance, mean over seeds, with the smallest and "
+            "largest in brackets."
+        )
+    if any(stage.cell.tune and stage.chosen for stage in sweep.stages):
+        notes.append("*: chosen on held-out training images.")
+    shared = _shared(cells)
+    return " ".join([*notes, *([f"All rows: {_options(shared)}."] if shared else [])])
+
+
+def _shared(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Return the options that every cell has with the same value, and that the table does not show."""
+    first = cells[0].options if cells else {}
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in c.options and c.options[name] == value for c in cells)
+        and not any(name in c.varied for c in cells)
+    }
 
 
 def _named(cells: Sequence[Cell]) -> dict[str, str]:

@@ -85,7 +85,7 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
             "seeds",
         ],
         "Last epoch; mean over seeds, with the smallest and largest in brackets. lr: peak learning rate of "
-        f"the body, {rates}.",
+        f"the body, {rates}." + _untuned(records, rates),
     )
     for name, runs in groups.items():
         good = [r for r in runs if r["status"] == "ok"]
@@ -98,6 +98,17 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
         peak = _peak(runs[0].get("settings") or {})
         table.add_row(name, *cells, peak, epochs, seconds, f"{len(good)} of {len(runs)}")
     return table
+
+
+def _untuned(records: Sequence[Mapping[str, Any]], rates: str) -> str:
+    """Return a note that a method from a file has a learning rate that was not tuned for it."""
+    own = dict.fromkeys(r["method"] for r in records if r.get("file"))
+    if rates != RECIPE or not own:
+        return ""
+    return (
+        f" {', '.join(own)}: from a file, and not tuned: the recipe's rate is for its kind of method; tune "
+        "it (--lr, or tune in a sweep) before comparing."
+    )
 
 
 def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:

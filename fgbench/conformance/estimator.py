@@ -24,6 +24,7 @@ from fgbench.conformance.outcome import (
 )
 from fgbench.conformance.structure import require_structure
 from fgbench.conformance.unbiased import NoDesign, TooLarge
+from fgbench.core.task import COUPLED
 from fgbench.errors import pass_on
 
 if TYPE_CHECKING:
@@ -141,10 +142,12 @@ def _examine(
     for case in cases:
         nets.setdefault(case.net.name, []).append(case)
     few = [own[k] for own in nets.values() for k in dict.fromkeys((0, len(own) - 1))]
-    held = {}
+    held, failed = {}, ""
     for name, check in CHECKS.items():
         outcome = judge(name, partial(_everywhere, check, few))
         held[name] = outcome.held
+        if name == "pure":
+            failed = repr(outcome.check)
         yield outcome
     if held["pure"]:
         yield from variances(cases)
@@ -152,7 +155,7 @@ def _examine(
         if held["state"]:
             yield from bias_learned(estimator, cases)
     else:
-        why = "'pure' failed, and what it found would be in every mean"
+        why = f"{failed} failed, and what it found would be in every mean"
         yield not_judged("bias", why)
 
 
@@ -162,7 +165,8 @@ def _everywhere(check: Callable[[Case], str], cases: Sequence[Case]) -> str:
     for case in cases:
         outcome = judge(case.name, partial(check, case), case.estimator)
         if not outcome.held:
-            raise Fault(f"{outcome.detail} (on {case.name})")
+            found = "" if outcome.check == case.name else outcome.check
+            raise Fault(f"{outcome.detail} (on {case.name})", found)
         said[outcome.judged].append(outcome.detail)
     if not said[True]:
         raise NotJudged(said[False][-1])
@@ -253,6 +257,8 @@ def bias(estimator: Estimator, cases: Sequence[Case], *, quick: bool = False) ->
     for case in cases:
         if case.claims.bias == "some":
             said = "it claims bias='some'" + f": {case.claims.why}" * bool(case.claims.why)
+            if case.claims.why == COUPLED:  # whatever the class claims
+                said = f"under this locality the claim is taken as 'some', because {COUPLED}"
             without.setdefault(("bias", said), []).append(case.name)
             continue
         try:

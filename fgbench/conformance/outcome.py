@@ -182,7 +182,7 @@ def told(error: BaseException, owner: object = None) -> str:
     """
     if isinstance(error, Fault):
         return str(error)
-    return reason(error, owner).removeprefix("UsageError: ")
+    return reason(error, owner)
 
 
 def first_line(error: BaseException) -> str:

@@ -174,10 +174,12 @@ def _shaped(case: Case, step: Step) -> None:
         if expected != came:
             raise Fault(f"gradient of {name}: expected {expected}, got {came}")
         if not bool(e.isfinite().all()):
-            raise Fault(f"gradient of {name} is not finite: it has a NaN or an infinity")
+            raise Fault(f"gradient of {name} is not finite: it has a NaN or an infinity", "finite")
     for name, e in step.readouts.items():
-        if e.dtype != case.x.dtype or not bool(e.isfinite().all()):
-            raise Fault(f"gradient of {name}: expected finite {case.x.dtype}, got {e.dtype}")
+        if e.dtype != case.x.dtype:
+            raise Fault(f"gradient of {name}: expected {case.x.dtype}, got {e.dtype}")
+        if not bool(e.isfinite().all()):
+            raise Fault(f"gradient of {name} is not finite: it has a NaN or an infinity", "finite")
     for returned in (step.new_state, step.state_grads):
         for objective, states in returned.items():
             own = case.state.get(objective, {})

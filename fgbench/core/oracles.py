@@ -17,6 +17,7 @@ from fgbench.core import axes, microbatch
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.dual import swapped
 from fgbench.core.gradients import Grads, complete
+from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -279,6 +280,12 @@ class Oracles(Protocol):
         Returns:
             Place name to credit of the place's shape, 0 where a site's unit is off.
         """
+        kept = axes.names(self.kept)
+        if slopes.dim() != 1 + len(kept) or len(slopes) != directions.n:
+            expected = ", ".join(["n", *kept])
+            raise UsageError(
+                f"slopes have shape {tuple(slopes.shape)}, expected [{expected}] with n = {directions.n}"
+            )
         meet = cells or self.cells
         on = self.window.masks() if any(n in self.chain.index for n in directions.names) else {}
         total: Grads = {}

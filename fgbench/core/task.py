@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -307,7 +307,7 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
     elif estimate.credit is None:
         raise UsageError(f"{who} returned neither credit nor grads")
     elif all(isinstance(place, str) for place in estimate.credit):
-        _check_shapes(who, "credit", "site", estimate.credit, view.sites)
+        _check_shapes(who, "credit", "site", estimate.credit, view.sites, view.shapes)
     elif all(place[0] in ("op", "site", "out") for place in estimate.credit):
         given = {name: c for (_, name), c in estimate.credit.items()}
         # an op or out may have another shape than its site, which the pull itself checks
@@ -358,9 +358,12 @@ def _check_shapes(
     kind: str,
     given: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
+    parameters: Collection[str] = (),
 ) -> None:
     """Refuse an unknown name, what is no gradient, a wrong shape, or a missing name."""
     for name, value in given.items():
+        if name not in shapes and what == "credit" and name in parameters:
+            raise UsageError(f"{who}: credit is by site, and {name} is a parameter; return grads=")
         if name not in shapes:
             raise unknown(f"{kind} in the {what} of {who}", str(name), shapes)
         if wrong := _no_gradient(value):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError, message, pass_on, reason, unknown
 from fgbench.registry import files
-from fgbench.registry.entries import PRESETS, entries, resolve
+from fgbench.registry.entries import PRESETS, entries, names, resolve
 from fgbench.registry.grammar import optioned, parts, split_options
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ def method(text: str) -> Method:
         >>> made.estimator.text, made.locality.name
         ('fg_a[directions=4]', 'local-pg')
     """
-    estimator, locality = parts(text)
+    try:
+        estimator, locality = parts(text)
+    except UsageError as error:
+        raise UsageError(_nearer(text, str(error))) from None
     base = split_options(estimator)[0]
     known = [*PRESETS, *entries("estimators")]
     if ".py:" not in base and base not in known:
@@ -92,6 +96,20 @@ def method(text: str) -> Method:
     if first in known and not Path(base.rpartition(":")[0]).exists():
         raise UsageError(f"method {text!r}: for a locality in a file type {first}/./{rest}")
     return Method(text, make("estimators", estimator), make("localities", locality))
+
+
+def _nearer(text: str, message: str) -> str:
+    """Return a message that ends in the method to type, with the nearest locality where it has none."""
+    ending = text.partition("/")[2]
+    typed = split_options(ending)[0] if ending else ""
+    if not typed or not message.endswith(f"/{ending}") or "/" in typed:
+        return message
+    try:
+        resolve("localities", typed)
+    except UsageError:
+        near = get_close_matches(typed.lower(), names("localities"), n=1)
+        return f"{message.removesuffix(ending)}{near[0] if near else 'LOCALITY'}"
+    return message
 
 
 def make(kind: str, text: str, **more: Any) -> Made:

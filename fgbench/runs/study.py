@@ -240,7 +240,7 @@ def store_in(records: str | Path | None) -> Iterator[Store | None]:
         try:
             folder = made.enter_context(files.kept(Path(records)))
         except OSError as error:
-            why = files.why(error)
+            why = "expected a folder" if Path(records).is_file() else files.why(error)
             raise UsageError(f"records cannot be kept in {str(records)!r}: {why}") from error
         yield Store(folder)
         locks.tidy(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fgbench import registry
 from fgbench.cli.explain import Term, explain, glossary, lines
 from fgbench.errors import UsageError
 
@@ -55,3 +56,27 @@ def test_the_list_has_a_line_per_term() -> None:
     assert [line[:18].strip() for line in lines()] == list(
         dict.fromkeys(term.name for term in glossary().values())
     )
+
+
+@pytest.mark.parametrize(
+    "name", [*registry.PRESETS, *(n for kind in registry.FOLDERS for n in registry.names(kind))]
+)
+def test_every_registered_name_is_explained(name: str) -> None:
+    text = explain(name).text.splitlines()
+    assert 1 <= len(text) <= 5
+    assert max(map(len, text)) <= 110
+
+
+def test_a_registered_name_has_its_options_and_its_list() -> None:
+    assert explain("fg_a").text.splitlines()[-1].startswith("Options: directions=1")
+    assert explain("fg_a").where == "fgbench list estimators"
+    assert "depth=3, width=64" in explain("mlp-3x64").text
+    assert explain("LG-FG-A").text.startswith("The method fg_a/local-pg.")
+    assert explain("slopes_only").where == "docs/estimators.md#claims"
+    with pytest.raises(UsageError, match="unknown term 'fg_aa'; did you mean 'fg_a'"):
+        explain("fg_aa")
+
+
+def test_a_name_that_nothing_resembles_gets_the_way_to_all() -> None:
+    with pytest.raises(UsageError, match=r"in all\); `fgbench explain` lists all$"):
+        explain("xqzw")

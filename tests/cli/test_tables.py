@@ -354,9 +354,9 @@ def test_a_design_that_biases_is_marked_and_named_with_what_was_found(
     ]
     tables.show(rows)
     out = capsys.readouterr().out
-    assert [line for line in out.splitlines() if "claims a bias" in line] == [
-        "loud seed 0 †: claims a bias, for a reason; measured: 0.6 [0.5, 0.7] (p=0.0004)",
-        "faint seed 0 †: claims a bias, for another; measured: not detected, 0.3 would have been (p=0.8)",
+    assert [line for line in out.splitlines() if "may be biased" in line] == [
+        "loud seed 0 †: may be biased, for a reason; measured: 0.6 [0.5, 0.7] (p=0.0004)",
+        "faint seed 0 †: may be biased, for another; measured: not detected, 0.3 would have been (p=0.8)",
     ]
     table = [line for line in out.splitlines() if "1 [0.5, 1.5]" in line]
     assert [line.split()[0] for line in table if "†" in line] == ["loud", "faint", "mine"]
@@ -534,8 +534,33 @@ def test_a_scale_that_is_not_1_says_what_not_to_compare(
     found = bias_of(0.5, 0.5, detectable)
     tables.show([measured("FA") | {"scale": scale, "bias": found}, measured("FG-A")])
     out = " ".join(capsys.readouterr().out.split())
-    told = "Scale is not 1, so relative variance is not comparable; compare by efficiency: FA "
+    told = (
+        "Scale is not 1, so relative variance is not comparable; compare by efficiency: FA (scale "
+    )
     assert (told in out) == named
+
+
+@pytest.mark.parametrize("file", ["", "./mine.py"])
+def test_a_method_from_a_file_has_a_rate_that_was_not_tuned(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = {"lr": 0.1, "lr_batch": 0, "batch": 50}
+    one = record("train", "Mine", settings=rate, **TRAINED) | {"file": file}
+    tables.show([one])
+    assert ("Mine: from a file, and not tuned" in capsys.readouterr().out) == bool(file)
+    tables.show([one], rates="as given")
+    assert "not tuned" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_an_undetected_bias_is_warned_of_only_where_there_is_one(
+    exact: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = bias_of(1.3, 1.3, 0.0) if exact else bias_of(0.1, 0.6, 0.5)
+    tables.show([measured("FA") | {"bias": found, "claimed": {"bias": "some"}}])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "†: not claimed to be unbiased" in out
+    assert ("a bias that was not detected may still exist" in out) is not exact
 
 
 def test_trainings_say_their_learning_rate_and_where_it_came_from(

@@ -1069,7 +1069,7 @@ def test_an_estimate_that_is_not_finite_is_nowhere_found_right(bias: str) -> Non
     """NaN is no other estimate, no chunk's fault, and no p-value below any level."""
     made = Planted(not_finite, bias=bias, backward="none")
     found = {one.check: one for one in examine(made, ["end"])}
-    assert [name for name, one in found.items() if not one.held] == ["pure"]
+    assert [name for name, one in found.items() if not one.held] == ["finite"]
     assert {name for name, one in found.items() if not one.judged} >= {
         *("deterministic", "chunks", "bias"),
     }

@@ -312,6 +312,34 @@ def test_an_estimate_needs_credit_or_gradients() -> None:
         task.estimate(x, y, Probe(lambda *_: Estimate()), noise)
 
 
+@pytest.mark.parametrize(
+    ("give", "words"),
+    [
+        (
+            lambda view, u, s: Estimate(credit=view.shapes),
+            "^Probe: credit is by site, and body.0.l0.weight is a parameter; return grads=$",
+        ),
+        (
+            lambda view, u, s: Estimate(credit=view.credit(s.sum(), u)),
+            r"^slopes have shape \(\), expected \[n, b\] with n = 1$",
+        ),
+        (
+            lambda view, u, s: Estimate(credit=view.credit(s[0], u)),
+            r"^slopes have shape \(3,\), expected \[n, b\] with n = 1$",
+        ),
+    ],
+)
+def test_credit_of_a_wrong_kind_or_shape_is_one_line(give: Any, words: str) -> None:
+    def call(view: View, noise: Noise, state: dict[str, Tensor]) -> Estimate:
+        u = noise.directions(view.sites)
+        return give(view, u, view.slopes(u))
+
+    task, noise = task_of(over(0, 4))
+    x, y = batch(3, SHAPE)
+    with pytest.raises(UsageError, match=words):
+        task.estimate(x, y, Probe(call, Claims(backward="segment")), noise)
+
+
 def test_credit_at_other_taps_covers_every_site_too() -> None:
     def at(kind: str, *names: str) -> Any:
         def call(view: View, noise: Noise, state: dict[str, Tensor]) -> Estimate:

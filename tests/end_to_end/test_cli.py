@@ -346,7 +346,7 @@ def test_a_folder_of_records_that_cannot_be_is_one_line(
 ) -> None:
     Path("taken").write_text("a file")
     assert run(["measure", "BP", *NET, *FEW, "--records", "taken"]) == 2
-    assert "records cannot be kept in 'taken'" in capsys.readouterr().err
+    assert "records cannot be kept in 'taken': expected a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

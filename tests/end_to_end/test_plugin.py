@@ -157,6 +157,22 @@ def test_the_readme_example_holds(
     assert "unbiased" in out
 
 
+def test_the_readme_example_holds_along_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the three changes that the sentence below the example names."""
+    monkeypatch.chdir(tmp_path)
+    text = readme_example()
+    for old, new in (("view.sites", "view.shapes"), ("credit=", "grads="), ("segment", "none")):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    Path("my_file.py").write_text(text)
+    assert run(["check", "./my_file.py:MyEstimator/end"]) == 0
+    out = capsys.readouterr().out
+    assert "FAIL" not in out
+    assert "unbiased" in out
+
+
 def test_the_readme_example_is_reported_where_its_file_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

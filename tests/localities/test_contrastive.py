@@ -400,7 +400,10 @@ def test_check_says_why_where_losses_couple_examples() -> None:
     assert all(one.held for one in found.values())
     where = ", ".join(f"{net.name}/{LIVE.replace('false', 'False')}" for net in NETS)
     one = found[f"bias, on {where}"]
-    assert (one.judged, one.detail) == (False, f"it claims bias='some': {COUPLED}")
+    assert (one.judged, one.detail) == (
+        False,
+        f"under this locality the claim is taken as 'some', because {COUPLED}",
+    )
 
 
 def own_loss_at_own_row(view: View, shared: bool) -> dict[str, Tensor]:

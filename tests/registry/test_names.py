@@ -203,6 +203,8 @@ def test_two_files_of_one_name_are_two_things(tmp_path: Path) -> None:
         ("fg_w[credit=sumed]", "credit='sumed': .*'summed' or 'released'"),
         ("fg_w[law=gauss]", "did you mean 'gaussian'"),
         ("LG-FG-A/end", r"LG-FG-A is fg_a/local-pg; type fg_a/end"),
+        ("FG-A/locl", r"FG-A is fg_a/end; type fg_a/local$"),
+        ("FG-A/xyzzy", r"FG-A is fg_a/end; type fg_a/LOCALITY$"),
         ("FG-A[n=1]/local", "a preset includes its locality"),
         ("a/b/c", r"expected a preset or estimator\[options\]/locality\[options\]"),
         ("", "expected a preset"),
