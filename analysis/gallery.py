@@ -107,9 +107,11 @@ def legend(ax: Axes, theory: str = "k--", **where: Any) -> None:
 def design_of(table: pd.DataFrame) -> str:
     """Format how many draws, networks and batches the numbers rest on."""
     first = table.sort_values("draws").iloc[-1]
+    networks = "network" if first["inits"] == 1 else "networks"
+    batches = "batch" if first["batches"] == 1 else "batches"
     return (
-        f"{first['draws']:.0f} draws × {first['inits']:.0f} network(s) × {first['batches']:.0f} "
-        f"batch(es) of {first['batch']:.0f}; bars: 95 % intervals"
+        f"{first['draws']:.0f} draws × {first['inits']:.0f} {networks} × {first['batches']:.0f} {batches} "
+        f"of {first['batch']:.0f}; bars: 95 % intervals"
     )
 
 

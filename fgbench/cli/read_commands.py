@@ -65,11 +65,15 @@ def report(
     """
     from fgbench import registry
     from fgbench.reporting.site.build import write
+    from fgbench.reporting.site.publish import others
 
     about = {kind: registry.entries(kind) for kind in registry.FOLDERS}
     with Progress("report", quiet=not sys.stderr.isatty()) as progress:
         only = _only(method, arch, data)
         page = write(folder, out, about, jobs or os.cpu_count() or 1, only, progress)
+    if kept := others(out):
+        names = f"{', '.join(kept[:3])}{', ...' * (len(kept) > 3)}"
+        print(f"kept in {out}, not part of the site: {names}", file=sys.stderr)
     print(page)
 
 

@@ -256,7 +256,7 @@ def test_a_phone_sorts_and_filters_cards(browser: Any, root: Path) -> None:
         head = page.locator("#leaderboard thead button", has_text="efficiency")
         head.click()
         head.click()
-        assert column(page, 0)[0] == "BP"
+        assert column(page, 0)[0] == "BP, epochs=4"
         assert page.evaluate(CARDS, ["efficiency"])[0].startswith("BP")
         claims = page.get_by_role("combobox", name="Claims")
         assert claims.is_hidden()

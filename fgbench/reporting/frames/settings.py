@@ -39,6 +39,25 @@ def settings_of(row: Mapping[str, Any]) -> dict[str, str]:
     return {name: text(value) for name, value in stated.items() if name != "seed"}
 
 
+def trained_with(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a user set for a training, without the options of its method.
+
+    Args:
+        row: a train record.
+
+    Returns:
+        Settings as of `settings_of`, by name; "" for what is stated as None and for the usual dtype.
+
+    Example:
+        >>> settings = {"lr": 0.1, "train_size": None}
+        >>> trained_with({"epochs": 3, "options": {"directions": 4}, "settings": settings})
+        {'dtype': '', 'lr': '0.1', 'train_size': '', 'epochs': '3'}
+    """
+    stated = settings_of({**row, "options": {}})
+    found = {**dict.fromkeys(("dtype", *part_of(row, "settings")), ""), **stated}
+    return {name: value for name, value in found.items() if name not in ("device", "seed")}
+
+
 def decided(row: Mapping[str, Any]) -> dict[str, str]:
     """Return everything that decides a run's numbers except seed and code; for a time also the threads.
 

@@ -836,13 +836,30 @@ def log_log_axes(ax: Axes, x: Iterable[float], y: Iterable[float]) -> None:
     """
     log_axis(ax, y)
     ax.set_xscale("log")
+    ticks = fitting(x)
+    ax.set_xticks(ticks, [f"{tick:.0f}" if tick >= 10 else f"{tick:.2g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def fitting(x: Iterable[float]) -> list[float]:
+    """Select ticks of a logarithmic axis that stand far enough apart for their numbers.
+
+    Args:
+        x: where something was measured, positive.
+
+    Returns:
+        Some of these, from the smallest.
+
+    Example:
+        >>> fitting([3.0, 5.85, 5.9, 9.65])
+        [3.0, 5.85, 9.65]
+    """
     values: list[float] = sorted(set(x))
     ticks: list[float] = []
     for value in values:
         if not ticks or value >= ticks[-1] * (values[-1] / values[0]) ** 0.14:
             ticks.append(value)
-    ax.set_xticks(ticks, [f"{tick:.0f}" if tick >= 10 else f"{tick:.2g}" for tick in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())
+    return ticks
 
 
 def counted(table: pd.DataFrame, names: Sequence[str]) -> str:

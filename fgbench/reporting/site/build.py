@@ -65,13 +65,18 @@ def write(
         The path of the overview, ``out/index.html``.
 
     Raises:
-        UsageError: the folder does not exist or has no matching record, the extra ``report`` is not
-            installed, or the site would overwrite a file that no report wrote.
+        UsageError: the folder does not exist, has no matching record or is ``out``, the extra ``report``
+            is not installed, or the site would overwrite a file that no report wrote.
 
     Example:
         >>> write(Path("records"), Path("site"))  # doctest: +SKIP
         PosixPath('site/index.html')
     """
+    if Path(out).resolve() == Path(folder).resolve():
+        raise UsageError(
+            f"{str(out)!r} is the folder of the records; choose another folder for the site, such as "
+            f"-o {str(Path(out) / 'site')!r}"
+        )
     tell(f"reading {folder}")
     records = load(folder)
     records = only.of(records) if only else records
@@ -122,7 +127,7 @@ def _tools() -> tuple[Environment, str]:
         raise UsageError(
             f"fgbench report needs {error.name}: pip install 'fgbench[report]'"
         ) from None
-    from fgbench.reporting.site.method_docs import breakable, first_line, split_code
+    from fgbench.reporting.site.method_docs import breakable, first_line, split_code, unbroken
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -132,7 +137,7 @@ def _tools() -> tuple[Environment, str]:
         lstrip_blocks=True,
     )
     environment.filters["split_code"] = split_code
-    environment.filters |= {"first_line": first_line, "breakable": breakable}
+    environment.filters |= {"first_line": first_line, "breakable": breakable, "unbroken": unbroken}
     environment.globals["policy"] = "; ".join(f"{name} {of}" for name, of in POLICY.items())
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment, str(get_plotlyjs())

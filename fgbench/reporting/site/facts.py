@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgbench.reporting.frames import ordering
+from fgbench.reporting.frames import comparable, ordering
 from fgbench.reporting.frames.load import ALONG, VERBS, Records
 from fgbench.reporting.frames.method_names import natural
 from fgbench.reporting.frames.settings import text
@@ -27,6 +27,8 @@ class Facts:
         curves: table of `fgbench.reporting.frames.load.Records.curves`.
         verdicts: key of a measurement to the verdict on its claim about bias.
         body: key of a measurement to its numbers over the whole body, by quantity.
+        unscaled: key of a measurement to its scale, where that is surely not 1 and so the relative variance
+            not comparable; judged as in the figure of the same network and data.
 
     Example:
         >>> from pathlib import Path
@@ -40,6 +42,7 @@ class Facts:
     curves: pd.DataFrame
     verdicts: Mapping[str, Verdict]
     body: Mapping[str, Mapping[str, dict[str, Any]]]
+    unscaled: Mapping[str, float]
 
     @property
     def methods(self) -> list[str]:
@@ -73,7 +76,20 @@ def facts(records: Records) -> Facts:
     body: dict[str, dict[str, dict[str, Any]]] = {}
     for row in measures[measures["place"] == "all"].to_dict("records"):
         body.setdefault(str(row["key"]), {})[str(row["quantity"])] = row
-    return Facts(records, of, measures, records.curves(), verdicts(of["measure"]), body)
+    curves, judged = records.curves(), verdicts(of["measure"])
+    return Facts(records, of, measures, curves, judged, body, _unscaled(measures))
+
+
+def _unscaled(measures: pd.DataFrame) -> dict[str, float]:
+    """Return the scales that are surely not 1, of the relative variances over the whole body."""
+    chosen = measures["quantity"].eq("relative_variance") & measures["place"].eq("all")
+    parts = [comparable.judged(part) for _, part in measures[chosen].groupby(["arch", "data"])]
+    return {
+        str(key): float(scale)
+        for part in parts
+        for key, scale in zip(part["key"], part["unscaled"], strict=True)
+        if scale == scale
+    }
 
 
 def by_moment(report: Facts) -> pd.DataFrame:

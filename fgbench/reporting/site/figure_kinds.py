@@ -38,7 +38,7 @@ class Kind:
         plotted: computes the table of plotted numbers from the input.
         figure: draws the picture from the input.
         spec: makes plotly's data and layout from the plotted numbers; None for a picture only.
-        caption: describes the plotted numbers and over how many runs they are.
+        caption: describes the plotted numbers and over how many runs they are, from the input and them.
         alt: alternative text of the picture.
         shows: whether plotted numbers would make a chart with something in it.
         many: whether it compares methods by a point each instead of showing a curve per method.
@@ -54,7 +54,7 @@ class Kind:
     plotted: Callable[[Any], pd.DataFrame]
     figure: Callable[[Any, pd.DataFrame], Page]
     spec: Callable[[pd.DataFrame], plotly_marks.Spec] | None
-    caption: Callable[[pd.DataFrame], str]
+    caption: Callable[[Any, pd.DataFrame], str]
     alt: str
     shows: Callable[[pd.DataFrame], bool]
     many: bool = False
@@ -65,9 +65,20 @@ def _measures(report: Facts) -> pd.DataFrame:
     return report.measures
 
 
-def _estimates(table: pd.DataFrame) -> str:
-    """Describe points that are measured over the whole body."""
-    return f"{relative_variance.caption(table)} {BARS}"
+def _of_numbers(caption: Callable[[pd.DataFrame], str]) -> Callable[[Any, pd.DataFrame], str]:
+    """Return a caption that needs the plotted numbers alone."""
+    return lambda _, table: caption(table)
+
+
+def _estimates(measures: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Describe points that are measured over the whole body, and which have none."""
+    return f"{relative_variance.caption(table)} {BARS} {efficiency.described(measures)}"
+
+
+def _training(curves: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Describe learning curves, and what seconds and forward equivalents are."""
+    mine = curves[curves["method"].isin(table["method"])]
+    return f"{epoch_curves.caption(table)} {progress.described(mine)}"
 
 
 def _layers(table: pd.DataFrame) -> str:
@@ -135,7 +146,7 @@ KINDS = (
         relative_variance.plotted,
         relative_variance.figure,
         plotly_figures.variance,
-        relative_variance.described,
+        _of_numbers(relative_variance.described),
         "Relative variance by method on a logarithmic axis, measured beside theory",
         shows=_noisy(1),
         many=True,
@@ -159,7 +170,7 @@ KINDS = (
         progress.plotted,
         progress.figure,
         plotly_figures.training,
-        epoch_curves.caption,
+        _training,
         "Test error in percent while training, against epochs, seconds and forward passes",
         shows=_moves,
     ),
@@ -170,7 +181,7 @@ KINDS = (
         layers.plotted,
         layers.figure,
         plotly_figures.layers,
-        _layers,
+        _of_numbers(_layers),
         "Relative variance at every site of the network from input to loss, with its closed form",
         shows=_noisy(1),
     ),
@@ -181,7 +192,7 @@ KINDS = (
         bias.plotted,
         bias.figure,
         plotly_figures.bias,
-        _biases,
+        _of_numbers(_biases),
         "Bias at every site of the network from input to loss, filled where it is significant",
         shows=_positive("value", "high"),
     ),
@@ -192,7 +203,7 @@ KINDS = (
         cosine.plotted,
         cosine.figure,
         None,
-        cosine.caption,
+        _of_numbers(cosine.caption),
         "Cosine of estimates with the end-to-end gradient against the steps of training",
         shows=_always,
         many=True,
@@ -204,7 +215,7 @@ KINDS = (
         cost.plotted,
         cost.figure,
         None,
-        cost.caption,
+        _of_numbers(cost.caption),
         "Final test error of each method against the time and the memory of a step",
         shows=_compares,
         many=True,
@@ -216,7 +227,7 @@ KINDS = (
         variance_and_learning.plotted,
         variance_and_learning.figure,
         None,
-        variance_and_learning.caption,
+        _of_numbers(variance_and_learning.caption),
         "Final test error minus that of backprop, against the relative variance of each estimate",
         shows=_noisy(2),
         many=True,

@@ -153,25 +153,33 @@ def _errors(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
 def _noise(rows: Sequence[Entry], facts: Facts, links: Links) -> tuple[Line, ...]:
     """Return the least and the most noisy method, by relative variance, and those without noise."""
     found: list[tuple[float, Entry]] = []
+    crossed: list[str] = []
     for row in rows:
         body = facts.body.get(str(row.measure["key"]), {}) if row.measure else {}
         value = float(body["relative_variance"]["value"]) if "relative_variance" in body else nan
-        found += [(value, row)] * isfinite(value)
-    if not found:
+        if value > ZERO and row.measure and str(row.measure["key"]) in facts.unscaled:
+            crossed.append(_label(row))
+        else:
+            found += [(value, row)] * isfinite(value)
+    if not found and not crossed:
         return ((Piece("nothing measured"),),)
     noisy = sorted((one for one in found if one[0] > ZERO), key=lambda one: one[0])
     lines: list[Line] = []
     if noisy:
         (low, least), (high, most) = noisy[0], noisy[-1]
-        pieces = [Piece("variance "), *_valued(least, digits(low), links)]
+        pieces = [Piece("variance "), *_measured(least, digits(low), links)]
         if len(noisy) > 1:
-            pieces += [Piece(" to "), *_valued(most, digits(high), links)]
+            pieces += [Piece(" to "), *_measured(most, digits(high), links)]
         lines.append(tuple(pieces))
     none = [row for value, row in found if value <= ZERO]
     if none:
-        names = list(dict.fromkeys(row.label + " (biased)" * _biased(row, facts) for row in none))
+        names = list(dict.fromkeys(_label(row) + " (biased)" * _biased(row, facts) for row in none))
         some = f"{', '.join(names[:FEW])}{', …' * (len(names) > FEW)}"
         lines.append((Piece(f"none: {some}", aside=bool(noisy)),))
+    if crossed:
+        names = list(dict.fromkeys(crossed))
+        some = f"{', '.join(names[:FEW])}{', …' * (len(names) > FEW)}"
+        lines.append((Piece(f"not comparable: {some}", aside=bool(lines)),))
     return tuple(lines)
 
 
@@ -249,3 +257,13 @@ def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
 def _valued(row: Entry, value: str, links: Links, aside: bool = False) -> list[Piece]:
     """Return the label of a row, linked to the page of its method, and a number of it."""
     return [Piece(row.label, links.get(row.method, ""), aside), Piece(f" {value}", aside=aside)]
+
+
+def _measured(row: Entry, value: str, links: Links) -> list[Piece]:
+    """Return the label of a measurement, without settings of training, linked, and a number of it."""
+    return [Piece(_label(row), links.get(row.method, "")), Piece(f" {value}")]
+
+
+def _label(row: Entry) -> str:
+    """Return the label of a row's measurement, which training settings are no part of."""
+    return str(row.measure["label"]) if row.measure else row.label

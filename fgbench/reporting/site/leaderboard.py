@@ -21,6 +21,7 @@ from fgbench.reporting.frames.settings import (
     named,
     part_of,
     read_form,
+    trained_with,
 )
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.claims import UNREJECTED, UNTESTED, Verdict
@@ -47,6 +48,7 @@ KINDS = (  # CSS class of each column, in the same order
     *("efficiency", "bias", "cost", "time", "memory", "locality"),
 )
 AGAIN = "same runs"
+RANGE = "range of"
 FACETS = ("arch", "data", "locality", "claims")
 ORDER = (
     "On each network and data set the lowest test error comes first, then methods of which seeds diverged, "
@@ -55,9 +57,10 @@ ORDER = (
 LEGEND = (
     f"{ORDER} Test error: {MEAN[0].lower()}{MEAN[1:]}. "
     "Relative variance, efficiency and bias: of the gradient estimate of the whole body, compared with the "
-    "exact gradient of the method's own objectives. Intervals of relative variance and efficiency are over "
-    "networks where several were initialised, else over batches (valid for this network only), else over "
-    "draws of one batch; the interval and the test of bias are over draws. "
+    "exact gradient of the method's own objectives. Not comparable: the scale of the estimate is not 1, "
+    "which alone changes the relative variance; compare by efficiency. Intervals of relative variance and "
+    "efficiency are over networks where several were initialised, else over batches (valid for this network "
+    "only), else over draws of one batch; the interval and the test of bias are over draws. "
     "Cost: of one estimate, in forward passes of its batch. Step time and peak memory: relative to "
     "PyTorch's backprop of the same model in the same run; BP computes the same gradient with fgbench. "
     "Claims: the method's claim about its bias and the outcome of the test; p-values are corrected by Holm's "
@@ -98,6 +101,7 @@ def entries(facts: Facts) -> list[Entry]:
     A verb with several settings makes a row for each of them, since numbers of several settings are
     never averaged. A verb with a single setting appears in all of these rows. Trainings with different
     seeds are one setting. The number of directions counts, and not whether an option or a fixed cost set it.
+    Every setting in which the trainings of a panel differ is part of the label, whichever method it is of.
 
     Args:
         facts: of `fgbench.reporting.site.facts.facts`.
@@ -127,7 +131,26 @@ def entries(facts: Facts) -> list[Entry]:
         for one, parts in zip(ones, differing, strict=True)
         for entry in _entries(one[0], groups[one], parts)
     ]
-    return sorted(found, key=lambda entry: (first[entry.panel], *_standing(entry, facts)))
+    return sorted(_told(found), key=lambda entry: (first[entry.panel], *_standing(entry, facts)))
+
+
+def _told(found: Sequence[Entry]) -> list[Entry]:
+    """Add to the labels the settings in which trainings of one panel differ, where records state them."""
+    settings = [trained_with(entry.runs[0]) if entry.runs else {} for entry in found]
+    values: dict[tuple[Panel, str], set[str]] = {}
+    for entry, mine in zip(found, settings, strict=True):
+        for name, value in mine.items():
+            values.setdefault((entry.panel, name), set()).add(value)
+    told = []
+    for entry, mine in zip(found, settings, strict=True):
+        differing = [
+            f"{name}={value}"
+            for name, value in sorted(mine.items())
+            if value and len(values[entry.panel, name]) > 1
+        ]
+        more = [part for part in differing if part not in entry.label.split(", ")]
+        told.append(replace(entry, label=", ".join([entry.label, *more])))
+    return told
 
 
 def _standing(entry: Entry, facts: Facts) -> tuple[int, float]:
@@ -214,7 +237,7 @@ def board(
     facets = [at for at, kind in enumerate(FACETS) if kind not in aside]
     return Table(
         name,
-        f"{_first(rows)} first; [95 % intervals]; {NOTHING}: not known.",
+        f"{_first(rows)} first; [95 % intervals{_ranges(rows)}]; {NOTHING}: not known.",
         tuple(HEAD[at] for at in columns),
         tuple(
             TableRow(tuple(cells[at] for at in columns), tuple(values[at] for at in facets))
@@ -230,6 +253,11 @@ def board(
 def _first(rows: Sequence[Entry]) -> str:
     """Name the rows that come first, see `ORDER`."""
     return "Lowest error" if any(entry.runs for entry in rows) else "Most efficient"
+
+
+def _ranges(rows: Iterable[Entry]) -> str:
+    """Return what the caption says of intervals that are ranges; nothing without one."""
+    return "; of two seeds, their range" * any(RANGE in error(entry.runs).note for entry in rows)
 
 
 def _again(
@@ -262,6 +290,8 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
     predicted = variance["predicted"] if variance else nan
     heavy = "heavy tail: intervals are not valid" if variance and variance["heavy_tail"] else ""
     theory = f"theory {number_cell(predicted).text}" if predicted == predicted else ""
+    scale = facts.unscaled.get(str(entry.measure["key"])) if entry.measure else None
+    aside = f"not comparable: scale {number_cell(scale, 2).text}" if scale is not None else ""
     failed = [row for row in (entry.measure, entry.speed) if row and row["status"] != "ok"]
     lost = "; ".join(f"{row['verb']} {row['status']}" for row in failed)
     lost = lost or (undefined(entry.measure) if entry.measure else "")
@@ -276,7 +306,7 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
         TableCell(data),
         error(entry.runs),
         claimed,
-        stacked_cell(variance, theory, heavy),
+        stacked_cell(variance, aside, theory, heavy),
         stacked_cell(body.get("efficiency")),
         stacked_cell(verdict.bias, verdict.tested()),
         number_cell(cost(entry, facts)),
@@ -362,10 +392,13 @@ def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> TableC
         if run["status"] != "ok":
             lost[str(run["status"])] = lost.get(str(run["status"]), 0) + 1
     finished = [f"{len(values)} seed{'s' * (len(values) > 1)}"] if len(values) else []
-    note = ", ".join([*finished, *(f"{n} {status}" for status, n in lost.items())])
+    ended = [f"{n} {status}" for status, n in lost.items()]
+    note = ", ".join([*finished, *ended])
     if values.empty:
         return TableCell(NOTHING, nan, note=note)
     mean = mean_interval(values, most=WHOLE)
+    if mean["band"] == "range" and mean["low"] != mean["high"]:
+        note = ", ".join([f"{RANGE} {finished[0]}", *ended])
     if mean["low"] == mean["high"]:  # one seed, or seeds that agree
         return TableCell(number_cell(mean["mean"]).text, float(mean["mean"]), note=note)
     return stacked_cell({**mean, "value": mean["mean"]}, note)

@@ -169,6 +169,19 @@ def breakable(name: str) -> list[str]:
     return re.findall(r".+?(?:/+|:(?!\d)|, ?|(?=\[)|\Z)", name, re.DOTALL) or [name]
 
 
+def unbroken(text: str) -> list[tuple[bool, str]]:
+    """Return the pieces of a text, each with whether it is a short word with a hyphen, such as a name.
+
+    A browser would break a line at the hyphen.
+
+    Example:
+        >>> unbroken("variance FG-A 3")
+        [(False, 'variance '), (True, 'FG-A'), (False, ' 3')]
+    """
+    pieces = re.split(r"(?<!\S)((?=\S{3,24}(?!\S))\S*\w-\w\S*)", text)
+    return [(at % 2 == 1, piece) for at, piece in enumerate(pieces) if piece]
+
+
 def _options(block: str) -> dict[str, str]:
     """Return name and description of the arguments in a section "Args:"."""
     options: dict[str, str] = {}

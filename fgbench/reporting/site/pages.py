@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from fgbench.reporting.plotting import style
@@ -103,7 +104,7 @@ def method(site: Site, name: str) -> dict[str, Any]:
         "method": name,
         "colour": style.look(name).colour,
         **first,
-        "file": file,
+        "file": PurePath(file.replace("\\", "/")).name,
         "text": recorded_text(latest) or registered,
         "older": not isinstance(latest.get("about"), Mapping),
         "claims": claims_of(records),

@@ -34,6 +34,7 @@ class Plot:
         table: the plotted numbers.
         file: path of its PNG, PDF and CSV without suffix, relative to the root of the site.
         size: width and height of the picture on a page, in pixels.
+        source: what the numbers were computed from.
         part: whether the interactive figure shows only some of the methods in the picture.
 
     Example:
@@ -47,6 +48,7 @@ class Plot:
     table: pd.DataFrame
     file: str
     size: tuple[int, int]
+    source: Any = None
     part: bool = False
 
     @property
@@ -69,7 +71,7 @@ class Plot:
     @property
     def caption(self) -> str:
         """Caption: kind of figure, panel, what is plotted and over how many runs."""
-        return f"{self.kind.heading}, {self.title}. {self.kind.caption(self.table)}"
+        return f"{self.kind.heading}, {self.title}. {self.kind.caption(self.source, self.table)}"
 
     @cached_property
     def spec(self) -> plotly_marks.Spec | None:
@@ -125,8 +127,10 @@ def draw_all(report: Facts, page_paths: PagePaths, out: Path, jobs: int = 1) -> 
     else:
         sizes = list(map(_draw, *work, targets))
     gallery: dict[str, list[Plot]] = {}
-    for (at, panel, _, table), file, size in zip(todo, files, sizes, strict=True):
-        gallery.setdefault(KINDS[at].name, []).append(Plot(KINDS[at], panel, table, file, size))
+    for (at, panel, part, table), file, size in zip(todo, files, sizes, strict=True):
+        gallery.setdefault(KINDS[at].name, []).append(
+            Plot(KINDS[at], panel, table, file, size, part)
+        )
     return gallery
 
 

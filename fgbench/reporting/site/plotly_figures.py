@@ -18,7 +18,7 @@ from fgbench.reporting.figures import (
     relative_variance,
     sites,
 )
-from fgbench.reporting.plotting import style
+from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.site import plotly_marks
 from fgbench.reporting.site.table import digits, interval
 
@@ -55,6 +55,7 @@ def variance(table: pd.DataFrame) -> plotly_marks.Spec:
             crossed += [(row["value"], place)] * bool(pd.notna(row["unscaled"]))
     if crossed:
         data.append(plotly_marks.crosses(*zip(*crossed, strict=True)))
+        data.append(plotly_marks.crossed_entry())
     labels = [f"{names[int(at)]}<br>theory {digits(value)}" for at, value in theory.items()]
     mark = {"symbol": "diamond-open", "size": 8, "color": "#000", "line": {"width": 1.3}}
     x, y = plotly_marks.numbers(theory), [int(at) + APART for at in theory.index]
@@ -120,8 +121,9 @@ def against_cost(table: pd.DataFrame) -> plotly_marks.Spec:
         for at, row in table.iterrows()
     ]
     costs = sorted(set(table["forwards"]))
-    shown = {"tickvals": costs, "ticktext": [digits(cost) for cost in costs]}
-    shown = shown if len(costs) <= MOST_TICKS else {}
+    ticks = panels.fitting(costs)
+    shown = {"tickvals": ticks, "ticktext": [digits(cost) for cost in ticks]}
+    shown = shown if len(ticks) <= MOST_TICKS else {}
     ends = [log10(costs[0] / 1.3), log10(costs[-1] * 1.3)]
     cost = plotly_marks.log("forward equivalents per estimate", table[["forwards"]])
     layout = {
@@ -220,6 +222,8 @@ def _sites(table: pd.DataFrame, axis: str, log: bool) -> plotly_marks.Spec:
         more = {"legendgroup": plotly_marks.safe(label), "x": x}
         record = _record(part, name, x, looks[str(label)])
         data += [{**more, **trace} for trace in record]
+    if "unscaled" in table and table["unscaled"].notna().any():
+        data.append(plotly_marks.crossed_entry())
     order = table.drop_duplicates("position").sort_values("position")
     positions = plotly_marks.numbers(order["position"])
     ticks = {

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fgbench.reporting.figures import relative_variance
-from fgbench.reporting.plotting import style
+from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.site.method_docs import breakable
 from fgbench.reporting.site.table import digits
 
@@ -114,6 +114,18 @@ def crosses(x: Iterable[float | None], y: Iterable[float | None]) -> Spec:
     mark = {"symbol": "x-thin-open", "size": 13, "color": style.INK, "line": {"width": 1.6}}
     at: Spec = {"x": numbers(x), "y": numbers(y), "marker": mark, "showlegend": False}
     return trace("not comparable", **at)
+
+
+def crossed_entry() -> Spec:
+    """Return the legend entry of `crosses`: a trace without a point, since crosses go with their method.
+
+    Example:
+        >>> crossed_entry()["name"].replace("<br>", " ")
+        'not comparable: scale is not 1'
+    """
+    (name,) = panels.CROSSED
+    entry: Spec = {**crosses([None], [None]), "showlegend": True, "legendgroup": safe(name)}
+    return entry | {"name": wrapped(name)}
 
 
 def symbol(look: style.Look, filled: bool) -> str:

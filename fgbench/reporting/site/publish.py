@@ -56,6 +56,27 @@ def publish(source: Path, out: Path) -> None:
     _write(out, new)
 
 
+def others(out: Path) -> list[str]:
+    """List what lies in the folder of a site and is not of the site; all of it is kept.
+
+    Args:
+        out: folder of a published site.
+
+    Returns:
+        Names of files and folders directly in it.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "notes.txt").write_text("mine")
+        4
+        >>> others(folder)
+        ['notes.txt']
+    """
+    mine = {name.partition("/")[0] for name in _read(out)} | {MANIFEST}
+    return sorted(path.name for path in out.iterdir() if path.name not in mine)
+
+
 def _files(folder: Path) -> list[Path]:
     """List all files below a folder."""
     return sorted(path for path in folder.rglob("*") if path.is_file())

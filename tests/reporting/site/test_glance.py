@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from fgbench.reporting.site import build, glance, overview, pages, pictures, plotly_figures
+from fgbench.reporting.site import (
+    build,
+    glance,
+    method_docs,
+    overview,
+    pages,
+    pictures,
+    plotly_figures,
+)
 from fgbench.reporting.site.facts import Facts, facts
 from fgbench.reporting.site.figure_kinds import KINDS
 from fgbench.reporting.site.leaderboard import entries
@@ -195,3 +203,49 @@ def test_the_context_of_an_empty_report_has_no_answers(tmp_path: Path) -> None:
     context = overview.context(site)
     assert context["answers"] == []
     assert context["panel"] is None
+
+
+def test_what_is_not_comparable_is_not_ranked(tmp_path: Path) -> None:
+    off = a_measure("NP", scale=measured(0.5, 0.1))
+    found = answered(tmp_path, off, a_measure("FG-A"), a_measure("FG-W"), a_train("FG-A"))
+    assert found["Noise"] == ["variance FG-A 2,290 to FG-W 61,500", "not comparable: NP"]
+
+
+def test_the_legend_has_an_entry_for_crosses(tmp_path: Path) -> None:
+    records = stored(tmp_path, a_measure("NP", scale=measured(0.5, 0.1)), a_measure("FG-A"))
+    kinds = {kind.name: kind for kind in KINDS}
+    spec = plotly_figures.variance(kinds["relative_variance"].plotted(records.measures()))
+    named = [t["name"].replace("<br>", " ") for t in spec["data"] if t["showlegend"]]
+    assert named.count("not comparable: scale is not 1") == 1
+
+
+def test_numbers_of_costs_do_not_overlap(tmp_path: Path) -> None:
+    costs = {"BP": 3.0, "FG-A": 5.85, "NP": 5.9, "FG-W": 9.65}
+    rows = [
+        a_measure(m, cost={**a_measure(m)["cost"], "forward_equivalents": c})
+        for m, c in costs.items()
+    ]
+    kinds = {kind.name: kind for kind in KINDS}
+    table = kinds["efficiency"].plotted(stored(tmp_path, *rows).measures())
+    spec = plotly_figures.against_cost(table)
+    assert spec["layout"]["xaxis"]["ticktext"] == ["3", "5.85", "9.65"]
+
+
+def test_captions_say_what_those_of_the_pictures_say(tmp_path: Path) -> None:
+    gone = a_measure("NP", efficiency=measured(-0.1))
+    found = facts(stored(tmp_path, gone, a_measure("FG-A"), a_train("FG-A")))
+    kinds = {kind.name: kind for kind in KINDS}
+    for name, words in (
+        ("efficiency", "Not resolved, so without a point: NP."),
+        ("progress", "Seconds (on "),
+    ):
+        kind = kinds[name]
+        source = kind.source(found)
+        assert words in kind.caption(source, kind.plotted(source))
+
+
+def test_a_name_is_not_broken_at_its_hyphen() -> None:
+    assert [p for kept, p in method_docs.unbroken("none: BP, LG-FG-A (biased)") if kept] == [
+        "LG-FG-A"
+    ]
+    assert not any(kept for kept, _ in method_docs.unbroken("a-" * 30))  # too long for one line

@@ -9,7 +9,7 @@ from fgbench.reporting.figures import variance_and_learning
 from fgbench.reporting.site.facts import facts
 from fgbench.reporting.site.leaderboard import Entry, board, entries
 from fgbench.reporting.site.paths import page_paths
-from tests.makers.records import a_measure, a_speed, a_train, measured, record, stored
+from tests.makers.records import WHERE, a_measure, a_speed, a_train, measured, record, stored
 from tests.makers.sites import named
 
 PAID = {"directions": 4, "budget": {"asked": 6.0, "spent": 6.0, "note": ""}}
@@ -104,3 +104,49 @@ def test_the_caption_names_the_order(tmp_path: Path) -> None:
 
     assert caption("a", a_train("BP"), a_measure("FG-A")).startswith("Lowest error first")
     assert caption("b", a_measure("FG-A")).startswith("Most efficient first")
+
+
+def test_rows_name_the_settings_in_which_methods_differ(tmp_path: Path) -> None:
+    """A short run never stands unmarked beside a long one, whichever methods they are of."""
+    small = {"arch": "mlp-2x8", "data": "digits"}
+    rows = rows_of(
+        tmp_path,
+        a_train("BP"),
+        a_train("FG-A", epochs=2),
+        a_train("FG-W", settings={"lr": 0.01, "optimizer": "sgd"}),
+        a_train("LG-FG-A", settings={}, where={**WHERE, "dtype": "float64"}),  # states no rate
+        a_measure("NP"),
+        a_train("BP", epochs=7, **small),
+    )
+    assert {row.label for row in rows if row.panel[0] == "mlp-2x8"} == {"BP"}
+    assert {row.label for row in rows if row.panel[0] != "mlp-2x8"} == {
+        "BP, epochs=20, lr=0.03",
+        "FG-A, epochs=2, lr=0.03",
+        "FG-W, epochs=20, lr=0.01",
+        "LG-FG-A, dtype=float64, epochs=20",
+        "NP",
+    }
+
+
+def test_a_setting_is_named_once(tmp_path: Path) -> None:
+    rows = rows_of(
+        tmp_path,
+        a_train("BP"),
+        a_train("FG-A"),
+        a_train("FG-A", epochs=2, key="1" * 32, case_key="1" * 32),
+    )
+    assert {row.label for row in rows} == {"BP, epochs=20", "FG-A, epochs=20", "FG-A, epochs=2"}
+
+
+def test_a_range_is_called_a_range_and_a_variance_of_another_scale_not_comparable(
+    tmp_path: Path,
+) -> None:
+    off = a_measure("FG-W", scale=measured(0.5, 0.1))
+    found = facts(stored(tmp_path, off, a_measure("FG-A"), *(a_train("FG-W", s) for s in range(2))))
+    shown = board("leaderboard", entries(found), found, page_paths(found.methods, found.panels))
+    assert "[95 % intervals; of two seeds, their range]" in shown.caption
+    cells = {row.cells[0].text: row.cells for row in shown.rows}
+    at = {name: shown.kinds.index(name) for name in ("error", "variance")}
+    assert cells["FG-W"][at["error"]].note.endswith("]\nrange of 2 seeds")
+    assert "\nnot comparable: scale 0.5" in cells["FG-W"][at["variance"]].note
+    assert "not comparable" not in cells["FG-A"][at["variance"]].note

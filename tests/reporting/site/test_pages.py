@@ -112,14 +112,15 @@ def test_pages_name_every_record_and_every_fault(
     assert EVIL.partition(":")[0] not in text
     evil = (root / paths.page_paths([LABEL], []).methods[LABEL]).read_text("utf-8")
     assert LABEL in Page(evil).text
-    assert Page(evil).text.count("./mine.py") == 1  # the path once
+    assert Page(evil).text.count("mine.py") == 1  # the file once, without its folder
+    assert "./mine.py" not in Page(evil).text
     assert "Its class has no docstring" in evil
 
 
 def test_pages_state_values_intervals_and_n(site: tuple[Path, list[dict[str, Any]]]) -> None:
     root, _ = site
     rows = cells((root / "index.html").read_text("utf-8"), "leaderboard")
-    first = next(row for row in rows if row[:3] == ["FG-A", "localmixer-m/8/16", "mnist"])
+    first = next(row for row in rows if row[:3] == ["FG-A, epochs=4", "localmixer-m/8/16", "mnist"])
     assert first[5] == "2,290[2,020, 2,560]\ntheory 2,300"
     assert first[7] == (
         "0.01[0.0088, 0.0112]\nnot rejected, p 1\ndetectable 0.2\n"
@@ -229,7 +230,8 @@ def test_a_page_tells_what_came_from_a_file_without_the_file(
     build.write(tmp_path, tmp_path / "site", ABOUT)
     page = paths.page_paths(["Mine"], []).methods["Mine"]
     text = " ".join(Page((tmp_path / "site" / page).read_text("utf-8")).text.split())
-    assert "EstimatorMine File/home/me/mine.py Locality" in text
+    assert "EstimatorMine Filemine.py Locality" in text
+    assert "/home/me" not in text  # whose folder it is concerns no reader
     assert "What it is Noise from home. Options directionshow many. Claimsunbiased; " in text
     assert (
         "reverse mode through one layer at a time; uses only exact directional derivatives" in text
@@ -507,6 +509,29 @@ def test_a_report_never_overwrites_what_is_not_its_own(tmp_path: Path) -> None:
         publish(write_files(tmp_path / "1", "index.html", "methods/A.html"), out)
     assert files_in(out) == {"methods/A.html"}
     assert not (out / MANIFEST).exists()
+
+
+def test_a_report_into_the_folder_of_its_records_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(tmp_path, a_measure("FG-A"))
+    before = files_in(tmp_path)
+    assert run(["report", str(tmp_path), "-o", f"{tmp_path}/../{tmp_path.name}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is the folder of the records; choose another folder" in line
+    assert files_in(tmp_path) == before
+
+
+def test_a_report_names_the_files_that_it_keeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "save", save_nothing)
+    stored(tmp_path / "records", a_measure("FG-A"))
+    out = tmp_path / "site"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    assert run(["report", str(tmp_path / "records"), "-o", str(out), "--jobs", "1"]) == 0
+    assert capsys.readouterr().err == f"kept in {out}, not part of the site: notes.txt\n"
 
 
 def test_a_manifest_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
