@@ -404,7 +404,8 @@ BREAKS = """() => [...document.querySelectorAll("th, td, h1, dt, dd, nav a")].fl
       const range = document.createRange();
       range.setStart(text, word.index);
       range.setEnd(text, word.index + word[0].length);
-      if (range.getClientRects().length > 1) found.push(word[0]);
+      const cut = getComputedStyle(place).textOverflow === "ellipsis";  // one line, cut with a sign
+      if (range.getClientRects().length > 1 && !cut) found.push(word[0]);
     }
   return found;
 })"""
