@@ -362,10 +362,8 @@ def _files(owner: type) -> list[str]:
     for cls in owner.__mro__:
         try:
             files.append(inspect.getfile(cls))
-        except (
-            Exception
-        ):  # built in, typed at a prompt, or its attributes are not what they should be
-            continue
+        except Exception:
+            continue  # built in, typed at a prompt, or its attributes are not what they should be
     return files
 
 

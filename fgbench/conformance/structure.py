@@ -83,10 +83,9 @@ def check_structure(chain: Chain, x: Tensor) -> None:
         examples_apart(chain, x)
     try:
         _reached(copy.deepcopy(chain).to("meta"), x.to("meta"))
-    except (
-        BaseException
-    ) as error:  # some calls need values; what is found without them is found again
+    except BaseException as error:
         pass_on(error)
+        # Some calls need values; what is found without them is found again.
         _reached(chain, x)
 
 

@@ -134,7 +134,34 @@ def _main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-class whole:
+class _Held:
+    """A context in which signals wait: it counts itself while it is open, in the main thread alone.
+
+    Attributes:
+        counted: name of the count in :class:`_Signals`.
+    """
+
+    counted: str
+
+    def __enter__(self) -> None:
+        """Begin to hold signals back."""
+        self._main = _main_thread()
+        if self._main:
+            _signals.enter()
+            self._count(1)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Raise KeyboardInterrupt if a signal came that still has to be heeded."""
+        if self._main:
+            self._count(-1)
+            _signals.leave(kind)
+
+    def _count(self, change: int) -> None:
+        """Change how many contexts of this kind are open."""
+        setattr(_signals, self.counted, getattr(_signals, self.counted) + change)
+
+
+class whole(_Held):
     """A context in which no signal ends the program: what it writes is written whole or not at all.
 
     Example:
@@ -143,21 +170,10 @@ class whole:
         written
     """
 
-    def __enter__(self) -> None:
-        """Begin to hold signals back."""
-        self._main = _main_thread()
-        if self._main:
-            _signals.enter()
-            _signals.writing += 1
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Raise KeyboardInterrupt if a signal came in the meantime."""
-        if self._main:
-            _signals.writing -= 1
-            _signals.leave(kind)
+    counted = "writing"
 
 
-class steps:
+class steps(_Held):
     """A context in which the first signal waits until the caller stops; a second one raises at once.
 
     An interrupt within a step would leave parameters half updated. The caller asks :func:`due` after each
@@ -169,18 +185,7 @@ class steps:
         False
     """
 
-    def __enter__(self) -> None:
-        """Begin to hold the first signal back."""
-        self._main = _main_thread()
-        if self._main:
-            _signals.enter()
-            _signals.stepping += 1
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Raise KeyboardInterrupt if a signal came that the caller has not heeded."""
-        if self._main:
-            _signals.stepping -= 1
-            _signals.leave(kind)
+    counted = "stepping"
 
 
 def due() -> bool:

@@ -141,10 +141,8 @@ class Captured(Generic[T]):
         def work() -> T:
             try:
                 return self._work(noise)
-            except (
-                Exception
-            ) as error:  # the end of a broken capture raises too, with less information
-                raised.append(error)
+            except Exception as error:
+                raised.append(error)  # the end of a broken capture raises too, with less information
                 raise
 
         try:

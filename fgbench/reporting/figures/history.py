@@ -86,11 +86,8 @@ def read(folder: Path) -> Results:
             units = {
                 n: str(b.get("unit") or "") for n, b in benchmarks.items() if isinstance(b, dict)
             }
-        except (
-            OSError,
-            ValueError,
-            AttributeError,
-        ) as error:  # numbers are as good without their units
+        except (OSError, ValueError, AttributeError) as error:
+            # Numbers are as good without their units.
             damaged[units_file.name] = f"{type(error).__name__}: {error}"
     for file in sorted(folder.glob("*/*.json")):
         if file.name == "machine.json":
