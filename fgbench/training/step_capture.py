@@ -142,7 +142,8 @@ class Captured(Generic[T]):
             try:
                 return self._work(noise)
             except Exception as error:
-                raised.append(error)  # the end of a broken capture raises too, with less information
+                # The end of a broken capture raises too, with less information.
+                raised.append(error)
                 raise
 
         try:
