@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fgbench.core.estimator import Estimator
     from fgbench.registry import Method
 
+_DOTTED = re.compile(r"[\w.@]+")  # the name of a module, or of its second call: block@2
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -91,6 +92,51 @@ class Subject(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Cuts:
+    """How the user wants an ordinary module to be cut into a chain; "" leaves it to the architecture.
+
+    Args:
+        cut: modules after which the chain is cut: names in forward order with commas between, a regular
+            expression, the name of a ``ModuleList`` or ``Sequential``, or ``auto``.
+        sites: where noise enters: ``ops``, ``post``, ``min`` or a regular expression.
+        out_axes: letters of the axes of the modules' outputs, such as ``b t c``.
+
+    Example:
+        >>> Cuts(cut="blocks").stated, Cuts(cut="stem,body.2").after
+        ({'cut': 'blocks'}, ('stem', 'body.2'))
+        >>> options = {"sites": "post", "batch": 8}
+        >>> Cuts.taken(options), options
+        (Cuts(cut='', sites='post', out_axes=''), {'batch': 8})
+    """
+
+    cut: str = ""
+    sites: str = ""
+    out_axes: str = ""
+
+    @classmethod
+    def taken(cls, options: dict[str, Any]) -> Cuts:
+        """Take the three options out of others; a list of names becomes one text."""
+        found = {name: options.pop(name, None) or "" for name in cls.names()}
+        return cls(**{k: v if isinstance(v, str) else ",".join(v) for k, v in found.items()})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the options."""
+        return [f.name for f in fields(cls)]
+
+    @property
+    def after(self) -> str | tuple[str, ...]:
+        """The modules to cut after: a tuple where several names are given, else the text as it is."""
+        parts = tuple(part.strip() for part in self.cut.split(","))
+        return parts if len(parts) > 1 and all(map(_DOTTED.fullmatch, parts)) else self.cut
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """The options that are not empty, by name."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True)
 class Workload:
     """One architecture on one data set, on a device and in a floating type.
 
@@ -99,6 +145,7 @@ class Workload:
         data: the data set, on the device.
         device: where everything runs.
         dtype: floating type of parameters and activities.
+        cuts: how an ordinary module is cut into a chain.
 
     Example:
         >>> workload = Workload.of("mlp-2x16", "synthetic[train=64,test=32]")
@@ -110,6 +157,7 @@ class Workload:
     data: DataSet
     device: torch.device
     dtype: torch.dtype
+    cuts: Cuts = Cuts()
 
     @classmethod
     def of(
@@ -119,6 +167,7 @@ class Workload:
         device: str = "cpu",
         dtype: str = "float32",
         data_dir: str | None = None,
+        cuts: Cuts = Cuts(),
     ) -> Workload:
         """Load the data set and resolve the names of device and dtype.
 
@@ -128,6 +177,7 @@ class Workload:
             device: ``auto``, ``cpu`` or ``cuda``.
             dtype: ``float32`` or ``float64``.
             data_dir: folder of data files; FGBENCH_DATA or the cache where None.
+            cuts: how an ordinary module is cut into a chain.
 
         Returns:
             The workload.
@@ -140,7 +190,7 @@ class Workload:
         loaded = registry.make("datasets", data, data_dir=data_dir).thing
         if not isinstance(loaded, DataSet):
             raise UsageError(f"{data} is a {type(loaded).__name__}, expected a DataSet")
-        return cls(arch, loaded.to(where), where, dtype_of(dtype))
+        return cls(arch, loaded.to(where), where, dtype_of(dtype), cuts)
 
     def split(self, train_size: int | None = None, validation: int = 0) -> Workload:
         """Return the workload on part of its data, as views of the same memory.
@@ -170,12 +220,23 @@ class Workload:
     def chain(self, seed: int) -> Chain:
         """Build the network of a seed; its parameters depend on the architecture and the seed alone."""
         with Noise(seed).child("init").seeded():
-            made = registry.make(
-                "architectures", self.arch, shape=self.data.shape, classes=self.data.classes
-            )
+            made = registry.make("architectures", self.arch, offered=self.sizes())
         if not isinstance(made.thing, Chain):
             raise UsageError(f"{self.arch} is a {type(made.thing).__name__}, expected a Chain")
         return made.thing.to(device=self.device, dtype=self.dtype)
+
+    def sizes(self) -> dict[str, Any]:
+        """Return what an architecture is built for: it gets those that it has a parameter for.
+
+        Returns:
+            ``shape`` of one example, ``classes``, ``outputs`` (the shape of one prediction) and
+            ``vocabulary`` (the number of different tokens; None where inputs are no tokens).
+        """
+        data = self.data
+        outputs = getattr(data, "outputs", (data.classes,))
+        vocabulary = getattr(data, "vocabulary", None)
+        found = {"shape": data.shape, "classes": data.classes}
+        return found | {"outputs": outputs, "vocabulary": vocabulary}
 
     def source(self) -> str:
         """Return the path of the file that defines the architecture."""

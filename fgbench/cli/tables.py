@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fgbench.cli import measure_table, notes
-from fgbench.cli.table import StackingTable, console, make
+from fgbench.cli.table import StackingTable, console, make, network_on_data
 from fgbench.records import labels
 from fgbench.stats import medians
 from fgbench.stats.reporting import number, spread
@@ -54,11 +54,6 @@ def show(
         out.print(line)
 
 
-def _of(record: Mapping[str, Any]) -> str:
-    """Return the network and data of a record as text."""
-    return f"{record['arch']} on {record['data']}"
-
-
 def _peak(settings: Mapping[str, Any]) -> str:
     """Format the peak learning rate of a run, scaled to its batch size."""
     if not settings.get("lr"):
@@ -73,7 +68,7 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
     for r in records:
         groups[r["method"]].append(r)
     table = make(
-        f"Training, {_of(records[0])}",
+        f"Training, {network_on_data(records[0])}",
         [
             "method",
             "test error %",
@@ -116,7 +111,7 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
     first = next((r for r in records if r["status"] == "ok"), records[0])
     graphs = any("captured_ms" in r for r in records)
     table = make(
-        f"Cost of a step, {_of(first)}, {first['device']}",
+        f"Cost of a step, {network_on_data(first)}, {first['device']}",
         [
             "method",
             "step ms",

@@ -164,6 +164,7 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
 
     settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     workload, data, seed = call.workload, call.data, call.seed
+    settings |= workload.cuts.stated
     estimator, locality = method.estimator, method.locality
     files = (workload.source(), registry.source("datasets", data))  # images are normalised there
     paths = sources.imported({Path(p) for p in files} | sources.named(workload.arch))

@@ -84,7 +84,8 @@ def run_all(
         options: the verb's own. ``measure``: those of :class:`fgbench.measurement.design.Design`.
             ``train``: those of :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and
             ``graph`` (see :func:`fgbench.training.loop.train`; the numbers are the same with and without).
-            ``speed``: those of :func:`fgbench.measurement.speed.step_costs.speed`.
+            ``speed``: those of :func:`fgbench.measurement.speed.step_costs.speed`. All: ``cut``, ``sites``
+            and ``out_axes`` of :class:`fgbench.workload.Cuts`.
 
     Returns:
         One record per method, in order. If one method's own code raises, its record has the status
@@ -103,11 +104,12 @@ def run_all(
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     from fgbench.conformance.structure import require_structure
-    from fgbench.workload import Workload
+    from fgbench.workload import Cuts, Workload
 
     parsed = [_made(text, timeout) for text in methods]
     with study.threads_set(threads), study.store_in(records) as store, ExitStack() as claims:
-        workload = Workload.of(arch, data, device, dtype, data_dir)
+        cuts = Cuts.taken(options)
+        workload = Workload.of(arch, data, device, dtype, data_dir, cuts)
         call = Call(verb, workload, data, seed, store, progress, timeout)
         jobs = _jobs(call, parsed, options)
         keys = [job.key for job in jobs]
@@ -178,10 +180,11 @@ def failed(
         >>> record["status"], record["reason"]
         ('failed', 'killed')
     """
-    from fgbench.workload import Workload
+    from fgbench.workload import Cuts, Workload
 
     with study.threads_set(threads), study.store_in(records) as store:
-        workload = Workload.of(arch, data, device, dtype, data_dir)
+        cuts = Cuts.taken(options)
+        workload = Workload.of(arch, data, device, dtype, data_dir, cuts)
         call = Call(verb, workload, data, seed, store, None)
         (job,) = _jobs(call, [registry.method(methods[0])], options)
         return call.finish(job, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)
