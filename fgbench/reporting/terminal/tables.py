@@ -6,9 +6,9 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fgbench.cli import measure_table, notes
-from fgbench.cli.table import StackingTable, console, make
 from fgbench.records import labels
+from fgbench.reporting.terminal import measure_table, notes
+from fgbench.reporting.terminal.table import StackingTable, console, make
 from fgbench.stats import medians
 from fgbench.stats.reporting import number, spread
 
