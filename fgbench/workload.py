@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -14,9 +15,11 @@ from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.data.dataset import DataSet
-from fgbench.errors import UsageError, at_work
+from fgbench.errors import UsageError, at_work, pass_on, reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fgbench.core.estimator import Estimator
     from fgbench.registry import Method
 
@@ -68,6 +71,48 @@ def dtype_of(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise UsageError(f"unknown dtype {name!r}; valid: {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def label(network: Callable[..., Any]) -> str:
+    """Return the name of a function or class that makes a network, for tables and records.
+
+    Args:
+        network: the function, class or callable object.
+
+    Returns:
+        Its name.
+
+    Example:
+        >>> label(torch.nn.Linear)
+        'Linear'
+    """
+    network = getattr(network, "func", network)  # of functools.partial
+    return str(getattr(network, "__name__", type(network).__name__))
+
+
+def accepted(make: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return those options that a function has arguments for.
+
+    Args:
+        make: the function or class.
+        options: name to value.
+
+    Returns:
+        All options where it takes any keyword, or where its arguments cannot be read.
+
+    Example:
+        >>> def net(*, classes): ...
+        >>> accepted(net, {"shape": (1, 8, 8), "classes": 10})
+        {'classes': 10}
+    """
+    try:
+        parameters = signature(make).parameters.values()
+    except (TypeError, ValueError):
+        return options
+    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        return options
+    named = {p.name for p in parameters if p.kind is not Parameter.POSITIONAL_ONLY}
+    return {name: value for name, value in options.items() if name in named}
 
 
 class Subject(NamedTuple):
@@ -146,6 +191,8 @@ class Workload:
         device: where everything runs.
         dtype: floating type of parameters and activities.
         cuts: how an ordinary module is cut into a chain.
+        network: builds the network; None where ``arch`` names what does.
+        objects: which of ``architecture`` and ``data`` were given as objects, and come from no name.
 
     Example:
         >>> workload = Workload.of("mlp-2x16", "synthetic[train=64,test=32]")
@@ -158,12 +205,14 @@ class Workload:
     device: torch.device
     dtype: torch.dtype
     cuts: Cuts = Cuts()
+    network: Callable[..., Any] | None = None
+    objects: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls,
-        arch: str,
-        data: str,
+        arch: str | Callable[..., Any],
+        data: Any,
         device: str = "cpu",
         dtype: str = "float32",
         data_dir: str | None = None,
@@ -172,8 +221,8 @@ class Workload:
         """Load the data set and resolve the names of device and dtype.
 
         Args:
-            arch: architecture with options.
-            data: data set with options.
+            arch: architecture with options, or a function that returns a network.
+            data: data set with options, or a data set.
             device: ``auto``, ``cpu`` or ``cuda``.
             dtype: ``float32`` or ``float64``.
             data_dir: folder of data files; FGBENCH_DATA or the cache where None.
@@ -187,10 +236,21 @@ class Workload:
                 a network is built.
         """
         where = device_of(device)
-        loaded = registry.make("datasets", data, data_dir=data_dir).thing
+        named = (
+            registry.make("datasets", data, data_dir=data_dir) if isinstance(data, str) else None
+        )
+        loaded = data if named is None else named.thing
         if not isinstance(loaded, DataSet):
             raise UsageError(f"{data} is a {type(loaded).__name__}, expected a DataSet")
-        return cls(arch, loaded.to(where), where, dtype_of(dtype), cuts)
+        if not isinstance(arch, str) and not callable(arch):
+            raise UsageError(
+                f"arch: expected a name or a function that returns a module, got {type(arch).__name__}"
+            )
+        network = None if isinstance(arch, str) else arch
+        given = {"architecture": network is not None, "data": named is None}
+        objects = tuple(name for name, is_object in given.items() if is_object)
+        text = arch if isinstance(arch, str) else label(arch)
+        return cls(text, loaded.to(where), where, dtype_of(dtype), cuts, network, objects)
 
     def split(self, train_size: int | None = None, validation: int = 0) -> Workload:
         """Return the workload on part of its data, as views of the same memory.
@@ -220,10 +280,20 @@ class Workload:
     def chain(self, seed: int) -> Chain:
         """Build the network of a seed; its parameters depend on the architecture and the seed alone."""
         with Noise(seed).child("init").seeded():
-            made = registry.make("architectures", self.arch, offered=self.sizes())
-        if not isinstance(made.thing, Chain):
-            raise UsageError(f"{self.arch} is a {type(made.thing).__name__}, expected a Chain")
-        return made.thing.to(device=self.device, dtype=self.dtype)
+            network = self._made()
+        if not isinstance(network, Chain):
+            raise UsageError(f"{self.arch} is a {type(network).__name__}, expected a Chain")
+        return network.to(device=self.device, dtype=self.dtype)
+
+    def _made(self) -> Any:
+        """Return what the architecture makes for the data."""
+        if self.network is None:
+            return registry.make("architectures", self.arch, offered=self.sizes()).thing
+        try:
+            return self.network(**accepted(self.network, self.sizes()))
+        except BaseException as error:
+            pass_on(error)
+            raise UsageError(f"{self.arch} cannot be made: {reason(error)}") from error
 
     def sizes(self) -> dict[str, Any]:
         """Return what an architecture is built for: it gets those that it has a parameter for.
@@ -239,7 +309,9 @@ class Workload:
         return found | {"outputs": outputs, "vocabulary": vocabulary}
 
     def source(self) -> str:
-        """Return the path of the file that defines the architecture."""
+        """Return the path of the file that defines the architecture, "" where it is an object."""
+        if self.network is not None:
+            return ""
         return registry.source("architectures", self.arch)
 
     def task(self, method: Method, seed: int, chain: Chain | None = None) -> Subject:

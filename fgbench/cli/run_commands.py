@@ -411,7 +411,7 @@ def _show(records: list[dict[str, Any]], as_json: bool, rates: str = "") -> int:
     if as_json:
         print(json.dumps(records, indent=1))
     else:
-        from fgbench.cli.tables import RECIPE, show
+        from fgbench.reporting.terminal.tables import RECIPE, show
 
         show(records, rates=rates or RECIPE)
     failed = [r for r in records if r["status"] == "failed"]

@@ -51,15 +51,38 @@ def require_structure(arch: str, shape: tuple[int, ...], classes: int) -> None:
     Example:
         >>> require_structure("mlp-2x4", (1, 2, 2), 3)
     """
+    with Noise(SEED).child("structure").seeded():
+        chain = registry.make("architectures", arch, shape=shape, classes=classes).thing
+        _require(chain, shape, arch, f"; see fgbench check {arch}")
+
+
+def require_network(chain: Chain, label: str) -> None:
+    """Refuse a network that was built already, as :func:`require_structure` does by its name.
+
+    Args:
+        chain: a network of its own: its parameters are replaced.
+        label: its name, for the message.
+
+    Raises:
+        UsageError: with the first fault.
+
+    Example:
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> require_network(chain, "mine")
+    """
+    with Noise(SEED).child("structure").seeded():
+        _require(chain.to(device="cpu", dtype=torch.float32), chain.input_shape, label)
+
+
+def _require(chain: Chain, shape: tuple[int, ...], label: str, see: str = "") -> None:
+    """Check a network's structure, and raise its first fault as a user's mistake."""
     noise = Noise(SEED)
-    with noise.child("structure").seeded():
-        chain: Chain = registry.make("architectures", arch, shape=shape, classes=classes).thing
-        try:
-            check_structure(filled(chain, noise), noise.normal("x", (EXAMPLES, *shape)))
-        except BaseException as error:
-            pass_on(error)
-            why = told(error, chain.module(0) if len(chain) else chain)
-            raise UsageError(f"{arch} cannot be used: {why}; see fgbench check {arch}") from None
+    try:
+        check_structure(filled(chain, noise), noise.normal("x", (EXAMPLES, *shape)))
+    except BaseException as error:
+        pass_on(error)
+        why = told(error, chain.module(0) if len(chain) else chain)
+        raise UsageError(f"{label} cannot be used: {why}{see}") from None
 
 
 def check_structure(chain: Chain, x: Tensor) -> None:

@@ -30,6 +30,8 @@ class Made:
         source: file of the code that defines it, or the folder of its files; of a text such as
             ``./mine.py:Mine`` that file.
         file: full path of the file in a text such as ``./mine.py:Mine``, "" for a name.
+        unnamed: whether it was given as an object that no text makes again, so that its records are never
+            served for another.
 
     Example:
         >>> Made("fg_a", {"law": "sphere", "directions": 4}, None, "fg_a.py").text
@@ -41,6 +43,7 @@ class Made:
     thing: Any
     source: str
     file: str = ""
+    unnamed: bool = False
 
     @property
     def text(self) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fgbench.cli import notes
-from fgbench.cli.table import StackingTable, make, network_on_data
 from fgbench.records.undefined import missing
+from fgbench.reporting.terminal import notes
+from fgbench.reporting.terminal.table import StackingTable, make, network_on_data
 from fgbench.stats.bias import JUDGED
 from fgbench.stats.bias_verdict import Outcome, adjusted_p_values, judge
 from fgbench.stats.reporting import bias, number
