@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fgbench.core.autodiff.composites import COMPOSITES
+from fgbench.core.autodiff.keyed_dropout import keyed_dropout
 from fgbench.core.axes import Cells, names
 from fgbench.core.network import Chain, LocalModule, Site, untouched
 from fgbench.core.noise.keyed import Noise
@@ -21,7 +22,7 @@ from fgbench.core.wrapping.start import Start, called, with_tensor
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -103,7 +104,7 @@ class WrappedChain(Chain):
         self._priced = {}
         self._training = {name: m.training for name, m in module.named_modules()}
         self._reaches = Reaches()
-        self.axes_at: dict[str, str] = {}
+        self._composites: Mapping[Any, Any] = COMPOSITES
 
     # what it is made of
 
@@ -223,12 +224,12 @@ class WrappedChain(Chain):
             survey.plan,
             survey.calls,
             survey.bounds,
-            COMPOSITES,
+            self._composites,
             (first, stop if stop < last else last + 1),
             x.record,
             tap,
             leaves,
-            self._draw_again if survey.random else None,
+            (lambda k: torch.manual_seed(self._seed(k))) if survey.random else None,
         )
         listens = first > 0 or bool(leaves) or tap is not untouched
         met: Counter[str] = Counter()
@@ -258,8 +259,7 @@ class WrappedChain(Chain):
                 stack.callback(module.register_forward_pre_hook(head).remove)
             stack.enter_context(_unflattened(self.body))
             if survey.random:
-                stack.enter_context(_forked(x.device))
-                self._draw_again(first)
+                stack.enter_context(keyed_dropout(self._seed(first)))
             if listens:
                 stack.enter_context(listener)
             try:
@@ -287,9 +287,19 @@ class WrappedChain(Chain):
                     found[full] = module._parameters[name]
         return found
 
-    def _draw_again(self, segment: int) -> None:
-        """Seed what a segment draws, so that every pass draws the same."""
-        torch.manual_seed(self.masks.key(f"segment{segment}", 0, "masks", ()))
+    def _seed(self, segment: int) -> int:
+        """Return the seed of what a segment draws."""
+        return self.masks.key(f"segment{segment}", 0, "masks", ())
+
+    @contextmanager
+    def smooth(self, stand_ins: Mapping[Any, Any]) -> Iterator[None]:
+        """Run passes with other functions in place of some calls of torch inside the block."""
+        before = self._composites
+        self._composites = {**before, **stand_ins}
+        try:
+            yield
+        finally:
+            self._composites = before
 
     # credit
 
@@ -315,13 +325,6 @@ class WrappedChain(Chain):
 def _label(name: str, time: int) -> str:
     """Return the name of a call of a submodule: ``name``, ``name@2``, ..."""
     return name if time == 1 else f"{name}@{time}"
-
-
-@contextmanager
-def _forked(device: torch.device) -> Iterator[None]:
-    """Restore the global generators at the end of the block."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
 
 
 @contextmanager

@@ -143,6 +143,8 @@ class Listener(TorchFunctionMode):
             with self:
                 out = self._composites[func](*args, **kwargs)
             self._depth -= 1
+            if number < len(self._calls):  # what is inside may be other calls
+                self._number = self._calls[number].end
             return self._done(number, out)
         return self._done(number, self._met(name, args, kwargs, self._run(func, name, args, kwargs)))
 

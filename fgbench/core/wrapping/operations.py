@@ -99,14 +99,14 @@ class Operation:
 
     @property
     def owner(self) -> str:
-        """Name of the module that has the weight, or of the parameter where a module uses it directly."""
+        """Name of the module that has the weight; elsewhere the parameter's name and the call it enters."""
         first = sorted(self.key[0], key=lambda n: (n.rpartition(".")[2] != "weight", n))[0]
         owner, _, leaf = first.rpartition(".")
         if owner and leaf in ("weight", "bias", "in_proj_weight"):
             return owner
         for part in (".parametrizations", ".original0", ".original1", ".original"):
             first = first.replace(part, "")
-        return first
+        return f"{first}:{self.call.strip('_')}"
 
     @property
     def channels(self) -> int:
@@ -149,8 +149,8 @@ def example_layout(operation: Operation, whole: Tensor, fewer: Tensor, size: int
     off = float("inf")
     for layout in candidates:
         same, other = layout.split(whole)[: size - 1], layout.split(fewer)
-        scale = float(whole.abs().max()) or 1.0
-        off = min(off, float((same - other).abs().max()) / scale) if same.numel() else 0.0
+        scale = float(whole.detach().abs().max()) or 1.0
+        off = min(off, float((same - other).detach().abs().max()) / scale) if same.numel() else 0.0
         if off <= 1e-4:
             return layout
     raise UsageError(

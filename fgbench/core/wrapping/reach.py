@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from fgbench.core.wrapping.chain import WrappedChain
 
 Found = tuple[int, Tensor]
-"""An axis of a site, the example axis counted, and which scores each of its indices moves: ``[m, t]``."""
+"""An axis of a site, the example axis counted, and which scores each of its indices moves: ``[m, t]``.
+
+Axis 0 stands for a site whose indices all move the same scores; m is then 1."""
 
 
 def _softplus(x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -94,6 +96,9 @@ class Reaches:
                 if found is None or found[0] in taken:
                     continue
                 axis, matrix = found
+                if axis == 0:
+                    reach.append(Reach(a, "", matrix))
+                    continue
                 taken.add(axis)
                 if matrix.shape[0] == matrix.shape[1] and bool((matrix == torch.eye(len(matrix))).all()):
                     place[axis] = a
@@ -161,8 +166,12 @@ def _reach(chain: WrappedChain, k: int, a: str) -> dict[str, Found]:
     for (name, z), grad in zip(sites.items(), grads, strict=True):
         moved = torch.zeros_like(z) if grad is None else grad
         axes = range(1, z.dim()) if name else [i for i, b in enumerate(before) if b == a]
-        each = [(i, moved.movedim(i, 1).flatten(2).ne(0).any(2).T.cpu()) for i in axes]
-        if each:
+        onto = moved.ne(0)
+        each = [(0, onto.flatten(1).any(1)[None].cpu())] if name else []
+        each += [
+            (i, onto.movedim(i, 1).reshape(size, z.shape[i], -1).any(2).T.cpu()) for i in axes
+        ]
+        if each:  # of equal ones the first
             found[name] = min(each, key=lambda one: float(one[1].double().mean()))
     return found
 

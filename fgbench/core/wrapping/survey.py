@@ -301,10 +301,7 @@ def _traced(
         torch.manual_seed(0)
         with torch.enable_grad(), counter, trace:
             y = called(module, batch)
-    try:
-        prediction = output(y)
-    except UsageError:
-        raise
+    prediction = output(y)
     if not isinstance(prediction, Tensor):
         raise UsageError(f"output() gave {type(prediction).__name__}, expected the tensor of predictions")
     if len(outputs) < len(cuts):

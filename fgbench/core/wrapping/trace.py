@@ -22,7 +22,6 @@ REBOUND = {
     for op in ("add", "sub", "mul", "truediv", "pow", "matmul")
 }
 """Operators that write in place and bind the name anew, with the operators that do not write."""
-DROPOUT = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout"})
 RANDOM = frozenset(
     {"rand", "randn", "rand_like", "randn_like", "normal", "bernoulli", "bernoulli_", "uniform_"}
     | {"normal_", "multinomial", "exponential_", "randperm", "randint", "rrelu", "alpha_dropout"}
@@ -83,7 +82,7 @@ class Trace(TorchFunctionMode):
         >>> with Trace(dict(layer.named_parameters()), x, {}) as trace:
         ...     _ = layer(x)
         >>> [(o.role, o.call, o.owner) for o in trace.operations]
-        [('op', 'linear', 'weight')]
+        [('op', 'linear', 'weight:linear')]
     """
 
     def __init__(
@@ -163,12 +162,6 @@ class Trace(TorchFunctionMode):
             return F.relu(*args)
         if kwargs.get("inplace"):
             kwargs["inplace"] = False
-        if name in DROPOUT:
-            chance = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
-            training = kwargs.get("training", args[2] if len(args) > 2 else True)
-            if training and chance:
-                self.random.add(self.segment)
-            return args[0].clone()
         out = func(*args, **kwargs)
         if name in RANDOM:
             self.random.add(self.segment)
