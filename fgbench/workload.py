@@ -158,7 +158,7 @@ class Workload:
         Example:
             >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
             >>> smaller = workload.split(train_size=48, validation=8)
-            >>> len(smaller.data.train_y), len(smaller.data.test_y)
+            >>> smaller.data.train_size, smaller.data.test_size
             (40, 8)
         """
         return replace(self, data=self.data.subset(train_size).held_out(validation))
@@ -175,7 +175,9 @@ class Workload:
             )
         if not isinstance(made.thing, Chain):
             raise UsageError(f"{self.arch} is a {type(made.thing).__name__}, expected a Chain")
-        return made.thing.to(device=self.device, dtype=self.dtype)
+        chain = made.thing.to(device=self.device, dtype=self.dtype)
+        chain.criterion = self.data.loss
+        return chain
 
     def source(self) -> str:
         """Return the path of the file that defines the architecture."""

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from fgbench.workload import Workload
 
 Record = dict[str, Any]
-PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
+PACKAGES = (
+    *("core", "data.augment", "data.dataset", "data.goal"),
+    *("measurement", "stats", "training", "workload"),
+)
 """Packages of fgbench whose code decides the numbers of a run; the key covers every file in them.
 
 The files of the estimator, locality, architecture and data set of the run are covered beside them, and what
@@ -165,7 +168,7 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
     settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     workload, data, seed = call.workload, call.data, call.seed
     estimator, locality = method.estimator, method.locality
-    files = (workload.source(), registry.source("datasets", data))  # images are normalised there
+    files = (workload.source(), registry.source("datasets", data))  # batches are prepared there
     paths = sources.imported({Path(p) for p in files} | sources.named(workload.arch))
     paths |= sources.of(estimator) | sources.of(locality)
     code = keys.code_hash(*(f"fgbench.{package}" for package in PACKAGES), *paths)

@@ -102,7 +102,7 @@ def run_all(
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
-    from fgbench.conformance.structure import require_structure
+    from fgbench.conformance.structure import Sample, require_structure
     from fgbench.workload import Workload
 
     parsed = [_made(text, timeout) for text in methods]
@@ -114,7 +114,8 @@ def run_all(
         finished = _finished(call, jobs, reuse, claims)
         jobs = _unfinished(jobs, finished)
         if jobs:
-            require_structure(arch, workload.data.shape, workload.data.classes)
+            data_set = workload.data
+            require_structure(arch, data_set.shape, data_set.classes, Sample.of(data_set))
         todo = [job.key for job in jobs]
         finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
     return [
