@@ -86,7 +86,7 @@ class WrappedChain(Chain):
         self.input_shape, self.classes = (), survey.prediction[-1]
         head = module.get_submodule(survey.head) if survey.head else None
         self.readouts = nn.ModuleDict({"final": Output(loss, head)})
-        self._loss = loss
+        self._criterion = loss
         self._segments = [Segment(a) for a in out_axes]
         self._index = {
             o.name: (o.segment, Site(o.name, survey.site_axes(o), shared=survey.shared_axes(o)))
@@ -174,7 +174,7 @@ class WrappedChain(Chain):
         for k in range(len(self) - 1):
             if f"local{k}" not in self.readouts:
                 head = local_head(self.survey.outputs[k], self.survey.prediction, self._axis(k))
-                made = Output(self._loss, head).to(dtype=some.dtype, device=some.device)
+                made = Output(self._criterion, head).to(dtype=some.dtype, device=some.device)
                 self.readouts[f"local{k}"] = made
 
     def _axis(self, k: int) -> int:

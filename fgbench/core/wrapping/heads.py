@@ -35,7 +35,7 @@ class Output(Readout):
 
     def __init__(self, loss: Callable[[Any, Any], Tensor], head: nn.Module | None = None) -> None:
         super().__init__()
-        self.loss = loss
+        self.criterion = loss
         self.head = head
 
     def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
@@ -51,7 +51,7 @@ class Output(Readout):
         Raises:
             UsageError: if the loss has another shape.
         """
-        losses = self.loss(prediction, labels)
+        losses = self.criterion(prediction, labels)
         shape = getattr(value(losses), "shape", None)
         if shape is None or tuple(shape) != (len(prediction),):
             what = f"a tensor {list(shape)}" if shape is not None else type(losses).__name__
