@@ -9,11 +9,13 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import nn
 
 from fgbench import registry
 from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
+from fgbench.core.wrapping import Network, wrap
 from fgbench.data.dataset import DataSet
 from fgbench.errors import UsageError, at_work, pass_on, reason
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from fgbench.registry import Method
 
 _DOTTED = re.compile(r"[\w.@]+")  # the name of a module, or of its second call: block@2
+EXAMPLES = 3  # that a module is traced on
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -268,7 +271,7 @@ class Workload:
         Example:
             >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
             >>> smaller = workload.split(train_size=48, validation=8)
-            >>> len(smaller.data.train_y), len(smaller.data.test_y)
+            >>> smaller.data.train_size, smaller.data.test_size
             (40, 8)
         """
         return replace(self, data=self.data.subset(train_size).held_out(validation))
@@ -282,8 +285,29 @@ class Workload:
         with Noise(seed).child("init").seeded():
             network = self._made()
         if not isinstance(network, Chain):
-            raise UsageError(f"{self.arch} is a {type(network).__name__}, expected a Chain")
-        return network.to(device=self.device, dtype=self.dtype)
+            network = self._wrapped(network)
+        chain: Chain = network.to(device=self.device, dtype=self.dtype)
+        chain.criterion = self.data.loss
+        return chain
+
+    def _wrapped(self, made: Any) -> Chain:
+        """Return an ordinary module as a chain, cut as the user wants or else as its architecture does."""
+        if not isinstance(made, nn.Module | Network):
+            raise UsageError(
+                f"{self.arch} is a {type(made).__name__}, expected a torch.nn.Module, a Network or a Chain"
+            )
+        plan = Network(made) if isinstance(made, nn.Module) else made
+        inputs, _ = self.data.sample(EXAMPLES, dtype=self.dtype, device=self.device)
+        return wrap(
+            plan.module.to(device=self.device, dtype=self.dtype),
+            inputs,
+            self.data.loss,
+            cut=self.cuts.after or plan.cut,
+            sites=self.cuts.sites or plan.sites,
+            out_axes=self.cuts.out_axes or plan.out_axes,
+            head=plan.head,
+            output=plan.output,
+        )
 
     def _made(self) -> Any:
         """Return what the architecture makes for the data."""

@@ -9,12 +9,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from fgbench.core.wrapping import Network
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fgbench.core.wrapping import Network
 
 
 class Layer(nn.Module):
@@ -99,7 +98,5 @@ def mlp_pinn(
         >>> sum(p.numel() for p in network.module.parameters())
         33
     """
-    from fgbench.core.wrapping import Network
-
     module = SmoothPerceptron(prod(shape), classes, depth=depth, width=width)
     return Network(module, cut="layers", out_axes="b c", head="head")

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 from torch import nn
 
+from fgbench.core.wrapping import Network
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fgbench.core.wrapping import Network
 
 KINDS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
@@ -101,8 +100,6 @@ def _network(
     width: int,
 ) -> Network:
     """Build the network of a kind; see :func:`lstm`."""
-    from fgbench.core.wrapping import Network
-
     tokens = len(shape) == 1
     features = 0 if tokens else shape[1] if len(shape) == 2 else shape[0] * prod(shape[2:])
     last = not tokens if outputs is None else len(outputs) == 1

@@ -8,13 +8,12 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
+from fgbench.core.wrapping import Network
 from fgbench.errors import UsageError
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fgbench.core.wrapping import Network
 
 IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Blocks per stage of the networks that were published for ImageNet."""
@@ -186,8 +185,6 @@ def resnet(
         >>> sum(p.numel() for p in network.module.parameters())
         269722
     """
-    from fgbench.core.wrapping import Network
-
     large = depth in IMAGENET
     if not large and (depth < 8 or (depth - 2) % 6):
         raise UsageError(

@@ -32,8 +32,8 @@ class DirectFeedbackAlignment(Defaults):
     ⟨e, B_j h_j⟩: its credit is B_jᵀ e divided by the number of averaged places, and one exact pullback
     goes through the layer's own nonlinearity and norm. The estimate is biased; with B_j the Jacobian of
     the logits after layer j it is backprop. Where predictions have positions, such as one per token, the
-    error of a position goes to that position of a layer that has it. B_j is gaussian with standard deviation 1/√(features of h_j),
-    a common initialisation of a readout.
+    error of a position goes to that position of a layer that has it, and the sum of the errors to others.
+    B_j is gaussian with standard deviation 1/√(features of h_j), a common initialisation of a readout.
 
     Also known as: DFA, direct random feedback.
 

@@ -106,7 +106,7 @@ def run_all(
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
-    from fgbench.conformance.structure import require_network, require_structure
+    from fgbench.conformance.structure import Sample, require_network, require_structure
     from fgbench.workload import Cuts, Workload
 
     parsed = [_made(given, timeout) for given in methods]
@@ -120,10 +120,11 @@ def run_all(
         finished = _finished(call, jobs, reuse, claims)
         jobs = _unfinished(jobs, finished)
         if jobs:
+            sizes, sample = workload.sizes(), Sample.of(workload.data)
             if workload.network is None:
-                require_structure(workload.arch, workload.data.shape, workload.data.classes)
+                require_structure(workload.arch, sample=sample, **sizes)
             else:
-                require_network(workload.chain(seed), workload.arch)
+                require_network(workload.chain(seed), workload.arch, sample)
         todo = [job.key for job in jobs]
         finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
     return [

@@ -10,13 +10,12 @@ from torch import nn
 
 from fgbench.architectures.transformer.block import Block, drawn
 from fgbench.architectures.transformer.lora import adapt
+from fgbench.core.wrapping import Network
 from fgbench.errors import UsageError
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fgbench.core.wrapping import Network
 
 
 class GPT(nn.Module):
@@ -117,8 +116,6 @@ def gpt(
         >>> network.module(torch.zeros(2, 8, dtype=torch.int64)).shape
         torch.Size([2, 8, 11])
     """
-    from fgbench.core.wrapping import Network
-
     if len(shape) != 1:
         raise UsageError(f"gpt reads tokens of shape (t,), and an example has shape {shape}")
     if width % heads:

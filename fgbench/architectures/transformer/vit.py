@@ -11,13 +11,12 @@ from torch import nn
 
 from fgbench.architectures.transformer.block import Block, drawn
 from fgbench.architectures.transformer.lora import adapt
+from fgbench.core.wrapping import Network
 from fgbench.errors import UsageError
 from fgbench.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fgbench.core.wrapping import Network
 
 
 class ViT(nn.Module):
@@ -145,8 +144,6 @@ def vit(
         >>> network.module(torch.ones(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    from fgbench.core.wrapping import Network
-
     if len(shape) != 3:
         raise UsageError(f"vit reads images of shape (ch, H, W), and an example has shape {shape}")
     patch = patch or min(usual_patch(side) for side in shape[1:])
