@@ -105,7 +105,8 @@ def _network(
     last = not tokens if outputs is None else len(outputs) == 1
     words = (vocabulary or classes) if tokens else 0
     module = Recurrent(kind, words, features, classes, layers=layers, width=width, last=last)
-    return Network(module, cut="layers", out_axes="b t c", head="head")
+    out_axes = "b c" if last and layers == 1 else "b t c"
+    return Network(module, cut="layers", out_axes=out_axes, head="head")
 
 
 @register("architectures", "lstm", pattern=r"(?P<layers>\d+)x(?P<width>\d+)")

@@ -22,7 +22,7 @@ def anatomy(workload: Workload, seed: int = 0) -> dict[str, Any]:
     Returns:
         ``arch`` and ``data``; ``input`` and ``prediction``, shapes of one example; numbers of
         ``parameters``, of those ``frozen`` and of those of the ``readout``; ``operations`` per example of
-        the body; ``modules``, ``sites`` and ``submodules`` (those it may be cut after), see
+        the body; the ``settings`` of the user; ``modules``, ``sites`` and ``submodules`` (those it may be cut after), see
         :func:`modules` and :func:`sites`.
 
     Raises:
@@ -47,7 +47,7 @@ def anatomy(workload: Workload, seed: int = 0) -> dict[str, Any]:
         "frozen": sum(p.numel() for p in every.values() if not p.requires_grad),
         "readout": sum(p.numel() for p in readout.values()),
         "operations": chain.operations(),
-        **workload.cuts.stated,
+        "settings": workload.cuts.stated,
         "modules": modules(chain),
         "sites": sites(chain),
         "submodules": names if hasattr(chain, "survey") else [],

@@ -64,7 +64,7 @@ def _resnet() -> nn.Module:
     from timm.models.resnet import BasicBlock, ResNet
 
     return ResNet(
-        BasicBlock, [1, 1, 1, 1], num_classes=5, in_chans=1, channels=(4, 4, 8, 8), stem_width=4,
+        BasicBlock, [1, 1, 1, 1], num_classes=5, in_chans=1, channels=(2, 2, 4, 4), stem_width=2,
         zero_init_last=False,
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def _densenet() -> nn.Module:
 def _regnet() -> nn.Module:
     from timm.models.regnet import RegNet, RegNetCfg
 
-    config = RegNetCfg(depth=2, w0=8, wa=8.0, wm=2.0, group_size=4, stem_width=4, se_ratio=0.25)
+    config = RegNetCfg(depth=2, w0=8, wa=8.0, wm=2.0, group_size=4, stem_width=2, se_ratio=0.25)
     return frozen(RegNet(config, in_chans=1, num_classes=5))
 
 

@@ -33,7 +33,7 @@ def tables(network: Mapping[str, Any]) -> Iterator[StackingTable | str]:
     """
     frozen = f", {network['frozen']:,} frozen" if network["frozen"] else ""
     title = (
-        f"Network {network_on_data({**network, 'settings': network})}: input {_shape(network['input'])}, "
+        f"Network {network_on_data(network)}: input {_shape(network['input'])}, "
         f"prediction {_shape(network['prediction'])}"
     )
     caption = (
