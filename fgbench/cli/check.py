@@ -10,12 +10,19 @@ from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
     from fgbench.conformance import Outcome
+    from fgbench.workload import Cuts
 
 LESS = 3  # exit code: all that was tested held, but something was left out
 
 
 def run_checks(
-    name: str, *, quick: bool = False, timeout: float | None = None, arch: str = ""
+    name: str,
+    *,
+    quick: bool = False,
+    timeout: float | None = None,
+    arch: str = "",
+    data: str = "",
+    cuts: Cuts | None = None,
 ) -> int:
     """Check an estimator or an architecture and print each outcome as soon as it is known.
 
@@ -23,6 +30,8 @@ def run_checks(
         name: as typed.
         quick: use fewer draws where the bias can only be tested by sampling.
         arch: an architecture on which an estimator is checked beside the small networks.
+        data: a data set whose examples an architecture is checked on; images of random numbers where "".
+        cuts: how an ordinary module is cut.
         timeout: seconds after which the check that is running, and those after it, are not judged.
 
     Returns:
@@ -42,7 +51,7 @@ def run_checks(
         unknown estimator or architecture 'fg_ab'; did you mean 'fg_a'?
     """
     with time_limit(timeout, f"check {name}"):
-        outcomes = _outcomes(name, quick, arch)
+        outcomes = _outcomes(name, quick, arch, data, cuts)
     failed = [o for o in outcomes if not o.held]
     judged = [o for o in outcomes if o.judged]
     aside = f", {len(outcomes) - len(judged)} not judged" if len(judged) < len(outcomes) else ""
@@ -55,18 +64,72 @@ def run_checks(
     return 1 if failed else LESS if partial else 0
 
 
-def _outcomes(name: str, quick: bool, arch: str) -> list[Outcome]:
+def _outcomes(name: str, quick: bool, arch: str, data: str, cuts: Cuts | None) -> list[Outcome]:
     """Run the checks of an estimator or an architecture, and print each outcome."""
     base = name.partition("[")[0].partition("/")[0]
-    is_estimator = ".py" in name or base in {*registry.entries("estimators"), *registry.PRESETS}
-    if is_estimator:
+    stated = cuts is not None and bool(cuts.stated)
+    if ".py:" in name and (data or stated or _is_network(name)):
+        return _of_network(name, arch, data, cuts)
+    if ".py" in name or base in {*registry.entries("estimators"), *registry.PRESETS}:
+        if data or stated:
+            raise UsageError(
+                f"--data, --cut, --sites and --out-axes are for architectures, and {name} is none"
+            )
         return conformance.check_estimator(name, print_outcome, quick=quick, arch=arch)
-    if base.partition("-")[0] in registry.entries("architectures"):
-        if arch:
-            raise UsageError(f"--arch is for estimators, and {name} is an architecture")
-        return conformance.check_architecture(name, print_outcome)
+    if registry.base_of(name.partition("[")[0], registry.entries("architectures")):
+        return _of_network(name, arch, data, cuts)
     estimators = [*registry.PRESETS, *registry.entries("estimators")]
     raise registry.no_such("estimator or architecture", base, "architectures", estimators)
+
+
+def _of_network(name: str, arch: str, data: str, cuts: Cuts | None) -> list[Outcome]:
+    """Run the checks of an architecture, and print the sites of a network that was wrapped."""
+    from fgbench.core.wrapping import WrappedChain
+    from fgbench.reporting.terminal.network_table import site_table
+    from fgbench.reporting.terminal.table import console
+    from fgbench.runs.anatomy import sites
+    from fgbench.workload import Cuts, Workload
+
+    if arch:
+        raise UsageError(f"--arch is for estimators, and {name} is an architecture")
+    cuts = cuts or Cuts()
+    workload = None
+    if data or cuts.stated:
+        workload = Workload.of(name, data or "digits", dtype="float64", cuts=cuts)
+    try:
+        chain = conformance.checked_network(name, workload=workload)
+    except UsageError as error:
+        if workload is not None:
+            raise
+        raise UsageError(
+            f"{error}; it was tried on images, and --data names a data set for other inputs"
+        ) from None
+    outcomes = conformance.check_architecture(name, print_outcome, workload=workload)
+    if isinstance(chain, WrappedChain):
+        console().print(site_table(sites(chain)))
+    return outcomes
+
+
+def _is_network(name: str) -> bool:
+    """Return whether a class or function in a file makes a network, and no estimator."""
+    from inspect import isclass
+
+    from torch import nn
+
+    from fgbench.core.network import Chain
+    from fgbench.core.wrapping import Network
+
+    if "/" in name.partition(".py:")[2].partition("[")[0]:  # a METHOD with its locality
+        return False
+    make, _ = registry.load(name.partition("[")[0])
+    if isclass(make):
+        return issubclass(make, nn.Module | Network)
+    try:
+        offered = {"shape": (3, 16, 24), "classes": 5, "outputs": (5,), "vocabulary": None}
+        made = registry.make("architectures", name, offered=offered).thing
+    except UsageError:
+        return False
+    return isinstance(made, Chain | nn.Module | Network)
 
 
 def print_outcome(outcome: Outcome) -> None:

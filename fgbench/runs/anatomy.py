@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fgbench.core import axes
+from fgbench.core.wrapping.operations import LETTERS as UNNAMED
 
 if TYPE_CHECKING:
     from fgbench.core.network import Chain
@@ -22,8 +23,8 @@ def anatomy(workload: Workload, seed: int = 0) -> dict[str, Any]:
     Returns:
         ``arch`` and ``data``; ``input`` and ``prediction``, shapes of one example; numbers of
         ``parameters``, of those ``frozen`` and of those of the ``readout``; ``operations`` per example of
-        the body; the ``settings`` of the user; ``modules``, ``sites`` and ``submodules`` (those it may be cut after), see
-        :func:`modules` and :func:`sites`.
+        the body; the ``settings`` of the user; ``modules``, ``sites`` and ``submodules`` (those it may be
+        cut after), see :func:`modules` and :func:`sites`.
 
     Raises:
         UsageError: for a network that cannot be used.
@@ -109,7 +110,7 @@ def sites(chain: Chain) -> list[dict[str, Any]]:
     found = []
     for name, (k, site) in chain.index.items():
         shape = chain.shapes()[name]
-        kept = " ".join(axes.names(chain.module(k).out_axes))
+        kept = " ".join(a for a in axes.names(chain.module(k).out_axes) if a not in UNNAMED)
         cells = chain.cells(kept, name, k + 1)
         own = [a for a in cells.shared if a in axes.names(kept) and a != "b"]
         found.append(
