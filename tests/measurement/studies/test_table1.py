@@ -165,6 +165,7 @@ def held(rows: list[dict[str, Any]]) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_the_prediction_is_inside_in_as_many_cells_as_it_should(rows: list[dict[str, Any]]) -> None:
     assert len(rows) == CELLS
     assert stats.binom.cdf(LEAST - 1, CELLS, 0.92) < 1e-4

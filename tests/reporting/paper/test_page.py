@@ -437,6 +437,7 @@ def test_the_same_records_give_the_same_page_and_numbers_in_any_folder(
     assert len(numbers) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_the_committed_page_and_numbers_are_those_of_the_committed_records(tmp_path: Path) -> None:
     """Texts are equal; numbers of figures to 1e-12, since numpy's exp differs between processors."""

@@ -159,6 +159,7 @@ def test_batches_used_again_for_every_init_are_refused(monkeypatch: pytest.Monke
     assert "efficiency over points" in faults("5 inits x 2 batches, many points vary", 200)
 
 
+@pytest.mark.slow
 def test_p_values_without_their_adjustment_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("holm", "benjamini_hochberg"):
         monkeypatch.setattr(comparisons.multiple_tests, name, list)
@@ -167,6 +168,7 @@ def test_p_values_without_their_adjustment_are_refused(monkeypatch: pytest.Monke
     assert "any better or worse, equal" in faults("9 methods, 10 seeds, examples", 100)
 
 
+@pytest.mark.slow
 def test_seeds_without_the_examples_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same test set for all methods and seeds: what they share is no evidence."""
     whole = comparisons.paired_seeds.difference
