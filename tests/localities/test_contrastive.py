@@ -302,6 +302,7 @@ def test_live_keys_bias_activity_noise_as_the_docstring_says(arch: str, kind: st
     assert worst(found, weights.scheme_truth(x, y)) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_value_differences_have_the_bias_of_slopes_under_live_keys(arch: str) -> None:
     x, y = two_views()

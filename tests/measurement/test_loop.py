@@ -33,7 +33,7 @@ from fgbench.records.schema import to_json
 from fgbench.stats.intervals import freedom, t_quantile
 from fgbench.stats.variance import relative_variance
 from fgbench.workload import Workload
-from tests.makers.cases import slow_if
+from tests.makers.cases import mostly_slow, slow_if
 from tests.makers.measuring import (
     DATA,
     FEW,
@@ -305,7 +305,7 @@ def located(name: str, b: int) -> Point:
 # networks and claims
 
 
-@pytest.mark.parametrize("along", ["backprop", "own"])
+@pytest.mark.parametrize("along", mostly_slow(["backprop", "own"], 2))
 def test_the_network_of_an_init_is_built_once(along: str) -> None:
     where = Counted.like(workload("mlp-2x8", "synthetic[size=4,train=256,test=32]"))
     design = {"inits": 2, "moments": (0.0,), "along": along}
@@ -413,6 +413,7 @@ def test_a_factor_moves_no_sign_but_its_own(factor: float, share: float) -> None
     assert "no noise" in found["signal_to_noise"]["reason"]
 
 
+@pytest.mark.slow
 def test_unbiased_noise_has_the_signal_of_its_variance() -> None:
     elements = 4 * 16 + 4
     found = measured(

@@ -25,6 +25,7 @@ from fgbench.stats.calibration.laws import directions, estimates, frame
 from fgbench.stats.calibration.simulate import Row
 from fgbench.stats.calibration.study import Answers, Study
 from tests.makers.binomial import refused
+from tests.makers.cases import mostly_slow
 from tests.makers.paths import ROOT
 
 STUDIES = {study.name: study for study in simulate.everything()}
@@ -59,7 +60,7 @@ def faults(name: str, runs: int, bands: dict[str, tuple[float, float]] | None = 
     return [a for a, band in asked.items() if refused(sums[a] / runs, runs, band)]
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", mostly_slow(list(FAST), 2))
 def test_intervals_and_tests_do_what_they_claim(name: str) -> None:
     assert faults(name, FAST[name]) == []
 
