@@ -218,7 +218,7 @@ class Workload:
         Example:
             >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
             >>> smaller = workload.split(train_size=48, validation=8)
-            >>> len(smaller.data.train_y), len(smaller.data.test_y)
+            >>> smaller.data.train_size, smaller.data.test_size
             (40, 8)
         """
         return replace(self, data=self.data.subset(train_size).held_out(validation))
@@ -233,7 +233,9 @@ class Workload:
             network = self._made()
         if not isinstance(network, Chain):
             raise UsageError(f"{self.arch} is a {type(network).__name__}, expected a Chain")
-        return network.to(device=self.device, dtype=self.dtype)
+        chain = network.to(device=self.device, dtype=self.dtype)
+        chain.criterion = self.data.loss
+        return chain
 
     def _made(self) -> Any:
         """Return what the architecture makes for the data."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from fgbench.core import axes, shape_trace
 from fgbench.core.cost import CostCounter
+from fgbench.core.losses import cross_entropy
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fgbench.core.losses import Loss
     from fgbench.core.shape_trace import ShapeTrace
 
 
@@ -120,6 +121,7 @@ class Readout(nn.Module):
             all examples and not of its own alone.
         may_start_at_zero: whether it learns from a start at zero, as recipes with ``zero_heads`` have it;
             not where the loss divides by the norm of its predictions.
+        criterion: the loss per example, that of the chain it is part of; cross entropy at first.
 
     Example:
         >>> Readout().losses(torch.zeros(2, 4), torch.tensor([0, 1]))  # cross entropy
@@ -129,23 +131,24 @@ class Readout(nn.Module):
     holds: bool = False
     coupled: bool = False
     may_start_at_zero: bool = True
+    criterion: Loss = staticmethod(cross_entropy)
 
     def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
         """Compute predictions ``[b, k]`` from a module's output, calling ``tap`` at every op."""
         raise NotImplementedError
 
     def losses(self, prediction: Tensor, labels: Tensor, held: Tensor | None = None) -> Tensor:
-        """Compute one loss per example, ``[b]``; cross entropy unless overridden.
+        """Compute one loss per example, ``[b]``, by the criterion unless overridden.
 
         Args:
-            prediction: ``[b, k]``.
-            labels: ``[b]``.
+            prediction: ``[b, k]``, or as the targets need it.
+            labels: the targets of the same examples, ``[b]`` or ``[b, ...]``.
             held: predictions of the clean pass for a readout that ``holds``; ``prediction`` where None.
 
         Returns:
             The losses.
         """
-        return F.cross_entropy(prediction, labels, reduction="none")
+        return self.criterion(prediction, labels)
 
 
 class LinearReadout(Readout):
@@ -219,6 +222,7 @@ class Chain(nn.Module):
         self.readouts = nn.ModuleDict(readouts)
         self.input_shape = tuple(input_shape)
         self.classes = classes
+        self._criterion: Loss = cross_entropy
         self._index: dict[str, tuple[int, Site]] = {}
         for k, module in enumerate(body):
             for site in module.sites:
@@ -231,6 +235,18 @@ class Chain(nn.Module):
     def __len__(self) -> int:
         """Return the number of modules."""
         return len(self.body)
+
+    @property
+    def criterion(self) -> Loss:
+        """The loss per example of every readout that has no other: cross entropy unless set."""
+        return self._criterion
+
+    @criterion.setter
+    def criterion(self, loss: Loss) -> None:
+        """Give the loss to the readouts there are; those that are added later take it too."""
+        self._criterion = loss
+        for name in self.readouts:
+            self.readout(name).criterion = loss
 
     @property
     def index(self) -> Mapping[str, tuple[int, Site]]:
@@ -400,4 +416,6 @@ class Chain(nn.Module):
         for dim, size in zip(axes.parse(out_axes)[1:], self.out_shape(k), strict=True):
             features *= 1 if dim[0] in ("p", "h", "w") else size
         some = next(self.parameters())
-        self.readouts[name] = make(out_axes, features).to(dtype=some.dtype, device=some.device)
+        readout = make(out_axes, features).to(dtype=some.dtype, device=some.device)
+        readout.criterion = self._criterion
+        self.readouts[name] = readout

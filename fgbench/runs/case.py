@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from fgbench.workload import Workload
 
 Record = dict[str, Any]
-PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
+PACKAGES = (
+    *("core", "data.augment", "data.dataset", "data.goal"),
+    *("measurement", "stats", "training", "workload"),
+)
 """Packages of fgbench whose code decides the numbers of a run; the key covers every file in them.
 
 The files of the estimator, locality, architecture and data set of the run are covered beside them, and what
@@ -176,7 +179,7 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
     estimator, locality = method.estimator, method.locality
     kinds = {"estimator": estimator.unnamed, "locality": locality.unnamed}
     objects = [*(kind for kind, is_object in kinds.items() if is_object), *workload.objects]
-    # Images are normalised in the file of the data set.
+    # Batches are prepared in the file of the data set.
     files = [workload.source(), "" if "data" in objects else registry.source("datasets", data)]
     named = set() if "architecture" in objects else sources.named(workload.arch)
     paths = sources.imported({Path(p) for p in files if p} | named)

@@ -105,7 +105,7 @@ def run_all(
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
-    from fgbench.conformance.structure import require_network, require_structure
+    from fgbench.conformance.structure import Sample, require_network, require_structure
     from fgbench.workload import Workload
 
     parsed = [_made(given, timeout) for given in methods]
@@ -118,10 +118,12 @@ def run_all(
         finished = _finished(call, jobs, reuse, claims)
         jobs = _unfinished(jobs, finished)
         if jobs:
+            data_set, name = workload.data, workload.arch
+            sample = Sample.of(data_set)
             if workload.network is None:
-                require_structure(workload.arch, workload.data.shape, workload.data.classes)
+                require_structure(name, data_set.shape, data_set.classes, sample)
             else:
-                require_network(workload.chain(seed), workload.arch)
+                require_network(workload.chain(seed), sample, name)
         todo = [job.key for job in jobs]
         finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
     return [

@@ -50,7 +50,7 @@ def _plan_measure(call: Call, method: Method, options: Options) -> Design:
     from fgbench.measurement.design import Design
 
     design = Design(**registry.validated(Design, options, "measure", ("seed",)), seed=call.seed)
-    have = len(call.workload.data.train_y)
+    have = call.workload.data.train_size
     if design.batch > have:
         raise UsageError(f"batch {design.batch} is larger than the {have} training examples")
     return design
