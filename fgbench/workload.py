@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import nn
 
 from fgbench import registry
 from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
+from fgbench.core.wrapping import Network, wrap
 from fgbench.data.dataset import DataSet
 from fgbench.errors import UsageError, at_work, pass_on, reason
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from fgbench.core.estimator import Estimator
     from fgbench.registry import Method
 
+_DOTTED = re.compile(r"[\w.@]+")  # the name of a module, or of its second call: block@2
+EXAMPLES = 3  # that a module is traced on
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -136,6 +140,51 @@ class Subject(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Cuts:
+    """How the user wants an ordinary module to be cut into a chain; "" leaves it to the architecture.
+
+    Args:
+        cut: modules after which the chain is cut: names in forward order with commas between, a regular
+            expression, the name of a ``ModuleList`` or ``Sequential``, or ``auto``.
+        sites: where noise enters: ``ops``, ``post``, ``min`` or a regular expression.
+        out_axes: letters of the axes of the modules' outputs, such as ``b t c``.
+
+    Example:
+        >>> Cuts(cut="blocks").stated, Cuts(cut="stem,body.2").after
+        ({'cut': 'blocks'}, ('stem', 'body.2'))
+        >>> options = {"sites": "post", "batch": 8}
+        >>> Cuts.taken(options), options
+        (Cuts(cut='', sites='post', out_axes=''), {'batch': 8})
+    """
+
+    cut: str = ""
+    sites: str = ""
+    out_axes: str = ""
+
+    @classmethod
+    def taken(cls, options: dict[str, Any]) -> Cuts:
+        """Take the three options out of others; a list of names becomes one text."""
+        found = {name: options.pop(name, None) or "" for name in cls.names()}
+        return cls(**{k: v if isinstance(v, str) else ",".join(v) for k, v in found.items()})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the options."""
+        return [f.name for f in fields(cls)]
+
+    @property
+    def after(self) -> str | tuple[str, ...]:
+        """The modules to cut after: a tuple where several names are given, else the text as it is."""
+        parts = tuple(part.strip() for part in self.cut.split(","))
+        return parts if len(parts) > 1 and all(map(_DOTTED.fullmatch, parts)) else self.cut
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """The options that are not empty, by name."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True)
 class Workload:
     """One architecture on one data set, on a device and in a floating type.
 
@@ -144,6 +193,7 @@ class Workload:
         data: the data set, on the device.
         device: where everything runs.
         dtype: floating type of parameters and activities.
+        cuts: how an ordinary module is cut into a chain.
         network: builds the network; None where ``arch`` names what does.
         objects: which of ``architecture`` and ``data`` were given as objects, and come from no name.
 
@@ -157,6 +207,7 @@ class Workload:
     data: DataSet
     device: torch.device
     dtype: torch.dtype
+    cuts: Cuts = Cuts()
     network: Callable[..., Any] | None = None
     objects: tuple[str, ...] = ()
 
@@ -168,6 +219,7 @@ class Workload:
         device: str = "cpu",
         dtype: str = "float32",
         data_dir: str | None = None,
+        cuts: Cuts = Cuts(),
     ) -> Workload:
         """Load the data set and resolve the names of device and dtype.
 
@@ -177,6 +229,7 @@ class Workload:
             device: ``auto``, ``cpu`` or ``cuda``.
             dtype: ``float32`` or ``float64``.
             data_dir: folder of data files; FGBENCH_DATA or the cache where None.
+            cuts: how an ordinary module is cut into a chain.
 
         Returns:
             The workload.
@@ -200,7 +253,7 @@ class Workload:
         given = {"architecture": network is not None, "data": named is None}
         objects = tuple(name for name, is_object in given.items() if is_object)
         text = arch if isinstance(arch, str) else label(arch)
-        return cls(text, loaded.to(where), where, dtype_of(dtype), network, objects)
+        return cls(text, loaded.to(where), where, dtype_of(dtype), cuts, network, objects)
 
     def split(self, train_size: int | None = None, validation: int = 0) -> Workload:
         """Return the workload on part of its data, as views of the same memory.
@@ -232,21 +285,52 @@ class Workload:
         with Noise(seed).child("init").seeded():
             network = self._made()
         if not isinstance(network, Chain):
-            raise UsageError(f"{self.arch} is a {type(network).__name__}, expected a Chain")
-        chain = network.to(device=self.device, dtype=self.dtype)
+            network = self._wrapped(network)
+        chain: Chain = network.to(device=self.device, dtype=self.dtype)
         chain.criterion = self.data.loss
         return chain
 
+    def _wrapped(self, made: Any) -> Chain:
+        """Return an ordinary module as a chain, cut as the user wants or else as its architecture does."""
+        if not isinstance(made, nn.Module | Network):
+            raise UsageError(
+                f"{self.arch} is a {type(made).__name__}, expected a torch.nn.Module, a Network or a Chain"
+            )
+        plan = Network(made) if isinstance(made, nn.Module) else made
+        inputs, _ = self.data.sample(EXAMPLES, dtype=self.dtype, device=self.device)
+        return wrap(
+            plan.module.to(device=self.device, dtype=self.dtype),
+            inputs,
+            self.data.loss,
+            cut=self.cuts.after or plan.cut,
+            sites=self.cuts.sites or plan.sites,
+            out_axes=self.cuts.out_axes or plan.out_axes,
+            head=plan.head,
+            output=plan.output,
+        )
+
     def _made(self) -> Any:
         """Return what the architecture makes for the data."""
-        sizes = {"shape": self.data.shape, "classes": self.data.classes}
         if self.network is None:
-            return registry.make("architectures", self.arch, **sizes).thing
+            return registry.make("architectures", self.arch, offered=self.sizes()).thing
         try:
-            return self.network(**accepted(self.network, sizes))
+            return self.network(**accepted(self.network, self.sizes()))
         except BaseException as error:
             pass_on(error)
             raise UsageError(f"{self.arch} cannot be made: {reason(error)}") from error
+
+    def sizes(self) -> dict[str, Any]:
+        """Return what an architecture is built for: it gets those that it has a parameter for.
+
+        Returns:
+            ``shape`` of one example, ``classes``, ``outputs`` (the shape of one prediction) and
+            ``vocabulary`` (the number of different tokens; None where inputs are no tokens).
+        """
+        data = self.data
+        outputs = getattr(data, "outputs", (data.classes,))
+        vocabulary = getattr(data, "vocabulary", None)
+        found = {"shape": data.shape, "classes": data.classes}
+        return found | {"outputs": outputs, "vocabulary": vocabulary}
 
     def source(self) -> str:
         """Return the path of the file that defines the architecture, "" where it is an object."""

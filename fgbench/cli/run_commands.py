@@ -11,16 +11,19 @@ import typer
 from fgbench.cli.options import (
     Arch,
     AsJson,
+    Cut,
     Data,
     DataDir,
     Device,
     Dtype,
     KeptDir,
     Methods,
+    OutAxes,
     RecordsDir,
     Reuse,
     Seed,
     Seeds,
+    Sites,
     Threads,
     Timeout,
 )
@@ -39,6 +42,9 @@ def measure(
     methods: Methods,
     arch: Arch = "mlp-3x256",
     data: Data = "digits",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
     draws: Annotated[
         int, typer.Option(help="Draws (independent estimates) per network, moment and batch.")
     ] = 64,
@@ -111,10 +117,10 @@ def measure(
     methods = [*methods, *([] if reference is None else [reference])]
     epochs = None if moments is None else tuple(_moment(m) for m in moments.split(","))
     results = _run_all(
-        "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,
-        precision=precision, cost=cost, moments=epochs, along=along, inits=inits, batches=batches,
-        batch=batch, engine=engine, timeout=timeout, device=device, dtype=dtype, threads=threads,
-        data_dir=data_dir, records=records, reuse=reuse,
+        "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, cut=cut,
+        sites=sites, out_axes=out_axes, draws=draws, precision=precision, cost=cost, moments=epochs,
+        along=along, inits=inits, batches=batches, batch=batch, engine=engine, timeout=timeout,
+        device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse,
     )  # fmt: skip
     if reference is not None:
         from fgbench.runs.against import against
@@ -127,6 +133,9 @@ def train(
     methods: Methods,
     arch: Arch = "mlp-3x256",
     data: Data = "digits",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -182,6 +191,7 @@ def train(
 
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
     given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
+    given |= {"cut": cut, "sites": sites, "out_axes": out_axes}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     fields = schema.options_of("train")
     for pair in option or []:
@@ -202,6 +212,9 @@ def speed(
     methods: Methods,
     arch: Arch = "mlp-3x1024",
     data: Data = "mnist",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
     batch: Annotated[int, typer.Option(help="Examples per step.")] = 128,
     rounds: Annotated[int, typer.Option(help="Timed steps of each method, interleaved.")] = 20,
     reference: Annotated[
@@ -217,7 +230,8 @@ def speed(
 ) -> int:
     """Time whole steps and their peak memory beside backprop's, interleaved in one run."""
     results = _run_all(
-        "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, batch=batch,
+        "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, cut=cut,
+        sites=sites, out_axes=out_axes, batch=batch,
         rounds=rounds, reference=reference, device=device, dtype=dtype, threads=threads,
         data_dir=data_dir, records=records,
     )  # fmt: skip

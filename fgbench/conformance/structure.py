@@ -19,15 +19,15 @@ from fgbench import registry
 from fgbench.conformance.architecture import examples_apart, function, pulls, taps, untied
 from fgbench.conformance.nets import SEED, filled
 from fgbench.conformance.outcome import Fault, NotJudged, told
-from fgbench.core.network import untouched
+from fgbench.core.network import Chain, untouched
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.wrapping import WrappedChain
 from fgbench.errors import UsageError, pass_on
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.losses import Loss
-    from fgbench.core.network import Chain
     from fgbench.data.dataset import Batch, DataSet
 
 EXAMPLES = 2
@@ -77,20 +77,28 @@ class Sample:
 
 @cache
 def require_structure(
-    arch: str, shape: tuple[int, ...], classes: int, sample: Sample | None = None
+    arch: str,
+    shape: tuple[int, ...],
+    classes: int,
+    sample: Sample | None = None,
+    outputs: tuple[int, ...] | None = None,
+    vocabulary: int | None = None,
 ) -> None:
     """Refuse an architecture on which every number would be wrong; once per process for each network.
 
     What is refused: a forward pass that is not repeatable or changes with what a tap returns, examples
     that depend on each other, a parameter with two names, taps that are not the declared ones, and a
     parameter that no site reaches, whose gradient would be estimated as zero. Everything is drawn from noise
-    of its own: no number of a run changes.
+    of its own: no number of a run changes. A module that is no chain is compared with reverse mode where it
+    is wrapped.
 
     Args:
         arch: architecture with options.
         shape: shape of one example.
         classes: number of classes.
         sample: examples of the data set; inputs are real numbers where None.
+        outputs: shape of one prediction; ``(classes,)`` where None.
+        vocabulary: number of different tokens, None where inputs are no tokens.
 
     Raises:
         UsageError: with the first fault, the call that makes it where there is one.
@@ -100,27 +108,31 @@ def require_structure(
     Example:
         >>> require_structure("mlp-2x4", (1, 2, 2), 3)
     """
+    sizes = {"shape": shape, "classes": classes, "outputs": outputs or (classes,)}
     with Noise(SEED).child("structure").seeded():
-        chain = registry.make("architectures", arch, shape=shape, classes=classes).thing
-        _require(chain, shape, sample, arch, f"; see fgbench check {arch}")
+        offered = {**sizes, "vocabulary": vocabulary}
+        chain = registry.make("architectures", arch, offered=offered).thing
+        if isinstance(chain, Chain):
+            _require(chain, shape, sample, arch, f"; see fgbench check {arch}")
 
 
-def require_network(chain: Chain, sample: Sample, label: str) -> None:
+def require_network(chain: Chain, label: str, sample: Sample | None = None) -> None:
     """Refuse a network that was built already, as :func:`require_structure` does by its name.
 
     Args:
         chain: a network of its own: its parameters are replaced.
-        sample: examples of the data set.
         label: its name, for the message.
+        sample: examples of the data set; inputs are real numbers where None.
 
     Raises:
         UsageError: with the first fault.
 
     Example:
         >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> from fgbench.data.synthetic import synthetic
-        >>> require_network(chain, Sample.of(synthetic(size=2)), "mine")
+        >>> require_network(chain, "mine")
     """
+    if isinstance(chain, WrappedChain):
+        return
     with Noise(SEED).child("structure").seeded():
         chain = chain.to(device="cpu", dtype=torch.float32)
         _require(chain, chain.input_shape, sample, label)

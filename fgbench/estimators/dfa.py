@@ -90,9 +90,8 @@ class DirectFeedbackAlignment(Defaults):
         for name, shape in view.sites.items():
             b = state[name]
             e = self._own(view, name, state) if error is None else error
-            averaged = prod(shape[1:]) // prod(b.shape[1:])
             view.price(2 * b.numel() * (2 if error is None else 1))
-            credit["out", name] = (torch.tensordot(e, b, 1) / averaged).expand(shape)
+            credit["out", name] = _projected(e, b, shape)
         return Estimate(credit=credit)
 
     def _own(self, view: View, name: str, state: State) -> Tensor:
@@ -102,3 +101,24 @@ class DirectFeedbackAlignment(Defaults):
         features = h.mean(averaged) if averaged else h
         logits = features.flatten(1) @ b.flatten(1).mT + state[f"{name}.bias"]
         return view.output_error(logits)
+
+
+def _projected(e: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the error at the predictions, carried by fixed weights to a layer's output.
+
+    Predictions at every token send their error to the same token where the layer shares its weights along
+    it, and the sum of their errors elsewhere.
+
+    Args:
+        e: ``[b, k]``, or ``[b, t, k]``.
+        b: ``[k, *features]``, 1 along axes that share the weights.
+        shape: ``[b, *features]`` of the layer's output.
+    """
+    tokens = e.shape[1:-1]
+    each = bool(tokens) and shape[1 : 1 + len(tokens)] == tokens and set(b.shape[1:][: len(tokens)]) == {1}
+    if tokens and not each:
+        e = e.flatten(1, -2).sum(1)
+    features = b.shape[1 + len(tokens) :] if each else b.shape[1:]
+    averaged = prod(shape[1:]) // prod(b.shape[1:]) // (prod(tokens) if each else 1)
+    carried = torch.tensordot(e, b.reshape(len(b), *features), 1)
+    return (carried / averaged).expand(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from dataclasses import dataclass, fields, is_dataclass
@@ -115,12 +116,14 @@ def _nearer(text: str, message: str) -> str:
     return message
 
 
-def make(kind: str, text: str, **more: Any) -> Made:
+def make(kind: str, text: str, *, offered: Mapping[str, Any] | None = None, **more: Any) -> Made:
     """Make the object that a text names.
 
     Args:
         kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
         text: a name or ``path.py:Name``, with options.
+        offered: arguments that are passed only where the class or function has a parameter of that name,
+            such as the shape of one example. They are no options of the text either.
         more: arguments that are not options of the text, such as the data folder.
 
     Returns:
@@ -132,18 +135,31 @@ def make(kind: str, text: str, **more: Any) -> Made:
     Example:
         >>> make("estimators", "fg_a[directions=4]").thing.directions
         4
+        >>> sizes = {"shape": (1, 8, 8), "classes": 10, "vocabulary": None}
+        >>> len(make("architectures", "mlp-2x4", offered=sizes).thing)
+        2
     """
     name, raw = split_options(text)
     if ".py:" in name:
         made, path = files.load(name)
+        more |= _wanted(made, name, offered or {})
         options = validated(made, raw, name, more)
         thing = _called(made, name, {**options, **more})
         return Made(name, options, thing, str(path), str(path))
     entry, implied = resolve(kind, name)
+    more |= _wanted(entry.make, name, offered or {})
     options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = _called(entry.make, name, {**options, **more})
     return Made(name, shown, thing, _source(entry.make))
+
+
+def _wanted(make: Any, name: str, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the offered arguments that a class or function has a parameter for."""
+    if not offered:
+        return {}
+    parameters = _parameters(make, name)
+    return {key: value for key, value in offered.items() if key in parameters}
 
 
 def validated(
@@ -195,7 +211,9 @@ def _converted(make: Any, parameter: inspect.Parameter, value: Any, option: str)
     try:
         if isinstance(annotation, str):  # one at a time: others may be names for type checkers only
             annotation = eval(annotation, _scope(make, parameter.name))
-        if annotation in (inspect.Parameter.empty, Any):
+        if annotation is inspect.Parameter.empty:
+            return _by_default(parameter.default, value)
+        if annotation is Any:
             return value
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     except BaseException as error:
@@ -213,6 +231,22 @@ def _converted(make: Any, parameter: inspect.Parameter, value: Any, option: str)
             pass_on(error)
             problem = problem or reason(error)
     raise UsageError(f"{option}={value!r}: {problem}")
+
+
+def _by_default(default: Any, value: Any) -> Any:
+    """Return a value without an annotation in the type of the default, where that is a number or truth.
+
+    Without such a default, a text that is a literal of Python becomes that: ``64`` a whole number.
+    """
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    if isinstance(default, bool) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        literal = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    return float(literal) if type(default) is float and type(literal) is int else literal
 
 
 NOTHING = ("none", "null")

@@ -176,6 +176,7 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
 
     settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     workload, data, seed = call.workload, call.data, call.seed
+    settings |= workload.cuts.stated
     estimator, locality = method.estimator, method.locality
     kinds = {"estimator": estimator.unnamed, "locality": locality.unnamed}
     objects = [*(kind for kind, is_object in kinds.items() if is_object), *workload.objects]

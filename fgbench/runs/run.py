@@ -87,7 +87,8 @@ def run_all(
         options: the verb's own. ``measure``: those of :class:`fgbench.measurement.design.Design`.
             ``train``: those of :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and
             ``graph`` (see :func:`fgbench.training.loop.train`; the numbers are the same with and without).
-            ``speed``: those of :func:`fgbench.measurement.speed.step_costs.speed`.
+            ``speed``: those of :func:`fgbench.measurement.speed.step_costs.speed`. All: ``cut``, ``sites``
+            and ``out_axes`` of :class:`fgbench.workload.Cuts`.
 
     Returns:
         One record per method, in order. If one method's own code raises, its record has the status
@@ -106,11 +107,12 @@ def run_all(
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     from fgbench.conformance.structure import Sample, require_network, require_structure
-    from fgbench.workload import Workload
+    from fgbench.workload import Cuts, Workload
 
     parsed = [_made(given, timeout) for given in methods]
     with study.threads_set(threads), study.store_in(records) as store, ExitStack() as claims:
-        workload = Workload.of(arch, data, device, dtype, data_dir)
+        cuts = Cuts.taken(options)
+        workload = Workload.of(arch, data, device, dtype, data_dir, cuts)
         text = data if isinstance(data, str) else workload.data.name
         call = Call(verb, workload, text, seed, store, progress, timeout, trained)
         jobs = _jobs(call, parsed, options)
@@ -118,12 +120,11 @@ def run_all(
         finished = _finished(call, jobs, reuse, claims)
         jobs = _unfinished(jobs, finished)
         if jobs:
-            data_set, name = workload.data, workload.arch
-            sample = Sample.of(data_set)
+            sizes, sample = workload.sizes(), Sample.of(workload.data)
             if workload.network is None:
-                require_structure(name, data_set.shape, data_set.classes, sample)
+                require_structure(workload.arch, sample=sample, **sizes)
             else:
-                require_network(workload.chain(seed), sample, name)
+                require_network(workload.chain(seed), workload.arch, sample)
         todo = [job.key for job in jobs]
         finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
     return [
@@ -187,10 +188,11 @@ def failed(
         >>> record["status"], record["reason"]
         ('failed', 'killed')
     """
-    from fgbench.workload import Workload
+    from fgbench.workload import Cuts, Workload
 
     with study.threads_set(threads), study.store_in(records) as store:
-        workload = Workload.of(arch, data, device, dtype, data_dir)
+        cuts = Cuts.taken(options)
+        workload = Workload.of(arch, data, device, dtype, data_dir, cuts)
         call = Call(verb, workload, data, seed, store, None)
         (job,) = _jobs(call, [registry.method(methods[0])], options)
         return call.finish(job, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.records.undefined import missing
 from fgbench.reporting.terminal import notes
-from fgbench.reporting.terminal.table import StackingTable, make
+from fgbench.reporting.terminal.table import StackingTable, make, network_on_data
 from fgbench.stats.bias import JUDGED
 from fgbench.stats.bias_verdict import Outcome, adjusted_p_values, judge
 from fgbench.stats.reporting import bias, number
@@ -103,7 +103,7 @@ def table(records: Sequence[Record]) -> StackingTable:
     reference = _reference(records)
     last = [f"efficiency / {reference}"] if reference else []
     built = make(
-        f"Gradient estimates, {first['arch']} on {first['data']}",
+        f"Gradient estimates, {network_on_data(first)}",
         ["method", *["moment"] * along, *COLUMNS, *last],
         _caption(records, every, first),
         names=1 + along,

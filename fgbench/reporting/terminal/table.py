@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
@@ -41,6 +41,29 @@ def console(file: IO[str] | None = None) -> Console:
     if file is not None and width is None:
         width = shutil.get_terminal_size().columns
     return Console(file=file, width=width, markup=False, emoji=False)
+
+
+def network_on_data(record: Mapping[str, Any]) -> str:
+    """Return the network and data of a record as text, with how the user had the network cut.
+
+    Args:
+        record: of ``measure``, ``train`` or ``speed``.
+
+    Returns:
+        The text, for titles of tables.
+
+    Example:
+        >>> settings = {"cut": "blocks", "batch": 8}
+        >>> network_on_data({"arch": "./net.py:make", "data": "digits", "settings": settings})
+        './net.py:make on digits, cut blocks'
+    """
+    settings = record.get("settings") or {}
+    stated = [
+        f", {name.replace('_', ' ')} {settings[name]}"
+        for name in ("cut", "sites", "out_axes")
+        if settings.get(name)
+    ]
+    return f"{record['arch']} on {record['data']}{''.join(stated)}"
 
 
 @dataclass

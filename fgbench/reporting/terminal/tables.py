@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.records import labels
 from fgbench.reporting.terminal import measure_table, notes
-from fgbench.reporting.terminal.table import StackingTable, console, make
+from fgbench.reporting.terminal.table import StackingTable, console, make, network_on_data
 from fgbench.stats import medians
 from fgbench.stats.reporting import number, spread
 
@@ -74,11 +74,6 @@ def parts(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> list[Sta
     return [*shown, *notes.without_numbers(records)]
 
 
-def _of(record: Mapping[str, Any]) -> str:
-    """Return the network and data of a record as text."""
-    return f"{record['arch']} on {record['data']}"
-
-
 def _peak(settings: Mapping[str, Any]) -> str:
     """Format the peak learning rate of a run, scaled to its batch size."""
     if not settings.get("lr"):
@@ -93,7 +88,7 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
     for r in records:
         groups[r["method"]].append(r)
     table = make(
-        f"Training, {_of(records[0])}",
+        f"Training, {network_on_data(records[0])}",
         [
             "method",
             "test error %",
@@ -136,7 +131,7 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
     first = next((r for r in records if r["status"] == "ok"), records[0])
     graphs = any("captured_ms" in r for r in records)
     table = make(
-        f"Cost of a step, {_of(first)}, {first['device']}",
+        f"Cost of a step, {network_on_data(first)}, {first['device']}",
         [
             "method",
             "step ms",
