@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,6 +78,17 @@ app.command()(read_commands.doctor)
 app.command()(read_commands.demo)
 
 
+@cache
+def command() -> Any:
+    """Return the commands and their options, read from the signatures once per process.
+
+    Example:
+        >>> command() is command()
+        True
+    """
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line; report a user's mistake as one line on stderr.
 
@@ -95,7 +107,7 @@ def run(arguments: list[str]) -> int:
     try:
         with warnings.catch_warnings(), asides_in_one_line():
             unwritten = _print_notices()
-            code = int(app(arguments, standalone_mode=False) or 0) or 2 * bool(unwritten)
+            code = int(command()(arguments, standalone_mode=False) or 0) or 2 * bool(unwritten)
     except typer.Exit as ended:
         code = ended.exit_code
     except KeyboardInterrupt:

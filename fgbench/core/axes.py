@@ -2,8 +2,9 @@
 
 Axis letters, the same everywhere: ``v`` view, ``b`` example, ``p`` patch, ``g`` group, ``d`` unit in
 group, ``c`` channel, ``t`` time or token, ``k`` class, ``n`` direction; ``i`` and ``o`` are the input and
-output axes of a weight that no score keeps apart; ``m q r s u`` are axes without a name. Axes are written as in einops: ``"b p (g d)"`` is a tensor of three
-dimensions whose last one runs over groups and, within a group, over units.
+output axes of a weight that no score keeps apart; ``m q r s u`` are axes without a name. Axes are written as
+in einops: ``"b p (g d)"`` is a tensor of three dimensions whose last one runs over groups and, within a
+group, over units.
 
 The credit rule. An objective yields slopes with some axes *kept* apart, ``s[n, kept...]``. A place (an
 activity site or a parameter) can tell two of those scores apart along an axis only if it has that axis
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-LETTERS = frozenset("vbpgdckionhwt" "mqrsu")
+NAMED = frozenset("vbpgdckionhwt")
+LETTERS = NAMED | frozenset("mqrsu")
 Dims = tuple[tuple[str, ...], ...]
 
 
@@ -61,7 +63,7 @@ def parse(axes: str) -> Dims:
     for letter in names:
         if letter not in LETTERS:
             raise UsageError(
-                f"axes {axes!r}: unknown axis {letter!r}; valid: {' '.join(sorted(LETTERS))}"
+                f"axes {axes!r}: unknown axis {letter!r}; valid: {' '.join(sorted(NAMED))}"
             )
         if names.count(letter) > 1:
             raise UsageError(f"axes {axes!r}: axis {letter!r} appears twice")
@@ -77,6 +79,21 @@ def names(axes: str) -> tuple[str, ...]:
         ('b', 'p', 'g', 'd')
     """
     return tuple(letter for dim in parse(axes) for letter in dim)
+
+
+def check_named(axes: str) -> None:
+    """Refuse letters of axes that have no name, which no score can be kept apart along.
+
+    Raises:
+        UsageError: for the first.
+
+    Example:
+        >>> check_named("b p g")
+    """
+    for letter in names(axes):
+        if letter not in NAMED:
+            valid = " ".join(sorted(NAMED))
+            raise UsageError(f"axes {axes!r}: unknown axis {letter!r}; valid: {valid}")
 
 
 def dims_within(axes: str, letters: str) -> list[int]:
@@ -139,7 +156,8 @@ class Reach:
     def summed(self, slopes: Tensor, axis: int) -> Tensor:
         """Return at every index of the place the sum of the scores it moves, in place of the scores."""
         rows = self.matrix.to(slopes)
-        return torch.tensordot(slopes, rows, dims=([axis], [1])).movedim(-1, axis)
+        sums: Tensor = torch.tensordot(slopes, rows, dims=([axis], [1]))
+        return sums.movedim(-1, axis)
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,8 @@ class Results(Sequence[Result]):
         records = [r.record for r in self._results]
         failed = [r for r in records if r["status"] == "failed"]
         lines = [f"{r['method']} seed {r['seed']} failed: {r['reason']}" for r in failed]
-        return [*parts(records, self._rates), *lines]
+        shown = [part for group in _alike(records) for part in parts(group, self._rates)]
+        return [*shown, *lines]
 
     def __repr__(self) -> str:
         text = StringIO()
@@ -302,6 +303,30 @@ class Results(Sequence[Result]):
         except OSError as error:
             why = "expected a folder" if Path(folder).is_file() else files.why(error)
             raise UsageError(f"records cannot be kept in {str(folder)!r}: {why}") from error
+
+
+def _alike(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Group records that can stand in one table: of one verb, network and data, and measured alike.
+
+    Trainings differ in settings from method to method. A method with several settings of its own, such as
+    learning rates, has its second ones in a second table.
+
+    Returns:
+        The groups, in the order of their first records.
+    """
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    own: dict[Any, list[Any]] = {}
+    for record in records:
+        where, settings = (record["verb"], record["arch"], record["data"]), record.get("settings")
+        if record["verb"] == "train":
+            seen = own.setdefault((*where, record["method"]), [])
+            if settings not in seen:
+                seen.append(settings)
+            kind: Any = seen.index(settings)
+        else:
+            kind = repr({n: v for n, v in (settings or {}).items() if n != "seed"})
+        groups.setdefault((*where, kind), []).append(record)
+    return list(groups.values())
 
 
 def load(folder: Path | str) -> Results:

@@ -54,7 +54,7 @@ class Call:
         store: where records are kept, None for nowhere.
         progress: called with one line now and then.
         timeout: seconds that ``measure`` gives each method; None is no limit.
-        trained: called with the method and its network after each training.
+        trained: called with the key of a record and its network after each training.
 
     Example:
         >>> from fgbench.workload import Workload
@@ -73,7 +73,7 @@ class Call:
     store: Store | None
     progress: Callable[[str], None] | None
     timeout: float | None = None
-    trained: Callable[[Method, Chain], None] | None = None
+    trained: Callable[[str, Chain], None] | None = None
 
     def report(self, message: str) -> None:
         """Pass a line of progress to the caller, if it asked for progress."""

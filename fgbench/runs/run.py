@@ -60,7 +60,7 @@ def run_all(
     reuse: bool = False,
     progress: Callable[[str], None] | None = None,
     timeout: float | None = None,
-    trained: Callable[[Method, Chain], None] | None = None,
+    trained: Callable[[str, Chain], None] | None = None,
     **options: Any,
 ) -> list[Record]:
     """Run one verb for several methods on the same data, network and seed.
@@ -83,7 +83,7 @@ def run_all(
         progress: called with one line now and then.
         timeout: seconds in which a METHOD must be made, and that ``measure`` gives each method in all;
             None is no limit. A method that takes longer has failed.
-        trained: called with each method that ``train`` has run now, and its network.
+        trained: called with the key of each training that was run now, and its network.
         options: the verb's own. ``measure``: those of :class:`fgbench.measurement.design.Design`.
             ``train``: those of :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and
             ``graph`` (see :func:`fgbench.training.loop.train`; the numbers are the same with and without).

@@ -175,7 +175,7 @@ def _train(call: Call, jobs: list[Job]) -> list[Record]:
             )
             records.append(call.finish(job, result, begun, perf_counter() - start))
             if call.trained is not None and plan.subject is not None:
-                call.trained(job.method, plan.subject.task.chain)
+                call.trained(job.key, plan.subject.task.chain)
             # A failed run is tried again from its checkpoint.
             if call.store is not None and result["status"] != "failed":
                 discard_checkpoint(call.store.folder, job.key)

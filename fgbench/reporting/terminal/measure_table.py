@@ -72,7 +72,9 @@ def rows(records: Sequence[Record]) -> list[Row]:
 def _alone(record: Record) -> str:
     """Return the only moment of a record as text, "-" where it has several."""
     moments = list(record.get("moments") or [])
-    return f"{moments[0]:g}" if len(moments) == 1 else "-"
+    if len(moments) != 1:
+        return "-"
+    return f"{moments[0]:g}" if isinstance(moments[0], int | float) else str(moments[0])
 
 
 def _steps(part: Record) -> str:
