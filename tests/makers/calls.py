@@ -1,8 +1,9 @@
 """Calls of torch as model code makes them, with the shapes of the tensors that they take.
 
 A line of `TABLE`, and of `REFUSED` for calls that a Dual must refuse, is ``shapes | call, call, ...``: the
-calls take tensors a, b, c, ... of these shapes. A sign before a shape chooses the numbers: ``+`` positive ones from 0.5, ``~`` ones between -0.9 and 0.9, ``>`` ones
-above 1; otherwise normal ones. Constants are those of `CONSTANTS`.
+calls take tensors a, b, c, ... of these shapes. A sign before a shape chooses the numbers: ``+`` positive
+ones from 0.5, ``~`` ones between -0.9 and 0.9, ``>`` ones above 1; otherwise normal ones. Constants are
+those of `CONSTANTS`.
 """
 
 from __future__ import annotations

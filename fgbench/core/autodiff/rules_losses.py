@@ -30,8 +30,8 @@ def _cross_entropy(
     if x.dim() < 2 or target.is_floating_point() or autocast(input):
         return NotImplemented
     if x.dim() > 2:  # [b, c, ...]
-        rows = x.movedim(1, -1).reshape(-1, x.shape[1])
-        rows = Dual(rows, t.movedim(2, -1).reshape(len(t), *rows.shape))
+        flat = x.movedim(1, -1).reshape(-1, x.shape[1])
+        rows = Dual(flat, t.movedim(2, -1).reshape(len(t), *flat.shape))
         kwargs = {"reduction": how, "ignore_index": ignored}
         t = _cross_entropy(y.flatten(), rows, target.flatten(), weight, **kwargs)
         return t.view(len(t), *y.shape)

@@ -283,7 +283,7 @@ def _cdist(y: Tensor, x1: Any, x2: Any, p: float = 2.0, compute_mode: Any = None
     s = None if s is None else lift(s, value(x1).dim()).unsqueeze(-2)
     t = None if t is None else -lift(t, value(x2).dim()).unsqueeze(-3)
     total = plus(s if s is None else lift(s, gap.dim()), t if t is None else lift(t, gap.dim()))
-    return fit(_distances(gap, total, y, p), y)
+    return None if total is None else fit(_distances(gap, total, y, p), y)
 
 
 @rule(*everywhere("pdist"))
