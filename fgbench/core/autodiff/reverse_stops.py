@@ -74,7 +74,7 @@ def named_losses() -> Iterator[None]:
     """Turn the errors of code that takes only tensors, and met a `Dual`, into one line that says so.
 
     Raises:
-        TangentLost: for a TypeError, ValueError or AttributeError whose message names a `Dual`.
+        TangentLost: for a TypeError, ValueError, AttributeError or RuntimeError that names a `Dual`.
 
     Example:
         >>> x = Dual(torch.ones(2), torch.ones(1, 2))
@@ -87,8 +87,8 @@ def named_losses() -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError, AttributeError) as error:
-        if "Dual" not in str(error):
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, TangentLost) or "Dual" not in str(error):
             raise
         reason = one_line(str(error), 200)
         raise TangentLost(
