@@ -18,6 +18,7 @@ from fgbench.core.autodiff.dual import together
 from fgbench.core.autodiff.keyed_dropout import RANDOM
 from fgbench.core.autodiff.overrides import without_overrides
 from fgbench.core.autodiff.recurrent import RECURRENT
+from fgbench.errors import TangentLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,12 +138,80 @@ def weight_norm(v: Any, g: Any, dim: int = 0) -> Any:
     return v * (g / v.square().sum(over, keepdim=dim != -1).sqrt())
 
 
+def embedding_bag(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
+    """Compute sums, means or maxima of rows of a weight, bag by bag.
+
+    Args:
+        input: numbers of rows, ``[bags, size]``, or ``[total]`` with offsets.
+        weight: ``[rows, e]``.
+        offsets: where each bag begins.
+        max_norm: refused: it writes into the weight.
+        norm_type: of max_norm.
+        scale_grad_by_freq: refused: its gradient is none of the value.
+        mode: ``sum``, ``mean`` or ``max``.
+        sparse: of the gradient; ignored.
+        per_sample_weights: factors of the rows, for sums.
+        include_last_offset: whether the last offset is the end of the last bag.
+        padding_idx: a row that counts in no bag.
+
+    Returns:
+        ``[bags, e]``.
+
+    Raises:
+        TangentLost: for the two refused options.
+
+    Example:
+        >>> embedding_bag(torch.tensor([[0, 1]]), torch.eye(2), mode="sum")
+        tensor([[1., 1.]])
+    """
+    for name, option in (("max_norm", max_norm), ("scale_grad_by_freq", scale_grad_by_freq)):
+        if option:
+            raise TangentLost(f"no tangent travels through embedding_bag({name}=...)")
+    rows = F.embedding(input.reshape(-1), weight)
+    if offsets is None:
+        starts = torch.arange(0, input.numel(), input.shape[1], device=input.device)
+    else:
+        starts = offsets[:-1] if include_last_offset else offsets
+    places = torch.arange(input.numel(), device=input.device)
+    bags = torch.searchsorted(starts.contiguous(), places, right=True) - 1
+    counted = torch.ones_like(places)
+    if padding_idx is not None:
+        counted = (input.reshape(-1) != padding_idx % weight.shape[0]).long()
+        bags = torch.where(counted > 0, bags, len(starts))  # a bag that is thrown away
+    shape = (len(starts) + 1, weight.shape[1])
+    zero = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+    if mode == "max":
+        index = bags[:, None].expand(-1, shape[1])
+        return torch.scatter_reduce(zero, 0, index, rows, "amax", include_self=False)[:-1]
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape(-1, 1)
+    sums = torch.index_add(zero, 0, bags, rows)[:-1]
+    if mode == "sum":
+        return sums
+    sizes = torch.zeros(len(starts) + 1, dtype=torch.long, device=bags.device)
+    sizes = sizes.index_add(0, bags, counted)[:-1]
+    return sums / sizes.clamp(min=1)[:, None]
+
+
 COMPOSITES: dict[Any, Call] = {
     F.scaled_dot_product_attention: attention,
     F.multi_head_attention_forward: without_overrides(F.multi_head_attention_forward),
     F.rms_norm: rms_norm,
     torch.rms_norm: rms_norm,
     torch._weight_norm: weight_norm,
+    F.embedding_bag: embedding_bag,
     **RECURRENT,
     **RANDOM,
 }
