@@ -263,9 +263,10 @@ def reach(chain: WrappedChain, x: Any, first: int, stop: int) -> str:
             for (name, (at, matrix)), grad in zip(named.items(), grads, strict=True):
                 if grad is None:
                     continue
-                moved = grad.movedim(at, 0).flatten(1).ne(0).any(1)
-                if bool((moved & ~matrix[:, t].to(moved.device)).any()):
-                    m = int((moved & ~matrix[:, t].to(moved.device)).nonzero()[0])
+                rows = grad.movedim(at, 0) if at else grad[None]
+                moved = rows.flatten(1).ne(0).any(1) & ~matrix[:, t].to(rows.device)
+                if bool(moved.any()):
+                    m = int(moved.nonzero()[0])
                     raise Fault(
                         f"index {m} of {name} moves score {t} along {a}, which its reach leaves out"
                     )
@@ -277,13 +278,17 @@ def reach(chain: WrappedChain, x: Any, first: int, stop: int) -> str:
 def _claimed(
     chain: WrappedChain, kept: str, name: str, stop: int, size: int
 ) -> tuple[int, Tensor] | None:
-    """Return the axis of a site that has scores of its own and which it moves, None for all scores."""
+    """Return the axis of a site with scores of its own, 0 for the site as a whole, and which each moves.
+
+    Returns:
+        None where every index moves all scores.
+    """
     cells = chain.cells(kept, name, stop)
     place, letter = axes.names(cells.place), axes.names(kept)[1]
     if letter in place and letter in cells.shared:
         return place.index(letter), torch.eye(size, dtype=torch.bool)
-    for r in cells.reach:
-        return place.index(r.place), r.matrix
+    for r in cells.reach:  # without an axis of the site it holds for the site as a whole
+        return place.index(r.place) if r.place else 0, r.matrix
     return None
 
 
