@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,8 @@ T = 6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fgbench.core.view import View
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +142,11 @@ def test_convolution_reaches_its_receptive_field() -> None:
     assert columns.matrix.shape == (7, 7)
 
 
+def all_scores(view: View, name: str) -> Cells:
+    """Return the cells of a site that is credited with the scores of every token."""
+    return Cells(view.kept, view.chain.index[name][1].axes, "")
+
+
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("locality", ["module[keep=b t]", "local[keep=b t]"])
 def test_reach_lowers_the_variance_and_keeps_the_mean(both: bool, locality: str) -> None:
@@ -155,11 +163,8 @@ def test_reach_lowers_the_variance_and_keeps_the_mean(both: bool, locality: str)
                 continue
             u = Noise(3, dtype=torch.float64).directions(view.sites, 8)
             slopes = view.slopes(u)
-            cells = (
-                view.cells
-                if reaching
-                else lambda name, view=view: Cells(view.kept, view.chain.index[name][1].axes, "")
-            )
+            summed = partial(all_scores, view)
+            cells = view.cells if reaching else summed
             credit = view.credit(slopes, u, cells)
             total += sum(float(c.square().sum()) for c in credit.values())
         squares[reaching] = total
