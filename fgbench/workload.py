@@ -14,6 +14,7 @@ from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.data.dataset import DataSet
+from fgbench.data.given import data_set
 from fgbench.errors import UsageError, at_work
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Workload:
         where = device_of(device)
         loaded = registry.make("datasets", data, data_dir=data_dir).thing
         if not isinstance(loaded, DataSet):
-            raise UsageError(f"{data} is a {type(loaded).__name__}, expected a DataSet")
+            loaded = data_set(loaded, name=data.partition("[")[0])
         return cls(arch, loaded.to(where), where, dtype_of(dtype))
 
     def split(self, train_size: int | None = None, validation: int = 0) -> Workload:

@@ -118,7 +118,8 @@ def make(kind: str, text: str, **more: Any) -> Made:
     Args:
         kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
         text: a name or ``path.py:Name``, with options.
-        more: arguments that are not options of the text, such as the data folder.
+        more: arguments that are not options of the text, such as the data folder; a class or function from
+            a file gets those that it takes.
 
     Returns:
         The object with its name and options.
@@ -134,13 +135,21 @@ def make(kind: str, text: str, **more: Any) -> Made:
     if ".py:" in name:
         made, path = files.load(name)
         options = validated(made, raw, name, more)
-        thing = _called(made, name, {**options, **more})
+        thing = _called(made, name, {**options, **_accepted(made, name, more)})
         return Made(name, options, thing, str(path), str(path))
     entry, implied = resolve(kind, name)
     options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = _called(entry.make, name, {**options, **more})
     return Made(name, shown, thing, _source(entry.make))
+
+
+def _accepted(make: Callable[..., Any], name: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments that a class or function of a user's file takes."""
+    parameters = _parameters(make, name)
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return more
+    return {key: value for key, value in more.items() if key in parameters}
 
 
 def validated(
