@@ -1,7 +1,7 @@
 """Check the structure of a network, cheaply, before any number is made on it.
 
-It costs two forward passes of two examples and some passes on tensors without values. ``fgbench check``
-tests every declaration of an architecture.
+It costs two forward passes of two examples and some passes through its modules, of a large network on
+tensors without values. ``fgbench check`` tests every declaration of an architecture.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ from fgbench import registry
 from fgbench.conformance.architecture import examples_apart, function, pulls, taps, untied
 from fgbench.conformance.nets import SEED, filled
 from fgbench.conformance.outcome import Fault, NotJudged, told
-from fgbench.core.network import untouched
+from fgbench.core.network import Chain, untouched
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.wrapping import WrappedChain
 from fgbench.errors import UsageError, pass_on
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.losses import Loss
-    from fgbench.core.network import Chain
     from fgbench.data.dataset import Batch, DataSet
 
 EXAMPLES = 2
+MUCH = 10**10
+"""Weights times numbers of an example above which a tensor without values is faster.
+
+torch imports its compiler for the first of these: two seconds of a process."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,28 @@ class Sample:
 
 @cache
 def require_structure(
-    arch: str, shape: tuple[int, ...], classes: int, sample: Sample | None = None
+    arch: str,
+    shape: tuple[int, ...],
+    classes: int,
+    sample: Sample | None = None,
+    outputs: tuple[int, ...] | None = None,
+    vocabulary: int | None = None,
 ) -> None:
     """Refuse an architecture on which every number would be wrong; once per process for each network.
 
     What is refused: a forward pass that is not repeatable or changes with what a tap returns, examples
     that depend on each other, a parameter with two names, taps that are not the declared ones, and a
     parameter that no site reaches, whose gradient would be estimated as zero. Everything is drawn from noise
-    of its own: no number of a run changes.
+    of its own: no number of a run changes. A module that is no chain is compared with reverse mode where it
+    is wrapped.
 
     Args:
         arch: architecture with options.
         shape: shape of one example.
         classes: number of classes.
         sample: examples of the data set; inputs are real numbers where None.
+        outputs: shape of one prediction; ``(classes,)`` where None.
+        vocabulary: number of different tokens, None where inputs are no tokens.
 
     Raises:
         UsageError: with the first fault, the call that makes it where there is one.
@@ -100,27 +112,59 @@ def require_structure(
     Example:
         >>> require_structure("mlp-2x4", (1, 2, 2), 3)
     """
+    sizes = {"shape": shape, "classes": classes, "outputs": outputs or (classes,)}
+    with Noise(SEED).child("structure").seeded():
+        offered = {**sizes, "vocabulary": vocabulary}
+        chain = registry.make("architectures", arch, offered=offered).thing
+        if isinstance(chain, Chain):
+            _require(chain, shape, sample, arch, f"; see fgbench check {arch}")
+
+
+def require_network(chain: Chain, label: str, sample: Sample | None = None) -> None:
+    """Refuse a network that was built already, as :func:`require_structure` does by its name.
+
+    Args:
+        chain: a network of its own: its parameters are replaced.
+        label: its name, for the message.
+        sample: examples of the data set; inputs are real numbers where None.
+
+    Raises:
+        UsageError: with the first fault.
+
+    Example:
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> require_network(chain, "mine")
+    """
+    if isinstance(chain, WrappedChain):
+        return
+    with Noise(SEED).child("structure").seeded():
+        chain = chain.to(device="cpu", dtype=torch.float32)
+        _require(chain, chain.input_shape, sample, label)
+
+
+def _require(
+    chain: Chain, shape: tuple[int, ...], sample: Sample | None, label: str, see: str = ""
+) -> None:
+    """Check a network's structure, and raise its first fault as a user's mistake."""
     noise = Noise(SEED)
-    with noise.child("structure").seeded():
-        chain: Chain = registry.make("architectures", arch, shape=shape, classes=classes).thing
-        try:
-            x = noise.normal("x", (EXAMPLES, *shape)) if sample is None else sample.pair(noise)
-            other = None if sample is None or x.is_floating_point() else sample.pair(noise, 2)
-            check_structure(filled(chain, noise), x, other)
-        except BaseException as error:
-            pass_on(error)
-            if other is not None and isinstance(error, RuntimeError) and "dtype" in str(error):
-                raise UsageError(
-                    f"{arch} takes real numbers, and the inputs are integers (tokens): choose an architecture "
-                    "that embeds them, or data of real numbers"
-                ) from None
-            why = told(error, chain.module(0) if len(chain) else chain)
-            raise UsageError(f"{arch} cannot be used: {why}; see fgbench check {arch}") from None
-        if sample is not None:
-            _check_loss(arch, chain, x, sample)
+    try:
+        x = noise.normal("x", (EXAMPLES, *shape)) if sample is None else sample.pair(noise)
+        other = None if sample is None or x.is_floating_point() else sample.pair(noise, 2)
+        check_structure(filled(chain, noise), x, other)
+    except BaseException as error:
+        pass_on(error)
+        if other is not None and isinstance(error, RuntimeError) and "dtype" in str(error):
+            raise UsageError(
+                f"{label} takes real numbers, and the inputs are integers (tokens): choose an "
+                "architecture that embeds them, or data of real numbers"
+            ) from None
+        why = told(error, chain.module(0) if len(chain) else chain)
+        raise UsageError(f"{label} cannot be used: {why}{see}") from None
+    if sample is not None:
+        _check_loss(label, chain, x, sample)
 
 
-def _check_loss(arch: str, chain: Chain, x: Tensor, sample: Sample) -> None:
+def _check_loss(label: str, chain: Chain, x: Tensor, sample: Sample) -> None:
     """Refuse predictions that the loss of the data does not take, and a loss that is not per example."""
     some = next(chain.parameters())
     y = tree_map(lambda t: t[[0, min(1, len(t) - 1)]], sample.y)
@@ -135,7 +179,8 @@ def _check_loss(arch: str, chain: Chain, x: Tensor, sample: Sample) -> None:
             shapes = tree_map(lambda t: list(t.shape[1:]), y)
             first = str(error).partition("\n")[0]
             raise UsageError(
-                f"{arch} predicts {made} per example, which the loss of targets {shapes} does not take: {first}"
+                f"{label} predicts {made} per example, which the loss of targets {shapes} does not "
+                f"take: {first}"
             ) from None
     if tuple(losses.shape) != (EXAMPLES,):
         raise UsageError(
@@ -166,12 +211,14 @@ def check_structure(chain: Chain, x: Tensor, other: Tensor | None = None) -> Non
         chain, x = chain.double(), x.double() if x.is_floating_point() else x
         function(chain, x, Noise(SEED, dtype=torch.float64))
         examples_apart(chain, x)
-    try:
-        _reached(copy.deepcopy(chain).to("meta"), x.to("meta"))
-    except BaseException as error:
-        pass_on(error)
-        # Some calls need values; what is found without them is found again.
-        _reached(chain, x)
+    if sum(p.numel() for p in chain.parameters()) * x[0].numel() > MUCH:
+        try:
+            _reached(copy.deepcopy(chain).to("meta"), x.to("meta"))
+            return
+        except BaseException as error:
+            pass_on(error)
+            # Some calls need values; what is found without them is found again.
+    _reached(chain, x)
 
 
 def _reached(chain: Chain, x: Tensor) -> None:

@@ -8,18 +8,19 @@ nonlinearity). The tap of a plain pass is the identity; others record, replace o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 
 from fgbench.core import axes, shape_trace
+from fgbench.core.axes import Cells
 from fgbench.core.cost import CostCounter
 from fgbench.core.losses import cross_entropy
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from torch import Tensor
 
@@ -259,6 +260,20 @@ class Chain(nn.Module):
         assert isinstance(module, LocalModule)
         return module
 
+    @property
+    def pieces(self) -> tuple[nn.Module, ...]:
+        """The modules of the body that were written by somebody, for errors."""
+        return tuple(self.body)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a batch passes in one piece and not in runs of examples."""
+        return False
+
+    def home(self, parameter: str) -> int:
+        """Return the number of the (first) module that has a body parameter, by qualified name."""
+        return int(parameter.split(".")[1])
+
     def readout(self, name: str) -> Readout:
         """Return the readout of that name."""
         if name not in self.readouts:
@@ -288,15 +303,53 @@ class Chain(nn.Module):
         """Return a readout's parameters by qualified name."""
         return {f"readouts.{name}.{n}": p for n, p in self.readouts[name].named_parameters()}
 
-    def segments(self, x: Tensor, first: int, stop: int, tap: Tap) -> Iterator[tuple[int, Tensor]]:
-        """Run modules ``first`` to ``stop - 1`` and yield (number, output) after each."""
+    def start(self, x: Any) -> Any:
+        """Return where a pass from a batch of inputs begins: the batch itself."""
+        return x
+
+    def entry(self, x: Any) -> Any:
+        """Return the output of the module before a start, which an empty window reads."""
+        return x
+
+    def leave(self, x: Any, k: int, f: Tensor) -> Any:
+        """Return where a window from module ``k`` begins.
+
+        Args:
+            x: where the pass began that has come there.
+            k: number of the module.
+            f: output of the module before, without graph.
+        """
+        return f
+
+    def advance(self, x: Any, first: int, stop: int) -> Any:
+        """Run modules without gradients and return where a window from module ``stop`` begins."""
+        if first == stop:
+            return x
+        f: Any = x
+        with torch.no_grad():
+            for _, f in self.segments(x, first, stop, untouched, (stop,)):  # noqa: B007
+                pass
+        return self.leave(x, stop, f.detach())
+
+    def segments(
+        self, x: Any, first: int, stop: int, tap: Tap, leaves: Collection[int] = ()
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Run modules ``first`` to ``stop - 1`` and yield (number, output) after each.
+
+        Args:
+            x: where the pass begins.
+            first: the first module.
+            stop: the module before which it ends.
+            tap: called at every op, site and out.
+            leaves: numbers of modules from which later windows begin, see :meth:`leave`.
+        """
         for k in range(first, stop):
             x = self.body[k](x, _Prefixed(tap, f"body.{k}."))
             yield k, x
 
-    def run(self, x: Tensor, first: int, stop: int, tap: Tap = untouched) -> Tensor:
+    def run(self, x: Any, first: int, stop: int, tap: Tap = untouched) -> Tensor:
         """Run modules ``first`` to ``stop - 1``; an empty window returns its start."""
-        f = x
+        f: Tensor = self.entry(x) if first == stop else x
         for _, f in self.segments(x, first, stop, tap):  # noqa: B007
             pass
         return f
@@ -361,6 +414,34 @@ class Chain(nn.Module):
     def counter(self) -> CostCounter:
         """Return an empty counter that prices calls in forward passes of body and final readout."""
         return CostCounter(network=1.0 + self.readout_share("final", len(self) - 1))
+
+    def cells(self, kept: str, name: str, stop: int, *, summed: bool = True) -> Cells:
+        """Return which scores credit a site or parameter, see :meth:`fgbench.core.objective.Objective.cells`.
+
+        Args:
+            kept: axes of the scores.
+            name: qualified name of a site or of a body parameter.
+            stop: end of the window whose scores they are.
+            summed: whether scores are summed over every axis mixed on the way.
+
+        Returns:
+            The kept axes, the place's axes and everything mixed in between.
+
+        Raises:
+            UsageError: for a name that is neither.
+        """
+        site_name = name if name in self.index else name.rpartition(".")[0]
+        if site_name not in self.index:
+            if name not in (known := self.body_parameters()):
+                raise unknown("site or parameter", name, [*self.index, *known])
+            return Cells(kept, "", "")
+        k, site = self.index[site_name]
+        later = range(k + 1, stop) if summed else ()
+        mixed = axes.union(site.mixed_after, *(self.module(j).mixes for j in later))
+        if name == site_name:
+            return Cells(kept, site.axes, mixed)
+        place = self.module(k).param_axes.get(name.removeprefix(f"body.{k}."), "")
+        return Cells(kept, place, axes.union(mixed, site.op_mixes) if summed else mixed)
 
     def rectified(self) -> frozenset[str]:
         """Return the sites that reach the loss by a ReLU alone: a unit is off where that ReLU is 0."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError, message, pass_on, reason, unknown
@@ -16,6 +19,8 @@ from fgbench.registry.grammar import optioned, parts, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Made:
         source: file of the code that defines it, or the folder of its files; of a text such as
             ``./mine.py:Mine`` that file.
         file: full path of the file in a text such as ``./mine.py:Mine``, "" for a name.
+        unnamed: whether it was given as an object that no text makes again, so that its records are never
+            served for another.
 
     Example:
         >>> Made("fg_a", {"law": "sphere", "directions": 4}, None, "fg_a.py").text
@@ -40,6 +47,7 @@ class Made:
     thing: Any
     source: str
     file: str = ""
+    unnamed: bool = False
 
     @property
     def text(self) -> str:
@@ -112,14 +120,15 @@ def _nearer(text: str, message: str) -> str:
     return message
 
 
-def make(kind: str, text: str, **more: Any) -> Made:
+def make(kind: str, text: str, *, offered: Mapping[str, Any] | None = None, **more: Any) -> Made:
     """Make the object that a text names.
 
     Args:
         kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
         text: a name or ``path.py:Name``, with options.
-        more: arguments that are not options of the text, such as the data folder; a class or function from
-            a file gets those that it takes.
+        offered: arguments that are passed only where the class or function has a parameter of that name,
+            such as the shape of one example. They are no options of the text either.
+        more: arguments that are not options of the text, such as the data folder.
 
     Returns:
         The object with its name and options.
@@ -130,26 +139,31 @@ def make(kind: str, text: str, **more: Any) -> Made:
     Example:
         >>> make("estimators", "fg_a[directions=4]").thing.directions
         4
+        >>> sizes = {"shape": (1, 8, 8), "classes": 10, "vocabulary": None}
+        >>> len(make("architectures", "mlp-2x4", offered=sizes).thing)
+        2
     """
     name, raw = split_options(text)
     if ".py:" in name:
         made, path = files.load(name)
+        more |= _wanted(made, name, offered or {})
         options = validated(made, raw, name, more)
-        thing = _called(made, name, {**options, **_accepted(made, name, more)})
+        thing = _called(made, name, {**options, **more})
         return Made(name, options, thing, str(path), str(path))
     entry, implied = resolve(kind, name)
+    more |= _wanted(entry.make, name, offered or {})
     options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = _called(entry.make, name, {**options, **more})
     return Made(name, shown, thing, _source(entry.make))
 
 
-def _accepted(make: Callable[..., Any], name: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments that a class or function of a user's file takes."""
-    parameters = _parameters(make, name)
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return more
-    return {key: value for key, value in more.items() if key in parameters}
+def _wanted(make: Any, name: str, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the offered arguments that a class or function has a parameter for."""
+    if not offered:
+        return {}
+    parameters = _signature(make, name).parameters
+    return {key: value for key, value in offered.items() if key in parameters}
 
 
 def validated(
@@ -174,40 +188,75 @@ def validated(
         >>> validated(ring, {"size": "4", "closed": "false"}, "ring")
         {'size': 4, 'closed': False}
     """
-    parameters = _parameters(make, what)
-    accepted = {k: p for k, p in parameters.items() if k not in given}
+    signature = _signature(make, what)
+    accepted = [name for name in signature.parameters if name not in given]
     options = {}
     for key, value in raw.items():
         if key not in accepted:
             raise unknown(f"option of {what}", key, accepted)
-        options[key] = _converted(make, accepted[key], value, f"{what}: option {key}")
+        options[key] = _converted(signature, key, value, f"{what}: option {key}")
     return options
 
 
-def _parameters(make: Callable[..., Any], what: str) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a class or function by name."""
+class _Signature:
+    """The parameters of a class or function, and what converts their values, once it is asked for.
+
+    Args:
+        make: the class or function.
+    """
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.parameters = inspect.signature(make).parameters
+        self._make = make
+        self._adapters: dict[str, TypeAdapter[Any] | None] = {}
+
+    def adapter(self, name: str) -> TypeAdapter[Any] | None:
+        """Return what converts the value of a parameter; None where any value is taken as it is."""
+        if name not in self._adapters:
+            self._adapters[name] = self._adapted(name)
+        return self._adapters[name]
+
+    def _adapted(self, name: str) -> TypeAdapter[Any] | None:
+        """Read the annotation of a parameter."""
+        from pydantic import TypeAdapter
+
+        annotation: Any = self.parameters[name].annotation
+        if isinstance(annotation, str):  # one at a time: others may be names for type checkers only
+            annotation = eval(annotation, _scope(self._make, name))
+        return None if annotation in (inspect.Parameter.empty, Any) else TypeAdapter(annotation)
+
+
+def _signature(make: Callable[..., Any], what: str) -> _Signature:
+    """Return the signature of a class or function; an ordinary one is read once."""
     try:
-        return inspect.signature(make).parameters
+        ordinary = type(make) in (
+            type,
+            FunctionType,
+        )  # compared by identity, and never computed anew
+        return _read_once(make) if ordinary else _Signature(make)
     except BaseException as error:  # of a class that computes its signature
         pass_on(error)
         raise UsageError(f"{what} has no signature that can be read: {reason(error)}") from error
 
 
-def _converted(make: Any, parameter: inspect.Parameter, value: Any, option: str) -> Any:
-    """Return the value of an option in its annotated type; ``None`` as text is None where that is one."""
-    from pydantic import TypeAdapter, ValidationError
+_read_once = lru_cache(maxsize=512)(_Signature)
 
-    annotation = parameter.annotation
+
+def _converted(signature: _Signature, name: str, value: Any, option: str) -> Any:
+    """Return the value of an option in its annotated type; ``None`` as text is None where that is one."""
+    from pydantic import ValidationError
+
     try:
-        if isinstance(annotation, str):  # one at a time: others may be names for type checkers only
-            annotation = eval(annotation, _scope(make, parameter.name))
-        if annotation in (inspect.Parameter.empty, Any):
-            return value
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        adapter = signature.adapter(name)
     except BaseException as error:
         pass_on(error)
-        why = f"its annotation {parameter.annotation!r} cannot be used: {reason(error)}"
+        annotation = signature.parameters[name].annotation
+        why = f"its annotation {annotation!r} cannot be used: {reason(error)}"
         raise UsageError(f"{option}: {why}") from error
+    if adapter is None:
+        parameter = signature.parameters[name]
+        bare = parameter.annotation is inspect.Parameter.empty
+        return _by_default(parameter.default, value) if bare else value
     texts = (None, value) if value == "None" else (value, None) if value in NOTHING else (value,)
     problem = ""
     for text in texts:
@@ -219,6 +268,22 @@ def _converted(make: Any, parameter: inspect.Parameter, value: Any, option: str)
             pass_on(error)
             problem = problem or reason(error)
     raise UsageError(f"{option}={value!r}: {problem}")
+
+
+def _by_default(default: Any, value: Any) -> Any:
+    """Return a value without an annotation in the type of the default, where that is a number or truth.
+
+    Without such a default, a text that is a literal of Python becomes that: ``64`` a whole number.
+    """
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    if isinstance(default, bool) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        literal = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    return float(literal) if type(default) is float and type(literal) is int else literal
 
 
 NOTHING = ("none", "null")
@@ -264,7 +329,7 @@ def _source(make: Any) -> str:
 def _called(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
     """Call a class or function with options; turn a missing option or an error into one line."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = _parameters(make, name).values()
+    parameters = _signature(make, name).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in named]
     if lacking := [f"{n}=..." for n in needed if n not in options]:
         raise UsageError(f"{name} needs options: {name}[{','.join(lacking)}]")
