@@ -288,7 +288,7 @@ class Workload:
     def chain(self, seed: int) -> Chain:
         """Build the network of a seed; its parameters depend on the architecture and the seed alone."""
         with Noise(seed).child("init").seeded():
-            network = self._made()
+            network = self.data.applied(self._made())
         if not isinstance(network, Chain):
             network = self._wrapped(network)
         chain: Chain = network.to(device=self.device, dtype=self.dtype)
