@@ -99,7 +99,7 @@ class Operation:
     @property
     def owner(self) -> str:
         """Name of the module that has the weight; elsewhere the parameter's name and the call it enters."""
-        first = sorted(self.key[0], key=lambda n: (n.rpartition(".")[2] != "weight", n))[0]
+        first = sorted(self.key[0], key=lambda n: ("weight" not in n.rpartition(".")[2], n))[0]
         owner, _, leaf = first.rpartition(".")
         if owner and leaf in ("weight", "bias", "in_proj_weight"):
             return owner
