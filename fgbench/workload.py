@@ -17,6 +17,7 @@ from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.core.wrapping import Network, wrap
 from fgbench.data.dataset import DataSet
+from fgbench.data.given import data_set
 from fgbench.errors import UsageError, at_work, pass_on, reason
 
 if TYPE_CHECKING:
@@ -240,11 +241,15 @@ class Workload:
         """
         where = device_of(device)
         named = (
-            registry.make("datasets", data, data_dir=data_dir) if isinstance(data, str) else None
+            registry.make("datasets", data, offered={"data_dir": data_dir})
+            if isinstance(data, str)
+            else None
         )
         loaded = data if named is None else named.thing
         if not isinstance(loaded, DataSet):
-            raise UsageError(f"{data} is a {type(loaded).__name__}, expected a DataSet")
+            loaded = data_set(
+                loaded, name=data.partition("[")[0] if isinstance(data, str) else "arrays"
+            )
         if not isinstance(arch, str) and not callable(arch):
             raise UsageError(
                 f"arch: expected a name or a function that returns a module, got {type(arch).__name__}"
@@ -283,7 +288,7 @@ class Workload:
     def chain(self, seed: int) -> Chain:
         """Build the network of a seed; its parameters depend on the architecture and the seed alone."""
         with Noise(seed).child("init").seeded():
-            network = self._made()
+            network = self.data.applied(self._made())
         if not isinstance(network, Chain):
             network = self._wrapped(network)
         chain: Chain = network.to(device=self.device, dtype=self.dtype)
