@@ -212,6 +212,8 @@ def _surveyed(
         alike[o.owner] += 1
         o.name = f"body.{_label(o.owner, alike[o.owner])}"
     _choose(body, sites)
+    for o in trace.operations:  # of the head too: tensors in a graph cannot be copied with a chain
+        o.value = None
     homes: dict[str, set[int]] = {}
     for o in body:
         for name in o.key[0]:
@@ -242,7 +244,6 @@ def _choose(body: list[Operation], sites: str) -> None:
     for o in body:
         o.rectified = len(o.readers) == 1 and o.readers[0][0] in KINKS and not o.written
         takers = [taker for _, taker in o.readers]
-        o.value = None
         if sites in CHOICES:
             taken = sites != "ops" and bool(takers) and all(t is not None for t in takers)
             absorbed = all(name in NORMS | GAINS for name, _ in o.readers)
