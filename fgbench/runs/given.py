@@ -114,7 +114,8 @@ class Given:
             return self.arch
         from fgbench.core.network import Chain
         from fgbench.core.wrapping import Network
-        from fgbench.training.own_network import require_cut, require_module
+        from fgbench.core.wrapping.required import require_module
+        from fgbench.training.own_network import require_cut
 
         require_module(self.module)
         known = self.model if self._described else Network(self.module)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.wrapping.required import require_device, require_module
 from fgbench.errors import UsageError
 from fgbench.registry import method_of
 from fgbench.training.learned_state import LearnedState, give
 from fgbench.training.losses import loss_of
-from fgbench.training.own_network import OwnNetwork, require_device, require_module
+from fgbench.training.own_network import OwnNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,13 +159,13 @@ class ForwardGradient:
         copies: dict[int, torch.Tensor] = {}  # a tensor that objectives share stays one tensor
         return {
             "steps": self.steps,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "heads": {name: p.detach().clone() for name, p in heads.items()},
             "state": {
                 objective: {n: copies.setdefault(id(t), t.detach().clone()) for n, t in own.items()}
                 for objective, own in state.items()
             },
-            "teacher": None if teacher is None else teacher.state_dict(),
+            "teacher": None if teacher is None else copy.deepcopy(teacher.state_dict()),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -204,5 +206,5 @@ class ForwardGradient:
                 }
             )
         if learned.teacher is not None and saved.get("teacher") is not None:
-            learned.teacher.load_state_dict(saved["teacher"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+            learned.teacher.load_state_dict(copy.deepcopy(saved["teacher"]))
+        self.optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))
