@@ -5,13 +5,31 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: demo test check bench calibrate hostile mutants kills pictures clean
+.PHONY: help demo test test-all check bench calibrate hostile mutants kills pictures clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
 
+help:
+	@echo "make demo       the demo of the README"
+	@echo "make check      ruff, mypy and lint-imports: what .ci/run checks first"
+	@echo "make test       tests and doctests, but those marked slow: under 5 minutes of 2 cores"
+	@echo "make test-all   all of them: what .ci/run tests"
+	@echo "make bench      micro-benchmarks"
+	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"
+	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
+	@echo "make kills      200 kills and signals at random moments; the tests run six"
+	@echo "make mutants    200 small edits of the numerical core, each tried against its tests; hours"
+	@echo "make pictures   every committed picture, drawn again"
+	@echo "make clean      remove environments, caches and build outputs"
+
+# Each worker takes half of the tests, in order, so that neighbours share what their fixtures made; the one
+# that is ready first takes from the other.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -46,7 +64,7 @@ pictures: $(STAMP)
 
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test bench calibrate hostile mutants kills pictures: export OMP_NUM_THREADS = 1
+test test-all bench calibrate hostile mutants kills pictures: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

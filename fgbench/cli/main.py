@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,12 +69,24 @@ app.command()(run_commands.speed)
 app.command()(run_commands.sweep)
 app.command()(run_commands.fusion)
 app.command()(run_commands.table1)
+app.command()(run_commands.show)
 app.command()(run_commands.check)
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)
 app.command()(read_commands.doctor)
 app.command()(read_commands.demo)
+
+
+@cache
+def command() -> Any:
+    """Return the commands and their options, read from the signatures once per process.
+
+    Example:
+        >>> command() is command()
+        True
+    """
+    return typer.main.get_command(app)
 
 
 def run(arguments: list[str]) -> int:
@@ -94,7 +107,7 @@ def run(arguments: list[str]) -> int:
     try:
         with warnings.catch_warnings(), asides_in_one_line():
             unwritten = _print_notices()
-            code = int(app(arguments, standalone_mode=False) or 0) or 2 * bool(unwritten)
+            code = int(command()(arguments, standalone_mode=False) or 0) or 2 * bool(unwritten)
     except typer.Exit as ended:
         code = ended.exit_code
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The commands that compute something: measure, train, speed, sweep, fusion, table1 and check."""
+"""The commands that compute something: measure, train, speed, sweep, fusion, table1, show and check."""
 
 from __future__ import annotations
 
@@ -331,6 +331,37 @@ def table1(
             draws=draws, seed=seed, threads=threads, records=records, progress=progress,
         )  # fmt: skip
     return _show([result], as_json)
+
+
+def show(
+    arch: Annotated[
+        str, typer.Argument(metavar="ARCH", help="An architecture, or ./file.py:Class.")
+    ],
+    data: Data = "digits",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a network on a data set: modules, cuts, sites, axes, parameters and the cost of each module."""
+    from fgbench.runs.anatomy import anatomy
+    from fgbench.workload import Cuts, Workload
+
+    cuts = Cuts(cut, sites, out_axes)
+    network = anatomy(Workload.of(arch, data, device, dtype, data_dir, cuts), seed)
+    if as_json:
+        print(json.dumps(network, indent=1))
+        return
+    from fgbench.reporting.terminal.network_table import tables
+    from fgbench.reporting.terminal.table import console
+
+    out = console()
+    for part in tables(network):
+        out.print(part)
 
 
 def check(

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-LETTERS = frozenset("vbpgdckionhwt" "mqrsu")
+NAMED = frozenset("vbpgdckionhwt")
+LETTERS = NAMED | frozenset("mqrsu")
 Dims = tuple[tuple[str, ...], ...]
 
 
@@ -61,7 +62,7 @@ def parse(axes: str) -> Dims:
     for letter in names:
         if letter not in LETTERS:
             raise UsageError(
-                f"axes {axes!r}: unknown axis {letter!r}; valid: {' '.join(sorted(LETTERS))}"
+                f"axes {axes!r}: unknown axis {letter!r}; valid: {' '.join(sorted(NAMED))}"
             )
         if names.count(letter) > 1:
             raise UsageError(f"axes {axes!r}: axis {letter!r} appears twice")
@@ -77,6 +78,21 @@ def names(axes: str) -> tuple[str, ...]:
         ('b', 'p', 'g', 'd')
     """
     return tuple(letter for dim in parse(axes) for letter in dim)
+
+
+def check_named(axes: str) -> None:
+    """Refuse letters of axes that have no name, which no score can be kept apart along.
+
+    Raises:
+        UsageError: for the first.
+
+    Example:
+        >>> check_named("b p g")
+    """
+    for letter in names(axes):
+        if letter not in NAMED:
+            valid = " ".join(sorted(NAMED))
+            raise UsageError(f"axes {axes!r}: unknown axis {letter!r}; valid: {valid}")
 
 
 def dims_within(axes: str, letters: str) -> list[int]:

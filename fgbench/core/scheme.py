@@ -87,7 +87,7 @@ class Scheme:
         if len(set(names)) < len(names):
             raise UsageError(f"objectives need distinct names, got {names}")
         for o in (*self.objectives, self.end):
-            axes.parse(o.keep)  # raises for an unknown letter
+            axes.check_named(o.keep)  # raises for an unknown letter
             first, stop = o.window
             if not 0 <= first <= stop <= len(self.chain):
                 raise UsageError(

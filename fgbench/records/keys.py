@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -78,17 +79,27 @@ def code_hash(*sources: ModuleType | Path | str) -> str:
         >>> len(code_hash('fgbench.errors'))
         32
     """
-    files = {file.resolve() for source in sources for file in _sources(source)}
-    inside = ROOT / "fgbench"
-    parts = [
-        (f.relative_to(inside).as_posix() if f.is_relative_to(inside) else f.name, f.read_bytes())
-        for f in files
-    ]
+    files: dict[Path, tuple[str, bytes]] = {}
+    for source in sources:
+        own = isinstance(source, str) and source.startswith("fgbench.")
+        files |= _imported_once(source) if own else _contents(source)
     digest = hashlib.sha256()
-    for name, content in sorted(parts):
-        content = content.replace(b"\r\n", b"\n")
+    for name, content in sorted(files.values()):
         digest.update(f"{name}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()[:32]
+
+
+def _contents(source: ModuleType | Path | str) -> dict[Path, tuple[str, bytes]]:
+    """Return the name and the content of each file behind a source."""
+    inside, found = ROOT / "fgbench", {}
+    for file in {file.resolve() for file in _sources(source)}:
+        own = file.is_relative_to(inside)
+        name = file.relative_to(inside).as_posix() if own else file.name
+        found[file] = name, file.read_bytes().replace(b"\r\n", b"\n")
+    return found
+
+
+_imported_once = cache(_contents)  # a module of this package runs as it was when it was imported
 
 
 def _sources(source: ModuleType | Path | str) -> list[Path]:

@@ -7,7 +7,9 @@ import inspect
 import sys
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError, message, pass_on, reason, unknown
@@ -17,6 +19,8 @@ from fgbench.registry.grammar import optioned, parts, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -184,42 +188,75 @@ def validated(
         >>> validated(ring, {"size": "4", "closed": "false"}, "ring")
         {'size': 4, 'closed': False}
     """
-    parameters = _parameters(make, what)
-    accepted = {k: p for k, p in parameters.items() if k not in given}
+    signature = _signature(make, what)
+    accepted = [name for name in signature.parameters if name not in given]
     options = {}
     for key, value in raw.items():
         if key not in accepted:
             raise unknown(f"option of {what}", key, accepted)
-        options[key] = _converted(make, accepted[key], value, f"{what}: option {key}")
+        options[key] = _converted(signature, key, value, f"{what}: option {key}")
     return options
 
 
-def _parameters(make: Callable[..., Any], what: str) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a class or function by name."""
+class _Signature:
+    """The parameters of a class or function, and what converts their values, once it is asked for.
+
+    Args:
+        make: the class or function.
+    """
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.parameters = inspect.signature(make).parameters
+        self._make = make
+        self._adapters: dict[str, TypeAdapter[Any] | None] = {}
+
+    def adapter(self, name: str) -> TypeAdapter[Any] | None:
+        """Return what converts the value of a parameter; None where any value is taken as it is."""
+        if name not in self._adapters:
+            self._adapters[name] = self._adapted(name)
+        return self._adapters[name]
+
+    def _adapted(self, name: str) -> TypeAdapter[Any] | None:
+        """Read the annotation of a parameter."""
+        from pydantic import TypeAdapter
+
+        annotation: Any = self.parameters[name].annotation
+        if isinstance(annotation, str):  # one at a time: others may be names for type checkers only
+            annotation = eval(annotation, _scope(self._make, name))
+        return None if annotation in (inspect.Parameter.empty, Any) else TypeAdapter(annotation)
+
+
+def _signature(make: Callable[..., Any], what: str) -> _Signature:
+    """Return the signature of a class or function; an ordinary one is read once."""
     try:
-        return inspect.signature(make).parameters
+        ordinary = type(make) in (
+            type,
+            FunctionType,
+        )  # compared by identity, and never computed anew
+        return _read_once(make) if ordinary else _Signature(make)
     except BaseException as error:  # of a class that computes its signature
         pass_on(error)
         raise UsageError(f"{what} has no signature that can be read: {reason(error)}") from error
 
 
-def _converted(make: Any, parameter: inspect.Parameter, value: Any, option: str) -> Any:
-    """Return the value of an option in its annotated type; ``None`` as text is None where that is one."""
-    from pydantic import TypeAdapter, ValidationError
+_read_once = lru_cache(maxsize=512)(_Signature)
 
-    annotation = parameter.annotation
+
+def _converted(signature: _Signature, name: str, value: Any, option: str) -> Any:
+    """Return the value of an option in its annotated type; ``None`` as text is None where that is one."""
+    from pydantic import ValidationError
+
     try:
-        if isinstance(annotation, str):  # one at a time: others may be names for type checkers only
-            annotation = eval(annotation, _scope(make, parameter.name))
-        if annotation is inspect.Parameter.empty:
-            return _by_default(parameter.default, value)
-        if annotation is Any:
-            return value
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        adapter = signature.adapter(name)
     except BaseException as error:
         pass_on(error)
-        why = f"its annotation {parameter.annotation!r} cannot be used: {reason(error)}"
+        annotation = signature.parameters[name].annotation
+        why = f"its annotation {annotation!r} cannot be used: {reason(error)}"
         raise UsageError(f"{option}: {why}") from error
+    if adapter is None:
+        parameter = signature.parameters[name]
+        bare = parameter.annotation is inspect.Parameter.empty
+        return _by_default(parameter.default, value) if bare else value
     texts = (None, value) if value == "None" else (value, None) if value in NOTHING else (value,)
     problem = ""
     for text in texts:
@@ -292,7 +329,7 @@ def _source(make: Any) -> str:
 def _called(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
     """Call a class or function with options; turn a missing option or an error into one line."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = _parameters(make, name).values()
+    parameters = _signature(make, name).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in named]
     if lacking := [f"{n}=..." for n in needed if n not in options]:
         raise UsageError(f"{name} needs options: {name}[{','.join(lacking)}]")

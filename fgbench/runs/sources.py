@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,20 +145,25 @@ def _imports(file: Path) -> Iterator[Path]:
     if file.suffix != ".py":
         return
     try:
-        tree = ast.parse(file.read_bytes())
+        statements = _statements(file.read_bytes())
     except (OSError, SyntaxError, ValueError):  # it says so where it is imported
         return
-    for node in ast.walk(tree):
+    for level, name in statements:
+        yield from _beside(file, level, name.split("."))
+
+
+@lru_cache(maxsize=256)
+def _statements(code: bytes) -> tuple[tuple[int, str], ...]:
+    """Return the level and the name of everything that a file's code imports, the package of a name too."""
+    names: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            names = [(0, alias.name) for alias in node.names]
+            names += [(0, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
-            names = [(node.level, f"{base}.{alias.name}".strip(".")) for alias in node.names]
+            names += [(node.level, f"{base}.{alias.name}".strip(".")) for alias in node.names]
             names += [(node.level, base)] if base else []
-        else:
-            continue
-        for level, name in names:
-            yield from _beside(file, level, name.split("."))
+    return tuple(names)
 
 
 def _beside(file: Path, level: int, name: list[str]) -> Iterator[Path]:

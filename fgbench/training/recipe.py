@@ -234,6 +234,7 @@ class _File(BaseModel):
     rule: list[Rule]
 
 
+@cache
 def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recipe:
     """Return the recipe that ships for an architecture on a data set.
 

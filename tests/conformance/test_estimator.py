@@ -40,6 +40,7 @@ from fgbench.core.autodiff import no_reverse
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.noise.laws import law
 from fgbench.errors import UsageError
+from tests.makers.cases import mostly_slow, slow_if
 from tests.makers.paths import ROOT
 
 torch.set_num_threads(1)
@@ -71,7 +72,10 @@ def test_outcomes_are_told_as_they_are_found() -> None:
     assert found == told
 
 
-@pytest.mark.parametrize("name", registry.entries("estimators"))
+LONG = ("fg_w", "np", "wp")  # one slope for each weight or place
+
+
+@pytest.mark.parametrize("name", slow_if(registry.entries("estimators"), LONG.__contains__))
 def test_every_registered_estimator_holds_its_claims(name: str) -> None:
     before = (np.random.get_state()[1].tobytes(), random.getstate())  # noqa: NPY002
     found = check_estimator(name)
@@ -796,7 +800,7 @@ def test_a_clipped_slope_is_not_taken_for_a_square() -> None:
         exact.unbiased(Case.build(TINY, "end", clipped))
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.1])
+@pytest.mark.parametrize("factor", mostly_slow([1.0, 1.1], 2))
 def test_what_nothing_exact_judges_is_sampled(factor: float) -> None:
     """The normalised forward gradient ⟨g, v⟩ v d / |v|²: its mean is g, exactly; planted, 1.1 g.
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fgbench
-from fgbench.conformance import require_structure
+from fgbench.conformance import require_structure, structure
 from fgbench.conformance.nets import CONVOLUTIONS, OPAQUE
+from fgbench.conformance.outcome import Fault
 from fgbench.conformance.structure import check_structure
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
@@ -84,7 +85,26 @@ def test_a_network_is_checked_once_and_leaves_no_trace() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.fixture(params=["with values", "without"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check small networks as they are, or as large ones are."""
+    if request.param == "without":
+        monkeypatch.setattr(structure, "MUCH", 0)
+
+
+@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("net", [CONVOLUTIONS, OPAQUE])
 def test_operations_that_need_values_are_checked_with_them(net: Any) -> None:
     chain = net.build(Noise(0, dtype=torch.float64)).float()
     check_structure(chain, Noise(1).normal("x", (2, *net.shape)))
+
+
+@pytest.mark.usefixtures("_way")
+def test_what_is_found_does_not_depend_on_values() -> None:
+    with Noise(0).seeded():
+        chain = shortcuts(shape=(1, 2, 2), classes=3)
+    said = (
+        r"body\.0\.short\.weight is reached from no site: linear \(test_structure\.py:\d+\) uses it"
+    )
+    with pytest.raises(Fault, match=said):
+        check_structure(chain, Noise(1).normal("x", (2, 1, 2, 2)))

@@ -475,6 +475,7 @@ def test_imagefolder_serves_more_pixels_than_there_is_memory(tmp_path):
     assert int(data.test_x[-1].min()) == 7
 
 
+@pytest.mark.slow
 def test_imagefolder_two_processes_build_one_cache(tmp_path):
     write_tree(tmp_path / "tree", count=150)
     code = (

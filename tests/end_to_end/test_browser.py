@@ -92,6 +92,7 @@ def overflow(page: Any) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_a_reader_sorts_filters_hovers_downloads_and_goes_on(browser: Any, root: Path) -> None:
     with visit(browser, root, "index.html") as (page, wrong):
         variances = [v for v in column(page, 5) if v != "–"]
@@ -143,6 +144,7 @@ def test_a_reader_sorts_filters_hovers_downloads_and_goes_on(browser: Any, root:
         assert wrong == []
 
 
+@pytest.mark.slow
 def test_the_figure_shown_is_the_one_chosen(browser: Any, root: Path) -> None:
     with visit(browser, root, "methods/FG-A.html") as (page, wrong):
         shown = page.locator("#layers figure:not([hidden])")
@@ -178,6 +180,7 @@ def test_everything_is_reached_by_keyboard(browser: Any, root: Path) -> None:
         assert wrong == []
 
 
+@pytest.mark.slow
 def test_without_scripts_there_are_pictures_and_whole_tables(browser: Any, root: Path) -> None:
     with visit(browser, root, "index.html", java_script_enabled=False) as (page, wrong):
         assert page.locator(".filters").first.is_hidden()
@@ -201,6 +204,7 @@ def test_without_scripts_there_are_pictures_and_whole_tables(browser: Any, root:
         assert wrong == []
 
 
+@pytest.mark.slow
 def test_pages_fit_a_phone_and_text_from_records_is_text(browser: Any, root: Path) -> None:
     laid = paths.page_paths([LABEL], [("localmixer-m/8/16", "mnist")])
     for name in ("index.html", *laid.panels.values(), *laid.methods.values()):
@@ -226,6 +230,7 @@ CARDS = """kinds => [...document.querySelectorAll("#leaderboard tbody tr")].filt
     })).map(row => row.innerText)"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_phone_shows_key_numbers_of_several_methods_at_once(
     browser: Any, root: Path, scripts: bool
@@ -251,6 +256,7 @@ def test_a_phone_shows_key_numbers_of_several_methods_at_once(
             assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_phone_sorts_and_filters_cards(browser: Any, root: Path) -> None:
     with visit(browser, root, "index.html", viewport=PHONE) as (page, wrong):
         head = page.locator("#leaderboard thead button", has_text="efficiency")
@@ -328,6 +334,7 @@ def test_what_leaves_the_folder_or_fails_is_seen(browser: Any, root: Path, plant
     copy.unlink()
 
 
+@pytest.mark.slow
 def test_all_columns_of_the_leaderboard_are_seen_at_1280(browser: Any, root: Path) -> None:
     with visit(browser, root, "index.html") as (page, wrong):
         assert page.evaluate(HIDDEN) <= 0
@@ -343,6 +350,7 @@ SEEN = """() => [...document.querySelectorAll(".glance > div")].filter((answer) 
 }).map((answer) => answer.querySelector("dt").textContent)"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1280])
 def test_the_first_screen_answers_five_questions(browser: Any, root: Path, width: int) -> None:
     size = {"width": width, "height": 800}
@@ -358,6 +366,7 @@ SHARE = """(plot) => plot.querySelector(".xy .gridlayer, .cartesianlayer .bg, .b
 LONG = "cv[base=dfa,directions=16,law=rademacher]/interlocking[n=2,heads=shared]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1280])
 def test_names_and_legends_leave_a_chart_its_room(
     browser: Any, tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
@@ -382,6 +391,7 @@ def test_names_and_legends_leave_a_chart_its_room(
         assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_table_that_is_too_wide_says_so_and_scrolls(browser: Any, root: Path) -> None:
     with visit(browser, root, "index.html", viewport=PHONE) as (page, wrong):
         sign = page.locator("#every-run .sign")
@@ -411,6 +421,7 @@ BREAKS = """() => [...document.querySelectorAll("th, td, h1, dt, dd, nav a")].fl
 })"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1280])
 def test_names_break_between_words(browser: Any, root: Path, width: int) -> None:
     for name in ("index.html", "methods/FG-A.html"):
@@ -425,6 +436,7 @@ WATCH = """window.hits = []; window.hit = () => hits.push("hit");
 addEventListener("securitypolicyviolation", (event) => hits.push(event.violatedDirective));"""
 
 
+@pytest.mark.slow
 def test_no_text_of_a_record_runs(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,6 +485,7 @@ COVERED = """(figure) => {
 }"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1280])
 def test_buttons_of_a_figure_cover_no_entry_of_its_legend(
     browser: Any, root: Path, width: int

@@ -196,6 +196,7 @@ def test_a_mistake_is_one_line_that_names_it(
     assert out == ""
 
 
+@pytest.mark.slow
 def test_a_sweep_without_its_data_ends_in_one_line() -> None:
     """In a process of its own: its workers and downloads write to the real streams."""
     typed = "sweep paper-table4 --only cifar10 --jobs 1 -o records"
@@ -405,6 +406,7 @@ def test_the_plan_of_a_sweep_names_its_grids(capsys: pytest.CaptureFixture[str])
     assert {"digits", "cifar10"} <= grids
 
 
+@pytest.mark.slow
 def test_check_says_what_held_by_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(ESTIMATOR)
     assert run(["check", "./mine.py:Mine/end"]) == 0

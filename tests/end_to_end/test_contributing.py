@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from fgbench import registry
@@ -38,6 +39,7 @@ def test_the_example_estimator_runs(tmp_path: Path) -> None:
     assert all(grad.abs().max() > 0 for grad in step.body.values())
 
 
+@pytest.mark.slow
 def test_the_command_of_make_bench_finds_the_benchmarks() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     (line,) = re.findall(

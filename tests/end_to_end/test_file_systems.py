@@ -19,7 +19,7 @@ import pytest
 
 from fgbench.cli.main import run
 from fgbench.records.store import Store
-from tests.makers.cases import some
+from tests.makers.cases import mostly_slow, some
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and links are POSIX")
 
@@ -152,7 +152,7 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("entry", some(ENTRIES, 2))
+@pytest.mark.parametrize("entry", mostly_slow(some(ENTRIES, 2), 2))
 def test_what_lies_among_the_records_is_named_once(
     entry: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,7 +168,7 @@ def test_what_lies_among_the_records_is_named_once(
     assert all(line.startswith("fgbench: rec/x.json: ") and why in line for line in said)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mostly_slow(list(NAMES), 2))
 def test_damage_is_named_in_one_line_whatever_its_name(
     name: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,7 +230,7 @@ VERBS = {"train": TRAIN, "measure": MEASURE, "table1": TABLE1, "fusion": FUSION}
 KEPT = [(name, verb) for verb in VERBS for name in FOLDERS]
 
 
-@pytest.mark.parametrize(("name", "verb"), some(KEPT, 4), ids=str)
+@pytest.mark.parametrize(("name", "verb"), mostly_slow(some(KEPT, 4), 2), ids=str)
 def test_a_folder_that_cannot_be_is_one_line_before_the_work(
     name: str,
     verb: str,
@@ -257,7 +257,7 @@ def test_a_folder_that_cannot_be_is_one_line_before_the_work(
 READ = [(name, verb) for verb in ("figure learning_curves", "report", "paper") for name in FOLDERS]
 
 
-@pytest.mark.parametrize(("name", "verb"), some(READ, 3), ids=str)
+@pytest.mark.parametrize(("name", "verb"), mostly_slow(some(READ, 3), 2), ids=str)
 def test_no_records_to_read_is_one_line(
     name: str, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,7 +318,7 @@ def test_a_plug_in_that_cannot_be_read_is_one_line(
     assert not Path("rec").exists()
 
 
-@pytest.mark.parametrize("name", some(SPECIAL, 2))
+@pytest.mark.parametrize("name", mostly_slow(some(SPECIAL, 2), 3))
 def test_a_part_of_a_study_that_cannot_be_read_is_computed_again(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,7 +354,7 @@ FAULTS = [
 WRITTEN = [(*fault, verb) for verb in ("train", "measure", "table1") for fault in FAULTS]
 
 
-@pytest.mark.parametrize(("call", "code", "verb"), some(WRITTEN, 3), ids=str)
+@pytest.mark.parametrize(("call", "code", "verb"), mostly_slow(some(WRITTEN, 3), 2), ids=str)
 def test_a_record_that_cannot_be_written_is_one_line_that_names_it(
     verb: str,
     call: str,

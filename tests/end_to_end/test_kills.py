@@ -9,6 +9,7 @@ import pytest
 
 from fgbench.cli.main import run
 from tests.makers import kills
+from tests.makers.cases import mostly_slow
 from tests.makers.kills import Laboratory, Trial
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
@@ -28,7 +29,9 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     return Laboratory(tmp_path_factory.mktemp("kills"))
 
 
-@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: f"{trial.command} {trial.kind}")
+@pytest.mark.parametrize(
+    "trial", mostly_slow(TRIALS, 3), ids=lambda trial: f"{trial.command} {trial.kind}"
+)
 def test_nothing_is_lost_and_nothing_left_behind(trial: Trial, laboratory: Laboratory) -> None:
     assert laboratory.run(trial) == []
 

@@ -171,6 +171,7 @@ def _build_requires() -> list[str]:
     return requires
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["tree", "sdist", "zip"])
 def test_the_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path], origin: str) -> None:
     with zipfile.ZipFile(wheels[origin]) as wheel:
@@ -185,6 +186,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path], o
     assert {n for n in names if n.endswith(".py")} == expected
 
 
+@pytest.mark.slow
 def test_the_wheel_is_the_same_from_the_tree_the_sdist_and_the_zip(wheels: dict[str, Path]) -> None:
     """So a report that one of them writes is a report of each."""
     contents = []
@@ -194,6 +196,7 @@ def test_the_wheel_is_the_same_from_the_tree_the_sdist_and_the_zip(wheels: dict[
     assert contents[0] == contents[1] == contents[2]
 
 
+@pytest.mark.slow
 def test_the_wheel_writes_a_report(wheels: dict[str, Path], tmp_path: Path) -> None:
     with zipfile.ZipFile(wheels["sdist"]) as wheel:
         wheel.extractall(tmp_path)

@@ -98,6 +98,7 @@ def fgbench(environment: dict[str, str], folder: Path, *lines: list[str]) -> lis
     return found
 
 
+@pytest.mark.slow
 def test_a_package_brings_an_estimator(installed: dict[str, str], tmp_path: Path) -> None:
     few = ["--draws", "4", "--batches", "1", "--batch", "8"]
     listed, measured, trained, checked, broken = fgbench(
@@ -173,6 +174,7 @@ def test_the_readme_example_holds_along_the_weights(
     assert "unbiased" in out
 
 
+@pytest.mark.slow
 def test_the_readme_example_is_reported_where_its_file_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +198,7 @@ def test_the_readme_example_is_reported_where_its_file_is_not(
     assert page.count("my_file.py") == 1
 
 
+@pytest.mark.slow
 def test_the_readme_example_with_a_fault_of_two_percent_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from fgbench.errors import UsageError
 from suites import cost, outcome, quality
+from tests.makers.cases import slow_if
 from tests.makers.paths import ROOT
 
 KINDS = ("track_", "time_", "timeraw_", "mem_", "peakmem_")
@@ -185,7 +186,7 @@ def test_a_failure_is_not_hidden(
 
 
 @pytest.mark.skipif(find_spec("fgbench.api") is None, reason="fgbench.api is absent")
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", slow_if(CLASSES, lambda cls: cls is quality.Estimate))
 def test_every_method_of_a_suite_runs(cls: Any, serve: Callable[[Run], None]) -> None:
     """A name or option unknown to the current code would show as n/a for ever."""
     from fgbench.api import run

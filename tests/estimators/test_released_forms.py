@@ -19,6 +19,7 @@ from fgbench.core.noise.keyed import Noise
 from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.core.view import View
+from tests.makers.cases import slow_if
 from tests.makers.networks import batch, build, design, worst
 
 # 3 examples, 4 patches, 2 groups of 5 channels, 6 pixels per patch, 7 classes: no two alike
@@ -194,7 +195,10 @@ def test_a_site_of_another_shape_than_its_raw_output_is_refused_with_the_reason(
 OPTIONS = ["fg_a[norm_grad=false]", "fg_a[credit=released]", "fg_w[average=p]", "dfa[error=own]"]
 
 
-@pytest.mark.parametrize("text", [*OPTIONS, "fa[error=own,heads=summed]", "wp[sided=central]"])
+LONG = ("fa[error=own,heads=summed]", "wp[sided=central]", "fg_w[average=p]", "dfa[error=own]")
+
+
+@pytest.mark.parametrize("text", slow_if(dict.fromkeys([*OPTIONS, *LONG]), LONG.__contains__))
 def test_every_option_holds_what_it_claims(text: str) -> None:
     found = examine(registry.make("estimators", text).thing, ["local-pg"])
     assert [one.detail for one in found if not one.held] == []
@@ -217,6 +221,7 @@ def measured(*methods: str, side: int, size: int) -> list[dict[str, Any]]:
     )
 
 
+@pytest.mark.slow
 def test_measure_rejects_the_released_credit_and_not_the_summed_one() -> None:
     """64 directions × 128 draws, fixed, where 5 % is detectable; a false rejection has odds of 1e-3."""
     released, summed = measured(

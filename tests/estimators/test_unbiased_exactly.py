@@ -23,6 +23,7 @@ from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.core.objective import Objective
 from fgbench.core.task import Task
 from fgbench.core.view import View
+from tests.makers.cases import slow_if
 from tests.makers.networks import batch, build, design, sites_of, weights_of, worst
 from tests.twins import forward_gradient as twin
 
@@ -46,7 +47,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arch", "locality"), CASES)
+LONG = [("fg_w", "cnn-tiny[width=4]", locality) for locality in ("end", "module")]
+
+
+@pytest.mark.parametrize(("name", "arch", "locality"), slow_if(CASES, LONG.__contains__))
 def test_unbiased_equals_the_scheme_truth(name: str, arch: str, locality: str) -> None:
     task, estimator, _ = build(arch, f"{name}/{locality}", SHAPE)
     x, y = batch(3, SHAPE)

@@ -29,6 +29,7 @@ from fgbench.core.view import View
 from fgbench.core.window import Window
 from fgbench.errors import UsageError
 from fgbench.localities.contrastive import Contrastive, Projector
+from tests.makers.cases import slow_if
 from tests.makers.networks import batch, build, worst
 from tests.makers.released import LOSSES, Features, off
 from tests.twins import replicated
@@ -301,6 +302,7 @@ def test_live_keys_bias_activity_noise_as_the_docstring_says(arch: str, kind: st
     assert worst(found, weights.scheme_truth(x, y)) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_value_differences_have_the_bias_of_slopes_under_live_keys(arch: str) -> None:
     x, y = two_views()
@@ -380,7 +382,7 @@ def test_what_is_claimed_depends_on_whether_losses_couple_examples(name: str, ki
 LIVE = "contrastive-local[features=3,stop_keys=false]"
 
 
-@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+@pytest.mark.parametrize("net", slow_if(NETS, lambda net: net == MIXED), ids=lambda net: net.name)
 def test_conformance_finds_the_bias_of_live_keys(net: Net) -> None:
     """Held to no bias the mean is rejected under live keys alone, weights under neither."""
     for name, check in {"fg_a": unbiased, "np": vanishing}.items():

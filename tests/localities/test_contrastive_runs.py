@@ -23,6 +23,7 @@ from fgbench.training.optimizers import param_groups
 from fgbench.training.recipe import Recipe, default_recipe
 from fgbench.training.run import Progress, TrainingRun, probe
 from fgbench.workload import Workload
+from tests.makers.cases import mostly_slow
 from tests.makers.networks import build
 from tests.makers.training import train
 
@@ -104,7 +105,7 @@ def test_the_history_holds_the_mean_end_loss_of_each_epoch(monkeypatch: pytest.M
     assert [p["end_loss"] for p in again["history"]] == [p["end_loss"] for p in found["history"]]
 
 
-@pytest.mark.parametrize("method", ["bp/contrastive", "fg_a/contrastive-local-pg"])
+@pytest.mark.parametrize("method", mostly_slow(["bp/contrastive", "fg_a/contrastive-local-pg"], 2))
 def test_the_loss_falls_and_the_readout_learns(method: str) -> None:
     """Digits at a fixed seed: chance is 90 % wrong, and ln 99 the loss that knows nothing."""
     recipe = default_recipe("localmixer-xs/2/4", "digits", method.startswith("bp"), method)
@@ -151,6 +152,7 @@ def workload() -> Workload:
     return Workload.of("mlp-2x8", "synthetic[size=4,train=64]", dtype="float64")
 
 
+@pytest.mark.slow
 def test_measuring_shows_the_bias_of_live_keys(workload: Workload) -> None:
     """200 draws at two points, fixed seed; three unbiased rows at 1e-3 are 0.3 % false alarms."""
     names = [

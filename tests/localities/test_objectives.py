@@ -15,6 +15,7 @@ from fgbench.core.network import Chain
 from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.errors import UsageError
+from tests.makers.cases import slow_if
 from tests.makers.networks import batch, build, design, worst
 
 # 3 examples, 4 patches, 2 groups of 5 channels, 6 pixels per patch, 7 classes: no two alike
@@ -187,7 +188,10 @@ CASES += [
 ]
 
 
-@pytest.mark.parametrize(("name", "arch", "locality"), CASES)
+LONG = ("fg_w", "cnn-tiny[width=4]", "interlocking")
+
+
+@pytest.mark.parametrize(("name", "arch", "locality"), slow_if(CASES, LONG.__eq__))
 def test_unbiased_equals_the_scheme_truth(name: str, arch: str, locality: str) -> None:
     task, x, y = made(arch, f"{name}/{locality}")
     estimator = registry.make("estimators", name).thing

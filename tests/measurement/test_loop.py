@@ -33,6 +33,7 @@ from fgbench.records.schema import to_json
 from fgbench.stats.intervals import freedom, t_quantile
 from fgbench.stats.variance import relative_variance
 from fgbench.workload import Workload
+from tests.makers.cases import mostly_slow, slow_if
 from tests.makers.measuring import (
     DATA,
     FEW,
@@ -82,12 +83,15 @@ class Louder(WeightForwardGradient):
         return Estimate(grads={name: 1.21 * g for name, g in grads.items()})
 
 
-@pytest.mark.parametrize("method", ["fg_w", "fg_w[law=rademacher]", "fg_a/local"])
+@pytest.mark.parametrize(
+    "method", slow_if(["fg_w", "fg_w[law=rademacher]", "fg_a/local"], "fg_w[law=rademacher]".__eq__)
+)
 def test_measured_variance_meets_the_closed_form(method: str) -> None:
     # 10 intervals of 95 % that cover 93 % at least: below 7 with odds of 4e-3 per method
     assert covered(method, 64) >= 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fg_a", "fg_a/local-pg", "fg_a[law=sphere]/local-pg"])
 def test_measured_variance_of_activity_noise_meets_it_on_localmixer(method: str) -> None:
     # as above, on two blocks of four patches and three groups
@@ -301,7 +305,7 @@ def located(name: str, b: int) -> Point:
 # networks and claims
 
 
-@pytest.mark.parametrize("along", ["backprop", "own"])
+@pytest.mark.parametrize("along", mostly_slow(["backprop", "own"], 2))
 def test_the_network_of_an_init_is_built_once(along: str) -> None:
     where = Counted.like(workload("mlp-2x8", "synthetic[size=4,train=256,test=32]"))
     design = {"inits": 2, "moments": (0.0,), "along": along}
@@ -409,6 +413,7 @@ def test_a_factor_moves_no_sign_but_its_own(factor: float, share: float) -> None
     assert "no noise" in found["signal_to_noise"]["reason"]
 
 
+@pytest.mark.slow
 def test_unbiased_noise_has_the_signal_of_its_variance() -> None:
     elements = 4 * 16 + 4
     found = measured(

@@ -41,6 +41,7 @@ def test_a_method_without_end_fails(place: str, tmp_path: Path) -> None:
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
 
 
+@pytest.mark.slow
 def test_the_other_methods_are_measured(tmp_path: Path) -> None:
     methods = ["FG-A", endless(tmp_path, "__call__"), "FG-W"]
     records = run_all("measure", methods, batch=4, timeout=4.0, **CASE)

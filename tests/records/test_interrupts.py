@@ -15,6 +15,7 @@ import pytest
 
 from fgbench.cli.main import run
 from fgbench.records import interrupts
+from tests.makers.cases import mostly_slow
 from tests.makers.paths import ROOT
 from tests.makers.processes import posix
 
@@ -218,7 +219,7 @@ STREAMS = {  # name -> redirections, words, exit code, begin of the line on stde
 }
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", mostly_slow(list(STREAMS), 4))
 def test_output_that_cannot_be_written_is_no_success(name: str, tmp_path: Path) -> None:
     where, words, code, line = STREAMS[name]
     limit = "ulimit -f 0; " if "grow" in name else ""

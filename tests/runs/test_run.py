@@ -210,6 +210,7 @@ def test_half_written_and_foreign_files_are_ignored(mine: Written, tmp_path: Pat
     assert json.loads(path.read_text()) == again
 
 
+@pytest.mark.slow
 def test_two_processes_at_one_folder_run_each_case_once(tmp_path: Path, mine: Written) -> None:
     script = (
         "import sys, json; from fgbench import api\n"

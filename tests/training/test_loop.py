@@ -333,6 +333,7 @@ print(json.dumps({"steps": steps, "status": status}))
 """
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(tmp_path: Path) -> None:
     """SIGKILL up to 8 times, each after the run went on, while every step writes a checkpoint."""
     recipe = RECIPE.but(epochs=10, batch=100)

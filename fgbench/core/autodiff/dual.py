@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
-from torch.overrides import handle_torch_function
+from torch.overrides import _get_current_function_mode, handle_torch_function
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from fgbench.errors import TangentLost, UsageError, unknown
@@ -54,8 +54,8 @@ def _method(func: Call) -> Call:
 
 
 def _sent(func: Call, args: tuple[Any, ...], kwargs: Any) -> Any:
-    """Send a call through the mode that is active, as torch does with tensors, or to the protocol itself."""
-    if not torch.compiler.is_dynamo_compiling() and _mode_is_active():
+    """Send a call through the active mode where that follows Duals, or to the protocol itself."""
+    if _followed():
         return handle_torch_function(func, (args[0],), *args, **kwargs)
     return Dual.__torch_function__(func, (), args, kwargs)
 
@@ -69,11 +69,21 @@ def _refusal(name: str) -> Call:
     return refuse
 
 
+def _followed() -> bool:
+    """Return whether the active mode has ``follows_duals``: it is asked before methods of a `Dual` run.
+
+    Torch asks a mode by itself in calls of functions, and not in methods of what is no tensor.
+    """
+    if torch.compiler.is_dynamo_compiling() or not _mode_is_active():
+        return False
+    return getattr(_get_current_function_mode(), "follows_duals", False)
+
+
 def _in_place(name: str) -> Call:
     """Make an operator of `Dual` that writes in place, which only a mode may answer."""
 
     def write(self: Dual, other: Any) -> Any:
-        if not torch.compiler.is_dynamo_compiling() and _mode_is_active():
+        if _followed():
             return handle_torch_function(getattr(Tensor, name), (self,), self, other)
         raise _lost(name)
 

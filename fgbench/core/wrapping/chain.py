@@ -202,7 +202,7 @@ class WrappedChain(Chain):
 
     def leave(self, x: Any, k: int, f: Tensor) -> Start:
         """Return where a window from segment ``k`` begins, after a clean pass from ``x`` that recorded it."""
-        return Start(x.inputs, x.left.get(k), f)
+        return Start(x.inputs, x.left.get(k, x.record), f)
 
     def segments(
         self, x: Any, first: int, stop: int, tap: Tap, leaves: Collection[int] = frozenset()

@@ -57,6 +57,8 @@ class Listener(TorchFunctionMode):
         segment: number of cuts reached.
     """
 
+    follows_duals = True
+
     def __init__(
         self,
         parameters: Mapping[str, Any],

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -111,7 +110,7 @@ def _sheet_of(parts: Sequence[pd.DataFrame], sheet: Sheet) -> Page:
         count = sum(len(PLACES) * len(_varied(part)) + len(WHAT) for part in parts)
         return panels.layout(count, HEIGHT, 1, sheet)
     height = HEIGHT * sheet.scale * rows * len(parts)
-    fig = Figure(figsize=(sheet.inches(columns), height), layout="constrained")
+    fig = panels.blank(sheet.inches(columns), height)
     spec = fig.add_gridspec(rows * len(parts), 6)
     axes: list[Axes] = []
     for at, part in enumerate(parts):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -148,7 +149,7 @@ def layout(
     columns = sheet.columns(count, most)
     each = list(heights or [height] * count)
     rows = [sheet.scale * max(each[at : at + columns]) for at in range(0, count, columns)]
-    fig = Figure(figsize=(sheet.inches(columns), sum(rows)), layout="constrained")
+    fig = blank(sheet.inches(columns), sum(rows))
     joined = share if share != "row" or columns == min(most, count) else "none"
     grid = fig.subplots(
         len(rows), columns, squeeze=False, sharey=joined, gridspec_kw={"height_ratios": rows}
@@ -156,6 +157,25 @@ def layout(
     for ax in grid.flat[count:]:
         ax.remove()
     return Page(fig, tuple(grid.flat[:count]), sheet, columns, sum(rows))
+
+
+def blank(width: float, height: float) -> Figure:
+    """Create an empty figure in which panels make room for each other.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Returns:
+        The figure; call inside `style.context`.
+
+    Example:
+        >>> blank(3.0, 2.0).bbox_inches.size.tolist()
+        [3.0, 2.0]
+    """
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)  # without one every text that is measured makes a renderer of its own
+    return fig
 
 
 def outer(page: Page) -> None:

@@ -180,8 +180,9 @@ def expand_grid(verb: str, grid: Grid) -> Iterable[Cell]:
     for method, arch, data in product(grid.methods, grid.arch, grid.data):
         options = dict(grid.set)
         tune: dict[str, list[Any]] = {}
+        bare = bare_method(method) if grid.rule else ""
         for rule in grid.rule:
-            if rule.when.fits(arch, data, bare_method(method)):
+            if rule.when.fits(arch, data, bare):
                 options |= rule.set
                 tune |= rule.tune
         for values in product(*grid.vary.values()):

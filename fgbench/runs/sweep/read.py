@@ -132,10 +132,10 @@ def _check_values(cell: Cell, values: Options) -> None:
     for name in ("train_size", "validation"):
         if name in values:
             non_negative_int(name, values.pop(name))
-    errors = []
+    errors, method = [], bare_method(cell.method)
     for exact in (False, True):
         try:
-            default_recipe(cell.arch, cell.data, exact, bare_method(cell.method)).but(**values)
+            default_recipe(cell.arch, cell.data, exact, method).but(**values)
         except UsageError as error:
             errors.append(error)
     if len(errors) == 2:

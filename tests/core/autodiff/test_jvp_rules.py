@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:Deprecatio
 Shape = tuple[int, ...]
 
 
+@pytest.mark.slow
 def test_rules_are_registered_wherever_a_dual_is_used() -> None:
     """In a fresh process that imports the class alone: no call of a layer falls back."""
     code = (

@@ -82,6 +82,7 @@ def test_intervals_cover_and_tests_have_their_size(design: tuple[int, int]) -> N
     assert faults(*design) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fast")
 def test_intervals_of_an_eighth_of_the_width_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicates, "t_quantile", lambda df: intervals.t_quantile(df) / 8.0)

@@ -165,6 +165,7 @@ def held(rows: list[dict[str, Any]]) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_the_prediction_is_inside_in_as_many_cells_as_it_should(rows: list[dict[str, Any]]) -> None:
     assert len(rows) == CELLS
     assert stats.binom.cdf(LEAST - 1, CELLS, 0.92) < 1e-4
@@ -353,6 +354,7 @@ def test_of_two_at_one_grid_the_second_waits_and_reads_the_record(
     assert len(made) == 1
 
 
+@pytest.mark.slow
 def test_two_grids_are_never_pooled(tmp_path: Any) -> None:
     for seed in (0, 1):
         api.table1(fan_in=[1], fan_out=[2], batch=[2], draws=4, seed=seed, records=tmp_path)

@@ -359,6 +359,7 @@ def priced(folder: Path) -> Any:
     return stored(folder, *unique(runs))
 
 
+@pytest.mark.slow
 def test_cost_joins_training_and_timing(tmp_path: Path) -> None:
     records = priced(tmp_path)
     table = cost.plotted(records)

@@ -15,6 +15,7 @@ from fgbench.reporting.figures.catalogue import FIGURES
 from fgbench.reporting.figures.draw import draw
 from fgbench.reporting.frames.load import load
 from fgbench.reporting.plotting import style
+from tests.makers.cases import mostly_slow
 from tests.makers.wrong_types import Wrong, a_table1, whole, wrong
 
 EVERY = bool(os.environ.get("FGBENCH_EVERY_CASE"))
@@ -40,17 +41,24 @@ def test_sound_records_are_sound() -> None:
 
 @pytest.mark.parametrize(
     ("path", "value", "said"),
-    [
-        (("rows", 0, "fan_in"), "4", "rows[0].fan_in is '4', expected a number of 1 or more"),
-        (("rows", 0, "fan_in"), None, "rows[0].fan_in is None, expected a number of 1 or more"),
-        (("rows", 0, "measured"), [], "rows[0].measured is [], expected a number or one with"),
-        (("rows", 0, "measured", "low"), {}, "rows[0].measured is {'value': 8.0"),
-        (("rows", 0, "inside"), "yes", "rows[0].inside is 'yes', expected true or false"),
-        (("summary", 0, "coverage", "value"), None, "summary[0].coverage is {'value': None"),
-        (("summary", 0, "coverage"), 0.9, "summary[0].coverage is 0.9, expected a number with its"),
-        (("summary", 1, "law"), 5, "summary[1].law is 5, expected text"),
-        (("rows", 0, "predicted"), 10**400, "rows[0].predicted is too large for a number"),
-    ],
+    mostly_slow(
+        [
+            (("rows", 0, "fan_in"), "4", "rows[0].fan_in is '4', expected a number of 1 or more"),
+            (("rows", 0, "fan_in"), None, "rows[0].fan_in is None, expected a number of 1 or more"),
+            (("rows", 0, "measured"), [], "rows[0].measured is [], expected a number or one with"),
+            (("rows", 0, "measured", "low"), {}, "rows[0].measured is {'value': 8.0"),
+            (("rows", 0, "inside"), "yes", "rows[0].inside is 'yes', expected true or false"),
+            (("summary", 0, "coverage", "value"), None, "summary[0].coverage is {'value': None"),
+            (
+                ("summary", 0, "coverage"),
+                0.9,
+                "summary[0].coverage is 0.9, expected a number with its",
+            ),
+            (("summary", 1, "law"), 5, "summary[1].law is 5, expected text"),
+            (("rows", 0, "predicted"), 10**400, "rows[0].predicted is too large for a number"),
+        ],
+        4,
+    ),
 )
 def test_a_table1_record_of_wrong_types_is_named_and_the_rest_is_drawn(
     path: tuple[Any, ...], value: Any, said: str, tmp_path: Path

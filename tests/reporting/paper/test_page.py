@@ -422,6 +422,7 @@ def test_every_picture_is_there(folder: Path, page: str) -> None:
     assert numbers.loc["L-FA", "status"] == "not run"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_the_same_records_give_the_same_page_and_numbers_in_any_folder(
     folder: Path, page: str, tmp_path: Path
@@ -437,6 +438,7 @@ def test_the_same_records_give_the_same_page_and_numbers_in_any_folder(
     assert len(numbers) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_the_committed_page_and_numbers_are_those_of_the_committed_records(tmp_path: Path) -> None:
     """Texts are equal; numbers of figures to 1e-12, since numpy's exp differs between processors."""
@@ -618,6 +620,7 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Records:
     return stored(tmp_path_factory.mktemp("placed"), *runs)
 
 
+@pytest.mark.slow
 def test_places_of_local_losses_are_in_order_with_forms_beside(
     placed: Records, tmp_path: Path
 ) -> None:
@@ -690,6 +693,7 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Records:
     return stored(tmp_path_factory.mktemp("grouped"), *runs)
 
 
+@pytest.mark.slow
 def test_errors_are_drawn_against_the_number_of_groups(grouped: Records, tmp_path: Path) -> None:
     table = groups.plotted(results(grouped))
     assert set(table["network"]) == {"localmixer-m/8/*"}

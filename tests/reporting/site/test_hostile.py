@@ -87,6 +87,7 @@ def test_there_are_enough_hostile_records() -> None:
     assert len(FIELDS) * len(PAYLOADS) == sum(1 for _ in hostile()) >= 427
 
 
+@pytest.mark.slow
 def test_no_text_of_a_record_becomes_an_element_or_an_attribute(
     root: Path, known: set[tuple[str, str]]
 ) -> None:

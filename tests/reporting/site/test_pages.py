@@ -192,6 +192,7 @@ def test_figures_have_one_colour_per_method_and_are_plotlys(
     }
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_drawn_by_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

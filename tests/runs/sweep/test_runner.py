@@ -225,6 +225,7 @@ set = { epochs = 3, train_size = 400 }
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 def test_killed_and_restarted_it_ends_with_the_same_records(tmp_path: Path) -> None:
     swept(MANY, tmp_path)
@@ -254,6 +255,7 @@ def test_killed_and_restarted_it_ends_with_the_same_records(tmp_path: Path) -> N
     assert written(folder) == written(tmp_path / "records")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     script = (
@@ -288,6 +290,7 @@ def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="states are read from /proc")
 def test_workers_stop_and_go_on_with_their_parent(tmp_path: Path) -> None:
     script = (

@@ -25,6 +25,7 @@ from fgbench.stats.calibration.laws import directions, estimates, frame
 from fgbench.stats.calibration.simulate import Row
 from fgbench.stats.calibration.study import Answers, Study
 from tests.makers.binomial import refused
+from tests.makers.cases import mostly_slow
 from tests.makers.paths import ROOT
 
 STUDIES = {study.name: study for study in simulate.everything()}
@@ -59,7 +60,7 @@ def faults(name: str, runs: int, bands: dict[str, tuple[float, float]] | None = 
     return [a for a, band in asked.items() if refused(sums[a] / runs, runs, band)]
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", mostly_slow(list(FAST), 2))
 def test_intervals_and_tests_do_what_they_claim(name: str) -> None:
     assert faults(name, FAST[name]) == []
 
@@ -159,6 +160,7 @@ def test_batches_used_again_for_every_init_are_refused(monkeypatch: pytest.Monke
     assert "efficiency over points" in faults("5 inits x 2 batches, many points vary", 200)
 
 
+@pytest.mark.slow
 def test_p_values_without_their_adjustment_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("holm", "benjamini_hochberg"):
         monkeypatch.setattr(comparisons.multiple_tests, name, list)
@@ -167,6 +169,7 @@ def test_p_values_without_their_adjustment_are_refused(monkeypatch: pytest.Monke
     assert "any better or worse, equal" in faults("9 methods, 10 seeds, examples", 100)
 
 
+@pytest.mark.slow
 def test_seeds_without_the_examples_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same test set for all methods and seeds: what they share is no evidence."""
     whole = comparisons.paired_seeds.difference
