@@ -2,8 +2,9 @@
 
 Axis letters, the same everywhere: ``v`` view, ``b`` example, ``p`` patch, ``g`` group, ``d`` unit in
 group, ``c`` channel, ``t`` time or token, ``k`` class, ``n`` direction; ``i`` and ``o`` are the input and
-output axes of a weight that no score keeps apart; ``m q r s u`` are axes without a name. Axes are written as in einops: ``"b p (g d)"`` is a tensor of three
-dimensions whose last one runs over groups and, within a group, over units.
+output axes of a weight that no score keeps apart; ``m q r s u`` are axes without a name. Axes are written as
+in einops: ``"b p (g d)"`` is a tensor of three dimensions whose last one runs over groups and, within a
+group, over units.
 
 The credit rule. An objective yields slopes with some axes *kept* apart, ``s[n, kept...]``. A place (an
 activity site or a parameter) can tell two of those scores apart along an axis only if it has that axis
@@ -155,7 +156,8 @@ class Reach:
     def summed(self, slopes: Tensor, axis: int) -> Tensor:
         """Return at every index of the place the sum of the scores it moves, in place of the scores."""
         rows = self.matrix.to(slopes)
-        return torch.tensordot(slopes, rows, dims=([axis], [1])).movedim(-1, axis)
+        sums: Tensor = torch.tensordot(slopes, rows, dims=([axis], [1]))
+        return sums.movedim(-1, axis)
 
 
 @dataclass(frozen=True)

@@ -349,7 +349,7 @@ class Chain(nn.Module):
 
     def run(self, x: Any, first: int, stop: int, tap: Tap = untouched) -> Tensor:
         """Run modules ``first`` to ``stop - 1``; an empty window returns its start."""
-        f = self.entry(x) if first == stop else x
+        f: Tensor = self.entry(x) if first == stop else x
         for _, f in self.segments(x, first, stop, tap):  # noqa: B007
             pass
         return f

@@ -234,10 +234,11 @@ class Window:
         if self.start.device.type == "cuda":
             return max(1, 8192 // len(self.start)) if on_sites else 4
         largest = max((torch.Size(shape).numel() for shape in self.sites.values()), default=1)
+        size = int(self.start.element_size())
         if on_sites:
-            return max(1, (1 << 23) // (largest * self.start.element_size()))
+            return max(1, (1 << 23) // (largest * size))
         each = largest + sum(p.numel() for p in self.params.values())
-        return max(4, (1 << 23) // (each * self.start.element_size()))
+        return max(4, (1 << 23) // (each * size))
 
     def _walk(self, tap: Any, run: slice = ALL) -> Any:
         """Run examples through the window, recording the outputs that other objectives start from."""

@@ -64,7 +64,10 @@ def arrays(
     if path:
         named, parts = path, _archive(Path(path).expanduser())
     else:
-        named, parts = ", ".join(given.values()), {n: _single(Path(f).expanduser()) for n, f in given.items()}
+        named, parts = (
+            ", ".join(given.values()),
+            {n: _single(Path(f).expanduser()) for n, f in given.items()},
+        )
     if not {"x", "y"} <= set(parts):
         raise DataError(
             f"{named} has {', '.join(parts) or 'no arrays'}; expected x and y, and perhaps x_test and y_test"
@@ -110,4 +113,5 @@ def _unreadable(file: Path, error: Exception) -> str:
             f"{file} holds Python objects or is no file of NumPy, and objects are never loaded; save arrays "
             "of numbers with numpy.savez"
         )
-    return f"{file} is damaged or no file of NumPy ({str(error).partition(chr(10))[0] or type(error).__name__})"
+    why = str(error).partition("\n")[0] or type(error).__name__
+    return f"{file} is damaged or no file of NumPy ({why})"

@@ -28,6 +28,4 @@ def diabetes(*, data_dir: str | None = None) -> Arrays:
         >>> data.shape, data.train_size, data.test_size, list(data.metrics)
         ((10,), 354, 88, ['mse', 'r2'])
     """
-    return table(
-        "diabetes", shipped("diabetes_data_raw.csv.gz"), shipped("diabetes_target.csv.gz")
-    )
+    return table("diabetes", shipped("diabetes_data_raw.csv.gz"), shipped("diabetes_target.csv.gz"))

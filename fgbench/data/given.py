@@ -80,10 +80,7 @@ def data_set(
         return Arrays(given.name, *parts, goal=own, fingerprint=given.fingerprint)
     x, y, *test = (_tensors(name, part) for part in _parts(given, name))
     y = _targets(y)
-    if test:
-        parts = (x, y, test[0], _targets(test[1]))
-    else:
-        parts = _split(name, x, y)
+    parts = (x, y, test[0], _targets(test[1])) if test else _split(name, x, y)
     goal = _goal(_usual(name, parts[1], parts[3], loss, outputs), loss, metrics, outputs)
     return Arrays(name, *parts, goal=goal, fingerprint=fingerprint(name, *tree_leaves(parts)))
 
@@ -95,7 +92,9 @@ def _parts(given: Any, name: str) -> tuple[Any, ...]:
             raise UsageError(f"{name} has {sorted(left)[0]!r}; expected x, y, x_test and y_test")
         test = [k for k in ("x_test", "y_test") if k in given]
         if len(test) == 1:
-            raise UsageError(f"{name} has {test[0]} alone; expected both x_test and y_test, or none")
+            raise UsageError(
+                f"{name} has {test[0]} alone; expected both x_test and y_test, or none"
+            )
         return (given["x"], given["y"], *(given[k] for k in test))
     if isinstance(given, torch.utils.data.Dataset):
         return _read(given, name)
@@ -208,13 +207,13 @@ def _split(name: str, x: Batch, y: Batch) -> tuple[Batch, Batch, Batch, Batch]:
     if not test.any():
         test[-1] = True
     ours, theirs = order[~test], order[test]
-    take = [tree_map(lambda t, rows=rows: t[rows], part) for rows in (ours, theirs) for part in (x, y)]
+    take = [
+        tree_map(lambda t, rows=rows: t[rows], part) for rows in (ours, theirs) for part in (x, y)
+    ]
     return take[0], take[1], take[2], take[3]
 
 
-def _usual(
-    name: str, y: Batch, y_test: Batch, loss: Any, outputs: tuple[int, ...] | None
-) -> Goal:
+def _usual(name: str, y: Batch, y_test: Batch, loss: Any, outputs: tuple[int, ...] | None) -> Goal:
     """Return the goal that targets suggest."""
     if loss is not None:
         leaf = tree_leaves(y)[0]

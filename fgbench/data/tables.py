@@ -40,7 +40,9 @@ def shipped(name: str) -> Table:
     package = find_spec("sklearn")
     path = Path(package.origin or "").parent / "datasets" / "data" / name if package else None
     if path is None or not path.is_file():
-        raise DataError(f"{name} comes with scikit-learn, which has no such file here: install it anew")
+        raise DataError(
+            f"{name} comes with scikit-learn, which has no such file here: install it anew"
+        )
     if name.startswith("diabetes"):
         return np.loadtxt(path, delimiter=None)
     return np.loadtxt(path, delimiter=",", skiprows=1)

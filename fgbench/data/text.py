@@ -43,7 +43,9 @@ def text(*, path: str, context: int = 64, data_dir: str | None = None) -> Arrays
         raise DataError(f"no file {path}; expected a text file in UTF-8")
     try:
         if file.stat().st_size > 4 * MOST:
-            raise DataError(f"{path} has {file.stat().st_size} bytes; at most {MOST} characters are read")
+            raise DataError(
+                f"{path} has {file.stat().st_size} bytes; at most {MOST} characters are read"
+            )
         content = file.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(

@@ -391,7 +391,9 @@ def default_moments(chain: Chain) -> tuple[float, ...]:
     """
     weights = [p for p in chain.readout_parameters("final").values() if p.dim() > 1]
     zero = [float(p.detach().abs().max()) == 0.0 for p in weights]
-    return (1.0,) if zero and all(zero) else (0.0,)  # a wrapped network may have no readout of its own
+    return (
+        (1.0,) if zero and all(zero) else (0.0,)
+    )  # a wrapped network may have no readout of its own
 
 
 def at_moments(

@@ -162,7 +162,7 @@ def _wanted(make: Any, name: str, offered: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the offered arguments that a class or function has a parameter for."""
     if not offered:
         return {}
-    parameters = _parameters(make, name)
+    parameters = _signature(make, name).parameters
     return {key: value for key, value in offered.items() if key in parameters}
 
 

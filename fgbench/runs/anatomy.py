@@ -22,8 +22,8 @@ def anatomy(workload: Workload, seed: int = 0) -> dict[str, Any]:
     Returns:
         ``arch`` and ``data``; ``input`` and ``prediction``, shapes of one example; numbers of
         ``parameters``, of those ``frozen`` and of those of the ``readout``; ``operations`` per example of
-        the body; the ``settings`` of the user; ``modules``, ``sites`` and ``submodules`` (those it may be cut after), see
-        :func:`modules` and :func:`sites`.
+        the body; the ``settings`` of the user; ``modules``, ``sites`` and ``submodules`` (those it may be
+        cut after), see :func:`modules` and :func:`sites`.
 
     Raises:
         UsageError: for a network that cannot be used.

@@ -1,7 +1,7 @@
 """Networks that know nothing of fgbench, used as they are.
 
-:func:`wrap` makes a chain of any module: it finds the calls in which parameters meet data by one traced pass, and
-taps them on every later pass of the module's own forward method.
+:func:`wrap` makes a chain of any module: one traced pass finds the calls in which parameters meet data, and
+every later pass of the module's own forward method is tapped there.
 """
 
 from __future__ import annotations

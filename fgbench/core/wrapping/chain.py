@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -229,7 +229,7 @@ class WrappedChain(Chain):
             x.record,
             tap,
             leaves,
-            (lambda k: torch.manual_seed(self._seed(k))) if survey.random else None,
+            self._draw_again if survey.random else None,
         )
         listens = first > 0 or bool(leaves) or tap is not untouched
         met: Counter[str] = Counter()
@@ -262,10 +262,8 @@ class WrappedChain(Chain):
                 stack.enter_context(keyed_dropout(self._seed(first)))
             if listens:
                 stack.enter_context(listener)
-            try:
+            with suppress(Stop):
                 outputs[last - 1] = survey.output(called(self.body, x.inputs))
-            except Stop:
-                pass
         if stop - 1 not in outputs:
             raise UsageError("the module ended before a cut that it reached when it was traced")
         wanted = sum(first <= o.segment < stop for o in survey.ops)
@@ -290,6 +288,10 @@ class WrappedChain(Chain):
     def _seed(self, segment: int) -> int:
         """Return the seed of what a segment draws."""
         return self.masks.key(f"segment{segment}", 0, "masks", ())
+
+    def _draw_again(self, segment: int) -> None:
+        """Seed what a segment draws, so that every pass draws the same."""
+        torch.manual_seed(self._seed(segment))
 
     @contextmanager
     def smooth(self, stand_ins: Mapping[Any, Any]) -> Iterator[None]:
@@ -339,5 +341,3 @@ def _unflattened(module: nn.Module) -> Iterator[None]:
     finally:
         for m, old in zip(layers, before, strict=True):
             m._flat_weights = old
-
-

@@ -68,7 +68,9 @@ def suggested_cuts(module: nn.Module) -> list[str]:
     for prefix, parent in module.named_modules():
         alike: dict[type, list[tuple[str, nn.Module]]] = {}
         for name, child in parent.named_children():
-            alike.setdefault(type(child), []).append((f"{prefix}.{name}" if prefix else name, child))
+            alike.setdefault(type(child), []).append(
+                (f"{prefix}.{name}" if prefix else name, child)
+            )
         for group in alike.values():
             held = sum(p.numel() for _, child in group for p in child.parameters())
             if len(group) > 1 and held > most:

@@ -48,6 +48,14 @@ class Output(Readout):
     def losses(self, prediction: Tensor, labels: Any, held: Tensor | None = None) -> Tensor:
         """Compute one loss per example, ``[b]``.
 
+        Args:
+            prediction: ``[b, ...]``.
+            labels: the targets.
+            held: has no effect.
+
+        Returns:
+            The losses.
+
         Raises:
             UsageError: if the loss has another shape.
         """

@@ -148,7 +148,9 @@ class Listener(TorchFunctionMode):
             if number < len(self._calls):  # what is inside may be other calls
                 self._number = self._calls[number].end
             return self._done(number, out)
-        return self._done(number, self._met(name, args, kwargs, self._run(func, name, args, kwargs)))
+        return self._done(
+            number, self._met(name, args, kwargs, self._run(func, name, args, kwargs))
+        )
 
     def _number_next(self) -> int:
         """Return the number of this call."""
@@ -226,7 +228,7 @@ class Listener(TorchFunctionMode):
 
     def _one(self, operation: Operation, z: Any, site: str) -> Any:
         """Tap one output; the out of a rectified site waits for its ReLU."""
-        kinds = ("op",)
+        kinds: tuple[str, ...] = ("op",)
         if operation.tapped:
             kinds = ("op", "site") if operation.rectified else ("op", "site", "out")
         z = self._laid(operation, z, kinds, site)
@@ -262,5 +264,3 @@ def _blank(x: Any) -> Any:
         return x
     z = value(x).detach()
     return z.new_zeros(()).expand(z.shape) if z.is_floating_point() else z
-
-

@@ -76,19 +76,19 @@ def wrap(
         sites: where noise enters: ``ops``, after every weight operation; ``post``, not where a norm or a gain
             takes the output alone; ``min``, nor after norms and gains; or a regular expression for names.
         out_axes: letters of the axes of the outputs of submodules at cuts and of the prediction, such as
-            ``b t c``: one for all that have as many axes, or one for each. Unnamed axes count as mixed, which is
-            always unbiased and sometimes noisier.
+            ``b t c``: one for all that have as many axes, or one for each. Unnamed axes count as mixed, which
+            is always unbiased and sometimes noisier.
         head: the last submodule, whose parameters then get the exact gradient of their own loss.
-        output: from what the module returns to the tensor of predictions; the tensor itself, its ``logits``, or
-            the first tensor in it unless given.
+        output: from what the module returns to the tensor of predictions; the tensor itself, its ``logits``,
+            or the first tensor in it unless given.
         verify: whether slopes, pulls and values are compared with reverse mode once.
 
     Returns:
         The chain.
 
     Raises:
-        UsageError: for a name that does not exist, examples that see each other, or a module that forward mode
-            cannot follow, with the call.
+        UsageError: for a name that does not exist, examples that see each other, or a module that forward
+            mode cannot follow, with the call.
 
     Cost: two forward passes of three examples; with ``verify`` a few more and one reverse pass.
 
@@ -112,7 +112,9 @@ def _letters(found: Survey, out_axes: str | Sequence[str]) -> list[str]:
     """Return axes for the output of every segment."""
     many = [out_axes] * len(found.outputs) if isinstance(out_axes, str) else list(out_axes)
     if len(many) != len(found.outputs):
-        raise UsageError(f"out_axes for {len(many)} outputs, and the network has {len(found.outputs)}")
+        raise UsageError(
+            f"out_axes for {len(many)} outputs, and the network has {len(found.outputs)}"
+        )
     letters, fits = [], False
     for given, shape in zip(many, found.outputs, strict=True):
         own = names(given)

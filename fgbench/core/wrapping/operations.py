@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from fgbench.core.autodiff.dual import Dual
@@ -92,7 +91,7 @@ class Operation:
     tapped: bool = True
     rectified: bool = False
     written: bool = False
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     shape: tuple[int, ...] = ()
     readers: list[tuple[str, Operation | None]] = field(default_factory=list)
     value: Any = None
@@ -154,9 +153,9 @@ def example_layout(operation: Operation, whole: Tensor, fewer: Tensor, size: int
         if off <= 1e-4:
             return layout
     raise UsageError(
-        f"{operation.owner}: the output of {operation.call} for one example changes by {off:.1e} when another "
-        "leaves the batch, so examples see each other (batch statistics?); put batch norms in eval() mode, "
-        "or use group norms"
+        f"{operation.owner}: the output of {operation.call} for one example changes by {off:.1e} when "
+        "another leaves the batch, so examples see each other (batch statistics?); put batch norms in eval() "
+        "mode, or use group norms"
     )
 
 

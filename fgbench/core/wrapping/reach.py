@@ -1,17 +1,17 @@
 """Reach: which scores along a kept axis an index of a site can move, found numerically.
 
-The slope of the score at position t along a direction at position m of a site is zero unless t depends on m.
-Causal attention lets m move the scores t ≥ m, a convolution those in its receptive field, a recurrent step
-those of later steps. The credit of m is then the sum of the scores it reaches times its direction. The mean is
-that of the sum over all scores, and noise of scores that m does not move is left out.
+The slope of the score at position t along a direction at position m of a site is zero unless t depends on
+m. Causal attention lets m move the scores t ≥ m, a convolution those in its receptive field, a recurrent
+step those of later steps. The credit of m is then the sum of the scores it reaches times its direction. The
+mean is that of the sum over all scores, and noise of scores that m does not move is left out.
 
-Dependence is found from derivatives, at randomised weights and with smooth functions in place of rectifiers and
-maxima: weights that start at zero, and units that are off, hide what they let through later.
+Dependence is found from derivatives, at randomised weights and with smooth functions in place of rectifiers
+and maxima: weights that start at zero, and units that are off, hide what they let through later.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +23,7 @@ from fgbench.core.autodiff.dual import swapped
 from fgbench.core.axes import Cells, Reach, names
 from fgbench.core.wrapping.start import Start, some_examples
 
-if TYPE_CHECKING:
-    from fgbench.core.wrapping.chain import WrappedChain
+WrappedChain = Any  # fgbench.core.wrapping.chain.WrappedChain, which imports this module
 
 Found = tuple[int, Tensor]
 """An axis of a site, the example axis counted, and which scores each of its indices moves: ``[m, t]``.
@@ -55,9 +54,18 @@ def _identity(x: Any, *args: Any, **kwargs: Any) -> Any:
     return x.clone()
 
 
-SMOOTH = {
+SMOOTH: dict[Any, Any] = {
     **dict.fromkeys(
-        (F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu6, F.leaky_relu, F.hardtanh)
+        (
+            F.relu,
+            torch.relu,
+            Tensor.relu,
+            torch.relu_,
+            Tensor.relu_,
+            F.relu6,
+            F.leaky_relu,
+            F.hardtanh,
+        )
         + (F.hardswish, F.hardsigmoid, F.elu, F.threshold, torch.clamp, Tensor.clamp),
         _softplus,
     ),
@@ -100,7 +108,9 @@ class Reaches:
                     reach.append(Reach(a, "", matrix))
                     continue
                 taken.add(axis)
-                if matrix.shape[0] == matrix.shape[1] and bool((matrix == torch.eye(len(matrix))).all()):
+                if matrix.shape[0] == matrix.shape[1] and bool(
+                    (matrix == torch.eye(len(matrix))).all()
+                ):
                     place[axis] = a
                 else:
                     reach.append(Reach(a, place[axis], matrix))
@@ -128,6 +138,9 @@ def _reach(chain: WrappedChain, k: int, a: str) -> dict[str, Found]:
     """Find the reach of the sites of a segment onto an axis of its output, by one reverse pass.
 
     Example i of the batch has a cotangent at index i of the axis alone.
+
+    Returns:
+        Site, or "" for the input of the segment, to its reach.
     """
     letters = names(chain.module(k).out_axes)
     if a not in letters:
@@ -168,9 +181,7 @@ def _reach(chain: WrappedChain, k: int, a: str) -> dict[str, Found]:
         axes = range(1, z.dim()) if name else [i for i, b in enumerate(before) if b == a]
         onto = moved.ne(0)
         each = [(0, onto.flatten(1).any(1)[None].cpu())] if name else []
-        each += [
-            (i, onto.movedim(i, 1).reshape(size, z.shape[i], -1).any(2).T.cpu()) for i in axes
-        ]
+        each += [(i, onto.movedim(i, 1).reshape(size, z.shape[i], -1).any(2).T.cpu()) for i in axes]
         if each:  # of equal ones the first
             found[name] = min(each, key=lambda one: float(one[1].double().mean()))
     return found

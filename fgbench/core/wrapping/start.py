@@ -37,12 +37,16 @@ class Start:
         (3, device(type='cpu'))
     """
 
-    def __init__(self, inputs: Any, record: list[Any] | None = None, f: Tensor | None = None) -> None:
+    def __init__(
+        self, inputs: Any, record: list[Any] | None = None, f: Tensor | None = None
+    ) -> None:
         self.inputs, self.record, self.f = inputs, record or [], f
         self.left: dict[int, list[Any]] = {}
         first = f if f is not None else next(tensors(inputs), None)
         if first is None or not first.dim():
-            raise UsageError(f"inputs need a tensor with examples along its first axis, got {inputs!r:.80}")
+            raise UsageError(
+                f"inputs need a tensor with examples along its first axis, got {inputs!r:.80}"
+            )
         self._size = len(first)
         self.device: torch.device = first.device
         self.dtype: torch.dtype = first.dtype
@@ -64,6 +68,13 @@ class Start:
 
 def called(module: nn.Module, inputs: Any) -> Any:
     """Call a module with inputs: keyword arguments, arguments, or one.
+
+    Args:
+        module: the module.
+        inputs: a dictionary, a tuple or list, or anything else.
+
+    Returns:
+        What it returns.
 
     Example:
         >>> import torch

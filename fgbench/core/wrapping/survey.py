@@ -137,7 +137,9 @@ def survey(
     """
     start = Start(batch)
     if len(start) < 2:
-        raise UsageError("a batch of one example was given; wrapping needs two, to tell the example axis")
+        raise UsageError(
+            "a batch of one example was given; wrapping needs two, to tell the example axis"
+        )
     count = min(len(start), EXAMPLES)
     some = some_examples(batch, len(start), count)
     cuts = chosen_cuts(module, cut)
@@ -252,7 +254,10 @@ class _Traced:
         """Return whether floating data cross cut ``k`` beside the output of its submodule."""
         calls = self.trace.calls
         return any(
-            call.data and call.floats and call.segment < k <= call.reader and i != self.makers[k - 1]
+            call.data
+            and call.floats
+            and call.segment < k <= call.reader
+            and i != self.makers[k - 1]
             for i, call in enumerate(calls)
         )
 
@@ -296,14 +301,18 @@ def _traced(
             last = module.get_submodule(head)
             stack.callback(last.register_forward_pre_hook(before_head).remove)
             stack.callback(last.register_forward_hook(after_head).remove)
-        devices = sorted({p.device for p in parameters.values() if p.device.type == "cuda"}, key=str)
+        devices = sorted(
+            {p.device for p in parameters.values() if p.device.type == "cuda"}, key=str
+        )
         stack.enter_context(torch.random.fork_rng(devices=devices))
         torch.manual_seed(0)
         with torch.enable_grad(), counter, trace:
             y = called(module, batch)
     prediction = output(y)
     if not isinstance(prediction, Tensor):
-        raise UsageError(f"output() gave {type(prediction).__name__}, expected the tensor of predictions")
+        raise UsageError(
+            f"output() gave {type(prediction).__name__}, expected the tensor of predictions"
+        )
     if len(outputs) < len(cuts):
         missing = ", ".join(repr(c) for c in cuts[len(outputs) :])
         raise UsageError(
@@ -311,7 +320,9 @@ def _traced(
             "meets them"
         )
     if head and not (len(heads) == 1 and heads[0] is prediction):
-        raise UsageError(f"head {head!r} must be the last submodule: its output is not the prediction")
+        raise UsageError(
+            f"head {head!r} must be the last submodule: its output is not the prediction"
+        )
     if not head:
         outputs.append(prediction)
         counts.append(counter.number - sum(counts))

@@ -71,7 +71,8 @@ class Trace(TorchFunctionMode):
     Attributes:
         operations: the calls into which parameter-like tensors go, in order.
         calls: all calls, in order.
-        bounds: per cut that was reached: number of the next call, and how often each set of parameters had met.
+        bounds: per cut that was reached: number of the next call, and how often each set of parameters had
+            met.
         segment: number of cuts reached.
         random: the segments in which something is drawn.
         silent: names of calls on data in which no gradient was recorded although the pass records one.
@@ -185,11 +186,13 @@ class Trace(TorchFunctionMode):
             self.operations.append(found)
         for a in given if floats else ():
             if id(a) in self._ops:
-                self._ops[id(a)].readers.append((name, found if found and found.role == "op" else None))
+                self._ops[id(a)].readers.append(
+                    (name, found if found and found.role == "op" else None)
+                )
         for m in made:
-            if name.endswith("_") and not name.endswith("__") and any(m is a for a in given):
-                if id(m) in self._ops:  # from here on it is another value
-                    self._ops.pop(id(m)).written = True
+            writes = name.endswith("_") and not name.endswith("__") and any(m is a for a in given)
+            if writes and id(m) in self._ops:  # from here on it is another value
+                self._ops.pop(id(m)).written = True
         if found is None:
             return
         if found.role == "derive":

@@ -26,9 +26,9 @@ COARSE = 5e-2  # of half precision
 def verified(chain: WrappedChain) -> None:
     """Check a wrapped network against reverse mode on the traced examples.
 
-    Values: the tapped pass gives what the module gives alone. Slopes along sites and along parameters are those
-    of reverse mode, for one random direction and one random cotangent at the output. Pulls: credit at the sites
-    reaches every parameter, and true credit gives the true gradient.
+    Values: the tapped pass gives what the module gives alone. Slopes along sites and along parameters are
+    those of reverse mode, for one random direction and one random cotangent at the output. Pulls: credit at
+    the sites reaches every parameter, and true credit gives the true gradient.
 
     Args:
         chain: the network; it stays as it is.
@@ -66,7 +66,9 @@ def verified(chain: WrappedChain) -> None:
             except TangentLost as error:
                 raise UsageError(f"forward mode cannot follow the module: {error}") from None
             terms = torch.stack([(u[n] * true[n]).sum() for n in where]).double()
-            size = torch.stack([(u[n] * true[n]).square().sum() for n in where]).double().sum().sqrt()
+            size = (
+                torch.stack([(u[n] * true[n]).square().sum() for n in where]).double().sum().sqrt()
+            )
             off = abs(float(got - terms.sum())) / max(float(size), 1e-30)
             if not off <= LIMIT.get(f.dtype, COARSE):
                 raise UsageError(_silent(chain, what, off))
