@@ -73,10 +73,8 @@ class Given:
         case |= {n: v for n in ("cut", "sites", "out_axes") if (v := getattr(self, n))}
         if self.model is not None:
             case |= _place(self.module)
-        if self._one_batch:
-            case |= {"batch": case["data"].train_size}
-        elif self.batch is not None:
-            case |= {"batch": self.batch}
+        if self.batch is not None:
+            case["batch"] = case["data"].train_size if self._one_batch else self.batch
         return case
 
     @property
