@@ -122,7 +122,7 @@ class Given:
             return _named(lambda: copy.deepcopy(module), module)
         for method in methods:
             require_cut(method, module, cut)
-        how = {
+        how: dict[str, Any] = {
             "cut": cut,
             "sites": self.sites or known.sites,
             "out_axes": self.out_axes or known.out_axes,

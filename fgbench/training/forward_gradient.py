@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.wrapping import Network
 from fgbench.core.wrapping.required import require_device, require_module
 from fgbench.errors import UsageError
 from fgbench.registry import method_of
@@ -31,7 +32,8 @@ class ForwardGradient:
     first group of the optimiser.
 
     Args:
-        model: any PyTorch module, trained in place. Set ``train()`` or ``eval()`` before the first step.
+        model: any PyTorch module, or :class:`fgbench.Network`, trained in place. Set ``train()``
+            or ``eval()`` before the first step.
         loss: ``cross_entropy``, ``mse``, or a function from predictions and targets to one loss per
             example.
         method: a METHOD such as ``FG-A``, an estimator, or (estimator, locality).
@@ -59,25 +61,27 @@ class ForwardGradient:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Network,
         loss: Any,
         method: Any,
         optimizer: torch.optim.Optimizer,
         *,
         cut: Any = "",
-        sites: str = "ops",
+        sites: str = "",
         out_axes: str = "",
         head: str = "",
         output: Any = None,
         seed: int = 0,
     ) -> None:
-        require_module(model)
+        module = model.module if isinstance(model, Network) else model
+        require_module(module)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise UsageError(
                 f"optimizer: expected one of torch, got {type(optimizer).__name__}; such as "
                 "torch.optim.SGD(model.parameters(), lr=0.1)"
             )
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer = module, optimizer
+        self._described = model
         self.steps = 0
         self._loss, self._method, self._seed = loss_of(loss), method_of(method), seed
         how = {"cut": cut, "sites": sites, "out_axes": out_axes, "head": head, "output": output}
@@ -132,7 +136,9 @@ class ForwardGradient:
     def _begun(self, x: Any, y: Any) -> tuple[OwnNetwork, LearnedState]:
         """Return the network under the method and the learned state, made of the first batch."""
         if self._own is None or self._learned is None:
-            own = OwnNetwork.of(self.model, x, y, self._loss, self._method, self._seed, **self._how)
+            own = OwnNetwork.of(
+                self._described, x, y, self._loss, self._method, self._seed, **self._how
+            )
             learned = LearnedState(own.estimator, own.task.init_state(own.estimator, own.noise))
             moved = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
             # In a group of their own they would have no place in a schedule that exists already.

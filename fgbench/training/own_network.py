@@ -14,7 +14,7 @@ from fgbench.core.estimator import why_not
 from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
-from fgbench.core.wrapping import wrap
+from fgbench.core.wrapping import Network, wrap
 from fgbench.core.wrapping.required import (
     called_by,
     require_device,
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 CUT = ("local", "module", "interlocking", "overlap", "last")
 """Localities that read losses between the modules of a chain."""
+
+KNOWN = ("cut", "sites", "out_axes", "head", "output")
+"""What a network's author knows of its structure."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,20 @@ class OwnNetwork:
 
     @classmethod
     def of(
-        cls, module: nn.Module, x: Any, y: Any, loss: Any, method: Any, seed: int = 0, **how: Any
+        cls,
+        model: nn.Module | Network,
+        x: Any,
+        y: Any,
+        loss: Any,
+        method: Any,
+        seed: int = 0,
+        **how: Any,
     ) -> OwnNetwork:
         """Put a module under a method.
 
         Args:
-            module: the network; a chain of fgbench, or any other module, which is wrapped.
+            model: a chain of fgbench, or any other module, which is wrapped; or a module with what its
+                author knows of its structure, which options given here override.
             x: inputs of at least two examples, as the module takes them.
             y: targets of the same examples.
             loss: a function or name, see :func:`fgbench.training.losses.loss_of`.
@@ -80,6 +91,10 @@ class OwnNetwork:
         """
         parsed = registry.method_of(method)
         criterion = loss_of(loss)
+        module = model.module if isinstance(model, Network) else model
+        if isinstance(model, Network):
+            known = {name: getattr(model, name) for name in KNOWN}
+            how = known | {name: value for name, value in how.items() if value}
         require_module(module)
         require_device(module, x, y)
         require_cut(parsed, module, how.get("cut"))
@@ -88,7 +103,7 @@ class OwnNetwork:
                 chain = _shared(module)
                 chain.criterion = criterion
             else:
-                chain = wrap(module, x, criterion, **how)
+                chain = wrap(module, x, criterion, **{**how, "sites": how.get("sites") or "ops"})
         some = next(chain.parameters())
         noise = Noise(seed, device=some.device, dtype=some.dtype)
         require_losses(chain, criterion, x, y)

@@ -114,18 +114,20 @@ def require_losses(chain: Chain, loss: Loss, x: Any, y: Any) -> None:
         >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
         >>> require_losses(workload.chain(0), workload.data.loss, *workload.data.sample(3))
     """
-    with torch.no_grad():
+    device = next(chain.parameters()).device
+    drawn = [device] if device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=drawn):  # a dropout draws
         prediction = chain(x)
         try:
             losses = loss(prediction, y)
         except Exception as error:
-            shape = list(getattr(prediction, "shape", ()))
+            made = list(getattr(prediction, "shape", ()))
             raise UsageError(
-                f"the loss cannot be computed of predictions {shape}: {reason(error)}"
+                f"the loss cannot be computed of predictions {made}: {reason(error)}"
             ) from error
-    count, shape = len(prediction), tuple(getattr(losses, "shape", ()))
-    if shape != (count,):
-        what = "one number" if not shape else f"shape {list(shape)}"
+    count, shape = len(prediction), list(getattr(losses, "shape", ()))
+    if shape != [count]:
+        what = f"shape {shape}" if shape else "one number"
         raise UsageError(
             f"the loss returned {what}, expected one loss per example, [{count}]: a loss of torch needs "
             "reduction='none', and a mean over all axes but the first"
