@@ -18,6 +18,7 @@ from fgbench.core.task import Task
 from fgbench.core.wrapping import Network, wrap
 from fgbench.core.wrapping.required import called_by, require_losses
 from fgbench.data.dataset import DataSet
+from fgbench.data.given import data_set
 from fgbench.errors import UsageError, at_work, pass_on, reason
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ class Workload:
         )
         loaded = data if named is None else named.thing
         if not isinstance(loaded, DataSet):
-            raise UsageError(f"{data} is a {type(loaded).__name__}, expected a DataSet")
+            loaded = data_set(loaded, name=data.partition("[")[0] if named is not None else "data")
         if not isinstance(arch, str) and not callable(arch):
             raise UsageError(
                 f"arch: expected a name or a function that returns a module, got {type(arch).__name__}"

@@ -289,3 +289,13 @@ def test_no_global_generator_moves() -> None:
     before = torch.random.get_rng_state()
     fgbench.measure(Mine(), model=net(), batch=one_batch(), draws=4)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_arrays_with_metrics_of_ones_own_are_trained_on() -> None:
+    x, _ = arrays()
+    y = x.sum((1, 2, 3))[:, None]
+    metrics = {"off": lambda p, t: (p - t).abs().mean(1)}
+    found = fgbench.train("BP", model=net(classes=1), data=(x, y, x[:8], y[:8]), metrics=metrics,
+                          epochs=1, batch=10)  # fmt: skip
+    assert found[0].status == "ok"
+    assert {"test_off", "train_off", "test_loss"} <= set(found[0].history[-1])
