@@ -16,6 +16,7 @@ from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.core.wrapping import Network, wrap
+from fgbench.core.wrapping.required import called_by, require_losses
 from fgbench.data.dataset import DataSet
 from fgbench.data.given import data_set
 from fgbench.errors import UsageError, at_work, pass_on, reason
@@ -247,9 +248,7 @@ class Workload:
         )
         loaded = data if named is None else named.thing
         if not isinstance(loaded, DataSet):
-            loaded = data_set(
-                loaded, name=data.partition("[")[0] if isinstance(data, str) else "arrays"
-            )
+            loaded = data_set(loaded, name=data.partition("[")[0] if named is not None else "data")
         if not isinstance(arch, str) and not callable(arch):
             raise UsageError(
                 f"arch: expected a name or a function that returns a module, got {type(arch).__name__}"
@@ -302,17 +301,20 @@ class Workload:
                 f"{self.arch} is a {type(made).__name__}, expected a torch.nn.Module, a Network or a Chain"
             )
         plan = Network(made) if isinstance(made, nn.Module) else made
-        inputs, _ = self.data.sample(EXAMPLES, dtype=self.dtype, device=self.device)
-        return wrap(
-            plan.module.to(device=self.device, dtype=self.dtype),
-            inputs,
-            self.data.loss,
-            cut=self.cuts.after or plan.cut,
-            sites=self.cuts.sites or plan.sites,
-            out_axes=self.cuts.out_axes or plan.out_axes,
-            head=plan.head,
-            output=plan.output,
-        )
+        inputs, targets = self.data.sample(EXAMPLES, dtype=self.dtype, device=self.device)
+        with called_by(plan.module):
+            chain = wrap(
+                plan.module.to(device=self.device, dtype=self.dtype),
+                inputs,
+                self.data.loss,
+                cut=self.cuts.after or plan.cut,
+                sites=self.cuts.sites or plan.sites,
+                out_axes=self.cuts.out_axes or plan.out_axes,
+                head=plan.head,
+                output=plan.output,
+            )
+        require_losses(chain, self.data.loss, inputs, targets)
+        return chain
 
     def _made(self) -> Any:
         """Return what the architecture makes for the data."""

@@ -147,9 +147,9 @@ def _require(
 ) -> None:
     """Check a network's structure, and raise its first fault as a user's mistake."""
     noise = Noise(SEED)
+    x = noise.normal("x", (EXAMPLES, *shape)) if sample is None else sample.pair(noise)
+    other = None if sample is None or x.is_floating_point() else sample.pair(noise, 2)
     try:
-        x = noise.normal("x", (EXAMPLES, *shape)) if sample is None else sample.pair(noise)
-        other = None if sample is None or x.is_floating_point() else sample.pair(noise, 2)
         check_structure(filled(chain, noise), x, other)
     except BaseException as error:
         pass_on(error)
