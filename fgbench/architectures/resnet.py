@@ -187,7 +187,9 @@ def resnet(
         269722
     """
     if len(shape) != 3:
-        raise UsageError(f"resnet reads images of shape (ch, H, W), and an example has shape {shape}")
+        raise UsageError(
+            f"resnet reads images of shape (ch, H, W), and an example has shape {shape}"
+        )
     large = depth in IMAGENET
     if not large and (depth < 8 or (depth - 2) % 6):
         raise UsageError(

@@ -69,26 +69,32 @@ def attention(
     if enable_gqa:
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     scores = torch.matmul(query * scale, key.transpose(-2, -1))
-    blind = None  # queries that may see nothing
-    if is_causal:
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(later, -INFINITY)
-    elif attn_mask is not None:
-        hidden = (
-            attn_mask.logical_not() if attn_mask.dtype == torch.bool else attn_mask == -INFINITY
-        )
-        blind = hidden.all(-1, keepdim=True)
-        hidden = hidden & ~blind  # else the softmax of their row is 0 / 0
-        if attn_mask.dtype != torch.bool:
-            scores = scores + attn_mask.masked_fill(blind, 0.0)
-        else:
-            scores = scores.masked_fill(hidden, -INFINITY)
-    weights = torch.softmax(scores, -1)
+    added, blind = _additive(attn_mask, is_causal, scores)
+    # -inf is added: a softmax of it is 0, and so is its derivative there
+    weights = torch.softmax(scores if added is None else scores + added, -1)
     if blind is not None:
         weights = weights.masked_fill(blind, 0.0)
     if dropout_p > 0:
         weights = F.dropout(weights, dropout_p)
     return torch.matmul(weights, value)
+
+
+def _additive(mask: Any, is_causal: bool, scores: Any) -> tuple[Any, Any]:
+    """Return what is added to scores, and which queries may see nothing; None for what does nothing.
+
+    Their rows get 0 in place of -inf: the softmax of a row of -inf is 0 / 0.
+    """
+    if is_causal:
+        low = torch.full(scores.shape[-2:], -INFINITY, dtype=scores.dtype, device=scores.device)
+        return low.triu(1), None
+    if mask is None:
+        return None, None
+    if mask.dtype != torch.bool:
+        blind = (mask == -INFINITY).all(-1, keepdim=True)
+        return mask.masked_fill(blind, 0.0), blind
+    blind = mask.any(-1, keepdim=True).logical_not()
+    zero = torch.zeros(mask.shape, dtype=scores.dtype, device=scores.device)
+    return zero.masked_fill((mask | blind).logical_not(), -INFINITY), blind
 
 
 def rms_norm(

@@ -73,8 +73,10 @@ def _relu(y: Tensor, input: Dual, inplace: bool = False) -> Any:
 
 @rule(F.gelu)
 def _gelu(y: Tensor, input: Dual, *, approximate: str = "none") -> Any:
+    x, t = input.value.detach(), input.tangents
+    if len(t) == 1 and x.is_contiguous() and t.is_contiguous():
+        return aten.gelu_backward(t[0], x, approximate=approximate).unsqueeze(0)
     # the kernel takes one layout of both: it is asked for the derivative, not for its product with tangents
-    x = input.value.detach()
     return input.tangents * aten.gelu_backward(torch.ones_like(x), x, approximate=approximate)
 
 
