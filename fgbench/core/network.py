@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.losses import Loss
+    from fgbench.core.noise.keyed import Noise
     from fgbench.core.shape_trace import ShapeTrace
 
 
@@ -302,6 +303,15 @@ class Chain(nn.Module):
     def readout_parameters(self, name: str) -> dict[str, nn.Parameter]:
         """Return a readout's parameters by qualified name."""
         return {f"readouts.{name}.{n}": p for n, p in self.readouts[name].named_parameters()}
+
+    def redraw(self, noise: Noise) -> None:
+        """Let everything that the modules draw themselves, such as dropout masks, come from this noise.
+
+        Chains of modules that declare their sites draw nothing.
+
+        Args:
+            noise: of a step; all passes until the next call draw the same.
+        """
 
     def start(self, x: Any) -> Any:
         """Return where a pass from a batch of inputs begins: the batch itself."""

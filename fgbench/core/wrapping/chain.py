@@ -300,6 +300,10 @@ class WrappedChain(Chain):
                     found[full] = module._parameters[name]
         return found
 
+    def redraw(self, noise: Noise) -> None:
+        """Draw masks from this noise in all passes until the next call."""
+        self.masks = noise
+
     def _seed(self, segment: int) -> int:
         """Return the seed of what a segment draws."""
         return self.masks.key(f"segment{segment}", 0, "masks", ())
