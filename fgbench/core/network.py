@@ -271,6 +271,11 @@ class Chain(nn.Module):
         """Whether a batch passes in one piece and not in runs of examples."""
         return False
 
+    @property
+    def by_forward_ad(self) -> bool:
+        """Whether torch's own forward mode takes the place of Duals, which cannot travel here."""
+        return False
+
     def home(self, parameter: str) -> int:
         """Return the number of the (first) module that has a body parameter, by qualified name."""
         return int(parameter.split(".")[1])
