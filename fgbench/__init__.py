@@ -1,12 +1,13 @@
 """Measure, train and compare methods that learn without backpropagation.
 
 The names in ``__all__`` are public. Each is imported when it is first used, so that ``import fgbench`` is
-fast and loads no torch.
+fast and loads no torch. ``measure``, ``train``, ``speed`` and ``check`` take names or objects: a module, a
+data set, an estimator of one's own. ``estimate`` and ``ForwardGradient`` are for training loops of one's own.
 
 Example:
     >>> import fgbench
-    >>> record = fgbench.run("measure", method="FG-A", arch="mlp-1x4", data="digits", draws=2)
-    >>> record["status"]
+    >>> results = fgbench.measure("FG-A", arch="mlp-1x4", data="digits", draws=2, batches=1)
+    >>> results["FG-A"].status
     'ok'
 """
 
@@ -16,53 +17,90 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgbench.api import run, run_all
+    from fgbench.api import check, measure, run, run_all, speed, train
     from fgbench.core.estimator import Claims, Defaults, Estimate, Estimator, State
     from fgbench.core.noise.directions import FixedDirections
     from fgbench.core.noise.keyed import Noise
+    from fgbench.core.objective import Objective
     from fgbench.core.task import Task
     from fgbench.core.view import View
+    from fgbench.core.wrapping import Network, wrap
+    from fgbench.data.dataset import DataSet
+    from fgbench.data.given import data_set
+    from fgbench.data.goal import Metric
     from fgbench.errors import UsageError
     from fgbench.registry import register
     from fgbench.reporting.figures.draw import draw as draw_figure
+    from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
+    from fgbench.reporting.results import load
+    from fgbench.training.forward_gradient import ForwardGradient
+    from fgbench.training.single_estimate import estimate
 
 __version__ = "0.1.0"
 
 _LOCATIONS = {
     "Claims": "fgbench.core.estimator:Claims",
+    "DataSet": "fgbench.data.dataset:DataSet",
     "Defaults": "fgbench.core.estimator:Defaults",
     "Estimate": "fgbench.core.estimator:Estimate",
     "Estimator": "fgbench.core.estimator:Estimator",
     "FixedDirections": "fgbench.core.noise.directions:FixedDirections",
+    "ForwardGradient": "fgbench.training.forward_gradient:ForwardGradient",
+    "Metric": "fgbench.data.goal:Metric",
+    "Network": "fgbench.core.wrapping:Network",
     "Noise": "fgbench.core.noise.keyed:Noise",
+    "Objective": "fgbench.core.objective:Objective",
     "State": "fgbench.core.estimator:State",
     "Task": "fgbench.core.task:Task",
     "UsageError": "fgbench.errors:UsageError",
     "View": "fgbench.core.view:View",
+    "check": "fgbench.api:check",
+    "data_set": "fgbench.data.given:data_set",
     "draw_figure": "fgbench.reporting.figures.draw:draw",
+    "estimate": "fgbench.training.single_estimate:estimate",
+    "figure": "fgbench.reporting.figures.draw:draw",
+    "load": "fgbench.reporting.results:load",
     "load_records": "fgbench.reporting.frames.load:load",
+    "measure": "fgbench.api:measure",
     "register": "fgbench.registry:register",
     "run": "fgbench.api:run",
     "run_all": "fgbench.api:run_all",
+    "speed": "fgbench.api:speed",
+    "train": "fgbench.api:train",
+    "wrap": "fgbench.core.wrapping:wrap",
 }
 
 __all__ = [
     "Claims",
+    "DataSet",
     "Defaults",
     "Estimate",
     "Estimator",
     "FixedDirections",
+    "ForwardGradient",
+    "Metric",
+    "Network",
     "Noise",
+    "Objective",
     "State",
     "Task",
     "UsageError",
     "View",
+    "check",
+    "data_set",
     "draw_figure",
+    "estimate",
+    "figure",
+    "load",
     "load_records",
+    "measure",
     "register",
     "run",
     "run_all",
+    "speed",
+    "train",
+    "wrap",
 ]
 
 

@@ -1,14 +1,321 @@
-"""The stable face for suites and scripts: ``run(verb, **case) -> dict`` and its neighbours.
+"""The face in Python: measure, train, time and check, by names or with objects.
+
+``run`` and ``run_all`` return plain records, for suites; the others return results that print as tables.
 
 Example:
-    >>> from fgbench.api import run
+    >>> from fgbench.api import run, train
     >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
     >>> run("train", method="BP", epochs=1, batch=32, **case)["steps"]
+    2
+    >>> train("BP", epochs=1, batch=32, **case)["BP"].steps
     2
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from fgbench import registry
+from fgbench.errors import UsageError
+from fgbench.reporting.results import Result, Results
+from fgbench.reporting.terminal.tables import RECIPE
+from fgbench.runs.against import against as compared
+from fgbench.runs.given import Given
 from fgbench.runs.run import failed, fusion, run, run_all, table1
 
-__all__ = ["failed", "fusion", "run", "run_all", "table1"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from fgbench.conformance.report import Report
+    from fgbench.core.network import Chain
+
+__all__ = [
+    "check",
+    "failed",
+    "fusion",
+    "measure",
+    "run",
+    "run_all",
+    "speed",
+    "table1",
+    "train",
+]
+
+IN_PLACE = (
+    "train(model=...) trains the module in place, so it takes one method and one seed; for several give "
+    "arch= a function that makes the module, such as arch=lambda: copy.deepcopy(model)"
+)
+
+
+def measure(
+    methods: Any,
+    *,
+    arch: str | Callable[..., Any] | None = None,
+    model: nn.Module | None = None,
+    data: Any = None,
+    batch: Any = None,
+    loss: Any = None,
+    cut: str | Sequence[str] = "",
+    sites: str = "",
+    out_axes: str | Sequence[str] = "",
+    head: str = "",
+    output: Callable[[Any], Any] | None = None,
+    against: Any = None,
+    seed: int = 0,
+    seeds: int = 1,
+    records: str | Path | None = None,
+    **options: Any,
+) -> Results:
+    """Measure gradient estimates against true gradients, as ``fgbench measure`` does.
+
+    Args:
+        methods: METHODs such as ``FG-A``, estimators, pairs (estimator, locality), or a list of these.
+        arch: architecture with options, or a function that returns a module.
+        model: a PyTorch module, in place of ``arch``. It is measured as it is, and is not changed.
+        data: data set with options, a data set, ``(x, y)``, ``(x, y, x_test, y_test)``, a torch ``Dataset``,
+            or an iterable of batches.
+        batch: one batch ``(inputs, targets)`` in place of ``data``; or examples per batch, a number.
+        loss: ``cross_entropy``, ``mse``, or a function from predictions and targets to one loss per
+            example; that of the data where None.
+        cut: where the network is cut for local losses, see :func:`fgbench.wrap`.
+        sites: where noise enters, see :func:`fgbench.wrap`.
+        out_axes: letters of the axes of the modules' outputs, see :func:`fgbench.wrap`.
+        head: name of the last module, where it is the readout.
+        output: picks the prediction from what the network returns.
+        against: a reference method, measured too; results have the ratio of each method's efficiency to it.
+        seed: of networks, batches and noise.
+        seeds: how many seeds, counted up from ``seed``.
+        records: folder where finished records are looked up and written.
+        options: ``draws``, ``precision``, ``moments``, ``inits``, ``batches``, ``cost``, ``along`` and
+            ``engine`` as of :class:`fgbench.measurement.design.Design`; ``device``, ``dtype``, ``threads``,
+            ``data_dir``, ``reuse``, ``progress`` (such as ``print``) and ``timeout`` as of
+            :func:`fgbench.run_all`.
+
+    Returns:
+        The results: they print as a table, ``results["FG-A"].relative_variance.value`` is a number.
+
+    Raises:
+        UsageError: for a name, object or option that does not fit, in one line.
+
+    Example:
+        >>> results = measure(["BP", "FG-A"], arch="mlp-1x4", data="digits", draws=4, batches=1, batch=8)
+        >>> results["BP"].relative_variance.value
+        0.0
+    """
+    given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output)
+    listed = registry.methods_of(methods)
+    if against is not None:
+        listed = registry.methods_of([*listed, registry.method_of(against)])
+    case = given.case(listed) | options
+    if model is not None and case.get("inits", 1) != 1:
+        raise UsageError(f"a module is one network, and inits is {case['inits']}: {_makes(model)}")
+    if isinstance(batch, tuple | list):
+        case = {"batches": 1} | case
+    found = [
+        record
+        for each in _seeds(seed, seeds)
+        for record in run_all("measure", listed, seed=each, records=records, **case)
+    ]
+    if against is not None:
+        found = compared(found, registry.method_of(against).text)
+    return Results(found)
+
+
+def train(
+    methods: Any,
+    *,
+    arch: str | Callable[..., Any] | None = None,
+    model: nn.Module | None = None,
+    data: Any = None,
+    batch: int | None = None,
+    loss: Any = None,
+    metrics: Mapping[str, Any] | None = None,
+    cut: str | Sequence[str] = "",
+    sites: str = "",
+    out_axes: str | Sequence[str] = "",
+    head: str = "",
+    output: Callable[[Any], Any] | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    records: str | Path | None = None,
+    **options: Any,
+) -> Results:
+    """Train by the recipe of the architecture, as ``fgbench train`` does.
+
+    Args:
+        methods: as of :func:`measure`.
+        arch: as of :func:`measure`.
+        model: a PyTorch module, in place of ``arch``, trained *in place* by one method: at the end its
+            parameters are those that were trained. Where the run fails or diverges they stay as they were.
+        data: as of :func:`measure`.
+        batch: examples per step.
+        loss: as of :func:`measure`.
+        metrics: by name, functions from predictions and targets to one number per example, evaluated on
+            both splits; those of the data where None.
+        cut: as of :func:`measure`.
+        sites: as of :func:`measure`.
+        out_axes: as of :func:`measure`.
+        head: as of :func:`measure`.
+        output: as of :func:`measure`.
+        seed: of initial weights, order and noise.
+        seeds: how many seeds, counted up from ``seed``.
+        records: folder where finished records are looked up and written, and where an interrupted training
+            of names goes on.
+        options: ``epochs``, ``lr``, ``optimizer``, ``schedule`` and the other fields of
+            :class:`fgbench.training.recipe.Recipe`, ``train_size`` and ``validation``; and those of
+            :func:`fgbench.run_all`.
+
+    Returns:
+        The results; ``results["FG-A"].model`` is the trained network.
+
+    Raises:
+        UsageError: for a name, object or option that does not fit, in one line.
+
+    Example:
+        >>> found = train(["BP", "FG-A"], arch="mlp-1x4", data="digits", epochs=1, batch=8, train_size=32)
+        >>> [(r.method, r.steps) for r in found]
+        [('BP', 4), ('FG-A', 4)]
+    """
+    given = Given(arch, model, data, batch, loss, metrics, cut, sites, out_axes, head, output)
+    if isinstance(batch, tuple | list):
+        raise UsageError(
+            "train takes data=(inputs, targets); batch is the number of examples per step"
+        )
+    listed = registry.methods_of(methods)
+    if model is not None and (len(listed) > 1 or seeds > 1):
+        raise UsageError(IN_PLACE)
+    case = given.case(listed) | options
+    networks: dict[str, Chain] = {}
+    found = [
+        record
+        for each in _seeds(seed, seeds)
+        for record in run_all(
+            "train", listed, seed=each, records=records, trained=networks.__setitem__, **case
+        )
+    ]
+    kept: list[Any] = [networks.get(record["key"]) for record in found]
+    if model is not None:
+        kept = [_in_place(given.module, kept[0], found[0])]
+    results = [Result(r, _own(network)) for r, network in zip(found, kept, strict=True)]
+    return Results(results, "as given" if "lr" in options else RATES)
+
+
+RATES = RECIPE.replace("--lr overrides", "lr= overrides")
+
+
+def speed(
+    methods: Any,
+    *,
+    arch: str | Callable[..., Any] | None = None,
+    model: nn.Module | None = None,
+    data: Any = None,
+    batch: Any = None,
+    loss: Any = None,
+    cut: str | Sequence[str] = "",
+    sites: str = "",
+    out_axes: str | Sequence[str] = "",
+    head: str = "",
+    output: Callable[[Any], Any] | None = None,
+    seed: int = 0,
+    records: str | Path | None = None,
+    **options: Any,
+) -> Results:
+    """Time whole steps and their peak memory beside backprop's, as ``fgbench speed`` does.
+
+    Args:
+        methods: as of :func:`measure`.
+        arch: as of :func:`measure`.
+        model: as of :func:`measure`.
+        data: as of :func:`measure`.
+        batch: as of :func:`measure`.
+        loss: as of :func:`measure`.
+        cut: as of :func:`measure`.
+        sites: as of :func:`measure`.
+        out_axes: as of :func:`measure`.
+        head: as of :func:`measure`.
+        output: as of :func:`measure`.
+        seed: of the network and the noise.
+        records: folder where records are written.
+        options: ``rounds`` and ``reference`` (``plain``, ``compiled`` or ``faster``) as of
+            :func:`fgbench.measurement.speed.step_costs.speed`, and those of :func:`fgbench.run_all`.
+
+    Returns:
+        The results; ``results["FG-A"].ratio_to_bp.value`` is a step over backprop's.
+
+    Raises:
+        UsageError: for a name, object or option that does not fit, in one line.
+
+    Example:
+        >>> case = {"arch": "mlp-1x4", "data": "digits", "batch": 8}
+        >>> speed("FG-A", rounds=3, reference="plain", **case)["FG-A"].step_ms.n
+        3
+    """
+    given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output)
+    listed = registry.methods_of(methods)
+    case = given.case(listed) | options
+    return Results(run_all("speed", listed, seed=seed, records=records, **case))
+
+
+def check(
+    given: Any,
+    *,
+    quick: bool = False,
+    arch: str = "",
+    timeout: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Check an estimator's claims or an architecture's declarations, as ``fgbench check`` does.
+
+    Args:
+        given: an estimator, (estimator, locality), or the name of an estimator or architecture.
+        quick: use fewer draws where the bias can only be tested by sampling.
+        arch: an architecture on which an estimator is checked beside small networks.
+        timeout: seconds after which what was not judged is left out.
+        progress: called with a line for each outcome as soon as it is known, such as ``print``.
+
+    Returns:
+        The outcomes; they print a line each, and ``.held`` is whether all that was judged held.
+
+    Raises:
+        UsageError: for an unknown name, or an object that is no estimator.
+
+    Example:
+        >>> check("bp/end").held
+        True
+    """
+    from fgbench.conformance.report import Report, check_any, line
+    from fgbench.core.time_limit import time_limit
+
+    tell = None if progress is None else lambda outcome: progress(line(outcome))
+    with time_limit(timeout, "check"):
+        return Report(check_any(given, tell, quick=quick, arch=arch))
+
+
+def _seeds(first: int, count: int) -> range:
+    """Return seeds counted up from the first."""
+    if count < 1:
+        raise UsageError(f"seeds must be at least 1, got {count}")
+    return range(first, first + count)
+
+
+def _makes(model: nn.Module) -> str:
+    """Return how several networks of a module's class are given."""
+    return f"give arch= a function that makes one, such as arch=lambda: {type(model).__name__}(...)"
+
+
+def _own(network: Any) -> Any:
+    """Return the module of a wrapped network, any other as it is."""
+    from fgbench.core.wrapping import WrappedChain
+
+    return network.body if isinstance(network, WrappedChain) else network
+
+
+def _in_place(module: nn.Module, network: Chain | None, record: Mapping[str, Any]) -> Any:
+    """Copy what was trained into the given module, if the run ended well, and return the module."""
+    if network is not None and record["status"] == "ok":
+        trained = _own(network).state_dict()
+        module.load_state_dict({name: trained[name] for name in module.state_dict()})
+    return module

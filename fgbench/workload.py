@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import asdict, dataclass, fields, replace
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import nn
 
 from fgbench import registry
 from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
+from fgbench.core.wrapping import Network, wrap
 from fgbench.data.dataset import DataSet
-from fgbench.errors import UsageError, at_work
+from fgbench.errors import UsageError, at_work, pass_on, reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fgbench.core.estimator import Estimator
     from fgbench.registry import Method
 
+_DOTTED = re.compile(r"[\w.@]+")  # the name of a module, or of its second call: block@2
+EXAMPLES = 3  # that a module is traced on
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -69,6 +76,48 @@ def dtype_of(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
+def label(network: Callable[..., Any]) -> str:
+    """Return the name of a function or class that makes a network, for tables and records.
+
+    Args:
+        network: the function, class or callable object.
+
+    Returns:
+        Its name.
+
+    Example:
+        >>> label(torch.nn.Linear)
+        'Linear'
+    """
+    network = getattr(network, "func", network)  # of functools.partial
+    return str(getattr(network, "__name__", type(network).__name__))
+
+
+def accepted(make: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return those options that a function has arguments for.
+
+    Args:
+        make: the function or class.
+        options: name to value.
+
+    Returns:
+        All options where it takes any keyword, or where its arguments cannot be read.
+
+    Example:
+        >>> def net(*, classes): ...
+        >>> accepted(net, {"shape": (1, 8, 8), "classes": 10})
+        {'classes': 10}
+    """
+    try:
+        parameters = signature(make).parameters.values()
+    except (TypeError, ValueError):
+        return options
+    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        return options
+    named = {p.name for p in parameters if p.kind is not Parameter.POSITIONAL_ONLY}
+    return {name: value for name, value in options.items() if name in named}
+
+
 class Subject(NamedTuple):
     """A method ready to run on the network of one seed.
 
@@ -91,6 +140,51 @@ class Subject(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Cuts:
+    """How the user wants an ordinary module to be cut into a chain; "" leaves it to the architecture.
+
+    Args:
+        cut: modules after which the chain is cut: names in forward order with commas between, a regular
+            expression, the name of a ``ModuleList`` or ``Sequential``, or ``auto``.
+        sites: where noise enters: ``ops``, ``post``, ``min`` or a regular expression.
+        out_axes: letters of the axes of the modules' outputs, such as ``b t c``.
+
+    Example:
+        >>> Cuts(cut="blocks").stated, Cuts(cut="stem,body.2").after
+        ({'cut': 'blocks'}, ('stem', 'body.2'))
+        >>> options = {"sites": "post", "batch": 8}
+        >>> Cuts.taken(options), options
+        (Cuts(cut='', sites='post', out_axes=''), {'batch': 8})
+    """
+
+    cut: str = ""
+    sites: str = ""
+    out_axes: str = ""
+
+    @classmethod
+    def taken(cls, options: dict[str, Any]) -> Cuts:
+        """Take the three options out of others; a list of names becomes one text."""
+        found = {name: options.pop(name, None) or "" for name in cls.names()}
+        return cls(**{k: v if isinstance(v, str) else ",".join(v) for k, v in found.items()})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the options."""
+        return [f.name for f in fields(cls)]
+
+    @property
+    def after(self) -> str | tuple[str, ...]:
+        """The modules to cut after: a tuple where several names are given, else the text as it is."""
+        parts = tuple(part.strip() for part in self.cut.split(","))
+        return parts if len(parts) > 1 and all(map(_DOTTED.fullmatch, parts)) else self.cut
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """The options that are not empty, by name."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True)
 class Workload:
     """One architecture on one data set, on a device and in a floating type.
 
@@ -99,6 +193,9 @@ class Workload:
         data: the data set, on the device.
         device: where everything runs.
         dtype: floating type of parameters and activities.
+        cuts: how an ordinary module is cut into a chain.
+        network: builds the network; None where ``arch`` names what does.
+        objects: which of ``architecture`` and ``data`` were given as objects, and come from no name.
 
     Example:
         >>> workload = Workload.of("mlp-2x16", "synthetic[train=64,test=32]")
@@ -110,24 +207,29 @@ class Workload:
     data: DataSet
     device: torch.device
     dtype: torch.dtype
+    cuts: Cuts = Cuts()
+    network: Callable[..., Any] | None = None
+    objects: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls,
-        arch: str,
-        data: str,
+        arch: str | Callable[..., Any],
+        data: Any,
         device: str = "cpu",
         dtype: str = "float32",
         data_dir: str | None = None,
+        cuts: Cuts = Cuts(),
     ) -> Workload:
         """Load the data set and resolve the names of device and dtype.
 
         Args:
-            arch: architecture with options.
-            data: data set with options.
+            arch: architecture with options, or a function that returns a network.
+            data: data set with options, or a data set.
             device: ``auto``, ``cpu`` or ``cuda``.
             dtype: ``float32`` or ``float64``.
             data_dir: folder of data files; FGBENCH_DATA or the cache where None.
+            cuts: how an ordinary module is cut into a chain.
 
         Returns:
             The workload.
@@ -137,10 +239,21 @@ class Workload:
                 a network is built.
         """
         where = device_of(device)
-        loaded = registry.make("datasets", data, data_dir=data_dir).thing
+        named = (
+            registry.make("datasets", data, data_dir=data_dir) if isinstance(data, str) else None
+        )
+        loaded = data if named is None else named.thing
         if not isinstance(loaded, DataSet):
             raise UsageError(f"{data} is a {type(loaded).__name__}, expected a DataSet")
-        return cls(arch, loaded.to(where), where, dtype_of(dtype))
+        if not isinstance(arch, str) and not callable(arch):
+            raise UsageError(
+                f"arch: expected a name or a function that returns a module, got {type(arch).__name__}"
+            )
+        network = None if isinstance(arch, str) else arch
+        given = {"architecture": network is not None, "data": named is None}
+        objects = tuple(name for name, is_object in given.items() if is_object)
+        text = arch if isinstance(arch, str) else label(arch)
+        return cls(text, loaded.to(where), where, dtype_of(dtype), cuts, network, objects)
 
     def split(self, train_size: int | None = None, validation: int = 0) -> Workload:
         """Return the workload on part of its data, as views of the same memory.
@@ -158,7 +271,7 @@ class Workload:
         Example:
             >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
             >>> smaller = workload.split(train_size=48, validation=8)
-            >>> len(smaller.data.train_y), len(smaller.data.test_y)
+            >>> smaller.data.train_size, smaller.data.test_size
             (40, 8)
         """
         return replace(self, data=self.data.subset(train_size).held_out(validation))
@@ -170,15 +283,59 @@ class Workload:
     def chain(self, seed: int) -> Chain:
         """Build the network of a seed; its parameters depend on the architecture and the seed alone."""
         with Noise(seed).child("init").seeded():
-            made = registry.make(
-                "architectures", self.arch, shape=self.data.shape, classes=self.data.classes
+            network = self._made()
+        if not isinstance(network, Chain):
+            network = self._wrapped(network)
+        chain: Chain = network.to(device=self.device, dtype=self.dtype)
+        chain.criterion = self.data.loss
+        return chain
+
+    def _wrapped(self, made: Any) -> Chain:
+        """Return an ordinary module as a chain, cut as the user wants or else as its architecture does."""
+        if not isinstance(made, nn.Module | Network):
+            raise UsageError(
+                f"{self.arch} is a {type(made).__name__}, expected a torch.nn.Module, a Network or a Chain"
             )
-        if not isinstance(made.thing, Chain):
-            raise UsageError(f"{self.arch} is a {type(made.thing).__name__}, expected a Chain")
-        return made.thing.to(device=self.device, dtype=self.dtype)
+        plan = Network(made) if isinstance(made, nn.Module) else made
+        inputs, _ = self.data.sample(EXAMPLES, dtype=self.dtype, device=self.device)
+        return wrap(
+            plan.module.to(device=self.device, dtype=self.dtype),
+            inputs,
+            self.data.loss,
+            cut=self.cuts.after or plan.cut,
+            sites=self.cuts.sites or plan.sites,
+            out_axes=self.cuts.out_axes or plan.out_axes,
+            head=plan.head,
+            output=plan.output,
+        )
+
+    def _made(self) -> Any:
+        """Return what the architecture makes for the data."""
+        if self.network is None:
+            return registry.make("architectures", self.arch, offered=self.sizes()).thing
+        try:
+            return self.network(**accepted(self.network, self.sizes()))
+        except BaseException as error:
+            pass_on(error)
+            raise UsageError(f"{self.arch} cannot be made: {reason(error)}") from error
+
+    def sizes(self) -> dict[str, Any]:
+        """Return what an architecture is built for: it gets those that it has a parameter for.
+
+        Returns:
+            ``shape`` of one example, ``classes``, ``outputs`` (the shape of one prediction) and
+            ``vocabulary`` (the number of different tokens; None where inputs are no tokens).
+        """
+        data = self.data
+        outputs = getattr(data, "outputs", (data.classes,))
+        vocabulary = getattr(data, "vocabulary", None)
+        found = {"shape": data.shape, "classes": data.classes}
+        return found | {"outputs": outputs, "vocabulary": vocabulary}
 
     def source(self) -> str:
-        """Return the path of the file that defines the architecture."""
+        """Return the path of the file that defines the architecture, "" where it is an object."""
+        if self.network is not None:
+            return ""
         return registry.source("architectures", self.arch)
 
     def task(self, method: Method, seed: int, chain: Chain | None = None) -> Subject:

@@ -12,26 +12,41 @@ import pytest
 import fgbench
 from fgbench import (
     Claims,
+    DataSet,
     Defaults,
     Estimate,
     Estimator,
     FixedDirections,
+    ForwardGradient,
+    Metric,
+    Network,
     Noise,
+    Objective,
     State,
     Task,
     UsageError,
     View,
+    check,
+    data_set,
     draw_figure,
+    estimate,
+    figure,
+    load,
     load_records,
+    measure,
     register,
     run,
     run_all,
+    speed,
+    train,
+    wrap,
 )
 from tests.makers.paths import ROOT
 
 IMPORTED = (
-    Claims, Defaults, Estimate, Estimator, FixedDirections, Noise, State, Task, UsageError, View,
-    draw_figure, load_records, register, run, run_all,
+    Claims, DataSet, Defaults, Estimate, Estimator, FixedDirections, ForwardGradient, Metric,
+    Network, Noise, Objective, State, Task, UsageError, View, check, data_set, draw_figure,
+    estimate, figure, load, load_records, measure, register, run, run_all, speed, train, wrap,
 )  # fmt: skip
 """The public names, imported as a user imports them."""
 
@@ -72,6 +87,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
         "own = {name for name in sys.modules if name.startswith('fgbench.')}\n"
         "assert not heavy | own, heavy | own\n"
         "fgbench.UsageError, fgbench.register, fgbench.load_records, fgbench.draw_figure, fgbench.run\n"
+        "fgbench.load, fgbench.figure, fgbench.measure, fgbench.train, fgbench.speed, fgbench.check\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run(

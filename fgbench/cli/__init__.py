@@ -1,1 +1,1 @@
-"""The command line: commands, tables, notes and progress."""
+"""The command line: commands, lists and progress."""

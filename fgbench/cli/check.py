@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fgbench import conformance, registry
+from fgbench.conformance.report import Report, check_any, line
 from fgbench.core.time_limit import time_limit
-from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
     from fgbench.conformance import Outcome
@@ -42,31 +41,12 @@ def run_checks(
         unknown estimator or architecture 'fg_ab'; did you mean 'fg_a'?
     """
     with time_limit(timeout, f"check {name}"):
-        outcomes = _outcomes(name, quick, arch)
-    failed = [o for o in outcomes if not o.held]
-    judged = [o for o in outcomes if o.judged]
-    aside = f", {len(outcomes) - len(judged)} not judged" if len(judged) < len(outcomes) else ""
-    print(f"{len(judged) - len(failed)} of {len(judged)} checks held{aside}")
-    partial = [o for o in outcomes if o.left_out]
-    for o in partial:
-        print(f"left out: {o.check}: {o.left_out}")
-    if quick and not partial and not failed:
+        report = Report(check_any(name, print_outcome, quick=quick, arch=arch))
+    for text in report.summary():
+        print(text)
+    if quick and not report.partial and report.held:
         print("left out: nothing; the check without --quick does the same")
-    return 1 if failed else LESS if partial else 0
-
-
-def _outcomes(name: str, quick: bool, arch: str) -> list[Outcome]:
-    """Run the checks of an estimator or an architecture, and print each outcome."""
-    base = name.partition("[")[0].partition("/")[0]
-    is_estimator = ".py" in name or base in {*registry.entries("estimators"), *registry.PRESETS}
-    if is_estimator:
-        return conformance.check_estimator(name, print_outcome, quick=quick, arch=arch)
-    if base.partition("-")[0] in registry.entries("architectures"):
-        if arch:
-            raise UsageError(f"--arch is for estimators, and {name} is an architecture")
-        return conformance.check_architecture(name, print_outcome)
-    estimators = [*registry.PRESETS, *registry.entries("estimators")]
-    raise registry.no_such("estimator or architecture", base, "architectures", estimators)
+    return 1 if report.failed else LESS if report.partial else 0
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -76,9 +56,8 @@ def print_outcome(outcome: Outcome) -> None:
         outcome: of one check.
 
     Example:
-        >>> print_outcome(conformance.Outcome("pure", True, "two calls agree"))
+        >>> from fgbench.conformance import Outcome
+        >>> print_outcome(Outcome("pure", True, "two calls agree"))
         ok    pure: two calls agree
     """
-    mark = ("ok  " if outcome.held else "FAIL") if outcome.judged else "--  "
-    detail = outcome.detail if outcome.judged else f"not judged: {outcome.detail}"
-    print(f"{mark}  {outcome.check}: {detail}", flush=True)
+    print(line(outcome), flush=True)

@@ -56,7 +56,7 @@ def _show(
     measured: list[dict[str, Any]], trained: list[list[dict[str, Any]]], timed: list[dict[str, Any]]
 ) -> None:
     """Print one row per method: variance with its prediction, bias, test error, cost."""
-    from fgbench.cli.table import console, make
+    from fgbench.reporting.terminal.table import console, make
     from fgbench.stats import reporting
     from fgbench.stats.bias_verdict import adjusted_p_values
 

@@ -15,7 +15,35 @@ Methods = Annotated[
         "fg_a\\[directions=4]/local-pg or ./mine.py:Mine/end.",
     ),
 ]
-Arch = Annotated[str, typer.Option(help="Architecture, such as mlp-3x256 or localmixer-m/8/16.")]
+Arch = Annotated[
+    str,
+    typer.Option(
+        help="Architecture, such as mlp-3x256 or localmixer-m/8/16, or a class or function of your own "
+        "that returns a PyTorch module: ./net.py:make_net\\[width=64]."
+    ),
+]
+Cut = Annotated[
+    str,
+    typer.Option(
+        help="Modules after which a network of your own is cut: names with commas between, a regular "
+        "expression, the name of a ModuleList or Sequential, or auto. 'fgbench show' lists what there is."
+    ),
+]
+Sites = Annotated[
+    str,
+    typer.Option(
+        help="Where noise enters a network of your own: ops (after every weight operation), post (not "
+        "before a norm or gain), min (nor after norms), or a regular expression."
+    ),
+]
+OutAxes = Annotated[
+    str,
+    typer.Option(
+        "--out-axes",
+        help="Letters of the axes of its modules' outputs, the example first, such as 'b t c'; noise is "
+        "smaller where scores are kept apart along them.",
+    ),
+]
 Data = Annotated[str, typer.Option(help="Data set: digits, mnist, fashion_mnist, cifar10, ...")]
 Seed = Annotated[int, typer.Option(help="First seed.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")]

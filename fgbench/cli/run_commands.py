@@ -1,4 +1,4 @@
-"""The commands that compute something: measure, train, speed, sweep, fusion, table1 and check."""
+"""The commands that compute something: measure, train, speed, sweep, fusion, table1, show and check."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ import typer
 from fgbench.cli.options import (
     Arch,
     AsJson,
+    Cut,
     Data,
     DataDir,
     Device,
     Dtype,
     KeptDir,
     Methods,
+    OutAxes,
     RecordsDir,
     Reuse,
     Seed,
     Seeds,
+    Sites,
     Threads,
     Timeout,
 )
@@ -39,6 +42,9 @@ def measure(
     methods: Methods,
     arch: Arch = "mlp-3x256",
     data: Data = "digits",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
     draws: Annotated[
         int, typer.Option(help="Draws (independent estimates) per network, moment and batch.")
     ] = 64,
@@ -111,10 +117,10 @@ def measure(
     methods = [*methods, *([] if reference is None else [reference])]
     epochs = None if moments is None else tuple(_moment(m) for m in moments.split(","))
     results = _run_all(
-        "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, draws=draws,
-        precision=precision, cost=cost, moments=epochs, along=along, inits=inits, batches=batches,
-        batch=batch, engine=engine, timeout=timeout, device=device, dtype=dtype, threads=threads,
-        data_dir=data_dir, records=records, reuse=reuse,
+        "measure", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, cut=cut,
+        sites=sites, out_axes=out_axes, draws=draws, precision=precision, cost=cost, moments=epochs,
+        along=along, inits=inits, batches=batches, batch=batch, engine=engine, timeout=timeout,
+        device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse,
     )  # fmt: skip
     if reference is not None:
         from fgbench.runs.against import against
@@ -127,6 +133,9 @@ def train(
     methods: Methods,
     arch: Arch = "mlp-3x256",
     data: Data = "digits",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -182,6 +191,7 @@ def train(
 
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
     given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
+    given |= {"cut": cut, "sites": sites, "out_axes": out_axes}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     fields = schema.options_of("train")
     for pair in option or []:
@@ -202,6 +212,9 @@ def speed(
     methods: Methods,
     arch: Arch = "mlp-3x1024",
     data: Data = "mnist",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
     batch: Annotated[int, typer.Option(help="Examples per step.")] = 128,
     rounds: Annotated[int, typer.Option(help="Timed steps of each method, interleaved.")] = 20,
     reference: Annotated[
@@ -217,7 +230,8 @@ def speed(
 ) -> int:
     """Time whole steps and their peak memory beside backprop's, interleaved in one run."""
     results = _run_all(
-        "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, batch=batch,
+        "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, cut=cut,
+        sites=sites, out_axes=out_axes, batch=batch,
         rounds=rounds, reference=reference, device=device, dtype=dtype, threads=threads,
         data_dir=data_dir, records=records,
     )  # fmt: skip
@@ -319,6 +333,37 @@ def table1(
     return _show([result], as_json)
 
 
+def show(
+    arch: Annotated[
+        str, typer.Argument(metavar="ARCH", help="An architecture, or ./file.py:Class.")
+    ],
+    data: Data = "digits",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a network on a data set: modules, cuts, sites, axes, parameters and the cost of each module."""
+    from fgbench.runs.anatomy import anatomy
+    from fgbench.workload import Cuts, Workload
+
+    cuts = Cuts(cut, sites, out_axes)
+    network = anatomy(Workload.of(arch, data, device, dtype, data_dir, cuts), seed)
+    if as_json:
+        print(json.dumps(network, indent=1))
+        return
+    from fgbench.reporting.terminal.network_table import tables
+    from fgbench.reporting.terminal.table import console
+
+    out = console()
+    for part in tables(network):
+        out.print(part)
+
+
 def check(
     name: Annotated[str, typer.Argument(help="An estimator or architecture, or ./file.py:Class.")],
     quick: Annotated[
@@ -397,7 +442,7 @@ def _show(records: list[dict[str, Any]], as_json: bool, rates: str = "") -> int:
     if as_json:
         print(json.dumps(records, indent=1))
     else:
-        from fgbench.cli.tables import RECIPE, show
+        from fgbench.reporting.terminal.tables import RECIPE, show
 
         show(records, rates=rates or RECIPE)
     failed = [r for r in records if r["status"] == "failed"]

@@ -9,9 +9,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fgbench.cli.progress import print_line
-from fgbench.cli.table import console, make
 from fgbench.records.labels import labels
 from fgbench.reporting.frames.tuning import edges
+from fgbench.reporting.terminal.table import console, make
 from fgbench.runs.sweep.cells import count
 from fgbench.runs.sweep.runner import Sweep
 from fgbench.stats.reporting import number, spread
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fgbench.cli.table import StackingTable
+    from fgbench.reporting.terminal.table import StackingTable
     from fgbench.runs.sweep.cells import Cell
     from fgbench.runs.sweep.runner import Settings, Stage
 

@@ -17,6 +17,13 @@ from __future__ import annotations
 from fgbench.conformance.architecture import check_architecture
 from fgbench.conformance.estimator import check_estimator, examine
 from fgbench.conformance.outcome import Outcome
-from fgbench.conformance.structure import require_structure
+from fgbench.conformance.structure import require_network, require_structure
 
-__all__ = ["Outcome", "check_architecture", "check_estimator", "examine", "require_structure"]
+__all__ = [
+    "Outcome",
+    "check_architecture",
+    "check_estimator",
+    "examine",
+    "require_network",
+    "require_structure",
+]

@@ -55,14 +55,14 @@ SAMPLED = ("end", "local")  # where a bias is sampled under localities of which 
 
 
 def check_estimator(
-    text: str, tell: Tell | None = None, *, quick: bool = False, arch: str = ""
+    given: Any, tell: Tell | None = None, *, quick: bool = False, arch: str = ""
 ) -> list[Outcome]:
     """Check everything an estimator claims.
 
     Args:
-        text: a name with options or ``./file.py:Class``; with ``/locality`` it is checked under that one
+        given: a name with options or ``./file.py:Class``; with ``/locality`` it is checked under that one
             only, otherwise under ``end``, ``module``, ``local``, ``local-pg`` and two contrastive ones, in
-            one of which losses couple the examples.
+            one of which losses couple the examples. Or an estimator, or a pair (estimator, locality).
         tell: called with each outcome as it is found.
         quick: where only sampling can judge the bias, make fewer draws; the outcome says what is left
             out, and how large a fault must be to be found.
@@ -82,8 +82,9 @@ def check_estimator(
             ...
         fgbench.errors.UsageError: unknown method 'fg_b'; did you mean 'fg_w'?
     """
-    method = registry.method(text)
-    alone = method.locality.text != "end" or text.endswith("/end")
+    method = registry.method_of(given)
+    stated = given.endswith("/end") if isinstance(given, str) else isinstance(given, tuple)
+    alone = method.locality.text != "end" or stated
     where = [method.locality] if alone else LOCALITIES
     nets: Sequence[Net] = NETS
     if arch:

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import copy
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch.utils._pytree import tree_map
 
 from fgbench import registry
 from fgbench.conformance.architecture import examples_apart, function, pulls, taps, untied
 from fgbench.conformance.nets import SEED, filled
 from fgbench.conformance.outcome import Fault, NotJudged, told
-from fgbench.core.network import untouched
+from fgbench.core.network import Chain, untouched
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.wrapping import WrappedChain
 from fgbench.errors import UsageError, pass_on
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fgbench.core.network import Chain
+    from fgbench.core.losses import Loss
+    from fgbench.data.dataset import Batch, DataSet
 
 EXAMPLES = 2
 MUCH = 10**10
@@ -33,19 +37,72 @@ MUCH = 10**10
 torch imports its compiler for the first of these: two seconds of a process."""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """The first examples of a data set; two are equal where the data sets are.
+
+    Args:
+        fingerprint: of the data set.
+        x: inputs ``[3, ...]``, as the network sees them.
+        y: targets ``[3, ...]``.
+        loss: the loss per example.
+
+    Example:
+        >>> from fgbench.data.synthetic import synthetic
+        >>> Sample.of(synthetic(size=2)) == Sample.of(synthetic(size=2))
+        True
+    """
+
+    fingerprint: str
+    x: Batch = field(compare=False, repr=False)
+    y: Batch = field(compare=False, repr=False)
+    loss: Loss = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, data: DataSet) -> Self:
+        """Return the first examples of a data set, on the CPU and in float32."""
+        return cls(data.fingerprint, *data.sample(EXAMPLES + 1, device="cpu"), data.loss)
+
+    def pair(self, noise: Noise, last: int = 1) -> Batch:
+        """Return two inputs: noise where they are real numbers, else the first and another example.
+
+        Args:
+            noise: of the real numbers.
+            last: number of the other example.
+        """
+
+        def two(t: Tensor) -> Tensor:
+            if t.is_floating_point():
+                return noise.normal("x", (EXAMPLES, *t.shape[1:]))
+            return t[[0, min(last, len(t) - 1)]]
+
+        return tree_map(two, self.x)
+
+
 @cache
-def require_structure(arch: str, shape: tuple[int, ...], classes: int) -> None:
+def require_structure(
+    arch: str,
+    shape: tuple[int, ...],
+    classes: int,
+    sample: Sample | None = None,
+    outputs: tuple[int, ...] | None = None,
+    vocabulary: int | None = None,
+) -> None:
     """Refuse an architecture on which every number would be wrong; once per process for each network.
 
     What is refused: a forward pass that is not repeatable or changes with what a tap returns, examples
     that depend on each other, a parameter with two names, taps that are not the declared ones, and a
     parameter that no site reaches, whose gradient would be estimated as zero. Everything is drawn from noise
-    of its own: no number of a run changes.
+    of its own: no number of a run changes. A module that is no chain is compared with reverse mode where it
+    is wrapped.
 
     Args:
         arch: architecture with options.
         shape: shape of one example.
         classes: number of classes.
+        sample: examples of the data set; inputs are real numbers where None.
+        outputs: shape of one prediction; ``(classes,)`` where None.
+        vocabulary: number of different tokens, None where inputs are no tokens.
 
     Raises:
         UsageError: with the first fault, the call that makes it where there is one.
@@ -55,23 +112,58 @@ def require_structure(arch: str, shape: tuple[int, ...], classes: int) -> None:
     Example:
         >>> require_structure("mlp-2x4", (1, 2, 2), 3)
     """
+    sizes = {"shape": shape, "classes": classes, "outputs": outputs or (classes,)}
+    with Noise(SEED).child("structure").seeded():
+        offered = {**sizes, "vocabulary": vocabulary}
+        chain = registry.make("architectures", arch, offered=offered).thing
+        if isinstance(chain, Chain):
+            _require(chain, shape, sample, arch, f"; see fgbench check {arch}")
+
+
+def require_network(chain: Chain, label: str, sample: Sample | None = None) -> None:
+    """Refuse a network that was built already, as :func:`require_structure` does by its name.
+
+    Args:
+        chain: a network of its own: its parameters are replaced.
+        label: its name, for the message.
+        sample: examples of the data set; inputs are real numbers where None.
+
+    Raises:
+        UsageError: with the first fault.
+
+    Example:
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> require_network(chain, "mine")
+    """
+    if isinstance(chain, WrappedChain):
+        return
+    with Noise(SEED).child("structure").seeded():
+        chain = chain.to(device="cpu", dtype=torch.float32)
+        _require(chain, chain.input_shape, sample, label)
+
+
+def _require(
+    chain: Chain, shape: tuple[int, ...], sample: Sample | None, label: str, see: str = ""
+) -> None:
+    """Check a network's structure, and raise its first fault as a user's mistake."""
     noise = Noise(SEED)
-    with noise.child("structure").seeded():
-        chain: Chain = registry.make("architectures", arch, shape=shape, classes=classes).thing
-        try:
-            check_structure(filled(chain, noise), noise.normal("x", (EXAMPLES, *shape)))
-        except BaseException as error:
-            pass_on(error)
-            why = told(error, chain.module(0) if len(chain) else chain)
-            raise UsageError(f"{arch} cannot be used: {why}; see fgbench check {arch}") from None
+    try:
+        x = noise.normal("x", (EXAMPLES, *shape)) if sample is None else sample.pair(noise)
+        other = None if sample is None or x.is_floating_point() else sample.pair(noise, 2)
+        check_structure(filled(chain, noise), x, other)
+    except BaseException as error:
+        pass_on(error)
+        why = told(error, chain.module(0) if len(chain) else chain)
+        raise UsageError(f"{label} cannot be used: {why}{see}") from None
 
 
-def check_structure(chain: Chain, x: Tensor) -> None:
+def check_structure(chain: Chain, x: Tensor, other: Tensor | None = None) -> None:
     """Check what every number rests on; see :func:`require_structure`.
 
     Args:
         chain: the network, in float32; left in float64 where two passes differ.
         x: a batch of two of its inputs.
+        other: the first of them beside another one; made up where None.
 
     Raises:
         Fault: the first that is found.
@@ -81,8 +173,10 @@ def check_structure(chain: Chain, x: Tensor) -> None:
         >>> check_structure(chain, torch.ones(2, 1, 2, 2))
     """
     untied(chain)
-    if not _repeats(chain, x):  # rounding is no fault: float64 decides, and names it
-        chain, x = chain.double(), x.double()
+    if other is None:
+        other = torch.stack([x[0], 1.0 - x[1]])
+    if not _repeats(chain, x, other):  # rounding is no fault: float64 decides, and names it
+        chain, x = chain.double(), x.double() if x.is_floating_point() else x
         function(chain, x, Noise(SEED, dtype=torch.float64))
         examples_apart(chain, x)
     if sum(p.numel() for p in chain.parameters()) * x[0].numel() > MUCH:
@@ -124,13 +218,11 @@ def _used(chain: Chain, k: int, x: Tensor) -> None:
                 raise Fault(f"what the tap returns at {place} is not used")
 
 
-def _repeats(chain: Chain, x: Tensor) -> bool:
+def _repeats(chain: Chain, x: Tensor, other: Tensor) -> bool:
     """Return whether a second pass gives the first example the same, bit for bit, and leaves no trace.
 
     The first pass goes through a tap that returns copies, the second has another second example.
     """
-    other = x.clone()
-    other[1] = 1.0 - x[1]
     last, before = len(chain), _marks(chain)
 
     def copied(kind: str, name: str, z: Tensor, /) -> Tensor:

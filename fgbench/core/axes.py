@@ -1,9 +1,10 @@
 """Named axes, declared mixing, and the one credit rule.
 
 Axis letters, the same everywhere: ``v`` view, ``b`` example, ``p`` patch, ``g`` group, ``d`` unit in
-group, ``c`` channel, ``k`` class, ``n`` direction; ``i`` and ``o`` are the input and output axes of a
-weight that no score keeps apart. Axes are written as in einops: ``"b p (g d)"`` is a tensor of three
-dimensions whose last one runs over groups and, within a group, over units.
+group, ``c`` channel, ``t`` time or token, ``k`` class, ``n`` direction; ``i`` and ``o`` are the input and
+output axes of a weight that no score keeps apart; ``m q r s u`` are axes without a name. Axes are written as
+in einops: ``"b p (g d)"`` is a tensor of three dimensions whose last one runs over groups and, within a
+group, over units.
 
 The credit rule. An objective yields slopes with some axes *kept* apart, ``s[n, kept...]``. A place (an
 activity site or a parameter) can tell two of those scores apart along an axis only if it has that axis
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-LETTERS = frozenset("vbpgdckionhw")
+NAMED = frozenset("vbpgdckionhwt")
+LETTERS = NAMED | frozenset("mqrsu")
 Dims = tuple[tuple[str, ...], ...]
 
 
@@ -61,7 +63,7 @@ def parse(axes: str) -> Dims:
     for letter in names:
         if letter not in LETTERS:
             raise UsageError(
-                f"axes {axes!r}: unknown axis {letter!r}; valid: {' '.join(sorted(LETTERS))}"
+                f"axes {axes!r}: unknown axis {letter!r}; valid: {' '.join(sorted(NAMED))}"
             )
         if names.count(letter) > 1:
             raise UsageError(f"axes {axes!r}: axis {letter!r} appears twice")
@@ -77,6 +79,21 @@ def names(axes: str) -> tuple[str, ...]:
         ('b', 'p', 'g', 'd')
     """
     return tuple(letter for dim in parse(axes) for letter in dim)
+
+
+def check_named(axes: str) -> None:
+    """Refuse letters of axes that have no name, which no score can be kept apart along.
+
+    Raises:
+        UsageError: for the first.
+
+    Example:
+        >>> check_named("b p g")
+    """
+    for letter in names(axes):
+        if letter not in NAMED:
+            valid = " ".join(sorted(NAMED))
+            raise UsageError(f"axes {axes!r}: unknown axis {letter!r}; valid: {valid}")
 
 
 def dims_within(axes: str, letters: str) -> list[int]:
@@ -117,6 +134,32 @@ def keep_existing(keep: str, have: str) -> str:
     return " ".join(letter for letter in names(have) if letter in wanted or letter == "b")
 
 
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Which scores along a kept axis each index of a place can move.
+
+    Args:
+        kept: the axis of the scores.
+        place: the axis of the place, "" where all its indices move the same scores (m is then 1).
+        matrix: whether index m of the place moves score t: booleans ``[m, t]``.
+
+    Example:
+        >>> causal = Reach("t", "m", torch.ones(3, 3).triu().bool())
+        >>> causal.summed(torch.tensor([[1.0, 2.0, 3.0]]), 1)
+        tensor([[6., 5., 3.]])
+    """
+
+    kept: str
+    place: str
+    matrix: Tensor
+
+    def summed(self, slopes: Tensor, axis: int) -> Tensor:
+        """Return at every index of the place the sum of the scores it moves, in place of the scores."""
+        rows = self.matrix.to(slopes)
+        sums: Tensor = torch.tensordot(slopes, rows, dims=([axis], [1]))
+        return sums.movedim(-1, axis)
+
+
 @dataclass(frozen=True)
 class Cells:
     """How the scores of one objective meet one place.
@@ -125,6 +168,7 @@ class Cells:
         kept: axes of the slopes after ``n``, such as ``"b p g"``.
         place: axes of the place, such as ``"b p (g d)"``; empty for a parameter without named axes.
         mixed: axes mixed anywhere between the place and the objective's readout.
+        reach: axes along which an index of the place moves some of the scores and not all.
 
     Example:
         >>> Cells(kept="b p g", place="b p (g d)", mixed="p").shared
@@ -134,12 +178,19 @@ class Cells:
     kept: str
     place: str
     mixed: str
+    reach: tuple[Reach, ...] = ()
 
     @cached_property
     def shared(self) -> tuple[str, ...]:
-        """The kept axes along which the place has cells of its own, in the order of ``kept``."""
-        have, mixed = names(self.place), names(self.mixed)
-        return tuple(a for a in names(self.kept) if a in have and a not in mixed)
+        """The axes along which the place has cells of its own, in the order of ``kept``."""
+        own = (self.cell_axis(a) for a in names(self.kept))
+        return tuple(a for a in own if a)
+
+    def cell_axis(self, kept: str) -> str:
+        """Return the axis of the place whose cells the scores along a kept axis credit, "" for none."""
+        if kept in names(self.place):
+            return "" if kept in names(self.mixed) else kept
+        return next((r.place for r in self.reach if r.kept == kept), "")
 
     def _split(self, shape: Iterable[int], sizes: dict[str, int]) -> tuple[list[int], list[str]]:
         """Split composed dimensions: the finer shape, and one letter ('' for none) per dimension."""
@@ -185,8 +236,9 @@ def gather(slopes: Tensor, at: Cells) -> Tensor:
         >>> gather(torch.ones(1, 2, 3), Cells(kept="b p", place="b d", mixed=""))
         tensor([[3., 3.]])
     """
-    shared = at.shared
-    drop = [i + 1 for i, a in enumerate(names(at.kept)) if a not in shared]
+    for reach in at.reach:
+        slopes = reach.summed(slopes, 1 + names(at.kept).index(reach.kept))
+    drop = [i + 1 for i, a in enumerate(names(at.kept)) if not at.cell_axis(a)]
     return slopes.sum(drop) if drop else slopes
 
 

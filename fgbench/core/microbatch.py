@@ -7,9 +7,10 @@ for a moment is then of the size of a run and not of the batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -42,6 +43,18 @@ def cut(examples: int, largest: int, device: torch.device) -> tuple[slice, ...]:
     if device.type == "cpu":
         rows = max(1, TILE * torch.get_num_threads() // max(largest, 1))
     return tuple(slice(i, min(i + rows, examples)) for i in range(0, examples, max(rows, 1)))
+
+
+def rows(labels: Any, run: slice) -> Any:
+    """Return the labels of a run of examples; nested ones are taken part by part.
+
+    Example:
+        >>> rows({"y": torch.arange(3)}, slice(0, 2))
+        {'y': tensor([0, 1])}
+    """
+    if isinstance(labels, torch.Tensor):
+        return labels[run]
+    return labels if run == slice(None) else tree_map(lambda t: t[run], labels)
 
 
 def put(whole: dict[Name, Tensor], name: Name, part: Tensor, tile: slice, examples: int) -> None:

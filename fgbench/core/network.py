@@ -8,21 +8,23 @@ nonlinearity). The tap of a plain pass is the identity; others record, replace o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from fgbench.core import axes, shape_trace
+from fgbench.core.axes import Cells
 from fgbench.core.cost import CostCounter
+from fgbench.core.losses import cross_entropy
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from torch import Tensor
 
+    from fgbench.core.losses import Loss
     from fgbench.core.shape_trace import ShapeTrace
 
 
@@ -120,6 +122,7 @@ class Readout(nn.Module):
             all examples and not of its own alone.
         may_start_at_zero: whether it learns from a start at zero, as recipes with ``zero_heads`` have it;
             not where the loss divides by the norm of its predictions.
+        criterion: the loss per example, that of the chain it is part of; cross entropy at first.
 
     Example:
         >>> Readout().losses(torch.zeros(2, 4), torch.tensor([0, 1]))  # cross entropy
@@ -129,23 +132,24 @@ class Readout(nn.Module):
     holds: bool = False
     coupled: bool = False
     may_start_at_zero: bool = True
+    criterion: Loss = staticmethod(cross_entropy)
 
     def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
         """Compute predictions ``[b, k]`` from a module's output, calling ``tap`` at every op."""
         raise NotImplementedError
 
     def losses(self, prediction: Tensor, labels: Tensor, held: Tensor | None = None) -> Tensor:
-        """Compute one loss per example, ``[b]``; cross entropy unless overridden.
+        """Compute one loss per example, ``[b]``, by the criterion unless overridden.
 
         Args:
-            prediction: ``[b, k]``.
-            labels: ``[b]``.
+            prediction: ``[b, k]``, or as the targets need it.
+            labels: the targets of the same examples, ``[b]`` or ``[b, ...]``.
             held: predictions of the clean pass for a readout that ``holds``; ``prediction`` where None.
 
         Returns:
             The losses.
         """
-        return F.cross_entropy(prediction, labels, reduction="none")
+        return self.criterion(prediction, labels)
 
 
 class LinearReadout(Readout):
@@ -219,6 +223,7 @@ class Chain(nn.Module):
         self.readouts = nn.ModuleDict(readouts)
         self.input_shape = tuple(input_shape)
         self.classes = classes
+        self._criterion: Loss = cross_entropy
         self._index: dict[str, tuple[int, Site]] = {}
         for k, module in enumerate(body):
             for site in module.sites:
@@ -233,6 +238,18 @@ class Chain(nn.Module):
         return len(self.body)
 
     @property
+    def criterion(self) -> Loss:
+        """The loss per example of every readout that has no other: cross entropy unless set."""
+        return self._criterion
+
+    @criterion.setter
+    def criterion(self, loss: Loss) -> None:
+        """Give the loss to the readouts there are; those that are added later take it too."""
+        self._criterion = loss
+        for name in self.readouts:
+            self.readout(name).criterion = loss
+
+    @property
     def index(self) -> Mapping[str, tuple[int, Site]]:
         """Site name to (module number, site), in forward order."""
         return self._index
@@ -242,6 +259,20 @@ class Chain(nn.Module):
         module = self.body[k]
         assert isinstance(module, LocalModule)
         return module
+
+    @property
+    def pieces(self) -> tuple[nn.Module, ...]:
+        """The modules of the body that were written by somebody, for errors."""
+        return tuple(self.body)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a batch passes in one piece and not in runs of examples."""
+        return False
+
+    def home(self, parameter: str) -> int:
+        """Return the number of the (first) module that has a body parameter, by qualified name."""
+        return int(parameter.split(".")[1])
 
     def readout(self, name: str) -> Readout:
         """Return the readout of that name."""
@@ -272,15 +303,53 @@ class Chain(nn.Module):
         """Return a readout's parameters by qualified name."""
         return {f"readouts.{name}.{n}": p for n, p in self.readouts[name].named_parameters()}
 
-    def segments(self, x: Tensor, first: int, stop: int, tap: Tap) -> Iterator[tuple[int, Tensor]]:
-        """Run modules ``first`` to ``stop - 1`` and yield (number, output) after each."""
+    def start(self, x: Any) -> Any:
+        """Return where a pass from a batch of inputs begins: the batch itself."""
+        return x
+
+    def entry(self, x: Any) -> Any:
+        """Return the output of the module before a start, which an empty window reads."""
+        return x
+
+    def leave(self, x: Any, k: int, f: Tensor) -> Any:
+        """Return where a window from module ``k`` begins.
+
+        Args:
+            x: where the pass began that has come there.
+            k: number of the module.
+            f: output of the module before, without graph.
+        """
+        return f
+
+    def advance(self, x: Any, first: int, stop: int) -> Any:
+        """Run modules without gradients and return where a window from module ``stop`` begins."""
+        if first == stop:
+            return x
+        f: Any = x
+        with torch.no_grad():
+            for _, f in self.segments(x, first, stop, untouched, (stop,)):  # noqa: B007
+                pass
+        return self.leave(x, stop, f.detach())
+
+    def segments(
+        self, x: Any, first: int, stop: int, tap: Tap, leaves: Collection[int] = ()
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Run modules ``first`` to ``stop - 1`` and yield (number, output) after each.
+
+        Args:
+            x: where the pass begins.
+            first: the first module.
+            stop: the module before which it ends.
+            tap: called at every op, site and out.
+            leaves: numbers of modules from which later windows begin, see :meth:`leave`.
+        """
         for k in range(first, stop):
             x = self.body[k](x, _Prefixed(tap, f"body.{k}."))
             yield k, x
 
-    def run(self, x: Tensor, first: int, stop: int, tap: Tap = untouched) -> Tensor:
+    def run(self, x: Any, first: int, stop: int, tap: Tap = untouched) -> Tensor:
         """Run modules ``first`` to ``stop - 1``; an empty window returns its start."""
-        f = x
+        f: Tensor = self.entry(x) if first == stop else x
         for _, f in self.segments(x, first, stop, tap):  # noqa: B007
             pass
         return f
@@ -346,6 +415,34 @@ class Chain(nn.Module):
         """Return an empty counter that prices calls in forward passes of body and final readout."""
         return CostCounter(network=1.0 + self.readout_share("final", len(self) - 1))
 
+    def cells(self, kept: str, name: str, stop: int, *, summed: bool = True) -> Cells:
+        """Return which scores credit a site or parameter, see :meth:`fgbench.core.objective.Objective.cells`.
+
+        Args:
+            kept: axes of the scores.
+            name: qualified name of a site or of a body parameter.
+            stop: end of the window whose scores they are.
+            summed: whether scores are summed over every axis mixed on the way.
+
+        Returns:
+            The kept axes, the place's axes and everything mixed in between.
+
+        Raises:
+            UsageError: for a name that is neither.
+        """
+        site_name = name if name in self.index else name.rpartition(".")[0]
+        if site_name not in self.index:
+            if name not in (known := self.body_parameters()):
+                raise unknown("site or parameter", name, [*self.index, *known])
+            return Cells(kept, "", "")
+        k, site = self.index[site_name]
+        later = range(k + 1, stop) if summed else ()
+        mixed = axes.union(site.mixed_after, *(self.module(j).mixes for j in later))
+        if name == site_name:
+            return Cells(kept, site.axes, mixed)
+        place = self.module(k).param_axes.get(name.removeprefix(f"body.{k}."), "")
+        return Cells(kept, place, axes.union(mixed, site.op_mixes) if summed else mixed)
+
     def rectified(self) -> frozenset[str]:
         """Return the sites that reach the loss by a ReLU alone: a unit is off where that ReLU is 0."""
         return self._trace().rectified
@@ -400,4 +497,6 @@ class Chain(nn.Module):
         for dim, size in zip(axes.parse(out_axes)[1:], self.out_shape(k), strict=True):
             features *= 1 if dim[0] in ("p", "h", "w") else size
         some = next(self.parameters())
-        self.readouts[name] = make(out_axes, features).to(dtype=some.dtype, device=some.device)
+        readout = make(out_axes, features).to(dtype=some.dtype, device=some.device)
+        readout.criterion = self._criterion
+        self.readouts[name] = readout

@@ -7,12 +7,11 @@ from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 from fgbench.core import axes
-from fgbench.core.axes import Cells
-from fgbench.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from fgbench.core.axes import Cells
     from fgbench.core.network import Chain
 
 
@@ -73,19 +72,7 @@ class Objective:
         Returns:
             The kept axes, the place's axes and everything mixed in between.
         """
-        site_name = name if name in chain.index else name.rpartition(".")[0]
-        kept = self.kept(chain)
-        if site_name not in chain.index:
-            if name not in (known := chain.body_parameters()):
-                raise unknown("site or parameter", name, [*chain.index, *known])
-            return Cells(kept, "", "")
-        k, site = chain.index[site_name]
-        later = range(k + 1, self.window[1]) if summed else ()
-        mixed = axes.union(site.mixed_after, *(chain.module(j).mixes for j in later))
-        if name == site_name:
-            return Cells(kept, site.axes, mixed)
-        place = chain.module(k).param_axes.get(name.removeprefix(f"body.{k}."), "")
-        return Cells(kept, place, axes.union(mixed, site.op_mixes) if summed else mixed)
+        return chain.cells(self.kept(chain), name, self.window[1], summed=summed)
 
     def mixes_kept(self, chain: Chain, names: Iterable[str]) -> bool:
         """Return whether any of these places has other :meth:`cells` where scores are not summed."""

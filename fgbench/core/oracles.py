@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -81,13 +81,13 @@ class Oracles(Protocol):
         return self.window.objective
 
     @property
-    def start(self) -> Tensor:
-        """The window's input, the recorded clean activity ``[b, ...]``."""
+    def start(self) -> Any:
+        """The window's input, the recorded clean activity ``[b, ...]``, or where a wrapped network begins."""
         return self.window.start
 
     @property
-    def labels(self) -> Tensor:
-        """Labels ``[b]``."""
+    def labels(self) -> Any:
+        """Targets, labels ``[b]`` where the task is classification."""
         return self.window.labels
 
     @property

@@ -13,8 +13,6 @@ from fgbench.core.objective import Objective
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.objective import Locality
@@ -36,7 +34,7 @@ class Scheme:
         objectives: the losses of one step, in chain order.
         end: the objective whose gradient is the end truth: the final readout's loss through the whole
             chain unless the locality has another.
-        copies: number of rows of a batch that one image becomes.
+        copies: number of rows of a batch that one example becomes.
         probe: learning rate of the final readout between epochs, 0 where it learns in the step.
 
     Raises:
@@ -89,7 +87,7 @@ class Scheme:
         if len(set(names)) < len(names):
             raise UsageError(f"objectives need distinct names, got {names}")
         for o in (*self.objectives, self.end):
-            axes.parse(o.keep)  # raises for an unknown letter
+            axes.check_named(o.keep)  # raises for an unknown letter
             first, stop = o.window
             if not 0 <= first <= stop <= len(self.chain):
                 raise UsageError(
@@ -105,31 +103,30 @@ class Scheme:
                     f"objective {o.name!r} updates modules outside its window {o.window}"
                 )
 
-    def batch(
-        self, pixels: Tensor, labels: Tensor, data: Any, noise: Noise
-    ) -> tuple[Tensor, Tensor]:
-        """Make a batch of images: normalised, or as the locality makes it (two views of every image).
+    def batch(self, inputs: Any, targets: Any, data: Any, noise: Noise) -> tuple[Any, Any]:
+        """Make a batch: prepared by its data set, or as the locality makes it (two views of every image).
 
         Args:
-            pixels: uint8 ``[b, ch, H, W]``.
-            labels: ``[b]``.
-            data: the data set that normalises the pixels.
-            noise: noise of this batch; its dtype is that of the images.
+            inputs: as stored, ``[b, ...]``; uint8 pixels of images.
+            targets: as stored, ``[b, ...]``.
+            data: the data set that prepares them.
+            noise: noise of this batch; its dtype is that of real numbers in the batch.
 
         Returns:
-            Images ``[(v b), ch, H, W]`` and labels ``[(v b)]``, v running over ``copies``.
+            Inputs ``[(v b), ...]`` and targets ``[(v b), ...]``, v running over ``copies``.
 
         Raises:
             UsageError: if the locality makes another number of rows, which would price them wrongly.
         """
         make = self._optional("batch", None)
         if make is None:
-            return data.normalise(pixels, noise.dtype), labels
-        x, y = make(pixels, labels, data, noise)
-        rows = self.copies * len(pixels)
+            x, y = data.prepare(inputs, targets, noise.dtype)
+            return x, y
+        x, y = make(inputs, targets, data, noise)
+        rows = self.copies * len(inputs)
         if (len(x), len(y)) != (rows, rows):
             raise UsageError(
                 f"batch() of {type(self.locality).__name__} made {len(x)} rows and {len(y)} labels of "
-                f"{len(pixels)} images, expected {rows} of each: copies is {self.copies}"
+                f"{len(inputs)} images, expected {rows} of each: copies is {self.copies}"
             )
         return x, y

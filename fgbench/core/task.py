@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -110,7 +110,7 @@ class Task:
     def parts(self) -> tuple[object, ...]:
         """The locality, the modules and the readouts: what an estimator calls, for errors."""
         chain = self.chain
-        return (self.scheme.locality, *chain.body, *chain.readouts.values())
+        return (self.scheme.locality, *chain.pieces, *chain.readouts.values())
 
     @property
     def end(self) -> Objective:
@@ -186,13 +186,12 @@ class Task:
         Yields:
             One view per objective.
         """
-        starts: dict[int, Tensor] = {0: x}
+        starts: dict[int, Any] = {0: self.chain.start(x)}
         for objective in self.objectives:
             first = objective.window[0]
             if first not in starts:
                 near = max(k for k in starts if k < first)
-                with torch.no_grad():
-                    starts[first] = self.chain.run(starts[near], near, first).detach()
+                starts[first] = self.chain.advance(starts[near], near, first)
                 ledger.forwards += sum(self.chain.shares()[near:first])
             view = View(
                 self.chain,
@@ -286,7 +285,7 @@ class Task:
 
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
         """Return the exact gradient of the end objective; usefulness is measured against it."""
-        return View(self.chain, self.end, x, labels, CostCounter()).reverse()
+        return View(self.chain, self.end, self.chain.start(x), labels, CostCounter()).reverse()
 
 
 def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:

@@ -99,8 +99,8 @@ class Window:
         self,
         chain: Chain,
         objective: Objective,
-        start: Tensor,
-        labels: Tensor,
+        start: Any,
+        labels: Any,
         ledger: CostCounter,
         params: Mapping[str, Tensor] | None = None,
         boundaries: frozenset[int] = frozenset(),
@@ -108,7 +108,7 @@ class Window:
     ) -> None:
         self.chain, self.objective = chain, objective
         self.start, self.labels, self.ledger = start, labels, ledger
-        self.outputs: dict[int, Tensor] = {}
+        self.outputs: dict[int, Any] = {}
         leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
         self.moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
         self._boundaries = boundaries
@@ -220,6 +220,8 @@ class Window:
     def runs(self) -> tuple[slice, ...]:
         """Cut the batch into the runs of examples that pass through the window together."""
         first, stop = self.objective.window
+        if self.chain.whole:
+            return (slice(0, len(self.start)),)
         shapes, index = self.chain.shapes(), self.chain.index
         inside = [torch.Size(shapes[name]) for name, (k, _) in index.items() if first <= k < stop]
         largest = max((shape.numel() for shape in inside), default=0)
@@ -232,26 +234,28 @@ class Window:
         if self.start.device.type == "cuda":
             return max(1, 8192 // len(self.start)) if on_sites else 4
         largest = max((torch.Size(shape).numel() for shape in self.sites.values()), default=1)
+        size = int(self.start.element_size())
         if on_sites:
-            return max(1, (1 << 23) // (largest * self.start.element_size()))
+            return max(1, (1 << 23) // (largest * size))
         each = largest + sum(p.numel() for p in self.params.values())
-        return max(4, (1 << 23) // (each * self.start.element_size()))
+        return max(4, (1 << 23) // (each * size))
 
     def _walk(self, tap: Any, run: slice = ALL) -> Any:
         """Run examples through the window, recording the outputs that other objectives start from."""
         first, stop = self.objective.window
         x = self.start[run]
-        f: Any = x
-        for k, f in self.chain.segments(x, first, stop, tap):
+        f: Any = self.chain.entry(x) if first == stop else x
+        for k, f in self.chain.segments(x, first, stop, tap, self._boundaries):
             if k + 1 in self._boundaries and k + 1 < stop:
-                microbatch.put(self.outputs, k + 1, value(f).detach(), run, len(self.start))
+                left = self.chain.leave(x, k + 1, value(f).detach())
+                microbatch.put(self.outputs, k + 1, left, run, len(self.start))
         return f
 
     def _arrive(self, f: Tensor) -> None:
         """Record the clean output of the window."""
-        self._f = f
-        if self.objective.window[1] in self._boundaries:
-            self.outputs[self.objective.window[1]] = f
+        self._f, stop = f, self.objective.window[1]
+        if stop in self._boundaries:
+            self.outputs[stop] = self.chain.leave(self.start, stop, f)
 
     def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
         """Record the clean value at every ``out``, and which units are on."""
@@ -401,8 +405,8 @@ class Window:
         readout = self.chain.readout(self.objective.readout)
         held = self._held if held is None else held
         if held is None:
-            return readout.losses(prediction, self.labels[run])
-        return readout.losses(prediction, self.labels[run], held[run])
+            return readout.losses(prediction, microbatch.rows(self.labels, run))
+        return readout.losses(prediction, microbatch.rows(self.labels, run), held[run])
 
     def clean_held(self) -> Tensor | None:
         """Return the predictions that stay fixed while the network moves, None where there are none."""

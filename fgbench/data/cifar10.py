@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fgbench.data.dataset import DataSet, fingerprint
+from fgbench.data.dataset import fingerprint
 from fgbench.data.files.cache import ELSEWHERE, data_root, download, source_of
+from fgbench.data.images import Images
 from fgbench.errors import DataError
 from fgbench.registry import register
 
@@ -41,7 +42,7 @@ LARGEST = 10_000 * (1 + math.prod(_SHAPE))  # bytes of a batch
 
 
 @register("datasets", "cifar10")
-def cifar10(*, data_dir: str | None = None) -> DataSet:
+def cifar10(*, data_dir: str | None = None) -> Images:
     """Load CIFAR-10 (Krizhevsky, 2009) from ``cifar-10-batches-bin``; fetch it if it is missing.
 
     Without a SOURCE.txt in the folder the batches must have the published checksums. With a SOURCE.txt
@@ -83,9 +84,7 @@ def cifar10(*, data_dir: str | None = None) -> DataSet:
     return load_batches(folder, source, {} if source else MD5S)
 
 
-def load_batches(
-    folder: Path, source: str, md5s: dict[str, str], per_file: int = 10_000
-) -> DataSet:
+def load_batches(folder: Path, source: str, md5s: dict[str, str], per_file: int = 10_000) -> Images:
     """Read the six batches of a folder.
 
     A record is one label byte, then 1,024 red, 1,024 green and 1,024 blue bytes, row by row.
@@ -114,7 +113,7 @@ def load_batches(
         *_read_batches(folder, _TRAIN, per_file, md5s),
         *_read_batches(folder, _TEST, per_file, md5s),
     )
-    return DataSet(
+    return Images(
         "cifar10",
         *tensors,
         classes=10,

@@ -1,83 +1,160 @@
-"""The type of every data set: uint8 pixels, labels, and the constants that normalise them."""
+"""The type of every data set: inputs and targets of two splits, and what is predicted from them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fgbench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
     from torch import Tensor
+
+    from fgbench.core.losses import Loss
+    from fgbench.core.noise.keyed import Noise
+    from fgbench.data.augment import Policy
+    from fgbench.data.goal import Goal, Metric
+
+Batch = Any
+"""A tensor, or a tuple or dictionary of tensors, whose first axis is that of the examples."""
 
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A training and a test split; pixels stay uint8 until a batch is normalised.
+    """A training and a test split, and the goal of a network on them.
+
+    The two kinds are :class:`fgbench.data.images.Images`, whose pixels are normalised batch by batch, and
+    :class:`fgbench.data.arrays.Arrays`, whose inputs go to the network as they are.
 
     Args:
         name: the registered name.
-        train_x: training pixels, uint8 ``[N, ch, H, W]``; may lie over a memory map.
-        train_y: training labels, int64 ``[N]``.
-        test_x: test pixels, as ``train_x``.
-        test_y: test labels, as ``train_y``.
-        classes: number of classes; labels run from 0 to ``classes - 1``.
-        peak: the pixel value that stands for 1.0.
-        mean: mean of pixels / peak per channel.
-        std: standard deviation of pixels / peak per channel.
+        train_x: training inputs, ``[N, ...]``; may lie over a memory map.
+        train_y: training targets, ``[N, ...]``.
+        test_x: test inputs, as ``train_x``.
+        test_y: test targets, as ``train_y``.
         fingerprint: 16 hexadecimal digits that identify the bytes of the data set.
-        source: the text of a SOURCE.txt beside the files, which states how they differ from the original.
+        source: where the data come from, and how they differ from the original.
+
+    Attributes:
+        goal: what is predicted, the loss and the metrics.
+        classes: size of the last axis of a prediction.
 
     Raises:
-        DataError: shapes, types, counts or labels contradict each other.
+        DataError: the two splits, or inputs and targets, do not fit each other.
 
     Example:
         >>> from fgbench.data.synthetic import synthetic
         >>> data = synthetic(size=4, train=20, test=10)
-        >>> data.shape, len(data.train_y), data.normalise(data.train_x[:2]).shape
-        ((1, 4, 4), 20, torch.Size([2, 1, 4, 4]))
+        >>> data.shape, data.outputs, data.train_size, data.main
+        ((1, 4, 4), (10,), 20, 'error')
+        >>> x, y = data.sample(2)
+        >>> x.dtype, y
+        (torch.float32, tensor([0, 1]))
     """
 
     name: str
-    train_x: Tensor = field(repr=False)
-    train_y: Tensor = field(repr=False)
-    test_x: Tensor = field(repr=False)
-    test_y: Tensor = field(repr=False)
-    classes: int
-    peak: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    fingerprint: str
-    source: str = ""
+    train_x: Batch = field(repr=False)
+    train_y: Batch = field(repr=False)
+    test_x: Batch = field(repr=False)
+    test_y: Batch = field(repr=False)
+    fingerprint: str = field(kw_only=True)
+    source: str = field(default="", kw_only=True)
+
+    items = "examples"
+    """The word for examples in messages."""
+
+    if (
+        TYPE_CHECKING
+    ):  # fields of one kind and properties of the other, in whose way nothing may stand
+
+        @property
+        def goal(self) -> Goal:
+            """The prediction's shape, the loss and the metrics."""
+
+        @property
+        def classes(self) -> int:
+            """Size of the last axis of a prediction."""
 
     def __post_init__(self) -> None:
-        for split, x, y in (
-            ("training", self.train_x, self.train_y),
-            ("test", self.test_x, self.test_y),
+        for what, x, y in self._splits():
+            counts = [len(t) for t in tree_leaves((x, y))]
+            if len(set(counts)) > 1 or not counts[0]:
+                targets = len(tree_leaves(y)[0])
+                raise DataError(
+                    f"{self.name}: the {what} split has {counts[0]} {self.items} and {targets} "
+                    f"{'labels' if self._labelled else 'targets'}"
+                )
+        for what, train, test in (
+            (self.items, self.train_x, self.test_x),
+            ("targets", self.train_y, self.test_y),
         ):
-            _check_split(f"{self.name}: the {split} split", x, y, self.classes)
-        if self.train_x.shape[1:] != self.test_x.shape[1:]:
-            raise DataError(
-                f"{self.name}: training images are {tuple(self.train_x.shape[1:])}, "
-                f"test images {tuple(self.test_x.shape[1:])}"
-            )
-        if not len(self.mean) == len(self.std) == self.shape[0]:
-            raise DataError(f"{self.name}: mean and std need one number per channel")
+            ours, theirs = ([tuple(t.shape[1:]) for t in tree_leaves(s)] for s in (train, test))
+            if ours != theirs:
+                one, two = (", ".join(map(str, shapes)) for shapes in (ours, theirs))
+                raise DataError(f"{self.name}: training {what} are {one}, test {what} {two}")
+
+    # what is predicted
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        channels, height, width = self.train_x.shape[1:]
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example's input; of the first tensor where there are several."""
+        return tuple(tree_leaves(self.train_x)[0].shape[1:])
 
-    def to(self, device: torch.device | str) -> DataSet:
-        """Return the data set with its tensors on a device; pixels stay uint8 there.
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Shape of one example's prediction."""
+        return self.goal.outputs
 
-        Pixels that would take more than a quarter of the device's free memory stay where they are, and
+    @property
+    def loss(self) -> Loss:
+        """The loss per example, from predictions and targets."""
+        return self.goal.loss
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics of a split by name, beside the loss."""
+        return self.goal.metrics
+
+    @property
+    def main(self) -> str:
+        """Name of the metric that is shown first."""
+        return self.goal.main
+
+    # how many, and where
+
+    @property
+    def train_size(self) -> int:
+        """Number of training examples."""
+        return len(tree_leaves(self.train_y)[0])
+
+    @property
+    def test_size(self) -> int:
+        """Number of test examples."""
+        return len(tree_leaves(self.test_y)[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where targets lie, and the batches of :meth:`rows`."""
+        where: torch.device = tree_leaves(self.train_y)[0].device
+        return where
+
+    @property
+    def stored(self) -> torch.device:
+        """Where inputs lie: on the device, or on the host where they do not fit."""
+        where: torch.device = tree_leaves(self.train_x)[0].device
+        return where
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the data set with its tensors on a device.
+
+        Inputs that would take more than a quarter of the device's free memory stay where they are, and
         :meth:`rows` copies the rows that are asked for.
 
         Args:
@@ -87,49 +164,105 @@ class DataSet:
             The same data; tensors that are already there are shared.
         """
         where = torch.device(device)
-        fits = self.train_x.nbytes + self.test_x.nbytes <= _room(where)
-        there = where if fits else self.train_x.device
+        size = sum(t.nbytes for t in tree_leaves((self.train_x, self.test_x)))
+        there = where if size <= _room(where) else self.stored
         return replace(
             self,
-            train_x=self.train_x.to(there),
-            train_y=self.train_y.to(where),
-            test_x=self.test_x.to(there),
-            test_y=self.test_y.to(where),
+            train_x=_to(self.train_x, there),
+            train_y=_to(self.train_y, where),
+            test_x=_to(self.test_x, there),
+            test_y=_to(self.test_y, where),
         )
 
-    def rows(self, picked: Tensor) -> tuple[Tensor, Tensor]:
-        """Return some training images and their labels, both on the labels' device.
+    # batches
+
+    def rows(self, picked: Tensor) -> tuple[Batch, Batch]:
+        """Return some training examples as they are stored, on the targets' device.
 
         Args:
-            picked: indices of images, int64 ``[b]``, on any device; on the pixels' device without
+            picked: indices of examples, int64 ``[b]``, on any device; on the inputs' device without
                 synchronisation.
 
         Returns:
-            uint8 ``[b, ch, H, W]`` and int64 ``[b]``.
+            Inputs ``[b, ...]`` and targets ``[b, ...]``.
         """
-        where = self.train_y.device
-        x = self.train_x.index_select(0, picked.to(self.train_x.device))
-        return x.to(where), self.train_y.index_select(0, picked.to(where))
+        stored, where = picked.to(self.stored), picked.to(self.device)
+        x = tree_map(lambda t: t.index_select(0, stored).to(self.device), self.train_x)
+        return x, tree_map(lambda t: t.index_select(0, where), self.train_y)
 
-    def normalise(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return ``(x / peak - mean) / std`` per channel, on the device of ``x``.
+    def here(self, x: Batch, y: Batch, rows: slice) -> tuple[Batch, Batch]:
+        """Return some examples of a split, as stored, on the targets' device.
 
         Args:
-            x: uint8 pixels ``[..., ch, H, W]``.
-            dtype: floating type of the result.
+            x: the split's inputs.
+            y: the split's targets.
+            rows: which of them.
+        """
+        return _to(_cut(x, rows), self.device), _cut(y, rows)
+
+    def prepare(
+        self, x: Batch, y: Batch, dtype: torch.dtype = torch.float32
+    ) -> tuple[Batch, Batch]:
+        """Return a batch as the network and the loss take it: here, real numbers in one floating type.
+
+        Args:
+            x: inputs as stored, ``[b, ...]``.
+            y: targets as stored, ``[b, ...]``.
+            dtype: floating type of the network.
 
         Returns:
-            A new tensor of the shape of ``x``.
+            Inputs and targets; integers stay integers.
         """
-        scale, shift = _affine(self.peak, self.mean, self.std, x.device, dtype)
-        return torch.addcmul(shift, x.to(dtype), scale)
+        return _floats(x, dtype), _floats(y, dtype)
 
-    def subset(self, train: int | None, test: int | None = None) -> DataSet:
-        """Return the first images of each split, as views of the same memory.
+    def batch(self, picked: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Batch, Batch]:
+        """Return some training examples, prepared.
 
         Args:
-            train: how many training images; None keeps all.
-            test: how many test images; None keeps all.
+            picked: indices of examples, int64 ``[b]``.
+            dtype: floating type of the network.
+        """
+        return self.prepare(*self.rows(picked), dtype)
+
+    def sample(
+        self,
+        n: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> tuple[Batch, Batch]:
+        """Return the first training examples as the network sees them.
+
+        Args:
+            n: how many; all where there are fewer.
+            dtype: floating type of the network.
+            device: where they go; the data set's own where None.
+        """
+        x, y = self.batch(torch.arange(min(n, self.train_size)), dtype)
+        return (x, y) if device is None else (_to(x, device), _to(y, device))
+
+    def augmented(self, x: Batch, policy: Policy, noise: Noise) -> Batch:
+        """Return training inputs changed at random, as stored; only images can be.
+
+        Args:
+            x: inputs as stored.
+            policy: the changes.
+            noise: of this batch.
+
+        Raises:
+            UsageError: for data that are no images.
+        """
+        raise UsageError(
+            f"{self.name} has no images: flip, crop, colours, blur and solarise change images only"
+        )
+
+    # parts
+
+    def subset(self, train: int | None, test: int | None = None) -> Self:
+        """Return the first examples of each split, as views of the same memory.
+
+        Args:
+            train: how many training examples; None keeps all.
+            test: how many test examples; None keeps all.
 
         Returns:
             The smaller set, whose fingerprint follows from this one's and the two numbers; this
@@ -140,29 +273,29 @@ class DataSet:
 
         Example:
             >>> from fgbench.data.synthetic import synthetic
-            >>> len(synthetic(train=20).subset(8).train_y)
+            >>> synthetic(train=20).subset(8).train_size
             8
         """
-        n_train = _count(self.name, "training", train, len(self.train_y))
-        n_test = _count(self.name, "test", test, len(self.test_y))
-        if (n_train, n_test) == (len(self.train_y), len(self.test_y)):
+        n_train = self._count("training", train, self.train_size)
+        n_test = self._count("test", test, self.test_size)
+        if (n_train, n_test) == (self.train_size, self.test_size):
             return self
         return replace(
             self,
-            train_x=self.train_x[:n_train],
-            train_y=self.train_y[:n_train],
-            test_x=self.test_x[:n_test],
-            test_y=self.test_y[:n_test],
+            train_x=_cut(self.train_x, slice(n_train)),
+            train_y=_cut(self.train_y, slice(n_train)),
+            test_x=_cut(self.test_x, slice(n_test)),
+            test_y=_cut(self.test_y, slice(n_test)),
             fingerprint=short_hash(f"{self.fingerprint} first {n_train} {n_test}".encode()),
         )
 
-    def held_out(self, count: int) -> DataSet:
-        """Return a set whose test split is the last training images, removed from the training split.
+    def held_out(self, count: int) -> Self:
+        """Return a set whose test split is the last training examples, removed from the training split.
 
-        Options chosen on it, such as the learning rate, have not seen the test images.
+        Options chosen on it, such as the learning rate, have not seen the test examples.
 
         Args:
-            count: how many training images are held out; 0 changes nothing.
+            count: how many training examples are held out; 0 changes nothing.
 
         Returns:
             The set for choosing options, whose fingerprint follows from this one's and the number.
@@ -173,24 +306,62 @@ class DataSet:
         Example:
             >>> from fgbench.data.synthetic import synthetic
             >>> data = synthetic(train=20).held_out(5)
-            >>> len(data.train_y), len(data.test_y)
+            >>> data.train_size, data.test_size
             (15, 5)
         """
         if count == 0:
             return self
-        have = len(self.train_y)
+        have = self.train_size
         if not 0 < count < have:
             raise UsageError(
-                f"{self.name} has {have} training images: from 0 to {have - 1} can be held out, got {count}"
+                f"{self.name} has {have} training {self.items}: from 0 to {have - 1} can be held out, "
+                f"got {count}"
             )
         return replace(
             self,
-            train_x=self.train_x[:-count],
-            train_y=self.train_y[:-count],
-            test_x=self.train_x[-count:],
-            test_y=self.train_y[-count:],
+            train_x=_cut(self.train_x, slice(-count)),
+            train_y=_cut(self.train_y, slice(-count)),
+            test_x=_cut(self.train_x, slice(-count, None)),
+            test_y=_cut(self.train_y, slice(-count, None)),
             fingerprint=short_hash(f"{self.fingerprint} held out {count}".encode()),
         )
+
+    def _splits(self) -> tuple[tuple[str, Batch, Batch], ...]:
+        """Return the splits with the words that messages have for them."""
+        return (
+            ("training", self.train_x, self.train_y),
+            ("test", self.test_x, self.test_y),
+        )
+
+    @property
+    def _labelled(self) -> bool:
+        """Whether the targets are labels."""
+        return not tree_leaves(self.train_y)[0].is_floating_point()
+
+    def _count(self, split: str, wanted: int | None, there: int) -> int:
+        """Return how many examples of a split are kept; refuse a number out of range."""
+        if wanted is None:
+            return there
+        if not 1 <= wanted <= there:
+            raise UsageError(
+                f"{self.name} has {there} {split} {self.items}: a subset has 1 to {there}, got {wanted}"
+            )
+        return wanted
+
+
+def _to(batch: Batch, device: torch.device | str) -> Batch:
+    """Return a batch on a device."""
+    return tree_map(lambda t: t.to(device), batch)
+
+
+def _cut(batch: Batch, rows: slice) -> Batch:
+    """Return some rows of a batch, as views."""
+    return tree_map(lambda t: t[rows], batch)
+
+
+def _floats(batch: Batch, dtype: torch.dtype) -> Batch:
+    """Return a batch with its real numbers in a floating type."""
+    return tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
 
 
 def _room(device: torch.device) -> float:
@@ -235,43 +406,3 @@ def fingerprint(name: str, *tensors: Tensor) -> str:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).numpy().data)
     return digest.hexdigest()[:16]
-
-
-@lru_cache(maxsize=64)
-def _affine(
-    peak: float,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """Return scale and shift ``[ch, 1, 1]``: (x/peak - m)/s = x · 1/(peak·s) - m/s."""
-    # Cached, because a tensor made from Python numbers synchronises with the accelerator at every batch.
-    both = [[1 / (peak * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]]
-    scale, shift = torch.tensor(both, device=device, dtype=dtype).view(2, -1, 1, 1)
-    return scale, shift
-
-
-def _check_split(what: str, x: Tensor, y: Tensor, classes: int) -> None:
-    """Raise DataError for a split whose pixels and labels contradict each other."""
-    if x.dtype != torch.uint8 or x.ndim != 4 or y.dtype != torch.int64 or y.ndim != 1:
-        raise DataError(
-            f"{what} needs uint8 pixels [N, ch, H, W] and int64 labels [N], not "
-            f"{x.dtype} {list(x.shape)} and {y.dtype} {list(y.shape)}"
-        )
-    if len(x) != len(y) or not len(y):
-        raise DataError(f"{what} has {len(x)} images and {len(y)} labels")
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= classes:
-        raise DataError(f"{what} has labels {low} to {high}, but {classes} classes")
-
-
-def _count(name: str, split: str, wanted: int | None, there: int) -> int:
-    """Return how many images of a split are kept; refuse a number out of range."""
-    if wanted is None:
-        return there
-    if not 1 <= wanted <= there:
-        raise UsageError(
-            f"{name} has {there} {split} images: a subset has 1 to {there}, got {wanted}"
-        )
-    return wanted

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgbench.data.dataset import DataSet, fingerprint
+from fgbench.data.dataset import fingerprint
 from fgbench.data.files.cache import random_kept
+from fgbench.data.images import Images
 from fgbench.registry import register
 
 
 @register("datasets", "digits")
-def digits(*, data_dir: str | None = None) -> DataSet:
+def digits(*, data_dir: str | None = None) -> Images:
     """Load scikit-learn's digits, which need no file and no network.
 
     The split is fixed and stratified: with the images sorted by class, every fifth is a test image.
@@ -38,7 +39,7 @@ def digits(*, data_dir: str | None = None) -> DataSet:
     y = torch.from_numpy(labels.astype(np.int64))
     test = torch.from_numpy(in_test)
     tensors = (x[~test], y[~test], x[test], y[test])
-    return DataSet(
+    return Images(
         "digits",
         *tensors,
         classes=10,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fgbench.data.dataset import DataSet, fingerprint
+from fgbench.data.dataset import fingerprint
 from fgbench.data.files import idx
 from fgbench.data.files.cache import data_root, source_of
+from fgbench.data.images import Images
 from fgbench.registry import register
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -33,7 +34,7 @@ SUMS = {
 
 
 @register("datasets", "fashion_mnist")
-def fashion_mnist(*, data_dir: str | None = None) -> DataSet:
+def fashion_mnist(*, data_dir: str | None = None) -> Images:
     """Load Fashion-MNIST (arXiv:1708.07747) from ``FashionMNIST/raw``; fetch what is missing.
 
     Args:
@@ -64,7 +65,7 @@ def fashion_mnist(*, data_dir: str | None = None) -> DataSet:
     """
     folder = data_root(data_dir) / "FashionMNIST" / "raw"
     tensors = idx.read_splits(folder, URL, SUMS)
-    return DataSet(
+    return Images(
         "fashion_mnist",
         *tensors,
         classes=10,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from fgbench.data.dataset import DataSet, short_hash
+from fgbench.data.dataset import short_hash
 from fgbench.data.files.cache import data_root, source_of
 from fgbench.data.files.pixels import Job, kept
+from fgbench.data.images import Images
 from fgbench.errors import DataError, UsageError
 from fgbench.registry import register
 
@@ -59,7 +60,7 @@ def imagefolder(
     centre: float = 1.0,
     test_fraction: float = 0.2,
     data_dir: str | None = None,
-) -> DataSet:
+) -> Images:
     """Load the pictures of a directory tree with one folder per class, such as ImageNet.
 
     Where ``root`` has folders ``train`` and ``val`` (or ``test``), the class folders in them are the
@@ -113,7 +114,7 @@ def imagefolder(
         warnings.filterwarnings("ignore", module=r"PIL\.")
         x, content = kept(_job(listing, size, centre), data / "imagefolder")
     y = torch.tensor([file.label for file in listing.files], dtype=torch.int64)
-    return DataSet(
+    return Images(
         "imagefolder",
         x[: listing.train],
         y[: listing.train],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fgbench.data.dataset import DataSet, fingerprint
+from fgbench.data.dataset import fingerprint
 from fgbench.data.files import idx
 from fgbench.data.files.cache import data_root, source_of
+from fgbench.data.images import Images
 from fgbench.registry import register
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -33,7 +34,7 @@ SUMS = {
 
 
 @register("datasets", "mnist")
-def mnist(*, data_dir: str | None = None) -> DataSet:
+def mnist(*, data_dir: str | None = None) -> Images:
     """Load MNIST (LeCun, Cortes and Burges) from ``MNIST/raw``; fetch what is missing there.
 
     Args:
@@ -64,7 +65,7 @@ def mnist(*, data_dir: str | None = None) -> DataSet:
     """
     folder = data_root(data_dir) / "MNIST" / "raw"
     tensors = idx.read_splits(folder, URL, SUMS)
-    return DataSet(
+    return Images(
         "mnist",
         *tensors,
         classes=10,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fgbench.data.dataset import DataSet, fingerprint
+from fgbench.data.dataset import fingerprint
+from fgbench.data.images import Images
 from fgbench.errors import UsageError
 from fgbench.registry import register
 
@@ -33,7 +34,7 @@ def synthetic(
     noise: float = 1.0,
     seed: int = 0,
     data_dir: str | None = None,
-) -> DataSet:
+) -> Images:
     """Make images from one random prototype per class plus noise; needs no file and no network.
 
     A pixel is 128 + 40 (prototype + noise · deviate) / √(1 + noise²), rounded and clipped.
@@ -84,7 +85,7 @@ def synthetic(
         *_split(f"{seed} train", train, prototypes, noise),
         *_split(f"{seed} test", test, prototypes, noise),
     )
-    return DataSet(
+    return Images(
         "synthetic",
         *tensors,
         classes=classes,

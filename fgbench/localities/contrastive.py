@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fgbench.core.network import LinearReadout
 from fgbench.core.objective import Objective, per_module
 from fgbench.data.augment import GRAY, JITTER, Policy, augment
+from fgbench.data.images import Images
 from fgbench.errors import UsageError
 from fgbench.registry import register
 
@@ -212,8 +213,12 @@ class Contrastive:
             Images ``[(v b), ch, H, W]``, the first views first, and labels ``[(v b)]``.
 
         Raises:
-            UsageError: for fewer than two images.
+            UsageError: for fewer than two images, or data that are no images.
         """
+        if not isinstance(data, Images):
+            raise UsageError(
+                f"a contrastive loss compares views of images, and {data.name} has none"
+            )
         _enough(self.copies * len(pixels))
         x = pixels.to(noise.dtype) / data.peak
         if self.augment == "none":

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -164,9 +164,9 @@ class Trajectory:
                 f"moments along the own training of {method.text} end with the {recipe.epochs} epochs of "
                 f"its recipe, got {max(self.moments):g}"
             )
-        if recipe.batch > len(data.train_y):
+        if recipe.batch > data.train_size:
             raise UsageError(
-                f"batch {recipe.batch} is larger than the {len(data.train_y)} training examples"
+                f"batch {recipe.batch} is larger than the {data.train_size} training examples"
             )
         task, estimator, noise = self.workload.task(method, self.seed, self.start)
         run = TrainingRun(task, estimator, recipe, noise, data)
@@ -272,13 +272,13 @@ class _OwnHeads:
         recipe = default_recipe(workload.arch, workload.data.name, exact=True)
         self._optimizer = _sgd(self._params, recipe)
 
-    def learn(self, pixels: Tensor, labels: Tensor, noise: Noise) -> None:
+    def learn(self, inputs: Any, targets: Any, noise: Noise) -> None:
         """Take a step of every readout on its own loss."""
         if self.failed:
             return
         try:
             with at_work(*self._task.parts):
-                x, y = self._scheme.batch(pixels, labels, self._data, noise.child("views"))
+                x, y = self._scheme.batch(inputs, targets, self._data, noise.child("views"))
                 _follow(self._task, x, y, noise, self._params, self._optimizer)
         except MethodFailed as failed:
             self.failed = str(failed)
@@ -310,14 +310,14 @@ def _sgd(params: Mapping[str, Tensor], recipe: Recipe) -> torch.optim.SGD:
 
 def _follow(
     task: Task,
-    x: Tensor,
-    labels: Tensor,
+    x: Any,
+    targets: Any,
     noise: Noise,
     params: Mapping[str, Tensor],
     optimizer: torch.optim.SGD,
 ) -> None:
     """Take one step of backprop on a task's objectives."""
-    step = task.estimate(x, labels, registry.make("estimators", "bp").thing, noise)
+    step = task.estimate(x, targets, registry.make("estimators", "bp").thing, noise)
     for name, grad in {**step.body, **step.readouts}.items():
         params[name].grad = grad
     optimizer.step()
@@ -338,20 +338,19 @@ def _train_by_backprop(
     noise = Noise(seed).child("trajectory")
     views = workload.noise(seed).child("trajectory").child("heads")
     while True:
-        order = noise.at(done).permutation("order", len(data.train_x)).to(data.train_x.device)
+        order = noise.at(done).permutation("order", data.train_size).to(data.stored)
         for rows in order[: len(order) // size * size].split(size):
             yield done
-            pixels, labels = data.rows(rows)
+            stored = data.rows(rows)
             for own in heads:  # on the body before its step, like the readouts of the chain
-                own.learn(pixels, labels, views.at(done))
-            x = data.normalise(pixels, workload.dtype)
-            _follow(task, x, labels, noise, params, optimizer)
+                own.learn(*stored, views.at(done))
+            _follow(task, *data.prepare(*stored, workload.dtype), noise, params, optimizer)
             done += 1
 
 
 def _batch(workload: Workload, recipe: Recipe) -> int:
     """Return the examples of a step of the shared trajectory: the recipe's, or all if fewer."""
-    return min(recipe.batch, len(workload.data.train_x))
+    return min(recipe.batch, workload.data.train_size)
 
 
 def epoch_steps(workload: Workload) -> int:
@@ -369,7 +368,7 @@ def epoch_steps(workload: Workload) -> int:
         1
     """
     recipe = default_recipe(workload.arch, workload.data.name, exact=True)
-    steps = len(workload.data.train_x) // _batch(workload, recipe)
+    steps = workload.data.train_size // _batch(workload, recipe)
     return min(steps, TRAJECTORY_STEPS)
 
 
@@ -391,7 +390,10 @@ def default_moments(chain: Chain) -> tuple[float, ...]:
         (1.0,)
     """
     weights = [p for p in chain.readout_parameters("final").values() if p.dim() > 1]
-    return (1.0,) if all(float(p.detach().abs().max()) == 0.0 for p in weights) else (0.0,)
+    zero = [float(p.detach().abs().max()) == 0.0 for p in weights]
+    return (
+        (1.0,) if zero and all(zero) else (0.0,)
+    )  # a wrapped network may have no readout of its own
 
 
 def at_moments(
@@ -443,7 +445,7 @@ def point_batch(
         size: examples.
 
     Returns:
-        Images as stored ``[size, ...]`` and labels ``[size]``.
+        Inputs and targets as stored, ``[size, ...]``.
 
     Example:
         >>> from fgbench.workload import Workload
@@ -454,4 +456,4 @@ def point_batch(
     """
     data = workload.data
     noise = Noise(seed).child("point").child(f"{moment}/{index}")
-    return data.rows(noise.permutation("batch", len(data.train_x))[:size])
+    return data.rows(noise.permutation("batch", data.train_size)[:size])

@@ -27,6 +27,7 @@ from fgbench.registry.entries import (
 )
 from fgbench.registry.factory import Made, Method, make, method, source, validated
 from fgbench.registry.grammar import base_of, optioned, parts, split_options, split_outside
+from fgbench.registry.objects import method_of, methods_of
 
 __all__ = [
     "FOLDERS",
@@ -40,6 +41,8 @@ __all__ = [
     "entries",
     "make",
     "method",
+    "method_of",
+    "methods_of",
     "names",
     "no_such",
     "optioned",

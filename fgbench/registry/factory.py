@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from dataclasses import dataclass, fields, is_dataclass
@@ -33,6 +34,8 @@ class Made:
         source: file of the code that defines it, or the folder of its files; of a text such as
             ``./mine.py:Mine`` that file.
         file: full path of the file in a text such as ``./mine.py:Mine``, "" for a name.
+        unnamed: whether it was given as an object that no text makes again, so that its records are never
+            served for another.
 
     Example:
         >>> Made("fg_a", {"law": "sphere", "directions": 4}, None, "fg_a.py").text
@@ -44,6 +47,7 @@ class Made:
     thing: Any
     source: str
     file: str = ""
+    unnamed: bool = False
 
     @property
     def text(self) -> str:
@@ -116,12 +120,14 @@ def _nearer(text: str, message: str) -> str:
     return message
 
 
-def make(kind: str, text: str, **more: Any) -> Made:
+def make(kind: str, text: str, *, offered: Mapping[str, Any] | None = None, **more: Any) -> Made:
     """Make the object that a text names.
 
     Args:
         kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
         text: a name or ``path.py:Name``, with options.
+        offered: arguments that are passed only where the class or function has a parameter of that name,
+            such as the shape of one example. They are no options of the text either.
         more: arguments that are not options of the text, such as the data folder.
 
     Returns:
@@ -133,18 +139,31 @@ def make(kind: str, text: str, **more: Any) -> Made:
     Example:
         >>> make("estimators", "fg_a[directions=4]").thing.directions
         4
+        >>> sizes = {"shape": (1, 8, 8), "classes": 10, "vocabulary": None}
+        >>> len(make("architectures", "mlp-2x4", offered=sizes).thing)
+        2
     """
     name, raw = split_options(text)
     if ".py:" in name:
         made, path = files.load(name)
+        more |= _wanted(made, name, offered or {})
         options = validated(made, raw, name, more)
         thing = _called(made, name, {**options, **more})
         return Made(name, options, thing, str(path), str(path))
     entry, implied = resolve(kind, name)
+    more |= _wanted(entry.make, name, offered or {})
     options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = _called(entry.make, name, {**options, **more})
     return Made(name, shown, thing, _source(entry.make))
+
+
+def _wanted(make: Any, name: str, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the offered arguments that a class or function has a parameter for."""
+    if not offered:
+        return {}
+    parameters = _signature(make, name).parameters
+    return {key: value for key, value in offered.items() if key in parameters}
 
 
 def validated(
@@ -235,7 +254,9 @@ def _converted(signature: _Signature, name: str, value: Any, option: str) -> Any
         why = f"its annotation {annotation!r} cannot be used: {reason(error)}"
         raise UsageError(f"{option}: {why}") from error
     if adapter is None:
-        return value
+        parameter = signature.parameters[name]
+        bare = parameter.annotation is inspect.Parameter.empty
+        return _by_default(parameter.default, value) if bare else value
     texts = (None, value) if value == "None" else (value, None) if value in NOTHING else (value,)
     problem = ""
     for text in texts:
@@ -247,6 +268,22 @@ def _converted(signature: _Signature, name: str, value: Any, option: str) -> Any
             pass_on(error)
             problem = problem or reason(error)
     raise UsageError(f"{option}={value!r}: {problem}")
+
+
+def _by_default(default: Any, value: Any) -> Any:
+    """Return a value without an annotation in the type of the default, where that is a number or truth.
+
+    Without such a default, a text that is a literal of Python becomes that: ``64`` a whole number.
+    """
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    if isinstance(default, bool) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        literal = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    return float(literal) if type(default) is float and type(literal) is int else literal
 
 
 NOTHING = ("none", "null")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from fgbench import registry
 from fgbench.errors import MethodFailed, Unwritten, at_work
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from fgbench.core.network import Chain
     from fgbench.records.store import Store
     from fgbench.registry import Method
     from fgbench.workload import Workload
 
 Record = dict[str, Any]
-PACKAGES = ("core", "data.augment", "data.dataset", "measurement", "stats", "training", "workload")
+PACKAGES = (
+    *("core", "data.augment", "data.dataset", "data.goal"),
+    *("measurement", "stats", "training", "workload"),
+)
 """Packages of fgbench whose code decides the numbers of a run; the key covers every file in them.
 
 The files of the estimator, locality, architecture and data set of the run are covered beside them, and what
@@ -49,6 +54,7 @@ class Call:
         store: where records are kept, None for nowhere.
         progress: called with one line now and then.
         timeout: seconds that ``measure`` gives each method; None is no limit.
+        trained: called with the key of a record and its network after each training.
 
     Example:
         >>> from fgbench.workload import Workload
@@ -67,6 +73,7 @@ class Call:
     store: Store | None
     progress: Callable[[str], None] | None
     timeout: float | None = None
+    trained: Callable[[str, Chain], None] | None = None
 
     def report(self, message: str) -> None:
         """Pass a line of progress to the caller, if it asked for progress."""
@@ -139,6 +146,11 @@ class Job:
         """Key of the record."""
         return str(self.draft["key"])
 
+    @property
+    def named(self) -> bool:
+        """Whether its names say all: a run of objects is never served, and never goes on later."""
+        return "objects" not in self.draft
+
 
 def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
     """Build the part of a record that is known before the run: names, settings, provenance and keys.
@@ -164,9 +176,14 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
 
     settings = {name: value for name, value in settings.items() if name not in UNKEYED}
     workload, data, seed = call.workload, call.data, call.seed
+    settings |= workload.cuts.stated
     estimator, locality = method.estimator, method.locality
-    files = (workload.source(), registry.source("datasets", data))  # images are normalised there
-    paths = sources.imported({Path(p) for p in files} | sources.named(workload.arch))
+    kinds = {"estimator": estimator.unnamed, "locality": locality.unnamed}
+    objects = [*(kind for kind, is_object in kinds.items() if is_object), *workload.objects]
+    # Batches are prepared in the file of the data set.
+    files = [workload.source(), "" if "data" in objects else registry.source("datasets", data)]
+    named = set() if "architecture" in objects else sources.named(workload.arch)
+    paths = sources.imported({Path(p) for p in files if p} | named)
     paths |= sources.of(estimator) | sources.of(locality)
     code = keys.code_hash(*(f"fgbench.{package}" for package in PACKAGES), *paths)
     case: Record = {
@@ -183,6 +200,8 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
         "data_fingerprint": workload.data.fingerprint,
         "code": code,
     }
+    if objects:  # what they compute is in no text: each run has a key of its own
+        case["objects"] = [*objects, uuid4().hex]
     where = {
         **provenance.environment(),
         "dtype": case["dtype"],
@@ -211,6 +230,7 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
         "where": where,
         "settings": settings,
         "about": _about(estimator),
+        **({"objects": objects} if objects else {}),
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from fgbench.core.network import Chain
     from fgbench.registry import Method
 
 
@@ -46,10 +47,10 @@ def run(verb: str, *, method: str, **case: Any) -> Record:
 
 def run_all(
     verb: str,
-    methods: Sequence[str],
+    methods: Sequence[Any],
     *,
-    arch: str,
-    data: str,
+    arch: str | Callable[..., Any],
+    data: Any,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "float32",
@@ -59,6 +60,7 @@ def run_all(
     reuse: bool = False,
     progress: Callable[[str], None] | None = None,
     timeout: float | None = None,
+    trained: Callable[[str, Chain], None] | None = None,
     **options: Any,
 ) -> list[Record]:
     """Run one verb for several methods on the same data, network and seed.
@@ -67,9 +69,9 @@ def run_all(
 
     Args:
         verb: ``measure`` (same points for all methods), ``train`` or ``speed`` (interleaved).
-        methods: METHODs, see :func:`fgbench.registry.method`.
-        arch: architecture with options.
-        data: data set with options.
+        methods: METHODs or objects, see :func:`fgbench.registry.method_of`.
+        arch: architecture with options, or a function that returns a network.
+        data: data set with options, or a data set.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``float32`` or ``float64``.
@@ -81,10 +83,12 @@ def run_all(
         progress: called with one line now and then.
         timeout: seconds in which a METHOD must be made, and that ``measure`` gives each method in all;
             None is no limit. A method that takes longer has failed.
+        trained: called with the key of each training that was run now, and its network.
         options: the verb's own. ``measure``: those of :class:`fgbench.measurement.design.Design`.
             ``train``: those of :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and
             ``graph`` (see :func:`fgbench.training.loop.train`; the numbers are the same with and without).
-            ``speed``: those of :func:`fgbench.measurement.speed.step_costs.speed`.
+            ``speed``: those of :func:`fgbench.measurement.speed.step_costs.speed`. All: ``cut``, ``sites``
+            and ``out_axes`` of :class:`fgbench.workload.Cuts`.
 
     Returns:
         One record per method, in order. If one method's own code raises, its record has the status
@@ -102,19 +106,25 @@ def run_all(
     """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
-    from fgbench.conformance.structure import require_structure
-    from fgbench.workload import Workload
+    from fgbench.conformance.structure import Sample, require_network, require_structure
+    from fgbench.workload import Cuts, Workload
 
-    parsed = [_made(text, timeout) for text in methods]
+    parsed = [_made(given, timeout) for given in methods]
     with study.threads_set(threads), study.store_in(records) as store, ExitStack() as claims:
-        workload = Workload.of(arch, data, device, dtype, data_dir)
-        call = Call(verb, workload, data, seed, store, progress, timeout)
+        cuts = Cuts.taken(options)
+        workload = Workload.of(arch, data, device, dtype, data_dir, cuts)
+        text = data if isinstance(data, str) else workload.data.name
+        call = Call(verb, workload, text, seed, store, progress, timeout, trained)
         jobs = _jobs(call, parsed, options)
         keys = [job.key for job in jobs]
         finished = _finished(call, jobs, reuse, claims)
         jobs = _unfinished(jobs, finished)
         if jobs:
-            require_structure(arch, workload.data.shape, workload.data.classes)
+            sizes, sample = workload.sizes(), Sample.of(workload.data)
+            if workload.network is None:
+                require_structure(workload.arch, sample=sample, **sizes)
+            else:
+                require_network(workload.chain(seed), workload.arch, sample)
         todo = [job.key for job in jobs]
         finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
     return [
@@ -122,11 +132,11 @@ def run_all(
     ]
 
 
-def _made(text: str, timeout: float | None) -> Method:
+def _made(given: Any, timeout: float | None) -> Method:
     """Make a METHOD, whose file may take long, within a time."""
     try:
-        with time_limit(timeout, text):
-            return registry.method(text)
+        with time_limit(timeout, str(given)):
+            return registry.method_of(given)
     except TimedOut as error:
         raise UsageError(str(error)) from None
 
@@ -178,10 +188,11 @@ def failed(
         >>> record["status"], record["reason"]
         ('failed', 'killed')
     """
-    from fgbench.workload import Workload
+    from fgbench.workload import Cuts, Workload
 
     with study.threads_set(threads), study.store_in(records) as store:
-        workload = Workload.of(arch, data, device, dtype, data_dir)
+        cuts = Cuts.taken(options)
+        workload = Workload.of(arch, data, device, dtype, data_dir, cuts)
         call = Call(verb, workload, data, seed, store, None)
         (job,) = _jobs(call, [registry.method(methods[0])], options)
         return call.finish(job, {"status": "failed", "reason": reason}, datetime.now(UTC), 0.0)

@@ -50,7 +50,7 @@ def _plan_measure(call: Call, method: Method, options: Options) -> Design:
     from fgbench.measurement.design import Design
 
     design = Design(**registry.validated(Design, options, "measure", ("seed",)), seed=call.seed)
-    have = len(call.workload.data.train_y)
+    have = call.workload.data.train_size
     if design.batch > have:
         raise UsageError(f"batch {design.batch} is larger than the {have} training examples")
     return design
@@ -158,7 +158,8 @@ def _train(call: Call, jobs: list[Job]) -> list[Record]:
         plan: Training = job.plan
         name = job.method.text
         begun, start = datetime.now(UTC), perf_counter()
-        folder = None if call.store is None else call.store.folder / CHECKPOINTS / job.key
+        kept = call.store is not None and job.named
+        folder = call.store.folder / CHECKPOINTS / job.key if call.store and kept else None
         # A signal after the last step waits until the record is written.
         with nullcontext() if folder is None else interrupts.steps():
             result = train(
@@ -173,6 +174,8 @@ def _train(call: Call, jobs: list[Job]) -> list[Record]:
                 tell=lambda line, name=name: call.report(f"{name}, {line}"),  # type: ignore[misc]
             )
             records.append(call.finish(job, result, begun, perf_counter() - start))
+            if call.trained is not None and plan.subject is not None:
+                call.trained(job.key, plan.subject.task.chain)
             # A failed run is tried again from its checkpoint.
             if call.store is not None and result["status"] != "failed":
                 discard_checkpoint(call.store.folder, job.key)

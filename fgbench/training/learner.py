@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from math import inf
 from typing import TYPE_CHECKING
 
 import torch
 
-from fgbench.errors import UsageError, unknown
 from fgbench.training.checkpoint import Damaged
-from fgbench.training.optimizers import NAMES, optimizer, param_groups
+from fgbench.training.learned_state import LearnedState, give
+from fgbench.training.optimizers import optimizer, param_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,27 +69,12 @@ class Learner:
             self._peaks = torch.tensor(self._rates, dtype=torch.float64, device=device)
             self._paced = self._peaks.float()  # the type that fused kernels read
         self._set_rates(self._rates if self._paced is None else self._paced.unbind())
-        self._rule = _rule_of(estimator)
-        copies: dict[int, Tensor] = {}  # a tensor that objectives share stays one tensor
-        self._hold(
-            {
-                objective: {
-                    name: copies.setdefault(id(t), t.detach().clone()) for name, t in own.items()
-                }
-                for objective, own in task.init_state(estimator, noise).items()
-            }
-        )
+        self._learned = LearnedState(estimator, task.init_state(estimator, noise))
 
-    def _hold(self, state: dict[str, State]) -> None:
-        """Set the state and build the optimiser of its floating tensors, which may learn by gradients."""
-        self.state = state
-        unique = {id(t): t for own in state.values() for t in own.values() if t.is_floating_point()}
-        self._learnable = set(unique)
-        self._teacher: torch.optim.Optimizer | None = None
-        if unique:
-            name, lr = self._rule
-            group = {"params": list(unique.values()), "lr": lr}
-            self._teacher = optimizer(name, [group], 0.0 if name == "sgd" else 0.9)
+    @property
+    def state(self) -> dict[str, State]:
+        """State of the estimator by objective."""
+        return self._learned.state
 
     def _set_rates(self, rates: Sequence[float | Tensor]) -> None:
         """Set the rate of every parameter group."""
@@ -120,63 +103,9 @@ class Learner:
         """
         with torch.no_grad():
             for name, grad in (*estimate.body.items(), *estimate.readouts.items()):
-                _give(self._params[name], grad)
+                give(self._params[name], grad)
         self._optimizer.step()
-        if estimate.new_state:
-            self._renew(estimate.new_state)
-        if estimate.state_grads:
-            self._teach(estimate.state_grads)
-
-    def _renew(self, new_state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Replace state by new values, written over the old tensor where no other objective shares it.
-
-        A tensor that is returned unchanged stays the one that the state's optimiser moves.
-        """
-        uses = Counter(id(t) for own in self.state.values() for t in own.values())
-        memory = {_memory(t) for own in self.state.values() for t in own.values()}
-        values = {  # copied where it shares memory with another part of the state, which may change first
-            (objective, name): t.clone() if t is not self.state[objective].get(name) else t
-            for objective, new in new_state.items()
-            for name, t in new.items()
-            if _memory(t) in memory
-        }
-        for objective, new in new_state.items():
-            old = self.state[objective]
-            self.state[objective] = {
-                name: self._placed(old.get(name), values.get((objective, name), t), uses)
-                for name, t in new.items()
-            }
-
-    def _placed(self, old: Tensor | None, new: Tensor, uses: Mapping[int, int]) -> Tensor:
-        """Write a new tensor over an old one that is used once; else return the new one."""
-        if new is old:
-            return old
-        alike = old is not None and (old.shape, old.dtype) == (new.shape, new.dtype)
-        if old is None or not alike or uses[id(old)] > 1:
-            return new.detach()
-        with torch.no_grad():
-            old.copy_(new)
-        self._learnable.discard(id(old))
-        return old
-
-    def _teach(self, grads: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take a gradient step of learned state; gradients of a shared tensor are summed."""
-        moved: dict[int, Tensor] = {}
-        for objective, own in grads.items():
-            for name, grad in own.items():
-                tensor = self.state[objective][name]
-                if id(tensor) not in self._learnable:
-                    raise ValueError(
-                        f"state {name!r} has a gradient, but was replaced by new_state"
-                    )
-                with torch.no_grad():
-                    before = tensor.grad if id(tensor) in moved else None
-                    _give(tensor, grad if before is None else before + grad)
-                moved[id(tensor)] = tensor
-        assert self._teacher is not None
-        self._teacher.step()
-        for tensor in moved.values():
-            tensor.grad = None
+        self._learned.follow(estimate)
 
     def unsound(self) -> str:
         """Return the name of a parameter that is not finite, or "" if all are."""
@@ -187,7 +116,7 @@ class Learner:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors a checkpoint needs by name, not copied: parameters, optimiser buffers, state."""
         tensors = {f"chain\t{name}": tensor for name, tensor in self.chain.state_dict().items()}
-        for what, one in (("optimizer", self._optimizer), ("teacher", self._teacher)):
+        for what, one in (("optimizer", self._optimizer), ("teacher", self._learned.teacher)):
             states = one.state_dict()["state"] if one is not None else {}
             tensors |= {
                 f"{what}\t{index}\t{name}": value
@@ -218,8 +147,8 @@ class Learner:
         }
         self._check(chain, held, parts)
         self.chain.load_state_dict(chain)
-        self._hold({**{name: {} for name in self.state}, **held})
-        for what, one in (("optimizer", self._optimizer), ("teacher", self._teacher)):
+        self._learned.hold({**{name: {} for name in self.state}, **held})
+        for what, one in (("optimizer", self._optimizer), ("teacher", self._learned.teacher)):
             if one is not None:
                 _reload(one, parts[what])
         if self._paced is not None:  # an optimiser keeps copies of what it loads
@@ -250,7 +179,7 @@ class Learner:
         moved = [p for group in self._optimizer.param_groups for p in group["params"]]
         for what, one, params in (
             ("optimizer", self._optimizer, moved),
-            ("teacher", self._teacher, list(unique.values())),
+            ("teacher", self._learned.teacher, list(unique.values())),
         ):
             _check_buffers(one, params, buffers[what])
 
@@ -313,34 +242,6 @@ def _zero_heads(chain: Chain) -> None:
             for parameter, p in own.items():
                 if parameter.rpartition(".")[0] == last:
                     p.zero_()
-
-
-def _rule_of(estimator: Estimator) -> tuple[str, float]:
-    """Return the optimiser of learned state and its rate; refuse what is none."""
-    rule = getattr(estimator, "state_optimizer", ("sgd", 1.0))
-    who = f"state_optimizer of {type(estimator).__name__}"
-    pair = isinstance(rule, tuple | list) and len(rule) == 2 and isinstance(rule[0], str)
-    if not pair or not isinstance(rule[1], int | float) or not 0 < rule[1] < inf:
-        raise UsageError(f"{who}: expected a name and a rate, such as ('adam', 1e-3), got {rule!r}")
-    if rule[0] not in NAMES:
-        raise unknown(f"optimizer in the {who}", rule[0], NAMES)
-    return rule[0], float(rule[1])
-
-
-def _memory(tensor: Tensor) -> int:
-    """Return the address of a tensor's storage."""
-    return tensor.untyped_storage().data_ptr()
-
-
-def _give(tensor: Tensor, grad: Tensor) -> None:
-    """Copy a gradient into ``tensor.grad``.
-
-    It is copied, not assigned: fused optimisers ignore strides, so an assigned transposed gradient would
-    silently move the wrong weights.
-    """
-    if tensor.grad is None:
-        tensor.grad = torch.empty_like(tensor)
-    tensor.grad.copy_(grad)
 
 
 def _reload(one: torch.optim.Optimizer, saved: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from fgbench.registry import Method
     from fgbench.workload import Subject, Workload
 
-PACKAGES = ("core", "data.augment", "data.dataset", "training", "workload")
+PACKAGES = (
+    *("core", "data.augment", "data.dataset", "data.goal"),
+    *("training", "workload"),
+)
 """Packages of fgbench whose code decides the numbers of a training; a checkpoint of other code is refused."""
 LOOK = 50
 """Most steps between two looks at the losses; a look waits for the accelerator."""
@@ -101,9 +104,9 @@ def train(
     """
     asked(graph, workload.device)
     data = workload.data
-    if recipe.batch > len(data.train_y):
+    if recipe.batch > data.train_size:
         raise UsageError(
-            f"batch {recipe.batch} is larger than the {len(data.train_y)} training examples"
+            f"batch {recipe.batch} is larger than the {data.train_size} training examples"
         )
     claims = None
     try:
@@ -232,13 +235,15 @@ def _result(
     steps = run.step if run is not None else 0
     history = run.history if run is not None else []
     last = history[-1] if history and status == "ok" else {}
-    errors = ("test_error", "train_error", "test_loss", "train_loss")
     data = workload.data
+    names = dict.fromkeys(("error", "loss", *data.metrics))
+    numbers = [f"{split}_{name}" for name in names for split in ("test", "train")]
     return {
         "status": status,
         "reason": reason,
         "epochs": recipe.epochs,
-        **{name: last.get(name) for name in errors},
+        **{name: last.get(name) for name in numbers},
+        "metrics": data.goal.described(),
         "seconds": run.seconds if run is not None else 0.0,
         "steps": steps,
         "history": history,
@@ -249,7 +254,7 @@ def _result(
             "used": run is not None and run.graph.used,
             "reason": run.graph.reason if run is not None else "no step was taken",
         },
-        "examples": {"train": len(data.train_y), "test": len(data.test_y)},
+        "examples": {"train": data.train_size, "test": data.test_size},
         "classes": data.classes,
         "claims": None,
     }

@@ -1,8 +1,9 @@
 """Training recipes: what a run is trained with, and the defaults that ship as TOML files.
 
-``recipes/general.toml`` applies to everything, ``recipes/<family>.toml`` to a family of architectures (a name
-up to its first hyphen). A file is a list of rules, ``[[rule]]`` with ``when`` and ``set``. Every rule that
-matches is applied in the order of the file, so later, narrower rules win.
+``recipes/general.toml`` applies to everything, ``recipes/<family>.toml`` to a family of architectures: the
+longest part of a name before a hyphen that has a file, so that ``mlp-pinn-3x32`` is of the family
+``mlp-pinn``. A file is a list of rules, ``[[rule]]`` with ``when`` and ``set``. Every rule that matches is
+applied in the order of the file, so later, narrower rules win.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fgbench.errors import UsageError, unknown
+from fgbench.registry import base_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from importlib.resources.abc import Traversable
 
 Whole = Annotated[int, Field(ge=1)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -250,7 +253,7 @@ def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recip
         'sgd'
     """
     values: dict[str, Any] = {}
-    for rule in (*rules("general"), *rules(_name(arch).partition("-")[0])):
+    for rule in (*rules("general"), *rules(base_of(_name(arch), _shipped()))):
         if rule.when.fits(arch, data, method) and rule.when.exact in (None, exact):
             values |= rule.set
     return _checked(values)
@@ -270,9 +273,15 @@ def rules(name: str) -> tuple[Rule, ...]:
         >>> rules("general")[0].when.data
         '*'
     """
-    shipped = {path.name: path for path in (files("fgbench.training") / "recipes").iterdir()}
-    path = shipped.get(f"{name}.toml")
+    path = _shipped().get(name)
     return () if path is None else tuple(_File(**tomllib.loads(path.read_text("utf-8"))).rule)
+
+
+@cache
+def _shipped() -> dict[str, Traversable]:
+    """Return the shipped files of rules by their family."""
+    paths = (files("fgbench.training") / "recipes").iterdir()
+    return {path.name.removesuffix(".toml"): path for path in paths}
 
 
 def _name(text: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
 
-from fgbench.data.augment import GRAY, JITTER, Policy, augment
+from fgbench.data.augment import GRAY, JITTER, Policy
 from fgbench.errors import UsageError
 from fgbench.training.checkpoint import Damaged
 from fgbench.training.cuda_graphs import backend_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.task import Task
-    from fgbench.data.dataset import DataSet
+    from fgbench.data.dataset import Batch, DataSet
     from fgbench.training.checkpoint import Saved
     from fgbench.training.recipe import Recipe
 
@@ -76,12 +77,12 @@ class TrainingRun:
         estimator: gives the gradient estimates.
         recipe: what to train with.
         noise: of the run; its device is where everything runs.
-        data: the data set, labels on that device; pixels that do not fit there may lie on the host.
-        graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`. With pixels on
+        data: the data set, targets on that device; inputs that do not fit there may lie on the host.
+        graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`. With inputs on
             the host they never are.
 
     Raises:
-        UsageError: if ``graph`` is ``on`` and the pixels lie on the host.
+        UsageError: if ``graph`` is ``on`` and the inputs lie on the host.
 
     Example:
         >>> from fgbench import registry
@@ -113,7 +114,7 @@ class TrainingRun:
             name: noise.child(name) for name in ("directions", "order", "augment", "views", "probe")
         }
         self.policy = policy(recipe)
-        self.per_epoch = len(data.train_y) // recipe.batch
+        self.per_epoch = data.train_size // recipe.batch
         self.steps = self.per_epoch * recipe.epochs
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
@@ -123,13 +124,13 @@ class TrainingRun:
         self.losses = [0.0, 0]  # of this epoch: their sum and number
         self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
         self._order: tuple[int, Tensor] | None = None
-        self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.train_x.device)
+        self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.stored)
         used = {name: self.noise[name] for name in ("directions", "augment", "views")}
-        if data.train_x.device != data.train_y.device:  # a replay cannot fetch images from the host
+        if data.stored != data.device:  # a replay cannot fetch inputs from the host
             if graph == "on":
                 raise UsageError(
-                    f"graph 'on' was asked for, and the pixels of {data.name} do not fit on the device; "
-                    "use auto or off"
+                    f"graph 'on' was asked for, and the {data.items} of {data.name} do not fit on the "
+                    "device; use auto or off"
                 )
             graph = "off"
         self.graph = Steps(self._work, used, graph, backend, self._held)
@@ -160,12 +161,12 @@ class TrainingRun:
         if not (_count(step) and 0 < step <= self.steps):
             raise Damaged("has no step of this run")
         ended = step // self.per_epoch
-        right = 2 * (-(-len(self.data.test_y) // 8) if ended else 0)
+        right = 2 * (-(-self.data.test_size // 8) if ended and "error" in self.data.metrics else 0)
         sound = {
             "seconds": _real(facts["seconds"]) and facts["seconds"] >= 0,
             "history": isinstance(history, list)
             and len(history) == ended
-            and all(_point(point, epoch) for epoch, point in enumerate(history, 1)),
+            and all(self._point(point, epoch) for epoch, point in enumerate(history, 1)),
             "spent": isinstance(spent, dict) and all(map(_real, spent.values())),
             "correct": isinstance(facts["correct"], str)
             and re.fullmatch(f"[0-9a-f]{{{right}}}", facts["correct"]) is not None,
@@ -178,27 +179,38 @@ class TrainingRun:
         if wrong := [name for name, holds in sound.items() if not holds]:
             raise Damaged(f"has a wrong value of {wrong[0]}")
 
+    def _point(self, point: object, epoch: int) -> bool:
+        """Return whether a value is the history's entry of an epoch."""
+        names = {
+            f"{split}_{n}" for split in ("train", "test") for n in ("loss", *self.data.metrics)
+        }
+        return (
+            isinstance(point, dict)
+            and names | {"epoch", "seconds"} <= set(point)
+            and all(map(_real, point.values()))
+            and point["epoch"] == epoch
+        )
+
     def picked(self) -> Tensor:
-        """Return the indices of the training images of this step, ``[b]``."""
+        """Return the indices of the training examples of this step, ``[b]``."""
         epoch, place = divmod(self.step, self.per_epoch)
-        images, size = self.data.train_x, self.recipe.batch
+        data, size = self.data, self.recipe.batch
         if self._order is None or self._order[0] != epoch:
-            order = self.noise["order"].at(epoch).permutation("train", len(images))
-            self._order = epoch, order.to(images.device)
+            order = self.noise["order"].at(epoch).permutation("train", data.train_size)
+            self._order = epoch, order.to(data.stored)
         return self._order[1][place * size : (place + 1) * size]
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Return images and labels of this step, augmented by the recipe and prepared by the task."""
+    def batch(self) -> tuple[Batch, Batch]:
+        """Return inputs and targets of this step, augmented by the recipe and prepared by the task."""
         return self._batch(
             self.picked(), {n: noise.at(self.step) for n, noise in self.noise.items()}
         )
 
-    def _batch(self, picked: Tensor, noise: Mapping[str, Noise]) -> tuple[Tensor, Tensor]:
-        """Return images and labels of a step, given its indices and its noise."""
+    def _batch(self, picked: Tensor, noise: Mapping[str, Noise]) -> tuple[Batch, Batch]:
+        """Return inputs and targets of a step, given its indices and its noise."""
         x, y = self.data.rows(picked)
         if self.policy != Policy():
-            source, peak = noise["augment"], self.data.peak
-            x = augment(x.to(source.dtype) / peak, self.policy, source) * peak
+            x = self.data.augmented(x, self.policy, noise["augment"])
         return self.task.scheme.batch(x, y, self.data, noise["views"])
 
     def _work(self, noise: Mapping[str, Noise]) -> tuple[Tensor | None, dict[str, float]]:
@@ -270,11 +282,14 @@ class TrainingRun:
         self.losses = [0.0, 0]
         for split in ("train", "test"):
             x, y = getattr(data, f"{split}_x"), getattr(data, f"{split}_y")
-            loss, error, correct = evaluate(self.task.chain, data, x, y)
-            if not np.isfinite(loss):
-                return f"{split} loss not finite after epoch {epoch}"
-            point |= {f"{split}_loss": loss, f"{split}_error": error}
-        self.correct = np.packbits(correct.cpu().numpy()).tobytes().hex()
+            found = evaluate(self.task.chain, data, x, y)
+            for name, number in {"loss": found.loss, **found.metrics}.items():
+                if not np.isfinite(number):
+                    return f"{split} {name} not finite after epoch {epoch}"
+                point[f"{split}_{name}"] = number
+        self.correct = ""
+        if found.correct is not None:
+            self.correct = np.packbits(found.correct.cpu().numpy()).tobytes().hex()
         self.history.append({**point, "seconds": self.seconds})
         return ""
 
@@ -301,21 +316,6 @@ def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _point(point: object, epoch: int) -> bool:
-    """Return whether a value is the history's entry of an epoch."""
-    names = {
-        "epoch",
-        "seconds",
-        *(f"{s}_{n}" for s in ("train", "test") for n in ("loss", "error")),
-    }
-    return (
-        isinstance(point, dict)
-        and names <= set(point)
-        and all(map(_real, point.values()))
-        and point["epoch"] == epoch
-    )
-
-
 def policy(recipe: Recipe) -> Policy:
     """Return the augmentation of training images that a recipe asks for.
 
@@ -337,16 +337,16 @@ def policy(recipe: Recipe) -> Policy:
 
 
 def probe(task: Task, data: DataSet, recipe: Recipe, noise: Noise) -> None:
-    """Train the final readout for one epoch on frozen features of images without augmentation.
+    """Train the final readout for one epoch on frozen features of inputs without augmentation.
 
     Plain SGD at the task's rate ``probe``, with the recipe's batch and, on weights, its decay. SGD without
     momentum has no buffers, so a checkpoint needs the parameters only.
 
     Args:
         task: the network and the rate.
-        data: the training images.
+        data: the training examples.
         recipe: batch size and weight decay.
-        noise: decides the order of the images.
+        noise: decides their order.
 
     Example:
         >>> from fgbench import registry
@@ -362,11 +362,11 @@ def probe(task: Task, data: DataSet, recipe: Recipe, noise: Noise) -> None:
     """
     chain, (name, last) = task.chain, ("final", len(task.chain))
     params = chain.readout_parameters(name)
-    order = noise.permutation("train", len(data.train_y)).to(data.train_x.device)
+    order = noise.permutation("train", data.train_size).to(data.stored)
     for picked in order.split(recipe.batch):
-        x, y = data.rows(picked)
+        x, y = data.batch(picked, noise.dtype)
         with torch.no_grad():
-            f = chain.run(data.normalise(x, noise.dtype), 0, last)
+            f = chain.run(x, 0, last)
         with torch.enable_grad():
             loss = chain.readout(name).losses(chain.read(name, f), y).mean()
             grads = torch.autograd.grad(loss, list(params.values()))
@@ -376,40 +376,65 @@ def probe(task: Task, data: DataSet, recipe: Recipe, noise: Noise) -> None:
                 p.sub_(grad + decay * p, alpha=task.scheme.probe)
 
 
-def evaluate(chain: Chain, data: DataSet, x: Tensor, y: Tensor) -> tuple[float, float, Tensor]:
+class Evaluation(NamedTuple):
+    """The result of a network on all examples of a split.
+
+    Attributes:
+        loss: mean over the examples.
+        metrics: those of the data set, by name.
+        correct: whether each example was predicted right ``[N]``; None where no error is counted.
+
+    Example:
+        >>> Evaluation(loss=0.5, metrics={"mse": 0.5}, correct=None).metrics["mse"]
+        0.5
+    """
+
+    loss: float
+    metrics: dict[str, float]
+    correct: Tensor | None
+
+
+def evaluate(chain: Chain, data: DataSet, x: Batch, y: Batch) -> Evaluation:
     """Evaluate the final readout on every example once, the shorter last batch included.
 
     Args:
         chain: the network.
-        data: the data set that normalises the pixels.
-        x: pixels ``[N, ch, H, W]``, uint8.
-        y: labels ``[N]``.
+        data: the data set that prepares the batches, with its metrics.
+        x: inputs as stored, ``[N, ...]``.
+        y: targets as stored, ``[N, ...]``.
 
     Returns:
-        Mean loss, fraction of wrong predictions, and whether each example was predicted right ``[N]``.
+        Loss, metrics, and which examples were predicted right.
 
     Example:
         >>> from fgbench.workload import Workload
         >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
         >>> data = workload.data
-        >>> loss, error, right = evaluate(workload.chain(seed=0), data, data.test_x, data.test_y)
-        >>> len(right), error == 1 - right.double().mean().item()
+        >>> found = evaluate(workload.chain(seed=0), data, data.test_x, data.test_y)
+        >>> len(found.correct), found.metrics["error"] == 1 - found.correct.double().mean().item()
         (32, True)
     """
     dtype = next(chain.parameters()).dtype
-    largest = max(int(np.prod(shape)) for shape in [*chain.shapes().values(), x.shape[1:]])
+    largest = max(int(np.prod(shape)) for shape in [*chain.shapes().values(), data.shape])
     size = max(1, min(1000, (1 << 24) // largest))  # an activation stays below 64 MiB in float32
-    losses, right = [], []
+    count = len(tree_leaves(y)[0])
+    losses: list[Tensor] = []
+    numbers: dict[str, list[Tensor]] = {name: [] for name in data.metrics}
     training = chain.training
     chain.eval()
     with torch.no_grad():
-        for start in range(0, len(y), size):
-            labels = y[start : start + size]
-            images = x[start : start + size].to(labels.device)
-            prediction = chain(data.normalise(images, dtype))
-            losses.append(chain.readout("final").losses(prediction, labels).double().sum())
-            right.append(prediction.argmax(1) == labels)
+        for start in range(0, count, size):
+            rows = slice(start, start + size)
+            inputs, targets = data.prepare(*data.here(x, y, rows), dtype)
+            prediction = chain(inputs)
+            losses.append(chain.readout("final").losses(prediction, targets).double().sum())
+            for name, metric in data.metrics.items():
+                numbers[name].append(metric.of(prediction, targets))
     chain.train(training)
-    correct = torch.cat(right)
-    wrong = len(y) - int(correct.sum())
-    return float(torch.stack(losses).sum()) / len(y), wrong / len(y), correct
+    each = {name: torch.cat(parts) for name, parts in numbers.items()}
+    metrics = {
+        name: metric.value(float(each[name].double().sum()) / count, y)
+        for name, metric in data.metrics.items()
+    }
+    correct = each["error"] == 0 if "error" in each else None
+    return Evaluation(float(torch.stack(losses).sum()) / count, metrics, correct)

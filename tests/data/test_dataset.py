@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from fgbench import registry
-from fgbench.data import dataset
-from fgbench.data.dataset import DataSet, fingerprint
+from fgbench.data import dataset, images
+from fgbench.data.dataset import fingerprint
 from fgbench.data.digits import digits
 from fgbench.data.files import cache
+from fgbench.data.images import Images
 from fgbench.data.synthetic import synthetic
 from fgbench.errors import DataError, UsageError
 
@@ -24,7 +25,7 @@ NAMES = ["cifar10", "digits", "fashion_mnist", "imagefolder", "mnist", "syntheti
 # --- the type -------------------------------------------------------------------------------------
 
 
-def small(**changes) -> DataSet:
+def small(**changes) -> Images:
     fields = {
         "name": "small",
         "train_x": torch.arange(4 * 2 * 3 * 3, dtype=torch.uint8).view(4, 2, 3, 3),
@@ -37,7 +38,7 @@ def small(**changes) -> DataSet:
         "std": (0.1, 0.2),
         "fingerprint": "0" * 16,
     }
-    return DataSet(**{**fields, **changes})
+    return Images(**{**fields, **changes})
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ def test_pixels_too_many_for_a_device_stay_and_rows_follow(monkeypatch):
     x, y = data.rows(picked)
     assert torch.equal(x, data.train_x[picked])
     assert torch.equal(y, data.train_y[picked])
-    monkeypatch.setattr(dataset, "_check_split", lambda *given: None)  # meta labels have no values
+    monkeypatch.setattr(images, "_check_labels", lambda *given: None)  # meta labels have no values
     assert data.to("meta").train_x.device.type == "meta"
     bytes_of_pixels = data.train_x.nbytes + data.test_x.nbytes
     for room, there in ((bytes_of_pixels, "meta"), (bytes_of_pixels - 1, "cpu")):

@@ -21,9 +21,9 @@ import torch
 from PIL import Image, ImageOps
 
 from fgbench.data import imagefolder as module
-from fgbench.data.dataset import DataSet
 from fgbench.data.files.pixels import mapped
 from fgbench.data.imagefolder import imagefolder
+from fgbench.data.images import Images
 from fgbench.errors import DataError, UsageError
 from fgbench.training.recipe import Recipe
 from fgbench.training.run import TrainingRun, evaluate
@@ -452,9 +452,10 @@ def test_imagefolder_serves_more_pixels_than_there_is_memory(tmp_path):
         out.write(bytes([7]) * row)
     pixels, before = mapped(path), 0.0
     assert tuple(pixels.shape) == (rows, 3, 224, 224)
-    data = DataSet(
+    data = Images(
         "large", pixels[:-2], torch.zeros(rows - 2, dtype=torch.int64), pixels[-2:],
-        torch.zeros(2, dtype=torch.int64), 1, 255.0, (0.0,) * 3, (1.0,) * 3, "",
+        torch.zeros(2, dtype=torch.int64), classes=1, peak=255.0, mean=(0.0,) * 3, std=(1.0,) * 3,
+        fingerprint="",
     )  # fmt: skip
     assert data.to("cpu").train_x.data_ptr() == data.train_x.data_ptr()
     small = data.held_out(5).subset(None, 3)

@@ -10,6 +10,7 @@ import pytest
 
 from fgbench import registry
 from fgbench.conformance import require_structure
+from fgbench.conformance.structure import Sample
 from fgbench.core.network import Chain
 from fgbench.runs.run import run_all
 from fgbench.workload import Workload
@@ -22,8 +23,8 @@ TRAINING: dict[str, Any] = {**CASE, "epochs": 1, "batch": 32}
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count the data sets that are loaded and the networks that are built, its structure checked."""
-    data = Workload.of(**CASE).data
-    require_structure(CASE["arch"], data.shape, data.classes)
+    workload = Workload.of(**CASE)
+    require_structure(workload.arch, sample=Sample.of(workload.data), **workload.sizes())
     counted: Counter[str] = Counter()
     make, chain = registry.make, Workload.chain
 

@@ -22,7 +22,7 @@ from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.data.augment import Policy, augment
-from fgbench.data.dataset import DataSet
+from fgbench.data.images import Images
 from fgbench.errors import UsageError
 from fgbench.training import checkpoint
 from fgbench.training import loop as training
@@ -181,7 +181,8 @@ def test_evaluation_uses_each_example_once() -> None:
     task, _ = make("BP", "mlp-1x4", data.shape, torch.float64)
     seen: list[torch.Tensor] = []
     task.chain.register_forward_pre_hook(lambda chain, given: seen.append(given[0]))
-    loss, error, correct = evaluate(task.chain, data, data.train_x, data.train_y)
+    loss, metrics, correct = evaluate(task.chain, data, data.train_x, data.train_y)
+    error = metrics["error"]
     assert [len(x) for x in seen] == [1000, 437]
     x = data.normalise(data.train_x, torch.float64)
     assert torch.equal(torch.cat(seen), x)
@@ -427,8 +428,8 @@ def test_an_absurd_rate_diverges_at_once(method: str) -> None:
 
 
 def test_not_a_number_in_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = DataSet.normalise
-    monkeypatch.setattr(DataSet, "normalise", lambda *args: plain(*args) * float("nan"))
+    plain = Images.normalise
+    monkeypatch.setattr(Images, "normalise", lambda *args: plain(*args) * float("nan"))
     found = train("FG-A", **MLP, recipe=RECIPE)
     assert (found["status"], found["reason"]) == ("diverged", "loss not finite at step 1")
     assert (found["steps"], found["history"], found["cost"]) == (0, [], {})

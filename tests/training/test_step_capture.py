@@ -116,12 +116,11 @@ def test_captured_steps_are_the_plain_ones_to_the_bit(
 
 def test_pixels_that_lie_elsewhere_are_never_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     made = course_of(monkeypatch, "BP", "auto")
-    data = SimpleNamespace(
-        name="large", train_x=torch.empty(160, 1, 8, 8, device="meta"), train_y=made.data.train_y
-    )
+    far = torch.empty(160, 1, 8, 8, dtype=torch.uint8, device="meta")
+    data = replace(made.data.subset(160), name="large", train_x=far)
     parts = (made.task, made.estimator, RECIPE, made.noise["order"], data)
     assert TrainingRun(*parts, "auto").graph._mode == "off"
-    with pytest.raises(UsageError, match="pixels of large do not fit"):
+    with pytest.raises(UsageError, match="images of large do not fit"):
         TrainingRun(*parts, "on")
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
+from torch.overrides import _get_current_function_mode, handle_torch_function
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from fgbench.errors import TangentLost, UsageError, unknown
@@ -39,6 +40,7 @@ fallbacks: Counter[str] = Counter()
 
 _rules: dict[Any, Call] = {}  # call -> its tangents, given its value
 _whole: dict[Any, Call] = {}  # call -> value and tangents together, or a refusal
+_mode_is_active = torch._C._is_torch_function_mode_enabled
 _APPLY = torch.autograd.Function.apply.__code__
 _IN_PLACE = [f"__i{op}__" for op in ("add", "sub", "mul", "truediv", "pow", "matmul")]
 _OUTSIDE = ["item", "tolist", "numpy", "data", "data_ptr", "storage", "untyped_storage"]
@@ -48,7 +50,14 @@ _REFUSED = frozenset([*_IN_PLACE, *_OUTSIDE, *_REVERSE, "__setitem__"])
 
 def _method(func: Call) -> Call:
     """Make a method of `Dual` that sends a call of torch through the protocol."""
-    return lambda self, *args, **kwargs: Dual.__torch_function__(func, (), (self, *args), kwargs)
+    return lambda self, *args, **kwargs: _sent(func, (self, *args), kwargs)
+
+
+def _sent(func: Call, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """Send a call through the active mode where that follows Duals, or to the protocol itself."""
+    if _followed():
+        return handle_torch_function(func, (args[0],), *args, **kwargs)
+    return Dual.__torch_function__(func, (), args, kwargs)
 
 
 def _refusal(name: str) -> Call:
@@ -58,6 +67,27 @@ def _refusal(name: str) -> Call:
         raise _lost(name)
 
     return refuse
+
+
+def _followed() -> bool:
+    """Return whether the active mode has ``follows_duals``: it is asked before methods of a `Dual` run.
+
+    Torch asks a mode by itself in calls of functions, and not in methods of what is no tensor.
+    """
+    if torch.compiler.is_dynamo_compiling() or not _mode_is_active():
+        return False
+    return getattr(_get_current_function_mode(), "follows_duals", False)
+
+
+def _in_place(name: str) -> Call:
+    """Make an operator of `Dual` that writes in place, which only a mode may answer."""
+
+    def write(self: Dual, other: Any) -> Any:
+        if _followed():
+            return handle_torch_function(getattr(Tensor, name), (self,), self, other)
+        raise _lost(name)
+
+    return write
 
 
 def _lost(name: str) -> TangentLost:
@@ -134,7 +164,7 @@ class Dual:
             return self.transpose(-2, -1)
         found = getattr(Tensor, name)
         if callable(found):
-            return lambda *args, **kw: Dual.__torch_function__(found, (), (self, *args), kw)
+            return lambda *args, **kw: _sent(found, (self, *args), kw)
         if isinstance(found := getattr(self.value, name), Tensor):
             raise _lost(name)
         return found
@@ -169,7 +199,7 @@ class Dual:
 
 
 for _name in _IN_PLACE:
-    setattr(Dual, _name, _refusal(_name))
+    setattr(Dual, _name, _in_place(_name))
 
 
 def value(x: Any) -> Tensor:

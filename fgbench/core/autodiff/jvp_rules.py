@@ -321,13 +321,6 @@ def _getitem(y: Tensor, input: Any, index: Any) -> Any:
     return input.tangents[(slice(None), *index)]
 
 
-@rule(F.dropout)
-def _dropout(y: Tensor, input: Dual, p: float = 0.5, training: bool = True, **_: Any) -> Any:
-    if training and p > 0:
-        raise TangentLost("dropout would draw one mask for the value, another for its tangents")
-    return input.tangents
-
-
 def _pooling(func: Call) -> Call:
     """Make the rule of a linear map of images: the directions join the batch."""
 

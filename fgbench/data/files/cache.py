@@ -80,7 +80,7 @@ def source_of(folder: Path) -> str:
         return file.read(SOURCE).strip()
 
 
-def download(url: str, md5: str, folder: Path) -> Path:
+def download(url: str, checksum: str, folder: Path) -> Path:
     """Download one file into a folder, unless it is there with the right checksum.
 
     The file appears under its name only when it is complete and its checksum is right, so a
@@ -88,7 +88,7 @@ def download(url: str, md5: str, folder: Path) -> Path:
 
     Args:
         url: address of the file.
-        md5: MD5 of the file, in hexadecimal digits.
+        checksum: of the file, in hexadecimal digits: its MD5, or ``sha256:`` and its SHA-256.
         folder: destination; created if needed.
 
     Returns:
@@ -111,7 +111,7 @@ def download(url: str, md5: str, folder: Path) -> Path:
     try:
         with progress_display() as progress:
             fetcher = pooch.HTTPDownloader(progressbar=_Bar(progress, name), chunk_size=1 << 16)
-            path = pooch.retrieve(url, f"md5:{md5}", name, str(folder), downloader=fetcher)
+            path = pooch.retrieve(url, _named(checksum), name, str(folder), downloader=fetcher)
     # Every exception of requests is an OSError; pooch raises ValueError for a wrong checksum.
     except (OSError, ValueError) as error:
         if (response := getattr(error, "response", None)) is not None:
@@ -121,6 +121,11 @@ def download(url: str, md5: str, folder: Path) -> Path:
             "put it there, or point FGBENCH_DATA at a folder that has it"
         ) from error
     return Path(path)
+
+
+def _named(checksum: str) -> str:
+    """Return a checksum with the name of its kind, MD5 where it has none."""
+    return checksum if ":" in checksum else f"md5:{checksum}"
 
 
 def progress_display() -> Progress:

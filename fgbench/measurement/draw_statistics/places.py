@@ -126,7 +126,7 @@ def modules(task: Task) -> dict[str, list[str]]:
     """
     grouped: dict[str, list[str]] = {}
     for name in task.chain.body_parameters():
-        grouped.setdefault(_module(name), []).append(name)
+        grouped.setdefault(_module(task, name), []).append(name)
     return grouped
 
 
@@ -149,13 +149,15 @@ def sites(task: Task) -> dict[str, list[str]]:
     grouped: dict[str, list[str]] = {}
     for name in task.chain.body_parameters():
         site = name.rpartition(".")[0]
-        grouped.setdefault(site if site in task.chain.index else _module(name), []).append(name)
+        grouped.setdefault(site if site in task.chain.index else _module(task, name), []).append(
+            name
+        )
     return grouped
 
 
-def _module(parameter: str) -> str:
+def _module(task: Task, parameter: str) -> str:
     """Return the module of a parameter, such as ``body.0``."""
-    return ".".join(parameter.split(".")[:2])
+    return f"body.{task.chain.home(parameter)}"
 
 
 def everywhere(task: Task) -> dict[Place, list[str]]:

@@ -127,9 +127,9 @@ def speed(
             f"speed needs at least 3 rounds and a batch of 1, got {rounds} and {batch}"
         )
     data = workload.data
-    if batch > len(data.train_y):
-        raise UsageError(f"batch {batch} is larger than the {len(data.train_y)} training examples")
-    rows = Noise(seed).child("speed").permutation("batch", len(data.train_x))[:batch]
+    if batch > data.train_size:
+        raise UsageError(f"batch {batch} is larger than the {data.train_size} training examples")
+    rows = Noise(seed).child("speed").permutation("batch", data.train_size)[:batch]
     picked = data.rows(rows)
     start = workload.chain(seed)
     built = [_built(workload, m, seed, start, picked) for m in methods]  # mistakes before any step

@@ -83,9 +83,9 @@ def digits() -> tuple[Array, Array]:
         >>> digits()[0].shape
         (1437, 64)
     """
-    from fgbench.workload import Workload
+    from fgbench.data.digits import digits as embedded
 
-    data = Workload.of("mlp-1x4", "digits").data
+    data = embedded()
     mean, std = np.array(data.mean), np.array(data.std)
     images = data.train_x.numpy().astype(np.float64).reshape(len(data.train_x), 64) / data.peak
     return (images - mean) / std, data.train_y.numpy()

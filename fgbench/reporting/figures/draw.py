@@ -13,8 +13,11 @@ from fgbench.reporting.figures.catalogue import FIGURES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from fgbench.reporting.figures.catalogue import Figure
     from fgbench.reporting.figures.files import Drawing, Writer
+    from fgbench.reporting.frames.load import Records
     from fgbench.reporting.frames.select import Only
+    from fgbench.reporting.plotting.sheet import Sheet
 
 
 def draw(
@@ -57,21 +60,15 @@ def draw(
         Traceback (most recent call last):
         fgbench.errors.UsageError: unknown figure 'layer'; did you mean 'layers'?
     """
-    if name not in FIGURES:
-        raise unknown("figure", name, FIGURES)
-    from fgbench.reporting.frames.load import load
-    from fgbench.reporting.plotting.sheet import Sheet
-    from fgbench.reporting.plotting.style import checked
-
-    sheet, formats = Sheet(style, width, caption, ax), checked(formats)
-    if ax is not None and (width is not None or caption):
-        raise UsageError("ax: axes of your own have their width; set neither width nor caption")
-    folder, figure = Path(folder), FIGURES[name]
+    figure, sheet, formats = _chosen(name, style, width, formats, caption, ax)
+    folder = Path(folder)
     read = getattr(figure.module(), "read", None)
     if read is not None and only:
         raise UsageError(
             f"{name} is not drawn from records: --method, --arch and --data do not narrow it"
         )
+    from fgbench.reporting.frames.load import load
+
     records = (read or load)(folder)
     if tell is not None:
         for file, why in records.damaged.items():
@@ -84,3 +81,61 @@ def draw(
             tell(note)
     writer: Writer[Any] = figure.draw()
     return writer.drawing(records, None if out is None else Path(out), sheet, formats)
+
+
+def draw_records(
+    name: str,
+    records: Records,
+    *,
+    style: str = "paper",
+    width: float | None = None,
+    caption: bool = False,
+    ax: Axes | None = None,
+) -> Drawing:
+    """Draw one figure from records in memory, and write nothing.
+
+    Args:
+        name: a key of `fgbench.reporting.figures.catalogue.FIGURES`.
+        records: what is drawn.
+        style: as of :func:`draw`.
+        width: as of :func:`draw`.
+        caption: as of :func:`draw`.
+        ax: as of :func:`draw`.
+
+    Returns:
+        The figure, its numbers and its caption.
+
+    Raises:
+        UsageError: as of :func:`draw`, and for a figure that is not drawn from records.
+
+    Example:
+        >>> from fgbench.reporting.frames.load import collect
+        >>> draw_records("layers", collect([], Path("these results")))
+        Traceback (most recent call last):
+        fgbench.errors.UsageError: no variance measured at sites in 'these results'; run fgbench measure
+    """
+    figure, sheet, formats = _chosen(name, style, width, ("png",), caption, ax)
+    if getattr(figure.module(), "read", None) is not None:
+        raise UsageError(f"{name} is not drawn from records; use fgbench.figure({name!r}, folder)")
+    writer: Writer[Any] = figure.draw()
+    return writer.drawing(records, None, sheet, formats)
+
+
+def _chosen(
+    name: str,
+    style: str,
+    width: float | None,
+    formats: Iterable[str],
+    caption: bool,
+    ax: Axes | None,
+) -> tuple[Figure, Sheet, Iterable[str]]:
+    """Return the figure of a name, the sheet it is drawn on and the kinds of pictures, all checked."""
+    if name not in FIGURES:
+        raise unknown("figure", name, FIGURES)
+    from fgbench.reporting.plotting.sheet import Sheet
+    from fgbench.reporting.plotting.style import checked
+
+    sheet, kinds = Sheet(style, width, caption, ax), checked(formats)
+    if ax is not None and (width is not None or caption):
+        raise UsageError("ax: axes of your own have their width; set neither width nor caption")
+    return FIGURES[name], sheet, kinds

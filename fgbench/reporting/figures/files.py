@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -56,6 +57,12 @@ class Drawing:
     table: pd.DataFrame
     caption: str
     files: tuple[Path, ...] = ()
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture, which a notebook shows."""
+        picture = BytesIO()
+        self.figure.savefig(picture, format="png", dpi=144, bbox_inches="tight")
+        return picture.getvalue()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -223,11 +223,30 @@ def load(folder: Path) -> Records:
     if not folder.is_dir():
         raise UsageError(f"expected a folder of records, got {str(folder)!r}: no such folder")
     store = Store(folder)
-    rows = tuple(map(_one_name, shown(_readable(row) for row in store.all())))
-    if not rows:
+    records = collect(store.all(), folder)
+    if not records.rows:
         first = next((f" ({name}: {why})" for name, why in store.damaged.items()), "")
         raise UsageError(f"no readable record in {str(folder)!r}{first}; write some with -o")
-    return Records(folder, rows, dict(store.damaged), tuple(_notes(rows)))
+    return replace(records, damaged=dict(store.damaged))
+
+
+def collect(records: Iterable[Mapping[str, Any]], folder: Path) -> Records:
+    """Return records as a folder of them would be read.
+
+    Args:
+        records: as they were written or returned.
+        folder: where they lie; of records in memory, what errors name in its place.
+
+    Returns:
+        The records, their methods named as in tables and figures.
+
+    Example:
+        >>> run = {"schema": 1, "verb": "speed", "method": "fg_a/end", "status": "skipped", "data": ""}
+        >>> collect([run], Path("memory")).rows[0]["method"]
+        'FG-A'
+    """
+    rows = tuple(map(_one_name, shown(_readable(row) for row in records)))
+    return Records(folder, rows, {}, tuple(_notes(rows)))
 
 
 def _readable(value: Any) -> Any:

@@ -114,12 +114,15 @@ def _check_values(cell: Cell, values: Options) -> None:
 
     Whether gradients are exact, and so which recipe applies, is not known yet: values must suit one of both.
     """
+    from fgbench.workload import Cuts
+
+    values = dict(values)
+    Cuts.taken(values)
     if cell.verb == "measure":
         from fgbench.measurement.design import Design
 
         Design(**registry.validated(Design, values, "measure", ("seed",)))
         return
-    values = dict(values)
     if "graph" in values:
         import torch
 

@@ -188,8 +188,10 @@ def options_of(verb: str) -> list[str]:
         >>> options_of("train")[:3]
         ['epochs', 'batch', 'lr']
     """
+    from fgbench.workload import Cuts
+
     if verb == "train":
-        return [*Recipe.model_fields, "train_size", "validation", "graph"]
+        return [*Recipe.model_fields, "train_size", "validation", "graph", *Cuts.names()]
     from fgbench.measurement.design import Design
 
-    return [f.name for f in fields(Design) if f.name != "seed"]
+    return [*(f.name for f in fields(Design) if f.name != "seed"), *Cuts.names()]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fgbench.core.autodiff import dual
+from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.autodiff.dual import Dual, fallbacks, part, rule
 from fgbench.core.noise.keyed import Noise
 
@@ -134,6 +135,7 @@ def test_the_table_has_every_rule() -> None:
     examples = {"softsign", "tanhshrink"}  # of the docstrings
     renamed = {"__rdiv__": "__rtruediv__"}
     tried = {name.partition(" ")[0] for name in RULES}
+    tried |= {getattr(f, "__name__", "") for f in COMPOSITES}  # in test_composites.py
     assert {renamed.get(name, name) for name in ruled - examples} <= tried
 
 

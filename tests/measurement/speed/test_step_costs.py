@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from fgbench import registry
-from fgbench.cli import tables
 from fgbench.core.estimator import Defaults, Estimate
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
@@ -19,6 +18,7 @@ from fgbench.measurement.speed import backprop_reference as reference
 from fgbench.measurement.speed import interleaved_timing
 from fgbench.measurement.speed import step_costs as room
 from fgbench.registry import Made, Method
+from fgbench.reporting.terminal import tables
 from fgbench.stats.medians import median
 from fgbench.workload import Workload
 from tests.makers.measuring import Counted

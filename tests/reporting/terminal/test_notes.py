@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import fgbench
-from fgbench.cli import measure_table, notes
+from fgbench.reporting.terminal import measure_table, notes
 
 CASE: dict[str, Any] = {"data": "synthetic[size=4,train=64,test=32]", "batches": 2, "batch": 8}
 FILE = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fgbench.cli import measure_table, tables
+from fgbench.reporting.terminal import measure_table, tables
 from fgbench.stats import reporting as cells
 from fgbench.stats.bias_verdict import adjusted_p_values
 

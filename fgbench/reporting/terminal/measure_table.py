@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fgbench.cli import notes
-from fgbench.cli.table import StackingTable, make
 from fgbench.records.undefined import missing
+from fgbench.reporting.terminal import notes
+from fgbench.reporting.terminal.table import StackingTable, make, network_on_data
 from fgbench.stats.bias import JUDGED
 from fgbench.stats.bias_verdict import Outcome, adjusted_p_values, judge
 from fgbench.stats.reporting import bias, number
@@ -72,7 +72,9 @@ def rows(records: Sequence[Record]) -> list[Row]:
 def _alone(record: Record) -> str:
     """Return the only moment of a record as text, "-" where it has several."""
     moments = list(record.get("moments") or [])
-    return f"{moments[0]:g}" if len(moments) == 1 else "-"
+    if len(moments) != 1:
+        return "-"
+    return f"{moments[0]:g}" if isinstance(moments[0], int | float) else str(moments[0])
 
 
 def _steps(part: Record) -> str:
@@ -101,7 +103,7 @@ def table(records: Sequence[Record]) -> StackingTable:
     reference = _reference(records)
     last = [f"efficiency / {reference}"] if reference else []
     built = make(
-        f"Gradient estimates, {first['arch']} on {first['data']}",
+        f"Gradient estimates, {network_on_data(first)}",
         ["method", *["moment"] * along, *COLUMNS, *last],
         _caption(records, every, first),
         names=1 + along,

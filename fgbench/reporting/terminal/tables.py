@@ -6,9 +6,9 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fgbench.cli import measure_table, notes
-from fgbench.cli.table import StackingTable, console, make
 from fgbench.records import labels
+from fgbench.reporting.terminal import measure_table, notes
+from fgbench.reporting.terminal.table import StackingTable, console, make, network_on_data
 from fgbench.stats import medians
 from fgbench.stats.reporting import number, spread
 
@@ -39,24 +39,39 @@ def show(
         Training, mlp-1x8 on digits...
         BP seed 0: skipped: too large
     """
-    out, records = out or console(), labels.shown(records)
+    out = out or console()
+    for part in parts(records, rates):
+        out.print(part)
+
+
+def parts(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> list[StackingTable | str]:
+    """Return what is shown of records: one table per verb, then lines.
+
+    Args:
+        records: records of any verbs.
+        rates: where the learning rates of trainings come from, for the caption.
+
+    Returns:
+        The tables, and the reasons of skipped, diverged and biased methods; not those of failed ones.
+
+    Example:
+        >>> record = {"verb": "train", "method": "BP", "seed": 0, "arch": "mlp-1x8", "data": "digits"}
+        >>> table, line = parts([record | {"status": "skipped", "reason": "too large"}])
+        >>> table.title, line
+        ('Training, mlp-1x8 on digits', 'BP seed 0: skipped: too large')
+    """
+    records = labels.shown(records)
     kinds: dict[str, Callable[[Sequence[Mapping[str, Any]]], StackingTable]]
     kinds = {"measure": measure_table.table, "train": partial(_trainings, rates=rates)}
     kinds |= {"speed": _speeds, "fusion": _fusions, "table1": _grids}
+    shown: list[StackingTable | str] = []
     for verb, tabulate in kinds.items():
         chosen = [r for r in records if r["verb"] == verb]
         if chosen:
-            out.print(tabulate(chosen))
+            shown.append(tabulate(chosen))
     measured = [r for r in records if r["verb"] == "measure"]
-    for line in (*notes.silent(measured), *measure_table.by_design(measured)):
-        out.print(line)
-    for line in notes.without_numbers(records):
-        out.print(line)
-
-
-def _of(record: Mapping[str, Any]) -> str:
-    """Return the network and data of a record as text."""
-    return f"{record['arch']} on {record['data']}"
+    shown += [*notes.silent(measured), *measure_table.by_design(measured)]
+    return [*shown, *notes.without_numbers(records)]
 
 
 def _peak(settings: Mapping[str, Any]) -> str:
@@ -73,7 +88,7 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
     for r in records:
         groups[r["method"]].append(r)
     table = make(
-        f"Training, {_of(records[0])}",
+        f"Training, {network_on_data(records[0])}",
         [
             "method",
             "test error %",
@@ -116,7 +131,7 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
     first = next((r for r in records if r["status"] == "ok"), records[0])
     graphs = any("captured_ms" in r for r in records)
     table = make(
-        f"Cost of a step, {_of(first)}, {first['device']}",
+        f"Cost of a step, {network_on_data(first)}, {first['device']}",
         [
             "method",
             "step ms",

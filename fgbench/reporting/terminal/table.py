@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from html import escape
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
@@ -16,10 +17,13 @@ LEAST = 20  # below this width a first column is not folded if stacking helps
 FOLDED = 7  # below this width, that of LG-FG-A, a first column is never folded
 
 
-def console() -> Console:
+def console(file: IO[str] | None = None) -> Console:
     """Return a console for stdout, 200 columns wide where that is not a terminal.
 
     Markup is off: brackets in a method are its options.
+
+    Args:
+        file: where it writes instead, as wide as it would be on stdout.
 
     Returns:
         The console.
@@ -28,12 +32,38 @@ def console() -> Console:
         >>> console().print("fg_a[directions=4]")
         fg_a[directions=4]
     """
+    import shutil
     import sys
 
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 200
-    return Console(width=width, markup=False, emoji=False)
+    if file is not None and width is None:
+        width = shutil.get_terminal_size().columns
+    return Console(file=file, width=width, markup=False, emoji=False)
+
+
+def network_on_data(record: Mapping[str, Any]) -> str:
+    """Return the network and data of a record as text, with how the user had the network cut.
+
+    Args:
+        record: of ``measure``, ``train`` or ``speed``.
+
+    Returns:
+        The text, for titles of tables.
+
+    Example:
+        >>> settings = {"cut": "blocks", "batch": 8}
+        >>> network_on_data({"arch": "./net.py:make", "data": "digits", "settings": settings})
+        './net.py:make on digits, cut blocks'
+    """
+    settings = record.get("settings") or {}
+    stated = [
+        f", {name.replace('_', ' ')} {settings[name]}"
+        for name in ("cut", "sites", "out_axes")
+        if settings.get(name)
+    ]
+    return f"{record['arch']} on {record['data']}{''.join(stated)}"
 
 
 @dataclass
@@ -66,6 +96,24 @@ class StackingTable:
     def add_row(self, *cells: str) -> None:
         """Add one row, a cell per column."""
         self.rows.append(cells)
+
+    def html(self) -> str:
+        """Return the table as HTML, for a notebook.
+
+        Returns:
+            A title, a ``<table>`` and a caption; all text is escaped.
+
+        Example:
+            >>> StackingTable("", ["method"], "", [("FG-A",)]).html()
+            '<table><thead><tr><th>method</th></tr></thead><tbody><tr><td>FG-A</td></tr></tbody></table>'
+        """
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        title = f"<p><b>{escape(self.title)}</b></p>" if self.title else ""
+        caption = f"<p><small>{escape(self.caption)}</small></p>" if self.caption else ""
+        return title + table + caption
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions

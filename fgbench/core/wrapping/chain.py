@@ -1,0 +1,343 @@
+"""Any module as a chain of modules with sites: traced once, then run by its own forward pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from fgbench.core.autodiff.composites import COMPOSITES
+from fgbench.core.autodiff.keyed_dropout import keyed_dropout
+from fgbench.core.axes import Cells, names
+from fgbench.core.network import Chain, LocalModule, Site, untouched
+from fgbench.core.noise.keyed import Noise
+from fgbench.core.shape_trace import ShapeTrace
+from fgbench.core.wrapping.heads import Output, local_head
+from fgbench.core.wrapping.listen import Listener, Stop
+from fgbench.core.wrapping.reach import Reaches
+from fgbench.core.wrapping.start import Start, called, with_tensor
+from fgbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from fgbench.core.network import Tap
+    from fgbench.core.wrapping.survey import Survey
+
+
+class Segment(LocalModule):
+    """The part of a wrapped network between two cuts, as far as a chain describes its modules.
+
+    Args:
+        out_axes: axes of its output.
+
+    Example:
+        >>> Segment("b t c").mixes
+        't c'
+    """
+
+    def __init__(self, out_axes: str) -> None:
+        super().__init__()
+        self.out_axes = out_axes
+        self.mixes = " ".join(names(out_axes)[1:])
+
+
+class WrappedChain(Chain):
+    """A module cut into segments, whose weight operations are sites; see :func:`fgbench.core.wrapping.wrap`.
+
+    The module is used as it is: nothing of it is rewritten, and it goes on working alone. Every pass runs its
+    own forward method. A pass that begins at a cut answers the calls before it from the record of the clean
+    pass, and one that ends at a cut stops there.
+
+    Args:
+        module: the network.
+        survey: what tracing found.
+        loss: from predictions and targets to one loss per example, ``[b]``.
+        out_axes: axes of the output of every segment.
+
+    Attributes:
+        survey: what tracing found.
+        masks: noise of everything that the module draws; the same masks in every pass until it is changed.
+
+    Example:
+        >>> from fgbench.core.wrapping import wrap
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> chain = wrap(net, torch.ones(3, 4), nn.functional.cross_entropy, cut=["1"], verify=False)
+        >>> len(chain), list(chain.index)
+        (2, ['body.0', 'body.2'])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        survey: Survey,
+        loss: Callable[[Any, Any], Tensor],
+        out_axes: Sequence[str],
+    ) -> None:
+        nn.Module.__init__(self)  # a chain's own constructor takes modules that declare their sites
+        self.body = module  # type: ignore[assignment]
+        self.survey = survey
+        self.masks = Noise(0)
+        self.input_shape, self.classes = (), survey.prediction[-1]
+        head = module.get_submodule(survey.head) if survey.head else None
+        self.readouts = nn.ModuleDict({"final": Output(loss, head)})
+        self._criterion = loss
+        self._segments = [Segment(a) for a in out_axes]
+        self._index = {
+            o.name: (o.segment, Site(o.name, survey.site_axes(o), shared=survey.shared_axes(o)))
+            for o in survey.sites
+        }
+        self._traced = ShapeTrace(
+            {o.name: o.shape for o in survey.sites},
+            {o.name: o.shape for o in survey.ops},
+            frozenset(self._index),
+            survey.outputs,
+            survey.shares,
+            survey.operations,
+            frozenset(o.name for o in survey.sites if o.rectified),
+        )
+        self._priced = {}
+        self._training = {name: m.training for name, m in module.named_modules()}
+        self._reaches = Reaches()
+        self._composites: Mapping[Any, Any] = COMPOSITES
+
+    # what it is made of
+
+    def __len__(self) -> int:
+        """Return the number of segments."""
+        return len(self._segments)
+
+    @property
+    def pieces(self) -> tuple[nn.Module, ...]:
+        """The network, in one piece."""
+        return (self.body,)
+
+    @property
+    def whole(self) -> bool:
+        """A batch passes in one piece: what crosses a cut is recorded for all examples at once."""
+        return True
+
+    def module(self, k: int) -> LocalModule:
+        """Return what describes segment ``k``."""
+        return self._segments[k]
+
+    def train(self, mode: bool = True) -> WrappedChain:
+        """Return the network to the mode in which it was wrapped, or set it to evaluate.
+
+        A batch norm that was in ``eval()`` mode when the network was wrapped stays in it.
+        """
+        super().train(mode)
+        for name, m in self.body.named_modules():
+            m.training = mode and self._training[name]
+        return self
+
+    def body_parameters(
+        self, modules: range | tuple[int, ...] | None = None
+    ) -> dict[str, nn.Parameter]:
+        """Return the estimated parameters by qualified name, of all segments or of some.
+
+        A parameter that several segments use belongs to each of them.
+        """
+        wanted = set(range(len(self)) if modules is None else modules)
+        return {
+            f"body.{name}": p
+            for name, p in self.body.named_parameters()
+            if self.survey.homes.get(name, set()) & wanted
+        }
+
+    def readout_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """Return a readout's parameters by qualified name."""
+        if name == "final" and self.survey.head:
+            head = self.body.get_submodule(self.survey.head)
+            return {
+                f"body.{self.survey.head}.{n}": p
+                for n, p in head.named_parameters()
+                if p.requires_grad
+            }
+        return super().readout_parameters(name)
+
+    def home(self, parameter: str) -> int:
+        """Return the first segment that uses a parameter."""
+        return min(self.survey.homes[parameter.removeprefix("body.")])
+
+    def attach(self) -> None:
+        """Add a linear readout to every segment but the last.
+
+        The heads are drawn from the global generator: call it inside ``noise.seeded``.
+        """
+        some = next(self.parameters())
+        for k in range(len(self) - 1):
+            if f"local{k}" not in self.readouts:
+                head = local_head(self.survey.outputs[k], self.survey.prediction, self._axis(k))
+                made = Output(self._criterion, head).to(dtype=some.dtype, device=some.device)
+                self.readouts[f"local{k}"] = made
+
+    def _axis(self, k: int) -> int:
+        """Return the axis of segment ``k``'s output along which its features lie."""
+        letters = names(self.module(k).out_axes)
+        return letters.index("c") if "c" in letters else self.survey.feature_axis(k)
+
+    def outputs(self, name: str, k: int) -> int:
+        """Return the size of the last axis of what a readout predicts from segment ``k``'s output."""
+        return self.classes
+
+    def forward(self, x: Any) -> Any:
+        """Compute the predictions by the module's own forward pass."""
+        return self.survey.output(called(self.body, x.inputs if isinstance(x, Start) else x))
+
+    # passes
+
+    def start(self, x: Any) -> Start:
+        """Return where a pass from the network's inputs begins."""
+        return x if isinstance(x, Start) else Start(x)
+
+    def entry(self, x: Any) -> Any:
+        """Return the output of the segment before a start."""
+        return x.f
+
+    def leave(self, x: Any, k: int, f: Tensor) -> Start:
+        """Return where a window from segment ``k`` begins, after a clean pass from ``x`` that recorded it."""
+        return Start(x.inputs, x.left.get(k, x.record), f)
+
+    def segments(
+        self, x: Any, first: int, stop: int, tap: Tap, leaves: Collection[int] = frozenset()
+    ) -> Iterator[tuple[int, Any]]:
+        """Run segments ``first`` to ``stop - 1`` in one pass and yield (number, output) of each."""
+        if first < stop:
+            outputs = self._pass(self.start(x), first, stop, tap, leaves)
+            for k in range(first, stop):
+                yield k, outputs[k]
+
+    def _pass(
+        self, x: Start, first: int, stop: int, tap: Tap, leaves: Collection[int]
+    ) -> dict[int, Any]:
+        """Run the module from a start to a cut; return the outputs of the segments by number."""
+        survey, outputs, last = self.survey, dict[int, Any](), len(self)
+        leaves = [k for k in leaves if first < k <= min(stop, last - 1)]
+        listener = Listener(
+            self._parameters_by_name(),
+            survey.plan,
+            survey.calls,
+            survey.bounds,
+            self._composites,
+            (first, stop if stop < last else last + 1),
+            x.record,
+            tap,
+            leaves,
+            self._draw_again if survey.random else None,
+        )
+        listens = first > 0 or bool(leaves) or tap is not untouched
+        met: Counter[str] = Counter()
+
+        def cut(name: str) -> Any:
+            def after(module: nn.Module, args: Any, out: Any) -> Any:
+                met[name] += 1
+                at = listener.segment
+                if at >= len(survey.cuts) or survey.cuts[at] != _label(name, met[name]):
+                    return None
+                if at >= first:
+                    outputs[at] = survey.tensor(out)
+                return listener.cut(out, lambda y: with_tensor(y, x.f))
+
+            return after
+
+        def head(module: nn.Module, args: Any) -> None:
+            outputs[last - 1] = args[0]
+            raise Stop
+
+        with ExitStack() as stack:
+            for name in dict.fromkeys(c.partition("@")[0] for c in survey.cuts):
+                module = self.body.get_submodule(name)
+                stack.callback(module.register_forward_hook(cut(name)).remove)
+            if survey.head and stop == last:
+                module = self.body.get_submodule(survey.head)
+                stack.callback(module.register_forward_pre_hook(head).remove)
+            stack.enter_context(_unflattened(self.body))
+            if survey.random:
+                stack.enter_context(keyed_dropout(self._seed(first)))
+            if listens:
+                stack.enter_context(listener)
+            with suppress(Stop):
+                outputs[last - 1] = survey.output(called(self.body, x.inputs))
+        if stop - 1 not in outputs:
+            raise UsageError("the module ended before a cut that it reached when it was traced")
+        wanted = sum(first <= o.segment < stop for o in survey.ops)
+        if listens and listener.met != wanted:
+            raise UsageError(
+                f"the module made {listener.met} weight operations and {wanted} when it was traced; its "
+                "control flow may depend on data"
+            )
+        x.left.update(listener.left)
+        return outputs
+
+    def _parameters_by_name(self) -> dict[str, Any]:
+        """Return what stands in the place of every traced parameter now, tensors or Duals."""
+        found = {}
+        for prefix, module in self.body.named_modules():
+            for name in module._parameters:
+                full = f"{prefix}.{name}" if prefix else name
+                if full in self.survey.parameters:
+                    found[full] = module._parameters[name]
+        return found
+
+    def _seed(self, segment: int) -> int:
+        """Return the seed of what a segment draws."""
+        return self.masks.key(f"segment{segment}", 0, "masks", ())
+
+    def _draw_again(self, segment: int) -> None:
+        """Seed what a segment draws, so that every pass draws the same."""
+        torch.manual_seed(self._seed(segment))
+
+    @contextmanager
+    def smooth(self, stand_ins: Mapping[Any, Any]) -> Iterator[None]:
+        """Run passes with other functions in place of some calls of torch inside the block."""
+        before = self._composites
+        self._composites = {**before, **stand_ins}
+        try:
+            yield
+        finally:
+            self._composites = before
+
+    # credit
+
+    def cells(self, kept: str, name: str, stop: int, *, summed: bool = True) -> Cells:
+        """Return which scores credit a site or parameter: those that it reaches.
+
+        Args:
+            kept: axes of the scores.
+            name: qualified name of a site or a body parameter.
+            stop: end of the window whose scores they are.
+            summed: has no effect: reach is found, not declared.
+
+        Returns:
+            The kept axes, and for each but the example axis which scores every index of the site reaches.
+        """
+        if name not in self._index:
+            if name not in (known := self.body_parameters()):
+                raise unknown("site or parameter", name, [*self._index, *known])
+            return Cells(kept, "", "")
+        return self._reaches.cells(self, kept, name, stop)
+
+
+def _label(name: str, time: int) -> str:
+    """Return the name of a call of a submodule: ``name``, ``name@2``, ..."""
+    return name if time == 1 else f"{name}@{time}"
+
+
+@contextmanager
+def _unflattened(module: nn.Module) -> Iterator[None]:
+    """Let recurrent layers of torch read their parameters where others are put in their place."""
+    layers = [m for m in module.modules() if isinstance(m, nn.RNNBase)]
+    before = [m._flat_weights for m in layers]
+    try:
+        for m in layers:
+            m._flat_weights = [m._parameters[name] for name in m._flat_weights_names]
+        yield
+    finally:
+        for m, old in zip(layers, before, strict=True):
+            m._flat_weights = old

@@ -1,0 +1,334 @@
+"""What tracing finds in a module: weight operations, sites, cuts, shapes and work."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from fgbench.core.autodiff.composites import COMPOSITES
+from fgbench.core.operation_counter import OperationCounter
+from fgbench.core.wrapping.cuts import chosen_cuts
+from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout
+from fgbench.core.wrapping.start import Start, called, first_tensor, some_examples
+from fgbench.core.wrapping.trace import KINKS, Call, Trace
+from fgbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fgbench.core.wrapping.operations import Key
+
+EXAMPLES = 3
+"""Examples that are traced: two passes of three and two tell the example axis."""
+NORMS = frozenset({"layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"})
+GAINS = frozenset({"add", "__add__", "__radd__", "mul", "__mul__", "__rmul__"})
+CHOICES = ("ops", "post", "min")
+
+
+@dataclass
+class Survey:
+    """What tracing finds in a module.
+
+    Args:
+        parameters: names of the parameters that learn.
+        plan: operations by key.
+        calls: all calls of the traced pass.
+        bounds: per cut: number of the next call, and how often each set of parameters had met.
+        cuts: labels of the submodules that are cut after, in forward order.
+        head: name of the last submodule where that is the readout, "" for none.
+        output: from what the module returns to its prediction.
+        outputs: shape of the output of every segment, for one example.
+        prediction: shape of the prediction for one example.
+        shares: part of the operations of every segment, adding up to 1.
+        operations: floating point operations of one example.
+        random: whether anything is drawn.
+        crossed: per cut: whether data cross it beside the output of its submodule.
+        homes: parameter to the segments that use it.
+        example: inputs that were traced.
+        examples: how many examples these are.
+        silent: calls on data for which no gradient is recorded.
+    """
+
+    parameters: frozenset[str]
+    plan: dict[Key, Operation]
+    calls: list[Call]
+    bounds: list[tuple[int, Counter[frozenset[str]]]]
+    cuts: list[str]
+    head: str
+    output: Callable[[Any], Any]
+    outputs: tuple[tuple[int, ...], ...]
+    prediction: tuple[int, ...]
+    shares: tuple[float, ...]
+    operations: int
+    random: bool
+    crossed: tuple[bool, ...]
+    homes: dict[str, set[int]]
+    example: Any
+    examples: int
+    silent: list[str] = field(default_factory=list)
+
+    @property
+    def ops(self) -> list[Operation]:
+        """The weight operations of the body, in forward order."""
+        return [o for o in self.plan.values() if o.role == "op" and o.segment < len(self.outputs)]
+
+    @property
+    def sites(self) -> list[Operation]:
+        """The weight operations where noise enters."""
+        return [o for o in self.ops if o.tapped]
+
+    def tensor(self, out: Any) -> Any:
+        """Return the tensor of a submodule's output that goes on at a cut."""
+        return first_tensor(out)
+
+    def site_axes(self, operation: Operation) -> str:
+        """Return axes for an operation's output, all but the first without a name."""
+        if len(operation.shape) > len(LETTERS):
+            raise UsageError(
+                f"{operation.owner}: an output of {1 + len(operation.shape)} axes, expected at most "
+                f"{1 + len(LETTERS)}"
+            )
+        return " ".join(["b", *LETTERS[: len(operation.shape)]])
+
+    def shared_axes(self, operation: Operation) -> str:
+        """Return the axes along which an operation applies the same weights."""
+        own = operation.channels - 1
+        return " ".join(a for i, a in enumerate(LETTERS[: len(operation.shape)]) if i != own)
+
+    def feature_axis(self, k: int) -> int:
+        """Return the axis of a segment's output along which its features lie, the example axis counted."""
+        dims = len(self.outputs[k])
+        alike = [o for o in self.ops if o.segment == k and len(o.shape) == dims]
+        return alike[-1].channels if alike else 1 if dims == 3 else dims
+
+
+def survey(
+    module: nn.Module,
+    batch: Any,
+    cut: str | Sequence[str],
+    sites: str,
+    head: str,
+    output: Callable[[Any], Any],
+) -> Survey:
+    """Trace a module on some examples of a batch; see :func:`fgbench.core.wrapping.wrap`.
+
+    Args:
+        module: the network.
+        batch: its inputs, of at least two examples.
+        cut: where it is cut.
+        sites: where noise enters.
+        head: the last submodule, where that is the readout.
+        output: from what it returns to its prediction.
+
+    Returns:
+        What is found.
+
+    Raises:
+        UsageError: for a name that does not exist, or a module that cannot be wrapped.
+
+    Cost: two forward passes of three and two examples.
+    """
+    start = Start(batch)
+    if len(start) < 2:
+        raise UsageError(
+            "a batch of one example was given; wrapping needs two, to tell the example axis"
+        )
+    count = min(len(start), EXAMPLES)
+    some = some_examples(batch, len(start), count)
+    cuts = chosen_cuts(module, cut)
+    if head and head not in dict(module.named_modules()):
+        raise unknown("submodule as head", head, [n for n, _ in module.named_modules() if n])
+    whole = _traced(module, some, cuts, head, output)
+    fewer = _traced(module, some_examples(some, count, count - 1), cuts, head, output)
+    if [o.key for o in whole.trace.operations] != [o.key for o in fewer.trace.operations]:
+        raise UsageError("the module makes other calls for a batch of another size")
+    body = [o for o in whole.trace.operations if o.role == "op" and o.segment <= len(cuts)]
+    if not body:
+        raise UsageError("no parameter that learns meets data in this module")
+    if cuts and all(o.segment < len(cuts) for o in body):  # nothing learns after the last cut
+        cuts = cuts[:-1]
+    last = len(cuts) + 1
+    for a, b in zip(whole.trace.operations, fewer.trace.operations, strict=True):
+        if a.role == "op":
+            a.layout = example_layout(a, a.value[0], b.value[0], count)
+            a.shape = tuple(a.layout.split(a.value[0]).shape[1:])
+        a.segment = a.segment if a.segment < last else last + (a.segment > len(whole.outputs) - 1)
+    return _surveyed(module, whole, cuts, head, output, sites, some, count)
+
+
+def _surveyed(
+    module: nn.Module,
+    whole: _Traced,
+    cuts: list[str],
+    head: str,
+    output: Callable[[Any], Any],
+    sites: str,
+    some: Any,
+    count: int,
+) -> Survey:
+    """Put together what the traced pass found."""
+    trace, last = whole.trace, len(cuts) + 1
+    f = whole.outputs[-1]
+    outputs = (*whole.outputs[: last - 1], f)
+    for k, y in enumerate(outputs):
+        if not y.is_floating_point() or not y.dim() or len(y) != count:
+            where = f"the submodule {cuts[k]!r} to cut after" if k < len(cuts) else "the module"
+            raise UsageError(
+                f"{where} returns a tensor {list(y.shape)} for {count} examples; expected numbers with the "
+                "examples along the first axis"
+            )
+    counts = [*whole.counts[: last - 1], sum(whole.counts[last - 1 :])]
+    total = sum(counts)
+    body = [o for o in trace.operations if o.role == "op" and o.segment < last]
+    alike: Counter[str] = Counter()
+    for o in body:
+        alike[o.owner] += 1
+        o.name = f"body.{_label(o.owner, alike[o.owner])}"
+    _choose(body, sites)
+    homes: dict[str, set[int]] = {}
+    for o in body:
+        for name in o.key[0]:
+            homes.setdefault(name, set()).add(o.segment)
+    return Survey(
+        parameters=frozenset(n for n, p in module.named_parameters() if p.requires_grad),
+        plan={o.key: o for o in trace.operations},
+        calls=trace.calls,
+        bounds=trace.bounds[: last - 1],
+        cuts=cuts,
+        head=head,
+        output=output,
+        outputs=tuple(tuple(y.shape[1:]) for y in outputs),
+        prediction=tuple(whole.prediction.shape[1:]),
+        shares=tuple(c / total for c in counts) if total else (1 / last,) * last,
+        operations=total // count,
+        random=bool(trace.random),
+        crossed=tuple(whole.crossed(k) for k in range(1, last)),
+        homes=homes,
+        example=tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, some),
+        examples=count,
+        silent=trace.silent,
+    )
+
+
+def _choose(body: list[Operation], sites: str) -> None:
+    """Mark the operations where noise enters, and those that nothing but a ReLU reads."""
+    for o in body:
+        o.rectified = len(o.readers) == 1 and o.readers[0][0] in KINKS and not o.written
+        takers = [taker for _, taker in o.readers]
+        o.value = None
+        if sites in CHOICES:
+            taken = sites != "ops" and bool(takers) and all(t is not None for t in takers)
+            absorbed = all(name in NORMS | GAINS for name, _ in o.readers)
+            within = all(t is not None and t.segment == o.segment for t in takers)
+            gain = sites == "min" and o.call in NORMS | GAINS
+            o.tapped = not (taken and within and (absorbed or gain))
+    if sites not in CHOICES:
+        try:
+            chosen = [o for o in body if re.fullmatch(sites, o.name.removeprefix("body."))]
+        except re.error as error:
+            raise UsageError(f"sites {sites!r} is no regular expression: {error}") from None
+        if not chosen:
+            raise unknown("site", sites, [*CHOICES, *(o.name.removeprefix("body.") for o in body)])
+        for o in body:
+            o.tapped = o in chosen
+
+
+@dataclass
+class _Traced:
+    """A traced pass: outputs of the segments, operations of each, and the prediction."""
+
+    trace: Trace
+    outputs: list[Tensor]
+    counts: list[int]
+    prediction: Tensor
+    makers: list[int]
+
+    def crossed(self, k: int) -> bool:
+        """Return whether floating data cross cut ``k`` beside the output of its submodule."""
+        calls = self.trace.calls
+        return any(
+            call.data
+            and call.floats
+            and call.segment < k <= call.reader
+            and i != self.makers[k - 1]
+            for i, call in enumerate(calls)
+        )
+
+
+def _traced(
+    module: nn.Module, batch: Any, cuts: list[str], head: str, output: Callable[[Any], Any]
+) -> _Traced:
+    """Run one traced pass."""
+    parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise UsageError("the module has no parameter that learns (requires_grad)")
+    trace = Trace(parameters, batch, COMPOSITES)
+    outputs, counts, makers, heads = list[Tensor](), list[int](), list[int](), list[Any]()
+    counter, met = OperationCounter(), Counter[str]()
+
+    def ended(f: Any) -> None:
+        outputs.append(first_tensor(f))
+        counts.append(counter.number - sum(counts))
+        makers.append(trace.made(outputs[-1]))
+        trace.cut()
+
+    def after(name: str) -> Any:
+        def hook(m: nn.Module, args: Any, out: Any) -> None:
+            met[name] += 1
+            if len(outputs) < len(cuts) and cuts[len(outputs)] == _label(name, met[name]):
+                ended(out)
+
+        return hook
+
+    def before_head(m: nn.Module, args: Any) -> None:
+        if len(outputs) == len(cuts):
+            ended(args[0])
+
+    def after_head(m: nn.Module, args: Any, out: Any) -> None:
+        heads.append(out)
+
+    with ExitStack() as stack:
+        for name in dict.fromkeys(c.partition("@")[0] for c in cuts):
+            stack.callback(module.get_submodule(name).register_forward_hook(after(name)).remove)
+        if head:
+            last = module.get_submodule(head)
+            stack.callback(last.register_forward_pre_hook(before_head).remove)
+            stack.callback(last.register_forward_hook(after_head).remove)
+        devices = sorted(
+            {p.device for p in parameters.values() if p.device.type == "cuda"}, key=str
+        )
+        stack.enter_context(torch.random.fork_rng(devices=devices))
+        torch.manual_seed(0)
+        with torch.enable_grad(), counter, trace:
+            y = called(module, batch)
+    prediction = output(y)
+    if not isinstance(prediction, Tensor):
+        raise UsageError(
+            f"output() gave {type(prediction).__name__}, expected the tensor of predictions"
+        )
+    if len(outputs) < len(cuts):
+        missing = ", ".join(repr(c) for c in cuts[len(outputs) :])
+        raise UsageError(
+            f"not reached in this order: {missing}; cuts are given in the order in which the forward pass "
+            "meets them"
+        )
+    if head and not (len(heads) == 1 and heads[0] is prediction):
+        raise UsageError(
+            f"head {head!r} must be the last submodule: its output is not the prediction"
+        )
+    if not head:
+        outputs.append(prediction)
+        counts.append(counter.number - sum(counts))
+    return _Traced(trace, outputs, counts, prediction, makers)
+
+
+def _label(name: str, time: int) -> str:
+    """Return ``name``, ``name@2``, ... for the calls of one name."""
+    return name if time == 1 else f"{name}@{time}"

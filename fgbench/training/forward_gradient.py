@@ -1,0 +1,208 @@
+"""Training loops of one's own: an estimate in place of ``loss.backward()``, and any optimiser of torch."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fgbench.errors import UsageError
+from fgbench.registry import method_of
+from fgbench.training.learned_state import LearnedState, give
+from fgbench.training.losses import loss_of
+from fgbench.training.own_network import OwnNetwork, require_device, require_module
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+
+class ForwardGradient:
+    """Steps of an optimiser along estimates of the gradient, in a training loop of one's own.
+
+    In place of ``loss(model(x), y).backward()`` and ``optimizer.step()``, :meth:`step` estimates the gradient
+    by a method and takes one step. The first batch is used to trace the network. Noise is keyed by the seed
+    and the number of the step, so that a loop repeats bit for bit. State that an estimator learns (feedback
+    weights) is kept here. Losses of a locality on the way have heads of their own, whose parameters join the
+    first group of the optimiser.
+
+    Args:
+        model: any PyTorch module, trained in place. Set ``train()`` or ``eval()`` before the first step.
+        loss: ``cross_entropy``, ``mse``, or a function from predictions and targets to one loss per
+            example.
+        method: a METHOD such as ``FG-A``, an estimator, or (estimator, locality).
+        optimizer: any optimiser of torch on the module's parameters.
+        cut: modules after which the network is cut for local losses, see :func:`fgbench.wrap`.
+        sites: where noise enters, see :func:`fgbench.wrap`.
+        out_axes: letters of the axes of the modules' outputs, see :func:`fgbench.wrap`.
+        head: name of the last module, where it is the readout.
+        output: picks the prediction from what the network returns.
+        seed: of heads, learned state and all noise.
+
+    Raises:
+        UsageError: for what is no module, optimiser, loss or method.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> x = torch.eye(4)
+        >>> y = torch.tensor([0, 1, 0, 1])
+        >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        >>> forward = ForwardGradient(net, "cross_entropy", "FG-A[directions=8]", optimizer)
+        >>> losses = [forward.step(x, y) for _ in range(20)]
+        >>> losses[-1] < losses[0]
+        True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Any,
+        method: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        cut: Any = "",
+        sites: str = "ops",
+        out_axes: str = "",
+        head: str = "",
+        output: Any = None,
+        seed: int = 0,
+    ) -> None:
+        require_module(model)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise UsageError(
+                f"optimizer: expected one of torch, got {type(optimizer).__name__}; such as "
+                "torch.optim.SGD(model.parameters(), lr=0.1)"
+            )
+        self.model, self.optimizer = model, optimizer
+        self.steps = 0
+        self._loss, self._method, self._seed = loss_of(loss), method_of(method), seed
+        how = {"cut": cut, "sites": sites, "out_axes": out_axes, "head": head, "output": output}
+        self._how = how
+        self._own: OwnNetwork | None = None
+        self._learned: LearnedState | None = None
+        self._params: dict[str, nn.Parameter] = {}
+        self._saved: Mapping[str, Any] | None = None
+
+    def step(self, x: Any, y: Any) -> float:
+        """Estimate the gradient on a batch and take one step of the optimiser.
+
+        Args:
+            x: inputs, as the network takes them. Any batch but the first may have one example only.
+            y: targets of the same examples.
+
+        Returns:
+            The mean loss of the batch before the step. Where it is not finite no step is taken.
+        """
+        loss = self.backward(x, y)
+        if isfinite(loss):
+            self.optimizer.step()
+        return loss
+
+    def backward(self, x: Any, y: Any) -> float:
+        """Write the estimate into ``.grad`` of the parameters, in place of ``loss.backward()``.
+
+        To be followed by a step of the optimiser, perhaps after the gradients were clipped. Gradients are
+        replaced, so that ``zero_grad()`` is not needed.
+
+        Args:
+            x: inputs.
+            y: targets.
+
+        Returns:
+            The mean loss of the batch. Where it is not finite, gradients and learned state are left alone.
+        """
+        own, learned = self._begun(x, y)
+        require_device(self.model, x, y)
+        noise = own.noise.child("directions").at(self.steps)
+        found = own.task.estimate(x, y, own.estimator, noise, learned.state)
+        loss = own.mean_loss(x, y) if found.loss is None else float(found.loss)
+        self.steps += 1
+        if not isfinite(loss):
+            return loss
+        with torch.no_grad():
+            for name, grad in (*found.body.items(), *found.readouts.items()):
+                give(self._params[name], grad)
+        learned.follow(found)
+        return loss
+
+    def _begun(self, x: Any, y: Any) -> tuple[OwnNetwork, LearnedState]:
+        """Return the network under the method and the learned state, made of the first batch."""
+        if self._own is None or self._learned is None:
+            own = OwnNetwork.of(self.model, x, y, self._loss, self._method, self._seed, **self._how)
+            learned = LearnedState(own.estimator, own.task.init_state(own.estimator, own.noise))
+            moved = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+            # In a group of their own they would have no place in a schedule that exists already.
+            heads = [p for p in own.heads().values() if id(p) not in moved]
+            self.optimizer.param_groups[0]["params"].extend(heads)
+            self._params = dict(own.task.chain.named_parameters())
+            self._own, self._learned = own, learned
+            if self._saved is not None:
+                saved, self._saved = self._saved, None
+                self._restore(saved, own, learned)
+        return self._own, self._learned
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a loop needs to go on, beside ``model.state_dict()``.
+
+        Returns:
+            The number of steps, the optimiser's state, the heads and the learned state.
+        """
+        if self._saved is not None:
+            return dict(self._saved)
+        heads = self._own.heads() if self._own is not None else {}
+        state = self._learned.state if self._learned is not None else {}
+        teacher = self._learned.teacher if self._learned is not None else None
+        copies: dict[int, torch.Tensor] = {}  # a tensor that objectives share stays one tensor
+        return {
+            "steps": self.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "heads": {name: p.detach().clone() for name, p in heads.items()},
+            "state": {
+                objective: {n: copies.setdefault(id(t), t.detach().clone()) for n, t in own.items()}
+                for objective, own in state.items()
+            },
+            "teacher": None if teacher is None else teacher.state_dict(),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where another loop was saved; load the module's own parameters beside it.
+
+        Args:
+            saved: what :meth:`state_dict` returned.
+
+        Raises:
+            UsageError: if it is something else, or of another method or network.
+        """
+        lacking = [name for name in ("steps", "optimizer", "heads", "state") if name not in saved]
+        if lacking:
+            raise UsageError(f"expected what state_dict() returned: there is no {lacking[0]!r}")
+        self.steps = int(saved["steps"])
+        if self._own is None or self._learned is None:
+            self._saved = saved  # heads and state are made of the first batch
+        else:
+            self._restore(saved, self._own, self._learned)
+
+    def _restore(self, saved: Mapping[str, Any], own: OwnNetwork, learned: LearnedState) -> None:
+        """Restore heads, learned state and the optimiser."""
+        heads = own.heads()
+        shapes = [
+            {name: tuple(t.shape) for name, t in each.items()} for each in (heads, saved["heads"])
+        ]
+        if saved["steps"] and (shapes[0] != shapes[1] or set(saved["state"]) != set(learned.state)):
+            raise UsageError("what was saved is of another method, cut or network")
+        with torch.no_grad():
+            for name, value in saved["heads"].items():
+                heads[name].copy_(value)
+        if saved["steps"]:
+            copies: dict[int, torch.Tensor] = {}  # a tensor that objectives share stays one tensor
+            learned.hold(
+                {
+                    objective: {n: copies.setdefault(id(t), t.clone()) for n, t in state.items()}
+                    for objective, state in saved["state"].items()
+                }
+            )
+        if learned.teacher is not None and saved.get("teacher") is not None:
+            learned.teacher.load_state_dict(saved["teacher"])
+        self.optimizer.load_state_dict(saved["optimizer"])
