@@ -202,9 +202,11 @@ def distances(task: Task) -> dict[Place, int]:
         [1, 0]
     """
     found: dict[Place, int] = {}
+    index = task.chain.index
     for kind, grouped in (("module", modules(task)), ("site", sites(task))):
         for name in grouped:
-            k = int(name.split(".")[1])
+            at_site = kind == "site" and name in index
+            k = index[name][0] if at_site else int(name.split(".")[1])
             between = [o.window[1] - 1 - k for o in task.objectives if k in o.updates]
             if between:
                 found[kind, name] = min(between)
