@@ -349,7 +349,8 @@ class Window:
             found: Tensor = forward_ad.tangents(
                 lambda tap: self.chain.run(self.start, *self.objective.window, tap),
                 self.chain,
-                **({"sites": u} if on_sites else {"parameters": u}),
+                sites=u if on_sites else None,
+                parameters=None if on_sites else u,
             )
         return found
 

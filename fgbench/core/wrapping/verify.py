@@ -132,7 +132,8 @@ def _followed(
         found: Tensor = forward_ad.tangents(
             lambda tap: chain.run(x, 0, len(chain), tap),
             chain,
-            **({"sites": directions} if on_sites else {"parameters": directions}),
+            sites=directions if on_sites else None,
+            parameters=None if on_sites else directions,
         )
     except TangentLost as error:
         raise UsageError(
