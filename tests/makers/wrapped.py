@@ -119,7 +119,7 @@ def mean(task: Task, subject: Subject, text: str) -> dict[str, Tensor]:
 
 
 def differences(task: Task, subject: Subject, text: str, count: int = 8) -> float:
-    """Return the error of an estimate by differences, relative to that by slopes along the same directions."""
+    """Return the error of an estimate by differences, against slopes along the same directions."""
     slopes = {"np": "fg_a", "wp": "fg_w"}[text.partition("[")[0]]
     found, exact = (_along(task, subject, each, count) for each in (text, slopes))
     return relative(found, exact)
