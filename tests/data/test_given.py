@@ -178,5 +178,5 @@ def test_bad_files_are_named_and_nothing_is_unpickled(tmp_path):
     with pytest.raises(DataError, match="objects are never loaded"):
         arrays(x=str(tmp_path / "bomb.npy"), y=str(tmp_path / "bomb.npy"))
     assert not (tmp_path / "exploded").exists()
-    with pytest.raises(UsageError, match="expected path=xy.npz, or x=x.npy and y=y.npy"):
+    with pytest.raises(UsageError, match=r"expected path=xy\.npz, or x=x\.npy and y=y\.npy"):
         arrays()

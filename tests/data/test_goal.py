@@ -60,7 +60,7 @@ def test_r2_is_the_explained_part_of_the_variance():
 
 
 def test_a_goal_refuses_a_main_metric_that_it_lacks():
-    with pytest.raises(UsageError, match="unknown main metric 'ms'.*mse"):
+    with pytest.raises(UsageError, match=r"unknown main metric 'ms'.*mse"):
         Goal((1,), squared_error, {"mse": Metric(squared_error)}, "ms")
     with pytest.raises(UsageError, match="the loss is a metric always"):
         Goal((1,), squared_error, {"loss": Metric(squared_error)})

@@ -45,11 +45,8 @@ def test_windows_of_text_are_read_back_and_shifted_by_one():
 def test_bad_text_is_one_line(tmp_path):
     (tmp_path / "latin").write_bytes("Käse ".encode("latin-1") * 100)
     (tmp_path / "short").write_text("abc")
-    for name, says in {
-        "latin": "no text in UTF-8: byte 1",
-        "short": "has 3 characters",
-        "none": "no file",
-    }.items():
+    bad = {"latin": "no text in UTF-8: byte 1", "short": "has 3 characters", "none": "no file"}
+    for name, says in bad.items():
         with pytest.raises(DataError, match=says) as error:
             text(path=str(tmp_path / name))
         assert str(tmp_path / name) in str(error.value)
