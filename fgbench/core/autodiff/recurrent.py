@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Call = Callable[..., Any]
 
+aten = torch.ops.aten
+
 __all__ = ["RECURRENT"]
 
 # Parts of a step are calls of their own to a mode and to a Dual; without them a step of an LSTM is twelve.
@@ -68,7 +70,8 @@ def _memory_tangents(z: Any, c: Any) -> Any:
         total = None if part(c) is None else f * part(c)
         if t is not None:
             ti, tf, tg, _ = t.chunk(4, -1)
-            inner = ti * (g * i * (1 - i)) + tf * (old * f * (1 - f)) + tg * (i * (1 - g * g))
+            inner = aten.sigmoid_backward(ti * g, i).add_(aten.sigmoid_backward(tf * old, f))
+            inner.add_(aten.tanh_backward(tg * i, g))
             total = inner if total is None else total.add_(inner)
         return pair(y, total)
 
@@ -97,8 +100,9 @@ def _output_tangents(z: Any, c: Any) -> Any:
     y = o * flat
     with torch.no_grad():
         s, t = part(c), part(z)
-        s = None if s is None else s * (o * (1 - flat * flat))
-        return pair(y, plus(s, None if t is None else t.chunk(4, -1)[3] * (y * (1 - o))))
+        s = None if s is None else aten.tanh_backward(s * o, flat)
+        t = None if t is None else aten.sigmoid_backward(t.chunk(4, -1)[3] * flat, o)
+        return pair(y, plus(s, t))
 
 
 def _lstm_step(a: Any, r: Any, h: Any, c: Any) -> tuple[Any, Any]:
@@ -137,15 +141,15 @@ def _gru_tangents(a: Any, r: Any, h: Any) -> Any:
     new = torch.tanh(a_n + reset * r_n)
     y = new + keep * (old - new)
     with torch.no_grad():
-        t = part(h)
-        out = None if t is None else t * keep
-        by_reset, by_keep = r_n * reset * (1 - reset), (old - new) * keep * (1 - keep)
-        by_new = (1 - keep) * (1 - new * new)
-        for t, factor in ((part(a), 1.0), (part(r), reset)):
-            if t is not None:
-                t_r, t_z, t_n = t.chunk(3, -1)
-                t = by_new * (t_n * factor + by_reset * t_r) + by_keep * t_z
-                out = t if out is None else out.add_(t)
+        out = None if (t := part(h)) is None else t * keep
+        for t, factor in ((part(a), None), (part(r), reset)):
+            if t is None:
+                continue
+            t_r, t_z, t_n = t.chunk(3, -1)
+            t_n = t_n if factor is None else t_n * factor
+            t_n = (t_n + aten.sigmoid_backward(t_r * r_n, reset)) * (1 - keep)
+            t = aten.tanh_backward(t_n, new).add_(aten.sigmoid_backward(t_z * (old - new), keep))
+            out = t if out is None else out.add_(t)
         return pair(y, out)
 
 
