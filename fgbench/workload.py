@@ -242,7 +242,9 @@ class Workload:
         """
         where = device_of(device)
         named = (
-            registry.make("datasets", data, data_dir=data_dir) if isinstance(data, str) else None
+            registry.make("datasets", data, offered={"data_dir": data_dir})
+            if isinstance(data, str)
+            else None
         )
         loaded = data if named is None else named.thing
         if not isinstance(loaded, DataSet):
@@ -285,7 +287,7 @@ class Workload:
     def chain(self, seed: int) -> Chain:
         """Build the network of a seed; its parameters depend on the architecture and the seed alone."""
         with Noise(seed).child("init").seeded():
-            network = self._made()
+            network = self.data.applied(self._made())
         if not isinstance(network, Chain):
             network = self._wrapped(network)
         chain: Chain = network.to(device=self.device, dtype=self.dtype)

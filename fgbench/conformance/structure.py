@@ -155,8 +155,8 @@ def _require(
         pass_on(error)
         if other is not None and isinstance(error, RuntimeError) and "dtype" in str(error):
             raise UsageError(
-                f"{label} takes real numbers, and the inputs are integers (tokens): choose an architecture "
-                "that embeds them, or data of real numbers"
+                f"{label} takes real numbers, and the inputs are integers (tokens): choose an "
+                "architecture that embeds them, or data of real numbers"
             ) from None
         why = told(error, chain.module(0) if len(chain) else chain)
         raise UsageError(f"{label} cannot be used: {why}{see}") from None
@@ -164,7 +164,7 @@ def _require(
         _check_loss(label, chain, x, sample)
 
 
-def _check_loss(arch: str, chain: Chain, x: Tensor, sample: Sample) -> None:
+def _check_loss(label: str, chain: Chain, x: Tensor, sample: Sample) -> None:
     """Refuse predictions that the loss of the data does not take, and a loss that is not per example."""
     some = next(chain.parameters())
     y = tree_map(lambda t: t[[0, min(1, len(t) - 1)]], sample.y)
@@ -179,7 +179,8 @@ def _check_loss(arch: str, chain: Chain, x: Tensor, sample: Sample) -> None:
             shapes = tree_map(lambda t: list(t.shape[1:]), y)
             first = str(error).partition("\n")[0]
             raise UsageError(
-                f"{arch} predicts {made} per example, which the loss of targets {shapes} does not take: {first}"
+                f"{label} predicts {made} per example, which the loss of targets {shapes} does not "
+                f"take: {first}"
             ) from None
     if tuple(losses.shape) != (EXAMPLES,):
         raise UsageError(

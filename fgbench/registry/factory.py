@@ -128,8 +128,7 @@ def make(kind: str, text: str, *, offered: Mapping[str, Any] | None = None, **mo
         text: a name or ``path.py:Name``, with options.
         offered: arguments that are passed only where the class or function has a parameter of that name,
             such as the shape of one example. They are no options of the text either.
-        more: arguments that are not options of the text, such as the data folder; a class or function from
-            a file gets those that it takes.
+        more: arguments that are not options of the text, such as the data folder.
 
     Returns:
         The object with its name and options.
@@ -149,7 +148,7 @@ def make(kind: str, text: str, *, offered: Mapping[str, Any] | None = None, **mo
         made, path = files.load(name)
         more |= _wanted(made, name, offered or {})
         options = validated(made, raw, name, more)
-        thing = _called(made, name, {**options, **_accepted(made, name, more)})
+        thing = _called(made, name, {**options, **more})
         return Made(name, options, thing, str(path), str(path))
     entry, implied = resolve(kind, name)
     more |= _wanted(entry.make, name, offered or {})
@@ -165,14 +164,6 @@ def _wanted(make: Any, name: str, offered: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     parameters = _signature(make, name).parameters
     return {key: value for key, value in offered.items() if key in parameters}
-
-
-def _accepted(make: Callable[..., Any], name: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments that a class or function of a user's file takes."""
-    parameters = _signature(make, name).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return more
-    return {key: value for key, value in more.items() if key in parameters}
 
 
 def validated(

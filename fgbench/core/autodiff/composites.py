@@ -18,6 +18,7 @@ from fgbench.core.autodiff.dual import together
 from fgbench.core.autodiff.keyed_dropout import RANDOM
 from fgbench.core.autodiff.overrides import without_overrides
 from fgbench.core.autodiff.recurrent import RECURRENT
+from fgbench.errors import TangentLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,26 +69,32 @@ def attention(
     if enable_gqa:
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     scores = torch.matmul(query * scale, key.transpose(-2, -1))
-    blind = None  # queries that may see nothing
-    if is_causal:
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(later, -INFINITY)
-    elif attn_mask is not None:
-        hidden = (
-            attn_mask.logical_not() if attn_mask.dtype == torch.bool else attn_mask == -INFINITY
-        )
-        blind = hidden.all(-1, keepdim=True)
-        hidden = hidden & ~blind  # else the softmax of their row is 0 / 0
-        if attn_mask.dtype != torch.bool:
-            scores = scores + attn_mask.masked_fill(blind, 0.0)
-        else:
-            scores = scores.masked_fill(hidden, -INFINITY)
-    weights = torch.softmax(scores, -1)
+    added, blind = _additive(attn_mask, is_causal, scores)
+    # -inf is added: a softmax of it is 0, and so is its derivative there
+    weights = torch.softmax(scores if added is None else scores + added, -1)
     if blind is not None:
         weights = weights.masked_fill(blind, 0.0)
     if dropout_p > 0:
         weights = F.dropout(weights, dropout_p)
     return torch.matmul(weights, value)
+
+
+def _additive(mask: Any, is_causal: bool, scores: Any) -> tuple[Any, Any]:
+    """Return what is added to scores, and which queries may see nothing; None for what does nothing.
+
+    Their rows get 0 in place of -inf: the softmax of a row of -inf is 0 / 0.
+    """
+    if is_causal:
+        low = torch.full(scores.shape[-2:], -INFINITY, dtype=scores.dtype, device=scores.device)
+        return low.triu(1), None
+    if mask is None:
+        return None, None
+    if mask.dtype != torch.bool:
+        blind = (mask == -INFINITY).all(-1, keepdim=True)
+        return mask.masked_fill(blind, 0.0), blind
+    blind = mask.any(-1, keepdim=True).logical_not()
+    zero = torch.zeros(mask.shape, dtype=scores.dtype, device=scores.device)
+    return zero.masked_fill((mask | blind).logical_not(), -INFINITY), blind
 
 
 def rms_norm(
@@ -137,12 +144,80 @@ def weight_norm(v: Any, g: Any, dim: int = 0) -> Any:
     return v * (g / v.square().sum(over, keepdim=dim != -1).sqrt())
 
 
+def embedding_bag(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
+    """Compute sums, means or maxima of rows of a weight, bag by bag.
+
+    Args:
+        input: numbers of rows, ``[bags, size]``, or ``[total]`` with offsets.
+        weight: ``[rows, e]``.
+        offsets: where each bag begins.
+        max_norm: refused: it writes into the weight.
+        norm_type: of max_norm.
+        scale_grad_by_freq: refused: its gradient is none of the value.
+        mode: ``sum``, ``mean`` or ``max``.
+        sparse: of the gradient; ignored.
+        per_sample_weights: factors of the rows, for sums.
+        include_last_offset: whether the last offset is the end of the last bag.
+        padding_idx: a row that counts in no bag.
+
+    Returns:
+        ``[bags, e]``.
+
+    Raises:
+        TangentLost: for the two refused options.
+
+    Example:
+        >>> embedding_bag(torch.tensor([[0, 1]]), torch.eye(2), mode="sum")
+        tensor([[1., 1.]])
+    """
+    for name, option in (("max_norm", max_norm), ("scale_grad_by_freq", scale_grad_by_freq)):
+        if option:
+            raise TangentLost(f"no tangent travels through embedding_bag({name}=...)")
+    rows = F.embedding(input.reshape(-1), weight)
+    if offsets is None:
+        starts = torch.arange(0, input.numel(), input.shape[1], device=input.device)
+    else:
+        starts = offsets[:-1] if include_last_offset else offsets
+    places = torch.arange(input.numel(), device=input.device)
+    bags = torch.searchsorted(starts.contiguous(), places, right=True) - 1
+    counted = torch.ones_like(places)
+    if padding_idx is not None:
+        counted = (input.reshape(-1) != padding_idx % weight.shape[0]).long()
+        bags = torch.where(counted > 0, bags, len(starts))  # a bag that is thrown away
+    shape = (len(starts) + 1, weight.shape[1])
+    zero = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+    if mode == "max":
+        index = bags[:, None].expand(-1, shape[1])
+        return torch.scatter_reduce(zero, 0, index, rows, "amax", include_self=False)[:-1]
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape(-1, 1)
+    sums = torch.index_add(zero, 0, bags, rows)[:-1]
+    if mode == "sum":
+        return sums
+    sizes = torch.zeros(len(starts) + 1, dtype=torch.long, device=bags.device)
+    sizes = sizes.index_add(0, bags, counted)[:-1]
+    return sums / sizes.clamp(min=1)[:, None]
+
+
 COMPOSITES: dict[Any, Call] = {
     F.scaled_dot_product_attention: attention,
     F.multi_head_attention_forward: without_overrides(F.multi_head_attention_forward),
     F.rms_norm: rms_norm,
     torch.rms_norm: rms_norm,
     torch._weight_norm: weight_norm,
+    F.embedding_bag: embedding_bag,
     **RECURRENT,
     **RANDOM,
 }

@@ -14,8 +14,10 @@ residual branches share tangents. Two things pass unnoticed: ``isinstance(x, Ten
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import Counter
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +39,9 @@ __all__ = ["Dual", "fallbacks", "pair", "part", "plus", "rule", "swapped", "toge
 
 fallbacks: Counter[str] = Counter()
 """Calls answered by ``vmap(jvp)`` for want of a rule, by name; ``fallbacks.clear()`` resets it."""
+
+stops: ContextVar[list[str] | None] = ContextVar("fgbench_stops", default=None)
+"""Calls at which tangents ended in a no_grad block of the model; None: such blocks are not looked for."""
 
 _rules: dict[Any, Call] = {}  # call -> its tangents, given its value
 _whole: dict[Any, Call] = {}  # call -> value and tangents together, or a refusal
@@ -139,6 +144,8 @@ class Dual:
         building = torch.is_grad_enabled()
         if not building and not torch.compiler.is_dynamo_compiling():
             _check_surroundings()
+            if (stopped := stops.get()) is not None:
+                return _ended(func, args, kwargs, stopped)
         if slope is None and func in _whole:
             answer = _unless_refused(_whole[func], *args, **kwargs)
             if answer is not NotImplemented:
@@ -162,6 +169,8 @@ class Dual:
             return self.permute(*reversed(range(self.value.dim())))
         if name == "mT":
             return self.transpose(-2, -1)
+        if name in ("real", "imag") and self.value.is_complex():
+            return Dual.__torch_function__(getattr(torch, name), (), (self,))
         found = getattr(Tensor, name)
         if callable(found):
             return lambda *args, **kw: _sent(found, (self, *args), kw)
@@ -175,6 +184,8 @@ class Dual:
 
     def __len__(self) -> int:
         """Return the size of the value's first axis."""
+        if not self.value.dim():
+            raise TypeError("len() of a Dual of no axes")
         return len(self.value)
 
     def __iter__(self) -> Iterator[Dual]:
@@ -192,6 +203,8 @@ class Dual:
     __lt__, __le__ = _method(Tensor.lt), _method(Tensor.le)
     __gt__, __ge__ = _method(Tensor.gt), _method(Tensor.ge)
     __eq__, __ne__ = _method(Tensor.eq), _method(Tensor.ne)
+    __mod__, __rmod__ = _method(Tensor.remainder), _method(Tensor.__rmod__)
+    __floordiv__, __rfloordiv__ = _method(Tensor.floor_divide), _method(Tensor.__rfloordiv__)
     __getitem__, __setitem__ = _method(Tensor.__getitem__), _refusal("item assignment")
     __bool__, __float__, __int__ = _refusal("bool()"), _refusal("float()"), _refusal("int()")
     __complex__, __index__, __array__ = _refusal("complex()"), _refusal("index"), _refusal("numpy")
@@ -406,6 +419,14 @@ def _admit(func: Call, kwargs: dict[str, Any]) -> None:
             raise _lost(name)
 
 
+def _ended(func: Call, args: Any, kwargs: dict[str, Any], stopped: list[str]) -> Any:
+    """Answer a call in a no_grad block of the model with plain values, and note it if a tangent ends."""
+    y = func(*map(_plain, args), **{k: _plain(a) for k, a in kwargs.items()})
+    if _smooth(y):
+        stopped.append(getattr(func, "__name__", str(func)))
+    return y
+
+
 def _check_surroundings() -> None:
     """Raise in inference mode, and in a custom Function: its backward would be ignored."""
     if torch.is_inference_mode_enabled():
@@ -427,12 +448,17 @@ REFUSALS = ("could not create a primitive", "onednn", "mkldnn", "cudnn_status_no
 
 
 def _unless_refused(make: Call, *args: Any, **kwargs: Any) -> Any:
-    """Return the answer of a rule, NotImplemented where a backend refuses its layout or sizes."""
+    """Return the answer of a rule, NotImplemented where it knows no such argument, or a backend refuses."""
     try:
         return make(*args, **kwargs)
     except RuntimeError as error:
         if not _refused(error):
             raise
+        return NotImplemented
+    except TypeError as error:
+        frame = error.__traceback__
+        if frame is not None and frame.tb_next is not None:
+            raise  # from inside the rule
         return NotImplemented
 
 
@@ -444,21 +470,22 @@ def _refused(error: RuntimeError) -> bool:
 def _tangents(slope: Call | None, y: Any, func: Call, args: Any, kwargs: Any) -> Any:
     """Return the tangents of an output, by rule or by ``jvp``; None where they are zero."""
     t = NotImplemented if slope is None else _unless_refused(slope, y, *args, **kwargs)
-    return _by_jvp(func, args, kwargs) if t is NotImplemented else t
+    return _by_jvp(y, func, args, kwargs) if t is NotImplemented else t
 
 
-def _by_jvp(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _by_jvp(y: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the tangents of any differentiable call of torch, by one jvp batched over n.
 
-    Where a backend refuses the batched call, one direction follows the other, in memory of their own.
+    Where torch cannot batch the call, one direction follows the other, in memory of their own.
     """
+    name = getattr(func, "__name__", str(func))
     home = (getattr(func, "__module__", None) or func.__objclass__.__module__).split(".")
     if home[0] != "torch" or (home[1:2] == ["_ops"] and home[2:] not in (["aten"], ["prims"])):
         # jvp through a custom_op with a registered backward returns zeros
         raise TangentLost(
             f"{func} is not torch's own and has no rule; see fgbench.core.autodiff.dual.rule"
         )
-    fallbacks[getattr(func, "__name__", str(func))] += 1
+    fallbacks[name] += 1
     leaves, tree = tree_flatten((args, kwargs))
     duals = [a for a in leaves if type(a) is Dual]
 
@@ -474,12 +501,29 @@ def _by_jvp(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     def slope(*t: Tensor) -> Any:
         return jvp(call, tuple(points), t)[1]
 
-    tangents = [d.tangents for d in duals]
+    tangents, state = [d.tangents for d in duals], _random_state(points[0])
     try:
-        return vmap(slope)(*tangents)
-    except RuntimeError as error:
-        if not _refused(error):
-            raise
-    points, apart = [x.contiguous() for x in points], zip(*tangents, strict=True)
-    each = [slope(*(t.contiguous() for t in one)) for one in apart]
-    return tree_map(lambda *parts: torch.stack(parts), *each)
+        with warnings.catch_warnings():
+            # torch loops over directions where it cannot batch a call, and warns that it is slow
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            found = vmap(slope)(*tangents)
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        if "random" in reason:
+            raise TangentLost(
+                f"no tangent travels through {name}: it draws random numbers"
+            ) from error
+        points, apart = [x.contiguous() for x in points], zip(*tangents, strict=True)
+        try:
+            each = [slope(*(t.contiguous() for t in one)) for one in apart]
+        except (RuntimeError, NotImplementedError, ValueError):
+            raise TangentLost(f"no tangent travels through {name}: {reason}") from error
+        found = tree_map(lambda *parts: torch.stack(parts), *each)
+    if not torch.equal(state, _random_state(points[0])):
+        raise TangentLost(f"no tangent travels through {name}: it draws random numbers")
+    return found
+
+
+def _random_state(x: Tensor) -> Tensor:
+    """Return the state of the generator that calls on a tensor draw from."""
+    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()

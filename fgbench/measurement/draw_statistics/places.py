@@ -202,11 +202,9 @@ def distances(task: Task) -> dict[Place, int]:
         [1, 0]
     """
     found: dict[Place, int] = {}
-    index = task.chain.index
     for kind, grouped in (("module", modules(task)), ("site", sites(task))):
-        for name in grouped:
-            at_site = kind == "site" and name in index
-            k = index[name][0] if at_site else int(name.split(".")[1])
+        for name, parameters in grouped.items():
+            k = min(task.chain.home(parameter) for parameter in parameters)
             between = [o.window[1] - 1 - k for o in task.objectives if k in o.updates]
             if between:
                 found[kind, name] = min(between)

@@ -126,6 +126,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "encoder": encoder(dropout=0.0), "encoder, eval": (encoder()[0], (X,)),
     "encoder, gelu": encoder(dropout=0.0, norm_first=True, activation="gelu"),
     "rrelu": (F.rrelu, (X,)),
+    "embedding_bag": (lambda w: F.embedding_bag(torch.tensor([[0, 2], [1, 1]]), w), (X[0],)),
     "decoder": (named(layer(nn.TransformerDecoderLayer, 8, 2, 16, dropout=0.0)), (X, X + 1)),
 }  # fmt: skip
 CASES["encoder, eval"][0].module.eval()  # type: ignore[attr-defined]
