@@ -1,4 +1,4 @@
-"""What a run is about as given from Python: names or objects, turned into the arguments of a run."""
+"""Turn names or objects given from Python into the arguments of a run."""
 
 from __future__ import annotations
 
