@@ -109,11 +109,13 @@ def measure(
     listed = registry.methods_of(methods)
     if against is not None:
         listed = registry.methods_of([*listed, registry.method_of(against)])
+    if model is not None and options.get("inits", 1) != 1:
+        raise UsageError(
+            f"a module is one network, and inits is {options['inits']}: {_makes(model)}"
+        )
     case = given.case(listed) | options
-    if model is not None and case.get("inits", 1) != 1:
-        raise UsageError(f"a module is one network, and inits is {case['inits']}: {_makes(model)}")
-    if isinstance(batch, tuple | list):
-        case = {"batches": 1} | case
+    if _few(case):
+        case = {"batch": case["data"].train_size, "batches": 1} | case
     found = [
         record
         for each in _seeds(seed, seeds)
@@ -256,6 +258,8 @@ def speed(
     given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output)
     listed = registry.methods_of(methods)
     case = given.case(listed) | options
+    if _few(case):
+        case = {"batch": case["data"].train_size} | case
     return Results(run_all("speed", listed, seed=seed, records=records, **case))
 
 
@@ -299,6 +303,15 @@ def _seeds(first: int, count: int) -> range:
     if count < 1:
         raise UsageError(f"seeds must be at least 1, got {count}")
     return range(first, first + count)
+
+
+def _few(case: Mapping[str, Any]) -> bool:
+    """Return whether data of one's own are one batch: fewer than a batch has by default, or given so."""
+    from fgbench.measurement.design import Design
+
+    if isinstance(case["data"], str):
+        return False
+    return bool(case["data"].train_size <= case.get("batch", Design.batch))
 
 
 def _makes(model: nn.Module) -> str:

@@ -16,7 +16,9 @@ from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.core.wrapping import Network, wrap
+from fgbench.core.wrapping.required import called_by, require_losses
 from fgbench.data.dataset import DataSet
+from fgbench.data.given import data_set
 from fgbench.errors import UsageError, at_work, pass_on, reason
 
 if TYPE_CHECKING:
@@ -240,11 +242,13 @@ class Workload:
         """
         where = device_of(device)
         named = (
-            registry.make("datasets", data, data_dir=data_dir) if isinstance(data, str) else None
+            registry.make("datasets", data, offered={"data_dir": data_dir})
+            if isinstance(data, str)
+            else None
         )
         loaded = data if named is None else named.thing
         if not isinstance(loaded, DataSet):
-            raise UsageError(f"{data} is a {type(loaded).__name__}, expected a DataSet")
+            loaded = data_set(loaded, name=data.partition("[")[0] if named is not None else "data")
         if not isinstance(arch, str) and not callable(arch):
             raise UsageError(
                 f"arch: expected a name or a function that returns a module, got {type(arch).__name__}"
@@ -283,11 +287,12 @@ class Workload:
     def chain(self, seed: int) -> Chain:
         """Build the network of a seed; its parameters depend on the architecture and the seed alone."""
         with Noise(seed).child("init").seeded():
-            network = self._made()
+            network = self.data.applied(self._made())
         if not isinstance(network, Chain):
             network = self._wrapped(network)
         chain: Chain = network.to(device=self.device, dtype=self.dtype)
         chain.criterion = self.data.loss
+        chain.redraw(Noise(seed).child("masks"))
         return chain
 
     def _wrapped(self, made: Any) -> Chain:
@@ -297,17 +302,20 @@ class Workload:
                 f"{self.arch} is a {type(made).__name__}, expected a torch.nn.Module, a Network or a Chain"
             )
         plan = Network(made) if isinstance(made, nn.Module) else made
-        inputs, _ = self.data.sample(EXAMPLES, dtype=self.dtype, device=self.device)
-        return wrap(
-            plan.module.to(device=self.device, dtype=self.dtype),
-            inputs,
-            self.data.loss,
-            cut=self.cuts.after or plan.cut,
-            sites=self.cuts.sites or plan.sites,
-            out_axes=self.cuts.out_axes or plan.out_axes,
-            head=plan.head,
-            output=plan.output,
-        )
+        inputs, targets = self.data.sample(EXAMPLES, dtype=self.dtype, device=self.device)
+        with called_by(plan.module):
+            chain = wrap(
+                plan.module.to(device=self.device, dtype=self.dtype),
+                inputs,
+                self.data.loss,
+                cut=self.cuts.after or plan.cut,
+                sites=self.cuts.sites or plan.sites,
+                out_axes=self.cuts.out_axes or plan.out_axes,
+                head=plan.head,
+                output=plan.output,
+            )
+        require_losses(chain, self.data.loss, inputs, targets)
+        return chain
 
     def _made(self) -> Any:
         """Return what the architecture makes for the data."""

@@ -175,7 +175,8 @@ def resnet(
         The network.
 
     Raises:
-        UsageError: for a depth that no network of this kind has, or a width that the groups do not divide.
+        UsageError: for inputs that are no images, a depth that no network of this kind has, or a width that
+            the groups do not divide.
 
     References: He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016; Wu, He, Group
     Normalization, ECCV 2018.
@@ -185,6 +186,10 @@ def resnet(
         >>> sum(p.numel() for p in network.module.parameters())
         269722
     """
+    if len(shape) != 3:
+        raise UsageError(
+            f"resnet reads images of shape (ch, H, W), and an example has shape {shape}"
+        )
     large = depth in IMAGENET
     if not large and (depth < 8 or (depth - 2) % 6):
         raise UsageError(

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fgbench.conformance.any_architecture import checked_network, is_network, workload_to_check
 from fgbench.conformance.report import Report, check_any, line
 from fgbench.core.time_limit import time_limit
+from fgbench.core.wrapping import WrappedChain
+from fgbench.reporting.terminal.network_table import site_table
+from fgbench.reporting.terminal.table import console
+from fgbench.runs.anatomy import sites
 
 if TYPE_CHECKING:
     from fgbench.conformance import Outcome
+    from fgbench.workload import Cuts
 
 LESS = 3  # exit code: all that was tested held, but something was left out
 
 
 def run_checks(
-    name: str, *, quick: bool = False, timeout: float | None = None, arch: str = ""
+    name: str,
+    *,
+    quick: bool = False,
+    timeout: float | None = None,
+    arch: str = "",
+    data: str = "",
+    cuts: Cuts | None = None,
 ) -> int:
     """Check an estimator or an architecture and print each outcome as soon as it is known.
 
@@ -22,6 +34,8 @@ def run_checks(
         name: as typed.
         quick: use fewer draws where the bias can only be tested by sampling.
         arch: an architecture on which an estimator is checked beside the small networks.
+        data: a data set whose examples an architecture is checked on; images of random numbers where "".
+        cuts: how an ordinary module is cut.
         timeout: seconds after which the check that is running, and those after it, are not judged.
 
     Returns:
@@ -41,12 +55,23 @@ def run_checks(
         unknown estimator or architecture 'fg_ab'; did you mean 'fg_a'?
     """
     with time_limit(timeout, f"check {name}"):
-        report = Report(check_any(name, print_outcome, quick=quick, arch=arch))
+        checked = check_any(name, print_outcome, quick=quick, arch=arch, data=data, cuts=cuts)
+        report = Report(checked)
+        _print_sites(name, data, cuts)
     for text in report.summary():
         print(text)
     if quick and not report.partial and report.held:
         print("left out: nothing; the check without --quick does the same")
     return 1 if report.failed else LESS if report.partial else 0
+
+
+def _print_sites(name: str, data: str, cuts: Cuts | None) -> None:
+    """Print the sites of a network that was wrapped, as a table; nothing for all else."""
+    if not is_network(name):
+        return
+    chain = checked_network(name, workload=workload_to_check(name, data, cuts))
+    if isinstance(chain, WrappedChain):
+        console().print(site_table(sites(chain)))
 
 
 def print_outcome(outcome: Outcome) -> None:

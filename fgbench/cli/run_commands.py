@@ -379,6 +379,15 @@ def check(
         str,
         typer.Option(help="Check an estimator on this architecture too, beside small networks."),
     ] = "",
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Check an architecture on examples of this data set; default: images of random numbers."
+        ),
+    ] = "",
+    cut: Cut = "",
+    sites: Sites = "",
+    out_axes: OutAxes = "",
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -390,8 +399,10 @@ def check(
 ) -> int:
     """Check an estimator's claims or an architecture's declarations: ok, FAIL or -- (not judged) each."""
     from fgbench.cli.check import run_checks
+    from fgbench.workload import Cuts
 
-    return run_checks(name, quick=quick, timeout=timeout, arch=arch)
+    cuts = Cuts(cut, sites, out_axes)
+    return run_checks(name, quick=quick, timeout=timeout, arch=arch, data=data, cuts=cuts)
 
 
 def _run_all(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.cli.progress import print_line
 from fgbench.records.labels import labels
+from fgbench.records.metrics import main_of
 from fgbench.reporting.frames.tuning import edges
 from fgbench.reporting.terminal.table import console, make
 from fgbench.runs.sweep.cells import count
@@ -199,7 +200,7 @@ def table(sweep: Sweep, title: str) -> StackingTable:
         cell, done = stage.cell, [sweep.found[c.id] for c in stage.results if c.id in sweep.found]
         good = [r for r in done if r["status"] == "ok"]
         if cell.verb == "train":
-            shown = spread([100 * r["test_error"] for r in good])
+            shown = _result(good)
         else:
             shown = number(good[0]["relative_variance"]) if len(good) == 1 else _means(good)
         built.add_row(
@@ -214,9 +215,10 @@ def _note(sweep: Sweep) -> str:
     cells = [stage.cell for stage in sweep.stages]
     notes = []
     if any(cell.verb == "train" for cell in cells):
-        notes.append(
-            "Train: test error in %, mean over seeds, with the smallest and largest in brackets."
-        )
+        trained = [r for r in sweep.found.values() if r.get("verb") == "train"]
+        names = dict.fromkeys(main_of(r).axis("test").replace("(%)", "in %") for r in trained)
+        what = ", ".join(names) or "test error in %"
+        notes.append(f"Train: {what}, mean over seeds, with the smallest and largest in brackets.")
     measured = [cell for cell in cells if cell.verb == "measure"]
     if any(len(cell.seeds) == 1 for cell in measured):
         inits = {cell.options.get("inits", 1) for cell in measured}
@@ -231,6 +233,14 @@ def _note(sweep: Sweep) -> str:
         notes.append("*: chosen on held-out training images.")
     shared = _shared(cells)
     return " ".join([*notes, *([f"All rows: {_options(shared)}."] if shared else [])])
+
+
+def _result(good: Sequence[dict[str, Any]]) -> str:
+    """Format the main test metric of finished trainings, as mean and range."""
+    if not good:
+        return spread([])
+    main = main_of(good[0])
+    return spread([main.factor * r[main.field()] for r in good])
 
 
 def _shared(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -295,5 +305,6 @@ def _line(record: dict[str, Any]) -> str:
         return f"{name}: {record['status']}: {record['reason']}"
     if record["verb"] == "train":
         split = "held-out" if record["settings"].get("validation") else "test"
-        return f"{name}: {split} error {100 * record['test_error']:.2f} %"
+        main = main_of(record)
+        return f"{name}: {split} {main.words} {main.text(record[main.field()])}"
     return f"{name}: relative variance {number(record['relative_variance'])}"

@@ -14,7 +14,7 @@ unchanged code never changes its verdict.
 
 from __future__ import annotations
 
-from fgbench.conformance.architecture import check_architecture
+from fgbench.conformance.any_architecture import check_architecture, checked_network
 from fgbench.conformance.estimator import check_estimator, examine
 from fgbench.conformance.outcome import Outcome
 from fgbench.conformance.structure import require_network, require_structure
@@ -23,6 +23,7 @@ __all__ = [
     "Outcome",
     "check_architecture",
     "check_estimator",
+    "checked_network",
     "examine",
     "require_network",
     "require_structure",

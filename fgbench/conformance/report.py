@@ -7,12 +7,17 @@ from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
 from fgbench import registry
-from fgbench.conformance.architecture import check_architecture
+from fgbench.conformance.any_architecture import (
+    check_architecture,
+    is_network,
+    workload_to_check,
+)
 from fgbench.conformance.estimator import check_estimator
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
     from fgbench.conformance.outcome import Outcome, Tell
+    from fgbench.workload import Cuts
 
 
 class Report(Sequence["Outcome"]):
@@ -98,15 +103,23 @@ def line(outcome: Outcome) -> str:
 
 
 def check_any(
-    given: Any, tell: Tell | None = None, *, quick: bool = False, arch: str = ""
+    given: Any,
+    tell: Tell | None = None,
+    *,
+    quick: bool = False,
+    arch: str = "",
+    data: str = "",
+    cuts: Cuts | None = None,
 ) -> list[Outcome]:
-    """Check an estimator's claims or an architecture's declarations.
+    """Check an estimator's claims, or an architecture's declarations or what wrapping it found.
 
     Args:
         given: the name of either, or ``./file.py:Class``; an estimator; or (estimator, locality).
         tell: called with each outcome as it is found.
         quick: use fewer draws where the bias can only be tested by sampling.
         arch: an architecture on which an estimator is checked beside the small networks.
+        data: a data set whose examples an architecture is checked on; images of random numbers where "".
+        cuts: how an ordinary module is cut.
 
     Returns:
         One outcome per check.
@@ -119,15 +132,18 @@ def check_any(
         Traceback (most recent call last):
         fgbench.errors.UsageError: unknown estimator or architecture 'fg_ab'; did you mean 'fg_a'?
     """
+    if isinstance(given, str) and is_network(given):
+        if arch:
+            raise UsageError(f"--arch is for estimators, and {given} is an architecture")
+        return check_architecture(given, tell, workload=workload_to_check(given, data, cuts))
+    if data or (cuts is not None and cuts.stated):
+        raise UsageError(
+            f"--data, --cut, --sites and --out-axes are for networks, and {given} is none"
+        )
     if not isinstance(given, str):
         return check_estimator(given, tell, quick=quick, arch=arch)
     base = given.partition("[")[0].partition("/")[0]
-    is_estimator = ".py" in given or base in {*registry.entries("estimators"), *registry.PRESETS}
-    if is_estimator:
-        return check_estimator(given, tell, quick=quick, arch=arch)
-    if base.partition("-")[0] in registry.entries("architectures"):
-        if arch:
-            raise UsageError(f"--arch is for estimators, and {given} is an architecture")
-        return check_architecture(given, tell)
     estimators = [*registry.PRESETS, *registry.entries("estimators")]
+    if ".py" in given or base in estimators:
+        return check_estimator(given, tell, quick=quick, arch=arch)
     raise registry.no_such("estimator or architecture", base, "architectures", estimators)

@@ -147,14 +147,46 @@ def _require(
 ) -> None:
     """Check a network's structure, and raise its first fault as a user's mistake."""
     noise = Noise(SEED)
+    x = noise.normal("x", (EXAMPLES, *shape)) if sample is None else sample.pair(noise)
+    other = None if sample is None or x.is_floating_point() else sample.pair(noise, 2)
     try:
-        x = noise.normal("x", (EXAMPLES, *shape)) if sample is None else sample.pair(noise)
-        other = None if sample is None or x.is_floating_point() else sample.pair(noise, 2)
         check_structure(filled(chain, noise), x, other)
     except BaseException as error:
         pass_on(error)
+        if other is not None and isinstance(error, RuntimeError) and "dtype" in str(error):
+            raise UsageError(
+                f"{label} takes real numbers, and the inputs are integers (tokens): choose an "
+                "architecture that embeds them, or data of real numbers"
+            ) from None
         why = told(error, chain.module(0) if len(chain) else chain)
         raise UsageError(f"{label} cannot be used: {why}{see}") from None
+    if sample is not None:
+        _check_loss(label, chain, x, sample)
+
+
+def _check_loss(label: str, chain: Chain, x: Tensor, sample: Sample) -> None:
+    """Refuse predictions that the loss of the data does not take, and a loss that is not per example."""
+    some = next(chain.parameters())
+    y = tree_map(lambda t: t[[0, min(1, len(t) - 1)]], sample.y)
+    y = tree_map(lambda t: t.to(some.dtype) if t.is_floating_point() else t, y)
+    with torch.no_grad():
+        prediction = chain(x.to(some.dtype) if x.is_floating_point() else x)
+        made = list(prediction.shape[1:])
+        try:
+            losses = sample.loss(prediction, y)
+        except Exception as error:
+            pass_on(error)
+            shapes = tree_map(lambda t: list(t.shape[1:]), y)
+            first = str(error).partition("\n")[0]
+            raise UsageError(
+                f"{label} predicts {made} per example, which the loss of targets {shapes} does not "
+                f"take: {first}"
+            ) from None
+    if tuple(losses.shape) != (EXAMPLES,):
+        raise UsageError(
+            f"the loss returned {list(losses.shape)} for {EXAMPLES} examples, expected one number per "
+            "example: leave the mean over examples out (reduction='none')"
+        )
 
 
 def check_structure(chain: Chain, x: Tensor, other: Tensor | None = None) -> None:

@@ -49,7 +49,7 @@ class Arrays(DataSet):
         super().__post_init__()
         for what, x, y in self._splits():
             for kind, batch in (("inputs", x), ("targets", y)):
-                _check_finite(f"{self.name}: the {what} {kind}", batch)
+                check_finite(f"{self.name}: the {what} {kind}", batch)
             if self.goal.loss is cross_entropy:
                 _check_labels(f"{self.name}: the {what} split", y, self.classes)
 
@@ -59,8 +59,20 @@ class Arrays(DataSet):
         return self.goal.outputs[-1]
 
 
-def _check_finite(what: str, batch: Batch) -> None:
-    """Raise DataError where a number of a split is not finite, naming the first."""
+def check_finite(what: str, batch: Batch) -> None:
+    """Check that all numbers are finite.
+
+    Args:
+        what: a name for them, in the plural.
+        batch: a tensor, or a tuple or dictionary of tensors.
+
+    Raises:
+        DataError: naming the first that is not.
+
+    Example:
+        >>> import torch
+        >>> check_finite("inputs", torch.zeros(3))
+    """
     for path, t in tree_flatten_with_path(batch)[0]:
         if t.is_floating_point() and not bool((finite := t.isfinite()).all()):
             first = (~finite).nonzero()[0].tolist()

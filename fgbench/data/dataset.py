@@ -255,6 +255,14 @@ class DataSet:
             f"{self.name} has no images: flip, crop, colours, blur and solarise change images only"
         )
 
+    def applied(self, network: Any) -> Any:
+        """Return a network as it is trained on these data; unchanged, unless they are an equation.
+
+        Args:
+            network: what an architecture made.
+        """
+        return network
+
     # parts
 
     def subset(self, train: int | None, test: int | None = None) -> Self:

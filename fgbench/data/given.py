@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
 from fgbench.core.noise.keyed import Noise
 from fgbench.data import goal as goals
-from fgbench.data.arrays import Arrays
+from fgbench.data.arrays import Arrays, check_finite
 from fgbench.data.dataset import DataSet, fingerprint
 from fgbench.data.goal import Goal, Metric
 from fgbench.errors import DataError, UsageError
@@ -78,7 +78,13 @@ def data_set(
         if not isinstance(given, Arrays):
             raise UsageError(f"{given.name} is a data set of images, whose loss is cross entropy")
         return Arrays(given.name, *parts, goal=own, fingerprint=given.fingerprint)
-    x, y, *test = (_tensors(name, part) for part in _parts(given, name))
+    parts = _parts(given, name)
+    words = ("inputs", "targets", "test inputs", "test targets")
+    x, y, *test = (_tensors(name, part) for part in parts)
+    for what, part in zip(
+        words, (x, y, *test), strict=False
+    ):  # before the order of examples changes
+        check_finite(f"{name}: the {what}", part)
     y = _targets(y)
     parts = (x, y, test[0], _targets(test[1])) if test else _split(name, x, y)
     goal = _goal(_usual(name, parts[1], parts[3], loss, outputs), loss, metrics, outputs)

@@ -25,7 +25,7 @@ class Metric:
         of: from predictions and targets to one number per example, ``[b]``.
         finish: from the mean over the examples of a split, and all its targets, to the metric; the mean
             itself where None.
-        unit: of the metric, such as ``bits``; "" for a fraction or a number without one.
+        unit: of the metric, such as ``bits``; ``fraction`` for what is shown in percent, "" for none.
         best: ``low`` or ``high``, whichever is better.
         chance: what predictions that do not look at the inputs reach, None where that is not known.
 
@@ -104,7 +104,7 @@ def classes(count: int) -> Goal:
         >>> classes(3).metrics["error"].of(torch.eye(3), torch.tensor([0, 1, 1]))
         tensor([0., 0., 1.])
     """
-    error = Metric(_wrong, chance=1 - 1 / count)
+    error = Metric(_wrong, unit="fraction", chance=1 - 1 / count)
     return Goal((count,), cross_entropy, {"error": error}, "error")
 
 
@@ -122,7 +122,7 @@ def tokens(length: int, vocabulary: int, *, text: bool = False) -> Goal:
         >>> tokens(20, 10).main
         'token_error'
     """
-    metrics = {"token_error": Metric(_wrong_tokens, chance=1 - 1 / vocabulary)}
+    metrics = {"token_error": Metric(_wrong_tokens, unit="fraction", chance=1 - 1 / vocabulary)}
     if text:
         bits = Metric(cross_entropy, _in_bits, "bits", chance=math.log2(vocabulary))
         metrics = {"bits_per_character": bits, **metrics}

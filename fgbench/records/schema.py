@@ -10,6 +10,8 @@ from numbers import Integral, Real
 from pathlib import PurePath
 from typing import Any
 
+from fgbench.records.metrics import metrics_of
+
 TEXT, NUMBER, MEASURED = "text", "a number", "a number or one with its interval"
 COUNT, KNOWN = "a number of 1 or more", "a number with its interval"
 FLAG, PLAIN = "true or false", "text, a number or a list of these"
@@ -46,6 +48,7 @@ _NUMBERS: dict[str, Any] = {
 _PLACES = {"*": _NUMBERS}
 INSIDE: dict[str, Any] = {
     **{name: {"*": PLAIN} for name in ("options", "settings", "where", "claimed", "graph")},
+    "metrics": {"*": {"unit": TEXT, "best": TEXT, "chance": NUMBER}},
     "about": {"claims": {"*": PLAIN}, "*": PLAIN},
     **{name: {"*": NUMBER} for name in ("cost", "examples")},
     "budget": {"asked": NUMBER, "spent": NUMBER, "note": TEXT},
@@ -87,13 +90,24 @@ def defect(record: Mapping[str, object]) -> str:
         if wrong := _unlike(record.get(name), shape, name):
             return wrong
     verb, finished = record.get("verb"), record.get("status") == "ok"
-    if finished and verb == "train" and record.get("test_error", 0.0) is None:
-        return "test_error is null in a finished run"
+    if finished and verb == "train" and (wrong := _unmeasured(record)):
+        return wrong
     parts = ROWS.get(str(verb), {}) if finished else {}
     for part, names in parts.items():
         if wrong := _rows(record.get(part), names):
             return f"{part}{wrong}"
     return _endless(record)
+
+
+def _unmeasured(record: Mapping[str, object]) -> str:
+    """Return which metric of a finished training is no number, "" for none."""
+    for shown in metrics_of(record):
+        value = record.get(shown.field(), 0.0)  # an old record may lack it
+        if value is None:
+            return f"{shown.field()} is null in a finished run"
+        if not _is(value, NUMBER):
+            return f"{shown.field()} is {_shown(value)}, expected {NUMBER}"
+    return ""
 
 
 def _unlike(value: object, shape: Any, name: str) -> str:

@@ -26,6 +26,7 @@ from fgbench.registry.entries import (
     register,
 )
 from fgbench.registry.factory import Made, Method, make, method, source, validated
+from fgbench.registry.files import load
 from fgbench.registry.grammar import base_of, optioned, parts, split_options, split_outside
 from fgbench.registry.objects import method_of, methods_of
 
@@ -39,6 +40,7 @@ __all__ = [
     "base_of",
     "documentation",
     "entries",
+    "load",
     "make",
     "method",
     "method_of",

@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fgbench.core import axes
+from fgbench.core.wrapping.operations import LETTERS as UNNAMED
 
 if TYPE_CHECKING:
     from fgbench.core.network import Chain
@@ -109,7 +110,7 @@ def sites(chain: Chain) -> list[dict[str, Any]]:
     found = []
     for name, (k, site) in chain.index.items():
         shape = chain.shapes()[name]
-        kept = " ".join(axes.names(chain.module(k).out_axes))
+        kept = " ".join(a for a in axes.names(chain.module(k).out_axes) if a not in UNNAMED)
         cells = chain.cells(kept, name, k + 1)
         own = [a for a in cells.shared if a in axes.names(kept) and a != "b"]
         found.append(

@@ -73,10 +73,8 @@ class Given:
         case |= {n: v for n in ("cut", "sites", "out_axes") if (v := getattr(self, n))}
         if self.model is not None:
             case |= _place(self.module)
-        if self._one_batch:
-            case |= {"batch": case["data"].train_size}
-        elif self.batch is not None:
-            case |= {"batch": self.batch}
+        if self.batch is not None:
+            case["batch"] = case["data"].train_size if self._one_batch else self.batch
         return case
 
     @property
@@ -114,7 +112,8 @@ class Given:
             return self.arch
         from fgbench.core.network import Chain
         from fgbench.core.wrapping import Network
-        from fgbench.training.own_network import require_cut, require_module
+        from fgbench.core.wrapping.required import require_module
+        from fgbench.training.own_network import require_cut
 
         require_module(self.module)
         known = self.model if self._described else Network(self.module)
@@ -123,7 +122,7 @@ class Given:
             return _named(lambda: copy.deepcopy(module), module)
         for method in methods:
             require_cut(method, module, cut)
-        how = {
+        how: dict[str, Any] = {
             "cut": cut,
             "sites": self.sites or known.sites,
             "out_axes": self.out_axes or known.out_axes,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.wrapping import Network
+from fgbench.core.wrapping.required import require_device, require_module
 from fgbench.errors import UsageError
 from fgbench.registry import method_of
 from fgbench.training.learned_state import LearnedState, give
 from fgbench.training.losses import loss_of
-from fgbench.training.own_network import OwnNetwork, require_device, require_module
+from fgbench.training.own_network import OwnNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +32,8 @@ class ForwardGradient:
     first group of the optimiser.
 
     Args:
-        model: any PyTorch module, trained in place. Set ``train()`` or ``eval()`` before the first step.
+        model: any PyTorch module, or :class:`fgbench.Network`, trained in place. Set ``train()``
+            or ``eval()`` before the first step.
         loss: ``cross_entropy``, ``mse``, or a function from predictions and targets to one loss per
             example.
         method: a METHOD such as ``FG-A``, an estimator, or (estimator, locality).
@@ -57,25 +61,27 @@ class ForwardGradient:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Network,
         loss: Any,
         method: Any,
         optimizer: torch.optim.Optimizer,
         *,
         cut: Any = "",
-        sites: str = "ops",
+        sites: str = "",
         out_axes: str = "",
         head: str = "",
         output: Any = None,
         seed: int = 0,
     ) -> None:
-        require_module(model)
+        module = model.module if isinstance(model, Network) else model
+        require_module(module)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise UsageError(
                 f"optimizer: expected one of torch, got {type(optimizer).__name__}; such as "
                 "torch.optim.SGD(model.parameters(), lr=0.1)"
             )
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer = module, optimizer
+        self._described = model
         self.steps = 0
         self._loss, self._method, self._seed = loss_of(loss), method_of(method), seed
         how = {"cut": cut, "sites": sites, "out_axes": out_axes, "head": head, "output": output}
@@ -116,6 +122,7 @@ class ForwardGradient:
         own, learned = self._begun(x, y)
         require_device(self.model, x, y)
         noise = own.noise.child("directions").at(self.steps)
+        own.task.chain.redraw(own.noise.child("masks").at(self.steps))
         found = own.task.estimate(x, y, own.estimator, noise, learned.state)
         loss = own.mean_loss(x, y) if found.loss is None else float(found.loss)
         self.steps += 1
@@ -130,7 +137,9 @@ class ForwardGradient:
     def _begun(self, x: Any, y: Any) -> tuple[OwnNetwork, LearnedState]:
         """Return the network under the method and the learned state, made of the first batch."""
         if self._own is None or self._learned is None:
-            own = OwnNetwork.of(self.model, x, y, self._loss, self._method, self._seed, **self._how)
+            own = OwnNetwork.of(
+                self._described, x, y, self._loss, self._method, self._seed, **self._how
+            )
             learned = LearnedState(own.estimator, own.task.init_state(own.estimator, own.noise))
             moved = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
             # In a group of their own they would have no place in a schedule that exists already.
@@ -157,13 +166,13 @@ class ForwardGradient:
         copies: dict[int, torch.Tensor] = {}  # a tensor that objectives share stays one tensor
         return {
             "steps": self.steps,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "heads": {name: p.detach().clone() for name, p in heads.items()},
             "state": {
                 objective: {n: copies.setdefault(id(t), t.detach().clone()) for n, t in own.items()}
                 for objective, own in state.items()
             },
-            "teacher": None if teacher is None else teacher.state_dict(),
+            "teacher": None if teacher is None else copy.deepcopy(teacher.state_dict()),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -204,5 +213,5 @@ class ForwardGradient:
                 }
             )
         if learned.teacher is not None and saved.get("teacher") is not None:
-            learned.teacher.load_state_dict(saved["teacher"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+            learned.teacher.load_state_dict(copy.deepcopy(saved["teacher"]))
+        self.optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -115,7 +115,7 @@ class Learner:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors a checkpoint needs by name, not copied: parameters, optimiser buffers, state."""
-        tensors = {f"chain\t{name}": tensor for name, tensor in self.chain.state_dict().items()}
+        tensors = {f"chain\t{name}": tensor for name, tensor in _each_once(self.chain).items()}
         for what, one in (("optimizer", self._optimizer), ("teacher", self._learned.teacher)):
             states = one.state_dict()["state"] if one is not None else {}
             tensors |= {
@@ -146,7 +146,7 @@ class Learner:
             for objective, own in state.items()
         }
         self._check(chain, held, parts)
-        self.chain.load_state_dict(chain)
+        self.chain.load_state_dict(chain, strict=False)  # checked, but for second names
         self._learned.hold({**{name: {} for name in self.state}, **held})
         for what, one in (("optimizer", self._optimizer), ("teacher", self._learned.teacher)):
             if one is not None:
@@ -161,7 +161,7 @@ class Learner:
         buffers: Mapping[str, Mapping[str, Mapping[str, Tensor]]],
     ) -> None:
         """Check the tensors of a checkpoint before any of them is used."""
-        own = self.chain.state_dict()
+        own = _each_once(self.chain)
         if set(chain) != set(own):
             raise Damaged("has other parameters than this network")
         for name, tensor in chain.items():
@@ -182,6 +182,16 @@ class Learner:
             ("teacher", self._learned.teacher, list(unique.values())),
         ):
             _check_buffers(one, params, buffers[what])
+
+
+def _each_once(chain: Chain) -> dict[str, Tensor]:
+    """Return the state of a network with the first name of each tensor; a wrapped one has several."""
+    found: dict[tuple[Any, ...], str] = {}
+    state = chain.state_dict()
+    for name, tensor in state.items():
+        alone = name if tensor.numel() == 0 else ""  # tensors without memory have one address
+        found.setdefault((tensor.data_ptr(), tensor.shape, alone), name)
+    return {name: state[name] for name in found.values()}
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, dict[str, Tensor]]]:

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from fgbench import registry
 from fgbench.core.estimator import why_not
 from fgbench.core.network import Chain
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
-from fgbench.core.wrapping import wrap
+from fgbench.core.wrapping import Network, wrap
+from fgbench.core.wrapping.required import (
+    called_by,
+    require_device,
+    require_losses,
+    require_module,
+)
 from fgbench.errors import UsageError
 from fgbench.training.losses import loss_of
 
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 
 CUT = ("local", "module", "interlocking", "overlap", "last")
 """Localities that read losses between the modules of a chain."""
+
+KNOWN = ("cut", "sites", "out_axes", "head", "output")
+"""What a network's author knows of its structure."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,20 @@ class OwnNetwork:
 
     @classmethod
     def of(
-        cls, module: nn.Module, x: Any, y: Any, loss: Any, method: Any, seed: int = 0, **how: Any
+        cls,
+        model: nn.Module | Network,
+        x: Any,
+        y: Any,
+        loss: Any,
+        method: Any,
+        seed: int = 0,
+        **how: Any,
     ) -> OwnNetwork:
         """Put a module under a method.
 
         Args:
-            module: the network; a chain of fgbench, or any other module, which is wrapped.
+            model: a chain of fgbench, or any other module, which is wrapped; or a module with what its
+                author knows of its structure, which options given here override.
             x: inputs of at least two examples, as the module takes them.
             y: targets of the same examples.
             loss: a function or name, see :func:`fgbench.training.losses.loss_of`.
@@ -75,15 +91,22 @@ class OwnNetwork:
         """
         parsed = registry.method_of(method)
         criterion = loss_of(loss)
+        module = model.module if isinstance(model, Network) else model
+        if isinstance(model, Network):
+            known = {name: getattr(model, name) for name in KNOWN}
+            how = known | {name: value for name, value in how.items() if value}
         require_module(module)
         require_device(module, x, y)
         require_cut(parsed, module, how.get("cut"))
-        chain = _shared(module) if isinstance(module, Chain) else wrap(module, x, criterion, **how)
-        if isinstance(module, Chain):
-            chain.criterion = criterion
+        with called_by(module):
+            if isinstance(module, Chain):
+                chain = _shared(module)
+                chain.criterion = criterion
+            else:
+                chain = wrap(module, x, criterion, **{**how, "sites": how.get("sites") or "ops"})
         some = next(chain.parameters())
         noise = Noise(seed, device=some.device, dtype=some.dtype)
-        require_losses(chain, x, y)
+        require_losses(chain, criterion, x, y)
         task = Task.build(chain, parsed.locality.thing, Noise(seed))
         task.chain.to(device=some.device, dtype=some.dtype)
         if why := why_not(parsed.estimator.thing, task.scheme):
@@ -117,30 +140,6 @@ def _shared(chain: Chain) -> Chain:
     return copied
 
 
-def require_module(module: Any) -> None:
-    """Refuse what is no module with parameters to learn.
-
-    Args:
-        module: what was given.
-
-    Raises:
-        UsageError: where it is none.
-
-    Example:
-        >>> require_module(nn.Linear)
-        Traceback (most recent call last):
-        fgbench.errors.UsageError: model: expected a torch.nn.Module, got the class Linear: make one
-    """
-    if isinstance(module, type):
-        raise UsageError(
-            f"model: expected a torch.nn.Module, got the class {module.__name__}: make one"
-        )
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"model: expected a torch.nn.Module, got {type(module).__name__}")
-    if not any(p.requires_grad for p in module.parameters()):
-        raise UsageError(f"{type(module).__name__} has no parameter that requires a gradient")
-
-
 def require_cut(method: registry.Method, module: nn.Module, cut: Any) -> None:
     """Refuse local losses on a module that is not cut: they would all be the loss at its end.
 
@@ -163,66 +162,3 @@ def require_cut(method: registry.Method, module: nn.Module, cut: Any) -> None:
         f"{method.text} has losses on the way, and {type(module).__name__} is not cut: give cut='auto' or "
         "the names of modules"
     )
-
-
-def require_device(module: nn.Module, *batch: Any) -> None:
-    """Refuse inputs and targets that lie on another device than the module.
-
-    Args:
-        module: the network.
-        batch: nested tensors.
-
-    Raises:
-        UsageError: where one does, or there is no tensor.
-
-    Example:
-        >>> require_device(nn.Linear(2, 1), torch.ones(3, 2, device="meta"))
-        Traceback (most recent call last):
-        fgbench.errors.UsageError: Linear is on cpu and its batch on meta: move one, such as x.to('cpu')
-    """
-    where = next(module.parameters()).device
-    found = [t for t in tree_leaves(batch) if isinstance(t, Tensor)]
-    if not found:
-        raise UsageError(f"a batch is tensors, got {type(batch[0]).__name__}")
-    for t in found:
-        if t.device != where:
-            raise UsageError(
-                f"{type(module).__name__} is on {where} and its batch on {t.device}: move one, such as "
-                f"x.to({str(where)!r})"
-            )
-
-
-def require_losses(chain: Chain, x: Any, y: Any) -> None:
-    """Refuse a loss that is not one number per example, before anything is estimated with it.
-
-    Args:
-        chain: the network with its loss.
-        x: inputs.
-        y: targets.
-
-    Raises:
-        UsageError: for a loss of another shape, such as a mean over the batch.
-
-    Cost: one forward pass.
-
-    Example:
-        >>> from fgbench.workload import Workload
-        >>> workload = Workload.of("mlp-1x4", "synthetic[train=64,test=32]")
-        >>> require_losses(workload.chain(0), *workload.data.sample(3))
-    """
-    with torch.no_grad():
-        prediction = chain(x)
-        try:
-            losses = chain.readout("final").losses(prediction, y)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            shape = list(getattr(prediction, "shape", ()))
-            raise UsageError(
-                f"the loss cannot be computed of predictions {shape}: {error}"
-            ) from error
-    count, shape = len(prediction), tuple(getattr(losses, "shape", ()))
-    if shape[:1] != (count,):
-        what = "one number" if not shape else f"shape {list(shape)}"
-        raise UsageError(
-            f"the loss returned {what}, expected one loss per example, [{count}]: without a mean over the "
-            "batch, such as reduction='none'"
-        )

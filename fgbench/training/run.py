@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from fgbench.data.augment import GRAY, JITTER, Policy
 from fgbench.errors import UsageError
+from fgbench.records.metrics import ERROR, Shown, main_of
 from fgbench.training.checkpoint import Damaged
 from fgbench.training.cuda_graphs import backend_of
 from fgbench.training.learner import Learner
@@ -46,6 +47,7 @@ class Progress:
         epochs: epochs in all.
         loss: end loss of the latest step on its batch, None where no objective reads the end readout.
         point: the latest entry of the history if an epoch has just ended, else None.
+        main: the metric that is told after an epoch.
 
     Example:
         >>> str(Progress(step=10, steps=40, epoch=1, epochs=4, loss=2.25))
@@ -58,6 +60,7 @@ class Progress:
     epochs: int
     loss: float | None
     point: Mapping[str, float] | None = None
+    main: Shown = ERROR
 
     def __str__(self) -> str:
         """Format the progress as one line."""
@@ -65,7 +68,8 @@ class Progress:
         if self.loss is not None:
             parts.append(f"loss {self.loss:.4g}")
         if self.point is not None:
-            parts.append(f"test error {100 * self.point['test_error']:.2f} %")
+            text = self.main.text(self.point[self.main.field()])
+            parts.append(f"test {self.main.words} {text}")
         return ", ".join(parts)
 
 
@@ -111,7 +115,8 @@ class TrainingRun:
         backend = backend_of(noise.device)
         self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
         self.noise = {
-            name: noise.child(name) for name in ("directions", "order", "augment", "views", "probe")
+            name: noise.child(name)
+            for name in ("directions", "order", "augment", "views", "probe", "masks")
         }
         self.policy = policy(recipe)
         self.per_epoch = data.train_size // recipe.batch
@@ -131,6 +136,12 @@ class TrainingRun:
                 raise UsageError(
                     f"graph 'on' was asked for, and the {data.items} of {data.name} do not fit on the "
                     "device; use auto or off"
+                )
+            graph = "off"
+        if task.chain.whole:  # its own code runs in every pass, and may draw masks
+            if graph == "on":
+                raise UsageError(
+                    "graph 'on' was asked for, and an ordinary module is not captured; use auto or off"
                 )
             graph = "off"
         self.graph = Steps(self._work, used, graph, backend, self._held)
@@ -229,6 +240,7 @@ class TrainingRun:
         """Take one step; its loss is read later, by :meth:`look`."""
         self._picked.copy_(self.picked())
         self.learner.pace(self.recipe.factor(self.step, self.per_epoch))
+        self.task.chain.redraw(self.noise["masks"].at(self.step))
         loss, cost = self.graph(self.step)
         self.unseen.append((None if loss is None else loss.clone(), cost))
         self.step += 1
@@ -301,7 +313,8 @@ class TrainingRun:
         """
         epoch = (self.step - 1) // self.per_epoch + 1
         point = self.history[-1] if ended else None
-        return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point)
+        main = main_of({"metrics": self.data.goal.described()})
+        return Progress(self.step, self.steps, epoch, self.recipe.epochs, self.loss, point, main)
 
 
 def _real(value: object) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fgbench.core.cost import CostCounter
+    from fgbench.core.wrapping import Network
 
 
 class Gradient(Mapping[str, Tensor]):
@@ -80,11 +81,11 @@ class Gradient(Mapping[str, Tensor]):
 def estimate(
     method: Any,
     *,
-    model: nn.Module,
+    model: nn.Module | Network,
     batch: tuple[Any, Any],
     loss: Any,
     cut: Any = "",
-    sites: str = "ops",
+    sites: str = "",
     out_axes: str = "",
     head: str = "",
     output: Any = None,
@@ -95,7 +96,7 @@ def estimate(
 
     Args:
         method: a METHOD such as ``FG-A[directions=8]``, an estimator, or (estimator, locality).
-        model: any PyTorch module.
+        model: any PyTorch module, or :class:`fgbench.Network` with what its author knows of it.
         batch: inputs and targets, of at least two examples.
         loss: ``cross_entropy``, ``mse``, or a function from predictions and targets to one loss per
             example.
@@ -127,13 +128,14 @@ def estimate(
     own = OwnNetwork.of(model, x, y, loss, method, seed, **how)
     state = own.task.init_state(own.estimator, own.noise)
     noise = own.noise.child("directions").at(step)
+    own.task.chain.redraw(own.noise.child("masks").at(step))
     found = own.task.estimate(x, y, own.estimator, noise, state)
     grads = {
         own.names[name]: grad
         for name, grad in {**found.body, **found.readouts}.items()
         if name in own.names
     }
-    order = [name for name, _ in model.named_parameters() if name in grads]
+    order = [name for name, _ in own.module.named_parameters() if name in grads]
     mean = own.mean_loss(x, y) if found.loss is None else float(found.loss)
     return Gradient({name: grads[name] for name in order}, mean, found.ledger)
 

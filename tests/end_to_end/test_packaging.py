@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,12 @@ def asv_conf() -> dict[str, Any]:
     return conf
 
 
+_parsed = cache(ast.parse)
+
+
 def third_party(source: str, at_import: bool) -> set[str]:
     """Distributions a module imports: all, or only what importing the module itself imports."""
-    todo: list[ast.AST] = [ast.parse(source)]
+    todo: list[ast.AST] = [_parsed(source)]
     names: set[str] = set()
     while todo:
         node = todo.pop()
@@ -67,7 +71,7 @@ def third_party(source: str, at_import: bool) -> set[str]:
             isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         )
         if not (at_import and later):
-            todo += ast.iter_child_nodes(node)
+            todo += [n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.expr)]
     tops = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"fgbench"}
     return {IMPORTED_AS.get(top, name_of(top)) for top in tops}
 

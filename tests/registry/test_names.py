@@ -340,9 +340,11 @@ def test_every_name_that_is_listed_can_be_made() -> None:
         assert callable(make("estimators", name).thing)
     for name in registry.names("localities"):
         make("localities", name)
+    images = {"shape": (3, 32, 32), "classes": 10, "outputs": (10,)}
+    tokens = {"shape": (8,), "classes": 10, "outputs": (8, 10), "vocabulary": 10}
     with Noise(0).seeded():
         for name in registry.names("architectures"):
-            make("architectures", name, shape=(3, 32, 32), classes=10)
+            make("architectures", name, offered=tokens if name.startswith("gpt") else images)
 
 
 def test_every_entry_says_what_it_is() -> None:

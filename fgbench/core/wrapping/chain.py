@@ -17,6 +17,7 @@ from fgbench.core.noise.keyed import Noise
 from fgbench.core.shape_trace import ShapeTrace
 from fgbench.core.wrapping.heads import Output, local_head
 from fgbench.core.wrapping.listen import Listener, Stop
+from fgbench.core.wrapping.operations import tensors
 from fgbench.core.wrapping.reach import Reaches
 from fgbench.core.wrapping.start import Start, called, with_tensor
 from fgbench.errors import UsageError, unknown
@@ -62,6 +63,7 @@ class WrappedChain(Chain):
 
     Attributes:
         survey: what tracing found.
+        lost: why Duals cannot travel through the module, "" where they can.
         masks: noise of everything that the module draws; the same masks in every pass until it is changed.
 
     Example:
@@ -103,7 +105,9 @@ class WrappedChain(Chain):
         )
         self._priced = {}
         self._training = {name: m.training for name, m in module.named_modules()}
+        self.lost = ""
         self._reaches = Reaches()
+        self._input_shapes = [tuple(t.shape[1:]) for t in tensors(survey.example)]
         self._composites: Mapping[Any, Any] = COMPOSITES
 
     # what it is made of
@@ -121,6 +125,11 @@ class WrappedChain(Chain):
     def whole(self) -> bool:
         """A batch passes in one piece: what crosses a cut is recorded for all examples at once."""
         return True
+
+    @property
+    def by_forward_ad(self) -> bool:
+        """Whether torch's own forward mode takes the place of Duals, one pass per direction."""
+        return self.lost != ""
 
     def module(self, k: int) -> LocalModule:
         """Return what describes segment ``k``."""
@@ -193,8 +202,21 @@ class WrappedChain(Chain):
     # passes
 
     def start(self, x: Any) -> Start:
-        """Return where a pass from the network's inputs begins."""
-        return x if isinstance(x, Start) else Start(x)
+        """Return where a pass from the network's inputs begins.
+
+        Raises:
+            UsageError: if an example has another shape than those that were traced.
+        """
+        if isinstance(x, Start):
+            return x
+        start = Start(x)
+        shapes = [tuple(t.shape[1:]) for t in tensors(x)]
+        if shapes != self._input_shapes:
+            raise UsageError(
+                f"inputs of shape {_listed(shapes)} per example, and the network was traced with "
+                f"{_listed(self._input_shapes)}; pad them or cut them to one shape"
+            )
+        return start
 
     def entry(self, x: Any) -> Any:
         """Return the output of the segment before a start."""
@@ -285,6 +307,10 @@ class WrappedChain(Chain):
                     found[full] = module._parameters[name]
         return found
 
+    def redraw(self, noise: Noise) -> None:
+        """Draw masks from this noise in all passes until the next call."""
+        self.masks = noise
+
     def _seed(self, segment: int) -> int:
         """Return the seed of what a segment draws."""
         return self.masks.key(f"segment{segment}", 0, "masks", ())
@@ -322,6 +348,11 @@ class WrappedChain(Chain):
                 raise unknown("site or parameter", name, [*self._index, *known])
             return Cells(kept, "", "")
         return self._reaches.cells(self, kept, name, stop)
+
+
+def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Return shapes as a text."""
+    return " and ".join(str(list(shape)) for shape in shapes)
 
 
 def _label(name: str, time: int) -> str:

@@ -105,7 +105,7 @@ class Listener(TorchFunctionMode):
         if self.segment <= self._first or self._recording:
             self._require(self._number == number, f"{self._number} for {number} before a cut")
         if self.segment in self._leaves and self.segment > self._first:
-            self.left[self.segment] = [*self._record, *self._entries]
+            self.left[self.segment] = self._needed([*self._record, *self._entries])
         if self.segment == self._first:
             out = replaced(out)
         if self.segment == self._stop:
@@ -113,6 +113,14 @@ class Listener(TorchFunctionMode):
         if self.segment >= self._first and self._begin is not None:
             self._begin(self.segment)
         return out
+
+    def _needed(self, entries: list[Any]) -> list[Any]:
+        """Return a record without the values that nothing after this cut reads."""
+        later = (call.reader >= self.segment for call in self._calls)
+        return [
+            e if needed or e is None else tree_map(_blank, e)
+            for e, needed in zip(entries, later, strict=False)
+        ]
 
     def _require(self, holds: bool, what: str) -> None:
         """Refuse a pass that differs from the traced one."""

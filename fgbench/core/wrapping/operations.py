@@ -34,6 +34,7 @@ class Layout(NamedTuple):
         at: the axis, or the size of the rest.
 
     Example:
+        >>> import torch
         >>> layout = Layout("slow", 2)  # two patches of each of three examples
         >>> tuple(layout.split(torch.zeros(6, 4)).shape)
         (3, 2, 4)
@@ -99,7 +100,7 @@ class Operation:
     @property
     def owner(self) -> str:
         """Name of the module that has the weight; elsewhere the parameter's name and the call it enters."""
-        first = sorted(self.key[0], key=lambda n: (n.rpartition(".")[2] != "weight", n))[0]
+        first = sorted(self.key[0], key=lambda n: ("weight" not in n.rpartition(".")[2], n))[0]
         owner, _, leaf = first.rpartition(".")
         if owner and leaf in ("weight", "bias", "in_proj_weight"):
             return owner
@@ -130,6 +131,7 @@ def example_layout(operation: Operation, whole: Tensor, fewer: Tensor, size: int
         UsageError: if there is no one example axis, or an example's activity changes when another leaves.
 
     Example:
+        >>> import torch
         >>> z = torch.arange(6.0).reshape(2, 3)  # [t b]
         >>> example_layout(Operation((("w",), 0), "op", "mul"), z, z[:, :2], 3)
         Layout(kind='moved', at=1)
@@ -163,6 +165,7 @@ def tensors(x: Any, depth: int = 4) -> Iterator[Any]:
     """Iterate over the tensors and Duals in arguments, those in lists, tuples and dictionaries included.
 
     Example:
+        >>> import torch
         >>> len(list(tensors(([torch.ones(1)], {"x": torch.ones(1)}, 3))))
         2
     """
@@ -183,6 +186,7 @@ def floating(x: Any) -> bool:
     """Return whether something is a tensor or Dual of floating type.
 
     Example:
+        >>> import torch
         >>> floating(torch.ones(1)), floating(torch.ones(1).long())
         (True, False)
     """

@@ -1,4 +1,4 @@
-"""What a window of a wrapped network begins from, and what a network's inputs and outputs are."""
+"""The start of a window of a wrapped network, and the tensors in a network's inputs and outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tracing finds in a module: weight operations, sites, cuts, shapes and work."""
+"""Find by tracing the weight operations of a module, its sites, cuts, shapes and work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.operation_counter import OperationCounter
 from fgbench.core.wrapping.cuts import chosen_cuts
-from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout
+from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout, tensors
 from fgbench.core.wrapping.start import Start, called, first_tensor, some_examples
 from fgbench.core.wrapping.trace import KINKS, Call, Trace
 from fgbench.errors import UsageError, unknown
@@ -34,7 +34,7 @@ CHOICES = ("ops", "post", "min")
 
 @dataclass
 class Survey:
-    """What tracing finds in a module.
+    """The result of tracing a module.
 
     Args:
         parameters: names of the parameters that learn.
@@ -136,6 +136,15 @@ def survey(
     Cost: two forward passes of three and two examples.
     """
     start = Start(batch)
+    if not any(p.requires_grad for p in module.parameters()):
+        raise UsageError("the module has no parameter that learns (requires_grad)")
+    places = {p.device for p in module.parameters()}
+    for t in tensors(batch):
+        if t.device not in places:
+            where = " and ".join(sorted(map(str, places)))
+            raise UsageError(
+                f"the inputs are on {t.device}, the module on {where}; move one of them"
+            )
     if len(start) < 2:
         raise UsageError(
             "a batch of one example was given; wrapping needs two, to tell the example axis"
@@ -155,9 +164,20 @@ def survey(
     if cuts and all(o.segment < len(cuts) for o in body):  # nothing learns after the last cut
         cuts = cuts[:-1]
     last = len(cuts) + 1
-    for a, b in zip(whole.trace.operations, fewer.trace.operations, strict=True):
+    for number, (a, b) in enumerate(
+        zip(whole.trace.operations, fewer.trace.operations, strict=True)
+    ):
         if a.role == "op":
-            a.layout = example_layout(a, a.value[0], b.value[0], count)
+            try:
+                a.layout = example_layout(a, a.value[0], b.value[0], count)
+            except UsageError:
+                again = _traced(module, some, cuts, head, output).trace.operations[number]
+                if not torch.equal(again.value[0], a.value[0]):
+                    raise UsageError(
+                        f"{a.owner}: the output of {a.call} differs between two passes on the same inputs: "
+                        "the module draws at random in a way that cannot be repeated, or keeps state"
+                    ) from None
+                raise
             a.shape = tuple(a.layout.split(a.value[0]).shape[1:])
         a.segment = a.segment if a.segment < last else last + (a.segment > len(whole.outputs) - 1)
     return _surveyed(module, whole, cuts, head, output, sites, some, count)
@@ -192,6 +212,8 @@ def _surveyed(
         alike[o.owner] += 1
         o.name = f"body.{_label(o.owner, alike[o.owner])}"
     _choose(body, sites)
+    for o in trace.operations:  # of the head too: tensors in a graph cannot be copied with a chain
+        o.value = None
     homes: dict[str, set[int]] = {}
     for o in body:
         for name in o.key[0]:
@@ -222,7 +244,6 @@ def _choose(body: list[Operation], sites: str) -> None:
     for o in body:
         o.rectified = len(o.readers) == 1 and o.readers[0][0] in KINKS and not o.written
         takers = [taker for _, taker in o.readers]
-        o.value = None
         if sites in CHOICES:
             taken = sites != "ops" and bool(takers) and all(t is not None for t in takers)
             absorbed = all(name in NORMS | GAINS for name, _ in o.readers)
@@ -267,8 +288,6 @@ def _traced(
 ) -> _Traced:
     """Run one traced pass."""
     parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
-    if not parameters:
-        raise UsageError("the module has no parameter that learns (requires_grad)")
     trace = Trace(parameters, batch, COMPOSITES)
     outputs, counts, makers, heads = list[Tensor](), list[int](), list[int](), list[Any]()
     counter, met = OperationCounter(), Counter[str]()

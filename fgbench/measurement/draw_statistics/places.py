@@ -203,8 +203,8 @@ def distances(task: Task) -> dict[Place, int]:
     """
     found: dict[Place, int] = {}
     for kind, grouped in (("module", modules(task)), ("site", sites(task))):
-        for name in grouped:
-            k = int(name.split(".")[1])
+        for name, parameters in grouped.items():
+            k = min(task.chain.home(parameter) for parameter in parameters)
             between = [o.window[1] - 1 - k for o in task.objectives if k in o.updates]
             if between:
                 found[kind, name] = min(between)

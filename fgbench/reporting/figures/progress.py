@@ -1,4 +1,4 @@
-"""Test error against epochs, seconds and forward passes."""
+"""Test error, or another test metric, against epochs, seconds and forward passes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUNS = ["arch", "data", "method", "label", "run", "epoch"]
 
 
 def plotted(curves: pd.DataFrame) -> pd.DataFrame:
-    """Compute the drawn numbers, in percent.
+    """Compute the drawn numbers: errors in percent, other metrics as they are.
 
     Args:
         curves: of `fgbench.reporting.frames.load.Records.curves`.
@@ -42,7 +42,7 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
         >>> plotted(curves)[["epoch", "seconds", "passes"]].values.tolist()
         [[0.0, 0.0, 0.0], [1.0, 5.0, 3.0]]
     """
-    test = curves[curves["split"].eq("test") & curves["error"].notna()]
+    test = learning_curves.on_test(curves)
     names = "seed " + test["seed"].astype(str)
     test = test.assign(run=names.where(test["status"] != "ok", "mean"))
     spent = test.groupby(RUNS, sort=False)[["seconds", "passes"]].mean().reset_index()
@@ -69,7 +69,7 @@ def figure(curves: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> P
         >>> len(figure(curves, plotted(curves)).axes)
         3
     """
-    table = table.rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
+    table, kinds = learning_curves.unnamed(table), learning_curves.metrics(curves)
     looks = style.looks(table["label"], table["method"])
     parts = [
         part.assign(what=what).assign(epoch=part[what]).dropna(subset=["epoch"])
@@ -80,10 +80,12 @@ def figure(curves: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> P
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         arch, data, what = group
         epoch_curves.draw(ax, part, looks)
-        low, high = epoch_curves.limits(part)
-        if high > 4 * low:
-            panels.log_scale(ax)
-        ax.set(xlabel=AXES[what], ylabel="test error (%)")
+        metric = kinds[str(arch), str(data)]
+        if metric.best == "low" and not part["mean"].le(0).any():
+            low, high = epoch_curves.limits(part)
+            if high > 4 * low:
+                panels.log_scale(ax)
+        ax.set(xlabel=AXES[what], ylabel=metric.axis("test"))
         if what != "epoch":
             epoch_curves.ticks(ax, float(part["epoch"].min()), float(part["epoch"].max()))
         if what == "epoch":

@@ -13,6 +13,7 @@ import pandas as pd
 
 from fgbench.errors import UsageError
 from fgbench.records.labels import shown
+from fgbench.records.metrics import ERROR, main_of
 from fgbench.records.schema import FIELDS, SCHEMA
 from fgbench.records.store import Store
 from fgbench.reporting.frames.method_names import called
@@ -57,7 +58,10 @@ MEASURES = (
     *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", *SCALED, "distance"),
 )
 ALONG = (*MEASURES, "moment", "step", "trajectory")
-CURVES = (*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes")
+CURVES = (
+    *(*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes"),
+    *("metric", "unit", "best", "value", "level"),
+)
 FUSIONS = (
     *(
         *RUN,
@@ -163,7 +167,8 @@ class Records:
         """
         chances: dict[tuple[str, str], float] = {}
         for row in self.rows:
-            if row["verb"] == "train" and (classes := real(row.get("classes"))) > 0:
+            counted = row["verb"] == "train" and main_of(row).name == ERROR.name
+            if counted and (classes := real(row.get("classes"))) > 0:
                 chances[_network(row)] = max(chances.get(_network(row), 0.0), 1 - 1 / classes)
         return chances
 
@@ -175,6 +180,8 @@ class Records:
             losses, such as "contrastive" for ``contrastive_loss``. Errors are fractions, ``seconds`` count
             from the start of training, ``passes`` are the forward equivalents spent since then, in passes
             over the training set, and ``chance`` is the error of guessing (NaN where it is unknown).
+            ``metric`` is the record's main one, with its ``unit`` and its ``best`` direction, ``value`` and
+            its chance ``level`` as they are shown: an error in percent.
         """
         return _frame(_curve_rows(self.of("train"), self.chances()), CURVES)
 
@@ -376,17 +383,22 @@ def _curve_rows(
         for point in points:
             if not (isinstance(point, dict) and isinstance(point.get("epoch"), int | float)):
                 continue
+            main, known = main_of(record), chances.get(_network(record), nan)
+            level = known if main.name == ERROR.name else real(main.chance)
             others = [name.removesuffix("_loss") for name in point if name.endswith("_loss")]
             for split in dict.fromkeys(("train", "test", *others)):
                 yield {
                     **record,
-                    "chance": chances.get(_network(record), nan),
+                    "chance": known if main.name == ERROR.name else nan,
                     "epoch": point.get("epoch"),
                     "split": split,
                     "error": real(point.get(f"{split}_error")),
                     "loss": real(point.get(f"{split}_loss")),
                     "seconds": real(point.get("seconds")),
                     "passes": real(point.get("epoch")) * _forwards(record),
+                    **{"metric": main.name, "unit": main.unit, "best": main.best},
+                    "value": main.factor * real(point.get(main.field(split))),
+                    "level": main.factor * level,
                 }
 
 

@@ -6,6 +6,7 @@ from math import isnan
 
 import pandas as pd
 
+from fgbench.records.metrics import ERROR
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import Way, any_directions, plain, setting, way_of
@@ -56,6 +57,9 @@ def finished(records: Records) -> pd.DataFrame:
     """
     curves = records.curves()
     curves = curves[curves["split"].eq("test") & curves["status"].isin(["ok", "diverged"])]
+    curves = curves[
+        curves["metric"].eq(ERROR.name)
+    ]  # errors of classification, which can be pooled
     names = {
         run["key"]: {**named(cell.place), "epochs": settings_of(run).get("epochs")}
         for cell in cells(records)

@@ -20,7 +20,7 @@ COLUMNS = (
 )
 
 
-def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
+def averaged(points: pd.DataFrame, most: float = inf, signed: bool = False) -> pd.DataFrame:
     """Average the runs of every label at every epoch.
 
     Only finished runs are averaged: a mean over the surviving runs would improve whenever one diverges.
@@ -29,6 +29,7 @@ def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
     Args:
         points: a row per run and epoch, with ``arch data method label key seed status epoch value``.
         most: the largest possible value, see `fgbench.reporting.frames.seed_means.mean_interval`.
+        signed: whether values may be negative.
 
     Returns:
         Columns `COLUMNS`: a row per label, run ("mean" or "seed 3") and epoch.
@@ -47,7 +48,7 @@ def averaged(points: pd.DataFrame, most: float = inf) -> pd.DataFrame:
         common = {"arch": arch, "data": data, "method": method, "label": label}
         common |= {"diverged": len(lost), "runs": len(runs)}
         for epoch, finished in part[part["status"] == "ok"].groupby("epoch"):
-            mean = mean_interval(finished["value"], most=most)
+            mean = mean_interval(finished["value"], signed, most)
             rows.append({**common, "run": "mean", "epoch": epoch, **mean})
         for _, run in part[part["status"] == "diverged"].groupby("key", sort=False):
             name = f"seed {run['seed'].iloc[0]}"

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 
+from fgbench.records.metrics import ERROR
 from fgbench.reporting.figures.relative_variance import ZERO
 from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.site.claims import CLAIMS, REJECTED
 from fgbench.reporting.site.facts import Facts
-from fgbench.reporting.site.leaderboard import Entry, cost, error, ratio
+from fgbench.reporting.site.leaderboard import Entry, cost, error, metric, ratio
 from fgbench.reporting.site.paths import PagePaths, Panel, panel_of
 from fgbench.reporting.site.table import digits
 
@@ -134,7 +135,7 @@ def _methods(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
 
 
 def _errors(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
-    """Return the lowest mean test errors of methods of which no seed diverged, and the highest."""
+    """Return the best mean test errors of methods of which no seed diverged, and the worst."""
     found = [(row, cell) for row in rows if _known((cell := error(row.runs)).sort)]
     whole = [one for one in found if not any(run["status"] == "diverged" for run in one[0].runs)]
     if not found:
@@ -142,12 +143,21 @@ def _errors(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
     ranked = whole or found
     pieces: list[Piece] = []
     for at, (row, cell) in enumerate(ranked[:BEST]):
-        pieces += [Piece(", ")] * bool(at) + _valued(row, f"{cell.text} %", links)
+        pieces += [Piece(", ")] * bool(at) + _valued(row, _named(row, cell.text), links)
     lines: list[Line] = [tuple(pieces)]
     if len(ranked) > BEST:
         row, cell = ranked[-1]
-        lines.append((Piece("highest: ", aside=True), *_valued(row, f"{cell.text} %", links, True)))
+        end = "lowest" if metric(row.runs).best == "high" else "highest"
+        lines.append(
+            (Piece(f"{end}: ", aside=True), *_valued(row, _named(row, cell.text), links, True))
+        )
     return tuple(lines)
+
+
+def _named(row: Entry, text: str) -> str:
+    """Return the text of a mean with the unit or the name of its metric."""
+    shown = metric(row.runs)
+    return f"{text} %" if shown.name == ERROR.name else f"{text} {shown.words}"
 
 
 def _noise(rows: Sequence[Entry], facts: Facts, links: Links) -> tuple[Line, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import nan
+from math import inf, nan
 from typing import Any
 
 import pandas as pd
 
+from fgbench.records.metrics import ERROR, Shown, main_of
 from fgbench.records.undefined import undefined
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import VERBS, number
@@ -49,7 +50,8 @@ KINDS = (  # CSS class of each column, in the same order
 )
 AGAIN = "same runs"
 RANGE = "range of"
-FACETS = ("arch", "data", "locality", "claims")
+FACETS = ("arch", "data", "locality", "claims", "metric")
+RESULT = "test error (%), or the metric named"
 ORDER = (
     "On each network and data set the lowest test error comes first, then methods of which seeds diverged, "
     "then those without a test error, the most efficient first."
@@ -157,7 +159,8 @@ def _standing(entry: Entry, facts: Facts) -> tuple[int, float]:
     """Return the sort key of a row among those of its panel, as `ORDER` says."""
     mean = error(entry.runs).sort
     if mean is not None and mean == mean:
-        return int(any(run["status"] == "diverged" for run in entry.runs)), mean
+        better = metric(entry.runs).sign * mean
+        return int(any(run["status"] == "diverged" for run in entry.runs)), better
     body = facts.body.get(str(entry.measure["key"]), {}) if entry.measure else {}
     efficiency = float(body["efficiency"]["value"]) if "efficiency" in body else nan
     return (2, -efficiency) if efficiency == efficiency else (3, 0.0)
@@ -228,6 +231,13 @@ def board(
     ]
     aside = set(FACETS[:2]) if panel is not None else set()
     aside |= set() if any(entry.measure for entry in rows) else {"claims"}
+    metrics = {metric(entry.runs) for entry in rows if entry.runs}
+    aside |= set() if len({one.name for one in metrics}) > 1 else {"metric"}
+    head = [*HEAD]
+    if any(one.name != ERROR.name for one in metrics):
+        head[KINDS.index("error")] = (
+            next(iter(metrics)).axis("test") if len(metrics) == 1 else RESULT
+        )
     filled = {"method"} | {
         kind
         for at, kind in enumerate(KINDS)
@@ -238,7 +248,7 @@ def board(
     return Table(
         name,
         f"{_first(rows)} first; [95 % intervals{_ranges(rows)}]; {NOTHING}: not known.",
-        tuple(HEAD[at] for at in columns),
+        tuple(head[at] for at in columns),
         tuple(
             TableRow(tuple(cells[at] for at in columns), tuple(values[at] for at in facets))
             for cells, values in rows_made
@@ -252,7 +262,10 @@ def board(
 
 def _first(rows: Sequence[Entry]) -> str:
     """Name the rows that come first, see `ORDER`."""
-    return "Lowest error" if any(entry.runs for entry in rows) else "Most efficient"
+    metrics = {metric(entry.runs).name for entry in rows if entry.runs}
+    if metrics - {ERROR.name}:
+        return "Best result of each network and data set"
+    return "Lowest error" if metrics else "Most efficient"
 
 
 def _ranges(rows: Iterable[Entry]) -> str:
@@ -275,7 +288,8 @@ def _again(
 def _facets(entry: Entry, facts: Facts) -> tuple[str, ...]:
     """Return the values that a row is filtered by."""
     arch, data = (name or paths.UNNAMED for name in entry.panel)
-    return arch, data, entry.locality or paths.UNNAMED, _verdict(entry, facts).state
+    words = metric(entry.runs).words if entry.runs else NOTHING
+    return arch, data, entry.locality or paths.UNNAMED, _verdict(entry, facts).state, words
 
 
 def _verdict(entry: Entry, facts: Facts) -> Verdict:
@@ -304,7 +318,7 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
         TableCell(entry.label, link=page_paths.methods.get(entry.method, ""), note=lost),
         TableCell(arch, link=page_paths.panels[entry.panel]),
         TableCell(data),
-        error(entry.runs),
+        _result(entry.runs),
         claimed,
         stacked_cell(variance, aside, theory, heavy),
         stacked_cell(body.get("efficiency")),
@@ -371,12 +385,34 @@ def ratio(row: Mapping[str, Any] | None, name: str) -> TableCell:
     return stacked_cell(number(row[name]) if row is not None and name in row else None)
 
 
-def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> TableCell:
-    """Return the cell of a mean error over seeds, in percent.
+def metric(runs: Sequence[Mapping[str, Any]]) -> Shown:
+    """Return the main metric of trainings; the error where there is none.
 
     Args:
         runs: trainings of one setting.
-        name: field of the error.
+
+    Example:
+        >>> metric([{"status": "ok", "test_error": 0.015}]).name
+        'error'
+    """
+    return main_of(next((run for run in runs if "metrics" in run), runs[0])) if runs else ERROR
+
+
+def _result(runs: Sequence[Mapping[str, Any]]) -> TableCell:
+    """Return the cell of the main test metric, which is named where it is no error."""
+    cell, shown = error(runs), metric(runs)
+    if shown.name == ERROR.name or cell.text == NOTHING:
+        return cell
+    parts = [shown.words + ", more is better" * (shown.best == "high"), cell.note]
+    return replace(cell, note="\n".join(filter(None, parts)))
+
+
+def error(runs: Sequence[Mapping[str, Any]], split: str = "test") -> TableCell:
+    """Return the cell of a mean over seeds: of the error in percent, or of the main metric.
+
+    Args:
+        runs: trainings of one setting.
+        split: ``test`` or ``train``.
 
     Returns:
         The mean with its interval; the note has n and the number of runs that did not finish.
@@ -385,7 +421,9 @@ def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> TableC
         >>> error([{"status": "ok", "test_error": 0.015}]).text
         '1.5'
     """
-    done = [number(run.get(name))["value"] * 100 for run in runs if run["status"] == "ok"]
+    shown = metric(runs)
+    name, factor = shown.field(split), shown.factor
+    done = [number(run.get(name))["value"] * factor for run in runs if run["status"] == "ok"]
     values = pd.Series(done, dtype=float).dropna()
     lost: dict[str, int] = {}
     for run in runs:
@@ -396,7 +434,8 @@ def error(runs: Sequence[Mapping[str, Any]], name: str = "test_error") -> TableC
     note = ", ".join([*finished, *ended])
     if values.empty:
         return TableCell(NOTHING, nan, note=note)
-    mean = mean_interval(values, most=WHOLE)
+    signed = shown.best == "high" or bool(values.le(0).any() and factor == 1)
+    mean = mean_interval(values, signed, WHOLE if factor > 1 else inf)
     if mean["band"] == "range" and mean["low"] != mean["high"]:
         note = ", ".join([f"{RANGE} {finished[0]}", *ended])
     if mean["low"] == mean["high"]:  # one seed, or seeds that agree

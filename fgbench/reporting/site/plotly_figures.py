@@ -11,6 +11,7 @@ from math import log10
 
 import pandas as pd
 
+from fgbench.records.metrics import ERROR, Shown
 from fgbench.reporting.figures import (
     efficiency,
     learning_curves,
@@ -176,7 +177,7 @@ def bias(table: pd.DataFrame) -> plotly_marks.Spec:
 
 
 def training(table: pd.DataFrame) -> plotly_marks.Spec:
-    """Return the figure of test error during training, against epochs, seconds or forward equivalents.
+    """Return the figure of the main test metric during training, against epochs, seconds or forwards.
 
     Args:
         table: of `fgbench.reporting.figures.progress.plotted`, of one panel.
@@ -191,18 +192,23 @@ def training(table: pd.DataFrame) -> plotly_marks.Spec:
         >>> [axis["name"] for axis in training(pd.DataFrame([row]))["axes"]]
         ['epoch', 'seconds', 'passes']
     """
-    table = table.rename(columns={v: k for k, v in learning_curves.PERCENT.items()})
+    table = learning_curves.unnamed(table)
+    first = table.iloc[0]
+    metric = Shown(str(first["metric"]), str(first["unit"])) if "metric" in table else ERROR
+    ends, label = table[["mean", "low", "high"]], metric.axis("test")
+    plain = {**plotly_marks.GRID, "title": {"text": label}}
+    positive = not ends.le(0).any(axis=None) or metric == ERROR
     looks = style.looks(table["label"], table["method"])
     data: list[plotly_marks.Spec] = []
     for (label, run), part in table.groupby(["label", "run"], sort=False):
         look = looks[str(label)]
         if run == "mean" and (part["n"] > 1).any():
             data.append(_band(part, look, len(looks)))
-        data.append(_curve(part, look, str(label), str(run)))
+        data.append(_curve(part, look, str(label), str(run), metric))
     layout = {
         "height": 460,
         "xaxis": {**plotly_marks.GRID, "title": {"text": "epochs"}},
-        "yaxis": plotly_marks.log("test error (%)", table[["mean", "low", "high"]]),
+        "yaxis": plotly_marks.log(label, ends) if positive else plain,
     }
     axes = [
         {"name": name, "title": text.replace("\n", " ")} for name, text in progress.AXES.items()
@@ -311,7 +317,9 @@ def _point(
     return plotly_marks.trace(row["label"], [label], marker=mark, showlegend=False, **at, **ends)
 
 
-def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> plotly_marks.Spec:
+def _curve(
+    part: pd.DataFrame, look: style.Look, label: str, run: str, metric: Shown
+) -> plotly_marks.Spec:
     """Return the curve of a mean, or of a run that diverged, which ends in a cross."""
     diverged = run != "mean"
     name = f"{label}, {run} diverged" if diverged else label
@@ -321,7 +329,8 @@ def _curve(part: pd.DataFrame, look: style.Look, label: str, run: str) -> plotly
         text = digits(row["mean"])
         if row["n"] >= 2:
             text = f"{interval({**row, 'value': row['mean']})}, n {row['n']}"
-        labels.append(f"{plotly_marks.safe(name)}<br>epoch {digits(row['epoch'], 6)}: {text} %")
+        text += " %" if metric.factor > 1 else ""
+        labels.append(f"{plotly_marks.safe(name)}<br>epoch {digits(row['epoch'], 6)}: {text}")
     mark = {
         **plotly_marks.marker(look),
         "symbol": plotly_marks.symbol(look, look.filled),

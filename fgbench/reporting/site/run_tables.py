@@ -13,7 +13,7 @@ from fgbench.reporting.frames.load import COSTS, number, verb_of
 from fgbench.reporting.frames.settings import settings_of, text
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.facts import Facts
-from fgbench.reporting.site.leaderboard import Entry, error, ratio
+from fgbench.reporting.site.leaderboard import Entry, error, metric, ratio
 from fgbench.reporting.site.paths import PagePaths, panel_of
 from fgbench.reporting.site.table import (
     MEAN,
@@ -209,7 +209,7 @@ def sites(facts: Facts, part: pd.DataFrame, page_paths: PagePaths, linked: bool)
 
 
 def trainings(rows: Iterable[Entry], page_paths: PagePaths, linked: bool) -> Table | None:
-    """Tabulate the errors after the last epoch of every setting, as means over seeds.
+    """Tabulate errors or other main metrics after the last epoch, as means over seeds.
 
     Args:
         rows: of the leaderboard.
@@ -231,7 +231,7 @@ def trainings(rows: Iterable[Entry], page_paths: PagePaths, linked: bool) -> Tab
         seconds = [number(run.get("seconds"))["value"] for run in done]
         epochs = ", ".join(dict.fromkeys(text(run["epochs"]) for run in done if "epochs" in run))
         mean = pd.Series(seconds, dtype=float).mean()
-        errors = [error(entry.runs, name) for name in ("test_error", "train_error")]
+        errors = [error(entry.runs, split) for split in ("test", "train")]
         errors = [
             replace(one, note=one.note.rpartition("\n")[0]) for one in errors
         ]  # n has a column
@@ -241,10 +241,11 @@ def trainings(rows: Iterable[Entry], page_paths: PagePaths, linked: bool) -> Tab
             number_cell(len(done)), number_cell(sum(run["status"] == "diverged" for run in entry.runs)),
         ])  # fmt: skip
     caption = f"{MEAN}; n: finished seeds."
+    metrics = {metric(entry.runs) for entry in rows if entry.runs}
+    named = next(iter(metrics)) if len({one.name for one in metrics}) == 1 else None
     head = [
         *_head(linked),
-        "test error (%)",
-        "train error (%)",
+        *(named.axis(s) if named else f"{s} error (%), or main metric" for s in ("test", "train")),
         "epochs",
         "seconds",
         "n",

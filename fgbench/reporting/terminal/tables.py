@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fgbench.records import labels
+from fgbench.records.metrics import ERROR, Shown, metrics_of
 from fgbench.reporting.terminal import measure_table, notes
 from fgbench.reporting.terminal.table import StackingTable, console, make, network_on_data
 from fgbench.stats import medians
@@ -87,32 +88,40 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for r in records:
         groups[r["method"]].append(r)
+    main, *others = metrics_of(next((r for r in records if "metrics" in r), records[0]))
+    shown = [(main, "test"), (main, "train"), *((other, "test") for other in others)]
+    if main.name != "loss":
+        shown.append((Shown("loss"), "test"))
+    heads = [metric.heading(split) for metric, split in shown]
     table = make(
         f"Training, {network_on_data(records[0])}",
-        [
-            "method",
-            "test error %",
-            "train error %",
-            "test loss",
-            "lr",
-            "epochs",
-            "seconds",
-            "seeds",
-        ],
+        ["method", *heads, "lr", "epochs", "seconds", "seeds"],
         "Last epoch; mean over seeds, with the smallest and largest in brackets. lr: peak learning rate of "
-        f"the body, {rates}." + _untuned(records, rates),
+        f"the body, {rates}.{_directions(main, *others)}" + _untuned(records, rates),
     )
     for name, runs in groups.items():
         good = [r for r in runs if r["status"] == "ok"]
         cells = [
-            spread([r[k] * f for r in good])
-            for k, f in (("test_error", 100), ("train_error", 100), ("test_loss", 1))
+            spread([r[metric.field(split)] * metric.factor for r in good])
+            for metric, split in shown
         ]
         epochs = str(good[0]["epochs"]) if good else "-"
         seconds = spread([r["seconds"] for r in good]).partition(" ")[0]
         peak = _peak(runs[0].get("settings") or {})
         table.add_row(name, *cells, peak, epochs, seconds, f"{len(good)} of {len(runs)}")
     return table
+
+
+def _directions(*metrics: Shown) -> str:
+    """Return a note on chance levels and on metrics of which more is better; "" for an error alone."""
+    if len(metrics) == 1 and metrics[0].name == ERROR.name:
+        return ""
+    parts = []
+    for metric in metrics:
+        facts = [f"chance {metric.text(metric.chance)}"] if metric.chance is not None else []
+        facts += ["larger is better"] * (metric.best == "high")
+        parts += [f"{metric.words}: {', '.join(facts)}"] if facts else []
+    return f" Test {'; '.join(parts)}." if parts else ""
 
 
 def _untuned(records: Sequence[Mapping[str, Any]], rates: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError
 from fgbench.records import keys, schema
+from fgbench.records.metrics import main_of
 from fgbench.records.store import Store
 from fgbench.runs.case import UNKEYED
 from fgbench.runs.run import failed
@@ -208,10 +209,10 @@ class Sweep:
             self._choose(stage)
 
     def _choose(self, stage: Stage) -> None:
-        """Choose the values with the smallest mean error on held-out images, and write a record of it."""
+        """Choose the values with the best mean metric on held-out examples, and write a record of it."""
         judged = [(values, [self.found[c.id] for c in runs]) for values, runs in stage.trials]
         scores = [
-            sum(r["test_error"] for r in runs) / len(runs)
+            sum(main_of(r).sign * r[main_of(r).field()] for r in runs) / len(runs)
             if all(r["status"] == "ok" for r in runs)
             else inf
             for _, runs in judged
@@ -277,11 +278,11 @@ def choice(
     Args:
         cell: whose values were tuned.
         judged: the records of the tuning runs of each combination of values.
-        chosen: the values with the smallest mean error, None where no combination trained.
+        chosen: the values with the best mean, None where no combination trained.
         why: the reason where none did, else "".
 
     Returns:
-        A record with the verb ``tune``; errors are fractions of the held-out images.
+        A record with the verb ``tune``; metrics are of the held-out examples, errors as fractions.
 
     Example:
         >>> from fgbench.runs.sweep.cells import Cell
@@ -298,6 +299,7 @@ def choice(
     trials = [
         {"values": values, "seed": r["seed"], "status": r["status"], "key": r["key"]}
         | {"validation_error": r.get("test_error"), "epochs": r.get("epochs")}
+        | {main_of(r).field("validation"): r.get(main_of(r).field())}
         for values, runs in judged
         for r in runs
     ]
