@@ -40,11 +40,16 @@ def _normed(white: Call, t: Tensor | None, weight: Any, bias: Any, y: Tensor) ->
 def _whiten(t: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, axes: Any) -> Tensor:
     """Apply the Jacobian of ``(x - mean) rstd``: it is symmetric, so the backward kernel serves."""
     kernel, wanted = aten.native_layer_norm_backward, [True, False, False]
-    if t.shape[0] > 1 and t.numel() <= FEW:  # a copy of x per direction costs less than a call
-        x, mean, rstd = (z.expand(t.shape[0], *z.shape).contiguous() for z in (x, mean, rstd))
-        few: Tensor = kernel(t.contiguous(), x, axes, mean, rstd, None, None, wanted)[0]
-        return few
-    return each(t, lambda one: kernel(one, x, axes, mean, rstd, None, None, wanted)[0])
+    at_once = min(t.shape[0], max(1, FEW // max(1, x.numel())))
+    if at_once <= 1:
+        return each(t, lambda one: kernel(one, x, axes, mean, rstd, None, None, wanted)[0])
+    # a copy of x per direction costs less than a call
+    x, mean, rstd = (z.expand(at_once, *z.shape).contiguous() for z in (x, mean, rstd))
+    whitened = []
+    for some in t.contiguous().split(at_once):
+        n = len(some)
+        whitened += [kernel(some, x[:n], axes, mean[:n], rstd[:n], None, None, wanted)[0]]
+    return whitened[0] if len(whitened) == 1 else torch.cat(whitened)
 
 
 @together(F.layer_norm, torch.layer_norm)
