@@ -292,6 +292,7 @@ class Workload:
             network = self._wrapped(network)
         chain: Chain = network.to(device=self.device, dtype=self.dtype)
         chain.criterion = self.data.loss
+        chain.redraw(Noise(seed).child("masks"))
         return chain
 
     def _wrapped(self, made: Any) -> Chain:

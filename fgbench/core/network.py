@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.losses import Loss
+    from fgbench.core.noise.keyed import Noise
     from fgbench.core.shape_trace import ShapeTrace
 
 
@@ -270,6 +271,11 @@ class Chain(nn.Module):
         """Whether a batch passes in one piece and not in runs of examples."""
         return False
 
+    @property
+    def by_forward_ad(self) -> bool:
+        """Whether torch's own forward mode takes the place of Duals, which cannot travel here."""
+        return False
+
     def home(self, parameter: str) -> int:
         """Return the number of the (first) module that has a body parameter, by qualified name."""
         return int(parameter.split(".")[1])
@@ -302,6 +308,15 @@ class Chain(nn.Module):
     def readout_parameters(self, name: str) -> dict[str, nn.Parameter]:
         """Return a readout's parameters by qualified name."""
         return {f"readouts.{name}.{n}": p for n, p in self.readouts[name].named_parameters()}
+
+    def redraw(self, noise: Noise) -> None:
+        """Let everything that the modules draw themselves, such as dropout masks, come from this noise.
+
+        Chains of modules that declare their sites draw nothing.
+
+        Args:
+            noise: of a step; all passes until the next call draw the same.
+        """
 
     def start(self, x: Any) -> Any:
         """Return where a pass from a batch of inputs begins: the batch itself."""

@@ -16,7 +16,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from fgbench.core import axes, gradients, microbatch
-from fgbench.core.autodiff import no_reverse
+from fgbench.core.autodiff import forward_ad, no_reverse
 from fgbench.core.autodiff.cut_graph import Tape
 from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
 from fgbench.core.gradients import Grads, complete
@@ -26,7 +26,7 @@ from fgbench.core.readout_losses import Reading, joined, partition, read
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -301,6 +301,8 @@ class Window:
 
     def push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> list[Tensor]:
         """Push directions through the window once; return the tangents at its output by runs."""
+        if self.chain.by_forward_ad:
+            return self._push_by_forward_ad(u, on_sites, record)
         clean, size = self._f is None, len(self.start)
         moved: dict[str, Any] = dict(self.moved)
         if not on_sites:
@@ -325,6 +327,33 @@ class Window:
             self.ledger.forwards += self.share
         return found
 
+    def _push_by_forward_ad(
+        self, u: Mapping[str, Tensor], on_sites: bool, record: bool
+    ) -> list[Tensor]:
+        """Push directions through the window by torch's forward mode, after a pass that notes the rest."""
+        if self._f is None or record:
+            seen = Seen(cut=record, on={} if self._f is None and on_sites else None)
+            with torch.set_grad_enabled(record), swapped(self.chain, self.moved):
+                f = self._walk(self._perturbing({}, seen, at=u if on_sites else ()))
+            for name, edge in seen.edges.items():
+                self._edges.setdefault(name, []).append(edge)
+            if self._f is None:
+                self._on.update(seen.on or {})
+                self._arrive(f.detach())
+                self.ledger.forwards += self.share
+        return [self._tangents_by_forward_ad(u, on_sites)]
+
+    def _tangents_by_forward_ad(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
+        """Return the tangents at the window's output by torch's forward mode, one pass per direction."""
+        with swapped(self.chain, self.moved):
+            found: Tensor = forward_ad.tangents(
+                lambda tap: self.chain.run(self.start, *self.objective.window, tap),
+                self.chain,
+                sites=u if on_sites else None,
+                parameters=None if on_sites else u,
+            )
+        return found
+
     def perturbed_runs(
         self, directions: Directions, into: str
     ) -> Iterator[tuple[dict[str, Tensor], Tensor, Seen]]:
@@ -345,7 +374,9 @@ class Window:
         readings = []
         for run, u in zip(self.runs, directions.runs(self.runs), strict=True):
             seen = Seen(cut=True, on={})
-            reading, slopes = self._probed(u, run, self._perturbing(u, seen, into), ends)
+            carried = {} if self.chain.by_forward_ad else u
+            tap = self._perturbing(carried, seen, into, at=u)
+            reading, slopes = self._probed(u, run, tap, ends)
             readings.append(reading)
             yield u, slopes, seen
         self.ledger.forwards += self.share if self._f is None else 0.0
@@ -367,15 +398,30 @@ class Window:
             point = value(f).detach()
             microbatch.put(ends, "f", point, run, size)
             reading = read(self.chain, self.objective, point, losses_of, (ALL,), of=size)
-        return replace(reading, df=()), self._scores([_tangents(f, u)], reading.df)
+        ad = self.chain.by_forward_ad
+        change = self._tangents_by_forward_ad(u, on_sites=True) if ad else _tangents(f, u)
+        return replace(reading, df=()), self._scores([change], reading.df)
 
-    def _perturbing(self, u: Grads, seen: Seen, into: str = "site") -> Any:
-        """Return the tap that adds directions to the tangents of the sites, for one run of examples."""
+    def _perturbing(
+        self, u: Grads, seen: Seen, into: str = "site", at: Collection[str] | None = None
+    ) -> Any:
+        """Return the tap that adds directions to the tangents of the sites, for one run of examples.
+
+        Args:
+            u: directions by site.
+            seen: where edges and masks are noted.
+            into: kind of place whose edges are noted.
+            at: sites whose edges are noted; those of the directions where None.
+
+        Returns:
+            The tap.
+        """
+        noted = u if at is None else at
 
         def tap(kind: str, name: str, z: Any, /) -> Any:
             if kind == "out" and seen.on is not None and name in self._rectified:
                 seen.on[name] = value(z).detach().bool()  # not 0, and faster than asking so
-            if kind == into and name in u and seen.cut and value(z).requires_grad:
+            if kind == into and name in noted and seen.cut and value(z).requires_grad:
                 seen.edges[name] = get_gradient_edge(value(z))
             if kind != "site" or (name not in u and not seen.cut):
                 return z

@@ -53,9 +53,10 @@ def linear_regression(
             raise UsageError(f"linear_regression: {name} must be 1 or more, got {value}")
     if not 0 <= noise < float("inf"):
         raise UsageError(f"linear_regression: noise must be 0 or more, got {noise}")
-    draws = Noise(seed, dtype=torch.float64).child("linear_regression")
-    target = draws.normal("target", (features,))
-    target /= target.norm()
+    draws, target = (
+        Noise(seed, dtype=torch.float64).child("linear_regression"),
+        solution(features, seed),
+    )
     parts = []
     for name, count in (("train", train), ("test", test)):
         x = draws.normal(f"{name} x", (count, features))
@@ -65,6 +66,25 @@ def linear_regression(
     return Arrays(
         "linear_regression", *parts, goal=goal, fingerprint=fingerprint("linear_regression", *parts)
     )
+
+
+def solution(features: int, seed: int = 0) -> torch.Tensor:
+    """Return θ*, of norm 1.
+
+    Args:
+        features: numbers in an input.
+        seed: of the data set.
+
+    Returns:
+        float64 ``[features]``.
+
+    Example:
+        >>> round(float(solution(6).norm()), 12)
+        1.0
+    """
+    draws = Noise(seed, dtype=torch.float64).child("linear_regression")
+    target = draws.normal("target", (features,))
+    return target / target.norm()
 
 
 def half_squared_error(prediction: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

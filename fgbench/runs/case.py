@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 PACKAGES = (
-    *("core", "data.augment", "data.dataset", "data.goal"),
+    *("core", "data.arrays", "data.augment", "data.dataset", "data.given", "data.goal"),
     *("measurement", "stats", "training", "workload"),
 )
 """Packages of fgbench whose code decides the numbers of a run; the key covers every file in them.

@@ -122,6 +122,7 @@ class ForwardGradient:
         own, learned = self._begun(x, y)
         require_device(self.model, x, y)
         noise = own.noise.child("directions").at(self.steps)
+        own.task.chain.redraw(own.noise.child("masks").at(self.steps))
         found = own.task.estimate(x, y, own.estimator, noise, learned.state)
         loss = own.mean_loss(x, y) if found.loss is None else float(found.loss)
         self.steps += 1

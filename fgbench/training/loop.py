@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fgbench.workload import Subject, Workload
 
 PACKAGES = (
-    *("core", "data.augment", "data.dataset", "data.goal"),
+    *("core", "data.arrays", "data.augment", "data.dataset", "data.given", "data.goal"),
     *("training", "workload"),
 )
 """Packages of fgbench whose code decides the numbers of a training; a checkpoint of other code is refused."""

@@ -115,7 +115,8 @@ class TrainingRun:
         backend = backend_of(noise.device)
         self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
         self.noise = {
-            name: noise.child(name) for name in ("directions", "order", "augment", "views", "probe")
+            name: noise.child(name)
+            for name in ("directions", "order", "augment", "views", "probe", "masks")
         }
         self.policy = policy(recipe)
         self.per_epoch = data.train_size // recipe.batch
@@ -135,6 +136,12 @@ class TrainingRun:
                 raise UsageError(
                     f"graph 'on' was asked for, and the {data.items} of {data.name} do not fit on the "
                     "device; use auto or off"
+                )
+            graph = "off"
+        if task.chain.whole:  # its own code runs in every pass, and may draw masks
+            if graph == "on":
+                raise UsageError(
+                    "graph 'on' was asked for, and an ordinary module is not captured; use auto or off"
                 )
             graph = "off"
         self.graph = Steps(self._work, used, graph, backend, self._held)
@@ -233,6 +240,7 @@ class TrainingRun:
         """Take one step; its loss is read later, by :meth:`look`."""
         self._picked.copy_(self.picked())
         self.learner.pace(self.recipe.factor(self.step, self.per_epoch))
+        self.task.chain.redraw(self.noise["masks"].at(self.step))
         loss, cost = self.graph(self.step)
         self.unseen.append((None if loss is None else loss.clone(), cost))
         self.step += 1

@@ -128,6 +128,7 @@ def estimate(
     own = OwnNetwork.of(model, x, y, loss, method, seed, **how)
     state = own.task.init_state(own.estimator, own.noise)
     noise = own.noise.child("directions").at(step)
+    own.task.chain.redraw(own.noise.child("masks").at(step))
     found = own.task.estimate(x, y, own.estimator, noise, state)
     grads = {
         own.names[name]: grad

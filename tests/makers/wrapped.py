@@ -300,9 +300,8 @@ def _recurrent(kind: type[nn.RNNBase], **more: Any) -> Callable[[str], Subject]:
 def _encoder(name: str) -> Subject:
     layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
     module = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    return Subject(
-        name, module, torch.randn(2, 4, 6), torch.randn(2, 4, 6), squared_error, "layers"
-    )
+    x, y, named = torch.randn(2, 4, 6), torch.randn(2, 4, 6), {"out_axes": "b t c"}
+    return Subject(name, module, x, y, squared_error, "layers", named)
 
 
 SMALL: dict[str, Callable[[str], Subject]] = {

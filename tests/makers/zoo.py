@@ -124,13 +124,6 @@ def _densenet() -> nn.Module:
     return frozen(DenseNet(growth_rate=4, block_config=(2, 2), in_chans=1, num_classes=5))
 
 
-def _regnet() -> nn.Module:
-    from timm.models.regnet import RegNet, RegNetCfg
-
-    config = RegNetCfg(depth=2, w0=8, wa=8.0, wm=2.0, group_size=4, stem_width=2, se_ratio=0.25)
-    return frozen(RegNet(config, in_chans=1, num_classes=5))
-
-
 def _convmixer() -> nn.Module:
     from timm.models.convmixer import ConvMixer
 
@@ -269,7 +262,6 @@ ZOO: dict[str, Callable[[str], Subject]] = {
     "timm ConvNeXt": _timm(_convnext, 32, "stages"),
     "timm Swin": _timm(_swin, 16, "layers"),
     "timm DenseNet": _timm(_densenet, 16, r"features\.denseblock\d"),
-    "timm RegNet, squeeze and excitation": _timm(_regnet, 8, r"s\d"),
     "timm ConvMixer": _timm(_convmixer, 8, "blocks"),
     "timm PoolFormer": _timm(_poolformer, 16, "stages"),
     "GPT-2": _language(gpt2, "transformer.h"),

@@ -63,6 +63,7 @@ class WrappedChain(Chain):
 
     Attributes:
         survey: what tracing found.
+        lost: why Duals cannot travel through the module, "" where they can.
         masks: noise of everything that the module draws; the same masks in every pass until it is changed.
 
     Example:
@@ -104,6 +105,7 @@ class WrappedChain(Chain):
         )
         self._priced = {}
         self._training = {name: m.training for name, m in module.named_modules()}
+        self.lost = ""
         self._reaches = Reaches()
         self._input_shapes = [tuple(t.shape[1:]) for t in tensors(survey.example)]
         self._composites: Mapping[Any, Any] = COMPOSITES
@@ -123,6 +125,11 @@ class WrappedChain(Chain):
     def whole(self) -> bool:
         """A batch passes in one piece: what crosses a cut is recorded for all examples at once."""
         return True
+
+    @property
+    def by_forward_ad(self) -> bool:
+        """Whether torch's own forward mode takes the place of Duals, one pass per direction."""
+        return self.lost != ""
 
     def module(self, k: int) -> LocalModule:
         """Return what describes segment ``k``."""
@@ -299,6 +306,10 @@ class WrappedChain(Chain):
                 if full in self.survey.parameters:
                     found[full] = module._parameters[name]
         return found
+
+    def redraw(self, noise: Noise) -> None:
+        """Draw masks from this noise in all passes until the next call."""
+        self.masks = noise
 
     def _seed(self, segment: int) -> int:
         """Return the seed of what a segment draws."""

@@ -8,10 +8,10 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 from torch.utils._pytree import tree_map
 
-from fgbench.core.autodiff import no_reverse
+from fgbench.core.autodiff import forward_ad, no_reverse
 from fgbench.core.autodiff.dual import Dual, part, swapped, value
 from fgbench.core.network import untouched
-from fgbench.errors import TangentLost, UsageError
+from fgbench.errors import TangentLost, UsageError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,10 +61,7 @@ def verified(chain: WrappedChain) -> None:
         }
         for what, where in (("activities", sites), ("parameters", params)):
             u = {name: _noise(t, generator) for name, t in where.items()}
-            try:
-                got = _slope(chain, x, u, what == "activities", cotangent)
-            except TangentLost as error:
-                raise UsageError(f"forward mode cannot follow the module: {error}") from None
+            got = _followed(chain, x, u, what == "activities", cotangent)
             terms = torch.stack([(u[n] * true[n]).sum() for n in where]).double()
             size = (
                 torch.stack([(u[n] * true[n]).square().sum() for n in where]).double().sum().sqrt()
@@ -119,6 +116,30 @@ def _same_values(chain: WrappedChain, x: Any, f: Tensor) -> None:
             f"the module gives other values when its weight operations are tapped (off by {off:.1e}): it "
             "writes in place into an activation that it reads again, or is not repeatable"
         )
+
+
+def _followed(
+    chain: WrappedChain, x: Any, u: dict[str, Tensor], on_sites: bool, cotangent: Tensor
+) -> Tensor:
+    """Return the slope by Duals; where these cannot travel, by torch's forward mode from now on."""
+    if not chain.lost:
+        try:
+            return _slope(chain, x, u, on_sites, cotangent)
+        except Exception as error:  # of code that takes a Dual for no tensor
+            chain.lost = reason(error)
+    directions = {name: t[None] for name, t in u.items()}
+    try:
+        found: Tensor = forward_ad.tangents(
+            lambda tap: chain.run(x, 0, len(chain), tap),
+            chain,
+            sites=directions if on_sites else None,
+            parameters=None if on_sites else directions,
+        )
+    except TangentLost as error:
+        raise UsageError(
+            f"forward mode cannot follow the module: {chain.lost}; torch's own neither: {error}"
+        ) from None
+    return (found[0] * cotangent).sum()
 
 
 def _slope(

@@ -81,10 +81,6 @@ REFUSED = {
     "custom function": (Straight.apply, "custom autograd.Function|autograd.Function"),
     "no_grad": (unseen, "no_grad"),
     "in place": (read_again, "in place"),
-    "item assignment": (
-        lambda h: h.clone().index_put_((torch.tensor([0]),), torch.zeros(1)),
-        "index_put_|in place|examples see",
-    ),
     "a sum over examples": (lambda h: h + h.sum(), "examples see each other"),
 }
 
