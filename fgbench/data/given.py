@@ -191,9 +191,9 @@ def _tensor(name: str, leaf: Any) -> Tensor:
         raise DataError(f"{name} is no array of numbers: {first}") from error
     if leaf.is_complex() or leaf.is_sparse or not leaf.dim():
         raise DataError(f"{name} is {leaf.dtype} {list(leaf.shape)}; expected real [N, ...]")
-    if leaf.is_floating_point():
-        return leaf.detach().contiguous().cpu()
-    return leaf.detach().to("cpu", torch.int64).contiguous()
+    kind = leaf.dtype if leaf.is_floating_point() else torch.int64
+    tensor: Tensor = leaf.detach().to("cpu", kind).contiguous()
+    return tensor
 
 
 def _targets(y: Batch) -> Batch:

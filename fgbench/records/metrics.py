@@ -93,8 +93,9 @@ def metrics_of(record: Mapping[str, Any]) -> tuple[Shown, ...]:
     if isinstance(found, Mapping) and found:
         return tuple(_shown(str(name), about) for name, about in found.items())
     classes = record.get("classes")
-    known = isinstance(classes, int | float) and classes > 0
-    return (ERROR._replace(chance=1 - 1 / classes if known else None),)
+    if isinstance(classes, int | float) and classes > 0:
+        return (ERROR._replace(chance=1 - 1 / classes),)
+    return (ERROR,)
 
 
 def main_of(record: Mapping[str, Any]) -> Shown:

@@ -67,7 +67,7 @@ def _memory_tangents(z: Any, c: Any) -> Any:
     i, f, g = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g)
     y = f * old + i * g
     with torch.no_grad():
-        total = None if part(c) is None else f * part(c)
+        total = None if (kept := part(c)) is None else f * kept
         if t is not None:
             ti, tf, tg, _ = t.chunk(4, -1)
             inner = aten.sigmoid_backward(ti * g, i).add_(aten.sigmoid_backward(tf * old, f))

@@ -1,4 +1,4 @@
-"""Refuse a wrong module, batch or loss in one line, before anything is wrapped or estimated."""
+"""Requirements on a module, a batch and a loss, checked before anything is wrapped or estimated."""
 
 from __future__ import annotations
 
