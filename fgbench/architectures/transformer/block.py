@@ -85,8 +85,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``[b, t, c]``."""
         x = x + self.drop(self.attn(self.norm1(x)))
-        y: Tensor = self.drop(self.fc2(self.activation(self.fc1(self.norm2(x)))))
-        return x + y
+        out: Tensor = x + self.drop(self.fc2(self.activation(self.fc1(self.norm2(x)))))
+        return out
 
 
 def drawn(module: nn.Module, width: int, residual: float = 1.0) -> None:
