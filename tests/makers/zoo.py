@@ -197,7 +197,7 @@ def _opt() -> nn.Module:
     return OPTForCausalLM(
         OPTConfig(
             vocab_size=11, hidden_size=8, ffn_dim=16, num_hidden_layers=2, num_attention_heads=2,
-            max_position_embeddings=8, word_embed_proj_dim=8, dropout=0.0, use_cache=False,
+            max_position_embeddings=8, word_embed_proj_dim=8, dropout=0.0, activation_function="gelu", use_cache=False,
             pad_token_id=1, bos_token_id=0, eos_token_id=0,
         )
     )  # fmt: skip
