@@ -151,7 +151,7 @@ def _resmlp() -> nn.Module:
 
 
 def words(t: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens of two texts, and the same shifted by one; none is a padding, whose embedding has no gradient."""
+    """Tokens, and the same shifted by one; none is a padding, whose embedding has no gradient."""
     x, y = tokens(2, t, 9)
     return x + 2, y + 2
 
