@@ -201,4 +201,4 @@ def resnet(
     stages = IMAGENET[depth] if large else ((depth - 2) // 6,) * 3
     stem = large and min(shape[1:]) >= LARGE
     module = ResNet(shape[0], classes, stages, width, groups, large=stem, projected=large)
-    return Network(module, cut="blocks", out_axes="b c h w", head="head")
+    return Network(module, cut="blocks", sites="min", out_axes="b c h w", head="head")

@@ -131,4 +131,4 @@ def gpt(
         last=outputs is not None and len(outputs) == 1,
     )
     adapt(module, lora)
-    return Network(module, cut="blocks", out_axes="b t c", head="head")
+    return Network(module, cut="blocks", sites="min", out_axes="b t c", head="head")

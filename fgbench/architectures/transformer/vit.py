@@ -157,4 +157,4 @@ def vit(
         shape, classes, patch=patch, layers=layers, width=width, heads=heads, dropout=dropout
     )
     adapt(module, lora)
-    return Network(module, cut="blocks", out_axes="b t c", head="head")
+    return Network(module, cut="blocks", sites="min", out_axes="b t c", head="head")
