@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """What a number of a record is multiplied by where it is shown."""
+        """The factor from a number of a record to what is shown, 100 for a percentage."""
         return 100.0 if self.unit == FRACTION else 1.0
 
     @property
