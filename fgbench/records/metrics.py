@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """The factor from a number of a record to what is shown, 100 for a percentage."""
+        """The factor that a number of a record is multiplied by where it is shown."""
         return 100.0 if self.unit == FRACTION else 1.0
 
     @property
