@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench import registry
 from fgbench.errors import UsageError
 from fgbench.reporting.results import Result, Results
-from fgbench.reporting.terminal.tables import RECIPE
+from fgbench.reporting.terminal.tables import IN_PYTHON
 from fgbench.runs.against import against as compared
 from fgbench.runs.given import Given
 from fgbench.runs.run import failed, fusion, run, run_all, table1
@@ -202,10 +202,7 @@ def train(
     if model is not None:
         kept = [_in_place(given.module, kept[0], found[0])]
     results = [Result(r, _own(network)) for r, network in zip(found, kept, strict=True)]
-    return Results(results, "as given" if "lr" in options else RATES)
-
-
-RATES = RECIPE.replace("--lr overrides", "lr= overrides")
+    return Results(results, "as given" if "lr" in options else IN_PYTHON)
 
 
 def speed(

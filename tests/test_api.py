@@ -165,6 +165,18 @@ def test_a_module_is_trained_in_place_and_only_where_the_run_ends_well() -> None
         fgbench.train("BP", model=model, data=arrays(), seeds=2)
 
 
+def test_an_interrupted_training_leaves_the_module_as_it_was() -> None:
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fgbench.train("BP", model=model, data=arrays(), progress=stop, **SHORT)
+    assert all(torch.equal(v, before[name]) for name, v in model.state_dict().items())
+
+
 def registry_free_split() -> tuple[Tensor, Tensor]:
     """The test examples that arrays without any are given."""
     data = fgbench.data_set(arrays())

@@ -58,6 +58,7 @@ INSIDE: dict[str, Any] = {
     "history": [{"*": NUMBER}],
     "points": [{"*": NUMBER}],
     "moments": [PLAIN],
+    "objects": [TEXT],
     "moment_steps": [NUMBER],
     "correct": TEXT,
     **{name: shape for name, shape in _NUMBERS.items() if name not in KINDS},

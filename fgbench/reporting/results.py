@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from fgbench.errors import UsageError, unknown
+from fgbench.errors import Notice, UsageError, unknown
 from fgbench.records import files
 from fgbench.records.labels import shown
+from fgbench.records.schema import FOREIGN
 from fgbench.records.store import Store
 from fgbench.reporting.terminal.table import console
-from fgbench.reporting.terminal.tables import RECIPE, parts
+from fgbench.reporting.terminal.tables import IN_PYTHON, parts
 from fgbench.stats.reporting import number
 
 if TYPE_CHECKING:
@@ -161,7 +163,7 @@ class Results(Sequence[Result]):
     def __init__(
         self,
         records: Iterable[Mapping[str, Any]],
-        rates: str = RECIPE,
+        rates: str = IN_PYTHON,
         records_read: Records | None = None,
     ) -> None:
         self._results = [r if isinstance(r, Result) else Result(r) for r in records]
@@ -336,8 +338,8 @@ def load(folder: Path | str) -> Results:
         folder: as written by ``-o``, ``records=`` or :meth:`Results.save`.
 
     Returns:
-        The results, in the order of the file names. Files that are no records are left out; those that are
-        damaged are named by ``fgbench report``.
+        The results, in the order of the file names. Files of other programs are left out; a damaged record is
+        named in a :class:`fgbench.errors.Notice`, a warning.
 
     Raises:
         UsageError: the folder does not exist or holds no record.
@@ -350,4 +352,7 @@ def load(folder: Path | str) -> Results:
     from fgbench.reporting.frames.load import load as load_records
 
     records = load_records(Path(folder))
+    for name, why in records.damaged.items():
+        if not why.startswith(FOREIGN):
+            warnings.warn(Notice(f"{Path(folder) / name}: {why}"), stacklevel=2)
     return Results(Store(Path(folder)).all(), records_read=records)

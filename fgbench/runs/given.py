@@ -1,4 +1,4 @@
-"""What a run is about as given from Python: names or objects, turned into the arguments of a run."""
+"""The network and the data of a run as given from Python: names or objects, as arguments of a run."""
 
 from __future__ import annotations
 

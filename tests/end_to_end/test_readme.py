@@ -17,6 +17,7 @@ SECTION = (ROOT / "README.md").read_text("utf-8").partition("## Your network, yo
 SECTION = SECTION.partition("\n## ")[0]
 
 
+@pytest.mark.slow
 def test_the_code_and_the_command_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

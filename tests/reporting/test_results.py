@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from fgbench.errors import UsageError
+from fgbench.errors import Notice, UsageError
 from fgbench.reporting.results import Results, load
 from fgbench.reporting.terminal.table import console
-from fgbench.reporting.terminal.tables import parts, show
+from fgbench.reporting.terminal.tables import IN_PYTHON, parts, show
 from tests.makers.records import a_measure, a_speed, a_train, record
 
 WHOLE: dict[str, Any] = {"batch": 128, "moments": [0.0]}
@@ -28,7 +28,7 @@ TRAINED = [a_train(m, seed, settings=SETTINGS) for m in ("BP", "FG-A") for seed 
 def test_results_print_the_tables_of_the_command_line() -> None:
     for records in (MEASURED, TRAINED, [{**a_speed("FG-A", 2.0), "noise_ms": 0.1}]):
         out = StringIO()
-        show(records, console(out))
+        show(records, console(out), IN_PYTHON)
         wanted = "\n".join(line.rstrip() for line in out.getvalue().splitlines())
         assert str(Results(records)) == repr(Results(records)) == wanted
 
@@ -150,6 +150,23 @@ def test_figures_are_drawn_in_memory() -> None:
         Results(MEASURED).plot("layer")
     with pytest.raises(UsageError, match="history is not drawn from records"):
         Results(MEASURED).plot("history")
+
+
+def test_a_damaged_record_is_named_where_it_is_loaded(tmp_path: Path) -> None:
+    Results(MEASURED).save(tmp_path)
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.warns(Notice, match=r"broken\.json: not readable as JSON") as caught:
+        assert len(load(tmp_path)) == 3
+    assert len(caught) == 1
+
+
+def test_an_object_that_was_not_tuned_is_named() -> None:
+    mine = {**a_train("BP", settings=SETTINGS), "method": "Mine/end", "objects": ["estimator"]}
+    text = " ".join(str(Results([mine, TRAINED[0]])).split())
+    assert "Mine/end: an object, and not tuned: the recipe's rate" in text
+    assert "tune it (lr=, or tune in a sweep)" in text
+    assert "not tuned" not in str(Results([mine], rates="as given"))
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import fgbench
 from fgbench import registry
+from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
 from fgbench.training.forward_gradient import ForwardGradient
 from fgbench.workload import Workload
@@ -73,6 +74,35 @@ def test_a_loop_of_ones_own_takes_the_steps_of_train(method: str) -> None:
     for name, p in chain.named_parameters():
         assert torch.equal(p, theirs[name]), name
     assert not any(name.startswith("readouts.local") for name, _ in chain.named_parameters())
+
+
+def with_dropout() -> nn.Sequential:
+    parts = list(net().children())
+    return nn.Sequential(*parts[:2], nn.Dropout(0.4), *parts[2:])
+
+
+@pytest.mark.parametrize("method", ["FG-W", "LG-FG-A"])
+def test_a_loop_over_a_module_takes_the_steps_of_train_with_its_dropout(method: str) -> None:
+    data = fgbench.data_set((*batch(32), *batch(32)))
+    recipe = {"epochs": 2, "batch": 8, "lr": 0.05, "optimizer": "sgd", **PLAIN}
+    model, twin = with_dropout(), with_dropout()
+    (trained,) = fgbench.train(method, model=model, data=data, cut=["2"], **recipe)
+    assert trained.status == "ok"
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9, fused=True)
+    forward = ForwardGradient(twin, "cross_entropy", method, optimizer, cut=["2"])
+    for epoch in range(2):
+        order = Noise(0).child("order").at(epoch).permutation("train", data.train_size)
+        for picked in order.split(8):
+            forward.step(*data.batch(picked))
+    assert same(values(model), values(twin))
+    assert not same(values(model), values(with_dropout()))
+
+
+def test_every_step_has_masks_of_its_own() -> None:
+    model = with_dropout()
+    forward = ForwardGradient(model, "cross_entropy", "BP", sgd(model, lr=0.0))
+    losses = [forward.step(*batch()) for _ in range(3)]
+    assert len(set(losses)) == 3
 
 
 def test_a_module_is_trained_in_place_as_its_optimizer_says() -> None:

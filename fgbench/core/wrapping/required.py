@@ -1,4 +1,4 @@
-"""What a module, a batch and a loss must be, refused in one line before anything is wrapped or estimated."""
+"""Requirements on a module, a batch and a loss, checked before anything is wrapped or estimated."""
 
 from __future__ import annotations
 

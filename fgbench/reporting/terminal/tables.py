@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 RECIPE = "from the recipe for the architecture, the data and the kind of method; --lr overrides it"
+IN_PYTHON = RECIPE.replace("--lr", "lr=")
 
 
 def show(
@@ -126,12 +127,16 @@ def _directions(*metrics: Shown) -> str:
 
 def _untuned(records: Sequence[Mapping[str, Any]], rates: str) -> str:
     """Return a note that a method from a file has a learning rate that was not tuned for it."""
-    own = dict.fromkeys(r["method"] for r in records if r.get("file"))
-    if rates != RECIPE or not own:
+    files = dict.fromkeys(r["method"] for r in records if r.get("file"))
+    objects = dict.fromkeys(r["method"] for r in records if "estimator" in r.get("objects", ()))
+    if rates not in (RECIPE, IN_PYTHON) or not {**files, **objects}:
         return ""
+    named = [(files, "from a file"), (objects, "an object")]
+    own = "; ".join(f"{', '.join(names)}: {what}, and not tuned" for names, what in named if names)
+    option = "--lr" if rates == RECIPE else "lr="
     return (
-        f" {', '.join(own)}: from a file, and not tuned: the recipe's rate is for its kind of method; tune "
-        "it (--lr, or tune in a sweep) before comparing."
+        f" {own}: the recipe's rate is for its kind of method; tune it ({option}, or tune in a sweep) before "
+        "comparing."
     )
 
 
