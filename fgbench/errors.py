@@ -371,7 +371,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Build the error for an unknown name, with the nearest valid one.
 
     Names are compared without regard to case and with ``_`` equal to ``-``. If no name is near, the valid
-    ones are listed, at most 24, or 6 after a long name.
+    ones are listed, at most 24, or 4 after a long name.
 
     Args:
         kind: what was named, such as ``"estimator"``.
@@ -385,7 +385,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
         >>> print(unknown("law", "gausian", ["gaussian", "rademacher"]))
         unknown law 'gausian'; did you mean 'gaussian'?
     """
-    names, few = sorted(valid), FEW if len(name) <= WORD else FEW // 4
+    names, few = sorted(valid), FEW if len(name) <= WORD else FEW // 6
     near = []
     if len(name) <= LINE:  # the time of a comparison grows with the length
         near = get_close_matches(_alike(name), dict.fromkeys(map(_alike, names)), n=1, cutoff=NEAR)

@@ -290,6 +290,11 @@ class Workload:
             network = self.data.applied(self._made())
         if not isinstance(network, Chain):
             network = self._wrapped(network)
+        elif self.cuts.stated:
+            given = ", ".join(self.cuts.stated)
+            raise UsageError(
+                f"{self.arch} is a chain, which is cut already; {given}: for ordinary modules only"
+            )
         chain: Chain = network.to(device=self.device, dtype=self.dtype)
         chain.criterion = self.data.loss
         chain.redraw(Noise(seed).child("masks"))

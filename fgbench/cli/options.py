@@ -44,7 +44,12 @@ OutAxes = Annotated[
         "smaller where scores are kept apart along them.",
     ),
 ]
-Data = Annotated[str, typer.Option(help="Data set: digits, mnist, fashion_mnist, cifar10, ...")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Data set: digits, mnist, topics, diabetes, arrays[path=xy.npz], ./data.py:make, ..."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="First seed.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

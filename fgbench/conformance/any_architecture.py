@@ -92,7 +92,8 @@ def is_network(text: str) -> bool:
     if isclass(make):
         return issubclass(make, torch.nn.Module | Network)
     try:
-        made = registry.make("architectures", text, offered=_sizes((3, 16, 24), 5)).thing
+        with Noise(SEED).seeded():
+            made = registry.make("architectures", text, offered=_sizes((3, 16, 24), 5)).thing
     except UsageError:  # an estimator may want other arguments, and a network other shapes
         return bool({"shape", "classes", "outputs", "vocabulary"} & {*signature(make).parameters})
     return isinstance(made, Chain | torch.nn.Module | Network)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp
+from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -434,7 +434,7 @@ def slopes(chain: Chain, x: Tensor, noise: Noise, *, weights: bool) -> str:
     before = dual.fallbacks.copy()
     fast = _forward(chain, x, u, weights)
     missing = dual.fallbacks - before
-    clean = chain(x).detach()
+    clean = chain.read("final", chain.run(chain.start(x), 0, len(chain))).detach()
     if not isinstance(fast, Dual):
         raise Fault("the tangents were lost on the way: the prediction is no Dual")
     _close(fast.value, clean, "the value under forward mode", "the plain forward")
@@ -465,28 +465,27 @@ def slopes(chain: Chain, x: Tensor, noise: Noise, *, weights: bool) -> str:
     return f"{said}; warning: exact but slow without a rule: {calls}" if missing else said
 
 
-def _forward(chain: Chain, x: Tensor, moved: Mapping[str, Tensor], weights: bool) -> Any:
+def _forward(chain: Chain, x: Any, moved: Mapping[str, Tensor], weights: bool) -> Any:
     """Run the chain under directions ``[n, ...]`` as Duals, or under tensors: offsets or weights."""
-    if weights:
-        shapes = dict(chain.named_parameters())
-        if all(t.shape == shapes[n].shape for n, t in moved.items()):
-            return functional_call(chain, dict(moved), (x,))
-        duals = {n: Dual(shapes[n].detach(), t) for n, t in moved.items()}
-        with torch.no_grad(), dual.swapped(chain, duals):
-            return chain(x)
-    batched = any(t.dim() > len(chain.shapes()[n]) + 1 for n, t in moved.items())
+    shapes = (
+        {n: tuple(p.shape) for n, p in chain.body_parameters().items()}
+        if weights
+        else {n: (len(chain.start(x)), *s) for n, s in chain.shapes().items()}
+    )
+    batched = any(tuple(t.shape) != shapes[n] for n, t in moved.items())
+    params: dict[str, Any] = dict(moved) if weights else {}
+    if weights and batched:
+        params = {n: Dual(chain.get_parameter(n).detach(), t) for n, t in moved.items()}
 
     def tap(kind: str, name: str, z: Any, /) -> Any:
-        if kind != "site":
+        if kind != "site" or weights:
             return z
         if not batched:
             return z + moved[name]
         return Dual(dual.value(z), dual.plus(dual.part(z), moved[name]))  # type: ignore[arg-type]
 
-    if not batched:
-        return chain.read("final", chain.run(x, 0, len(chain), tap))
-    with torch.no_grad():
-        return chain.read("final", chain.run(x, 0, len(chain), tap))
+    with torch.set_grad_enabled(not batched), dual.swapped(chain, params):
+        return chain.read("final", chain.run(chain.start(x), 0, len(chain), tap))
 
 
 def _close(a: Tensor, b: Tensor, one: str, other: str) -> float:

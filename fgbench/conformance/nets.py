@@ -249,7 +249,7 @@ class Net:
             if self.make is not None:
                 chain = self.make(self.shape, self.classes)
             else:
-                sizes = {"shape": self.shape, "classes": self.classes}
+                sizes: dict[str, Any] = {"shape": self.shape, "classes": self.classes}
                 chain = registry.make("architectures", self.name, **sizes).thing
         return filled(chain.to(torch.float64), noise)
 

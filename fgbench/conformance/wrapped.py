@@ -13,6 +13,7 @@ from fgbench.conformance.architecture import ROUNDING, slopes
 from fgbench.conformance.outcome import Fault, NotJudged, Outcome, collected, judge, listed
 from fgbench.core import axes
 from fgbench.core.network import untouched
+from fgbench.core.noise.keyed import Noise
 from fgbench.core.wrapping.operations import LETTERS as UNNAMED
 from fgbench.core.wrapping.verify import verified
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fgbench.conformance.outcome import Tell
-    from fgbench.core.noise.keyed import Noise
     from fgbench.core.wrapping import WrappedChain
 
 INDICES = 6  # indices of an axis that are looked at, spread over it
@@ -245,7 +245,7 @@ def reach(chain: WrappedChain, x: Any, first: int, stop: int) -> str:
         return z
 
     f = chain.run(chain.advance(chain.start(x), 0, first), first, stop, tap)
-    compared = 0
+    compared, noise = 0, Noise(0, dtype=f.dtype, device=f.device)
     for axis, a in enumerate(axes.names(chain.module(stop - 1).out_axes)[1:], 1):
         if a in UNNAMED:
             continue
@@ -256,7 +256,9 @@ def reach(chain: WrappedChain, x: Any, first: int, stop: int) -> str:
         compared += len(named)
         for t in sorted({round(i * (f.shape[axis] - 1) / (INDICES - 1)) for i in range(INDICES)}):
             cotangent = torch.zeros_like(f)
-            cotangent.select(axis, t).copy_(torch.randn_like(f).select(axis, t))
+            cotangent.select(axis, t).copy_(
+                noise.normal(f"cotangent {a} {t}", tuple(f.shape)).select(axis, t)
+            )
             grads = torch.autograd.grad(
                 f, [sites[n] for n in named], cotangent, retain_graph=True, allow_unused=True
             )

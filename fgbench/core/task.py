@@ -164,9 +164,16 @@ class Task:
                 f"init_state of {who} returned {type(found).__name__}, expected a dictionary from the name "
                 "of an objective to a dictionary of tensors"
             )
-        for name in found:
+        device = next(self.chain.parameters()).device
+        for name, own in found.items():
             if name not in names:
                 raise unknown(f"objective in the state of {who}", str(name), names)
+            for label, t in own.items():
+                if t.device.type != device.type:
+                    raise UsageError(
+                        f"init_state of {who}: {label!r} of {name} is on {t.device.type}, the network on "
+                        f"{device.type}"
+                    )
         return found
 
     def views(

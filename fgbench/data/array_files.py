@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -78,31 +77,34 @@ def arrays(
 def _archive(file: Path) -> dict[str, Any]:
     """Return the arrays of a ``.npz`` file that have one of the four names."""
     found = _load(file)
-    if isinstance(found, np.ndarray):
+    if not isinstance(found, dict):
         raise DataError(f"{file} holds one array; expected a .npz file with x and y")
-    with found:
-        names = [name for name in NAMES if name in found.files] or list(found.files)[:4]
-        try:
-            return {name: found[name] for name in names}
-        except Exception as error:
-            raise DataError(_unreadable(file, error)) from error
+    return found
 
 
 def _single(file: Path) -> Any:
     """Return the array of a ``.npy`` file."""
     found = _load(file)
-    if not isinstance(found, np.ndarray):
+    if isinstance(found, dict):
         raise DataError(f"{file} holds several arrays; use arrays[path={file}]")
     return found
 
 
 def _load(file: Path) -> Any:
-    """Open a file of NumPy without ever unpickling."""
+    """Return the array or the arrays of a file of NumPy, without ever unpickling."""
     if not file.is_file():
         raise DataError(f"no file {file}; expected a file that numpy.savez or numpy.save wrote")
     try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile, SyntaxError) as error:
+        with file.open("rb") as opened:
+            found = np.load(opened, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            with found:
+                names = [name for name in NAMES if name in found.files] or list(found.files)[:4]
+                return {name: found[name] for name in names}
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy's reader of headers raise many kinds
         raise DataError(_unreadable(file, error)) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fgbench.data.dataset import fingerprint
 from fgbench.data.files import idx
 from fgbench.data.files.cache import data_root, source_of
@@ -9,6 +11,8 @@ from fgbench.data.images import Images
 from fgbench.registry import register
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts the files."""
 SUMS = {
     "train-images-idx3-ubyte": idx.Sums(
         archive="8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -37,6 +41,8 @@ SUMS = {
 def fashion_mnist(*, data_dir: str | None = None) -> Images:
     """Load Fashion-MNIST (arXiv:1708.07747) from ``FashionMNIST/raw``; fetch what is missing.
 
+    Where that folder has none of the files, those of Debian's package ``dataset-fashion-mnist`` are used.
+
     Args:
         data_dir: folder of the data sets; FGBENCH_DATA or the user's cache where none is given.
 
@@ -64,6 +70,8 @@ def fashion_mnist(*, data_dir: str | None = None) -> Images:
         True
     """
     folder = data_root(data_dir) / "FashionMNIST" / "raw"
+    if not any(idx.there(folder, file) for file in SUMS):
+        folder = DEBIAN if all(idx.there(DEBIAN, file) for file in SUMS) else folder
     tensors = idx.read_splits(folder, URL, SUMS)
     return Images(
         "fashion_mnist",

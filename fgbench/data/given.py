@@ -78,7 +78,8 @@ def data_set(
         if not isinstance(given, Arrays):
             raise UsageError(f"{given.name} is a data set of images, whose loss is cross entropy")
         return Arrays(given.name, *parts, goal=own, fingerprint=given.fingerprint)
-    parts = _parts(given, name)
+    with torch.random.fork_rng(devices=[]):  # a loader draws from the global generator
+        parts = _parts(given, name)
     words = ("inputs", "targets", "test inputs", "test targets")
     x, y, *test = (_tensors(name, part) for part in parts)
     for what, part in zip(
@@ -107,7 +108,8 @@ def _parts(given: Any, name: str) -> tuple[Any, ...]:
     if isinstance(given, tuple | list):
         if len(given) == 2 and all(isinstance(g, torch.utils.data.Dataset) for g in given):
             return (*_read(given[0], name), *_read(given[1], name))
-        if len(given) in (2, 4) and all(map(_array, given)):
+        batches = isinstance(given, list) and all(isinstance(part, tuple | list) for part in given)
+        if len(given) in (2, 4) and all(map(_array, given)) and not batches:
             return tuple(given)
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping | Tensor):
         return _joined([_pair(batch, name) for batch in given], name)
@@ -189,9 +191,9 @@ def _tensor(name: str, leaf: Any) -> Tensor:
         raise DataError(f"{name} is no array of numbers: {first}") from error
     if leaf.is_complex() or leaf.is_sparse or not leaf.dim():
         raise DataError(f"{name} is {leaf.dtype} {list(leaf.shape)}; expected real [N, ...]")
-    if leaf.is_floating_point():
-        return leaf.detach().contiguous().cpu()
-    return leaf.detach().to("cpu", torch.int64).contiguous()
+    kind = leaf.dtype if leaf.is_floating_point() else torch.int64
+    tensor: Tensor = leaf.detach().to("cpu", kind).contiguous()
+    return tensor
 
 
 def _targets(y: Batch) -> Batch:

@@ -136,5 +136,5 @@ def _projected(e: Tensor, b: Tensor, shape: Sequence[int]) -> Tensor:
     if e.dim() > 2 and not at:
         e = e.flatten(1, -2).sum(1)
     averaged = prod(shape[1:]) // prod(b.shape[1:]) // prod(shape[i] for i in at)
-    credit = torch.tensordot(e, b.squeeze(at) if at else b, 1) / averaged
+    credit: Tensor = torch.tensordot(e, b.squeeze(at) if at else b, 1) / averaged
     return credit.movedim(list(range(1, 1 + len(at))), at).expand(*shape)

@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """What a number of a record is multiplied by where it is shown."""
+        """The factor that a number of a record is multiplied by where it is shown."""
         return 100.0 if self.unit == FRACTION else 1.0
 
     @property
@@ -93,8 +93,9 @@ def metrics_of(record: Mapping[str, Any]) -> tuple[Shown, ...]:
     if isinstance(found, Mapping) and found:
         return tuple(_shown(str(name), about) for name, about in found.items())
     classes = record.get("classes")
-    known = isinstance(classes, int | float) and classes > 0
-    return (ERROR._replace(chance=1 - 1 / classes if known else None),)
+    if isinstance(classes, int | float) and classes > 0:
+        return (ERROR._replace(chance=1 - 1 / classes),)
+    return (ERROR,)
 
 
 def main_of(record: Mapping[str, Any]) -> Shown:

@@ -99,6 +99,10 @@ def method(text: str) -> Method:
     base = split_options(estimator)[0]
     known = [*PRESETS, *entries("estimators")]
     if ".py:" not in base and base not in known:
+        if text.partition("[")[0].startswith((".", "/", "~")) or "/:" in text:
+            raise UsageError(
+                f"method {text!r}: an estimator in a file is named path/to/file.py:Class"
+            )
         raise unknown("method", base, known)
     first, _, rest = base.partition("/")
     if first in known and not Path(base.rpartition(":")[0]).exists():

@@ -62,7 +62,7 @@ def load(text: str) -> tuple[Callable[..., Any], Path]:
         pass_on(error)
         raise UsageError(f"{path} cannot be imported: {reason(error, file)}") from error
     if not known:
-        if not (public := _estimators(module)):
+        if not (public := [*_estimators(module), *_networks(module)]):
             raise UsageError(f"{path} has no class {name!r}, and defines no estimator")
         raise unknown(f"class in {path}", name, public)
     if not callable(found):
@@ -133,5 +133,14 @@ def _estimators(module: ModuleType) -> list[str]:
             if inspect.isclass(c) and c.__module__ == module.__name__ and hasattr(c, "claims")
         ]
         return [name for name in defined if not name.startswith("_")]
+    except Exception:  # of classes whose attributes are not what they should be
+        return []
+
+
+def _networks(module: ModuleType) -> list[str]:
+    """List the classes that a file defines with a method ``forward``, as those of networks."""
+    try:
+        defined = [c for c in vars(module).values() if inspect.isclass(c) and hasattr(c, "forward")]
+        return [c.__name__ for c in defined if c.__module__ == module.__name__]
     except Exception:  # of classes whose attributes are not what they should be
         return []

@@ -1,4 +1,4 @@
-"""What a network is made of: modules, sites, axes, parameters and cost, as plain numbers and names."""
+"""Describe a network as plain numbers and names: modules, sites, axes, parameters and cost."""
 
 from __future__ import annotations
 

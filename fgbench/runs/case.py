@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from fgbench import registry
-from fgbench.errors import MethodFailed, Unwritten, at_work
+from fgbench.errors import MethodFailed, Unwritten, at_work, pass_on
 from fgbench.records import files, keys, provenance, schema
 from fgbench.runs import sources, study
 
@@ -237,9 +237,14 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
 def _about(estimator: registry.Made) -> Record:
     """Describe an estimator by its class, for readers of the record who do not have its file."""
     cls = type(estimator.thing)
+    try:
+        name, module = str(cls.__name__), str(cls.__module__)
+    except BaseException as error:  # of a metaclass that computes them
+        pass_on(error)
+        name = module = ""
     return {
-        "class": cls.__name__,
-        "module": "" if estimator.file else str(cls.__module__),
+        "class": name,
+        "module": "" if estimator.file else module,
         "file": _below_home(estimator.file),
         "documentation": registry.documentation(cls),
         "promises": registry.documentation(getattr(cls, "claims", None)),

@@ -9,6 +9,7 @@ everything, and so cost a tenth of it.
 from __future__ import annotations
 
 import argparse
+import atexit
 import hashlib
 import json
 import os
@@ -201,6 +202,7 @@ def _child(words: list[str], place: Path, null: int, err: int) -> None:
     """Run a command line as the program does, and leave without the clean-up of the parent."""
     code: Any = 1
     try:
+        atexit._clear()  # what this process would remove at its end belongs to the parent
         os.setsid()
         os.chdir(place)
         for number, target in ((null, 0), (null, 1), (err, 2)):

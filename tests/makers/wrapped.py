@@ -115,11 +115,24 @@ def places(task: Task, name: str, b: int) -> DesignedNoise:
 
 def mean(task: Task, subject: Subject, text: str) -> dict[str, Tensor]:
     """Return the mean of an estimate over all orthonormal directions."""
+    return _along(task, subject, text, None)
+
+
+def differences(task: Task, subject: Subject, text: str, count: int = 8) -> float:
+    """Return the error of an estimate by differences, against slopes along the same directions."""
+    slopes = {"np": "fg_a", "wp": "fg_w"}[text.partition("[")[0]]
+    found, exact = (_along(task, subject, each, count) for each in (text, slopes))
+    return relative(found, exact)
+
+
+def _along(task: Task, subject: Subject, text: str, count: int | None) -> dict[str, Tensor]:
+    """Return an estimate along the first directions of the orthonormal design; all where None."""
     estimator = registry.make("estimators", text).thing
     x, y = task.chain.start(subject.inputs), subject.targets
     noise = places(task, text.partition("[")[0], len(x))
-    count = len(next(iter(noise.given.values())))
-    estimate = task.estimate(x, y, replace(estimator, directions=count), noise)
+    noise = replace(noise, given={name: t[:count] for name, t in noise.given.items()})
+    rows = len(next(iter(noise.given.values())))
+    estimate = task.estimate(x, y, replace(estimator, directions=rows), noise)
     return estimate.body
 
 
@@ -142,7 +155,10 @@ def feedback_of_its_own(task: Task, subject: Subject) -> dict[str, Tensor]:
 
 
 def errors(subject: Subject, locality: str, estimators: tuple[str, ...]) -> dict[str, float]:
-    """Return the relative error of the mean of every estimator, and of backprop, by name."""
+    """Return the relative error of every estimator, and of backprop, by name.
+
+    Of forward gradients that of the mean over a design, of perturbations that of the differences.
+    """
     task = under(subject, locality)
     x, y = task.chain.start(subject.inputs), subject.targets
     truth = task.scheme_truth(x, y)
@@ -153,7 +169,12 @@ def errors(subject: Subject, locality: str, estimators: tuple[str, ...]) -> dict
         found["autograd"] = relative(truth, by_autograd(task, subject))
     found["FA, own weights"] = relative(feedback_of_its_own(task, subject), truth)
     for text in estimators:
-        found[text] = relative(mean(task, subject, text), truth)
+        exact = text in ("fg_a", "fg_w")
+        found[text] = (
+            relative(mean(task, subject, text), truth)
+            if exact
+            else differences(task, subject, text)
+        )
     for text in ("fa", "dfa"):  # biased: they run, and every number is finite
         estimator = registry.make("estimators", text).thing
         state = task.init_state(estimator, noise)

@@ -52,7 +52,9 @@ def grouped(module: nn.Module) -> nn.Module:
     for name, part in list(module.named_children()):
         if isinstance(part, _BatchNorm):
             n = part.num_features
-            groups = next(g for g in (4, 2, 1) if n % g == 0 and n >= 2 * g)
+            groups = (
+                2 if n % 8 == 0 else 1
+            )  # of 4 channels or more, of which one pixel has several values
             after = [a for a in (getattr(part, "act", None),) if a is not None]
             setattr(module, name, nn.Sequential(nn.GroupNorm(groups, n), *after))
         else:
@@ -64,7 +66,7 @@ def _resnet() -> nn.Module:
     from timm.models.resnet import BasicBlock, ResNet
 
     return ResNet(
-        BasicBlock, [1, 1, 1, 1], num_classes=5, in_chans=1, channels=(2, 2, 4, 4), stem_width=2,
+        BasicBlock, [1, 1, 1, 1], num_classes=5, in_chans=1, channels=(4, 4, 4, 8), stem_width=2,
         zero_init_last=False,
     )  # fmt: skip
 

@@ -85,25 +85,31 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``[b, t, c]``."""
         x = x + self.drop(self.attn(self.norm1(x)))
-        return x + self.drop(self.fc2(self.activation(self.fc1(self.norm2(x)))))
+        out: Tensor = x + self.drop(self.fc2(self.activation(self.fc1(self.norm2(x)))))
+        return out
 
 
-def drawn(module: nn.Module, residual: float = 1.0) -> None:
-    """Draw weights as GPT-2 and ViT do: normal with deviation 0.02, biases zero.
+def drawn(module: nn.Module, width: int, residual: float = 1.0) -> None:
+    """Draw weights normal with deviation 0.02 · √(768 / width), biases zero.
+
+    At width 768 that is the deviation of GPT-2 and ViT, 0.02; narrow networks need larger weights for
+    activations of the same size.
 
     Args:
         module: changed in place, from the global generator.
+        width: numbers per token.
         residual: factor for the last layer of each branch; GPT-2 takes 1 / √(2 · layers).
 
     Example:
-        >>> block = Block(16, 2, causal=True)
-        >>> drawn(block, residual=0.5)
-        >>> 0.008 < float(block.fc2.weight.std().detach()) < 0.012
+        >>> block = Block(192, 2, causal=True)
+        >>> drawn(block, 192, residual=0.5)
+        >>> 0.019 < float(block.fc2.weight.std().detach()) < 0.021
         True
     """
+    deviation = 0.02 * (768 / width) ** 0.5
     for name, part in module.named_modules():
         if isinstance(part, nn.Linear | nn.Embedding):
-            last = name.endswith((".proj", ".fc2")) or name in ("proj", "fc2")
-            nn.init.normal_(part.weight, std=0.02 * (residual if last else 1.0))
+            last = name.rpartition(".")[2] in ("proj", "fc2")
+            nn.init.normal_(part.weight, std=deviation * (residual if last else 1.0))
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)

@@ -58,7 +58,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes, bias=False)
-        drawn(self, residual=(2 * layers) ** -0.5)
+        drawn(self, width, residual=(2 * layers) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``[b, t, k]`` logits from tokens ``[b, t]``; ``[b, k]`` where only the last counts."""

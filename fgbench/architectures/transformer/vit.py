@@ -61,7 +61,7 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width, 1e-6)
         self.head = nn.Linear(width, classes)
-        drawn(self)
+        drawn(self, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``[b, k]`` logits from ``[b, ch, H, W]``."""

@@ -145,7 +145,8 @@ def _one(
             return z
         primal, t = forward_ad.unpack_dual(z)
         u = sites[name].reshape(primal.shape).contiguous()
-        return forward_ad.make_dual(primal, u if t is None else t + u)
+        moved: Tensor = forward_ad.make_dual(primal, u if t is None else t + u)
+        return moved
 
     named = dict(module.named_parameters())
     with forward_ad.dual_level(), torch.enable_grad():

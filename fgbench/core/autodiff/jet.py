@@ -113,11 +113,13 @@ class Jet:
 
     def __sub__(self, other: Any) -> Jet:
         """Return the difference."""
-        return self + (-other)
+        found: Jet = self + (-other)
+        return found
 
     def __rsub__(self, other: Any) -> Jet:
         """Return the difference from what does not depend on the inputs."""
-        return -self + other
+        found: Jet = -self + other
+        return found
 
     def __truediv__(self, other: Any) -> Jet:
         """Return the quotient by what does not depend on the inputs."""
@@ -143,23 +145,23 @@ class Jet:
 
     def tanh(self) -> Jet:
         """Return the hyperbolic tangent."""
-        return RULES["tanh"](self)
+        return POINTWISE["tanh"](self)
 
     def sin(self) -> Jet:
         """Return the sine."""
-        return RULES["sin"](self)
+        return POINTWISE["sin"](self)
 
     def cos(self) -> Jet:
         """Return the cosine."""
-        return RULES["cos"](self)
+        return POINTWISE["cos"](self)
 
     def sigmoid(self) -> Jet:
         """Return the logistic function."""
-        return RULES["sigmoid"](self)
+        return POINTWISE["sigmoid"](self)
 
     def relu(self) -> Jet:
         """Return the positive part, whose second derivative is 0."""
-        return RULES["relu"](self)
+        return POINTWISE["relu"](self)
 
 
 def _plus(a: Any, b: Any) -> Any:
@@ -229,14 +231,17 @@ def _relu(v: Any) -> tuple[Any, Any, Any]:
     return y, (y > 0) * 1.0, None
 
 
-RULES: dict[str, Callable[..., Any]] = {
-    "linear": _linear,
+POINTWISE: dict[str, Callable[..., Jet]] = {
     "tanh": _pointwise(_tanh),
     "sin": _pointwise(_sine),
     "cos": _pointwise(_cosine),
     "sigmoid": _pointwise(_sigmoid),
     "exp": _pointwise(_exponential),
     "relu": _pointwise(_relu),
+}
+RULES: dict[str, Callable[..., Any]] = {
+    **POINTWISE,
+    "linear": _linear,
     "flatten": lambda x, *at, **options: x.mapped(lambda t: torch.flatten(t, *at, **options)),
     "add": lambda a, b: a + b if isinstance(a, Jet) else b + a,
     "mul": lambda a, b: a * b if isinstance(a, Jet) else b * a,
@@ -245,6 +250,6 @@ RULES: dict[str, Callable[..., Any]] = {
     "rmul": lambda a, b: a * b if isinstance(a, Jet) else b * a,
     "rsub": lambda a, b: b - a,
 }
-RULES["silu"] = lambda x, inplace=False: x * RULES["sigmoid"](x)
+RULES["silu"] = lambda x, inplace=False: x * POINTWISE["sigmoid"](x)
 RULES["neg"] = lambda x: -x
 """Rules by the name of the call."""

@@ -31,7 +31,7 @@ _keyed: ContextVar[bool] = ContextVar("fgbench_keyed_dropout", default=False)
 def keyed_dropout(seed: int) -> Iterator[None]:
     """Seed torch's generators inside the block, and let dropout of a `Dual` draw its masks from them.
 
-    The generators have their old states behind the block.
+    They are those of the CPU and of the current CUDA device. They have their old states behind the block.
 
     Args:
         seed: any integer; passes under one seed draw the same masks in the same order.
@@ -45,13 +45,19 @@ def keyed_dropout(seed: int) -> Iterator[None]:
         >>> torch.equal(dual.value, plain) and torch.equal(dual.tangents[0], plain)
         True
     """
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
+    states = [generator.get_state() for generator in generators]
     token = _keyed.set(True)
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            yield
+        for generator in generators:
+            generator.manual_seed(seed)
+        yield
     finally:
         _keyed.reset(token)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 def _admit(input: Any, name: str) -> None:

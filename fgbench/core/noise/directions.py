@@ -8,6 +8,7 @@ activities, so that its squared norm is exactly its dimension.
 from __future__ import annotations
 
 from math import prod
+from numbers import Integral
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 from fgbench.core.noise.laws import LAWS, ROUND, Law, PerExample, Shape, block_size, law, repeated
+from fgbench.errors import UsageError
 
 
 class Draw(Protocol):
@@ -266,11 +268,16 @@ def along(
     Returns:
         The directions.
 
+    Raises:
+        UsageError: if ``n`` is no whole number from 1 up.
+
     Example:
         >>> from fgbench.core.noise.keyed import Noise
         >>> along({"w": (3,)}, 2, "gaussian", Noise(0).draw).names
         ('w',)
     """
+    if not isinstance(n, Integral) or n < 1:
+        raise UsageError(f"expected a number of directions from 1 up, got {n!r}")
     per_example, repeats = isinstance(places, PerExample), getattr(places, "repeats", 1)
     return Directions(places, n, law(law_name), draw, per_example, repeats=repeats, pieces=pieces)
 

@@ -210,9 +210,22 @@ def read_splits(
     return *pair(*_TRAIN), *pair(*_TEST)
 
 
+def there(folder: Path, file: str) -> Path | None:
+    """Return the path of a file, plain rather than compressed; None where neither is there.
+
+    Args:
+        folder: the folder; it need not exist.
+        file: name without ``.gz``.
+
+    Example:
+        >>> import pathlib
+        >>> there(pathlib.Path("no such folder"), "train-images-idx3-ubyte") is None
+        True
+    """
+    paths = (folder / file, folder / f"{file}.gz")
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _locate(folder: Path, file: str, url: str, archive_md5: str) -> Path:
-    """Return the path of a file, plain rather than compressed; fetch it if neither is there."""
-    for path in (folder / file, folder / f"{file}.gz"):
-        if path.is_file():
-            return path
-    return download(f"{url}{file}.gz", archive_md5, folder)
+    """Return the path of a file, see :func:`there`; fetch it where it is missing."""
+    return there(folder, file) or download(f"{url}{file}.gz", archive_md5, folder)

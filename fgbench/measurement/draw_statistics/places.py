@@ -14,6 +14,7 @@ import torch
 
 from fgbench.core.cost import CostCounter
 from fgbench.core.gradients import complete
+from fgbench.errors import UsageError, unknown
 from fgbench.measurement.draw_statistics.from_gradients import Array, flat, square
 
 if TYPE_CHECKING:
@@ -314,7 +315,8 @@ def predictions(
         >>> round(found[ALL], 6)  # elements - 1
         67.0
     """
-    grouped = everywhere(task)
+    grouped, who = everywhere(task), type(estimator).__name__
+    own = task.chain.body_parameters()
     total: dict[str, float] = {}
     for view in task.views(x, labels, CostCounter()):
         if view.objective.updates:
@@ -322,8 +324,16 @@ def predictions(
             if found is None:
                 return dict.fromkeys(grouped)
             for name, value in found.items():
+                if name not in own:
+                    raise unknown(f"parameter in predicted_variance of {who}", str(name), own)
                 total[name] = total.get(name, 0.0) + float(value)
         view.output()
+    updated = [n for o in task.objectives for n in task.chain.body_parameters(o.updates)]
+    lacking = [n for n in updated if n not in total]
+    if lacking:
+        raise UsageError(
+            f"predicted_variance of {who} has no {lacking[0]}; where there is no closed form it returns None"
+        )
     if not one_truth(task):
         return dict.fromkeys(grouped)
     squares = {n: float((v.double() ** 2).sum()) for n, v in truth.items()}

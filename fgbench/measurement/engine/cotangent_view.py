@@ -169,7 +169,7 @@ class CotangentView(Oracles):
             self._count(self._rest(name)) * len(self.start) * prod(shapes[name])
             for name in self._places
         )
-        return numbers * self.start.element_size()
+        return numbers * int(self.start.element_size())
 
     def prepare(self) -> None:
         """Compute the cotangents of every place: ``[rest..., *place]``."""

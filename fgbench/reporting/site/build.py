@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,7 @@ def write(
         >>> write(Path("records"), Path("site"))  # doctest: +SKIP
         PosixPath('site/index.html')
     """
-    if Path(out).resolve() == Path(folder).resolve():
+    if os.path.realpath(out) == os.path.realpath(folder):  # which ends in a loop of links too
         raise UsageError(
             f"{str(out)!r} is the folder of the records; choose another folder for the site, such as "
             f"-o {str(Path(out) / 'site')!r}"
