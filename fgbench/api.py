@@ -263,15 +263,31 @@ def speed(
 def check(
     given: Any,
     *,
+    data: Any = None,
+    batch: tuple[Any, Any] | None = None,
+    loss: Any = None,
+    cut: str | Sequence[str] = "",
+    sites: str = "",
+    out_axes: str | Sequence[str] = "",
+    head: str = "",
+    output: Callable[[Any], Any] | None = None,
     quick: bool = False,
     arch: str = "",
     timeout: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Check an estimator's claims or an architecture's declarations, as ``fgbench check`` does.
+    """Check an estimator's claims, or what a network declares or wrapping found, as ``fgbench check`` does.
 
     Args:
-        given: an estimator, (estimator, locality), or the name of an estimator or architecture.
+        given: an estimator, (estimator, locality), a module, or the name of an estimator or architecture.
+        data: of a network: data set with options, or as of :func:`measure`.
+        batch: of a network: inputs and targets, in place of ``data``.
+        loss: of a module: as of :func:`measure`.
+        cut: of a network: as of :func:`measure`.
+        sites: of a network: as of :func:`measure`.
+        out_axes: of a network: as of :func:`measure`.
+        head: of a module: as of :func:`measure`.
+        output: of a module: as of :func:`measure`.
         quick: use fewer draws where the bias can only be tested by sampling.
         arch: an architecture on which an estimator is checked beside small networks.
         timeout: seconds after which what was not judged is left out.
@@ -281,18 +297,36 @@ def check(
         The outcomes; they print a line each, and ``.held`` is whether all that was judged held.
 
     Raises:
-        UsageError: for an unknown name, or an object that is no estimator.
+        UsageError: for an unknown name, or an object that is neither an estimator nor a module.
 
     Example:
         >>> check("bp/end").held
         True
     """
+    from torch import nn
+
+    from fgbench.conformance.any_architecture import check_architecture
     from fgbench.conformance.report import Report, check_any, line
     from fgbench.core.time_limit import time_limit
+    from fgbench.core.wrapping import Network
+    from fgbench.workload import Cuts, Workload
 
     tell = None if progress is None else lambda outcome: progress(line(outcome))
+    how = {"cut": cut, "sites": sites, "out_axes": out_axes}
+    model = given if isinstance(given, nn.Module | Network) else None
     with time_limit(timeout, "check"):
-        return Report(check_any(given, tell, quick=quick, arch=arch))
+        if model is None and isinstance(data, str | None) and batch is None:
+            cuts = Cuts.taken(dict(how))
+            return Report(
+                check_any(given, tell, quick=quick, arch=arch, data=data or "", cuts=cuts)
+            )
+        own = None if model is not None else given
+        what = Given(own, model, data, batch, loss, None, cut, sites, out_axes, head, output)
+        case = what.case([])
+        workload = Workload.of(
+            case["arch"], case["data"], dtype="float64", cuts=Cuts.taken(dict(how))
+        )
+        return Report(check_architecture(workload.arch, tell, workload=workload))
 
 
 def _seeds(first: int, count: int) -> range:

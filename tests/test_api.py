@@ -253,6 +253,34 @@ def test_estimators_are_checked_as_objects() -> None:
     assert "lacks" in repr(faulty).splitlines()[0]
 
 
+class Coupled(nn.Module):
+    """Lets examples see each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.layer(x.flatten(1))
+        return z - z.mean(0)
+
+
+def test_modules_are_checked_on_their_data() -> None:
+    case: dict[str, Any] = {"batch": one_batch(), "loss": "cross_entropy"}
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    with torch.random.fork_rng():
+        coupled = Coupled()
+    report = fgbench.check(model, cut=["2"], **case)
+    assert report.held
+    assert len(report) > 4
+    assert all(torch.equal(v, before[name]) for name, v in model.state_dict().items())
+    with pytest.raises(UsageError, match="examples see each other"):
+        fgbench.check(coupled, **case)
+    with pytest.raises(UsageError, match="give data="):
+        fgbench.check(model)
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [
@@ -265,6 +293,8 @@ def test_estimators_are_checked_as_objects() -> None:
         ({"model": net(), "batch": one_batch()[0]}, "got batch"),
         ({"model": net(), "batch": (*one_batch(), 3)}, "expected (inputs, targets), got a tuple of 3"),
         ({"model": net(), "data": 3}, "data: expected"),
+        ({"model": "mlp-1x4", "data": DATA}, "got str 'mlp-1x4': a name is given as arch="),
+        ({"arch": net(), "data": DATA}, "arch: Sequential is a module: give it as model="),
         ({"arch": 3, "data": DATA}, "arch: expected a name or a function"),
         ({"arch": lambda: 3, "data": DATA, "batch": 8}, "<lambda> is a int"),
         ({"arch": lambda: 1 / 0, "data": DATA, "batch": 8}, "ZeroDivisionError"),

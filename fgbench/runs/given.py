@@ -109,6 +109,8 @@ class Given:
                     "head and output go with model=; a function for arch= returns fgbench.Network(module, "
                     "head=..., output=...)"
                 )
+            if hasattr(self.arch, "named_parameters") and not isinstance(self.arch, type):
+                raise UsageError(f"arch: {type(self.arch).__name__} is a module: give it as model=")
             return self.arch
         from fgbench.core.network import Chain
         from fgbench.core.wrapping import Network

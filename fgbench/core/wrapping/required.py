@@ -37,7 +37,8 @@ def require_module(module: Any) -> None:
             f"model: expected a torch.nn.Module, got the class {module.__name__}: make one"
         )
     if not isinstance(module, nn.Module):
-        raise UsageError(f"model: expected a torch.nn.Module, got {type(module).__name__}")
+        named = f" {module!r:.40}: a name is given as arch=" if isinstance(module, str) else ""
+        raise UsageError(f"model: expected a torch.nn.Module, got {type(module).__name__}{named}")
     if not any(p.requires_grad for p in module.parameters()):
         raise UsageError(f"{type(module).__name__} has no parameter that requires a gradient")
 

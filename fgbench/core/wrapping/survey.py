@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 """Examples that are traced: two passes of three and two tell the example axis."""
+APART = 1e-4
+"""Largest change of a prediction, over the largest prediction, that passes for rounding."""
 NORMS = frozenset({"layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"})
 GAINS = frozenset({"add", "__add__", "__radd__", "mul", "__mul__", "__rmul__"})
 CHOICES = ("ops", "post", "min")
@@ -180,7 +182,21 @@ def survey(
                 raise
             a.shape = tuple(a.layout.split(a.value[0]).shape[1:])
         a.segment = a.segment if a.segment < last else last + (a.segment > len(whole.outputs) - 1)
+    _require_apart(whole.prediction, fewer.prediction)
     return _surveyed(module, whole, cuts, head, output, sites, some, count)
+
+
+def _require_apart(prediction: Tensor, fewer: Tensor) -> None:
+    """Refuse predictions that change when another example leaves: between the last weights and the loss."""
+    if not prediction.dim() or len(prediction) != len(fewer) + 1:
+        return  # refused elsewhere, with its shape
+    scale = float(prediction.detach().abs().max()) or 1.0
+    off = float((prediction[:-1] - fewer).detach().abs().max()) / scale if fewer.numel() else 0.0
+    if off > APART:
+        raise UsageError(
+            f"the prediction of one example changes by {off:.1e} when another leaves the batch, so examples "
+            "see each other: compute it of each example alone"
+        )
 
 
 def _surveyed(
