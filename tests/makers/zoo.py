@@ -115,8 +115,8 @@ def _swin() -> nn.Module:
     from timm.models.swin_transformer import SwinTransformer
 
     return SwinTransformer(
-        img_size=16, patch_size=2, in_chans=1, num_classes=5, embed_dim=8, depths=(2, 2),
-        num_heads=(1, 2), window_size=4,
+        img_size=8, patch_size=2, in_chans=1, num_classes=5, embed_dim=4, depths=(2, 2),
+        num_heads=(1, 2), window_size=2,
     )  # fmt: skip
 
 
@@ -271,7 +271,7 @@ ZOO: dict[str, Callable[[str], Subject]] = {
     "timm MLP-Mixer": _timm(_mixer, 16, "blocks"),
     "timm ResMLP": _timm(_resmlp, 16, "blocks"),
     "timm ConvNeXt": _timm(_convnext, 32, "stages"),
-    "timm Swin": _timm(_swin, 16, "layers"),
+    "timm Swin": _timm(_swin, 8, "layers"),
     "timm DenseNet": _timm(_densenet, 16, r"features\.denseblock\d"),
     "timm ConvMixer": _timm(_convmixer, 8, "blocks"),
     "timm PoolFormer": _timm(_poolformer, 16, "stages"),
