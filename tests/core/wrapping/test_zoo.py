@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,6 +44,7 @@ def test_a_model_in_train_mode_with_batch_norm_is_refused() -> None:
     from fgbench.errors import UsageError
 
     subject = tiny("timm ResNet, batch norm in eval")
+    subject = replace(subject, x=subject.x.repeat(2, 1, 1, 1), y=subject.y.repeat(2))
     subject.module.train()
     with pytest.raises(
         UsageError, match=r"examples see each other .*eval\(\) mode, or use group norms"
