@@ -108,13 +108,14 @@ def classes(count: int) -> Goal:
     return Goal((count,), cross_entropy, {"error": error}, "error")
 
 
-def tokens(length: int, vocabulary: int, *, text: bool = False) -> Goal:
+def tokens(length: int, vocabulary: int, *, text: bool = False, labels: int = 0) -> Goal:
     """Return the goal of a label per token: cross entropy averaged over the tokens of an example.
 
     Args:
         length: tokens of an example.
         vocabulary: number of labels.
         text: whether the tokens are characters, so that the loss is told in bits per character.
+        labels: how many of the labels occur, equally often, for the level of chance; all where 0.
 
     Example:
         >>> tokens(64, 128, text=True).described()["bits_per_character"]
@@ -122,7 +123,9 @@ def tokens(length: int, vocabulary: int, *, text: bool = False) -> Goal:
         >>> tokens(20, 10).main
         'token_error'
     """
-    metrics = {"token_error": Metric(_wrong_tokens, unit="fraction", chance=1 - 1 / vocabulary)}
+    metrics = {
+        "token_error": Metric(_wrong_tokens, unit="fraction", chance=1 - 1 / (labels or vocabulary))
+    }
     if text:
         bits = Metric(cross_entropy, _in_bits, "bits", chance=math.log2(vocabulary))
         metrics = {"bits_per_character": bits, **metrics}

@@ -63,7 +63,7 @@ def copy(
         rest[:, delay] = GO
         silent = torch.full((count, length + delay), -100)
         parts += [torch.cat([said, rest], 1), torch.cat([silent, said], 1)]
-    return _made("copy", parts, goal.tokens(2 * length + delay, symbols + 2))
+    return _made("copy", parts, goal.tokens(2 * length + delay, symbols + 2, labels=symbols))
 
 
 @register("datasets", "adding")

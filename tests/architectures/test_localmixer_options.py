@@ -16,6 +16,7 @@ from fgbench.core.cost import CostCounter
 from fgbench.core.network import untouched
 from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.errors import UsageError
+from tests.makers.cases import mostly_slow
 from tests.makers.networks import batch, build, orthonormal
 from tests.twins import mixer_options as twin
 
@@ -126,7 +127,7 @@ def design(options: str, on: str) -> DesignedNoise:
     return found
 
 
-@pytest.mark.parametrize("locality", LOCALITIES)
+@pytest.mark.parametrize("locality", mostly_slow(list(LOCALITIES), 2))
 @pytest.mark.parametrize("name", ["fg_a", "fg_w"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_forward_gradients_are_unbiased(options: str, name: str, locality: str) -> None:

@@ -761,6 +761,7 @@ def test_a_dropped_example_is_found(net: Net) -> None:
         exact.unbiased(Case.build(net, "local", Planted(apart, bias="none")))
 
 
+@pytest.mark.slow
 def test_a_norm_that_mixes_groups_is_found() -> None:
     """Scores of groups kept apart across a norm over all channels, as the paper's code does."""
 
@@ -1006,6 +1007,7 @@ def test_a_vanishing_bias_vanishes(net: Net) -> None:
     assert "at step 4e-05" in exact.vanishing(Case.build(net, "local", Differences()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locality", ["end", *estimator.LOCALITIES[3:5]])
 def test_a_vanishing_bias_is_judged_exactly_where_norms_curve_most(locality: str) -> None:
     """Of a norm over three channels; what no exact check judges is sampled for a minute."""

@@ -150,9 +150,15 @@ def _resmlp() -> nn.Module:
     )  # fmt: skip
 
 
+def words(t: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens, and the same shifted by one; none is a padding, whose embedding has no gradient."""
+    x, y = tokens(2, t, 9)
+    return x + 2, y + 2
+
+
 def _language(make: Callable[[], nn.Module], cut: Any, **more: Any) -> Callable[[str], Subject]:
     def subject(name: str) -> Subject:
-        x, y = tokens(2, 4, 11)
+        x, y = words(4)
         return Subject(name, make(), {"input_ids": x}, y, token_cross_entropy, cut, **more)
 
     return subject
@@ -197,7 +203,8 @@ def _opt() -> nn.Module:
     return OPTForCausalLM(
         OPTConfig(
             vocab_size=11, hidden_size=8, ffn_dim=16, num_hidden_layers=2, num_attention_heads=2,
-            max_position_embeddings=8, word_embed_proj_dim=8, dropout=0.0, use_cache=False,
+            max_position_embeddings=8, word_embed_proj_dim=8, dropout=0.0,
+            activation_function="gelu", use_cache=False,
             pad_token_id=1, bos_token_id=0, eos_token_id=0,
         )
     )  # fmt: skip
@@ -231,7 +238,7 @@ def _bert(kind: str) -> Callable[[str], Subject]:
             cut = (f"{layer}@1", f"{layer}@2")
         config = getattr(transformers, f"{kind}Config")(**common)
         module = getattr(transformers, f"{kind}ForSequenceClassification")(config)
-        x, _ = tokens(2, 5, 11)
+        x, _ = words(5)
         mask = torch.ones(2, 5, dtype=torch.int64)
         mask[1, 3:] = 0
         inputs = {"input_ids": x, "attention_mask": mask}

@@ -103,6 +103,30 @@ def test_noise_that_is_too_loud_is_seen() -> None:
     assert covered(Louder(), 64) < 7
 
 
+@dataclass(frozen=True)
+class Documented(WeightForwardGradient):
+    """Another closed form."""
+
+    form: Any = None
+
+    def predicted_variance(self, view: Any) -> Any:
+        return self.form
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({}, "predicted_variance of Documented has no body.0.l0.weight"),
+        ({"nope": torch.ones(())}, "unknown parameter in predicted_variance of Documented 'nope'"),
+    ],
+)
+def test_a_closed_form_of_other_parameters_is_no_number(form: Any, said: str) -> None:
+    found = measured(Documented(form=form))
+    assert found["status"] == "failed"
+    assert said in found["reason"]
+    assert measured(Documented())["predicted_variance"] is None
+
+
 # what an estimate may know of time
 
 

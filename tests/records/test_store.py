@@ -242,6 +242,7 @@ WRITER = """
 """
 
 
+@pytest.mark.slow
 @posix
 def test_two_processes_share_a_folder_and_do_each_run_once(tmp_path: Path) -> None:
     record = json.dumps(a_record(history=[{"loss": float(i)} for i in range(500)]))

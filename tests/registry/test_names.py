@@ -580,3 +580,9 @@ def test_an_inherited_option_is_read_in_the_module_that_states_it(tmp_path: Path
 def test_an_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown kind 'estimator'; did you mean 'estimators'"):
         registry.entries("estimator")
+
+
+@pytest.mark.parametrize("text", ["./mine.txt:Mine", "./:Mine"])
+def test_a_path_that_names_no_python_file_is_told_how_files_are_named(text: str) -> None:
+    with pytest.raises(UsageError, match=r"an estimator in a file is named path/to/file\.py:Class"):
+        method(text)

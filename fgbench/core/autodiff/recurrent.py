@@ -62,12 +62,12 @@ def lstm_memory(z: Any, c: Any) -> Any:
 
 @together(lstm_memory)
 def _memory_tangents(z: Any, c: Any) -> Any:
-    old, t = value(c), part(z)
+    old, t, s = value(c), part(z), part(c)
     i, f, g, _ = value(z).chunk(4, -1)
     i, f, g = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g)
     y = f * old + i * g
     with torch.no_grad():
-        total = None if (kept := part(c)) is None else f * kept
+        total = None if s is None else f * s
         if t is not None:
             ti, tf, tg, _ = t.chunk(4, -1)
             inner = aten.sigmoid_backward(ti * g, i).add_(aten.sigmoid_backward(tf * old, f))

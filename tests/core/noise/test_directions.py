@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 import pytest
 import torch
@@ -171,3 +172,9 @@ def test_an_unknown_law_names_the_nearest() -> None:
         UsageError, match="unknown law of directions 'rademacer'; did you mean 'rademacher'"
     ):
         law("rademacer")
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "2"])
+def test_a_number_of_directions_is_a_whole_one_from_one_up(n: Any) -> None:
+    with pytest.raises(UsageError, match=r"expected a number of directions from 1 up, got "):
+        Noise(0).directions({"w": (3,)}, n)

@@ -24,6 +24,7 @@ from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.core.noise.laws import LAWS, Law
 from fgbench.core.task import Task
 from fgbench.core.theory import forward_gradient, ghost_norms
+from tests.makers.cases import slow_if
 from tests.makers.networks import batch, build
 
 if TYPE_CHECKING:
@@ -104,9 +105,10 @@ CASES = [
     ("cnn-tiny[width=4]", "end", (1, 4, 4), 1),
     ("cnn-tiny[width=4]", "local", (2, 2, 4), 2),
 ]
+LONG = CASES[10]  # a convolution, whose form is a matrix of all its pixels
 
 
-@pytest.mark.parametrize(("arch", "locality", "shape", "b"), CASES)
+@pytest.mark.parametrize(("arch", "locality", "shape", "b"), slow_if(CASES, LONG.__eq__))
 def test_the_closed_form_is_the_variance_of_the_whole_form(
     arch: str, locality: str, shape: tuple[int, ...], b: int
 ) -> None:
@@ -135,7 +137,9 @@ def agree(view: Any, law: Law, norm_grad: bool = True) -> float:
     return max(abs(float(predicted[n]) - v) / max(v, floor) for n, v in expected.items())
 
 
-@pytest.mark.parametrize(("arch", "locality", "shape", "b"), CASES[2:10:3] + CASES[10:11])
+@pytest.mark.parametrize(
+    ("arch", "locality", "shape", "b"), slow_if(CASES[2:10:3] + CASES[10:11], LONG.__eq__)
+)
 def test_without_the_norm_on_the_way_back(
     arch: str, locality: str, shape: tuple[int, ...], b: int
 ) -> None:
@@ -144,7 +148,9 @@ def test_without_the_norm_on_the_way_back(
         assert all(agree(view, law, norm_grad=False) < 1e-9 for law in LAWS.values())
 
 
-@pytest.mark.parametrize(("arch", "locality", "shape", "b"), [CASES[0], CASES[6], CASES[10]])
+@pytest.mark.parametrize(
+    ("arch", "locality", "shape", "b"), slow_if([CASES[0], CASES[6], CASES[10]], LONG.__eq__)
+)
 def test_the_form_is_the_estimator(
     arch: str, locality: str, shape: tuple[int, ...], b: int
 ) -> None:

@@ -25,8 +25,8 @@ FIRST = (
     "two inputs and two outputs",
 )
 """The rest are larger."""
-STEPS = ("np[step=1e-7]", "wp[step=1e-7]")
-ROUNDING = 1e-6  # of differences: their own error is the step times the curvature
+STEPS = ("np[step=1e-5]", "wp[step=1e-5]")
+ROUNDING = 1e-6  # of central differences
 
 
 def judged(name: str, locality: str, estimators: tuple[str, ...]) -> dict[str, float]:
@@ -48,8 +48,7 @@ def test_small_networks(name: str, locality: str) -> None:
 @pytest.mark.parametrize("locality", ["end", "module", "local"])
 @pytest.mark.parametrize("name", SMALL)
 def test_small_networks_by_differences_too(name: str, locality: str) -> None:
-    found = judged(name, locality, ("fg_a", "fg_w", *STEPS))
-    assert {k: v for k, v in found.items() if not ("step" in k and v < 1e-5)} == {}
+    assert judged(name, locality, ("fg_a", "fg_w", *STEPS)) == {}
 
 
 def test_the_subjects_are_what_they_are_called() -> None:

@@ -203,6 +203,7 @@ FAULTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_refused(
     fault: str, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch

@@ -154,6 +154,7 @@ set = {{ epochs = 1, train_size = 200 }}
     return swept(text, folder), folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", FAILURES)
 def test_a_run_that_fails_leaves_its_reason_and_the_others_go_on(
     how: str, failing: tuple[Sweep, Path]
