@@ -13,7 +13,7 @@ demo: $(STAMP)
 help:
 	@echo "make demo       the demo of the README"
 	@echo "make check      ruff, mypy and lint-imports: what .ci/run checks first"
-	@echo "make test       tests and doctests, but those marked slow: under 5 minutes of 2 cores"
+	@echo "make test       tests and doctests, but those marked slow; aim: 5 minutes of 2 quiet cores"
 	@echo "make test-all   all of them: what .ci/run tests"
 	@echo "make bench      micro-benchmarks"
 	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"

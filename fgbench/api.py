@@ -64,6 +64,7 @@ def measure(
     head: str = "",
     output: Callable[[Any], Any] | None = None,
     against: Any = None,
+    name: str = "",
     seed: int = 0,
     seeds: int = 1,
     records: str | Path | None = None,
@@ -86,6 +87,7 @@ def measure(
         head: name of the last module, where it is the readout.
         output: picks the prediction from what the network returns.
         against: a reference method, measured too; results have the ratio of each method's efficiency to it.
+        name: of the network in tables and records, in place of its class or function.
         seed: of networks, batches and noise.
         seeds: how many seeds, counted up from ``seed``.
         records: folder where finished records are looked up and written.
@@ -105,7 +107,7 @@ def measure(
         >>> results["BP"].relative_variance.value
         0.0
     """
-    given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output)
+    given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output, name)
     listed = registry.methods_of(methods)
     if against is not None:
         listed = registry.methods_of([*listed, registry.method_of(against)])
@@ -140,6 +142,7 @@ def train(
     out_axes: str | Sequence[str] = "",
     head: str = "",
     output: Callable[[Any], Any] | None = None,
+    name: str = "",
     seed: int = 0,
     seeds: int = 1,
     records: str | Path | None = None,
@@ -162,6 +165,7 @@ def train(
         out_axes: as of :func:`measure`.
         head: as of :func:`measure`.
         output: as of :func:`measure`.
+        name: as of :func:`measure`.
         seed: of initial weights, order and noise.
         seeds: how many seeds, counted up from ``seed``.
         records: folder where finished records are looked up and written, and where an interrupted training
@@ -181,7 +185,7 @@ def train(
         >>> [(r.method, r.steps) for r in found]
         [('BP', 4), ('FG-A', 4)]
     """
-    given = Given(arch, model, data, batch, loss, metrics, cut, sites, out_axes, head, output)
+    given = Given(arch, model, data, batch, loss, metrics, cut, sites, out_axes, head, output, name)
     if isinstance(batch, tuple | list):
         raise UsageError(
             "train takes data=(inputs, targets); batch is the number of examples per step"
@@ -218,6 +222,7 @@ def speed(
     out_axes: str | Sequence[str] = "",
     head: str = "",
     output: Callable[[Any], Any] | None = None,
+    name: str = "",
     seed: int = 0,
     records: str | Path | None = None,
     **options: Any,
@@ -236,6 +241,7 @@ def speed(
         out_axes: as of :func:`measure`.
         head: as of :func:`measure`.
         output: as of :func:`measure`.
+        name: as of :func:`measure`.
         seed: of the network and the noise.
         records: folder where records are written.
         options: ``rounds`` and ``reference`` (``plain``, ``compiled`` or ``faster``) as of
@@ -252,7 +258,7 @@ def speed(
         >>> speed("FG-A", rounds=3, reference="plain", **case)["FG-A"].step_ms.n
         3
     """
-    given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output)
+    given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output, name)
     listed = registry.methods_of(methods)
     case = given.case(listed) | options
     if _few(case):

@@ -316,6 +316,14 @@ def test_what_does_not_fit_is_refused_in_one_line(case: dict[str, Any], message:
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_may_be_named() -> None:
+    case: dict[str, Any] = {"data": DATA, "name": "wide", **FEW}
+    found = fgbench.measure("BP", model=net(), **case), fgbench.measure("BP", arch=mlp, **case)
+    assert [r[0].arch for r in found] == ["wide", "wide"]
+    with pytest.raises(UsageError, match="mlp-1x4 has a name"):
+        fgbench.measure("BP", arch="mlp-1x4", **case)
+
+
 def test_local_losses_need_a_cut() -> None:
     case: dict[str, Any] = {"model": net(), "batch": one_batch(), "draws": 4}
     with pytest.raises(

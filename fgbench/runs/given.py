@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError
@@ -38,6 +39,7 @@ class Given:
         out_axes: letters of the axes of the modules' outputs.
         head: name of the last module, where it is the readout.
         output: picks the prediction from what the network returns.
+        name: of the network in tables and records; that of its class or function where "".
 
     Example:
         >>> Given(arch="mlp-2x16", data="digits").case(["FG-A"])
@@ -55,6 +57,7 @@ class Given:
     out_axes: str | Sequence[str] = ""
     head: str = ""
     output: Callable[[Any], Any] | None = None
+    name: str = ""
 
     def case(self, methods: Sequence[Any]) -> dict[str, Any]:
         """Return the arguments of :func:`fgbench.runs.run.run_all` that say what is run.
@@ -111,7 +114,9 @@ class Given:
                 )
             if hasattr(self.arch, "named_parameters") and not isinstance(self.arch, type):
                 raise UsageError(f"arch: {type(self.arch).__name__} is a module: give it as model=")
-            return self.arch
+            if self.name and not callable(self.arch):
+                raise UsageError(f"name= is for a network of one's own, and {self.arch} has a name")
+            return self._renamed(self.arch) if self.name and callable(self.arch) else self.arch
         from fgbench.core.network import Chain
         from fgbench.core.wrapping import Network
         from fgbench.core.wrapping.required import require_module
@@ -120,8 +125,9 @@ class Given:
         require_module(self.module)
         known = self.model if self._described else Network(self.module)
         module, cut = self.module, self.cut or known.cut
+        name = self.name or type(module).__name__
         if isinstance(module, Chain):
-            return _named(lambda: copy.deepcopy(module), module)
+            return _named(lambda: copy.deepcopy(module), name)
         for method in methods:
             require_cut(method, module, cut)
         how: dict[str, Any] = {
@@ -131,7 +137,16 @@ class Given:
             "head": self.head or known.head,
             "output": self.output or known.output,
         }
-        return _named(lambda: Network(copy.deepcopy(module), **how), module)
+        return _named(lambda: Network(copy.deepcopy(module), **how), name)
+
+    def _renamed(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that makes a network, under the name that was given, with the same arguments."""
+
+        @wraps(make, updated=())
+        def renamed(**sizes: Any) -> Any:
+            return make(**sizes)
+
+        return _named(renamed, self.name)
 
     def _data(self) -> str | DataSet:
         """Return the name of a data set, or the data set of what was given."""
@@ -160,9 +175,9 @@ class Given:
         return data_set(given, name=name, loss=criterion, metrics=self.metrics)
 
 
-def _named(make: Callable[[], Any], module: nn.Module) -> Callable[[], Any]:
-    """Return a function under the name of a module's class."""
-    make.__name__ = type(module).__name__
+def _named(make: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a function under a name."""
+    make.__name__ = name
     return make
 
 

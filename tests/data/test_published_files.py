@@ -307,6 +307,27 @@ def test_no_network_is_one_line(module, load, closed_port, tmp_path, monkeypatch
     one_line(error, tmp_path, closed_port, "is missing", "FGBENCH_DATA")
 
 
+def test_fashion_mnist_is_found_where_debian_puts_it(tmp_path, monkeypatch):
+    images = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 9, 8])
+    labels = bytes([0, 0, 8, 1, 0, 0, 0, 1, 4])
+    sums, debian = {}, tmp_path / "debian"
+    debian.mkdir()
+    for name in fashion_mnist.SUMS:
+        content = images if "images" in name else labels
+        (debian / f"{name}.gz").write_bytes(gzip.compress(content))
+        sums[name] = idx.Sums(archive="", content=hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(fashion_mnist, "SUMS", sums)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", debian)
+    data = fashion_mnist.fashion_mnist(data_dir=str(tmp_path / "empty"))
+    assert (data.train_x.flatten().tolist(), data.test_y.tolist()) == ([9, 8], [4])
+    own = tmp_path / "own" / "FashionMNIST" / "raw"
+    own.mkdir(parents=True)
+    (own / "train-labels-idx1-ubyte").write_bytes(b"")  # files of one's own come first
+    monkeypatch.setattr(fashion_mnist, "URL", "http://127.0.0.1:9/")
+    with pytest.raises(DataError):
+        fashion_mnist.fashion_mnist(data_dir=str(tmp_path / "own"))
+
+
 def test_reading_files_leaves_global_random_state_alone(tmp_path):
     write_cifar(tmp_path)
     write_idx(tmp_path / "labels.gz", LABELS)

@@ -104,6 +104,19 @@ class WrappedChain(Chain):
             frozenset(o.name for o in survey.sites if o.rectified),
         )
         self._priced = {}
+        named = list(module.named_modules())
+        self._slots = [
+            (m._parameters, name, full)
+            for prefix, m in named
+            for name in m._parameters
+            if (full := f"{prefix}.{name}" if prefix else name) in survey.parameters
+        ]
+        self._blanks: dict[int, Any] = {}
+        self._recurrent = [m for _, m in named if isinstance(m, nn.RNNBase)]
+        self._cut_modules = {
+            name: module.get_submodule(name)
+            for name in dict.fromkeys(c.partition("@")[0] for c in survey.cuts)
+        }
         self._training = {name: m.training for name, m in module.named_modules()}
         self.lost = ""
         self._reaches = Reaches()
@@ -252,6 +265,7 @@ class WrappedChain(Chain):
             tap,
             leaves,
             self._draw_again if survey.random else None,
+            self._blanks,
         )
         listens = first > 0 or bool(leaves) or tap is not untouched
         met: Counter[str] = Counter()
@@ -273,13 +287,13 @@ class WrappedChain(Chain):
             raise Stop
 
         with ExitStack() as stack:
-            for name in dict.fromkeys(c.partition("@")[0] for c in survey.cuts):
-                module = self.body.get_submodule(name)
+            for name, module in self._cut_modules.items():
                 stack.callback(module.register_forward_hook(cut(name)).remove)
             if survey.head and stop == last:
                 module = self.body.get_submodule(survey.head)
                 stack.callback(module.register_forward_pre_hook(head).remove)
-            stack.enter_context(_unflattened(self.body))
+            if self._recurrent:
+                stack.enter_context(_unflattened(self._recurrent))
             if survey.random:
                 stack.enter_context(keyed_dropout(self._seed(first)))
             if listens:
@@ -299,13 +313,7 @@ class WrappedChain(Chain):
 
     def _parameters_by_name(self) -> dict[str, Any]:
         """Return what stands in the place of every traced parameter now, tensors or Duals."""
-        found = {}
-        for prefix, module in self.body.named_modules():
-            for name in module._parameters:
-                full = f"{prefix}.{name}" if prefix else name
-                if full in self.survey.parameters:
-                    found[full] = module._parameters[name]
-        return found
+        return {full: held[name] for held, name, full in self._slots}
 
     def redraw(self, noise: Noise) -> None:
         """Draw masks from this noise in all passes until the next call."""
@@ -361,9 +369,8 @@ def _label(name: str, time: int) -> str:
 
 
 @contextmanager
-def _unflattened(module: nn.Module) -> Iterator[None]:
+def _unflattened(layers: Sequence[nn.RNNBase]) -> Iterator[None]:
     """Let recurrent layers of torch read their parameters where others are put in their place."""
-    layers = [m for m in module.modules() if isinstance(m, nn.RNNBase)]
     before = [m._flat_weights for m in layers]
     try:
         for m in layers:

@@ -50,6 +50,7 @@ class Listener(TorchFunctionMode):
         tap: called at op, site and out of every operation in the window.
         leaves: cuts at which it is recorded what a later window starts from.
         begin: called with the number of a segment before its first call.
+        blanks: what stood for calls that nothing later reads, by number; earlier passes have made it.
 
     Attributes:
         left: per cut in ``leaves``: the record up to there.
@@ -71,6 +72,7 @@ class Listener(TorchFunctionMode):
         tap: Tap,
         leaves: Collection[int] = (),
         begin: Callable[[int], None] | None = None,
+        blanks: dict[int, Any] | None = None,
     ) -> None:
         super().__init__()
         self._names = {id(p): frozenset([name]) for name, p in parameters.items()}
@@ -81,6 +83,7 @@ class Listener(TorchFunctionMode):
         self._record, self._entries = record, list[Any]()
         self._recording = any(k > self._first for k in leaves)
         self._leaves, self._begin = leaves, begin
+        self._blanks = {} if blanks is None else blanks
         self._count: Counter[frozenset[str]] = Counter()
         self._pending: dict[int, tuple[Operation, str, Any]] = {}
         self._depth, self._number = 0, 0
@@ -116,10 +119,11 @@ class Listener(TorchFunctionMode):
 
     def _needed(self, entries: list[Any]) -> list[Any]:
         """Return a record without the values that nothing after this cut reads."""
-        later = (call.reader >= self.segment for call in self._calls)
         return [
-            e if needed or e is None else tree_map(_blank, e)
-            for e, needed in zip(entries, later, strict=False)
+            e
+            if e is None or self._calls[i].reader >= self.segment or e is self._blanks.get(i)
+            else self._blank(i, e)
+            for i, e in enumerate(entries)
         ]
 
     def _require(self, holds: bool, what: str) -> None:
@@ -183,8 +187,20 @@ class Listener(TorchFunctionMode):
             known = number < len(self._calls)
             later = known and self._calls[number].reader > self.segment
             self._entries += [None] * (number - len(self._record) - len(self._entries))
-            self._entries.append(tree_map(_clean if later else _blank, out, is_leaf=_is_dual))
+            self._entries.append(
+                tree_map(_clean, out, is_leaf=_is_dual) if later else self._blank(number, out)
+            )
         return out
+
+    def _blank(self, number: int, out: Any) -> Any:
+        """Return what stands for a call that nothing later reads; one of an earlier pass where it fits."""
+        known = self._blanks.get(number)
+        if floating(known) and isinstance(out, Tensor | Dual):  # what is no number is kept as it is
+            z = value(out)
+            if z.shape == known.shape and z.dtype == known.dtype and z.device == known.device:
+                return known
+        made = self._blanks[number] = tree_map(_blank, out, is_leaf=_is_dual)
+        return made
 
     def _met(self, name: str, args: Any, kwargs: Any, out: Any) -> Any:
         """Follow parameters through a call, and tap a weight operation's output."""

@@ -211,12 +211,7 @@ class Sweep:
     def _choose(self, stage: Stage) -> None:
         """Choose the values with the best mean metric on held-out examples, and write a record of it."""
         judged = [(values, [self.found[c.id] for c in runs]) for values, runs in stage.trials]
-        scores = [
-            sum(main_of(r).sign * r[main_of(r).field()] for r in runs) / len(runs)
-            if all(r["status"] == "ok" for r in runs)
-            else inf
-            for _, runs in judged
-        ]
+        scores = [score(runs) for _, runs in judged]
         best = min(range(len(scores)), key=scores.__getitem__)  # the first of equal ones
         works = scores[best] < inf
         stage.chosen = judged[best][0] if works else None
@@ -250,6 +245,25 @@ def _check_graph(cases: Iterable[Case], device: str) -> None:
 
         for mode in modes:
             asked(mode, torch.device(device))
+
+
+def score(runs: Sequence[Record]) -> float:
+    """Return by what a setting is chosen: the mean main metric of its trials, where smaller is better.
+
+    Args:
+        runs: trials that differ by their seeds.
+
+    Returns:
+        The mean, its sign changed where more is better; infinite where a trial did not finish.
+
+    Example:
+        >>> found = {"status": "ok", "metrics": {"r2": {"best": "high"}}}
+        >>> score([{**found, "test_r2": 0.5}, {**found, "test_r2": 0.25}])
+        -0.375
+    """
+    if any(r["status"] != "ok" for r in runs):
+        return inf
+    return float(sum(main_of(r).sign * r[main_of(r).field()] for r in runs)) / len(runs)
 
 
 def call(case: Case) -> Options:
