@@ -195,8 +195,8 @@ class Listener(TorchFunctionMode):
     def _blank(self, number: int, out: Any) -> Any:
         """Return what stands for a call that nothing later reads; one of an earlier pass where it fits."""
         known = self._blanks.get(number)
-        if floating(known) and isinstance(out, Tensor | Dual):  # what is no number is kept as it is
-            z = value(out)
+        if isinstance(known, Tensor) and floating(known) and isinstance(out, Tensor | Dual):
+            z = value(out)  # what is no number is kept as it is, of each pass its own
             if z.shape == known.shape and z.dtype == known.dtype and z.device == known.device:
                 return known
         made = self._blanks[number] = tree_map(_blank, out, is_leaf=_is_dual)
