@@ -57,7 +57,10 @@ def test_a_file_that_an_option_names_is_a_source(tmp_path: Path) -> None:
         ("fg_a[directions=4]", ["fg_a.py"]),
         ("FG-W", ["end.py", "fg_w.py"]),
         ("LG-FG-A", ["fg_a.py", "local.py"]),
-        ("dfa/contrastive-local", ["augment.py", "contrastive.py", "dfa.py"]),
+        (
+            "dfa/contrastive-local",
+            ["augment.py", "contrastive.py", "dataset.py", "dfa.py", "goal.py", "images.py"],
+        ),
         ("gaussian", []),
         ("b p", []),
         ("fg_nothing", []),
