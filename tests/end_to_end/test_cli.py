@@ -432,7 +432,7 @@ def test_a_quick_check_that_leaves_something_out_says_so_by_its_exit_code(
         def told(name: str, tell: Any, quick: bool, arch: Any, found: Any = found) -> Any:
             return found if quick else []
 
-        monkeypatch.setattr(conformance, "check_estimator", told)
+        monkeypatch.setattr("fgbench.conformance.report.check_estimator", told)
         assert run(["check", "fg_a", "--quick"]) == code
         out = capsys.readouterr().out.splitlines()
         assert out[-1] == "left out: unbiased on a net: 512 of 4096"

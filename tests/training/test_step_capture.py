@@ -350,7 +350,7 @@ def test_replaced_state(kind: Any, used: bool, monkeypatch: pytest.MonkeyPatch) 
     for mode in ("off", "auto"):
         run = course_of(monkeypatch, "BP", mode)
         run.estimator = kind()
-        run.learner.state = kind().init_state(run.task, Noise(0))
+        run.learner._learned.hold(kind().init_state(run.task, Noise(0)))
         found.append(taken(run, STEPS + 1))
     assert differing(*found) == []
     assert run.graph.used == used
