@@ -42,6 +42,7 @@ class _Signals:
         writing: how many :class:`whole` are open.
         stepping: how many :class:`steps` are open.
         since: when the signal came that waits for the end of an import; None where none waits.
+        timer: what lets the main thread look at that import again; None where none runs.
         looks: whether the next call of the handler is a look at that import and no signal.
         raised: when KeyboardInterrupt was raised last.
         installed: whether the handlers are the program's.
@@ -53,6 +54,7 @@ class _Signals:
         self.writing = self.stepping = 0
         self.since: float | None = None
         self.looks = False
+        self.timer: threading.Timer | None = None
         self.raised = float("-inf")
         self.installed = False
         self.replaced: Any = None
@@ -74,15 +76,19 @@ class _Signals:
         if self.installed and _importing(frame):
             self.since = now if self.since is None else self.since
             if now - self.since < IMPORT_S:
-                timer = threading.Timer(LOOK_S, self.look_again)
-                timer.daemon = True
-                timer.start()
+                if self.timer is None:  # one, however many signals wait
+                    self.timer = threading.Timer(LOOK_S, self.look_again)
+                    self.timer.daemon = True
+                    self.timer.start()
                 return
         self.since, self.raised = None, now
         raise KeyboardInterrupt
 
     def look_again(self) -> None:
-        """Let the main thread look whether the import has ended."""
+        """Let the main thread look whether the import has ended, unless the wish is fulfilled already."""
+        self.timer = None
+        if self.since is None:
+            return
         self.looks = True
         if hasattr(signal, "pthread_kill"):  # which ends a sleep as well
             signal.pthread_kill(threading.main_thread().ident or 0, self.seen[0])

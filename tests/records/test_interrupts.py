@@ -133,16 +133,19 @@ def test_a_swallowed_interrupt_is_raised_again(
 def test_a_signal_waits_for_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupts.install()
     (tmp_path / "interrupted_module.py").write_text(
-        "import os, signal, time\n"
+        "import os, signal, threading, time\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "os.kill(os.getpid(), signal.SIGINT)\n"
+        "looks = sum(isinstance(t, threading.Timer) for t in threading.enumerate())\n"
         "time.sleep(0.1)\n"
         "done = True\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         _import_and_wait()
-    assert sys.modules.pop("interrupted_module").done
+    module = sys.modules.pop("interrupted_module")
+    assert module.done
+    assert module.looks == 1  # a second one would come after the end, when others hold the signals
     assert interrupts.exit_code() == 143
 
 
