@@ -244,7 +244,7 @@ class Trace(TorchFunctionMode):
             if not torch.is_grad_enabled() and any(map(floating, given)) and call.floats:
                 self.silent.append(name)
         for m in made:
-            if self._born.get(id(m), number) != number:  # written into: who made it is read too
+            if _writes(name) and id(m) in self._born:  # who made it is read too
                 self._before[number] = self._born[id(m)]
             self._born[id(m)] = number
         call.end = len(self.calls)

@@ -126,6 +126,9 @@ def test_output_of_a_cut_that_is_read_beside_it_crosses_it() -> None:
     judged(Net(_alias), "end[keep=b t]", cut=("between",), out_axes="b t c")
     lstm = Net(_last_state, rnn=nn.LSTM(3, 3, batch_first=True))
     judged(lstm, "end[keep=b t]", cut=("rnn",), out_axes="b t c")
+    lstm.run = lambda net, x: net.c(torch.tanh(net.rnn(net.a(x))[0]))
+    x = torch.randn(B, T, C, dtype=torch.float64)
+    assert wrap(lstm, x, squared_error, cut=("rnn",)).survey.crossed == (False,)
 
 
 # what is answered from the record
