@@ -305,6 +305,13 @@ class Chain(nn.Module):
             f"body.{k}.{name}": p for k in chosen for name, p in self.body[k].named_parameters()
         }
 
+    def sharing(self, updates: tuple[int, ...], window: tuple[int, int]) -> set[int]:
+        """Return the other modules of a window that use parameters of updated ones.
+
+        Modules that declare their sites share none.
+        """
+        return set()
+
     def readout_parameters(self, name: str) -> dict[str, nn.Parameter]:
         """Return a readout's parameters by qualified name."""
         return {f"readouts.{name}.{n}": p for n, p in self.readouts[name].named_parameters()}

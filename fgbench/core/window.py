@@ -135,9 +135,10 @@ class Window:
 
     @property
     def sites(self) -> PerExample:
-        """Sites of the updated modules: name to shape ``[b, ...]``."""
-        shapes = self.chain.shapes()
-        own = (n for n, (k, _) in self.chain.index.items() if k in self.objective.updates)
+        """Sites of the updated modules and those that share their parameters: name to shape ``[b, ...]``."""
+        shapes, updates = self.chain.shapes(), self.objective.updates
+        among = {*updates, *self.chain.sharing(updates, self.objective.window)}
+        own = (n for n, (k, _) in self.chain.index.items() if k in among)
         return PerExample(
             ((name, (len(self.start), *shapes[name])) for name in own), self.objective.repeats
         )

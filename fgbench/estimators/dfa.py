@@ -74,8 +74,9 @@ class DirectFeedbackAlignment(Defaults):
         found: dict[str, State] = {}
         for o in scheme.objectives:
             k = scheme.chain.outputs(o.readout, o.window[1] - 1) if o.updates else 0
+            among = {*o.updates, *scheme.chain.sharing(o.updates, o.window)}
             for name, shape in scheme.chain.features().items():
-                if scheme.chain.index[name][0] in o.updates:
+                if scheme.chain.index[name][0] in among:
                     if (name, k) not in drawn:
                         drawn[name, k] = self._drawn(name, (k, *shape), noise.child("feedback"))
                     found.setdefault(o.name, {}).update(drawn[name, k])

@@ -83,7 +83,10 @@ class ActivityForwardGradient(Defaults):
         """Unbiased unless an option bites here; one segment back at most, exact slopes only."""
         skips = not self.norm_grad and scheme.chain.index.keys() - scheme.chain.raw_sites()
         chain, found = scheme.chain, [o for o in scheme.objectives if o.updates]
-        sites = {o.name: [n for n, (k, _) in chain.index.items() if k in o.updates] for o in found}
+        among = {o.name: {*o.updates, *chain.sharing(o.updates, o.window)} for o in found}
+        sites = {
+            o: [n for n, (k, _) in chain.index.items() if k in own] for o, own in among.items()
+        }
         apart = self.credit == "released" and any(o.mixes_kept(chain, sites[o.name]) for o in found)
         smaller = any(o.count(chain, self.average) > 1 for o in found)
         causes = {

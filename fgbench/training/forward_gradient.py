@@ -89,6 +89,7 @@ class ForwardGradient:
         self._own: OwnNetwork | None = None
         self._learned: LearnedState | None = None
         self._params: dict[str, nn.Parameter] = {}
+        self._learning: dict[str, int] = {}
         self._saved: Mapping[str, Any] | None = None
 
     def step(self, x: Any, y: Any) -> float:
@@ -119,8 +120,11 @@ class ForwardGradient:
         Returns:
             The mean loss of the batch. Where it is not finite, gradients and learned state are left alone.
         """
+        if torch.is_inference_mode_enabled():
+            raise UsageError("a gradient cannot be estimated inside torch.inference_mode()")
         own, learned = self._begun(x, y)
         require_device(self.model, x, y)
+        self._require_same_parameters()
         noise = own.noise.child("directions").at(self.steps)
         own.task.chain.redraw(own.noise.child("masks").at(self.steps))
         found = own.task.estimate(x, y, own.estimator, noise, learned.state)
@@ -147,10 +151,24 @@ class ForwardGradient:
             self.optimizer.param_groups[0]["params"].extend(heads)
             self._params = dict(own.task.chain.named_parameters())
             self._own, self._learned = own, learned
+            self._learning = self._named()
             if self._saved is not None:
                 saved, self._saved = self._saved, None
                 self._restore(saved, own, learned)
         return self._own, self._learned
+
+    def _named(self) -> dict[str, int]:
+        """Return which parameters of the module learn, by name."""
+        return {name: id(p) for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def _require_same_parameters(self) -> None:
+        """Refuse a module whose parameters are others than those that the first batch was traced with."""
+        now = self._named()
+        for name in (*self._learning, *now):
+            if self._learning.get(name) != now.get(name):
+                raise UsageError(
+                    f"{name} was frozen, freed or replaced since the first step; make a ForwardGradient anew"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a loop needs to go on, beside ``model.state_dict()``.

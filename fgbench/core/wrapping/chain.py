@@ -172,6 +172,12 @@ class WrappedChain(Chain):
             if self.survey.homes.get(name, set()) & wanted
         }
 
+    def sharing(self, updates: tuple[int, ...], window: tuple[int, int]) -> set[int]:
+        """Return the other segments of a window that use parameters of updated ones."""
+        own = set(updates)
+        users = [homes for homes in self.survey.homes.values() if homes & own]
+        return set().union(*users).intersection(range(*window)) - own
+
     def readout_parameters(self, name: str) -> dict[str, nn.Parameter]:
         """Return a readout's parameters by qualified name."""
         if name == "final" and self.survey.head:

@@ -115,6 +115,9 @@ def local_head(output: Sequence[int], prediction: Sequence[int], axis: int) -> L
         The head: of every token where the prediction has one per token, of every pixel where it is dense,
         of the average over all other axes else.
 
+    Raises:
+        UsageError: for a prediction of several axes that the output lacks.
+
     Example:
         >>> local_head((16, 8), (16, 65), axis=2).linear
         Linear(in_features=8, out_features=65, bias=True)
@@ -124,4 +127,9 @@ def local_head(output: Sequence[int], prediction: Sequence[int], axis: int) -> L
     if len(prediction) == 3 and len(output) == 3:
         return LocalHead(features, prediction[0], each=False, size=tuple(prediction[1:]))
     each = len(prediction) > 1 and rest == list(prediction[:-1])
+    if len(prediction) > 1 and not each:
+        raise UsageError(
+            f"a local loss needs a prediction {list(prediction)} per example from an output {list(output)}, "
+            "and no head makes one: cut where outputs have the prediction's axes, or use the locality end"
+        )
     return LocalHead(features, prediction[-1], each=each)

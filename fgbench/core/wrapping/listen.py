@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -80,7 +81,7 @@ class Listener(TorchFunctionMode):
         self._plan, self._calls, self._bounds = plan, calls, bounds
         self._composites, self._tap = composites, tap
         self._first, self._stop = window
-        self._record, self._entries = record, list[Any]()
+        self._record, self._entries = list(record), list[Any]()
         self._recording = any(k > self._first for k in leaves)
         self._leaves, self._begin = leaves, begin
         self._blanks = {} if blanks is None else blanks
@@ -108,7 +109,10 @@ class Listener(TorchFunctionMode):
         if self.segment <= self._first or self._recording:
             self._require(self._number == number, f"{self._number} for {number} before a cut")
         if self.segment in self._leaves and self.segment > self._first:
-            self.left[self.segment] = self._needed([*self._record, *self._entries])
+            with (
+                torch._C.DisableTorchFunction()
+            ):  # a call that is made here is none of the module's
+                self.left[self.segment] = self._needed([*self._record, *self._entries])
         if self.segment == self._first:
             out = replaced(out)
         if self.segment == self._stop:
@@ -120,8 +124,10 @@ class Listener(TorchFunctionMode):
     def _needed(self, entries: list[Any]) -> list[Any]:
         """Return a record without the values that nothing after this cut reads."""
         return [
-            e
-            if e is None or self._calls[i].reader >= self.segment or e is self._blanks.get(i)
+            tree_map(_copy, e)
+            if e is not None and self._calls[i].written
+            else e
+            if e is None or self._calls[i].lasts >= self.segment or e is self._blanks.get(i)
             else self._blank(i, e)
             for i, e in enumerate(entries)
         ]
@@ -146,11 +152,13 @@ class Listener(TorchFunctionMode):
         if self.segment < self._first:
             self._require(number < len(self._calls), f"call {number + 1}, {name}")
             call = self._calls[number]
-            if call.data and self._depth == 0:
+            if (call.data or call.drawn) and self._depth == 0:
                 same = call.name in (name, "__get__")
                 self._require(same, f"{name} for {call.name}")
                 self._number = call.end
                 self._count.update(call.used)
+                if call.written:
+                    self._record[number] = tree_map(_copy, self._record[number])
                 return self._record[number]
         if func in self._composites:
             self._depth += 1
@@ -185,7 +193,7 @@ class Listener(TorchFunctionMode):
         """Record what a later window reads of a call, and return its value."""
         if self._recording and self._depth == 0 and self.segment >= self._first:
             known = number < len(self._calls)
-            later = known and self._calls[number].reader > self.segment
+            later = known and self._calls[number].lasts > self.segment
             self._entries += [None] * (number - len(self._record) - len(self._entries))
             self._entries.append(
                 tree_map(_clean, out, is_leaf=_is_dual) if later else self._blank(number, out)
@@ -217,10 +225,11 @@ class Listener(TorchFunctionMode):
         for a in kwargs.values():
             if id(a) in names:
                 own = names[id(a)] if own is None else own | names[id(a)]
-        if self._pending and name in KINKS and args and id(args[0]) in self._pending:
-            operation, site, _ = self._pending.pop(id(args[0]))
+        first = args[0] if args else kwargs.get("input")
+        if self._pending and name in KINKS and id(first) in self._pending:
+            operation, site, _ = self._pending.pop(id(first))
             return self._laid(operation, out, ("out",), site)
-        if own is None or not any(map(floating, tensors(out))):
+        if own is None or not any(map(_numbers, tensors(out))):
             return out
         key = (tuple(sorted(own)), self._count[own])
         self._count[own] += 1
@@ -275,6 +284,16 @@ class Listener(TorchFunctionMode):
 def _is_dual(x: Any) -> bool:
     """Return whether a value is a Dual, whose parts are not looked into."""
     return type(x) is Dual
+
+
+def _numbers(x: Any) -> bool:
+    """Return whether a tensor or Dual holds real or complex numbers."""
+    return floating(x) or bool(value(x).is_complex())
+
+
+def _copy(x: Any) -> Any:
+    """Return a tensor that nobody writes into, and anything else as it is."""
+    return x.clone() if isinstance(x, Tensor) else x
 
 
 def _clean(x: Any) -> Any:

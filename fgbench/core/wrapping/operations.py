@@ -78,6 +78,7 @@ class Operation:
         layout: where the examples are.
         shape: of one example's output, the example axis left out.
         readers: the calls that read the output: their name, and the operation they are, if any.
+        leaves: whether it is read after a cut, or leaves the module.
 
     Example:
         >>> Operation((("fc.bias", "fc.weight"), 0), "op", "linear").owner
@@ -95,6 +96,7 @@ class Operation:
     layout: Layout = field(default_factory=Layout)
     shape: tuple[int, ...] = ()
     readers: list[tuple[str, Operation | None]] = field(default_factory=list)
+    leaves: bool = False
     value: Any = None
 
     @property

@@ -6,7 +6,9 @@ step those of later steps. The credit of m is then the sum of the scores it reac
 mean is that of the sum over all scores, and noise of scores that m does not move is left out.
 
 Dependence is found from derivatives, at randomised weights and with smooth functions in place of rectifiers
-and maxima: weights that start at zero, and units that are off, hide what they let through later.
+and maxima: weights that start at zero, and units that are off, hide what they let through later. Where
+numbers of the batch decide what depends on what (a mask made of the input, a sort, a choice of the largest),
+or drawn ones, every index is credited with all scores.
 """
 
 from __future__ import annotations
@@ -124,6 +126,8 @@ class Reaches:
 
     def _onto(self, chain: WrappedChain, name: str, k: int, stop: int, a: str) -> Found | None:
         """Return the reach of a site of segment ``k`` onto an axis of the output before ``stop``."""
+        if any(j in chain.survey.selecting for j in range(k, stop)):
+            return None  # what is found on one example does not hold for others
         found = self._within(chain, k, a).get(name)
         for j in range(k + 1, stop):
             onward = self._within(chain, j, a).get("")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.operation_counter import OperationCounter
 from fgbench.core.wrapping.cuts import chosen_cuts
 from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout, tensors
-from fgbench.core.wrapping.start import Start, called, first_tensor, some_examples
+from fgbench.core.wrapping.start import Start, called, first_tensor, some_examples, with_tensor
 from fgbench.core.wrapping.trace import KINKS, Call, Trace
 from fgbench.errors import UsageError, unknown
 
@@ -56,6 +56,7 @@ class Survey:
         example: inputs that were traced.
         examples: how many examples these are.
         silent: calls on data for which no gradient is recorded.
+        selecting: segments in which the numbers of the batch decide what depends on what.
     """
 
     parameters: frozenset[str]
@@ -75,6 +76,7 @@ class Survey:
     example: Any
     examples: int
     silent: list[str] = field(default_factory=list)
+    selecting: frozenset[int] = frozenset()
 
     @property
     def ops(self) -> list[Operation]:
@@ -140,6 +142,12 @@ def survey(
     start = Start(batch)
     if not any(p.requires_grad for p in module.parameters()):
         raise UsageError("the module has no parameter that learns (requires_grad)")
+    for name, p in module.named_parameters():
+        if p.requires_grad and p.is_complex():
+            raise UsageError(
+                f"{name} holds complex numbers, and directions are real: keep both parts in one real "
+                "parameter, and use torch.view_as_complex"
+            )
     places = {p.device for p in module.parameters()}
     for t in tensors(batch):
         if t.device not in places:
@@ -252,13 +260,15 @@ def _surveyed(
         example=tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, some),
         examples=count,
         silent=trace.silent,
+        selecting=frozenset(min(k, last - 1) for k in trace.selecting),
     )
 
 
 def _choose(body: list[Operation], sites: str) -> None:
     """Mark the operations where noise enters, and those that nothing but a ReLU reads."""
     for o in body:
-        o.rectified = len(o.readers) == 1 and o.readers[0][0] in KINKS and not o.written
+        alone = len(o.readers) == 1 and not o.written and not o.leaves
+        o.rectified = alone and o.readers[0][0] in KINKS
         takers = [taker for _, taker in o.readers]
         if sites in CHOICES:
             taken = sites != "ops" and bool(takers) and all(t is not None for t in takers)
@@ -290,11 +300,12 @@ class _Traced:
     def crossed(self, k: int) -> bool:
         """Return whether floating data cross cut ``k`` beside the output of its submodule."""
         calls = self.trace.calls
+        maker = self.makers[k - 1]
         return any(
             call.data
             and call.floats
-            and call.segment < k <= call.reader
-            and i != self.makers[k - 1]
+            and call.segment < k
+            and k <= (call.reader if i != maker else _last(call, k))
             for i, call in enumerate(calls)
         )
 
@@ -312,13 +323,20 @@ def _traced(
         outputs.append(first_tensor(f))
         counts.append(counter.number - sum(counts))
         makers.append(trace.made(outputs[-1]))
+        trace.left(outputs[-1])
         trace.cut()
 
     def after(name: str) -> Any:
-        def hook(m: nn.Module, args: Any, out: Any) -> None:
+        def hook(m: nn.Module, args: Any, out: Any) -> Any:
             met[name] += 1
-            if len(outputs) < len(cuts) and cuts[len(outputs)] == _label(name, met[name]):
-                ended(out)
+            if len(outputs) == len(cuts) or cuts[len(outputs)] != _label(name, met[name]):
+                return None
+            ended(out)
+            with suppress(
+                UsageError
+            ):  # reads of one that cannot be replaced count as beside the cut
+                return with_tensor(out, trace.passed(outputs[-1]))
+            return None
 
         return hook
 
@@ -344,6 +362,7 @@ def _traced(
         with torch.enable_grad(), counter, trace:
             y = called(module, batch)
     prediction = output(y)
+    trace.left(y, prediction)
     if not isinstance(prediction, Tensor):
         raise UsageError(
             f"output() gave {type(prediction).__name__}, expected the tensor of predictions"
@@ -362,6 +381,11 @@ def _traced(
         outputs.append(prediction)
         counts.append(counter.number - sum(counts))
     return _Traced(trace, outputs, counts, prediction, makers)
+
+
+def _last(call: Call, k: int) -> int:
+    """Return the last segment that reads what a call made, otherwise than as the output at cut ``k``."""
+    return max((last for cut, last in call.beside.items() if cut < k), default=-1)
 
 
 def _label(name: str, time: int) -> str:

@@ -28,7 +28,8 @@ def verified(chain: WrappedChain) -> None:
 
     Values: the tapped pass gives what the module gives alone. Slopes along sites and along parameters are
     those of reverse mode, for one random direction and one random cotangent at the output. Pulls: credit at
-    the sites reaches every parameter, and true credit gives the true gradient.
+    the sites reaches every parameter, and true credit gives the true gradient. Parameters: none of those that
+    are left out has a gradient. Windows: one after the other they give what the module gives.
 
     Args:
         chain: the network; it stays as it is.
@@ -36,7 +37,7 @@ def verified(chain: WrappedChain) -> None:
     Raises:
         UsageError: if one of these does not hold, with the call or parameter where it is known.
 
-    Cost: four forward passes of three examples and two reverse passes.
+    Cost: five forward passes of three examples and two reverse passes.
 
     Example:
         >>> from fgbench.core.wrapping import wrap
@@ -51,14 +52,14 @@ def verified(chain: WrappedChain) -> None:
     with no_reverse.opened():
         sites, f = _recorded(chain, x)
         _same_values(chain, x, f)
+        _same_windows(chain, chain.start(inputs), f)
         cotangent = _noise(f, generator)
-        found = torch.autograd.grad(
-            f, [*sites.values(), *params.values()], cotangent, allow_unused=True, retain_graph=True
-        )
+        found = _reverse(f, [*sites.values(), *params.values()], cotangent)
         true = {
             name: torch.zeros_like(t) if g is None else g
             for (name, t), g in zip({**sites, **params}.items(), found, strict=True)
         }
+        _none_left_out(chain, f, cotangent)
         for what, where in (("activities", sites), ("parameters", params)):
             u = {name: _noise(t, generator) for name, t in where.items()}
             got = _followed(chain, x, u, what == "activities", cotangent)
@@ -116,6 +117,44 @@ def _same_values(chain: WrappedChain, x: Any, f: Tensor) -> None:
             f"the module gives other values when its weight operations are tapped (off by {off:.1e}): it "
             "writes in place into an activation that it reads again, or is not repeatable"
         )
+
+
+def _reverse(f: Tensor, wanted: list[Tensor], cotangent: Tensor) -> tuple[Tensor | None, ...]:
+    """Return derivatives by torch, and what it says against it in one line."""
+    try:
+        return torch.autograd.grad(f, wanted, cotangent, allow_unused=True, retain_graph=True)
+    except RuntimeError as error:  # of a reentrant checkpoint, or a function without a derivative
+        raise UsageError(f"torch cannot differentiate the module: {reason(error)}") from error
+
+
+def _same_windows(chain: WrappedChain, x: Any, f: Tensor) -> None:
+    """Check that windows of one segment, one after the other, give the output of one pass."""
+    for k in range(len(chain) - 1):
+        x = chain.advance(x, k, k + 1)
+    again = chain.run(x, len(chain) - 1, len(chain)).detach()
+    off = float((again - f.detach()).abs().max()) / (float(f.detach().abs().max()) or 1.0)
+    if not off <= LIMIT.get(f.dtype, COARSE):
+        raise UsageError(
+            f"a pass that begins at a cut gives other values than a pass of the whole (off by {off:.1e}): "
+            "the module keeps state, or writes in place over a cut; choose other cuts"
+        )
+
+
+def _none_left_out(chain: WrappedChain, f: Tensor, cotangent: Tensor) -> None:
+    """Check that no parameter that learns and moves the output is left out."""
+    own = chain.body_parameters()
+    rest = {
+        n: p for n, p in chain.body.named_parameters() if p.requires_grad and f"body.{n}" not in own
+    }
+    if not rest or not f.requires_grad:
+        return
+    found = _reverse(f, list(rest.values()), cotangent)
+    for name, g in zip(rest, found, strict=True):
+        if g is not None and bool(g.any()):
+            raise UsageError(
+                f"{name} moves the output, but in no call that can be followed, such as where it is written "
+                "into a tensor; use torch.where or torch.cat, or set its requires_grad to False"
+            )
 
 
 def _followed(
