@@ -319,6 +319,12 @@ class Workload:
                 head=plan.head,
                 output=plan.output,
             )
+        given, classes = chain.survey.prediction, self.data.classes
+        if "error" in self.data.metrics and len(given) == 1 and given[0] < classes:
+            raise UsageError(
+                f"{self.arch} gives {given[0]} scores, and {self.data.name} has {classes} classes; take "
+                "their number as an argument named classes"
+            )
         require_losses(chain, self.data.loss, inputs, targets)
         return chain
 

@@ -146,6 +146,11 @@ class ForwardGradient:
             )
             learned = LearnedState(own.estimator, own.task.init_state(own.estimator, own.noise))
             moved = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+            if not any(id(p) in moved for p in self.model.parameters() if p.requires_grad):
+                raise UsageError(
+                    f"the optimiser has no parameter of {type(self.model).__name__} that learns; make it of "
+                    "the module's parameters()"
+                )
             # In a group of their own they would have no place in a schedule that exists already.
             heads = [p for p in own.heads().values() if id(p) not in moved]
             self.optimizer.param_groups[0]["params"].extend(heads)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from fgbench.core.wrapping import buffers_kept
 from fgbench.errors import UsageError, unknown
 from fgbench.training.learned_state import give
 from fgbench.training.own_network import OwnNetwork
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fgbench.core.cost import CostCounter
     from fgbench.core.wrapping import Network
 
@@ -125,11 +124,13 @@ def estimate(
     """
     x, y = pair(batch)
     how = {"cut": cut, "sites": sites, "out_axes": out_axes, "head": head, "output": output}
-    own = OwnNetwork.of(model, x, y, loss, method, seed, **how)
-    state = own.task.init_state(own.estimator, own.noise)
-    noise = own.noise.child("directions").at(step)
-    own.task.chain.redraw(own.noise.child("masks").at(step))
-    found = own.task.estimate(x, y, own.estimator, noise, state)
+    module = model if isinstance(model, nn.Module) else getattr(model, "module", nn.Identity())
+    with buffers_kept(module):
+        own = OwnNetwork.of(model, x, y, loss, method, seed, **how)
+        state = own.task.init_state(own.estimator, own.noise)
+        noise = own.noise.child("directions").at(step)
+        own.task.chain.redraw(own.noise.child("masks").at(step))
+        found = own.task.estimate(x, y, own.estimator, noise, state)
     grads = {
         own.names[name]: grad
         for name, grad in {**found.body, **found.readouts}.items()

@@ -7,6 +7,6 @@ every later pass of the module's own forward method is tapped there.
 from __future__ import annotations
 
 from fgbench.core.wrapping.chain import WrappedChain
-from fgbench.core.wrapping.network import Network, wrap
+from fgbench.core.wrapping.network import Network, buffers_kept, wrap
 
-__all__ = ["Network", "WrappedChain", "wrap"]
+__all__ = ["Network", "WrappedChain", "buffers_kept", "wrap"]

@@ -143,6 +143,9 @@ class Listener(TorchFunctionMode):
         """Run the call, or answer it from the record, and tap what it makes."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        if name == "__iter__":  # as in the traced pass
+            with self:
+                return iter(args[0].unbind(0))
         if name == "__get__":
             out = func(*args, **kwargs)
             if not floating(out):

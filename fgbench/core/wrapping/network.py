@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from fgbench.core.axes import names
@@ -16,7 +18,7 @@ from fgbench.core.wrapping.verify import verified
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -101,11 +103,39 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"expected a torch.nn.Module, got {type(module).__name__}")
-    found = survey(module, batch, cut, sites, head, output or first_tensor)
-    chain = WrappedChain(module, found, loss, _letters(found, out_axes))
-    if verify:
-        verified(chain)
+    with buffers_kept(module):
+        found = survey(module, batch, cut, sites, head, output or first_tensor)
+        chain = WrappedChain(module, found, loss, _letters(found, out_axes))
+        if verify:
+            verified(chain)
     return chain
+
+
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Give a module's buffers their values back at the end of the block: counters, running means.
+
+    Args:
+        module: the module.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> import torch
+        >>> norm = nn.BatchNorm1d(2)
+        >>> with buffers_kept(norm):
+        ...     _ = norm(torch.ones(3, 2))
+        >>> int(norm.num_batches_tracked)
+        0
+    """
+    before = [(b, b.detach().clone()) for b in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, old in before:
+                buffer.copy_(old)
 
 
 def _letters(found: Survey, out_axes: str | Sequence[str]) -> list[str]:

@@ -90,7 +90,7 @@ def first_tensor(y: Any) -> Any:
     """Return the tensor of an output: itself, its ``logits``, or the first that it holds.
 
     Raises:
-        UsageError: if it holds none.
+        UsageError: if it holds none, or is a dictionary of several without ``logits``.
 
     Example:
         >>> import torch
@@ -100,9 +100,15 @@ def first_tensor(y: Any) -> Any:
     if isinstance(y, Tensor | Dual):
         return y
     for name in ("logits", "last_hidden_state"):
-        found = getattr(y, name, None)
+        found = y.get(name) if isinstance(y, dict) else getattr(y, name, None)
         if found is not None:
             return found
+    if isinstance(y, dict) and len(list(tensors(y))) > 1:
+        keys = ", ".join(map(repr, y))
+        raise UsageError(
+            f"a module returned a dictionary with {keys}: say which is the prediction, such as "
+            f"output=lambda y: y[{next(iter(y))!r}]"
+        )
     found = next(tensors(y), None)
     if found is None:
         raise UsageError(f"a module returned {type(y).__name__}, which holds no tensor")

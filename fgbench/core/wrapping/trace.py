@@ -200,6 +200,9 @@ class Trace(TorchFunctionMode):
         """Run the call and note what enters it."""
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", str(func))
+        if name == "__iter__":  # an iterator holds no tensors: q, k, v = x is x.unbind(0)
+            with self:
+                return iter(args[0].unbind(0))
         given = list(tensors((args, kwargs)))
         if name == "__get__":
             out = func(*args, **kwargs)

@@ -10,9 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fgbench
+from fgbench import registry
 from fgbench.core.network import untouched
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.task import Task
 from fgbench.core.wrapping import WrappedChain, wrap
+from fgbench.errors import UsageError
+from fgbench.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,3 +221,68 @@ def test_examples_that_share_an_axis_with_others_are_told_apart(fast: bool) -> N
 
     chain.run(chain.start(x), 0, 1, tap)
     assert torch.allclose(seen["body.inner"], chain.body.inner(x), atol=1e-6)
+
+
+def test_buffers_that_a_module_writes_are_given_back(x: Tensor) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 3)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.first(x)
+
+    net = Counting().double()
+    wrap(net, x, loss)
+    fgbench.estimate("FG-A", model=net, batch=(x, torch.tensor([0, 1, 2, 0])), loss=loss)
+    assert float(net.calls) == 0
+
+
+@pytest.mark.parametrize("locality", ["end", "local"])
+def test_tensor_that_is_unpacked_is_followed(x: Tensor, locality: str) -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.gain, self.out = (
+                nn.Linear(1, 9),
+                nn.Parameter(torch.ones(3)),
+                nn.Linear(3, 3),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x[..., None]).unflatten(2, (3, 3)).movedim(2, 0)
+            return self.out((F.scaled_dot_product_attention(q * self.gain, k, v)).mean(1))
+
+    chain = wrap(Attending().double(), x, loss, cut=["qkv"])
+    assert [o.name for o in chain.survey.ops] == ["body.qkv", "body.gain:mul", "body.out"]
+    task = Task.build(chain, registry.make("localities", locality).thing, Noise(0))
+    task.chain.double()
+    target = torch.tensor([0, 1, 2, 0])
+    found = task.estimate(
+        x, target, registry.make("estimators", "fg_a").thing, Noise(0, dtype=x.dtype)
+    )
+    assert found.body.keys() == task.scheme_truth(x, target).keys()
+
+
+def test_dictionary_of_several_tensors_needs_a_choice(x: Tensor) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"aux": x, "scores": self.first(x)}
+
+    with pytest.raises(UsageError, match="say which is the prediction"):
+        wrap(Two().double(), x, loss)
+    assert len(wrap(Two().double(), x, loss, output=lambda y: y["scores"]).index) == 1
+
+
+def test_network_with_fewer_scores_than_classes_is_refused() -> None:
+    def narrow() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+    with pytest.raises(UsageError, match="narrow gives 2 scores, and synthetic has 10 classes"):
+        Workload.of(narrow, "synthetic[train=64,test=32]").chain(0)
