@@ -36,6 +36,7 @@ class Hangs(Defaults):
 """
 
 
+@pytest.mark.slow
 def test_what_hangs_is_named_and_is_no_success(tmp_path: Path) -> None:
     """In a process of its own: an import that the limit interrupts is left half made."""
     file = tmp_path / "hangs.py"

@@ -157,6 +157,7 @@ def test_the_figure_shown_is_the_one_chosen(browser: Any, root: Path) -> None:
         assert wrong == []
 
 
+@pytest.mark.slow
 def test_everything_is_reached_by_keyboard(browser: Any, root: Path) -> None:
     with visit(browser, root, "index.html") as (page, wrong):
         page.keyboard.press("Tab")

@@ -382,6 +382,7 @@ def test_what_is_claimed_depends_on_whether_losses_couple_examples(name: str, ki
 LIVE = "contrastive-local[features=3,stop_keys=false]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", slow_if(NETS, lambda net: net == MIXED), ids=lambda net: net.name)
 def test_conformance_finds_the_bias_of_live_keys(net: Net) -> None:
     """Held to no bias the mean is rejected under live keys alone, weights under neither."""

@@ -21,6 +21,8 @@ from fgbench.stats.replicates import efficiency_over, paired_log_ratio, spread
 from fgbench.stats.variance import relative_variance
 from tests.makers.binomial import refused
 
+pytestmark = pytest.mark.slow
+
 BAND = (0.93, 0.97)
 RUNS = 1500
 

@@ -214,6 +214,7 @@ def test_a_planted_fault_is_refused(
     assert stats.binom.cdf(held(wrong), len(wrong), 0.92) < 1e-4
 
 
+@pytest.mark.slow
 def test_any_cell_can_be_drawn_again_alone(rows: list[dict[str, Any]]) -> None:
     alone = {**SMALL, "fan_out": (3,), "laws": ("sphere",)}
     again = table1.table1(**alone)
@@ -264,6 +265,7 @@ def test_bad_use_is_one_line(
     assert said in told
 
 
+@pytest.mark.slow
 def test_a_record_becomes_a_table_and_a_figure(
     tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -374,6 +376,7 @@ def test_two_grids_are_never_pooled(tmp_path: Any) -> None:
     assert "fg_w fg_a, seed 1. Above" in " ".join(texts(fig)).replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_size_that_does_not_vary_is_no_panel(tmp_path: Any) -> None:
     small = {"fan_out": [2], "batch": [2], "draws": 4, "records": tmp_path}
     api.table1(fan_in=[1, 2], **small)

@@ -50,6 +50,8 @@ from tests.makers.layout import faults, picture, texts
 from tests.makers.records import WHERE, a_curve, a_measure, a_speed, a_train, measured, stored
 from tests.makers.swept import swept, unique
 
+pytestmark = pytest.mark.slow
+
 METHODS = ["BP", "LG-BP", "FG-W", "FG-A", "LG-FG-A", "FA", "DFA", "NP"]
 LAWS = ("gaussian", "rademacher")
 

@@ -40,6 +40,8 @@ from tests.makers.paths import ROOT
 from tests.makers.records import a_measure, a_speed, a_train, measured, stored
 from tests.makers.swept import unique
 
+pytestmark = pytest.mark.slow
+
 FOUR = [0.3, 0.1, 0.4, 0.2]
 
 

@@ -118,6 +118,7 @@ def blank(at: int, part: Any, table: Any, target: Path) -> tuple[int, int]:
     return 10, 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "records"),
     [

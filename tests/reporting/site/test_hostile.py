@@ -28,6 +28,8 @@ from tests.makers.hostile import FIELDS, PAYLOADS, hostile
 from tests.makers.pages import Page, faults
 from tests.makers.sites import ABOUT
 
+pytestmark = pytest.mark.slow
+
 STEP = 1 if os.environ.get("FGBENCH_HOSTILE") == "all" else 8
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")  # noqa: RUF001
 NAMES = [f"{text}.json" for text in PAYLOADS if not set(text) & set("/\x00\ud800")]

@@ -55,6 +55,7 @@ def save_nothing(fig: Any, folder: Path, name: str, table: pd.DataFrame, *_how: 
         (folder / f"{name}.{suffix}").write_text("")
 
 
+@pytest.mark.slow
 def test_every_link_of_every_page_leads_into_the_folder(
     site: tuple[Path, list[dict[str, Any]]],
 ) -> None:
@@ -419,6 +420,7 @@ def test_labels_in_figures_break_between_settings_and_lose_the_last_first() -> N
     assert plotly_marks.wrapped("a<b>") == "a&lt;b&gt;"
 
 
+@pytest.mark.slow
 def test_moments_are_told_apart_in_the_numbers_to_download(tmp_path: Path) -> None:
     body = {"relative_variance": measured(3.0), "bias": measured(0.1), "efficiency": measured(0.2)}
     body |= {"bias": {**body["bias"], "draws_low": 0.09, "draws_high": 0.2}, "elements": 1000}

@@ -92,6 +92,7 @@ def choices(folder: Path, size: int) -> list[dict[str, Any]]:
     return sorted(chosen, key=lambda r: str(r["method"]))
 
 
+@pytest.mark.slow
 def test_values_are_chosen_on_held_out_images_and_written_down(tuned: tuple[Sweep, Path]) -> None:
     sweep, folder = tuned
     records = [r for r in Store(folder / "records").all() if r["method"] == "BP"]
