@@ -271,6 +271,11 @@ class Chain(nn.Module):
         """Whether a batch passes in one piece and not in runs of examples."""
         return False
 
+    def site_of(self, parameter: str) -> str:
+        """Return the site of a body parameter's weight operation, "" where it has none."""
+        site = parameter.rpartition(".")[0]
+        return site if site in self.index else ""
+
     @property
     def by_forward_ad(self) -> bool:
         """Whether torch's own forward mode takes the place of Duals, which cannot travel here."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.network import Tap
+    from fgbench.core.wrapping.operations import Operation
     from fgbench.core.wrapping.survey import Survey
 
 
@@ -192,6 +193,21 @@ class WrappedChain(Chain):
     def home(self, parameter: str) -> int:
         """Return the first segment that uses a parameter."""
         return min(self.survey.homes[parameter.removeprefix("body.")])
+
+    def site_of(self, parameter: str) -> str:
+        """Return the site from which a parameter's gradient is pulled, of several the first.
+
+        Where noise does not enter after its own operation, that is the next site that takes its output.
+        """
+        name = parameter.removeprefix("body.")
+        for operation in self.survey.ops:
+            if name in operation.key[0]:
+                taker: Operation | None = operation
+                while taker is not None and not taker.tapped:
+                    taker = next((t for _, t in taker.readers if t is not None), None)
+                if taker is not None:
+                    return taker.name
+        return ""
 
     def attach(self) -> None:
         """Add a linear readout to every segment but the last.

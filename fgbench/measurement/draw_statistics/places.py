@@ -149,10 +149,8 @@ def sites(task: Task) -> dict[str, list[str]]:
     """
     grouped: dict[str, list[str]] = {}
     for name in task.chain.body_parameters():
-        site = name.rpartition(".")[0]
-        grouped.setdefault(site if site in task.chain.index else _module(task, name), []).append(
-            name
-        )
+        place = task.chain.site_of(name) or _module(task, name)
+        grouped.setdefault(place, []).append(name)
     return grouped
 
 

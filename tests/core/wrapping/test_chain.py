@@ -286,3 +286,15 @@ def test_network_with_fewer_scores_than_classes_is_refused() -> None:
 
     with pytest.raises(UsageError, match="narrow gives 2 scores, and synthetic has 10 classes"):
         Workload.of(narrow, "synthetic[train=64,test=32]").chain(0)
+
+
+def test_parameter_belongs_to_the_site_that_its_gradient_is_pulled_from() -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 3))
+    chain = wrap(net, x, loss, sites="min")
+    found = {name: chain.site_of(name) for name in chain.body_parameters()}
+    assert found == {
+        **dict.fromkeys(("body.0.weight", "body.0.bias"), "body.1"),
+        **dict.fromkeys(("body.1.weight", "body.1.bias"), "body.1"),
+        **dict.fromkeys(("body.3.weight", "body.3.bias"), "body.3"),
+    }
