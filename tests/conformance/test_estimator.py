@@ -1040,6 +1040,7 @@ def test_more_directions_than_can_be_averaged_are_judged_with_one(factor: float)
 # ---- what is not judged says so ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_not_tested_is_no_success() -> None:
     found = examine(Planted(lambda v, n, s: None), ["end", "local"])
     assert wrong(found) == []

@@ -185,6 +185,7 @@ def test_a_failure_is_not_hidden(
         list(values(cls, name))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("fgbench.api") is None, reason="fgbench.api is absent")
 @pytest.mark.parametrize("cls", slow_if(CLASSES, lambda cls: cls is quality.Estimate))
 def test_every_method_of_a_suite_runs(cls: Any, serve: Callable[[Run], None]) -> None:

@@ -76,6 +76,7 @@ def faults(inits: int, batches: int) -> set[str]:
     return {a for a, band in study.bands.items() if refused(sums[a] / RUNS, RUNS, band)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("design", [(1, 4), pytest.param((5, 1), marks=pytest.mark.slow)])
 def test_intervals_cover_and_tests_have_their_size(design: tuple[int, int]) -> None:
