@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgbench.core.wrapping import buffers_kept
 from fgbench.errors import UsageError, unknown
@@ -13,6 +13,8 @@ from fgbench.training.learned_state import give
 from fgbench.training.own_network import OwnNetwork
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fgbench.core.cost import CostCounter
     from fgbench.core.wrapping import Network
 
@@ -124,20 +126,19 @@ def estimate(
     """
     x, y = pair(batch)
     how = {"cut": cut, "sites": sites, "out_axes": out_axes, "head": head, "output": output}
-    module = model if isinstance(model, nn.Module) else getattr(model, "module", nn.Identity())
-    with buffers_kept(module):
-        own = OwnNetwork.of(model, x, y, loss, method, seed, **how)
-        state = own.task.init_state(own.estimator, own.noise)
-        noise = own.noise.child("directions").at(step)
-        own.task.chain.redraw(own.noise.child("masks").at(step))
+    own = OwnNetwork.of(model, x, y, loss, method, seed, **how)
+    state = own.task.init_state(own.estimator, own.noise)
+    noise = own.noise.child("directions").at(step)
+    own.task.chain.redraw(own.noise.child("masks").at(step))
+    with buffers_kept(own.module):
         found = own.task.estimate(x, y, own.estimator, noise, state)
+        mean = own.mean_loss(x, y) if found.loss is None else float(found.loss)
     grads = {
         own.names[name]: grad
         for name, grad in {**found.body, **found.readouts}.items()
         if name in own.names
     }
     order = [name for name, _ in own.module.named_parameters() if name in grads]
-    mean = own.mean_loss(x, y) if found.loss is None else float(found.loss)
     return Gradient({name: grads[name] for name in order}, mean, found.ledger)
 
 

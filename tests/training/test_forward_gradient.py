@@ -296,7 +296,7 @@ def mean(prediction: Tensor, y: Tensor) -> Tensor:
     [
         ({"model": nn.Linear}, "model: expected a torch.nn.Module, got the class Linear"),
         ({"model": 3}, "model: expected a torch.nn.Module, got int"),
-        ({"model": nn.ReLU()}, "ReLU has no parameter that requires a gradient"),
+        ({"model": nn.ReLU()}, "ReLU has no parameter that learns (requires_grad)"),
         ({"loss": mean}, "the loss returned one number, expected one loss per example, [8]"),
         ({"loss": nn.CrossEntropyLoss()}, "the loss returned one number"),
         ({"loss": "crossentropy"}, "unknown loss 'crossentropy'; did you mean 'cross_entropy'?"),

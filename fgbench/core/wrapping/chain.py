@@ -15,6 +15,7 @@ from fgbench.core.axes import Cells, names
 from fgbench.core.network import Chain, LocalModule, Site, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.shape_trace import ShapeTrace
+from fgbench.core.wrapping.cuts import label
 from fgbench.core.wrapping.heads import Output, local_head
 from fgbench.core.wrapping.listen import Listener, Stop
 from fgbench.core.wrapping.operations import tensors
@@ -296,7 +297,7 @@ class WrappedChain(Chain):
             def after(module: nn.Module, args: Any, out: Any) -> Any:
                 met[name] += 1
                 at = listener.segment
-                if at >= len(survey.cuts) or survey.cuts[at] != _label(name, met[name]):
+                if at >= len(survey.cuts) or survey.cuts[at] != label(name, met[name]):
                     return None
                 if at >= first:
                     outputs[at] = survey.tensor(out)
@@ -383,11 +384,6 @@ class WrappedChain(Chain):
 def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
     """Return shapes as a text."""
     return " and ".join(str(list(shape)) for shape in shapes)
-
-
-def _label(name: str, time: int) -> str:
-    """Return the name of a call of a submodule: ``name``, ``name@2``, ..."""
-    return name if time == 1 else f"{name}@{time}"
 
 
 @contextmanager

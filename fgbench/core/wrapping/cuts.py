@@ -76,3 +76,13 @@ def suggested_cuts(module: nn.Module) -> list[str]:
             if len(group) > 1 and held > most:
                 best, most = [name for name, _ in group], held
     return best
+
+
+def label(name: str, time: int) -> str:
+    """Return the name of one of several calls: ``name``, ``name@2``, ...
+
+    Example:
+        >>> label("block", 1), label("block", 2)
+        ('block', 'block@2')
+    """
+    return name if time == 1 else f"{name}@{time}"

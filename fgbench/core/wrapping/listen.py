@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from fgbench.core.autodiff.dual import Dual, value
-from fgbench.core.wrapping.operations import Layout, floating, tensors
-from fgbench.core.wrapping.trace import KINKS, REBOUND
+from fgbench.core.wrapping.operations import Layout, floating, tensors, unwritten
+from fgbench.core.wrapping.trace import KINKS
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,9 +108,7 @@ class Listener(TorchFunctionMode):
         if self.segment <= self._first or self._recording:
             self._require(self._number == number, f"{self._number} for {number} before a cut")
         if self.segment in self._leaves and self.segment > self._first:
-            with (
-                torch._C.DisableTorchFunction()
-            ):  # a call that is made here is none of the module's
+            with torch._C.DisableTorchFunction():  # calls made here are none of the module's
                 self.left[self.segment] = self._needed([*self._record, *self._entries])
         if self.segment == self._first:
             out = replaced(out)
@@ -182,12 +179,7 @@ class Listener(TorchFunctionMode):
 
     def _run(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Run a call on tensors or Duals, without writing into its arguments where that can be."""
-        if name in REBOUND:
-            func = REBOUND[name]
-        elif name == "relu_":
-            func, kwargs = F.relu, {}
-        elif kwargs.get("inplace"):
-            kwargs = {**kwargs, "inplace": False}
+        func, kwargs = unwritten(func, name, kwargs)
         if args and type(args[0]) is Dual:
             return Dual.__torch_function__(func, (), args, kwargs)
         return func(*args, **kwargs)

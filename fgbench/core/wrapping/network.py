@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from fgbench.core.axes import names
+from fgbench.core.wrapping.buffers import buffers_kept
 from fgbench.core.wrapping.chain import WrappedChain
 from fgbench.core.wrapping.operations import LETTERS
+from fgbench.core.wrapping.required import require_module
 from fgbench.core.wrapping.start import first_tensor
 from fgbench.core.wrapping.survey import survey
 from fgbench.core.wrapping.verify import verified
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -101,41 +101,13 @@ def wrap(
         >>> [(name, k) for name, (k, site) in chain.index.items()]
         [('body.0', 0), ('body.2', 1)]
     """
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"expected a torch.nn.Module, got {type(module).__name__}")
+    require_module(module)
     with buffers_kept(module):
         found = survey(module, batch, cut, sites, head, output or first_tensor)
         chain = WrappedChain(module, found, loss, _letters(found, out_axes))
         if verify:
             verified(chain)
     return chain
-
-
-@contextmanager
-def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Give a module's buffers their values back at the end of the block: counters, running means.
-
-    Args:
-        module: the module.
-
-    Yields:
-        Nothing.
-
-    Example:
-        >>> import torch
-        >>> norm = nn.BatchNorm1d(2)
-        >>> with buffers_kept(norm):
-        ...     _ = norm(torch.ones(3, 2))
-        >>> int(norm.num_batches_tracked)
-        0
-    """
-    before = [(b, b.detach().clone()) for b in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, old in before:
-                buffer.copy_(old)
 
 
 def _letters(found: Survey, out_axes: str | Sequence[str]) -> list[str]:

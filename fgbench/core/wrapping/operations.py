@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from fgbench.core.autodiff.dual import Dual
 from fgbench.errors import UsageError
@@ -182,6 +183,35 @@ def tensors(x: Any, depth: int = 4) -> Iterator[Any]:
     elif depth and hasattr(x, "__dataclass_fields__"):
         for name in x.__dataclass_fields__:
             yield from tensors(getattr(x, name, None), depth - 1)
+
+
+REBOUND = {
+    f"__i{op}__": getattr(Tensor, f"__{op}__")
+    for op in ("add", "sub", "mul", "truediv", "pow", "matmul")
+}
+"""Operators that write in place and bind the name anew, with the operators that do not write."""
+
+
+def unwritten(func: Any, name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a call that does not write into its argument in place of one that does, where there is one.
+
+    Args:
+        func: the function of torch.
+        name: its name.
+        kwargs: its keyword arguments.
+
+    Returns:
+        Function and keyword arguments, as given where the call does not write, or nothing replaces it.
+
+    Example:
+        >>> unwritten(F.relu, "relu", {"inplace": True})[1]
+        {'inplace': False}
+    """
+    if name in REBOUND:
+        return REBOUND[name], kwargs
+    if name == "relu_":
+        return F.relu, {}
+    return func, {**kwargs, "inplace": False} if kwargs.get("inplace") else kwargs
 
 
 def floating(x: Any) -> bool:

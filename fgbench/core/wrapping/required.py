@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from fgbench.core.wrapping.buffers import buffers_kept
 from fgbench.errors import UsageError, reason
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def require_module(module: Any) -> None:
         named = f" {module!r:.40}: a name is given as arch=" if isinstance(module, str) else ""
         raise UsageError(f"model: expected a torch.nn.Module, got {type(module).__name__}{named}")
     if not any(p.requires_grad for p in module.parameters()):
-        raise UsageError(f"{type(module).__name__} has no parameter that requires a gradient")
+        raise UsageError(f"{type(module).__name__} has no parameter that learns (requires_grad)")
 
 
 @contextmanager
@@ -84,15 +85,16 @@ def require_device(module: nn.Module, *batch: Any) -> None:
         Traceback (most recent call last):
         fgbench.errors.UsageError: Linear is on cpu and its batch on meta: move one, such as x.to('cpu')
     """
-    where = next(module.parameters()).device
+    places = list(dict.fromkeys(p.device for p in module.parameters()))
     found = [t for t in tree_leaves(batch) if isinstance(t, Tensor)]
     if not found:
         raise UsageError(f"a batch is tensors, got {type(batch[0]).__name__}")
     for t in found:
-        if t.device != where:
+        if t.device not in places:
+            where = " and ".join(map(str, places))
             raise UsageError(
                 f"{type(module).__name__} is on {where} and its batch on {t.device}: move one, such as "
-                f"x.to({str(where)!r})"
+                f"x.to({str(places[0])!r})"
             )
 
 
@@ -117,7 +119,8 @@ def require_losses(chain: Chain, loss: Loss, x: Any, y: Any) -> None:
     """
     device = next(chain.parameters()).device
     drawn = [device] if device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices=drawn):  # a dropout draws
+    # a dropout draws, and a module may count its calls
+    with torch.no_grad(), torch.random.fork_rng(devices=drawn), buffers_kept(chain):
         prediction = chain(x)
         try:
             losses = loss(prediction, y)

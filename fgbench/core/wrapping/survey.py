@@ -14,8 +14,9 @@ from torch.utils._pytree import tree_map
 
 from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.operation_counter import OperationCounter
-from fgbench.core.wrapping.cuts import chosen_cuts
-from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout, tensors
+from fgbench.core.wrapping.cuts import chosen_cuts, label
+from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout
+from fgbench.core.wrapping.required import require_device
 from fgbench.core.wrapping.start import Start, called, first_tensor, some_examples, with_tensor
 from fgbench.core.wrapping.trace import KINKS, Call, Trace
 from fgbench.errors import UsageError, unknown
@@ -140,21 +141,13 @@ def survey(
     Cost: two forward passes of three and two examples.
     """
     start = Start(batch)
-    if not any(p.requires_grad for p in module.parameters()):
-        raise UsageError("the module has no parameter that learns (requires_grad)")
     for name, p in module.named_parameters():
         if p.requires_grad and p.is_complex():
             raise UsageError(
                 f"{name} holds complex numbers, and directions are real: keep both parts in one real "
                 "parameter, and use torch.view_as_complex"
             )
-    places = {p.device for p in module.parameters()}
-    for t in tensors(batch):
-        if t.device not in places:
-            where = " and ".join(sorted(map(str, places)))
-            raise UsageError(
-                f"the inputs are on {t.device}, the module on {where}; move one of them"
-            )
+    require_device(module, batch)
     if len(start) < 2:
         raise UsageError(
             "a batch of one example was given; wrapping needs two, to tell the example axis"
@@ -234,7 +227,7 @@ def _surveyed(
     alike: Counter[str] = Counter()
     for o in body:
         alike[o.owner] += 1
-        o.name = f"body.{_label(o.owner, alike[o.owner])}"
+        o.name = f"body.{label(o.owner, alike[o.owner])}"
     _choose(body, sites)
     for o in trace.operations:  # of the head too: tensors in a graph cannot be copied with a chain
         o.value = None
@@ -329,7 +322,7 @@ def _traced(
     def after(name: str) -> Any:
         def hook(m: nn.Module, args: Any, out: Any) -> Any:
             met[name] += 1
-            if len(outputs) == len(cuts) or cuts[len(outputs)] != _label(name, met[name]):
+            if len(outputs) == len(cuts) or cuts[len(outputs)] != label(name, met[name]):
                 return None
             ended(out)
             with suppress(
@@ -386,8 +379,3 @@ def _traced(
 def _last(call: Call, k: int) -> int:
     """Return the last segment that reads what a call made, otherwise than as the output at cut ``k``."""
     return max((last for cut, last in call.beside.items() if cut < k), default=-1)
-
-
-def _label(name: str, time: int) -> str:
-    """Return ``name``, ``name@2``, ... for the calls of one name."""
-    return name if time == 1 else f"{name}@{time}"

@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from fgbench.core.wrapping.operations import Operation, floating, tensors
+from fgbench.core.wrapping.operations import Operation, floating, tensors, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KINKS = frozenset({"relu", "relu_"})
-REBOUND = {
-    f"__i{op}__": getattr(Tensor, f"__{op}__")
-    for op in ("add", "sub", "mul", "truediv", "pow", "matmul")
-}
-"""Operators that write in place and bind the name anew, with the operators that do not write."""
 RANDOM = frozenset(
     {"rand", "randn", "rand_like", "randn_like", "normal", "bernoulli", "bernoulli_", "uniform_"}
     | {"normal_", "multinomial", "exponential_", "randperm", "randint", "rrelu", "alpha_dropout"}
@@ -32,31 +26,9 @@ CONSTANT = frozenset(
 )
 """Calls whose result does not depend on the numbers given, or is cut from them."""
 SELECTING = frozenset(
-    {
-        "max",
-        "min",
-        "amax",
-        "amin",
-        "aminmax",
-        "sort",
-        "msort",
-        "topk",
-        "cummax",
-        "cummin",
-        "kthvalue",
-    }
-    | {
-        "median",
-        "nanmedian",
-        "mode",
-        "quantile",
-        "nanquantile",
-        "maximum",
-        "minimum",
-        "fmax",
-        "fmin",
-    }
-    | {"max_pool1d", "max_pool1d_with_indices", "max_pool3d", "max_pool3d_with_indices"}
+    {"max", "min", "amax", "amin", "aminmax", "sort", "msort", "topk", "cummax", "cummin", "mode"}
+    | {"kthvalue", "median", "nanmedian", "quantile", "nanquantile", "maximum", "minimum", "fmax"}
+    | {"fmin", "max_pool1d", "max_pool1d_with_indices", "max_pool3d", "max_pool3d_with_indices"}
     | {"adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "fractional_max_pool2d"}
     | {
         "clamp_min",
@@ -265,11 +237,9 @@ class Trace(TorchFunctionMode):
                 self._drawn.add(id(target))
             if id(target) in self._born:
                 maker = self.calls[self._born[id(target)]]
-                maker.data, maker.drawn, maker.written = (
-                    maker.data or data,
-                    maker.drawn or drawn,
-                    True,
-                )
+                maker.data |= data
+                maker.drawn |= drawn
+                maker.written = True
 
     def _note_selection(self, name: str, given: list[Tensor], made: list[Tensor]) -> None:
         """Note a call in which numbers of the batch, or drawn ones, decide which others go on."""
@@ -297,12 +267,7 @@ class Trace(TorchFunctionMode):
 
     def _run(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call without writing into its arguments where that can be, and without randomness."""
-        if name in REBOUND:
-            return REBOUND[name](*args, **kwargs)
-        if name == "relu_":
-            return F.relu(*args)
-        if kwargs.get("inplace"):
-            kwargs["inplace"] = False
+        func, kwargs = unwritten(func, name, kwargs)
         out = func(*args, **kwargs)
         if name in RANDOM:
             self.random.add(self.segment)
