@@ -11,6 +11,7 @@ import torch
 
 from fgbench.core import gradients
 from fgbench.core.autodiff import no_reverse
+from fgbench.core.clock import START, Clock
 from fgbench.core.cost import CostCounter
 from fgbench.core.estimator import Claims, Estimate
 from fgbench.core.gradients import Grads
@@ -65,6 +66,7 @@ class Task:
 
     Args:
         scheme: the chain under its locality.
+        clock: how far the training has come.
 
     Example:
         >>> from fgbench import registry
@@ -78,9 +80,17 @@ class Task:
         True
     """
 
-    def __init__(self, scheme: Scheme) -> None:
-        self.scheme = scheme
+    def __init__(self, scheme: Scheme, clock: Clock = START) -> None:
+        self.scheme, self.clock = scheme, clock
         self._starts = frozenset(o.window[0] for o in scheme.objectives if o.window[0] > 0)
+
+    def at(self, clock: Clock) -> Task:
+        """Return the same task at another moment of the training.
+
+        Args:
+            clock: that moment.
+        """
+        return Task(self.scheme, clock)
 
     @classmethod
     def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Task:
@@ -208,6 +218,7 @@ class Task:
                 ledger,
                 boundaries=self._starts,
                 listen=listen,
+                clock=self.clock,
             )
             yield view
             starts |= view.window.outputs
@@ -292,7 +303,10 @@ class Task:
 
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
         """Return the exact gradient of the end objective; usefulness is measured against it."""
-        return View(self.chain, self.end, self.chain.start(x), labels, CostCounter()).reverse()
+        start = self.chain.start(x)
+        return View(
+            self.chain, self.end, start, labels, CostCounter(), clock=self.clock
+        ).reverse()
 
 
 def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
