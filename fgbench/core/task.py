@@ -323,7 +323,7 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
     if estimate.grads is not None and estimate.credit is not None:
         raise UsageError(f"{who} returned both credit and grads, expected one of them")
     if estimate.grads is not None:
-        _check_shapes(who, "gradient", "parameter", estimate.grads, view.shapes)
+        _check_shapes(who, "gradient", "parameter", estimate.grads, view.shapes, view.sites)
     elif estimate.credit is None:
         raise UsageError(f"{who} returned neither credit nor grads")
     elif all(isinstance(place, str) for place in estimate.credit):
@@ -378,12 +378,15 @@ def _check_shapes(
     kind: str,
     given: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
-    parameters: Collection[str] = (),
+    others: Collection[str] = (),
 ) -> None:
     """Refuse an unknown name, what is no gradient, a wrong shape, or a missing name."""
     for name, value in given.items():
-        if name not in shapes and what == "credit" and name in parameters:
-            raise UsageError(f"{who}: credit is by site, and {name} is a parameter; return grads=")
+        if name not in shapes and name in others:
+            rule = "credit is by site, and {} is a parameter; return grads="
+            if what == "gradient":
+                rule = "grads are by parameter, and {} is a site; return credit="
+            raise UsageError(f"{who}: {rule.format(name)}")
         if name not in shapes:
             raise unknown(f"{kind} in the {what} of {who}", str(name), shapes)
         if wrong := _no_gradient(value):
