@@ -28,6 +28,7 @@ from fgbench.registry.entries import (
 from fgbench.registry.factory import Made, Method, make, method, source, validated
 from fgbench.registry.files import load
 from fgbench.registry.grammar import base_of, optioned, parts, split_options, split_outside
+from fgbench.registry.nested import Nested
 from fgbench.registry.objects import method_of, methods_of
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Entry",
     "Made",
     "Method",
+    "Nested",
     "base_of",
     "documentation",
     "entries",
