@@ -19,6 +19,7 @@ from fgbench.registry.entries import (
     PRESETS,
     SINGULAR,
     Entry,
+    brought,
     documentation,
     entries,
     names,
@@ -28,6 +29,7 @@ from fgbench.registry.entries import (
 from fgbench.registry.factory import Made, Method, make, method, source, validated
 from fgbench.registry.files import load
 from fgbench.registry.grammar import base_of, optioned, parts, split_options, split_outside
+from fgbench.registry.kinds import kind_of, kind_of_thing
 from fgbench.registry.nested import Nested
 from fgbench.registry.objects import method_of, methods_of
 
@@ -40,8 +42,11 @@ __all__ = [
     "Method",
     "Nested",
     "base_of",
+    "brought",
     "documentation",
     "entries",
+    "kind_of",
+    "kind_of_thing",
     "load",
     "make",
     "method",

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError, message, pass_on, reason, unknown
 from fgbench.registry import files
-from fgbench.registry.entries import PRESETS, entries, names, resolve
+from fgbench.registry.entries import (
+    PRESETS,
+    entries,
+    entry_of,
+    implied,
+    names,
+    registration,
+    resolve,
+)
 from fgbench.registry.grammar import optioned, parts, split_options
 
 if TYPE_CHECKING:
@@ -151,15 +159,31 @@ def make(kind: str, text: str, *, offered: Mapping[str, Any] | None = None, **mo
     if ".py:" in name:
         made, path = files.load(name)
         more |= _wanted(made, name, offered or {})
-        options = validated(made, raw, name, more)
+        options = validated(made, {**_form(made, name), **raw}, name, more)
+        shown = {k: v for k, v in options.items() if k in raw}
         thing = _called(made, name, {**options, **more})
-        return Made(name, options, thing, str(path), str(path))
-    entry, implied = resolve(kind, name)
+        return Made(name, shown, thing, str(path), str(path))
+    entry, form = resolve(kind, name)
     more |= _wanted(entry.make, name, offered or {})
-    options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
+    options = validated(entry.make, {**form, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = _called(entry.make, name, {**options, **more})
     return Made(name, shown, thing, _source(entry.make))
+
+
+def _form(make: Any, name: str) -> dict[str, Any]:
+    """Return the options that the ending of a name such as ``./mine.py:Mine-wide`` stands for."""
+    base, hyphen, ending = name.rpartition(":")[2].partition("-")
+    if not hyphen:
+        return {}
+    entry = registration(make)[1] or entry_of(base, make, name)
+    options = None if entry.error else implied(entry, ending)
+    if options is None:
+        if entry.error or not (entry.variants or entry.pattern):
+            raise UsageError(f"{name}: {base} {entry.error or 'has no other forms'}")
+        forms = [*entry.variants, *filter(None, [entry.pattern])]
+        raise unknown(f"form of {name.removesuffix(hyphen + ending)}", ending, forms)
+    return options
 
 
 def _wanted(make: Any, name: str, offered: Mapping[str, Any]) -> dict[str, Any]:
