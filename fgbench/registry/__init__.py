@@ -26,7 +26,7 @@ from fgbench.registry.entries import (
     no_such,
     register,
 )
-from fgbench.registry.factory import Made, Method, make, method, source, validated
+from fgbench.registry.factory import Made, Method, make, maker, method, source, validated
 from fgbench.registry.files import load
 from fgbench.registry.grammar import base_of, optioned, parts, split_options, split_outside
 from fgbench.registry.kinds import kind_of, kind_of_thing
@@ -49,6 +49,7 @@ __all__ = [
     "kind_of_thing",
     "load",
     "make",
+    "maker",
     "method",
     "method_of",
     "methods_of",

@@ -343,8 +343,28 @@ def source(kind: str, text: str) -> str:
     name = split_options(text)[0]
     if ".py:" in name:
         return str(Path(name.rpartition(":")[0]).expanduser().resolve())
-    entry, _ = resolve(kind, name)
-    return _source(entry.make)
+    return _source(maker(kind, text))
+
+
+def maker(kind: str, text: str) -> Callable[..., Any]:
+    """Return the class or function that a text names, without calling it.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        text: a name or ``path.py:Name``, with options or without.
+
+    Returns:
+        The class or function.
+
+    Raises:
+        UsageError: for an unknown name, or a file that cannot be imported.
+
+    Example:
+        >>> maker("architectures", "mlp-2x64").__name__
+        'mlp'
+    """
+    name = split_options(text)[0]
+    return files.load(name)[0] if ".py:" in name else resolve(kind, name)[0].make
 
 
 def _source(make: Any) -> str:
