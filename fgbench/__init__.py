@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from fgbench.data.given import data_set
     from fgbench.data.goal import Metric
     from fgbench.errors import UsageError
+<<<<<<< HEAD
     from fgbench.registry import Nested, register
     from fgbench.reporting.figures.draw import draw as draw_figure
+=======
+    from fgbench.registry import register
+>>>>>>> core
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
@@ -58,7 +62,6 @@ _LOCATIONS = {
     "View": "fgbench.core.view:View",
     "check": "fgbench.api:check",
     "data_set": "fgbench.data.given:data_set",
-    "draw_figure": "fgbench.reporting.figures.draw:draw",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
     "load": "fgbench.reporting.results:load",
@@ -91,7 +94,6 @@ __all__ = [
     "View",
     "check",
     "data_set",
-    "draw_figure",
     "estimate",
     "figure",
     "load",
