@@ -26,7 +26,16 @@ from fgbench.registry.entries import (
     no_such,
     register,
 )
-from fgbench.registry.factory import Made, Method, make, maker, method, source, validated
+from fgbench.registry.factory import (
+    Made,
+    Method,
+    make,
+    maker,
+    method,
+    require_parts,
+    source,
+    validated,
+)
 from fgbench.registry.files import load
 from fgbench.registry.grammar import base_of, optioned, parts, split_options, split_outside
 from fgbench.registry.kinds import kind_of, kind_of_thing
@@ -58,6 +67,7 @@ __all__ = [
     "optioned",
     "parts",
     "register",
+    "require_parts",
     "source",
     "split_options",
     "split_outside",

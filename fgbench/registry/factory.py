@@ -16,6 +16,7 @@ from fgbench.errors import UsageError, message, pass_on, reason, unknown
 from fgbench.registry import files
 from fgbench.registry.entries import (
     PRESETS,
+    SINGULAR,
     entries,
     entry_of,
     implied,
@@ -80,6 +81,41 @@ class Method:
     text: str
     estimator: Made
     locality: Made
+
+
+NEEDED = {
+    "estimators": ("claims", "supports", "init_state", "__call__"),
+    "localities": ("attach", "objectives"),
+}
+"""Methods without which a thing of a kind cannot run."""
+
+
+def require_parts(kind: str, made: Made) -> None:
+    """Require that an object has the methods of its kind.
+
+    Args:
+        kind: ``estimators`` or ``localities``.
+        made: the object with its name.
+
+    Raises:
+        UsageError: names those that it lacks.
+
+    Example:
+        >>> try:
+        ...     require_parts("localities", Made("mine", {}, object(), ""))
+        ... except UsageError as error:
+        ...     print(error)
+        mine is no locality: it lacks attach, objectives
+    """
+    try:
+        lacking = [n for n in NEEDED[kind] if not callable(getattr(made.thing, n, None))]
+    except BaseException as error:  # of attributes that are computed
+        pass_on(error)
+        raise UsageError(f"{made.name} cannot be used: {reason(error, made.thing)}") from error
+    if lacking:
+        hint = "; inherit fgbench.Defaults" * (kind == "estimators")
+        what = f"{SINGULAR[kind]}: it lacks {', '.join(lacking)}{hint}"
+        raise UsageError(f"{made.name} is no {what}")
 
 
 def method(text: str) -> Method:

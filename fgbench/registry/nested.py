@@ -6,14 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from fgbench.errors import UsageError
-from fgbench.registry.factory import Made, make
+from fgbench.registry.factory import Made, make, require_parts
 from fgbench.registry.grammar import parts
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
-
-NEEDED = ("claims", "supports", "init_state", "__call__")
-"""What a nested estimator must have."""
 
 
 class Nested(str):
@@ -49,10 +46,10 @@ class Nested(str):
             return super().__new__(cls, given)
         if isinstance(given, type):
             raise UsageError(f"expected an estimator, got the class {given.__name__}: add ()")
-        _require_estimator(given, type(given).__name__)
         # A name has no spaces, so no text makes this object, and its records are served to nobody.
         nested = super().__new__(cls, f"{type(given).__name__} object")
         vars(nested)["made"] = Made(str(nested), {}, given, "", unnamed=True)
+        require_parts("estimators", nested.made)
         return nested
 
     @cached_property
@@ -70,7 +67,7 @@ class Nested(str):
                 f"type {estimator!r}"
             )
         made = make("estimators", estimator)
-        _require_estimator(made.thing, made.name)
+        require_parts("estimators", made)
         return made
 
     @property
@@ -106,11 +103,3 @@ class Nested(str):
 
         return core_schema.no_info_plain_validator_function(cls.validated)
 
-
-def _require_estimator(thing: Any, name: str) -> None:
-    """Require that an object is an estimator."""
-    lacking = [need for need in NEEDED if not callable(getattr(thing, need, None))]
-    if lacking:
-        raise UsageError(
-            f"{name} is no estimator: it lacks {', '.join(lacking)}; inherit fgbench.Defaults"
-        )

@@ -137,7 +137,7 @@ def test_an_object_may_be_nested_and_is_never_taken_for_a_name() -> None:
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [(3, "int is no estimator: it lacks claims"), (Own, "got the class Own: add ()")],
+    [(3, "int object is no estimator: it lacks claims"), (Own, "got the class Own: add ()")],
 )
 def test_another_thing_is_refused(given: Any, told: str) -> None:
     with pytest.raises(UsageError) as caught:
