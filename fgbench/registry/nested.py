@@ -1,4 +1,4 @@
-"""Options that name an estimator: the base of a control variate, of a wrapper, of any method around another."""
+"""Options that name an estimator: the base of a control variate, or of any method around another."""
 
 from __future__ import annotations
 
@@ -102,4 +102,3 @@ class Nested(str):
         from pydantic_core import core_schema
 
         return core_schema.no_info_plain_validator_function(cls.validated)
-
