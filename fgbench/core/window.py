@@ -542,7 +542,8 @@ class Window:
         found = []
         for i in range(size):
             run, u = slice(i, i + 1), each(i)
-            moved = {**self.moved, **{n: Dual(own[n].detach(), t) for n, t in u.items()}}
+            moved: dict[str, Any] = dict(self.moved)
+            moved |= {n: Dual(own[n].detach(), t) for n, t in u.items()}
             with torch.no_grad(), swapped(self.chain, moved):
                 f = self._walk(untouched, run)
             found.append(_tangents(f, u))
