@@ -23,7 +23,7 @@ from fgbench.conformance.watch import Given, Log, Request, Watched
 from fgbench.core.noise.keyed import Noise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from fgbench.core.estimator import Estimator
 
@@ -309,24 +309,26 @@ def vanishing(case: Case) -> str:
         raise NoDesign(OF_ANOTHER_FORM)
     try:
         means, counts = zip(*map(at_once, pair), strict=True)
-        return _shrinks(case, means, f"over {counts[0]} orthonormal directions")
+        return _shrinks(pair, means, f"over {counts[0]} orthonormal directions")
     except NOT_AT_ONCE:
         if not drawn[0].size:
             raise
         if drawn[0].size > MOST:
             raise TooLarge(f"it draws {drawn[0].size} numbers") from None
     means = tuple(one.mean() for one in drawn)
-    return _shrinks(case, means, f"over {drawn[0].size} orthonormal draws")
+    return _shrinks(pair, means, f"over {drawn[0].size} orthonormal draws")
 
 
-def _shrinks(case: Case, means: tuple[Tensor, ...], how: str) -> str:
+def _shrinks(pair: Sequence[Case], means: tuple[Tensor, ...], how: str) -> str:
     """Return the detail of an error that shrinks with the step, or raise with the scale left."""
-    truth = case.flat(case.truth)
-    coarse, fine = (float((m - truth).abs().max() / truth.abs().max()) for m in means)
+    truths = [case.flat(case.reference) for case in pair]
+    coarse, fine = (
+        float((m - g).abs().max() / g.abs().max()) for m, g in zip(means, truths, strict=True)
+    )
     said = f"error {coarse:.1e} at step {STEP:g} and {fine:.1e} at {STEP / FINER:g} {how}"
     if fine <= max(2 * coarse / FINER, ROUNDING):
         return said
-    raise Fault(f"{said}, so it does not vanish: {worst_scale(case, means[1])}")
+    raise Fault(f"{said}, so it does not vanish: {worst_scale(pair[1], means[1])}")
 
 
 def with_step(estimator: Estimator, step: float) -> Estimator:
@@ -339,7 +341,18 @@ def with_step(estimator: Estimator, step: float) -> Estimator:
         0.001
     """
     options: Any = estimator
-    if "step" not in getattr(options, "__dataclass_fields__", {}):
+    if not has_step(estimator):
         raise Fault("claims bias='vanishing', but has no option named 'step' to vanish with")
     moved: Estimator = replace(options, step=step)
     return moved
+
+
+def has_step(estimator: Estimator) -> bool:
+    """Return whether an estimator has an option named ``step``, with which a bias may vanish.
+
+    Example:
+        >>> from fgbench.registry import make
+        >>> has_step(make("estimators", "np").thing), has_step(make("estimators", "fg_a").thing)
+        (True, False)
+    """
+    return "step" in getattr(estimator, "__dataclass_fields__", {})

@@ -241,7 +241,7 @@ def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recip
     Args:
         arch: architecture, with or without options.
         data: data set, with or without options.
-        exact: whether the method's gradients are free of noise (``claims.deterministic``).
+        exact: whether the method's gradients are free of noise (``claims.noiseless``).
         method: ``estimator/locality``, with or without options, for values of one method.
 
     Returns:
