@@ -249,7 +249,7 @@ def readouts(case: Case) -> str:
                 f"readout {name!r} is taught by {listed(by)}, {len(by)} times in a step; "
                 "fgbench.core.objective.completed leaves it to the first"
             )
-    if "final" not in taught and not task.scheme.probe and not hasattr(case.place.thing, "predict"):
+    if "final" not in taught and not task.scheme.probe and not hasattr(case.place.thing, "predictions"):
         raise Fault(
             "the readout 'final' makes the predictions, and no objective teaches it; "
             "fgbench.core.objective.completed adds one"
@@ -480,7 +480,7 @@ def predictions(case: Case) -> str:
         ...     print(why)
         the final readout makes them
     """
-    predict = getattr(case.place.thing, "predict", None)
+    predict = getattr(case.place.thing, "predictions", None)
     if not callable(predict):
         raise NotJudged("the final readout makes them")
     chain, images = case.task.chain, case.x[: len(case.x) // case.task.scheme.copies]
@@ -489,14 +489,14 @@ def predictions(case: Case) -> str:
         found, again, first = (predict(chain, x) for x in (images, images, images[:1]))
     changed = [name for name, was in before.items() if was != world()[name]]
     if changed:
-        raise Fault(f"predict() changed {changed[0]}")
+        raise Fault(f"predictions() changed {changed[0]}")
     if found.shape[0] != len(images) or found.shape[-1] != chain.classes:
         expected = [len(images), chain.classes]
-        raise Fault(f"predict() returned {list(found.shape)}, expected {expected}")
+        raise Fault(f"predictions() returned {list(found.shape)}, expected {expected}")
     if not same(found, again):
-        raise Fault("predict() gave two predictions for the same inputs")
+        raise Fault("predictions() gave two predictions for the same inputs")
     if not bool(((found[:1] - first).abs() <= EXACT * first.abs().max()).all()):
-        raise Fault("predict() of an example depends on the examples beside it")
+        raise Fault("predictions() of an example depends on the examples beside it")
     return f"{list(found.shape)} for {len(images)} examples, each by itself"
 
 

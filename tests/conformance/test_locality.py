@@ -238,7 +238,7 @@ class Predicts(Local):
 
     how: str = ""
 
-    def predict(self, chain: Chain, x: Tensor) -> Tensor:
+    def predictions(self, chain: Chain, x: Tensor) -> Tensor:
         found = chain(x)
         if self.how == "classes":
             return found[:, 1:]
@@ -253,7 +253,7 @@ class Predicts(Local):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("classes", "predict() returned [4, 4], expected [4, 5]"),
+        ("classes", "predictions() returned [4, 4], expected [4, 5]"),
         ("examples", "depends on the examples beside it"),
         ("memory", "gave two predictions for the same inputs"),
     ],
