@@ -29,12 +29,7 @@ if TYPE_CHECKING:
     from fgbench.data.given import data_set
     from fgbench.data.goal import Metric
     from fgbench.errors import UsageError
-<<<<<<< HEAD
     from fgbench.registry import Nested, register
-    from fgbench.reporting.figures.draw import draw as draw_figure
-=======
-    from fgbench.registry import register
->>>>>>> core
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load

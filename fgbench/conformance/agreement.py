@@ -157,7 +157,9 @@ def worst_scale(case: Case, found: Tensor, expected: float = 1.0) -> str:
     if not wrong:
         return f"its scale along {what} is {right} at every site, what is off is orthogonal to it"
     ordered = sorted(wrong.items(), key=lambda one: -round(abs(one[1] - expected), 6))
-    said = f"scale {listed(f'{round(s, 4) + 0.0:.4f} on {p}' for p, s in ordered)}, expected {right}"
+    said = (
+        f"scale {listed(f'{round(s, 4) + 0.0:.4f} on {p}' for p, s in ordered)}, expected {right}"
+    )
     if zero := _silent(case, found):
         return f"{said}; nothing is estimated for {listed(zero)}"
     if max(every.values()) - min(every.values()) < EXACT and len(every) > 1:

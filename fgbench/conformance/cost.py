@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fgbench.conformance.outcome import Fault, NotJudged
 from fgbench.conformance.watch import Log, Watched
+from fgbench.core.cost import CostCounter
 from fgbench.core.operation_counter import OperationCounter
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 ABOVE = 1.02  # of the price: what is counted may exceed it by rounding alone
 BELOW = 0.25  # of the price, through several modules: a price this far above the count is no estimate of it
-REDRAWN = 3  # times that directions may be made: for slopes, for credit, and once in runs of examples
+REDRAWN = (
+    3  # times that directions may be made: for slopes, for credit, and once in runs of examples
+)
 
 
 def cost(case: Case) -> str:
@@ -45,7 +48,10 @@ def cost(case: Case) -> str:
     body = case.task.chain.operations()
     if not body:
         raise NotJudged("the operations of this network cannot be counted")
+    if _loss_multiplies(case):
+        raise NotJudged("a loss here multiplies matrices, and losses have no price")
     log = Log()
+    _step(case, Watched(**vars(case.noise), log=Log()))  # what is traced once is traced here
     with OperationCounter() as counter:
         step = _step(case, Watched(**vars(case.noise), log=log))
     images = len(case.x) / case.task.scheme.copies
@@ -74,6 +80,20 @@ def cost(case: Case) -> str:
 def _step(case: Case, noise: Watched) -> Step:
     """Run one estimate over all objectives."""
     return case.task.estimate(case.x, case.y, case.estimator, noise, case.state)
+
+
+def _loss_multiplies(case: Case) -> bool:
+    """Return whether a loss, which has no price, runs products, as one that compares examples does."""
+    with OperationCounter() as counter:
+        for view in case.task.views(case.x, case.y, CostCounter()):
+            before = counter.number
+            prediction = view.predictions()
+            passes = counter.number - before
+            view.window.losses_of(prediction)
+            if counter.number > before + passes:
+                return True
+            view.output()
+    return False
 
 
 def _drawing(case: Case, log: Log) -> int:

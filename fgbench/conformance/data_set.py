@@ -83,9 +83,7 @@ def _loaded(given: Any) -> DataSet:
     return data_set(thing, name=given.partition("[")[0])
 
 
-def _examined(
-    data: DataSet, load: Callable[[], DataSet], changed: list[str]
-) -> Iterator[Outcome]:
+def _examined(data: DataSet, load: Callable[[], DataSet], changed: list[str]) -> Iterator[Outcome]:
     """Run the checks in order; those of the metrics only where there is a loss per example."""
     yield judge("global state", lambda: undisturbed(changed))
     yield judge("shape", lambda: shape(data))
@@ -148,7 +146,9 @@ def shape(data: DataSet) -> str:
                 raise Fault(f"{what} carry autograd's graph")
     first = tree_leaves(x)[0]
     if tuple(first.shape[1:]) != data.shape:
-        raise Fault(f"an example as the network sees it is {list(first.shape[1:])}, shape says {data.shape}")
+        raise Fault(
+            f"an example as the network sees it is {list(first.shape[1:])}, shape says {data.shape}"
+        )
     if not data.outputs or min(data.outputs) < 1:
         raise Fault(f"predictions have shape {data.outputs}, expected positive sizes")
     return (
@@ -178,10 +178,7 @@ def fingerprint(data: DataSet, again: DataSet) -> str:
     """
     if not re.fullmatch("[0-9a-f]{16}", str(data.fingerprint)):
         raise Fault(f"the fingerprint is {data.fingerprint!r}, expected 16 hexadecimal digits")
-    alike = all(
-        _same(one, other)
-        for one, other in zip(_splits(data), _splits(again), strict=True)
-    )
+    alike = all(_same(one, other) for one, other in zip(_splits(data), _splits(again), strict=True))
     if alike and data.fingerprint != again.fingerprint:
         raise Fault(
             f"the same examples have the fingerprints {data.fingerprint} and {again.fingerprint}; records "
@@ -290,10 +287,12 @@ def loss(data: DataSet) -> str:
         >>> loss(synthetic(size=4, train=20, test=10))
         'one finite loss for each of 5 examples, with a derivative of its own'
     """
+    _require_predictions(data)
     _, y = data.sample(EXAMPLES, torch.float64)
     prediction, count = _guess(data, y), len(tree_leaves(y)[0])
     prediction.requires_grad_()
     losses = data.loss(prediction, y)
+    values = losses.detach()
     if tuple(losses.shape) != (count,):
         raise Fault(
             f"the loss of {count} examples has shape {list(losses.shape)}, expected one number per example"
@@ -302,8 +301,8 @@ def loss(data: DataSet) -> str:
         raise Fault("the loss of a guess is not finite")
     for k in range(count):
         one = tree_map(lambda t, k=k: t[k : k + 1], y)
-        alone = data.loss(prediction[k : k + 1], one)
-        if abs(float(alone[0] - losses[k])) > ROUNDING * max(1.0, abs(float(losses[k]))):
+        alone = data.loss(prediction.detach()[k : k + 1], one)
+        if abs(float(alone[0] - values[k])) > ROUNDING * max(1.0, abs(float(values[k]))):
             raise Fault(f"the loss of example {k} depends on the examples beside it")
     (grad,) = torch.autograd.grad(losses.sum(), prediction, allow_unused=True)
     if grad is None or not bool(grad.any()):
@@ -330,6 +329,7 @@ def metrics(data: DataSet) -> str:
         >>> metrics(synthetic(size=4, train=20, test=10))
         'error, each one number per example; a perfect prediction is the best'
     """
+    _require_predictions(data)
     _, y = data.sample(EXAMPLES, torch.float64)
     count, guess = len(tree_leaves(y)[0]), _guess(data, y)
     perfect = _perfect(data, y)
@@ -352,6 +352,12 @@ def metrics(data: DataSet) -> str:
         raise NotJudged("it has no metric beside the loss")
     sure = "; a perfect prediction is the best" if perfect is not None else ""
     return f"{listed(data.metrics, 6)}, each one number per example{sure}"
+
+
+def _require_predictions(data: DataSet) -> None:
+    """Leave it unjudged where only a network under the data's equation makes predictions."""
+    if type(data).applied is not DataSet.applied:
+        raise NotJudged("its predictions are those of a network under its equation")
 
 
 def _value(data: DataSet, metric: Any, prediction: Tensor) -> float:
@@ -411,5 +417,7 @@ def augmentation(data: DataSet) -> str:
         raise Fault(f"augmented images have shape {list(found.shape)}, expected {list(x.shape)}")
     low, high = float(found.min()), float(found.max())
     if low < -1e-6 or high > data.peak * (1 + 1e-6):
-        raise Fault(f"augmented pixels run from {low:.3g} to {high:.3g}, expected 0 to {data.peak:g}")
+        raise Fault(
+            f"augmented pixels run from {low:.3g} to {high:.3g}, expected 0 to {data.peak:g}"
+        )
     return f"flipped and cropped, pixels run from 0 to {data.peak:g}"

@@ -130,7 +130,9 @@ def training(case: Case) -> str:
     for o in task.objectives:
         heads = task.chain.readout_parameters(o.readout) if o.head and not may_stay else {}
         if heads and all(torch.equal(p, before[name]) for name, p in heads.items()):
-            raise Fault(f"{FEW} steps move no parameter of the readout {o.readout!r}, which {o.name!r} teaches")
+            raise Fault(
+                f"{FEW} steps move no parameter of the readout {o.readout!r}, which {o.name!r} teaches"
+            )
     if not updated:
         raise NotJudged("no objective updates a module")
     if not moved and not may_stay:
@@ -160,7 +162,9 @@ def _restored(case: Case, steps: int) -> tuple[Task, Learner]:
     for objective, own in learner.state.items():
         for name, t in own.items():
             if t.is_floating_point() and not bool(t.isfinite().all()):
-                raise Fault(f"state {name!r} of {objective} is not finite after {steps} learned steps")
+                raise Fault(
+                    f"state {name!r} of {objective} is not finite after {steps} learned steps"
+                )
     if learner.unsound():
         raise NotJudged(NOT_FINITE)
     again, restored = _learner(case)

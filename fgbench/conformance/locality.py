@@ -181,7 +181,9 @@ def _attached_once(case: Case, other: Case, bare: Mapping[str, Tensor], where: s
             hint = "draw from torch's generator, which is seeded while it runs"
             raise Fault(f"attach() made another {name} from the same seed; {hint} (on {where})")
         if t.is_floating_point() and t.dtype != case.x.dtype:
-            raise Fault(f"attach() made {name} {t.dtype}, the network is {case.x.dtype} (on {where})")
+            raise Fault(
+                f"attach() made {name} {t.dtype}, the network is {case.x.dtype} (on {where})"
+            )
         if name.startswith("body.") and name in bare and not torch.equal(t, bare[name]):
             raise Fault(f"attach() changed {name}: the body is not its own (on {where})")
 
@@ -205,7 +207,9 @@ def objectives(case: Case) -> str:
     task = case.task
     again = tuple(case.place.thing.objectives(task.chain))
     if again != task.objectives:
-        raise Fault("objectives() returned others the second time; they are data, the same at every call")
+        raise Fault(
+            "objectives() returned others the second time; they are data, the same at every call"
+        )
     for o in task.objectives:
         if not 0 < o.weight < float("inf"):
             raise Fault(f"objective {o.name!r} has weight {o.weight}, expected a number above 0")
@@ -249,7 +253,11 @@ def readouts(case: Case) -> str:
                 f"readout {name!r} is taught by {listed(by)}, {len(by)} times in a step; "
                 "fgbench.core.objective.completed leaves it to the first"
             )
-    if "final" not in taught and not task.scheme.probe and not hasattr(case.place.thing, "predictions"):
+    if (
+        "final" not in taught
+        and not task.scheme.probe
+        and not hasattr(case.place.thing, "predictions")
+    ):
         raise Fault(
             "the readout 'final' makes the predictions, and no objective teaches it; "
             "fgbench.core.objective.completed adds one"
@@ -299,7 +307,9 @@ def gradients(case: Case) -> str:
 
 def _agree(view: View, noise: Noise) -> float:
     """Compare the derivatives of one objective along a direction of its weights, and of its readout's."""
-    name, losses = view.objective.name, view.losses()
+    name = view.objective.name
+    with torch.no_grad():
+        losses = view.window.losses_of(view.chain.read(view.objective.readout, view.output()))
     if tuple(losses.shape) != (len(view.labels),):
         raise Fault(f"the losses of {name!r} have shape {list(losses.shape)}, expected one per row")
     v = {n: noise.normal(n, s) for n, s in view.shapes.items()}
@@ -570,7 +580,9 @@ def batch(case: Case) -> str:
         if not all(torch.equal(t, k) for t, k in zip(stored, kept, strict=True)):
             raise Fault("batch() changed the examples of the data set")
         if not all(same(a, b) for a, b in zip(one[:2], again[:2], strict=True)):
-            raise Fault("the same noise made two batches; draw from the noise it is handed, and from it alone")
+            raise Fault(
+                "the same noise made two batches; draw from the noise it is handed, and from it alone"
+            )
         if one[0].dtype != case.noise.dtype:
             raise Fault(f"batch() made inputs of {one[0].dtype}, the noise is {case.noise.dtype}")
         said.append(f"{len(one[0])} rows of {n} examples")

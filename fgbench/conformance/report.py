@@ -142,7 +142,9 @@ def check_any(
     kind = _kind(given)
     if kind == "architectures":
         if arch:
-            raise UsageError(f"--arch is for estimators and localities, and {given} is an architecture")
+            raise UsageError(
+                f"--arch is for estimators and localities, and {given} is an architecture"
+            )
         return check_architecture(given, tell, workload=workload_to_check(given, data, cuts))
     if data or (cuts is not None and cuts.stated):
         raise UsageError(

@@ -192,7 +192,9 @@ class Drawn:
         rows = {shape[1] for _, shape in self.cells.values()} if alone else set()
         if len(rows) == 1 and (b := rows.pop()) > 1:
             per = self.size // b
-            own = torch.stack([frame(per, noise.child(f"example{i}")).roll(i, 0) for i in range(b)], 1)
+            own = torch.stack(
+                [frame(per, noise.child(f"example{i}")).roll(i, 0) for i in range(b)], 1
+            )
             parts, start = [], 0  # own: [per, b, per]
             for _, (n, _, *place) in self.cells.values():
                 size = n * prod(place)
@@ -251,7 +253,10 @@ def at_once(case: Case, *, apart: bool = False) -> tuple[Tensor, int]:
             raise TooLarge(f"it draws {sum(sizes)} numbers")
         key = case.noise.child("/".join((*request.path, *(name for name, _ in request.places))))
         if b > 1:
-            each = [frame(sum(sizes), key.child(f"example{i}").at(request.step)).roll(i, 0) for i in range(b)]
+            each = [
+                frame(sum(sizes), key.child(f"example{i}").at(request.step)).roll(i, 0)
+                for i in range(b)
+            ]
             rows = torch.stack(each, 1)  # [n, b, numbers of one example]
         else:
             rows = frame(sum(sizes), key.at(request.step))
@@ -296,7 +301,9 @@ def unbiased(case: Case, *, as_it_is: bool = False) -> str:
             return compare(case, found, f"the mean over {d} orthonormal directions")
         except NOT_AT_ONCE:
             continue
-    return _first(drawn, lambda mean, d: compare(case, mean, f"the mean over {d} orthonormal draws"))
+    return _first(
+        drawn, lambda mean, d: compare(case, mean, f"the mean over {d} orthonormal draws")
+    )
 
 
 def _first(drawn: Drawn, judged: Callable[[Tensor, int], str]) -> str:

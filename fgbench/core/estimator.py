@@ -67,7 +67,12 @@ class Claims:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in valid:
                 raise unknown(f"claim of {name}", str(value), valid)
-        for name, kind in (("deterministic", bool), ("slopes_only", bool), ("exact", bool), ("why", str)):
+        for name, kind in (
+            ("deterministic", bool),
+            ("slopes_only", bool),
+            ("exact", bool),
+            ("why", str),
+        ):
             value = getattr(self, name)
             if not isinstance(value, kind):
                 came = type(value).__name__

@@ -80,7 +80,11 @@ def _by_shape(thing: Any) -> str:
     if inspect.isclass(thing):
         if any(cls.__module__.startswith(NETWORKS) for cls in thing.__mro__):
             return "architectures"
-        marks = {"estimators": ("claims",), "localities": ("objectives",), "updates": ("start", "step")}
+        marks = {
+            "estimators": ("claims",),
+            "localities": ("objectives",),
+            "updates": ("start", "step"),
+        }
         for kind, methods in marks.items():
             if kind in FOLDERS and all(callable(getattr(thing, name, None)) for name in methods):
                 return kind

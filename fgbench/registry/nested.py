@@ -102,4 +102,3 @@ class Nested(str):
         from pydantic_core import core_schema
 
         return core_schema.no_info_plain_validator_function(cls.validated)
-

@@ -42,9 +42,7 @@ def across(x: ArrayLike, gram: ArrayLike, d2: ArrayLike) -> tuple[Floats, float]
     return left / c**2, float(np.maximum(squares - (along - 1.0) ** 2, 0.0).sum()) / c**2
 
 
-def rescaled(
-    c: float, x: ArrayLike, gram: ArrayLike, d2: ArrayLike
-) -> tuple[Floats, float]:
+def rescaled(c: float, x: ArrayLike, gram: ArrayLike, d2: ArrayLike) -> tuple[Floats, float]:
     """Return the Gram matrix and Σ|d|² of e/c - g.
 
     Args:

@@ -54,9 +54,7 @@ def test_what_is_written_is_explained() -> None:
 
 
 @pytest.mark.parametrize("present", [f"{NAME}.py", f"test_{NAME}.py"])
-def test_a_file_that_exists_is_left_alone(
-    present: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_exists_is_left_alone(present: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(present).write_text("mine")
     assert run(["new", "estimator", NAME]) == 2
     assert capsys.readouterr().err == f"fgbench: {present} exists already; nothing was written\n"
@@ -66,7 +64,10 @@ def test_a_file_that_exists_is_left_alone(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["estimator", "my-rule"], "name 'my-rule': expected small letters, digits and _, and no word"),
+        (
+            ["estimator", "my-rule"],
+            "name 'my-rule': expected small letters, digits and _, and no word",
+        ),
         (["estimator", "my-rule"], "such as my_rule"),
         (["estimator", "MyRule"], "such as my_rule"),
         (["estimator", "class"], "no word of Python"),

@@ -80,7 +80,9 @@ def test_a_fingerprint_with_a_fault_is_refused() -> None:
         (fine, other, "loaded twice it has other examples under one fingerprint"),
         (fine, again, "loaded twice it has other examples; draw from a seeded"),
     ):
-        outcome = data_set.judge("fingerprint", lambda one=one, two=two: data_set.fingerprint(one, two))
+        outcome = data_set.judge(
+            "fingerprint", lambda one=one, two=two: data_set.fingerprint(one, two)
+        )
         assert not outcome.held
         assert said in outcome.detail
 
@@ -124,7 +126,11 @@ def metric(*given: Any, **more: Any) -> Arrays:
 
 
 FAULTS: dict[str, tuple[Any, str, str]] = {
-    "a type": (of(Typed), "shape", "prepare() makes inputs of torch.float32 where float64 is asked for"),
+    "a type": (
+        of(Typed),
+        "shape",
+        "prepare() makes inputs of torch.float32 where float64 is asked for",
+    ),
     "a shape": (of(Shaped), "shape", "an example as the network sees it is [2], shape says (3,)"),
     "rows": (of(Compared), "rows", "is another one in a batch than alone"),
     "splits": (

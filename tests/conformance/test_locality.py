@@ -29,15 +29,24 @@ def wrong(outcomes: list[Outcome]) -> dict[str, str]:
 NAMES = registry.names("localities")
 
 
-@pytest.mark.parametrize("name", slow_if(NAMES, lambda name: name not in ("end", "local", "contrastive")))
+@pytest.mark.parametrize(
+    "name", slow_if(NAMES, lambda name: name not in ("end", "local", "contrastive"))
+)
 def test_every_registered_locality_holds(name: str) -> None:
     found = check_locality(name)
     assert wrong(found) == {}
-    assert {o.check for o in found if o.judged} >= {"attach", "objectives", "readouts", "gradients", "cuts"}
+    assert {o.check for o in found if o.judged} >= {
+        "attach",
+        "objectives",
+        "readouts",
+        "gradients",
+        "cuts",
+    }
 
 
 @pytest.mark.parametrize("made", [Greedy(hidden=8), Twins(), Partial((1,)), Greedy(8, "aux")])
-def test_localities_of_others_hold(made: Any) -> None:
+def test_localities_of_others_hold(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fgbench.conformance.locality.NETS", (LAYERS,))
     assert wrong(check_locality(made)) == {}
 
 
@@ -88,7 +97,7 @@ class Faulty(Local):
         found = list(super().objectives(chain))
         if self.how == "other objectives at every call":
             CALLS.append(1)
-            found[0] = replace(found[0], name=f"module{len(CALLS)}")
+            found[0] = replace(found[0], name=f"call{len(CALLS)}")
         if self.how == "a weight of zero":
             found[0] = replace(found[0], weight=0.0)
         if self.how == "a module twice":
@@ -115,11 +124,13 @@ def shared(chain: Chain) -> Readout:
 
 
 class Unpriced(LinearReadout):
-    """A head whose loss makes a product that no pass through it shows."""
+    """A head that multiplies as often as there are examples, which its price for one example hides."""
 
-    def losses(self, prediction: Tensor, labels: Tensor, held: Tensor | None = None) -> Tensor:
-        wide = torch.ones(prediction.shape[1], 4096, dtype=prediction.dtype)
-        return super().losses(prediction + 1e-9 * (prediction @ wide).mean(1, keepdim=True), labels)
+    def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
+        flat = f.flatten(1)
+        for _ in range(8 * (len(flat) > 1)):
+            f = f + 0 * (flat @ flat.new_ones(flat.shape[1], flat.shape[1])).view(f.shape)
+        return super().forward(f, tap)
 
 
 class Stopped(LinearReadout):
@@ -159,15 +170,30 @@ FAULTS = {
     "it draws from another generator": ("attach", "attach() made another readouts.local0"),
     "it changes the body": ("attach", "attach() changed body.0.l0.weight"),
     "one head for all networks": ("attach", "attach() gave two networks the same readouts.local0"),
-    "a head of another type": ("attach", "readouts.local0.linear.weight torch.float32, the network is"),
+    "a head of another type": (
+        "attach",
+        "readouts.local0.linear.weight torch.float32, the network is",
+    ),
     "a window beyond the end": ("attach", "window (0, 99) outside the chain's modules"),
-    "other objectives at every call": ("objectives", "objectives() returned others the second time"),
+    "other objectives at every call": (
+        "objectives",
+        "objectives() returned others the second time",
+    ),
     "a weight of zero": ("objectives", "has weight 0.0, expected a number above 0"),
     "a module twice": ("objectives", "updates a module twice"),
-    "noise of rows that are not there": ("objectives", "repeats the noise of 3 rows, and a batch has 1"),
+    "noise of rows that are not there": (
+        "objectives",
+        "repeats the noise of 3 rows, and a batch has 1",
+    ),
     "a head taught twice": ("readouts", "'local0' is taught by module0, again, 2 times in a step"),
-    "predictions that nobody teaches": ("readouts", "'final' makes the predictions, and no objective"),
-    "a head that stops derivatives": ("gradients", "where a loss stops derivatives its readout holds"),
+    "predictions that nobody teaches": (
+        "readouts",
+        "'final' makes the predictions, and no objective",
+    ),
+    "a head that stops derivatives": (
+        "gradients",
+        "where a loss stops derivatives its readout holds",
+    ),
     "a loss per batch": ("gradients", "have shape [], expected one per row"),
     "a head through the next module": ("cuts", "reaches body.1.l0.weight"),
     "a head that couples examples": ("rows apart", "does not say coupled = True"),
@@ -225,7 +251,9 @@ class Batches(Local):
         ("a type", "batch() made inputs of torch.float32, the noise is torch.float64"),
     ],
 )
-def test_a_batch_with_a_fault_is_refused(how: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_with_a_fault_is_refused(
+    how: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fgbench.conformance.locality.NETS", (LAYERS,))
     assert wrong(check_locality(Batches())) == {}
     found = wrong(check_locality(Batches(how=how)))
@@ -319,4 +347,3 @@ def test_an_architecture_asked_for_is_checked_too() -> None:
         check_locality("local", arch="mlpp")
     with pytest.raises(UsageError, match="local"):
         check_locality("locall")
-

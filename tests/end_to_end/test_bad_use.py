@@ -51,7 +51,9 @@ FAILS = {  # while it runs: its method fails alone
     ),
     "credit of an unknown place": (mine(credit='{"l9": credit["body.0.l0"]}'), "l9"),
     "gradients of a wrong shape": (
-        mine().replace("Estimate(credit=credit)", "Estimate(grads={n: torch.zeros(2) for n in view.shapes})"),
+        mine().replace(
+            "Estimate(credit=credit)", "Estimate(grads={n: torch.zeros(2) for n in view.shapes})"
+        ),
         "body.0.l0.weight",
     ),
     "nothing": (mine().replace("return Estimate(credit=credit)", "return None"), "Estimate"),

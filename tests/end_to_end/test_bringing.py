@@ -18,7 +18,9 @@ PAGE = (ROOT / "docs" / "bringing-a-method.md").read_text("utf-8")
 @pytest.fixture
 def halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Write the example of a method around another."""
-    (source,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "Halved" in code)
+    (source,) = (
+        code for code in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "Halved" in code
+    )
     monkeypatch.chdir(tmp_path)
     Path("halved.py").write_text(source)
     return "./halved.py:Halved"

@@ -100,10 +100,11 @@ class ActivityChange(Defaults):
         return Estimate(credit={n: t * factor for n, t in moved.items()})
 
 
+@pytest.mark.slow
 def test_fault_1_a_false_vanishing_claim_is_sampled_through_two_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sampled, "STAGES", FEW)
+    monkeypatch.setattr(sampled, "STAGES", ((600, 0.01), (600, 0.001)))
     made = ActivityChange()
     found = list(estimator.bias(made, [Case.build(SMOOTH, "end", made)]))
     (refused,) = [o for o in found if not o.held]

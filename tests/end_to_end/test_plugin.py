@@ -226,9 +226,7 @@ PLACE = ["--arch", "their_blocks-3", "--data", "their_stripes[size=3]", "--devic
 
 
 @pytest.mark.slow
-def test_all_commands_find_what_a_package_brings(
-    installed: dict[str, str], tmp_path: Path
-) -> None:
+def test_all_commands_find_what_a_package_brings(installed: dict[str, str], tmp_path: Path) -> None:
     few = ["--draws", "4", "--batches", "1", "--batch", "8"]
     methods = ["their_sign/their_pairs", "their_sign-bp", "theirs"]
     commands = [
@@ -239,7 +237,18 @@ def test_all_commands_find_what_a_package_brings(
         ["show", "their_blocks-3", "--data", "their_stripes"],
         ["measure", *methods, *PLACE, *few, "-o", "records", "--json"],
         ["train", *methods, *PLACE, "--epochs", "1", "--batch", "32", "-o", "records", "--json"],
-        ["speed", "theirs", *PLACE, "--rounds", "3", "--batch", "4", "--reference", "plain", "--json"],
+        [
+            "speed",
+            "theirs",
+            *PLACE,
+            "--rounds",
+            "3",
+            "--batch",
+            "4",
+            "--reference",
+            "plain",
+            "--json",
+        ],
         ["check", "their_blocks-3"],
         ["check", "their_pairs"],
         ["check", "their_stripes"],

@@ -34,7 +34,11 @@ class Scaled(Defaults):
         rows = {n: v.rows(n, 0, 1)[0] for n in v.names}
         s = self.factor * view.slopes(v).sum()
         if self.normalised:
-            s = s / sum(float((t * t).sum()) for t in rows.values()) * sum(t.numel() for t in rows.values())
+            s = (
+                s
+                / sum(float((t * t).sum()) for t in rows.values())
+                * sum(t.numel() for t in rows.values())
+            )
         own = {n: self.odd if n.startswith("body.0.") else 1.0 for n in rows}
         return Estimate(grads={n: own[n] * s * t for n, t in rows.items()})
 

@@ -91,7 +91,12 @@ def made(text: str) -> tuple[int, int]:
 def test_a_file_brings_forms(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(ESTIMATOR.format(deco=""))
     typed = f"{tmp_path}/mine.py:Mine"
-    assert [made(typed + e) for e in ("", "-wide", "-both", "-4")] == [(1, 1), (9, 1), (9, 7), (4, 1)]
+    assert [made(typed + e) for e in ("", "-wide", "-both", "-4")] == [
+        (1, 1),
+        (9, 1),
+        (9, 7),
+        (4, 1),
+    ]
     assert made(f"{typed}-both[width=2]/local") == (2, 7)  # what is typed wins
     found = registry.method(f"{typed}-both[width=2]/local").estimator
     assert found.options == {"width": 2}
@@ -102,7 +107,9 @@ def test_a_file_brings_forms(tmp_path: Path) -> None:
 
 def test_a_file_without_forms_has_none(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET.format(deco="", after=""))
-    with pytest.raises(UsageError, match=r"net\.py:ring_of_mine-3: ring_of_mine has no other forms"):
+    with pytest.raises(
+        UsageError, match=r"net\.py:ring_of_mine-3: ring_of_mine has no other forms"
+    ):
         registry.make("architectures", f"{tmp_path}/net.py:ring_of_mine-3", offered=SIZES)
 
 
@@ -176,7 +183,9 @@ def test_forms_that_cannot_be_used_are_listed_with_the_reason(
 ) -> None:
     source = ESTIMATOR.format(deco="") + f"\nMine.{attribute}\n"
     points(source, ("estimators", "their_mine", "their_forms:Mine"))
-    with pytest.raises(UsageError, match=rf"'their_mine' from their-package .*cannot be used.*{told}"):
+    with pytest.raises(
+        UsageError, match=rf"'their_mine' from their-package .*cannot be used.*{told}"
+    ):
         registry.method("their_mine")
     assert registry.method("bp").estimator.name == "bp"
     assert registry.names("estimators").count("their_mine") == 1

@@ -46,4 +46,6 @@ def test_a_multiple_of_the_truth_has_no_bias_and_another_direction_has(planted: 
     p = bias(*across(*moments(e, g)), draws=64).p_value
     assert p is not None
     assert (p < 0.001) == bool(planted)
-    assert bias(moments(e, g)[1], float(moments(e, g)[2].sum()), draws=64).p_value == 1e-4  # the scale
+    assert (
+        bias(moments(e, g)[1], float(moments(e, g)[2].sum()), draws=64).p_value == 1e-4
+    )  # the scale

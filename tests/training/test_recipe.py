@@ -188,7 +188,9 @@ def test_a_method_brings_its_rate_where_no_shipped_rule_names_it() -> None:
     assert lr_of("fg_a/end", Brought()) == 0.01  # mlp.toml has a rule for it
     assert lr_of("fg_a/end", Brought(), arch="somebody-s") == 0.02
     assert lr_of("fg_w/end", Brought(), arch="somebody-s") == 0.0003
-    recipe = default_recipe("mlp-2x64", "digits", False, "brought/end", brought_rules(None, Brought()))
+    recipe = default_recipe(
+        "mlp-2x64", "digits", False, "brought/end", brought_rules(None, Brought())
+    )
     assert (recipe.epochs, recipe.batch) == (7, 50)  # what it leaves out is shipped
 
 
