@@ -466,6 +466,28 @@ def resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
     raise no_such(SINGULAR[kind], name, kind)
 
 
+def is_name(kind: str, name: str) -> bool:
+    """Return whether a name without options is one of a kind, forms of names included.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        name: the name.
+
+    Returns:
+        Whether it is.
+
+    Example:
+        >>> is_name("localities", "local-pg"), is_name("localities", "local-xy")
+        (True, False)
+    """
+    for base, entry in entries(kind).items():
+        if name == base or (
+            name.startswith(f"{base}-") and implied(entry, name[len(base) + 1 :]) is not None
+        ):
+            return True
+    return False
+
+
 def implied(entry: Entry, ending: str) -> dict[str, Any] | None:
     """Return the options that an ending of a name stands for.
 

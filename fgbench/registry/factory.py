@@ -17,9 +17,9 @@ from fgbench.registry import files
 from fgbench.registry.entries import (
     PRESETS,
     SINGULAR,
-    entries,
     entry_of,
     implied,
+    is_name,
     names,
     registration,
     resolve,
@@ -141,17 +141,21 @@ def method(text: str) -> Method:
     except UsageError as error:
         raise UsageError(_nearer(text, str(error))) from None
     base = split_options(estimator)[0]
-    known = [*PRESETS, *entries("estimators")]
-    if ".py:" not in base and base not in known:
+    if ".py:" not in base and not _is_method(base):
         if text.partition("[")[0].startswith((".", "/", "~")) or "/:" in text:
             raise UsageError(
                 f"method {text!r}: an estimator in a file is named path/to/file.py:Class"
             )
-        raise unknown("method", base, known)
+        raise unknown("method", base, [*PRESETS, *names("estimators")])
     first, _, rest = base.partition("/")
-    if first in known and not Path(base.rpartition(":")[0]).exists():
+    if _is_method(first) and not Path(base.rpartition(":")[0]).exists():
         raise UsageError(f"method {text!r}: for a locality in a file type {first}/./{rest}")
     return Method(text, make("estimators", estimator), make("localities", locality))
+
+
+def _is_method(name: str) -> bool:
+    """Return whether a name without options is a preset or an estimator."""
+    return name in PRESETS or is_name("estimators", name)
 
 
 def _nearer(text: str, message: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from fgbench.errors import UsageError, pass_on
-from fgbench.registry.entries import FOLDERS, PRESETS, registration, resolve
+from fgbench.errors import pass_on
+from fgbench.registry.entries import FOLDERS, PRESETS, is_name, registration
 from fgbench.registry.files import load
 
 SIZES = frozenset({"shape", "classes", "outputs", "vocabulary"})
@@ -34,21 +34,12 @@ def kind_of(text: str) -> str:
     """
     head = text.partition("[")[0]
     first = head.partition("/")[0]
-    if first in PRESETS or _is_name("estimators", first):
+    if first in PRESETS or is_name("estimators", first):
         return "estimators"
     if ".py:" in head:
         method = "/" in head.rpartition(".py:")[2]
         return "estimators" if method else kind_of_thing(load(head)[0])
-    return next((kind for kind in FOLDERS if _is_name(kind, head)), "")
-
-
-def _is_name(kind: str, name: str) -> bool:
-    """Return whether a name without options is one of a kind."""
-    try:
-        resolve(kind, name)
-    except UsageError:
-        return False
-    return True
+    return next((kind for kind in FOLDERS if is_name(kind, head)), "")
 
 
 def kind_of_thing(thing: Any) -> str:

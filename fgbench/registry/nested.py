@@ -1,4 +1,4 @@
-"""Options that name an estimator: the base of a control variate, of a wrapper, of any method around another."""
+"""Options that name an estimator: the base of a control variate, or of any method around another."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def default_recipe(
         >>> default_recipe("mlp-2x64", "digits", exact=False, method="fg_a/end").optimizer
         'sgd'
         >>> mine = Rule(set={"lr": 0.02})
-        >>> [default_recipe("mlp-2x64", "digits", False, name, [mine]).lr for name in ("mine/end", "fg_a/end")]
+        >>> [default_recipe("mlp-2x64", "digits", False, name, [mine]).lr for name in ("m/end", "fg_a/end")]
         [0.02, 0.01]
     """
     if not own:

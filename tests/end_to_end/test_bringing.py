@@ -1,4 +1,4 @@
-"""What docs/bringing-a-method.md says: its example holds as it stands there, its commands and links are real."""
+"""What docs/bringing-a-method.md says: its example holds as it stands, its commands and links are real."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Sign(Defaults):
         found = self.base.estimator(view, noise.child("base"), state)
         return Estimate(grads={name: grad.sign() for name, grad in found.grads.items()})
 '''
-REST = '''
+REST = r'''
 import numpy as np
 from fgbench import Objective, register
 from fgbench.architectures.mlp import mlp

@@ -79,5 +79,5 @@ def test_a_thing_in_a_file_shows_its_kind(name: str, kind: str, tmp_path: Path) 
 
 
 def test_a_file_that_does_not_exist_is_one_line() -> None:
-    with pytest.raises(UsageError, match="no file 'nowhere.py'"):
+    with pytest.raises(UsageError, match=r"no file 'nowhere\.py'"):
         registry.kind_of("nowhere.py:Mine")
