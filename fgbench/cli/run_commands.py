@@ -365,7 +365,13 @@ def show(
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="An estimator or architecture, or ./file.py:Class.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="An estimator, locality, architecture or data set, or ./file.py:NAME; `estimators`, another "
+            "kind of these, or `all`: everything that is registered."
+        ),
+    ],
     quick: Annotated[
         bool,
         typer.Option(
@@ -377,7 +383,9 @@ def check(
     ] = False,
     arch: Annotated[
         str,
-        typer.Option(help="Check an estimator on this architecture too, beside small networks."),
+        typer.Option(
+            help="Check an estimator or a locality on this architecture too, beside small networks."
+        ),
     ] = "",
     data: Annotated[
         str,
@@ -396,13 +404,18 @@ def check(
             "the exit code is 3. No limit by default: how long a check takes depends on the machine.",
         ),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that check everything of a kind.", min=1)
+    ] = 1,
 ) -> int:
-    """Check an estimator's claims or an architecture's declarations: ok, FAIL or -- (not judged) each."""
+    """Check claims, declarations, objectives or examples: ok, FAIL or -- (not judged) each."""
     from fgbench.cli.check import run_checks
     from fgbench.workload import Cuts
 
     cuts = Cuts(cut, sites, out_axes)
-    return run_checks(name, quick=quick, timeout=timeout, arch=arch, data=data, cuts=cuts)
+    return run_checks(
+        name, quick=quick, timeout=timeout, arch=arch, data=data, cuts=cuts, workers=workers
+    )
 
 
 def _run_all(

@@ -83,6 +83,11 @@ class Claims:
         """Whether reverse mode is refused while the estimator runs."""
         return self.backward in ("none", "segment")
 
+    @property
+    def noiseless(self) -> bool:
+        """Whether an estimate is free of noise, given the state: trained by the recipe of an exact gradient."""
+        return self.deterministic or self.exact
+
 
 @dataclass
 class Estimate:

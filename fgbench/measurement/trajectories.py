@@ -148,7 +148,7 @@ class Trajectory:
 
         Args:
             method: trained by the recipe that ships for it.
-            exact: whether its estimator claims to be deterministic, which decides the recipe.
+            exact: whether its estimator claims to be free of noise, which decides the recipe.
 
         Returns:
             An iterator, which trains as far as it is read.

@@ -253,7 +253,7 @@ def default_recipe(
     Args:
         arch: architecture, with or without options.
         data: data set, with or without options.
-        exact: whether the method's gradients are free of noise (``claims.deterministic``).
+        exact: whether the method's gradients are free of noise (``claims.noiseless``).
         method: ``estimator/locality``, with or without options, for values of one method.
         own: rules that the architecture and the method bring, see :func:`brought_rules`.
 
