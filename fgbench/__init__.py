@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fgbench.data.goal import Metric
     from fgbench.errors import UsageError
     from fgbench.registry import register
-    from fgbench.reporting.figures.draw import draw as draw_figure
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
@@ -57,7 +56,6 @@ _LOCATIONS = {
     "View": "fgbench.core.view:View",
     "check": "fgbench.api:check",
     "data_set": "fgbench.data.given:data_set",
-    "draw_figure": "fgbench.reporting.figures.draw:draw",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
     "load": "fgbench.reporting.results:load",
@@ -89,7 +87,6 @@ __all__ = [
     "View",
     "check",
     "data_set",
-    "draw_figure",
     "estimate",
     "figure",
     "load",
