@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fgbench.core.objective import Locality
 
 
+NO_END = "its losses are no loss of the network's predictions"
+
+
 class Scheme:
     """A chain under a locality: its objectives, and how its batches are made.
 
@@ -65,7 +68,7 @@ class Scheme:
         self.end: Objective | None = final
         if not self.refused:
             self.end = self._optional("end", lambda chain: final)(chain)
-        self.rule: str = self._optional("rule", "")
+        self.rule: str = self._optional("rule", NO_END if self.end is None else "")
         self.copies: int = self._optional("copies", 1)
         self.probe: float = self._optional("probe", 0.0)
         self._check()

@@ -104,6 +104,8 @@ class Learner:
         with torch.no_grad():
             for name, grad in (*estimate.body.items(), *estimate.readouts.items()):
                 give(self._params[name], grad)
+        for name in self._params.keys() - {*estimate.body, *estimate.readouts}:
+            self._params[name].grad = None  # frozen, as in an earlier stage: no optimiser moves it
         self._optimizer.step()
         self._learned.follow(estimate)
 
