@@ -182,7 +182,7 @@ class Scheme:
         Raises:
             UsageError: if the locality makes another number of rows, which would price them wrongly.
         """
-        make = self._optional("batch", None)
+        make = None if self.refused else self._optional("batch", None)
         if make is None:
             x, y = data.prepare(inputs, targets, noise.dtype)
             return x, y

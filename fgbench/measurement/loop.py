@@ -262,9 +262,9 @@ def _with_products(
 ) -> MethodResult:
     """Return a result with the products of the gradients of batches, or with what its locality raised."""
     assert setup.task is not None
-    task = setup.task.at(_clock(network, setup, waypoint))
     try:
-        with at_work(*task.parts):
+        with at_work(*setup.task.parts):
+            task = setup.task.at(_clock(network, setup, waypoint))
             return result.with_products(products(task, network.batches(task)))
     except MethodFailed as failed:
         return replace(result, failed=str(failed))
@@ -293,13 +293,13 @@ def _measure_point(
     """
     assert setup.task is not None
     design, at = network.design, (network.init, network.moment)
-    task = setup.task.at(_clock(network, setup, waypoint))
-    task.chain.load_state_dict(waypoint.params, strict=False)
+    setup.task.chain.load_state_dict(waypoint.params, strict=False)
     line = f"{setup.method.text}, init {network.init}, moment {network.moment:g}, batch {b}"
     _report(progress, line, plan)
     engine = ""
     try:
-        with at_work(*task.parts, begun=False):
+        with at_work(*setup.task.parts, begun=False):
+            task = setup.task.at(_clock(network, setup, waypoint))
             x, y = network.batch(task, b)
         with setup.allowance.used(), at_work(setup.method.estimator.thing, *task.parts):
             if reason := why_not(plan.estimator, task.scheme):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fgbench import registry
-from fgbench.architectures.noprop import Step, schedule
+from fgbench.architectures.noprop import schedule
 from fgbench.core.cost import CostCounter
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.targets import Targets
@@ -30,20 +30,6 @@ def given() -> tuple[Any, Tensor, Targets]:
     task, x, y = made(ARCH, "noprop_dt")
     noise = Noise(4, dtype=torch.float64).normal("eps", (4, 5))
     return task, x, Targets(y, {"noise": noise})
-
-
-@pytest.mark.parametrize("blocks", [1, 2, 5, 20])
-def test_steps_lead_from_one_law_to_the_next(blocks: int) -> None:
-    """Mean: a + b √ᾱ_{t−1} = √ᾱ_t. Variance: b² (1 − ᾱ_{t−1}) + c = 1 − ᾱ_t. And a²/(2c) is half the gain."""
-    steps = schedule(blocks)
-    assert len(steps) == blocks
-    for one, other in zip(steps, steps[1:], strict=False):
-        assert one.after == other.before
-    for step in steps:
-        assert 0 < step.before < step.after < 1
-        assert step.a + step.b * sqrt(step.before) == pytest.approx(sqrt(step.after), rel=1e-12)
-        assert step.b**2 * (1 - step.before) + step.c == pytest.approx(1 - step.after, rel=1e-12)
-        assert step.a**2 / (2 * step.c) == pytest.approx(step.gain / 2, rel=1e-12)
 
 
 def test_gradients_are_those_of_the_losses_written_out() -> None:
@@ -136,12 +122,6 @@ def test_batches_bring_the_noise_that_windows_begin_at() -> None:
 def test_other_networks_are_refused_in_one_line() -> None:
     task, _, _ = made("mlp-2x4", "noprop_dt")
     assert task.scheme.refused.endswith("the architecture noprop")
-
-
-def test_the_network_is_trained_by_backprop_as_well() -> None:
-    task, x, y = made(ARCH, "end")
-    exact(task, x, y)
-    assert isinstance(task.chain.module(0).step, Step)
 
 
 def test_it_trains() -> None:
