@@ -44,10 +44,10 @@ def selected(module: int, modules: int, depth: int) -> list[int]:
     return [round(module + j * later / depth) for j in range(1, depth + 1)]
 
 
-def depths(modules: int, depth: int, slope: float) -> list[int]:
+def depths(modules: int, depth: int, slope: float, joint: bool = True) -> list[int]:
     """Return the depths of the auxiliary networks of all modules with a loss of their own.
 
-    The last d + 1 of N modules learn together from the final loss, which leaves K = N − d windows. The depth of
+    Where the last d + 1 of N modules learn together from the final loss, K = N − d windows are left, else N. The depth of
     window l goes from d to ``(1 − τ) d + τ``, at least 1:
     ``max(1, round(d (1 − τ l/(K − 2)) + τ l/(K − 2)))`` for l = 0 to K − 2.
 
@@ -55,6 +55,7 @@ def depths(modules: int, depth: int, slope: float) -> list[int]:
         modules: N.
         depth: d, the largest.
         slope: τ, from 0 (all alike) to 1 (down to 1).
+        joint: whether the last modules learn together.
 
     Returns:
         The depths.
@@ -63,7 +64,7 @@ def depths(modules: int, depth: int, slope: float) -> list[int]:
         >>> depths(16, 5, 0.5), depths(16, 2, 0.5)
         ([5, 5, 5, 4, 4, 4, 4, 3, 3, 3], [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
     """
-    windows = modules - depth
+    windows = modules - depth if joint else modules
     found = []
     for k in range(windows - 1):
         t = slope * k / (windows - 2) if windows > 2 else 0.0
@@ -125,12 +126,13 @@ class AugLocal:
 
     The auxiliary network of module l is ``d_l`` of the later modules, evenly spaced with the last one among them,
     and the final readout, all with weights of their own. Their number falls from d at the first module. The last
-    d + 1 modules learn together from the final loss. With as many copies as there are later modules and with the
-    network's own weights in them, the local gradient would be that of the final loss.
+    d + 1 modules learn together from the final loss, so that K modules are K − d windows; with ``joint=false`` the last
+    one alone does. With as many copies as there are later modules and with the network's own weights in them, the
+    local gradient would be that of the final loss.
 
     Modules are copied as they are, so the outputs of one must fit the next one that is selected: all do in networks
-    whose modules have one shape, and where ``depth`` takes in all later modules. The paper builds copies anew, with
-    strides and widths that fit.
+    whose modules have one shape, and with ``joint=false,slope=0`` where ``depth`` takes in all later modules. The paper
+    builds copies anew, with strides and widths that fit.
 
     Also known as: augmented auxiliary networks.
 
@@ -140,6 +142,7 @@ class AugLocal:
     Args:
         depth: d, the most modules that are copied.
         slope: τ, how far the depth falls from the first to the last of these modules: 0 not, 1 to one module.
+        joint: whether the last d + 1 modules learn together, as in the paper.
         keep: axes along which each loss stays separate.
 
     Cost: the copies are in the column ``readouts``: about d more modules for every module.
@@ -157,6 +160,7 @@ class AugLocal:
 
     depth: Annotated[int, Field(ge=1)] = 1
     slope: Annotated[float, Field(ge=0, le=1)] = 0.5
+    joint: bool = True
     keep: str = "b"
 
     def supports(self, chain: Chain) -> str:
@@ -164,32 +168,36 @@ class AugLocal:
         if chain.whole:
             return "auglocal copies modules, and those of an ordinary network are parts of one forward pass"
         count = len(chain)
-        for k, depth in enumerate(depths(count, self.depth, self.slope)):
+        for k, depth in enumerate(self._depths(count)):
             at = k
             for j in selected(k, count, depth):
                 if chain.out_shape(at) != chain.out_shape(j - 1):
                     return (
                         f"auglocal puts a copy of module {j} after module {at}, whose output is "
                         f"{list(chain.out_shape(at))} where module {j} takes {list(chain.out_shape(j - 1))}; "
-                        f"depth={count - 1} copies none out of its order"
+                        f"depth={count - 1},slope=0,joint=false copies all in their order"
                     )
                 at = j
         return ""
+
+    def _depths(self, count: int) -> list[int]:
+        """Return the depths of the auxiliary networks of a network of so many modules."""
+        return depths(count, self.depth, self.slope, self.joint)
 
     def attach(self, chain: Chain) -> None:
         """Attach the copies to every module that has a loss of its own."""
         count = len(chain)
         made = [
             Copies(chain, selected(k, count, depth))
-            for k, depth in enumerate(depths(count, self.depth, self.slope))
+            for k, depth in enumerate(self._depths(count))
         ]
         for k, copies in enumerate(made):
             chain.put(f"aux{k}", k, lambda have, n, copies=copies: copies)  # type: ignore[misc]
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:
-        """Return windows (k, k + 1) with copies, and the last d + 1 modules with the final readout."""
+        """Return windows (k, k + 1) with copies, and the last modules with the final readout."""
         count = len(chain)
-        alone = len(depths(count, self.depth, self.slope))
+        alone = len(self._depths(count))
         found = [
             Objective(f"module{k}", (k, k + 1), f"aux{k}", (k,), self.keep) for k in range(alone)
         ]

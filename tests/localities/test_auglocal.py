@@ -40,9 +40,17 @@ def test_depths_fall_as_published() -> None:
     assert depths(3, 5, 0.5) == []
 
 
-@pytest.mark.parametrize("arch", ["mlp-5x6", CNN, "localmixer-xs/3/2[channels=8,side=2]"])
-def test_gradients_are_those_of_the_copies_one_after_the_other(arch: str) -> None:
-    task, x, y = made(arch, f"auglocal[depth={2 if arch == CNN else 1}]")
+@pytest.mark.parametrize(
+    ("arch", "options"),
+    [
+        ("mlp-5x6", "depth=1"),
+        ("mlp-5x6", "depth=2"),
+        (CNN, "depth=2,slope=0.0,joint=false"),
+        ("localmixer-xs/2/4[blocks=3,channels=8,groups=2]", "depth=1"),
+    ],
+)
+def test_gradients_are_those_of_the_copies_one_after_the_other(arch: str, options: str) -> None:
+    task, x, y = made(arch, f"auglocal[{options}]")
     chain = task.chain
 
     def losses(o: Objective, f: Tensor) -> Tensor:
@@ -56,31 +64,35 @@ def test_gradients_are_those_of_the_copies_one_after_the_other(arch: str) -> Non
     assert worst(task.scheme_truth(x, y), truth_by_hand(task, x, losses)) < 1e-12
 
 
-@pytest.mark.parametrize(("arch", "depth"), [("mlp-5x6", 1), ("mlp-5x6", 3), (MIXER, 1)])
-def test_every_estimator_follows_it(arch: str, depth: int) -> None:
-    exact(*made(arch, f"auglocal[depth={depth}]"))
+@pytest.mark.parametrize(
+    ("arch", "options"), [("mlp-5x6", "depth=2"), (MIXER, "depth=1,joint=false")]
+)
+def test_every_estimator_follows_it(arch: str, options: str) -> None:
+    exact(*made(arch, f"auglocal[{options}]"))
 
 
 def test_tied_copies_of_all_later_modules_give_backprop() -> None:
     """With its own later modules in place of the copies a module has the gradient of the final loss."""
-    task, x, y = made("mlp-4x6", "auglocal[depth=3]")
+    task, x, y = made("mlp-4x6", "auglocal[depth=3,slope=0.0,joint=false]")
     chain = task.chain
     assert worst(task.scheme_truth(x, y), task.end_truth(x, y)) > 1e-3
-    net = chain.readout("aux0")
-    assert isinstance(net, Copies)
     with torch.no_grad():
-        for i, block in enumerate(net.blocks):
-            block.load_state_dict(chain.module(1 + i).state_dict())
-        net.last.load_state_dict(chain.readout("final").state_dict())
+        for k in range(3):
+            net = chain.readout(f"aux{k}")
+            assert isinstance(net, Copies)
+            assert net.modules_copied == tuple(range(k + 1, 4))
+            for j, block in zip(net.modules_copied, net.blocks, strict=True):
+                block.load_state_dict(chain.module(j).state_dict())
+            net.last.load_state_dict(chain.readout("final").state_dict())
     assert worst(task.scheme_truth(x, y), task.end_truth(x, y)) < 1e-12
 
 
 def test_copies_have_weights_of_their_own_and_of_the_same_law() -> None:
-    task, _, _ = made("mlp-4x6", "auglocal[depth=3]")
+    task, _, _ = made("mlp-4x6", "auglocal[depth=3,joint=false]")
     net, chain = task.chain.readout("aux0"), task.chain
     assert isinstance(net, Copies)
-    for i, block in enumerate(net.blocks):
-        for own, of in zip(block.parameters(), chain.module(1 + i).parameters(), strict=True):
+    for j, block in zip(net.modules_copied, net.blocks, strict=True):
+        for own, of in zip(block.parameters(), chain.module(j).parameters(), strict=True):
             assert own.data_ptr() != of.data_ptr()
             assert not torch.equal(own, of)
             assert torch.equal(own.flatten().sort().values, of.flatten().sort().values)
@@ -97,5 +109,6 @@ def test_windows_end_with_one_of_several_modules() -> None:
 def test_copies_that_do_not_fit_are_refused_with_a_depth_that_does() -> None:
     task, _, _ = made(CNN, "auglocal[depth=1]")
     assert "auglocal puts a copy of module 2 after module 0" in task.scheme.refused
-    assert "depth=2" in task.scheme.refused
-    assert made(CNN, "auglocal[depth=2]")[0].scheme.refused == ""
+    assert "depth=2,slope=0,joint=false" in task.scheme.refused
+    fits, _, _ = made(CNN, "auglocal[depth=2,slope=0.0,joint=false]")
+    assert fits.scheme.refused == ""
