@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import cos, pi, prod, sqrt
 from typing import Annotated, NamedTuple
 
@@ -27,8 +28,8 @@ class Step(NamedTuple):
 
     Example:
         >>> step = Step(before=0.2, after=0.5)
-        >>> round(step.a + step.b * 0.2**0.5 - 0.5**0.5, 12), round(step.b**2 * 0.8 + step.c - 0.5, 12)
-        (0.0, 0.0)
+        >>> round(step.a + step.b * 0.2**0.5, 6), round(0.5**0.5, 6), round(step.b**2 * 0.8 + step.c, 6)
+        (0.707107, 0.707107, 0.5)
     """
 
     before: float
@@ -69,7 +70,7 @@ def schedule(blocks: int) -> list[Step]:
         [0.206, 0.5, 0.794, 0.976]
     """
     parts = [cos(pi / 2 * (1 - (t + 0.5) / (blocks + 1))) ** 2 for t in range(blocks + 1)]
-    return [Step(before, after) for before, after in zip(parts, parts[1:], strict=False)]
+    return [Step(before, after) for before, after in pairwise(parts)]
 
 
 class Denoiser(LocalModule):
@@ -145,10 +146,10 @@ def noprop(
 ) -> Chain:
     """A stack of label denoisers (``noprop-4x64``: 4 blocks of 64 hidden units), each one module.
 
-    Block t sees the image and a noisy label z_{t−1}, predicts the label by a hidden layer and a softmax, and moves z
-    towards it; a linear readout takes the class from the last z. The locality ``noprop_dt`` teaches every block
-    alone; under ``end`` the same network is trained by backprop from z_0 = 0. The paper's blocks have a
-    convolutional encoder of the image in place of its pixels.
+    Block t sees the image and a noisy label z_{t−1}, predicts the label by a hidden layer and a softmax,
+    and moves z towards it; a linear readout takes the class from the last z. The locality ``noprop_dt``
+    teaches every block alone; under ``end`` the same network is trained by backprop from z_0 = 0. The
+    paper's blocks have a convolutional encoder of the image in place of its pixels.
 
     Also known as: the network of NoProp-DT.
 

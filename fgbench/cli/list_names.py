@@ -48,7 +48,7 @@ def lines(kind: str, width: int = 100) -> Iterator[str]:
         >>> next(lines("presets")).split()[:2]
         ['BP', 'bp/end']
         >>> print(*lines("localities", width=60), sep="\n")  # doctest: +ELLIPSIS
-        contrastive ...
+        auglocal ...
         local             A loss on every module, each through that
                           module alone (greedy; LG- in the paper's
                           method names). [keep=b]

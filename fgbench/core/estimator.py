@@ -20,7 +20,9 @@ Bias = Literal["none", "vanishing", "scale", "some"]
 Backward = Literal["none", "segment", "module", "network"]
 Kind = Literal["gradient", "step", "rule"]
 
-ONE_PASS = "losses on the way are added in one backward pass, which backprop alone makes; use module"
+ONE_PASS = (
+    "losses on the way are added in one backward pass, which backprop alone makes; use module"
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,12 @@ class Claims:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in valid:
                 raise unknown(f"claim of {name}", str(value), valid)
-        for name, kind in (("deterministic", bool), ("slopes_only", bool), ("exact", bool), ("why", str)):
+        for name, kind in (
+            ("deterministic", bool),
+            ("slopes_only", bool),
+            ("exact", bool),
+            ("why", str),
+        ):
             value = getattr(self, name)
             if not isinstance(value, kind):
                 came = type(value).__name__

@@ -147,8 +147,8 @@ class Task:
             estimator: the estimator.
 
         Returns:
-            Its claims; with the bias ``some`` and the reason where coupled examples make it biased, and of the
-            kind ``rule`` with the reason under a training rule.
+            Its claims; with the bias ``some`` and the reason where coupled examples make it biased, and of
+            the kind ``rule`` with the reason under a training rule.
         """
         claims = estimator.claims(self.scheme)
         if not isinstance(claims, Claims):
@@ -321,11 +321,11 @@ class Task:
             UsageError: where the scheme has no end objective.
         """
         if self.end is None:
-            raise UsageError(f"{type(self.scheme.locality).__name__} has no loss at the end of the network")
+            raise UsageError(
+                f"{type(self.scheme.locality).__name__} has no loss at the end of the network"
+            )
         start = self.chain.start(x)
-        return View(
-            self.chain, self.end, start, labels, CostCounter(), clock=self.clock
-        ).reverse()
+        return View(self.chain, self.end, start, labels, CostCounter(), clock=self.clock).reverse()
 
 
 def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:

@@ -256,6 +256,9 @@ class Window:
             run: of the examples.
             aside: receives the outputs of the modules whose numbers it has; without it, losses that are
                 added on the way are refused.
+
+        Returns:
+            The output, a tensor or a Dual.
         """
         if aside is None and self.objective.aside:
             raise UsageError(

@@ -47,9 +47,9 @@ def selected(module: int, modules: int, depth: int) -> list[int]:
 def depths(modules: int, depth: int, slope: float, joint: bool = True) -> list[int]:
     """Return the depths of the auxiliary networks of all modules with a loss of their own.
 
-    Where the last d + 1 of N modules learn together from the final loss, K = N − d windows are left, else N. The depth of
-    window l goes from d to ``(1 − τ) d + τ``, at least 1:
-    ``max(1, round(d (1 − τ l/(K − 2)) + τ l/(K − 2)))`` for l = 0 to K − 2.
+    Where the last d + 1 of N modules learn together from the final loss, K = N − d windows are left, else
+    N. The depth of window l goes from d to ``(1 − τ) d + τ``, at least 1: ``max(1, round(d (1 − τ l/(K −
+    2)) + τ l/(K − 2)))`` for l = 0 to K − 2.
 
     Args:
         modules: N.
@@ -124,15 +124,15 @@ def _operations(tap: Tap, prefix: str) -> Tap:
 class AugLocal:
     """A loss on every module through an auxiliary network made of later modules, cut between modules.
 
-    The auxiliary network of module l is ``d_l`` of the later modules, evenly spaced with the last one among them,
-    and the final readout, all with weights of their own. Their number falls from d at the first module. The last
-    d + 1 modules learn together from the final loss, so that K modules are K − d windows; with ``joint=false`` the last
-    one alone does. With as many copies as there are later modules and with the network's own weights in them, the
-    local gradient would be that of the final loss.
+    The auxiliary network of module l is ``d_l`` of the later modules, evenly spaced with the last one among
+    them, and the final readout, all with weights of their own. Their number falls from d at the first
+    module. The last d + 1 modules learn together from the final loss, so that K modules are K − d windows;
+    with ``joint=false`` the last one alone does. With as many copies as there are later modules and with
+    the network's own weights in them, the local gradient would be that of the final loss.
 
-    Modules are copied as they are, so the outputs of one must fit the next one that is selected: all do in networks
-    whose modules have one shape, and with ``joint=false,slope=0`` where ``depth`` takes in all later modules. The paper
-    builds copies anew, with strides and widths that fit.
+    Modules are copied as they are, so the outputs of one must fit the next one that is selected: all do in
+    networks whose modules have one shape, and with ``joint=false,slope=0`` where ``depth`` takes in all
+    later modules. The paper builds copies anew, with strides and widths that fit.
 
     Also known as: augmented auxiliary networks.
 
@@ -147,7 +147,8 @@ class AugLocal:
 
     Cost: the copies are in the column ``readouts``: about d more modules for every module.
 
-    References: Ma, Wu, Si, Tan, Scaling Supervised Local Learning with Augmented Auxiliary Networks, ICLR 2024.
+    References: Ma, Wu, Si, Tan, Scaling Supervised Local Learning with Augmented Auxiliary Networks, ICLR
+        2024.
 
     Example:
         >>> from fgbench.architectures.mlp import mlp
@@ -188,8 +189,7 @@ class AugLocal:
         """Attach the copies to every module that has a loss of its own."""
         count = len(chain)
         made = [
-            Copies(chain, selected(k, count, depth))
-            for k, depth in enumerate(self._depths(count))
+            Copies(chain, selected(k, count, depth)) for k, depth in enumerate(self._depths(count))
         ]
         for k, copies in enumerate(made):
             chain.put(f"aux{k}", k, lambda have, n, copies=copies: copies)  # type: ignore[misc]

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class Blockwise:
     """The final loss, with one objective for every block of modules: each is estimated with the others still.
 
-    The objective of a block begins at its clean input and runs to the end of the network, and the sum of all
-    objectives' gradients is the gradient of the final loss: nothing is local, the locality gap is zero. What
-    changes is the noise. A block's estimate has no slopes of other blocks' noise in it, so that a forward gradient
-    with D unknowns in K blocks has in each block the variance of D/K unknowns. It pays with a pass from each block
-    to the end: (K + 1)/2 passes in place of one where blocks are alike.
+    The objective of a block begins at its clean input and runs to the end of the network, and the sum of
+    all objectives' gradients is the gradient of the final loss: nothing is local, the locality gap is zero.
+    What changes is the noise. A block's estimate has no slopes of other blocks' noise in it, so that a
+    forward gradient with D unknowns in K blocks has in each block the variance of D/K unknowns. It pays
+    with a pass from each block to the end: (K + 1)/2 passes in place of one where blocks are alike.
 
-    Also known as: block-wise or layer-wise perturbation; ``np/blockwise`` is iterative node perturbation with a
-    module in place of a layer.
+    Also known as: block-wise or layer-wise perturbation; ``np/blockwise`` is iterative node perturbation
+    with a module in place of a layer.
 
     Not to be confused with: ``local``, which has a loss per module; block coordinate descent, which moves one
     block at a time.
@@ -37,7 +37,8 @@ class Blockwise:
 
     Cost: the windows of all blocks; each runs from its block to the end.
 
-    References: Hiratani, Mehta, Lillicrap, Latham, On the stability and scalability of node perturbation learning,
+    References: Hiratani, Mehta, Lillicrap, Latham, On the stability and scalability of node perturbation
+        learning,
     NeurIPS 2022; Dalm, van Gerven, Ahmad, Effective Learning with Node Perturbation in Multi-Layer Neural
     Networks, 2023.
 
@@ -52,7 +53,7 @@ class Blockwise:
     keep: str = "b"
 
     def supports(self, chain: Chain) -> str:
-        """Refuse blocks that share parameters: the gradient of one use would be counted in another block too."""
+        """Refuse blocks that share parameters: the gradient of one use would count in another block too."""
         for start in range(0, len(chain), self.size):
             own = tuple(range(start, min(start + self.size, len(chain))))
             if chain.sharing(own, (0, len(chain))):

@@ -116,10 +116,11 @@ class Contrastive:
     this mean for noise on activities; for noise on weights and for backprop it takes the sum of the two
     views' means, twice as much.
 
-    With ``stop_keys=false`` the loss of a row depends on every row. Activity noise of a row is then credited with
-    the scores of all rows, which is right where every row has noise of its own (``shared_noise=false``) and
-    noisier the more rows there are. With ``shared_noise`` the derivative for the other view is credited as if
-    it were the row's own, which is biased. Noise on weights has no rows, and no such bias.
+    With ``stop_keys=false`` the loss of a row depends on every row. Activity noise of a row is then
+    credited with the scores of all rows, which is right where every row has noise of its own
+    (``shared_noise=false``) and noisier the more rows there are. With ``shared_noise`` the derivative for
+    the other view is credited as if it were the row's own, which is biased. Noise on weights has no rows,
+    and no such bias.
 
     Also known as: SimCLR, NT-Xent (normalised temperature-scaled cross entropy).
 

@@ -74,17 +74,17 @@ class DecoupledGreedy:
     """A loss on every module but the last through an auxiliary network of its own, cut between modules.
 
     The loss of module k is the cross entropy (or the loss of the data) of ``a_k(f_k(sg[h_{k-1}]))``, where
-    ``sg`` stops the gradient. It teaches the module and the auxiliary network ``a_k``. The last module has the
-    final readout and the final loss. All modules learn in the same step, from activities of the weights
+    ``sg`` stops the gradient. It teaches the module and the auxiliary network ``a_k``. The last module has
+    the final readout and the final loss. All modules learn in the same step, from activities of the weights
     before it. The gradient of a module is that of its own loss, not of the final one: the difference is the
     locality gap, 0 for the last module.
 
     Auxiliary networks: ``mlp`` has three hidden layers as wide as its features, which are averages over a
-    grid of 2 x 2 cells of the maps, or over patches; ``mlp-sr``, the paper's default, puts averages over 4 x 4
-    pixels and three 1 x 1 convolutions before; ``cnn`` has two 3 x 3 convolutions and a linear layer;
-    ``linear`` is the head of ``local``. The paper's networks have batch norms, which these leave out: they make
-    the loss of an example depend on the others. The paper's last module has two hidden layers more; here it is
-    the architecture's.
+    grid of 2 x 2 cells of the maps, or over patches; ``mlp-sr``, the paper's default, puts averages over 4
+    x 4 pixels and three 1 x 1 convolutions before; ``cnn`` has two 3 x 3 convolutions and a linear layer;
+    ``linear`` is the head of ``local``. The paper's networks have batch norms, which these leave out: they
+    make the loss of an example depend on the others. The paper's last module has two hidden layers more;
+    here it is the architecture's.
 
     Also known as: DGL, decoupled greedy learning, gradient-isolated learning.
 

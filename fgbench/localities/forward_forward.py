@@ -1,4 +1,4 @@
-"""The Forward-Forward algorithm: real against wrong labels, told apart by the squared activities of every module."""
+"""The Forward-Forward algorithm: right against wrong labels, told apart by the squares of activities."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def normalised(f: Tensor) -> Tensor:
 class Goodness(Readout):
     """The sum of squares g of a module's output, and the loss that tells positive rows from negative ones.
 
-    A row with label 1 is positive and has the loss ``2 softplus(θ − g)``, one with label 0 is negative and has
-    ``2 softplus(g − θ)``: the mean over as many of both is the sum of the two means.
+    A row with label 1 is positive and has the loss ``2 softplus(θ − g)``, one with label 0 is negative and
+    has ``2 softplus(g − θ)``: the mean over as many of both is the sum of the two means.
 
     Args:
         threshold: θ.
@@ -108,21 +108,21 @@ class Goodness(Readout):
 @register("localities", "forward_forward")
 @dataclass(frozen=True)
 class ForwardForward:
-    """Every module learns to have large activities on real data and small ones on wrong data, cut between modules.
+    """Every module learns large activities on right labels and small ones on wrong ones, cut between modules.
 
-    An image becomes two rows: with its own label written over its first numbers (positive), and with another
-    label, drawn evenly among the wrong ones (negative). The goodness g of a module is the sum of its squared
-    activities, and its loss ``softplus(θ − g⁺) + softplus(g⁻ − θ)``, with θ = ``threshold`` times the number of its
-    activities. The next module begins at the activities scaled to a root mean square of 1, so that it cannot read
-    the goodness off them. The prediction is the label whose rows have the largest goodness, summed over all modules
-    but the first: one forward pass per class.
+    An image becomes two rows: with its own label written over its first numbers (positive), and with
+    another label, drawn evenly among the wrong ones (negative). The goodness g of a module is the sum of
+    its squared activities, and its loss ``softplus(θ − g⁺) + softplus(g⁻ − θ)``, with θ = ``threshold``
+    times the number of its activities. The next module begins at the activities scaled to a root mean
+    square of 1, so that it cannot read the goodness off them. The prediction is the label whose rows have
+    the largest goodness, summed over all modules but the first: one forward pass per class.
 
-    For a layer of ReLUs the gradient is ``∓2 (1 − p) y xᵀ`` with p the probability of the right answer, in closed
-    form; any estimator may take its place. It is a training rule: the goodness is no loss of the predictions, and
-    no gradient of such a loss is estimated.
+    For a layer of ReLUs the gradient is ``∓2 (1 − p) y xᵀ`` with p the probability of the right answer, in
+    closed form; any estimator may take its place. It is a training rule: the goodness is no loss of the
+    predictions, and no gradient of such a loss is estimated.
 
-    Labels are written after the data are normalised, as 0 and 1. The paper's unsupervised form (hybrid images) and
-    its normalisation over peers are not here.
+    Labels are written after the data are normalised, as 0 and 1. The paper's unsupervised form (hybrid
+    images) and its normalisation over peers are not here.
 
     Also known as: FF, FFA.
 
@@ -229,6 +229,14 @@ class ForwardForward:
 
 def other_labels(labels: Tensor, classes: int, noise: Noise) -> Tensor:
     """Draw for every label another one, each of the others as likely.
+
+    Args:
+        labels: int64 ``[b]``.
+        classes: number of classes.
+        noise: of the batch.
+
+    Returns:
+        ``[b]``.
 
     Example:
         >>> from fgbench.core.noise.keyed import Noise

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 class GreedySequential:
     """A loss per module, cut between modules, one module at a time: K stages of equal length.
 
-    In stage j the modules before j are frozen and only run, module j and its auxiliary network learn, and later
-    modules rest; the auxiliary network is then of no use. The last stage teaches the last module and the final
-    readout, so that until then predictions are those of an untrained readout. The stage is read from the clock of
-    the training: with S steps and K modules, ``j = floor(K step / S)``. Where its length is unknown, as in a loop
-    of one's own, all modules learn at once, as under ``dgl``. The rate follows the schedule of the recipe over all
-    stages; the paper begins anew in each, which ``schedule=constant`` is nearer to.
+    In stage j the modules before j are frozen and only run, module j and its auxiliary network learn, and
+    later modules rest; the auxiliary network is then of no use. The last stage teaches the last module and
+    the final readout, so that until then predictions are those of an untrained readout. The stage is read
+    from the clock of the training: with S steps and K modules, ``j = floor(K step / S)``. Where its length
+    is unknown, as in a loop of one's own, all modules learn at once, as under ``dgl``. The rate follows the
+    schedule of the recipe over all stages; the paper begins anew in each, which ``schedule=constant`` is
+    nearer to.
 
     Also known as: greedy layer-wise training, layer-wise sequential training.
 
@@ -59,7 +60,7 @@ class GreedySequential:
     keep: str = "b"
 
     def supports(self, chain: Chain) -> str:
-        """Refuse batch norms in training mode, whose running statistics a frozen module would go on changing."""
+        """Refuse batch norms in training mode, whose statistics a frozen module would go on changing."""
         for name, m in chain.named_modules():
             if isinstance(m, _BatchNorm) and m.training:
                 return f"frozen modules would go on changing the statistics of {name}; call eval() on it"

@@ -37,8 +37,8 @@ FEATURES = 128
 def contrasts(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Compute the supervised contrastive loss of each example, ``[b]``.
 
-    With ``s_ij = ⟨z_i, z_j⟩ / τ`` of rows of norm 1 and P(i) the other examples of the class of i, the loss of i
-    is ``log Σ_{j≠i} exp s_ij − mean_{j∈P(i)} s_ij``, and 0 where P(i) is empty.
+    With ``s_ij = ⟨z_i, z_j⟩ / τ`` of rows of norm 1 and P(i) the other examples of the class of i, the loss
+    of i is ``log Σ_{j≠i} exp s_ij − mean_{j∈P(i)} s_ij``, and 0 where P(i) is empty.
 
     Args:
         z: ``[b, k]``, rows of norm 1.
@@ -65,9 +65,10 @@ def contrasts(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
 class ImageAndLabel(auxiliary.Perceptron):
     """A decoder of the image and a head with one hidden layer, each with its weight in the loss.
 
-    Of feature maps the decoder is bilinear upsampling to the size of the image and two 3 x 3 convolutions with a
-    ReLU between; of other outputs it is linear. Its numbers are the logits of pixels in [0, 1]. The loss is
-    ``λ1 · mean over pixels of the binary cross entropy + λ2 · (cross entropy or supervised contrast)``.
+    Of feature maps the decoder is bilinear upsampling to the size of the image and two 3 x 3 convolutions
+    with a ReLU between; of other outputs it is linear. Its numbers are the logits of pixels in [0, 1]. The
+    loss is ``λ1 · mean over pixels of the binary cross entropy + λ2 · (cross entropy or supervised
+    contrast)``.
 
     Args:
         pooling: takes features for the head.
@@ -146,18 +147,18 @@ class ImageAndLabel(auxiliary.Perceptron):
 @register("localities", "infopro", variants={"contrast": {"head": "contrast"}})
 @dataclass(frozen=True)
 class InfoPro:
-    """A loss per module that keeps the information of the image as well as that of the label, cut between modules.
+    """A loss per module that keeps what is known of the image as well as of the label, cut between modules.
 
-    A local loss on labels alone lets early modules throw away what later ones could use. Here module k < K learns
-    from ``λ1 R + λ2 T``: R reconstructs the image from the module's output (binary cross entropy against pixels in
-    [0, 1], whose least value is the mean entropy of the pixels, not 0); T is the cross entropy of a head with one
-    hidden layer (``head=softmax``), or the supervised contrast of its outputs (``head=contrast``), which couples
-    the examples of a batch. λ1 and λ2 go linearly from the first to the last of these modules. The last module has
-    the final readout and the final loss.
+    A local loss on labels alone lets early modules throw away what later ones could use. Here module k < K
+    learns from ``λ1 R + λ2 T``: R reconstructs the image from the module's output (binary cross entropy
+    against pixels in [0, 1], whose least value is the mean entropy of the pixels, not 0); T is the cross
+    entropy of a head with one hidden layer (``head=softmax``), or the supervised contrast of its outputs
+    (``head=contrast``), which couples the examples of a batch. λ1 and λ2 go linearly from the first to the
+    last of these modules. The last module has the final readout and the final loss.
 
-    The defaults are the paper's for two modules; for more of them it lets λ1 fall and λ2 rise, such as λ1 from 5 to
-    0 and λ2 from 0 to 2 for eight. The paper's heads have three convolutions and its networks batch norms; here
-    the head reads averages over the maps.
+    The defaults are the paper's for two modules; for more of them it lets λ1 fall and λ2 rise, such as λ1
+    from 5 to 0 and λ2 from 0 to 2 for eight. The paper's heads have three convolutions and its networks
+    batch norms; here the head reads averages over the maps.
 
     Also known as: information propagation loss, locally supervised learning.
 
@@ -175,7 +176,8 @@ class InfoPro:
 
     Cost: that of ``local``, and in the column ``readouts`` a decoder as large as the image.
 
-    References: Wang, Ni, Song, Yang, Huang, Revisiting Locally Supervised Learning: an Alternative to End-to-end
+    References: Wang, Ni, Song, Yang, Huang, Revisiting Locally Supervised Learning: an Alternative to
+        End-to-end
     Training, ICLR 2021.
 
     Example:
@@ -212,7 +214,9 @@ class InfoPro:
         """Return the readout of module ``k`` of ``count`` that have one."""
         pooling, shape = chain.pooling(k), chain.out_shape(k)
         if pooling.axis:
-            raise UsageError("infopro needs one label per image, and this network predicts every position")
+            raise UsageError(
+                "infopro needs one label per image, and this network predicts every position"
+            )
         t = k / (count - 1) if count > 1 else 0.0
         weights = (
             self.lambda1 + (self.lambda1_last - self.lambda1) * t,

@@ -21,9 +21,9 @@ class Module:
 
     Not to be confused with: ``local``, which cuts between modules.
 
-    With ``one_pass`` the losses are summed and backprop takes the gradient of the sum in one backward pass, which is
-    what deep supervision costs: three forward passes and the readouts. Without it every loss is an objective of
-    its own, with a pass through all modules before it; any estimator can take part in that.
+    With ``one_pass`` the losses are summed and backprop takes the gradient of the sum in one backward pass,
+    which is what deep supervision costs: three forward passes and the readouts. Without it every loss is an
+    objective of its own, with a pass through all modules before it; any estimator can take part in that.
 
     Args:
         keep: axes along which each loss stays separate.

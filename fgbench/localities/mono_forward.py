@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 class MonoForward:
     """A loss on every module through a linear head, cut between modules; the prediction is the sum of heads.
 
-    The projection of a layer's activities, its "goodness" ``G_k = M_k a_k``, is taught by cross entropy, and so
-    is the layer, through itself alone. This is training under ``local`` to the last bit. What differs is the
-    prediction: the class with the largest sum of G_k over all modules, from the same forward pass. A sum of
-    logits is a product of the heads' probabilities, not their mean.
+    The projection of a layer's activities, its "goodness" ``G_k = M_k a_k``, is taught by cross entropy,
+    and so is the layer, through itself alone. This is training under ``local`` to the last bit. What
+    differs is the prediction: the class with the largest sum of G_k over all modules, from the same forward
+    pass. A sum of logits is a product of the heads' probabilities, not their mean.
 
-    Also known as: Mono-Forward; with one layer per module the loss ``pred`` of Nokland and Eidnes without batch
-    norm, and decoupled greedy learning with linear heads.
+    Also known as: Mono-Forward; with one layer per module the loss ``pred`` of Nokland and Eidnes without
+    batch norm, and decoupled greedy learning with linear heads.
 
-    Not to be confused with: the Forward-Forward algorithm, which contrasts positive and negative data; there are
-    none here. A layer learns by reverse mode through itself: "one forward pass" leaves that out.
+    Not to be confused with: the Forward-Forward algorithm, which contrasts positive and negative data;
+    there are none here. A layer learns by reverse mode through itself: "one forward pass" leaves that out.
 
     Args:
         predict: ``sum`` of all heads, or the ``last`` head, which is the final readout.

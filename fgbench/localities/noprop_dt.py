@@ -1,4 +1,4 @@
-"""NoProp in discrete time: every block learns to take noise off a label, alone and from noise drawn for it."""
+"""NoProp in discrete time: every block learns to take noise off a label, apart from all others."""
 
 from __future__ import annotations
 
@@ -69,21 +69,21 @@ class Denoised(Readout):
 @register("localities", "noprop_dt")
 @dataclass(frozen=True)
 class NoPropDiscrete:
-    """Every block of the architecture ``noprop`` learns to denoise a label, with no pass through other blocks.
+    """Every block of the architecture ``noprop`` learns to denoise a label, apart from all other blocks.
 
-    Block t begins at ``z_{t−1} = √ᾱ_{t−1} u_y + √(1 − ᾱ_{t−1}) ε`` with u_y the one-hot label and ε drawn for it, and
-    at the image. Its loss is ``T/2 · η · (SNR_t − SNR_{t−1}) · |û_t − u_y|²`` with SNR = ᾱ/(1 − ᾱ), its part of a
-    bound on log p(y | x). The final readout learns from ``z_T ~ N(√ᾱ_T u_y, 1 − ᾱ_T)`` by cross entropy. Labels are
-    one-hot and fixed, so the bound's remaining term is constant. A prediction goes through all blocks from
-    ``z_0 ~ N(0, 1)``, with the noise of every step drawn from one key.
+    Block t begins at ``z_{t−1} = √ᾱ_{t−1} u_y + √(1 − ᾱ_{t−1}) ε`` with u_y the one-hot label and ε drawn
+    for it, and at the image. Its loss is ``T/2 · η · (SNR_t − SNR_{t−1}) · |û_t − u_y|²`` with SNR = ᾱ/(1 −
+    ᾱ), its part of a bound on log p(y | x). The final readout learns from ``z_T ~ N(√ᾱ_T u_y, 1 − ᾱ_T)`` by
+    cross entropy. Labels are one-hot and fixed, so the bound's remaining term is constant. A prediction
+    goes through all blocks from ``z_0 ~ N(0, 1)``, with the noise of every step drawn from one key.
 
-    It is a training rule: no loss of the predictions has the gradient that it follows. All blocks learn from each
-    batch; the paper trains one after the other, which is the same for blocks that share nothing.
+    It is a training rule: no loss of the predictions has the gradient that it follows. All blocks learn
+    from each batch; the paper trains one after the other, which is the same for blocks that share nothing.
 
     Also known as: NoProp-DT.
 
-    Not to be confused with: NoProp-CT and NoProp-FM, in continuous time and by flow matching, which are not here;
-    diffusion models, which denoise images.
+    Not to be confused with: NoProp-CT and NoProp-FM, in continuous time and by flow matching, which are not
+    here; diffusion models, which denoise images.
 
     Args:
         eta: η.

@@ -29,12 +29,12 @@ FEW = 3
 class PredictionAndSimilarity(Readout):
     """A linear prediction and a linear projection, whose examples are compared with each other.
 
-    With z the projection and S(a) the cosines of mean-free rows (:func:`fgbench.core.similarity.correlations`),
-    the loss of example i is ``(1 − β) ℓ(prediction_i, y_i) + β mean_j (S(z)_ij − S(one-hot y)_ij)²``. Its mean
-    over examples is the mean over all pairs. Where the module's output has positions (pixels, patches), the
-    projection is a 3 x 3 convolution of maps, or linear at each position, and z is the standard deviation of
-    each feature over the positions. The prediction starts at zero: at the first step its gradient for the
-    module is zero.
+    With z the projection and S(a) the cosines of mean-free rows
+    (:func:`fgbench.core.similarity.correlations`), the loss of example i is ``(1 − β) ℓ(prediction_i, y_i)
+    + β mean_j (S(z)_ij − S(one-hot y)_ij)²``. Its mean over examples is the mean over all pairs. Where the
+    module's output has positions (pixels, patches), the projection is a 3 x 3 convolution of maps, or
+    linear at each position, and z is the standard deviation of each feature over the positions. The
+    prediction starts at zero: at the first step its gradient for the module is zero.
 
     Args:
         pooling: takes features from the output, averaged over positions.
@@ -59,19 +59,21 @@ class PredictionAndSimilarity(Readout):
         self.linear = nn.Linear(pooling.size, classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.project: nn.Module = (
-            nn.Conv2d(maps, maps, 3, padding=1, bias=False)
-            if maps
-            else nn.Linear(pooling.size, pooling.size, bias=False)
-        )
+        self.project: nn.Module | None = None
+        if maps and beta:
+            self.project = nn.Conv2d(maps, maps, 3, padding=1, bias=False)
+        elif beta:
+            self.project = nn.Linear(pooling.size, pooling.size, bias=False)
 
     def extra_repr(self) -> str:
         """Return the weight of the similarity for ``repr``."""
         return f"beta={self.beta}"
 
     def forward(self, f: Tensor, tap: Tap = untouched) -> Tensor:
-        """Compute ``[b, classes + features]``: predictions, and what is compared."""
-        prediction = tap("op", "linear", self.linear(self.pooling(f)))
+        """Compute ``[b, classes + features]``: predictions, and what is compared; those alone with β = 0."""
+        prediction: Tensor = tap("op", "linear", self.linear(self.pooling(f)))
+        if self.project is None:
+            return prediction
         over = list(self.pooling.over)
         if isinstance(self.project, nn.Conv2d):
             z = tap("op", "project", self.project(f)).flatten(2).movedim(1, 2)
@@ -98,8 +100,12 @@ class PredictionAndSimilarity(Readout):
         Raises:
             UsageError: for targets that are no classes, one per example.
         """
+        if self.project is None:
+            return self.criterion(prediction, labels)
         if labels.is_floating_point() or labels.dim() != 1:
-            raise UsageError("predsim compares examples by their class: it needs one label for each")
+            raise UsageError(
+                "predsim compares examples by their class: it needs one label for each"
+            )
         scores, z = prediction[:, : self.classes], prediction[:, self.classes :]
         target = correlations(F.one_hot(labels, self.classes).to(z.dtype))
         off = correlations(z) - target
@@ -112,15 +118,15 @@ class PredictionAndSimilarity(Readout):
 class PredSim:
     """A loss on every module that predicts labels and matches similarities, cut between modules.
 
-    Every module but the last has a linear prediction and a projection z, and the loss ``(1 − β) · cross entropy +
-    β · |S(z) − S(labels)|²``, where S are the cosines between the examples of a batch. Examples of one class
-    are to look alike, and examples of other classes different. The loss of an example depends on the other
-    examples of its batch: activity noise is credited with the scores of the full batch, which keeps its mean
-    and makes it noisier. The last module has the final readout and the final loss.
+    Every module but the last has a linear prediction and a projection z, and the loss ``(1 − β) · cross
+    entropy + β · |S(z) − S(labels)|²``, where S are the cosines between the examples of a batch. Examples
+    of one class are to look alike, and examples of other classes different. The loss of an example depends
+    on the other examples of its batch: activity noise is credited with the scores of the full batch, which
+    keeps its mean and makes it noisier. The last module has the final readout and the final loss.
 
-    ``predsim-pred`` is the prediction alone, ``predsim-sim`` the similarity alone. The paper predicts from up to
-    2048 averages of neighbouring pixels, here from the average over all; it has batch norms, dropout and leaky
-    ReLUs inside its layers, which are the architecture's here.
+    ``predsim-pred`` is the prediction alone, ``predsim-sim`` the similarity alone. The paper predicts from
+    up to 2048 averages of neighbouring pixels, here from the average over all; it has batch norms, dropout
+    and leaky ReLUs inside its layers, which are the architecture's here.
 
     Also known as: local error signals, similarity matching loss.
 

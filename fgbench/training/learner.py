@@ -63,6 +63,11 @@ class Learner:
         groups = param_groups(self.chain, recipe)
         self._rates = [group["lr"] for group in groups]
         self._optimizer = optimizer(recipe.optimizer, groups, recipe.momentum, recipe.nesterov)
+        if task.scheme.staged and isinstance(self._optimizer, torch.optim.SGD) and recipe.momentum:
+            for (
+                p
+            ) in self._params.values():  # fused kernels want buffers of all parameters or of none
+                self._optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         self._paced: Tensor | None = None
         if captured:
             device = next(self.chain.parameters()).device

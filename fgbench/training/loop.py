@@ -79,14 +79,14 @@ def train(
             and named in a :class:`fgbench.errors.Notice`.
 
     Returns:
-        ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
-        device correct examples classes graph claims``. Errors are fractions, and None unless the status is
-        ``ok``. ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per
-        step, and that of a ``prediction`` where the locality makes its own. ``correct`` is a hexadecimal bitmap
-        of the correctly predicted test examples, the first in the highest bit, padded with zeros to whole bytes. ``graph`` says whether the last steps were ``used``
-        as a captured graph, and the ``reason``. ``claims`` are those of the estimator on this task; None
-        where it did not run. If the estimator's code raises, the status is ``failed`` with the reason, and
-        its checkpoint stays.
+        ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost device
+        correct examples classes graph claims``. Errors are fractions, and None unless the status is ``ok``.
+        ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per step, and
+        that of a ``prediction`` where the locality makes its own. ``correct`` is a hexadecimal bitmap of
+        the correctly predicted test examples, the first in the highest bit, padded with zeros to whole
+        bytes. ``graph`` says whether the last steps were ``used`` as a captured graph, and the ``reason``.
+        ``claims`` are those of the estimator on this task; None where it did not run. If the estimator's
+        code raises, the status is ``failed`` with the reason, and its checkpoint stays.
 
     Raises:
         UsageError: for a graph on a CPU, a batch larger than the training set, or the checkpoint of

@@ -50,7 +50,7 @@ def test_training_counts_steps_and_epochs() -> None:
     run = TrainingRun(task, Reader(), Recipe(epochs=2, batch=32, lr=0.1), noise, workload.data)
     while run.step < run.steps:
         run.take()
-    assert SEEN == [Clock(step, 4, step // 2, 2) for step in range(4)]
+    assert [Clock(step, 4, step // 2, 2) for step in range(4)] == SEEN
     assert [clock.share for clock in SEEN] == [0, 0.25, 0.5, 0.75]
 
 
@@ -72,7 +72,8 @@ def test_loops_of_users_count_steps_alone() -> None:
     )
     trainer.step(x, y)
     trainer.step(x, y)
-    assert SEEN[-1] == Clock(1) and SEEN[-1].share == 0
+    assert SEEN[-1] == Clock(1)
+    assert SEEN[-1].share == 0
 
 
 def test_a_step_that_reads_the_clock_is_not_captured() -> None:

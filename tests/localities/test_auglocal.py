@@ -43,8 +43,8 @@ def test_depths_fall_as_published() -> None:
 @pytest.mark.parametrize(
     ("arch", "options"),
     [
-        ("mlp-5x6", "depth=1"),
-        ("mlp-5x6", "depth=2"),
+        ("mlp-5x8", "depth=1"),
+        ("mlp-5x8", "depth=2"),
         (CNN, "depth=2,slope=0.0,joint=false"),
         ("localmixer-xs/2/4[blocks=3,channels=8,groups=2]", "depth=1"),
     ],
@@ -65,7 +65,7 @@ def test_gradients_are_those_of_the_copies_one_after_the_other(arch: str, option
 
 
 @pytest.mark.parametrize(
-    ("arch", "options"), [("mlp-5x6", "depth=2"), (MIXER, "depth=1,joint=false")]
+    ("arch", "options"), [("mlp-5x8", "depth=2"), (MIXER, "depth=1,joint=false")]
 )
 def test_every_estimator_follows_it(arch: str, options: str) -> None:
     exact(*made(arch, f"auglocal[{options}]"))
@@ -73,7 +73,7 @@ def test_every_estimator_follows_it(arch: str, options: str) -> None:
 
 def test_tied_copies_of_all_later_modules_give_backprop() -> None:
     """With its own later modules in place of the copies a module has the gradient of the final loss."""
-    task, x, y = made("mlp-4x6", "auglocal[depth=3,slope=0.0,joint=false]")
+    task, x, y = made("mlp-4x8", "auglocal[depth=3,slope=0.0,joint=false]")
     chain = task.chain
     assert worst(task.scheme_truth(x, y), task.end_truth(x, y)) > 1e-3
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_tied_copies_of_all_later_modules_give_backprop() -> None:
 
 
 def test_copies_have_weights_of_their_own_and_of_the_same_law() -> None:
-    task, _, _ = made("mlp-4x6", "auglocal[depth=3,joint=false]")
+    task, _, _ = made("mlp-4x8", "auglocal[depth=3,joint=false]")
     net, chain = task.chain.readout("aux0"), task.chain
     assert isinstance(net, Copies)
     for j, block in zip(net.modules_copied, net.blocks, strict=True):
@@ -99,7 +99,7 @@ def test_copies_have_weights_of_their_own_and_of_the_same_law() -> None:
 
 
 def test_windows_end_with_one_of_several_modules() -> None:
-    task, _, _ = made("mlp-5x6", "auglocal[depth=2]")
+    task, _, _ = made("mlp-5x8", "auglocal[depth=2]")
     assert [o.window for o in task.objectives] == [(0, 1), (1, 2), (2, 5)]
     whole, x, y = made("mlp-2x6", "auglocal[depth=7]")
     assert [o.window for o in whole.objectives] == [(0, 2)]

@@ -1,4 +1,4 @@
-"""Local losses through auxiliary networks: what holds of all of them, whatever the network and the estimator."""
+"""Local losses through auxiliary networks: what holds of all, for every network and estimator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ from tests.makers.wrapped import Subject, under
 
 CUT = (
     *("dgl", "dgl[aux=linear]", "dgl[hidden=9,depth=1]", "predsim", "infopro", "infopro-contrast"),
-    *("mono_forward", "greedy_sequential", "greedy_sequential[depth=1]", "auglocal[depth=3,slope=0.0,joint=false]"),
+    *(
+        "mono_forward",
+        "greedy_sequential",
+        "greedy_sequential[depth=1]",
+        "auglocal[depth=3,slope=0.0,joint=false]",
+    ),
 )
 PARTLY = ("dgl[hidden=9,depth=1]", "greedy_sequential[depth=1]")
 
@@ -43,14 +48,14 @@ CASES = [(arch, locality) for arch in ARCHS for locality in CUT]
 
 @pytest.mark.parametrize(
     ("arch", "locality"),
-    slow_if(CASES, lambda case: case[0] != "mlp-4x6" and case[1] not in ("dgl", "infopro")),
+    slow_if(CASES, lambda case: case[0] != "mlp-4x8" and case[1] not in ("dgl", "infopro")),
 )
 def test_every_estimator_follows_the_objectives(arch: str, locality: str) -> None:
     exact(*given(locality, arch))
 
 
 @pytest.mark.parametrize("locality", CUT)
-@pytest.mark.parametrize("arch", ["mlp-4x6", MIXER])
+@pytest.mark.parametrize("arch", ["mlp-4x8", MIXER])
 def test_a_module_learns_from_its_own_loss_alone(arch: str, locality: str) -> None:
     """Other modules' auxiliary networks and later modules have no influence; a fault is seen."""
     task, x, y = given(locality, arch)
@@ -64,13 +69,13 @@ def test_a_module_learns_from_its_own_loss_alone(arch: str, locality: str) -> No
     again = task.scheme_truth(x, y)
     assert worst({n: again[n] for n in own}, {n: truth[n] for n in own}) == 0
     with torch.no_grad():
-        next(p for n, p in chain.named_parameters() if n.startswith("body.0.")).mul_(1.1)
+        next(p for n, p in chain.named_parameters() if n.startswith("body.0.")).mul_(1.5)
     moved = task.scheme_truth(x, y)
     assert worst({n: moved[n] for n in own}, {n: truth[n] for n in own}) > 1e-3
 
 
 @pytest.mark.parametrize("locality", CUT)
-@pytest.mark.parametrize("arch", ["mlp-4x6", CNN])
+@pytest.mark.parametrize("arch", ["mlp-4x8", CNN])
 def test_the_last_module_has_the_gradient_of_the_final_loss(arch: str, locality: str) -> None:
     task, x, y = given(locality, arch)
     truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
@@ -87,7 +92,7 @@ def test_one_module_is_backprop(locality: str) -> None:
 
 @pytest.mark.parametrize("locality", [name for name in CUT if name != "mono_forward"])
 def test_predictions_do_not_depend_on_auxiliary_networks(locality: str) -> None:
-    task, x, _ = given(locality, "mlp-4x6")
+    task, x, _ = given(locality, "mlp-4x8")
     before = task.chain(x)
     assert task.scheme.predictions is None
     with torch.no_grad():
@@ -99,16 +104,17 @@ def test_predictions_do_not_depend_on_auxiliary_networks(locality: str) -> None:
 
 @pytest.mark.parametrize("method", ["bp", "fg_a", "np"])
 @pytest.mark.parametrize(
-    "locality", ["dgl", "predsim-pred", "infopro", "auglocal[depth=1]", "greedy_sequential[depth=1]"]
+    "locality",
+    ["dgl", "predsim-pred", "infopro", "auglocal[depth=1]", "greedy_sequential[depth=1]"],
 )
-def test_auxiliary_networks_are_priced_in_a_column_of_their_own(
-    locality: str, method: str
-) -> None:
+def test_auxiliary_networks_are_priced_in_a_column_of_their_own(locality: str, method: str) -> None:
     """To the operation, but for a window's first layer, whose input has neither tangent nor gradient."""
-    task, x, y = given(locality, "mlp-4x6")
+    task, x, y = given(locality, "mlp-4x8")
     price, work, aside = price_and_work(task, method, x, y)
-    layers = [2 * p.numel() for n, p in task.chain.body_parameters().items() if n.endswith("weight")]
-    unit = sum(layers) + 2 * 6 * 5
+    layers = [
+        2 * p.numel() for n, p in task.chain.body_parameters().items() if n.endswith("weight")
+    ]
+    unit = sum(layers) + 2 * 8 * 5
     spared = {"bp": 1, "fg_a": 1, "np": 0}[method]
     first = sum(layers[o.window[0]] for o in task.objectives if o.updates)
     assert price == pytest.approx(work + spared * first / unit, rel=1e-8)
@@ -130,7 +136,15 @@ class Small(nn.Module):
         return self.last(self.second(self.first(x)).mean((2, 3)))  # type: ignore[no-any-return]
 
 
-WRAPPED = ["dgl", "dgl[aux=cnn]", "predsim", "infopro", "mono_forward", "greedy_sequential", "blockwise"]
+WRAPPED = [
+    "dgl",
+    "dgl[aux=cnn]",
+    "predsim",
+    "infopro",
+    "mono_forward",
+    "greedy_sequential",
+    "blockwise",
+]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +164,8 @@ def test_ordinary_networks_have_them_too(locality: str) -> None:
 
 @pytest.mark.parametrize("locality", ["auglocal", "forward_forward", "noprop_dt"])
 def test_what_needs_modules_refuses_an_ordinary_network_in_one_line(locality: str) -> None:
-    net, x = Small(), torch.randn(4, 1, 3, 3)
+    with Noise(0).seeded():
+        net, x = Small(), torch.randn(4, 1, 3, 3)
     subject = Subject("small", net, x, torch.arange(4), cut=["first"])
     scheme = under(subject, locality).scheme
     assert scheme.refused
@@ -159,7 +174,7 @@ def test_what_needs_modules_refuses_an_ordinary_network_in_one_line(locality: st
 
 def test_losses_of_the_clean_pass_are_those_of_the_readout() -> None:
     """Deep in the machinery the image reaches the loss, run by run; without it the loss says so."""
-    task, x, y = given("infopro", "mlp-4x6")
+    task, x, y = given("infopro", "mlp-4x8")
     view = next(iter(task.views(x, y, CostCounter())))
     readout = task.chain.readout("aux0")
     prediction = task.chain.read("aux0", task.chain.run(x, 0, 1))
@@ -173,7 +188,7 @@ def test_losses_of_the_clean_pass_are_those_of_the_readout() -> None:
 
 
 def test_chains_of_one_shape_share_no_storage_with_their_copies() -> None:
-    task, _, _ = made("mlp-4x6", "auglocal[depth=3,joint=false]")
+    task, _, _ = made("mlp-4x8", "auglocal[depth=3,joint=false]")
     chain: Chain = task.chain
     assert isinstance(task.scheme, Scheme)
     found = [p.data_ptr() for p in chain.parameters()]

@@ -32,8 +32,8 @@ def test_every_estimator_follows_it(arch: str, keep: str) -> None:
 
 
 def test_the_readout_learns_once() -> None:
-    task, x, y = made("mlp-4x6", "blockwise")
-    end, _, _ = made("mlp-4x6", "end")
+    task, x, y = made("mlp-4x8", "blockwise")
+    end, _, _ = made("mlp-4x8", "end")
     bp, noise = registry.make("estimators", "bp").thing, Noise(0, dtype=torch.float64)
     found = task.estimate(x, y, bp, noise).readouts
     assert worst(found, end.estimate(x, y, bp, noise).readouts) < 1e-12
@@ -43,8 +43,8 @@ def test_the_variance_of_a_block_counts_its_own_unknowns() -> None:
     """By the closed form: less than under one loss for all modules, the last module's among them."""
     variances = {}
     for locality in ("end", "blockwise"):
-        task, fg_a, _ = build("mlp-4x6", f"fg_a/{locality}", (1, 4, 4), 5)
-        x, y = made("mlp-4x6", "end")[1:]
+        task, fg_a, _ = build("mlp-4x8", f"fg_a/{locality}", (1, 4, 4), 5)
+        x, y = made("mlp-4x8", "end")[1:]
         total = {}
         for view in task.views(x, y, CostCounter()):
             total |= {n: float(v) for n, v in fg_a.predicted_variance(view, {}).items()}
@@ -53,7 +53,7 @@ def test_the_variance_of_a_block_counts_its_own_unknowns() -> None:
 
 
 def test_a_pass_goes_from_every_block_to_the_end() -> None:
-    task, x, y = made("mlp-4x6", "blockwise")
+    task, x, y = made("mlp-4x8", "blockwise")
     bp, noise = registry.make("estimators", "bp").thing, Noise(0, dtype=torch.float64)
     ledger = task.estimate(x, y, bp, noise).ledger
     shares = task.chain.shares()
@@ -72,6 +72,10 @@ def test_ordinary_networks_have_it_unless_modules_share_parameters() -> None:
     x = Noise(1, dtype=torch.float64).normal("x", (3, 4))
     plain = Subject("plain", net, x, torch.tensor([0, 1, 4]), cut=["1", "3"])
     task = under(plain, "blockwise")
-    assert worst(
-        task.scheme_truth(task.chain.start(x), plain.y), task.end_truth(task.chain.start(x), plain.y)
-    ) < 1e-12
+    assert (
+        worst(
+            task.scheme_truth(task.chain.start(x), plain.y),
+            task.end_truth(task.chain.start(x), plain.y),
+        )
+        < 1e-12
+    )

@@ -368,9 +368,7 @@ CLAIMS = {  # estimator -> bias with keys stopped, live, and live where every ro
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_claimed_depends_on_whether_losses_couple_examples(name: str, kind: str) -> None:
     for live, bias in enumerate(CLAIMS[name]):
-        task, estimator, _ = made(
-            "mlp-2x8", name, kind, stop_keys=not live, shared_noise=live < 2
-        )
+        task, estimator, _ = made("mlp-2x8", name, kind, stop_keys=not live, shared_noise=live < 2)
         claims = task.claims(estimator)
         assert claims.bias == bias
         mine = live == 1 and estimator.claims(task.scheme).bias != "some" == bias

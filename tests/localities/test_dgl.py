@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fgbench.core.cost import CostCounter
 from fgbench.core.network import Chain
+from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
 from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
@@ -45,7 +46,7 @@ def literal(chain: Chain, name: str, f: Tensor) -> Tensor:
 
 
 CASES = [
-    *[("mlp-4x6", aux) for aux in ("mlp", "linear")],
+    *[("mlp-4x8", aux) for aux in ("mlp", "linear")],
     *[(MIXER, aux) for aux in ("mlp", "linear")],
     *[(CNN, aux) for aux in ("mlp", "mlp-sr", "cnn", "linear")],
 ]
@@ -58,7 +59,9 @@ def test_gradients_are_those_of_the_formulas(arch: str, aux: str) -> None:
     def losses(o: Objective, f: Tensor) -> Tensor:
         if aux == "linear" and f.dim() == 4 and arch == CNN:
             head = dict(task.chain.readout(o.readout).named_parameters())
-            return F.cross_entropy(f.mean((2, 3)) @ head["linear.weight"].T + head["linear.bias"], y)
+            return F.cross_entropy(
+                f.mean((2, 3)) @ head["linear.weight"].T + head["linear.bias"], y
+            )
         return F.cross_entropy(literal(task.chain, o.readout, f), y, reduction="none")
 
     assert worst(task.scheme_truth(x, y), truth_by_hand(task, x, losses)) < 1e-12
@@ -71,9 +74,10 @@ def test_every_estimator_passes_maps(aux: str) -> None:
 
 
 def test_linear_networks_are_local_heads() -> None:
-    task, x, y = made("mlp-4x6", "dgl[aux=linear]")
+    task, x, y = made("mlp-4x8", "dgl[aux=linear]")
     chain = task.chain
-    chain.attach()
+    with Noise(0).seeded():
+        chain.attach()
     with torch.no_grad():
         for k in range(3):
             chain.readout(f"local{k}").load_state_dict(chain.readout(f"aux{k}").state_dict())
@@ -82,13 +86,17 @@ def test_linear_networks_are_local_heads() -> None:
 
 
 def test_a_step_hands_on_activities_of_the_weights_before_it() -> None:
-    """Each window's start is what the modules before it give, and one optimiser is as good as one per module."""
-    task, x, y = made("mlp-4x6", "dgl")
+    """Every window starts where the modules before it lead."""
+    task, x, y = made("mlp-4x8", "dgl")
     for view in task.views(x, y, CostCounter()):
-        torch.testing.assert_close(view.start.flatten(1), task.chain.run(x, 0, view.objective.window[0]).flatten(1))
+        torch.testing.assert_close(
+            view.start.flatten(1), task.chain.run(x, 0, view.objective.window[0]).flatten(1)
+        )
 
 
 @pytest.mark.parametrize("aux", ["mlp-sr", "cnn"])
 def test_maps_are_needed_where_they_are_asked_for(aux: str) -> None:
-    with pytest.raises(UsageError, match=rf"dgl\[aux={aux}\] needs outputs with channels, height and width"):
-        made("mlp-4x6", f"dgl[aux={aux}]")
+    with pytest.raises(
+        UsageError, match=rf"dgl\[aux={aux}\] needs outputs with channels, height and width"
+    ):
+        made("mlp-4x8", f"dgl[aux={aux}]")

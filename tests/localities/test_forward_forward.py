@@ -26,7 +26,7 @@ from tests.makers.networks import worst
 from tests.makers.places import CNN, MIXER, exact, made
 from tests.makers.training import train
 
-ARCHS = ["mlp-4x6", CNN, MIXER]
+ARCHS = ["mlp-4x8", CNN, MIXER]
 MARKS = torch.tensor([1, 1, 0, 0])
 SMALL = "synthetic[size=4,train=64,test=32]"
 
@@ -43,8 +43,10 @@ def test_gradients_are_those_of_the_layer_losses_by_autograd(arch: str) -> None:
     chain: Chain = task.chain
     f, want = x, dict[str, Tensor]()
     for k in range(len(chain)):
-        start = f if k == 0 else f / (f.flatten(1).square().mean(1).sqrt() + 1e-8).view(
-            -1, *[1] * (f.dim() - 1)
+        start = (
+            f
+            if k == 0
+            else f / (f.flatten(1).square().mean(1).sqrt() + 1e-8).view(-1, *[1] * (f.dim() - 1))
         )
         f = chain.run(start.detach(), k, k + 1)
         g = f.flatten(1).square().sum(1)
@@ -57,14 +59,16 @@ def test_gradients_are_those_of_the_layer_losses_by_autograd(arch: str) -> None:
 
 def test_gradients_are_the_closed_form_of_a_layer_of_relus() -> None:
     """∓2 (1 − p) y xᵀ, with p the probability of the right answer: −2 (1 − p) y xᵀ and +2 p y xᵀ."""
-    task, x = rows("mlp-4x6")
+    task, x = rows("mlp-4x8")
     truth = task.scheme_truth(x, MARKS)
     chain, f = task.chain, x.flatten(1)
     for k in range(4):
         h = f if k == 0 else normalised(f)
         y = chain.run(h, k, k + 1).detach()
         p = (y.square().sum(1) - y.shape[1]).sigmoid()
-        factor = torch.where(MARKS == 1, -2 * (1 - p), 2 * p) / 2  # means over two rows of each kind
+        factor = (
+            torch.where(MARKS == 1, -2 * (1 - p), 2 * p) / 2
+        )  # means over two rows of each kind
         want = (factor[:, None] * y).T @ h
         torch.testing.assert_close(truth[f"body.{k}.l0.weight"], want, rtol=1e-12, atol=1e-12)
         f = y
@@ -79,11 +83,15 @@ def test_a_step_scales_the_active_units_and_keeps_their_direction(mark: int) -> 
         chain.get_parameter("body.0.l0.bias").zero_()
     y = chain.run(h, 0, 1).detach()
     p = (y.square().sum() - 6).sigmoid()
-    gradient = task.scheme_truth(h, torch.tensor([mark]))["body.0.l0.weight"] / 2  # twice the loss of one kind
+    gradient = (
+        task.scheme_truth(h, torch.tensor([mark]))["body.0.l0.weight"] / 2
+    )  # twice the loss of one kind
     eta = 0.01
     with torch.no_grad():
         chain.get_parameter("body.0.l0.weight").sub_(eta * gradient)
-    factor = 1 + 2 * eta * (1 - p) * h.square().sum() if mark else 1 - 2 * eta * p * h.square().sum()
+    factor = (
+        1 + 2 * eta * (1 - p) * h.square().sum() if mark else 1 - 2 * eta * p * h.square().sum()
+    )
     torch.testing.assert_close(chain.run(h, 0, 1).detach(), y * factor, rtol=1e-12, atol=1e-12)
 
 
@@ -130,7 +138,7 @@ def test_a_batch_has_every_image_with_its_label_and_with_another() -> None:
 
 
 def test_predictions_are_the_goodness_of_later_modules_under_every_label() -> None:
-    task, x = rows("mlp-4x6")
+    task, x = rows("mlp-4x8")
     locality, chain = ForwardForward(), task.chain
     found = locality.predictions(chain, x)
     for c in range(5):
@@ -153,7 +161,7 @@ def test_it_is_a_rule_with_no_bias_and_says_why() -> None:
     assert [one["status"] for one in found] == ["skipped", "ok"]
     assert "a training rule" in found[0]["reason"]
     assert "goodness is no loss of the predictions" in found[0]["reason"]
-    task, _ = rows("mlp-4x6")
+    task, _ = rows("mlp-4x8")
     claims = task.claims(registry.make("estimators", "fg_a").thing)
     assert (claims.kind, claims.why) == ("rule", ForwardForward.rule)
     assert task.end is None
@@ -163,7 +171,9 @@ def test_a_training_without_an_end_loss_has_a_history_and_a_cost() -> None:
     recipe = Recipe(epochs=2, batch=16, lr=0.01)
     found = train("FF", arch="mlp-2x16", data="synthetic[train=64,test=32]", recipe=recipe)
     assert found["status"] == "ok"
-    assert [set(point) & {"end_loss", "test_error"} for point in found["history"]] == [{"test_error"}] * 2
+    assert [set(point) & {"end_loss", "test_error"} for point in found["history"]] == [
+        {"test_error"}
+    ] * 2
     assert found["claims"]["kind"] == "rule"
     assert found["cost"]["prediction"] > 5
 
@@ -174,7 +184,7 @@ def test_the_command_line_lists_the_rules(capsys: pytest.CaptureFixture[str]) ->
     assert "forward_forward" in out
     assert "noprop_dt" in out
     assert out.count("no bias is measured, because") == 2
-    case = ["--arch", "mlp-2x8", "--data", SMALL, "--batches", "1", "--batch", "8", "--no-records"]
+    case = ["--arch", "mlp-2x8", "--data", SMALL, "--batches", "1", "--batch", "8"]
     assert run(["measure", "FF", *case, "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["status"] == "skipped"
@@ -184,7 +194,12 @@ def test_the_command_line_lists_the_rules(capsys: pytest.CaptureFixture[str]) ->
 def test_examples_without_room_for_a_label_are_refused() -> None:
     task, _, _ = made("mlp-2x4", "forward_forward", shape=(1, 2, 2))
     assert task.scheme.refused == "forward_forward writes 5 numbers over each example, which has 4"
-    found = train("FF", arch="mlp-2x4", data="synthetic[size=3,train=64,test=32]", recipe=Recipe(epochs=1, batch=16, lr=0.1))
+    found = train(
+        "FF",
+        arch="mlp-2x4",
+        data="synthetic[size=3,train=64,test=32]",
+        recipe=Recipe(epochs=1, batch=16, lr=0.1),
+    )
     assert (found["status"], found["reason"]) == (
         "skipped", "forward_forward writes 10 numbers over each example, which has 9",
     )  # fmt: skip

@@ -42,7 +42,11 @@ def state(run: TrainingRun) -> dict[str, Tensor]:
 def test_a_stage_moves_its_module_and_its_network_and_nothing_else(method: str) -> None:
     """Bit for bit, momentum and decay of earlier stages included."""
     run = run_of(f"{method}/greedy_sequential[depth=1]")
-    own = [("body.0.", "readouts.aux0."), ("body.1.", "readouts.aux1."), ("body.2.", "readouts.final.")]
+    own = [
+        ("body.0.", "readouts.aux0."),
+        ("body.1.", "readouts.aux1."),
+        ("body.2.", "readouts.final."),
+    ]
     for stage in range(3):
         for _ in range(4):
             before = state(run)
@@ -53,12 +57,14 @@ def test_a_stage_moves_its_module_and_its_network_and_nothing_else(method: str) 
 
 
 def test_gradients_of_a_stage_that_is_over_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A planted fault: gradients of the last step stay, and the optimiser goes on moving what they belong to."""
+    """Gradients of the last step stay, and the optimiser goes on moving what they belong to."""
     run = run_of("bp/greedy_sequential")
     follow = type(run.learner).follow
 
     def keeping(self: object, estimate: object) -> None:
-        kept = {n: p.grad.clone() for n, p in run.task.chain.named_parameters() if p.grad is not None}
+        kept = {
+            n: p.grad.clone() for n, p in run.task.chain.named_parameters() if p.grad is not None
+        }
         for name, grad in kept.items():
             estimate.body.setdefault(name, grad)  # type: ignore[attr-defined]
         follow(self, estimate)  # type: ignore[arg-type]
@@ -68,7 +74,9 @@ def test_gradients_of_a_stage_that_is_over_would_be_seen(monkeypatch: pytest.Mon
         run.take()
     before = state(run)
     run.take()
-    assert not torch.equal(run.task.chain.state_dict()["body.0.l0.weight"], before["body.0.l0.weight"])
+    assert not torch.equal(
+        run.task.chain.state_dict()["body.0.l0.weight"], before["body.0.l0.weight"]
+    )
 
 
 def test_a_discarded_network_has_no_influence_on_later_stages() -> None:
@@ -78,16 +86,18 @@ def test_a_discarded_network_has_no_influence_on_later_stages() -> None:
             run.take()
     with torch.no_grad():
         for p in other.task.chain.readout("aux0").parameters():
-            p.normal_()
+            p.add_(1.0)
     for run in (one, other):
         while run.step < run.steps:
             run.take()
     for name, t in one.task.chain.state_dict().items():
-        assert name.startswith("readouts.aux0.") or torch.equal(t, other.task.chain.state_dict()[name])
+        assert name.startswith("readouts.aux0.") or torch.equal(
+            t, other.task.chain.state_dict()[name]
+        )
 
 
 def test_stages_have_equal_parts_of_the_training() -> None:
-    task, _, _ = made("mlp-4x6", "greedy_sequential")
+    task, _, _ = made("mlp-4x8", "greedy_sequential")
     for steps in (4, 10, 17):
         found = [task.at(Clock(step, steps)).active for step in range(steps)]
         assert all(len(each) == 1 for each in found)
@@ -100,14 +110,14 @@ def test_stages_have_equal_parts_of_the_training() -> None:
 
 
 def test_without_a_known_length_all_modules_learn() -> None:
-    task, x, y = made("mlp-4x6", "greedy_sequential")
-    linear, _, _ = made("mlp-4x6", "dgl[aux=linear]")
+    task, x, y = made("mlp-4x8", "greedy_sequential")
+    linear, _, _ = made("mlp-4x8", "dgl[aux=linear]")
     assert task.at(Clock(7)).active == task.objectives
     assert worst(task.scheme_truth(x, y), linear.scheme_truth(x, y)) == 0
 
 
-@pytest.mark.parametrize("stage", [0, 2])
-@pytest.mark.parametrize("arch", ["mlp-4x6", ARCHS[2]])
+@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("arch", ["mlp-4x8", ARCHS[2]])
 def test_estimators_follow_the_stage(arch: str, stage: int) -> None:
     task, x, y = made(arch, "greedy_sequential")
     count = len(task.objectives)
@@ -116,7 +126,7 @@ def test_estimators_follow_the_stage(arch: str, stage: int) -> None:
 
 
 def test_a_stage_costs_its_module_and_the_way_to_it() -> None:
-    task, x, y = made("mlp-4x6", "greedy_sequential")
+    task, x, y = made("mlp-4x8", "greedy_sequential")
     bp, noise = registry.make("estimators", "bp").thing, Noise(0, dtype=torch.float64)
     shares = task.chain.shares()
     for stage in range(4):
@@ -127,7 +137,10 @@ def test_a_stage_costs_its_module_and_the_way_to_it() -> None:
 
 def test_measuring_measures_the_stage_of_the_moment() -> None:
     found = measured(
-        "bp/greedy_sequential", "fg_a/greedy_sequential", where=workload("mlp-2x8"), draws=64
+        "bp/greedy_sequential",
+        "fg_a/greedy_sequential",
+        where=workload("mlp-2x8", "synthetic[size=4,train=256,test=32]"),
+        draws=64,
     )
     assert [one["status"] for one in found] == ["ok", "ok"]
     assert found[0]["bias"]["value"] == 0.0
@@ -138,15 +151,19 @@ def test_measuring_measures_the_stage_of_the_moment() -> None:
 
 
 def test_a_batch_norm_that_would_go_on_changing_is_refused() -> None:
-    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 5))
+    with Noise(0).seeded():
+        net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 5))
     net.eval()
-    x = torch.randn(4, 4, dtype=torch.float64)
+    x = Noise(0, dtype=torch.float64).normal("x", (4, 4))
     task = under(Subject("norm", net, x, torch.arange(4), cut=["2"]), "greedy_sequential")
     assert task.scheme.refused == ""
     layer = task.chain.get_submodule("body.1")
     layer.train()
     scheme = Scheme(task.chain, GreedySequential())
-    assert scheme.refused == "frozen modules would go on changing the statistics of body.1; call eval() on it"
+    assert (
+        scheme.refused
+        == "frozen modules would go on changing the statistics of body.1; call eval() on it"
+    )
 
 
 def test_an_objective_that_is_not_there_is_refused() -> None:
@@ -155,7 +172,7 @@ def test_an_objective_that_is_not_there_is_refused() -> None:
         def active(self, objectives: tuple[Objective, ...], clock: Clock) -> tuple[Objective, ...]:
             return (Objective("other", (0, 1), "final", (0,)),)
 
-    task, _, _ = made("mlp-4x6", "greedy_sequential")
+    task, _, _ = made("mlp-4x8", "greedy_sequential")
     chain: Chain = task.chain
     with pytest.raises(UsageError, match=r"active\(\) of Wrong returned .*'other'"):
         Scheme(chain, Wrong()).active(Clock(0, 4))

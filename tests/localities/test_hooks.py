@@ -117,7 +117,9 @@ def test_a_start_moves_the_window_and_the_truth_alike() -> None:
     chain = task.chain
     want = chain.run(chain.run(x, 0, 1) / 2, 1, 2) / 2
     torch.testing.assert_close(view.start, want)
-    loss = chain.readout("final").losses(chain.read("final", chain.run(want.detach(), 2, 3)), y).mean()
+    loss = (
+        chain.readout("final").losses(chain.read("final", chain.run(want.detach(), 2, 3)), y).mean()
+    )
     params = chain.body_parameters((2,))
     found = task.scheme_truth(x, y)
     for (name, _), g in zip(
@@ -128,7 +130,9 @@ def test_a_start_moves_the_window_and_the_truth_alike() -> None:
 
 def test_predictions_of_a_locality_are_what_is_evaluated(place: Workload) -> None:
     task = place.task(method(Plain()), seed=0).task
-    own = evaluate(task.chain, place.data, place.data.test_x, place.data.test_y, task.scheme.predictions)
+    own = evaluate(
+        task.chain, place.data, place.data.test_x, place.data.test_y, task.scheme.predictions
+    )
     last = evaluate(task.chain, place.data, place.data.test_x, place.data.test_y)
     assert own.loss != last.loss
     found = loop.train(place, method(Plain()), RECIPE)
@@ -191,7 +195,9 @@ def test_an_end_that_is_none_has_no_truth_and_no_bias() -> None:
     with pytest.raises(UsageError, match="Endless has no loss at the end"):
         task.end_truth(torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))
     assert task.claims(registry.make("estimators", "bp").thing).kind == "rule"
-    (timed,) = speed(Workload.of(NET, DATA), [method(Endless())], batch=8, rounds=3, reference="plain")
+    (timed,) = speed(
+        Workload.of(NET, DATA), [method(Endless())], batch=8, rounds=3, reference="plain"
+    )
     assert timed["status"] == "ok"
 
 

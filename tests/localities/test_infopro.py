@@ -15,7 +15,6 @@ from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
 from fgbench.core.targets import Targets
 from fgbench.data.synthetic import synthetic
-from fgbench.errors import UsageError
 from fgbench.localities.infopro import ImageAndLabel, InfoPro, contrasts
 from fgbench.workload import Workload
 from tests.makers.cases import slow_if
@@ -66,7 +65,9 @@ def literal(chain: Chain, name: str, f: Tensor, y: Targets, contrast: bool) -> T
 @pytest.mark.parametrize("arch", ARCHS)
 def test_gradients_are_those_of_the_formula(arch: str, contrast: bool) -> None:
     name = "infopro-contrast" if contrast else "infopro"
-    task, x, labels = made(arch, f"{name}[lambda1=3.0,lambda1_last=1.0,lambda2=0.5,lambda2_last=2.0]")
+    task, x, labels = made(
+        arch, f"{name}[lambda1=3.0,lambda1_last=1.0,lambda2=0.5,lambda2_last=2.0]"
+    )
     y = Targets(labels, {"image": x.flatten(1).sigmoid()})
 
     def losses(o: Objective, f: Tensor) -> Tensor:
@@ -77,7 +78,9 @@ def test_gradients_are_those_of_the_formula(arch: str, contrast: bool) -> None:
 
 @pytest.mark.parametrize(
     ("arch", "name"),
-    slow_if([(a, n) for a in ARCHS for n in ("infopro", "infopro-contrast")], lambda c: c[0] == CNN),
+    slow_if(
+        [(a, n) for a in ARCHS for n in ("infopro", "infopro-contrast")], lambda c: c[0] == CNN
+    ),
 )
 def test_every_estimator_follows_it(arch: str, name: str) -> None:
     task, x, labels = made(arch, name)
@@ -85,14 +88,16 @@ def test_every_estimator_follows_it(arch: str, name: str) -> None:
 
 
 def test_weights_go_from_end_to_end() -> None:
-    task, _, _ = made("mlp-4x6", "infopro[lambda1=5.0,lambda1_last=0.0,lambda2=0.5,lambda2_last=1.0]")
+    task, _, _ = made(
+        "mlp-4x8", "infopro[lambda1=5.0,lambda1_last=0.0,lambda2=0.5,lambda2_last=1.0]"
+    )
     found = [task.chain.readout(f"aux{k}").weights for k in range(3)]
     assert found == [(5.0, 0.5), (2.5, 0.75), (0.0, 1.0)]
 
 
 def test_without_the_image_it_is_dgl_with_one_hidden_layer() -> None:
-    task, x, labels = made("mlp-4x6", "infopro[lambda1=0.0,lambda1_last=0.0]")
-    other, _, _ = made("mlp-4x6", "dgl[hidden=128,depth=1]")
+    task, x, labels = made("mlp-4x8", "infopro[lambda1=0.0,lambda1_last=0.0]")
+    other, _, _ = made("mlp-4x8", "dgl[hidden=128,depth=1]")
     with torch.no_grad():
         for k in range(3):
             own = task.chain.readout(f"aux{k}").state_dict()
@@ -118,7 +123,9 @@ def test_a_perfect_reconstruction_costs_the_entropy_of_the_pixels() -> None:
 def test_equal_features_contrast_by_the_number_of_others() -> None:
     z = torch.ones(6, 3, dtype=torch.float64) / 3**0.5
     found = contrasts(z, torch.tensor([0, 0, 1, 1, 1, 2]), 0.07)
-    want = torch.tensor([log(5)] * 5 + [0.0], dtype=torch.float64)  # the last has no other of its class
+    want = torch.tensor(
+        [log(5)] * 5 + [0.0], dtype=torch.float64
+    )  # the last has no other of its class
     torch.testing.assert_close(found, want)
     own = F.normalize(Noise(0, dtype=torch.float64).normal("z", (6, 3)), dim=1)
     y = torch.tensor([0, 0, 1, 1, 1, 2])

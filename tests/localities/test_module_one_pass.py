@@ -35,26 +35,28 @@ def test_gradients_are_those_of_a_pass_per_loss(arch: str) -> None:
 
 def test_it_costs_three_passes_and_the_heads() -> None:
     """To the operation, but for the first layer's input, which has no gradient."""
-    task, x, y = made("mlp-4x6", ONE)
+    task, x, y = made("mlp-4x8", ONE)
     price, work, aside = price_and_work(task, "bp", x, y)
-    layers = [2 * p.numel() for n, p in task.chain.body_parameters().items() if n.endswith("weight")]
-    unit = sum(layers) + 2 * 6 * 5
+    layers = [
+        2 * p.numel() for n, p in task.chain.body_parameters().items() if n.endswith("weight")
+    ]
+    unit = sum(layers) + 2 * 8 * 5
     assert price == pytest.approx(work + layers[0] / unit, rel=1e-8)
     assert price - aside == pytest.approx(3 * sum(layers) / unit, rel=1e-8)
-    assert aside == pytest.approx(3 * 4 * 2 * 6 * 5 / unit, rel=1e-8)
-    each, _, _ = made("mlp-4x6", "module")
+    assert aside == pytest.approx(3 * 4 * 2 * 8 * 5 / unit, rel=1e-8)
+    each, _, _ = made("mlp-4x8", "module")
     assert price_and_work(each, "bp", x, y)[0] > 1.5 * price
 
 
 @pytest.mark.parametrize("name", ["fg_a", "fg_w", "np", "wp", "fa", "dfa"])
 def test_other_estimators_are_told_to_use_a_pass_per_loss(name: str) -> None:
-    task, _, _ = made("mlp-4x6", ONE)
+    task, _, _ = made("mlp-4x8", ONE)
     assert why_not(registry.make("estimators", name).thing, task.scheme) == ONE_PASS
     assert why_not(registry.make("estimators", "bp").thing, task.scheme) == ""
 
 
 def test_values_and_slopes_of_the_sum_are_refused() -> None:
-    task, x, y = made("mlp-4x6", ONE)
+    task, x, y = made("mlp-4x8", ONE)
     (view,) = task.views(x, y, CostCounter())
     with pytest.raises(UsageError, match="objective 'deep' adds losses on the way"):
         view.losses()

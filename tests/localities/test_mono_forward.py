@@ -41,7 +41,8 @@ def test_the_prediction_is_the_sum_of_the_heads_logits(arch: str) -> None:
         want = want + chain.read(chain.local_readout(k), chain.run(x, 0, k + 1))
     torch.testing.assert_close(found, want)
     probabilities = sum(
-        chain.read(chain.local_readout(k), chain.run(x, 0, k + 1)).softmax(1) for k in range(len(chain))
+        chain.read(chain.local_readout(k), chain.run(x, 0, k + 1)).softmax(1)
+        for k in range(len(chain))
     )
     assert isinstance(probabilities, torch.Tensor)
     product = found.softmax(1)  # of the heads' probabilities, not their mean
@@ -49,7 +50,7 @@ def test_the_prediction_is_the_sum_of_the_heads_logits(arch: str) -> None:
 
 
 def test_the_last_head_alone_is_the_final_readout_to_the_bit() -> None:
-    task, x, _ = made("mlp-4x6", "mono_forward[predict=last]")
+    task, x, _ = made("mlp-4x8", "mono_forward[predict=last]")
     assert task.scheme.predictions is not None
     assert torch.equal(task.scheme.predictions(x), task.chain(x))
 
@@ -67,7 +68,7 @@ def test_evaluation_uses_it_and_training_does_not() -> None:
 
 
 def test_heads_replaced_by_noise_spoil_the_sum_alone() -> None:
-    task, x, _ = made("mlp-4x6", "mono_forward")
+    task, x, _ = made("mlp-4x8", "mono_forward")
     assert task.scheme.predictions is not None
     before, last = task.scheme.predictions(x), task.chain(x)
     with torch.no_grad():
@@ -81,5 +82,7 @@ def test_a_prediction_is_priced_with_all_heads() -> None:
     task = workload.task(registry.method("MONO-FORWARD"), seed=0).task
     body = 2 * (16 * 8 + 8 * 8)
     head = 2 * 8 * 10
-    assert prediction_price(task) == {"prediction": pytest.approx((body + 2 * head) / (body + head))}
+    assert prediction_price(task) == {
+        "prediction": pytest.approx((body + 2 * head) / (body + head))
+    }
     assert make("localities", "mono_forward").thing.predict == "sum"

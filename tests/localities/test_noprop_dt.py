@@ -1,4 +1,4 @@
-"""NoProp in discrete time: its schedule, its losses and starts, and blocks that meet nothing of each other."""
+"""NoProp in discrete time: its losses and starts, and blocks that meet nothing of each other."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def test_the_readout_learns_from_the_law_of_the_last_label() -> None:
     part = schedule(T)[-1].after
     z = sqrt(part) * F.one_hot(y.labels, 5).double() + sqrt(1 - part) * y.given["noise"]
     head = task.chain.readout_parameters("final")
-    loss = F.cross_entropy(z @ head["readouts.final.linear.weight"].T + head["readouts.final.linear.bias"], y.labels)
+    loss = F.cross_entropy(
+        z @ head["readouts.final.linear.weight"].T + head["readouts.final.linear.bias"], y.labels
+    )
     want = torch.autograd.grad(loss, list(head.values()))
     assert worst(found, dict(zip(head, want, strict=True))) < 1e-12
     assert set(found) == set(head)
@@ -126,6 +128,8 @@ def test_other_networks_are_refused_in_one_line() -> None:
 
 def test_it_trains() -> None:
     recipe = Recipe(epochs=2, batch=16, lr=0.01, optimizer="adam")
-    found = train("NOPROP-DT", arch="noprop-2x16", data="synthetic[train=64,test=32]", recipe=recipe)
+    found = train(
+        "NOPROP-DT", arch="noprop-2x16", data="synthetic[train=64,test=32]", recipe=recipe
+    )
     assert found["status"] == "ok"
     assert found["claims"]["kind"] == "rule"

@@ -27,7 +27,12 @@ def similar(a: Tensor) -> Tensor:
     """The paper's S, row by row."""
     rows = a - a.mean(1, keepdim=True)
     norms = rows.norm(dim=1)
-    return torch.stack([torch.stack([r @ s / (n * m) for s, m in zip(rows, norms, strict=True)]) for r, n in zip(rows, norms, strict=True)])
+    return torch.stack(
+        [
+            torch.stack([r @ s / (n * m) for s, m in zip(rows, norms, strict=True)])
+            for r, n in zip(rows, norms, strict=True)
+        ]
+    )
 
 
 def literal(chain: Chain, name: str, f: Tensor, y: Tensor, beta: float) -> Tensor:
@@ -37,6 +42,11 @@ def literal(chain: Chain, name: str, f: Tensor, y: Tensor, beta: float) -> Tenso
     head = chain.readout(name)
     assert isinstance(head, PredictionAndSimilarity)
     w = dict(head.named_parameters())
+    if not beta:
+        pooled = f.mean(head.pooling.over).flatten(1) if head.pooling.over else f
+        return F.cross_entropy(
+            pooled @ w["linear.weight"].T + w["linear.bias"], y, reduction="none"
+        )
     if f.dim() == 2:
         pooled, z = f, f @ w["project.weight"].T
     elif w["project.weight"].dim() == 4:
@@ -45,7 +55,9 @@ def literal(chain: Chain, name: str, f: Tensor, y: Tensor, beta: float) -> Tenso
     else:
         pooled = f.mean(1).flatten(1)
         z = ((f.flatten(2) @ w["project.weight"].T).var(1) + 1e-12).sqrt()
-    prediction = F.cross_entropy(pooled @ w["linear.weight"].T + w["linear.bias"], y, reduction="none")
+    prediction = F.cross_entropy(
+        pooled @ w["linear.weight"].T + w["linear.bias"], y, reduction="none"
+    )
     target = similar(F.one_hot(y, chain.classes).to(z.dtype))
     return (1 - beta) * prediction + beta * (similar(z) - target).square().mean(1)
 
@@ -77,7 +89,7 @@ def test_activity_noise_is_unbiased_under_coupled_losses(arch: str) -> None:
 
 
 def test_scores_left_apart_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    task, x, y = made("mlp-4x6", "predsim")
+    task, x, y = made("mlp-4x8", "predsim")
     truth = task.scheme_truth(x, y)
     fg_a = registry.make("estimators", "fg_a").thing
     noise = joint_design(task, "fg_a", x)
@@ -97,10 +109,10 @@ def test_kept_axes_change_no_mean_where_losses_are_coupled(keep: str) -> None:
 
 def test_released_credit_is_told_apart() -> None:
     """It sums no scores of other examples, which is biased here."""
-    task, _, _ = made("mlp-4x6", "predsim")
+    task, _, _ = made("mlp-4x8", "predsim")
     released = registry.make("estimators", "fg_a[credit=released]").thing
     assert task.claims(released).bias == "some"
-    alone, _, _ = made("mlp-4x6", "predsim-pred")
+    alone, _, _ = made("mlp-4x8", "predsim-pred")
     assert alone.claims(released).bias == "none"
 
 
@@ -117,7 +129,7 @@ def test_similarity_of_labels_and_its_invariances() -> None:
 
 
 def test_a_prediction_that_starts_at_zero_has_no_gradient_at_first() -> None:
-    task, x, y = made("mlp-4x6", "predsim-pred")
+    task, x, y = made("mlp-4x8", "predsim-pred")
     view = next(iter(task.views(x, y, CostCounter())))
     torch.testing.assert_close(view.losses(), torch.full((4,), log(5), dtype=torch.float64))
     assert all(not bool(g.any()) for g in view.reverse().values())
@@ -130,7 +142,7 @@ def test_a_prediction_that_starts_at_zero_has_no_gradient_at_first() -> None:
 
 
 def test_order_of_the_batch_does_not_matter() -> None:
-    task, x, y = made("mlp-4x6", "predsim")
+    task, x, y = made("mlp-4x8", "predsim")
     order = torch.tensor([2, 0, 3, 1])
     assert worst(task.scheme_truth(x[order], y[order]), task.scheme_truth(x, y)) < 1e-12
 

@@ -20,7 +20,7 @@ SHAPE, CLASSES = (1, 4, 4), 5
 MOST = 700  # weights along which a design is made: it has as many directions, and is made by QR
 MIXER = "localmixer-xs/2/4[channels=8,groups=2]"
 CNN = "cnn-tiny[width=4]"
-ARCHS = ("mlp-4x6", CNN, MIXER)
+ARCHS = ("mlp-4x8", CNN, MIXER)
 Grads = dict[str, "Tensor"]
 
 

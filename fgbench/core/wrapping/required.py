@@ -68,9 +68,7 @@ def called_by(module: nn.Module) -> Iterator[None]:
     except Exception as error:
         where = _raised_in(module, error)
         name = type(module).__name__
-        raise UsageError(
-            f"{name} cannot be run on this batch: {where}{reason(error)}"
-        ) from error
+        raise UsageError(f"{name} cannot be run on this batch: {where}{reason(error)}") from error
 
 
 def _raised_in(module: nn.Module, error: Exception) -> str:
