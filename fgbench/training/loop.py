@@ -23,7 +23,7 @@ from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.records import interrupts, keys
 from fgbench.training.checkpoint import Keeper
 from fgbench.training.recipe import Recipe, brought_rules, default_recipe
-from fgbench.training.run import Progress, TrainingRun
+from fgbench.training.run import Progress, TrainingRun, prediction_price
 from fgbench.training.step_capture import asked
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ def train(
             and named in a :class:`fgbench.errors.Notice`.
 
     Returns:
-        ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
-        device correct examples classes graph claims``. Errors are fractions, and None unless the status is
-        ``ok``. ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per
-        step. ``correct`` is a hexadecimal bitmap of the correctly predicted test examples, the first in the
-        highest bit, padded with zeros to whole bytes. ``graph`` says whether the last steps were ``used``
-        as a captured graph, and the ``reason``. ``claims`` are those of the estimator on this task; None
-        where it did not run. If the estimator's code raises, the status is ``failed`` with the reason, and
-        its checkpoint stays.
+        ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost device
+        correct examples classes graph claims``. Errors are fractions, and None unless the status is ``ok``.
+        ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per step, and
+        that of a ``prediction`` where the locality makes its own. ``correct`` is a hexadecimal bitmap of
+        the correctly predicted test examples, the first in the highest bit, padded with zeros to whole
+        bytes. ``graph`` says whether the last steps were ``used`` as a captured graph, and the ``reason``.
+        ``claims`` are those of the estimator on this task; None where it did not run. If the estimator's
+        code raises, the status is ``failed`` with the reason, and its checkpoint stays.
 
     Raises:
         UsageError: for a graph on a CPU, a batch larger than the training set, or the checkpoint of
@@ -248,7 +248,7 @@ def _result(
         "seconds": run.seconds if run is not None else 0.0,
         "steps": steps,
         "history": history,
-        "cost": {name: price / steps for name, price in run.spent.items()} if run and steps else {},
+        "cost": _cost(run, status == "ok") if run and steps else {},
         "device": workload.device.type,
         "correct": run.correct if run is not None and last else None,
         "graph": {
@@ -259,3 +259,9 @@ def _result(
         "classes": data.classes,
         "claims": None,
     }
+
+
+def _cost(run: TrainingRun, finished: bool) -> dict[str, float]:
+    """Return the mean cost of a step, and of a prediction where the locality makes its own."""
+    spent = {name: price / run.step for name, price in run.spent.items()}
+    return spent | (prediction_price(run.task) if finished else {})

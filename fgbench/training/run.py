@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
+from fgbench.core import shape_trace
 from fgbench.core.clock import Clock
+from fgbench.core.cost import DIGITS
 from fgbench.core.noise.replay import ReplayedClock, ReplayedNoise
 from fgbench.data.augment import GRAY, JITTER, Policy
 from fgbench.errors import UsageError
@@ -22,7 +24,7 @@ from fgbench.training.learner import Learner
 from fgbench.training.step_capture import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -138,6 +140,12 @@ class TrainingRun:
                 raise UsageError(
                     f"graph 'on' was asked for, and the {data.items} of {data.name} do not fit on the "
                     "device; use auto or off"
+                )
+            graph = "off"
+        if task.scheme.staged:  # the objectives change from stage to stage
+            if graph == "on":
+                raise UsageError(
+                    "graph 'on' was asked for, and a training in stages is not captured; use auto or off"
                 )
             graph = "off"
         if task.chain.whole:  # its own code runs in every pass, and may draw masks
@@ -305,7 +313,7 @@ class TrainingRun:
         self.losses = [0.0, 0]
         for split in ("train", "test"):
             x, y = getattr(data, f"{split}_x"), getattr(data, f"{split}_y")
-            found = evaluate(self.task.chain, data, x, y)
+            found = evaluate(self.task.chain, data, x, y, self.task.scheme.predictions)
             for name, number in {"loss": found.loss, **found.metrics}.items():
                 if not np.isfinite(number):
                     return f"{split} {name} not finite after epoch {epoch}"
@@ -400,6 +408,35 @@ def probe(task: Task, data: DataSet, recipe: Recipe, noise: Noise) -> None:
                 p.sub_(grad + decay * p, alpha=task.scheme.probe)
 
 
+def prediction_price(task: Task) -> dict[str, float]:
+    """Count what a locality's own predictions cost, such as a pass for every label.
+
+    Args:
+        task: the network under its locality.
+
+    Returns:
+        ``prediction``: in forward passes of the network per example, by counted operations; ``{}`` where the
+        predictions are those of the final readout.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-2x4", "synthetic[train=64,test=32]")
+        >>> prediction_price(workload.task(registry.method("BP"), seed=0).task)
+        {}
+    """
+    chain, own = task.chain, task.scheme.predictions
+    body = chain.operations() * chain.counter().network
+    if own is None or not body:
+        return {}
+    inputs = chain.example()
+    training = chain.training
+    chain.eval()
+    number = shape_trace.operations(lambda: own(inputs)) / len(chain.start(inputs))
+    chain.train(training)
+    return {"prediction": round(number / body, DIGITS)}
+
+
 class Evaluation(NamedTuple):
     """The result of a network on all examples of a split.
 
@@ -418,14 +455,21 @@ class Evaluation(NamedTuple):
     correct: Tensor | None
 
 
-def evaluate(chain: Chain, data: DataSet, x: Batch, y: Batch) -> Evaluation:
-    """Evaluate the final readout on every example once, the shorter last batch included.
+def evaluate(
+    chain: Chain,
+    data: DataSet,
+    x: Batch,
+    y: Batch,
+    predictions: Callable[[Any], Tensor] | None = None,
+) -> Evaluation:
+    """Evaluate the predictions of every example once, the shorter last batch included.
 
     Args:
         chain: the network.
         data: the data set that prepares the batches, with its metrics.
         x: inputs as stored, ``[N, ...]``.
         y: targets as stored, ``[N, ...]``.
+        predictions: from inputs to predictions; those of the final readout where None.
 
     Returns:
         Loss, metrics, and which examples were predicted right.
@@ -450,7 +494,7 @@ def evaluate(chain: Chain, data: DataSet, x: Batch, y: Batch) -> Evaluation:
         for start in range(0, count, size):
             rows = slice(start, start + size)
             inputs, targets = data.prepare(*data.here(x, y, rows), dtype)
-            prediction = chain(inputs)
+            prediction = chain(inputs) if predictions is None else predictions(inputs)
             losses.append(chain.readout("final").losses(prediction, targets).double().sum())
             for name, metric in data.metrics.items():
                 numbers[name].append(metric.of(prediction, targets))
