@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fgbench.data.goal import Metric
     from fgbench.errors import UsageError
     from fgbench.registry import register
-    from fgbench.reporting.figures.draw import draw as draw_figure
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
@@ -58,7 +57,6 @@ _LOCATIONS = {
     "check": "fgbench.api:check",
     "compare": "fgbench.api:compare",
     "data_set": "fgbench.data.given:data_set",
-    "draw_figure": "fgbench.reporting.figures.draw:draw",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
     "load": "fgbench.reporting.results:load",
@@ -91,7 +89,6 @@ __all__ = [
     "check",
     "compare",
     "data_set",
-    "draw_figure",
     "estimate",
     "figure",
     "load",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.clock import Clock
 from fgbench.core.wrapping import Network
 from fgbench.core.wrapping.required import require_device, require_module
 from fgbench.errors import UsageError
@@ -127,7 +128,8 @@ class ForwardGradient:
         self._require_same_parameters()
         noise = own.noise.child("directions").at(self.steps)
         own.task.chain.redraw(own.noise.child("masks").at(self.steps))
-        found = own.task.estimate(x, y, own.estimator, noise, learned.state)
+        task = own.task.at(Clock(self.steps))
+        found = task.estimate(x, y, own.estimator, noise, learned.state)
         loss = own.mean_loss(x, y) if found.loss is None else float(found.loss)
         self.steps += 1
         if not isfinite(loss):
