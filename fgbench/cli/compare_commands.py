@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,7 +112,7 @@ def compare(
         return 0
     with Watch(quiet=as_json, verb="compare") as watch:
         tell = (lambda line: None) if as_json else (lambda line: print_line(f"compare: {line}"))
-        found = comparing.compare(question, settings, watch, tell, _command())
+        found = comparing.compare(question, settings, watch, tell)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
@@ -125,11 +123,6 @@ def compare(
     for r in failed:
         print_error(f"{r['method']} failed: {r['reason']}")
     return 1 if failed else 0
-
-
-def _command() -> str:
-    """Return the command as it was typed."""
-    return shlex.join(["fgbench", *sys.argv[1:]])
 
 
 leaderboard = typer.Typer(no_args_is_help=False, add_completion=False)

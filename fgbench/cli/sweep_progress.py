@@ -169,7 +169,7 @@ class Watch:
         for case, record in sweep.found.items():
             if case not in self._printed:
                 self._printed.add(case)
-                head = f"{self._verb} {len(self._printed)} of {sweep.known}: "
+                head = f"{self._verb} {len(self._printed & set(sweep.found))} of {sweep.known}: "
                 before = " (finished before)" * (record.get("started", "") < self._begun)
                 print_line(head + _line(record) + before)
 

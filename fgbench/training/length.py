@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 TIMED = 20  # steps whose median is the time of a step
 UNTIMED = 3  # first steps, which allocate what later ones use
 LONGEST_WARMUP = 0.25  # of a run
-MOMENTS = 8  # at which the cost of a step is looked up
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def cost_of_step(subject: Subject, recipe: Recipe, data: DataSet) -> float:
     Raises:
         MethodFailed: if the code of the method raises.
 
-    Cost: as many estimates on a batch as there are different moments.
+    Cost: two estimates on a batch, more where their prices differ.
 
     Example:
         >>> from fgbench import registry

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 FACTS = ("step", "steps", "seconds", "history", "spent", "correct", "loss", "losses")
 """Attributes of a run that go into its checkpoints."""
+MOMENTS = 16
+"""At which the price of a step is looked up, where it changes during a run."""
 
 
 @dataclass(frozen=True)
@@ -265,10 +267,23 @@ class TrainingRun:
         return self.step % self.per_epoch == 0 or self.step == self.steps
 
     def cost(self) -> float:
-        """Return the cost of a step in forward equivalents of its batch, by the ledger of an estimate."""
+        """Return the mean cost of a step in forward equivalents of its batch, by the ledger of estimates.
+
+        A method may change with the clock: where the first and the last estimate differ in price, the mean is
+        over more moments of the run.
+        """
+        ends = [self._price(0), self._price(self.steps - 1)]
+        if ends[0] == ends[1]:
+            return ends[0]
+        prices = [self._price(k * self.steps // MOMENTS) for k in range(MOMENTS)]
+        return sum(prices) / MOMENTS
+
+    def _price(self, step: int) -> float:
+        """Return the price of an estimate at a step of the run, with the parameters as they are."""
         x, y = self.batch()
+        clock = Clock(step, self.steps, step // self.per_epoch, self.recipe.epochs)
         noise = self.noise["directions"].at(0)
-        estimate = self.task.estimate(x, y, self.estimator, noise, self.learner.state)
+        estimate = self.task.at(clock).estimate(x, y, self.estimator, noise, self.learner.state)
         return estimate.ledger.forward_equivalents
 
     def take(self) -> None:

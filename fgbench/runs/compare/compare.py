@@ -34,7 +34,6 @@ def compare(
     settings: Settings,
     watch: Watch = lambda sweep: None,
     tell: Callable[[str], None] = lambda line: None,
-    command: str = "",
 ) -> list[Record]:
     """Compare methods.
 
@@ -43,7 +42,6 @@ def compare(
         settings: where the records go and how runs are executed.
         watch: called with a sweep after every change.
         tell: called with a line of progress.
-        command: the command that repeats the comparison, for its records.
 
     Returns:
         A record with the verb ``compare`` for each method, the reference first.
@@ -55,7 +53,7 @@ def compare(
     with study.store_in(settings.records):  # refused here, before the first run
         journal = Journal(settings.records)
         plan = plan_of(question, settings, tell=tell)
-        setup = Setup(plan, settings, watch, command)
+        setup = Setup(plan, settings, watch)
         tuned = tune(setup, journal, tell)
         results = trained(setup, tuned, tell)
         tell("step times and memory")
@@ -75,23 +73,24 @@ def tune(setup: Setup, journal: Journal, tell: Callable[[str], None]) -> dict[st
     """
     plan = setup.plan
     size = plan.question.size
-    low, high = rates.range_of(plan.optimizer)
-    tried = rates.first(size.first, low, high)
     names = {one.method: _study(plan, one) for one in plan.running}
-    span = low / rates.BEYOND, high * rates.BEYOND
+    ranges = {one.method: rates.range_of(one.optimizer) for one in plan.running}
+    tried = {method: rates.first(size.first, *span) for method, span in ranges.items()}
+    spans = {m: (low / rates.BEYOND, high * rates.BEYOND) for m, (low, high) in ranges.items()}
 
     tell("tuning, first round")
-    for one in plan.running:
-        journal.ask(names[one.method], tried, *span)
+    for method, listed in tried.items():
+        journal.ask(names[method], listed, *spans[method])
     seconds: dict[str, rates.Second] = {}
-    for method, scores in _scores(_round(setup, {one.method: tried for one in plan.running})).items():
-        seconds[method] = rates.second(tried, [scores[rate][0] for rate in tried], size.second)
+    for method, scores in _scores(_round(setup, tried)).items():
+        ranks = [scores[rate] for rate in tried[method]]
+        seconds[method] = rates.second(tried[method], ranks, size.second)
         journal.tell(names[method], {rate: found[0] for rate, found in scores.items()})
 
     tell("tuning, second round")
-    every = {method: [*tried, *found.rates] for method, found in seconds.items()}
+    every = {method: [*tried[method], *found.rates] for method, found in seconds.items()}
     for method, listed in every.items():
-        journal.ask(names[method], listed, *span)
+        journal.ask(names[method], listed, *spans[method])
     sweep = _round(setup, every)
     chosen = {}
     for stage in sweep.stages:

@@ -172,6 +172,7 @@ class Contestant:
         cost: of a training step, in forward equivalents of its batch.
         reason: why it cannot run, "" where it can.
         kind: what it estimates: ``gradient``, ``step`` or ``rule``.
+        optimizer: of its recipe.
         step_s: seconds of a step, where that was timed.
         test_s: seconds of an evaluation of both splits, where that was timed.
 
@@ -184,6 +185,7 @@ class Contestant:
     cost: float
     reason: str = ""
     kind: str = "gradient"
+    optimizer: str = "sgd"
     step_s: float = 0.0
     test_s: float = 0.0
 
@@ -199,13 +201,12 @@ class Plan:
         batch: examples per step.
         train_size: training examples of a result.
         held_out: training examples on which settings are chosen.
-        optimizer: that all use.
         margin: the largest difference that does not matter.
 
     Example:
         >>> question = Question.of(["FG-A"], "mlp-2x64", "digits")
         >>> both = (Contestant("BP", 3.0), Contestant("FG-A", 3.0))
-        >>> plan = Plan(question, both, 90.0, 50, 1437, 287, "sgd", 0.03)
+        >>> plan = Plan(question, both, 90.0, 50, 1437, 287, 0.03)
         >>> plan.steps(both[0]), plan.trial_steps(both[0]), plan.trials
         (862, 345, 24)
     """
@@ -216,7 +217,6 @@ class Plan:
     batch: int
     train_size: int
     held_out: int
-    optimizer: str
     margin: float
 
     @property
@@ -308,6 +308,7 @@ def plan_of(
         options.pop("graph", None)
         made = [registry.method(text) for text in question.methods]
         recipe = _recipe(workload, made[0], options)
+        options["batch"] = recipe.batch  # the same for every method
         contestants = []
         for method in made:
             tell(f"cost of a step of {method.text}")
@@ -335,7 +336,7 @@ def plan_of(
             steps = max(1.0, question.seconds / _time_of_step(workload, made[0], recipe))
         forwards = ceil(100 * steps * recipe.batch * contestants[0].cost / size) / 100
     return Plan(
-        question, tuple(contestants), forwards, recipe.batch, size, held_out, recipe.optimizer, margin
+        question, tuple(contestants), forwards, recipe.batch, size, held_out, margin
     )
 
 
@@ -371,7 +372,8 @@ def _contestant(
         times = _times(workload, method, recipe) if timed else (0.0, 0.0)
     except MethodFailed as failed:
         return Contestant(method.text, 0.0, f"failed: {failed}")
-    return Contestant(method.text, cost, "", getattr(claims, "kind", "gradient"), *times)
+    kind = getattr(claims, "kind", "gradient")
+    return Contestant(method.text, cost, "", kind, recipe.optimizer, *times)
 
 
 def _times(workload: Workload, method: Method, recipe: Any) -> tuple[float, float]:
@@ -409,7 +411,7 @@ def duration(plan: Plan, jobs: int) -> float:
     Example:
         >>> question = Question.of(["FG-A"], "mlp-2x64", "digits")
         >>> both = (Contestant("BP", 3.0, step_s=0.001), Contestant("FG-A", 3.0, step_s=0.002))
-        >>> plan = Plan(question, both, 90.0, 50, 1437, 287, "sgd", 0.03)
+        >>> plan = Plan(question, both, 90.0, 50, 1437, 287, 0.03)
         >>> 20 < duration(plan, jobs=2) < 60
         True
     """
@@ -450,7 +452,7 @@ def lines(plan: Plan, jobs: int) -> list[str]:
     Example:
         >>> question = Question.of(["FG-A"], "mlp-2x64", "digits", seeds=5)
         >>> both = (Contestant("BP", 3.0), Contestant("FG-A", 3.0))
-        >>> print(*lines(Plan(question, both, 90.0, 50, 1437, 287, "sgd", 0.03), jobs=2)[-2:], sep="\\n")
+        >>> print(*lines(Plan(question, both, 90.0, 50, 1437, 287, 0.03), jobs=2)[-2:], sep="\\n")
         With 5 seeds no sign-flip test of 1 comparison can reject: its smallest p is 0.062. Use at least 6.
         A difference of one standard deviation between seeds is seen with probability 0.00; 11 seeds see it with 0.8.
     """

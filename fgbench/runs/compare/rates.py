@@ -81,13 +81,13 @@ def first(count: int, low: float, high: float, seed: int = 0) -> list[float]:
 
 
 def second(
-    rates: Sequence[float], scores: Sequence[float], count: int, seed: int = 0
+    rates: Sequence[float], scores: Sequence[tuple[float, ...]], count: int, seed: int = 0
 ) -> Second:
     """Draw the rates of the second round, from what the first one found.
 
     Args:
         rates: of the first round, in ascending order.
-        scores: of each, the smallest the best, infinite for one that did not finish.
+        scores: of each, the smallest the best, of which the first is infinite for one that did not finish.
         count: how many are drawn.
         seed: of the places.
 
@@ -95,12 +95,12 @@ def second(
         The rates, none of them one of the first round. If no rate finished, lower ones are drawn.
 
     Example:
-        >>> second([0.001, 0.01, 0.1], [0.3, 0.2, 0.5], 2).widened
+        >>> second([0.001, 0.01, 0.1], [(0.3,), (0.2,), (0.5,)], 2).widened
         ''
-        >>> second([0.001, 0.01, 0.1], [0.3, 0.2, 0.1], 2).widened
+        >>> second([0.001, 0.01, 0.1], [(0.3,), (0.2,), (0.1,)], 2).widened
         'upper'
     """
-    best = 0 if min(scores) == inf else min(range(len(scores)), key=scores.__getitem__)
+    best = 0 if min(scores)[0] == inf else min(range(len(scores)), key=scores.__getitem__)
     last = len(rates) - 1
     low, high = rates[max(best - 1, 0)], rates[min(best + 1, last)]
     widened = ""

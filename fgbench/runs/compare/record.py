@@ -187,7 +187,7 @@ def _record(
         "commit": provenance.commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "elapsed_s": round(seconds, 3),
-        "command": setup.command,
+        "command": whole_command(setup),
         "kind": one.kind,
         "cost": {"forward_equivalents": one.cost},
         "tuned": {} if tuned is None else tuned.described(plan),
@@ -280,13 +280,42 @@ def command_of(setup: Setup, method: str, result: Result) -> str:
         words += ["--dtype", settings.dtype]
     if settings.threads != 1:
         words += ["--threads", str(settings.threads)]
-    options = {"steps": result.steps, "lr_batch": 0, **question.options}
+    options = {"steps": result.steps, "lr_batch": 0, "batch": plan.batch, **question.options}
+    return shlex.join([*words, *_typed(options)])
+
+
+def whole_command(setup: Setup) -> str:
+    """Return the command that repeats a comparison.
+
+    Args:
+        setup: the comparison.
+
+    Returns:
+        A line for a shell.
+    """
+    question, settings = setup.plan.question, setup.settings
+    words = ["fgbench", "compare", *question.methods, "--arch", question.arch, "--data", question.data]
+    words += ["--budget", question.budget, "--reference", question.reference]
+    for name in ("forwards", "seconds", "seeds", "margin"):
+        if getattr(question, name) is not None:
+            words += [f"--{name}", f"{getattr(question, name):g}"]
+    words += ["--device", settings.device]
+    if settings.dtype != "float32":
+        words += ["--dtype", settings.dtype]
+    if settings.threads != 1:
+        words += ["--threads", str(settings.threads)]
+    return shlex.join([*words, *_typed(question.options)])
+
+
+def _typed(options: Mapping[str, Any]) -> list[str]:
+    """Return options as they are typed."""
+    words = []
     for name, value in options.items():
         if name in ("cut", "sites", "out_axes"):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            words += ["--" + name.replace("_", "-"), str(value)]
         else:
             words += ["--set", f"{name}={value}"]
-    return shlex.join(words)
+    return words
 
 
 def _speeds(setup: Setup) -> dict[str, Record]:

@@ -26,7 +26,6 @@ class Setup:
         plan: what is run.
         settings: where the records go and how runs are executed.
         watch: called with a sweep after every change.
-        command: the command that repeats the comparison.
 
     Example:
         >>> Setup.__name__
@@ -36,13 +35,13 @@ class Setup:
     plan: Plan
     settings: Settings
     watch: Watch
-    command: str = ""
 
     def cell(self, one: Contestant, grid: str, **more: Any) -> Cell:
         """Return the cell of a method: its runs of one kind."""
         question = self.plan.question
         # lr is the rate itself: recipes of some networks scale it by the batch
-        options = {**question.options, "lr_batch": 0, **more.pop("options", {})}
+        shared = {**question.options, "batch": self.plan.batch, "lr_batch": 0}
+        options = {**shared, **more.pop("options", {})}
         usual: dict[str, Any] = {"seeds": (), "tune": {}, "tuning": None, "varied": {}}
         return Cell(
             grid, one.method, question.arch, question.data, "train", options=options, **usual | more

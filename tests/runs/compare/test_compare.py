@@ -80,8 +80,8 @@ def ending(best: float, limit: float) -> Callable[[Case], dict[str, Any]]:
 def faked(best: float, limit: float = 1e9) -> Faked:
     question = Question.of(["FG-A"], "mlp-2x64", "digits")
     both = (Contestant("BP", 3.0), Contestant("FG-A", 4.0))
-    plan = Plan(question, both, 90.0, 50, 1437, 287, "sgd", 0.03)
-    return Faked(plan, Settings(Path("records"), 1, "cpu"), lambda sweep: None, "", ending(best, limit))
+    plan = Plan(question, both, 90.0, 50, 1437, 287, 0.03)
+    return Faked(plan, Settings(Path("records"), 1, "cpu"), lambda sweep: None, ending(best, limit))
 
 
 @pytest.mark.parametrize(("best", "widened"), [(0.02, ""), (30.0, "upper"), (1e-5, "lower")])

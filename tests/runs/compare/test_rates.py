@@ -22,7 +22,7 @@ def test_the_first_round_has_one_rate_in_each_part_of_four_decades(count: int) -
 
 def test_a_best_rate_within_the_range_is_refined_between_its_neighbours() -> None:
     tried = [0.001, 0.01, 0.1, 1.0]
-    found = rates.second(tried, [0.5, 0.1, 0.2, inf], 4)
+    found = rates.second(tried, [(0.5,), (0.1,), (0.2,), (inf,)], 4)
     assert found.widened == ""
     assert len(found.rates) == 4
     assert all(0.001 < rate < 0.1 for rate in found.rates)
@@ -39,12 +39,12 @@ def test_a_best_rate_within_the_range_is_refined_between_its_neighbours() -> Non
 def test_a_best_rate_at_the_edge_widens_the_range_once(
     scores: list[float], widened: str, inside: tuple[float, float]
 ) -> None:
-    found = rates.second([0.001, 0.01, 0.1], scores, 3)
+    found = rates.second([0.001, 0.01, 0.1], [(score,) for score in scores], 3)
     assert found.widened == widened
     assert len(found.rates) == 3
     assert all(inside[0] <= rate <= inside[1] for rate in found.rates)
 
 
 def test_high_rates_that_diverge_are_no_edge() -> None:
-    assert rates.second([0.001, 0.01, 0.1], [0.3, 0.1, inf], 3).widened == ""
+    assert rates.second([0.001, 0.01, 0.1], [(0.3,), (0.1,), (inf,)], 3).widened == ""
     assert rates.edge([0.001, 0.01, 0.1], 0.01) == ""
