@@ -18,7 +18,14 @@ from fgbench import registry
 HERE = Path(__file__).parent
 OUT = HERE / "records" / "leaderboard"
 WORK = Path("records") / "leaderboard"
-LOCAL = ("bp/local", "fa/local", "fg_w/local-pg", "fg_a/local-pg", "fg_a/module", "fg_a/interlocking")
+LOCAL = (
+    "bp/local",
+    "fa/local",
+    "fg_w/local-pg",
+    "fg_a/local-pg",
+    "fg_a/module",
+    "fg_a/interlocking",
+)
 TASKS = {
     "digits": {"arch": "mlp-2x128", "data": "digits"},
     "mnist": {"arch": "mlp-3x256", "data": "mnist"},
@@ -43,7 +50,9 @@ def main() -> None:
     parser.add_argument("--method", action="append", help="METHODs; default: all there are")
     parser.add_argument("--budget", default="small")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--forwards", type=float, help="default: what the recipe of backprop spends")
+    parser.add_argument(
+        "--forwards", type=float, help="default: what the recipe of backprop spends"
+    )
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--plan", action="store_true", help="print what will run, and run nothing")
     asked = parser.parse_args()

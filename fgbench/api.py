@@ -177,8 +177,8 @@ def train(
         records: folder where finished records are looked up and written, and where an interrupted training
             of names goes on.
         options: ``epochs``, ``lr``, ``optimizer``, ``schedule`` and the other fields of
-            :class:`fgbench.training.recipe.Recipe`; in place of ``epochs`` one of ``forwards``, ``seconds`` and
-            ``steps``, see :class:`fgbench.training.length.Length`; ``train_size`` and ``validation``; and
+            :class:`fgbench.training.recipe.Recipe`; in place of ``epochs`` one of ``forwards``, ``seconds``
+            and ``steps``, see :class:`fgbench.training.length.Length`; ``train_size`` and ``validation``; and
             those of :func:`fgbench.run_all`.
 
     Returns:

@@ -18,7 +18,14 @@ CLAIM = Claim(
 def make(folder: Path) -> None:
     """Measure both methods on the same networks and batches."""
     found = fgbench.measure(
-        "FG-A", against="FG-W", arch="mlp-3x64", data="digits", inits=10, batches=1, draws=64, threads=1
+        "FG-A",
+        against="FG-W",
+        arch="mlp-3x64",
+        data="digits",
+        inits=10,
+        batches=1,
+        draws=64,
+        threads=1,
     )
     found.save(folder)
 

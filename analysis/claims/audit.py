@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: a published sentence, what was measured, and a verdict with its interval.
+"""What the scripts of this folder share: a sentence, what was measured, and a verdict with its interval.
 
 Each script judges one sentence. ``python analysis/claims/NAME.py`` judges the committed records and writes
 NAME.json beside the script; with ``--run`` it makes the records anew first, in about a minute of one core.

@@ -15,8 +15,9 @@ CLAIM = Claim(
     "Tan, Zhao, Yang, Zhang, Yu, Zhang: GRZO: Group-Relative Zeroth-Order Optimization for Large Language "
     "Model Fine-Tuning, arXiv 2606.02857, abstract.",
     f"the relative variance of {SHARED}, one perturbation for the batch as in MeZO, over that of {OWN}, on "
-    f"mlp-1x32 and digits with batches of {BATCH}, paired on 8 networks, at initialisation and after 5 epochs "
-    f"of backprop. If the claim holds the gain is {BATCH}; where gradients of examples are independent it is 1.",
+    f"mlp-1x32 and digits with batches of {BATCH}, paired on 8 networks, at initialisation and after 5 "
+    f"epochs of backprop. If the claim holds the gain is {BATCH}; where gradients of examples are "
+    "independent it is 1.",
 )
 
 
@@ -35,11 +36,17 @@ def judge(records: Any) -> Verdict:
     first, last = (part["against"]["relative_variance"] for part in own["per_moment"])
     gain = {"value": 1 / last["value"], "low": 1 / last["high"], "high": 1 / last["low"]}
     start = 1 / first["value"]
-    words = "holds" if gain["high"] >= BATCH else "does not hold" if gain["high"] < 2 else "holds in part"
+    words = (
+        "holds"
+        if gain["high"] >= BATCH
+        else "does not hold"
+        if gain["high"] < 2
+        else "holds in part"
+    )
     why = (
-        f"The gain over one shared perturbation is {start:.2f} at initialisation and {gain['value']:.2f} after "
-        f"5 epochs, not {BATCH}: both variances shrink with the batch alike as soon as the gradients of examples "
-        "disagree."
+        f"The gain over one shared perturbation is {start:.2f} at initialisation and {gain['value']:.2f} "
+        f"after 5 epochs, not {BATCH}: both variances shrink with the batch alike as soon as the gradients "
+        "of examples disagree."
     )
     return Verdict(words, "gain after 5 epochs", *gain.values(), last["n"], why)
 

@@ -11,17 +11,24 @@ from audit import HERE, number
 INTRODUCTION = """\
 # Claims audit
 
-Sentences that have been published about learning without backprop, each judged by one script. A verdict is about what
-the script measures, on the networks it names, and no more. `python analysis/claims/NAME.py` judges the committed records again,
-with `--run` it makes them anew in about a minute; `python analysis/claims/page.py` writes this page."""
+Sentences that have been published about learning without backprop, each judged by one script. A verdict is
+about what the script measures, on the networks it names, and no more. `python analysis/claims/NAME.py` judges
+the committed records again, with `--run` it makes them anew in about a minute;
+`python analysis/claims/page.py` writes this page."""
 
 
 def page() -> str:
     """Return the page."""
-    claims = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(HERE.glob("*.json"))}
+    claims = {
+        path.stem: json.loads(path.read_text("utf-8")) for path in sorted(HERE.glob("*.json"))
+    }
     lines = ["| claim | verdict | measured | n |", "| :-- | :-- | --: | --: |"]
     lines += [_row(name, claim) for name, claim in claims.items()]
-    parts = [INTRODUCTION, "\n".join(lines), *(_part(name, claim) for name, claim in claims.items())]
+    parts = [
+        INTRODUCTION,
+        "\n".join(lines),
+        *(_part(name, claim) for name, claim in claims.items()),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -23,7 +23,14 @@ CLAIM = Claim(
 def make(folder: Path) -> None:
     """Measure both laws on the same networks and batches."""
     found = fgbench.measure(
-        SIGNS, against=NORMAL, arch="mlp-1x16", data="digits", inits=10, batches=1, draws=256, threads=1
+        SIGNS,
+        against=NORMAL,
+        arch="mlp-1x16",
+        data="digits",
+        inits=10,
+        batches=1,
+        draws=256,
+        threads=1,
     )
     found.save(folder)
 
@@ -34,8 +41,8 @@ def judge(records: Any) -> Verdict:
     found = ratio(signs)
     words = "does not hold" if found["low"] > SAVED else "undecided"
     why = (
-        "Signs have the variance of Gaussian directions but for a part of 2/(d + 1), so what FZOO saves comes "
-        "from its number of directions and its step, not from their law."
+        "Signs have the variance of Gaussian directions but for a part of 2/(d + 1), so what FZOO saves "
+        "comes from its number of directions and its step, not from their law."
     )
     return Verdict(
         words, "ratio of relative variances, signs over Gaussian",

@@ -30,6 +30,12 @@ from fgbench.cli.run_commands import pairs_of
 RECORDS = Path("analysis/records/leaderboard")
 """Where the committed records of the leaderboard lie in a checkout."""
 
+EQUAL = (
+    "Every method, backprop included, tries as many learning rates for as many forward equivalents. Without "
+    "--forwards or --seconds a result spends what the reference spends by its recipe. The same command "
+    "continues an interrupted comparison."
+)
+
 Jobs = Annotated[
     int | None, typer.Option(help="Runs at the same time; default: one per GPU, or per core.")
 ]
@@ -53,7 +59,9 @@ def compare(
     seconds: Seconds = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help="Fresh seeds of the results: 10 to look, 20 to publish; default: by --budget."),
+        typer.Option(
+            help="Fresh seeds of the results: 10 to look, 20 to publish; default: by --budget."
+        ),
     ] = None,
     margin: Margin = None,
     plan: Annotated[
@@ -84,12 +92,7 @@ def compare(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> int:
-    """Tune methods with one budget, train them on fresh seeds, and judge each against a reference.
-
-    Every method, backprop included, tries as many learning rates for as many forward equivalents. Without
-    --forwards or --seconds a result spends what the reference spends by its recipe. The same command
-    continues an interrupted comparison.
-    """
+    """Tune methods with one budget, train them on fresh seeds, judge each against a reference."""
     from fgbench.cli.sweep_progress import Watch
     from fgbench.runs.compare import compare as comparing
     from fgbench.runs.compare import plan as planning
@@ -137,7 +140,9 @@ def write(
     out: Annotated[Path, typer.Option("-o", help="The page.")] = Path("LEADERBOARD.md"),
     task: Annotated[
         str,
-        typer.Option(metavar="GLOB", help="Only tasks whose 'network on data' matches, such as '*digits'."),
+        typer.Option(
+            metavar="GLOB", help="Only tasks whose 'network on data' matches, such as '*digits'."
+        ),
     ] = "*",
 ) -> None:
     """Write the leaderboard from records of compare: every row with the command that makes it."""

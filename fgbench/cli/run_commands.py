@@ -161,7 +161,7 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Another field of the recipe: momentum, weight_decay, head_lr, crop, colours, ..., or steps; "
+            help="Another field of the recipe: momentum, weight_decay, head_lr, crop, ...; or steps; "
             "repeatable.",
         ),
     ] = None,

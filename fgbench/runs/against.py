@@ -1,4 +1,4 @@
-"""Methods beside a reference method, from their records: ratios of what was measured, paired tests of trainings.
+"""Methods beside a reference, from their records: ratios of what was measured, paired tests of trainings.
 
 Measurements are compared on the same networks and batches, trainings by the seeds that both have.
 """

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fgbench.records.metrics import Shown
 
 FIXED = {"mnist": 0.005, "cifar10": 0.02, "digits": 0.03}
-"""By data set, as fractions: fixed before any comparison. Digits has 360 test examples, so 3 points are 11."""
+"""By data set, as fractions, fixed before any comparison; of 360 test examples of digits 3 points are 11."""
 USUAL = 0.02
 """Of an error on other data."""
 SHARE = 0.05

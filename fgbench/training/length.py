@@ -98,6 +98,10 @@ class Length:
         return Length(steps=steps_for(self.forwards, cost, recipe.batch, data.train_size))
 
 
+BY_RECIPE = Length()
+"""The epochs of the recipe."""
+
+
 def _positive(name: str, value: Any) -> int | float:
     """Read a positive number; of steps a whole one."""
     try:

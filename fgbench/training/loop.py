@@ -22,7 +22,7 @@ from fgbench.core.estimator import why_not
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.records import interrupts, keys
 from fgbench.training.checkpoint import Keeper
-from fgbench.training.length import Length, fitted, steps_in
+from fgbench.training.length import BY_RECIPE, Length, fitted, steps_in
 from fgbench.training.recipe import Recipe, default_recipe
 from fgbench.training.run import Progress, TrainingRun
 from fgbench.training.step_capture import asked
@@ -52,7 +52,7 @@ def train(
     checkpoint: Path | None = None,
     every: float = 30.0,
     graph: str = "auto",
-    length: Length = Length(),
+    length: Length = BY_RECIPE,
     progress: Callable[[Progress], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:

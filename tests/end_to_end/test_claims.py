@@ -13,9 +13,7 @@ import pytest
 from tests.makers.paths import ROOT
 
 CLAIMS = ROOT / "analysis" / "claims"
-SCRIPTS = sorted(
-    path for path in CLAIMS.glob("*.py") if path.stem not in ("audit", "page")
-)
+SCRIPTS = sorted(path for path in CLAIMS.glob("*.py") if path.stem not in ("audit", "page"))
 
 
 @pytest.fixture(scope="module")

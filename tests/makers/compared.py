@@ -35,7 +35,9 @@ def errors_of(seeds: int, rate: float = 0.05) -> list[np.ndarray[Any, Any]]:
 def worse(wrong: np.ndarray[Any, Any], points: float, seed: int) -> np.ndarray[Any, Any]:
     """The same with a number of points more errors, at examples that were right before."""
     right = np.flatnonzero(~wrong)
-    more = np.random.default_rng(1000 + seed).choice(right, round(points * len(wrong) / 100), replace=False)
+    more = np.random.default_rng(1000 + seed).choice(
+        right, round(points * len(wrong) / 100), replace=False
+    )
     changed = wrong.copy()
     changed[more] = True
     return changed

@@ -35,7 +35,10 @@ def test_three_planted_points_are_worse_and_their_mirror_is_better(methods: int)
     assert found["value"] == pytest.approx(0.03, abs=0.002)
     assert found["verdict"] == "worse"
     assert found["comparisons"] == methods
-    assert judged({"BP": runs("BP", bad), "mine": runs("m", wrong)}, "BP")["mine"]["verdict"] == "better"
+    assert (
+        judged({"BP": runs("BP", bad), "mine": runs("m", wrong)}, "BP")["mine"]["verdict"]
+        == "better"
+    )
 
 
 def test_examples_count_as_sampled() -> None:
@@ -61,7 +64,12 @@ def test_a_run_that_diverged_counts_as_chance() -> None:
     wrong = errors_of(8)
     mine = runs("m", wrong)
     for run in mine[:4]:
-        run |= {"status": "diverged", "reason": "loss not finite", "correct": None, "test_error": None}
+        run |= {
+            "status": "diverged",
+            "reason": "loss not finite",
+            "correct": None,
+            "test_error": None,
+        }
     found = judged({"BP": runs("BP", wrong), "mine": mine}, "BP")["mine"]
     chance = np.mean([0.9 - one.mean() for one in wrong[:4]]) / 2
     assert found["value"] == pytest.approx(chance)
@@ -82,7 +90,13 @@ def test_more_is_better_where_the_metric_says_so() -> None:
     metrics = {"r2": {"unit": "", "best": "high", "chance": None}}
     listed = {
         name: [
-            {"seed": seed, "status": "ok", "metrics": metrics, "data": "diabetes", "test_r2": r2 + seed / 1000}
+            {
+                "seed": seed,
+                "status": "ok",
+                "metrics": metrics,
+                "data": "diabetes",
+                "test_r2": r2 + seed / 1000,
+            }
             for seed in range(8)
         ]
         for name, r2 in (("BP", 0.5), ("mine", 0.4))
@@ -97,4 +111,6 @@ def test_records_of_train_carry_the_comparison_of_their_method() -> None:
     both = [*runs("BP", wrong), *runs("mine", wrong)]
     found = trained_against(both, "BP")
     assert [record["against"]["own"] for record in found] == [True] * 7 + [False] * 7
-    assert {record["against"].get("verdict") for record in found[7:]} == {"equivalent within the margin"}
+    assert {record["against"].get("verdict") for record in found[7:]} == {
+        "equivalent within the margin"
+    }

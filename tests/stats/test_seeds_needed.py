@@ -51,7 +51,9 @@ def test_more_seeds_decide_what_few_leave_open() -> None:
     assert wanted is not None
     assert 10 < wanted < 100
     spread = noise.std(ddof=1) / np.sqrt(wanted)
-    again = difference(0.11 + np.resize([1, -1], wanted) * spread * np.sqrt(wanted - 1), np.full(wanted, 0.1))
+    again = difference(
+        0.11 + np.resize([1, -1], wanted) * spread * np.sqrt(wanted - 1), np.full(wanted, 0.1)
+    )
     assert verdicts({"mine": again}, margin=0.015)["mine"].words != "undecided"
 
 

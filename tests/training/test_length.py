@@ -43,7 +43,9 @@ def test_a_run_may_end_within_an_epoch_and_is_evaluated_there() -> None:
 
 def test_the_schedule_ends_with_the_run() -> None:
     recipe = Recipe(epochs=2, batch=1, lr=1.0)
-    assert [recipe.factor(step, 4, 5) for step in range(5)] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert [recipe.factor(step, 4, 5) for step in range(5)] == pytest.approx(
+        [1, 0.8, 0.6, 0.4, 0.2]
+    )
     assert [recipe.factor(step, 4, 8) for step in range(8)] == [
         recipe.factor(step, 4) for step in range(8)
     ]
@@ -109,4 +111,3 @@ def test_seconds_give_a_number_of_steps_that_a_checkpoint_keeps(
     assert found[0] == 100
     assert record["steps"] == 100
     assert told[0].startswith("goes on from its checkpoint")
-

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import comparisons
-from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
@@ -45,7 +44,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
 
     Example:
         >>> row = dict.fromkeys(comparisons.COLUMNS, 0.1) | {"arch": "mlp-2x8", "data": "digits"}
-        >>> row |= {"method": "FG-A", "label": "FG-A", "n": 10, "verdict": "worse", "metric": "test error (%)"}
+        >>> row |= {"method": "FG-A", "label": "FG-A", "n": 10, "metric": "test error (%)"}
         >>> fig = figure(pd.DataFrame(), pd.DataFrame([row]))
         >>> fig.axes[0].get_xlabel()
         'efficiency at initialisation'
@@ -63,20 +62,35 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         ends = part[["efficiency", "low", "high"]].stack().dropna()
         panels.log_axis(ax, [float(e) for e in ends[ends > 0]], "x")
         ax.set_xlabel("efficiency at initialisation")
-        what = str(part["metric"].iloc[0]).replace(" (%)", "")
-        ax.set_ylabel(f"{what} above the\nreference's (points)")
+        what = str(part["metric"].iloc[0])
+        unit = " (points)" * what.endswith(" (%)")
+        ax.set_ylabel(f"{what.removesuffix(' (%)')} above\nthe reference's{unit}")
         panels.heading(ax, *group)
 
-    counts = f"{int(table['n'].min())} to {int(table['n'].max())}"
-    if table["n"].nunique() == 1:
-        counts = f"{int(table['n'].iloc[0])}"
-    text = (
-        "Efficiency of the gradient estimate of the whole body before training, against the test result less "
-        f"that of the reference at equal forward equivalents, each tuned with the same budget; {counts} paired "
-        "seeds. Bars: 95 % intervals. Methods that estimate no gradient have no point."
-    )
     drawing: dict[str, Any] = {"height": 2.5, "line": False, "sheet": sheet}
-    return panels.drawn(table, ["arch", "data"], looks, panel, text, **drawing)
+    return panels.drawn(table, ["arch", "data"], looks, panel, caption(table), **drawing)
+
+
+def caption(table: pd.DataFrame) -> str:
+    """Describe the two axes, the bars, and over how many seeds they are.
+
+    Args:
+        table: of `plotted`.
+
+    Returns:
+        The caption.
+
+    Example:
+        >>> caption(pd.DataFrame({"n": [10.0, 10.0]})).partition(";")[2].partition(".")[0]
+        ' 10 paired seeds'
+    """
+    least, most = (f"{count:.0f}" for count in (table["n"].min(), table["n"].max()))
+    counts = least if least == most else f"{least} to {most}"
+    return (
+        "Efficiency of the gradient estimate of the whole body before training, against the test result "
+        "less that of the reference at equal forward equivalents, each tuned with the same budget; "
+        f"{counts} paired seeds. Bars: 95 % intervals. Methods that estimate no gradient have no point."
+    )
 
 
 draw = writer(NAME, comparisons.gaps, plotted, figure)

@@ -98,12 +98,19 @@ def rows(records: Records, task: str = "*") -> list[Row]:
     measured = _efficiencies(records)
     found = [Row(record, measured.get(_subject(record))) for record in latest.values()]
     found = [row for row in found if fnmatchcase(row.task, task)]
-    rank = {name: at for at, name in enumerate(ordering.order(str(r.record["method"]) for r in found))}
+    rank = {
+        name: at for at, name in enumerate(ordering.order(str(r.record["method"]) for r in found))
+    }
 
     def key(row: Row) -> tuple[Any, ...]:
         value = row.metric.sign * row.test()["value"]
         place = value if value == value else inf
-        return natural(row.record["data"]), natural(row.task), place, rank[str(row.record["method"])]
+        return (
+            natural(row.record["data"]),
+            natural(row.task),
+            place,
+            rank[str(row.record["method"])],
+        )
 
     return sorted(found, key=key)
 

@@ -1,4 +1,4 @@
-"""The leaderboard as a page of Markdown: every row with its interval, its commit and the command that makes it."""
+"""The leaderboard as a page of Markdown: every row with its interval, its commit and its command."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ HEAD = (
 INTRODUCTION = """\
 # Leaderboard
 
-Methods compared by `fgbench compare`: every method, backprop included, tries as many learning rates for as many
-forward equivalents, its rate is chosen on held-out training examples, and it is then trained on fresh seeds.
-`test` is the mean over these seeds at equal forward equivalents, `gap` how much worse it is than the reference over
-paired seeds, both with 95 % intervals. The verdict is that of sign flips and t tests in which test examples count as
-sampled, adjusted for all methods of a table, and of two one-sided tests against the margin. `efficiency` is that of
-the gradient estimate at initialisation; `forwards a step`, `step / BP` and `memory / BP` are what a step costs.
-Methods that estimate no gradient are marked ∘ and have no efficiency.
+Methods compared by `fgbench compare`: every method, backprop included, tries as many learning rates for as
+many forward equivalents, its rate is chosen on held-out training examples, and it is then trained on fresh
+seeds. `test` is the mean over these seeds at equal forward equivalents, `gap` how much worse it is than the
+reference over paired seeds, both with 95 % intervals. The verdict is that of sign flips and t tests in which
+test examples count as sampled, adjusted for all methods of a table, and of two one-sided tests against the
+margin. `efficiency` is that of the gradient estimate at initialisation; `forwards a step`, `step / BP` and
+`memory / BP` are what a step costs. Methods that estimate no gradient are marked ∘ and have no efficiency.
 
 `fgbench leaderboard verify ROW` runs a row again and tells whether it falls inside its interval."""
 
@@ -56,7 +56,9 @@ def write(folder: Path, out: Path, task: str = "*") -> Path:
     """
     records = load(folder)
     if not (listed := rows(records, task)):
-        raise UsageError(f"no comparison of a task {task!r} in {str(folder)!r}; run fgbench compare")
+        raise UsageError(
+            f"no comparison of a task {task!r} in {str(folder)!r}; run fgbench compare"
+        )
     parts = [INTRODUCTION]
     if len(gaps(records)) > 1:
         beside = out.parent / out.stem.lower()
@@ -81,8 +83,9 @@ def section(task: str, mine: Sequence[Row]) -> list[str]:
         Blocks of Markdown.
 
     Example:
-        >>> record = {"key": "01234567", "arch": "mlp-2x8", "data": "digits", "method": "BP", "results": []}
-        >>> section("mlp-2x8 on digits", [Row({**record, "status": "diverged", "reason": "loss not finite"})])[0]
+        >>> record = {"key": "01234567", "arch": "mlp-2x8", "data": "digits", "method": "BP"}
+        >>> record |= {"status": "diverged", "reason": "loss not finite", "results": []}
+        >>> section("mlp-2x8 on digits", [Row(record)])[0]
         '## mlp-2x8 on digits'
     """
     metric = mine[0].metric
@@ -90,8 +93,8 @@ def section(task: str, mine: Sequence[Row]) -> list[str]:
     margin = real(budget.get("margin")) * metric.factor
     reference, forwards = budget.get("reference"), real(budget.get("forwards"))
     about = (
-        f"{metric.axis('test')}; reference {reference}, {forwards:g} forward equivalents per training example, "
-        f"budget {budget.get('budget')}, margin of equivalence {margin:.3g}."
+        f"{metric.axis('test')}; reference {reference}, {forwards:g} forward equivalents per training "
+        f"example, budget {budget.get('budget')}, margin of equivalence {margin:.3g}."
     )
     lost = [
         f"{row.record['method']}: {row.record['status']}: {row.record['reason']}"
@@ -156,4 +159,3 @@ def _number(found: Any) -> str:
         known = {name: None if end != end else end for name, end in ends.items()}
         return "–" if known["value"] is None else number(known)
     return _plain(found)
-

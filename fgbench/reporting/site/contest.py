@@ -19,16 +19,24 @@ from fgbench.reporting.site.table import (
 )
 
 HEAD = (
-    *("method", "task", "test", "above the reference", "verdict", "at equal epochs", "at equal seconds"),
+    *(
+        "method",
+        "task",
+        "test",
+        "above the reference",
+        "verdict",
+        "at equal epochs",
+        "at equal seconds",
+    ),
     *("efficiency", "forwards a step", "learning rate", "seeds", "row", "commit", "command"),
 )
 LEGEND = (
-    "Every method, the reference included, tried as many learning rates for as many forward equivalents; rates "
-    "were chosen on held-out training examples. Test: mean over fresh seeds at equal forward equivalents, with "
-    "its 95 % interval; errors in %. Above the reference: difference over paired seeds, in points for an error. "
-    "Verdict: sign flips and t tests in which test examples count as sampled, by Holm's method over the methods "
-    "of a task; equivalent: two one-sided tests against the margin of the data set. Efficiency: of the gradient "
-    "estimate at initialisation. fgbench leaderboard verify ROW runs a row again."
+    "Every method, the reference included, tried as many learning rates for as many forward equivalents; "
+    "rates were chosen on held-out training examples. Test: mean over fresh seeds at equal forward "
+    "equivalents, with its 95 % interval; errors in %. Above the reference: difference over paired seeds, in "
+    "points for an error. Verdict: sign flips and t tests in which test examples count as sampled, by Holm's "
+    "method over the methods of a task; equivalent: two one-sided tests against the margin of the data set. "
+    "Efficiency: of the gradient estimate at initialisation. fgbench leaderboard verify ROW runs a row again."
 )
 TONES = {"worse": "bad", "better": "good", "equivalent within the margin": "good"}
 
@@ -52,7 +60,9 @@ def contest(records: Records, page_paths: PagePaths) -> Table | None:
     found = rows(records)
     if not found:
         return None
-    listed = tuple(TableRow(_cells(row, page_paths), (row.task, row.verdict() or NOTHING)) for row in found)
+    listed = tuple(
+        TableRow(_cells(row, page_paths), (row.task, row.verdict() or NOTHING)) for row in found
+    )
     return Table(
         "contest",
         "Best first on each task; [95 % intervals]; same budget of tuning and of compute for all.",

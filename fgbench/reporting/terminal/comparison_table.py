@@ -134,21 +134,27 @@ def comparison_notes(records: Sequence[Record]) -> list[str]:
             notes.append((f"{name} {record['status']}", str(record["reason"])))
         if tuned.get("widened"):
             notes.append(
-                (name, f"the best rate was at the {tuned['widened']} end of the range, which was widened")
+                (
+                    name,
+                    f"the best rate was at the {tuned['widened']} end of the range, which was widened",
+                )
             )
         if tuned.get("edge"):
             which = "highest" if tuned["edge"] == "upper" else "lowest"
             notes.append(
                 (
                     name,
-                    f"the best rate {tuned['lr']:.3g} is the {which} of those tried; a better one may lie beyond",
+                    f"the best rate {tuned['lr']:.3g} is the {which} of those tried; a better one may lie "
+                    "beyond",
                 )
             )
         if tuned.get("diverged"):
             runs = f"{tuned['diverged']} of {tuned['runs']} tuning runs diverged"
             notes.append((name, f"{runs}, and count against its budget"))
         for result in record.get("results") or ():
-            notes += [(f"{name} at {EQUAL[result['at']]}", line) for line in _remarks(result, tuned)]
+            notes += [
+                (f"{name} at {EQUAL[result['at']]}", line) for line in _remarks(result, tuned)
+            ]
         if record.get("kind") in NO_GRADIENT:
             notes.append((name, NO_GRADIENT[record["kind"]]))
     return [f"{names}: {note}" for names, note in grouped(notes)]
@@ -229,13 +235,13 @@ def _caption(ended: Sequence[Record], metric: Shown) -> str:
         f", {first['examples']} test examples counted as sampled" if first["examples"] else ""
     )
     smallest = max(about["smallest_margin"] for about in tested) * metric.factor
+    margin = f"{first['margin'] * metric.factor:.3g}{unit}"
+    many = f"{first['comparisons']} comparison{'s' * (first['comparisons'] > 1)}"
     return (
-        f"Difference from {first['method']} over {first['n']} paired seeds, with its 95 % interval{examples}; "
-        f"p: the larger one of sign flips and t, adjusted for {first['comparisons']} comparisons; equivalent: "
-        f"two one-sided tests against a margin of {first['margin'] * metric.factor:.3g}{unit} (all would be "
-        f"equivalent with {smallest:.3g})."
+        f"Difference from {first['method']} over {first['n']} paired seeds, with its 95 % interval"
+        f"{examples}; p: the larger one of sign flips and t, adjusted for {many}; equivalent: two one-sided "
+        f"tests against a margin of {margin} (all would be equivalent with {smallest:.3g})."
     )
-
 
 
 def training_notes(records: Sequence[Record]) -> list[str]:

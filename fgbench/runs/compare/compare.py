@@ -2,8 +2,8 @@
 
 Everything runs through the workers of a sweep, and the records are the only state: a comparison that was
 killed finds its finished runs, goes on, and ends with the numbers of an undisturbed one. Equal seconds are
-numbers of steps by the time of a step, which is the shortest among a method's tuning runs; these are recorded,
-so that time enters once.
+numbers of steps by the time of a step, which is the shortest among a method's tuning runs; these are
+recorded, so that time enters once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fgbench.runs.compare.setup import Setup, rank
 from fgbench.runs.sweep.schema import Tuning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from fgbench.runs.compare.plan import Contestant, Plan, Question
     from fgbench.runs.compare.setup import Watch
@@ -118,9 +118,7 @@ def _round(setup: Setup, every: Mapping[str, list[float]]) -> Sweep:
     for one in plan.running:
         length = {"steps": plan.trial_steps(one)}
         tuning = Tuning(seeds=seeds, validation=plan.held_out, set=length)
-        cells.append(
-            setup.cell(one, "tuning", tune={"lr": every[one.method]}, tuning=tuning)
-        )
+        cells.append(setup.cell(one, "tuning", tune={"lr": every[one.method]}, tuning=tuning))
     return setup.run(cells)
 
 
@@ -195,9 +193,7 @@ def _lengths(plan: Plan, tuned: Mapping[str, Tuned]) -> dict[str, dict[str, int]
     return steps
 
 
-def _runs(
-    setup: Setup, asked: Mapping[tuple[str, str], Result]
-) -> dict[tuple[str, str], Result]:
+def _runs(setup: Setup, asked: Mapping[tuple[str, str], Result]) -> dict[tuple[str, str], Result]:
     """Train the seeds of some results."""
     plan = setup.plan
     seeds = tuple(range(plan.question.runs))
@@ -213,4 +209,3 @@ def _runs(
         at: replace(asked[at], runs=tuple(sweep.found[case.id] for case in cell.results({})))
         for at, cell in cells.items()
     }
-

@@ -1,9 +1,9 @@
 """The journal of a tuning: an optuna study per method, in one file that several processes may write.
 
-The rates are ours and are put into the study as trials, because every method has to try the same ones whatever
-the others found, and a comparison that was killed has to go on as if it had not been. The records of the
-tuning runs are what a comparison goes on from; the journal is for optuna's own tools, and is made again where
-it cannot be read.
+The rates are ours and are put into the study as trials, because every method has to try the same ones
+whatever the others found, and a comparison that was killed has to go on as if it had not been. The records
+of the tuning runs are what a comparison goes on from; the journal is for optuna's own tools, and is made
+again where it cannot be read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class _Lock:
 
     def acquire(self) -> bool:
         """Wait for the claim."""
-        return self._held.enter_context(locks.claim(self._folder, keys.key({"file": FILE}), wait=True))
+        return self._held.enter_context(
+            locks.claim(self._folder, keys.key({"file": FILE}), wait=True)
+        )
 
     def release(self) -> None:
         """Give the claim back."""
@@ -143,7 +145,6 @@ def load() -> Any:
     """
     try:
         import optuna
-        import optuna.storages.journal
     except ImportError as error:
         raise UsageError(
             f"fgbench compare needs {error.name}: pip install 'fgbench[tune]'"

@@ -116,7 +116,11 @@ class Question:
         Raises:
             UsageError: for an unknown name, an object in place of a name, or an invalid number.
         """
-        for what, given in (("methods", (*methods, reference)), ("arch", (arch,)), ("data", (data,))):
+        for what, given in (
+            ("methods", (*methods, reference)),
+            ("arch", (arch,)),
+            ("data", (data,)),
+        ):
             if strange := [one for one in given if not isinstance(one, str)]:
                 raise UsageError(
                     f"compare takes names for {what}, because its workers make them anew; got "
@@ -333,11 +337,10 @@ def plan_of(
     if forwards is None:
         steps = question.size.length * recipe.epochs * per_epoch
         if question.seconds is not None:
-            steps = max(1.0, question.seconds / _time_of_step(workload, made[0], recipe))
+            pace = contestants[0].step_s or _pace(question, settings, device, 2 * per_epoch)
+            steps = max(1.0, question.seconds / pace)
         forwards = ceil(100 * steps * recipe.batch * contestants[0].cost / size) / 100
-    return Plan(
-        question, tuple(contestants), forwards, recipe.batch, size, held_out, margin
-    )
+    return Plan(question, tuple(contestants), forwards, recipe.batch, size, held_out, margin)
 
 
 def _count(value: Any) -> int | None:
@@ -392,9 +395,21 @@ def _times(workload: Workload, method: Method, recipe: Any) -> tuple[float, floa
         return step, perf_counter() - begun
 
 
-def _time_of_step(workload: Workload, method: Method, recipe: Any) -> float:
-    """Time a training step of the reference."""
-    return _times(workload, method, recipe)[0]
+def _pace(question: Question, settings: Settings, device: str, steps: int) -> float:
+    """Return the time of a training step of the reference, from a short run that is recorded.
+
+    A comparison that goes on finds the record, and so plans the same lengths.
+    """
+    from fgbench.runs.run import run_all
+
+    (record,) = run_all(
+        "train", [question.reference], arch=question.arch, data=question.data, seed=TUNING_SEED,
+        device=device, dtype=settings.dtype, threads=settings.threads, data_dir=settings.data_dir,
+        records=settings.records, steps=steps, **question.options,
+    )  # fmt: skip
+    if not record.get("steps"):
+        raise UsageError(f"the reference {question.reference} cannot run: {record['reason']}")
+    return float(record["seconds"] / record["steps"])
 
 
 def duration(plan: Plan, jobs: int) -> float:
@@ -452,9 +467,8 @@ def lines(plan: Plan, jobs: int) -> list[str]:
     Example:
         >>> question = Question.of(["FG-A"], "mlp-2x64", "digits", seeds=5)
         >>> both = (Contestant("BP", 3.0), Contestant("FG-A", 3.0))
-        >>> print(*lines(Plan(question, both, 90.0, 50, 1437, 287, 0.03), jobs=2)[-2:], sep="\\n")
-        With 5 seeds no sign-flip test of 1 comparison can reject: its smallest p is 0.062. Use at least 6.
-        A difference of one standard deviation between seeds is seen with probability 0.00; 11 seeds see it with 0.8.
+        >>> lines(Plan(question, both, 90.0, 50, 1437, 287, 0.03), jobs=2)[-2]
+        'With 5 seeds no sign-flip test of 1 comparison can reject: its smallest p is 0.062. Use at least 6.'
     """
     question, size, n = plan.question, plan.question.size, plan.question.runs
     seeds = f" on {size.tuning_seeds} seeds" * (size.tuning_seeds > 1)

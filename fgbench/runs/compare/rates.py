@@ -1,9 +1,9 @@
 """The learning rates that are tried: log-uniform over four decades, the same for every method.
 
-They are drawn in two rounds. The first covers the range evenly: one rate in each of n parts of equal length on
-the logarithmic axis, at a random place in it. The second belongs to the best rate of the first: beyond the end
-of the range if the best rate is the lowest or highest one, else between its two neighbours. So every method
-tries equally many rates, one whose range lies elsewhere too.
+They are drawn in two rounds. The first covers the range evenly: one rate in each of n parts of equal length
+on the logarithmic axis, at a random place in it. The second belongs to the best rate of the first: beyond
+the end of the range if the best rate is the lowest or highest one, else between its two neighbours. So every
+method tries equally many rates, one whose range lies elsewhere too.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from fgbench.stats import intervals
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fgbench.runs.compare.setup import Setup
     from fgbench.runs.compare.plan import Contestant, Plan
+    from fgbench.runs.compare.setup import Setup
 
     Record = dict[str, Any]
 
@@ -294,7 +294,15 @@ def whole_command(setup: Setup) -> str:
         A line for a shell.
     """
     question, settings = setup.plan.question, setup.settings
-    words = ["fgbench", "compare", *question.methods, "--arch", question.arch, "--data", question.data]
+    words = [
+        "fgbench",
+        "compare",
+        *question.methods,
+        "--arch",
+        question.arch,
+        "--data",
+        question.data,
+    ]
     words += ["--budget", question.budget, "--reference", question.reference]
     for name in ("forwards", "seconds", "seeds", "margin"):
         if getattr(question, name) is not None:

@@ -132,7 +132,9 @@ def verify(
     """
     records = [r for r in Store(folder).all() if r["verb"] == "compare"]
     if not records:
-        raise UsageError(f"no record of compare in {str(folder)!r}; run fgbench compare -o {folder}")
+        raise UsageError(
+            f"no record of compare in {str(folder)!r}; run fgbench compare -o {folder}"
+        )
     record = row_of(records, row)
     if not record.get("results"):
         raise UsageError(f"row {row} has no result: {record['status']}: {record['reason']}")

@@ -48,7 +48,9 @@ def test_every_row_has_its_interval_commit_and_command(records: Records, tmp_pat
     assert "worse" in rows[2]
 
 
-def test_the_latest_comparison_counts_and_efficiency_is_that_at_initialisation(records: Records) -> None:
+def test_the_latest_comparison_counts_and_efficiency_is_that_at_initialisation(
+    records: Records,
+) -> None:
     found = {row.record["method"]: row for row in comparisons.rows(records)}
     assert found["FG-A"].test()["value"] == pytest.approx(13)
     assert found["FG-A"].efficiency is not None

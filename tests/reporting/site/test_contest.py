@@ -17,7 +17,9 @@ def test_methods_are_listed_best_first_and_filtered_by_task(tmp_path: Path) -> N
         a_compare("FG-A", 0.13, against()),
         a_compare("BP", 0.03, against(own=True)),
         a_compare("BP", 0.01, against(own=True), **other),
-        a_compare("DFA", 0.9, against(), results=[], status="diverged", reason="loss not finite", **other),
+        a_compare(
+            "DFA", 0.9, against(), results=[], status="diverged", reason="loss not finite", **other
+        ),
     )
     paths = page_paths(["BP", "FG-A", "DFA"], [("mlp-2x128", "digits"), ("cnn", "mnist")])
     table = contest(records, paths)

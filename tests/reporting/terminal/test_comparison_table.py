@@ -31,7 +31,14 @@ def test_a_comparison_has_a_table_for_each_equal_budget() -> None:
 def test_what_was_widened_lowered_or_lost_is_said() -> None:
     about = against(diverged=2)
     listed = [result("forwards", 0.2, about, lowered=True, lr=0.0316)]
-    tuned = {"lr": 0.1, "rates": [0.01, 0.1], "edge": "upper", "widened": "upper", "diverged": 3, "runs": 12}
+    tuned = {
+        "lr": 0.1,
+        "rates": [0.01, 0.1],
+        "edge": "upper",
+        "widened": "upper",
+        "diverged": 3,
+        "runs": 12,
+    }
     rule = a_compare("DFA", 0.2, against(), results=listed, tuned=tuned, kind="rule")
     lost = a_compare("FG-A", 0.2, against(), results=[], status="skipped", reason="no body")
     text = "\n".join(comparison_table.comparison_notes([rule, lost]))
@@ -50,7 +57,10 @@ def test_what_was_widened_lowered_or_lost_is_said() -> None:
 def test_more_is_better_where_the_metric_says_so() -> None:
     """The tests count a difference of such a metric negatively; the table shows it as it is."""
     metrics = {"r2": {"unit": "", "best": "high", "chance": 0.0}}
-    records = [a_compare("BP", 0.5, against(own=True), metrics=metrics), a_compare("FG-A", 0.4, against(), metrics=metrics)]
+    records = [
+        a_compare("BP", 0.5, against(own=True), metrics=metrics),
+        a_compare("FG-A", 0.4, against(), metrics=metrics),
+    ]
     table = next(part for part in parts(records) if not isinstance(part, str))
     assert table.rows[1][2] == "-0.1 [-0.12, -0.08]"
 
@@ -60,8 +70,13 @@ def test_trainings_beside_a_reference_have_a_second_table() -> None:
         return trained(method, seed, errors_of(3)[seed], against=about, arch="mlp-2x8")
 
     runs = [run("BP", seed, against(own=True)) for seed in range(3)]
-    runs += [run("DFA", seed, against(verdict="undecided", n=3, smallest_p=0.25)) for seed in range(3)]
+    runs += [
+        run("DFA", seed, against(verdict="undecided", n=3, smallest_p=0.25)) for seed in range(3)
+    ]
     found = parts(runs)
     table = next(p for p in found if not isinstance(p, str) and p.title.startswith("Against BP"))
     assert [row[-1] for row in table.rows] == ["reference", "undecided"]
-    assert any(isinstance(p, str) and p.startswith("DFA: undecided: with 3 seeds no sign-flip") for p in found)
+    assert any(
+        isinstance(p, str) and p.startswith("DFA: undecided: with 3 seeds no sign-flip")
+        for p in found
+    )

@@ -1,4 +1,4 @@
-"""Comparisons: equal budgets whatever happens, the same result after a kill, and verdicts of known answers."""
+"""Comparisons: equal budgets whatever happens, the same result after a kill, verdicts of known answers."""
 
 from __future__ import annotations
 
@@ -156,15 +156,26 @@ WORDS = (
     "compare ./same.py:Same FG-A --arch mlp-1x8 --data synthetic[train=256,test=64] --forwards 9 "
     "--seeds 6 --set batch=32 --jobs 2 --device cpu -o kept"
 )
-CLOCKS = ("seconds", "elapsed_s", "started", "step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp")
+CLOCKS = (
+    "seconds",
+    "elapsed_s",
+    "started",
+    "step_ms",
+    "ratio_to_bp",
+    "peak_mb",
+    "peak_ratio_to_bp",
+)
 
 
 def compared(folder: Path) -> subprocess.Popen[bytes]:
     (folder / "same.py").write_text(SAME)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "fgbench", *WORDS.split()]
     null = subprocess.DEVNULL
-    return subprocess.Popen(line, cwd=folder, env=env, stdout=null, stderr=null, start_new_session=True)
+    return subprocess.Popen(
+        line, cwd=folder, env=env, stdout=null, stderr=null, start_new_session=True
+    )
 
 
 def numbers(folder: Path) -> dict[str, Any]:
@@ -217,4 +228,6 @@ def test_a_comparison_that_was_killed_ends_with_the_same_result(
     process.wait()
     assert not numbers(tmp_path)
     assert compared(tmp_path).wait(300) == 0
-    assert json.dumps(numbers(tmp_path), sort_keys=True) == json.dumps(numbers(whole), sort_keys=True)
+    assert json.dumps(numbers(tmp_path), sort_keys=True) == json.dumps(
+        numbers(whole), sort_keys=True
+    )

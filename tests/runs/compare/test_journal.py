@@ -11,7 +11,7 @@ from fgbench.errors import Notice
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
 
-from fgbench.runs.compare.journal import FILE, Journal  # noqa: E402
+from fgbench.runs.compare.journal import FILE, Journal
 
 
 def test_trials_are_asked_once_and_told_once(tmp_path: Path) -> None:
@@ -34,5 +34,5 @@ def test_a_journal_that_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{broken\n{broken again\n")
     with pytest.warns(Notice, match="cannot be read"):
         journal = Journal(tmp_path)
-        journal.ask("BP", [0.1], 1e-6, 100.0)
+    journal.ask("BP", [0.1], 1e-6, 100.0)
     assert (tmp_path / FILE).with_suffix(".damaged").exists()

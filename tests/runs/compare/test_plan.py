@@ -41,7 +41,9 @@ def test_the_same_method_in_two_texts_runs_once() -> None:
 
 
 def test_the_plan_says_how_many_seeds_the_question_needs() -> None:
-    text = " ".join(lines(planned("FG-A", "DFA", seeds=5, forwards=6, options={"batch": 16}), jobs=2))
+    text = " ".join(
+        lines(planned("FG-A", "DFA", seeds=5, forwards=6, options={"batch": 16}), jobs=2)
+    )
     assert "With 5 seeds no sign-flip test of 2 comparisons can reject" in text
     assert "Use at least 7." in text
     assert "3 methods x 12 rates" in text

@@ -50,7 +50,9 @@ def test_a_row_is_run_again_by_its_own_settings(tmp_path: Path) -> None:
     case: dict[str, Any] = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
     options: dict[str, Any] = {"batch": 16, "lr": 0.05, "steps": 9, "lr_batch": 0}
     values = [
-        run_all("train", ["FG-A"], seed=seed, device="cpu", threads=1, **case, **options)[0]["test_error"]
+        run_all("train", ["FG-A"], seed=seed, device="cpu", threads=1, **case, **options)[0][
+            "test_error"
+        ]
         for seed in (0, 1)
     ]
     mean = sum(values) / 2
