@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fgbench.data.given import data_set
     from fgbench.data.goal import Metric
     from fgbench.errors import UsageError
-    from fgbench.registry import register
+    from fgbench.registry import Nested, register
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
@@ -47,6 +47,7 @@ _LOCATIONS = {
     "FixedDirections": "fgbench.core.noise.directions:FixedDirections",
     "ForwardGradient": "fgbench.training.forward_gradient:ForwardGradient",
     "Metric": "fgbench.data.goal:Metric",
+    "Nested": "fgbench.registry:Nested",
     "Network": "fgbench.core.wrapping:Network",
     "Noise": "fgbench.core.noise.keyed:Noise",
     "Objective": "fgbench.core.objective:Objective",
@@ -79,6 +80,7 @@ __all__ = [
     "FixedDirections",
     "ForwardGradient",
     "Metric",
+    "Nested",
     "Network",
     "Noise",
     "Objective",
