@@ -333,7 +333,7 @@ def compare(
         UsageError: for a name or option that does not fit, in one line.
 
     Example:
-        >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]", "device": "cpu", "jobs": 1}
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=640,test=32]", "device": "cpu", "jobs": 1}
         >>> len(compare("FG-A", plan=True, seeds=5, **case))  # doctest: +ELLIPSIS
         Tuning: 2 methods x 12 rates (8 over four decades, ...
         0

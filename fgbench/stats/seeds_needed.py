@@ -112,7 +112,7 @@ def seeds_to_decide(found: Difference, margin: float, comparisons: int = 1) -> i
     Example:
         >>> from fgbench.stats.paired_seeds import difference
         >>> found = difference([0.10, 0.12, 0.11], [0.09, 0.12, 0.11])
-        >>> seeds_to_decide(found, margin=0.03)
+        >>> seeds_to_decide(found, margin=0.02)
         3
     """
     spread = max(found.error**2 - found.fixed, 0.0) * found.seeds

@@ -69,7 +69,8 @@ class Length:
         if len(stated) > 1 or (stated and options.get("epochs") is not None):
             names = [*stated, *(["epochs"] if options.get("epochs") is not None else [])]
             raise UsageError(f"{' and '.join(names)} both say how long a training is; give one")
-        return cls(**{name: _positive(name, value) for name, value in stated.items()})
+        read: dict[str, Any] = {name: _positive(name, value) for name, value in stated.items()}
+        return cls(**read)
 
     @property
     def stated(self) -> dict[str, int | float]:

@@ -55,7 +55,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         ax.axhline(0.0, color=style.FAINT, lw=style.pt(0.7))
         for _, row in part.iterrows():
             look = looks[str(row["label"])]
-            lines = {"color": look.colour, "lw": style.pt(0.9)}
+            lines: dict[str, Any] = {"color": look.colour, "lw": style.pt(0.9)}
             ax.hlines(row["gap"], row["low"], row["high"], **lines)
             ax.vlines(row["efficiency"], row["gap_low"], row["gap_high"], **lines)
             ax.plot(row["efficiency"], row["gap"], ls="", **panels.mark(look))

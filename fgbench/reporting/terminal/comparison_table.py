@@ -151,13 +151,20 @@ def comparison_notes(records: Sequence[Record]) -> list[str]:
         if tuned.get("diverged"):
             runs = f"{tuned['diverged']} of {tuned['runs']} tuning runs diverged"
             notes.append((name, f"{runs}, and count against its budget"))
+        remarks: dict[str, list[str]] = {}
         for result in record.get("results") or ():
-            notes += [
-                (f"{name} at {EQUAL[result['at']]}", line) for line in _remarks(result, tuned)
-            ]
+            for line in _remarks(result, tuned):
+                remarks.setdefault(line, []).append(EQUAL[result["at"]].removeprefix("equal "))
+        notes += [(f"{name} at equal {_listed(kinds)}", line) for line, kinds in remarks.items()]
         if record.get("kind") in NO_GRADIENT:
             notes.append((name, NO_GRADIENT[record["kind"]]))
     return [f"{names}: {note}" for names, note in grouped(notes)]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Join texts by commas and a last "and"."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _remarks(result: Record, tuned: Record) -> list[str]:

@@ -116,7 +116,7 @@ def _round(setup: Setup, every: Mapping[str, list[float]]) -> Sweep:
     seeds = [TUNING_SEED + at for at in range(plan.question.size.tuning_seeds)]
     cells = []
     for one in plan.running:
-        length = {"steps": plan.trial_steps(one)}
+        length: dict[str, Any] = {"steps": plan.trial_steps(one)}
         tuning = Tuning(seeds=seeds, validation=plan.held_out, set=length)
         cells.append(setup.cell(one, "tuning", tune={"lr": every[one.method]}, tuning=tuning))
     return setup.run(cells)

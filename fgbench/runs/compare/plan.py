@@ -292,7 +292,7 @@ def plan_of(
     Example:
         >>> from pathlib import Path
         >>> from fgbench.runs.sweep.runner import Settings
-        >>> question = Question.of(["FG-A"], "mlp-1x4", "synthetic[train=64,test=32]")
+        >>> question = Question.of(["FG-A"], "mlp-1x4", "synthetic[train=640,test=32]")
         >>> plan = plan_of(question, Settings(Path("records"), device="cpu"))
         >>> [(one.method, one.cost) for one in plan.contestants]
         [('BP', 3.0), ('FG-A', 3.0)]
@@ -313,6 +313,13 @@ def plan_of(
         made = [registry.method(text) for text in question.methods]
         recipe = _recipe(workload, made[0], options)
         options["batch"] = recipe.batch  # the same for every method
+        size = workload.data.train_size
+        held_out = max(1, int(HELD_OUT * size))
+        if size - held_out < recipe.batch:
+            raise UsageError(
+                f"of {size} training examples {held_out} are held out for tuning, and a batch has "
+                f"{recipe.batch}: give a smaller batch, such as --set batch={max(1, size // 4)}"
+            )
         contestants = []
         for method in made:
             tell(f"cost of a step of {method.text}")
@@ -323,16 +330,9 @@ def plan_of(
         raise UsageError(
             f"none of the methods can run: {contestants[1].method}: {contestants[1].reason}"
         )
-    size = workload.data.train_size
     per_epoch = size // recipe.batch
     metric = main_of({"metrics": workload.data.goal.described()})
     margin = question.margin or margin_of(question.data, metric)
-    held_out = max(1, int(HELD_OUT * size))
-    if size - held_out < recipe.batch:
-        raise UsageError(
-            f"of {size} training examples {held_out} are held out for tuning, and a batch has "
-            f"{recipe.batch}: give a smaller batch"
-        )
     forwards = question.forwards
     if forwards is None:
         steps = question.size.length * recipe.epochs * per_epoch

@@ -72,7 +72,7 @@ def first(count: int, low: float, high: float, seed: int = 0) -> list[float]:
 
     Example:
         >>> first(4, 1e-4, 1.0)
-        [0.000433, 0.00186, 0.0110, 0.104]
+        [0.000764, 0.00169, 0.0257, 0.28]
     """
     edges = np.linspace(log10(low), log10(high), count + 1)
     places = np.random.default_rng([seed, count]).random(count)

@@ -30,7 +30,8 @@ def records(tmp_path: Path) -> Records:
                   key="1" * 32, case_key="1" * 32),
         a_measure("BP", estimator="bp", **where),
         a_measure("FG-A", estimator="fg_a", **where),
-        a_measure("FG-A", estimator="fg_a", **where | {"moments": [5.0]}, efficiency=measured(0.9)),
+        a_measure("FG-A", estimator="fg_a", **where | {"moments": [5.0]}, efficiency=measured(0.9),
+                  key="2" * 32, case_key="2" * 32),
     )  # fmt: skip
 
 
