@@ -137,7 +137,7 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     """Return the recipe that ships for a method on an architecture and a data set, or that they bring.
 
     Recipes differ for estimators whose gradients are free of noise, which is what the estimator claims of
-    its task (``deterministic``). If its claims or its locality raise, it is taken as noisy; its run then
+    its task (``exact``, or ``deterministic``). If its claims or its locality raise, it is taken as noisy; its run then
     says why.
 
     Args:
@@ -158,7 +158,8 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     try:
         task, estimator, _ = subject or workload.task(method, 0)
         with at_work(estimator, *task.parts, begun=False):
-            exact = task.claims(estimator).deterministic
+            claims = task.claims(estimator)
+            exact = claims.deterministic or claims.exact
     except MethodFailed:
         exact = False
     own = brought_rules(workload.maker(), method.locality.thing, method.estimator.thing)
