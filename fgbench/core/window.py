@@ -28,7 +28,7 @@ from fgbench.core.targets import given_of, labels_of
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -493,7 +493,8 @@ class Window:
                 f"readout {name!r} compares with the {readout.needs} of every example, which batches of this "
                 "kind do not bring: use the batches that its locality makes"
             )
-        return readout.losses(prediction, labels, clean, given[readout.needs][run])
+        losses: Callable[..., Tensor] = readout.losses
+        return losses(prediction, labels, clean, given[readout.needs][run])
 
     def clean_held(self) -> Tensor | None:
         """Return the predictions that stay fixed while the network moves, None where there are none."""
