@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgbench.api import check, measure, run, run_all, speed, train
+    from fgbench.api import check, compare, measure, run, run_all, speed, train
     from fgbench.core.estimator import Claims, Defaults, Estimate, Estimator, State
     from fgbench.core.noise.directions import FixedDirections
     from fgbench.core.noise.keyed import Noise
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fgbench.data.given import data_set
     from fgbench.data.goal import Metric
     from fgbench.errors import UsageError
-    from fgbench.registry import register
+    from fgbench.registry import Nested, register
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
@@ -47,6 +47,7 @@ _LOCATIONS = {
     "FixedDirections": "fgbench.core.noise.directions:FixedDirections",
     "ForwardGradient": "fgbench.training.forward_gradient:ForwardGradient",
     "Metric": "fgbench.data.goal:Metric",
+    "Nested": "fgbench.registry:Nested",
     "Network": "fgbench.core.wrapping:Network",
     "Noise": "fgbench.core.noise.keyed:Noise",
     "Objective": "fgbench.core.objective:Objective",
@@ -55,6 +56,7 @@ _LOCATIONS = {
     "UsageError": "fgbench.errors:UsageError",
     "View": "fgbench.core.view:View",
     "check": "fgbench.api:check",
+    "compare": "fgbench.api:compare",
     "data_set": "fgbench.data.given:data_set",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
@@ -78,6 +80,7 @@ __all__ = [
     "FixedDirections",
     "ForwardGradient",
     "Metric",
+    "Nested",
     "Network",
     "Noise",
     "Objective",
@@ -86,6 +89,7 @@ __all__ = [
     "UsageError",
     "View",
     "check",
+    "compare",
     "data_set",
     "estimate",
     "figure",

@@ -39,9 +39,9 @@ class Claims:
             a step, and the credit is slope times direction. A faster engine may then compute the slopes,
             and measuring may use the known law of the directions to sharpen its intervals.
         why: reason for the bias in this scheme, where an option or the locality causes it; shown in tables.
-        kind: ``gradient``: the result estimates a gradient; ``step``: it is a step of another kind, such as one
-            of Newton's method; ``rule``: a learning rule that estimates no gradient. Of the last two no bias
-            is measured.
+        kind: ``gradient``: the result estimates a gradient; ``step``: it is a step of another kind, such as
+            one of Newton's method; ``rule``: a learning rule that estimates no gradient. Of the last two no
+            bias is measured.
         exact: the estimate is free of noise, given the state; it is then trained by the recipe of an exact
             gradient.
 
@@ -86,6 +86,11 @@ class Claims:
     def gated(self) -> bool:
         """Whether reverse mode is refused while the estimator runs."""
         return self.backward in ("none", "segment")
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether an estimate is free of noise, given the state: trained by the recipe of an exact gradient."""
+        return self.deterministic or self.exact
 
 
 @dataclass

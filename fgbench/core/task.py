@@ -314,6 +314,42 @@ class Task:
                 gradients.add(total, view.reverse())
         return total
 
+    def expected(
+        self, x: Tensor, labels: Tensor, estimator: Estimator, state: Mapping[str, State]
+    ) -> Grads | None:
+        """Return the mean that an estimator documents where it is another than the gradient.
+
+        Args:
+            x: the batch.
+            labels: ``[b]``.
+            estimator: the estimator.
+            state: state of each objective.
+
+        Returns:
+            The mean by body parameter name, summed over objectives; None where it documents none.
+
+        Raises:
+            UsageError: if it does not fit the parameters.
+        """
+        documented, who = getattr(estimator, "expected", None), type(estimator).__name__
+        if documented is None:
+            return None
+        total: Grads = {}
+        for view in self.views(x, labels, CostCounter()):
+            if view.objective.updates:
+                found = documented(view, state.get(view.objective.name, {}))
+                if found is None:
+                    return None
+                if not isinstance(found, Mapping):
+                    raise UsageError(
+                        f"expected of {who} returned {_kind(found)}, expected a mapping from parameters to "
+                        "tensors"
+                    )
+                _check_shapes(who, "documented mean", "parameter", found, view.shapes)
+                gradients.add(total, {name: g.detach() for name, g in found.items()})
+            view.output()
+        return total
+
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
         """Return the exact gradient of the end objective; usefulness is measured against it.
 

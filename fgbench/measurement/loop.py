@@ -16,6 +16,7 @@ import torch
 
 from fgbench.core.clock import Clock
 from fgbench.core.estimator import why_not
+from fgbench.core.gradients import complete
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import MethodFailed, at_work
 from fgbench.measurement import summary
@@ -167,7 +168,7 @@ def _routes(
     return [
         iter(())
         if setup is None or setup.failed
-        else trajectory.own(setup.method, setup.claims is not None and setup.claims.deterministic)
+        else trajectory.own(setup.method, setup.claims is not None and setup.claims.noiseless)
         for setup in setups
     ]
 
@@ -315,7 +316,9 @@ def _measure_point(
             plan, reason = _with_budget(plan, point, design)
             if reason:
                 return PointResult(plan, *at, reason=reason)
-            point = replace(point, estimator=plan.estimator)
+            stated = task.expected(x, y, plan.estimator, state)
+            documented = stated and complete(task.chain.body_parameters(), stated)
+            point = replace(point, estimator=plan.estimator, documented=documented)
             plan = _with_claims(plan, point, design)
             try:
                 if design.precision is not None and not (plan.exact or plan.asked):
@@ -329,7 +332,8 @@ def _measure_point(
                 drawn = by_forward_mode(point, plan.draws)
             engine = drawn.engine
             places = _with_predictions(drawn.places(point), point)
-            return PointResult(plan, *at, places, engine, drawn.cost)
+            beside = drawn.documented(point)
+            return PointResult(plan, *at, places, engine, drawn.cost, documented=beside)
     except MethodFailed as failed:
         return PointResult(plan, *at, engine=engine, failed=str(failed))
 
@@ -337,7 +341,7 @@ def _measure_point(
 def _clock(network: _Network, setup: _SetUp, waypoint: Waypoint) -> Clock:
     """Return the clock of a moment, in a training by the recipe that ships for the method."""
     workload, method = network.workload, setup.method
-    exact = setup.claims is not None and setup.claims.deterministic
+    exact = setup.claims is not None and setup.claims.noiseless
     name = f"{method.estimator.text}/{method.locality.text}"
     recipe = default_recipe(workload.arch, workload.data.name, exact, name)
     steps = workload.data.train_size // recipe.batch * recipe.epochs

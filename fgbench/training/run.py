@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from fgbench.training.checkpoint import Saved
     from fgbench.training.recipe import Recipe
 
-FACTS = ("step", "seconds", "history", "spent", "correct", "loss", "losses")
+FACTS = ("step", "steps", "seconds", "history", "spent", "correct", "loss", "losses")
 """Attributes of a run that go into its checkpoints."""
+MOMENTS = 16
+"""At which the price of a step is looked up, where it changes during a run."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class TrainingRun:
         data: the data set, targets on that device; inputs that do not fit there may lie on the host.
         graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`. With inputs on
             the host they never are.
+        steps: how many steps the run has; None for the epochs of the recipe. The last epoch may be a part
+            of one.
+        timed: whether that number was found by timing, so that a checkpoint may state another one.
 
     Raises:
         UsageError: if ``graph`` is ``on`` and the inputs lie on the host.
@@ -114,8 +119,11 @@ class TrainingRun:
         noise: Noise,
         data: DataSet,
         graph: str = "off",
+        steps: int | None = None,
+        timed: bool = False,
     ) -> None:
         self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
+        self.timed = timed
         backend = backend_of(noise.device)
         self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
         self.noise = {
@@ -124,7 +132,7 @@ class TrainingRun:
         }
         self.policy = policy(recipe)
         self.per_epoch = data.train_size // recipe.batch
-        self.steps = self.per_epoch * recipe.epochs
+        self.steps = self.per_epoch * recipe.epochs if steps is None else steps
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         self.spent: dict[str, float] = {}
@@ -185,15 +193,21 @@ class TrainingRun:
         if set(facts) != set(FACTS):
             raise Damaged(f"does not have the facts {', '.join(FACTS)}")
         step, history, spent, losses = (facts[n] for n in ("step", "history", "spent", "losses"))
-        if not (_count(step) and 0 < step <= self.steps):
+        steps = facts["steps"]
+        if not (_count(steps) and (steps == self.steps or self.timed)):
+            raise Damaged("has another number of steps")
+        if not (_count(step) and 0 < step <= steps):
             raise Damaged("has no step of this run")
-        ended = step // self.per_epoch
+        ended = step // self.per_epoch + (step == steps and step % self.per_epoch > 0)
         right = 2 * (-(-self.data.test_size // 8) if ended and "error" in self.data.metrics else 0)
         sound = {
             "seconds": _real(facts["seconds"]) and facts["seconds"] >= 0,
             "history": isinstance(history, list)
             and len(history) == ended
-            and all(self._point(point, epoch) for epoch, point in enumerate(history, 1)),
+            and all(
+                self._point(point, min(epoch, step / self.per_epoch))
+                for epoch, point in enumerate(history, 1)
+            ),
             "spent": isinstance(spent, dict) and all(map(_real, spent.values())),
             "correct": isinstance(facts["correct"], str)
             and re.fullmatch(f"[0-9a-f]{{{right}}}", facts["correct"]) is not None,
@@ -206,7 +220,7 @@ class TrainingRun:
         if wrong := [name for name, holds in sound.items() if not holds]:
             raise Damaged(f"has a wrong value of {wrong[0]}")
 
-    def _point(self, point: object, epoch: int) -> bool:
+    def _point(self, point: object, epoch: float) -> bool:
         """Return whether a value is the history's entry of an epoch."""
         names = {
             f"{split}_{n}" for split in ("train", "test") for n in ("loss", *self.data.metrics)
@@ -255,10 +269,35 @@ class TrainingRun:
         """Return the tensors that a step writes and later steps read."""
         return [t for _, t in sorted(self.learner.tensors().items())]
 
+    @property
+    def ended(self) -> bool:
+        """Whether an epoch, or the run, has just ended."""
+        return self.step % self.per_epoch == 0 or self.step == self.steps
+
+    def cost(self) -> float:
+        """Return the mean cost of a step in forward equivalents of its batch, by the ledger of estimates.
+
+        A method may change with the clock: where the first and the last estimate differ in price, the mean is
+        over more moments of the run.
+        """
+        ends = [self._price(0), self._price(self.steps - 1)]
+        if ends[0] == ends[1]:
+            return ends[0]
+        prices = [self._price(k * self.steps // MOMENTS) for k in range(MOMENTS)]
+        return sum(prices) / MOMENTS
+
+    def _price(self, step: int) -> float:
+        """Return the price of an estimate at a step of the run, with the parameters as they are."""
+        x, y = self.batch()
+        clock = Clock(step, self.steps, step // self.per_epoch, self.recipe.epochs)
+        noise = self.noise["directions"].at(0)
+        estimate = self.task.at(clock).estimate(x, y, self.estimator, noise, self.learner.state)
+        return estimate.ledger.forward_equivalents
+
     def take(self) -> None:
         """Take one step; its loss is read later, by :meth:`look`."""
         self._picked.copy_(self.picked())
-        self.learner.pace(self.recipe.factor(self.step, self.per_epoch))
+        self.learner.pace(self.recipe.factor(self.step, self.per_epoch, self.steps))
         self.task.chain.redraw(self.noise["masks"].at(self.step))
         loss, cost = self.graph(self.step)
         self.unseen.append((None if loss is None else loss.clone(), cost))
@@ -292,7 +331,7 @@ class TrainingRun:
         Returns:
             The parameter that is not finite, in a sentence, or "".
         """
-        epoch = self.step // self.per_epoch
+        epoch = -(-self.step // self.per_epoch)
         if self.task.scheme.probe:
             probe(self.task, self.data, self.recipe, self.noise["probe"].at(epoch))
         name = self.learner.unsound()
@@ -306,8 +345,9 @@ class TrainingRun:
         """
         if reason := self.settle():
             return reason
-        data, epoch = self.data, self.step // self.per_epoch
-        point: dict[str, float] = {"epoch": epoch}
+        data, epoch = self.data, -(-self.step // self.per_epoch)
+        part = self.step % self.per_epoch
+        point: dict[str, float] = {"epoch": self.step / self.per_epoch if part else epoch}
         if self.losses[1]:
             point["end_loss"] = self.losses[0] / self.losses[1]
         self.losses = [0.0, 0]

@@ -11,6 +11,7 @@ import torch
 from fgbench import registry
 from fgbench.core.clock import START, Clock
 from fgbench.core.estimator import Claims, Defaults, Estimate
+from fgbench.core.noise.keyed import Noise
 from fgbench.core.noise.replay import NoiseReplay, ReplayedClock, Uncapturable
 from fgbench.measurement.design import Design
 from fgbench.measurement.loop import measure
@@ -65,7 +66,8 @@ def test_measuring_gives_the_moment_to_every_draw() -> None:
 
 
 def test_loops_of_users_count_steps_alone() -> None:
-    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    with Noise(0).seeded():
+        net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     x, y = torch.ones(4, 3), torch.tensor([0, 1, 1, 0])
     trainer = ForwardGradient(
         net, "cross_entropy", Reader(), torch.optim.SGD(net.parameters(), 0.1)

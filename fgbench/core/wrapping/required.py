@@ -59,7 +59,7 @@ def called_by(module: nn.Module) -> Iterator[None]:
         >>> with called_by(net):  # doctest: +ELLIPSIS
         ...     net(torch.ones(3, 5))
         Traceback (most recent call last):
-        fgbench.errors.UsageError: Sequential cannot be run on this batch: in 0 (Linear), RuntimeError: mat1 ...
+        fgbench.errors.UsageError: Sequential cannot be run on this batch: in 0 (Linear), Runtime...
     """
     try:
         yield
