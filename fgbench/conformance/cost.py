@@ -67,7 +67,8 @@ def cost(case: Case) -> str:
     if ratio > ABOVE:
         raise Fault(
             f"it runs {ratio:.3g} times the operations that it is priced at "
-            f"({ledger.forward_equivalents:.3g} forward equivalents); price what it computes beside the view by view.price"
+            f"({ledger.forward_equivalents:.3g} forward equivalents); price what it computes beside "
+            "the view by view.price"
         )
     if ratio < BELOW and _through_several(case):
         raise Fault(

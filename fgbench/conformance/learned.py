@@ -138,8 +138,8 @@ def training(case: Case) -> str:
     if not moved and not may_stay:
         raise Fault(f"{FEW} steps of rate {RATE:g} move no parameter of the body")
     return (
-        f"two steps move {len(moved)} of {len(updated)} parameters of the body; saved after one and restored, "
-        "the second is the same"
+        f"two steps move {len(moved)} of {len(updated)} parameters of the body; saved after one and "
+        "restored, the second is the same"
     )
 
 
