@@ -258,6 +258,8 @@ class _OwnHeads:
         if task is None:
             return
         for o in task.objectives:
+            if not task.chain.readout_parameters(o.readout):  # such as a sum of squares
+                continue
             if o.head and not _alike(o.readout, task.chain, shared):
                 self.names.setdefault(o.readout, o.window[1])
         if not self.names:
