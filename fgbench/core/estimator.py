@@ -35,9 +35,9 @@ class Claims:
             a step, and the credit is slope times direction. A faster engine may then compute the slopes,
             and measuring may use the known law of the directions to sharpen its intervals.
         why: reason for the bias in this scheme, where an option or the locality causes it; shown in tables.
-        kind: ``gradient``: the result estimates a gradient; ``step``: it is a step of another kind, such as one
-            of Newton's method; ``rule``: a learning rule that estimates no gradient. Of the last two no bias
-            is measured.
+        kind: ``gradient``: the result estimates a gradient; ``step``: it is a step of another kind, such as
+            one of Newton's method; ``rule``: a learning rule that estimates no gradient. Of the last two no
+            bias is measured.
         exact: the estimate is free of noise, given the state; it is then trained by the recipe of an exact
             gradient.
 
@@ -67,7 +67,12 @@ class Claims:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in valid:
                 raise unknown(f"claim of {name}", str(value), valid)
-        for name, kind in (("deterministic", bool), ("slopes_only", bool), ("exact", bool), ("why", str)):
+        for name, kind in (
+            ("deterministic", bool),
+            ("slopes_only", bool),
+            ("exact", bool),
+            ("why", str),
+        ):
             value = getattr(self, name)
             if not isinstance(value, kind):
                 came = type(value).__name__

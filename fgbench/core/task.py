@@ -304,9 +304,7 @@ class Task:
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
         """Return the exact gradient of the end objective; usefulness is measured against it."""
         start = self.chain.start(x)
-        return View(
-            self.chain, self.end, start, labels, CostCounter(), clock=self.clock
-        ).reverse()
+        return View(self.chain, self.end, start, labels, CostCounter(), clock=self.clock).reverse()
 
 
 def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:

@@ -33,8 +33,8 @@ from fgbench.measurement.engine.cotangent_view import Refused
 from fgbench.measurement.result import MethodResult, Plan, PointResult
 from fgbench.measurement.time_allowance import TimeAllowance
 from fgbench.measurement.trajectories import Trajectory, Waypoint, default_moments, point_batch
-from fgbench.training.recipe import default_recipe
 from fgbench.stats import blocks, variance, variance_split
+from fgbench.training.recipe import default_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

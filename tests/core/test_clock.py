@@ -11,6 +11,7 @@ import torch
 from fgbench import registry
 from fgbench.core.clock import START, Clock
 from fgbench.core.estimator import Claims, Defaults, Estimate
+from fgbench.core.noise.keyed import Noise
 from fgbench.core.noise.replay import NoiseReplay, ReplayedClock, Uncapturable
 from fgbench.measurement.design import Design
 from fgbench.measurement.loop import measure
@@ -50,7 +51,7 @@ def test_training_counts_steps_and_epochs() -> None:
     run = TrainingRun(task, Reader(), Recipe(epochs=2, batch=32, lr=0.1), noise, workload.data)
     while run.step < run.steps:
         run.take()
-    assert SEEN == [Clock(step, 4, step // 2, 2) for step in range(4)]
+    assert [Clock(step, 4, step // 2, 2) for step in range(4)] == SEEN
     assert [clock.share for clock in SEEN] == [0, 0.25, 0.5, 0.75]
 
 
@@ -65,14 +66,16 @@ def test_measuring_gives_the_moment_to_every_draw() -> None:
 
 
 def test_loops_of_users_count_steps_alone() -> None:
-    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    with Noise(0).seeded():
+        net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     x, y = torch.ones(4, 3), torch.tensor([0, 1, 1, 0])
     trainer = ForwardGradient(
         net, "cross_entropy", Reader(), torch.optim.SGD(net.parameters(), 0.1)
     )
     trainer.step(x, y)
     trainer.step(x, y)
-    assert SEEN[-1] == Clock(1) and SEEN[-1].share == 0
+    assert SEEN[-1] == Clock(1)
+    assert SEEN[-1].share == 0
 
 
 def test_a_step_that_reads_the_clock_is_not_captured() -> None:

@@ -59,7 +59,7 @@ def called_by(module: nn.Module) -> Iterator[None]:
         >>> with called_by(net):  # doctest: +ELLIPSIS
         ...     net(torch.ones(3, 5))
         Traceback (most recent call last):
-        fgbench.errors.UsageError: Sequential cannot be run on this batch: in 0 (Linear), RuntimeError: mat1 ...
+        fgbench.errors.UsageError: Sequential cannot be run on this batch: in 0 (Linear), Runtime...
     """
     try:
         yield
@@ -68,9 +68,7 @@ def called_by(module: nn.Module) -> Iterator[None]:
     except Exception as error:
         where = _raised_in(module, error)
         name = type(module).__name__
-        raise UsageError(
-            f"{name} cannot be run on this batch: {where}{reason(error)}"
-        ) from error
+        raise UsageError(f"{name} cannot be run on this batch: {where}{reason(error)}") from error
 
 
 def _raised_in(module: nn.Module, error: Exception) -> str:
