@@ -338,6 +338,19 @@ class Chain(nn.Module):
         """Return the output of the module before a start, which an empty window reads."""
         return x
 
+    def reads(self, k: int) -> tuple[int, ...] | None:
+        """Return the shape of what module ``k`` reads of one example; None unless it is one real tensor."""
+        return self.out_shape(k - 1) if k else self.input_shape
+
+    def begins(self, x: Any) -> Tensor:
+        """Return the tensor that a pass from a start reads first."""
+        found: Tensor = x
+        return found
+
+    def beginning(self, x: Any, f: Tensor) -> Any:
+        """Return a start with another tensor in the place of the one that is read first."""
+        return f
+
     def leave(self, x: Any, k: int, f: Tensor) -> Any:
         """Return where a window from module ``k`` begins.
 
@@ -391,6 +404,12 @@ class Chain(nn.Module):
         f = next(self.parameters()).detach().new_zeros(1, *self.out_shape(k))
         with torch.no_grad():
             return self.read(name, f).shape[1]
+
+    def predicted(self, name: str, k: int) -> tuple[int, ...]:
+        """Return the shape of what a readout predicts of one example from module ``k``'s output."""
+        f = next(self.parameters()).detach().new_zeros(1, *self.out_shape(k))
+        with torch.no_grad():
+            return tuple(self.read(name, f).shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the predictions of the final readout: ``[b, k]``."""

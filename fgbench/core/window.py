@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str]
 ALL = slice(None)
+KINDS = ("op", "site", "out")
 READING = 3
 """Passes through a readout that a reading costs: a value and, priced like two, its derivative."""
 
@@ -79,8 +80,10 @@ class Window:
         boundaries: numbers of modules whose input another objective starts from.
         held: predictions that a readout which ``holds`` compares with; its own where None.
         clock: how far the training has come.
+        outs: site name to a value that takes the place of its ``out``: what follows starts from it.
 
     Attributes:
+        outs: those values.
         outputs: clean outputs at the boundaries that a pass has met, by number of the module that starts
             there.
         moved: the parameters that replace the chain's own.
@@ -108,8 +111,10 @@ class Window:
         boundaries: frozenset[int] = frozenset(),
         held: Tensor | None = None,
         clock: Clock = START,
+        outs: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.chain, self.objective, self.clock = chain, objective, clock
+        self.outs = dict(outs or {})
         self.start, self.labels, self.ledger = start, labels, ledger
         self.outputs: dict[int, Any] = {}
         leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
@@ -118,6 +123,9 @@ class Window:
         self._held = held
         self._acts: dict[str, Tensor] = {}
         self._on: dict[str, Tensor] = {}
+        self._wanted: dict[
+            str, dict[str, Tensor]
+        ] = {}  # values at taps of a kind that was asked for
         first, stop = objective.window
         self.readout_share = chain.readout_share(objective.readout, stop - 1)
         self._rectified = frozenset(
@@ -163,12 +171,32 @@ class Window:
         assert self._f is not None
         return self._f
 
-    def activities(self) -> dict[str, Tensor]:
-        """Return the clean ``out`` of every site of the window, by site name."""
+    def activities(self, kind: str = "out") -> dict[str, Tensor]:
+        """Return the clean value at every tap of a kind in the window, by name.
+
+        Those at ``out`` are kept from the clean pass. Others take a pass of their own where that has run.
+        """
+        if kind != "out":
+            return self._values(kind)
         if not self._acts and self._f is not None:
             self.tape("params")
         self.clean()
         return self._acts
+
+    def _values(self, kind: str) -> dict[str, Tensor]:
+        """Return the values at taps of a kind, from the clean pass where that has not run yet."""
+        if kind not in KINDS:
+            raise unknown("kind of tap", kind, KINDS)
+        if kind not in self._wanted:
+            first = self._f is None
+            self._wanted[kind] = {}
+            if first:
+                self.clean()
+            else:
+                with torch.no_grad(), self.in_place():
+                    self._walk(self._note)
+                self.ledger.forwards += self.share
+        return self._wanted[kind]
 
     def masks(self) -> dict[str, Tensor]:
         """Return whether each unit is on: of sites that only a ReLU reads, whether it is not 0."""
@@ -187,6 +215,24 @@ class Window:
         for name in weights:
             if name not in inside and name not in self.heads():
                 raise unknown(self._of("weight"), name, [*inside, *self.heads()])
+
+    def check_outs(self, outs: Mapping[str, Tensor]) -> None:
+        """Refuse values for names that are no sites of the window, or of another shape than the site."""
+        first, stop = self.objective.window
+        shapes, index = self.chain.shapes(), self.chain.index
+        inside = {
+            name: (len(self.start), *shapes[name])
+            for name, (k, _) in index.items()
+            if first <= k < stop
+        }
+        for name, out in outs.items():
+            if name not in inside:
+                raise unknown(self._of("site"), name, inside)
+            if tuple(out.shape) != inside[name]:
+                got, want = list(out.shape), list(inside[name])
+                raise UsageError(
+                    f"the value for the out of {name} has shape {got}, expected {want}"
+                )
 
     def along(self, directions: Directions) -> bool:
         """Return whether directions run along sites of the window, False for updated parameters.
@@ -247,6 +293,7 @@ class Window:
     def _walk(self, tap: Any, run: slice = ALL) -> Any:
         """Run examples through the window, recording the outputs that other objectives start from."""
         first, stop = self.objective.window
+        tap = self._clamping(tap, run)
         x = self.start[run]
         f: Any = self.chain.entry(x) if first == stop else x
         for k, f in self.chain.segments(x, first, stop, tap, self._boundaries):
@@ -254,6 +301,17 @@ class Window:
                 left = self.chain.leave(x, k + 1, value(f).detach())
                 microbatch.put(self.outputs, k + 1, left, run, len(self.start))
         return f
+
+    def _clamping(self, tap: Any, run: slice = ALL) -> Any:
+        """Return a tap after which the given values stand at an ``out``; the tap itself without them."""
+        if not self.outs:
+            return tap
+
+        def clamped(kind: str, name: str, z: Any, /) -> Any:
+            z = tap(kind, name, z)
+            return self.outs[name][run] if kind == "out" and name in self.outs else z
+
+        return clamped
 
     def _arrive(self, f: Tensor) -> None:
         """Record the clean output of the window."""
@@ -267,6 +325,8 @@ class Window:
             self._acts[name] = z.detach()
             if name in self._rectified:
                 self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
+        if kind in self._wanted:
+            self._wanted[kind][name] = z.detach()
         return z
 
     def clean(self) -> None:
@@ -303,10 +363,22 @@ class Window:
         f: Tensor = self._walk(noting)
         return f
 
-    def push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> list[Tensor]:
-        """Push directions through the window once; return the tangents at its output by runs."""
+    def push(
+        self, u: Mapping[str, Tensor], on_sites: bool, record: bool, enters: str = "site"
+    ) -> list[Tensor]:
+        """Push directions through the window once; return the tangents at its output by runs.
+
+        Args:
+            u: directions by site or parameter, ``[n, ...]``.
+            on_sites: whether they are by site.
+            record: whether the graph is recorded, cut at every site, for a pull.
+            enters: kind of tap at which those by site are added: ``site``, or ``out`` without a record.
+
+        Returns:
+            ``[n, run, ...]`` for each run of examples.
+        """
         if self.chain.by_forward_ad:
-            return self._push_by_forward_ad(u, on_sites, record)
+            return self._push_by_forward_ad(u, on_sites, record, enters)
         clean, size = self._f is None, len(self.start)
         moved: dict[str, Any] = dict(self.moved)
         if not on_sites:
@@ -318,7 +390,7 @@ class Window:
             for run in self.runs:
                 here = {n: t[:, run] for n, t in u.items()} if on_sites else {}
                 seen = Seen(cut=record, on={} if clean and on_sites else None)
-                f = self._walk(self._perturbing(here, seen), run)
+                f = self._walk(self._perturbing(here, seen, enters=enters), run)
                 found.append(_tangents(f, u))
                 for name, edge in seen.edges.items():
                     self._edges.setdefault(name, []).append(edge)
@@ -332,7 +404,7 @@ class Window:
         return found
 
     def _push_by_forward_ad(
-        self, u: Mapping[str, Tensor], on_sites: bool, record: bool
+        self, u: Mapping[str, Tensor], on_sites: bool, record: bool, enters: str = "site"
     ) -> list[Tensor]:
         """Push directions through the window by torch's forward mode, after a pass that notes the rest."""
         if self._f is None or record:
@@ -345,16 +417,19 @@ class Window:
                 self._on.update(seen.on or {})
                 self._arrive(f.detach())
                 self.ledger.forwards += self.share
-        return [self._tangents_by_forward_ad(u, on_sites)]
+        return [self._tangents_by_forward_ad(u, on_sites, enters)]
 
-    def _tangents_by_forward_ad(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
+    def _tangents_by_forward_ad(
+        self, u: Mapping[str, Tensor], on_sites: bool, enters: str = "site"
+    ) -> Tensor:
         """Return the tangents at the window's output by torch's forward mode, one pass per direction."""
         with swapped(self.chain, self.moved):
             found: Tensor = forward_ad.tangents(
-                lambda tap: self.chain.run(self.start, *self.objective.window, tap),
+                lambda tap: self.chain.run(self.start, *self.objective.window, self._clamping(tap)),
                 self.chain,
                 sites=u if on_sites else None,
                 parameters=None if on_sites else u,
+                kinds=(enters,),
             )
         return found
 
@@ -407,7 +482,12 @@ class Window:
         return replace(reading, df=()), self._scores([change], reading.df)
 
     def _perturbing(
-        self, u: Grads, seen: Seen, into: str = "site", at: Collection[str] | None = None
+        self,
+        u: Grads,
+        seen: Seen,
+        into: str = "site",
+        at: Collection[str] | None = None,
+        enters: str = "site",
     ) -> Any:
         """Return the tap that adds directions to the tangents of the sites, for one run of examples.
 
@@ -416,6 +496,7 @@ class Window:
             seen: where edges and masks are noted.
             into: kind of place whose edges are noted.
             at: sites whose edges are noted; those of the directions where None.
+            enters: kind of tap at which directions are added.
 
         Returns:
             The tap.
@@ -427,7 +508,7 @@ class Window:
                 seen.on[name] = value(z).detach().bool()  # not 0, and faster than asking so
             if kind == into and name in noted and seen.cut and value(z).requires_grad:
                 seen.edges[name] = get_gradient_edge(value(z))
-            if kind != "site" or (name not in u and not seen.cut):
+            if kind != enters or (name not in u and not seen.cut):
                 return z
             v, t = value(z), plus(part(z), u.get(name))
             return v.detach() if t is None else Dual(v.detach(), t)  # cut: a pull stops at any site
@@ -521,9 +602,8 @@ class Window:
             if not on_sites:
                 moved |= {name: own[name] + step * u[name] for name in u}
             with torch.no_grad(), swapped(self.chain, moved):
-                f = self.chain.run(
-                    self.start, *self.objective.window, tap if on_sites else untouched
-                )
+                entering = self._clamping(tap if on_sites else untouched)
+                f = self.chain.run(self.start, *self.objective.window, entering)
                 self.ledger.forwards += self.share
                 if self.kept == "b":
                     self.ledger.readouts += self.readout_share

@@ -28,7 +28,8 @@ class Learner:
     Args:
         task: the network under its locality.
         estimator: gives the initial state. State that learns by gradients is moved by the optimiser it
-            names as ``state_optimizer = (name, lr)``, by plain gradient steps of rate 1 if it names none.
+            names as ``state_optimizer = (name, lr)``, by plain gradient steps of rate 1 if it names none,
+            and as the parameters of its names are if it names ``"like weights"``.
         recipe: optimiser and rates of the parameters, and whether readouts but the final one start at zero.
         noise: seeds the state.
         captured: whether steps may be captured. The rates of all steps are then read from one tensor on
@@ -68,8 +69,9 @@ class Learner:
             device = next(self.chain.parameters()).device
             self._peaks = torch.tensor(self._rates, dtype=torch.float64, device=device)
             self._paced = self._peaks.float()  # the type that fused kernels read
+        start = task.init_state(estimator, noise)
+        self._learned = LearnedState(estimator, start, self.chain, recipe)
         self._set_rates(self._rates if self._paced is None else self._paced.unbind())
-        self._learned = LearnedState(estimator, task.init_state(estimator, noise))
 
     @property
     def state(self) -> dict[str, State]:
@@ -77,9 +79,10 @@ class Learner:
         return self._learned.state
 
     def _set_rates(self, rates: Sequence[float | Tensor]) -> None:
-        """Set the rate of every parameter group."""
+        """Set the rate of every parameter group, and of the state that learns like it."""
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
+        self._learned.pace({g["name"]: g["lr"] for g in self._optimizer.param_groups})
 
     def pace(self, factor: float) -> None:
         """Set every learning rate to a fraction of its peak.
@@ -148,6 +151,7 @@ class Learner:
         self._check(chain, held, parts)
         self.chain.load_state_dict(chain, strict=False)  # checked, but for second names
         self._learned.hold({**{name: {} for name in self.state}, **held})
+        self._set_rates([group["lr"] for group in self._optimizer.param_groups])
         for what, one in (("optimizer", self._optimizer), ("teacher", self._learned.teacher)):
             if one is not None:
                 _reload(one, parts[what])
@@ -175,11 +179,10 @@ class Learner:
                 name in fresh and t.dtype != fresh[name].dtype for name, t in tensors.items()
             ):
                 raise Damaged("has other state than this estimator")
-        unique = {id(t): t for s in state.values() for t in s.values() if t.is_floating_point()}
         moved = [p for group in self._optimizer.param_groups for p in group["params"]]
         for what, one, params in (
             ("optimizer", self._optimizer, moved),
-            ("teacher", self._learned.teacher, list(unique.values())),
+            ("teacher", self._learned.teacher, self._learned.taught(state)),
         ):
             _check_buffers(one, params, buffers[what])
 

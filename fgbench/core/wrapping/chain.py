@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.autodiff.keyed_dropout import keyed_dropout
@@ -231,6 +232,12 @@ class WrappedChain(Chain):
         """Return the size of the last axis of what a readout predicts from segment ``k``'s output."""
         return self.classes
 
+    def predicted(self, name: str, k: int) -> tuple[int, ...]:
+        """Return the shape of what a readout predicts of one example from segment ``k``'s output."""
+        if isinstance(self.readouts[name], Output):
+            return self.survey.prediction
+        return super().predicted(name, k)
+
     def forward(self, x: Any) -> Any:
         """Compute the predictions by the module's own forward pass."""
         return self.survey.output(called(self.body, x.inputs if isinstance(x, Start) else x))
@@ -257,6 +264,25 @@ class WrappedChain(Chain):
     def entry(self, x: Any) -> Any:
         """Return the output of the segment before a start."""
         return x.f
+
+    def reads(self, k: int) -> tuple[int, ...] | None:
+        """Return the shape of what segment ``k`` reads of one example; None unless it is one real tensor."""
+        if k:
+            return self.survey.outputs[k - 1]
+        inputs = list(tensors(self.survey.example))
+        single = len(inputs) == 1 and inputs[0].is_floating_point()
+        return tuple(inputs[0].shape[1:]) if single else None
+
+    def begins(self, x: Any) -> Tensor:
+        """Return the tensor that a pass from a start reads first."""
+        found: Tensor = next(tensors(x.inputs)) if x.f is None else x.f
+        return found
+
+    def beginning(self, x: Any, f: Tensor) -> Any:
+        """Return a start with another tensor in the place of the one that is read first."""
+        if x.f is None:
+            return Start(tree_map(lambda t: f if isinstance(t, torch.Tensor) else t, x.inputs))
+        return Start(x.inputs, x.record, f)
 
     def leave(self, x: Any, k: int, f: Tensor) -> Start:
         """Return where a window from segment ``k`` begins, after a clean pass from ``x`` that recorded it."""
