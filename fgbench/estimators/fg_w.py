@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field
 
-from fgbench.core import axes
+from fgbench.core import axes, projection
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.noise.laws import law
+from fgbench.core.projection import Combine
 from fgbench.core.theory import forward_gradient
+from fgbench.errors import UsageError
 from fgbench.registry import register
 
 if TYPE_CHECKING:
@@ -36,12 +38,12 @@ class WeightForwardGradient(Defaults):
     variance is d + 1 for gaussian and d − 1 for rademacher and sphere directions. Where scores stay
     separate along an axis of the weights, each slice of the weights uses its own score.
 
-    Also known as: forward gradient, weight-perturbed forward gradient.
+    Also known as: forward gradient, weight-perturbed forward gradient; with ``combine=project`` multi-tangent
+    forward gradient, orthogonal projection (FROG).
 
     Not to be confused with: weight perturbation, SPSA and MeZO (``wp``), which take finite differences of
     the loss instead of its exact derivative; the Forward-Forward algorithm, which has no end-to-end loss
-    to differentiate; multi-tangent forward gradients, which project on the span of several directions
-    instead of averaging.
+    to differentiate.
 
     Args:
         directions: directions averaged per estimate.
@@ -54,11 +56,16 @@ class WeightForwardGradient(Defaults):
             without its patch-wise losses: a factor of 1 over their size.
         share: ``b``: one direction for the whole batch; ``none``: every example has its own directions,
             whose noise is averaged over the batch.
+        combine: ``mean`` of the directions; ``project``: the gradient's projection onto their span, times d
+            over their number n, which keeps the mean; the relative variance falls from (d + 1)/n to d/n −
+            1, and the estimate is exact from n = d on.
 
     Cost: ``directions`` weight slopes, times the batch where they are not shared.
 
     References: Baydin, Pearlmutter, Syme, Wood, Torr, Gradients without Backpropagation, 2022;
-    Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023.
+    Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023; Fluegel, Coquelin,
+    Weiel, Debus, Streit, Goetz, Beyond Backpropagation: Optimization with Multi-Tangent Forward Gradients,
+    2024 (the projection).
 
     Example:
         The body below has d = 4 · 4 + 4 = 20 weights, so the relative variance is d + 1:
@@ -74,11 +81,15 @@ class WeightForwardGradient(Defaults):
     credit: Literal["summed", "released"] = "summed"
     average: str = ""
     share: Literal["b", "none"] = "b"
+    combine: Combine = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown law or axis."""
+        """Refuse an unknown law or axis, and what cannot be projected."""
         law(self.law)
         axes.names(self.average)
+        projection.check(self.combine, self.law)
+        if self.combine == "project" and self.share == "none":
+            raise UsageError("combine=project projects the gradient of the batch: expected share=b")
 
     def claims(self, scheme: Scheme) -> Claims:
         """Unbiased unless an option bites here; nothing goes back."""
@@ -93,7 +104,8 @@ class WeightForwardGradient(Defaults):
         }
         why = "; ".join(cause for cause, bites in causes.items() if bites)
         bias: Bias = "some" if why else "none"
-        return Claims(bias=bias, backward="none", slopes_only=True, why=why)
+        mean = self.combine == "mean"
+        return Claims(bias=bias, backward="none", slopes_only=mean, why=why)
 
     def __call__(self, view: Oracles, noise: Noise, state: State) -> Estimate:
         """Return slope times direction for every parameter."""
@@ -103,13 +115,15 @@ class WeightForwardGradient(Defaults):
         if self.share == "none":  # direction k belongs to example k mod b: no other score counts
             own = torch.eye(b, dtype=slopes.dtype, device=slopes.device).repeat(self.directions, 1)
             slopes = slopes * own.reshape(*own.shape, *[1] * (slopes.dim() - 2)) * b
-        return Estimate(grads=view.credit(slopes, v, self._cells(view)))
+        return Estimate(grads=view.credit(slopes, v, self._cells(view), self.combine))
 
     def predicted_variance(self, view: Oracles, state: State) -> dict[str, Tensor] | None:
         """Return the closed form: of each slice of the weights, d |h|² + (κ − 2) |own h|²."""
         if self.share == "none":
             return None
-        found = forward_gradient.weight_variance(view, self.law, self.directions, self._cells(view))
+        found = forward_gradient.weight_variance(
+            view, self.law, self.directions, self._cells(view), self.combine
+        )
         factor = view.count(self.average) ** 2
         return found and {name: v / factor for name, v in found.items()}
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from fgbench.core import projection
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.noise.laws import law
+from fgbench.core.projection import Combine
 from fgbench.registry import register
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class WeightPerturbation(Defaults):
         law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
         step: ε, the length of the perturbation in units of the weights.
         sided: ``forward``: difference from the clean loss; ``central``: (L(w + εv) − L(w − εv))/2ε.
+        combine: ``mean`` of the directions; ``project``: the projection onto their span, scaled to keep the
+            mean, with the relative variance d/n − 1 for n directions in d dimensions.
 
     Cost: one clean and ``directions`` perturbed forward passes, twice as many for central differences.
 
@@ -63,10 +67,12 @@ class WeightPerturbation(Defaults):
     law: str = "gaussian"
     step: Annotated[float, Field(gt=0)] = 1e-3
     sided: Literal["forward", "central"] = "forward"
+    combine: Combine = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown law."""
+        """Refuse an unknown law, and a projection of a law that does not fill all places alike."""
         law(self.law)
+        projection.check(self.combine, self.law)
 
     def claims(self, scheme: Scheme) -> Claims:
         """Bias vanishing with the step; values only, nothing goes back."""
@@ -78,4 +84,4 @@ class WeightPerturbation(Defaults):
         slopes = view.slopes(v, step=self.step)
         if self.sided == "central":
             slopes = (slopes + view.slopes(v, step=-self.step)) / 2
-        return Estimate(grads=view.credit(slopes, v))
+        return Estimate(grads=view.credit(slopes, v, combine=self.combine))
