@@ -104,6 +104,45 @@ class View(Oracles):
             self._listen(self, directions, slopes)
         return slopes
 
+    def slopes_apart(self, each: Callable[[int], Directions], step: float | None = None) -> Tensor:
+        """Return the slope of every example along weight directions of its own.
+
+        Args:
+            each: from the number of an example to its directions, n for every one, along updated parameters.
+            step: None for the exact derivative, otherwise the length of a forward difference, as for
+                :meth:`slopes`.
+
+        Returns:
+            ``[n, kept...]``: the score of example b is that along the directions of b.
+
+        Cost: that of :meth:`slopes` along n directions: examples pass one after the other.
+
+        Example:
+            >>> from fgbench import registry
+            >>> from fgbench.core.cost import CostCounter
+            >>> from fgbench.core.noise.keyed import Noise
+            >>> from fgbench.core.objective import Objective
+            >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
+            >>> end, x = Objective("end", (0, 1), "final", updates=(0,)), Noise(0).normal("x", (5, 1, 2, 2))
+            >>> view = View(chain, end, x, torch.arange(5) % 3, CostCounter())
+            >>> u = Noise(0).directions(view.shapes, n=2)
+            >>> bool(torch.allclose(view.slopes_apart(lambda i: u), view.slopes(u), atol=1e-6))
+            True
+        """
+        first = each(0)
+        if self.window.along(first):
+            raise UsageError(
+                "examples have weight directions of their own, got directions along sites"
+            )
+
+        def of(i: int) -> Grads:
+            return each(i).chunk(0, first.n)
+
+        if step is not None:
+            return self.window.differences_apart(of, first.n, step)
+        self.ledger.slopes += 2 * self.share * first.n
+        return self.window.slopes_apart(of)
+
     def output_tangent(self, directions: Directions, at: str = "site") -> Tensor:
         """Return J·u at the predictions: ``[n, b, k]``.
 

@@ -30,7 +30,7 @@ from fgbench.core.weight_inputs import WeightInput, weight_inputs
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -608,14 +608,7 @@ class Window:
                 entering = self._clamping(tap if on_sites else untouched)
                 f = self.chain.run(self.start, *self.objective.window, entering)
                 self.ledger.forwards += self.share
-                if self.kept == "b":
-                    self.ledger.readouts += self.readout_share
-                    prediction = self.chain.read(self.objective.readout, f)
-                    change = (self.losses_of(prediction, held) - self.reading().losses) / step
-                    found.append(change * (self.objective.weight / len(change)))
-                else:
-                    change = ((f - clean) / step).unsqueeze(0)
-                    found.append(self._scores([change[:, run] for run in self.runs])[0])
+                found.append(self._change(f, clean, held, step))
         return torch.stack(found)
 
     def perturbed(self, directions: Directions, row: int, step: float, graph: bool) -> Perturbed:
@@ -697,6 +690,70 @@ class Window:
 
         with self.in_place():
             return weight_inputs(run, self.start, self.params)
+
+    def push_apart(self, each: Callable[[int], Mapping[str, Tensor]]) -> list[Tensor]:
+        """Push every example along weight directions of its own; return the tangents at its output.
+
+        Args:
+            each: from the number of an example to its directions ``[n, *place]`` by parameter.
+
+        Returns:
+            ``[n, 1, ...]`` for every example.
+        """
+        clean, size, own = self._f is None, len(self.start), self.params
+        whole: Grads = {}
+        found = []
+        for i in range(size):
+            run, u = slice(i, i + 1), each(i)
+            moved = {**self.moved, **{n: Dual(own[n].detach(), t) for n, t in u.items()}}
+            with torch.no_grad(), swapped(self.chain, moved):
+                f = self._walk(untouched, run)
+            found.append(_tangents(f, u))
+            if clean:
+                microbatch.put(whole, "f", value(f).detach(), run, size)
+        if clean:
+            self._arrive(whole["f"])
+            self.ledger.forwards += self.share
+        return found
+
+    def slopes_apart(self, each: Callable[[int], Mapping[str, Tensor]]) -> Tensor:
+        """Return the exact slope of every example along its own weight directions: ``[n, kept...]``."""
+        change = self.push_apart(each)
+        df = microbatch.join(self.df())
+        return self._scores(change, [df[i : i + 1] for i in range(len(df))])
+
+    def differences_apart(
+        self, each: Callable[[int], Mapping[str, Tensor]], n: int, step: float
+    ) -> Tensor:
+        """Return the forward difference of every example along its own weight directions: ``[n, kept...]``.
+
+        Args:
+            each: from the number of an example to its directions ``[n, *place]`` by parameter.
+            n: number of directions.
+            step: length of the difference.
+        """
+        clean, held, own = self.output(), self.clean_held(), self.params
+        ends: list[list[Tensor]] = [[] for _ in range(n)]
+        for i in range(len(self.start)):
+            u = each(i)
+            for row, end in enumerate(ends):
+                moved = {**self.moved, **{name: own[name] + step * u[name][row] for name in u}}
+                with torch.no_grad(), swapped(self.chain, moved):
+                    end.append(self.chain.run(self.start[i : i + 1], *self.objective.window))
+        self.ledger.forwards += n * self.share
+        with torch.no_grad(), self.in_place():
+            found = [self._change(torch.cat(end), clean, held, step) for end in ends]
+        return torch.stack(found)
+
+    def _change(self, f: Tensor, clean: Tensor, held: Tensor | None, step: float) -> Tensor:
+        """Return the scores of a perturbed output: of the losses, or of the output where more is kept."""
+        if self.kept != "b":
+            change = ((f - clean) / step).unsqueeze(0)
+            return self._scores([change[:, run] for run in self.runs])[0]
+        self.ledger.readouts += self.readout_share
+        prediction = self.chain.read(self.objective.readout, f)
+        change = (self.losses_of(prediction, held) - self.reading().losses) / step
+        return change * (self.objective.weight / len(change))
 
     def pull(
         self,

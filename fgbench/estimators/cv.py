@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.noise.keyed import Noise
-from fgbench.core.noise.laws import law
+from fgbench.core.noise.laws import LAWS, law
 from fgbench.core.scheme import Alone
 from fgbench.core.theory import forward_gradient
 from fgbench.registry import Nested, register
@@ -118,7 +118,7 @@ class ControlVariate(Defaults):
         Per parameter p of d_p weights, with Δ = g − b of which Δ_p is there: ``q d_p |Δ|² + ...`` as for a
         forward gradient of Δ. Where b has noise and no bias, E|Δ_p|² is its variance.
         """
-        squares = self._missed(view, state)
+        squares = None if self.law not in LAWS else self._missed(view, state)
         if squares is None:
             return None
         return forward_gradient.slope_variance(squares, view.shapes, self.law, self.directions)

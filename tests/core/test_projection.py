@@ -148,7 +148,7 @@ def test_a_law_that_does_not_fill_all_places_alike_is_refused() -> None:
     for name in ("fg_a", "fg_w", "np", "wp"):
         with pytest.raises(UsageError, match="combine=project needs a law of independent coord"):
             registry.make("estimators", f"{name}[combine=project,law=sphere]")
-    with pytest.raises(UsageError, match="expected share=b"):
+    with pytest.raises(UsageError, match="expected share=b, no mask"):
         registry.make("estimators", "fg_w[combine=project,share=none]")
 
 
