@@ -28,6 +28,7 @@ from fgbench import (
     UsageError,
     View,
     check,
+    compare,
     data_set,
     estimate,
     figure,
@@ -45,7 +46,7 @@ from tests.makers.paths import ROOT
 
 IMPORTED = (
     Claims, DataSet, Defaults, Estimate, Estimator, FixedDirections, ForwardGradient, Metric,
-    Nested, Network, Noise, Objective, State, Task, UsageError, View, check, data_set,
+    Nested, Network, Noise, Objective, State, Task, UsageError, View, check, compare, data_set,
     estimate, figure, load, load_records, measure, register, run, run_all, speed, train, wrap,
 )  # fmt: skip
 """The public names, imported as a user imports them."""

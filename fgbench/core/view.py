@@ -39,7 +39,7 @@ class View(Oracles):
         chain: the network.
         objective: the window, its readout and what it updates.
         start: the window's input, the recorded clean activity ``[b, ...]``; never moved by an estimator.
-        labels: ``[b]``.
+        labels: ``[b]``, or :class:`fgbench.core.targets.Targets`.
         ledger: where calls are priced.
         params: parameters by qualified name that replace the chain's own.
         boundaries: numbers of modules whose input another objective starts from.
@@ -381,7 +381,7 @@ class View(Oracles):
         moved = {**self.window.moved, **(params or {})}
         held = self.window.clean_held()
         return View(
-            self.chain, self.objective, start, self.labels, self.ledger, moved, held=held,
+            self.chain, self.objective, start, self.window.targets, self.ledger, moved, held=held,
             clock=self.clock, outs={**self.window.outs, **(outs or {})},
         )  # fmt: skip
 
@@ -405,7 +405,7 @@ class View(Oracles):
             )
         window, objective = self.window, replace(self.objective, updates=tuple(modules))
         return View(
-            self.chain, objective, self.start, self.labels, self.ledger, window.moved,
+            self.chain, objective, self.start, window.targets, self.ledger, window.moved,
             held=window.clean_held(), clock=self.clock, outs=window.outs,
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ from fgbench.core.noise.laws import PerExample
 from fgbench.core.operation_counter import OperationCounter
 from fgbench.core.perturbed import Perturbed
 from fgbench.core.readout_losses import Reading, joined, partition, read
+from fgbench.core.targets import given_of, labels_of
 from fgbench.core.weight_inputs import WeightInput, weight_inputs
 from fgbench.errors import UsageError, unknown
 
@@ -77,7 +78,7 @@ class Window:
         chain: the network.
         objective: the window, its readout and what it updates.
         start: the window's input, the recorded clean activity ``[b, ...]``.
-        labels: ``[b]``.
+        labels: ``[b]``, or :class:`fgbench.core.targets.Targets`.
         ledger: where value passes are priced.
         params: parameters by qualified name that replace the chain's own.
         boundaries: numbers of modules whose input another objective starts from.
@@ -87,6 +88,8 @@ class Window:
 
     Attributes:
         outs: those values.
+        labels: the targets alone.
+        targets: the targets, with what the locality gives beside them.
         outputs: clean outputs at the boundaries that a pass has met, by number of the module that starts
             there.
         moved: the parameters that replace the chain's own.
@@ -118,7 +121,8 @@ class Window:
     ) -> None:
         self.chain, self.objective, self.clock = chain, objective, clock
         self.outs = dict(outs or {})
-        self.start, self.labels, self.ledger = start, labels, ledger
+        self.start, self.ledger = start, ledger
+        self.targets, self.labels = labels, labels_of(labels)
         self.outputs: dict[int, Any] = {}
         leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
         self.moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
@@ -293,13 +297,30 @@ class Window:
         each = largest + sum(p.numel() for p in self.params.values())
         return max(4, (1 << 23) // (each * size))
 
-    def _walk(self, tap: Any, run: slice = ALL) -> Any:
-        """Run examples through the window, recording the outputs that other objectives start from."""
+    def _walk(self, tap: Any, run: slice = ALL, aside: dict[int, Any] | None = None) -> Any:
+        """Run examples through the window, recording the outputs that other objectives start from.
+
+        Args:
+            tap: of the pass.
+            run: of the examples.
+            aside: receives the outputs of the modules whose numbers it has; without it, losses that are
+                added on the way are refused.
+
+        Returns:
+            The output, a tensor or a Dual.
+        """
+        if aside is None and self.objective.aside:
+            raise UsageError(
+                f"objective {self.objective.name!r} adds losses on the way, whose sum has no slopes and no "
+                "values here: only backprop takes its gradient, in one pass"
+            )
         first, stop = self.objective.window
         tap = self._clamping(tap, run)
         x = self.start[run]
         f: Any = self.chain.entry(x) if first == stop else x
         for k, f in self.chain.segments(x, first, stop, tap, self._boundaries):
+            if aside is not None and k in aside:
+                aside[k] = f
             if k + 1 in self._boundaries and k + 1 < stop:
                 left = self.chain.leave(x, k + 1, value(f).detach())
                 microbatch.put(self.outputs, k + 1, left, run, len(self.start))
@@ -536,11 +557,27 @@ class Window:
 
     def losses_of(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
         """Return the loss of each example; predictions that the readout holds stay fixed."""
-        readout = self.chain.readout(self.objective.readout)
+        return self._losses_by(self.objective.readout, prediction, held, run)
+
+    def _losses_by(
+        self, name: str, prediction: Tensor, held: Tensor | None = None, run: slice = ALL
+    ) -> Tensor:
+        """Return the loss of each example by a readout, with the part of the batch that it needs."""
+        readout = self.chain.readout(name)
         held = self._held if held is None else held
-        if held is None:
-            return readout.losses(prediction, microbatch.rows(self.labels, run))
-        return readout.losses(prediction, microbatch.rows(self.labels, run), held[run])
+        labels = microbatch.rows(self.labels, run)
+        if not readout.needs and held is None:
+            return readout.losses(prediction, labels)
+        clean = None if held is None else held[run]
+        if not readout.needs:
+            return readout.losses(prediction, labels, clean)
+        given = given_of(self.targets)
+        if readout.needs not in given:
+            raise UsageError(
+                f"readout {name!r} compares with the {readout.needs} of every example, which batches of this "
+                "kind do not bring: use the batches that its locality makes"
+            )
+        return readout.losses(prediction, labels, clean, given[readout.needs][run])
 
     def clean_held(self) -> Tensor | None:
         """Return the predictions that stay fixed while the network moves, None where there are none."""
@@ -705,7 +742,8 @@ class Window:
         found = []
         for i in range(size):
             run, u = slice(i, i + 1), each(i)
-            moved = {**self.moved, **{n: Dual(own[n].detach(), t) for n, t in u.items()}}
+            moved: dict[str, Any] = dict(self.moved)
+            moved |= {n: Dual(own[n].detach(), t) for n, t in u.items()}
             with torch.no_grad(), swapped(self.chain, moved):
                 f = self._walk(untouched, run)
             found.append(_tangents(f, u))
@@ -793,11 +831,21 @@ class Window:
     def reverse(self) -> Grads:
         """Return the gradient of the objective from one pass in reverse, noting the clean values."""
         params = self.params
+        aside, heads = self.objective.aside, self.heads()
+        shares = self.readout_share
+        for name, k in aside:
+            own_params = self.chain.readout_parameters(name)
+            heads |= {n: self.moved.get(n, p) for n, p in own_params.items()}
+            shares += self.chain.readout_share(name, k)
         with torch.enable_grad(), self.in_place():
-            f, heads = self._walk(untouched), self.heads()
+            between: dict[int, Any] = dict.fromkeys(k for _, k in aside)
+            f = self._walk(untouched, aside=between)
             prediction = self.chain.read(self.objective.readout, f)
             losses = self.losses_of(prediction)
             mean = losses.mean()
+            for name, k in aside:
+                other = self.chain.read(name, between[k])
+                mean = mean + self._losses_by(name, other).mean()
             weight = self.objective.weight
             found = torch.autograd.grad(
                 mean if weight == 1.0 else mean * weight,
@@ -815,7 +863,7 @@ class Window:
             complete(heads, dict(zip(heads, own, strict=True))),
         )
         self.ledger.forwards += self.share
-        self.ledger.readouts += READING * self.readout_share
+        self.ledger.readouts += READING * shares
         return complete(params, dict(zip(params, found, strict=False)))
 
 

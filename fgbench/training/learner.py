@@ -64,6 +64,11 @@ class Learner:
         groups = param_groups(self.chain, recipe)
         self._rates = [group["lr"] for group in groups]
         self._optimizer = optimizer(recipe.optimizer, groups, recipe.momentum, recipe.nesterov)
+        if task.scheme.staged and isinstance(self._optimizer, torch.optim.SGD) and recipe.momentum:
+            for (
+                p
+            ) in self._params.values():  # fused kernels want buffers of all parameters or of none
+                self._optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         self._paced: Tensor | None = None
         if captured:
             device = next(self.chain.parameters()).device
@@ -107,6 +112,8 @@ class Learner:
         with torch.no_grad():
             for name, grad in (*estimate.body.items(), *estimate.readouts.items()):
                 give(self._params[name], grad)
+        for name in self._params.keys() - {*estimate.body, *estimate.readouts}:
+            self._params[name].grad = None  # frozen, as in an earlier stage: no optimiser moves it
         self._optimizer.step()
         self._learned.follow(estimate)
 

@@ -269,7 +269,7 @@ class FixedDirections(Directions):
 
 
 class ScaledDirections(Directions):
-    """The same directions, each times a number of its own.
+    """Directions, each times a number of its own.
 
     Args:
         base: the directions.
@@ -323,7 +323,7 @@ class Coordinates(Directions):
         flat = self._like.new_zeros(len(some), self._like.numel()).scatter_(1, some, 1.0)
         return flat.reshape(-1, *self._like.shape)
 
-    def masked(self, masks: Mapping[str, Tensor]) -> FixedDirections:
+    def masked(self, masks: Mapping[str, Tensor]) -> Directions:
         """Return the same directions, zero where a mask is zero."""
         return FixedDirections({n: self.rows(n, 0, self.n) for n in self.names}).masked(masks)
 

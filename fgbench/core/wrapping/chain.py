@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.autodiff.keyed_dropout import keyed_dropout
 from fgbench.core.axes import Cells, names
-from fgbench.core.network import Chain, LocalModule, Site, untouched
+from fgbench.core.network import Chain, LocalModule, Pooling, Site, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.shape_trace import ShapeTrace
 from fgbench.core.wrapping.cuts import label
@@ -222,6 +222,26 @@ class WrappedChain(Chain):
                 head = local_head(self.survey.outputs[k], self.survey.prediction, self._axis(k))
                 made = Output(self._criterion, head).to(dtype=some.dtype, device=some.device)
                 self.readouts[f"local{k}"] = made
+
+    def example(self) -> Any:
+        """Return the inputs of the examples that the network was traced with."""
+        return self.survey.example
+
+    def pooling(self, k: int) -> Pooling:
+        """Return how readouts take features from segment ``k``'s output, as :meth:`attach` does.
+
+        Raises:
+            UsageError: where the network predicts every pixel, or more than readouts of a segment can.
+        """
+        output, prediction, axis = self.survey.outputs[k], self.survey.prediction, self._axis(k)
+        local_head(output, prediction, axis)  # raises where no head fits
+        if len(prediction) == 3 and len(output) == 3:
+            raise UsageError(
+                f"auxiliary networks make one prediction per example or position, and this network predicts "
+                f"{list(prediction)}"
+            )
+        over = tuple(i for i in range(1, len(output) + 1) if i != axis)
+        return Pooling(over, output[axis - 1], axis if len(prediction) > 1 else 0)
 
     def _axis(self, k: int) -> int:
         """Return the axis of segment ``k``'s output along which its features lie."""

@@ -126,6 +126,12 @@ FIGURES = {
         "fgbench fusion -o",
         "fusion:draw",
     ),
+    "gap_against_efficiency": Figure(
+        "test error above the reference's at equal compute, against efficiency at initialisation",
+        "method both compared and measured at initialisation on one network and data",
+        "fgbench compare, and fgbench measure with the same --arch and --data",
+        "gap_against_efficiency:draw",
+    ),
     "groups": Figure(
         "train and test error against the number of channel groups (the paper's figure 7)",
         "method trained with two numbers of groups",
