@@ -66,8 +66,9 @@ def cost(case: Case) -> str:
     )
     if ratio > ABOVE:
         raise Fault(
-            f"it runs {ratio:.3g} times the operations that it is priced at ({ledger.forward_equivalents:.3g} "
-            "forward equivalents); price what it computes beside the view by view.price"
+            f"it runs {ratio:.3g} times the operations that it is priced at "
+            f"({ledger.forward_equivalents:.3g} forward equivalents); price what it computes beside "
+            "the view by view.price"
         )
     if ratio < BELOW and _through_several(case):
         raise Fault(
@@ -107,7 +108,8 @@ def _drawing(case: Case, log: Log) -> int:
             directions = noise.again(request)
             for name in directions.names:
                 directions.rows(name, 0, directions.n)
-    return REDRAWN * counter.number
+    made: int = REDRAWN * counter.number
+    return made
 
 
 def _through_several(case: Case) -> bool:

@@ -571,7 +571,8 @@ def batch(case: Case) -> str:
         kept = [t.clone() for t in stored]
         before = world()
         try:
-            one, again = (scheme.batch(*stored, data, case.noise.child("batch")) for _ in range(2))
+            x, y = stored
+            one, again = (scheme.batch(x, y, data, case.noise.child("batch")) for _ in range(2))
         except UsageError as error:
             raise Fault(str(error)) from None
         changed = [name for name, was in before.items() if was != world()[name]]

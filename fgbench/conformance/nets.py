@@ -289,7 +289,7 @@ CONVOLUTION = Net("one convolution", (1, 2, 3), 3, 2, one_convolution)
 NETS = (TINY, MIXER, CONVOLUTIONS, OPAQUE)
 
 Target = Literal["gradient", "direction", "documented"]
-"""What a mean is compared with: the gradient, the gradient times any c > 0, or the mean that is documented."""
+"""What a mean is compared with: the gradient, the gradient times any c > 0, or the documented mean."""
 
 
 @dataclass(frozen=True)
@@ -359,8 +359,8 @@ class Case:
                 raise Fault(f"claims {name}={getattr(claims, name)!r}; valid: {', '.join(valid)}")
         if claims.kind != "gradient" and claims.bias != "some":
             raise Fault(
-                f"claims kind={claims.kind!r} and bias={claims.bias!r}: what estimates no gradient has no bias "
-                "to claim"
+                f"claims kind={claims.kind!r} and bias={claims.bias!r}: what estimates no gradient has "
+                "no bias to claim"
             )
         return self.task.claims(self.estimator)
 

@@ -89,7 +89,7 @@ class Claims:
 
     @property
     def noiseless(self) -> bool:
-        """Whether an estimate is free of noise, given the state: trained by the recipe of an exact gradient."""
+        """Whether an estimate is free of noise, given the state; the recipe is that of exact gradients."""
         return self.deterministic or self.exact
 
 

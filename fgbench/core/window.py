@@ -577,7 +577,8 @@ class Window:
                 f"readout {name!r} compares with the {readout.needs} of every example, which batches of this "
                 "kind do not bring: use the batches that its locality makes"
             )
-        return readout.losses(prediction, labels, clean, given[readout.needs][run])
+        losses: Callable[..., Tensor] = readout.losses
+        return losses(prediction, labels, clean, given[readout.needs][run])
 
     def clean_held(self) -> Tensor | None:
         """Return the predictions that stay fixed while the network moves, None where there are none."""

@@ -145,8 +145,8 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     """Return the recipe that ships for a method on an architecture and a data set, or that they bring.
 
     Recipes differ for estimators whose gradients are free of noise, which is what the estimator claims of
-    its task (``deterministic`` or ``exact``). If its claims or its locality raise, it is taken as noisy; its run then
-    says why.
+    its task (``deterministic`` or ``exact``). If its claims or its locality raise, it is taken as noisy;
+    its run then says why.
 
     Args:
         workload: architecture and data.
