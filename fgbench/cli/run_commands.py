@@ -151,6 +151,14 @@ def train(
         str | None, typer.Option(help="linear, cosine, staircase or constant.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    update: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Rule by which estimates move the parameters: sign, accept, shrink, round\\[bits=8], "
+            "./mine.py:Mine, or none; 'fgbench list updates' lists them.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -191,7 +199,7 @@ def train(
 
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
     given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
-    given |= {"cut": cut, "sites": sites, "out_axes": out_axes}
+    given |= {"cut": cut, "sites": sites, "out_axes": out_axes, "update": update}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     fields = schema.options_of("train")
     for pair in option or []:

@@ -16,6 +16,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from fgbench.core import axes, gradients, microbatch
+from fgbench.core.along import piece_of
 from fgbench.core.autodiff import forward_ad, no_reverse
 from fgbench.core.autodiff.cut_graph import Tape
 from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
@@ -274,6 +275,45 @@ class Window:
             with torch.no_grad(), self.in_place():
                 self._arrive(self._walk(self._note).detach())
             self.ledger.forwards += self.share
+
+    def pass_values(self) -> None:
+        """Run the clean pass for its output alone, unless it has run: no graph and no activities are kept."""
+        if self._f is not None:
+            return
+        whole: Grads = {}
+        with torch.no_grad(), self.in_place():
+            for run in self.runs:
+                f = self._walk(untouched, run).detach()
+                microbatch.put(whole, "f", f, run, len(self.start))
+        self._arrive(whole["f"])
+        self.ledger.forwards += self.share
+
+    def values(self, held: Tensor | None = None) -> Tensor:
+        """Return the loss of each example from a pass of values, ``[b]``; nothing is differentiated.
+
+        Args:
+            held: predictions that a readout which ``holds`` compares with; its own where None.
+        """
+        self.pass_values()
+        f = self.output()
+        with torch.no_grad(), self.in_place():
+            parts = [self.chain.read(self.objective.readout, f[run]) for run in self.runs]
+            self.ledger.readouts += self.readout_share
+            return self.losses_of(microbatch.join(parts), held)
+
+    @property
+    def losses_read(self) -> Tensor | None:
+        """The loss of each example if it is known already, ``[b]``."""
+        return None if self._read is None else self._read.losses
+
+    def shift(self, directions: Directions, row: int, scale: float) -> None:
+        """Move the parameters in place by scale × one direction, drawn piece by piece."""
+        params = self.params
+        with torch.no_grad():
+            for name in directions.names:
+                p = params[name]
+                for at, piece in directions.pieces(name, row, piece_of(p)):
+                    p[at].add_(piece, alpha=scale)
 
     def tape(self, cut: str, weights: Mapping[str, Tensor] | None = None) -> Tape:
         """Record the window's graph with these cuts and weights, once."""
@@ -594,6 +634,88 @@ class Window:
         self.ledger.forwards += self.share
         self.ledger.readouts += READING * self.readout_share
         return complete(params, dict(zip(params, found, strict=False)))
+
+    def reverse_in_parts(self, stretches: int, parts: int) -> Grads:
+        """Return the gradient of the objective as :meth:`reverse` does, with fewer activities held at once.
+
+        Losses of a part are summed and divided by the size of the full batch, so that unequal parts add up to
+        the gradient of the mean. Of a part, activities are kept between stretches of modules only; a stretch
+        is run again before it is gone through in reverse, the last one excepted.
+
+        Args:
+            stretches: how many the window is cut into, at most its modules.
+            parts: how many the batch is cut into, at most its examples.
+        """
+        size, first, stop = len(self.start), *self.objective.window
+        params, heads = self.params, self.heads()
+        runs = [slice(*between) for between in microbatch.even(0, size, parts)]
+        total: Grads = {}
+        whole: Grads = {}
+        read: list[Reading] = []
+        for run in runs:
+            grads, f, own = self._reverse_run(stretches, ALL if len(runs) == 1 else run)
+            gradients.add(total, grads)
+            microbatch.put(whole, "f", f, run, size)
+            read.append(own)
+        self._arrive(whole["f"])
+        reading = joined(read)
+        self._read = replace(reading, grads=complete(heads, reading.grads))
+        again = self.chain.recomputed(first, stop, stretches) if stretches > 1 else 0.0
+        self.ledger.forwards += self.share + again
+        self.ledger.readouts += READING * self.readout_share
+        return complete(params, total)
+
+    def _reverse_run(self, stretches: int, run: slice) -> tuple[Grads, Tensor, Reading]:
+        """Go through some examples in reverse; return gradients, the output, and the part of the reading."""
+        params, heads, weight = self.params, self.heads(), self.objective.weight
+        window = self.objective.window
+        ends = self.chain.stretches(*window, stretches)
+        starts: list[Any] = [self.chain.part(self.start, run)]
+        with torch.no_grad(), self.in_place():
+            for a, b in ends[:-1]:
+                starts.append(self._stretch(starts[-1], a, b, run))
+        grads: Grads = {}
+        back: Tensor | None = None
+        for k in reversed(range(len(ends))):
+            x = starts.pop()
+            if k:
+                x = x.detach().requires_grad_()
+            own = params if len(ends) == 1 else self._own(*ends[k])
+            with torch.enable_grad(), self.in_place():
+                with self.chain.recomputing(*window, stretches):
+                    f = self._stretch(x, *ends[k], run)
+                if k == len(ends) - 1:
+                    prediction = self.chain.read(self.objective.readout, f)
+                    losses = self.losses_of(prediction, run=run)
+                    end = losses.mean() if run == ALL else losses.sum() / len(self.start)
+                    last, own = f.detach(), {**own, **heads}
+                    f = end if weight == 1.0 else end * weight
+                further = any(m < ends[k][0] for m in self.objective.updates)
+                targets = [*own.values(), *([x] if further else [])]
+                found = torch.autograd.grad(f, targets, back, allow_unused=True)
+            gradients.add(grads, dict(zip(own, found, strict=False)))
+            back = found[-1] if further else None
+            if back is None:
+                break
+        own = {name: grads.pop(name) for name in heads if name in grads}
+        if weight != 1.0:
+            own = {name: g / weight for name, g in own.items()}
+        return grads, last, Reading(prediction.detach(), losses.detach(), (), own)
+
+    def _own(self, first: int, stop: int) -> dict[str, Tensor]:
+        """Return the updated parameters that modules of a stretch have."""
+        here = [k for k in self.objective.updates if first <= k < stop]
+        return {name: self.params[name] for name in self.chain.body_parameters(tuple(here))}
+
+    def _stretch(self, x: Any, first: int, stop: int, run: slice) -> Any:
+        """Run modules on some examples, recording the outputs that other objectives start from."""
+        f: Any = self.chain.entry(x) if first == stop else x
+        end = self.objective.window[1]
+        for k, f in self.chain.segments(x, first, stop, untouched, self._boundaries):
+            if k + 1 in self._boundaries and k + 1 < end:
+                left = self.chain.leave(x, k + 1, f.detach())
+                microbatch.put(self.outputs, k + 1, left, run, len(self.start))
+        return f
 
 
 def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:

@@ -25,6 +25,7 @@ FOLDERS = {
     "localities": "fgbench.localities",
     "architectures": "fgbench.architectures",
     "datasets": "fgbench.data",
+    "updates": "fgbench.updates",
 }
 
 SINGULAR = {
@@ -32,6 +33,7 @@ SINGULAR = {
     "localities": "locality",
     "architectures": "architecture",
     "datasets": "dataset",
+    "updates": "update",
 }
 
 PRESETS = {
@@ -48,6 +50,8 @@ PRESETS = {
     "LG-FG-A": "fg_a/local-pg",
     "NP": "np/end",
     "WP": "wp/end",
+    "BP-CKPT": "bp-ckpt/end",
+    "BP-ACC": "bp-acc/end",
 }
 
 
@@ -165,7 +169,7 @@ def register(
     """Register a class or function under a name.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         name: what the user types.
         variants: endings of the name with their options.
         pattern: regular expression for endings; its named groups are options.
@@ -258,7 +262,7 @@ def entries(kind: str) -> dict[str, Entry]:
     decorator has registered already, or the module that does so.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
 
     Returns:
         Name to entry, sorted by name.
@@ -318,7 +322,7 @@ def names(kind: str) -> list[str]:
     """Return every name of a kind that can be typed, variants included.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
 
     Returns:
         The names, variants after their base. A base that needs an option which only its variants give
@@ -342,7 +346,7 @@ def resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
     """Return the entry of a name and the options that its ending stands for.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         name: a name without options.
 
     Returns:
@@ -377,7 +381,7 @@ def no_such(what: str, name: str, kind: str, others: Collection[str] = ()) -> Us
     Args:
         what: what was named, for the message.
         name: what was typed, without options.
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         others: names of other kinds that were possible.
 
     Returns:

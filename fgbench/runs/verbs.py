@@ -105,7 +105,12 @@ class Training:
     def settings(self) -> Options:
         """Return the options as the record has them."""
         split = {"train_size": self.train_size, "validation": self.validation}
-        return {**self.recipe.model_dump(), **split, "graph": self.graph}
+        recipe = self.recipe.model_dump()
+        if not recipe["update"]:
+            del recipe[
+                "update"
+            ]  # without a rule there is no such setting, and the key is that without it
+        return {**recipe, **split, "graph": self.graph}
 
     def workload(self, whole: Workload) -> Workload:
         """Return the workload on the part of the data that this run uses."""
@@ -114,6 +119,7 @@ class Training:
 
 def _plan_train(call: Call, method: Method, options: Options) -> Training:
     """Complete a recipe: the one that ships for architecture, data and method, changed by the options."""
+    from fgbench.training import update_rule
     from fgbench.training.loop import recipe_for
     from fgbench.training.recipe import non_negative_int
     from fgbench.training.step_capture import asked
@@ -128,6 +134,7 @@ def _plan_train(call: Call, method: Method, options: Options) -> Training:
     except MethodFailed:
         subject = None
     recipe = recipe_for(call.workload, method, subject).but(**options)
+    update_rule.made(recipe.update)  # a mistake is raised before anything runs
     return Training(recipe, size, validation, graph, subject)
 
 
