@@ -21,7 +21,7 @@ if __name__ == "__main__":
         runpy.run_path(str(script))
     for numbers in sorted((REPRODUCTION / "variance").glob("*/*.csv")):
         folder = numbers.parent
-        drawing = fgbench.draw_figure(numbers.stem, folder, folder, formats=["png"])
+        drawing = fgbench.figure(numbers.stem, folder, folder, formats=["png"])
         print("wrote", ", ".join(file.name for file in drawing.files))
     page = ["paper", str(REPRODUCTION / "records"), "-o", str(REPRODUCTION / "paper.md")]
     subprocess.run([sys.executable, "-m", "fgbench", *page], check=True)

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from fgbench.data.given import data_set
     from fgbench.data.goal import Metric
     from fgbench.errors import UsageError
-    from fgbench.registry import register
-    from fgbench.reporting.figures.draw import draw as draw_figure
+    from fgbench.registry import Nested, register
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
@@ -50,6 +49,7 @@ _LOCATIONS = {
     "FixedDirections": "fgbench.core.noise.directions:FixedDirections",
     "ForwardGradient": "fgbench.training.forward_gradient:ForwardGradient",
     "Metric": "fgbench.data.goal:Metric",
+    "Nested": "fgbench.registry:Nested",
     "Network": "fgbench.core.wrapping:Network",
     "Noise": "fgbench.core.noise.keyed:Noise",
     "Objective": "fgbench.core.objective:Objective",
@@ -59,7 +59,6 @@ _LOCATIONS = {
     "View": "fgbench.core.view:View",
     "check": "fgbench.api:check",
     "data_set": "fgbench.data.given:data_set",
-    "draw_figure": "fgbench.reporting.figures.draw:draw",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
     "load": "fgbench.reporting.results:load",
@@ -83,6 +82,7 @@ __all__ = [
     "FixedDirections",
     "ForwardGradient",
     "Metric",
+    "Nested",
     "Network",
     "Noise",
     "Objective",
@@ -92,7 +92,6 @@ __all__ = [
     "View",
     "check",
     "data_set",
-    "draw_figure",
     "estimate",
     "figure",
     "load",

@@ -357,6 +357,12 @@ class Workload:
             return ""
         return registry.source("architectures", self.arch)
 
+    def maker(self) -> Callable[..., Any]:
+        """Return the class or function that makes the network."""
+        if self.network is not None:
+            return self.network
+        return registry.maker("architectures", self.arch)
+
     def task(self, method: Method, seed: int, chain: Chain | None = None) -> Subject:
         """Build the network of a seed and put it under a method's locality.
 

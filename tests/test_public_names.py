@@ -19,6 +19,7 @@ from fgbench import (
     FixedDirections,
     ForwardGradient,
     Metric,
+    Nested,
     Network,
     Noise,
     Objective,
@@ -28,7 +29,6 @@ from fgbench import (
     View,
     check,
     data_set,
-    draw_figure,
     estimate,
     figure,
     load,
@@ -45,7 +45,7 @@ from tests.makers.paths import ROOT
 
 IMPORTED = (
     Claims, DataSet, Defaults, Estimate, Estimator, FixedDirections, ForwardGradient, Metric,
-    Network, Noise, Objective, State, Task, UsageError, View, check, data_set, draw_figure,
+    Nested, Network, Noise, Objective, State, Task, UsageError, View, check, data_set,
     estimate, figure, load, load_records, measure, register, run, run_all, speed, train, wrap,
 )  # fmt: skip
 """The public names, imported as a user imports them."""
@@ -86,7 +86,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
         "heavy = {'torch', 'numpy', 'pandas', 'scipy', 'pydantic'} & set(sys.modules)\n"
         "own = {name for name in sys.modules if name.startswith('fgbench.')}\n"
         "assert not heavy | own, heavy | own\n"
-        "fgbench.UsageError, fgbench.register, fgbench.load_records, fgbench.draw_figure, fgbench.run\n"
+        "fgbench.UsageError, fgbench.register, fgbench.load_records, fgbench.figure, fgbench.run\n"
         "fgbench.load, fgbench.figure, fgbench.measure, fgbench.train, fgbench.speed, fgbench.check\n"
         "assert 'torch' not in sys.modules\n"
     )

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.cli import read_commands, run_commands
+from fgbench.cli import new, read_commands, run_commands
 from fgbench.cli.progress import asides_in_one_line, print_error
 from fgbench.errors import (
     BackwardRefused,
@@ -71,6 +71,7 @@ app.command()(run_commands.fusion)
 app.command()(run_commands.table1)
 app.command()(run_commands.show)
 app.command()(run_commands.check)
+app.command()(new.new)
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)

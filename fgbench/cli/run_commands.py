@@ -169,13 +169,13 @@ def train(
         ),
     ] = None,
     train_size: Annotated[
-        int | None, typer.Option(help="Train on this many images, the first ones.")
+        int | None, typer.Option(help="Train on this many examples, the first ones.")
     ] = None,
     validation: Annotated[
         int,
         typer.Option(
-            help="Hold out this many training images, the last ones, and evaluate on them instead of the "
-            "test images."
+            help="Hold out this many training examples, the last ones, and evaluate on them instead of the "
+            "test examples."
         ),
     ] = 0,
     graph: Annotated[

@@ -81,7 +81,7 @@ def _documented(case: Case) -> dict[str, float]:
     total: dict[str, float] = {}
     for view in case.task.views(case.x, case.y, CostCounter()):
         if view.objective.updates:
-            found = case.estimator.predicted_variance(view)
+            found = case.estimator.predicted_variance(view, case.state.get(view.objective.name, {}))
             if found is None:
                 raise NotJudged("none is documented here")
             for name, value in found.items():

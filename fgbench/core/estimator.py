@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
-Bias = Literal["none", "vanishing", "some"]
+Bias = Literal["none", "vanishing", "scale", "some"]
 Backward = Literal["none", "segment", "module", "network"]
+Kind = Literal["gradient", "step", "rule"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Claims:
 
     Args:
         bias: ``none``: the mean is the scheme's gradient; ``vanishing``: it tends to it with a step
-            size; ``some``: it does not.
+            size; ``scale``: it is c times that gradient, with some c > 0; ``some``: it is not.
         backward: how far reverse mode reaches. ``none`` and ``segment`` run behind the gate: the task's
             one-layer pullbacks are all they get.
         deterministic: equal inputs give equal estimates whatever the noise.
@@ -35,9 +36,14 @@ class Claims:
             a step, and the credit is slope times direction. A faster engine may then compute the slopes,
             and measuring may use the known law of the directions to sharpen its intervals.
         why: reason for the bias in this scheme, where an option or the locality causes it; shown in tables.
+        kind: ``gradient``: the result estimates a gradient; ``step``: it is a step of another kind, such as
+            one of Newton's method; ``rule``: a learning rule that estimates no gradient. Of the last two no
+            bias is measured.
+        exact: the estimate is free of noise, given the state; it is then trained by the recipe of an exact
+            gradient.
 
     Raises:
-        UsageError: for a bias or a reach of reverse mode that does not exist.
+        UsageError: for a bias, a reach of reverse mode or a kind that does not exist.
 
     Example:
         >>> Claims(bias="none", backward="segment").gated
@@ -49,14 +55,25 @@ class Claims:
     deterministic: bool = False
     slopes_only: bool = False
     why: str = ""
+    kind: Kind = "gradient"
+    exact: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a value that does not exist, and list the valid ones; refuse a value of another type."""
-        for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
+        for name, valid in (
+            ("bias", get_args(Bias)),
+            ("backward", get_args(Backward)),
+            ("kind", get_args(Kind)),
+        ):
             value = getattr(self, name)
             if not isinstance(value, str) or value not in valid:
                 raise unknown(f"claim of {name}", str(value), valid)
-        for name, kind in (("deterministic", bool), ("slopes_only", bool), ("why", str)):
+        for name, kind in (
+            ("deterministic", bool),
+            ("slopes_only", bool),
+            ("exact", bool),
+            ("why", str),
+        ):
             value = getattr(self, name)
             if not isinstance(value, kind):
                 came = type(value).__name__
@@ -145,7 +162,10 @@ class Estimator(Protocol):
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Estimate the gradient of one objective on one batch; pure."""
 
-    def predicted_variance(self, view: View) -> Mapping[str, Tensor] | None:
+    def expected(self, view: View, state: State) -> Mapping[str, Tensor] | None:
+        """Return the documented mean by parameter name where it is another than the gradient, or None."""
+
+    def predicted_variance(self, view: View, state: State) -> Mapping[str, Tensor] | None:
         """Return the closed-form total variance by parameter name (scalars), or None."""
 
 
@@ -192,6 +212,10 @@ class Defaults:
         """Return no state."""
         return {}
 
-    def predicted_variance(self, view: View) -> Mapping[str, Tensor] | None:
+    def expected(self, view: View, state: State) -> Mapping[str, Tensor] | None:
+        """Return None: no other mean than the gradient is documented."""
+        return None
+
+    def predicted_variance(self, view: View, state: State) -> Mapping[str, Tensor] | None:
         """Return None: there is no closed form."""
         return None

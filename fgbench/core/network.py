@@ -356,6 +356,9 @@ class Chain(nn.Module):
             first: the first module.
             stop: the module before which the last stretch ends.
             count: number of stretches, at most that of the modules.
+
+        Returns:
+            The first module of each, and that after its last.
         """
         return even(first, stop, count)
 

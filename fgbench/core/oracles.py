@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.axes import Cells
+    from fgbench.core.clock import Clock
     from fgbench.core.cost import CostCounter
     from fgbench.core.network import Chain
     from fgbench.core.noise.directions import Directions
@@ -84,6 +85,11 @@ class Oracles(Protocol):
     def start(self) -> Any:
         """The window's input, the recorded clean activity ``[b, ...]``, or where a wrapped network begins."""
         return self.window.start
+
+    @property
+    def clock(self) -> Clock:
+        """How far the training has come, see :class:`fgbench.core.clock.Clock`."""
+        return self.window.clock
 
     @property
     def labels(self) -> Any:

@@ -12,6 +12,7 @@ import torch
 from fgbench.core import gradients
 from fgbench.core.along import Along, Streamed
 from fgbench.core.autodiff import no_reverse
+from fgbench.core.clock import START, Clock
 from fgbench.core.cost import CostCounter
 from fgbench.core.estimator import Claims, Estimate
 from fgbench.core.gradients import Grads
@@ -69,6 +70,7 @@ class Task:
 
     Args:
         scheme: the chain under its locality.
+        clock: how far the training has come.
 
     Example:
         >>> from fgbench import registry
@@ -82,9 +84,17 @@ class Task:
         True
     """
 
-    def __init__(self, scheme: Scheme) -> None:
-        self.scheme = scheme
+    def __init__(self, scheme: Scheme, clock: Clock = START) -> None:
+        self.scheme, self.clock = scheme, clock
         self._starts = frozenset(o.window[0] for o in scheme.objectives if o.window[0] > 0)
+
+    def at(self, clock: Clock) -> Task:
+        """Return the same task at another moment of the training.
+
+        Args:
+            clock: that moment.
+        """
+        return Task(self.scheme, clock)
 
     @classmethod
     def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Task:
@@ -212,6 +222,7 @@ class Task:
                 ledger,
                 boundaries=self._starts,
                 listen=listen,
+                clock=self.clock,
             )
             yield view
             starts |= view.window.outputs
@@ -327,7 +338,8 @@ class Task:
 
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
         """Return the exact gradient of the end objective; usefulness is measured against it."""
-        return View(self.chain, self.end, self.chain.start(x), labels, CostCounter()).reverse()
+        start = self.chain.start(x)
+        return View(self.chain, self.end, start, labels, CostCounter(), clock=self.clock).reverse()
 
 
 def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
@@ -347,7 +359,7 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
     if estimate.along is not None:
         _check_along(who, estimate.along, view)
     elif estimate.grads is not None:
-        _check_shapes(who, "gradient", "parameter", estimate.grads, view.shapes)
+        _check_shapes(who, "gradient", "parameter", estimate.grads, view.shapes, view.sites)
     elif estimate.credit is None:
         raise UsageError(f"{who} returned neither credit nor grads")
     elif all(isinstance(place, str) for place in estimate.credit):
@@ -423,12 +435,15 @@ def _check_shapes(
     kind: str,
     given: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
-    parameters: Collection[str] = (),
+    others: Collection[str] = (),
 ) -> None:
     """Refuse an unknown name, what is no gradient, a wrong shape, or a missing name."""
     for name, value in given.items():
-        if name not in shapes and what == "credit" and name in parameters:
-            raise UsageError(f"{who}: credit is by site, and {name} is a parameter; return grads=")
+        if name not in shapes and name in others:
+            rule = "credit is by site, and {} is a parameter; return grads="
+            if what == "gradient":
+                rule = "grads are by parameter, and {} is a site; return credit="
+            raise UsageError(f"{who}: {rule.format(name)}")
         if name not in shapes:
             raise unknown(f"{kind} in the {what} of {who}", str(name), shapes)
         if wrong := _no_gradient(value):

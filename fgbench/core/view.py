@@ -9,6 +9,7 @@ import torch
 
 from fgbench.core import gradients, microbatch
 from fgbench.core.autodiff.dual import Dual, part
+from fgbench.core.clock import START, Clock
 from fgbench.core.gradients import Grads, complete
 from fgbench.core.oracles import Oracles, masked
 from fgbench.core.window import Place, Window, pulled
@@ -40,6 +41,7 @@ class View(Oracles):
         boundaries: numbers of modules whose input another objective starts from.
         listen: called with the directions and slopes of every exact call, for measuring.
         held: predictions that a readout which ``holds`` compares with; its own where None.
+        clock: how far the training has come.
 
     Example:
         >>> from fgbench import registry
@@ -71,8 +73,11 @@ class View(Oracles):
         boundaries: frozenset[int] = frozenset(),
         listen: Listener | None = None,
         held: Tensor | None = None,
+        clock: Clock = START,
     ) -> None:
-        self.window = Window(chain, objective, start, labels, ledger, params, boundaries, held)
+        self.window = Window(
+            chain, objective, start, labels, ledger, params, boundaries, held, clock
+        )
         self._listen = listen
 
     def slopes(self, directions: Directions, step: float | None = None) -> Tensor:
@@ -246,7 +251,10 @@ class View(Oracles):
         start = self.start if x is None else x
         moved = {**self.window.moved, **(params or {})}
         held = self.window.clean_held()
-        return View(self.chain, self.objective, start, self.labels, self.ledger, moved, held=held)
+        return View(
+            self.chain, self.objective, start, self.labels, self.ledger, moved, held=held,
+            clock=self.clock,
+        )  # fmt: skip
 
     @contextmanager
     def perturb_in_place(self, directions: Directions, row: int, scale: float) -> Iterator[View]:
@@ -312,7 +320,7 @@ class View(Oracles):
         """Return this view with a clean pass of its own, for parameters that were moved in place."""
         window = self.window
         at = (self.chain, self.objective, self.start, self.labels, self.ledger, window.moved)
-        return View(*at, held=held)
+        return View(*at, held=held, clock=self.clock)
 
 
 def _same(slopes: Tensor) -> Tensor:

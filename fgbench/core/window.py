@@ -20,6 +20,7 @@ from fgbench.core.along import piece_of
 from fgbench.core.autodiff import forward_ad, no_reverse
 from fgbench.core.autodiff.cut_graph import Tape
 from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
+from fgbench.core.clock import START, Clock
 from fgbench.core.gradients import Grads, complete
 from fgbench.core.network import untouched
 from fgbench.core.noise.laws import PerExample
@@ -78,6 +79,7 @@ class Window:
         params: parameters by qualified name that replace the chain's own.
         boundaries: numbers of modules whose input another objective starts from.
         held: predictions that a readout which ``holds`` compares with; its own where None.
+        clock: how far the training has come.
 
     Attributes:
         outputs: clean outputs at the boundaries that a pass has met, by number of the module that starts
@@ -106,8 +108,9 @@ class Window:
         params: Mapping[str, Tensor] | None = None,
         boundaries: frozenset[int] = frozenset(),
         held: Tensor | None = None,
+        clock: Clock = START,
     ) -> None:
-        self.chain, self.objective = chain, objective
+        self.chain, self.objective, self.clock = chain, objective, clock
         self.start, self.labels, self.ledger = start, labels, ledger
         self.outputs: dict[int, Any] = {}
         leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}

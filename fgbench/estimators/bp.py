@@ -41,8 +41,8 @@ class Backprop(Defaults):
 
     Args:
         recompute: K, at most the modules of a window; ``auto`` is about the square root of their number,
-            which keeps fewest activities in a chain of equal modules. 1 computes nothing again. Of an ordinary
-            PyTorch module every module that it is cut after is run again, whatever K.
+            which keeps fewest activities in a chain of equal modules. 1 computes nothing again. Of an
+            ordinary PyTorch module every module that it is cut after is run again, whatever K.
         parts: m, at most the examples of the batch. ``auto``: the runs of examples that forward gradients
             take, so that an activity of a run fits the cache.
 

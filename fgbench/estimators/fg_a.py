@@ -119,7 +119,7 @@ class ActivityForwardGradient(Defaults):
         into = "site" if self.norm_grad else "op"
         return Estimate(grads=view.probe(u, cells, lambda slopes: slopes / count, into))
 
-    def predicted_variance(self, view: Oracles) -> dict[str, Tensor] | None:
+    def predicted_variance(self, view: Oracles, state: State) -> dict[str, Tensor] | None:
         """Return the closed form, where layers are affordable and directions are not shared."""
         if self.share == "b" or self.credit == "released":
             return None

@@ -105,7 +105,7 @@ class WeightForwardGradient(Defaults):
             slopes = slopes * own.reshape(*own.shape, *[1] * (slopes.dim() - 2)) * b
         return Estimate(grads=view.credit(slopes, v, self._cells(view)))
 
-    def predicted_variance(self, view: Oracles) -> dict[str, Tensor] | None:
+    def predicted_variance(self, view: Oracles, state: State) -> dict[str, Tensor] | None:
         """Return the closed form: of each slice of the weights, d |h|² + (κ − 2) |own h|²."""
         if self.share == "none":
             return None

@@ -29,15 +29,15 @@ class FZOO(Defaults):
 
         (1/n) Σ (L_i − L_0)/s · u_i,
 
-    the mean of the slopes times directions, (1/(n ε)) Σ (L_i − L_0) u_i, over s/ε. As ε → 0 the spread s/ε has
-    the mean square |g|², so the estimate is a normalised gradient: its direction has the noise of the plain
+    the mean of the slopes times directions, (1/(n ε)) Σ (L_i − L_0) u_i, over s/ε. As ε → 0 the spread s/ε
+    has the mean square |g|², so the estimate is a normalised gradient: its direction has the noise of the plain
     mean (relative variance (d − 1)/n), its length does not depend on |g|, nor on the scale of the loss. With
     many weights its mean is k_n g/|g| with
 
         k_n = (n − 1)/n · c₄(n) + (1/n) √((n − 1)/2) Γ((n − 2)/2)/Γ((n − 1)/2),
 
-    c₄(n) = √(2/(n − 1)) Γ(n/2)/Γ((n − 1)/2): the slope g·u_i of a direction is in its own spread. k_4 = 1.036,
-    k_8 = 0.985, k_16 = 0.988; below n = 3 there is no finite mean.
+    c₄(n) = √(2/(n − 1)) Γ(n/2)/Γ((n − 1)/2): the slope g·u_i of a direction is in its own spread. k_4 =
+    1.036, k_8 = 0.985, k_16 = 0.988; below n = 3 there is no finite mean.
 
     Curvature adds ε tr(H)/2 to every L_i, which shifts L_i − L_0 and not s. It enters as noise along the mean
     direction, and ``baseline=mean``, which takes the mean of the L_i for L_0, leaves it out; the mean is then

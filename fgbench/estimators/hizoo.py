@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @register("estimators", "hizoo")
 @dataclass(frozen=True)
 class HiZOO(Defaults):
-    """HiZOO: weight noise shaped by an estimate h > 0 of the Hessian's diagonal, learned from the same losses.
+    """HiZOO: weight noise shaped by an estimate h > 0 of the Hessian's diagonal, learned from the losses.
 
     With u ~ N(0, I) and losses L₊, L₋ at w ± ε u/√h (element by element), L₀ at w, the estimate is
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.clock import Clock
 from fgbench.core.estimator import why_not
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import MethodFailed, at_work
@@ -33,6 +34,7 @@ from fgbench.measurement.result import MethodResult, Plan, PointResult
 from fgbench.measurement.time_allowance import TimeAllowance
 from fgbench.measurement.trajectories import Trajectory, Waypoint, default_moments, point_batch
 from fgbench.stats import blocks, variance, variance_split
+from fgbench.training.recipe import default_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -286,8 +288,9 @@ def _measure_point(
     Returns:
         The result, with the reason where there are no draws.
     """
-    design, task, at = network.design, setup.task, (network.init, network.moment)
-    assert task is not None
+    assert setup.task is not None
+    design, at = network.design, (network.init, network.moment)
+    task = setup.task.at(_clock(network, setup, waypoint))
     task.chain.load_state_dict(waypoint.params, strict=False)
     line = f"{setup.method.text}, init {network.init}, moment {network.moment:g}, batch {b}"
     _report(progress, line, plan)
@@ -324,6 +327,16 @@ def _measure_point(
             return PointResult(plan, *at, places, engine, drawn.cost)
     except MethodFailed as failed:
         return PointResult(plan, *at, engine=engine, failed=str(failed))
+
+
+def _clock(network: _Network, setup: _SetUp, waypoint: Waypoint) -> Clock:
+    """Return the clock of a moment, in a training by the recipe that ships for the method."""
+    workload, method = network.workload, setup.method
+    exact = setup.claims is not None and setup.claims.deterministic
+    name = f"{method.estimator.text}/{method.locality.text}"
+    recipe = default_recipe(workload.arch, workload.data.name, exact, name)
+    steps = workload.data.train_size // recipe.batch * recipe.epochs
+    return Clock(waypoint.steps or 0, steps, int(network.moment), recipe.epochs)
 
 
 def _report(progress: Callable[[str], None] | None, line: str, plan: Plan) -> None:
@@ -385,7 +398,9 @@ def _with_predictions(
     places: Mapping[Place, PlaceMoments], point: Point
 ) -> dict[Place, PlaceMoments]:
     """Add the closed-form relative variance of every place."""
-    predicted = predictions(point.task, point.estimator, point.x, point.labels, point.truth)
+    predicted = predictions(
+        point.task, point.estimator, point.state, point.x, point.labels, point.truth
+    )
     return {place: replace(m, predicted=predicted[place]) for place, m in places.items()}
 
 

@@ -20,7 +20,7 @@ from fgbench.core.objective import Objective
 from fgbench.core.scheme import Scheme
 from fgbench.core.task import Task
 from fgbench.errors import MethodFailed, UsageError, at_work
-from fgbench.training.recipe import default_recipe
+from fgbench.training.recipe import brought_rules, default_recipe
 from fgbench.training.run import TrainingRun
 from fgbench.training.uncompiled import uncompiled
 
@@ -158,7 +158,8 @@ class Trajectory:
         """
         data = self.workload.data
         name = f"{method.estimator.text}/{method.locality.text}"
-        recipe = default_recipe(self.workload.arch, data.name, exact, name)
+        own = brought_rules(self.workload.maker(), method.locality.thing, method.estimator.thing)
+        recipe = default_recipe(self.workload.arch, data.name, exact, name, own)
         if max(self.moments) > recipe.epochs:
             raise UsageError(
                 f"moments along the own training of {method.text} end with the {recipe.epochs} epochs of "
@@ -269,7 +270,7 @@ class _OwnHeads:
         self._task = Task(Scheme(chain, _Given(found)))
         own = [chain.readout_parameters(name) for name in self.names]
         self._params = {name: p for params in own for name, p in params.items()}
-        recipe = default_recipe(workload.arch, workload.data.name, exact=True)
+        recipe = _backprop_recipe(workload)
         self._optimizer = _sgd(self._params, recipe)
 
     def learn(self, inputs: Any, targets: Any, noise: Noise) -> None:
@@ -330,7 +331,7 @@ def _train_by_backprop(
 
     As in :mod:`fgbench.training.loop`, examples that do not fill a batch are left out of an epoch.
     """
-    recipe = default_recipe(workload.arch, workload.data.name, exact=True)
+    recipe = _backprop_recipe(workload)
     task = Task(Scheme(chain, _BackpropLocality()))
     params = dict(chain.named_parameters())
     optimizer = _sgd(params, recipe)
@@ -353,6 +354,12 @@ def _batch(workload: Workload, recipe: Recipe) -> int:
     return min(recipe.batch, workload.data.train_size)
 
 
+def _backprop_recipe(workload: Workload) -> Recipe:
+    """Return the recipe of backprop, whose training the shared trajectory is."""
+    own = brought_rules(workload.maker())
+    return default_recipe(workload.arch, workload.data.name, True, "", own)
+
+
 def epoch_steps(workload: Workload) -> int:
     """Return how many steps one epoch of the shared trajectory has.
 
@@ -367,7 +374,7 @@ def epoch_steps(workload: Workload) -> int:
         >>> epoch_steps(Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]"))
         1
     """
-    recipe = default_recipe(workload.arch, workload.data.name, exact=True)
+    recipe = _backprop_recipe(workload)
     steps = workload.data.train_size // _batch(workload, recipe)
     return min(steps, TRAJECTORY_STEPS)
 

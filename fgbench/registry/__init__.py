@@ -19,15 +19,27 @@ from fgbench.registry.entries import (
     PRESETS,
     SINGULAR,
     Entry,
+    brought,
     documentation,
     entries,
     names,
     no_such,
     register,
 )
-from fgbench.registry.factory import Made, Method, make, method, source, validated
+from fgbench.registry.factory import (
+    Made,
+    Method,
+    make,
+    maker,
+    method,
+    require_parts,
+    source,
+    validated,
+)
 from fgbench.registry.files import load
 from fgbench.registry.grammar import base_of, optioned, parts, split_options, split_outside
+from fgbench.registry.kinds import kind_of, kind_of_thing
+from fgbench.registry.nested import Nested
 from fgbench.registry.objects import method_of, methods_of
 
 __all__ = [
@@ -37,11 +49,16 @@ __all__ = [
     "Entry",
     "Made",
     "Method",
+    "Nested",
     "base_of",
+    "brought",
     "documentation",
     "entries",
+    "kind_of",
+    "kind_of_thing",
     "load",
     "make",
+    "maker",
     "method",
     "method_of",
     "methods_of",
@@ -50,6 +67,7 @@ __all__ = [
     "optioned",
     "parts",
     "register",
+    "require_parts",
     "source",
     "split_options",
     "split_outside",

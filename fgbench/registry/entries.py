@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fgbench.errors import UsageError, one_line, pass_on, reason, undone, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator
     from importlib.metadata import EntryPoint
 
 T = TypeVar("T", bound="Callable[..., Any]")
@@ -135,6 +136,7 @@ def documentation(thing: Any) -> str:
 
 _registered: dict[str, dict[str, Entry]] = {kind: {} for kind in FOLDERS}
 _loaded: set[str] = set()
+_brought: set[str] = set()  # kinds whose entry points have been imported
 _visited: list[str] = []  # the package or file of others that is being imported
 
 
@@ -171,8 +173,10 @@ def register(
     Args:
         kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         name: what the user types.
-        variants: endings of the name with their options.
-        pattern: regular expression for endings; its named groups are options.
+        variants: endings of the name with their options; None for those that the class or function has
+            as its attribute ``variants``, if any.
+        pattern: regular expression for endings; its named groups are options. Where "", the attribute
+            ``pattern``, if any.
 
     Returns:
         A decorator that returns its argument unchanged.
@@ -201,17 +205,17 @@ def register(
         if _visited and not owner.startswith("fgbench."):
             _import_folder(kind)  # whose names come first
             owner = _visited[-1]
-        _add(kind, Entry(str(name), make, owner, dict(variants or {}), pattern))
+        _add(kind, entry_of(str(name), make, owner, variants, pattern))
         return make
 
     return take
 
 
 def _add(kind: str, entry: Entry) -> None:
-    """Store an entry, unless it is there already; refuse a name that another owner has taken."""
+    """Store an entry, unless it is there already; refuse a name that something else has taken."""
     taken = _registered[kind].get(entry.name)
-    if taken is None or taken.owner == entry.owner:
-        wrong = "" if entry.error else _unusable(entry)
+    if taken is None or (taken.owner == entry.owner and not _beside(taken.make, entry.make)):
+        wrong = entry.error or _unusable(entry)
     elif _same(taken.make, entry.make):
         return
     elif not _visited:
@@ -228,6 +232,61 @@ def _add(kind: str, entry: Entry) -> None:
         make = _broken(entry.name, _visited[-1], wrong)
         entry = Entry(entry.name, make, entry.owner, error=wrong)
     _registered[kind][entry.name] = entry
+
+
+def entry_of(
+    name: str,
+    make: Any,
+    owner: str,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    pattern: str = "",
+) -> Entry:
+    """Return an entry; forms of the name that are not given are those that the thing brings."""
+    try:
+        forms = brought(make, "variants") if variants is None else variants
+        pattern = pattern or brought(make, "pattern") or ""
+        if not isinstance(forms, Mapping | None):
+            raise UsageError(f"variants: expected a mapping, got {type(forms).__name__}")
+        if not isinstance(pattern, str):
+            raise UsageError(f"pattern: expected a text, got {type(pattern).__name__}")
+        return Entry(name, make, owner, dict(forms or {}), pattern)
+    except BaseException as error:  # of an attribute that is computed
+        pass_on(error)
+        return Entry(name, make, owner, error=f"cannot be used: {reason(error)}")
+
+
+def brought(make: Any, name: str) -> Any:
+    """Return an attribute that a class or function brings beside its options.
+
+    Args:
+        make: the class or function.
+        name: ``variants``, ``pattern`` or ``recipe``.
+
+    Returns:
+        The attribute; None where there is none, and where an option has this name.
+
+    Example:
+        >>> class Mine:
+        ...     variants = {"wide": {"width": 9}}
+        ...     pattern: str = "stripes"
+        >>> brought(Mine, "variants"), brought(Mine, "pattern")
+        ({'wide': {'width': 9}}, None)
+    """
+    for cls in make.__mro__ if inspect.isclass(make) else ():
+        annotation = inspect.get_annotations(cls).get(name)
+        if annotation is not None:
+            if "ClassVar" not in str(annotation):
+                return None
+            break
+    return getattr(make, name, None)
+
+
+def _beside(one: Any, other: Any) -> bool:
+    """Return whether two different things stand in one module, so that neither replaces the other."""
+    if _same(one, other):
+        return False
+    module = sys.modules.get(str(getattr(one, "__module__", "")))
+    return getattr(module, str(getattr(one, "__qualname__", "")), None) is one
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -247,6 +306,9 @@ def _unusable(entry: Entry) -> str:
     try:
         _ = entry.options, entry.summary, entry.promises, re.compile(entry.pattern)
         _ = [dict(options) for options in entry.variants.values()]
+        wrong = [ending for ending in entry.variants if not re.fullmatch(r"[^\s\[\],=:]+", ending)]
+        if wrong:
+            return f"cannot be used: no name ends in {wrong[0]!r}"
     except BaseException as error:
         pass_on(error)
         return f"cannot be used: {reason(error)}"
@@ -256,10 +318,11 @@ def _unusable(entry: Entry) -> str:
 def entries(kind: str) -> dict[str, Entry]:
     """Return everything that is registered of a kind.
 
-    The folder of the kind and the entry points of other packages are imported at the first call. A
-    module of fgbench that fails to import raises. A name of another package that is broken, or taken by
-    something else, is listed with its error and harms nothing else; an entry point may name what a
-    decorator has registered already, or the module that does so.
+    The folder of the kind and the entry points of other packages are imported at the first call; those of
+    all kinds, because a package may register things of several kinds. A module of fgbench that fails to
+    import raises. A name of another package that is broken, or taken by something else, is listed with
+    its error and harms nothing else; an entry point may name what a decorator has registered already, or
+    the module that does so.
 
     Args:
         kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
@@ -279,10 +342,14 @@ def entries(kind: str) -> dict[str, Entry]:
     if kind not in _loaded:
         _import_folder(kind)
         _loaded.add(kind)
-        for point in entry_points(group=f"fgbench.{kind}"):
-            owner = f"{point.dist.name if point.dist else '?'} ({point.value})"
-            with visiting(owner):
-                _bring(kind, point, owner)
+    for each in FOLDERS:
+        if each not in _brought:
+            _brought.add(each)
+            for point in entry_points(group=f"fgbench.{each}"):
+                _import_folder(each)  # whose names come first
+                owner = f"{point.dist.name if point.dist else '?'} ({point.value})"
+                with visiting(owner):
+                    _bring(each, point, owner)
     return dict(sorted(_registered[kind].items()))
 
 
@@ -304,9 +371,20 @@ def _bring(kind: str, point: EntryPoint, owner: str) -> None:
         _add(kind, Entry(point.name, _broken(point.name, owner, why), owner, error=why))
         return
     own = _registered[kind].get(point.name)
-    if inspect.ismodule(make) and own is not None and own.owner.startswith(make.__name__):
-        return  # importing the module has registered the name
-    _add(kind, Entry(point.name, make, owner))
+    decorated = own is not None and (own.owner == owner or _owned(own, make))
+    if own is not None and decorated:  # importing what the point names has registered the name
+        if inspect.ismodule(make) or own.error:
+            return
+        _add(kind, entry_of(point.name, make, owner, own.variants or None, own.pattern))
+        return
+    _add(kind, entry_of(point.name, make, owner))
+
+
+def _owned(entry: Entry, make: Any) -> bool:
+    """Return whether a module, or the thing that an entry holds, has registered that entry."""
+    if inspect.ismodule(make):
+        return entry.owner.startswith(make.__name__)
+    return _same(entry.make, make)
 
 
 def _broken(name: str, owner: str, why: str) -> Callable[..., Any]:
@@ -316,6 +394,26 @@ def _broken(name: str, owner: str, why: str) -> Callable[..., Any]:
         raise UsageError(f"{name!r} from {owner} {why}")
 
     return make
+
+
+def registration(thing: Any) -> tuple[str, Entry | None]:
+    """Return the kind under which a class or function is registered, and its entry.
+
+    Args:
+        thing: the class or function.
+
+    Returns:
+        Both; "" and None where it is not registered. Nothing is imported for the answer.
+
+    Example:
+        >>> registration(entries("datasets")["digits"].make)[0], registration(len)
+        ('datasets', ('', None))
+    """
+    for kind, known in _registered.items():
+        for entry in known.values():
+            if not entry.error and _same(entry.make, thing):
+                return kind, entry
+    return "", None
 
 
 def names(kind: str) -> list[str]:
@@ -366,13 +464,54 @@ def resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
     for base, entry in registered.items():
         if not name.startswith(f"{base}-"):
             continue
-        ending = name[len(base) + 1 :]
-        if ending in entry.variants:
-            return entry, dict(entry.variants[ending])
-        match = re.fullmatch(entry.pattern, ending) if entry.pattern else None
-        if match is not None:
-            return entry, {k: v for k, v in match.groupdict().items() if v is not None}
+        options = implied(entry, name[len(base) + 1 :])
+        if options is not None:
+            return entry, options
     raise no_such(SINGULAR[kind], name, kind)
+
+
+def is_name(kind: str, name: str) -> bool:
+    """Return whether a name without options is one of a kind, forms of names included.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        name: the name.
+
+    Returns:
+        Whether it is.
+
+    Example:
+        >>> is_name("localities", "local-pg"), is_name("localities", "local-xy")
+        (True, False)
+    """
+    for base, entry in entries(kind).items():
+        if name == base or (
+            name.startswith(f"{base}-") and implied(entry, name[len(base) + 1 :]) is not None
+        ):
+            return True
+    return False
+
+
+def implied(entry: Entry, ending: str) -> dict[str, Any] | None:
+    """Return the options that an ending of a name stands for.
+
+    Args:
+        entry: what the name before the hyphen is.
+        ending: what follows it.
+
+    Returns:
+        Option name to value, None where the entry has no such form.
+
+    Example:
+        >>> implied(entries("architectures")["mlp"], "3x256"), implied(entries("architectures")["mlp"], "x")
+        ({'depth': '3', 'width': '256'}, None)
+    """
+    if ending in entry.variants:
+        return dict(entry.variants[ending])
+    match = re.fullmatch(entry.pattern, ending) if entry.pattern else None
+    if match is None:
+        return None
+    return {k: v for k, v in match.groupdict().items() if v is not None}
 
 
 def no_such(what: str, name: str, kind: str, others: Collection[str] = ()) -> UsageError:

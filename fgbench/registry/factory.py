@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError, message, pass_on, reason, unknown
 from fgbench.registry import files
-from fgbench.registry.entries import PRESETS, entries, names, resolve
+from fgbench.registry.entries import (
+    PRESETS,
+    SINGULAR,
+    entry_of,
+    implied,
+    is_name,
+    names,
+    registration,
+    resolve,
+)
 from fgbench.registry.grammar import optioned, parts, split_options
 
 if TYPE_CHECKING:
@@ -74,6 +83,41 @@ class Method:
     locality: Made
 
 
+NEEDED = {
+    "estimators": ("claims", "supports", "init_state", "__call__"),
+    "localities": ("attach", "objectives"),
+}
+"""Methods without which a thing of a kind cannot run."""
+
+
+def require_parts(kind: str, made: Made) -> None:
+    """Require that an object has the methods of its kind.
+
+    Args:
+        kind: ``estimators`` or ``localities``.
+        made: the object with its name.
+
+    Raises:
+        UsageError: names those that it lacks.
+
+    Example:
+        >>> try:
+        ...     require_parts("localities", Made("mine", {}, object(), ""))
+        ... except UsageError as error:
+        ...     print(error)
+        mine is no locality: it lacks attach, objectives
+    """
+    try:
+        lacking = [n for n in NEEDED[kind] if not callable(getattr(made.thing, n, None))]
+    except BaseException as error:  # of attributes that are computed
+        pass_on(error)
+        raise UsageError(f"{made.name} cannot be used: {reason(error, made.thing)}") from error
+    if lacking:
+        hint = "; inherit fgbench.Defaults" * (kind == "estimators")
+        what = f"{SINGULAR[kind]}: it lacks {', '.join(lacking)}{hint}"
+        raise UsageError(f"{made.name} is no {what}")
+
+
 def method(text: str) -> Method:
     """Make the estimator and the locality of a METHOD.
 
@@ -97,17 +141,21 @@ def method(text: str) -> Method:
     except UsageError as error:
         raise UsageError(_nearer(text, str(error))) from None
     base = split_options(estimator)[0]
-    known = [*PRESETS, *entries("estimators")]
-    if ".py:" not in base and base not in known:
+    if ".py:" not in base and not _is_method(base):
         if text.partition("[")[0].startswith((".", "/", "~")) or "/:" in text:
             raise UsageError(
                 f"method {text!r}: an estimator in a file is named path/to/file.py:Class"
             )
-        raise unknown("method", base, known)
+        raise unknown("method", base, [*PRESETS, *names("estimators")])
     first, _, rest = base.partition("/")
-    if first in known and not Path(base.rpartition(":")[0]).exists():
+    if _is_method(first) and not Path(base.rpartition(":")[0]).exists():
         raise UsageError(f"method {text!r}: for a locality in a file type {first}/./{rest}")
     return Method(text, make("estimators", estimator), make("localities", locality))
+
+
+def _is_method(name: str) -> bool:
+    """Return whether a name without options is a preset or an estimator."""
+    return name in PRESETS or is_name("estimators", name)
 
 
 def _nearer(text: str, message: str) -> str:
@@ -151,15 +199,31 @@ def make(kind: str, text: str, *, offered: Mapping[str, Any] | None = None, **mo
     if ".py:" in name:
         made, path = files.load(name)
         more |= _wanted(made, name, offered or {})
-        options = validated(made, raw, name, more)
+        options = validated(made, {**_form(made, name), **raw}, name, more)
+        shown = {k: v for k, v in options.items() if k in raw}
         thing = _called(made, name, {**options, **more})
-        return Made(name, options, thing, str(path), str(path))
-    entry, implied = resolve(kind, name)
+        return Made(name, shown, thing, str(path), str(path))
+    entry, form = resolve(kind, name)
     more |= _wanted(entry.make, name, offered or {})
-    options = validated(entry.make, {**implied, **raw}, name, more) if not entry.error else {}
+    options = validated(entry.make, {**form, **raw}, name, more) if not entry.error else {}
     shown = {k: v for k, v in options.items() if k in raw}
     thing = _called(entry.make, name, {**options, **more})
     return Made(name, shown, thing, _source(entry.make))
+
+
+def _form(make: Any, name: str) -> dict[str, Any]:
+    """Return the options that the ending of a name such as ``./mine.py:Mine-wide`` stands for."""
+    base, hyphen, ending = name.rpartition(":")[2].partition("-")
+    if not hyphen:
+        return {}
+    entry = registration(make)[1] or entry_of(base, make, name)
+    options = None if entry.error else implied(entry, ending)
+    if options is None:
+        if entry.error or not (entry.variants or entry.pattern):
+            raise UsageError(f"{name}: {base} {entry.error or 'has no other forms'}")
+        forms = [*entry.variants, *filter(None, [entry.pattern])]
+        raise unknown(f"form of {name.removesuffix(hyphen + ending)}", ending, forms)
+    return options
 
 
 def _wanted(make: Any, name: str, offered: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,8 +383,28 @@ def source(kind: str, text: str) -> str:
     name = split_options(text)[0]
     if ".py:" in name:
         return str(Path(name.rpartition(":")[0]).expanduser().resolve())
-    entry, _ = resolve(kind, name)
-    return _source(entry.make)
+    return _source(maker(kind, text))
+
+
+def maker(kind: str, text: str) -> Callable[..., Any]:
+    """Return the class or function that a text names, without calling it.
+
+    Args:
+        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        text: a name or ``path.py:Name``, with options or without.
+
+    Returns:
+        The class or function.
+
+    Raises:
+        UsageError: for an unknown name, or a file that cannot be imported.
+
+    Example:
+        >>> maker("architectures", "mlp-2x64").__name__
+        'mlp'
+    """
+    name = split_options(text)[0]
+    return files.load(name)[0] if ".py:" in name else resolve(kind, name)[0].make
 
 
 def _source(make: Any) -> str:

@@ -30,7 +30,7 @@ def load(text: str) -> tuple[Callable[..., Any], Path]:
     the files beside it are read anew too. What it prints goes to stderr, since stdout is for results.
 
     Args:
-        text: the path and the name.
+        text: the path and the name; the ending of a form, as in ``./mine.py:Mine-wide``, does not matter.
 
     Returns:
         The class or function, and the full path of the file.
@@ -48,7 +48,8 @@ def load(text: str) -> tuple[Callable[..., Any], Path]:
         >>> made(), file.name
         (3, 'mine.py')
     """
-    path, _, name = text.rpartition(":")
+    path, _, typed = text.rpartition(":")
+    name = typed.partition("-")[0]  # what follows names one of its forms
     file = Path(os.path.expanduser(path))
     if not os.path.isfile(file):
         raise UsageError(f"no file {path!r}; expected path/to/file.py:Class")

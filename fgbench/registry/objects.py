@@ -11,6 +11,7 @@ from fgbench.errors import UsageError, pass_on
 from fgbench.registry.entries import SINGULAR, entries
 from fgbench.registry.factory import Made, Method, _source, make, method
 from fgbench.registry.grammar import optioned
+from fgbench.registry.nested import Nested
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,6 +149,8 @@ def _options(thing: Any) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     """Format an option for a label: plain values as typed, other objects by their class."""
+    if isinstance(value, Nested):
+        return str(value)
     plain = isinstance(value, bool | int | float | str) and not set("[],=/:") & set(str(value))
     return str(value) if plain else type(value).__name__
 

@@ -136,7 +136,10 @@ def _made(given: Any, timeout: float | None) -> Method:
     """Make a METHOD, whose file may take long, within a time."""
     try:
         with time_limit(timeout, str(given)):
-            return registry.method_of(given)
+            method = registry.method_of(given)
+            registry.require_parts("estimators", method.estimator)
+            registry.require_parts("localities", method.locality)
+            return method
     except TimedOut as error:
         raise UsageError(str(error)) from None
 

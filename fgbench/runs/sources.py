@@ -59,7 +59,9 @@ def of(made: registry.Made) -> set[Path]:
     """
     found = {Path(path) for path in (made.source, made.file) if path}
     for value in options(made).values():
-        if isinstance(value, str):
+        if isinstance(value, registry.Nested):
+            found |= of(value.made)  # with what the options of the base name
+        elif isinstance(value, str):
             found |= named(value)
     return imported(found)
 

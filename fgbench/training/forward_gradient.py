@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.clock import Clock
 from fgbench.core.wrapping import Network
 from fgbench.core.wrapping.required import require_device, require_module
 from fgbench.errors import UsageError
@@ -123,7 +124,8 @@ class ForwardGradient:
             found.body = dict(
                 found.body
             )  # any optimiser of torch may look at all gradients at once
-            self._rule.take(found, None, noise, lambda: own.task.loss(x, y, found.ledger))
+            clock = Clock(self.steps - 1)
+            self._rule.take(found, clock, noise, lambda: own.task.loss(x, y, found.ledger))
             learned.follow(found)
         return loss
 
@@ -156,7 +158,8 @@ class ForwardGradient:
         self._require_same_parameters()
         noise = own.noise.child("directions").at(self.steps)
         own.task.chain.redraw(own.noise.child("masks").at(self.steps))
-        found = own.task.estimate(x, y, own.estimator, noise, learned.state)
+        task = own.task.at(Clock(self.steps))
+        found = task.estimate(x, y, own.estimator, noise, learned.state)
         self.steps += 1
         return found, own.mean_loss(x, y) if found.loss is None else float(found.loss)
 

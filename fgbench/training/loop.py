@@ -24,7 +24,7 @@ from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.records import interrupts, keys
 from fgbench.training import update_rule
 from fgbench.training.checkpoint import Keeper
-from fgbench.training.recipe import Recipe, default_recipe
+from fgbench.training.recipe import Recipe, brought_rules, default_recipe
 from fgbench.training.run import Progress, TrainingRun
 from fgbench.training.step_capture import asked
 
@@ -136,7 +136,7 @@ def train(
 
 
 def recipe_for(workload: Workload, method: Method, subject: Subject | None = None) -> Recipe:
-    """Return the recipe that ships for a method on an architecture and a data set.
+    """Return the recipe that ships for a method on an architecture and a data set, or that they bring.
 
     Recipes differ for estimators whose gradients are free of noise, which is what the estimator claims of
     its task (``deterministic``). If its claims or its locality raise, it is taken as noisy; its run then
@@ -163,9 +163,10 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
             exact = task.claims(estimator).deterministic
     except MethodFailed:
         exact = False
-    recipe = default_recipe(workload.arch, workload.data.name, exact, method_name(method))
-    own = update_rule.named(recipe.update, method.estimator.thing)
-    return recipe if own == recipe.update else recipe.but(update=own)
+    own = brought_rules(workload.maker(), method.locality.thing, method.estimator.thing)
+    recipe = default_recipe(workload.arch, workload.data.name, exact, method_name(method), own)
+    update = update_rule.named(recipe.update, method.estimator.thing)
+    return recipe if update == recipe.update else recipe.but(update=update)
 
 
 def method_name(method: Method) -> str:

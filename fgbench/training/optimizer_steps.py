@@ -1,4 +1,4 @@
-"""Steps of an optimiser along gradients by name: of all parameters at once, or of one place after the other."""
+"""Steps of an optimiser along gradients by name: of all parameters at once, or of one after the other."""
 
 from __future__ import annotations
 

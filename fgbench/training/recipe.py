@@ -4,24 +4,30 @@
 longest part of a name before a hyphen that has a file, so that ``mlp-pinn-3x32`` is of the family
 ``mlp-pinn``. A file is a list of rules, ``[[rule]]`` with ``when`` and ``set``. Every rule that matches is
 applied in the order of the file, so later, narrower rules win.
+
+A class or function may bring values of its own as its attribute ``recipe``, a mapping or a list of such
+rules. They apply where no shipped rule names the estimator.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
+from inspect import isclass, isroutine
 from math import cos, pi
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fgbench.errors import UsageError, unknown
+from fgbench import registry
+from fgbench.errors import UsageError, pass_on, reason, unknown
 from fgbench.registry import base_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from importlib.resources.abc import Traversable
 
 Whole = Annotated[int, Field(ge=1)]
@@ -58,8 +64,8 @@ class Recipe(BaseModel):
             by at most 0.4, 0.4, 0.2 and 0.1, and remove all colour with probability 0.2.
         blur: probability of blurring a training image.
         solarise: probability of inverting the pixels above ½ of a training image.
-        update: the rule by which estimates move the parameters, such as ``sign`` or ``path.py:Name``; "": that
-            which the estimator names, or the optimiser alone; ``none``: the optimiser alone.
+        update: the rule by which estimates move the parameters, such as ``sign`` or ``path.py:Name``; "":
+            that which the estimator names, or the optimiser alone; ``none``: the optimiser alone.
 
     Example:
         >>> recipe = Recipe(epochs=2, batch=64, lr=0.1, lr_batch=128)
@@ -210,6 +216,11 @@ class When(BaseModel):
         )
         return all(fnmatchcase(text, glob) for text, glob in bare)
 
+    @property
+    def names_estimator(self) -> bool:
+        """Whether the rule is for certain estimators."""
+        return bool(self.method.partition("/")[0].strip("*?"))
+
 
 class Rule(BaseModel):
     """Recipe values for the runs that match a condition.
@@ -237,8 +248,9 @@ class _File(BaseModel):
     rule: list[Rule]
 
 
-@cache
-def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recipe:
+def default_recipe(
+    arch: str, data: str, exact: bool, method: str = "", own: Sequence[Rule] = ()
+) -> Recipe:
     """Return the recipe that ships for an architecture on a data set.
 
     Args:
@@ -246,19 +258,108 @@ def default_recipe(arch: str, data: str, exact: bool, method: str = "") -> Recip
         data: data set, with or without options.
         exact: whether the method's gradients are free of noise (``claims.deterministic``).
         method: ``estimator/locality``, with or without options, for values of one method.
+        own: rules that the architecture and the method bring, see :func:`brought_rules`.
 
     Returns:
-        The values of every rule that matches, later ones winning. An architecture without a file of its
-        own has the general values.
+        The values of every rule that matches, later ones winning; ``own`` before the shipped rules that
+        name the estimator and after all others. An architecture without a file of its own has the
+        general values.
 
     Example:
         >>> default_recipe("mlp-2x64", "digits", exact=False, method="fg_a/end").optimizer
         'sgd'
+        >>> mine = Rule(set={"lr": 0.02})
+        >>> [default_recipe("mlp-2x64", "digits", False, name, [mine]).lr for name in ("m/end", "fg_a/end")]
+        [0.02, 0.01]
     """
+    if not own:
+        return _shipped_recipe(arch, data, exact, method)
+    shipped = _matching(arch, data, exact, method)
+    named = [rule for rule in shipped if rule.when.names_estimator]
+    others = [rule for rule in shipped if not rule.when.names_estimator]
+    return _merged((*others, *_fitting(own, arch, data, exact, method), *named))
+
+
+def brought_rules(make: Any, *things: Any) -> tuple[Rule, ...]:
+    """Return the rules that an architecture and the parts of a method bring as their attribute ``recipe``.
+
+    Args:
+        make: the function or class that makes the network; None for none.
+        things: the locality and the estimator, whose values win in this order.
+
+    Returns:
+        The rules; none where nothing has the attribute. An option named ``recipe`` is none.
+
+    Raises:
+        UsageError: if the attribute cannot be read, or is no recipe.
+
+    Example:
+        >>> class Mine:
+        ...     recipe = {"lr": 0.02}
+        >>> [rule.set for rule in brought_rules(None, Mine())]
+        [{'lr': 0.02}]
+    """
+    found = _rules_of(make, registry.brought) if make is not None else ()
+    for thing in things:
+        option = is_dataclass(thing) and "recipe" in {field.name for field in fields(thing)}
+        found += () if option else _rules_of(thing, lambda each, name: getattr(each, name, None))
+    return found
+
+
+def _rules_of(owner: Any, attribute: Any) -> tuple[Rule, ...]:
+    """Return the rules of one owner."""
+    name = getattr(owner if isroutine(owner) or isclass(owner) else type(owner), "__name__", "?")
+    try:
+        given = attribute(owner, "recipe")
+    except BaseException as error:  # of an attribute that is computed
+        pass_on(error)
+        raise UsageError(f"{name}: its recipe cannot be read: {reason(error, owner)}") from error
+    if given is None:
+        return ()
+    listed = [{"set": given}] if isinstance(given, Mapping) else given
+    if not isinstance(listed, list | tuple) or not all(isinstance(r, Mapping) for r in listed):
+        form = "a mapping of recipe values, or a list of rules {'when': ..., 'set': ...}"
+        raise UsageError(f"{name}: recipe: expected {form}, got {type(given).__name__}")
+    try:
+        found = tuple(Rule(**each) for each in listed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{name}: recipe: {where}: {first['msg']}") from None
+    except TypeError as error:  # a key that is no text
+        raise UsageError(f"{name}: recipe: {reason(error)}") from error
+    for value in (value for rule in found for value in rule.set):
+        if value not in Recipe.model_fields:
+            raise unknown(f"recipe value of {name}", value, Recipe.model_fields)
+    return found
+
+
+@cache
+def _shipped_recipe(arch: str, data: str, exact: bool, method: str) -> Recipe:
+    """Return the recipe of the shipped rules alone."""
+    return _merged(_matching(arch, data, exact, method))
+
+
+def _matching(arch: str, data: str, exact: bool, method: str) -> list[Rule]:
+    """Return the shipped rules that match, in order."""
+    shipped = (*rules("general"), *rules(base_of(_name(arch), _shipped())))
+    return _fitting(shipped, arch, data, exact, method)
+
+
+def _fitting(given: Sequence[Rule], arch: str, data: str, exact: bool, method: str) -> list[Rule]:
+    """Return those rules that match."""
+    return [
+        rule
+        for rule in given
+        if rule.when.fits(arch, data, method) and rule.when.exact in (None, exact)
+    ]
+
+
+def _merged(given: Sequence[Rule]) -> Recipe:
+    """Return the values of rules, later ones winning."""
     values: dict[str, Any] = {}
-    for rule in (*rules("general"), *rules(base_of(_name(arch), _shipped()))):
-        if rule.when.fits(arch, data, method) and rule.when.exact in (None, exact):
-            values |= rule.set
+    for rule in given:
+        values |= rule.set
     return _checked(values)
 
 

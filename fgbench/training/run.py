@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
+from fgbench.core.clock import Clock
+from fgbench.core.noise.replay import ReplayedClock, ReplayedNoise
 from fgbench.data.augment import GRAY, JITTER, Policy
 from fgbench.errors import UsageError
 from fgbench.records.metrics import ERROR, Shown, main_of
@@ -158,6 +160,12 @@ class TrainingRun:
         rule = self.learner.rule
         return self.task.parts if rule is None else (*self.task.parts, rule)
 
+    @property
+    def clock(self) -> Clock:
+        """How far the training has come."""
+        done = self.step // self.per_epoch if self.per_epoch else 0
+        return Clock(self.step, self.steps, done, self.recipe.epochs)
+
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint stores beside the learner's tensors."""
         return {name: getattr(self, name) for name in FACTS}
@@ -240,9 +248,13 @@ class TrainingRun:
         """Estimate and step, without what the host decides (indices, rates); return the loss and the cost."""
         x, y = self._batch(self._picked, noise)
         state = self.learner.state
-        estimate = self.task.estimate(x, y, self.estimator, noise["directions"], state)
+        directions, clock = noise["directions"], self.clock
+        if isinstance(directions, ReplayedNoise):
+            clock = ReplayedClock(**vars(clock), replay=directions.replay)
+        task = self.task.at(clock)
+        estimate = task.estimate(x, y, self.estimator, directions, state)
         self.learner.follow(
-            estimate, None, noise["updates"], lambda: self.task.loss(x, y, estimate.ledger)
+            estimate, clock, noise["updates"], lambda: task.loss(x, y, estimate.ledger)
         )
         return estimate.loss, estimate.ledger.as_dict()
 

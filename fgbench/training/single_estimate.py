@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from fgbench.core.clock import Clock
 from fgbench.core.wrapping import buffers_kept
 from fgbench.errors import UsageError, unknown
 from fgbench.training.learned_state import give
@@ -131,7 +132,8 @@ def estimate(
     noise = own.noise.child("directions").at(step)
     own.task.chain.redraw(own.noise.child("masks").at(step))
     with buffers_kept(own.module):
-        found = own.task.estimate(x, y, own.estimator, noise, state)
+        task = own.task.at(Clock(step))
+        found = task.estimate(x, y, own.estimator, noise, state)
         mean = own.mean_loss(x, y) if found.loss is None else float(found.loss)
     grads = {
         own.names[name]: grad

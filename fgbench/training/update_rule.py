@@ -150,9 +150,9 @@ class RuleSteps:
         for name, t in before.items():
             new = self.state.get(name)
             if new is None or (new.shape, new.dtype) != (t.shape, t.dtype):
+                who, wanted = type(self.rule).__name__, f"{list(t.shape)} {t.dtype}"
                 raise UsageError(
-                    f"step of {type(self.rule).__name__}: the state needs {name!r} {list(t.shape)} {t.dtype}, "
-                    "as start gave it"
+                    f"step of {who}: the state needs {name!r} {wanted}, as start gave it"
                 )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

@@ -34,7 +34,8 @@ class Shrink:
         c = mean of ⟨e_t, e_{t−1}⟩ / mean of |e_t|², between 0 and 1,
 
     both means running over the last ``steps`` steps or so; c = 1 in the first step. Products of two noises
-    have a standard deviation of about E|e|²/√d, so a c below 1/√(steps · d) is not found, and taken too large.
+    have a standard deviation of about E|e|²/√d, so a c below 1/√(steps · d) is not found: it is taken
+    too large.
 
     A constant c only rescales the learning rate. A c that is found follows the noise from step to step.
 

@@ -161,7 +161,7 @@ def test_scores_of_tokens_are_less_noisy() -> None:
             task, estimator, _ = setting(options, f"fg_w/{locality}")
             x, y = batch(B, SHAPE, CLASSES)
             view = list(task.views(x, y, CostCounter()))[1 if "local" in locality else 0]
-            variance.append(estimator.predicted_variance(view))
+            variance.append(estimator.predicted_variance(view, {}))
         for name in variance[0]:
             summed, apart = (float(v[name]) for v in variance)
             if less and "1.l0" in name:

@@ -23,8 +23,8 @@ def of(text: str, factor: float = 1.0, silent: str = "") -> Any:
     thing = make("estimators", text).thing
 
     class Documented(type(thing)):  # type: ignore[misc]
-        def predicted_variance(self, view: Any) -> Any:
-            found = super().predicted_variance(view)
+        def predicted_variance(self, view: Any, state: Any) -> Any:
+            found = super().predicted_variance(view, {})
             return {n: factor * v for n, v in found.items() if n != silent}
 
     return Documented(**vars(thing))
@@ -56,7 +56,7 @@ def test_the_exact_variance_is_the_one_of_many_draws() -> None:
     squares = torch.stack(
         [((case.estimate(case.noise.at(k)) - truth) ** 2).sum() for k in range(400)]
     )
-    exact = sum(float(v) for v in of("fg_a").predicted_variance(next(_views(case))).values())
+    exact = sum(float(v) for v in of("fg_a").predicted_variance(next(_views(case)), {}).values())
     error = float(squares.std() / 400**0.5)
     assert abs(float(squares.mean()) - exact) < 5 * error
 
@@ -96,8 +96,8 @@ def test_an_estimate_that_does_not_reach_its_variance_is_found() -> None:
             found = self.inner(view, noise, state)
             return Estimate(grads={n: 1.1 * g for n, g in found.grads.items()})
 
-        def predicted_variance(self, view: Any) -> Any:
-            return self.inner.predicted_variance(view)
+        def predicted_variance(self, view: Any, state: Any) -> Any:
+            return self.inner.predicted_variance(view, {})
 
     made = Louder(make("estimators", "fg_a").thing)
     outcomes = list(estimator.variances([Case.build(FEW, "end", made)]))

@@ -320,6 +320,10 @@ def test_an_estimate_needs_credit_or_gradients() -> None:
             "^Probe: credit is by site, and body.0.l0.weight is a parameter; return grads=$",
         ),
         (
+            lambda view, u, s: Estimate(grads=view.credit(s, u)),
+            "^Probe: grads are by parameter, and body.0.l0 is a site; return credit=$",
+        ),
+        (
             lambda view, u, s: Estimate(credit=view.credit(s.sum(), u)),
             r"^slopes have shape \(\), expected \[n, b\] with n = 1$",
         ),

@@ -186,6 +186,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path], o
     templates = list((ROOT / "fgbench" / "reporting" / "site" / "templates").iterdir())
     assert len(templates) > 5
     planted |= {f"fgbench/reporting/site/templates/{path.name}" for path in templates}
+    planted |= {f"fgbench/cli/templates/{kind}.txt" for kind in ("estimator", "test_data")}
     assert expected | planted <= names
     assert {n for n in names if n.endswith(".py")} == expected
 

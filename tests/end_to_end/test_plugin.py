@@ -1,10 +1,11 @@
-"""An estimator from outside: one package with an entry point, or one file; no edit to this repository."""
+"""Things from outside: one package with entry points, or one file; no edit to this repository."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,18 @@ version = "1.0"
 
 [project.entry-points."fgbench.estimators"]
 theirs = "outside_estimators:Theirs"
+their_sign = "outside_estimators.sign:Sign"
 broken = "outside_estimators.broken:Broken"
+bp = "outside_estimators:Theirs"
+
+[project.entry-points."fgbench.localities"]
+their_pairs = "outside_estimators.rest:Pairs"
+
+[project.entry-points."fgbench.architectures"]
+their_blocks = "outside_estimators.rest:blocks"
+
+[project.entry-points."fgbench.datasets"]
+their_stripes = "outside_estimators.rest:stripes"
 
 [tool.setuptools]
 packages = ["outside_estimators"]
@@ -49,6 +61,64 @@ class Theirs(Defaults):
     def __call__(self, view, noise, state):
         v = noise.directions(view.shapes, self.directions, "rademacher")
         return Estimate(grads=view.credit(view.slopes(v), v))
+'''
+SIGN = '''
+from dataclasses import dataclass
+
+from fgbench import Claims, Defaults, Estimate, Nested, register
+
+
+@register("estimators", "their_sign")
+@dataclass(frozen=True)
+class Sign(Defaults):
+    """The sign of every entry of another estimate, from outside."""
+
+    base: Nested = Nested("theirs")
+    variants = {"bp": {"base": "bp"}}
+    recipe = {"lr": 0.0007}
+
+    def claims(self, task):
+        return Claims(bias="some", backward=self.base.estimator.claims(task).backward)
+
+    def __call__(self, view, noise, state):
+        found = self.base.estimator(view, noise.child("base"), state)
+        return Estimate(grads={name: grad.sign() for name, grad in found.grads.items()})
+'''
+REST = r'''
+import numpy as np
+from fgbench import Objective, register
+from fgbench.architectures.mlp import mlp
+from fgbench.core.objective import completed
+
+
+@register("localities", "their_pairs")
+class Pairs:
+    """A loss per pair of modules, from outside."""
+
+    def attach(self, chain):
+        chain.attach()
+
+    def objectives(self, chain):
+        n, found = len(chain), []
+        for k in range(0, n, 2):
+            stop = min(k + 2, n)
+            readout = chain.local_readout(stop - 1)
+            found.append(Objective(f"pair{k}", (k, stop), readout, tuple(range(k, stop))))
+        return completed(chain, found)
+
+
+@register("architectures", "their_blocks", pattern=r"(?P<depth>\d+)")
+def blocks(*, shape, classes, depth: int = 2):
+    """Layers of four, from outside."""
+    return mlp(shape=shape, classes=classes, width=4, depth=depth)
+
+
+def stripes(*, size: int = 4, data_dir=None):
+    """Stripes with noise, from outside."""
+    random = np.random.default_rng(0)
+    y = np.arange(96) % 2
+    x = random.normal(y[:, None, None], 0.5, (96, size, size)).astype("float32")
+    return {"x": x[:64, None], "y": y[:64], "x_test": x[64:, None], "y_test": y[64:]}
 '''
 PROGRAM = """
 import contextlib, io, json, sys
@@ -73,6 +143,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (source / "outside_estimators").mkdir()
     (source / "outside_estimators" / "__init__.py").write_text(PACKAGE)
     (source / "outside_estimators" / "broken.py").write_text("import no_such_library\n")
+    (source / "outside_estimators" / "sign.py").write_text(SIGN)
+    (source / "outside_estimators" / "rest.py").write_text(REST)
     wheels, target = (tmp_path_factory.mktemp(name) for name in ("wheels", "target"))
     quiet = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip"]
@@ -83,15 +155,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
     assert [w.name for w in wheels.iterdir()] == ["outside_estimators-1.0-py3-none-any.whl"]
-    path = os.pathsep.join((str(ROOT), str(target)))
+    return environment(target)
+
+
+def environment(*folders: Path) -> dict[str, str]:
+    """Return the environment of a process that finds fgbench, and packages in some folders."""
+    path = os.pathsep.join(map(str, (ROOT, *folders)))
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "FGBENCH_DATA": ""}
 
 
-def fgbench(environment: dict[str, str], folder: Path, *lines: list[str]) -> list[Any]:
+def fgbench(where: dict[str, str], folder: Path, *lines: list[str]) -> list[Any]:
     """Run several command lines in one process: (exit code, stdout, stderr) of each."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(lines)],
-        capture_output=True, text=True, env=environment, cwd=folder, timeout=120,
+        capture_output=True, text=True, env=where, cwd=folder, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: list[Any] = json.loads(done.stdout)
@@ -137,6 +214,88 @@ def test_a_package_brings_an_estimator(installed: dict[str, str], tmp_path: Path
     assert len(broken[2].splitlines()) == 1
     assert "outside-estimators" in broken[2]
     assert "no_such_library" in broken[2]
+
+
+KINDS = {
+    "estimators": ["their_sign", "their_sign-bp", "theirs"],
+    "localities": ["their_pairs"],
+    "architectures": ["their_blocks"],
+    "datasets": ["their_stripes"],
+}
+PLACE = ["--arch", "their_blocks-3", "--data", "their_stripes[size=3]", "--device", "cpu"]
+
+
+@pytest.mark.slow
+def test_all_commands_find_what_a_package_brings(installed: dict[str, str], tmp_path: Path) -> None:
+    few = ["--draws", "4", "--batches", "1", "--batch", "8"]
+    methods = ["their_sign/their_pairs", "their_sign-bp", "theirs"]
+    commands = [
+        *(["list", kind] for kind in KINDS),
+        ["list"],
+        ["doctor"],
+        ["explain", "their_pairs"],
+        ["show", "their_blocks-3", "--data", "their_stripes"],
+        ["measure", *methods, *PLACE, *few, "-o", "records", "--json"],
+        ["train", *methods, *PLACE, "--epochs", "1", "--batch", "32", "-o", "records", "--json"],
+        [
+            "speed",
+            "theirs",
+            *PLACE,
+            "--rounds",
+            "3",
+            "--batch",
+            "4",
+            "--reference",
+            "plain",
+            "--json",
+        ],
+        ["check", "their_blocks-3"],
+        ["check", "their_pairs"],
+        ["check", "their_stripes"],
+        ["check", "their_sign/end"],
+    ]
+    answers = fgbench(installed, tmp_path, *commands)
+    for command, (code, _, err) in zip(commands, answers, strict=True):
+        assert code == 0, (command, err)
+    out = [answer[1] for answer in answers]
+    for kind, text in zip(KINDS, out, strict=False):
+        for name in KINDS[kind]:
+            assert name in text
+        assert "from outside." in text
+    assert "registered twice: 'bp' is taken by fgbench.estimators.bp" in out[0]
+    assert all(name in out[4] for names in KINDS.values() for name in names)
+    assert "outside-estimators (outside_estimators.broken:Broken)" in out[5]
+    assert "no_such_library" in out[5]
+    assert "A loss per pair of modules, from outside." in out[6]
+    assert [r["status"] for r in json.loads(out[8])] == 3 * ["ok"]
+    trained = json.loads(out[9])
+    assert [r["status"] for r in trained] == 3 * ["ok"]
+    assert [r["settings"]["lr"] for r in trained[:2]] == 2 * [0.0007]
+    assert not any("FAIL" in text for text in out)
+
+
+@pytest.mark.slow
+def test_a_package_that_is_removed_leaves_no_trace(
+    installed: dict[str, str], tmp_path: Path
+) -> None:
+    """The lists are as before, its names are unknown, and its records can still be read."""
+    target = Path(installed["PYTHONPATH"].rpartition(os.pathsep)[2])
+    copy = tmp_path / "copy"
+    shutil.copytree(target, copy)
+    lists = [["list", kind] for kind in (*KINDS, "presets")] + [["doctor"]]
+    make = ["train", "theirs", *PLACE, "--epochs", "1", "--batch", "32", "-o", "records"]
+    before = fgbench(environment(), tmp_path, *lists)
+    during = fgbench(environment(copy), tmp_path, *lists, make)
+    shutil.rmtree(copy)
+    use = ["measure", "theirs", *NET]
+    read = ["report", "records", "-o", "site", "--jobs", "1"]
+    after = fgbench(environment(copy), tmp_path, *lists, use, read)
+    assert [answer[1] for answer in before] == [answer[1] for answer in after[: len(lists)]]
+    assert before[0] != during[0]
+    code, out, err = after[-2]
+    assert (code, out) == (2, "")
+    assert err.startswith("fgbench: unknown method 'theirs'")
+    assert after[-1][0] == 0, after[-1]
 
 
 def readme_example() -> str:

@@ -97,7 +97,7 @@ def test_neither_scale_nor_offset_of_the_loss_matters() -> None:
 
 
 def test_curvature_shifts_the_clean_baseline_and_not_the_mean() -> None:
-    """On a quadratic Σ_i H_ii is in every L_i: the two differ by (mean L − L_0)/s times the mean direction."""
+    """On a quadratic tr(H) is in every L_i: the two differ by (mean L − L_0)/s times the mean direction."""
     rows = hadamard(8)[:5]  # the first is all ones: the mean is no zero
     clean, mean = (
         estimate_of(curved, f"directions=5,baseline={b}", rows) for b in ("clean", "mean")

@@ -146,7 +146,7 @@ def test_averaged_losses_shrink_the_predicted_variance_by_the_square() -> None:
         task, plain, _ = build("mlp-2x4[activation=tanh]", f"{name}/end", SHAPE, CLASSES)
         averaged = registry.make("estimators", f"{name}[average=c]").thing
         (view,) = task.views(*batch(3, SHAPE, CLASSES), CostCounter())
-        one, other = (e.predicted_variance(view) for e in (plain, averaged))
+        one, other = (e.predicted_variance(view, {}) for e in (plain, averaged))
         assert one
         assert worst({n: v / 16 for n, v in one.items()}, other) < 1e-12
 

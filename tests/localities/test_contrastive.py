@@ -549,7 +549,7 @@ def test_a_closed_form_is_given_where_rows_are_independent(
     task, fg_a, _ = made("mlp-2x8", "fg_a", "contrastive", **options)
     x, y = two_views()
     (view,) = task.views(x, y, CostCounter())
-    assert (fg_a.predicted_variance(view) is not None) == known
+    assert (fg_a.predicted_variance(view, {}) is not None) == known
 
 
 @pytest.mark.parametrize("step", [None, 1e-6])

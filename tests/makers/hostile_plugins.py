@@ -27,7 +27,7 @@ METHODS = {
     "claims(self, task)": "return Claims(bias='none', backward='segment', slopes_only=True)",
     "supports(self, task)": "return ''",
     "init_state(self, task, noise)": "return {}",
-    "predicted_variance(self, view)": "return None",
+    "predicted_variance(self, view, state)": "return None",
     "__call__(self, view, noise, state)": (
         "u = noise.directions(view.sites, self.n); s = view.slopes(u); c = view.credit(s, u); "
         "return Estimate(credit=c)"

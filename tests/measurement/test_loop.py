@@ -109,7 +109,7 @@ class Documented(WeightForwardGradient):
 
     form: Any = None
 
-    def predicted_variance(self, view: Any) -> Any:
+    def predicted_variance(self, view: Any, state: Any) -> Any:
         return self.form
 
 

@@ -16,7 +16,7 @@ from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
 from fgbench.records.keys import code_hash
 from fgbench.registry import Entry, make, method, register, split_options
-from fgbench.registry.entries import _loaded, _registered
+from fgbench.registry.entries import _brought, _registered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -401,10 +401,10 @@ def outside(own: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(
             ENTRIES, "entry_points", lambda group: points if "estimators" in group else ()
         )
-        _loaded.discard("estimators")
+        _brought.discard("estimators")
 
     yield bring
-    _loaded.add("estimators")
+    _brought.add("estimators")
 
 
 def test_an_entry_point_makes_a_name(outside: Any) -> None:

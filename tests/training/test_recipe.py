@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 import fgbench.training.recipe
 from fgbench import registry
 from fgbench.errors import UsageError
-from fgbench.training.recipe import Recipe, When, default_recipe, rules
+from fgbench.training.loop import recipe_for
+from fgbench.training.recipe import Recipe, When, brought_rules, default_recipe, rules
+from fgbench.workload import Workload
 
 SHIPPED = sorted(Path(fgbench.training.recipe.__file__).with_name("recipes").glob("*.toml"))
 
@@ -163,3 +166,109 @@ def test_rules_are_strict_about_their_own_names() -> None:
     text = '[[rule]]\nwhen = { datas = "mnist" }\nset = { lr = 0.1 }'
     with pytest.raises(ValueError, match="datas"):
         fgbench.training.recipe._File(**tomllib.loads(text))
+
+
+# recipes that things bring
+
+
+class Brought:
+    """An estimator that brings a rate."""
+
+    recipe: Any = {"lr": 0.02, "epochs": 7}  # noqa: RUF012
+
+
+def lr_of(method: str, *things: Any, arch: str = "mlp-2x64") -> float:
+    own = brought_rules(None, *things)
+    return default_recipe(arch, "digits", exact=False, method=method, own=own).lr
+
+
+def test_a_method_brings_its_rate_where_no_shipped_rule_names_it() -> None:
+    assert lr_of("brought/end", Brought()) == 0.02
+    assert lr_of("./fg_a.py:Mine/end", Brought()) == 0.02
+    assert lr_of("fg_a/end", Brought()) == 0.01  # mlp.toml has a rule for it
+    assert lr_of("fg_a/end", Brought(), arch="somebody-s") == 0.02
+    assert lr_of("fg_w/end", Brought(), arch="somebody-s") == 0.0003
+    recipe = default_recipe(
+        "mlp-2x64", "digits", False, "brought/end", brought_rules(None, Brought())
+    )
+    assert (recipe.epochs, recipe.batch) == (7, 50)  # what it leaves out is shipped
+
+
+def test_the_estimator_wins_over_the_locality_and_it_over_the_architecture() -> None:
+    def make() -> None: ...
+
+    make.recipe = {"lr": 0.5, "batch": 5, "epochs": 5}  # type: ignore[attr-defined]
+    place = type("Place", (), {"recipe": {"lr": 0.4, "batch": 4}})()
+    mine = type("Mine", (), {"recipe": {"lr": 0.3}})()
+    own = brought_rules(make, place, mine)
+    found = default_recipe("somebody", "theirs", exact=False, method="mine/place", own=own)
+    assert (found.lr, found.batch, found.epochs) == (0.3, 4, 5)
+
+
+def test_rules_that_are_brought_have_conditions() -> None:
+    rules = [{"set": {"lr": 0.5}}, {"when": {"exact": True, "arch": "mlp-*"}, "set": {"lr": 0.7}}]
+    own = brought_rules(None, type("Mine", (), {"recipe": rules})())
+
+    def lr(arch: str, exact: bool) -> float:
+        return default_recipe(arch, "digits", exact, "mine/end", own).lr
+
+    assert (lr("mlp-2x64", True), lr("mlp-2x64", False), lr("cnn", True)) == (0.7, 0.5, 0.5)
+
+
+def test_nothing_brought_changes_nothing() -> None:
+    shipped = default_recipe("mlp-2x64", "digits", exact=False, method="fg_a/end")
+    assert brought_rules(None, object()) == ()
+    assert default_recipe("mlp-2x64", "digits", False, "fg_a/end", ()) == shipped
+
+    @dataclass
+    class Option:
+        recipe: str = "fast"
+
+    assert brought_rules(None, Option()) == ()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        (5, "Mine: recipe: expected a mapping of recipe values, or a list of rules"),
+        ([5], "Mine: recipe: expected a mapping"),
+        ({"lrr": 0.1}, "unknown recipe value of Mine 'lrr'; did you mean 'lr'"),
+        ([{"sets": {}}], "Mine: recipe: set: Field required"),
+        ([{"set": {}, "when": {"archs": "x"}}], "Mine: recipe: when.archs: Extra inputs"),
+        (property(lambda self: 1 / 0), "Mine: its recipe cannot be read: ZeroDivisionError"),
+    ],
+)
+def test_what_is_no_recipe_is_one_line(recipe: Any, told: str) -> None:
+    mine = type("Mine", (), {"recipe": recipe})()
+    with pytest.raises(UsageError) as caught:
+        brought_rules(None, mine)
+    assert told in str(caught.value)
+
+
+BRINGS = """
+from dataclasses import dataclass
+from fgbench import Claims, Defaults, Estimate
+from fgbench.architectures.mlp import mlp
+
+@dataclass(frozen=True)
+class Mine(Defaults):
+    recipe = {"lr": 0.02}
+    def claims(self, scheme):
+        return Claims()
+    def __call__(self, view, noise, state):
+        return Estimate(grads=view.reverse())
+
+def net(*, shape, classes):
+    return mlp(shape=shape, classes=classes, width=2, depth=1)
+
+net.recipe = {"epochs": 7, "lr": 0.5}
+"""
+
+
+def test_a_run_takes_what_a_file_brings(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BRINGS)
+    workload = Workload.of(f"{tmp_path}/mine.py:net", "synthetic[train=64,test=32]")
+    method = registry.method(f"{tmp_path}/mine.py:Mine")
+    assert (recipe_for(workload, method).lr, recipe_for(workload, method).epochs) == (0.02, 7)
+    other = recipe_for(workload, registry.method("BP"))
+    assert (other.lr, other.epochs) == (0.5, 7)

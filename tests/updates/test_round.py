@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import log2
 from typing import Any
 
-import pytest
 import torch
 
 from fgbench import registry

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.clock import Clock
 from fgbench.core.noise.keyed import Noise
 
 if TYPE_CHECKING:
@@ -182,3 +183,27 @@ class ReplayedNoise(Noise):
         """Draw a random order, which is made on the host and cannot be captured."""
         self.replay.note("it draws an order on the host")
         return self._plain().permutation(name, n)
+
+
+@dataclass(frozen=True)
+class ReplayedClock(Clock):
+    """The clock of a step that may be captured: whoever reads it has a step that cannot be.
+
+    Args:
+        replay: where that is noted.
+
+    Example:
+        >>> clock = ReplayedClock(step=3, steps=4)
+        >>> clock.step
+        3
+        >>> clock.replay.reason
+        'it reads the clock'
+    """
+
+    replay: NoiseReplay = field(default_factory=NoiseReplay)
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute; reading the time is recorded as a reason against capture."""
+        if name in ("step", "steps", "epoch", "epochs"):
+            self.replay.note("it reads the clock")
+        return super().__getattribute__(name)

@@ -266,7 +266,7 @@ class WrappedChain(Chain):
         return "the module draws one mask for all examples" if self.survey.random else ""
 
     def unrepeatable(self) -> str:
-        """Return why modules that it is cut after cannot be run again in a reverse pass, "" where they can."""
+        """Return why the modules that it is cut after cannot be run again, "" where they can."""
         if not self.survey.cuts:
             return "the module is not cut into modules that could be run again; give --cut"
         return (

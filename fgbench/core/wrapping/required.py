@@ -55,19 +55,31 @@ def called_by(module: nn.Module) -> Iterator[None]:
         UsageError: in place of any other error.
 
     Example:
-        >>> net = nn.Linear(2, 1)
+        >>> net = nn.Sequential(nn.Linear(2, 1))
         >>> with called_by(net):  # doctest: +ELLIPSIS
         ...     net(torch.ones(3, 5))
         Traceback (most recent call last):
-        fgbench.errors.UsageError: Linear cannot be run on this batch: RuntimeError: mat1 and mat2 shapes ...
+        fgbench.errors.UsageError: Sequential cannot be run on this batch: in 0 (Linear), Runtime...
     """
     try:
         yield
     except UsageError:
         raise
     except Exception as error:
+        where = _raised_in(module, error)
         name = type(module).__name__
-        raise UsageError(f"{name} cannot be run on this batch: {reason(error)}") from error
+        raise UsageError(f"{name} cannot be run on this batch: {where}{reason(error)}") from error
+
+
+def _raised_in(module: nn.Module, error: Exception) -> str:
+    """Return the innermost submodule whose call raised, for a message; "" where it is the module itself."""
+    names = {id(m): (name, type(m).__name__) for name, m in module.named_modules()}
+    found, at = "", error.__traceback__
+    while at is not None:
+        name, kind = names.get(id(at.tb_frame.f_locals.get("self")), ("", ""))
+        found = f"in {name} ({kind}), " if name else found
+        at = at.tb_next
+    return found
 
 
 def require_device(module: nn.Module, *batch: Any) -> None:

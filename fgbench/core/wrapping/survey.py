@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
 from fgbench.core.autodiff.composites import COMPOSITES
@@ -173,18 +174,29 @@ def survey(
         if a.role == "op":
             try:
                 a.layout = example_layout(a, a.value[0], b.value[0], count)
-            except UsageError:
+            except UsageError as error:
                 again = _traced(module, some, cuts, head, output).trace.operations[number]
                 if not torch.equal(again.value[0], a.value[0]):
                     raise UsageError(
                         f"{a.owner}: the output of {a.call} differs between two passes on the same inputs: "
                         "the module draws at random in a way that cannot be repeated, or keeps state"
                     ) from None
-                raise
+                raise UsageError(f"{error}{_coupling(module)}") from None
             a.shape = tuple(a.layout.split(a.value[0]).shape[1:])
         a.segment = a.segment if a.segment < last else last + (a.segment > len(whole.outputs) - 1)
     _require_apart(whole.prediction, fewer.prediction)
     return _surveyed(module, whole, cuts, head, output, sites, some, count)
+
+
+def _coupling(module: nn.Module) -> str:
+    """Return the batch norms that use batch statistics, for a message."""
+    norms = [
+        name or type(m).__name__
+        for name, m in module.named_modules()
+        if isinstance(m, _BatchNorm) and (m.training or not m.track_running_stats)
+    ]
+    more = f" and {len(norms) - 3} more" if len(norms) > 3 else ""
+    return f"; in train mode: {', '.join(norms[:3])}{more}" if norms else ""
 
 
 def _require_apart(prediction: Tensor, fewer: Tensor) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.estimator import Estimator
+    from fgbench.core.estimator import Estimator, State
     from fgbench.core.gradients import Grads
     from fgbench.core.task import Task
     from fgbench.measurement.draw_statistics.control_variate import Control
@@ -289,13 +289,19 @@ def place_moments(
 
 
 def predictions(
-    task: Task, estimator: Estimator, x: Tensor, labels: Tensor, truth: Mapping[str, Tensor]
+    task: Task,
+    estimator: Estimator,
+    state: Mapping[str, State],
+    x: Tensor,
+    labels: Tensor,
+    truth: Mapping[str, Tensor],
 ) -> dict[Place, float | None]:
     """Return the relative variance of every place by the estimator's closed form.
 
     Args:
         task: the chain under its locality.
         estimator: the estimator.
+        state: state of each objective.
         x: the batch.
         labels: ``[b]``.
         truth: gradient of the scheme's objectives by parameter name.
@@ -309,7 +315,7 @@ def predictions(
         >>> workload = Workload.of("mlp-1x4", "synthetic[size=4,train=64,test=32]", dtype="float64")
         >>> task, estimator, noise = workload.task(method("fg_w[law=rademacher]"), 0)
         >>> x, labels = task.scheme.batch(*workload.data.rows(torch.arange(8)), workload.data, noise)
-        >>> found = predictions(task, estimator, x, labels, task.scheme_truth(x, labels))
+        >>> found = predictions(task, estimator, {}, x, labels, task.scheme_truth(x, labels))
         >>> round(found[ALL], 6)  # elements - 1
         67.0
     """
@@ -318,7 +324,7 @@ def predictions(
     total: dict[str, float] = {}
     for view in task.views(x, labels, CostCounter()):
         if view.objective.updates:
-            found = estimator.predicted_variance(view)
+            found = estimator.predicted_variance(view, state.get(view.objective.name, {}))
             if found is None:
                 return dict.fromkeys(grouped)
             for name, value in found.items():

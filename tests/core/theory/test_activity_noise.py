@@ -174,7 +174,7 @@ def test_localmixer_over_every_vector_of_signs(locality: str, most: int) -> None
         seen.append(d)
         bits = (torch.arange(2**d).unsqueeze(1) >> torch.arange(d)) & 1
         signs = 2.0 * bits.double() - 1
-        predicted = estimator.predicted_variance(view)
+        predicted = estimator.predicted_variance(view, {})
         truth = view.reverse()
         for name, m in form(view).items():
             e = torch.einsum("ni,ijk,nj->nk", signs, m, signs)
@@ -319,7 +319,7 @@ def test_a_prediction_has_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     last = views(task, 1, (1, 4, 4))[1]  # its first site mixes groups: a pass for each, and one
     for room, name, enough in ((ghost_norms, "MOST", 1 << 20), (forward_gradient, "PULLS", 3)):
         monkeypatch.setattr(room, name, enough)
-        assert estimator.predicted_variance(last) is not None
+        assert estimator.predicted_variance(last, {}) is not None
         monkeypatch.setattr(room, name, 2)
-        assert estimator.predicted_variance(last) is None
+        assert estimator.predicted_variance(last, {}) is None
         monkeypatch.undo()

@@ -89,14 +89,14 @@ def spread_of(e: Tensor) -> Tensor:
 def test_weight_variance_is_that_over_all_sign_vectors(arch: str, method: str) -> None:
     estimator, found = views(arch, method, TINY, 3)
     for view in found:
-        predicted = estimator.predicted_variance(view)
+        predicted = estimator.predicted_variance(view, {})
         truth = view.reverse()
         estimates = weight_estimates(view, estimator, signs(view.shapes))
         assert set(predicted) == set(estimates)
         for name, e in estimates.items():
             torch.testing.assert_close(e.mean(0), truth[name], rtol=0, atol=1e-12)
             assert float(predicted[name]) == pytest.approx(float(spread_of(e).mean()), rel=1e-10)
-            average = replace(estimator, directions=3).predicted_variance(view)
+            average = replace(estimator, directions=3).predicted_variance(view, {})
             assert float(average[name]) == pytest.approx(float(predicted[name]) / 3, rel=1e-12)
 
 
@@ -115,7 +115,7 @@ def test_weight_variance_is_that_over_all_sign_vectors(arch: str, method: str) -
 def test_activity_variance_is_that_over_all_sign_vectors(arch: str, method: str, b: int) -> None:
     estimator, found = views(arch, method, TINY, b)
     for view in found:
-        predicted = estimator.predicted_variance(view)
+        predicted = estimator.predicted_variance(view, {})
         truth = view.reverse()
         estimates = activity_estimates(view, signs(view.sites))
         assert set(predicted) == set(estimates)
@@ -156,7 +156,7 @@ def drawn(view: Any, places: dict[str, tuple[int, ...]], law: str, n: int) -> di
 def test_weight_variance_is_that_of_samples(law: str, locality: str) -> None:
     estimator, found = views("mlp-2x4", f"fg_w[law={law}]/{locality}", TINY, 3)
     for view in found:
-        predicted = estimator.predicted_variance(view)
+        predicted = estimator.predicted_variance(view, {})
         estimates = weight_estimates(view, estimator, drawn(view, view.shapes, law, 2048))
         for name, e in estimates.items():
             assert abs(close(e, predicted[name])) < BOUND, name
@@ -167,7 +167,7 @@ def test_weight_variance_is_that_of_samples(law: str, locality: str) -> None:
 def test_activity_variance_is_that_of_samples(law: str, locality: str) -> None:
     estimator, found = views("mlp-2x4", f"fg_a[law={law}]/{locality}", TINY, 3)
     for view in found:
-        predicted = estimator.predicted_variance(view)
+        predicted = estimator.predicted_variance(view, {})
         estimates = activity_estimates(view, drawn(view, view.sites, law, 2048))
         for name, e in estimates.items():
             assert abs(close(e, predicted[name])) < BOUND, name
@@ -179,7 +179,7 @@ def test_scores_kept_apart_on_localmixer_match_samples(credit: str) -> None:
     estimator, found = views(arch, method, (3, 8, 8), 2)
     sliced = 0
     for view in found:
-        predicted = estimator.predicted_variance(view)
+        predicted = estimator.predicted_variance(view, {})
         assert predicted is not None
         estimates = weight_estimates(view, estimator, drawn(view, view.shapes, "rademacher", 512))
         assert set(estimates) == set(predicted)
@@ -189,15 +189,15 @@ def test_scores_kept_apart_on_localmixer_match_samples(credit: str) -> None:
     assert sliced > 0
     total = sum(float(p) for p in predicted.values())
     other = replace(estimator, credit="summed" if credit == "released" else "released")
-    others = other.predicted_variance(view)
+    others = other.predicted_variance(view, {})
     assert total != pytest.approx(sum(float(p) for p in others.values()), rel=0.05)
 
 
 def test_a_sampled_check_rejects_the_wrong_form() -> None:
     estimator, (view,) = views("mlp-2x4", "fg_w", TINY, 3)
     estimates = weight_estimates(view, estimator, drawn(view, view.shapes, "gaussian", 4096))
-    wrong = replace(estimator, law="rademacher").predicted_variance(view)
-    half = replace(estimator, directions=2).predicted_variance(view)
+    wrong = replace(estimator, law="rademacher").predicted_variance(view, {})
+    half = replace(estimator, directions=2).predicted_variance(view, {})
     for form in (wrong, half):
         assert max(abs(close(e, form[name])) for name, e in estimates.items()) > BOUND
 
@@ -209,7 +209,7 @@ def test_weights_cut_into_slices_match_samples(law: str, locality: str) -> None:
     arch, method = "localmixer-xs/2/4[channels=8,groups=2]", f"fg_w[law={law}]/{locality}"
     estimator, found = views(arch, method, (3, 4, 4), 2)
     for view in found:
-        predicted = estimator.predicted_variance(view)
+        predicted = estimator.predicted_variance(view, {})
         estimates = weight_estimates(view, estimator, drawn(view, view.shapes, law, 1024))
         for name, e in estimates.items():
             assert abs(close(e, predicted[name])) < BOUND, name
@@ -224,14 +224,14 @@ def test_where_there_is_no_form_nothing_is_claimed() -> None:
         ("mlp-2x4", "fg_w[share=none]"),
     ):
         estimator, found = views(arch, method, (3, 8, 8), 2)
-        assert any(estimator.predicted_variance(view) is None for view in found), (arch, method)
+        assert any(estimator.predicted_variance(view, {}) is None for view in found), (arch, method)
 
 
 def test_a_prediction_has_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     estimator, found = views("localmixer-xs/2/4", "fg_w/local-pg", (3, 8, 8), 2)
-    assert estimator.predicted_variance(found[-1]) is not None
+    assert estimator.predicted_variance(found[-1], {}) is not None
     monkeypatch.setattr(forward_gradient, "PULLS", 1)
-    assert estimator.predicted_variance(found[-1]) is None
+    assert estimator.predicted_variance(found[-1], {}) is None
 
 
 # a fixed gradient

@@ -75,7 +75,7 @@ def by_numpy(h: Tensor) -> Tensor:
 
 
 REFUSED = {
-    "batch norm": (nn.BatchNorm1d(5), "examples see each other"),
+    "batch norm": (nn.BatchNorm1d(5), r"examples see each other .*; in train mode: \w+$"),
     "batch mean": (lambda h: h - h.mean(0), "examples see each other"),
     "numpy": (by_numpy, "draws at random in a way that cannot be repeated"),
     "custom function": (Straight.apply, "custom autograd.Function|autograd.Function"),

@@ -178,7 +178,7 @@ def test_a_figure_of_one_panel_is_drawn_into_the_callers_axes(tmp_path: Path) ->
     fig = Figure(figsize=(8, 3))
     left, right = fig.subplots(1, 2)
     before = dict(mpl.rcParams), fig.get_size_inches().tolist(), right.get_position().bounds
-    drawing = fgbench.draw_figure("layers", tmp_path, ax=left)
+    drawing = fgbench.figure("layers", tmp_path, ax=left)
     assert drawing.figure is fig
     assert drawing.table["label"].tolist() == ["FG-W"] * 3 + ["FG-A"] * 3
     assert "n per point" in drawing.caption
@@ -197,11 +197,11 @@ def test_several_panels_or_a_width_of_its_own_do_not_fit_into_axes(tmp_path: Pat
     with pytest.raises(
         UsageError, match=r"this figure has 2 panels, and one fits .*; pick one"
     ) as caught:
-        fgbench.draw_figure("layers", tmp_path, ax=ax)
+        fgbench.figure("layers", tmp_path, ax=ax)
     assert "\n" not in str(caught.value)
     assert not ax.has_data()
     with pytest.raises(UsageError, match=r"axes of your own have their width"):
-        fgbench.draw_figure("layers", tmp_path, ax=ax, width=3.0)
+        fgbench.figure("layers", tmp_path, ax=ax, width=3.0)
 
 
 # titles, legends, notes
