@@ -98,6 +98,7 @@ class Along(Mapping[str, Tensor]):
             The index of the piece in the parameter, and its values.
         """
         u, c = self.directions, self.coefficients
+        limit = None if limit is None else max(1, limit // u.n)  # a piece of every direction is there
         if len(u.cuts(name, limit)) == 1:
             yield ..., self[name]
             return

@@ -6,7 +6,7 @@ moment has the size of a run and not of the batch.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -648,42 +648,44 @@ class Window:
         Args:
             stretches: how many the window is cut into, at most its modules.
             parts: how many the batch is cut into, at most its examples.
+
+        Returns:
+            Gradient by parameter name, of the updated modules.
         """
         size, first, stop = len(self.start), *self.objective.window
-        params, heads = self.params, self.heads()
+        params, heads, weight = self.params, self.heads(), self.objective.weight
         runs = [slice(*between) for between in microbatch.even(0, size, parts)]
-        total: Grads = {}
         whole: Grads = {}
         read: list[Reading] = []
-        for run in runs:
-            grads, f, own = self._reverse_run(stretches, ALL if len(runs) == 1 else run)
-            gradients.add(total, grads)
-            microbatch.put(whole, "f", f, run, size)
-            read.append(own)
+        with _grad_apart([*params.values(), *heads.values()]):  # added up there, layer by layer
+            for run in runs:
+                f, own = self._reverse_run(stretches, ALL if len(runs) == 1 else run)
+                microbatch.put(whole, "f", f, run, size)
+                read.append(own)
+            total, ends = ({n: p.grad for n, p in each.items()} for each in (params, heads))
+        if weight != 1.0:
+            ends = {name: None if g is None else g / weight for name, g in ends.items()}
         self._arrive(whole["f"])
-        reading = joined(read)
-        self._read = replace(reading, grads=complete(heads, reading.grads))
+        self._read = replace(joined(read), grads=complete(heads, ends))
         again = self.chain.recomputed(first, stop, stretches) if stretches > 1 else 0.0
         self.ledger.forwards += self.share + again
         self.ledger.readouts += READING * self.readout_share
         return complete(params, total)
 
-    def _reverse_run(self, stretches: int, run: slice) -> tuple[Grads, Tensor, Reading]:
-        """Go through some examples in reverse; return gradients, the output, and the part of the reading."""
-        params, heads, weight = self.params, self.heads(), self.objective.weight
-        window = self.objective.window
+    def _reverse_run(self, stretches: int, run: slice) -> tuple[Tensor, Reading]:
+        """Add some examples' gradients to ``.grad``; return the output and that part of the reading."""
+        window, updates = self.objective.window, self.objective.updates
         ends = self.chain.stretches(*window, stretches)
         starts: list[Any] = [self.chain.part(self.start, run)]
         with torch.no_grad(), self.in_place():
             for a, b in ends[:-1]:
                 starts.append(self._stretch(starts[-1], a, b, run))
-        grads: Grads = {}
         back: Tensor | None = None
         for k in reversed(range(len(ends))):
             x = starts.pop()
             if k:
                 x = x.detach().requires_grad_()
-            own = params if len(ends) == 1 else self._own(*ends[k])
+            own = self.params if len(ends) == 1 else self._own(*ends[k])
             with torch.enable_grad(), self.in_place():
                 with self.chain.recomputing(*window, stretches):
                     f = self._stretch(x, *ends[k], run)
@@ -691,19 +693,15 @@ class Window:
                     prediction = self.chain.read(self.objective.readout, f)
                     losses = self.losses_of(prediction, run=run)
                     end = losses.mean() if run == ALL else losses.sum() / len(self.start)
-                    last, own = f.detach(), {**own, **heads}
-                    f = end if weight == 1.0 else end * weight
-                further = any(m < ends[k][0] for m in self.objective.updates)
-                targets = [*own.values(), *([x] if further else [])]
-                found = torch.autograd.grad(f, targets, back, allow_unused=True)
-            gradients.add(grads, dict(zip(own, found, strict=False)))
-            back = found[-1] if further else None
+                    last, own = f.detach(), {**own, **self.heads()}
+                    f = end if self.objective.weight == 1.0 else end * self.objective.weight
+                further = any(m < ends[k][0] for m in updates)
+                if targets := [*own.values(), *([x] if further else [])]:
+                    torch.autograd.backward(f, back, inputs=targets)
+            back = x.grad if further else None
             if back is None:
                 break
-        own = {name: grads.pop(name) for name in heads if name in grads}
-        if weight != 1.0:
-            own = {name: g / weight for name, g in own.items()}
-        return grads, last, Reading(prediction.detach(), losses.detach(), (), own)
+        return last, Reading(prediction.detach(), losses.detach(), (), {})
 
     def _own(self, first: int, stop: int) -> dict[str, Tensor]:
         """Return the updated parameters that modules of a stretch have."""
@@ -719,6 +717,19 @@ class Window:
                 left = self.chain.leave(x, k + 1, f.detach())
                 microbatch.put(self.outputs, k + 1, left, run, len(self.start))
         return f
+
+
+@contextmanager
+def _grad_apart(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Let ``.grad`` of tensors begin empty inside the block, and be afterwards what it was."""
+    held = [t.grad for t in tensors]
+    for t in tensors:
+        t.grad = None
+    try:
+        yield
+    finally:
+        for t, grad in zip(tensors, held, strict=True):
+            t.grad = grad
 
 
 def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:

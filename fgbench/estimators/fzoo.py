@@ -30,9 +30,9 @@ class FZOO(Defaults):
         (1/n) Σ (L_i − L_0)/s · u_i,
 
     the mean of the slopes times directions, (1/(n ε)) Σ (L_i − L_0) u_i, over s/ε. As ε → 0 the spread s/ε
-    has the mean square |g|², so the estimate is a normalised gradient: its direction has the noise of the plain
-    mean (relative variance (d − 1)/n), its length does not depend on |g|, nor on the scale of the loss. With
-    many weights its mean is k_n g/|g| with
+    has the mean square |g|², so the estimate is a normalised gradient: its direction has the noise of the
+    plain mean (relative variance (d − 1)/n), its length does not depend on |g|, nor on the scale of the loss.
+    With many weights its mean is k_n g/|g| with
 
         k_n = (n − 1)/n · c₄(n) + (1/n) √((n − 1)/2) Γ((n − 2)/2)/Γ((n − 1)/2),
 

@@ -109,8 +109,9 @@ def test_stretches_cost_a_pass_less_the_last(stretches: Any, again: float) -> No
     assert step("bp[parts=5]/end", "mlp-4x16", shape=SIXTEEN).ledger == plain
 
 
+@pytest.mark.slow
 def test_fewer_activities_are_held() -> None:
-    """Of 16 layers 4 + 4 are held in place of 16, and of 4 parts a quarter."""
+    """Of 16 layers 4 + 4 are held in place of 16; of 4 parts a quarter, and two gradients to be added."""
     workload = Workload.of("mlp-16x32", "synthetic[train=512,test=32]")
     found = {
         name: memory(workload, registry.method(name), batch=512).estimate
@@ -118,7 +119,7 @@ def test_fewer_activities_are_held() -> None:
     }
     plain = found["BP"]
     assert 0.3 < found["BP-CKPT"] / plain < 0.7
-    assert 0.2 < found["BP-ACC"] / plain < 0.45
+    assert 0.2 < found["BP-ACC"] / plain < 0.5
     assert found["bp[parts=4,recompute=4]"] < min(found["BP-CKPT"], found["BP-ACC"])
 
 

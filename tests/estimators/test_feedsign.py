@@ -94,6 +94,7 @@ def test_over_all_signs_it_is_the_mean_of_signed_directions() -> None:
         torch.testing.assert_close(found[name], want, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_with_gaussian_noise_its_mean_is_a_normalised_gradient() -> None:
     """E f v = √(2/π) g/|g|: of n = 1,200 draws each entry has a standard error below 1/√n = .029.
 

@@ -114,6 +114,7 @@ def test_curvature_shifts_the_clean_baseline_and_not_the_mean() -> None:
     assert factor == pytest.approx(float(changes.mean() / changes.std()), rel=1e-8)
 
 
+@pytest.mark.slow
 def test_its_mean_length_is_k_n() -> None:
     """E[e]·g/|g| = k_n for many weights: .985 at n = 8, .988 at n = 16, 1.036 at n = 4.
 

@@ -95,7 +95,7 @@ def test_its_state_is_the_sample_from_losses(form: str) -> None:
     u = torch.tensor([[[0.5, -2.0, 1.0]]], dtype=torch.float64)
     v = (u[0] / H.sqrt())[0]
     bend = v @ case[4] @ v / 2
-    sample = bend * H * (u[0] ** 2 - (form == "centred"))
+    sample = bend * H * (u[0] ** 2 - float(form == "centred"))
     before = H.clone()
     found = estimate(case, u).new_state["end"][NAME]
     torch.testing.assert_close(found, 0.75 * H + 0.25 * sample.abs(), rtol=1e-9, atol=1e-12)

@@ -340,8 +340,8 @@ def test_an_update_rule_takes_the_steps() -> None:
     """Signs of plain SGD move every weight by the rate; a state of the rule goes on from where it was."""
 
     def loop(update: str, optimizer: Any = torch.optim.SGD) -> tuple[Any, Any]:
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+        with Noise(0).seeded():
+            net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
         rule = optimizer(net.parameters(), lr=0.5)
         return net, ForwardGradient(net, "cross_entropy", "FG-W", rule, update=update)
 

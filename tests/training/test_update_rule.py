@@ -34,7 +34,7 @@ RULES += ["round[bits=6,to=random]"]
 def run_of(method: str, update: str, seed: int = 0, **recipe: Any) -> TrainingRun:
     workload = Workload.of(CASE["arch"], CASE["data"])
     subject = workload.task(registry.method(method), seed)
-    options = {"epochs": 2, "batch": 16, "lr": 0.05, "update": update, **recipe}
+    options = {"epochs": 2, "batch": 16, "lr": 0.5, "update": update, **recipe}
     return TrainingRun(
         subject.task, subject.estimator, Recipe(**options), subject.noise, workload.data
     )

@@ -40,7 +40,7 @@ def stepped(
 
     grads = {"w": torch.tensor([grad], dtype=torch.float64)}
     rule(**options).step(move(w, grads, loss=counted, optimizer=sgd, known=known), {})
-    return float(w["w"]), dict(sgd.state_dict()["state"]), len(calls)
+    return float(w["w"].detach()), dict(sgd.state_dict()["state"]), len(calls)
 
 
 @pytest.mark.parametrize(
