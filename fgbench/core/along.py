@@ -23,6 +23,7 @@ def piece_of(tensor: Tensor) -> int | None:
         tensor: the parameter. On a GPU a draw in pieces has other values than one in one go.
 
     Example:
+        >>> import torch
         >>> piece_of(torch.ones(2)) == PIECE
         True
     """
@@ -33,6 +34,7 @@ def weighed(coefficients: Tensor, rows: Tensor) -> Tensor:
     """Return the sum of rows ``[n, ...]`` times coefficients ``[n]``.
 
     Example:
+        >>> import torch
         >>> weighed(torch.tensor([2.0, 3.0]), torch.eye(2))
         tensor([2., 3.])
     """
@@ -53,6 +55,7 @@ class Along(Mapping[str, Tensor]):
             divides by n itself.
 
     Example:
+        >>> import torch
         >>> from fgbench.core.noise.directions import FixedDirections
         >>> along = Along(FixedDirections({"w": torch.eye(2)}), torch.tensor([3.0, 4.0]))
         >>> along["w"]
@@ -98,7 +101,9 @@ class Along(Mapping[str, Tensor]):
             The index of the piece in the parameter, and its values.
         """
         u, c = self.directions, self.coefficients
-        limit = None if limit is None else max(1, limit // u.n)  # a piece of every direction is there
+        limit = (
+            None if limit is None else max(1, limit // u.n)
+        )  # a piece of every direction is there
         if len(u.cuts(name, limit)) == 1:
             yield ..., self[name]
             return
@@ -116,6 +121,7 @@ class Streamed(Mapping[str, Tensor]):
         parts: gradients whose names may differ or meet.
 
     Example:
+        >>> import torch
         >>> from fgbench.core.noise.directions import FixedDirections
         >>> along = Along(FixedDirections({"w": torch.eye(2)}), torch.tensor([3.0, 4.0]))
         >>> Streamed([{"w": torch.ones(2)}, along])["w"]
@@ -164,6 +170,7 @@ def pass_over(grads: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None
         params: the parameters.
 
     Example:
+        >>> import torch
         >>> pass_over({"w": torch.ones(2)}, {"w": torch.ones(2)})
     """
     if isinstance(grads, Streamed):
