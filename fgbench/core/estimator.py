@@ -21,6 +21,10 @@ Bias = Literal["none", "vanishing", "scale", "some"]
 Backward = Literal["none", "segment", "module", "network"]
 Kind = Literal["gradient", "step", "rule"]
 
+ONE_PASS = (
+    "losses on the way are added in one backward pass, which backprop alone makes; use module"
+)
+
 
 @dataclass(frozen=True)
 class Claims:
@@ -83,6 +87,11 @@ class Claims:
     def gated(self) -> bool:
         """Whether reverse mode is refused while the estimator runs."""
         return self.backward in ("none", "segment")
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether an estimate is free of noise, given the state; the recipe is that of exact gradients."""
+        return self.deterministic or self.exact
 
 
 @dataclass
@@ -177,15 +186,22 @@ def why_not(estimator: Estimator, scheme: Scheme) -> str:
         scheme: the chain under its locality.
 
     Returns:
-        The reason that it gives.
+        The reason that the locality or the estimator gives, or that the scheme adds losses on the way and the
+        estimator is no backprop.
 
     Raises:
-        TypeError: if it gives anything but a text.
+        TypeError: if the estimator gives anything but a text.
 
     Example:
         >>> why_not(Defaults(), None)
         ''
     """
+    if scheme is not None and scheme.refused:
+        return scheme.refused
+    if scheme is not None and any(o.aside for o in scheme.objectives):
+        claims = estimator.claims(scheme)
+        if claims.bias != "none" or claims.backward != "network":
+            return ONE_PASS
     reason = estimator.supports(scheme)
     if not isinstance(reason, str):
         raise TypeError(f"supports returned {type(reason).__name__}, expected a text")

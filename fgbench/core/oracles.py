@@ -186,9 +186,14 @@ class Oracles(Protocol):
             (error,) = torch.autograd.grad(mean * self.objective.weight, logits)
         return error
 
-    def activities(self) -> dict[str, Tensor]:
-        """Return the clean ``out`` of every site of the window, by site name."""
-        return self.window.activities()
+    def activities(self, kind: str = "out") -> dict[str, Tensor]:
+        """Return the clean value at every tap of a kind in the window, by name.
+
+        Args:
+            kind: ``out``: after the nonlinearity of every site, from the clean pass; ``op``: the raw output
+                of every weight operation, and ``site``, by a pass of their own where the clean one has run.
+        """
+        return self.window.activities(kind)
 
     def masks(self) -> dict[str, Tensor]:
         """Return whether each unit of a site is on, by site name.

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fgbench.core.oracles import Listener
 
 COUPLED = (
-    "losses couple the examples: an example's activity moves the losses of others, and their scores are "
-    "no part of its credit"
+    "losses couple the examples and views share their noise: the score of an example holds the slopes of its "
+    "other views, along the noise that credits it"
 )
 
 
@@ -86,6 +86,7 @@ class Task:
 
     def __init__(self, scheme: Scheme, clock: Clock = START) -> None:
         self.scheme, self.clock = scheme, clock
+        self._active = scheme.active(clock)
         self._starts = frozenset(o.window[0] for o in scheme.objectives if o.window[0] > 0)
 
     def at(self, clock: Clock) -> Task:
@@ -117,8 +118,13 @@ class Task:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """The losses of one step, in chain order."""
+        """The losses of one step, in chain order; of all stages where a locality trains in stages."""
         return self.scheme.objectives
+
+    @property
+    def active(self) -> tuple[Objective, ...]:
+        """The objectives that run at this moment of the training."""
+        return self._active
 
     @property
     def parts(self) -> tuple[object, ...]:
@@ -127,32 +133,35 @@ class Task:
         return (self.scheme.locality, *chain.pieces, *chain.readouts.values())
 
     @property
-    def end(self) -> Objective:
-        """The objective whose gradient is :meth:`end_truth`."""
+    def end(self) -> Objective | None:
+        """The objective whose gradient is :meth:`end_truth`; None where the scheme has none."""
         return self.scheme.end
 
     def claims(self, estimator: Estimator) -> Claims:
         """Return the promises of an estimator, as far as they can hold under this scheme.
 
-        Scores stay separate per example, and the credit of an example is its score times its own noise.
-        Where an objective couples the examples, the losses of all others depend on that noise too. Their
-        scores are left out of the credit, which is a bias that no step size removes. An estimator that
-        returns credit (claim ``segment``) is therefore biased there. Noise on weights is the same for all
-        losses, and their scores are summed.
+        Where an objective couples the examples, the credit of an example sums the scores of all, because its
+        activity moves all losses. That has the right mean where every example has noise of its own. Where the
+        views of an example share their noise, the slopes along the other views are credited too, which is a
+        bias that no step size removes: an estimator that returns credit (claim ``segment``) is biased there.
+
+        A training rule (:attr:`Scheme.rule`) estimates no gradient of the final loss, by whatever estimator.
 
         Args:
             estimator: the estimator.
 
         Returns:
-            Its claims; with the bias ``some`` and the reason where coupled examples make it biased.
+            Its claims; with the bias ``some`` and the reason where coupled examples make it biased, and of
+            the kind ``rule`` with the reason under a training rule.
         """
         claims = estimator.claims(self.scheme)
         if not isinstance(claims, Claims):
             raise TypeError(f"claims returned {_kind(claims)}, expected Claims")
+        if self.scheme.rule:
+            return replace(claims, kind="rule", bias="some", why=self.scheme.rule)
         promises = claims.backward == "segment" and claims.bias != "some"
-        if not promises or not any(o.coupled(self.chain) for o in self.objectives):
-            return claims
-        return replace(claims, bias="some", why=COUPLED)
+        shared = (o.repeats > 1 and o.coupled(self.chain) for o in self.objectives)
+        return replace(claims, bias="some", why=COUPLED) if promises and any(shared) else claims
 
     def init_state(self, estimator: Estimator, noise: Noise) -> dict[str, State]:
         """Return the state of each objective at the start of training.
@@ -208,16 +217,16 @@ class Task:
             One view per objective.
         """
         starts: dict[int, Any] = {0: self.chain.start(x)}
-        for objective in self.objectives:
+        for i, objective in enumerate(self._active):
             first = objective.window[0]
             if first not in starts:
                 near = max(k for k in starts if k < first)
-                starts[first] = self.chain.advance(starts[near], near, first)
+                starts[first] = self._advanced(starts[near], near, first, x, labels)
                 ledger.forwards += sum(self.chain.shares()[near:first])
             view = View(
                 self.chain,
                 objective,
-                starts[first],
+                self.scheme.start(first, starts[first], x, labels),
                 labels,
                 ledger,
                 boundaries=self._starts,
@@ -226,12 +235,16 @@ class Task:
             )
             yield view
             starts |= view.window.outputs
-            if all(o.window[0] > first for o in self._after(objective)):
+            if all(o.window[0] > first for o in self._active[i + 1 :]):
                 starts = {k: v for k, v in starts.items() if k > first} or starts
 
-    def _after(self, objective: Objective) -> tuple[Objective, ...]:
-        """Return the objectives that come after one."""
-        return self.objectives[self.objectives.index(objective) + 1 :]
+    def _advanced(self, f: Any, first: int, stop: int, x: Any, labels: Any) -> Any:
+        """Run modules without gradients, each from where a window would begin; return what arrives."""
+        if not self.scheme.moves:
+            return self.chain.advance(f, first, stop)
+        for k in range(first, stop):
+            f = self.chain.advance(self.scheme.start(k, f, x, labels), k, k + 1)
+        return f
 
     def estimate(
         self,
@@ -290,7 +303,7 @@ class Task:
                     step.new_state[objective.name] = estimate.new_state
             if objective.head:
                 gradients.add(step.readouts, head_grads or view.readout_grads())
-            if objective.readout == self.end.readout:
+            if self.end is not None and objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
             losses = view.window.losses_read
             known = known and losses is not None
@@ -336,8 +349,52 @@ class Task:
                 gradients.add(total, view.reverse())
         return total
 
+    def expected(
+        self, x: Tensor, labels: Tensor, estimator: Estimator, state: Mapping[str, State]
+    ) -> Grads | None:
+        """Return the mean that an estimator documents where it is another than the gradient.
+
+        Args:
+            x: the batch.
+            labels: ``[b]``.
+            estimator: the estimator.
+            state: state of each objective.
+
+        Returns:
+            The mean by body parameter name, summed over objectives; None where it documents none.
+
+        Raises:
+            UsageError: if it does not fit the parameters.
+        """
+        documented, who = getattr(estimator, "expected", None), type(estimator).__name__
+        if documented is None:
+            return None
+        total: Grads = {}
+        for view in self.views(x, labels, CostCounter()):
+            if view.objective.updates:
+                found = documented(view, state.get(view.objective.name, {}))
+                if found is None:
+                    return None
+                if not isinstance(found, Mapping):
+                    raise UsageError(
+                        f"expected of {who} returned {_kind(found)}, expected a mapping from parameters to "
+                        "tensors"
+                    )
+                _check_shapes(who, "documented mean", "parameter", found, view.shapes)
+                gradients.add(total, {name: g.detach() for name, g in found.items()})
+            view.output()
+        return total
+
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
-        """Return the exact gradient of the end objective; usefulness is measured against it."""
+        """Return the exact gradient of the end objective; usefulness is measured against it.
+
+        Raises:
+            UsageError: where the scheme has no end objective.
+        """
+        if self.end is None:
+            raise UsageError(
+                f"{type(self.scheme.locality).__name__} has no loss at the end of the network"
+            )
         start = self.chain.start(x)
         return View(self.chain, self.end, start, labels, CostCounter(), clock=self.clock).reverse()
 

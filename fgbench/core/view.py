@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,13 +36,14 @@ class View(Oracles):
         chain: the network.
         objective: the window, its readout and what it updates.
         start: the window's input, the recorded clean activity ``[b, ...]``; never moved by an estimator.
-        labels: ``[b]``.
+        labels: ``[b]``, or :class:`fgbench.core.targets.Targets`.
         ledger: where calls are priced.
         params: parameters by qualified name that replace the chain's own.
         boundaries: numbers of modules whose input another objective starts from.
         listen: called with the directions and slopes of every exact call, for measuring.
         held: predictions that a readout which ``holds`` compares with; its own where None.
         clock: how far the training has come.
+        outs: site name to a value that takes the place of its ``out``, see :meth:`with_`.
 
     Example:
         >>> from fgbench import registry
@@ -74,9 +76,10 @@ class View(Oracles):
         listen: Listener | None = None,
         held: Tensor | None = None,
         clock: Clock = START,
+        outs: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.window = Window(
-            chain, objective, start, labels, ledger, params, boundaries, held, clock
+            chain, objective, start, labels, ledger, params, boundaries, held, clock, outs
         )
         self._listen = listen
 
@@ -98,12 +101,62 @@ class View(Oracles):
             self._listen(self, directions, slopes)
         return slopes
 
-    def output_tangent(self, directions: Directions) -> Tensor:
-        """Return J·u at the predictions: ``[n, b, k]``."""
+    def slopes_apart(self, each: Callable[[int], Directions], step: float | None = None) -> Tensor:
+        """Return the slope of every example along weight directions of its own.
+
+        Args:
+            each: from the number of an example to its directions, n for every one, along updated parameters.
+            step: None for the exact derivative, otherwise the length of a forward difference, as for
+                :meth:`slopes`.
+
+        Returns:
+            ``[n, kept...]``: the score of example b is that along the directions of b.
+
+        Cost: that of :meth:`slopes` along n directions: examples pass one after the other.
+
+        Example:
+            >>> from fgbench import registry
+            >>> from fgbench.core.cost import CostCounter
+            >>> from fgbench.core.noise.keyed import Noise
+            >>> from fgbench.core.objective import Objective
+            >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
+            >>> end, x = Objective("end", (0, 1), "final", updates=(0,)), Noise(0).normal("x", (5, 1, 2, 2))
+            >>> view = View(chain, end, x, torch.arange(5) % 3, CostCounter())
+            >>> u = Noise(0).directions(view.shapes, n=2)
+            >>> bool(torch.allclose(view.slopes_apart(lambda i: u), view.slopes(u), atol=1e-6))
+            True
+        """
+        first = each(0)
+        if self.window.along(first):
+            raise UsageError(
+                "examples have weight directions of their own, got directions along sites"
+            )
+
+        def of(i: int) -> Grads:
+            return each(i).chunk(0, first.n)
+
+        if step is not None:
+            return self.window.differences_apart(of, first.n, step)
+        self.ledger.slopes += 2 * self.share * first.n
+        return self.window.slopes_apart(of)
+
+    def output_tangent(self, directions: Directions, at: str = "site") -> Tensor:
+        """Return J·u at the predictions: ``[n, b, k]``.
+
+        Args:
+            directions: along sites or along body parameters.
+            at: where directions along sites are added: at the ``site``, or at its ``out``, after the
+                nonlinearity.
+
+        Raises:
+            UsageError: for another place, or for parameters, which have no ``out``.
+        """
         on_sites = self.window.along(directions)
+        if at not in ("site", "out") or (at == "out" and not on_sites):
+            raise UsageError(f"directions along sites enter at 'site' or 'out', got {at!r}")
         found = []
         for _, u in directions.chunks(self.window.chunk(on_sites)):
-            tangents = microbatch.join(self.window.push(u, on_sites, record=False), 1)
+            tangents = microbatch.join(self.window.push(u, on_sites, record=False, enters=at), 1)
             moving: Any = Dual(self.output(), tangents)
             with torch.no_grad(), self.window.in_place():
                 dual = self.chain.read(self.objective.readout, moving)
@@ -229,20 +282,31 @@ class View(Oracles):
 
     # at other parameters, from another start
 
-    def with_(self, params: Mapping[str, Tensor] | None = None, x: Tensor | None = None) -> View:
-        """Return this view at other parameters or from another start, on the same ledger.
+    def with_(
+        self,
+        params: Mapping[str, Tensor] | None = None,
+        x: Any = None,
+        outs: Mapping[str, Tensor] | None = None,
+    ) -> View:
+        """Return this view at other parameters, from another start or with given outputs; same ledger.
 
         Args:
             params: parameters by qualified name, of the body or of readouts; the window's start stays where
                 it was.
             x: another start of the window.
+            outs: site name to the value that takes the place of its ``out``, ``[b, ...]``: what follows
+                the site starts from it, and :meth:`activities` still gives what the site makes of the
+                values before it.
 
         Returns:
             A new view with a clean pass of its own.
 
         Raises:
-            UsageError: for a name that is no parameter of the network.
+            UsageError: for a name that is no parameter of the network or no site of the window, or a
+                value of another shape than its site.
         """
+        if outs:
+            self.window.check_outs(outs)
         if params:
             known = dict(self.chain.named_parameters(remove_duplicate=False))
             for name in params:
@@ -252,8 +316,32 @@ class View(Oracles):
         moved = {**self.window.moved, **(params or {})}
         held = self.window.clean_held()
         return View(
-            self.chain, self.objective, start, self.labels, self.ledger, moved, held=held,
-            clock=self.clock,
+            self.chain, self.objective, start, self.window.targets, self.ledger, moved, held=held,
+            clock=self.clock, outs={**self.window.outs, **(outs or {})},
+        )  # fmt: skip
+
+    def only(self, modules: Sequence[int]) -> View:
+        """Return this view with other modules updated: those that places and pulls are of.
+
+        Args:
+            modules: numbers of modules of the window.
+
+        Returns:
+            A new view on the same ledger.
+
+        Raises:
+            UsageError: for a module outside the window.
+        """
+        first, stop = self.objective.window
+        if outside := [k for k in modules if not first <= k < stop]:
+            raise UsageError(
+                f"module {outside[0]} is outside the window {self.objective.window} of "
+                f"{self.objective.name!r}"
+            )
+        window, objective = self.window, replace(self.objective, updates=tuple(modules))
+        return View(
+            self.chain, objective, self.start, window.targets, self.ledger, window.moved,
+            held=window.clean_held(), clock=self.clock, outs=window.outs,
         )  # fmt: skip
 
     @contextmanager

@@ -25,10 +25,11 @@ from fgbench.core.gradients import Grads, complete
 from fgbench.core.network import untouched
 from fgbench.core.noise.laws import PerExample
 from fgbench.core.readout_losses import Reading, joined, partition, read
+from fgbench.core.targets import given_of, labels_of
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str]
 ALL = slice(None)
+KINDS = ("op", "site", "out")
 READING = 3
 """Passes through a readout that a reading costs: a value and, priced like two, its derivative."""
 
@@ -74,14 +76,18 @@ class Window:
         chain: the network.
         objective: the window, its readout and what it updates.
         start: the window's input, the recorded clean activity ``[b, ...]``.
-        labels: ``[b]``.
+        labels: ``[b]``, or :class:`fgbench.core.targets.Targets`.
         ledger: where value passes are priced.
         params: parameters by qualified name that replace the chain's own.
         boundaries: numbers of modules whose input another objective starts from.
         held: predictions that a readout which ``holds`` compares with; its own where None.
         clock: how far the training has come.
+        outs: site name to a value that takes the place of its ``out``: what follows starts from it.
 
     Attributes:
+        outs: those values.
+        labels: the targets alone.
+        targets: the targets, with what the locality gives beside them.
         outputs: clean outputs at the boundaries that a pass has met, by number of the module that starts
             there.
         moved: the parameters that replace the chain's own.
@@ -109,9 +115,12 @@ class Window:
         boundaries: frozenset[int] = frozenset(),
         held: Tensor | None = None,
         clock: Clock = START,
+        outs: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.chain, self.objective, self.clock = chain, objective, clock
-        self.start, self.labels, self.ledger = start, labels, ledger
+        self.outs = dict(outs or {})
+        self.start, self.ledger = start, ledger
+        self.targets, self.labels = labels, labels_of(labels)
         self.outputs: dict[int, Any] = {}
         leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
         self.moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
@@ -119,6 +128,9 @@ class Window:
         self._held = held
         self._acts: dict[str, Tensor] = {}
         self._on: dict[str, Tensor] = {}
+        self._wanted: dict[
+            str, dict[str, Tensor]
+        ] = {}  # values at taps of a kind that was asked for
         first, stop = objective.window
         self.readout_share = chain.readout_share(objective.readout, stop - 1)
         self._rectified = frozenset(
@@ -164,12 +176,32 @@ class Window:
         assert self._f is not None
         return self._f
 
-    def activities(self) -> dict[str, Tensor]:
-        """Return the clean ``out`` of every site of the window, by site name."""
+    def activities(self, kind: str = "out") -> dict[str, Tensor]:
+        """Return the clean value at every tap of a kind in the window, by name.
+
+        Those at ``out`` are kept from the clean pass. Others take a pass of their own where that has run.
+        """
+        if kind != "out":
+            return self._values(kind)
         if not self._acts and self._f is not None:
             self.tape("params")
         self.clean()
         return self._acts
+
+    def _values(self, kind: str) -> dict[str, Tensor]:
+        """Return the values at taps of a kind, from the clean pass where that has not run yet."""
+        if kind not in KINDS:
+            raise unknown("kind of tap", kind, KINDS)
+        if kind not in self._wanted:
+            first = self._f is None
+            self._wanted[kind] = {}
+            if first:
+                self.clean()
+            else:
+                with torch.no_grad(), self.in_place():
+                    self._walk(self._note)
+                self.ledger.forwards += self.share
+        return self._wanted[kind]
 
     def masks(self) -> dict[str, Tensor]:
         """Return whether each unit is on: of sites that only a ReLU reads, whether it is not 0."""
@@ -188,6 +220,24 @@ class Window:
         for name in weights:
             if name not in inside and name not in self.heads():
                 raise unknown(self._of("weight"), name, [*inside, *self.heads()])
+
+    def check_outs(self, outs: Mapping[str, Tensor]) -> None:
+        """Refuse values for names that are no sites of the window, or of another shape than the site."""
+        first, stop = self.objective.window
+        shapes, index = self.chain.shapes(), self.chain.index
+        inside = {
+            name: (len(self.start), *shapes[name])
+            for name, (k, _) in index.items()
+            if first <= k < stop
+        }
+        for name, out in outs.items():
+            if name not in inside:
+                raise unknown(self._of("site"), name, inside)
+            if tuple(out.shape) != inside[name]:
+                got, want = list(out.shape), list(inside[name])
+                raise UsageError(
+                    f"the value for the out of {name} has shape {got}, expected {want}"
+                )
 
     def along(self, directions: Directions) -> bool:
         """Return whether directions run along sites of the window, False for updated parameters.
@@ -245,16 +295,45 @@ class Window:
         each = largest + sum(p.numel() for p in self.params.values())
         return max(4, (1 << 23) // (each * size))
 
-    def _walk(self, tap: Any, run: slice = ALL) -> Any:
-        """Run examples through the window, recording the outputs that other objectives start from."""
+    def _walk(self, tap: Any, run: slice = ALL, aside: dict[int, Any] | None = None) -> Any:
+        """Run examples through the window, recording the outputs that other objectives start from.
+
+        Args:
+            tap: of the pass.
+            run: of the examples.
+            aside: receives the outputs of the modules whose numbers it has; without it, losses that are
+                added on the way are refused.
+
+        Returns:
+            The output, a tensor or a Dual.
+        """
+        if aside is None and self.objective.aside:
+            raise UsageError(
+                f"objective {self.objective.name!r} adds losses on the way, whose sum has no slopes and no "
+                "values here: only backprop takes its gradient, in one pass"
+            )
         first, stop = self.objective.window
+        tap = self._clamping(tap, run)
         x = self.start[run]
         f: Any = self.chain.entry(x) if first == stop else x
         for k, f in self.chain.segments(x, first, stop, tap, self._boundaries):
+            if aside is not None and k in aside:
+                aside[k] = f
             if k + 1 in self._boundaries and k + 1 < stop:
                 left = self.chain.leave(x, k + 1, value(f).detach())
                 microbatch.put(self.outputs, k + 1, left, run, len(self.start))
         return f
+
+    def _clamping(self, tap: Any, run: slice = ALL) -> Any:
+        """Return a tap after which the given values stand at an ``out``; the tap itself without them."""
+        if not self.outs:
+            return tap
+
+        def clamped(kind: str, name: str, z: Any, /) -> Any:
+            z = tap(kind, name, z)
+            return self.outs[name][run] if kind == "out" and name in self.outs else z
+
+        return clamped
 
     def _arrive(self, f: Tensor) -> None:
         """Record the clean output of the window."""
@@ -268,6 +347,8 @@ class Window:
             self._acts[name] = z.detach()
             if name in self._rectified:
                 self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
+        if kind in self._wanted:
+            self._wanted[kind][name] = z.detach()
         return z
 
     def clean(self) -> None:
@@ -343,10 +424,22 @@ class Window:
         f: Tensor = self._walk(noting)
         return f
 
-    def push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> list[Tensor]:
-        """Push directions through the window once; return the tangents at its output by runs."""
+    def push(
+        self, u: Mapping[str, Tensor], on_sites: bool, record: bool, enters: str = "site"
+    ) -> list[Tensor]:
+        """Push directions through the window once; return the tangents at its output by runs.
+
+        Args:
+            u: directions by site or parameter, ``[n, ...]``.
+            on_sites: whether they are by site.
+            record: whether the graph is recorded, cut at every site, for a pull.
+            enters: kind of tap at which those by site are added: ``site``, or ``out`` without a record.
+
+        Returns:
+            ``[n, run, ...]`` for each run of examples.
+        """
         if self.chain.by_forward_ad:
-            return self._push_by_forward_ad(u, on_sites, record)
+            return self._push_by_forward_ad(u, on_sites, record, enters)
         clean, size = self._f is None, len(self.start)
         moved: dict[str, Any] = dict(self.moved)
         if not on_sites:
@@ -358,7 +451,7 @@ class Window:
             for run in self.runs:
                 here = {n: t[:, run] for n, t in u.items()} if on_sites else {}
                 seen = Seen(cut=record, on={} if clean and on_sites else None)
-                f = self._walk(self._perturbing(here, seen), run)
+                f = self._walk(self._perturbing(here, seen, enters=enters), run)
                 found.append(_tangents(f, u))
                 for name, edge in seen.edges.items():
                     self._edges.setdefault(name, []).append(edge)
@@ -372,7 +465,7 @@ class Window:
         return found
 
     def _push_by_forward_ad(
-        self, u: Mapping[str, Tensor], on_sites: bool, record: bool
+        self, u: Mapping[str, Tensor], on_sites: bool, record: bool, enters: str = "site"
     ) -> list[Tensor]:
         """Push directions through the window by torch's forward mode, after a pass that notes the rest."""
         if self._f is None or record:
@@ -385,16 +478,19 @@ class Window:
                 self._on.update(seen.on or {})
                 self._arrive(f.detach())
                 self.ledger.forwards += self.share
-        return [self._tangents_by_forward_ad(u, on_sites)]
+        return [self._tangents_by_forward_ad(u, on_sites, enters)]
 
-    def _tangents_by_forward_ad(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
+    def _tangents_by_forward_ad(
+        self, u: Mapping[str, Tensor], on_sites: bool, enters: str = "site"
+    ) -> Tensor:
         """Return the tangents at the window's output by torch's forward mode, one pass per direction."""
         with swapped(self.chain, self.moved):
             found: Tensor = forward_ad.tangents(
-                lambda tap: self.chain.run(self.start, *self.objective.window, tap),
+                lambda tap: self.chain.run(self.start, *self.objective.window, self._clamping(tap)),
                 self.chain,
                 sites=u if on_sites else None,
                 parameters=None if on_sites else u,
+                kinds=(enters,),
             )
         return found
 
@@ -447,7 +543,12 @@ class Window:
         return replace(reading, df=()), self._scores([change], reading.df)
 
     def _perturbing(
-        self, u: Grads, seen: Seen, into: str = "site", at: Collection[str] | None = None
+        self,
+        u: Grads,
+        seen: Seen,
+        into: str = "site",
+        at: Collection[str] | None = None,
+        enters: str = "site",
     ) -> Any:
         """Return the tap that adds directions to the tangents of the sites, for one run of examples.
 
@@ -456,6 +557,7 @@ class Window:
             seen: where edges and masks are noted.
             into: kind of place whose edges are noted.
             at: sites whose edges are noted; those of the directions where None.
+            enters: kind of tap at which directions are added.
 
         Returns:
             The tap.
@@ -467,7 +569,7 @@ class Window:
                 seen.on[name] = value(z).detach().bool()  # not 0, and faster than asking so
             if kind == into and name in noted and seen.cut and value(z).requires_grad:
                 seen.edges[name] = get_gradient_edge(value(z))
-            if kind != "site" or (name not in u and not seen.cut):
+            if kind != enters or (name not in u and not seen.cut):
                 return z
             v, t = value(z), plus(part(z), u.get(name))
             return v.detach() if t is None else Dual(v.detach(), t)  # cut: a pull stops at any site
@@ -492,11 +594,28 @@ class Window:
 
     def losses_of(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
         """Return the loss of each example; predictions that the readout holds stay fixed."""
-        readout = self.chain.readout(self.objective.readout)
+        return self._losses_by(self.objective.readout, prediction, held, run)
+
+    def _losses_by(
+        self, name: str, prediction: Tensor, held: Tensor | None = None, run: slice = ALL
+    ) -> Tensor:
+        """Return the loss of each example by a readout, with the part of the batch that it needs."""
+        readout = self.chain.readout(name)
         held = self._held if held is None else held
-        if held is None:
-            return readout.losses(prediction, microbatch.rows(self.labels, run))
-        return readout.losses(prediction, microbatch.rows(self.labels, run), held[run])
+        labels = microbatch.rows(self.labels, run)
+        if not readout.needs and held is None:
+            return readout.losses(prediction, labels)
+        clean = None if held is None else held[run]
+        if not readout.needs:
+            return readout.losses(prediction, labels, clean)
+        given = given_of(self.targets)
+        if readout.needs not in given:
+            raise UsageError(
+                f"readout {name!r} compares with the {readout.needs} of every example, which batches of this "
+                "kind do not bring: use the batches that its locality makes"
+            )
+        losses: Callable[..., Tensor] = readout.losses
+        return losses(prediction, labels, clean, given[readout.needs][run])
 
     def clean_held(self) -> Tensor | None:
         """Return the predictions that stay fixed while the network moves, None where there are none."""
@@ -561,19 +680,76 @@ class Window:
             if not on_sites:
                 moved |= {name: own[name] + step * u[name] for name in u}
             with torch.no_grad(), swapped(self.chain, moved):
-                f = self.chain.run(
-                    self.start, *self.objective.window, tap if on_sites else untouched
-                )
+                entering = self._clamping(tap if on_sites else untouched)
+                f = self.chain.run(self.start, *self.objective.window, entering)
                 self.ledger.forwards += self.share
-                if self.kept == "b":
-                    self.ledger.readouts += self.readout_share
-                    prediction = self.chain.read(self.objective.readout, f)
-                    change = (self.losses_of(prediction, held) - self.reading().losses) / step
-                    found.append(change * (self.objective.weight / len(change)))
-                else:
-                    change = ((f - clean) / step).unsqueeze(0)
-                    found.append(self._scores([change[:, run] for run in self.runs])[0])
+                found.append(self._change(f, clean, held, step))
         return torch.stack(found)
+
+    def push_apart(self, each: Callable[[int], Mapping[str, Tensor]]) -> list[Tensor]:
+        """Push every example along weight directions of its own; return the tangents at its output.
+
+        Args:
+            each: from the number of an example to its directions ``[n, *place]`` by parameter.
+
+        Returns:
+            ``[n, 1, ...]`` for every example.
+        """
+        clean, size, own = self._f is None, len(self.start), self.params
+        whole: Grads = {}
+        found = []
+        for i in range(size):
+            run, u = slice(i, i + 1), each(i)
+            moved: dict[str, Any] = dict(self.moved)
+            moved |= {n: Dual(own[n].detach(), t) for n, t in u.items()}
+            with torch.no_grad(), swapped(self.chain, moved):
+                f = self._walk(untouched, run)
+            found.append(_tangents(f, u))
+            if clean:
+                microbatch.put(whole, "f", value(f).detach(), run, size)
+        if clean:
+            self._arrive(whole["f"])
+            self.ledger.forwards += self.share
+        return found
+
+    def slopes_apart(self, each: Callable[[int], Mapping[str, Tensor]]) -> Tensor:
+        """Return the exact slope of every example along its own weight directions: ``[n, kept...]``."""
+        change = self.push_apart(each)
+        df = microbatch.join(self.df())
+        return self._scores(change, [df[i : i + 1] for i in range(len(df))])
+
+    def differences_apart(
+        self, each: Callable[[int], Mapping[str, Tensor]], n: int, step: float
+    ) -> Tensor:
+        """Return the forward difference of every example along its own weight directions: ``[n, kept...]``.
+
+        Args:
+            each: from the number of an example to its directions ``[n, *place]`` by parameter.
+            n: number of directions.
+            step: length of the difference.
+        """
+        clean, held, own = self.output(), self.clean_held(), self.params
+        ends: list[list[Tensor]] = [[] for _ in range(n)]
+        for i in range(len(self.start)):
+            u = each(i)
+            for row, end in enumerate(ends):
+                moved = {**self.moved, **{name: own[name] + step * u[name][row] for name in u}}
+                with torch.no_grad(), swapped(self.chain, moved):
+                    end.append(self.chain.run(self.start[i : i + 1], *self.objective.window))
+        self.ledger.forwards += n * self.share
+        with torch.no_grad(), self.in_place():
+            found = [self._change(torch.cat(end), clean, held, step) for end in ends]
+        return torch.stack(found)
+
+    def _change(self, f: Tensor, clean: Tensor, held: Tensor | None, step: float) -> Tensor:
+        """Return the scores of a perturbed output: of the losses, or of the output where more is kept."""
+        if self.kept != "b":
+            change = ((f - clean) / step).unsqueeze(0)
+            return self._scores([change[:, run] for run in self.runs])[0]
+        self.ledger.readouts += self.readout_share
+        prediction = self.chain.read(self.objective.readout, f)
+        change = (self.losses_of(prediction, held) - self.reading().losses) / step
+        return change * (self.objective.weight / len(change))
 
     def pull(
         self,
@@ -613,11 +789,21 @@ class Window:
     def reverse(self) -> Grads:
         """Return the gradient of the objective from one pass in reverse, noting the clean values."""
         params = self.params
+        aside, heads = self.objective.aside, self.heads()
+        shares = self.readout_share
+        for name, k in aside:
+            own_params = self.chain.readout_parameters(name)
+            heads |= {n: self.moved.get(n, p) for n, p in own_params.items()}
+            shares += self.chain.readout_share(name, k)
         with torch.enable_grad(), self.in_place():
-            f, heads = self._walk(untouched), self.heads()
+            between: dict[int, Any] = dict.fromkeys(k for _, k in aside)
+            f = self._walk(untouched, aside=between)
             prediction = self.chain.read(self.objective.readout, f)
             losses = self.losses_of(prediction)
             mean = losses.mean()
+            for name, k in aside:
+                other = self.chain.read(name, between[k])
+                mean = mean + self._losses_by(name, other).mean()
             weight = self.objective.weight
             found = torch.autograd.grad(
                 mean if weight == 1.0 else mean * weight,
@@ -635,7 +821,7 @@ class Window:
             complete(heads, dict(zip(heads, own, strict=True))),
         )
         self.ledger.forwards += self.share
-        self.ledger.readouts += READING * self.readout_share
+        self.ledger.readouts += READING * shares
         return complete(params, dict(zip(params, found, strict=False)))
 
     def reverse_in_parts(self, stretches: int, parts: int) -> Grads:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
 
-VARIANTS = {"ckpt": {"recompute": "auto"}, "acc": {"parts": 4}}
+VARIANTS: dict[str, dict[str, Any]] = {"ckpt": {"recompute": "auto"}, "acc": {"parts": 4}}
 
 
 @register("estimators", "bp", variants=VARIANTS)

@@ -93,6 +93,8 @@ class ActivityForwardGradient(Defaults):
             "norm_grad=false leaves out the norm before a site": bool(skips),
             "credit=released leaves out scores that a later module mixes in": apart,
             f"average={self.average} divides the gradient by the number of losses": smaller,
+            "share=b gives one noise to examples that a loss couples": self.share == "b"
+            and any(o.coupled(chain) for o in found),
         }
         why = "; ".join(cause for cause, bites in causes.items() if bites)
         bias: Bias = "some" if why else "none"

@@ -148,7 +148,7 @@ class Trajectory:
 
         Args:
             method: trained by the recipe that ships for it.
-            exact: whether its estimator claims to be deterministic, which decides the recipe.
+            exact: whether its estimator claims to be free of noise, which decides the recipe.
 
         Returns:
             An iterator, which trains as far as it is read.
@@ -258,6 +258,8 @@ class _OwnHeads:
         if task is None:
             return
         for o in task.objectives:
+            if not task.chain.readout_parameters(o.readout):  # such as a sum of squares
+                continue
             if o.head and not _alike(o.readout, task.chain, shared):
                 self.names.setdefault(o.readout, o.window[1])
         if not self.names:

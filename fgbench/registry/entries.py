@@ -51,6 +51,11 @@ PRESETS = {
     "LG-FG-A": "fg_a/local-pg",
     "NP": "np/end",
     "WP": "wp/end",
+    "DGL": "bp/dgl",
+    "PREDSIM": "bp/predsim",
+    "MONO-FORWARD": "bp/mono_forward",
+    "FF": "bp/forward_forward",
+    "NOPROP-DT": "bp/noprop_dt",
     "BP-CKPT": "bp-ckpt/end",
     "BP-ACC": "bp-acc/end",
 }

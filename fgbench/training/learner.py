@@ -31,7 +31,8 @@ class Learner:
     Args:
         task: the network under its locality.
         estimator: gives the initial state. State that learns by gradients is moved by the optimiser it
-            names as ``state_optimizer = (name, lr)``, by plain gradient steps of rate 1 if it names none.
+            names as ``state_optimizer = (name, lr)``, by plain gradient steps of rate 1 if it names none,
+            and as the parameters of its names are if it names ``"like weights"``.
         recipe: optimiser and rates of the parameters, their update rule, and whether readouts but the final
             one start at zero. A rule that the estimator names counts where the recipe has none.
         noise: seeds the state.
@@ -67,13 +68,19 @@ class Learner:
         groups = param_groups(self.chain, recipe)
         self._rates = [group["lr"] for group in groups]
         self._optimizer = optimizer(recipe.optimizer, groups, recipe.momentum, recipe.nesterov)
+        if task.scheme.staged and isinstance(self._optimizer, torch.optim.SGD) and recipe.momentum:
+            for (
+                p
+            ) in self._params.values():  # fused kernels want buffers of all parameters or of none
+                self._optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         self._paced: Tensor | None = None
         if captured:
             device = next(self.chain.parameters()).device
             self._peaks = torch.tensor(self._rates, dtype=torch.float64, device=device)
             self._paced = self._peaks.float()  # the type that fused kernels read
+        start = task.init_state(estimator, noise)
+        self._learned = LearnedState(estimator, start, self.chain, recipe)
         self._set_rates(self._rates if self._paced is None else self._paced.unbind())
-        self._learned = LearnedState(estimator, task.init_state(estimator, noise))
         rule = update_rule.made(update_rule.named(recipe.update, estimator))
         self._rule = (
             None if rule is None else update_rule.RuleSteps(rule, self.chain, self._optimizer)
@@ -85,9 +92,10 @@ class Learner:
         return self._learned.state
 
     def _set_rates(self, rates: Sequence[float | Tensor]) -> None:
-        """Set the rate of every parameter group."""
+        """Set the rate of every parameter group, and of the state that learns like it."""
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
+        self._learned.pace({g["name"]: g["lr"] for g in self._optimizer.param_groups})
 
     def pace(self, factor: float) -> None:
         """Set every learning rate to a fraction of its peak.
@@ -174,6 +182,7 @@ class Learner:
         if self._rule is not None:
             self._rule.restore(parts["update"].get("", {}))
         self._learned.hold({**{name: {} for name in self.state}, **held})
+        self._set_rates([group["lr"] for group in self._optimizer.param_groups])
         for what, one in (("optimizer", self._optimizer), ("teacher", self._learned.teacher)):
             if one is not None:
                 _reload(one, parts[what])
@@ -203,11 +212,10 @@ class Learner:
                 raise Damaged("has other state than this estimator")
         rule = {} if self._rule is None else self._rule.state
         _check_rule(rule, buffers["update"].get("", {}))
-        unique = {id(t): t for s in state.values() for t in s.values() if t.is_floating_point()}
         moved = [p for group in self._optimizer.param_groups for p in group["params"]]
         for what, one, params in (
             ("optimizer", self._optimizer, moved),
-            ("teacher", self._learned.teacher, list(unique.values())),
+            ("teacher", self._learned.teacher, self._learned.taught(state)),
         ):
             _check_buffers(one, params, buffers[what])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -45,6 +45,8 @@ def take(
     with torch.no_grad():
         for name, grad in (*body.items(), *readouts.items()):
             give(params[name], grad)
+    for name in params.keys() - {*body, *readouts}:
+        params[name].grad = None  # frozen, as in an earlier stage: no optimiser moves it
     optimizer.step()
 
 
@@ -79,15 +81,15 @@ def _stream(
             p.grad = None
 
 
-def _descend(p: Tensor, body: Streamed, name: str, group: Mapping[str, object]) -> None:
+def _descend(p: Tensor, body: Streamed, name: str, group: Mapping[str, Any]) -> None:
     """Take a step of plain SGD along one parameter, piece by piece."""
     rate, decay = group["lr"], group["weight_decay"]
     with torch.no_grad():
         for at, grad in body.pieces(name, piece_of(p)):
             own = p[at]
             if decay:
-                grad.add_(own, alpha=decay)  # type: ignore[call-overload]
-            own.sub_(grad.mul_(rate))  # type: ignore[arg-type]
+                grad.add_(own, alpha=decay)
+            own.sub_(grad.mul_(rate))
 
 
 def saved(optimizer: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Callable[[], None]:

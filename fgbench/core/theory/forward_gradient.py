@@ -33,7 +33,7 @@ from fgbench.core.theory.slice_gradients import Slices
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fgbench.core.gradients import Grads
     from fgbench.core.noise.laws import Law
@@ -232,19 +232,25 @@ def total_variance(
 
 
 def weight_variance(
-    view: Oracles, law: str | Law, directions: int, cells: Callable[[str], Cells]
+    view: Oracles,
+    law: str | Law,
+    directions: int,
+    cells: Callable[[str], Cells],
+    masks: Mapping[str, Tensor] | None = None,
 ) -> Grads | None:
     """Total variance of a weight-space forward gradient, per parameter, in closed form.
 
-    Slice c of a parameter is credited with its own score, whose gradient over all perturbed weights is
-    h_c, of which p_c on this parameter: ``Σ_{i in c} |h_c|² + (q − 1)|p_c|² + (k − q − 1) h_ci²``. Scores
-    kept apart along a mixed axis change the mean, not this formula.
+    Slice c of a parameter is credited with its own score, whose gradient over all perturbed weights is h_c,
+    of which p_c on this parameter: ``Σ_{i in c} |h_c|² + (q − 1)|p_c|² + (k − q − 1) h_ci²``, or as a law
+    of matrices has it (:meth:`fgbench.core.noise.laws.Law.variance`). Scores kept apart along a mixed axis
+    change the mean, not this formula. Weights that a mask leaves out enter no score and get no credit.
 
     Args:
         view: the objective on the batch.
         law: law of the directions.
         directions: how many are averaged.
         cells: which scores credit a parameter.
+        masks: parameter name to 1 where the directions run along it and 0 elsewhere.
 
     Returns:
         Parameter name to total variance; None where it would cost more than 64 reverse passes.
@@ -272,16 +278,89 @@ def weight_variance(
         for index in product(*(range(slices.sizes[a]) for a in shared)):
             gradients = slices.gradients([*params.values()], shared, index)
             squares = {n: g.double() ** 2 for n, g in zip(params, gradients, strict=True)}
+            squares |= {n: squares[n] * mask for n, mask in (masks or {}).items()}
             total = torch.stack([s.sum() for s in squares.values()]).sum()
             chosen = torch.zeros([slices.sizes[a] for a in shared]).to(total)
             chosen[index] = 1.0
             for name in members:
                 square = squares[name]
                 own = _spread(chosen, cells(name), square)
-                pair, fourth = _law(law).moments(own.numel())
-                variance = own.sum() * (total + (pair - 1) * square.sum())
-                variance = variance + (fourth - pair - 1) * (square * own).sum()
-                found[name] = found[name] + variance / directions
+                if masks and name in masks:
+                    own = own * masks[name]
+                found[name] = found[name] + _law(law).variance(total, square, own) / directions
+    return found
+
+
+def example_gradients(view: Oracles) -> list[Grads] | None:
+    """Return the gradient of every example's share of the objective, weight · loss/B.
+
+    Args:
+        view: the objective on the batch.
+
+    Returns:
+        Parameter name to gradient for every example; None where scores are kept apart along further axes,
+        losses are coupled, or it would cost more than 64 reverse passes.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.objective import Objective
+        >>> from fgbench.core.view import View
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
+        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> parts, whole = example_gradients(view), view.reverse()
+        >>> off = [(sum(p[n] for p in parts) - g).abs().max() for n, g in whole.items()]
+        >>> bool(max(off) < 1e-6)
+        True
+    """
+    coupled = view.chain.readout(view.objective.readout).coupled
+    if view.kept != "b" or coupled or len(view.start) > PULLS:
+        return None
+    slices, params = Slices(view), view.params
+    found = []
+    for i in range(slices.sizes["b"]):
+        gradients = slices.gradients([*params.values()], ["b"], [i])
+        found.append({n: g.double() for n, g in zip(params, gradients, strict=True)})
+    return found
+
+
+def example_variance(view: Oracles, law: str | Law, directions: int) -> Grads | None:
+    """Total variance of a weight-space forward gradient whose examples have directions of their own.
+
+    The estimate is a sum over examples of independent ones, of each example's share of the gradient.
+
+    Args:
+        view: the objective on the batch.
+        law: law of the directions.
+        directions: how many every example has.
+
+    Returns:
+        Parameter name to total variance; None where :func:`example_gradients` has none.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.objective import Objective
+        >>> from fgbench.core.view import View
+        >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
+        >>> end = Objective("end", (0, 1), "final", updates=(0,))
+        >>> view = View(chain, end, torch.ones(1, 1, 2, 2), torch.tensor([0]), CostCounter())
+        >>> one = example_variance(view, "gaussian", directions=1)  # of a single example
+        >>> shared = weight_variance(view, "gaussian", 1, view.cells)
+        >>> all(bool(torch.isclose(one[name], v)) for name, v in shared.items())
+        True
+    """
+    parts = example_gradients(view)
+    if parts is None:
+        return None
+    found = dict.fromkeys(view.params, _zero(view))
+    for own in parts:
+        squares = {name: g**2 for name, g in own.items()}
+        total = torch.stack([s.sum() for s in squares.values()]).sum()
+        for name, square in squares.items():
+            variance = _law(law).variance(total, square, torch.ones_like(square))
+            found[name] = found[name] + variance / directions
     return found
 
 

@@ -115,7 +115,9 @@ class CotangentView(Oracles):
     """
 
     def __init__(self, view: View, on_sites: bool) -> None:
-        self.window = Window(view.chain, view.objective, view.start, view.labels, CostCounter())
+        self.window = Window(
+            view.chain, view.objective, view.start, view.window.targets, CostCounter()
+        )
         self._listen: Listener | None = None
         first, stop = self.objective.window
         inside = (name for name, (k, _) in self.chain.index.items() if first <= k < stop)

@@ -13,11 +13,10 @@ from fgbench.training.learner import Learner
 from fgbench.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fgbench.registry import Method
     from fgbench.workload import Workload
-
-PLAIN = {"optimizer": "sgd", "momentum": 0.0}
-"""A step that needs no buffers of its own."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,10 @@ def memory(
     data = workload.data
     rows = Noise(seed).child("memory").permutation("batch", data.train_size)[:batch]
     x, y = task.scheme.batch(*data.rows(rows), data, noise.child("views"))
-    recipe = Recipe(epochs=1, batch=batch, lr=1e-6, **PLAIN) if recipe is None else recipe
-    learner = Learner(task, estimator, recipe, noise)
-    chain, name, drawn = task.chain, task.end.readout, noise.child("memory")
+    plain = Recipe(epochs=1, batch=batch, lr=1e-6, optimizer="sgd", momentum=0.0)
+    learner = Learner(task, estimator, recipe or plain, noise)
+    chain, drawn = task.chain, noise.child("memory")
+    name = "final" if task.end is None else task.end.readout
 
     def inference(k: int) -> torch.Tensor:
         with torch.no_grad():
@@ -92,11 +92,15 @@ def memory(
     def step(k: int) -> None:
         learner.follow(task.estimate(x, y, estimator, drawn.at(k), learner.state))
 
-    peaks = []
-    for each in (inference, estimate, step):
-        each(0)  # what is made once and kept
+    def peak_of(run: Callable[[int], object]) -> int:
+        run(0)  # what is made once and kept
         for p in chain.parameters():
             p.grad = None
-        peaks.append(peak(each, workload.device))
-    held = sum(p.numel() * p.element_size() for p in chain.parameters())
-    return Memory(*peaks, held)
+        return peak(run, workload.device)
+
+    return Memory(
+        inference=peak_of(inference),
+        estimate=peak_of(estimate),
+        step=peak_of(step),
+        parameters=sum(p.numel() * p.element_size() for p in chain.parameters()),
+    )

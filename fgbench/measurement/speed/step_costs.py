@@ -292,7 +292,8 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
     if isinstance(built, str):
         return _Runner(method, "", failed=built)
     task, estimator, noise, (x, y) = built
-    runner = _Runner(method, f"{task.chain.readout(task.end.readout)} {tuple(x.shape)}")
+    end = "final" if task.end is None else task.end.readout
+    runner = _Runner(method, f"{task.chain.readout(end)} {tuple(x.shape)}")
     try:
         with at_work(estimator, begun=False):
             runner.skipped = why_not(estimator, task.scheme)
