@@ -134,7 +134,8 @@ class Watched(Noise):
         draw = partial(self._directed, self.log.owner())
 
         def lasting(every: int) -> Draw:
-            return partial(self.held(every)._directed, self.log.owner())
+            noise: Any = self.held(every)
+            return partial(noise._directed, self.log.owner())
 
         return along(places, n, law, draw, held=lasting)
 
