@@ -308,7 +308,7 @@ def gradients(case: Case) -> str:
 
     Example:
         >>> found = gradients(Case.build(LAYERS, "local", registry.make("estimators", "bp").thing))
-        >>> found.partition(",")[0]
+        >>> found.rpartition(",")[0]
         'reverse mode, forward mode and differences agree for 4 objectives'
     """
     count, off = 0, 0.0
