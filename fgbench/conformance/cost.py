@@ -43,7 +43,7 @@ def cost(case: Case) -> str:
         >>> from fgbench.conformance.nets import TINY, Case
         >>> from fgbench.registry import make
         >>> cost(Case.build(TINY, "end", make("estimators", "bp").thing)).partition(" of ")[0]
-        'it runs 0.89'
+        'it runs 0.88'
     """
     body = case.task.chain.operations()
     if not body:

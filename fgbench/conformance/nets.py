@@ -26,13 +26,16 @@ from fgbench.core.estimator import Backward, Bias, Claims, Kind
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
-from fgbench.errors import BackwardRefused
+from fgbench.data.dataset import fingerprint
+from fgbench.data.images import Images
+from fgbench.errors import BackwardRefused, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fgbench.core.estimator import Estimator, State
     from fgbench.core.gradients import Grads
+    from fgbench.core.scheme import Scheme
 
 SEED = 20_260
 
@@ -252,6 +255,8 @@ class Net:
             else:
                 sizes: dict[str, Any] = {"shape": self.shape, "classes": self.classes}
                 chain = registry.make("architectures", self.name, **sizes).thing
+        if not isinstance(chain, Chain):
+            raise UsageError(f"{self.name} is an ordinary module, expected a chain of local modules")
         return filled(chain.to(torch.float64), noise)
 
 
@@ -292,6 +297,22 @@ Target = Literal["gradient", "direction", "documented"]
 """What a mean is compared with: the gradient, the gradient times any c > 0, or the documented mean."""
 
 
+def _batch(scheme: Scheme, net: Net, noise: Noise) -> tuple[Tensor, Any]:
+    """Return a batch of noise, made by the locality where losses or windows need more than labels."""
+    labels = (torch.arange(net.examples) * 3 + 1) % net.classes
+    needs = any(scheme.chain.readout(o.readout).needs for o in scheme.objectives)
+    if not (needs or scheme.moves):
+        x = noise.normal("x", (scheme.copies * net.examples, *net.shape))
+        return x, labels.repeat(scheme.copies)
+    uniform = noise.draw("uniform", "pixels", 0, (net.examples, *net.shape))
+    pixels, level = (255 * uniform).to(torch.uint8), (0.5,) * net.shape[0]
+    images = Images(
+        "noise", pixels, labels, pixels, labels, classes=net.classes, peak=255.0, mean=level, std=level,
+        fingerprint=fingerprint("noise", pixels, labels),
+    )  # fmt: skip
+    return scheme.batch(pixels, labels, images, noise.child("batch"))
+
+
 @dataclass(frozen=True)
 class Case:
     """An estimator on one net under one locality, in float64 on the CPU.
@@ -302,7 +323,7 @@ class Case:
         task: the task.
         estimator: the estimator.
         x: the batch.
-        y: its labels.
+        y: its labels, with what else the locality gives.
         noise: where the case's draws come from.
         state: the estimator's state per objective.
         refused: why the estimator does not run here, "" if it does.
@@ -320,7 +341,7 @@ class Case:
     task: Task
     estimator: Estimator
     x: Tensor
-    y: Tensor
+    y: Any
     noise: Noise
     state: dict[str, State]
     refused: str
@@ -333,8 +354,7 @@ class Case:
         noise = Noise(SEED, dtype=torch.float64)
         made = registry.make("localities", locality) if isinstance(locality, str) else locality
         task = Task.build(net.build(noise), made.thing, noise)
-        x = noise.normal("x", (task.scheme.copies * net.examples, *net.shape))
-        y = ((torch.arange(net.examples) * 3 + 1) % net.classes).repeat(task.scheme.copies)
+        x, y = _batch(task.scheme, net, noise)
         refused = estimator.supports(task.scheme)
         if not isinstance(refused, str):
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
