@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from fgbench import registry
 from fgbench.conformance import cost, learned
@@ -25,6 +26,7 @@ from fgbench.conformance.outcome import (
 from fgbench.conformance.pure import world
 from fgbench.conformance.structure import require_structure
 from fgbench.core.cost import CostCounter
+from fgbench.core.estimator import why_not
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
@@ -73,6 +75,8 @@ def check_locality(given: Any, tell: Tell | None = None, *, arch: str = "") -> l
     if not isinstance(made, registry.Made):
         made = registry.Made(type(made).__name__, {}, made, "", unnamed=True)
     nets: Sequence[Net] = NETS
+    if own := str(getattr(made.thing, "network", "")):
+        nets = (Net(own, (1, 2, 2), 3, examples=4), *nets)
     if arch:
         require_structure(arch, SHAPE, CLASSES)
         nets = (*NETS, Net(arch, SHAPE, CLASSES, examples=4))
@@ -272,6 +276,14 @@ def readouts(case: Case) -> str:
     return f"{len(taught)} of {len(task.chain.readouts)} readouts learn, each from one loss"
 
 
+def _require_values(case: Case) -> None:
+    """Raise NotJudged where losses are summed on the way: only the gradient of their sum is computed."""
+    if any(o.aside for o in case.task.objectives):
+        raise NotJudged(
+            "losses on the way are added in one backward pass, which has no values of its own"
+        )
+
+
 def gradients(case: Case) -> str:
     """Check that the slopes of every objective, its differences and its gradient are of one loss.
 
@@ -294,6 +306,7 @@ def gradients(case: Case) -> str:
         >>> found.partition(",")[0]
         'reverse mode, forward mode and differences agree for 4 objectives'
     """
+    _require_values(case)
     count, off = 0, 0.0
     for view in case.task.views(case.x, case.y, CostCounter()):
         if view.objective.updates:
@@ -367,6 +380,7 @@ def cuts(case: Case) -> str:
         >>> cuts(Case.build(LAYERS, "local", registry.make("estimators", "bp").thing))
         'no loss of 4 reaches a module outside its window'
     """
+    _require_values(case)
     chain = case.task.chain
     for view in case.task.views(case.x, case.y, CostCounter()):
         o = view.objective
@@ -406,6 +420,7 @@ def apart(case: Case) -> str:
         >>> apart(Case.build(LAYERS, "local", registry.make("estimators", "bp").thing))
         'the derivative of a loss by the prediction of another row is exactly 0'
     """
+    _require_values(case)
     coupled = []
     for view in case.task.views(case.x, case.y, CostCounter()):
         o, readout = view.objective, view.chain.readout(view.objective.readout)
@@ -528,11 +543,12 @@ def prices(case: Case) -> str:
         >>> found.partition(" ")[0]
         'bp'
     """
+    _require_values(case)
     said = []
     for text in PRICED:
         estimator = registry.make("estimators", text).thing
         one = replace(case, estimator=estimator, state={})
-        if estimator.supports(one.task.scheme):
+        if why_not(estimator, one.task.scheme):
             continue
         try:
             detail = cost.cost(one)
@@ -579,7 +595,8 @@ def batch(case: Case) -> str:
             raise Fault(f"batch() changed {changed[0]}; draw from the noise it is handed")
         if not all(torch.equal(t, k) for t, k in zip(stored, kept, strict=True)):
             raise Fault("batch() changed the examples of the data set")
-        if not all(same(a, b) for a, b in zip(one[:2], again[:2], strict=True)):
+        every = zip(tree_leaves(one), tree_leaves(again), strict=True)
+        if not all(same(a, b) for a, b in every):
             raise Fault(
                 "the same noise made two batches; draw from the noise it is handed, and from it alone"
             )
