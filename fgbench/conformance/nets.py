@@ -25,6 +25,7 @@ from fgbench.core.autodiff.dual import part, plus, rule, value
 from fgbench.core.estimator import Backward, Bias, Claims, Kind
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.targets import Targets, given_of
 from fgbench.core.task import Task
 from fgbench.data.dataset import fingerprint
 from fgbench.data.images import Images
@@ -355,12 +356,13 @@ class Case:
         made = registry.make("localities", locality) if isinstance(locality, str) else locality
         task = Task.build(net.build(noise), made.thing, noise)
         x, y = _batch(task.scheme, net, noise)
-        refused = estimator.supports(task.scheme)
+        refused = task.scheme.refused or estimator.supports(task.scheme)
         if not isinstance(refused, str):
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
         state = {} if refused else task.init_state(estimator, noise)
         draws = noise.child("draws")
-        return cls(net, made, task, estimator, x, y, draws, state, refused)
+        targets = _with_given(net, task.scheme, y, noise)
+        return cls(net, made, task, estimator, x, targets, draws, state, refused)
 
     @property
     def name(self) -> str:
@@ -426,3 +428,27 @@ class Case:
         """Run the estimator once over all objectives and join its estimate of the body."""
         step = self.task.estimate(self.x, self.y, self.estimator, noise, self.state)
         return self.flat(step.body)
+
+
+def _with_given(net: Net, scheme: Scheme, labels: Tensor, noise: Noise) -> Any:
+    """Return the labels with what batches of the locality bring beside them, of random images."""
+    asked = scheme.moves or any(scheme.chain.readout(o.readout).needs for o in scheme.objectives)
+    if not asked or len(net.shape) != 3 or not hasattr(scheme.locality, "batch"):
+        return labels
+    own, channels = labels[: net.examples], net.shape[0]
+    uniform = noise.draw("uniform", "pixels", 0, (net.examples, *net.shape))
+    pixels = (256 * uniform).to(torch.uint8)
+    data = Images(
+        net.name,
+        pixels,
+        own,
+        pixels,
+        own,
+        classes=net.classes,
+        peak=255.0,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+        fingerprint=net.name,
+    )
+    given = given_of(scheme.batch(pixels, own, data, noise.child("batch"))[1])
+    return Targets(labels, given) if given else labels
