@@ -372,10 +372,10 @@ def check(
     timeout: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Check an estimator's claims, or what a network declares or wrapping found, as ``fgbench check`` does.
+    """Check an estimator's claims, a locality, a data set or a network, as ``fgbench check`` does.
 
     Args:
-        given: an estimator, (estimator, locality), a module, or the name of an estimator or architecture.
+        given: an estimator, (estimator, locality), a locality, a data set, a module, or the name of one.
         data: of a network: data set with options, or as of :func:`measure`.
         batch: of a network: inputs and targets, in place of ``data``.
         loss: of a module: as of :func:`measure`.
@@ -385,7 +385,7 @@ def check(
         head: of a module: as of :func:`measure`.
         output: of a module: as of :func:`measure`.
         quick: use fewer draws where the bias can only be tested by sampling.
-        arch: an architecture on which an estimator is checked beside small networks.
+        arch: an architecture on which an estimator or a locality is checked beside small networks.
         timeout: seconds after which what was not judged is left out.
         progress: called with a line for each outcome as soon as it is known, such as ``print``.
 

@@ -156,6 +156,14 @@ def train(
         str | None, typer.Option(help="linear, cosine, staircase or constant.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    update: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Rule by which estimates move the parameters: sign, accept, shrink, round\\[bits=8], "
+            "./mine.py:Mine, or none; 'fgbench list updates' lists them.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -209,7 +217,7 @@ def train(
     methods = [*methods, *([] if reference is None else [reference])]
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
     given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
-    given |= {"cut": cut, "sites": sites, "out_axes": out_axes}
+    given |= {"cut": cut, "sites": sites, "out_axes": out_axes, "update": update}
     given |= {"forwards": forwards, "seconds": seconds}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     options |= pairs_of(option, schema.options_of("train"))
@@ -381,7 +389,13 @@ def show(
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="An estimator or architecture, or ./file.py:Class.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="An estimator, locality, architecture or data set, or ./file.py:NAME; `estimators`, another "
+            "kind of these, or `all`: everything that is registered."
+        ),
+    ],
     quick: Annotated[
         bool,
         typer.Option(
@@ -393,7 +407,9 @@ def check(
     ] = False,
     arch: Annotated[
         str,
-        typer.Option(help="Check an estimator on this architecture too, beside small networks."),
+        typer.Option(
+            help="Check an estimator or a locality on this architecture too, beside small networks."
+        ),
     ] = "",
     data: Annotated[
         str,
@@ -412,13 +428,18 @@ def check(
             "the exit code is 3. No limit by default: how long a check takes depends on the machine.",
         ),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that check everything of a kind.", min=1)
+    ] = 1,
 ) -> int:
-    """Check an estimator's claims or an architecture's declarations: ok, FAIL or -- (not judged) each."""
+    """Check claims, declarations, objectives or examples: ok, FAIL or -- (not judged) each."""
     from fgbench.cli.check import run_checks
     from fgbench.workload import Cuts
 
     cuts = Cuts(cut, sites, out_axes)
-    return run_checks(name, quick=quick, timeout=timeout, arch=arch, data=data, cuts=cuts)
+    return run_checks(
+        name, quick=quick, timeout=timeout, arch=arch, data=data, cuts=cuts, workers=workers
+    )
 
 
 def pairs_of(given: list[str] | None, names: list[str]) -> dict[str, str]:

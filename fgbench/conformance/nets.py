@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,17 @@ from torch.nn import functional as F
 
 from fgbench import registry
 from fgbench.conformance.outcome import Fault
+from fgbench.core import gradients
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.dual import part, plus, rule, value
-from fgbench.core.estimator import Backward, Bias, Claims
+from fgbench.core.estimator import Backward, Bias, Claims, Kind
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.errors import BackwardRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fgbench.core.estimator import Estimator, State
     from fgbench.core.gradients import Grads
@@ -287,6 +288,9 @@ FEW = Net("mlp-2x2", (1, 1, 2), 2, 2)
 CONVOLUTION = Net("one convolution", (1, 2, 3), 3, 2, one_convolution)
 NETS = (TINY, MIXER, CONVOLUTIONS, OPAQUE)
 
+Target = Literal["gradient", "direction", "documented"]
+"""What a mean is compared with: the gradient, the gradient times any c > 0, or the documented mean."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -303,6 +307,7 @@ class Case:
         state: the estimator's state per objective.
         refused: why the estimator does not run here, "" if it does.
         after: what came before, such as learned steps, for outcomes.
+        target: what means are compared with.
 
     Example:
         >>> case = Case.build(TINY, "end", registry.make("estimators", "fg_a").thing)
@@ -320,6 +325,7 @@ class Case:
     state: dict[str, State]
     refused: str
     after: str = ""
+    target: Target = "gradient"
 
     @classmethod
     def build(cls, net: Net, locality: str | registry.Made, estimator: Estimator) -> Case:
@@ -347,19 +353,42 @@ class Case:
         claims = self.estimator.claims(self.task.scheme)
         if not isinstance(claims, Claims):
             raise Fault(f"claims() must return fgbench.core.estimator.Claims, returned {claims!r}")
-        for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
+        valid_of = {"bias": get_args(Bias), "backward": get_args(Backward), "kind": get_args(Kind)}
+        for name, valid in valid_of.items():
             if getattr(claims, name) not in valid:
                 raise Fault(f"claims {name}={getattr(claims, name)!r}; valid: {', '.join(valid)}")
+        if claims.kind != "gradient" and claims.bias != "some":
+            raise Fault(
+                f"claims kind={claims.kind!r} and bias={claims.bias!r}: what estimates no gradient has "
+                "no bias to claim"
+            )
         return self.task.claims(self.estimator)
 
     def of(self, estimator: Estimator) -> Case:
         """Return the same case for another estimator with the same state."""
         return replace(self, estimator=estimator)
 
+    def towards(self, target: Target) -> Case:
+        """Return the same case with means compared with something else."""
+        return replace(self, target=target)
+
     @cached_property
     def truth(self) -> Grads:
         """The exact gradient of the scheme's objectives, by parameter name."""
         return self.task.scheme_truth(self.x, self.y)
+
+    @cached_property
+    def documented(self) -> Grads | None:
+        """The mean that the estimator documents, summed over objectives; None where it documents none."""
+        return self.task.expected(self.x, self.y, self.estimator, self.state)
+
+    @property
+    def reference(self) -> Grads:
+        """The gradient, or the documented mean where means are compared with that."""
+        if self.target != "documented":
+            return self.truth
+        assert self.documented is not None
+        return gradients.complete(self.truth, self.documented)
 
     @property
     def place_of(self) -> dict[str, str]:
@@ -368,7 +397,7 @@ class Case:
         owner = {name: name.rpartition(".")[0] for name in self.truth}
         return {name: site if site in sites else name for name, site in owner.items()}
 
-    def flat(self, grads: Grads) -> Tensor:
+    def flat(self, grads: Mapping[str, Tensor]) -> Tensor:
         """Join gradients in the truth's order; what is missing is zero."""
         every = [grads[n] if n in grads else torch.zeros_like(g) for n, g in self.truth.items()]
         return torch.cat([g.flatten() for g in every])

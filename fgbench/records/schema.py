@@ -52,6 +52,7 @@ INSIDE: dict[str, Any] = {
     "metrics": {"*": {"unit": TEXT, "best": TEXT, "chance": NUMBER}},
     "about": {"claims": {"*": PLAIN}, "*": PLAIN},
     **{name: {"*": NUMBER} for name in ("cost", "examples")},
+    "documented": {"*": MEASURED},
     "budget": {"asked": NUMBER, "spent": NUMBER, "note": TEXT},
     **dict.fromkeys(("draws", "inits", "batches", "noise_ms", "train_loss"), NUMBER),
     **dict.fromkeys(("per_site", "per_module", "per_parameter"), _PLACES),

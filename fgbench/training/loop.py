@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench import registry
 from fgbench.core.estimator import why_not
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.records import interrupts, keys
+from fgbench.training import update_rule
 from fgbench.training.checkpoint import Keeper
 from fgbench.training.length import BY_RECIPE, Length, fitted, steps_in
 from fgbench.training.recipe import Recipe, brought_rules, default_recipe
-from fgbench.training.run import Progress, TrainingRun
+from fgbench.training.run import Progress, TrainingRun, prediction_price
 from fgbench.training.step_capture import asked
 
 if TYPE_CHECKING:
@@ -82,14 +84,14 @@ def train(
             and named in a :class:`fgbench.errors.Notice`.
 
     Returns:
-        ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
-        device correct examples classes graph claims``. Errors are fractions, and None unless the status is
-        ``ok``. ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per
-        step. ``correct`` is a hexadecimal bitmap of the correctly predicted test examples, the first in the
-        highest bit, padded with zeros to whole bytes. ``graph`` says whether the last steps were ``used``
-        as a captured graph, and the ``reason``. ``claims`` are those of the estimator on this task; None
-        where it did not run. If the estimator's code raises, the status is ``failed`` with the reason, and
-        its checkpoint stays.
+        ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost device
+        correct examples classes graph claims``. Errors are fractions, and None unless the status is ``ok``.
+        ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per step, and
+        that of a ``prediction`` where the locality makes its own. ``correct`` is a hexadecimal bitmap of
+        the correctly predicted test examples, the first in the highest bit, padded with zeros to whole
+        bytes. ``graph`` says whether the last steps were ``used`` as a captured graph, and the ``reason``.
+        ``claims`` are those of the estimator on this task; None where it did not run. If the estimator's
+        code raises, the status is ``failed`` with the reason, and its checkpoint stays.
 
     Raises:
         UsageError: for a graph on a CPU, a batch larger than the training set, or the checkpoint of
@@ -145,8 +147,8 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     """Return the recipe that ships for a method on an architecture and a data set, or that they bring.
 
     Recipes differ for estimators whose gradients are free of noise, which is what the estimator claims of
-    its task (``deterministic``). If its claims or its locality raise, it is taken as noisy; its run then
-    says why.
+    its task (``deterministic`` or ``exact``). If its claims or its locality raise, it is taken as noisy;
+    its run then says why. An update rule that the estimator names is part of the recipe.
 
     Args:
         workload: architecture and data.
@@ -166,11 +168,13 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     try:
         task, estimator, _ = subject or workload.task(method, 0)
         with at_work(estimator, *task.parts, begun=False):
-            exact = task.claims(estimator).deterministic
+            exact = task.claims(estimator).noiseless
     except MethodFailed:
         exact = False
     own = brought_rules(workload.maker(), method.locality.thing, method.estimator.thing)
-    return default_recipe(workload.arch, workload.data.name, exact, method_name(method), own)
+    recipe = default_recipe(workload.arch, workload.data.name, exact, method_name(method), own)
+    update = update_rule.named(recipe.update, method.estimator.thing)
+    return recipe if update == recipe.update else recipe.but(update=update)
 
 
 def method_name(method: Method) -> str:
@@ -206,7 +210,10 @@ def _epochs(run: TrainingRun) -> float:
 
 def _identity(workload: Workload, method: Method, recipe: Recipe, seed: int) -> dict[str, Any]:
     """Return what decides the numbers of a run, by which its checkpoint is recognised."""
-    named = (workload.source(), method.estimator.source, method.locality.source)
+    rule = (
+        "" if recipe.update in ("", update_rule.NONE) else registry.source("updates", recipe.update)
+    )
+    named = (workload.source(), method.estimator.source, method.locality.source, rule)
     sources = {Path(path) for path in named if Path(path).is_file()}
     return {
         **{"method": method_name(method), "arch": workload.arch, "seed": seed},
@@ -225,7 +232,7 @@ def _steps(
 ) -> str:
     """Take the remaining steps; return why they ended early, or "" if they did not."""
     looked = perf_counter()
-    parts = run.task.parts
+    parts = run.parts
     if run.step < run.steps:
         with at_work(*parts, begun=False):
             run.batch()  # too few images are the user's mistake, not a failure of the method
@@ -276,7 +283,7 @@ def _result(
         "seconds": run.seconds if run is not None else 0.0,
         "steps": steps,
         "history": history,
-        "cost": {name: price / steps for name, price in run.spent.items()} if run and steps else {},
+        "cost": _cost(run, status == "ok") if run and steps else {},
         "device": workload.device.type,
         "correct": run.correct if run is not None and last else None,
         "graph": {
@@ -287,3 +294,9 @@ def _result(
         "classes": data.classes,
         "claims": None,
     }
+
+
+def _cost(run: TrainingRun, finished: bool) -> dict[str, float]:
+    """Return the mean cost of a step, and of a prediction where the locality makes its own."""
+    spent = {name: price / run.step for name, price in run.spent.items()}
+    return spent | (prediction_price(run.task) if finished else {})

@@ -661,7 +661,7 @@ def test_what_is_missing_from_the_protocol_is_named() -> None:
 def test_a_claim_that_does_not_exist_is_refused() -> None:
     found = judged(examine(Planted(lambda v, n, s: None, bias="little"), ["end"]))
     assert not found[-1].held
-    assert "unknown claim of bias 'little'; valid: none, some, vanishing" in found[-1].detail
+    assert "unknown claim of bias 'little'; valid: none, scale, some, vanishing" in found[-1].detail
 
 
 def test_what_is_not_supported_is_skipped_with_its_reason() -> None:
@@ -1049,12 +1049,13 @@ def test_what_is_not_tested_is_no_success() -> None:
     assert aside == {
         f"bias, on {names} and 4 more": "it claims bias='some'",
         "slopes only": "slopes_only is not claimed",
+        "exact": "exact is not claimed",
         f"variance, on {SMALL.name}/end, {CONVOLUTION.name}/end, "
         f"{SMALL.name}/local, {CONVOLUTION.name}/local": "none is documented here",
     }
     exactly = examine(registry.make("estimators", "bp").thing, ["end"])
     assert {one.check for one in exactly if not one.judged} == {
-        *("gate", "noise keys", "backward", "slopes only", "state"),
+        *("gate", "noise keys", "backward", "slopes only", "exact", "state"),
         f"variance, on {SMALL.name}/end, {CONVOLUTION.name}/end",
     }
 
@@ -1063,7 +1064,8 @@ def test_what_a_failure_leaves_out_is_named() -> None:
     found = examine(Planted(broken), ["end"])
     assert (
         found[-1].check
-        == "pure, deterministic, noise keys, chunks, backward, slopes only, state, bias"
+        == "pure, deterministic, noise keys, chunks, backward, slopes only, exact, cost, training, "
+        "state, bias"
     )
     assert (found[-1].judged, found[-1].detail) == (
         False,

@@ -60,6 +60,12 @@ FIGURES = {
         "fgbench sweep variance-fan-in",
         "advantage:draw",
     ),
+    "alignment": Figure(
+        "cosine of estimate and true gradient at every site, from input to loss",
+        "cosine measured at sites",
+        "fgbench measure",
+        "alignment:draw",
+    ),
     "batch": Figure(
         "relative variance against the batch size",
         "method measured with two batch sizes",
