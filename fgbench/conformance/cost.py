@@ -40,7 +40,7 @@ def cost(case: Case) -> str:
         >>> from fgbench.conformance.nets import TINY, Case
         >>> from fgbench.registry import make
         >>> cost(Case.build(TINY, "end", make("estimators", "bp").thing)).partition(" of ")[0]
-        'it runs 0.89'
+        'it runs 0.88'
     """
     body = case.task.chain.operations()
     if not body:
@@ -61,8 +61,9 @@ def cost(case: Case) -> str:
     )
     if ratio > ABOVE:
         raise Fault(
-            f"it runs {ratio:.3g} times the operations that it is priced at ({ledger.forward_equivalents:.3g} "
-            "forward equivalents); price what it computes beside the view by view.price"
+            f"it runs {ratio:.3g} times the operations that it is priced at "
+            f"({ledger.forward_equivalents:.3g} forward equivalents); price what it computes beside "
+            "the view by view.price"
         )
     if ratio < BELOW and _through_several(case):
         raise Fault(
