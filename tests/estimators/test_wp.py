@@ -151,7 +151,7 @@ def test_leave_one_out_of_a_gaussian_has_d_plus_1_over_n_minus_1() -> None:
             rows = torch.cat([u.rows(n, 0, u.n).flatten(1) for n in shapes], 1)
             return (rows @ g + 0.3).unsqueeze(1)  # any clean loss
 
-        def credit(self, slopes: Tensor, u: Any) -> dict[str, Tensor]:
+        def credit(self, slopes: Tensor, u: Any, **options: Any) -> dict[str, Tensor]:
             rows = torch.cat([u.rows(n, 0, u.n).flatten(1) for n in shapes], 1)
             parts = (slopes[:, 0] @ rows / u.n).split(sizes)
             return {n: p.reshape(shapes[n]) for n, p in zip(shapes, parts, strict=True)}
