@@ -24,8 +24,11 @@ from fgbench.core.clock import START, Clock
 from fgbench.core.gradients import Grads, complete
 from fgbench.core.network import untouched
 from fgbench.core.noise.laws import PerExample
+from fgbench.core.operation_counter import OperationCounter
+from fgbench.core.perturbed import Perturbed
 from fgbench.core.readout_losses import Reading, joined, partition, read
 from fgbench.core.targets import given_of, labels_of
+from fgbench.core.weight_inputs import WeightInput, weight_inputs
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -686,6 +689,86 @@ class Window:
                 found.append(self._change(f, clean, held, step))
         return torch.stack(found)
 
+    def perturbed(self, directions: Directions, row: int, step: float, graph: bool) -> Perturbed:
+        """Run one pass with noise at the sites, see :meth:`fgbench.core.view.View.perturbed`."""
+        if not self.along(directions):
+            raise UsageError("a noisy pass takes noise on sites, got directions along parameters")
+        u = {name: directions.rows(name, row, row + 1)[0] for name in directions.names}
+        held, readout = self.clean_held(), self.objective.readout
+        values: dict[Place, Tensor] = {}
+        kept: list[Tensor] = []
+
+        def noisy(tap: Any) -> Any:
+            def into(kind: str, name: str, z: Tensor, /) -> Tensor:
+                z = tap(kind, name, z)
+                if kind == "site" and name in u:
+                    z = z + step * u[name]
+                values[kind, name] = z.detach()
+                return z
+
+            return into
+
+        def walk(tap: Any) -> Tensor:
+            return self.chain.run(self.start, *self.objective.window, noisy(tap))
+
+        def losses_of(prediction: Tensor) -> Tensor:
+            losses = self.losses_of(prediction, held)
+            kept.append(losses.detach())
+            return losses
+
+        tape = Tape("params", None) if graph else None
+        with torch.set_grad_enabled(graph), self.in_place():
+            if tape is None:
+                losses_of(self.chain.read(readout, walk(untouched)))
+            else:
+                tape.record(self.chain, self.objective, walk, losses_of)
+        self.ledger.forwards += self.share
+        self.ledger.readouts += self.readout_share
+        return Perturbed(kept[-1], values, tape, self.params, self.ledger, self.share)
+
+    def site_tangents(self, u: Mapping[str, Tensor], one_layer: bool) -> dict[Place, Tensor]:
+        """Push directions at sites and note tangents, see :meth:`fgbench.core.view.View.site_tangents`."""
+        if self.chain.by_forward_ad:
+            raise UsageError(
+                "tangents inside this network cannot be read: Duals do not travel through it"
+            )
+        found: dict[Place, Tensor] = {}
+
+        def tap(kind: str, name: str, z: Any, /) -> Any:
+            if kind == "op":
+                return z
+            t = part(z)
+            if kind == "out":
+                if t is not None:
+                    found[kind, name] = t
+                return z
+            on = plus(None if one_layer else t, u.get(name))
+            if (noted := t if one_layer else on) is not None:
+                found[kind, name] = noted
+            return value(z) if on is None else Dual(value(z), on)
+
+        with torch.no_grad(), swapped(self.chain, self.moved), OperationCounter() as counter:
+            f: Any = self.chain.run(self.start, *self.objective.window, tap)
+            if (t := part(f)) is not None:
+                found["output", ""] = t
+                read = part(self.chain.read(self.objective.readout, f))
+                if read is not None:
+                    found["readout", self.objective.readout] = read
+        body = self.chain.operations() * len(self.start)
+        self.ledger.forwards += self.share
+        self.ledger.slopes += max(counter.number / body - self.share, 0.0) if body else 0.0
+        return found
+
+    def inputs(self) -> dict[str, WeightInput]:
+        """Return the inputs of the updated weights, from a pass of its own."""
+        self.ledger.forwards += self.share
+
+        def run(x: Any) -> Any:
+            return self.chain.run(x, *self.objective.window)
+
+        with self.in_place():
+            return weight_inputs(run, self.start, self.params)
+
     def push_apart(self, each: Callable[[int], Mapping[str, Tensor]]) -> list[Tensor]:
         """Push every example along weight directions of its own; return the tangents at its output.
 
@@ -763,7 +846,7 @@ class Window:
 
         Args:
             places: (kind, name) to cotangent.
-            to: ``params`` or ``taps``.
+            to: ``params``, ``taps`` or ``sites``.
             weights: replace the weights of the operations crossed.
 
         Returns:
