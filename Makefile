@@ -79,5 +79,5 @@ clean:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,bench,report,zoo]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,bench,report,tune,zoo]'
 	touch $@

@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgbench.api import check, measure, run, run_all, speed, train
+    from fgbench.api import check, compare, measure, run, run_all, speed, train
+    from fgbench.core.along import Along
     from fgbench.core.estimator import Claims, Defaults, Estimate, Estimator, State
     from fgbench.core.noise.directions import FixedDirections
     from fgbench.core.noise.keyed import Noise
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LOCATIONS = {
+    "Along": "fgbench.core.along:Along",
     "Claims": "fgbench.core.estimator:Claims",
     "DataSet": "fgbench.data.dataset:DataSet",
     "Defaults": "fgbench.core.estimator:Defaults",
@@ -56,6 +58,7 @@ _LOCATIONS = {
     "UsageError": "fgbench.errors:UsageError",
     "View": "fgbench.core.view:View",
     "check": "fgbench.api:check",
+    "compare": "fgbench.api:compare",
     "data_set": "fgbench.data.given:data_set",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
@@ -71,6 +74,7 @@ _LOCATIONS = {
 }
 
 __all__ = [
+    "Along",
     "Claims",
     "DataSet",
     "Defaults",
@@ -88,6 +92,7 @@ __all__ = [
     "UsageError",
     "View",
     "check",
+    "compare",
     "data_set",
     "estimate",
     "figure",

@@ -1,4 +1,4 @@
-"""The face in Python: measure, train, time and check, by names or with objects.
+"""The face in Python: measure, train, time, compare and check, by names or with objects.
 
 ``run`` and ``run_all`` return plain records, for suites; the others return results that print as tables.
 
@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
@@ -20,12 +21,12 @@ from fgbench.errors import UsageError
 from fgbench.reporting.results import Result, Results
 from fgbench.reporting.terminal.tables import IN_PYTHON
 from fgbench.runs.against import against as compared
+from fgbench.runs.against import trained_against
 from fgbench.runs.given import Given
 from fgbench.runs.run import failed, fusion, run, run_all, table1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from torch import nn
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check",
+    "compare",
     "failed",
     "fusion",
     "measure",
@@ -142,6 +144,8 @@ def train(
     out_axes: str | Sequence[str] = "",
     head: str = "",
     output: Callable[[Any], Any] | None = None,
+    against: Any = None,
+    margin: float | None = None,
     name: str = "",
     seed: int = 0,
     seeds: int = 1,
@@ -165,14 +169,17 @@ def train(
         out_axes: as of :func:`measure`.
         head: as of :func:`measure`.
         output: as of :func:`measure`.
+        against: a reference method, trained too; each result has the paired test of its method against it.
+        margin: the largest difference that does not matter; that of the data set where None.
         name: as of :func:`measure`.
         seed: of initial weights, order and noise.
         seeds: how many seeds, counted up from ``seed``.
         records: folder where finished records are looked up and written, and where an interrupted training
             of names goes on.
         options: ``epochs``, ``lr``, ``optimizer``, ``schedule`` and the other fields of
-            :class:`fgbench.training.recipe.Recipe`, ``train_size`` and ``validation``; and those of
-            :func:`fgbench.run_all`.
+            :class:`fgbench.training.recipe.Recipe`; in place of ``epochs`` one of ``forwards``, ``seconds``
+            and ``steps``, see :class:`fgbench.training.length.Length`; ``train_size`` and ``validation``; and
+            those of :func:`fgbench.run_all`.
 
     Returns:
         The results; ``results["FG-A"].model`` is the trained network.
@@ -191,6 +198,8 @@ def train(
             "train takes data=(inputs, targets); batch is the number of examples per step"
         )
     listed = registry.methods_of(methods)
+    if against is not None:
+        listed = registry.methods_of([*listed, registry.method_of(against)])
     if model is not None and (len(listed) > 1 or seeds > 1):
         raise UsageError(IN_PLACE)
     case = given.case(listed) | options
@@ -203,6 +212,8 @@ def train(
         )
     ]
     kept: list[Any] = [networks.get(record["key"]) for record in found]
+    if against is not None:
+        found = trained_against(found, registry.method_of(against).text, margin)
     if model is not None:
         kept = [_in_place(given.module, kept[0], found[0])]
     results = [Result(r, _own(network)) for r, network in zip(found, kept, strict=True)]
@@ -266,6 +277,85 @@ def speed(
     return Results(run_all("speed", listed, seed=seed, records=records, **case))
 
 
+def compare(
+    methods: Any,
+    *,
+    arch: str,
+    data: str,
+    reference: str = "BP",
+    budget: str = "small",
+    forwards: float | None = None,
+    seconds: float | None = None,
+    seeds: int | None = None,
+    margin: float | None = None,
+    records: str | Path = "records",
+    jobs: int | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    threads: int = 1,
+    data_dir: str | None = None,
+    plan: bool = False,
+    progress: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Results:
+    """Tune methods with one budget, train them on fresh seeds and judge them, as ``fgbench compare`` does.
+
+    Worker processes run the trainings, so a script that calls this needs ``if __name__ == "__main__"``.
+
+    Args:
+        methods: METHODs, names only: an estimator of one's own is ``./file.py:Class``.
+        arch: architecture with options.
+        data: data set with options.
+        reference: the METHOD that all others are compared with.
+        budget: ``small``, ``medium`` or ``large``: rates that every method tries, and length and number of
+            the runs.
+        forwards: forward equivalents of a result, in passes over the training set; by default what the
+            reference spends by its recipe.
+        seconds: of a result of the reference, in place of ``forwards``.
+        seeds: of the results; 10 to look, 20 to publish. Those of the budget where None.
+        margin: the largest difference that does not matter, an error as a fraction; that of the data set
+            where None.
+        records: folder of the records; the same call goes on from it.
+        jobs: runs at the same time; one per GPU or core where None.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``float64``.
+        threads: CPU threads of each run.
+        data_dir: folder of data files.
+        plan: print what would be run and for how long, and run nothing.
+        progress: called with one line now and then.
+        options: further options of :func:`train`, the same for every method.
+
+    Returns:
+        A result per method, the reference first; they print as tables with verdicts, and
+        ``found["FG-A"].results[0].against.verdict`` is one. Of a plan an empty one.
+
+    Raises:
+        UsageError: for a name or option that does not fit, in one line.
+
+    Example:
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=640,test=32]", "device": "cpu", "jobs": 1}
+        >>> len(compare("FG-A", plan=True, seeds=5, **case))  # doctest: +ELLIPSIS
+        Tuning: 2 methods x 12 rates (8 over four decades, ...
+        0
+    """
+    from fgbench.runs.compare import compare as comparing
+    from fgbench.runs.compare import plan as planning
+    from fgbench.runs.sweep.runner import Settings, place
+
+    listed = [methods] if isinstance(methods, str) else list(methods)
+    question = planning.Question.of(
+        listed, arch, data, reference, budget=budget, forwards=forwards, seconds=seconds, seeds=seeds,
+        margin=margin, options=options,
+    )  # fmt: skip
+    settings = Settings(Path(records), jobs, device, dtype, threads, data_dir)
+    tell = progress or (lambda line: None)
+    if plan:
+        workers = len(place(device, jobs)[1])
+        print(*planning.lines(planning.plan_of(question, settings, True, tell), workers), sep="\n")
+        return Results([])
+    return Results(comparing.compare(question, settings, tell=tell))
+
+
 def check(
     given: Any,
     *,
@@ -282,10 +372,10 @@ def check(
     timeout: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Check an estimator's claims, or what a network declares or wrapping found, as ``fgbench check`` does.
+    """Check an estimator's claims, a locality, a data set or a network, as ``fgbench check`` does.
 
     Args:
-        given: an estimator, (estimator, locality), a module, or the name of an estimator or architecture.
+        given: an estimator, (estimator, locality), a locality, a data set, a module, or the name of one.
         data: of a network: data set with options, or as of :func:`measure`.
         batch: of a network: inputs and targets, in place of ``data``.
         loss: of a module: as of :func:`measure`.
@@ -295,7 +385,7 @@ def check(
         head: of a module: as of :func:`measure`.
         output: of a module: as of :func:`measure`.
         quick: use fewer draws where the bias can only be tested by sampling.
-        arch: an architecture on which an estimator is checked beside small networks.
+        arch: an architecture on which an estimator or a locality is checked beside small networks.
         timeout: seconds after which what was not judged is left out.
         progress: called with a line for each outcome as soon as it is known, such as ``print``.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fgbench.conformance.any_architecture import checked_network, is_network, workload_to_check
+from fgbench.conformance.everything import Checked, check_everything, kinds_of, summary
 from fgbench.conformance.report import Report, check_any, line
 from fgbench.core.time_limit import time_limit
 from fgbench.core.wrapping import WrappedChain
@@ -27,15 +28,17 @@ def run_checks(
     arch: str = "",
     data: str = "",
     cuts: Cuts | None = None,
+    workers: int = 1,
 ) -> int:
-    """Check an estimator or an architecture and print each outcome as soon as it is known.
+    """Check one thing and print each outcome as soon as it is known, or everything of a kind.
 
     Args:
-        name: as typed.
+        name: as typed; ``estimators`` or another kind for all its names, ``all`` for all kinds.
         quick: use fewer draws where the bias can only be tested by sampling.
-        arch: an architecture on which an estimator is checked beside the small networks.
+        arch: an architecture on which an estimator or a locality is checked beside the small networks.
         data: a data set whose examples an architecture is checked on; images of random numbers where "".
         cuts: how an ordinary module is cut.
+        workers: processes that check everything of a kind.
         timeout: seconds after which the check that is running, and those after it, are not judged.
 
     Returns:
@@ -52,9 +55,15 @@ def run_checks(
         ...     run_checks("fg_ab")
         ... except UsageError as error:
         ...     print(error)
-        unknown estimator or architecture 'fg_ab'; did you mean 'fg_a'?
+        unknown estimator, locality, architecture or data set 'fg_ab'; did you mean 'fg_a'?
     """
+    kinds = kinds_of(name)
     with time_limit(timeout, f"check {name}"):
+        if kinds:
+            every = check_everything(kinds, print_checked, quick=quick, workers=workers)
+            print(summary(every))
+            failed, left = (any(map(of, every)) for of in (lambda o: not o.held, lambda o: o.error))
+            return 1 if failed else LESS if left else 0
         checked = check_any(name, print_outcome, quick=quick, arch=arch, data=data, cuts=cuts)
         report = Report(checked)
         _print_sites(name, data, cuts)
@@ -86,3 +95,18 @@ def print_outcome(outcome: Outcome) -> None:
         ok    pure: two calls agree
     """
     print(line(outcome), flush=True)
+
+
+def print_checked(one: Checked) -> None:
+    """Print the outcome of one name of many as one line, and what did not hold below it.
+
+    Args:
+        one: the name and its outcomes.
+
+    Example:
+        >>> print_checked(Checked("datasets", "mnist", error="no files"))
+        --    mnist: not checked: no files
+    """
+    print(one.line(), flush=True)
+    for outcome in Report(one.outcomes).failed:
+        print(f"      {line(outcome)}", flush=True)

@@ -20,6 +20,11 @@ LOCALITIES = {  # those of the presets, in words
     "module": "a loss on every module, through all modules before it",
     "local": "a loss on every module, through that module alone",
     "local-pg": "a loss on every module, through that module alone, separate per patch and group",
+    "dgl": "a loss on every module, through an auxiliary network",
+    "predsim": "a loss on every module, of predictions and similarities",
+    "mono_forward": "a loss on every module; the prediction is the sum of all heads",
+    "forward_forward": "a training rule: right against wrong labels in every module",
+    "noprop_dt": "a training rule: every block denoises a label alone",
 }
 
 
@@ -43,14 +48,14 @@ def lines(kind: str, width: int = 100) -> Iterator[str]:
         >>> next(lines("presets")).split()[:2]
         ['BP', 'bp/end']
         >>> print(*lines("localities", width=60), sep="\n")  # doctest: +ELLIPSIS
-        contrastive ...
+        auglocal ...
         local             A loss on every module, each through that
                           module alone (greedy; LG- in the paper's
                           method names). [keep=b]
                           also: local-p, local-pg
         ...
     """
-    listed = {"presets": _presets(), "sweeps": read.shipped()}
+    listed = {"presets": _presets, "rules": _rules, "sweeps": read.shipped}
     kinds = [*registry.FOLDERS, *listed]
     if kind and kind not in kinds:
         raise unknown("kind", kind, kinds)
@@ -58,7 +63,7 @@ def lines(kind: str, width: int = 100) -> Iterator[str]:
         if not kind:
             yield f"{each}:"
         indent = "" if kind else "  "
-        meanings = listed.get(each) or _registered(each)
+        meanings = listed[each]() if each in listed else _registered(each)
         for name, paragraphs in meanings.items():
             yield from _entry(name, paragraphs, indent, width)
 
@@ -70,6 +75,15 @@ def _presets() -> dict[str, str]:
         locality = method.partition("/")[2]
         meanings[name] = f"{method:<17} {LOCALITIES.get(locality, locality)}"
     return meanings
+
+
+def _rules() -> dict[str, str]:
+    """Return each training rule, which is a locality, with its meaning and why no bias is measured of it."""
+    found = {}
+    for name, entry in registry.entries("localities").items():
+        if reason := getattr(entry.make, "rule", ""):
+            found[name] = f"{_meaning(entry, [name])}\nno bias is measured, because {reason}"
+    return found
 
 
 def _registered(kind: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.cli import new, read_commands, run_commands
+from fgbench.cli import compare_commands, new, read_commands, run_commands
 from fgbench.cli.progress import asides_in_one_line, print_error
 from fgbench.errors import (
     BackwardRefused,
@@ -66,6 +66,8 @@ app.command()(read_commands.explain)
 app.command(epilog=run_commands.WITHOUT_NUMBERS)(run_commands.measure)
 app.command()(run_commands.train)
 app.command()(run_commands.speed)
+app.command(epilog=compare_commands.EQUAL)(compare_commands.compare)
+app.add_typer(compare_commands.leaderboard, name="leaderboard")
 app.command()(run_commands.sweep)
 app.command()(run_commands.fusion)
 app.command()(run_commands.table1)
@@ -179,7 +181,7 @@ def _resumable(arguments: list[str]) -> bool:
     if not arguments:
         return False
     given = any(a.startswith(("-o", "--records")) for a in arguments)
-    return arguments[0] in ("train", "sweep") or (arguments[0] == "table1" and given)
+    return arguments[0] in ("train", "sweep", "compare") or (arguments[0] == "table1" and given)
 
 
 def _no_memory(error: BaseException) -> bool:

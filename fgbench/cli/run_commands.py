@@ -16,11 +16,14 @@ from fgbench.cli.options import (
     DataDir,
     Device,
     Dtype,
+    Forwards,
     KeptDir,
+    Margin,
     Methods,
     OutAxes,
     RecordsDir,
     Reuse,
+    Seconds,
     Seed,
     Seeds,
     Sites,
@@ -142,6 +145,8 @@ def train(
             help="Epochs. For this option and the next ones the recipe of the architecture has a default."
         ),
     ] = None,
+    forwards: Forwards = None,
+    seconds: Seconds = None,
     seeds: Seeds = 1,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[
@@ -151,12 +156,20 @@ def train(
         str | None, typer.Option(help="linear, cosine, staircase or constant.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    update: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Rule by which estimates move the parameters: sign, accept, shrink, round\\[bits=8], "
+            "./mine.py:Mine, or none; 'fgbench list updates' lists them.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Another field of the recipe: momentum, weight_decay, head_lr, crop, colours, ...; "
+            help="Another field of the recipe: momentum, weight_decay, head_lr, crop, ...; or steps; "
             "repeatable.",
         ),
     ] = None,
@@ -177,6 +190,16 @@ def train(
             "or off. The results are the same."
         ),
     ] = "auto",
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="METHOD",
+            help="A reference method, trained too. A second table has the paired test of each method against "
+            "it, over the seeds.",
+        ),
+    ] = None,
+    margin: Margin = None,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -189,22 +212,23 @@ def train(
     """Train by the recipe of the architecture; the same command continues an interrupted run."""
     from fgbench.runs.sweep import schema
 
+    if margin is not None and reference is None:
+        raise UsageError("--margin belongs to --against METHOD")
+    methods = [*methods, *([] if reference is None else [reference])]
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
     given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
-    given |= {"cut": cut, "sites": sites, "out_axes": out_axes}
+    given |= {"cut": cut, "sites": sites, "out_axes": out_axes, "update": update}
+    given |= {"forwards": forwards, "seconds": seconds}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    fields = schema.options_of("train")
-    for pair in option or []:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set expects NAME=VALUE, got {pair!r}")
-        if key not in fields:
-            raise unknown("recipe value", key, fields)
-        options[key] = value
+    options |= pairs_of(option, schema.options_of("train"))
     results = _run_all(
         "train", methods, range(seed, seed + seeds), as_json, arch=arch, data=data, device=device,
         dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse, **options,
     )  # fmt: skip
+    if reference is not None:
+        from fgbench.runs.against import trained_against
+
+        results = trained_against(results, reference, margin)
     return _show(results, as_json, rates="as given" if "lr" in options else "")
 
 
@@ -365,7 +389,13 @@ def show(
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="An estimator or architecture, or ./file.py:Class.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="An estimator, locality, architecture or data set, or ./file.py:NAME; `estimators`, another "
+            "kind of these, or `all`: everything that is registered."
+        ),
+    ],
     quick: Annotated[
         bool,
         typer.Option(
@@ -377,7 +407,9 @@ def check(
     ] = False,
     arch: Annotated[
         str,
-        typer.Option(help="Check an estimator on this architecture too, beside small networks."),
+        typer.Option(
+            help="Check an estimator or a locality on this architecture too, beside small networks."
+        ),
     ] = "",
     data: Annotated[
         str,
@@ -396,13 +428,46 @@ def check(
             "the exit code is 3. No limit by default: how long a check takes depends on the machine.",
         ),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that check everything of a kind.", min=1)
+    ] = 1,
 ) -> int:
-    """Check an estimator's claims or an architecture's declarations: ok, FAIL or -- (not judged) each."""
+    """Check claims, declarations, objectives or examples: ok, FAIL or -- (not judged) each."""
     from fgbench.cli.check import run_checks
     from fgbench.workload import Cuts
 
     cuts = Cuts(cut, sites, out_axes)
-    return run_checks(name, quick=quick, timeout=timeout, arch=arch, data=data, cuts=cuts)
+    return run_checks(
+        name, quick=quick, timeout=timeout, arch=arch, data=data, cuts=cuts, workers=workers
+    )
+
+
+def pairs_of(given: list[str] | None, names: list[str]) -> dict[str, str]:
+    """Read the options NAME=VALUE of ``--set``.
+
+    Args:
+        given: as typed.
+        names: that may be set.
+
+    Returns:
+        Name to value.
+
+    Raises:
+        UsageError: for an unknown name, or an option without a value.
+
+    Example:
+        >>> pairs_of(["momentum=0.5"], ["momentum", "batch"])
+        {'momentum': '0.5'}
+    """
+    options = {}
+    for pair in given or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set expects NAME=VALUE, got {pair!r}")
+        if key not in names:
+            raise unknown("recipe value", key, names)
+        options[key] = value
+    return options
 
 
 def _run_all(

@@ -128,14 +128,15 @@ class Watch:
 
     Args:
         quiet: show nothing.
+        verb: the command.
 
     Example:
         >>> with Watch(quiet=True) as watch:
         ...     pass
     """
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, quiet: bool, verb: str = "sweep") -> None:
+        self._quiet, self._verb = quiet, verb
         self._live: Any = None
         self._printed: set[str] = set()
         self._drawn = 0.0
@@ -168,7 +169,7 @@ class Watch:
         for case, record in sweep.found.items():
             if case not in self._printed:
                 self._printed.add(case)
-                head = f"sweep {len(self._printed)} of {sweep.known}: "
+                head = f"{self._verb} {len(self._printed & set(sweep.found))} of {sweep.known}: "
                 before = " (finished before)" * (record.get("started", "") < self._begun)
                 print_line(head + _line(record) + before)
 

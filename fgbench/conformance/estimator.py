@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench import registry
-from fgbench.conformance import learned, pure, reach, sampled, unbiased, variance
+from fgbench.conformance import cost, learned, pure, reach, sampled, unbiased, variance
 from fgbench.conformance.nets import CONVOLUTION, DEEP, FEW, LEAST, NETS, SMOOTH, TINY, Case, Net
 from fgbench.conformance.outcome import (
     Fault,
     NotJudged,
     Outcome,
     collected,
+    everywhere,
     judge,
     listed,
     not_judged,
@@ -48,8 +49,18 @@ CHECKS: dict[str, Callable[[Case], str]] = {
     "chunks": pure.chunks,
     "backward": reach.reach,
     "slopes only": reach.slopes_only,
+    "exact": pure.exact,
+    "cost": cost.cost,
+    "training": learned.training,
     "state": learned.state,
 }
+BIAS, DOCUMENTED = "bias", "documented mean"
+MEANS = {
+    "gradient": "unbiased",
+    "direction": "mean along the gradient",
+    "documented": "mean as documented",
+}
+LIMITS = {"gradient": "bias vanishes", "documented": "mean tends to what is documented"}
 FINEST = 1e-5  # step at which a vanishing bias is sampled against none
 SAMPLED = ("end", "local")  # where a bias is sampled under localities of which none was asked for
 
@@ -143,9 +154,10 @@ def _examine(
     for case in cases:
         nets.setdefault(case.net.name, []).append(case)
     few = [own[k] for own in nets.values() for k in dict.fromkeys((0, len(own) - 1))]
+    named = [(case.name, case) for case in few]
     held, failed = {}, ""
     for name, check in CHECKS.items():
-        outcome = judge(name, partial(_everywhere, check, few))
+        outcome = judge(name, partial(everywhere, check, named, estimator))
         held[name] = outcome.held
         if name == "pure":
             failed = repr(outcome.check)
@@ -153,25 +165,12 @@ def _examine(
     if held["pure"]:
         yield from variances(cases)
         yield from bias(estimator, cases, quick=quick)
+        yield from documented(cases, quick=quick)
         if held["state"]:
             yield from bias_learned(estimator, cases)
     else:
         why = f"{failed} failed, and what it found would be in every mean"
         yield not_judged("bias", why)
-
-
-def _everywhere(check: Callable[[Case], str], cases: Sequence[Case]) -> str:
-    """Run one check on all cases; the fault names the case where it does not hold."""
-    said: dict[bool, list[str]] = {True: [], False: []}
-    for case in cases:
-        outcome = judge(case.name, partial(check, case), case.estimator)
-        if not outcome.held:
-            found = "" if outcome.check == case.name else outcome.check
-            raise Fault(f"{outcome.detail} (on {case.name})", found)
-        said[outcome.judged].append(outcome.detail)
-    if not said[True]:
-        raise NotJudged(said[False][-1])
-    return f"{said[True][-1]} ({len(said[True])} nets and localities)"
 
 
 def protocol(estimator: Estimator) -> str:
@@ -253,32 +252,88 @@ def bias(estimator: Estimator, cases: Sequence[Case], *, quick: bool = False) ->
         >>> next(bias(case.estimator, [case])).check
         'unbiased on mlp-2x4/end'
     """
-    judged, why = False, ""
+    yield from _means(cases, BIAS, quick)
+
+
+def documented(cases: Sequence[Case], *, quick: bool = False) -> Iterator[Outcome]:
+    """Check a documented mean as :func:`bias` checks the gradient; nothing where none is documented.
+
+    Args:
+        cases: networks and localities that the estimator supports.
+        quick: make fewer draws where only sampling can judge.
+
+    Yields:
+        An outcome per case, and what was not judged.
+
+    Example:
+        >>> case = Case.build(TINY, "end", registry.make("estimators", "bp").thing)
+        >>> list(documented([case]))
+        []
+    """
+    stated = judge(DOCUMENTED, lambda: _documents(cases), cases[0].estimator)
+    if not stated.held:
+        yield stated
+    elif stated.judged:
+        yield from _means(cases, DOCUMENTED, quick)
+
+
+def _documents(cases: Sequence[Case]) -> str:
+    """Read the documented means, which may raise."""
+    found = [case.name for case in cases if case.documented is not None]
+    if not found:
+        raise NotJudged("no mean is documented beside the gradient")
+    return f"documented on {listed(found)}"
+
+
+def _means(cases: Sequence[Case], what: str, quick: bool) -> Iterator[Outcome]:
+    """Compare means with what they are claimed or documented to be, exactly or else by sampling."""
+    judged, why, aimed = False, "", list[Case]()
     without: dict[tuple[str, str], list[str]] = {}  # check and reason to where it was not made
     for case in cases:
-        if case.claims.bias == "some":
-            said = "it claims bias='some'" + f": {case.claims.why}" * bool(case.claims.why)
-            if case.claims.why == COUPLED:  # whatever the class claims
-                said = f"under this locality the claim is taken as 'some', because {COUPLED}"
-            without.setdefault(("bias", said), []).append(case.name)
+        aim = _aim(case, what)
+        if isinstance(aim, str):
+            without.setdefault((what, aim), []).append(case.name)
             continue
+        aimed.append(aim)
         try:
-            yield _exact(case)
+            yield _exact(aim)
             judged = True
-            if case.claims.bias == "none" and case.net == TINY:
-                own = partial(unbiased.unbiased, case, as_it_is=True)
-                name = f"unbiased with its own number of directions on {case.name}"
-                yield judge(name, own, estimator)
+            if not _vanishes(aim) and case.net == TINY:
+                own = partial(unbiased.unbiased, aim, as_it_is=True)
+                name = f"{MEANS[aim.target]} with its own number of directions on {case.name}"
+                yield judge(name, own, case.estimator)
         except NoDesign as reason:
-            without.setdefault(("bias, exactly", str(reason)), []).append(case.name)
+            without.setdefault((f"{what}, exactly", str(reason)), []).append(case.name)
             if not isinstance(reason, TooLarge):
                 why = str(reason)
     for (name, said), where in without.items():
         yield not_judged(f"{name}, on {listed(where)}", said)
-        if not judged and name != "bias":  # too large everywhere
+        if not judged and name != what:  # too large everywhere
             why = why or said
     if why:
-        yield from _inexact(cases, why, quick)
+        yield from _inexact(aimed, what, why, quick)
+
+
+def _aim(case: Case, what: str) -> Case | str:
+    """Return a case with what its means are compared with, or why there is nothing to compare."""
+    claims = case.claims
+    if what == DOCUMENTED:
+        none = "no mean is documented here"
+        return none if case.documented is None else case.towards("documented")
+    if claims.kind != "gradient":
+        return f"it claims kind={claims.kind!r}: it estimates no gradient"
+    if claims.bias == "some":
+        if claims.why == COUPLED:  # whatever the class claims
+            return f"under this locality the claim is taken as 'some', because {COUPLED}"
+        return "it claims bias='some'" + f": {claims.why}" * bool(claims.why)
+    return case.towards("direction") if claims.bias == "scale" else case
+
+
+def _vanishes(case: Case) -> bool:
+    """Return whether means reach what they are compared with in the limit of small steps only."""
+    if case.target == "documented":
+        return unbiased.has_step(case.estimator)
+    return case.claims.bias == "vanishing"
 
 
 def bias_learned(estimator: Estimator, cases: Sequence[Case]) -> Iterator[Outcome]:
@@ -297,15 +352,17 @@ def bias_learned(estimator: Estimator, cases: Sequence[Case]) -> Iterator[Outcom
         []
     """
     for case in cases:
-        if case.claims.bias == "some" or not learned.keeps_state(case):
-            continue
-        try:
-            yield _exact(learned.learned(case))
-        except NoDesign:
-            continue
-        except BaseException as error:
-            pass_on(error)
-            yield Outcome(f"bias on {case.name}, learned", False, told(error, estimator))
+        for what in (BIAS, DOCUMENTED) if learned.keeps_state(case) else ():
+            aim = _aim(case, what)
+            if isinstance(aim, str):
+                continue
+            try:
+                yield _exact(learned.learned(aim))
+            except NoDesign:
+                continue
+            except BaseException as error:
+                pass_on(error)
+                yield Outcome(f"{what} on {case.name}, learned", False, told(error, estimator))
 
 
 def variances(cases: Sequence[Case]) -> Iterator[Outcome]:
@@ -351,9 +408,9 @@ def _places(cases: Sequence[Case]) -> list[registry.Made]:
 
 def _exact(case: Case) -> Outcome:
     """Check one case exactly, with one direction in place of many where they would be too many."""
-    vanishing = case.claims.bias == "vanishing"
-    check = unbiased.vanishing if vanishing else unbiased.unbiased
-    name = f"{'bias vanishes' if vanishing else 'unbiased'} on {case.name}"
+    vanishes = _vanishes(case)
+    check = unbiased.vanishing if vanishes else unbiased.unbiased
+    name = f"{(LIMITS if vanishes else MEANS)[case.target]} on {case.name}"
     try:
         with running(name):
             return Outcome(name, True, check(case))
@@ -370,7 +427,7 @@ def _exact(case: Case) -> Outcome:
         return Outcome(name, False, told(error, case.estimator))
 
 
-def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
+def _inexact(cases: Sequence[Case], what: str, why: str, quick: bool) -> Iterator[Outcome]:
     """Enumerate signs, or sample, where no design applied.
 
     Under the locality asked for, or under two where the estimator is checked under many. Signs are
@@ -380,7 +437,7 @@ def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
     stages = sampled.QUICK if quick else sampled.STAGES
     drawn = partial(sampled.unbiased, stages=stages)
     fewer = f"{stages[0][0]} draws were made, {sampled.STAGES[0][0]} are the whole check"
-    claimed = _places([case for case in cases if case.claims.bias != "some"])
+    claimed = _places(cases)
     few = [place for place in claimed if place.text in SAMPLED] if len(claimed) > 2 else claimed
     for place in few or claimed:
         enumerable = True
@@ -389,15 +446,15 @@ def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
             (DEEP, unbiased.enumerated),
             (SMOOTH, drawn),
         ):
-            name = f"unbiased on {net.name}/{place.text}"
+            name = f"{MEANS[cases[0].target]} on {net.name}/{place.text}"
             try:
-                case = _to_sample(net, place, estimator)
+                case = _to_sample(net, place, estimator, what)
                 if case is None:
                     continue
-                enumerable &= case.claims.bias == "none"  # a bias that vanishes is left at any step
+                enumerable &= not _vanishes(case)  # a bias that vanishes is left at any step
                 if enumerable == (check is drawn):
                     continue
-                name = f"unbiased on {case.name}"
+                name = f"{MEANS[case.target]} on {case.name}"
                 if failed:
                     yield not_judged(name, f"{failed} failed, and sampling takes long")
                     break
@@ -416,16 +473,17 @@ def _inexact(cases: Sequence[Case], why: str, quick: bool) -> Iterator[Outcome]:
     if others := [place.text for place in claimed if place not in (few or claimed)]:
         under = listed((place.text for place in few), len(few))
         hint = f"sampled under {under} only; NAME/{others[0]} samples it there"
-        yield not_judged(f"bias under {listed(others)}", hint)
+        yield not_judged(f"{what} under {listed(others)}", hint)
     if not judged and not failed:
-        yield Outcome("bias", False, f"cannot be judged: {why}")
+        yield Outcome(what, False, f"cannot be judged: {why}")
 
 
-def _to_sample(net: Net, place: registry.Made, estimator: Estimator) -> Case | None:
+def _to_sample(net: Net, place: registry.Made, estimator: Estimator, what: str) -> Case | None:
     """Return the case to sample, after learned steps and with a fine step; None where nothing is claimed."""
     case = Case.build(net, place, estimator)
-    if case.refused or case.claims.bias == "some":
+    aim = "" if case.refused else _aim(case, what)
+    if isinstance(aim, str):
         return None
-    if case.claims.bias == "vanishing":
-        case = case.of(unbiased.with_step(estimator, FINEST))
-    return learned.learned(case) if learned.keeps_state(case) else case
+    if _vanishes(aim):
+        aim = aim.of(unbiased.with_step(estimator, FINEST))
+    return learned.learned(aim) if learned.keeps_state(aim) else aim

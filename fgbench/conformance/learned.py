@@ -10,6 +10,8 @@ import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from fgbench.conformance.agreement import same
 from fgbench.conformance.nets import SEED
 from fgbench.conformance.outcome import Fault, NotJudged, listed
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from fgbench.conformance.nets import Case
 
 STEPS = 12
+FEW = 2  # steps of what keeps no state
 RATE = 0.01  # of the parameters; the state's own is the estimator's
 
 
@@ -91,41 +94,96 @@ def state(case: Case) -> str:
     """
     if not keeps_state(case):
         raise NotJudged("it keeps none")
-    task, learner = _learner(case)
-    _steps(case, task, learner, 0, STEPS // 2)
-    copies: dict[int, Tensor] = {}  # a tensor that objectives share stays one tensor
-    saved = {
-        name: copies.setdefault(id(t), t.detach().clone()) for name, t in learner.tensors().items()
-    }
-    _steps(case, task, learner, STEPS // 2, STEPS)
-    for objective, own in learner.state.items():
-        for name, t in own.items():
-            if t.is_floating_point() and not bool(t.isfinite().all()):
-                raise Fault(
-                    f"state {name!r} of {objective} is not finite after {STEPS} learned steps"
-                )
-    if learner.unsound():
-        raise NotJudged(NOT_FINITE)
-    again, restored = _learner(case)
-    restored.restore(saved)
-    _steps(case, again, restored, STEPS // 2, STEPS)
-    for name, t in learner.tensors().items():
-        if name not in restored.tensors() or not same(t, restored.tensors()[name]):
-            where = " of ".join(reversed(name.split("\t")[1:]))
-            raise Fault(
-                f"saved after {STEPS // 2} of {STEPS} learned steps and restored, it arrives at another "
-                f"{where}: something it learns is not in its state"
-            )
+    task, learner = _restored(case, STEPS)
     pure(replace(case, task=task, state=learner.state))
     moved = _moved(case, learner.state)
     how = f"{listed(moved, 2)} moves over" if moved else "it stays as it is over"
     return f"{how} {STEPS} learned steps; saved half way and restored, it arrives at the same"
 
 
+def training(case: Case) -> str:
+    """Check that two steps of training move what learns, and that the second is the same from a checkpoint.
+
+    Args:
+        case: estimator, network and locality.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        NotJudged: where nothing is updated.
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> training(Case.build(TINY, "end", make("estimators", "bp").thing)).partition(";")[0]
+        'two steps move 4 of 4 parameters of the body'
+    """
+    task, _ = _restored(case, FEW)
+    before = dict(case.task.chain.named_parameters())
+    after = task.chain.body_parameters()
+    own = {k for o in task.objectives for k in o.updates}
+    updated = task.chain.body_parameters(tuple(sorted(own)))
+    moved = [name for name in updated if not torch.equal(after[name], before[name])]
+    may_stay = bool(getattr(case.estimator, "update", ""))  # its rule may take a step back
+    for o in task.objectives:
+        heads = task.chain.readout_parameters(o.readout) if o.head and not may_stay else {}
+        if heads and all(torch.equal(p, before[name]) for name, p in heads.items()):
+            raise Fault(
+                f"{FEW} steps move no parameter of the readout {o.readout!r}, which {o.name!r} teaches"
+            )
+    if not updated:
+        raise NotJudged("no objective updates a module")
+    if not moved and not may_stay:
+        raise Fault(f"{FEW} steps of rate {RATE:g} move no parameter of the body")
+    return (
+        f"two steps move {len(moved)} of {len(updated)} parameters of the body; saved after one and "
+        "restored, the second is the same"
+    )
+
+
+def _restored(case: Case, steps: int) -> tuple[Task, Learner]:
+    """Take steps of training, and the second half of them again from a checkpoint.
+
+    Returns:
+        Task and learner after the steps.
+
+    Raises:
+        Fault: where the two do not arrive at the same.
+    """
+    task, learner = _learner(case)
+    _steps(case, task, learner, 0, steps // 2)
+    copies: dict[int, Tensor] = {}  # a tensor that objectives share stays one tensor
+    saved = {
+        name: copies.setdefault(id(t), t.detach().clone()) for name, t in learner.tensors().items()
+    }
+    _steps(case, task, learner, steps // 2, steps)
+    for objective, own in learner.state.items():
+        for name, t in own.items():
+            if t.is_floating_point() and not bool(t.isfinite().all()):
+                raise Fault(
+                    f"state {name!r} of {objective} is not finite after {steps} learned steps"
+                )
+    if learner.unsound():
+        raise NotJudged(NOT_FINITE)
+    again, restored = _learner(case)
+    restored.restore(saved)
+    _steps(case, again, restored, steps // 2, steps)
+    for name, t in learner.tensors().items():
+        if name not in restored.tensors() or not same(t, restored.tensors()[name]):
+            where = " of ".join(reversed(name.split("\t")[1:]))
+            raise Fault(
+                f"saved after {steps // 2} of {steps} learned steps and restored, it arrives at another "
+                f"{where}: something it learns is not in its state"
+            )
+    return task, learner
+
+
 def _learner(case: Case) -> tuple[Task, Learner]:
     """Return a copy of the case's task and a learner of it, in the state of the start."""
     task = Task(Scheme(copy.deepcopy(case.task.chain), case.task.scheme.locality))
-    recipe = Recipe(epochs=1, batch=case.net.examples, lr=RATE)
+    recipe = Recipe(epochs=1, batch=case.net.examples, lr=RATE, update="none")
     noise = Noise(SEED, dtype=case.x.dtype)
     return task, Learner(task, case.estimator, recipe, noise)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +19,24 @@ from torch.nn import functional as F
 
 from fgbench import registry
 from fgbench.conformance.outcome import Fault
+from fgbench.core import gradients
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.dual import part, plus, rule, value
-from fgbench.core.estimator import Backward, Bias, Claims
+from fgbench.core.estimator import Backward, Bias, Claims, Kind
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.targets import Targets, given_of
 from fgbench.core.task import Task
-from fgbench.errors import BackwardRefused
+from fgbench.data.dataset import fingerprint
+from fgbench.data.images import Images
+from fgbench.errors import BackwardRefused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fgbench.core.estimator import Estimator, State
     from fgbench.core.gradients import Grads
+    from fgbench.core.scheme import Scheme
 
 SEED = 20_260
 
@@ -251,6 +256,8 @@ class Net:
             else:
                 sizes: dict[str, Any] = {"shape": self.shape, "classes": self.classes}
                 chain = registry.make("architectures", self.name, **sizes).thing
+        if not isinstance(chain, Chain):
+            raise UsageError(f"{self.name} is an ordinary module, expected a chain of local modules")
         return filled(chain.to(torch.float64), noise)
 
 
@@ -287,6 +294,25 @@ FEW = Net("mlp-2x2", (1, 1, 2), 2, 2)
 CONVOLUTION = Net("one convolution", (1, 2, 3), 3, 2, one_convolution)
 NETS = (TINY, MIXER, CONVOLUTIONS, OPAQUE)
 
+Target = Literal["gradient", "direction", "documented"]
+"""What a mean is compared with: the gradient, the gradient times any c > 0, or the documented mean."""
+
+
+def _batch(scheme: Scheme, net: Net, noise: Noise) -> tuple[Tensor, Any]:
+    """Return a batch of noise, made by the locality where losses or windows need more than labels."""
+    labels = (torch.arange(net.examples) * 3 + 1) % net.classes
+    needs = any(scheme.chain.readout(o.readout).needs for o in scheme.objectives)
+    if not (needs or scheme.moves):
+        x = noise.normal("x", (scheme.copies * net.examples, *net.shape))
+        return x, labels.repeat(scheme.copies)
+    uniform = noise.draw("uniform", "pixels", 0, (net.examples, *net.shape))
+    pixels, level = (255 * uniform).to(torch.uint8), (0.5,) * net.shape[0]
+    images = Images(
+        "noise", pixels, labels, pixels, labels, classes=net.classes, peak=255.0, mean=level, std=level,
+        fingerprint=fingerprint("noise", pixels, labels),
+    )  # fmt: skip
+    return scheme.batch(pixels, labels, images, noise.child("batch"))
+
 
 @dataclass(frozen=True)
 class Case:
@@ -298,11 +324,12 @@ class Case:
         task: the task.
         estimator: the estimator.
         x: the batch.
-        y: its labels.
+        y: its labels, with what else the locality gives.
         noise: where the case's draws come from.
         state: the estimator's state per objective.
         refused: why the estimator does not run here, "" if it does.
         after: what came before, such as learned steps, for outcomes.
+        target: what means are compared with.
 
     Example:
         >>> case = Case.build(TINY, "end", registry.make("estimators", "fg_a").thing)
@@ -315,11 +342,12 @@ class Case:
     task: Task
     estimator: Estimator
     x: Tensor
-    y: Tensor
+    y: Any
     noise: Noise
     state: dict[str, State]
     refused: str
     after: str = ""
+    target: Target = "gradient"
 
     @classmethod
     def build(cls, net: Net, locality: str | registry.Made, estimator: Estimator) -> Case:
@@ -327,14 +355,14 @@ class Case:
         noise = Noise(SEED, dtype=torch.float64)
         made = registry.make("localities", locality) if isinstance(locality, str) else locality
         task = Task.build(net.build(noise), made.thing, noise)
-        x = noise.normal("x", (task.scheme.copies * net.examples, *net.shape))
-        y = ((torch.arange(net.examples) * 3 + 1) % net.classes).repeat(task.scheme.copies)
-        refused = estimator.supports(task.scheme)
+        x, y = _batch(task.scheme, net, noise)
+        refused = task.scheme.refused or estimator.supports(task.scheme)
         if not isinstance(refused, str):
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
         state = {} if refused else task.init_state(estimator, noise)
         draws = noise.child("draws")
-        return cls(net, made, task, estimator, x, y, draws, state, refused)
+        targets = _with_given(net, task.scheme, y, noise)
+        return cls(net, made, task, estimator, x, targets, draws, state, refused)
 
     @property
     def name(self) -> str:
@@ -347,19 +375,42 @@ class Case:
         claims = self.estimator.claims(self.task.scheme)
         if not isinstance(claims, Claims):
             raise Fault(f"claims() must return fgbench.core.estimator.Claims, returned {claims!r}")
-        for name, valid in (("bias", get_args(Bias)), ("backward", get_args(Backward))):
+        valid_of = {"bias": get_args(Bias), "backward": get_args(Backward), "kind": get_args(Kind)}
+        for name, valid in valid_of.items():
             if getattr(claims, name) not in valid:
                 raise Fault(f"claims {name}={getattr(claims, name)!r}; valid: {', '.join(valid)}")
+        if claims.kind != "gradient" and claims.bias != "some":
+            raise Fault(
+                f"claims kind={claims.kind!r} and bias={claims.bias!r}: what estimates no gradient has "
+                "no bias to claim"
+            )
         return self.task.claims(self.estimator)
 
     def of(self, estimator: Estimator) -> Case:
         """Return the same case for another estimator with the same state."""
         return replace(self, estimator=estimator)
 
+    def towards(self, target: Target) -> Case:
+        """Return the same case with means compared with something else."""
+        return replace(self, target=target)
+
     @cached_property
     def truth(self) -> Grads:
         """The exact gradient of the scheme's objectives, by parameter name."""
         return self.task.scheme_truth(self.x, self.y)
+
+    @cached_property
+    def documented(self) -> Grads | None:
+        """The mean that the estimator documents, summed over objectives; None where it documents none."""
+        return self.task.expected(self.x, self.y, self.estimator, self.state)
+
+    @property
+    def reference(self) -> Grads:
+        """The gradient, or the documented mean where means are compared with that."""
+        if self.target != "documented":
+            return self.truth
+        assert self.documented is not None
+        return gradients.complete(self.truth, self.documented)
 
     @property
     def place_of(self) -> dict[str, str]:
@@ -368,7 +419,7 @@ class Case:
         owner = {name: name.rpartition(".")[0] for name in self.truth}
         return {name: site if site in sites else name for name, site in owner.items()}
 
-    def flat(self, grads: Grads) -> Tensor:
+    def flat(self, grads: Mapping[str, Tensor]) -> Tensor:
         """Join gradients in the truth's order; what is missing is zero."""
         every = [grads[n] if n in grads else torch.zeros_like(g) for n, g in self.truth.items()]
         return torch.cat([g.flatten() for g in every])
@@ -377,3 +428,27 @@ class Case:
         """Run the estimator once over all objectives and join its estimate of the body."""
         step = self.task.estimate(self.x, self.y, self.estimator, noise, self.state)
         return self.flat(step.body)
+
+
+def _with_given(net: Net, scheme: Scheme, labels: Tensor, noise: Noise) -> Any:
+    """Return the labels with what batches of the locality bring beside them, of random images."""
+    asked = scheme.moves or any(scheme.chain.readout(o.readout).needs for o in scheme.objectives)
+    if not asked or len(net.shape) != 3 or not hasattr(scheme.locality, "batch"):
+        return labels
+    own, channels = labels[: net.examples], net.shape[0]
+    uniform = noise.draw("uniform", "pixels", 0, (net.examples, *net.shape))
+    pixels = (256 * uniform).to(torch.uint8)
+    data = Images(
+        net.name,
+        pixels,
+        own,
+        pixels,
+        own,
+        classes=net.classes,
+        peak=255.0,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+        fingerprint=net.name,
+    )
+    given = given_of(scheme.batch(pixels, own, data, noise.child("batch"))[1])
+    return Targets(labels, given) if given else labels

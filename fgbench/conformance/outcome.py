@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from fgbench.errors import TimedOut, pass_on, reason
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     Tell = Callable[["Outcome"], None]
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,39 @@ def judge(check: str, run: Callable[[], str], owner: object = None) -> Outcome:
     except BaseException as error:
         pass_on(error)
         return Outcome(check, False, told(error, owner))
+
+
+def everywhere(
+    check: Callable[[T], str], cases: Iterable[tuple[str, T]], owner: object = None
+) -> str:
+    """Run one check on all cases; the fault names the case where it does not hold.
+
+    Args:
+        check: of one case, as of :func:`judge`.
+        cases: the name of each case, for the outcome, and the case.
+        owner: what is checked, to name its own line where it raises.
+
+    Returns:
+        The detail of the last case, and how many there are.
+
+    Raises:
+        Fault: it does not hold on one of them.
+        NotJudged: where there is nothing to test on any.
+
+    Example:
+        >>> everywhere(lambda case: f"{case} parameters", [("small", 3), ("large", 9)])
+        '9 parameters (2 nets and localities)'
+    """
+    said: dict[bool, list[str]] = {True: [], False: []}
+    for name, case in cases:
+        outcome = judge(name, partial(check, case), owner)
+        if not outcome.held:
+            found = "" if outcome.check == name else outcome.check
+            raise Fault(f"{outcome.detail} (on {name})", found)
+        said[outcome.judged].append(outcome.detail)
+    if not said[True]:
+        raise NotJudged(said[False][-1] if said[False] else "nothing runs it")
+    return f"{said[True][-1]} ({len(said[True])} nets and localities)"
 
 
 @contextmanager

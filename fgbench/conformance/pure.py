@@ -13,6 +13,7 @@ import torch
 from fgbench.conformance.agreement import same
 from fgbench.conformance.outcome import Fault, NotJudged, listed
 from fgbench.conformance.watch import Log, Watched, around
+from fgbench.core.targets import given_of, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,6 +96,8 @@ def deterministic(case: Case) -> str:
     if not all(bool(e.isfinite().all()) for run in runs for e in run.body.values()):
         raise NotJudged(NOT_FINITE)
     if not case.claims.deterministic:
+        if not differ and case.claims.exact:
+            return "other noise, same estimate: exact as claimed, and it learns nothing here"
         if not differ:
             raise Fault(
                 "two different noises gave the same estimate: either it does not use the noise it is "
@@ -104,6 +107,44 @@ def deterministic(case: Case) -> str:
     if differ:
         raise Fault(f"claims deterministic, but other noise gave another {listed(differ, 2)}")
     return "other noise, same estimate"
+
+
+def exact(case: Case) -> str:
+    """Check that an estimate which is claimed exact is free of noise, given the state.
+
+    What the state becomes may be drawn; gradients may not.
+
+    Args:
+        case: estimator, network and locality.
+
+    Returns:
+        The detail of the outcome.
+
+    Raises:
+        NotJudged: where it is not claimed.
+        Fault: it does not hold.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> try:
+        ...     exact(Case.build(TINY, "end", make("estimators", "fg_a").thing))
+        ... except NotJudged as why:
+        ...     print(why)
+        exact is not claimed
+    """
+    if not case.claims.exact:
+        raise NotJudged("exact is not claimed")
+    runs = []
+    for k in (0, 1):
+        with _kept(case):
+            runs.append(_step(case, case.noise.redrawn(k)))
+    differ = [name for name in _differing(*runs) if name.startswith("gradient")]
+    if differ:
+        raise Fault(
+            f"claims exact, free of noise given the state, but other noise gave another {listed(differ, 2)}"
+        )
+    return "other noise, same gradient; what it learns may be drawn"
 
 
 def _step(case: Case, noise: Noise) -> Step:
@@ -196,13 +237,14 @@ def _shaped(case: Case, step: Step) -> None:
 @contextmanager
 def _kept(case: Case) -> Iterator[None]:
     """Raise if the block changes inputs, parameters, random state or settings; put parameters back."""
-    held: dict[str, Tensor] = {"the batch": case.x, "the labels": case.y}
+    held: dict[str, Tensor] = {"the batch": case.x, "the labels": labels_of(case.y)}
+    held |= {f"the {name} of the batch": t for name, t in given_of(case.y).items()}
     held |= {f"state {n} of {o}": t for o, s in case.state.items() for n, t in s.items()}
     chain = case.task.chain
     held |= {f"buffer {n}": t for n, t in chain.named_buffers()}
     before = {name: t.detach().clone() for name, t in held.items()}
     params = {name: p.detach().clone() for name, p in chain.named_parameters()}
-    world = _world()
+    before_it = world()
     try:
         yield
         for name, t in held.items():
@@ -215,8 +257,8 @@ def _kept(case: Case) -> Iterator[None]:
                 raise Fault(f"changed parameter {name}")
             if p.grad is not None or not p.requires_grad:
                 raise Fault(f"left a .grad or requires_grad changed on parameter {name}")
-        after = _world()
-        for name, was in world.items():
+        after = world()
+        for name, was in before_it.items():
             if was != after[name]:
                 values = "" if "random" in name else f" from {was} to {after[name]}"
                 hint = "; draw from the noise it is handed" if "random state" in name else ""
@@ -228,8 +270,16 @@ def _kept(case: Case) -> Iterator[None]:
                 p.grad = None
 
 
-def _world() -> dict[str, Any]:
-    """Return the global random states and settings."""
+def world() -> dict[str, Any]:
+    """Return the global random states and settings.
+
+    Returns:
+        Name to a value that two states have in common where they are the same.
+
+    Example:
+        >>> world() == world()
+        True
+    """
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002
     return {
         "torch's global random state": torch.random.get_rng_state().numpy().tobytes(),

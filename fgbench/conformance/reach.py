@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fgbench.conformance.agreement import same
-from fgbench.conformance.nets import OPAQUE
+from fgbench.conformance.nets import NETS, OPAQUE
 from fgbench.conformance.outcome import Fault, NotJudged, first_line, listed, told
 from fgbench.conformance.watch import Oracles, around
 from fgbench.core.autodiff import no_reverse
-from fgbench.errors import BackwardRefused, pass_on
+from fgbench.core.time_limit import time_limit
+from fgbench.errors import BackwardRefused, TimedOut, pass_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from fgbench.core.view import View
 
 CORE = "fgbench.core."  # whose modules may open the gate
+SECONDS = 60.0  # of one estimate on a network of some hundred weights
 GEOMETRY = frozenset(
     {"slopes", "credit", "probe", "cells", "count", "sites", "shapes", "kept", "share", "objective"}
 )
@@ -50,10 +55,12 @@ def gated(cases: Sequence[Case]) -> str:
     """
     for case in cases:
         try:
-            with no_reverse.openers() as openers:
+            with no_reverse.openers() as openers, ended(case):
                 case.estimate(case.noise)
         except BackwardRefused as error:
             raise Fault(f"{first_line(error)} (on {case.name})") from None
+        except Fault:
+            raise
         except BaseException as error:
             pass_on(error)
             # what the estimator raises by itself has nothing to do with the gate
@@ -75,6 +82,37 @@ def gated(cases: Sequence[Case]) -> str:
         f"runs without reverse mode on {len(behind)} nets and localities; held under these two checks: "
         f"autograd's engine refused; {second}"
     )
+
+
+@contextmanager
+def ended(case: Case) -> Iterator[None]:
+    """Fail an estimate that does not end, on a small network and where alarms can be set.
+
+    Args:
+        case: estimator, network and locality.
+
+    Raises:
+        Fault: where the time is over.
+
+    Example:
+        >>> from fgbench.conformance.nets import TINY, Case
+        >>> from fgbench.registry import make
+        >>> case = Case.build(TINY, "end", make("estimators", "fg_a").thing)
+        >>> with ended(case):
+        ...     found = case.estimate(case.noise)
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if case.net not in NETS or not main or not hasattr(signal, "setitimer"):
+        yield
+        return
+    what = f"an estimate on {case.name}"
+    try:
+        with time_limit(SECONDS, what):
+            yield
+    except TimedOut as over:
+        if not str(over).startswith(what):  # of the whole check
+            raise
+        raise Fault(f"{over}, where backprop takes milliseconds: it does not end", "ends") from None
 
 
 def reach(case: Case) -> str:

@@ -12,12 +12,18 @@ from fgbench.conformance.any_architecture import (
     is_network,
     workload_to_check,
 )
+from fgbench.conformance.data_set import check_data_set
 from fgbench.conformance.estimator import check_estimator
+from fgbench.conformance.locality import check_locality
+from fgbench.data.dataset import DataSet
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
     from fgbench.conformance.outcome import Outcome, Tell
     from fgbench.workload import Cuts
+
+CHECKED = ("estimators", "localities", "architectures", "datasets")
+"""Kinds of things that there are checks of."""
 
 
 class Report(Sequence["Outcome"]):
@@ -111,13 +117,14 @@ def check_any(
     data: str = "",
     cuts: Cuts | None = None,
 ) -> list[Outcome]:
-    """Check an estimator's claims, or an architecture's declarations or what wrapping it found.
+    """Check an estimator's claims, a locality, an architecture or a data set.
 
     Args:
-        given: the name of either, or ``./file.py:Class``; an estimator; or (estimator, locality).
+        given: the name of one of them, or ``./file.py:Class``; an estimator; (estimator, locality); a
+            locality; or a data set.
         tell: called with each outcome as it is found.
         quick: use fewer draws where the bias can only be tested by sampling.
-        arch: an architecture on which an estimator is checked beside the small networks.
+        arch: an architecture on which an estimator or a locality is checked beside the small networks.
         data: a data set whose examples an architecture is checked on; images of random numbers where "".
         cuts: how an ordinary module is cut.
 
@@ -125,25 +132,53 @@ def check_any(
         One outcome per check.
 
     Raises:
-        UsageError: for an unknown name or option, or what is neither.
+        UsageError: for an unknown name or option, or what is none of them.
 
     Example:
-        >>> check_any("fg_ab")
+        >>> check_any("fg_ab")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        fgbench.errors.UsageError: unknown estimator or architecture 'fg_ab'; did you mean 'fg_a'?
+        fgbench.errors.UsageError: unknown estimator, locality, architecture or data set 'fg_ab'; did you ...
     """
-    if isinstance(given, str) and is_network(given):
+    kind = _kind(given)
+    if kind == "architectures":
         if arch:
-            raise UsageError(f"--arch is for estimators, and {given} is an architecture")
+            raise UsageError(
+                f"--arch is for estimators and localities, and {given} is an architecture"
+            )
         return check_architecture(given, tell, workload=workload_to_check(given, data, cuts))
     if data or (cuts is not None and cuts.stated):
         raise UsageError(
             f"--data, --cut, --sites and --out-axes are for networks, and {given} is none"
         )
+    if kind == "estimators":
+        return check_estimator(given, tell, quick=quick, arch=arch)
+    if kind == "localities":
+        return check_locality(given, tell, arch=arch)
+    if arch:
+        raise UsageError(f"--arch is for estimators and localities, and {given} is a data set")
+    return check_data_set(given, tell)
+
+
+def _kind(given: Any) -> str:
+    """Return the kind of what is checked.
+
+    Raises:
+        UsageError: for an unknown name, and for what cannot be checked.
+    """
+    if isinstance(given, DataSet):
+        return "datasets"
     if not isinstance(given, str):
-        return check_estimator(given, tell, quick=quick, arch=arch)
-    base = given.partition("[")[0].partition("/")[0]
-    estimators = [*registry.PRESETS, *registry.entries("estimators")]
-    if ".py" in given or base in estimators:
-        return check_estimator(given, tell, quick=quick, arch=arch)
-    raise registry.no_such("estimator or architecture", base, "architectures", estimators)
+        locality = not isinstance(given, tuple) and callable(getattr(given, "objectives", None))
+        return "localities" if locality else "estimators"
+    kind = registry.kind_of(given)
+    if not kind and ".py:" in given:
+        kind = "architectures" if is_network(given) else "datasets"
+    if kind in CHECKED:
+        return kind
+    base = given.partition("[")[0]
+    if kind:
+        raise UsageError(f"{base} is one of the {kind}; checked are {', '.join(CHECKED)}")
+    base = base.partition("/")[0]
+    others = [n for other in CHECKED if other != "architectures" for n in registry.names(other)]
+    what = "estimator, locality, architecture or data set"
+    raise registry.no_such(what, base, "architectures", [*registry.PRESETS, *others])

@@ -4,6 +4,9 @@ Beside each estimate e stands the forward gradient e′ along the directions tha
 is the truth exactly. Δ = e − e′ has the bias as its mean and little of the noise, so a scale of 1.02 shows
 in a few hundred draws where e alone needs tens of thousands. A site that is always zero changes Δ by the
 noise it leaves out, so the plain scale of every site is tested too.
+
+With another mean in view, e − b (e′ − g) takes the place of e, with a b from draws of their own. Where a mean
+is only said to be along the gradient, what is tested is its part across: e less its projection on g.
 """
 
 from __future__ import annotations
@@ -35,12 +38,19 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+EXPECTED = {
+    "gradient": "the gradient",
+    "direction": "c times the gradient",
+    "documented": "the documented mean",
+}
 STAGES = ((4096, 0.01), (8192, 0.001))  # draws, and the level at which the next stage is needed
 QUICK = (
     (512, 0.01),
     (1024, 0.001),
 )  # as seldom a false alarm, and a fault has to be 2.8 times as large
 EACH = 0.9  # power of a stage: both reject with .8 at least
+PILOT = 64  # draws that b is taken from
+LEAST = 4.0  # standard errors by which a scale must be above 0
 
 
 @dataclass(frozen=True)
@@ -86,11 +96,12 @@ def unbiased(case: Case, stages: Sequence[tuple[int, float]] = STAGES) -> str:
     """
     wrong: list[NumberTest] = []
     for stage, (draws, level) in enumerate(stages):
+        gain = 1.0 if case.target == "gradient" else sample(case, PILOT, -1 - stage).gain(case)
         drawn = sample(case, draws, stage)
         bad = next((k for k, e in enumerate(drawn.estimates) if not np.isfinite(e).all()), None)
         if bad is not None:
             raise Fault(f"draw {bad} of {draws} is not finite: it has a NaN or an infinity")
-        tests = drawn.tests(case)
+        tests = drawn.tests(case, gain)
         wrong = [test for test in tests if test.p_value < level / len(tests)]
         if not wrong:
             least = min(test.p_value for test in tests)
@@ -101,7 +112,7 @@ def unbiased(case: Case, stages: Sequence[tuple[int, float]] = STAGES) -> str:
     ordered = sorted(wrong, key=lambda test: test.p_value)
     found = listed((f"{t.name} {t.said} (p {t.p_value:.1g})" for t in ordered), 3)
     raise Fault(
-        f"the mean of {draws} draws is not the gradient: {found}; {len(tests)} numbers tested, "
+        f"the mean of {draws} draws is not {EXPECTED[case.target]}: {found}; {len(tests)} numbers tested, "
         f"together at the level {level:g}. Coupled: beside a forward gradient along the same directions, "
         "whose mean is the gradient"
     )
@@ -154,19 +165,46 @@ class Sample:
     coupled: list[Floats] = field(default_factory=list)
     squares: list[float] = field(default_factory=list)
 
-    def tests(self, case: Case) -> list[NumberTest]:
-        """Test the directions' law, every site's scale plainly and coupled, and the bias as a whole."""
+    def gain(self, case: Case) -> float:
+        """Return the b of the least noise: that of a regression of estimates on their forward gradients.
+
+        Args:
+            case: where they were drawn.
+
+        Returns:
+            b; 0 where estimates have no forward gradient beside them.
+        """
+        if len(self.coupled) != len(self.estimates):
+            return 0.0
+        e, beside = np.stack(self.estimates), np.stack(self.coupled)
+        e, beside = e - e.mean(0), beside - beside.mean(0)
+        square = float((beside**2).sum())
+        return float((e * beside).sum()) / square if square else 0.0
+
+    def tests(self, case: Case, gain: float = 1.0) -> list[NumberTest]:
+        """Test the directions' law, every site's scale plainly and coupled, and the bias as a whole.
+
+        Args:
+            case: where they were drawn.
+            gain: b, from draws of their own.
+
+        Returns:
+            A test per number.
+        """
         e, truth = np.stack(self.estimates), case.flat(case.truth).numpy()
-        paired = len(self.coupled) == len(e)
-        shift = e - (np.stack(self.coupled) if paired else truth)
-        found = []
-        if paired:
-            law = scale_test(self.squares)
-            found.append(NumberTest("|v|²/d", law.p_value, f"{law.value:.4f}, expected 1"))
+        if case.target == "direction":
+            return [*self._law(), *self._across(case, e, truth, gain)]
+        mean = case.flat(case.reference).numpy()
+        paired = self._paired
+        if case.target == "gradient":
+            shift = e - (np.stack(self.coupled) if paired else truth)
+        else:
+            shift = e - mean - (gain * (np.stack(self.coupled) - truth) if paired else 0.0)
+        found = self._law()
         for place, at in _places(case).items():
-            g = truth[at]
+            g = mean[at]
             square = float(g @ g)
-            if square <= 1e-20 * float(truth @ truth):
+            if square <= 1e-20 * float(mean @ mean):
                 continue
             x, dx = e[:, at] @ g / square, shift[:, at] @ g / square
             number = scale(x)
@@ -178,7 +216,44 @@ class Sample:
                 p = scale_test(dx, 0.0).p_value
                 said = f"{1 + dx.mean():.4f}, expected 1"
                 found.append(NumberTest(f"coupled scale of {place}", p, said))
-        return [*found, *_whole(shift / np.sqrt(truth @ truth))]
+        return [*found, *_whole(shift / np.sqrt(mean @ mean))]
+
+    @property
+    def _paired(self) -> bool:
+        """Whether every estimate has its forward gradient beside it."""
+        return len(self.coupled) == len(self.estimates)
+
+    def _law(self) -> list[NumberTest]:
+        """Test the law of the directions."""
+        if not self._paired:
+            return []
+        law = scale_test(self.squares)
+        return [NumberTest("|v|²/d", law.p_value, f"{law.value:.4f}, expected 1")]
+
+    def _across(self, case: Case, e: Floats, truth: Floats, gain: float) -> list[NumberTest]:
+        """Test that the mean is along the gradient: its scale above 0, and nothing across."""
+        square = float(truth @ truth)
+        along = e @ truth / square
+        c, error = float(along.mean()), standard_error(along)
+        if not c > LEAST * error:
+            raise Fault(
+                f"the scale along the gradient is {c:.3g} ± {1.96 * error:.2g} in {len(e)} draws, "
+                "expected c > 0"
+            )
+        free = e - gain * np.stack(self.coupled) if self._paired else e
+        across = free - np.outer(free @ truth / square, truth)
+        found = []
+        for place, at in _places(case).items():
+            g = truth[at]
+            own = float(g @ g)
+            if not 1e-20 * square < own < (1 - 1e-12) * square:
+                continue
+            x = across[:, at] @ g / (c * own)
+            said = f"{1 + x.mean():.4f} of the body's, expected 1"
+            found.append(
+                NumberTest(f"scale of {place}", scale_test(x, 0.0).p_value, said, standard_error(x))
+            )
+        return [*found, *_whole(across / (c * np.sqrt(square)))]
 
 
 def _whole(shift: Floats) -> list[NumberTest]:

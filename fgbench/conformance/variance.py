@@ -6,6 +6,8 @@ moments alone:
 
     Var = |b|² + 2 Σ_{i≠j} m_ij Q_ij² + Σ_ij (m_ij − 1) Q_ii Q_jj,      m_ij = E r_i² r_j².
 
+Laws of matrices have further fourth moments, whose part is added (:func:`beyond_gaussian`).
+
 No draw is made.
 """
 
@@ -21,7 +23,7 @@ from fgbench.conformance.agreement import EXACT
 from fgbench.conformance.outcome import Fault, NotJudged
 from fgbench.conformance.unbiased import OF_ANOTHER_FORM, Drawn, NoDesign
 from fgbench.core.cost import CostCounter
-from fgbench.core.noise.laws import law
+from fgbench.core.noise.laws import MatrixLaw, law, sides
 
 if TYPE_CHECKING:
     from fgbench.conformance.nets import Case
@@ -111,8 +113,44 @@ def _exact(case: Case, drawn: Drawn) -> list[float]:
     found = (2 * apart.unsqueeze(2) * square**2).sum((0, 1))
     found += torch.einsum("ij,ip,jp->p", moments - 1, own, own)
     found += sum(b**2 for b in slope) if slope else 0.0
+    for key, (start, shape) in drawn.cells.items():
+        rule, width = law(key[2]), prod(shape[1:])
+        if isinstance(rule, MatrixLaw) and len(shape) > 2:
+            for a in range(start, start + prod(shape), width):
+                own_part = square[a : a + width, a : a + width]
+                found += beyond_gaussian(own_part, rule, shape[1:])
     sizes = [g.numel() for g in case.truth.values()]
     return [float(part.sum()) for part in found.split(sizes)]
+
+
+def beyond_gaussian(square: Tensor, rule: MatrixLaw, shape: tuple[int, ...]) -> Tensor:
+    """Return what the variance of vᵀ Q v has beyond that of a gaussian v, for a law of matrices.
+
+    Σ Q_ij Q_kl (E[v_i v_j v_k v_l] − gaussian), whose moments are sums over pairings, see
+    :class:`fgbench.core.noise.laws.MatrixLaw`.
+
+    Args:
+        square: Q ``[d, d, parameters]`` of one direction.
+        rule: its law.
+        shape: of the direction, d numbers.
+
+    Returns:
+        ``[parameters]``.
+
+    Example:
+        >>> rule, q = law("lowrank[rank=2]"), torch.eye(4).unsqueeze(2)
+        >>> beyond_gaussian(q, rule, (2, 2))  # of |v|²: 2 y m n (m + n + 1)
+        tensor([20.])
+    """
+    m, n = sides(shape)
+    x, y = rule.pairings(m, n)
+    q = square.reshape(m, n, m, n, -1)
+    total = q.new_zeros(q.shape[-1])
+    for i, r in enumerate(("aaee", "aeae", "aeea")):
+        for j, c in enumerate(("bbff", "bfbf", "bffb")):
+            left, right = f"{r[0]}{c[0]}{r[1]}{c[1]}p", f"{r[2]}{c[2]}{r[3]}{c[3]}p"
+            total += (x - 1 if i == j else y) * torch.einsum(f"{left},{right}->p", q, q)
+    return total
 
 
 def _moments(drawn: Drawn) -> Tensor:
@@ -120,6 +158,8 @@ def _moments(drawn: Drawn) -> Tensor:
     found = torch.ones(drawn.size, drawn.size, dtype=torch.float64)
     for key, (start, shape) in drawn.cells.items():
         rule, whole = law(key[2]), prod(shape)
+        if isinstance(rule, MatrixLaw):  # gaussian here, and the rest is added
+            rule = law("gaussian")
         width = prod(shape[drawn.apart[key] :]) if rule.normalised else whole
         for a in range(start, start + whole, max(width, 1)):
             b = a + width

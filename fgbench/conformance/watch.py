@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fgbench.core.noise.directions import Directions, along, fixed
+from fgbench.core.noise.directions import Directions, Draw, along, fixed
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.noise.laws import PerExample
 
@@ -132,7 +132,13 @@ class Watched(Noise):
         request = _request(self, places, n, law)
         self.log.requests[request] = None
         draw = partial(self._directed, self.log.owner())
-        return along(places, n, law, draw)
+
+        def lasting(every: int) -> Draw:
+            noise = self.held(every)
+            assert isinstance(noise, Watched)
+            return partial(noise._directed, self.log.owner())
+
+        return along(places, n, law, draw, held=lasting)
 
     def _directed(
         self,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fgbench.core.along import Along
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 Bias = Literal["none", "vanishing", "scale", "some"]
 Backward = Literal["none", "segment", "module", "network"]
 Kind = Literal["gradient", "step", "rule"]
+
+ONE_PASS = (
+    "losses on the way are added in one backward pass, which backprop alone makes; use module"
+)
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,15 @@ class Claims:
         """Whether reverse mode is refused while the estimator runs."""
         return self.backward in ("none", "segment")
 
+    @property
+    def noiseless(self) -> bool:
+        """Whether an estimate is free of noise, given the state; the recipe is that of exact gradients."""
+        return self.deterministic or self.exact
+
 
 @dataclass
 class Estimate:
-    """The result of one call: credit by place, or gradients by parameter.
+    """The result of one call: credit by place, gradients by parameter, or a sum of directions.
 
     Args:
         credit: site name (or (kind, name)) to estimated cotangent; the task pulls it back.
@@ -95,6 +105,8 @@ class Estimate:
         new_state: state that replaces the old one.
         readouts: gradient of the objective's own readout by parameter name, where the rule has one of its
             own; otherwise the task computes the exact one.
+        along: the gradient as coefficients of directions along body parameters; it is applied place by place
+            and never formed as a whole.
 
     Example:
         >>> Estimate(credit={}).grads is None
@@ -106,6 +118,7 @@ class Estimate:
     state_grads: Mapping[str, Tensor] = field(default_factory=dict)
     new_state: Mapping[str, Tensor] | None = None
     readouts: Mapping[str, Tensor] | None = None
+    along: Along | None = None
 
 
 State = dict[str, "Tensor"]
@@ -121,6 +134,8 @@ class Estimator(Protocol):
     An estimator with learned state may name the optimiser of that state, one of
     :data:`fgbench.training.optimizers.NAMES`, ``state_optimizer = ("adam", 1e-3)``; without it, learned state
     takes plain gradient steps of rate 1.
+    It may name the rule by which its estimates move the parameters, ``update = "sign"``, see
+    :class:`fgbench.core.update.Update`; a recipe that names one wins.
 
     Example:
         >>> import torch
@@ -171,15 +186,22 @@ def why_not(estimator: Estimator, scheme: Scheme) -> str:
         scheme: the chain under its locality.
 
     Returns:
-        The reason that it gives.
+        The reason that the locality or the estimator gives, or that the scheme adds losses on the way and the
+        estimator is no backprop.
 
     Raises:
-        TypeError: if it gives anything but a text.
+        TypeError: if the estimator gives anything but a text.
 
     Example:
         >>> why_not(Defaults(), None)
         ''
     """
+    if scheme is not None and scheme.refused:
+        return scheme.refused
+    if scheme is not None and any(o.aside for o in scheme.objectives):
+        claims = estimator.claims(scheme)
+        if claims.bias != "none" or claims.backward != "network":
+            return ONE_PASS
     reason = estimator.supports(scheme)
     if not isinstance(reason, str):
         raise TypeError(f"supports returned {type(reason).__name__}, expected a text")

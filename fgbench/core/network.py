@@ -7,7 +7,9 @@ nonlinearity). The tap of a plain pass is the identity; others record, replace o
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -17,10 +19,12 @@ from fgbench.core import axes, shape_trace
 from fgbench.core.axes import Cells
 from fgbench.core.cost import CostCounter
 from fgbench.core.losses import cross_entropy
+from fgbench.core.microbatch import even
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -121,6 +125,8 @@ class Readout(nn.Module):
         coupled: whether the loss of an example depends on the predictions of other examples that move
             with it. The kept score of an example is the slope of its own loss, along the activities of
             all examples and not of its own alone.
+        needs: name of the part of a batch that its losses compare with, beside the targets, such as the image
+            itself; ``losses`` then takes it as a fourth argument ``given``, ``[b, ...]``. "" for none.
         may_start_at_zero: whether it learns from a start at zero, as recipes with ``zero_heads`` have it;
             not where the loss divides by the norm of its predictions.
         criterion: the loss per example, that of the chain it is part of; cross entropy at first.
@@ -132,6 +138,7 @@ class Readout(nn.Module):
 
     holds: bool = False
     coupled: bool = False
+    needs: str = ""
     may_start_at_zero: bool = True
     criterion: Loss = staticmethod(cross_entropy)
 
@@ -151,6 +158,32 @@ class Readout(nn.Module):
             The losses.
         """
         return self.criterion(prediction, labels)
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """The features of each example that a readout takes from a module's output.
+
+    Args:
+        over: dimensions of the output that are averaged.
+        size: number of features.
+        axis: dimension of the features where positions stay apart, such as tokens that each have a
+            prediction; 0 flattens all dimensions that are left.
+
+    Example:
+        >>> Pooling(over=(1,), size=4)(torch.ones(2, 7, 4)).shape
+        torch.Size([2, 4])
+    """
+
+    over: tuple[int, ...]
+    size: int
+    axis: int = 0
+
+    def __call__(self, f: Tensor) -> Tensor:
+        """Return ``[b, features]``, or ``[b, ..., features]`` where positions stay apart."""
+        if self.axis:
+            return f.movedim(self.axis, -1)
+        return (f.mean(list(self.over)) if self.over else f).flatten(1)
 
 
 class LinearReadout(Readout):
@@ -334,9 +367,55 @@ class Chain(nn.Module):
         """Return where a pass from a batch of inputs begins: the batch itself."""
         return x
 
+    def part(self, x: Any, run: slice) -> Any:
+        """Return where a pass of some examples begins, given where that of all begins."""
+        return x[run]
+
+    def indivisible(self, first: int) -> str:
+        """Return why a batch cannot pass in parts from module ``first`` on, "" where it can."""
+        return ""
+
+    def unrepeatable(self) -> str:
+        """Return why modules cannot be run again in a reverse pass, "" where they can."""
+        return ""
+
+    def stretches(self, first: int, stop: int, count: int) -> list[tuple[int, int]]:
+        """Cut modules into stretches that are run one after the other, of about equal numbers.
+
+        Args:
+            first: the first module.
+            stop: the module before which the last stretch ends.
+            count: number of stretches, at most that of the modules.
+
+        Returns:
+            The first module of each, and that after its last.
+        """
+        return even(first, stop, count)
+
+    def recomputed(self, first: int, stop: int, count: int) -> float:
+        """Return the share of the body that is run again where a reverse pass takes such stretches."""
+        return sum(self.shares()[first : self.stretches(first, stop, count)[-1][0]])
+
+    def recomputing(self, first: int, stop: int, count: int) -> AbstractContextManager[None]:
+        """Return the context in which modules are run whose activities a reverse pass computes again."""
+        return nullcontext()
+
     def entry(self, x: Any) -> Any:
         """Return the output of the module before a start, which an empty window reads."""
         return x
+
+    def reads(self, k: int) -> tuple[int, ...] | None:
+        """Return the shape of what module ``k`` reads of one example; None unless it is one real tensor."""
+        return self.out_shape(k - 1) if k else self.input_shape
+
+    def begins(self, x: Any) -> Tensor:
+        """Return the tensor that a pass from a start reads first."""
+        found: Tensor = x
+        return found
+
+    def beginning(self, x: Any, f: Tensor) -> Any:
+        """Return a start with another tensor in the place of the one that is read first."""
+        return f
 
     def leave(self, x: Any, k: int, f: Tensor) -> Any:
         """Return where a window from module ``k`` begins.
@@ -391,6 +470,12 @@ class Chain(nn.Module):
         f = next(self.parameters()).detach().new_zeros(1, *self.out_shape(k))
         with torch.no_grad():
             return self.read(name, f).shape[1]
+
+    def predicted(self, name: str, k: int) -> tuple[int, ...]:
+        """Return the shape of what a readout predicts of one example from module ``k``'s output."""
+        f = next(self.parameters()).detach().new_zeros(1, *self.out_shape(k))
+        with torch.no_grad():
+            return tuple(self.read(name, f).shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the predictions of the final readout: ``[b, k]``."""
@@ -470,6 +555,11 @@ class Chain(nn.Module):
         place = self.module(k).param_axes.get(name.removeprefix(f"body.{k}."), "")
         return Cells(kept, place, axes.union(mixed, site.op_mixes) if summed else mixed)
 
+    def example(self) -> Any:
+        """Return inputs of a few examples, to run the network for what it shows."""
+        some = next(self.parameters())
+        return torch.zeros(1, *self.input_shape, dtype=some.dtype, device=some.device)
+
     def rectified(self) -> frozenset[str]:
         """Return the sites that reach the loss by a ReLU alone: a unit is off where that ReLU is 0."""
         return self._trace().rectified
@@ -494,10 +584,8 @@ class Chain(nn.Module):
     def _trace(self) -> ShapeTrace:
         """Return the shapes and operations of one example, traced once."""
         if self._traced is None:
-            some = next(self.parameters())
-            x = torch.zeros(1, *self.input_shape, dtype=some.dtype, device=some.device)
             self._traced = shape_trace.trace(
-                lambda k, f, tap: self.run(f, k, k + 1, tap), len(self), x
+                lambda k, f, tap: self.run(f, k, k + 1, tap), len(self), self.example()
             )
         return self._traced
 
@@ -509,6 +597,13 @@ class Chain(nn.Module):
         for k in range(len(self) - 1):
             if f"local{k}" not in self.readouts:
                 self.put(f"local{k}", k, lambda have, n: LinearReadout(have, n, self.classes))
+
+    def pooling(self, k: int) -> Pooling:
+        """Return how readouts take features from module ``k``'s output: averaged over patches or pixels."""
+        out_axes = self.module(k).out_axes
+        over = axes.dims_within(out_axes, "p h w")
+        sizes = enumerate(self.out_shape(k), 1)
+        return Pooling(tuple(over), prod(n for i, n in sizes if i not in over))
 
     def put(self, name: str, k: int, make: Callable[[str, int], Readout]) -> None:
         """Add a readout on module ``k``, in place of one of that name.

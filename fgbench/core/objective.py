@@ -30,6 +30,8 @@ class Objective:
         head: whether the readout's own parameters learn from this objective.
         repeats: how many times the batch repeats its examples with the same activity noise, ``(v b)``
             with v of this size: two views of every image may share it.
+        aside: readouts whose losses are added on the way, each as (name, number of the module it reads);
+            backprop takes the gradient of all in one pass, which is the only oracle for such a sum.
 
     Example:
         >>> Objective("first", window=(0, 1), readout="local0", updates=(0,)).keep
@@ -44,6 +46,7 @@ class Objective:
     weight: float = 1.0
     head: bool = True
     repeats: int = 1
+    aside: tuple[tuple[str, int], ...] = ()
 
     def kept(self, chain: Chain) -> str:
         """Return the axes along which the scores stay separate, among those the readout's input has."""
@@ -61,6 +64,9 @@ class Objective:
     def cells(self, chain: Chain, name: str, *, summed: bool = True) -> Cells:
         """Return which scores credit a site or parameter.
 
+        Where the loss of an example depends on other examples, its activity moves all scores of the batch:
+        the example axis then counts as mixed, and the credit of an example sums the scores of all.
+
         Args:
             chain: the chain.
             name: qualified name of a site or of a body parameter.
@@ -72,7 +78,10 @@ class Objective:
         Returns:
             The kept axes, the place's axes and everything mixed in between.
         """
-        return chain.cells(self.kept(chain), name, self.window[1], summed=summed)
+        found = chain.cells(self.kept(chain), name, self.window[1], summed=summed)
+        if not summed or not self.coupled(chain):
+            return found
+        return replace(found, mixed=axes.union(found.mixed, "b"))
 
     def mixes_kept(self, chain: Chain, names: Iterable[str]) -> bool:
         """Return whether any of these places has other :meth:`cells` where scores are not summed."""
@@ -85,13 +94,21 @@ class Objective:
 class Locality(Protocol):
     """Where losses are read and along which axes they stay separate; a frozen dataclass of options.
 
-    A locality that owns its loss may have more, which :class:`fgbench.core.scheme.Scheme` looks up:
+    It may have more, which :class:`fgbench.core.scheme.Scheme` looks up:
 
+    - ``supports(chain)``: why it cannot be used on a network, in one line, "" where it can;
     - ``end(chain)``: the objective whose gradient is the end truth, in place of the final readout's loss
-      through the whole chain;
+      through the whole chain; None where the scheme has no such loss;
+    - ``active(objectives, clock)``: those of the objectives that run at a moment of training;
+    - ``start(chain, k, f, x, targets)``: where the window from module k begins, in place of the activity f
+      that arrives there; x are the network's inputs;
     - ``copies``: number of rows of a batch that one image becomes;
-    - ``batch(pixels, labels, data, noise)``: makes such a batch of uint8 pixels;
-    - ``probe``: learning rate of the final readout between epochs, where no objective teaches it.
+    - ``batch(pixels, labels, data, noise)``: makes such a batch of uint8 pixels: inputs, labels, and perhaps
+      a dictionary of further tensors by name, for ``start`` and for readouts that need them;
+    - ``predictions(chain, x)``: what evaluation takes in place of the predictions of the final readout;
+    - ``probe``: learning rate of the final readout between epochs, where no objective teaches it;
+    - ``network``: an architecture that ``fgbench check`` takes for it, where it is made for one;
+    - ``rule``: why its methods estimate no gradient of the final loss, for a training rule.
 
     Example:
         >>> class EndToEnd:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench.core import gradients
+from fgbench.core.along import Along, Streamed
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.clock import START, Clock
 from fgbench.core.cost import CostCounter
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from fgbench.core.oracles import Listener
 
 COUPLED = (
-    "losses couple the examples: an example's activity moves the losses of others, and their scores are "
-    "no part of its credit"
+    "losses couple the examples and views share their noise: the score of an example holds the slopes of its "
+    "other views, along the noise that credits it"
 )
 
 
@@ -41,24 +42,27 @@ class Step:
     """The result of one estimate over all objectives.
 
     Attributes:
-        body: estimated gradient by body parameter name.
+        body: estimated gradient by body parameter name; of a sum of directions each is formed when it is
+            asked for.
         readouts: exact gradient by readout parameter name.
         loss: mean over the batch of the end readout's loss, None where no objective reads it.
         ledger: the cost.
         state_grads: per objective, gradients of learned state.
         new_state: per objective, replaced state.
+        losses: per objective, its weight and the loss of each example; empty unless all are known.
 
     Example:
         >>> Step().ledger.forward_equivalents
         0.0
     """
 
-    body: Grads = field(default_factory=dict)
+    body: Mapping[str, Tensor] = field(default_factory=dict)
     readouts: Grads = field(default_factory=dict)
     loss: Tensor | None = None
     ledger: CostCounter = field(default_factory=CostCounter)
     state_grads: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     new_state: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    losses: dict[str, tuple[float, Tensor]] = field(default_factory=dict)
 
 
 class Task:
@@ -82,6 +86,7 @@ class Task:
 
     def __init__(self, scheme: Scheme, clock: Clock = START) -> None:
         self.scheme, self.clock = scheme, clock
+        self._active = scheme.active(clock)
         self._starts = frozenset(o.window[0] for o in scheme.objectives if o.window[0] > 0)
 
     def at(self, clock: Clock) -> Task:
@@ -113,8 +118,13 @@ class Task:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """The losses of one step, in chain order."""
+        """The losses of one step, in chain order; of all stages where a locality trains in stages."""
         return self.scheme.objectives
+
+    @property
+    def active(self) -> tuple[Objective, ...]:
+        """The objectives that run at this moment of the training."""
+        return self._active
 
     @property
     def parts(self) -> tuple[object, ...]:
@@ -123,32 +133,35 @@ class Task:
         return (self.scheme.locality, *chain.pieces, *chain.readouts.values())
 
     @property
-    def end(self) -> Objective:
-        """The objective whose gradient is :meth:`end_truth`."""
+    def end(self) -> Objective | None:
+        """The objective whose gradient is :meth:`end_truth`; None where the scheme has none."""
         return self.scheme.end
 
     def claims(self, estimator: Estimator) -> Claims:
         """Return the promises of an estimator, as far as they can hold under this scheme.
 
-        Scores stay separate per example, and the credit of an example is its score times its own noise.
-        Where an objective couples the examples, the losses of all others depend on that noise too. Their
-        scores are left out of the credit, which is a bias that no step size removes. An estimator that
-        returns credit (claim ``segment``) is therefore biased there. Noise on weights is the same for all
-        losses, and their scores are summed.
+        Where an objective couples the examples, the credit of an example sums the scores of all, because its
+        activity moves all losses. That has the right mean where every example has noise of its own. Where the
+        views of an example share their noise, the slopes along the other views are credited too, which is a
+        bias that no step size removes: an estimator that returns credit (claim ``segment``) is biased there.
+
+        A training rule (:attr:`Scheme.rule`) estimates no gradient of the final loss, by whatever estimator.
 
         Args:
             estimator: the estimator.
 
         Returns:
-            Its claims; with the bias ``some`` and the reason where coupled examples make it biased.
+            Its claims; with the bias ``some`` and the reason where coupled examples make it biased, and of
+            the kind ``rule`` with the reason under a training rule.
         """
         claims = estimator.claims(self.scheme)
         if not isinstance(claims, Claims):
             raise TypeError(f"claims returned {_kind(claims)}, expected Claims")
+        if self.scheme.rule:
+            return replace(claims, kind="rule", bias="some", why=self.scheme.rule)
         promises = claims.backward == "segment" and claims.bias != "some"
-        if not promises or not any(o.coupled(self.chain) for o in self.objectives):
-            return claims
-        return replace(claims, bias="some", why=COUPLED)
+        shared = (o.repeats > 1 and o.coupled(self.chain) for o in self.objectives)
+        return replace(claims, bias="some", why=COUPLED) if promises and any(shared) else claims
 
     def init_state(self, estimator: Estimator, noise: Noise) -> dict[str, State]:
         """Return the state of each objective at the start of training.
@@ -204,16 +217,16 @@ class Task:
             One view per objective.
         """
         starts: dict[int, Any] = {0: self.chain.start(x)}
-        for objective in self.objectives:
+        for i, objective in enumerate(self._active):
             first = objective.window[0]
             if first not in starts:
                 near = max(k for k in starts if k < first)
-                starts[first] = self.chain.advance(starts[near], near, first)
+                starts[first] = self._advanced(starts[near], near, first, x, labels)
                 ledger.forwards += sum(self.chain.shares()[near:first])
             view = View(
                 self.chain,
                 objective,
-                starts[first],
+                self.scheme.start(first, starts[first], x, labels),
                 labels,
                 ledger,
                 boundaries=self._starts,
@@ -222,12 +235,16 @@ class Task:
             )
             yield view
             starts |= view.window.outputs
-            if all(o.window[0] > first for o in self._after(objective)):
+            if all(o.window[0] > first for o in self._active[i + 1 :]):
                 starts = {k: v for k, v in starts.items() if k > first} or starts
 
-    def _after(self, objective: Objective) -> tuple[Objective, ...]:
-        """Return the objectives that come after one."""
-        return self.objectives[self.objectives.index(objective) + 1 :]
+    def _advanced(self, f: Any, first: int, stop: int, x: Any, labels: Any) -> Any:
+        """Run modules without gradients, each from where a window would begin; return what arrives."""
+        if not self.scheme.moves:
+            return self.chain.advance(f, first, stop)
+        for k in range(first, stop):
+            f = self.chain.advance(self.scheme.start(k, f, x, labels), k, k + 1)
+        return f
 
     def estimate(
         self,
@@ -258,6 +275,9 @@ class Task:
             UsageError: if the estimator returns no estimate, or one that does not fit sites or parameters.
         """
         step = Step(ledger=self.chain.counter())
+        body: Grads = {}
+        streams: list[Along] = []
+        known = True
         claims = self.claims(estimator)
         who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         for view in self.views(x, labels, step.ledger, listen):
@@ -270,9 +290,12 @@ class Task:
                 _check(estimator, estimate, view)
                 _check_state(estimator, estimate, objective_state)
                 grads = estimate.grads
+                if estimate.along is not None:
+                    streams.append(estimate.along)
+                    view.window.pass_values()  # what is read at the end needs no graph
                 if estimate.credit is not None:
                     grads = view.pull({place: c.detach() for place, c in estimate.credit.items()})
-                gradients.add(step.body, {name: g.detach() for name, g in (grads or {}).items()})
+                gradients.add(body, {name: g.detach() for name, g in (grads or {}).items()})
                 head_grads = estimate.readouts
                 if estimate.state_grads:
                     step.state_grads[objective.name] = estimate.state_grads
@@ -280,10 +303,35 @@ class Task:
                     step.new_state[objective.name] = estimate.new_state
             if objective.head:
                 gradients.add(step.readouts, head_grads or view.readout_grads())
-            if objective.readout == self.end.readout:
+            if self.end is not None and objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
+            losses = view.window.losses_read
+            known = known and losses is not None
+            if losses is not None:
+                step.losses[objective.name] = (objective.weight, losses)
+        step.body = Streamed([body, *streams]) if streams else body
+        step.losses = step.losses if known else {}
         step.ledger = step.ledger.times(self.scheme.copies)
         return step
+
+    def loss(self, x: Tensor, labels: Tensor, ledger: CostCounter) -> Tensor:
+        """Return the scheme's loss on a batch at the present parameters: the weighted sum of its objectives.
+
+        Args:
+            x: the batch.
+            labels: ``[b]``.
+            ledger: where the passes are priced.
+
+        Returns:
+            A number; of examples the mean.
+        """
+        counter = self.chain.counter()
+        means = [
+            view.objective.weight * view.window.values().mean()
+            for view in self.views(x, labels, counter)
+        ]
+        ledger.add(counter.times(self.scheme.copies))
+        return torch.stack(means).sum()
 
     def scheme_truth(self, x: Tensor, labels: Tensor) -> Grads:
         """Return the exact gradient of the scheme's own objectives, summed; bias is measured against it.
@@ -301,8 +349,52 @@ class Task:
                 gradients.add(total, view.reverse())
         return total
 
+    def expected(
+        self, x: Tensor, labels: Tensor, estimator: Estimator, state: Mapping[str, State]
+    ) -> Grads | None:
+        """Return the mean that an estimator documents where it is another than the gradient.
+
+        Args:
+            x: the batch.
+            labels: ``[b]``.
+            estimator: the estimator.
+            state: state of each objective.
+
+        Returns:
+            The mean by body parameter name, summed over objectives; None where it documents none.
+
+        Raises:
+            UsageError: if it does not fit the parameters.
+        """
+        documented, who = getattr(estimator, "expected", None), type(estimator).__name__
+        if documented is None:
+            return None
+        total: Grads = {}
+        for view in self.views(x, labels, CostCounter()):
+            if view.objective.updates:
+                found = documented(view, state.get(view.objective.name, {}))
+                if found is None:
+                    return None
+                if not isinstance(found, Mapping):
+                    raise UsageError(
+                        f"expected of {who} returned {_kind(found)}, expected a mapping from parameters to "
+                        "tensors"
+                    )
+                _check_shapes(who, "documented mean", "parameter", found, view.shapes)
+                gradients.add(total, {name: g.detach() for name, g in found.items()})
+            view.output()
+        return total
+
     def end_truth(self, x: Tensor, labels: Tensor) -> Grads:
-        """Return the exact gradient of the end objective; usefulness is measured against it."""
+        """Return the exact gradient of the end objective; usefulness is measured against it.
+
+        Raises:
+            UsageError: where the scheme has no end objective.
+        """
+        if self.end is None:
+            raise UsageError(
+                f"{type(self.scheme.locality).__name__} has no loss at the end of the network"
+            )
         start = self.chain.start(x)
         return View(self.chain, self.end, start, labels, CostCounter(), clock=self.clock).reverse()
 
@@ -318,9 +410,12 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
             raise UsageError(
                 f"{who} returned {name} of type {_kind(given)}, expected a mapping from names to tensors"
             )
-    if estimate.grads is not None and estimate.credit is not None:
-        raise UsageError(f"{who} returned both credit and grads, expected one of them")
-    if estimate.grads is not None:
+    kinds = [n for n in ("credit", "grads", "along") if getattr(estimate, n) is not None]
+    if len(kinds) > 1:
+        raise UsageError(f"{who} returned both {' and '.join(kinds)}, expected one of them")
+    if estimate.along is not None:
+        _check_along(who, estimate.along, view)
+    elif estimate.grads is not None:
         _check_shapes(who, "gradient", "parameter", estimate.grads, view.shapes, view.sites)
     elif estimate.credit is None:
         raise UsageError(f"{who} returned neither credit nor grads")
@@ -337,6 +432,27 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
         heads = view.chain.readout_parameters(view.objective.readout)
         shapes = {name: tuple(p.shape) for name, p in heads.items()}
         _check_shapes(who, "readout gradient", "parameter", estimate.readouts, shapes)
+
+
+def _check_along(who: str, along: Along, view: View) -> None:
+    """Refuse directions that do not run along every updated parameter, and other than one number for each."""
+    if not isinstance(along, Along):
+        raise UsageError(
+            f"{who} returned along of type {_kind(along)}, expected Along(directions, coefficients)"
+        )
+    shapes = along.directions.shapes
+    for name in shapes:
+        if name not in view.shapes:
+            raise unknown(f"parameter in the directions of {who}", str(name), view.shapes)
+    for name, shape in view.shapes.items():
+        if name not in shapes or tuple(shapes[name]) != shape:
+            came = f"shape {tuple(shapes[name])}" if name in shapes else "none"
+            raise UsageError(f"{who}: directions along {name}: {came}, expected shape {shape}")
+    if tuple(along.coefficients.shape) != (along.directions.n,):
+        raise UsageError(
+            f"{who}: coefficients have shape {tuple(along.coefficients.shape)}, expected one for each of "
+            f"{along.directions.n} directions"
+        )
 
 
 def _no_gradient(value: object) -> str:

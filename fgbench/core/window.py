@@ -6,7 +6,7 @@ moment has the size of a run and not of the batch.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -16,6 +16,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from fgbench.core import axes, gradients, microbatch
+from fgbench.core.along import piece_of
 from fgbench.core.autodiff import forward_ad, no_reverse
 from fgbench.core.autodiff.cut_graph import Tape
 from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
@@ -23,11 +24,15 @@ from fgbench.core.clock import START, Clock
 from fgbench.core.gradients import Grads, complete
 from fgbench.core.network import untouched
 from fgbench.core.noise.laws import PerExample
+from fgbench.core.operation_counter import OperationCounter
+from fgbench.core.perturbed import Perturbed
 from fgbench.core.readout_losses import Reading, joined, partition, read
+from fgbench.core.targets import given_of, labels_of
+from fgbench.core.weight_inputs import WeightInput, weight_inputs
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str]
 ALL = slice(None)
+KINDS = ("op", "site", "out")
 READING = 3
 """Passes through a readout that a reading costs: a value and, priced like two, its derivative."""
 
@@ -73,14 +79,18 @@ class Window:
         chain: the network.
         objective: the window, its readout and what it updates.
         start: the window's input, the recorded clean activity ``[b, ...]``.
-        labels: ``[b]``.
+        labels: ``[b]``, or :class:`fgbench.core.targets.Targets`.
         ledger: where value passes are priced.
         params: parameters by qualified name that replace the chain's own.
         boundaries: numbers of modules whose input another objective starts from.
         held: predictions that a readout which ``holds`` compares with; its own where None.
         clock: how far the training has come.
+        outs: site name to a value that takes the place of its ``out``: what follows starts from it.
 
     Attributes:
+        outs: those values.
+        labels: the targets alone.
+        targets: the targets, with what the locality gives beside them.
         outputs: clean outputs at the boundaries that a pass has met, by number of the module that starts
             there.
         moved: the parameters that replace the chain's own.
@@ -108,9 +118,12 @@ class Window:
         boundaries: frozenset[int] = frozenset(),
         held: Tensor | None = None,
         clock: Clock = START,
+        outs: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.chain, self.objective, self.clock = chain, objective, clock
-        self.start, self.labels, self.ledger = start, labels, ledger
+        self.outs = dict(outs or {})
+        self.start, self.ledger = start, ledger
+        self.targets, self.labels = labels, labels_of(labels)
         self.outputs: dict[int, Any] = {}
         leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
         self.moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
@@ -118,6 +131,9 @@ class Window:
         self._held = held
         self._acts: dict[str, Tensor] = {}
         self._on: dict[str, Tensor] = {}
+        self._wanted: dict[
+            str, dict[str, Tensor]
+        ] = {}  # values at taps of a kind that was asked for
         first, stop = objective.window
         self.readout_share = chain.readout_share(objective.readout, stop - 1)
         self._rectified = frozenset(
@@ -163,12 +179,32 @@ class Window:
         assert self._f is not None
         return self._f
 
-    def activities(self) -> dict[str, Tensor]:
-        """Return the clean ``out`` of every site of the window, by site name."""
+    def activities(self, kind: str = "out") -> dict[str, Tensor]:
+        """Return the clean value at every tap of a kind in the window, by name.
+
+        Those at ``out`` are kept from the clean pass. Others take a pass of their own where that has run.
+        """
+        if kind != "out":
+            return self._values(kind)
         if not self._acts and self._f is not None:
             self.tape("params")
         self.clean()
         return self._acts
+
+    def _values(self, kind: str) -> dict[str, Tensor]:
+        """Return the values at taps of a kind, from the clean pass where that has not run yet."""
+        if kind not in KINDS:
+            raise unknown("kind of tap", kind, KINDS)
+        if kind not in self._wanted:
+            first = self._f is None
+            self._wanted[kind] = {}
+            if first:
+                self.clean()
+            else:
+                with torch.no_grad(), self.in_place():
+                    self._walk(self._note)
+                self.ledger.forwards += self.share
+        return self._wanted[kind]
 
     def masks(self) -> dict[str, Tensor]:
         """Return whether each unit is on: of sites that only a ReLU reads, whether it is not 0."""
@@ -187,6 +223,24 @@ class Window:
         for name in weights:
             if name not in inside and name not in self.heads():
                 raise unknown(self._of("weight"), name, [*inside, *self.heads()])
+
+    def check_outs(self, outs: Mapping[str, Tensor]) -> None:
+        """Refuse values for names that are no sites of the window, or of another shape than the site."""
+        first, stop = self.objective.window
+        shapes, index = self.chain.shapes(), self.chain.index
+        inside = {
+            name: (len(self.start), *shapes[name])
+            for name, (k, _) in index.items()
+            if first <= k < stop
+        }
+        for name, out in outs.items():
+            if name not in inside:
+                raise unknown(self._of("site"), name, inside)
+            if tuple(out.shape) != inside[name]:
+                got, want = list(out.shape), list(inside[name])
+                raise UsageError(
+                    f"the value for the out of {name} has shape {got}, expected {want}"
+                )
 
     def along(self, directions: Directions) -> bool:
         """Return whether directions run along sites of the window, False for updated parameters.
@@ -244,16 +298,45 @@ class Window:
         each = largest + sum(p.numel() for p in self.params.values())
         return max(4, (1 << 23) // (each * size))
 
-    def _walk(self, tap: Any, run: slice = ALL) -> Any:
-        """Run examples through the window, recording the outputs that other objectives start from."""
+    def _walk(self, tap: Any, run: slice = ALL, aside: dict[int, Any] | None = None) -> Any:
+        """Run examples through the window, recording the outputs that other objectives start from.
+
+        Args:
+            tap: of the pass.
+            run: of the examples.
+            aside: receives the outputs of the modules whose numbers it has; without it, losses that are
+                added on the way are refused.
+
+        Returns:
+            The output, a tensor or a Dual.
+        """
+        if aside is None and self.objective.aside:
+            raise UsageError(
+                f"objective {self.objective.name!r} adds losses on the way, whose sum has no slopes and no "
+                "values here: only backprop takes its gradient, in one pass"
+            )
         first, stop = self.objective.window
+        tap = self._clamping(tap, run)
         x = self.start[run]
         f: Any = self.chain.entry(x) if first == stop else x
         for k, f in self.chain.segments(x, first, stop, tap, self._boundaries):
+            if aside is not None and k in aside:
+                aside[k] = f
             if k + 1 in self._boundaries and k + 1 < stop:
                 left = self.chain.leave(x, k + 1, value(f).detach())
                 microbatch.put(self.outputs, k + 1, left, run, len(self.start))
         return f
+
+    def _clamping(self, tap: Any, run: slice = ALL) -> Any:
+        """Return a tap after which the given values stand at an ``out``; the tap itself without them."""
+        if not self.outs:
+            return tap
+
+        def clamped(kind: str, name: str, z: Any, /) -> Any:
+            z = tap(kind, name, z)
+            return self.outs[name][run] if kind == "out" and name in self.outs else z
+
+        return clamped
 
     def _arrive(self, f: Tensor) -> None:
         """Record the clean output of the window."""
@@ -267,6 +350,8 @@ class Window:
             self._acts[name] = z.detach()
             if name in self._rectified:
                 self._on[name] = self._acts[name].bool()  # not 0, and faster than asking so
+        if kind in self._wanted:
+            self._wanted[kind][name] = z.detach()
         return z
 
     def clean(self) -> None:
@@ -277,6 +362,45 @@ class Window:
             with torch.no_grad(), self.in_place():
                 self._arrive(self._walk(self._note).detach())
             self.ledger.forwards += self.share
+
+    def pass_values(self) -> None:
+        """Run the clean pass for its output alone, unless it has run: no graph and no activities are kept."""
+        if self._f is not None:
+            return
+        whole: Grads = {}
+        with torch.no_grad(), self.in_place():
+            for run in self.runs:
+                f = self._walk(untouched, run).detach()
+                microbatch.put(whole, "f", f, run, len(self.start))
+        self._arrive(whole["f"])
+        self.ledger.forwards += self.share
+
+    def values(self, held: Tensor | None = None) -> Tensor:
+        """Return the loss of each example from a pass of values, ``[b]``; nothing is differentiated.
+
+        Args:
+            held: predictions that a readout which ``holds`` compares with; its own where None.
+        """
+        self.pass_values()
+        f = self.output()
+        with torch.no_grad(), self.in_place():
+            parts = [self.chain.read(self.objective.readout, f[run]) for run in self.runs]
+            self.ledger.readouts += self.readout_share
+            return self.losses_of(microbatch.join(parts), held)
+
+    @property
+    def losses_read(self) -> Tensor | None:
+        """The loss of each example if it is known already, ``[b]``."""
+        return None if self._read is None else self._read.losses
+
+    def shift(self, directions: Directions, row: int, scale: float) -> None:
+        """Move the parameters in place by scale × one direction, drawn piece by piece."""
+        params = self.params
+        with torch.no_grad():
+            for name in directions.names:
+                p = params[name]
+                for at, piece in directions.pieces(name, row, piece_of(p)):
+                    p[at].add_(piece, alpha=scale)
 
     def tape(self, cut: str, weights: Mapping[str, Tensor] | None = None) -> Tape:
         """Record the window's graph with these cuts and weights, once."""
@@ -303,10 +427,22 @@ class Window:
         f: Tensor = self._walk(noting)
         return f
 
-    def push(self, u: Mapping[str, Tensor], on_sites: bool, record: bool) -> list[Tensor]:
-        """Push directions through the window once; return the tangents at its output by runs."""
+    def push(
+        self, u: Mapping[str, Tensor], on_sites: bool, record: bool, enters: str = "site"
+    ) -> list[Tensor]:
+        """Push directions through the window once; return the tangents at its output by runs.
+
+        Args:
+            u: directions by site or parameter, ``[n, ...]``.
+            on_sites: whether they are by site.
+            record: whether the graph is recorded, cut at every site, for a pull.
+            enters: kind of tap at which those by site are added: ``site``, or ``out`` without a record.
+
+        Returns:
+            ``[n, run, ...]`` for each run of examples.
+        """
         if self.chain.by_forward_ad:
-            return self._push_by_forward_ad(u, on_sites, record)
+            return self._push_by_forward_ad(u, on_sites, record, enters)
         clean, size = self._f is None, len(self.start)
         moved: dict[str, Any] = dict(self.moved)
         if not on_sites:
@@ -318,7 +454,7 @@ class Window:
             for run in self.runs:
                 here = {n: t[:, run] for n, t in u.items()} if on_sites else {}
                 seen = Seen(cut=record, on={} if clean and on_sites else None)
-                f = self._walk(self._perturbing(here, seen), run)
+                f = self._walk(self._perturbing(here, seen, enters=enters), run)
                 found.append(_tangents(f, u))
                 for name, edge in seen.edges.items():
                     self._edges.setdefault(name, []).append(edge)
@@ -332,7 +468,7 @@ class Window:
         return found
 
     def _push_by_forward_ad(
-        self, u: Mapping[str, Tensor], on_sites: bool, record: bool
+        self, u: Mapping[str, Tensor], on_sites: bool, record: bool, enters: str = "site"
     ) -> list[Tensor]:
         """Push directions through the window by torch's forward mode, after a pass that notes the rest."""
         if self._f is None or record:
@@ -345,16 +481,19 @@ class Window:
                 self._on.update(seen.on or {})
                 self._arrive(f.detach())
                 self.ledger.forwards += self.share
-        return [self._tangents_by_forward_ad(u, on_sites)]
+        return [self._tangents_by_forward_ad(u, on_sites, enters)]
 
-    def _tangents_by_forward_ad(self, u: Mapping[str, Tensor], on_sites: bool) -> Tensor:
+    def _tangents_by_forward_ad(
+        self, u: Mapping[str, Tensor], on_sites: bool, enters: str = "site"
+    ) -> Tensor:
         """Return the tangents at the window's output by torch's forward mode, one pass per direction."""
         with swapped(self.chain, self.moved):
             found: Tensor = forward_ad.tangents(
-                lambda tap: self.chain.run(self.start, *self.objective.window, tap),
+                lambda tap: self.chain.run(self.start, *self.objective.window, self._clamping(tap)),
                 self.chain,
                 sites=u if on_sites else None,
                 parameters=None if on_sites else u,
+                kinds=(enters,),
             )
         return found
 
@@ -407,7 +546,12 @@ class Window:
         return replace(reading, df=()), self._scores([change], reading.df)
 
     def _perturbing(
-        self, u: Grads, seen: Seen, into: str = "site", at: Collection[str] | None = None
+        self,
+        u: Grads,
+        seen: Seen,
+        into: str = "site",
+        at: Collection[str] | None = None,
+        enters: str = "site",
     ) -> Any:
         """Return the tap that adds directions to the tangents of the sites, for one run of examples.
 
@@ -416,6 +560,7 @@ class Window:
             seen: where edges and masks are noted.
             into: kind of place whose edges are noted.
             at: sites whose edges are noted; those of the directions where None.
+            enters: kind of tap at which directions are added.
 
         Returns:
             The tap.
@@ -427,7 +572,7 @@ class Window:
                 seen.on[name] = value(z).detach().bool()  # not 0, and faster than asking so
             if kind == into and name in noted and seen.cut and value(z).requires_grad:
                 seen.edges[name] = get_gradient_edge(value(z))
-            if kind != "site" or (name not in u and not seen.cut):
+            if kind != enters or (name not in u and not seen.cut):
                 return z
             v, t = value(z), plus(part(z), u.get(name))
             return v.detach() if t is None else Dual(v.detach(), t)  # cut: a pull stops at any site
@@ -452,11 +597,28 @@ class Window:
 
     def losses_of(self, prediction: Tensor, held: Tensor | None = None, run: slice = ALL) -> Tensor:
         """Return the loss of each example; predictions that the readout holds stay fixed."""
-        readout = self.chain.readout(self.objective.readout)
+        return self._losses_by(self.objective.readout, prediction, held, run)
+
+    def _losses_by(
+        self, name: str, prediction: Tensor, held: Tensor | None = None, run: slice = ALL
+    ) -> Tensor:
+        """Return the loss of each example by a readout, with the part of the batch that it needs."""
+        readout = self.chain.readout(name)
         held = self._held if held is None else held
-        if held is None:
-            return readout.losses(prediction, microbatch.rows(self.labels, run))
-        return readout.losses(prediction, microbatch.rows(self.labels, run), held[run])
+        labels = microbatch.rows(self.labels, run)
+        if not readout.needs and held is None:
+            return readout.losses(prediction, labels)
+        clean = None if held is None else held[run]
+        if not readout.needs:
+            return readout.losses(prediction, labels, clean)
+        given = given_of(self.targets)
+        if readout.needs not in given:
+            raise UsageError(
+                f"readout {name!r} compares with the {readout.needs} of every example, which batches of this "
+                "kind do not bring: use the batches that its locality makes"
+            )
+        losses: Callable[..., Tensor] = readout.losses
+        return losses(prediction, labels, clean, given[readout.needs][run])
 
     def clean_held(self) -> Tensor | None:
         """Return the predictions that stay fixed while the network moves, None where there are none."""
@@ -521,19 +683,156 @@ class Window:
             if not on_sites:
                 moved |= {name: own[name] + step * u[name] for name in u}
             with torch.no_grad(), swapped(self.chain, moved):
-                f = self.chain.run(
-                    self.start, *self.objective.window, tap if on_sites else untouched
-                )
+                entering = self._clamping(tap if on_sites else untouched)
+                f = self.chain.run(self.start, *self.objective.window, entering)
                 self.ledger.forwards += self.share
-                if self.kept == "b":
-                    self.ledger.readouts += self.readout_share
-                    prediction = self.chain.read(self.objective.readout, f)
-                    change = (self.losses_of(prediction, held) - self.reading().losses) / step
-                    found.append(change * (self.objective.weight / len(change)))
-                else:
-                    change = ((f - clean) / step).unsqueeze(0)
-                    found.append(self._scores([change[:, run] for run in self.runs])[0])
+                found.append(self._change(f, clean, held, step))
         return torch.stack(found)
+
+    def perturbed(self, directions: Directions, row: int, step: float, graph: bool) -> Perturbed:
+        """Run one pass with noise at the sites, see :meth:`fgbench.core.view.View.perturbed`."""
+        if not self.along(directions):
+            raise UsageError("a noisy pass takes noise on sites, got directions along parameters")
+        u = {name: directions.rows(name, row, row + 1)[0] for name in directions.names}
+        held, readout = self.clean_held(), self.objective.readout
+        values: dict[Place, Tensor] = {}
+        kept: list[Tensor] = []
+
+        def noisy(tap: Any) -> Any:
+            def into(kind: str, name: str, z: Tensor, /) -> Tensor:
+                z = tap(kind, name, z)
+                if kind == "site" and name in u:
+                    z = z + step * u[name]
+                values[kind, name] = z.detach()
+                return z
+
+            return into
+
+        def walk(tap: Any) -> Tensor:
+            return self.chain.run(self.start, *self.objective.window, noisy(tap))
+
+        def losses_of(prediction: Tensor) -> Tensor:
+            losses = self.losses_of(prediction, held)
+            kept.append(losses.detach())
+            return losses
+
+        tape = Tape("params", None) if graph else None
+        with torch.set_grad_enabled(graph), self.in_place():
+            if tape is None:
+                losses_of(self.chain.read(readout, walk(untouched)))
+            else:
+                tape.record(self.chain, self.objective, walk, losses_of)
+        self.ledger.forwards += self.share
+        self.ledger.readouts += self.readout_share
+        return Perturbed(kept[-1], values, tape, self.params, self.ledger, self.share)
+
+    def site_tangents(self, u: Mapping[str, Tensor], one_layer: bool) -> dict[Place, Tensor]:
+        """Push directions at sites and note tangents, see :meth:`fgbench.core.view.View.site_tangents`."""
+        if self.chain.by_forward_ad:
+            raise UsageError(
+                "tangents inside this network cannot be read: Duals do not travel through it"
+            )
+        found: dict[Place, Tensor] = {}
+
+        def tap(kind: str, name: str, z: Any, /) -> Any:
+            if kind == "op":
+                return z
+            t = part(z)
+            if kind == "out":
+                if t is not None:
+                    found[kind, name] = t
+                return z
+            on = plus(None if one_layer else t, u.get(name))
+            if (noted := t if one_layer else on) is not None:
+                found[kind, name] = noted
+            return value(z) if on is None else Dual(value(z), on)
+
+        with torch.no_grad(), swapped(self.chain, self.moved), OperationCounter() as counter:
+            f: Any = self.chain.run(self.start, *self.objective.window, tap)
+            if (t := part(f)) is not None:
+                found["output", ""] = t
+                read = part(self.chain.read(self.objective.readout, f))
+                if read is not None:
+                    found["readout", self.objective.readout] = read
+        body = self.chain.operations() * len(self.start)
+        self.ledger.forwards += self.share
+        self.ledger.slopes += max(counter.number / body - self.share, 0.0) if body else 0.0
+        return found
+
+    def inputs(self) -> dict[str, WeightInput]:
+        """Return the inputs of the updated weights, from a pass of its own."""
+        self.ledger.forwards += self.share
+
+        def run(x: Any) -> Any:
+            return self.chain.run(x, *self.objective.window)
+
+        with self.in_place():
+            return weight_inputs(run, self.start, self.params)
+
+    def push_apart(self, each: Callable[[int], Mapping[str, Tensor]]) -> list[Tensor]:
+        """Push every example along weight directions of its own; return the tangents at its output.
+
+        Args:
+            each: from the number of an example to its directions ``[n, *place]`` by parameter.
+
+        Returns:
+            ``[n, 1, ...]`` for every example.
+        """
+        clean, size, own = self._f is None, len(self.start), self.params
+        whole: Grads = {}
+        found = []
+        for i in range(size):
+            run, u = slice(i, i + 1), each(i)
+            moved: dict[str, Any] = dict(self.moved)
+            moved |= {n: Dual(own[n].detach(), t) for n, t in u.items()}
+            with torch.no_grad(), swapped(self.chain, moved):
+                f = self._walk(untouched, run)
+            found.append(_tangents(f, u))
+            if clean:
+                microbatch.put(whole, "f", value(f).detach(), run, size)
+        if clean:
+            self._arrive(whole["f"])
+            self.ledger.forwards += self.share
+        return found
+
+    def slopes_apart(self, each: Callable[[int], Mapping[str, Tensor]]) -> Tensor:
+        """Return the exact slope of every example along its own weight directions: ``[n, kept...]``."""
+        change = self.push_apart(each)
+        df = microbatch.join(self.df())
+        return self._scores(change, [df[i : i + 1] for i in range(len(df))])
+
+    def differences_apart(
+        self, each: Callable[[int], Mapping[str, Tensor]], n: int, step: float
+    ) -> Tensor:
+        """Return the forward difference of every example along its own weight directions: ``[n, kept...]``.
+
+        Args:
+            each: from the number of an example to its directions ``[n, *place]`` by parameter.
+            n: number of directions.
+            step: length of the difference.
+        """
+        clean, held, own = self.output(), self.clean_held(), self.params
+        ends: list[list[Tensor]] = [[] for _ in range(n)]
+        for i in range(len(self.start)):
+            u = each(i)
+            for row, end in enumerate(ends):
+                moved = {**self.moved, **{name: own[name] + step * u[name][row] for name in u}}
+                with torch.no_grad(), swapped(self.chain, moved):
+                    end.append(self.chain.run(self.start[i : i + 1], *self.objective.window))
+        self.ledger.forwards += n * self.share
+        with torch.no_grad(), self.in_place():
+            found = [self._change(torch.cat(end), clean, held, step) for end in ends]
+        return torch.stack(found)
+
+    def _change(self, f: Tensor, clean: Tensor, held: Tensor | None, step: float) -> Tensor:
+        """Return the scores of a perturbed output: of the losses, or of the output where more is kept."""
+        if self.kept != "b":
+            change = ((f - clean) / step).unsqueeze(0)
+            return self._scores([change[:, run] for run in self.runs])[0]
+        self.ledger.readouts += self.readout_share
+        prediction = self.chain.read(self.objective.readout, f)
+        change = (self.losses_of(prediction, held) - self.reading().losses) / step
+        return change * (self.objective.weight / len(change))
 
     def pull(
         self,
@@ -547,7 +846,7 @@ class Window:
 
         Args:
             places: (kind, name) to cotangent.
-            to: ``params`` or ``taps``.
+            to: ``params``, ``taps`` or ``sites``.
             weights: replace the weights of the operations crossed.
 
         Returns:
@@ -573,11 +872,21 @@ class Window:
     def reverse(self) -> Grads:
         """Return the gradient of the objective from one pass in reverse, noting the clean values."""
         params = self.params
+        aside, heads = self.objective.aside, self.heads()
+        shares = self.readout_share
+        for name, k in aside:
+            own_params = self.chain.readout_parameters(name)
+            heads |= {n: self.moved.get(n, p) for n, p in own_params.items()}
+            shares += self.chain.readout_share(name, k)
         with torch.enable_grad(), self.in_place():
-            f, heads = self._walk(untouched), self.heads()
+            between: dict[int, Any] = dict.fromkeys(k for _, k in aside)
+            f = self._walk(untouched, aside=between)
             prediction = self.chain.read(self.objective.readout, f)
             losses = self.losses_of(prediction)
             mean = losses.mean()
+            for name, k in aside:
+                other = self.chain.read(name, between[k])
+                mean = mean + self._losses_by(name, other).mean()
             weight = self.objective.weight
             found = torch.autograd.grad(
                 mean if weight == 1.0 else mean * weight,
@@ -595,8 +904,101 @@ class Window:
             complete(heads, dict(zip(heads, own, strict=True))),
         )
         self.ledger.forwards += self.share
-        self.ledger.readouts += READING * self.readout_share
+        self.ledger.readouts += READING * shares
         return complete(params, dict(zip(params, found, strict=False)))
+
+    def reverse_in_parts(self, stretches: int, parts: int) -> Grads:
+        """Return the gradient of the objective as :meth:`reverse` does, with fewer activities held at once.
+
+        Losses of a part are summed and divided by the size of the full batch, so that unequal parts add up to
+        the gradient of the mean. Of a part, activities are kept between stretches of modules only; a stretch
+        is run again before it is gone through in reverse, the last one excepted.
+
+        Args:
+            stretches: how many the window is cut into, at most its modules.
+            parts: how many the batch is cut into, at most its examples.
+
+        Returns:
+            Gradient by parameter name, of the updated modules.
+        """
+        size, first, stop = len(self.start), *self.objective.window
+        params, heads, weight = self.params, self.heads(), self.objective.weight
+        runs = [slice(*between) for between in microbatch.even(0, size, parts)]
+        whole: Grads = {}
+        read: list[Reading] = []
+        with _grad_apart([*params.values(), *heads.values()]):  # added up there, layer by layer
+            for run in runs:
+                f, own = self._reverse_run(stretches, ALL if len(runs) == 1 else run)
+                microbatch.put(whole, "f", f, run, size)
+                read.append(own)
+            total, ends = ({n: p.grad for n, p in each.items()} for each in (params, heads))
+        if weight != 1.0:
+            ends = {name: None if g is None else g / weight for name, g in ends.items()}
+        self._arrive(whole["f"])
+        self._read = replace(joined(read), grads=complete(heads, ends))
+        again = self.chain.recomputed(first, stop, stretches) if stretches > 1 else 0.0
+        self.ledger.forwards += self.share + again
+        self.ledger.readouts += READING * self.readout_share
+        return complete(params, total)
+
+    def _reverse_run(self, stretches: int, run: slice) -> tuple[Tensor, Reading]:
+        """Add some examples' gradients to ``.grad``; return the output and that part of the reading."""
+        window, updates = self.objective.window, self.objective.updates
+        ends = self.chain.stretches(*window, stretches)
+        starts: list[Any] = [self.chain.part(self.start, run)]
+        with torch.no_grad(), self.in_place():
+            for a, b in ends[:-1]:
+                starts.append(self._stretch(starts[-1], a, b, run))
+        back: Tensor | None = None
+        for k in reversed(range(len(ends))):
+            x = starts.pop()
+            if k:
+                x = x.detach().requires_grad_()
+            own = self.params if len(ends) == 1 else self._own(*ends[k])
+            with torch.enable_grad(), self.in_place():
+                with self.chain.recomputing(*window, stretches):
+                    f = self._stretch(x, *ends[k], run)
+                if k == len(ends) - 1:
+                    prediction = self.chain.read(self.objective.readout, f)
+                    losses = self.losses_of(prediction, run=run)
+                    end = losses.mean() if run == ALL else losses.sum() / len(self.start)
+                    last, own = f.detach(), {**own, **self.heads()}
+                    f = end if self.objective.weight == 1.0 else end * self.objective.weight
+                further = any(m < ends[k][0] for m in updates)
+                if targets := [*own.values(), *([x] if further else [])]:
+                    torch.autograd.backward(f, back, inputs=targets)
+            back = x.grad if further else None
+            if back is None:
+                break
+        return last, Reading(prediction.detach(), losses.detach(), (), {})
+
+    def _own(self, first: int, stop: int) -> dict[str, Tensor]:
+        """Return the updated parameters that modules of a stretch have."""
+        here = [k for k in self.objective.updates if first <= k < stop]
+        return {name: self.params[name] for name in self.chain.body_parameters(tuple(here))}
+
+    def _stretch(self, x: Any, first: int, stop: int, run: slice) -> Any:
+        """Run modules on some examples, recording the outputs that other objectives start from."""
+        f: Any = self.chain.entry(x) if first == stop else x
+        end = self.objective.window[1]
+        for k, f in self.chain.segments(x, first, stop, untouched, self._boundaries):
+            if k + 1 in self._boundaries and k + 1 < end:
+                left = self.chain.leave(x, k + 1, f.detach())
+                microbatch.put(self.outputs, k + 1, left, run, len(self.start))
+        return f
+
+
+@contextmanager
+def _grad_apart(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Let ``.grad`` of tensors begin empty inside the block, and be afterwards what it was."""
+    held = [t.grad for t in tensors]
+    for t in tensors:
+        t.grad = None
+    try:
+        yield
+    finally:
+        for t, grad in zip(tensors, held, strict=True):
+            t.grad = grad
 
 
 def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Literal
 
-import torch
-
+from fgbench.core import direct_feedback
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from fgbench.core.estimator import State
@@ -95,14 +92,14 @@ class DirectFeedbackAlignment(Defaults):
             b = state[name]
             e = self._own(view, name, state) if error is None else error
             view.price(2 * b.numel() * (2 if error is None else 1))
-            credit["out", name] = _projected(e, b, shape)
+            credit["out", name] = direct_feedback.projected(e, b, shape)
         return Estimate(credit=credit)
 
     def _own(self, view: View, name: str, state: State) -> Tensor:
         """Return the error ``[b, ..., k]`` of a layer's own random readout."""
         b, h = state[name], view.activities()[name]
         positions = view.predictions().shape[1:-1]
-        at = _positions(b, h.shape, positions)
+        at = direct_feedback.positions(b.shape, h.shape, positions)
         averaged = [i for i in range(1, h.dim()) if b.shape[i] < h.shape[i] and i not in at]
         features = h.mean(averaged, keepdim=True) if averaged else h
         features = features.movedim(at, list(range(1, 1 + len(at))))
@@ -110,32 +107,3 @@ class DirectFeedbackAlignment(Defaults):
         if not at and positions:
             logits = logits.reshape(len(h), *[1] * len(positions), -1).expand(-1, *positions, -1)
         return view.output_error(logits)
-
-
-def _positions(b: Tensor, shape: Sequence[int], positions: Sequence[int]) -> list[int]:
-    """Return the axes of a site along which predictions have positions of their own, such as tokens.
-
-    Args:
-        b: the feedback matrix, ``[k, *features]``, of size 1 along axes that share weights.
-        shape: of the site, examples first.
-        positions: sizes of the axes of the predictions between example and class.
-
-    Returns:
-        The axes that share weights, where they have the sizes of the positions; else none.
-    """
-    shared = [i for i in range(1, len(shape)) if b.shape[i] == 1 and shape[i] > 1]
-    return shared if [shape[i] for i in shared] == list(positions) else []
-
-
-def _projected(e: Tensor, b: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the credit of a site: the error ``[b, ..., k]`` through its feedback matrix.
-
-    The error of a position of the predictions goes to that position of the site where it has it, and the
-    sum over positions to all places else.
-    """
-    at = _positions(b, shape, e.shape[1:-1])
-    if e.dim() > 2 and not at:
-        e = e.flatten(1, -2).sum(1)
-    averaged = prod(shape[1:]) // prod(b.shape[1:]) // prod(shape[i] for i in at)
-    credit: Tensor = torch.tensordot(e, b.squeeze(at) if at else b, 1) / averaged
-    return credit.movedim(list(range(1, 1 + len(at))), at).expand(*shape)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 from typing import TYPE_CHECKING, Literal
 
+from fgbench.core import feedback_weights
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fgbench.core.estimator import State
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.scheme import Scheme
@@ -67,25 +65,7 @@ class FeedbackAlignment(Defaults):
 
     def init_state(self, scheme: Scheme, noise: Noise) -> dict[str, State]:
         """Draw one fixed feedback matrix per weight that an error crosses: of windows and their readouts."""
-        drawn: dict[str, Tensor] = {}
-        states: dict[str, State] = {}
-        for objective in scheme.objectives:
-            if not objective.updates:
-                continue
-            weights = {
-                **scheme.chain.body_parameters(range(*objective.window)),
-                **scheme.chain.readout_parameters(objective.readout),
-            }
-            states[objective.name] = {}
-            for name, w in weights.items():
-                if w.dim() < 2:
-                    continue
-                if name not in drawn:
-                    std = float(w.detach().std()) or 1 / sqrt(w[0].numel())
-                    b = noise.child("feedback").normal(name, tuple(w.shape))
-                    drawn[name] = b * (self.scale * std)
-                states[objective.name][name] = drawn[name]
-        return states
+        return feedback_weights.random(scheme, noise.child("feedback"), self.scale)
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the gradient with the error carried by the feedback weights."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fgbench.core.network import LinearReadout
 from fgbench.core.objective import Objective, per_module
+from fgbench.core.similarity import unit
 from fgbench.data.augment import GRAY, JITTER, Policy, augment
 from fgbench.data.images import Images
 from fgbench.errors import UsageError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
 
-FLOOR = 1e-12  # of a squared norm
 FIRST = Policy(jitter=JITTER, gray=GRAY, blur=1.0)
 SECOND = Policy(jitter=JITTER, gray=GRAY, blur=0.1, solarise=0.2)
 VARIANTS = {
@@ -31,22 +31,6 @@ VARIANTS = {
     "local-p": {"base": "local", "keep": "b p"},
     "local-pg": {"base": "local", "keep": "b p g"},
 }
-
-
-def unit(z: Tensor) -> Tensor:
-    """Return rows scaled to norm 1; squared norms below 1e-12 count as 1e-12.
-
-    Args:
-        z: ``[b, k]``.
-
-    Returns:
-        ``[b, k]``.
-
-    Example:
-        >>> [round(v, 4) for v in unit(torch.tensor([[3.0, 4.0]])).tolist()[0]]
-        [0.6, 0.8]
-    """
-    return z * (z * z).sum(1, keepdim=True).clamp(min=FLOOR).rsqrt()
 
 
 def _enough(rows: int) -> None:
@@ -132,11 +116,11 @@ class Contrastive:
     this mean for noise on activities; for noise on weights and for backprop it takes the sum of the two
     views' means, twice as much.
 
-    With ``stop_keys=false`` the loss of a row depends on every row, and so does its score, the slope of
-    that row's loss. The score times the row's own noise has the mean ∂ℓ_n/∂z_n when every row has noise of
-    its own, which leaves out the part of the gradient where row n is a key; with ``shared_noise`` the
-    other view's ∂ℓ_n/∂z_n′ is added as if it were the row's own. Both are biased for activity noise
-    against the gradient that backprop computes there. Noise on weights has no rows, and no such bias.
+    With ``stop_keys=false`` the loss of a row depends on every row. Activity noise of a row is then
+    credited with the scores of all rows, which is right where every row has noise of its own
+    (``shared_noise=false``) and noisier the more rows there are. With ``shared_noise`` the derivative for
+    the other view is credited as if it were the row's own, which is biased. Noise on weights has no rows,
+    and no such bias.
 
     Also known as: SimCLR, NT-Xent (normalised temperature-scaled cross entropy).
 

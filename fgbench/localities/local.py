@@ -20,10 +20,11 @@ class Local:
     ``keep`` changes the variance of an estimate, never its mean: kept scores are a partition of the loss
     and add up to it. Axes that the readout's input lacks are dropped.
 
-    Also known as: decoupled greedy learning (DGL), gradient isolation, greedy local learning.
+    Also known as: decoupled greedy learning with linear heads, gradient isolation, greedy local learning.
 
-    Not to be confused with: greedy layer-wise training, which trains one module after the other and
-    freezes it; ``module``, whose losses reach all earlier modules; ``overlap`` (LoCo).
+    Not to be confused with: ``dgl``, whose losses are read through auxiliary networks;
+    ``greedy_sequential``, which trains one module after the other and freezes it;
+    ``module``, whose losses reach all earlier modules; ``overlap`` (LoCo).
 
     Args:
         keep: axes along which each loss stays separate: ``b``, ``b p`` (per patch, ``local-p``) or

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fgbench.core.objective import APART, Objective, per_module
+from fgbench.core.objective import APART, Objective, completed, per_module
 from fgbench.registry import register
 
 if TYPE_CHECKING:
@@ -21,8 +21,13 @@ class Module:
 
     Not to be confused with: ``local``, which cuts between modules.
 
+    With ``one_pass`` the losses are summed and backprop takes the gradient of the sum in one backward pass,
+    which is what deep supervision costs: three forward passes and the readouts. Without it every loss is an
+    objective of its own, with a pass through all modules before it; any estimator can take part in that.
+
     Args:
         keep: axes along which each loss stays separate.
+        one_pass: whether all losses are one objective, for backprop alone.
 
     References: Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023.
 
@@ -36,11 +41,18 @@ class Module:
     """
 
     keep: str = "b"
+    one_pass: bool = False
 
     def attach(self, chain: Chain) -> None:
         """Attach a linear readout to every module that has none."""
         chain.attach()
 
     def objectives(self, chain: Chain) -> tuple[Objective, ...]:
-        """Return windows (0, k + 1)."""
-        return per_module(chain, cut=False, keep=self.keep)
+        """Return windows (0, k + 1), or one window with all readouts."""
+        if not self.one_pass:
+            return per_module(chain, cut=False, keep=self.keep)
+        last = len(chain)
+        *aside, end = [chain.local_readout(k) for k in range(last)]
+        on_the_way = tuple((name, k) for k, name in enumerate(aside))
+        every = Objective("deep", (0, last), end, tuple(range(last)), self.keep, aside=on_the_way)
+        return completed(chain, [every])

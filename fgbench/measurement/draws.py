@@ -11,7 +11,7 @@ import torch
 from fgbench.measurement.draw_statistics.control_variate import Control
 from fgbench.measurement.draw_statistics.from_credit import CreditMoments, Unknown
 from fgbench.measurement.draw_statistics.from_gradients import GradientMoments
-from fgbench.measurement.draw_statistics.places import place_moments, sites
+from fgbench.measurement.draw_statistics.places import ALL, place_moments, sites
 from fgbench.measurement.engine.cotangent import Engine
 from fgbench.measurement.engine.cotangent_view import Refused
 
@@ -40,6 +40,7 @@ class Point:
         noise: noise of this point at the step of its moment; draw k is ``noise.redrawn(k)``.
         truth: gradient of the scheme's objectives by parameter name.
         end: end-to-end gradient by parameter name.
+        documented: the mean that the estimator documents, by parameter name; None where it documents none.
 
     Example:
         >>> from fgbench.registry import method
@@ -60,6 +61,7 @@ class Point:
     noise: Noise
     truth: dict[str, Tensor]
     end: dict[str, Tensor]
+    documented: dict[str, Tensor] | None = None
 
     def price(self, estimator: Estimator) -> float:
         """Return what one estimate of an estimator costs here, in forward equivalents."""
@@ -79,6 +81,7 @@ class Drawn:
         tally: their moments by parameter.
         control: the control variate of the law of their directions.
         cost: cost of one estimate.
+        beside: their moments against the documented mean, where there is one.
         engine: the engine that made them, ``dual`` or ``cotangent``.
 
     Example:
@@ -91,6 +94,18 @@ class Drawn:
     control: Control
     cost: dict[str, float]
     engine: str
+    beside: GradientMoments | None = None
+
+    def documented(self, point: Point) -> PlaceMoments | None:
+        """Return their moments against the documented mean, over the whole body.
+
+        Args:
+            point: where they were drawn.
+        """
+        if self.beside is None or point.documented is None:
+            return None
+        none = Control(len(self.beside.rows()), usable=False)
+        return place_moments(point.task, point.documented, point.end, self.beside, none)[ALL]
 
     def places(self, point: Point) -> dict[Place, PlaceMoments]:
         """Return their moments at the body and every place in it.
@@ -159,6 +174,11 @@ def try_cotangents(point: Point, draws: int, engine: str) -> tuple[Drawn | None,
     """
     if engine == "dual":
         return None, ""
+    if point.documented is not None:
+        why = "draws are compared with the documented mean too"
+        if engine == "cotangent":
+            raise Refused(why)
+        return None, why
     try:
         return by_cotangents(point, draws), ""
     except Refused as refused:
@@ -189,6 +209,7 @@ def by_forward_mode(point: Point, draws: int) -> Drawn:
         'dual'
     """
     tally = GradientMoments(point.truth, point.end, draws)
+    beside = point.documented and GradientMoments(point.documented, point.end, draws)
     control, step = point.control(draws), None
     for k in range(draws):
         control.begin(k)
@@ -197,8 +218,10 @@ def by_forward_mode(point: Point, draws: int) -> Drawn:
             control if control.usable else None,
         )  # fmt: skip
         tally.add(k, step.body)
+        if beside:
+            beside.add(k, step.body)
     assert step is not None
-    return Drawn(tally, control, step.ledger.as_dict(), "dual")
+    return Drawn(tally, control, step.ledger.as_dict(), "dual", beside or None)
 
 
 def by_cotangents(point: Point, draws: int) -> Drawn:
@@ -240,7 +263,7 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
 
 
 def _from_credit(
-    point: Point, draws: int, engine: Engine, first: dict[str, Tensor]
+    point: Point, draws: int, engine: Engine, first: Mapping[str, Tensor]
 ) -> CreditMoments:
     """Accumulate the moments of draws from their credit, and check the first against its gradient.
 
@@ -265,7 +288,7 @@ def _from_credit(
     return tally
 
 
-def _compare(rows: dict[str, Array], first: dict[str, Tensor], point: Point) -> None:
+def _compare(rows: dict[str, Array], first: Mapping[str, Tensor], point: Point) -> None:
     """Compare the moments of the first draw with those of its gradient.
 
     Raises:

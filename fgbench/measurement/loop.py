@@ -16,6 +16,7 @@ import torch
 
 from fgbench.core.clock import Clock
 from fgbench.core.estimator import why_not
+from fgbench.core.gradients import complete
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import MethodFailed, at_work
 from fgbench.measurement import summary
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 PILOT = 64
 NOTHING = "its objectives update no module: there is no gradient to measure"
+RULE = "a training rule, compared by train and speed: no bias is measured, because {}"
 MOST_DRAWS = 1 << 16
 
 
@@ -166,7 +168,7 @@ def _routes(
     return [
         iter(())
         if setup is None or setup.failed
-        else trajectory.own(setup.method, setup.claims is not None and setup.claims.deterministic)
+        else trajectory.own(setup.method, setup.claims is not None and setup.claims.noiseless)
         for setup in setups
     ]
 
@@ -241,9 +243,9 @@ def _measure_network(
             if not results[i].ended:
                 point = _measure_point(network, b, setup, waypoint, results[i].plan, progress)
                 results[i] = results[i].with_point(point)
-    for i, (setup, _) in active.items():
+    for i, (setup, waypoint) in active.items():
         if not results[i].ended:
-            results[i] = _with_products(network, setup, results[i])
+            results[i] = _with_products(network, setup, waypoint, results[i])
     return results
 
 
@@ -256,12 +258,14 @@ def _reached(route: Iterator[Waypoint], setup: _SetUp, moment: float) -> Waypoin
         return Waypoint(moment, None, failed=str(failed))
 
 
-def _with_products(network: _Network, setup: _SetUp, result: MethodResult) -> MethodResult:
+def _with_products(
+    network: _Network, setup: _SetUp, waypoint: Waypoint, result: MethodResult
+) -> MethodResult:
     """Return a result with the products of the gradients of batches, or with what its locality raised."""
-    task = setup.task
-    assert task is not None
+    assert setup.task is not None
     try:
-        with at_work(*task.parts):
+        with at_work(*setup.task.parts):
+            task = setup.task.at(_clock(network, setup, waypoint))
             return result.with_products(products(task, network.batches(task)))
     except MethodFailed as failed:
         return replace(result, failed=str(failed))
@@ -290,17 +294,19 @@ def _measure_point(
     """
     assert setup.task is not None
     design, at = network.design, (network.init, network.moment)
-    task = setup.task.at(_clock(network, setup, waypoint))
-    task.chain.load_state_dict(waypoint.params, strict=False)
+    setup.task.chain.load_state_dict(waypoint.params, strict=False)
     line = f"{setup.method.text}, init {network.init}, moment {network.moment:g}, batch {b}"
     _report(progress, line, plan)
     engine = ""
     try:
-        with at_work(*task.parts, begun=False):
+        with at_work(*setup.task.parts, begun=False):
+            task = setup.task.at(_clock(network, setup, waypoint))
             x, y = network.batch(task, b)
         with setup.allowance.used(), at_work(setup.method.estimator.thing, *task.parts):
             if reason := why_not(plan.estimator, task.scheme):
                 return PointResult(plan, *at, reason=reason)
+            if task.scheme.rule:
+                return PointResult(plan, *at, reason=RULE.format(task.scheme.rule))
             if not any(o.updates for o in task.objectives):
                 return PointResult(plan, *at, reason=NOTHING)
             truth, end = whole_truth(task, x, y), task.end_truth(x, y)
@@ -310,7 +316,9 @@ def _measure_point(
             plan, reason = _with_budget(plan, point, design)
             if reason:
                 return PointResult(plan, *at, reason=reason)
-            point = replace(point, estimator=plan.estimator)
+            stated = task.expected(x, y, plan.estimator, state)
+            documented = stated and complete(task.chain.body_parameters(), stated)
+            point = replace(point, estimator=plan.estimator, documented=documented)
             plan = _with_claims(plan, point, design)
             try:
                 if design.precision is not None and not (plan.exact or plan.asked):
@@ -324,7 +332,8 @@ def _measure_point(
                 drawn = by_forward_mode(point, plan.draws)
             engine = drawn.engine
             places = _with_predictions(drawn.places(point), point)
-            return PointResult(plan, *at, places, engine, drawn.cost)
+            beside = drawn.documented(point)
+            return PointResult(plan, *at, places, engine, drawn.cost, documented=beside)
     except MethodFailed as failed:
         return PointResult(plan, *at, engine=engine, failed=str(failed))
 
@@ -332,7 +341,7 @@ def _measure_point(
 def _clock(network: _Network, setup: _SetUp, waypoint: Waypoint) -> Clock:
     """Return the clock of a moment, in a training by the recipe that ships for the method."""
     workload, method = network.workload, setup.method
-    exact = setup.claims is not None and setup.claims.deterministic
+    exact = setup.claims is not None and setup.claims.noiseless
     name = f"{method.estimator.text}/{method.locality.text}"
     recipe = default_recipe(workload.arch, workload.data.name, exact, name)
     steps = workload.data.train_size // recipe.batch * recipe.epochs

@@ -53,8 +53,8 @@ class Plan:
 
     @property
     def exact(self) -> bool:
-        """Whether the estimator claims to be deterministic."""
-        return self.claims is not None and self.claims.deterministic
+        """Whether the estimator claims to be free of noise, given its state."""
+        return self.claims is not None and self.claims.noiseless
 
     @property
     def next_engine(self) -> str:
@@ -76,6 +76,8 @@ class PointResult:
         engine: the engine that made the draws, ``dual`` or ``cotangent``; "" where none did.
         cost: cost of one estimate, see :class:`fgbench.core.cost.CostCounter`.
         reason: why the method was skipped here, or "".
+        documented: moments of the draws against the mean that the estimator documents, over the whole body;
+            None where it documents none.
         failed: what the estimator raised, or "".
 
     Example:
@@ -91,6 +93,7 @@ class PointResult:
     engine: str = ""
     cost: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    documented: PlaceMoments | None = None
     failed: str = ""
 
 

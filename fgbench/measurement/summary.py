@@ -13,6 +13,7 @@ from fgbench.stats import (
     mean_direction,
     multiple_tests,
     replicates,
+    scale_free,
     variance,
     variance_split,
 )
@@ -59,6 +60,7 @@ def numbers(result: MethodResult) -> dict[str, Any]:
         "expected_cosine": intervals.expected_cosine(result.plan.elements),
         "elements": result.plan.elements,
         "claimed": _claimed(result),
+        **_documented(result),
         **{f"per_{kind}": _of(kind, per_place) for kind in ("site", "module", "parameter")},
         "cost": _cost(result),
         "points": _points(result),
@@ -111,7 +113,25 @@ def _silent(result: MethodResult) -> list[str]:
 def _claimed(result: MethodResult) -> dict[str, str]:
     """Return the bias that is claimed, and its cause where an option or the locality is one."""
     claims = result.plan.claims
-    return {} if claims is None else {"bias": claims.bias, "why": claims.why}
+    if claims is None:
+        return {}
+    kind = {} if claims.kind == "gradient" else {"kind": claims.kind}
+    return {"bias": claims.bias, "why": claims.why, **kind}
+
+
+def _documented(result: MethodResult) -> dict[str, Any]:
+    """Return bias and scale against the documented mean, relative to its norm; none without one."""
+    series = [point.documented for point in result.points]
+    known = [s for s in series if s is not None and not s.reason]
+    if not known or len(known) < len(series):
+        return {}
+    inits = [point.init for point in result.points]
+    moments = [point.moment for point in result.points]
+    where = inits, [sorted(set(moments)).index(m) for m in moments]
+    pairs = [(s.gram, float(s.d2.sum())) for s in known]
+    rounding = result.plan.rounding
+    scale = replicates.scale_over([s.x for s in known], *where, rounding)
+    return {"documented": {"bias": _bias_of(result, pairs, where), "scale": scale.json()}}
 
 
 def _cost(result: MethodResult) -> dict[str, float]:
@@ -125,8 +145,9 @@ def _points(result: MethodResult) -> list[dict[str, Any]]:
     for point in result.points:
         s = point.places[ALL]
         usable = not (s.reason or _not_finite(s))
+        gradient = not _no_gradient(result)
         number = intervals.efficiency(s.x, s.y, s.control).value if usable else None
-        variance = _variance(s, result).value if usable else None
+        variance = _variance(s, result).value if usable and gradient else None
         at = {"init": point.init, "moment": point.moment}
         rows.append({**at, "efficiency": number, "relative_variance": variance})
     return rows
@@ -204,9 +225,10 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
     predicted = [s.predicted for s in series if s.predicted is not None and s.predicted > 0]
     debiased = [intervals.efficiency_debiased(s.x, s.y) for s in series]
     useful, no_end = len(ends) == len(series), {**NONE, "reason": NO_END}
+    bodies = [point.places[ALL] for point in result.points]
     variances = [_variance(s, result) for s in series]
     estimates = [Estimates.of_errors(s.x, s.y, s.gram, result.plan.rounding) for s in series]
-    return {
+    found: dict[str, Any] = {
         "efficiency": _efficiency([(s.x, s.y, s.control) for s in series], where),
         "efficiency_debiased": float(np.mean([d for d in debiased if d is not None]))
         if any(d is not None for d in debiased)
@@ -215,7 +237,7 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
         "predicted_variance": float(np.exp(np.mean(np.log(predicted))))
         if len(predicted) == len(series)
         else None,
-        "bias": _bias(result, series, where),
+        "bias": _bias(result, at, series, bodies, where),
         "scale": replicates.scale_over([s.x for s in series], *where, result.plan.rounding).json(),
         "cosine": _cosine([(s.end_x, s.end_y) for s in series], where) if useful else dict(no_end),
         "cosine_draws": _band([(s.end_x, s.end_y) for s in series]) if useful else dict(no_end),
@@ -241,6 +263,29 @@ def _place(result: MethodResult, at: Place) -> dict[str, Any]:
         "control": all(s.control is not None for s in series),
         "reason": "",
     }
+    return found | _without_gradient(result)
+
+
+def _no_gradient(result: MethodResult) -> str:
+    """Return why a method has no bias, "" where it estimates a gradient."""
+    claims = result.plan.claims
+    if claims is None or claims.kind == "gradient":
+        return ""
+    return f"it claims kind={claims.kind!r}: it estimates no gradient"
+
+
+def _without_gradient(result: MethodResult) -> dict[str, Any]:
+    """Return the numbers that a method lacks which estimates no gradient, with the reason."""
+    why = _no_gradient(result)
+    if not why:
+        return {}
+    none = {**NONE, "reason": why}
+    return {
+        **dict.fromkeys(("relative_variance", "normalised_error"), none),
+        "scale": {**none, "p_value": None},
+        "bias": {**none, "p_value": None, "detectable": None},
+        **dict.fromkeys(("predicted_variance", "split")),
+    }
 
 
 def _not_finite(s: PlaceMoments) -> str:
@@ -258,11 +303,37 @@ def _efficiency(rows: Sequence[tuple[Any, Any, Any]], where: Any) -> dict[str, A
     return {**number.json(), "reason": number.reason}
 
 
-def _bias(result: MethodResult, series: list[PlaceMoments], where: Any) -> dict[str, Any]:
-    """Combine the bias of the points; for an exact estimate any difference is bias with certainty."""
+def _bias(
+    result: MethodResult,
+    at: Place,
+    series: list[PlaceMoments],
+    bodies: list[PlaceMoments],
+    where: Any,
+) -> dict[str, Any]:
+    """Combine the bias of the points; with the scale of the body free where that is what is claimed."""
+    claims = result.plan.claims
+    if claims is None or claims.bias != "scale":
+        return _bias_of(result, [(s.gram, float(s.d2.sum())) for s in series], where)
+    scales = [float(np.mean(body.x)) for body in bodies]
+    if not all(c > 0.0 for c in scales):
+        none = {**NONE, "reason": "the scale along the gradient is not above 0"}
+        return {**none, "p_value": None, "detectable": None}
+    pairs = [
+        scale_free.across(s.x, s.gram, s.d2)
+        if at == ALL
+        else scale_free.rescaled(c, s.x, s.gram, s.d2)
+        for c, s in zip(scales, series, strict=True)
+    ]
+    return _bias_of(result, pairs, where)
+
+
+def _bias_of(
+    result: MethodResult, pairs: Sequence[tuple[Any, float]], where: Any
+) -> dict[str, Any]:
+    """Combine Gram matrices and sums of squares; for an exact estimate any difference is certainly bias."""
     number = replicates.bias_over(
-        np.stack([s.gram for s in series]),
-        np.array([s.d2.sum() for s in series]),
+        np.stack([gram for gram, _ in pairs]),
+        np.array([total for _, total in pairs]),
         result.plan.draws,
         where[0],
         where[1],

@@ -148,7 +148,7 @@ class Trajectory:
 
         Args:
             method: trained by the recipe that ships for it.
-            exact: whether its estimator claims to be deterministic, which decides the recipe.
+            exact: whether its estimator claims to be free of noise, which decides the recipe.
 
         Returns:
             An iterator, which trains as far as it is read.
@@ -178,7 +178,7 @@ def _trained(run: TrainingRun, moments: list[float]) -> Iterator[Waypoint]:
     """Yield the waypoints of a training run."""
     for moment in moments:
         try:
-            with at_work(run.estimator, *run.task.parts):
+            with at_work(run.estimator, *run.parts):
                 diverged = _train_to(run, moment)
         except MethodFailed as failed:
             yield Waypoint(moment, None, failed=str(failed))
@@ -258,6 +258,8 @@ class _OwnHeads:
         if task is None:
             return
         for o in task.objectives:
+            if not task.chain.readout_parameters(o.readout):  # such as a sum of squares
+                continue
             if o.head and not _alike(o.readout, task.chain, shared):
                 self.names.setdefault(o.readout, o.window[1])
         if not self.names:

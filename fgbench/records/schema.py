@@ -27,6 +27,7 @@ KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 ENDS = ("value", "low", "high", "n")
 ROWS = {  # verb -> list of mappings -> names in each
     "fusion": {"rows": {"pass": TEXT, "implementation": TEXT, "groups": COUNT}},
+    "compare": {"results": {"at": TEXT, "steps": COUNT, "test": MEASURED, "command": TEXT}},
     "table1": {
         "rows": {
             **dict.fromkeys(("place", "law", "sharing", "what"), TEXT),
@@ -51,6 +52,7 @@ INSIDE: dict[str, Any] = {
     "metrics": {"*": {"unit": TEXT, "best": TEXT, "chance": NUMBER}},
     "about": {"claims": {"*": PLAIN}, "*": PLAIN},
     **{name: {"*": NUMBER} for name in ("cost", "examples")},
+    "documented": {"*": MEASURED},
     "budget": {"asked": NUMBER, "spent": NUMBER, "note": TEXT},
     **dict.fromkeys(("draws", "inits", "batches", "noise_ms", "train_loss"), NUMBER),
     **dict.fromkeys(("per_site", "per_module", "per_parameter"), _PLACES),
@@ -59,6 +61,7 @@ INSIDE: dict[str, Any] = {
     "points": [{"*": NUMBER}],
     "moments": [PLAIN],
     "objects": [TEXT],
+    "tuned": {"*": PLAIN},
     "moment_steps": [NUMBER],
     "correct": TEXT,
     **{name: shape for name, shape in _NUMBERS.items() if name not in KINDS},
@@ -203,6 +206,7 @@ _FIELD_NAMES = {
     "speed": "about step_ms ratio_to_bp peak_mb peak_ratio_to_bp batch directions",
     "fusion": "rows",
     "table1": "rows summary",
+    "compare": "results tuned command kind cost",
     "cost": "forwards slopes pulls backwards readouts network forward_equivalents",
 }
 FIELDS = {part: tuple(names.split()) for part, names in _FIELD_NAMES.items()}

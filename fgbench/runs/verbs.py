@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgbench import registry
-from fgbench.errors import MethodFailed, UsageError, undone
+from fgbench.errors import MethodFailed, UsageError, at_work, undone
 from fgbench.records import files, interrupts
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fgbench.measurement.design import Design
     from fgbench.registry import Method
     from fgbench.runs.case import Call, Job, Record
+    from fgbench.training.length import Length
     from fgbench.training.recipe import Recipe
     from fgbench.workload import Subject, Workload
 
@@ -84,28 +85,37 @@ class Training:
         train_size: train on the first so many examples; None is all.
         validation: hold out the last so many of these.
         graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`.
+        length: how long the run is, where that is not the epochs of the recipe.
         subject: the network of the run, built once: the recipe depends on what the estimator claims of it.
             None where its locality raised, of which the run has the reason.
 
     Example:
+        >>> from fgbench.training.length import Length
         >>> from fgbench.training.recipe import default_recipe
         >>> from fgbench.workload import Workload
         >>> subject = Workload.of("mlp-1x4", "digits").task(registry.method("BP"), seed=0)
-        >>> plan = Training(default_recipe("mlp-1x4", "digits", exact=True), 400, 50, "off", subject)
-        >>> plan.settings()["train_size"], plan.settings()["validation"]
-        (400, 50)
+        >>> recipe = default_recipe("mlp-1x4", "digits", exact=True)
+        >>> plan = Training(recipe, 400, 50, "off", Length(steps=9), subject)
+        >>> plan.settings()["train_size"], plan.settings()["steps"]
+        (400, 9)
     """
 
     recipe: Recipe
     train_size: int | None
     validation: int
     graph: str
+    length: Length
     subject: Subject | None
 
     def settings(self) -> Options:
-        """Return the options as the record has them."""
+        """Return the options as the record has them; of a run of some length no epochs."""
         split = {"train_size": self.train_size, "validation": self.validation}
-        return {**self.recipe.model_dump(), **split, "graph": self.graph}
+        length = self.length.stated
+        unstated = {"epochs"} if length else set()
+        if not self.recipe.update:  # without a rule there is no such setting, nor a part of the key
+            unstated.add("update")
+        recipe = self.recipe.model_dump(exclude=unstated)
+        return {**recipe, **split, "graph": self.graph, **length}
 
     def workload(self, whole: Workload) -> Workload:
         """Return the workload on the part of the data that this run uses."""
@@ -114,11 +124,14 @@ class Training:
 
 def _plan_train(call: Call, method: Method, options: Options) -> Training:
     """Complete a recipe: the one that ships for architecture, data and method, changed by the options."""
+    from fgbench.training import update_rule
+    from fgbench.training.length import Length
     from fgbench.training.loop import recipe_for
     from fgbench.training.recipe import non_negative_int
     from fgbench.training.step_capture import asked
 
     options = dict(options)
+    length = Length.taken(options)
     graph = asked(options.pop("graph", "auto"), call.workload.device)
     size = options.pop("train_size", None)
     size = None if size is None else non_negative_int("train_size", size)
@@ -128,7 +141,25 @@ def _plan_train(call: Call, method: Method, options: Options) -> Training:
     except MethodFailed:
         subject = None
     recipe = recipe_for(call.workload, method, subject).but(**options)
-    return Training(recipe, size, validation, graph, subject)
+    update_rule.made(recipe.update)  # a mistake is raised before anything runs
+    if length.forwards is not None and subject is not None:
+        length = _in_steps(length, subject, recipe, call.workload.split(size, validation))
+    return Training(recipe, size, validation, graph, length, subject)
+
+
+def _in_steps(length: Length, subject: Subject, recipe: Recipe, workload: Workload) -> Length:
+    """Return a length in steps; as it is where the method cannot run, which its run reports."""
+    from fgbench.core.estimator import why_not
+
+    if recipe.batch > workload.data.train_size:
+        return length
+    try:
+        with at_work(subject.estimator, *subject.task.parts, begun=False):
+            if why_not(subject.estimator, subject.task.scheme):
+                return length
+        return length.in_steps(subject, recipe, workload.data)
+    except MethodFailed:
+        return length
 
 
 def discard_checkpoint(folder: Path, key: str) -> None:
@@ -170,6 +201,7 @@ def _train(call: Call, jobs: list[Job]) -> list[Record]:
                 subject=plan.subject,
                 checkpoint=folder,
                 graph=plan.graph,
+                length=plan.length,
                 progress=lambda event, name=name: call.report(f"{name}, {event}"),  # type: ignore[misc]
                 tell=lambda line, name=name: call.report(f"{name}, {line}"),  # type: ignore[misc]
             )

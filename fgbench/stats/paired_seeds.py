@@ -37,6 +37,7 @@ class Difference:
         p_value: two-sided, against no difference.
         seeds: how many pairs.
         examples: test examples counted as sampled; 0 where only errors per seed are known.
+        fixed: the part of the squared error that comes from these examples, which more seeds do not lower.
 
     Example:
         >>> Difference(-0.01, 0.002, 9.0, 0.001, seeds=10, examples=0).number.n
@@ -49,6 +50,7 @@ class Difference:
     p_value: float
     seeds: int
     examples: int
+    fixed: float = 0.0
 
     @property
     def number(self) -> Number:
@@ -158,32 +160,33 @@ def difference(method: ArrayLike, reference: ArrayLike) -> Difference:
     cells = one - two
     rows = cells if cells.ndim == 1 else cells.mean(1)
     value = float(rows.mean())
-    variance, df = _variance(cells)
+    variance, df, fixed = _variance(cells)
     p_value = max(sign_flip(rows), t_test(value, sqrt(variance), df)[1])
     examples = cells.shape[1] if cells.ndim == 2 else 0
-    return Difference(value, sqrt(variance), df, p_value, len(rows), examples)
+    return Difference(value, sqrt(variance), df, p_value, len(rows), examples, fixed)
 
 
-def _variance(cells: Floats) -> tuple[float, float]:
-    """Return the variance of the mean of all cells, and its degrees of freedom."""
+def _variance(cells: Floats) -> tuple[float, float, float]:
+    """Return the variance of the mean of all cells, its degrees of freedom, and the part of examples."""
     if constant(cells):
-        return 0.0, len(cells) - 1.0
+        return 0.0, len(cells) - 1.0, 0.0
     if cells.ndim == 1:
-        return float(cells.var(ddof=1)) / len(cells), len(cells) - 1.0
+        return float(cells.var(ddof=1)) / len(cells), len(cells) - 1.0, 0.0
     n, many = cells.shape
     rows, columns = cells.mean(1), cells.mean(0)
     seeds = float(rows.var(ddof=1)) / n
     if many == 1:
-        return seeds, n - 1.0
+        return seeds, n - 1.0, 0.0
     examples = float(columns.var(ddof=1)) / many
     rest = cells - rows[:, None] - columns[None, :] + rows.mean()
     degrees = (n - 1.0) * (many - 1.0)
     left = float((rest**2).sum()) / degrees / (n * many)
     both = seeds + examples - left
     below = seeds**2 / (n - 1) + examples**2 / (many - 1) + left**2 / degrees
-    return max(
+    largest = max(
         (seeds, n - 1.0), (examples, many - 1.0), (both, both**2 / below if below else n - 1.0)
     )
+    return *largest, min(max(examples - left, 0.0), largest[0])
 
 
 def equivalence(found: Difference, margin: float) -> float:

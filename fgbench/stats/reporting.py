@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgbench.stats.bias_verdict import judge
+from fgbench.stats.multiple_tests import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,3 +96,70 @@ def spread(values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3g}"
     return f"{np.mean(values):.3g} [{min(values):.3g}, {max(values):.3g}]"
+
+
+def undecided(about: Mapping[str, Any]) -> str:
+    """Return why a comparison is undecided and how many seeds would decide it, as the end of a sentence.
+
+    Args:
+        about: a record's comparison, see :func:`fgbench.runs.against.judged`.
+
+    Returns:
+        A phrase, "" for a comparison that is decided or was not made.
+
+    Example:
+        >>> about = {"verdict": "undecided", "n": 5, "comparisons": 1, "smallest_p": 0.0625}
+        >>> undecided(about | {"least_seeds": 6, "seeds_to_decide": 9, "examples": 0})  # doctest: +ELLIPSIS
+        'with 5 seeds no sign-flip test can reject (its smallest p is 0.062); at least 6 are needed, ...
+    """
+    if about.get("verdict") != "undecided":
+        return ""
+    wanted, n = about["seeds_to_decide"], about["n"]
+    here = f"about {wanted} here" if wanted else "more than 200 here"
+    if about["examples"] and not wanted:
+        here = f"no number of seeds decides it on {about['examples']} test examples"
+    if about["smallest_p"] > LEVEL:
+        many = f" of {about['comparisons']} comparisons" * (about["comparisons"] > 1)
+        return (
+            f"with {n} seeds no sign-flip test{many} can reject (its smallest p is "
+            f"{about['smallest_p']:.2g}); at least {about['least_seeds']} are needed, {here}"
+        )
+    return f"{n} seeds; {here}"
+
+
+def verdict_cell(about: Mapping[str, Any]) -> str:
+    """Format the verdict of a comparison in a cell of a table.
+
+    Args:
+        about: as of :func:`undecided`.
+
+    Returns:
+        The verdict, ``reference`` for the reference's own, a dash where there is none.
+
+    Example:
+        >>> [verdict_cell(about) for about in ({"own": True}, {"verdict": "worse"}, {"verdict": ""})]
+        ['reference', 'worse', '-']
+    """
+    return "reference" if about.get("own") else str(about.get("verdict") or "-")
+
+
+def points(about: Mapping[str, Any], factor: float = 100.0) -> str:
+    """Format a difference with its interval, with a sign.
+
+    Args:
+        about: ``value low high``.
+        factor: by which numbers are multiplied.
+
+    Returns:
+        One cell, a dash where there is no difference.
+
+    Example:
+        >>> points({"value": 0.03, "low": 0.02, "high": 0.04}), points({"value": None})
+        ('+3 [+2, +4]', '-')
+    """
+    if about.get("value") is None:
+        return "-"
+    value, low, high = (factor * about[name] for name in ("value", "low", "high"))
+    if low == high:
+        return f"{value:+.3g}" if value else "0"
+    return f"{value:+.3g} [{low:+.3g}, {high:+.3g}]"

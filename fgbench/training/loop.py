@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench import registry
 from fgbench.core.estimator import why_not
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.records import interrupts, keys
+from fgbench.training import update_rule
 from fgbench.training.checkpoint import Keeper
+from fgbench.training.length import BY_RECIPE, Length, fitted, steps_in
 from fgbench.training.recipe import Recipe, brought_rules, default_recipe
-from fgbench.training.run import Progress, TrainingRun
+from fgbench.training.run import Progress, TrainingRun, prediction_price
 from fgbench.training.step_capture import asked
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ def train(
     checkpoint: Path | None = None,
     every: float = 30.0,
     graph: str = "auto",
+    length: Length = BY_RECIPE,
     progress: Callable[[Progress], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -74,19 +78,20 @@ def train(
             the last is younger than a second.
         graph: ``auto``: on a GPU, steps whose time is spent on launching kernels run as a captured graph;
             ``on``; ``off``. The numbers are the same.
+        length: how long the run is, in place of the epochs of the recipe.
         progress: called after every epoch, and within an epoch every 50 steps or about each second.
         tell: called with one line where the run goes on from a checkpoint. One that is damaged is not used
             and named in a :class:`fgbench.errors.Notice`.
 
     Returns:
-        ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost
-        device correct examples classes graph claims``. Errors are fractions, and None unless the status is
-        ``ok``. ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per
-        step. ``correct`` is a hexadecimal bitmap of the correctly predicted test examples, the first in the
-        highest bit, padded with zeros to whole bytes. ``graph`` says whether the last steps were ``used``
-        as a captured graph, and the ``reason``. ``claims`` are those of the estimator on this task; None
-        where it did not run. If the estimator's code raises, the status is ``failed`` with the reason, and
-        its checkpoint stays.
+        ``status reason epochs test_error train_error test_loss train_loss seconds steps history cost device
+        correct examples classes graph claims``. Errors are fractions, and None unless the status is ``ok``.
+        ``seconds`` covers training without evaluation and checkpoints. ``cost`` is the mean per step, and
+        that of a ``prediction`` where the locality makes its own. ``correct`` is a hexadecimal bitmap of
+        the correctly predicted test examples, the first in the highest bit, padded with zeros to whole
+        bytes. ``graph`` says whether the last steps were ``used`` as a captured graph, and the ``reason``.
+        ``claims`` are those of the estimator on this task; None where it did not run. If the estimator's
+        code raises, the status is ``failed`` with the reason, and its checkpoint stays.
 
     Raises:
         UsageError: for a graph on a CPU, a batch larger than the training set, or the checkpoint of
@@ -110,17 +115,22 @@ def train(
         )
     claims = None
     try:
-        task, estimator, noise = subject or workload.task(method, seed)
+        subject = subject or workload.task(method, seed)
+        task, estimator, noise = subject
         with at_work(estimator, *task.parts, begun=False):
             if reason := why_not(estimator, task.scheme):
                 return _result("skipped", reason, recipe, workload)
             claims = asdict(task.claims(estimator))
-            run = TrainingRun(task, estimator, recipe, noise, data, graph)
+            fit, steps = _limited(length, workload, method, subject, recipe, seed)
+            timed = length.seconds is not None
+            run = TrainingRun(task, estimator, fit, noise, data, graph, steps, timed)
     except MethodFailed as failed:
         return _result("failed", str(failed), recipe, workload)
     keeper = None
     if checkpoint is not None:
-        keeper = Keeper(checkpoint, every, _identity(workload, method, recipe, seed))
+        identity = _identity(workload, method, recipe, seed)
+        identity |= {f"length.{name}": value for name, value in length.stated.items()}
+        keeper = Keeper(checkpoint, every, identity)
         if keeper.load(run.restore) and tell is not None:
             tell(f"goes on from its checkpoint after step {run.step}")
     try:
@@ -137,8 +147,8 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     """Return the recipe that ships for a method on an architecture and a data set, or that they bring.
 
     Recipes differ for estimators whose gradients are free of noise, which is what the estimator claims of
-    its task (``deterministic``). If its claims or its locality raise, it is taken as noisy; its run then
-    says why.
+    its task (``deterministic`` or ``exact``). If its claims or its locality raise, it is taken as noisy;
+    its run then says why. An update rule that the estimator names is part of the recipe.
 
     Args:
         workload: architecture and data.
@@ -158,11 +168,13 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     try:
         task, estimator, _ = subject or workload.task(method, 0)
         with at_work(estimator, *task.parts, begun=False):
-            exact = task.claims(estimator).deterministic
+            exact = task.claims(estimator).noiseless
     except MethodFailed:
         exact = False
     own = brought_rules(workload.maker(), method.locality.thing, method.estimator.thing)
-    return default_recipe(workload.arch, workload.data.name, exact, method_name(method), own)
+    recipe = default_recipe(workload.arch, workload.data.name, exact, method_name(method), own)
+    update = update_rule.named(recipe.update, method.estimator.thing)
+    return recipe if update == recipe.update else recipe.but(update=update)
 
 
 def method_name(method: Method) -> str:
@@ -176,9 +188,32 @@ def method_name(method: Method) -> str:
     return f"{method.estimator.text}/{method.locality.text}"
 
 
+def _limited(
+    length: Length, workload: Workload, method: Method, subject: Subject, recipe: Recipe, seed: int
+) -> tuple[Recipe, int | None]:
+    """Return the recipe and the number of steps of a run of some length; None for the recipe's epochs."""
+    data = workload.data
+    if length.seconds is not None:  # timed on a network of its own
+        steps: int | None = steps_in(length.seconds, workload.task(method, seed), recipe, data)
+    else:
+        steps = length.in_steps(subject, recipe, data).steps
+    if steps is None:
+        return recipe, None
+    return fitted(recipe, steps, data.train_size // recipe.batch), steps
+
+
+def _epochs(run: TrainingRun) -> float:
+    """Return the epochs of a run, a fraction where it ends within one."""
+    whole, part = divmod(run.steps, run.per_epoch)
+    return round(run.steps / run.per_epoch, 4) if part else whole
+
+
 def _identity(workload: Workload, method: Method, recipe: Recipe, seed: int) -> dict[str, Any]:
     """Return what decides the numbers of a run, by which its checkpoint is recognised."""
-    named = (workload.source(), method.estimator.source, method.locality.source)
+    rule = (
+        "" if recipe.update in ("", update_rule.NONE) else registry.source("updates", recipe.update)
+    )
+    named = (workload.source(), method.estimator.source, method.locality.source, rule)
     sources = {Path(path) for path in named if Path(path).is_file()}
     return {
         **{"method": method_name(method), "arch": workload.arch, "seed": seed},
@@ -197,7 +232,7 @@ def _steps(
 ) -> str:
     """Take the remaining steps; return why they ended early, or "" if they did not."""
     looked = perf_counter()
-    parts = run.task.parts
+    parts = run.parts
     if run.step < run.steps:
         with at_work(*parts, begun=False):
             run.batch()  # too few images are the user's mistake, not a failure of the method
@@ -206,7 +241,7 @@ def _steps(
         with at_work(run.estimator, *parts):
             run.take()
 
-        ended, stop = run.step % run.per_epoch == 0, keeper is not None and interrupts.due()
+        ended, stop = run.ended, keeper is not None and interrupts.due()
         due = keeper is not None and keeper.due(ended)
         look = ended or stop or due or len(run.unseen) >= LOOK or perf_counter() - looked > 1
         with at_work(run.estimator, *parts):
@@ -242,13 +277,13 @@ def _result(
     return {
         "status": status,
         "reason": reason,
-        "epochs": recipe.epochs,
+        "epochs": recipe.epochs if run is None else _epochs(run),
         **{name: last.get(name) for name in numbers},
         "metrics": data.goal.described(),
         "seconds": run.seconds if run is not None else 0.0,
         "steps": steps,
         "history": history,
-        "cost": {name: price / steps for name, price in run.spent.items()} if run and steps else {},
+        "cost": _cost(run, status == "ok") if run and steps else {},
         "device": workload.device.type,
         "correct": run.correct if run is not None and last else None,
         "graph": {
@@ -259,3 +294,9 @@ def _result(
         "classes": data.classes,
         "claims": None,
     }
+
+
+def _cost(run: TrainingRun, finished: bool) -> dict[str, float]:
+    """Return the mean cost of a step, and of a prediction where the locality makes its own."""
+    spent = {name: price / run.step for name, price in run.spent.items()}
+    return spent | (prediction_price(run.task) if finished else {})

@@ -27,7 +27,10 @@ from fgbench.training.losses import loss_of
 if TYPE_CHECKING:
     from fgbench.core.estimator import Estimator
 
-CUT = ("local", "module", "interlocking", "overlap", "last")
+CUT = (
+    *("local", "module", "interlocking", "overlap", "last", "dgl", "predsim", "infopro"),
+    *("mono_forward", "greedy_sequential"),
+)
 """Localities that read losses between the modules of a chain."""
 
 KNOWN = ("cut", "sites", "out_axes", "head", "output")

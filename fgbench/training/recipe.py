@@ -64,6 +64,8 @@ class Recipe(BaseModel):
             by at most 0.4, 0.4, 0.2 and 0.1, and remove all colour with probability 0.2.
         blur: probability of blurring a training image.
         solarise: probability of inverting the pixels above ½ of a training image.
+        update: the rule by which estimates move the parameters, such as ``sign`` or ``path.py:Name``; "":
+            that which the estimator names, or the optimiser alone; ``none``: the optimiser alone.
 
     Example:
         >>> recipe = Recipe(epochs=2, batch=64, lr=0.1, lr_batch=128)
@@ -92,6 +94,7 @@ class Recipe(BaseModel):
     colours: bool = False
     blur: Odds = 0.0
     solarise: Odds = 0.0
+    update: str = ""
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -121,7 +124,7 @@ class Recipe(BaseModel):
         """Peak learning rate of the body at this batch size."""
         return self.lr * self.batch / self.lr_batch if self.lr_batch else self.lr
 
-    def factor(self, step: int, per_epoch: int) -> float:
+    def factor(self, step: int, per_epoch: int, steps: int | None = None) -> float:
         """Return the learning rate at one step as a fraction of its peak.
 
         With W steps of warm-up and T steps in all, it is (step + 1)/W before step W. After that, with
@@ -131,6 +134,7 @@ class Recipe(BaseModel):
         Args:
             step: steps taken before, from 0.
             per_epoch: steps per epoch.
+            steps: of the run, where it ends within an epoch; None for all steps of the epochs.
 
         Returns:
             A number in (0, 1].
@@ -143,7 +147,8 @@ class Recipe(BaseModel):
         warm = round(self.warmup_epochs * per_epoch)
         if step < warm:
             return (step + 1) / warm
-        t = (step - warm) / (self.epochs * per_epoch - warm)
+        last = self.epochs * per_epoch if steps is None else steps
+        t = (step - warm) / (last - warm)
         stair = 0.01 if t >= 0.8 else 0.1 if t >= 0.5 else 1.0
         shapes = {"linear": 1 - t, "cosine": (1 + cos(pi * t)) / 2}
         shapes |= {"staircase": stair, "constant": 1.0}
@@ -253,7 +258,7 @@ def default_recipe(
     Args:
         arch: architecture, with or without options.
         data: data set, with or without options.
-        exact: whether the method's gradients are free of noise (``claims.deterministic``).
+        exact: whether the method's gradients are free of noise (``claims.noiseless``).
         method: ``estimator/locality``, with or without options, for values of one method.
         own: rules that the architecture and the method bring, see :func:`brought_rules`.
 

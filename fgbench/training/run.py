@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
+from fgbench.core import shape_trace
 from fgbench.core.clock import Clock
+from fgbench.core.cost import DIGITS
 from fgbench.core.noise.replay import ReplayedClock, ReplayedNoise
 from fgbench.data.augment import GRAY, JITTER, Policy
 from fgbench.errors import UsageError
@@ -22,7 +24,7 @@ from fgbench.training.learner import Learner
 from fgbench.training.step_capture import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
     from fgbench.training.checkpoint import Saved
     from fgbench.training.recipe import Recipe
 
-FACTS = ("step", "seconds", "history", "spent", "correct", "loss", "losses")
+FACTS = ("step", "steps", "seconds", "history", "spent", "correct", "loss", "losses")
 """Attributes of a run that go into its checkpoints."""
+MOMENTS = 16
+"""At which the price of a step is looked up, where it changes during a run."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,13 @@ class TrainingRun:
         noise: of the run; its device is where everything runs.
         data: the data set, targets on that device; inputs that do not fit there may lie on the host.
         graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`. With inputs on
-            the host they never are.
+            the host, in stages, or by an update rule, they never are.
+        steps: how many steps the run has; None for the epochs of the recipe. The last epoch may be a part
+            of one.
+        timed: whether that number was found by timing, so that a checkpoint may state another one.
 
     Raises:
-        UsageError: if ``graph`` is ``on`` and the inputs lie on the host.
+        UsageError: if ``graph`` is ``on`` where steps are never captured.
 
     Example:
         >>> from fgbench import registry
@@ -112,17 +119,20 @@ class TrainingRun:
         noise: Noise,
         data: DataSet,
         graph: str = "off",
+        steps: int | None = None,
+        timed: bool = False,
     ) -> None:
         self.task, self.estimator, self.recipe, self.data = task, estimator, recipe, data
+        self.timed = timed
         backend = backend_of(noise.device)
         self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
         self.noise = {
             name: noise.child(name)
-            for name in ("directions", "order", "augment", "views", "probe", "masks")
+            for name in ("directions", "order", "augment", "views", "probe", "masks", "updates")
         }
         self.policy = policy(recipe)
         self.per_epoch = data.train_size // recipe.batch
-        self.steps = self.per_epoch * recipe.epochs
+        self.steps = self.per_epoch * recipe.epochs if steps is None else steps
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         self.spent: dict[str, float] = {}
@@ -132,12 +142,24 @@ class TrainingRun:
         self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
         self._order: tuple[int, Tensor] | None = None
         self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.stored)
-        used = {name: self.noise[name] for name in ("directions", "augment", "views")}
+        used = {name: self.noise[name] for name in ("directions", "augment", "views", "updates")}
         if data.stored != data.device:  # a replay cannot fetch inputs from the host
             if graph == "on":
                 raise UsageError(
                     f"graph 'on' was asked for, and the {data.items} of {data.name} do not fit on the "
                     "device; use auto or off"
+                )
+            graph = "off"
+        if self.learner.rule is not None:  # it may decide on the host
+            if graph == "on":
+                raise UsageError(
+                    "graph 'on' was asked for, and steps by an update rule are not captured; use auto or off"
+                )
+            graph = "off"
+        if task.scheme.staged:  # the objectives change from stage to stage
+            if graph == "on":
+                raise UsageError(
+                    "graph 'on' was asked for, and a training in stages is not captured; use auto or off"
                 )
             graph = "off"
         if task.chain.whole:  # its own code runs in every pass, and may draw masks
@@ -147,6 +169,12 @@ class TrainingRun:
                 )
             graph = "off"
         self.graph = Steps(self._work, used, graph, backend, self._held)
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """The locality, the modules, the readouts and the update rule: what a step calls, for errors."""
+        rule = self.learner.rule
+        return self.task.parts if rule is None else (*self.task.parts, rule)
 
     @property
     def clock(self) -> Clock:
@@ -177,15 +205,21 @@ class TrainingRun:
         if set(facts) != set(FACTS):
             raise Damaged(f"does not have the facts {', '.join(FACTS)}")
         step, history, spent, losses = (facts[n] for n in ("step", "history", "spent", "losses"))
-        if not (_count(step) and 0 < step <= self.steps):
+        steps = facts["steps"]
+        if not (_count(steps) and (steps == self.steps or self.timed)):
+            raise Damaged("has another number of steps")
+        if not (_count(step) and 0 < step <= steps):
             raise Damaged("has no step of this run")
-        ended = step // self.per_epoch
+        ended = step // self.per_epoch + (step == steps and step % self.per_epoch > 0)
         right = 2 * (-(-self.data.test_size // 8) if ended and "error" in self.data.metrics else 0)
         sound = {
             "seconds": _real(facts["seconds"]) and facts["seconds"] >= 0,
             "history": isinstance(history, list)
             and len(history) == ended
-            and all(self._point(point, epoch) for epoch, point in enumerate(history, 1)),
+            and all(
+                self._point(point, min(epoch, step / self.per_epoch))
+                for epoch, point in enumerate(history, 1)
+            ),
             "spent": isinstance(spent, dict) and all(map(_real, spent.values())),
             "correct": isinstance(facts["correct"], str)
             and re.fullmatch(f"[0-9a-f]{{{right}}}", facts["correct"]) is not None,
@@ -198,7 +232,7 @@ class TrainingRun:
         if wrong := [name for name, holds in sound.items() if not holds]:
             raise Damaged(f"has a wrong value of {wrong[0]}")
 
-    def _point(self, point: object, epoch: int) -> bool:
+    def _point(self, point: object, epoch: float) -> bool:
         """Return whether a value is the history's entry of an epoch."""
         names = {
             f"{split}_{n}" for split in ("train", "test") for n in ("loss", *self.data.metrics)
@@ -239,18 +273,44 @@ class TrainingRun:
         directions, clock = noise["directions"], self.clock
         if isinstance(directions, ReplayedNoise):
             clock = ReplayedClock(**vars(clock), replay=directions.replay)
-        estimate = self.task.at(clock).estimate(x, y, self.estimator, directions, state)
-        self.learner.follow(estimate)
+        task = self.task.at(clock)
+        estimate = task.estimate(x, y, self.estimator, directions, state)
+        self.learner.follow(
+            estimate, clock, noise["updates"], lambda: task.loss(x, y, estimate.ledger)
+        )
         return estimate.loss, estimate.ledger.as_dict()
 
     def _held(self) -> list[Tensor]:
         """Return the tensors that a step writes and later steps read."""
         return [t for _, t in sorted(self.learner.tensors().items())]
 
+    @property
+    def ended(self) -> bool:
+        """Whether an epoch, or the run, has just ended."""
+        return self.step % self.per_epoch == 0 or self.step == self.steps
+
+    def cost(self) -> float:
+        """Return the mean cost of a step in forward equivalents of its batch, by the ledger of some steps.
+
+        A method may change with the clock: where the first and last step differ in price, the mean is over
+        more moments of the run. The steps are taken, so the network is trained a little.
+        """
+        ends = [self._price(0), self._price(self.steps - 1)]
+        if ends[0] == ends[1]:
+            return ends[0]
+        prices = [self._price(k * self.steps // MOMENTS) for k in range(MOMENTS)]
+        return sum(prices) / MOMENTS
+
+    def _price(self, step: int) -> float:
+        """Take a step as at some moment of the run, and return its price."""
+        self.step = step
+        self.take()
+        return self.unseen.pop()[1]["forward_equivalents"]
+
     def take(self) -> None:
         """Take one step; its loss is read later, by :meth:`look`."""
         self._picked.copy_(self.picked())
-        self.learner.pace(self.recipe.factor(self.step, self.per_epoch))
+        self.learner.pace(self.recipe.factor(self.step, self.per_epoch, self.steps))
         self.task.chain.redraw(self.noise["masks"].at(self.step))
         loss, cost = self.graph(self.step)
         self.unseen.append((None if loss is None else loss.clone(), cost))
@@ -284,7 +344,7 @@ class TrainingRun:
         Returns:
             The parameter that is not finite, in a sentence, or "".
         """
-        epoch = self.step // self.per_epoch
+        epoch = -(-self.step // self.per_epoch)
         if self.task.scheme.probe:
             probe(self.task, self.data, self.recipe, self.noise["probe"].at(epoch))
         name = self.learner.unsound()
@@ -298,14 +358,15 @@ class TrainingRun:
         """
         if reason := self.settle():
             return reason
-        data, epoch = self.data, self.step // self.per_epoch
-        point: dict[str, float] = {"epoch": epoch}
+        data, epoch = self.data, -(-self.step // self.per_epoch)
+        part = self.step % self.per_epoch
+        point: dict[str, float] = {"epoch": self.step / self.per_epoch if part else epoch}
         if self.losses[1]:
             point["end_loss"] = self.losses[0] / self.losses[1]
         self.losses = [0.0, 0]
         for split in ("train", "test"):
             x, y = getattr(data, f"{split}_x"), getattr(data, f"{split}_y")
-            found = evaluate(self.task.chain, data, x, y)
+            found = evaluate(self.task.chain, data, x, y, self.task.scheme.predictions)
             for name, number in {"loss": found.loss, **found.metrics}.items():
                 if not np.isfinite(number):
                     return f"{split} {name} not finite after epoch {epoch}"
@@ -400,6 +461,35 @@ def probe(task: Task, data: DataSet, recipe: Recipe, noise: Noise) -> None:
                 p.sub_(grad + decay * p, alpha=task.scheme.probe)
 
 
+def prediction_price(task: Task) -> dict[str, float]:
+    """Count what a locality's own predictions cost, such as a pass for every label.
+
+    Args:
+        task: the network under its locality.
+
+    Returns:
+        ``prediction``: in forward passes of the network per example, by counted operations; ``{}`` where the
+        predictions are those of the final readout.
+
+    Example:
+        >>> from fgbench import registry
+        >>> from fgbench.workload import Workload
+        >>> workload = Workload.of("mlp-2x4", "synthetic[train=64,test=32]")
+        >>> prediction_price(workload.task(registry.method("BP"), seed=0).task)
+        {}
+    """
+    chain, own = task.chain, task.scheme.predictions
+    body = chain.operations() * chain.counter().network
+    if own is None or not body:
+        return {}
+    inputs = chain.example()
+    training = chain.training
+    chain.eval()
+    number = shape_trace.operations(lambda: own(inputs)) / len(chain.start(inputs))
+    chain.train(training)
+    return {"prediction": round(number / body, DIGITS)}
+
+
 class Evaluation(NamedTuple):
     """The result of a network on all examples of a split.
 
@@ -418,14 +508,21 @@ class Evaluation(NamedTuple):
     correct: Tensor | None
 
 
-def evaluate(chain: Chain, data: DataSet, x: Batch, y: Batch) -> Evaluation:
-    """Evaluate the final readout on every example once, the shorter last batch included.
+def evaluate(
+    chain: Chain,
+    data: DataSet,
+    x: Batch,
+    y: Batch,
+    predictions: Callable[[Any], Tensor] | None = None,
+) -> Evaluation:
+    """Evaluate the predictions of every example once, the shorter last batch included.
 
     Args:
         chain: the network.
         data: the data set that prepares the batches, with its metrics.
         x: inputs as stored, ``[N, ...]``.
         y: targets as stored, ``[N, ...]``.
+        predictions: from inputs to predictions; those of the final readout where None.
 
     Returns:
         Loss, metrics, and which examples were predicted right.
@@ -450,7 +547,7 @@ def evaluate(chain: Chain, data: DataSet, x: Batch, y: Batch) -> Evaluation:
         for start in range(0, count, size):
             rows = slice(start, start + size)
             inputs, targets = data.prepare(*data.here(x, y, rows), dtype)
-            prediction = chain(inputs)
+            prediction = chain(inputs) if predictions is None else predictions(inputs)
             losses.append(chain.readout("final").losses(prediction, targets).double().sum())
             for name, metric in data.metrics.items():
                 numbers[name].append(metric.of(prediction, targets))

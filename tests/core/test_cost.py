@@ -43,6 +43,11 @@ SPARED = {
     "bp": 1, "fg_a": 1, "fg_a[directions=4]": 4, "fg_w": 1, "fg_w[directions=3]": 3,
     "np": 0, "wp": 0, "fa": 1, "dfa": 0, "dfa[error=own]": 0,
 }  # fmt: skip
+FEEDBACK = {
+    "fdfa": 1, "fdfa[directions=3]": 3, "sdfa": 0, "drtp": 0, "pepita": 0, "grape": 1, "grape[anchor=1]": 2,
+    "sign_symmetry": 1, "kolen_pollack": 1, "weight_mirror": 1,
+}  # fmt: skip
+READOUTS = {"weight_mirror": 1}  # an answer of the readout is pulled to its weights and no further
 
 
 def first_layers(task: Task, method: str, images: int = 4) -> float:
@@ -50,13 +55,21 @@ def first_layers(task: Task, method: str, images: int = 4) -> float:
     layers = [
         2 * p.numel() for n, p in task.chain.body_parameters().items() if n.endswith("weight")
     ]
-    left_out = sum(layers[o.window[0]] for o in task.objectives if o.updates)
+    taught = [o for o in task.objectives if o.updates]
+    left_out = (SPARED | FEEDBACK)[method] * sum(layers[o.window[0]] for o in taught)
+    left_out += READOUTS.get(method, 0) * 2 * 24 * task.chain.classes * len(taught)
     unit = sum(layers) + 2 * 24 * task.chain.classes
-    return SPARED[method] * task.scheme.copies * left_out / unit
+    return task.scheme.copies * left_out / unit
 
 
-@pytest.mark.parametrize("locality", ["end", "local", "module", "overlap"])
-@pytest.mark.parametrize("method", SPARED)
+@pytest.mark.parametrize(
+    ("method", "locality"),
+    [
+        pytest.param(m, at, marks=pytest.mark.slow if m in FEEDBACK and at != "local" else ())
+        for at in ("end", "local", "module", "overlap")
+        for m in (*SPARED, *FEEDBACK)
+    ],
+)
 def test_the_price_of_an_estimate_is_its_work(method: str, locality: str) -> None:
     """To the operation, but for what the input of a window spares."""
     task = build(DEEP, f"{method}/{locality}", SHAPE)[0]

@@ -154,7 +154,7 @@ def workload() -> Workload:
 
 @pytest.mark.slow
 def test_measuring_shows_the_bias_of_live_keys(workload: Workload) -> None:
-    """200 draws at two points, fixed seed; three unbiased rows at 1e-3 are 0.3 % false alarms."""
+    """200 draws at two points, fixed seed; four unbiased rows at 1e-3 are 0.4 % false alarms."""
     names = [
         "",
         "[shared_noise=false]",
@@ -167,8 +167,8 @@ def test_measuring_shows_the_bias_of_live_keys(workload: Workload) -> None:
     found = measure(workload, methods, Design(draws=200, batches=2, batch=6))
     sizes = [f["bias"]["value"] for f in found]
     p_values = [f["bias"]["p_value"] for f in found]
-    assert min(p_values[0], p_values[1], p_values[4]) > 1e-3
-    live = [2, 3, 5]
+    assert min(p_values[i] for i in (0, 1, 3, 4)) > 1e-3
+    live = [2, 5]  # where views share their noise
     assert max(p_values[i] for i in live) < 1e-2
     assert min(sizes[i] for i in live) > 0.2
     assert sizes[5] == pytest.approx(sizes[2], rel=0.2)

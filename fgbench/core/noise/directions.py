@@ -2,22 +2,37 @@
 
 Every law has E v = 0 and E[v vᵀ] = I, which is all that unbiasedness needs; what differs is the fourth
 moment, and with it the variance. A sphere law normalises each direction of each place, per example for
-activities, so that its squared norm is exactly its dimension.
+activities, so that its squared norm is exactly its dimension. Directions of low rank, or within a subspace,
+have a part that is drawn anew and a part that may live for several steps.
 """
 
 from __future__ import annotations
 
-from math import prod
+import copy
+from contextlib import nullcontext
+from itertools import pairwise
+from math import gcd, prod
 from numbers import Integral
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
-from fgbench.core.noise.laws import LAWS, ROUND, Law, PerExample, Shape, block_size, law, repeated
+from fgbench.core.noise.laws import (
+    LAWS,
+    ROUND,
+    Law,
+    MatrixLaw,
+    PerExample,
+    Shape,
+    block_size,
+    law,
+    repeated,
+)
+from fgbench.core.operation_counter import uncounted
 from fgbench.errors import UsageError
 
 
@@ -69,6 +84,7 @@ class Directions:
         masks: factors applied to the drawn directions, 0 where a unit is off.
         repeats: how many times the example axis repeats what is drawn, see :class:`PerExample`.
         pieces: the noise's primitive by runs of examples, where it has one.
+        held: draws the part of a direction that lives for several steps, for laws that have one.
 
     Example:
         >>> from fgbench.core.noise.keyed import Noise
@@ -88,6 +104,7 @@ class Directions:
         masks: Mapping[str, Tensor] | None = None,
         repeats: int = 1,
         pieces: Pieces | None = None,
+        held: Draw | None = None,
     ) -> None:
         self.shapes = dict(shapes)
         self._drawn = PerExample(self.shapes, repeats).drawn if repeats > 1 else self.shapes
@@ -96,6 +113,7 @@ class Directions:
         self.law = law
         self._draw = draw
         self._pieces = pieces
+        self._held_draw = held
         self._per_example = per_example
         self._budget = budget
         self._masks = dict(masks or {})
@@ -128,6 +146,7 @@ class Directions:
             masks,
             self._repeats,
             self._pieces,
+            self._held_draw,
         )
 
     def forget(self) -> None:
@@ -137,8 +156,15 @@ class Directions:
     def _block(self, name: str, index: int) -> Tensor:
         """Draw block ``index`` of a place."""
         shape = self._drawn[name]
-        raw = self._draw(self.law.kind, name, index, (block_size(shape), *shape))
-        block = repeated(self.law.shape(raw, self._per_example), self._repeats)
+        size, part = block_size(shape), self.law.held(shape)
+        raw = self._draw(self.law.kind, name, index, (size, *self.law.drawn(shape)))
+        held = None
+        if part is not None:
+            assert self._held_draw is not None
+            held = self._held_draw(self.law.kind, name, index, (size, *part))
+        with nullcontext() if held is None else uncounted():  # products of factors are no work of a method
+            made = self.law.made(raw, held, shape, self._per_example)
+        block = repeated(made, self._repeats)
         return block * self._masks[name] if name in self._masks else block
 
     def _blocks(self, name: str, first: int, last: int) -> Tensor:
@@ -166,6 +192,56 @@ class Directions:
         first = start // size
         blocks = self._blocks(name, first, (stop - 1) // size)
         return blocks[start - first * size : stop - first * size]
+
+    def unkept(self) -> Directions:
+        """Return the same directions, of which nothing is kept in memory."""
+        same = copy.copy(self)
+        same._budget = 0
+        same.forget()
+        return same
+
+    def cuts(self, name: str, limit: int | None) -> list[slice]:
+        """Return the slices of a place's first axis that one direction can be drawn by.
+
+        Args:
+            name: the place.
+            limit: most numbers of a slice where that is possible; None is all of them.
+
+        Returns:
+            One slice where it is drawn as a whole: its block has several directions, or its law looks at all
+            of it.
+        """
+        shape = self.shapes[name]
+        apart = self._pieces is not None and self.law.as_drawn and self._repeats == 1
+        if limit is None or not apart or block_size(shape) > 1:
+            return [slice(None)]
+        rest = prod(shape[1:])
+        unit = ROUND // gcd(ROUND, rest)
+        size = max(unit, limit // rest // unit * unit)
+        starts = [*range(0, shape[0], size)]
+        if len(starts) > 1 and (shape[0] - starts[-1]) * rest < ROUND:
+            starts.pop()
+        return [slice(*ends) for ends in pairwise([*starts, shape[0]])]
+
+    def pieces(self, name: str, row: int, limit: int | None = None) -> Iterator[tuple[Any, Tensor]]:
+        """Iterate over one direction of a place in pieces: the values of :meth:`rows`, not kept.
+
+        Args:
+            name: the place.
+            row: index of the direction.
+            limit: most numbers of a piece, see :meth:`cuts`.
+
+        Yields:
+            The index of the piece in the place, and its values.
+        """
+        cuts = self.cuts(name, limit)
+        if self._pieces is None or len(cuts) == 1:
+            yield ..., self.rows(name, row, row + 1)[0]
+            return
+        raw = self._pieces(self.law.kind, name, row, (1, *self.shapes[name]), cuts)
+        for cut, values in zip(cuts, raw, strict=True):
+            piece = self.law.shape(values, self._per_example)[0]
+            yield cut, piece * self._masks[name][cut] if name in self._masks else piece
 
     def plain(self, name: str) -> bool:
         """Return whether the directions of a place are full blocks of the primitive, unchanged."""
@@ -248,13 +324,82 @@ class FixedDirections(Directions):
         return False
 
 
+class ScaledDirections(Directions):
+    """Directions, each times a number of its own.
+
+    Args:
+        base: the directions.
+        factors: ``[n]``.
+
+    Example:
+        >>> base = FixedDirections({"w": torch.ones(2, 3)})
+        >>> ScaledDirections(base, torch.tensor([1.0, -2.0])).rows("w", 1, 2)
+        tensor([[-2., -2., -2.]])
+    """
+
+    def __init__(self, base: Directions, factors: Tensor) -> None:
+        super().__init__(base.shapes, base.n, base.law, _refuse)
+        self._base, self._factors = base, factors
+
+    def masked(self, masks: Mapping[str, Tensor]) -> ScaledDirections:
+        """Return the same directions, zero where a mask is zero."""
+        return ScaledDirections(self._base.masked(masks), self._factors)
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Return directions ``start`` to ``stop`` of one place, times their factors."""
+        u = self._base.rows(name, start, stop)
+        return u * self._factors[start:stop].reshape(-1, *[1] * (u.dim() - 1))
+
+    def plain(self, name: str) -> bool:
+        """Return False: no row is as it was drawn."""
+        return False
+
+
+class Coordinates(Directions):
+    """Unit vectors along single coordinates of one place, made when they are asked for.
+
+    Args:
+        name: the place.
+        indices: which coordinates of the flattened place, ``[n]``.
+        like: a tensor of the place's shape, type and device.
+
+    Example:
+        >>> Coordinates("w", torch.tensor([2]), torch.zeros(2, 2)).rows("w", 0, 1)
+        tensor([[[0., 0.],
+                 [1., 0.]]])
+    """
+
+    def __init__(self, name: str, indices: Tensor, like: Tensor) -> None:
+        super().__init__({name: tuple(like.shape)}, len(indices), LAWS["gaussian"], _refuse)
+        self._indices, self._like = indices, like.detach()
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Return unit vectors ``start`` to ``stop``."""
+        some = self._indices[start:stop].to(self._like.device).unsqueeze(1)
+        flat = self._like.new_zeros(len(some), self._like.numel()).scatter_(1, some, 1.0)
+        return flat.reshape(-1, *self._like.shape)
+
+    def masked(self, masks: Mapping[str, Tensor]) -> Directions:
+        """Return the same directions, zero where a mask is zero."""
+        return FixedDirections({n: self.rows(n, 0, self.n) for n in self.names}).masked(masks)
+
+    def plain(self, name: str) -> bool:
+        """Return False: nothing is drawn."""
+        return False
+
+
 def _refuse(kind: str, name: str, block: int, shape: Shape, out: Tensor | None = None, /) -> Tensor:
     """Refuse to draw: fixed directions have no noise behind them."""
     raise RuntimeError(f"fixed directions were asked to draw {kind} for {name!r}")
 
 
 def along(
-    places: Mapping[str, Shape], n: int, law_name: str, draw: Draw, pieces: Pieces | None = None
+    places: Mapping[str, Shape],
+    n: int,
+    law_name: str,
+    draw: Draw,
+    pieces: Pieces | None = None,
+    held: Callable[[int], Draw] | None = None,
 ) -> Directions:
     """Return ``n`` directions along places, per example and repeated where the places are.
 
@@ -264,12 +409,13 @@ def along(
         law_name: name of their law.
         draw: the noise's primitive.
         pieces: the noise's primitive by runs of examples.
+        held: from a number of steps to the primitive of noise that lives for so many.
 
     Returns:
         The directions.
 
     Raises:
-        UsageError: if ``n`` is no whole number from 1 up.
+        UsageError: if ``n`` is no whole number from 1 up, or a law of matrices is asked for along sites.
 
     Example:
         >>> from fgbench.core.noise.keyed import Noise
@@ -279,7 +425,16 @@ def along(
     if not isinstance(n, Integral) or n < 1:
         raise UsageError(f"expected a number of directions from 1 up, got {n!r}")
     per_example, repeats = isinstance(places, PerExample), getattr(places, "repeats", 1)
-    return Directions(places, n, law(law_name), draw, per_example, repeats=repeats, pieces=pieces)
+    rule, lasting = law(law_name), None
+    if isinstance(rule, MatrixLaw):
+        if per_example:
+            raise UsageError(f"law {law_name}: for directions along weights, not along activities")
+        if held is None:  # the same noise would draw the two parts alike
+            raise RuntimeError(f"law {law_name} needs noise that lives for several steps")
+        lasting = held(rule.every)
+    return Directions(
+        places, n, rule, draw, per_example, repeats=repeats, pieces=pieces, held=lasting
+    )
 
 
 def fixed(tensors: Mapping[str, Tensor], places: Mapping[str, Shape]) -> FixedDirections:

@@ -24,6 +24,7 @@ from fgbench.core.noise import directions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from fgbench.core.clock import Clock
     from fgbench.core.noise.directions import Directions
     from fgbench.core.noise.laws import Shape
 
@@ -96,6 +97,31 @@ class Noise:
     def at(self, step: int) -> Noise:
         """Return the same noise at another step."""
         return replace(self, step=step)
+
+    def held(self, every: int, clock: Clock | None = None) -> Noise:
+        """Return noise that lives for several steps: the same draws until the next multiple of them.
+
+        A subspace drawn from it stays for so long. Measuring redraws it with every estimate, so that a mean
+        over draws is one over subspaces too.
+
+        Args:
+            every: steps that it lives.
+            clock: of the training; the step of this noise where None, which is the same in a training.
+
+        Returns:
+            Noise of a purpose of its own, ``held``.
+
+        Example:
+            >>> noise = Noise(seed=0)
+            >>> a, b, c = (noise.at(step).held(50).normal("x", (3,)) for step in (50, 99, 100))
+            >>> bool((a == b).all()), bool((b == c).any())
+            (True, False)
+        """
+        own = self.child("held")
+        if every == 1:
+            return own
+        step = self.step if clock is None else clock.step
+        return own.at(step - step % every)
 
     def redrawn(self, k: int) -> Noise:
         """Return the noise of draw ``k`` of this step: other values, the same step.
@@ -228,13 +254,16 @@ class Noise:
             places: place name to the shape of one direction; ``view.sites`` or ``view.shapes``. Sites
                 of a batch that repeats its examples may share their directions.
             n: number of directions.
-            law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
+            law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``; for weights also ``lowrank`` and
+                ``subspace``, see :func:`fgbench.core.noise.laws.law`.
 
         Returns:
             Directions keyed by this noise; the objective is no part of the key, so a site in several
             windows meets the same direction in each.
         """
-        return directions.along(places, n, law, self.draw, self.pieces)
+        return directions.along(
+            places, n, law, self.draw, self.pieces, lambda every: self.held(every).draw
+        )
 
     @contextmanager
     def seeded(self, name: str = "init") -> Iterator[None]:

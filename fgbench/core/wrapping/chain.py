@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.autodiff.keyed_dropout import keyed_dropout
 from fgbench.core.axes import Cells, names
-from fgbench.core.network import Chain, LocalModule, Site, untouched
+from fgbench.core.network import Chain, LocalModule, Pooling, Site, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.shape_trace import ShapeTrace
 from fgbench.core.wrapping.cuts import label
@@ -20,7 +22,7 @@ from fgbench.core.wrapping.heads import Output, local_head
 from fgbench.core.wrapping.listen import Listener, Stop
 from fgbench.core.wrapping.operations import tensors
 from fgbench.core.wrapping.reach import Reaches
-from fgbench.core.wrapping.start import Start, called, with_tensor
+from fgbench.core.wrapping.start import Start, called, examples_of, with_tensor
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -222,6 +224,26 @@ class WrappedChain(Chain):
                 made = Output(self._criterion, head).to(dtype=some.dtype, device=some.device)
                 self.readouts[f"local{k}"] = made
 
+    def example(self) -> Any:
+        """Return the inputs of the examples that the network was traced with."""
+        return self.survey.example
+
+    def pooling(self, k: int) -> Pooling:
+        """Return how readouts take features from segment ``k``'s output, as :meth:`attach` does.
+
+        Raises:
+            UsageError: where the network predicts every pixel, or more than readouts of a segment can.
+        """
+        output, prediction, axis = self.survey.outputs[k], self.survey.prediction, self._axis(k)
+        local_head(output, prediction, axis)  # raises where no head fits
+        if len(prediction) == 3 and len(output) == 3:
+            raise UsageError(
+                f"auxiliary networks make one prediction per example or position, and this network predicts "
+                f"{list(prediction)}"
+            )
+        over = tuple(i for i in range(1, len(output) + 1) if i != axis)
+        return Pooling(over, output[axis - 1], axis if len(prediction) > 1 else 0)
+
     def _axis(self, k: int) -> int:
         """Return the axis of segment ``k``'s output along which its features lie."""
         letters = names(self.module(k).out_axes)
@@ -230,6 +252,12 @@ class WrappedChain(Chain):
     def outputs(self, name: str, k: int) -> int:
         """Return the size of the last axis of what a readout predicts from segment ``k``'s output."""
         return self.classes
+
+    def predicted(self, name: str, k: int) -> tuple[int, ...]:
+        """Return the shape of what a readout predicts of one example from segment ``k``'s output."""
+        if isinstance(self.readouts[name], Output):
+            return self.survey.prediction
+        return super().predicted(name, k)
 
     def forward(self, x: Any) -> Any:
         """Compute the predictions by the module's own forward pass."""
@@ -254,9 +282,73 @@ class WrappedChain(Chain):
             )
         return start
 
+    def part(self, x: Any, run: slice) -> Any:
+        """Return where a pass of some examples begins, from the network's input alone."""
+        return x if run == slice(None) else Start(examples_of(x.inputs, len(x), run))
+
+    def indivisible(self, first: int) -> str:
+        """Return why a batch cannot pass in parts from segment ``first`` on, "" where it can."""
+        if first > 0:
+            return "what crosses a cut of an ordinary module is recorded for all examples at once"
+        return "the module draws one mask for all examples" if self.survey.random else ""
+
+    def unrepeatable(self) -> str:
+        """Return why the modules that it is cut after cannot be run again, "" where they can."""
+        if not self.survey.cuts:
+            return "the module is not cut into modules that could be run again; give --cut"
+        return (
+            "the module draws masks, which a second run would draw anew"
+            if self.survey.random
+            else ""
+        )
+
+    def stretches(self, first: int, stop: int, count: int) -> list[tuple[int, int]]:
+        """Return one stretch: an ordinary module runs in one piece."""
+        return [(first, stop)]
+
+    def recomputed(self, first: int, stop: int, count: int) -> float:
+        """Return the share of the segments that end with a module to cut after."""
+        return sum(self.shares()[first : min(stop, len(self.survey.cuts))])
+
+    @contextmanager
+    def recomputing(self, first: int, stop: int, count: int) -> Iterator[None]:
+        """Keep of every module that it is cut after its inputs alone; whatever the number of stretches."""
+        from torch.utils.checkpoint import checkpoint
+
+        cuts = self.survey.cuts[first : min(stop, len(self.survey.cuts))] if count > 1 else []
+        with ExitStack() as stack:
+            for name in dict.fromkeys(cut.partition("@")[0] for cut in cuts):
+                module = self._cut_modules[name]
+                own = vars(module).get("forward")
+                again = partial(
+                    checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
+                )
+                stack.callback(_put_back, module, own)
+                module.forward = again
+            yield
+
     def entry(self, x: Any) -> Any:
         """Return the output of the segment before a start."""
         return x.f
+
+    def reads(self, k: int) -> tuple[int, ...] | None:
+        """Return the shape of what segment ``k`` reads of one example; None unless it is one real tensor."""
+        if k:
+            return self.survey.outputs[k - 1]
+        inputs = list(tensors(self.survey.example))
+        single = len(inputs) == 1 and inputs[0].is_floating_point()
+        return tuple(inputs[0].shape[1:]) if single else None
+
+    def begins(self, x: Any) -> Tensor:
+        """Return the tensor that a pass from a start reads first."""
+        found: Tensor = next(tensors(x.inputs)) if x.f is None else x.f
+        return found
+
+    def beginning(self, x: Any, f: Tensor) -> Any:
+        """Return a start with another tensor in the place of the one that is read first."""
+        if x.f is None:
+            return Start(tree_map(lambda t: f if isinstance(t, torch.Tensor) else t, x.inputs))
+        return Start(x.inputs, x.record, f)
 
     def leave(self, x: Any, k: int, f: Tensor) -> Start:
         """Return where a window from segment ``k`` begins, after a clean pass from ``x`` that recorded it."""
@@ -379,6 +471,14 @@ class WrappedChain(Chain):
                 raise unknown("site or parameter", name, [*self._index, *known])
             return Cells(kept, "", "")
         return self._reaches.cells(self, kept, name, stop)
+
+
+def _put_back(module: nn.Module, forward: Any) -> None:
+    """Give a module its own forward method back, or that of its class where it had none."""
+    if forward is None:
+        del module.forward
+    else:
+        module.forward = forward
 
 
 def _listed(shapes: Sequence[tuple[int, ...]]) -> str:

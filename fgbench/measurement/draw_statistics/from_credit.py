@@ -92,7 +92,8 @@ class CreditMoments:
         if kind not in ("site", "op"):
             raise Unknown("it gives no credit at the sites")
         modules = tuple(range(len(task.chain)))
-        objective = Objective("whole", (0, len(modules)), task.end.readout, modules)
+        readout = "final" if task.end is None else task.end.readout
+        objective = Objective("whole", (0, len(modules)), readout, modules)
         view = View(task.chain, objective, x, labels, CostCounter())
         segments = ghost_norms.segments(view, kind == "site", most=inf)
         if segments is None:

@@ -332,7 +332,7 @@ def predictions(
                     raise unknown(f"parameter in predicted_variance of {who}", str(name), own)
                 total[name] = total.get(name, 0.0) + float(value)
         view.output()
-    updated = [n for o in task.objectives for n in task.chain.body_parameters(o.updates)]
+    updated = [n for o in task.active for n in task.chain.body_parameters(o.updates)]
     lacking = [n for n in updated if n not in total]
     if lacking:
         raise UsageError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from fgbench import errors
+from fgbench.core.targets import labels_of
 
 if TYPE_CHECKING:
     from fgbench.core.task import Task
@@ -86,17 +87,18 @@ def build(task: Task, x: torch.Tensor, y: torch.Tensor, which: Which = "faster")
 
 def _step(task: Task, x: torch.Tensor, y: torch.Tensor, compiling: bool = False) -> Any:
     """Build a plain or a compiled step."""
-    chain, name = task.chain, task.end.readout
+    chain, name = task.chain, "final" if task.end is None else task.end.readout
 
     def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         prediction = chain.read(name, chain.run(x, 0, len(chain)))
         return chain.readout(name).losses(prediction, y).mean()
 
+    targets = labels_of(y)
     loss = torch.compile(mean, dynamic=False) if compiling else mean
 
     def step(k: int) -> None:
         chain.zero_grad(set_to_none=True)
-        loss(x, y).backward()
+        loss(x, targets).backward()
 
     return step
 

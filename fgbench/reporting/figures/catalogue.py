@@ -60,6 +60,12 @@ FIGURES = {
         "fgbench sweep variance-fan-in",
         "advantage:draw",
     ),
+    "alignment": Figure(
+        "cosine of estimate and true gradient at every site, from input to loss",
+        "cosine measured at sites",
+        "fgbench measure",
+        "alignment:draw",
+    ),
     "batch": Figure(
         "relative variance against the batch size",
         "method measured with two batch sizes",
@@ -119,6 +125,12 @@ FIGURES = {
         "fused losses",
         "fgbench fusion -o",
         "fusion:draw",
+    ),
+    "gap_against_efficiency": Figure(
+        "test error above the reference's at equal compute, against efficiency at initialisation",
+        "method both compared and measured at initialisation on one network and data",
+        "fgbench compare, and fgbench measure with the same --arch and --data",
+        "gap_against_efficiency:draw",
     ),
     "groups": Figure(
         "train and test error against the number of channel groups (the paper's figure 7)",

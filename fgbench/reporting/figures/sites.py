@@ -37,12 +37,13 @@ KEPT = (
 )
 
 
-def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
+def picked(measures: pd.DataFrame, quantity: str, also: Sequence[str] = ()) -> pd.DataFrame:
     """Select one quantity of every site.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
         quantity: such as "bias".
+        also: further columns.
 
     Returns:
         Columns `KEPT`: a row per record and site, ``position`` counting sites from the input, from 1, and
@@ -58,7 +59,7 @@ def picked(measures: pd.DataFrame, quantity: str) -> pd.DataFrame:
     chosen = measures[(measures["quantity"] == quantity) & (measures["place"] != "all")]
     chosen = chosen.assign(site=chosen["place"], position=chosen.groupby("key").cumcount() + 1)
     chosen = ordering.arranged(chosen, [*PANEL, "method", "label", "seed", "position"])
-    return comparable.judged(chosen)[list(KEPT)]
+    return comparable.judged(chosen)[[*KEPT, *also]]
 
 
 def asides(records: int) -> list[float]:
@@ -85,6 +86,9 @@ def drawn(
     text: str,
     *,
     log: bool,
+    ends: tuple[float, float] | None = None,
+    truth: bool = True,
+    line: bool = False,
     numbers: Sequence[str] = ("value", "low", "high", "predicted"),
     filled: bool = False,
     more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
@@ -98,6 +102,9 @@ def drawn(
         axis: label of the vertical axis.
         text: the caption after the sentence on n.
         log: whether the vertical axis is logarithmic, else it starts at zero.
+        ends: of a linear axis, where it does not start at zero.
+        truth: whether estimates are compared to the method's own truth, for the caption.
+        line: whether entries of the legend are lines with markers, else markers alone.
         numbers: columns that are drawn.
         filled: whether every marker of the legend is filled, because filling has another meaning in the
             panels.
@@ -128,15 +135,17 @@ def drawn(
         if log:
             shown = table[list(numbers)].stack().dropna()
             panels.log_axis(ax, shown[shown > 0])
+        elif ends is not None:
+            ax.set_ylim(*ends)
         else:
             ax.set_ylim(bottom=0)
         named(ax, part)
         ax.set_ylabel(axis)
         panels.heading(ax, *group)
 
-    words = f"{relative_variance.caption(table, 'each of one site')} {text}"
+    words = f"{relative_variance.caption(table, 'each of one site', truth=truth)} {text}"
     share: panels.Share = "all" if log else "none"
-    drawing: dict[str, Any] = {"height": 2.2, "line": False, "more": more, "share": share}
+    drawing: dict[str, Any] = {"height": 2.2, "line": line, "more": more, "share": share}
     return panels.drawn(table, PANEL, looks, panel, words, sheet=sheet, **drawing)
 
 

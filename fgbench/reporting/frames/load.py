@@ -56,7 +56,10 @@ MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
     *("truth", "forwards", "along", "design", "place"),
     *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", *SCALED, "distance"),
+    "place_elements",
 )
+PLACE = {"distance": "distance", "place_elements": "elements"}
+"""Column to the number of a place that it shows."""
 ALONG = (*MEASURES, "moment", "step", "trajectory")
 CURVES = (
     *(*RUN, "chance", "epoch", "split", "error", "loss", "seconds", "passes"),
@@ -145,7 +148,8 @@ class Records:
               finds the variances that are not comparable;
             - ``exactly``: "unbiased" or "biased" where an estimate has no noise, else "";
             - ``design``: of `fgbench.reporting.frames.settings.design_of`;
-            - ``distance``: modules between a site and its nearest loss.
+            - ``distance``: modules between a site and its nearest loss;
+            - ``place_elements``: elements of the gradient of the place.
         """
         return _frame(_measure_rows(self.of("measure")), MEASURES)
 
@@ -354,7 +358,8 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 row = {**common, "place": place, "quantity": name, **number(numbers[name])}
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row |= {"heavy_tail": bool(numbers.get("heavy_tail"))}
-                row |= {"distance": real(numbers.get("distance")), **_scaled(numbers, record)}
+                row |= {n: real(numbers.get(of)) for n, of in PLACE.items()}
+                row |= _scaled(numbers, record)
                 if name == "relative_variance":
                     row["predicted"] = number(numbers.get("predicted_variance"))["value"]
                 if name == "bias" and isinstance(numbers[name], dict):

@@ -18,8 +18,14 @@ OLDER = "older record: interval not over draws"
 CLAIMS = {
     "none": "unbiased",
     "vanishing": "bias → 0 with step",
+    "scale": "unbiased up to its scale",
     "some": "biased",
 }
+KINDS = {
+    "step": "a step, no gradient",
+    "rule": "a learning rule, no gradient",
+}
+"""What is claimed to estimate no gradient, and has no bias to measure."""
 
 BACKWARD = {
     "none": "no reverse mode",
@@ -44,8 +50,11 @@ def worded(claims: Mapping[str, Any]) -> str:
     """
     bias, why = CLAIMS.get(str(claims.get("bias")), ""), str(claims.get("why") or "")
     parts = [f"{bias} ({why})" if bias and why else bias]
+    if kind := KINDS.get(str(claims.get("kind"))):
+        parts = [kind]
     parts.append(BACKWARD.get(str(claims.get("backward")), ""))
-    parts.append("deterministic" if claims.get("deterministic") else "")
+    exact = "exact, given its state" if claims.get("exact") else ""
+    parts.append("deterministic" if claims.get("deterministic") else exact)
     parts.append("uses only exact directional derivatives" if claims.get("slopes_only") else "")
     return "; ".join(filter(None, parts))
 
@@ -190,7 +199,9 @@ def _verdict(row: Mapping[str, Any], test: Mapping[str, float], p: float) -> Ver
     p_value, detectable = test["p_value"], test["detectable"]
     bias = number(row["bias"]) if "bias" in row else None
     judged, why = judge(test, p, kind), ""
-    if kind == "some":
+    if no_gradient := KINDS.get(str(claimed.get("kind"))):
+        claim, why = no_gradient, "it estimates no gradient, so that there is no bias to measure"
+    elif kind == "some":
         why = str(claimed.get("why") or "")
     elif not kind:
         why = "older record without a claim" if row["status"] == "ok" else str(row["status"])

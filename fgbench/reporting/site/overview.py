@@ -9,6 +9,7 @@ from typing import Any
 from fgbench.records.schema import FIELDS, SCHEMA
 from fgbench.reporting.frames.load import Records, verb_of
 from fgbench.reporting.site import glance, pages, paths, run_tables
+from fgbench.reporting.site.contest import contest
 from fgbench.reporting.site.leaderboard import board
 from fgbench.reporting.site.paths import Panel
 from fgbench.reporting.site.pictures import Plot
@@ -41,6 +42,7 @@ def context(site: pages.Site) -> dict[str, Any]:
         "facts": _facts(records),
         "panel": (paths.title(panel), page_paths.panels[panel]) if panel else None,
         "answers": glance.answers(mine, site.facts, page_paths),
+        "contest": contest(records, page_paths),
         "board": board("leaderboard", rows, site.facts, page_paths) if rows else None,
         "galleries": [
             (name, heading, [plot], others) for name, heading, plot, others in _charts(site, panel)

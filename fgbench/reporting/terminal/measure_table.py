@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BIASED = " †"  # marks methods that do not claim to be unbiased
 SILENT = " ‡"  # marks methods whose estimate of a parameter is 0 in every draw
+SCALE_FREE = " §"  # marks methods that claim the direction of the gradient alone
 UNDEFINED = "undefined"
 ALL = "all"  # the row of all moments together
 COLUMNS = ("relative variance", "predicted", "efficiency", "scale", "bias", "cosine", "fwd", "n")
@@ -133,6 +134,7 @@ def _cells(row: Row, last: int) -> list[str]:
         number(numbers["scale"]),
         bias(numbers["bias"], row.p)
         + BIASED * _unclaimed(record)
+        + SCALE_FREE * _along_gradient(record)
         + SILENT * bool(record.get("silent")),
         number(numbers["cosine"]),
         price,
@@ -147,7 +149,8 @@ def _counted(record: Record, numbers: Record) -> str:
     if record["inits"] == 1 == record["batches"]:
         return f"{record['draws']} draws"
     unit = "inits" if record["inits"] > 1 else "batches"
-    return f"{numbers['relative_variance'].get('n')} {unit}"
+    counted = numbers["relative_variance"].get("n") or numbers["efficiency"].get("n")
+    return f"{counted} {unit}"
 
 
 def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> str:
@@ -168,6 +171,9 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         + f"{BIASED}: not claimed to be unbiased" * any(map(_unclaimed, records))
         + ("; a bias that was not detected may still exist" if any(map(_undetected, every)) else "")
         + "." * any(map(_unclaimed, records))
+        + f"{SCALE_FREE}: claimed to be c times the gradient for some c > 0; the bias is that of the "
+        "estimate divided by its scale."
+        * any(map(_along_gradient, records))
         + f"{SILENT}: 0 in every draw for a parameter whose gradient is not 0, named below; the test of "
         "the whole body may miss that."
         * any(r.get("silent") for r in records)
@@ -203,8 +209,14 @@ def _scaled(every: Sequence[Row]) -> str:
 
 
 def _unclaimed(record: Mapping[str, Any]) -> bool:
-    """Return whether a method that ran does not claim to be unbiased."""
-    return (record.get("claimed") or {}).get("bias") == "some"
+    """Return whether a method that ran estimates a gradient and does not claim to be unbiased."""
+    claimed = record.get("claimed") or {}
+    return claimed.get("bias") == "some" and not claimed.get("kind")
+
+
+def _along_gradient(record: Mapping[str, Any]) -> bool:
+    """Return whether a method that ran claims to be c times the gradient."""
+    return (record.get("claimed") or {}).get("bias") == "scale"
 
 
 def _undetected(row: Row) -> bool:
@@ -254,13 +266,13 @@ def _against(records: Sequence[Record]) -> str:
 
 
 def by_design(records: Sequence[Record]) -> Iterator[str]:
-    """Format, for methods whose options or locality make them biased, the reason and the measured bias.
+    """Format what methods state about their mean, and what was measured of it.
 
     Args:
         records: records of measure.
 
     Yields:
-        A line for each method that states why it is biased.
+        A line for each method that states why it is biased, that it estimates no gradient, or another mean.
 
     Example:
         >>> list(by_design([{"method": "BP", "status": "ok", "seed": 0, "bias": None}]))
@@ -268,11 +280,26 @@ def by_design(records: Sequence[Record]) -> Iterator[str]:
     """
     for row in rows(records):
         r, p = row.record, row.p
-        why = (r.get("claimed") or {}).get("why")
-        if not why or r["status"] != "ok" or row.numbers is not r:
+        claimed = r.get("claimed") or {}
+        if r["status"] != "ok" or row.numbers is not r:
+            continue
+        if kind := claimed.get("kind"):
+            who = f"{r['method']} seed {r['seed']}"
+            yield f"{who}: no bias: it claims to be a {kind}, and estimates no gradient"
+        if stated := r.get("documented"):
+            yield f"{r['method']} seed {r['seed']}: {_stated(stated)}"
+        why = claimed.get("why")
+        if not why or claimed.get("kind"):
             continue
         verdict = bias(r["bias"], p)
         if judge(r["bias"], p).outcome in (Outcome.NOT_REJECTED, Outcome.UNRESOLVED):
             least = number(r["bias"]["detectable"])
             verdict = f"not detected, {least} would have been (p={p:.2g})"
         yield f"{r['method']} seed {r['seed']}{BIASED}: may be biased, {why}; measured: {verdict}"
+
+
+def _stated(documented: Mapping[str, Any]) -> str:
+    """Format bias and scale against the mean that a method documents."""
+    found = documented["bias"]
+    size = bias(found, found.get("p_value"))
+    return f"against its documented mean: bias {size}, scale {number(documented['scale'])}"

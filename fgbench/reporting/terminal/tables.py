@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench.records import labels
 from fgbench.records.metrics import ERROR, Shown, metrics_of
-from fgbench.reporting.terminal import measure_table, notes
+from fgbench.reporting.terminal import comparison_table, measure_table, notes
 from fgbench.reporting.terminal.table import StackingTable, console, make, network_on_data
 from fgbench.stats import medians
 from fgbench.stats.reporting import number, spread
@@ -71,6 +71,12 @@ def parts(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> list[Sta
         chosen = [r for r in records if r["verb"] == verb]
         if chosen:
             shown.append(tabulate(chosen))
+        if beside := [r for r in chosen if verb == "train" and r.get("against")]:
+            shown.append(comparison_table.of_trainings(beside))
+            shown += comparison_table.training_notes(beside)
+    if compared := [r for r in records if r["verb"] == "compare"]:
+        shown += comparison_table.of_comparison(compared)
+        records = [r for r in records if r["verb"] != "compare"]
     measured = [r for r in records if r["verb"] == "measure"]
     shown += [*notes.silent(measured), *measure_table.by_design(measured)]
     return [*shown, *notes.without_numbers(records)]

@@ -14,6 +14,7 @@ from fgbench.errors import UsageError, unknown
 from fgbench.records import files
 from fgbench.runs.sweep.cells import bare_method, expand_grid
 from fgbench.runs.sweep.schema import Grid, Narrow, Plan, Tuning, options_of
+from fgbench.training.length import Length
 from fgbench.training.recipe import When, default_recipe, non_negative_int
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def _check_values(cell: Cell, values: Options) -> None:
         from fgbench.training.step_capture import asked
 
         asked(values.pop("graph"), torch.device("cuda"))  # the device is not known yet
+    Length.taken(values)
     for name in ("train_size", "validation"):
         if name in values:
             non_negative_int(name, values.pop(name))

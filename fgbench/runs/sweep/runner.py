@@ -101,6 +101,7 @@ class Sweep:
         cells: what is to be run.
         settings: where the records go and how runs are executed.
         watch: called with the sweep after every change.
+        rank: by what a setting is chosen, the smallest first; :func:`score` where None.
 
     Attributes:
         stages: the progress of each cell.
@@ -114,13 +115,17 @@ class Sweep:
     """
 
     def __init__(
-        self, cells: Sequence[Cell], settings: Settings, watch: Callable[[Sweep], None]
+        self,
+        cells: Sequence[Cell],
+        settings: Settings,
+        watch: Callable[[Sweep], None],
+        rank: Callable[[Sequence[Record]], Any] | None = None,
     ) -> None:
         self.stages = [Stage(cell) for cell in cells]
         self.settings = settings
         self.found: dict[str, Record] = {}
         self.at: dict[int, tuple[Case, str]] = {}
-        self._watch = watch
+        self._watch, self._rank = watch, rank or score
         self._queue: deque[Case] = deque()
         self._queued: set[str] = set()
 
@@ -211,9 +216,9 @@ class Sweep:
     def _choose(self, stage: Stage) -> None:
         """Choose the values with the best mean metric on held-out examples, and write a record of it."""
         judged = [(values, [self.found[c.id] for c in runs]) for values, runs in stage.trials]
-        scores = [score(runs) for _, runs in judged]
-        best = min(range(len(scores)), key=scores.__getitem__)  # the first of equal ones
-        works = scores[best] < inf
+        ranks = [self._rank(runs) for _, runs in judged]
+        best = min(range(len(ranks)), key=ranks.__getitem__)  # the first of equal ones
+        works = score(judged[best][1]) < inf
         stage.chosen = judged[best][0] if works else None
         why = "" if works else f"none of the {len(judged)} combinations of values tried trained"
         store = Store(self.settings.records)

@@ -191,7 +191,10 @@ def options_of(verb: str) -> list[str]:
     from fgbench.workload import Cuts
 
     if verb == "train":
-        return [*Recipe.model_fields, "train_size", "validation", "graph", *Cuts.names()]
+        from fgbench.training.length import Length
+
+        more = ("train_size", "validation", "graph")
+        return [*Recipe.model_fields, *Length.names(), *more, *Cuts.names()]
     from fgbench.measurement.design import Design
 
     return [*(f.name for f in fields(Design) if f.name != "seed"), *Cuts.names()]

@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fgbench.core.noise.directions import Directions, FixedDirections
+from fgbench.core.noise.directions import (
+    Coordinates,
+    Directions,
+    FixedDirections,
+    ScaledDirections,
+)
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.noise.laws import LAWS, PerExample, block_size, law
 from fgbench.errors import UsageError
@@ -178,3 +183,32 @@ def test_an_unknown_law_names_the_nearest() -> None:
 def test_a_number_of_directions_is_a_whole_one_from_one_up(n: Any) -> None:
     with pytest.raises(UsageError, match=r"expected a number of directions from 1 up, got "):
         Noise(0).directions({"w": (3,)}, n)
+
+
+def test_scaled_directions_are_rows_times_their_factors() -> None:
+    base = Noise(0).directions({"w": (2, 3), "b": (2,)}, 5)
+    factors = torch.tensor([1.0, -2.0, 0.0, 3.0, 0.5])
+    scaled = ScaledDirections(base, factors)
+    assert (scaled.n, scaled.names, scaled.shapes) == (5, ("w", "b"), base.shapes)
+    for name in base.names:
+        expected = torch.stack(
+            [f * row for f, row in zip(factors, base.rows(name, 0, 5), strict=True)]
+        )
+        assert torch.equal(scaled.rows(name, 0, 5), expected)
+        assert torch.equal(scaled.rows(name, 2, 4), expected[2:4])
+        assert not scaled.plain(name)
+    masked = scaled.masked({"w": torch.tensor([[1.0, 0.0, 0.0]])})
+    assert bool((masked.rows("w", 0, 5)[..., 1:] == 0).all())
+    assert torch.equal(masked.rows("b", 0, 5), scaled.rows("b", 0, 5))
+
+
+def test_coordinates_are_unit_vectors() -> None:
+    like = torch.zeros(2, 3, dtype=torch.float64)
+    u = Coordinates("w", torch.arange(6), like)
+    assert torch.equal(u.rows("w", 0, 6).flatten(1), torch.eye(6, dtype=torch.float64))
+    some = Coordinates("w", torch.tensor([4, 1]), like)
+    assert some.n == 2
+    assert some.rows("w", 1, 2).flatten().argmax() == 1
+    masked = some.masked({"w": torch.tensor([[0.0], [1.0]])})
+    assert float(masked.rows("w", 0, 2).sum()) == 1.0
+    assert not some.plain("w")

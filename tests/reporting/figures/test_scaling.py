@@ -365,6 +365,7 @@ def test_progress_counts_seconds_and_forward_passes(tmp_path: Path) -> None:
         "batch",
         "fan_in",
         "advantage",
+        "alignment",
         "layers",
         "bias",
         "efficiency",

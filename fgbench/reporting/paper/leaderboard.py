@@ -1,0 +1,161 @@
+"""The leaderboard as a page of Markdown: every row with its interval, its commit and its command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from fgbench.errors import UsageError
+from fgbench.records import atomic
+from fgbench.reporting.figures.gap_against_efficiency import NAME as FIGURE
+from fgbench.reporting.figures.gap_against_efficiency import draw
+from fgbench.reporting.frames.comparisons import KINDS, Row, gaps, rows
+from fgbench.reporting.frames.load import load
+from fgbench.reporting.frames.settings import part_of, real
+from fgbench.reporting.paper.markdown import table
+from fgbench.stats.reporting import number
+
+HEAD = (
+    *("row", "method", "test", "gap", "verdict", "at equal epochs", "at equal seconds"),
+    *("forwards a step", "step / BP", "memory / BP", "efficiency", "lr", "n", "commit"),
+)
+INTRODUCTION = """\
+# Leaderboard
+
+Methods compared by `fgbench compare`: every method, backprop included, tries as many learning rates for as
+many forward equivalents, its rate is chosen on held-out training examples, and it is then trained on fresh
+seeds. `test` is the mean over these seeds at equal forward equivalents, `gap` how much worse it is than the
+reference over paired seeds, both with 95 % intervals. The verdict is that of sign flips and t tests in which
+test examples count as sampled, adjusted for all methods of a table, and of two one-sided tests against the
+margin. `efficiency` is that of the gradient estimate at initialisation; `forwards a step`, `step / BP` and
+`memory / BP` are what a step costs. Methods that estimate no gradient are marked ∘ and have no efficiency.
+
+`fgbench leaderboard verify ROW` runs a row again and tells whether it falls inside its interval."""
+
+
+def write(folder: Path, out: Path, task: str = "*") -> Path:
+    """Write the leaderboard of a folder of records, and its figure beside it.
+
+    Args:
+        folder: of records of ``compare`` and, for the efficiencies, of ``measure``.
+        out: the page.
+        task: only tasks whose "network on data" matches.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UsageError: the folder does not exist, or holds no comparison of such a task.
+
+    Example:
+        >>> write(Path("nowhere"), Path("LEADERBOARD.md"))
+        Traceback (most recent call last):
+        fgbench.errors.UsageError: expected a folder of records, got 'nowhere': no such folder
+    """
+    records = load(folder)
+    if not (listed := rows(records, task)):
+        raise UsageError(
+            f"no comparison of a task {task!r} in {str(folder)!r}; run fgbench compare"
+        )
+    parts = [INTRODUCTION]
+    if len(gaps(records)) > 1:
+        beside = out.parent / out.stem.lower()
+        draw(records, beside, formats=["png"])
+        picture = f"{beside.name}/{FIGURE}.png"
+        parts.append(f"![Test error above the reference's against efficiency]({picture})")
+        parts.append((beside / f"{FIGURE}.txt").read_text("utf-8").strip())
+    for name, mine in groupby(listed, key=lambda row: row.task):
+        parts += section(name, list(mine))
+    atomic.write_text(out, "\n\n".join(parts) + "\n")
+    return out
+
+
+def section(task: str, mine: Sequence[Row]) -> list[str]:
+    """Return the part of the page about one task: its table and its commands.
+
+    Args:
+        task: its name.
+        mine: its rows.
+
+    Returns:
+        Blocks of Markdown.
+
+    Example:
+        >>> record = {"key": "01234567", "arch": "mlp-2x8", "data": "digits", "method": "BP"}
+        >>> record |= {"status": "diverged", "reason": "loss not finite", "results": []}
+        >>> section("mlp-2x8 on digits", [Row(record)])[0]
+        '## mlp-2x8 on digits'
+    """
+    metric = mine[0].metric
+    budget = part_of(mine[0].record, "settings")
+    margin = real(budget.get("margin")) * metric.factor
+    reference, forwards = budget.get("reference"), real(budget.get("forwards"))
+    about = (
+        f"{metric.axis('test')}; reference {reference}, {forwards:g} forward equivalents per training "
+        f"example, budget {budget.get('budget')}, margin of equivalence {margin:.3g}."
+    )
+    lost = [
+        f"{row.record['method']}: {row.record['status']}: {row.record['reason']}"
+        for row in mine
+        if row.record["status"] != "ok"
+    ]
+    commands = [f"{row.id}  {command(row)}" for row in mine if command(row)]
+    whole = list(dict.fromkeys(str(row.record.get("command") or "") for row in mine))
+    folded = "\n".join(
+        ["<details><summary>Commands</summary>", "", "```", *filter(None, whole), *commands, "```", "",
+         "</details>"]
+    )  # fmt: skip
+    return [f"## {task}", about, table(HEAD, map(_cells, mine)), *lost, folded]
+
+
+def command(row: Row) -> str:
+    """Return the command that trains the runs of a row.
+
+    Example:
+        >>> command(Row({"results": [{"at": "forwards", "command": "fgbench train BP"}]}))
+        'fgbench train BP'
+    """
+    return str(row.at("forwards").get("command") or "")
+
+
+def _cells(row: Row) -> list[str]:
+    """Return the cells of a row."""
+    record = row.record
+    mark = "" if str(record.get("kind") or "gradient") == "gradient" else " ∘"
+    commit = str(record.get("commit") or "")
+    short = commit[:9] + "+dirty" * commit.endswith("+dirty")
+    lowered = "*" if row.at("forwards").get("lowered") else ""
+    rate = real(row.at("forwards").get("lr"))
+    others = [f"{_number(row.test(kind))}, {row.verdict(kind) or '–'}" for kind in KINDS[1:]]
+    return [
+        row.id,
+        f"{record['method']}{mark}",
+        _number(row.test()),
+        _number(row.gap()),
+        row.verdict() or str(record["status"]),
+        *others,
+        _plain(part_of(record, "cost").get("forward_equivalents")),
+        _number(record.get("ratio_to_bp")),
+        _number(record.get("peak_ratio_to_bp")),
+        _number(row.efficiency),
+        f"{rate:.3g}{lowered}" if rate == rate else "–",
+        f"{row.test()['n']:.0f}" if row.test()["n"] == row.test()["n"] else "–",
+        short or "not stated",
+    ]
+
+
+def _plain(value: Any) -> str:
+    """Format a number without an interval."""
+    found = real(value)
+    return f"{found:.3g}" if found == found else "–"
+
+
+def _number(found: Any) -> str:
+    """Format a number with its interval, a dash where there is none."""
+    if isinstance(found, Mapping):
+        ends = {name: real(found.get(name)) for name in ("value", "low", "high")}
+        known = {name: None if end != end else end for name, end in ends.items()}
+        return "–" if known["value"] is None else number(known)
+    return _plain(found)

@@ -1,0 +1,82 @@
+"""The leaderboard as Markdown, and its figure, from records made by hand and from the committed ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fgbench.errors import UsageError
+from fgbench.reporting.figures.gap_against_efficiency import draw
+from fgbench.reporting.frames import comparisons
+from fgbench.reporting.frames.load import Records, load
+from fgbench.reporting.paper.leaderboard import write
+from tests.makers.compared import a_compare, against
+from tests.makers.paths import ROOT
+from tests.makers.records import a_measure, measured, stored
+
+COMMITTED = ROOT / "analysis" / "records" / "leaderboard"
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    where = {"arch": "mlp-2x128", "data": "digits", "moments": [0.0]}
+    return stored(
+        tmp_path / "records",
+        a_compare("BP", 0.03, against(own=True)),
+        a_compare("FG-A", 0.13, against()),
+        a_compare("DFA", 0.05, against(gap=0.02), kind="rule"),
+        a_compare("FG-A", 0.6, against(gap=0.5), started="2024-01-01T00:00:00+00:00", elapsed_s=2.0,
+                  key="1" * 32, case_key="1" * 32),
+        a_measure("BP", estimator="bp", **where),
+        a_measure("FG-A", estimator="fg_a", **where),
+        a_measure("FG-A", estimator="fg_a", **where | {"moments": [5.0]}, efficiency=measured(0.9),
+                  key="2" * 32, case_key="2" * 32),
+    )  # fmt: skip
+
+
+def test_every_row_has_its_interval_commit_and_command(records: Records, tmp_path: Path) -> None:
+    text = write(records.folder, tmp_path / "LEADERBOARD.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    names = [row.split(" | ")[1] for row in rows]
+    assert names == ["BP", "DFA ∘", "FG-A"]
+    for row, method in zip(rows, ("BP", "DFA", "FG-A"), strict=True):
+        key = row.split(" ")[1]
+        assert f"{key}  fgbench train" in text
+        assert "abc123" in row, method
+    assert "+10 [+8" not in text  # a gap is a number like the others
+    assert "10 [8, 12]" in rows[2]
+    assert "worse" in rows[2]
+
+
+def test_the_latest_comparison_counts_and_efficiency_is_that_at_initialisation(
+    records: Records,
+) -> None:
+    found = {row.record["method"]: row for row in comparisons.rows(records)}
+    assert found["FG-A"].test()["value"] == pytest.approx(13)
+    assert found["FG-A"].efficiency is not None
+    assert found["FG-A"].efficiency["value"] == pytest.approx(1 / 2291)
+    assert comparisons.rows(records, "*mnist") == []
+
+
+def test_the_figure_has_a_point_per_measured_method_but_the_reference(
+    records: Records, tmp_path: Path
+) -> None:
+    table = comparisons.gaps(records)
+    assert table[["method", "gap", "n"]].values.tolist() == [["FG-A", pytest.approx(10), 10]]
+    assert draw(records, tmp_path / "figure", formats=["png"])[0].exists()
+
+
+def test_a_folder_without_a_comparison_is_one_line(records: Records, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no comparison of a task"):
+        write(records.folder, tmp_path / "page.md", task="*mnist")
+    empty = stored(tmp_path / "other", a_measure("BP"))
+    with pytest.raises(UsageError, match="run fgbench compare"):
+        write(empty.folder, tmp_path / "page.md")
+
+
+def test_the_committed_page_is_that_of_the_committed_records(tmp_path: Path) -> None:
+    page = write(COMMITTED, tmp_path / "LEADERBOARD.md").read_text("utf-8")
+    assert (ROOT / "LEADERBOARD.md").read_text("utf-8") == page
+    for row in comparisons.rows(load(COMMITTED)):
+        assert row.at("forwards")["command"].startswith("fgbench train ")

@@ -1,0 +1,40 @@
+"""The table of compared methods on the front page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fgbench.reporting.site.contest import contest
+from fgbench.reporting.site.paths import page_paths
+from tests.makers.compared import a_compare, against
+from tests.makers.records import a_measure, stored
+
+
+def test_methods_are_listed_best_first_and_filtered_by_task(tmp_path: Path) -> None:
+    other = {"arch": "cnn", "data": "mnist"}
+    records = stored(
+        tmp_path,
+        a_compare("FG-A", 0.13, against()),
+        a_compare("BP", 0.03, against(own=True)),
+        a_compare("BP", 0.01, against(own=True), **other),
+        a_compare(
+            "DFA", 0.9, against(), results=[], status="diverged", reason="loss not finite", **other
+        ),
+    )
+    paths = page_paths(["BP", "FG-A", "DFA"], [("mlp-2x128", "digits"), ("cnn", "mnist")])
+    table = contest(records, paths)
+    assert table is not None
+    assert [(row.cells[0].text, row.facets[0]) for row in table.rows] == [
+        ("BP", "mlp-2x128 on digits"), ("FG-A", "mlp-2x128 on digits"),
+        ("BP", "cnn on mnist"), ("DFA", "cnn on mnist"),
+    ]  # fmt: skip
+    assert dict(table.choices)["task"] == ["cnn on mnist", "mlp-2x128 on digits"]
+    cells = dict(zip(table.head, table.rows[1].cells, strict=True))
+    assert cells["verdict"].tone == "bad"
+    assert cells["above the reference"].text == "10 [8, 12]"
+    assert cells["command"].text.startswith("fgbench train ")
+    assert table.rows[3].cells[0].note == "diverged: loss not finite"
+
+
+def test_without_a_comparison_there_is_no_table(tmp_path: Path) -> None:
+    assert contest(stored(tmp_path, a_measure("BP")), page_paths(["BP"], [])) is None
