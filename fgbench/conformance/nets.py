@@ -31,7 +31,7 @@ from fgbench.data.images import Images
 from fgbench.errors import BackwardRefused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fgbench.core.estimator import Estimator, State
     from fgbench.core.gradients import Grads
@@ -417,7 +417,7 @@ class Case:
         owner = {name: name.rpartition(".")[0] for name in self.truth}
         return {name: site if site in sites else name for name, site in owner.items()}
 
-    def flat(self, grads: Grads) -> Tensor:
+    def flat(self, grads: Mapping[str, Tensor]) -> Tensor:
         """Join gradients in the truth's order; what is missing is zero."""
         every = [grads[n] if n in grads else torch.zeros_like(g) for n, g in self.truth.items()]
         return torch.cat([g.flatten() for g in every])

@@ -134,7 +134,8 @@ class Watched(Noise):
         draw = partial(self._directed, self.log.owner())
 
         def lasting(every: int) -> Draw:
-            noise: Any = self.held(every)
+            noise = self.held(every)
+            assert isinstance(noise, Watched)
             return partial(noise._directed, self.log.owner())
 
         return along(places, n, law, draw, held=lasting)

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 FLOOR = 1e-8  # of the root mean square of an activity
 
 
-def labelled(x: Tensor, labels: Tensor, classes: int) -> Tensor:
+def labelled(x: Tensor, labels: Tensor, classes: int, value: float = 1.0) -> Tensor:
     """Write labels over the first numbers of every example, one-hot.
 
     Args:
         x: ``[b, ...]``, at least ``classes`` numbers per example.
         labels: int64 ``[b]``.
         classes: number of classes.
+        value: what is written for the label; 0 is written for the others.
 
     Returns:
         A copy of the shape of ``x``.
@@ -41,7 +42,7 @@ def labelled(x: Tensor, labels: Tensor, classes: int) -> Tensor:
                   [0., 5.]]]])
     """
     flat = x.flatten(1).clone()
-    flat[:, :classes] = F.one_hot(labels, classes).to(x.dtype)
+    flat[:, :classes] = value * F.one_hot(labels, classes).to(x.dtype)
     return flat.view(x.shape)
 
 
@@ -121,7 +122,7 @@ class ForwardForward:
     closed form; any estimator may take its place. It is a training rule: the goodness is no loss of the
     predictions, and no gradient of such a loss is estimated.
 
-    Labels are written after the data are normalised, as 0 and 1. The paper's unsupervised form (hybrid
+    Labels are written after the data are normalised. The paper's unsupervised form (hybrid
     images) and its normalisation over peers are not here.
 
     Also known as: FF, FFA.
@@ -131,6 +132,7 @@ class ForwardForward:
 
     Args:
         threshold: θ over the number of a module's activities: 1 is a mean square of 1.
+        label: what is written for the label, in standard deviations of the data; 0 for the other classes.
 
     Cost: two rows for every image; a prediction takes as many forward passes as there are classes.
 
@@ -148,6 +150,7 @@ class ForwardForward:
     """
 
     threshold: Annotated[float, Field(gt=0)] = 1.0
+    label: Annotated[float, Field(gt=0)] = 3.0
 
     copies = 2  # not an option: the rows of an image
     rule = "goodness is no loss of the predictions, and its gradient none of such a loss"
@@ -192,7 +195,7 @@ class ForwardForward:
             raise UsageError(f"forward_forward contrasts labels, and {data.name} has no classes")
         x, y = data.prepare(pixels, labels, noise.dtype)
         wrong = other_labels(y, data.classes, noise)
-        rows = torch.cat([labelled(x, each, data.classes) for each in (y, wrong)])
+        rows = torch.cat([labelled(x, each, data.classes, self.label) for each in (y, wrong)])
         return rows, torch.cat([torch.ones_like(y), torch.zeros_like(y)])
 
     def start(self, chain: Chain, k: int, f: Tensor, x: Tensor, targets: Any) -> Tensor:
@@ -217,7 +220,8 @@ class ForwardForward:
         """
         depth, found = len(chain), []
         for c in range(chain.classes):
-            f = labelled(x, torch.full((len(x),), c, device=x.device), chain.classes)
+            every = torch.full((len(x),), c, device=x.device)
+            f = labelled(x, every, chain.classes, self.label)
             total = f.new_zeros(len(x))
             for k in range(depth):
                 f = chain.run(self.start(chain, k, f, x, None), k, k + 1)

@@ -142,7 +142,7 @@ def test_predictions_are_the_goodness_of_later_modules_under_every_label() -> No
     locality, chain = ForwardForward(), task.chain
     found = locality.predictions(chain, x)
     for c in range(5):
-        f = labelled(x, torch.full((4,), c), 5)
+        f = labelled(x, torch.full((4,), c), 5, 3.0)
         total = torch.zeros(4, dtype=x.dtype)
         for k in range(4):
             f = chain.run(f if k == 0 else normalised(f), k, k + 1)
