@@ -256,7 +256,9 @@ class Net:
                 sizes: dict[str, Any] = {"shape": self.shape, "classes": self.classes}
                 chain = registry.make("architectures", self.name, **sizes).thing
         if not isinstance(chain, Chain):
-            raise UsageError(f"{self.name} is an ordinary module, expected a chain of local modules")
+            raise UsageError(
+                f"{self.name} is an ordinary module, expected a chain of local modules"
+            )
         return filled(chain.to(torch.float64), noise)
 
 
