@@ -26,6 +26,7 @@ from fgbench.conformance.outcome import (
 from fgbench.conformance.pure import world
 from fgbench.conformance.structure import require_structure
 from fgbench.core.cost import CostCounter
+from fgbench.core.estimator import why_not
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
@@ -75,6 +76,8 @@ def check_locality(given: Any, tell: Tell | None = None, *, arch: str = "") -> l
     if not isinstance(made, registry.Made):
         made = registry.Made(type(made).__name__, {}, made, "", unnamed=True)
     nets: Sequence[Net] = NETS
+    if own := str(getattr(made.thing, "network", "")):
+        nets = (Net(own, (1, 2, 2), 3, examples=4), *nets)
     if arch:
         require_structure(arch, SHAPE, CLASSES)
         nets = (*NETS, Net(arch, SHAPE, CLASSES, examples=4))
@@ -289,6 +292,14 @@ def readouts(case: Case) -> str:
     return f"{len(taught)} of {len(task.chain.readouts)} readouts learn, each from one loss"
 
 
+def _require_values(case: Case) -> None:
+    """Raise NotJudged where losses are summed on the way: only the gradient of their sum is computed."""
+    if any(o.aside for o in case.task.objectives):
+        raise NotJudged(
+            "losses on the way are added in one backward pass, which has no values of its own"
+        )
+
+
 def gradients(case: Case) -> str:
     """Check that the slopes of every objective, its differences and its gradient are of one loss.
 
@@ -311,6 +322,7 @@ def gradients(case: Case) -> str:
         >>> found.rpartition(",")[0]
         'reverse mode, forward mode and differences agree for 4 objectives'
     """
+    _require_values(case)
     count, off = 0, 0.0
     for view in case.task.views(case.x, case.y, CostCounter()):
         if view.objective.updates:
@@ -384,6 +396,7 @@ def cuts(case: Case) -> str:
         >>> cuts(Case.build(LAYERS, "local", registry.make("estimators", "bp").thing))
         'no loss of 4 reaches a module outside its window'
     """
+    _require_values(case)
     chain = case.task.chain
     for view in case.task.views(case.x, case.y, CostCounter()):
         o = view.objective
@@ -423,6 +436,7 @@ def apart(case: Case) -> str:
         >>> apart(Case.build(LAYERS, "local", registry.make("estimators", "bp").thing))
         'the derivative of a loss by the prediction of another row is exactly 0'
     """
+    _require_values(case)
     coupled = []
     for view in case.task.views(case.x, case.y, CostCounter()):
         o, readout = view.objective, view.chain.readout(view.objective.readout)
@@ -545,11 +559,12 @@ def prices(case: Case) -> str:
         >>> found.partition(" ")[0]
         'bp'
     """
+    _require_values(case)
     said = []
     for text in PRICED:
         estimator = registry.make("estimators", text).thing
         one = replace(case, estimator=estimator, state={})
-        if estimator.supports(one.task.scheme):
+        if why_not(estimator, one.task.scheme):
             continue
         try:
             detail = cost.cost(one)

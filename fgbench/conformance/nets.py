@@ -357,7 +357,7 @@ class Case:
         made = registry.make("localities", locality) if isinstance(locality, str) else locality
         task = Task.build(net.build(noise), made.thing, noise)
         x, y = _batch(task.scheme, net, noise)
-        refused = estimator.supports(task.scheme)
+        refused = task.scheme.refused or estimator.supports(task.scheme)
         if not isinstance(refused, str):
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
         state = {} if refused else task.init_state(estimator, noise)

@@ -290,10 +290,10 @@ class TrainingRun:
         return self.step % self.per_epoch == 0 or self.step == self.steps
 
     def cost(self) -> float:
-        """Return the mean cost of a step in forward equivalents of its batch, by the ledger of estimates.
+        """Return the mean cost of a step in forward equivalents of its batch, by the ledger of some steps.
 
-        A method may change with the clock: where the first and the last estimate differ in price, the mean is
-        over more moments of the run.
+        A method may change with the clock: where the first and last step differ in price, the mean is over
+        more moments of the run. The steps are taken, so the network is trained a little.
         """
         ends = [self._price(0), self._price(self.steps - 1)]
         if ends[0] == ends[1]:
@@ -302,12 +302,10 @@ class TrainingRun:
         return sum(prices) / MOMENTS
 
     def _price(self, step: int) -> float:
-        """Return the price of an estimate at a step of the run, with the parameters as they are."""
-        x, y = self.batch()
-        clock = Clock(step, self.steps, step // self.per_epoch, self.recipe.epochs)
-        noise = self.noise["directions"].at(0)
-        estimate = self.task.at(clock).estimate(x, y, self.estimator, noise, self.learner.state)
-        return estimate.ledger.forward_equivalents
+        """Take a step as at some moment of the run, and return its price."""
+        self.step = step
+        self.take()
+        return self.unseen.pop()[1]["forward_equivalents"]
 
     def take(self) -> None:
         """Take one step; its loss is read later, by :meth:`look`."""
