@@ -372,7 +372,7 @@ def check(
     timeout: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Check an estimator's claims, a locality, a data set, or what a network declares, as ``fgbench check`` does.
+    """Check an estimator's claims, a locality, a data set or a network, as ``fgbench check`` does.
 
     Args:
         given: an estimator, (estimator, locality), a locality, a data set, a module, or the name of one.

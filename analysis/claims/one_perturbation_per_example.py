@@ -11,7 +11,7 @@ OWN, SHARED = "fg_w[share=none]", "fg_w"
 BATCH = 32
 CLAIM = Claim(
     "With one weight perturbation per example the variance of a zeroth-order estimate shrinks with the batch "
-    "size.",
+    "size, other than with the one shared perturbation of MeZO.",
     "Tan, Zhao, Yang, Zhang, Yu, Zhang: GRZO: Group-Relative Zeroth-Order Optimization for Large Language "
     "Model Fine-Tuning, arXiv 2606.02857, abstract.",
     f"the relative variance of {SHARED}, one perturbation for the batch as in MeZO, over that of {OWN}, on "
@@ -36,17 +36,12 @@ def judge(records: Any) -> Verdict:
     first, last = (part["against"]["relative_variance"] for part in own["per_moment"])
     gain = {"value": 1 / last["value"], "low": 1 / last["high"], "high": 1 / last["low"]}
     start = 1 / first["value"]
-    words = (
-        "holds"
-        if gain["high"] >= BATCH
-        else "does not hold"
-        if gain["high"] < 2
-        else "holds in part"
-    )
+    some = "holds in part" if gain["low"] > 1 else "does not hold"
+    words = "holds" if gain["high"] >= BATCH else some
     why = (
-        f"The gain over one shared perturbation is {start:.2f} at initialisation and {gain['value']:.2f} "
-        f"after 5 epochs, not {BATCH}: both variances shrink with the batch alike as soon as the gradients "
-        "of examples disagree."
+        "The variance itself falls as one over the batch, but so does the squared gradient wherever examples "
+        f"disagree: the gain over one shared perturbation is {start:.2f} at initialisation and "
+        f"{gain['value']:.2f} after 5 epochs, not {BATCH}."
     )
     return Verdict(words, "gain after 5 epochs", *gain.values(), last["n"], why)
 

@@ -48,10 +48,15 @@ def _part(name: str, claim: dict[str, Any]) -> str:
             f"> {claim['sentence']}",
             f"{claim['source']}",
             f"Measured by [{name}.py]({name}.py): {claim['measured']}",
-            f"**{verdict['words'].capitalize()}.** {verdict['why']} {verdict['quantity'].capitalize()}: "
+            f"**{_sentence(verdict['words'])}.** {verdict['why']} {_sentence(verdict['quantity'])}: "
             f"{number(verdict)}, n = {verdict['n']}.",
         )
     )
+
+
+def _sentence(text: str) -> str:
+    """Return a text that begins with a capital letter."""
+    return text[0].upper() + text[1:]
 
 
 if __name__ == "__main__":

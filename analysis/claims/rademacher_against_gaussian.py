@@ -8,15 +8,15 @@ from audit import Claim, Verdict, judged, ratio
 import fgbench
 
 SIGNS, NORMAL = "fg_w[law=rademacher]", "fg_w[law=gaussian]"
-SAVED = 1 / 18
+SAVED, LITTLE = 1 / 18, 0.9
 CLAIM = Claim(
-    "Batched estimates along random signs train with up to 18 times fewer forward passes than Gaussian "
-    "ones (MeZO).",
+    "Random signs in place of Gaussian directions contribute to the up to 18 times fewer forward passes of "
+    "FZOO's batched estimates over MeZO.",
     "Dang, Guo, Zhao, Ye, Zheng, Dai, Tsang: FZOO: Fast Zeroth-Order Optimizer for Fine-Tuning Large "
     "Language Models towards Adam-Scale Speed, arXiv 2506.09034, README of the official code.",
-    f"whether the signs are what saves them: the relative variance of {SIGNS} over that of {NORMAL} on "
+    f"the relative variance of {SIGNS} over that of {NORMAL} on "
     "mlp-1x16 and digits, batch 128, at initialisation, paired on 10 networks; for d weights theory says "
-    "(d − 1)/(d + 1). The signs explain the saving if the interval reaches 1/18.",
+    "(d − 1)/(d + 1). Signs explain the saving at 1/18, and no part of it above 0.9.",
 )
 
 
@@ -36,10 +36,11 @@ def make(folder: Path) -> None:
 
 
 def judge(records: Any) -> Verdict:
-    """Compare the ratio with that of 18 times fewer passes."""
+    """Compare the ratio with 1 and with that of 18 times fewer passes."""
     signs = next(row for row in records.of("measure") if "rademacher" in row["estimator"])
     found = ratio(signs)
-    words = "does not hold" if found["low"] > SAVED else "undecided"
+    words = "does not hold" if found["low"] > LITTLE else "holds in part"
+    words = "holds" if found["high"] < SAVED else words
     why = (
         "Signs have the variance of Gaussian directions but for a part of 2/(d + 1), so what FZOO saves "
         "comes from its number of directions and its step, not from their law."

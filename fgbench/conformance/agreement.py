@@ -129,7 +129,8 @@ def _along(case: Case, found: Tensor, how: str) -> str:
     if c <= least:
         raise Fault(f"{how} is not along the gradient: its scale is {c:.4g}, expected c > 0")
     raise Fault(
-        f"{how} is not c times the gradient: with c = {c:.4g} for the whole body, {worst_scale(case, found, c)}"
+        f"{how} is not c times the gradient: with c = {c:.4g} for the whole body, "
+        f"{worst_scale(case, found, c)}"
     )
 
 

@@ -50,7 +50,8 @@ def sampled(outcomes: Iterable[Outcome]) -> list[str]:
 
     Example:
         >>> from fgbench.conformance.outcome import Outcome
-        >>> sampled([Outcome("pure", True, "two calls agree"), Outcome("bias", True, "8 draws, smallest p 0.4")])
+        >>> drawn = Outcome("bias", True, "8 draws, smallest p 0.4")
+        >>> sampled([Outcome("pure", True, "two calls agree"), drawn])
         ['bias']
     """
     return [o.check for o in outcomes if DRAWN in o.detail or REJECTED in o.detail]

@@ -47,8 +47,8 @@ def check_data_set(given: Any, tell: Tell | None = None) -> list[Outcome]:
     """Check a data set's examples, fingerprint, loss and metrics.
 
     Args:
-        given: a name with options, ``./file.py:make``, or a data set or what :func:`fgbench.data.given.data_set`
-            makes one of.
+        given: a name with options, ``./file.py:make``, a data set, or what
+            :func:`fgbench.data.given.data_set` makes one of.
         tell: called with each outcome as it is found.
 
     Returns:
@@ -186,8 +186,8 @@ def fingerprint(data: DataSet, again: DataSet) -> str:
         )
     if not alike and data.fingerprint == again.fingerprint:
         raise Fault(
-            f"loaded twice it has other examples under one fingerprint, {data.fingerprint}; make it of a hash "
-            "of the bytes (fgbench.data.dataset.fingerprint) and draw from a seeded generator"
+            f"loaded twice it has other examples under one fingerprint, {data.fingerprint}; make it of a "
+            "hash of the bytes (fgbench.data.dataset.fingerprint) and draw from a seeded generator"
         )
     if not alike:
         raise Fault("loaded twice it has other examples; draw from a seeded generator")
@@ -345,8 +345,8 @@ def metrics(data: DataSet) -> str:
         better = len(values) < 2 or (values[1] < values[0]) == (metric.best == "low")
         if not better or (len(values) == 2 and values[0] == values[1]):
             raise Fault(
-                f"metric {name!r} is {values[1]:.3g} for perfect predictions and {values[0]:.3g} for guesses, "
-                f"and {metric.best} is said to be better"
+                f"metric {name!r} is {values[1]:.3g} for perfect predictions and {values[0]:.3g} for "
+                f"guesses, and {metric.best} is said to be better"
             )
     if not data.metrics:
         raise NotJudged("it has no metric beside the loss")

@@ -100,8 +100,7 @@ def check_everything(
     Example:
         >>> check_everything(["presets"])
         Traceback (most recent call last):
-            ...
-        fgbench.errors.UsageError: unknown kind of checks 'presets'; valid: architectures, datasets, estimators, localities
+        fgbench.errors.UsageError: unknown kind of checks 'presets'; did you mean 'datasets'?
     """
     for kind in kinds:
         if kind not in CHECKED:

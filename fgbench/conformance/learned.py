@@ -120,7 +120,7 @@ def training(case: Case) -> str:
         >>> training(Case.build(TINY, "end", make("estimators", "bp").thing)).partition(";")[0]
         'two steps move 4 of 4 parameters of the body'
     """
-    task, learner = _restored(case, FEW)
+    task, _ = _restored(case, FEW)
     before = dict(case.task.chain.named_parameters())
     after = task.chain.body_parameters()
     own = {k for o in task.objectives for k in o.updates}
@@ -138,8 +138,8 @@ def training(case: Case) -> str:
     if not moved and not may_stay:
         raise Fault(f"{FEW} steps of rate {RATE:g} move no parameter of the body")
     return (
-        f"two steps move {len(moved)} of {len(updated)} parameters of the body; saved after one and restored, "
-        "the second is the same"
+        f"two steps move {len(moved)} of {len(updated)} parameters of the body; saved after one and "
+        "restored, the second is the same"
     )
 
 
@@ -183,7 +183,7 @@ def _restored(case: Case, steps: int) -> tuple[Task, Learner]:
 def _learner(case: Case) -> tuple[Task, Learner]:
     """Return a copy of the case's task and a learner of it, in the state of the start."""
     task = Task(Scheme(copy.deepcopy(case.task.chain), case.task.scheme.locality))
-    recipe = Recipe(epochs=1, batch=case.net.examples, lr=RATE)
+    recipe = Recipe(epochs=1, batch=case.net.examples, lr=RATE, update="none")
     noise = Noise(SEED, dtype=case.x.dtype)
     return task, Learner(task, case.estimator, recipe, noise)
 

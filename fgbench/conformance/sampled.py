@@ -166,7 +166,14 @@ class Sample:
     squares: list[float] = field(default_factory=list)
 
     def gain(self, case: Case) -> float:
-        """Return the b of the least noise: that of a regression of estimates on their forward gradients."""
+        """Return the b of the least noise: that of a regression of estimates on their forward gradients.
+
+        Args:
+            case: where they were drawn.
+
+        Returns:
+            b; 0 where estimates have no forward gradient beside them.
+        """
         if len(self.coupled) != len(self.estimates):
             return 0.0
         e, beside = np.stack(self.estimates), np.stack(self.coupled)
@@ -180,6 +187,9 @@ class Sample:
         Args:
             case: where they were drawn.
             gain: b, from draws of their own.
+
+        Returns:
+            A test per number.
         """
         e, truth = np.stack(self.estimates), case.flat(case.truth).numpy()
         if case.target == "direction":
@@ -227,7 +237,8 @@ class Sample:
         c, error = float(along.mean()), standard_error(along)
         if not c > LEAST * error:
             raise Fault(
-                f"the scale along the gradient is {c:.3g} ± {1.96 * error:.2g} in {len(e)} draws, expected c > 0"
+                f"the scale along the gradient is {c:.3g} ± {1.96 * error:.2g} in {len(e)} draws, "
+                "expected c > 0"
             )
         free = e - gain * np.stack(self.coupled) if self._paired else e
         across = free - np.outer(free @ truth / square, truth)
@@ -316,9 +327,11 @@ def sample(case: Case, draws: int, stage: int) -> Sample:
 
 
 def _known(places: Mapping[str, tuple[int, ...]], view: View) -> bool:
-    """Return whether slopes along these places exist: all are sites, or all body parameters."""
-    every = (view.sites, view.shapes)
-    return any(all(known.get(n) == s for n, s in places.items()) for known in every)
+    """Return whether these places are all sites or all body parameters.
+
+    Of directions along a part of them the forward gradient is that part of the gradient.
+    """
+    return any(dict(places) == dict(known) for known in (view.sites, view.shapes))
 
 
 def _forward_gradient(view: View, v: Directions) -> dict[str, Tensor]:

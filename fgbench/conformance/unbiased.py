@@ -5,10 +5,10 @@ alone. So its average over √D times an orthonormal basis of the D numbers it d
 under every law with E r = 0 and E[r rᵀ] = I. Where it is a mean over n directions, n := d of them in one
 call do the same at once. Degree two is itself checked, by the third difference along random lines.
 
-Noise on activities has directions of its own for every example, and mostly an example's noise meets no other's
-score. Then a basis of one example's numbers serves all examples side by side, each with a basis of its own:
-b times fewer directions. Where examples do meet, products of their noise do not cancel in it, and the whole
-basis is taken.
+Noise on activities has directions of its own for every example, and mostly an example's noise meets no
+other's score. Then a basis of one example's numbers serves all examples side by side, each with a basis of
+its own: b times fewer directions. Where examples do meet, products of their noise do not cancel in it, and
+the whole basis is taken.
 """
 
 from __future__ import annotations
@@ -209,6 +209,9 @@ class Drawn:
 
         Args:
             basis: one of :meth:`bases`.
+
+        Returns:
+            The mean estimate.
         """
         first = self.at(basis[0])
         even = bool((self.at(-basis[0]) - first).abs().max() <= 1e-10 * first.abs().max())
@@ -365,7 +368,7 @@ def vanishing(case: Case) -> str:
     """
     pair = [case.of(with_step(case.estimator, step)) for step in (STEP, STEP / FINER)]
     drawn = [Drawn.by(one) for one in pair]
-    if not drawn[1].degree_two(1e-2):
+    if drawn[1].size and not drawn[1].degree_two(1e-2):
         raise NoDesign(OF_ANOTHER_FORM)
     for apart in drawn[0].ways:
         try:

@@ -134,7 +134,9 @@ class Watched(Noise):
         draw = partial(self._directed, self.log.owner())
 
         def lasting(every: int) -> Draw:
-            return partial(self.held(every)._directed, self.log.owner())
+            noise = self.held(every)
+            assert isinstance(noise, Watched)
+            return partial(noise._directed, self.log.owner())
 
         return along(places, n, law, draw, held=lasting)
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Annotated, Any, Self
 
 from fgbench.errors import UsageError
 from fgbench.registry.factory import Made, make, require_parts
 from fgbench.registry.grammar import parts
-
-if TYPE_CHECKING:
-    from pydantic_core import CoreSchema
 
 
 class Nested(str):
@@ -97,8 +94,8 @@ class Nested(str):
         return canonical
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         """Let pydantic, which validates options, call :meth:`validated`."""
-        from pydantic_core import core_schema
+        from pydantic import PlainValidator
 
-        return core_schema.no_info_plain_validator_function(cls.validated)
+        return handler.generate_schema(Annotated[Any, PlainValidator(cls.validated)])

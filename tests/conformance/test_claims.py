@@ -1,4 +1,4 @@
-"""Claims of a scale, of a documented mean, of a kind and of exactness are judged, and planted ones refused."""
+"""Claims of a scale, a documented mean, a kind and exactness are judged, and planted ones refused."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_scale_of_another_form_is_sampled_across_the_gradient(odd: float) -> N
     if odd == 1.0:
         assert "smallest p" in sampled.unbiased(case, SHORT)
         return
-    with pytest.raises(Fault, match="is not c times the gradient: .*of the body's, expected 1"):
+    with pytest.raises(Fault, match=r"is not c times the gradient: .*of the body's, expected 1"):
         sampled.unbiased(case, SHORT)
 
 
@@ -105,7 +105,7 @@ def test_a_mean_that_is_another_than_documented_is_found() -> None:
     assert all(
         "of the documented mean's largest entry: scale 0.9804 on body.0.l0" in o for o in found
     )
-    with pytest.raises(Fault, match="not the documented mean: .*scale of body"):
+    with pytest.raises(Fault, match=r"not the documented mean: .*scale of body"):
         sampled.unbiased(Case.build(DEEP, "end", Documented(says=3.0)).towards("documented"), SHORT)
 
 
@@ -164,7 +164,7 @@ def test_exact_is_free_of_noise_although_its_state_is_drawn() -> None:
     case = Case.build(TINY, "end", Exact())
     assert "other noise, same gradient" in pure.exact(case)
     assert pure.deterministic(case) == "other noise, other estimate"
-    with pytest.raises(Fault, match="claims exact, .* gave another gradient of body.0.l0.weight"):
+    with pytest.raises(Fault, match=r"claims exact, .* gave another gradient of body.0.l0.weight"):
         pure.exact(Case.build(TINY, "end", Exact(loud=1e-6)))
     with pytest.raises(NotJudged, match="exact is not claimed"):
         pure.exact(Case.build(TINY, "end", Scaled()))

@@ -29,7 +29,7 @@ def test_every_estimator_runs_what_it_is_priced_at(name: str, locality: str) -> 
 def test_passes_of_ones_own_have_to_be_priced(net: Any) -> None:
     assert cost(Case.build(net, "end", Priced(3, 3.0)))
     with pytest.raises(
-        Fault, match="times the operations that it is priced at .*price what it computes"
+        Fault, match=r"times the operations that it is priced at .*price what it computes"
     ):
         cost(Case.build(net, "end", Priced(passes=3)))
 
@@ -56,7 +56,7 @@ def test_a_product_with_a_matrix_of_ones_own_is_found() -> None:
 
 
 def test_a_price_far_above_the_work_is_found() -> None:
-    with pytest.raises(Fault, match="it is priced at .* times the operations that it runs"):
+    with pytest.raises(Fault, match=r"it is priced at .* times the operations that it runs"):
         cost(Case.build(MIXER, "end", Priced(priced=20.0)))
 
 

@@ -72,10 +72,12 @@ def test_outcomes_are_told_as_they_are_found() -> None:
     assert found == told
 
 
-LONG = ("fg_w", "np", "wp")  # one slope for each weight or place
+SHORT = ("bp", "fa", "dfa", "fg_a")  # of others a basis of slopes or passes takes long
 
 
-@pytest.mark.parametrize("name", slow_if(registry.entries("estimators"), LONG.__contains__))
+@pytest.mark.parametrize(
+    "name", slow_if(registry.entries("estimators"), lambda name: name not in SHORT)
+)
 def test_every_registered_estimator_holds_its_claims(name: str) -> None:
     before = (np.random.get_state()[1].tobytes(), random.getstate())  # noqa: NPY002
     found = check_estimator(name)
@@ -661,7 +663,7 @@ def test_what_is_missing_from_the_protocol_is_named() -> None:
 def test_a_claim_that_does_not_exist_is_refused() -> None:
     found = judged(examine(Planted(lambda v, n, s: None, bias="little"), ["end"]))
     assert not found[-1].held
-    assert "unknown claim of bias 'little'; valid: none, some, vanishing" in found[-1].detail
+    assert "unknown claim of bias 'little'; valid: none, scale, some, vanishing" in found[-1].detail
 
 
 def test_what_is_not_supported_is_skipped_with_its_reason() -> None:
@@ -1049,12 +1051,13 @@ def test_what_is_not_tested_is_no_success() -> None:
     assert aside == {
         f"bias, on {names} and 4 more": "it claims bias='some'",
         "slopes only": "slopes_only is not claimed",
+        "exact": "exact is not claimed",
         f"variance, on {SMALL.name}/end, {CONVOLUTION.name}/end, "
         f"{SMALL.name}/local, {CONVOLUTION.name}/local": "none is documented here",
     }
     exactly = examine(registry.make("estimators", "bp").thing, ["end"])
     assert {one.check for one in exactly if not one.judged} == {
-        *("gate", "noise keys", "backward", "slopes only", "state"),
+        *("gate", "noise keys", "backward", "slopes only", "exact", "state"),
         f"variance, on {SMALL.name}/end, {CONVOLUTION.name}/end",
     }
 
@@ -1063,7 +1066,8 @@ def test_what_a_failure_leaves_out_is_named() -> None:
     found = examine(Planted(broken), ["end"])
     assert (
         found[-1].check
-        == "pure, deterministic, noise keys, chunks, backward, slopes only, state, bias"
+        == "pure, deterministic, noise keys, chunks, backward, slopes only, exact, cost, training, "
+        "state, bias"
     )
     assert (found[-1].judged, found[-1].detail) == (
         False,

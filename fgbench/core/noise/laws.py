@@ -208,7 +208,8 @@ class MatrixLaw(Law):
         s, own = square.reshape(m, n), own.reshape(m, n)
         whole = s.sum()
         second = x * (whole + 2 * s) + 2 * y * (s.sum(1, keepdim=True) + s.sum(0) + s)
-        return (own * (total - whole + second - s)).sum()
+        found: Tensor = (own * (total - whole + second - s)).sum()
+        return found
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,8 @@ class LowRank(MatrixLaw):
         """Return A Bᵀ/√r in the shape of the directions."""
         if held is None:
             return raw
-        return (raw @ held.mT / sqrt(self.rank)).reshape(len(raw), *shape)
+        v: Tensor = (raw @ held.mT / sqrt(self.rank)).reshape(len(raw), *shape)
+        return v
 
     def pairings(self, m: int, n: int) -> tuple[float, float]:
         """Return 1 and 1/r."""
@@ -283,7 +285,8 @@ class Subspace(MatrixLaw):
         if held is None:
             return raw
         u, w = (torch.linalg.qr(part).Q for part in held.split(sides(shape), 1))
-        return (self.scale(shape) * u @ raw @ w.mT).reshape(len(raw), *shape)
+        v: Tensor = (self.scale(shape) * u @ raw @ w.mT).reshape(len(raw), *shape)
+        return v
 
     def pairings(self, m: int, n: int) -> tuple[float, float]:
         """Return x and y from the second moments of uniformly distributed projections."""
@@ -364,12 +367,14 @@ def law(name: str) -> Law:
         if name not in LAWS:
             raise unknown("law of directions", name, [*LAWS, *MATRIX_LAWS])
         return LAWS[name]
+    numbers = {"rank": 1, "every": 1}
     for key, value in options.items():
-        if key not in ("rank", "every"):
-            raise unknown(f"option of the law {base}", key, ("rank", "every"))
+        if key not in numbers:
+            raise unknown(f"option of the law {base}", key, numbers)
         if not value.isdecimal() or int(value) < 1:
             raise UsageError(f"law {base}: {key} is a whole number from 1 up, got {key}={value}")
-    return MATRIX_LAWS[base](name=name, **{key: int(value) for key, value in options.items()})
+        numbers[key] = int(value)
+    return MATRIX_LAWS[base](name, rank=numbers["rank"], every=numbers["every"])
 
 
 def block_size(shape: Shape) -> int:

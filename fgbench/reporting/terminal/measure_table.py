@@ -171,8 +171,8 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         + f"{BIASED}: not claimed to be unbiased" * any(map(_unclaimed, records))
         + ("; a bias that was not detected may still exist" if any(map(_undetected, every)) else "")
         + "." * any(map(_unclaimed, records))
-        + f"{SCALE_FREE}: claimed to be c times the gradient for some c > 0; the bias is that of the estimate "
-        "divided by its scale."
+        + f"{SCALE_FREE}: claimed to be c times the gradient for some c > 0; the bias is that of the "
+        "estimate divided by its scale."
         * any(map(_along_gradient, records))
         + f"{SILENT}: 0 in every draw for a parameter whose gradient is not 0, named below; the test of "
         "the whole body may miss that."
