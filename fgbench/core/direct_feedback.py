@@ -154,5 +154,5 @@ def jacobian(tangents: Tensor, directions: Tensor, matrix: Sequence[int]) -> Ten
     together = [i for i, size in enumerate(rest, 2 + len(at)) if size < u.shape[i]]
     u = u.sum(together, keepdim=True) if together else u
     over = list(range(2 + len(at)))
-    found = torch.tensordot(tangents, u, (over, over)) / prod(tangents.shape[:-1])
+    found: Tensor = torch.tensordot(tangents, u, (over, over)) / prod(tangents.shape[:-1])
     return found.reshape(*matrix)

@@ -322,7 +322,12 @@ class View(Oracles):
         return self.pull({place: c.detach() for place, c in credit.items()})
 
     def reverse(
-        self, weights: Mapping[str, Tensor] | None = None, error: Tensor | None = None
+        self,
+        weights: Mapping[str, Tensor] | None = None,
+        error: Tensor | None = None,
+        *,
+        stretches: int = 1,
+        parts: int = 1,
     ) -> Grads:
         """Return the full gradient of the objective: claim ``network``.
 
@@ -331,6 +336,10 @@ class View(Oracles):
                 clean: the error travels through other weights, each weight's own gradient being the
                 outer product of its clean input and the error that arrives.
             error: starts at the predictions in place of :meth:`output_error`, ``[b, k]``.
+            stretches: how many stretches of modules the window is cut into; activities between them are
+                kept, and those within are computed again.
+            parts: how many parts of the batch are gone through one after the other; 0: as many as the runs of
+                examples that :meth:`probe` takes.
 
         Returns:
             Gradient by parameter name, of the updated modules.
@@ -345,6 +354,9 @@ class View(Oracles):
             if error is not None:
                 return tape.pull({("readout", self.objective.readout): error}, params)
             return tape.pull({("loss", ""): torch.ones_like(tape.loss)}, params)
+        parts = parts or len(self.window.runs)
+        if stretches > 1 or parts > 1:
+            return self.window.reverse_in_parts(stretches, parts)
         return self.window.reverse()
 
     # at other parameters, from another start
@@ -427,17 +439,55 @@ class View(Oracles):
         """
         if self.window.along(directions):
             raise UsageError("parameters are moved along parameters, got directions along sites")
-        params = self.params
         self.window.clean_held()  # before anything moves
-        with torch.no_grad():
-            for name in directions.names:
-                params[name].add_(directions.rows(name, row, row + 1)[0], alpha=scale)
+        self.window.shift(directions, row, scale)
         try:
             yield self.with_()
         finally:
-            with torch.no_grad():
-                for name in directions.names:
-                    params[name].sub_(directions.rows(name, row, row + 1)[0], alpha=scale)
+            self.window.shift(directions, row, -scale)
+
+    def losses_along(
+        self, directions: Directions, row: int, steps: Sequence[float]
+    ) -> list[Tensor]:
+        """Return the losses with the parameters moved in place by steps along one direction.
+
+        The parameters go from one point to the next and return to within rounding. Directions are drawn again
+        for every move and not kept, and nothing is differentiated: memory is that of inference.
+
+        Args:
+            directions: along body parameters.
+            row: index of the direction.
+            steps: in units of the direction; 0 is the clean point, whose pass is done once.
+
+        Returns:
+            For each step the loss of each example, ``[b]``.
+
+        Cost: a forward pass per step that is not 0.
+        """
+        if self.window.along(directions):
+            raise UsageError("parameters are moved along parameters, got directions along sites")
+        held, drawn, here = self.window.clean_held(), directions.unkept(), 0.0
+        found = []
+        try:
+            for step in steps:
+                if step != here:
+                    self.window.shift(drawn, row, step - here)
+                    here = step
+                if step == 0:
+                    self.window.pass_values()
+                    found.append(self.losses())
+                else:
+                    found.append(self._there(held).window.values(held))
+        finally:
+            if here:
+                self.window.shift(drawn, row, -here)
+        return found
+
+    def _there(self, held: Tensor | None) -> View:
+        """Return this view with a clean pass of its own, for parameters that were moved in place."""
+        window = self.window
+        at = (self.chain, self.objective, self.start, self.labels, self.ledger, window.moved)
+        return View(*at, held=held, clock=self.clock)
 
 
 def _same(slopes: Tensor) -> Tensor:

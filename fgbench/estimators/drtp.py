@@ -38,8 +38,10 @@ class DirectRandomTargetProjection(Defaults):
     immaterial because B_j is drawn from a symmetric law. Only the readout learns from the error itself.
 
     The estimate is biased, and hidden updates do not end when the network is right: weights drift until
-    nonlinearities saturate. tanh and sigmoid are therefore part of the published method; ReLU needs small
-    rates. With B = 0 the readout alone learns, the baseline that the method has to beat.
+    nonlinearities saturate. tanh and sigmoid are therefore part of the published method. With B = 0 the
+    readout alone learns, the baseline that the method has to beat: with tanh it does (``mlp-2x64`` on digits,
+    30 epochs, rate 0.1: 2.5 % against 8.1 %), with ReLU hardly (14 % against 15 %), and only if hidden layers
+    learn much more slowly than the readout, as in its recipe for multilayer perceptrons.
 
     Also known as: DRTP.
 
@@ -66,7 +68,9 @@ class DirectRandomTargetProjection(Defaults):
         (0.0, 'some')
     """
 
-    recipe: ClassVar[dict[str, Any]] = {"lr": 0.001}
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-*"}, "set": {"lr": 0.00003, "final_lr": 3000.0}}
+    ]
 
     scale: float = 1.0
     maps: Maps = "averaged"

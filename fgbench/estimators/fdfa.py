@@ -66,7 +66,7 @@ class ForwardDirectFeedbackAlignment(Defaults):
         'ok'
     """
 
-    recipe: ClassVar[dict[str, Any]] = {"lr": 0.03}
+    recipe: ClassVar[list[dict[str, Any]]] = [{"when": {"arch": "mlp-*"}, "set": {"lr": 0.03}}]
 
     beta: Annotated[float, Field(gt=0, le=1)] = 0.1
     learn: Literal["average", "adam"] = "average"

@@ -71,9 +71,9 @@ class GradientAlignedFeedback(Defaults):
         'ok'
     """
 
-    recipe: ClassVar[dict[str, Any]] = {"lr": 0.01}
+    recipe: ClassVar[list[dict[str, Any]]] = [{"when": {"arch": "mlp-*"}, "set": {"lr": 0.01}}]
 
-    rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
     rule: Literal["cosine", "rescale"] = "cosine"
     anchor: Annotated[int, Field(ge=0)] = 0
     directions: Annotated[int, Field(ge=1)] = 1
@@ -124,6 +124,5 @@ class GradientAlignedFeedback(Defaults):
         least = torch.finfo(b.dtype).tiny
         size, length = b.norm().clamp_min(least), seen.norm().clamp_min(least)
         cosine = (b * seen).sum() / (size * length)
-        if self.rule == "rescale":
-            return b * (1 - self.rate * (1 - cosine))
-        return b + self.rate * (seen / (length * size) - cosine * b / size**2)
+        turned: Tensor = b + self.rate * (seen / (length * size) - cosine * b / size**2)
+        return b * (1 - self.rate * (1 - cosine)) if self.rule == "rescale" else turned

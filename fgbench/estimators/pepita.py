@@ -60,7 +60,7 @@ class Pepita(Defaults):
         (0.0, 'some')
     """
 
-    recipe: ClassVar[dict[str, Any]] = {"lr": 0.1}
+    recipe: ClassVar[list[dict[str, Any]]] = [{"when": {"arch": "mlp-*"}, "set": {"lr": 0.3}}]
 
     kappa: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
     presynaptic: Literal["second", "first"] = "second"

@@ -29,7 +29,10 @@ class SignDirectFeedbackAlignment(Defaults):
     The factor 1/n makes it a mean over the batch. The size of the error does not count: multiplying e by any
     positive number leaves the credit unchanged, and the updates of hidden layers do not vanish as the
     network learns. With a softmax and cross entropy the sign of e is −1 at the label and +1 at every other
-    class, so the credit depends on the label alone: Σ_k B_k − 2 B_label.
+    class, so the credit depends on the label alone: Σ_k B_k − 2 B_label, of which the first part is the same
+    for all examples and drives units into saturation. On digits (``mlp-2x64``, 30 epochs) a net whose readout
+    alone learns was not clearly beaten: 14 % against 15 % with ReLU, where hidden layers must learn much more
+    slowly than the readout, as in its recipe for multilayer perceptrons, and 18 % against 8 % with tanh.
 
     Also known as: sDFA, error-sign-based direct feedback alignment.
 
@@ -55,7 +58,9 @@ class SignDirectFeedbackAlignment(Defaults):
         (0.0, 'some')
     """
 
-    recipe: ClassVar[dict[str, Any]] = {"lr": 0.001}
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-*"}, "set": {"lr": 0.00001, "final_lr": 10000.0}}
+    ]
 
     scale: float = 1.0
 

@@ -71,6 +71,13 @@ class SignSymmetry(Defaults):
         mode: {"mode": mode} for mode in ("usf", "brsf", "frsf")
     }
 
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {
+            "when": {"arch": "mlp-*", "exact": False},
+            "set": {"lr": 0.1},
+        }  # brsf, whose noise is small
+    ]
+
     mode: Literal["usf", "brsf", "frsf"] = "usf"
     law: Literal["gaussian", "uniform"] = "gaussian"
     scale: float = 1.0

@@ -125,9 +125,8 @@ class WeightMirror(Defaults):
 
     def _moved(self, b: Tensor, seen: Tensor) -> Tensor:
         """Return a feedback weight after the mirror."""
-        if self.norm == "free":
-            return (1 - self.decay) * b + self.rate * seen
-        least = torch.finfo(b.dtype).tiny
-        seen = seen * (b.norm() / seen.norm().clamp_min(least))
-        moved = (1 - self.decay) * b + self.rate * seen
-        return moved * (b.norm() / moved.norm().clamp_min(least))
+        least, fixed = torch.finfo(b.dtype).tiny, self.norm == "start"
+        if fixed:
+            seen = seen * (b.norm() / seen.norm().clamp_min(least))
+        moved: Tensor = (1 - self.decay) * b + self.rate * seen
+        return moved.mul_(b.norm() / moved.norm().clamp_min(least)) if fixed else moved

@@ -44,7 +44,7 @@ def subject(arch: str, locality: str) -> tuple[Task, Any, Any, Noise]:
 @pytest.mark.parametrize(
     ("arch", "locality"),
     [
-        pytest.param(arch, at, marks=() if "g" == arch[0] and at == "end" else SLOW)
+        pytest.param(arch, at, marks=() if arch[0] == "g" and at == "end" else SLOW)
         for arch in NETS
         for at in ("end", "local")
     ],

@@ -44,7 +44,7 @@ def plotted(measures: pd.DataFrame) -> pd.DataFrame:
         >>> row = {"key": "a", "arch": "mlp-2x8", "data": "digits", "method": "DFA", "label": "DFA"}
         >>> row |= {"quantity": "cosine", "place": "body.0.l0", "value": 0.5, "place_elements": 100}
         >>> plotted(pd.DataFrame([row], columns=MEASURES))[["site", "value", "chance"]].values.tolist()
-        [['body.0.l0', 0.5, 0.07998764797415763]]
+        [['body.0.l0', 0.5, 0.07998817343488557]]
     """
     table = sites.picked(measures, "cosine", also=("place_elements",))
     table = table[table["value"].notna()].reset_index(drop=True)
