@@ -101,7 +101,7 @@ class ControlVariate(Defaults):
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the base's gradient and slope times direction of what it misses."""
         found: Estimate = self.base.estimator(view, noise.child("base"), state)
-        b = view.gradients(found.grads, found.credit)
+        b = view.gradients(found.grads if found.along is None else found.along, found.credit)
         v = noise.directions(view.shapes, self.directions, self.law)
         slopes = view.slopes(v).flatten(1).sum(1)
         total = {name: t.clone() for name, t in b.items()}
@@ -110,7 +110,7 @@ class ControlVariate(Defaults):
             known = torch.stack([(t * u[name]).sum() for name, t in b.items()]).sum()
             for name, t in total.items():
                 t.addcmul_(u[name], (slope - known) / v.n)
-        return replace(found, credit=None, grads=total)
+        return replace(found, credit=None, along=None, grads=total)
 
     def predicted_variance(self, view: View, state: State) -> Mapping[str, Tensor] | None:
         """Return the closed form, where the base has no noise, or no bias and a known variance.
@@ -129,7 +129,7 @@ class ControlVariate(Defaults):
         if own.deterministic:
             device, dtype = view.start.device, next(iter(view.params.values())).dtype
             found = base(view.with_(), Noise(0, device=device, dtype=dtype), state)
-            b = view.gradients(found.grads, found.credit)
+            b = view.gradients(found.grads if found.along is None else found.along, found.credit)
             truth = view.with_().reverse()
             return {n: ((g.double() - b[n].double()) ** 2).sum() for n, g in truth.items()}
         if own.bias != "none":

@@ -105,14 +105,14 @@ class Decorrelation(Defaults):
         mine, theirs = _apart(state)
         found: Estimate = self.base.estimator(view, noise.child("base"), theirs)
         inputs = view.inputs()
-        grads = view.gradients(found.grads, found.credit)
+        grads = view.gradients(found.grads if found.along is None else found.along, found.credit)
         with view.counted():
             turned = {
                 n: _turned(g, inputs[n], mine[n]) if n in mine else g for n, g in grads.items()
             }
             after = {OWN + n: self._next(inputs[n].values, r) for n, r in mine.items()}
         kept = theirs if found.new_state is None else found.new_state
-        return replace(found, credit=None, grads=turned, new_state={**kept, **after})
+        return replace(found, credit=None, along=None, grads=turned, new_state={**kept, **after})
 
     def _next(self, x: Tensor, r: Tensor) -> Tensor:
         """Return the next R ``[blocks, columns, columns]`` from inputs ``[blocks, samples, columns]``."""

@@ -138,3 +138,16 @@ def test_its_price_is_the_base_and_one_weight_slope() -> None:
     cost, base = (task.estimate(x, y, e, noise, state).ledger for e in (cv, dfa))
     assert cost.slopes - base.slopes == pytest.approx(2.0)
     assert cost.forward_equivalents - base.forward_equivalents == pytest.approx(2.0 / cost.network)
+
+
+@pytest.mark.parametrize("text", ["cv[base=mezo]", "decor[base=mezo]", "cv[base=cv[base=mezo]]"])
+def test_a_base_that_streams_its_estimate_is_taken_as_a_gradient(text: str) -> None:
+    task, made, noise = build(NET, f"{text}/end", SHAPE)
+    x, y = batch(3, SHAPE)
+    state = task.init_state(made, noise)
+    found = task.estimate(x, y, made, noise, state).body
+    if text.startswith("decor"):  # R = I at first
+        mezo = registry.make("estimators", "mezo").thing
+        plain = task.estimate(x, y, mezo, noise.child("base")).body
+        assert worst(found, dict(plain.items())) < 1e-12
+    assert all(bool(g.any()) for g in found.values())
