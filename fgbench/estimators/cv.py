@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -70,6 +70,11 @@ class ControlVariate(Defaults):
         >>> round(record["relative_variance"]["value"], 6), record["claimed"]["bias"]
         (0.0, 'none')
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"set": {"lr": 3e-4}},
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.001}},
+    ]
 
     base: Nested = Nested("dfa")
     directions: Annotated[int, Field(ge=1)] = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -66,6 +66,10 @@ class Decorrelation(Defaults):
         >>> round(record["bias"]["value"], 6), record["claimed"]["why"]  # R = I at first
         (0.0, 'its mean is the gradient times RᵀR')
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.01}}
+    ]
 
     base: Nested = Nested("fg_a")
     rate: Annotated[float, Field(ge=0)] = 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -57,6 +57,10 @@ class ActivationMixing(Defaults):
         >>> fgbench.run("measure", method="fg_actmix", **case)["claimed"]["why"]
         'its mean is 0 outside the span of the activities of the batch'
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.01}}
+    ]
 
     directions: Annotated[int, Field(ge=1)] = 1
     law: str = "gaussian"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -59,6 +59,10 @@ class TransposeGuess(Defaults):
         >>> record["claimed"]["why"]
         'its mean is M Mᵀ times the gradient of a layer, M the transposed weights of the next'
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.01}}
+    ]
 
     directions: Annotated[int, Field(ge=1)] = 1
     law: str = "gaussian"
