@@ -56,7 +56,7 @@ class ControlVariate(Defaults):
         directions: directions averaged per estimate.
         law: ``rademacher``, ``gaussian``, ``sphere`` or ``uniform``.
 
-    Cost: the base, and ``directions`` weight slopes.
+    Cost: the base, a forward pass and ``directions`` weight slopes.
 
     References: Arisaka, Li, Accelerating Legacy Numerical Solvers by Non-intrusive Gradient-based
     Meta-solving, ICML 2024.
@@ -108,6 +108,7 @@ class ControlVariate(Defaults):
         found: Estimate = self.base.estimator(view, noise.child("base"), state)
         b = view.gradients(found.grads if found.along is None else found.along, found.credit)
         v = noise.directions(view.shapes, self.directions, self.law)
+        view.price(view.share * view.chain.operations())  # values pass again beside the tangents
         slopes = view.slopes(v).flatten(1).sum(1)
         total = {name: t.clone() for name, t in b.items()}
         for row, slope in enumerate(slopes):

@@ -116,7 +116,8 @@ class Decorrelation(Defaults):
             }
             after = {OWN + n: self._next(inputs[n].values, r) for n, r in mine.items()}
         kept = theirs if found.new_state is None else found.new_state
-        return replace(found, credit=None, along=None, grads=turned, new_state={**kept, **after})
+        after = {**kept, **after}
+        return replace(found, credit=None, along=None, grads=turned, new_state=after or None)
 
     def _next(self, x: Tensor, r: Tensor) -> Tensor:
         """Return the next R ``[blocks, columns, columns]`` from inputs ``[blocks, samples, columns]``."""
