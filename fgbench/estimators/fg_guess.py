@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -67,6 +67,7 @@ class LocalGuess(Defaults):
         (0.0, 2.0)
     """
 
+    recipe: ClassVar[list[dict[str, Any]]] = [{"when": {"arch": "mlp-*"}, "set": {"lr": 0.03}}]
     heads: Literal["learned", "fixed", "fresh"] = "learned"
     state_optimizer: ClassVar[tuple[str, float]] = ("adam", 1e-3)
 
