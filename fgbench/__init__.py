@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fgbench.api import check, compare, measure, run, run_all, speed, train
+    from fgbench.core.along import Along
     from fgbench.core.estimator import Claims, Defaults, Estimate, Estimator, State
     from fgbench.core.noise.directions import FixedDirections
     from fgbench.core.noise.keyed import Noise
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LOCATIONS = {
+    "Along": "fgbench.core.along:Along",
     "Claims": "fgbench.core.estimator:Claims",
     "DataSet": "fgbench.data.dataset:DataSet",
     "Defaults": "fgbench.core.estimator:Defaults",
@@ -72,6 +74,7 @@ _LOCATIONS = {
 }
 
 __all__ = [
+    "Along",
     "Claims",
     "DataSet",
     "Defaults",

@@ -13,7 +13,7 @@ import pytest
 from fgbench.runs.case import PACKAGES
 from tests.makers.paths import ROOT
 
-PLUGINS = {"architectures", "data", "estimators", "localities"}
+PLUGINS = {"architectures", "data", "estimators", "localities", "updates"}
 NO_NUMBERS = {"errors", "records", "registry", "runs"}
 """Rooms that runs import and whose code changes no number."""
 

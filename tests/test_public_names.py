@@ -11,6 +11,7 @@ import pytest
 
 import fgbench
 from fgbench import (
+    Along,
     Claims,
     DataSet,
     Defaults,
@@ -45,7 +46,7 @@ from fgbench import (
 from tests.makers.paths import ROOT
 
 IMPORTED = (
-    Claims, DataSet, Defaults, Estimate, Estimator, FixedDirections, ForwardGradient, Metric,
+    Along, Claims, DataSet, Defaults, Estimate, Estimator, FixedDirections, ForwardGradient, Metric,
     Nested, Network, Noise, Objective, State, Task, UsageError, View, check, compare, data_set,
     estimate, figure, load, load_records, measure, register, run, run_all, speed, train, wrap,
 )  # fmt: skip

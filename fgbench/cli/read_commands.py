@@ -23,7 +23,8 @@ def list_(
     kind: Annotated[
         str,
         typer.Argument(
-            help="estimators, localities, architectures, datasets, presets, rules or sweeps; default: all."
+            help="estimators, localities, architectures, datasets, updates, presets, rules or sweeps; "
+            "default: all."
         ),
     ] = "",
 ) -> None:

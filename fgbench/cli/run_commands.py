@@ -156,6 +156,14 @@ def train(
         str | None, typer.Option(help="linear, cosine, staircase or constant.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    update: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Rule by which estimates move the parameters: sign, accept, shrink, round\\[bits=8], "
+            "./mine.py:Mine, or none; 'fgbench list updates' lists them.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -209,7 +217,7 @@ def train(
     methods = [*methods, *([] if reference is None else [reference])]
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
     given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
-    given |= {"cut": cut, "sites": sites, "out_axes": out_axes}
+    given |= {"cut": cut, "sites": sites, "out_axes": out_axes, "update": update}
     given |= {"forwards": forwards, "seconds": seconds}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     options |= pairs_of(option, schema.options_of("train"))

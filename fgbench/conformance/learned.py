@@ -183,7 +183,7 @@ def _restored(case: Case, steps: int) -> tuple[Task, Learner]:
 def _learner(case: Case) -> tuple[Task, Learner]:
     """Return a copy of the case's task and a learner of it, in the state of the start."""
     task = Task(Scheme(copy.deepcopy(case.task.chain), case.task.scheme.locality))
-    recipe = Recipe(epochs=1, batch=case.net.examples, lr=RATE)
+    recipe = Recipe(epochs=1, batch=case.net.examples, lr=RATE, update="none")
     noise = Noise(SEED, dtype=case.x.dtype)
     return task, Learner(task, case.estimator, recipe, noise)
 

@@ -327,9 +327,11 @@ def sample(case: Case, draws: int, stage: int) -> Sample:
 
 
 def _known(places: Mapping[str, tuple[int, ...]], view: View) -> bool:
-    """Return whether slopes along these places exist: all are sites, or all body parameters."""
-    every = (view.sites, view.shapes)
-    return any(all(known.get(n) == s for n, s in places.items()) for known in every)
+    """Return whether these places are all sites or all body parameters.
+
+    Of directions along a part of them the forward gradient is that part of the gradient.
+    """
+    return any(dict(places) == dict(known) for known in (view.sites, view.shapes))
 
 
 def _forward_gradient(view: View, v: Directions) -> dict[str, Tensor]:

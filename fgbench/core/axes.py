@@ -186,6 +186,12 @@ class Cells:
         own = (self.cell_axis(a) for a in names(self.kept))
         return tuple(a for a in own if a)
 
+    @cached_property
+    def apart(self) -> tuple[str, ...]:
+        """Those shared axes along which a score depends on the place's cell of its own index alone."""
+        reached = {reach.place for reach in self.reach}
+        return tuple(a for a in self.shared if a not in reached)
+
     def cell_axis(self, kept: str) -> str:
         """Return the axis of the place whose cells the scores along a kept axis credit, "" for none."""
         if kept in names(self.place):
@@ -274,6 +280,30 @@ def spread(cells: Tensor, directions: Tensor, at: Cells) -> Tensor:
     return (directions.reshape(-1, *fine) * factors).reshape(directions.shape)
 
 
+def by_cell(tensor: Tensor, at: Cells, some: Iterable[str], sizes: dict[str, int]) -> Tensor:
+    """Return a place's entries sorted by the cell they lie in.
+
+    Args:
+        tensor: ``[n, *place]``.
+        at: which scores credit the place.
+        some: shared axes of the place, in any order.
+        sizes: their sizes.
+
+    Returns:
+        ``[n, some..., rest]``, rest counting the entries of one cell.
+
+    Example:
+        >>> by_cell(torch.ones(5, 2, 3, 4), Cells("b p", "b (p d) c", ""), ["p", "b"], {"b": 2, "p": 3}).shape
+        torch.Size([5, 3, 2, 4])
+    """
+    wanted = [*some]
+    fine, letters = at._split(tensor.shape[1:], {a: sizes[a] for a in wanted})
+    first = [letters.index(a) + 1 for a in wanted]
+    rest = [i + 1 for i, letter in enumerate(letters) if not letter]
+    found = tensor.reshape(-1, *fine).permute(0, *first, *rest)
+    return found.flatten(1 + len(first)) if rest else found.unsqueeze(-1)
+
+
 def inner(a: Tensor, b: Tensor, at: Cells, sizes: dict[str, int]) -> Tensor:
     """Compute one inner product per cell of a place.
 
@@ -352,7 +382,25 @@ def credit(slopes: Tensor, directions: Tensor, at: Cells) -> Tensor:
         tensor([[2., 2.],
                 [3., 3.]])
     """
-    fine, factors = _aligned(gather(slopes, at), directions.shape[1:], at)
+    return combined(gather(slopes, at), directions, at)
+
+
+def combined(cells: Tensor, directions: Tensor, at: Cells) -> Tensor:
+    """Multiply directions by one number per cell each, and sum over the directions.
+
+    Args:
+        cells: ``[n, shared...]``, as :func:`gather` returns them.
+        directions: ``[n, *place]``.
+        at: which scores credit the place.
+
+    Returns:
+        ``[*place]``.
+
+    Example:
+        >>> combined(torch.tensor([[2.0], [3.0]]), torch.ones(2, 1, 2), Cells("b", "b d", ""))
+        tensor([[5., 5.]])
+    """
+    fine, factors = _aligned(cells, directions.shape[1:], at)
     rows = directions.reshape(-1, *fine)
     total = rows[0] * factors[0]
     for row, factor in zip(rows[1:], factors[1:], strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 DIGITS = 9  # prices are sums of shares of one pass
+COUNTS = ("forwards", "slopes", "pulls", "backwards", "readouts")
 
 
 @dataclass
@@ -53,8 +54,16 @@ class CostCounter:
         Returns:
             The price in forward passes over a batch of images.
         """
-        counts = ("forwards", "slopes", "pulls", "backwards", "readouts")
-        return CostCounter(**{n: copies * getattr(self, n) for n in counts}, network=self.network)
+        return CostCounter(**{n: copies * getattr(self, n) for n in COUNTS}, network=self.network)
+
+    def add(self, more: CostCounter) -> None:
+        """Add the counts of another counter of the same network.
+
+        Args:
+            more: the other counter.
+        """
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(more, name))
 
     def as_dict(self) -> dict[str, float]:
         """Return the counts and the price, for records."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fgbench.core.along import Along
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.scheme import Scheme
     from fgbench.core.view import View
@@ -95,7 +96,7 @@ class Claims:
 
 @dataclass
 class Estimate:
-    """The result of one call: credit by place, or gradients by parameter.
+    """The result of one call: credit by place, gradients by parameter, or a sum of directions.
 
     Args:
         credit: site name (or (kind, name)) to estimated cotangent; the task pulls it back.
@@ -104,6 +105,8 @@ class Estimate:
         new_state: state that replaces the old one.
         readouts: gradient of the objective's own readout by parameter name, where the rule has one of its
             own; otherwise the task computes the exact one.
+        along: the gradient as coefficients of directions along body parameters; it is applied place by place
+            and never formed as a whole.
 
     Example:
         >>> Estimate(credit={}).grads is None
@@ -115,6 +118,7 @@ class Estimate:
     state_grads: Mapping[str, Tensor] = field(default_factory=dict)
     new_state: Mapping[str, Tensor] | None = None
     readouts: Mapping[str, Tensor] | None = None
+    along: Along | None = None
 
 
 State = dict[str, "Tensor"]
@@ -130,6 +134,8 @@ class Estimator(Protocol):
     An estimator with learned state may name the optimiser of that state, one of
     :data:`fgbench.training.optimizers.NAMES`, ``state_optimizer = ("adam", 1e-3)``; without it, learned state
     takes plain gradient steps of rate 1.
+    It may name the rule by which its estimates move the parameters, ``update = "sign"``, see
+    :class:`fgbench.core.update.Update`; a recipe that names one wins.
 
     Example:
         >>> import torch

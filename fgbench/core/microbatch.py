@@ -97,3 +97,23 @@ def join(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
         tensor([0., 0., 1.])
     """
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
+
+
+def even(first: int, stop: int, count: int) -> list[tuple[int, int]]:
+    """Cut a range into parts whose sizes differ by at most 1.
+
+    Args:
+        first: where it begins.
+        stop: where it ends.
+        count: number of parts; fewer where the range is shorter.
+
+    Returns:
+        Begin and end of each part.
+
+    Example:
+        >>> even(0, 5, 2), even(1, 2, 3), even(4, 4, 2)
+        ([(0, 2), (2, 5)], [(1, 2)], [(4, 4)])
+    """
+    length = stop - first
+    count = max(1, min(count, length))
+    return [(first + length * i // count, first + length * (i + 1) // count) for i in range(count)]

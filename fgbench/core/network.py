@@ -7,6 +7,7 @@ nonlinearity). The tap of a plain pass is the identity; others record, replace o
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -18,10 +19,12 @@ from fgbench.core import axes, shape_trace
 from fgbench.core.axes import Cells
 from fgbench.core.cost import CostCounter
 from fgbench.core.losses import cross_entropy
+from fgbench.core.microbatch import even
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -363,6 +366,39 @@ class Chain(nn.Module):
     def start(self, x: Any) -> Any:
         """Return where a pass from a batch of inputs begins: the batch itself."""
         return x
+
+    def part(self, x: Any, run: slice) -> Any:
+        """Return where a pass of some examples begins, given where that of all begins."""
+        return x[run]
+
+    def indivisible(self, first: int) -> str:
+        """Return why a batch cannot pass in parts from module ``first`` on, "" where it can."""
+        return ""
+
+    def unrepeatable(self) -> str:
+        """Return why modules cannot be run again in a reverse pass, "" where they can."""
+        return ""
+
+    def stretches(self, first: int, stop: int, count: int) -> list[tuple[int, int]]:
+        """Cut modules into stretches that are run one after the other, of about equal numbers.
+
+        Args:
+            first: the first module.
+            stop: the module before which the last stretch ends.
+            count: number of stretches, at most that of the modules.
+
+        Returns:
+            The first module of each, and that after its last.
+        """
+        return even(first, stop, count)
+
+    def recomputed(self, first: int, stop: int, count: int) -> float:
+        """Return the share of the body that is run again where a reverse pass takes such stretches."""
+        return sum(self.shares()[first : self.stretches(first, stop, count)[-1][0]])
+
+    def recomputing(self, first: int, stop: int, count: int) -> AbstractContextManager[None]:
+        """Return the context in which modules are run whose activities a reverse pass computes again."""
+        return nullcontext()
 
     def entry(self, x: Any) -> Any:
         """Return the output of the module before a start, which an empty window reads."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from fgbench.core import axes, microbatch
+from fgbench.core import axes, microbatch, projection
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.dual import swapped
 from fgbench.core.gradients import Grads, complete
+from fgbench.core.operation_counter import OperationCounter
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from fgbench.core.noise.directions import Directions
     from fgbench.core.noise.laws import PerExample
     from fgbench.core.objective import Objective
+    from fgbench.core.projection import Combine
     from fgbench.core.window import Window
 
 Listener = Callable[["Oracles", "Directions", "Tensor"], None]
@@ -56,7 +59,7 @@ class Oracles(Protocol):
         ...         self.window = window
         ...     def slopes(self, directions, step=None):
         ...         return self.window.differences(directions, step or 1e-3, on_sites=False)
-        ...     def probe(self, directions, cells=None, weigh=None, into="site"):
+        ...     def probe(self, directions, cells=None, weigh=None, into="site", combine="mean"):
         ...         raise NotImplementedError
         >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
         >>> end = Objective("end", (0, 1), "final", updates=(0,))
@@ -142,6 +145,13 @@ class Oracles(Protocol):
         """
         body = self.chain.operations()
         self.ledger.readouts += operations / body if body else 0.0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Add the matrix products that are made inside the block to the price of the estimate."""
+        with OperationCounter() as counter:
+            yield
+        self.price(counter.number / len(self.start))
 
     # values of the clean pass
 
@@ -261,6 +271,7 @@ class Oracles(Protocol):
         cells: Callable[[str], Cells] | None = None,
         weigh: Callable[[Tensor], Tensor] | None = None,
         into: str = "site",
+        combine: Combine = "mean",
     ) -> Mapping[str, Tensor]:
         """Return the gradients that directions along sites give: their slopes, credit, and its pull.
 
@@ -270,6 +281,7 @@ class Oracles(Protocol):
             weigh: from exact slopes ``[n, b, ...]`` to the numbers that are credited, example by example;
                 the slopes themselves unless given.
             into: where the credit of a site is pulled from: the ``site``, or the ``op`` before it.
+            combine: as of :meth:`credit`.
 
         Returns:
             Gradient by parameter name.
@@ -280,6 +292,7 @@ class Oracles(Protocol):
         slopes: Tensor,
         directions: Directions,
         cells: Callable[[str], Cells] | None = None,
+        combine: Combine = "mean",
     ) -> Grads:
         """Return the credit of slopes: per place, the mean over n of (slopes of its cells) × direction.
 
@@ -287,6 +300,8 @@ class Oracles(Protocol):
             slopes: ``[n, kept...]``.
             directions: those the slopes were taken along.
             cells: which scores credit a place; :meth:`cells` unless given.
+            combine: ``mean``; or ``project``: the projection onto the span of the directions, scaled to be
+                unbiased, see :mod:`fgbench.core.projection`.
 
         Returns:
             Place name to credit of the place's shape, 0 where a site's unit is off.
@@ -299,6 +314,8 @@ class Oracles(Protocol):
             )
         meet = cells or self.cells
         on = self.window.masks() if any(n in self.chain.index for n in directions.names) else {}
+        if combine == "project":
+            return self._projected(slopes, directions, meet, on)
         total: Grads = {}
         for start, u in directions.chunks(self.window.chunk(on_sites=True)):
             for name in list(u):
@@ -309,6 +326,26 @@ class Oracles(Protocol):
             for c in total.values():
                 c /= directions.n
         return total
+
+    def _projected(
+        self,
+        slopes: Tensor,
+        directions: Directions,
+        meet: Callable[[str], Cells],
+        on: Mapping[str, Tensor],
+    ) -> Grads:
+        """Return the credit of slopes as a projection, 0 where a unit is off."""
+        cells = {name: meet(name) for name in directions.names}
+
+        def rows(name: str) -> Tensor:
+            return directions.rows(name, 0, directions.n)
+
+        with self.counted():
+            numbers = projection.coefficients(slopes, rows, cells, on)
+        return {
+            name: live(axes.combined(numbers[name], rows(name), at), on.get(name))
+            for name, at in cells.items()
+        }
 
     def _credit(self, slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
         """Apply the credit rule to one place, 0 where its unit is off; run by run where one may be."""
@@ -331,6 +368,15 @@ def masked(slopes: Tensor, u: Tensor, at: Cells, on: Tensor | None) -> Tensor:
         >>> masked(slopes, u, at, on)
         tensor([[2., 0.]])
     """
-    credit = axes.credit(slopes, u, at)
+    return live(axes.credit(slopes, u, at), on)
+
+
+def live(credit: Tensor, on: Tensor | None) -> Tensor:
+    """Return credit, written over with 0 where a unit is off.
+
+    Example:
+        >>> live(torch.ones(2), torch.tensor([True, False]))
+        tensor([1., 0.])
+    """
     # as bytes: bool is converted by a slow kernel
     return credit if on is None else credit.mul_(on.view(torch.uint8))

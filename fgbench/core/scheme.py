@@ -6,6 +6,7 @@ owns the exact gradients.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fgbench.core import axes
@@ -203,3 +204,31 @@ def _refusal(locality: Locality, chain: Chain) -> str:
     if not isinstance(reason, str):
         raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
     return one_line(reason)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A scheme of one view's objective alone, which the claims of a nested estimator read.
+
+    Args:
+        view: the objective.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> scheme = Alone(SimpleNamespace(chain="a chain", objective="an objective"))
+        >>> scheme.chain, scheme.objectives
+        ('a chain', ('an objective',))
+    """
+
+    view: Any
+
+    @property
+    def chain(self) -> Chain:
+        """The network."""
+        chain: Chain = self.view.chain
+        return chain
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objective."""
+        return (self.view.objective,)

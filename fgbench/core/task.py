@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench.core import gradients
+from fgbench.core.along import Along, Streamed
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.clock import START, Clock
 from fgbench.core.cost import CostCounter
@@ -41,24 +42,27 @@ class Step:
     """The result of one estimate over all objectives.
 
     Attributes:
-        body: estimated gradient by body parameter name.
+        body: estimated gradient by body parameter name; of a sum of directions each is formed when it is
+            asked for.
         readouts: exact gradient by readout parameter name.
         loss: mean over the batch of the end readout's loss, None where no objective reads it.
         ledger: the cost.
         state_grads: per objective, gradients of learned state.
         new_state: per objective, replaced state.
+        losses: per objective, its weight and the loss of each example; empty unless all are known.
 
     Example:
         >>> Step().ledger.forward_equivalents
         0.0
     """
 
-    body: Grads = field(default_factory=dict)
+    body: Mapping[str, Tensor] = field(default_factory=dict)
     readouts: Grads = field(default_factory=dict)
     loss: Tensor | None = None
     ledger: CostCounter = field(default_factory=CostCounter)
     state_grads: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     new_state: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    losses: dict[str, tuple[float, Tensor]] = field(default_factory=dict)
 
 
 class Task:
@@ -271,6 +275,9 @@ class Task:
             UsageError: if the estimator returns no estimate, or one that does not fit sites or parameters.
         """
         step = Step(ledger=self.chain.counter())
+        body: Grads = {}
+        streams: list[Along] = []
+        known = True
         claims = self.claims(estimator)
         who = f"{type(estimator).__name__} claims backward={claims.backward!r}"
         for view in self.views(x, labels, step.ledger, listen):
@@ -283,9 +290,12 @@ class Task:
                 _check(estimator, estimate, view)
                 _check_state(estimator, estimate, objective_state)
                 grads = estimate.grads
+                if estimate.along is not None:
+                    streams.append(estimate.along)
+                    view.window.pass_values()  # what is read at the end needs no graph
                 if estimate.credit is not None:
                     grads = view.pull({place: c.detach() for place, c in estimate.credit.items()})
-                gradients.add(step.body, {name: g.detach() for name, g in (grads or {}).items()})
+                gradients.add(body, {name: g.detach() for name, g in (grads or {}).items()})
                 head_grads = estimate.readouts
                 if estimate.state_grads:
                     step.state_grads[objective.name] = estimate.state_grads
@@ -295,8 +305,33 @@ class Task:
                 gradients.add(step.readouts, head_grads or view.readout_grads())
             if self.end is not None and objective.readout == self.end.readout:
                 step.loss = view.losses().mean()
+            losses = view.window.losses_read
+            known = known and losses is not None
+            if losses is not None:
+                step.losses[objective.name] = (objective.weight, losses)
+        step.body = Streamed([body, *streams]) if streams else body
+        step.losses = step.losses if known else {}
         step.ledger = step.ledger.times(self.scheme.copies)
         return step
+
+    def loss(self, x: Tensor, labels: Tensor, ledger: CostCounter) -> Tensor:
+        """Return the scheme's loss on a batch at the present parameters: the weighted sum of its objectives.
+
+        Args:
+            x: the batch.
+            labels: ``[b]``.
+            ledger: where the passes are priced.
+
+        Returns:
+            A number; of examples the mean.
+        """
+        counter = self.chain.counter()
+        means = [
+            view.objective.weight * view.window.values().mean()
+            for view in self.views(x, labels, counter)
+        ]
+        ledger.add(counter.times(self.scheme.copies))
+        return torch.stack(means).sum()
 
     def scheme_truth(self, x: Tensor, labels: Tensor) -> Grads:
         """Return the exact gradient of the scheme's own objectives, summed; bias is measured against it.
@@ -375,9 +410,12 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
             raise UsageError(
                 f"{who} returned {name} of type {_kind(given)}, expected a mapping from names to tensors"
             )
-    if estimate.grads is not None and estimate.credit is not None:
-        raise UsageError(f"{who} returned both credit and grads, expected one of them")
-    if estimate.grads is not None:
+    kinds = [n for n in ("credit", "grads", "along") if getattr(estimate, n) is not None]
+    if len(kinds) > 1:
+        raise UsageError(f"{who} returned both {' and '.join(kinds)}, expected one of them")
+    if estimate.along is not None:
+        _check_along(who, estimate.along, view)
+    elif estimate.grads is not None:
         _check_shapes(who, "gradient", "parameter", estimate.grads, view.shapes, view.sites)
     elif estimate.credit is None:
         raise UsageError(f"{who} returned neither credit nor grads")
@@ -394,6 +432,27 @@ def _check(estimator: Estimator, estimate: Estimate, view: View) -> None:
         heads = view.chain.readout_parameters(view.objective.readout)
         shapes = {name: tuple(p.shape) for name, p in heads.items()}
         _check_shapes(who, "readout gradient", "parameter", estimate.readouts, shapes)
+
+
+def _check_along(who: str, along: Along, view: View) -> None:
+    """Refuse directions that do not run along every updated parameter, and other than one number for each."""
+    if not isinstance(along, Along):
+        raise UsageError(
+            f"{who} returned along of type {_kind(along)}, expected Along(directions, coefficients)"
+        )
+    shapes = along.directions.shapes
+    for name in shapes:
+        if name not in view.shapes:
+            raise unknown(f"parameter in the directions of {who}", str(name), view.shapes)
+    for name, shape in view.shapes.items():
+        if name not in shapes or tuple(shapes[name]) != shape:
+            came = f"shape {tuple(shapes[name])}" if name in shapes else "none"
+            raise UsageError(f"{who}: directions along {name}: {came}, expected shape {shape}")
+    if tuple(along.coefficients.shape) != (along.directions.n,):
+        raise UsageError(
+            f"{who}: coefficients have shape {tuple(along.coefficients.shape)}, expected one for each of "
+            f"{along.directions.n} directions"
+        )
 
 
 def _no_gradient(value: object) -> str:

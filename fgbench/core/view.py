@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fgbench.core import gradients, microbatch
+from fgbench.core import axes, gradients, microbatch, projection
 from fgbench.core.autodiff.dual import Dual, part
 from fgbench.core.clock import START, Clock
 from fgbench.core.gradients import Grads, complete
-from fgbench.core.oracles import Oracles, masked
+from fgbench.core.oracles import Oracles, live, masked
 from fgbench.core.window import Place, Window, pulled
 from fgbench.errors import UsageError, unknown
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fgbench.core.noise.directions import Directions
     from fgbench.core.objective import Objective
     from fgbench.core.oracles import Listener
+    from fgbench.core.perturbed import Perturbed
+    from fgbench.core.projection import Combine
+    from fgbench.core.weight_inputs import WeightInput
 
 
 class View(Oracles):
@@ -171,6 +174,7 @@ class View(Oracles):
         cells: Callable[[str], Cells] | None = None,
         weigh: Callable[[Tensor], Tensor] | None = None,
         into: str = "site",
+        combine: Combine = "mean",
     ) -> Grads:
         """Return the gradients that directions along sites give: their slopes, credit, and its pull.
 
@@ -185,6 +189,7 @@ class View(Oracles):
             weigh: from exact slopes ``[n, run, ...]`` to the numbers that are credited, example by
                 example; the slopes themselves unless given.
             into: where the credit of a site is pulled from: the ``site``, or the ``op`` before it.
+            combine: ``mean`` or ``project``, as of :meth:`credit`.
 
         Returns:
             Gradient by parameter name.
@@ -196,23 +201,78 @@ class View(Oracles):
         readout = self.chain.readout(self.objective.readout)
         compares = readout.holds or readout.coupled  # what it compares with lies in other runs
         if compares or not all("b" in meet(name).shared for name in directions.names):
-            credit = self.credit(weigh(self.slopes(directions)), directions, meet)
+            credit = self.credit(weigh(self.slopes(directions)), directions, meet, combine)
             return self.pull({(into, name): c for name, c in credit.items()})
         params = self.params
         total: Grads = {}
         every = []
         for u, slopes, seen in self.window.perturbed_runs(directions, into):
             every.append(slopes)
-            weighed, credit = weigh(slopes), Grads()
+            weighed, credit, on = weigh(slopes), Grads(), seen.on or {}
+            numbers: Grads = {}
+            if combine == "project":
+                own = {name: meet(name) for name in u}
+                with self.counted():
+                    numbers = projection.coefficients(weighed, u.__getitem__, own, on)
             for name in seen.edges:
-                c = masked(weighed, u.pop(name), meet(name), (seen.on or {}).get(name))
-                credit[name] = c if directions.n == 1 else c.div_(directions.n)
+                v, at = u.pop(name), meet(name)
+                if combine == "project":
+                    credit[name] = live(axes.combined(numbers[name], v, at), on.get(name))
+                else:
+                    c = masked(weighed, v, at, on.get(name))
+                    credit[name] = c if directions.n == 1 else c.div_(directions.n)
             gradients.add(total, pulled(seen.edges, credit, params))
         self.ledger.slopes += self.share * directions.n
         self.ledger.pulls += self.share
         if self._listen is not None:
             self._listen(self, directions, microbatch.join(every, 1))
         return complete(params, total)
+
+    def perturbed(
+        self, directions: Directions, row: int, step: float, graph: bool = False
+    ) -> Perturbed:
+        """Return the losses and activities of one pass with noise at the sites.
+
+        Args:
+            directions: along sites.
+            row: index of the direction.
+            step: its factor.
+            graph: whether the pass can pull credit at its own, noisy activities.
+
+        Returns:
+            What the pass left behind.
+
+        Cost: one forward pass; one pull for each that is asked for.
+        """
+        return self.window.perturbed(directions, row, step, graph)
+
+    def site_tangents(self, directions: Directions, one_layer: bool = False) -> dict[Place, Tensor]:
+        """Return the tangents that directions along sites give at all sites and at the predictions.
+
+        Args:
+            directions: along sites.
+            one_layer: whether the tangent that arrives at a site ends there, so that each direction goes one
+                layer on; it is then noted without the direction of that site itself.
+
+        Returns:
+            ("site", name) to ``[n, b, ...]`` where any tangent is; likewise ("out", name), ("output", "") at
+            the readout's input and ("readout", name) at its predictions.
+
+        Cost: one forward pass, and the products that the tangents take, counted: one slope per direction, or
+            one layer of it.
+        """
+        self.window.along(directions)
+        return self.window.site_tangents(directions.chunk(0, directions.n), one_layer)
+
+    def inputs(self) -> dict[str, WeightInput]:
+        """Return what the updated weights are multiplied with, by parameter name.
+
+        Returns:
+            The inputs; biases, gains, and weights that enter by a call that is not known are left out.
+
+        Cost: one forward pass.
+        """
+        return self.window.inputs()
 
     def pull(
         self,
@@ -227,7 +287,8 @@ class View(Oracles):
                 name is a site, and ``("readout", name)`` the predictions of a readout.
             to: ``params``: through the weight operation, stopping at the preceding ``out``, so a
                 cotangent at an ``out`` passes its own site first. ``taps``: back to the nearest taps of
-                any kind.
+                any kind. ``sites``: back to the nearest sites, one weight operation and one nonlinearity
+                before.
             weights: replace the weights of the operations crossed, at clean inputs.
 
         Returns:
@@ -240,10 +301,33 @@ class View(Oracles):
             (k if isinstance(k, tuple) else ("site", k)): v for k, v in cotangents.items()
         }
         self.ledger.pulls += self.share
+        if any(kind == "readout" for kind, _ in places):
+            self.ledger.readouts += self.window.readout_share
         return self.window.pull(places, to, weights)
 
+    def gradients(
+        self, grads: Mapping[str, Tensor] | None, credit: Mapping[Any, Tensor] | None
+    ) -> dict[str, Tensor]:
+        """Return the gradient that a nested estimator gave: by parameter, or as credit that is pulled back.
+
+        Args:
+            grads: its gradients, None where it gave credit.
+            credit: its credit, by site or (kind, name).
+
+        Returns:
+            Gradient by parameter name, without graph.
+        """
+        if credit is None:
+            return {name: g.detach() for name, g in (grads or {}).items()}
+        return self.pull({place: c.detach() for place, c in credit.items()})
+
     def reverse(
-        self, weights: Mapping[str, Tensor] | None = None, error: Tensor | None = None
+        self,
+        weights: Mapping[str, Tensor] | None = None,
+        error: Tensor | None = None,
+        *,
+        stretches: int = 1,
+        parts: int = 1,
     ) -> Grads:
         """Return the full gradient of the objective: claim ``network``.
 
@@ -252,6 +336,10 @@ class View(Oracles):
                 clean: the error travels through other weights, each weight's own gradient being the
                 outer product of its clean input and the error that arrives.
             error: starts at the predictions in place of :meth:`output_error`, ``[b, k]``.
+            stretches: how many stretches of modules the window is cut into; activities between them are
+                kept, and those within are computed again.
+            parts: how many parts of the batch are gone through one after the other; 0: as many as the runs of
+                examples that :meth:`probe` takes.
 
         Returns:
             Gradient by parameter name, of the updated modules.
@@ -266,6 +354,9 @@ class View(Oracles):
             if error is not None:
                 return tape.pull({("readout", self.objective.readout): error}, params)
             return tape.pull({("loss", ""): torch.ones_like(tape.loss)}, params)
+        parts = parts or len(self.window.runs)
+        if stretches > 1 or parts > 1:
+            return self.window.reverse_in_parts(stretches, parts)
         return self.window.reverse()
 
     # at other parameters, from another start
@@ -348,17 +439,55 @@ class View(Oracles):
         """
         if self.window.along(directions):
             raise UsageError("parameters are moved along parameters, got directions along sites")
-        params = self.params
         self.window.clean_held()  # before anything moves
-        with torch.no_grad():
-            for name in directions.names:
-                params[name].add_(directions.rows(name, row, row + 1)[0], alpha=scale)
+        self.window.shift(directions, row, scale)
         try:
             yield self.with_()
         finally:
-            with torch.no_grad():
-                for name in directions.names:
-                    params[name].sub_(directions.rows(name, row, row + 1)[0], alpha=scale)
+            self.window.shift(directions, row, -scale)
+
+    def losses_along(
+        self, directions: Directions, row: int, steps: Sequence[float]
+    ) -> list[Tensor]:
+        """Return the losses with the parameters moved in place by steps along one direction.
+
+        The parameters go from one point to the next and return to within rounding. Directions are drawn again
+        for every move and not kept, and nothing is differentiated: memory is that of inference.
+
+        Args:
+            directions: along body parameters.
+            row: index of the direction.
+            steps: in units of the direction; 0 is the clean point, whose pass is done once.
+
+        Returns:
+            For each step the loss of each example, ``[b]``.
+
+        Cost: a forward pass per step that is not 0.
+        """
+        if self.window.along(directions):
+            raise UsageError("parameters are moved along parameters, got directions along sites")
+        held, drawn, here = self.window.clean_held(), directions.unkept(), 0.0
+        found = []
+        try:
+            for step in steps:
+                if step != here:
+                    self.window.shift(drawn, row, step - here)
+                    here = step
+                if step == 0:
+                    self.window.pass_values()
+                    found.append(self.losses())
+                else:
+                    found.append(self._there(held).window.values(held))
+        finally:
+            if here:
+                self.window.shift(drawn, row, -here)
+        return found
+
+    def _there(self, held: Tensor | None) -> View:
+        """Return this view with a clean pass of its own, for parameters that were moved in place."""
+        window = self.window
+        at = (self.chain, self.objective, self.start, self.labels, self.ledger, window.moved)
+        return View(*at, held=held, clock=self.clock)
 
 
 def _same(slopes: Tensor) -> Tensor:

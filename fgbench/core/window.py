@@ -6,7 +6,7 @@ moment has the size of a run and not of the batch.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -16,6 +16,7 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from fgbench.core import axes, gradients, microbatch
+from fgbench.core.along import piece_of
 from fgbench.core.autodiff import forward_ad, no_reverse
 from fgbench.core.autodiff.cut_graph import Tape
 from fgbench.core.autodiff.dual import Dual, part, plus, swapped, value
@@ -23,8 +24,11 @@ from fgbench.core.clock import START, Clock
 from fgbench.core.gradients import Grads, complete
 from fgbench.core.network import untouched
 from fgbench.core.noise.laws import PerExample
+from fgbench.core.operation_counter import OperationCounter
+from fgbench.core.perturbed import Perturbed
 from fgbench.core.readout_losses import Reading, joined, partition, read
 from fgbench.core.targets import given_of, labels_of
+from fgbench.core.weight_inputs import WeightInput, weight_inputs
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -359,6 +363,45 @@ class Window:
                 self._arrive(self._walk(self._note).detach())
             self.ledger.forwards += self.share
 
+    def pass_values(self) -> None:
+        """Run the clean pass for its output alone, unless it has run: no graph and no activities are kept."""
+        if self._f is not None:
+            return
+        whole: Grads = {}
+        with torch.no_grad(), self.in_place():
+            for run in self.runs:
+                f = self._walk(untouched, run).detach()
+                microbatch.put(whole, "f", f, run, len(self.start))
+        self._arrive(whole["f"])
+        self.ledger.forwards += self.share
+
+    def values(self, held: Tensor | None = None) -> Tensor:
+        """Return the loss of each example from a pass of values, ``[b]``; nothing is differentiated.
+
+        Args:
+            held: predictions that a readout which ``holds`` compares with; its own where None.
+        """
+        self.pass_values()
+        f = self.output()
+        with torch.no_grad(), self.in_place():
+            parts = [self.chain.read(self.objective.readout, f[run]) for run in self.runs]
+            self.ledger.readouts += self.readout_share
+            return self.losses_of(microbatch.join(parts), held)
+
+    @property
+    def losses_read(self) -> Tensor | None:
+        """The loss of each example if it is known already, ``[b]``."""
+        return None if self._read is None else self._read.losses
+
+    def shift(self, directions: Directions, row: int, scale: float) -> None:
+        """Move the parameters in place by scale × one direction, drawn piece by piece."""
+        params = self.params
+        with torch.no_grad():
+            for name in directions.names:
+                p = params[name]
+                for at, piece in directions.pieces(name, row, piece_of(p)):
+                    p[at].add_(piece, alpha=scale)
+
     def tape(self, cut: str, weights: Mapping[str, Tensor] | None = None) -> Tape:
         """Record the window's graph with these cuts and weights, once."""
         self.check_weights(weights or {})
@@ -646,6 +689,86 @@ class Window:
                 found.append(self._change(f, clean, held, step))
         return torch.stack(found)
 
+    def perturbed(self, directions: Directions, row: int, step: float, graph: bool) -> Perturbed:
+        """Run one pass with noise at the sites, see :meth:`fgbench.core.view.View.perturbed`."""
+        if not self.along(directions):
+            raise UsageError("a noisy pass takes noise on sites, got directions along parameters")
+        u = {name: directions.rows(name, row, row + 1)[0] for name in directions.names}
+        held, readout = self.clean_held(), self.objective.readout
+        values: dict[Place, Tensor] = {}
+        kept: list[Tensor] = []
+
+        def noisy(tap: Any) -> Any:
+            def into(kind: str, name: str, z: Tensor, /) -> Tensor:
+                z = tap(kind, name, z)
+                if kind == "site" and name in u:
+                    z = z + step * u[name]
+                values[kind, name] = z.detach()
+                return z
+
+            return into
+
+        def walk(tap: Any) -> Tensor:
+            return self.chain.run(self.start, *self.objective.window, noisy(tap))
+
+        def losses_of(prediction: Tensor) -> Tensor:
+            losses = self.losses_of(prediction, held)
+            kept.append(losses.detach())
+            return losses
+
+        tape = Tape("params", None) if graph else None
+        with torch.set_grad_enabled(graph), self.in_place():
+            if tape is None:
+                losses_of(self.chain.read(readout, walk(untouched)))
+            else:
+                tape.record(self.chain, self.objective, walk, losses_of)
+        self.ledger.forwards += self.share
+        self.ledger.readouts += self.readout_share
+        return Perturbed(kept[-1], values, tape, self.params, self.ledger, self.share)
+
+    def site_tangents(self, u: Mapping[str, Tensor], one_layer: bool) -> dict[Place, Tensor]:
+        """Push directions at sites and note tangents, see :meth:`fgbench.core.view.View.site_tangents`."""
+        if self.chain.by_forward_ad:
+            raise UsageError(
+                "tangents inside this network cannot be read: Duals do not travel through it"
+            )
+        found: dict[Place, Tensor] = {}
+
+        def tap(kind: str, name: str, z: Any, /) -> Any:
+            if kind == "op":
+                return z
+            t = part(z)
+            if kind == "out":
+                if t is not None:
+                    found[kind, name] = t
+                return z
+            on = plus(None if one_layer else t, u.get(name))
+            if (noted := t if one_layer else on) is not None:
+                found[kind, name] = noted
+            return value(z) if on is None else Dual(value(z), on)
+
+        with torch.no_grad(), swapped(self.chain, self.moved), OperationCounter() as counter:
+            f: Any = self.chain.run(self.start, *self.objective.window, tap)
+            if (t := part(f)) is not None:
+                found["output", ""] = t
+                read = part(self.chain.read(self.objective.readout, f))
+                if read is not None:
+                    found["readout", self.objective.readout] = read
+        body = self.chain.operations() * len(self.start)
+        self.ledger.forwards += self.share
+        self.ledger.slopes += max(counter.number / body - self.share, 0.0) if body else 0.0
+        return found
+
+    def inputs(self) -> dict[str, WeightInput]:
+        """Return the inputs of the updated weights, from a pass of its own."""
+        self.ledger.forwards += self.share
+
+        def run(x: Any) -> Any:
+            return self.chain.run(x, *self.objective.window)
+
+        with self.in_place():
+            return weight_inputs(run, self.start, self.params)
+
     def push_apart(self, each: Callable[[int], Mapping[str, Tensor]]) -> list[Tensor]:
         """Push every example along weight directions of its own; return the tangents at its output.
 
@@ -723,7 +846,7 @@ class Window:
 
         Args:
             places: (kind, name) to cotangent.
-            to: ``params`` or ``taps``.
+            to: ``params``, ``taps`` or ``sites``.
             weights: replace the weights of the operations crossed.
 
         Returns:
@@ -783,6 +906,99 @@ class Window:
         self.ledger.forwards += self.share
         self.ledger.readouts += READING * shares
         return complete(params, dict(zip(params, found, strict=False)))
+
+    def reverse_in_parts(self, stretches: int, parts: int) -> Grads:
+        """Return the gradient of the objective as :meth:`reverse` does, with fewer activities held at once.
+
+        Losses of a part are summed and divided by the size of the full batch, so that unequal parts add up to
+        the gradient of the mean. Of a part, activities are kept between stretches of modules only; a stretch
+        is run again before it is gone through in reverse, the last one excepted.
+
+        Args:
+            stretches: how many the window is cut into, at most its modules.
+            parts: how many the batch is cut into, at most its examples.
+
+        Returns:
+            Gradient by parameter name, of the updated modules.
+        """
+        size, first, stop = len(self.start), *self.objective.window
+        params, heads, weight = self.params, self.heads(), self.objective.weight
+        runs = [slice(*between) for between in microbatch.even(0, size, parts)]
+        whole: Grads = {}
+        read: list[Reading] = []
+        with _grad_apart([*params.values(), *heads.values()]):  # added up there, layer by layer
+            for run in runs:
+                f, own = self._reverse_run(stretches, ALL if len(runs) == 1 else run)
+                microbatch.put(whole, "f", f, run, size)
+                read.append(own)
+            total, ends = ({n: p.grad for n, p in each.items()} for each in (params, heads))
+        if weight != 1.0:
+            ends = {name: None if g is None else g / weight for name, g in ends.items()}
+        self._arrive(whole["f"])
+        self._read = replace(joined(read), grads=complete(heads, ends))
+        again = self.chain.recomputed(first, stop, stretches) if stretches > 1 else 0.0
+        self.ledger.forwards += self.share + again
+        self.ledger.readouts += READING * self.readout_share
+        return complete(params, total)
+
+    def _reverse_run(self, stretches: int, run: slice) -> tuple[Tensor, Reading]:
+        """Add some examples' gradients to ``.grad``; return the output and that part of the reading."""
+        window, updates = self.objective.window, self.objective.updates
+        ends = self.chain.stretches(*window, stretches)
+        starts: list[Any] = [self.chain.part(self.start, run)]
+        with torch.no_grad(), self.in_place():
+            for a, b in ends[:-1]:
+                starts.append(self._stretch(starts[-1], a, b, run))
+        back: Tensor | None = None
+        for k in reversed(range(len(ends))):
+            x = starts.pop()
+            if k:
+                x = x.detach().requires_grad_()
+            own = self.params if len(ends) == 1 else self._own(*ends[k])
+            with torch.enable_grad(), self.in_place():
+                with self.chain.recomputing(*window, stretches):
+                    f = self._stretch(x, *ends[k], run)
+                if k == len(ends) - 1:
+                    prediction = self.chain.read(self.objective.readout, f)
+                    losses = self.losses_of(prediction, run=run)
+                    end = losses.mean() if run == ALL else losses.sum() / len(self.start)
+                    last, own = f.detach(), {**own, **self.heads()}
+                    f = end if self.objective.weight == 1.0 else end * self.objective.weight
+                further = any(m < ends[k][0] for m in updates)
+                if targets := [*own.values(), *([x] if further else [])]:
+                    torch.autograd.backward(f, back, inputs=targets)
+            back = x.grad if further else None
+            if back is None:
+                break
+        return last, Reading(prediction.detach(), losses.detach(), (), {})
+
+    def _own(self, first: int, stop: int) -> dict[str, Tensor]:
+        """Return the updated parameters that modules of a stretch have."""
+        here = [k for k in self.objective.updates if first <= k < stop]
+        return {name: self.params[name] for name in self.chain.body_parameters(tuple(here))}
+
+    def _stretch(self, x: Any, first: int, stop: int, run: slice) -> Any:
+        """Run modules on some examples, recording the outputs that other objectives start from."""
+        f: Any = self.chain.entry(x) if first == stop else x
+        end = self.objective.window[1]
+        for k, f in self.chain.segments(x, first, stop, untouched, self._boundaries):
+            if k + 1 in self._boundaries and k + 1 < end:
+                left = self.chain.leave(x, k + 1, f.detach())
+                microbatch.put(self.outputs, k + 1, left, run, len(self.start))
+        return f
+
+
+@contextmanager
+def _grad_apart(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Let ``.grad`` of tensors begin empty inside the block, and be afterwards what it was."""
+    held = [t.grad for t in tensors]
+    for t in tensors:
+        t.grad = None
+    try:
+        yield
+    finally:
+        for t, grad in zip(tensors, held, strict=True):
+            t.grad = grad
 
 
 def _tangents(f: Any, u: Mapping[str, Tensor]) -> Tensor:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field
 
-from fgbench.core import axes
+from fgbench.core import axes, projection
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.noise.laws import MatrixLaw, law
 from fgbench.core.noise.masks import mask
+from fgbench.core.projection import Combine
 from fgbench.core.theory import forward_gradient
 from fgbench.core.theory.slice_gradients import Slices
+from fgbench.errors import UsageError
 from fgbench.registry import register
 
 if TYPE_CHECKING:
@@ -44,12 +46,12 @@ class WeightForwardGradient(Defaults):
     k + 1 in place of d + 1. With E the share of |g|² that they hold the efficiency is E/(k + 2), higher than
     without mask only where E > k/d.
 
-    Also known as: forward gradient, weight-perturbed forward gradient.
+    Also known as: forward gradient, weight-perturbed forward gradient; with ``combine=project`` multi-tangent
+    forward gradient, orthogonal projection (FROG).
 
     Not to be confused with: weight perturbation, SPSA and MeZO (``wp``), which take finite differences of
     the loss instead of its exact derivative; the Forward-Forward algorithm, which has no end-to-end loss
-    to differentiate; multi-tangent forward gradients, which project on the span of several directions
-    instead of averaging.
+    to differentiate.
 
     Args:
         directions: directions averaged per estimate.
@@ -66,12 +68,16 @@ class WeightForwardGradient(Defaults):
         mask: ``small[keep=0.25]`` or ``large[keep=0.25]``: the weights of smallest or largest size of every
             matrix, a quarter here; ``random[keep=0.25,every=1]``: any, drawn anew every so many steps. Biases
             and gains are always kept.
+        combine: ``mean`` of the directions; ``project``: the gradient's projection onto their span, times d
+            over their number n, which keeps the mean; the relative variance falls from (d + 1)/n to d/n −
+            1, and the estimate is exact from n = d on.
 
     Cost: ``directions`` weight slopes, times the batch where they are not shared.
 
     References: Baydin, Pearlmutter, Syme, Wood, Torr, Gradients without Backpropagation, 2022;
-    Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023; Liu et al., Sparse
-    MeZO, NeurIPS 2025 (masks).
+    Ren, Kornblith, Liao, Hinton, Scaling Forward Gradient With Local Losses, ICLR 2023; Fluegel, Coquelin,
+    Weiel, Debus, Streit, Goetz, Beyond Backpropagation: Optimization with Multi-Tangent Forward Gradients,
+    2024 (the projection); Liu et al., Sparse MeZO, NeurIPS 2025 (masks).
 
     Example:
         The body below has d = 4 · 4 + 4 = 20 weights, so the relative variance is d + 1:
@@ -88,12 +94,18 @@ class WeightForwardGradient(Defaults):
     average: str = ""
     share: Literal["b", "none"] = "b"
     mask: str = ""
+    combine: Combine = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown law, mask or axis."""
+        """Refuse an unknown law, mask or axis, and what cannot be projected."""
         law(self.law)
         mask(self.mask)
         axes.names(self.average)
+        projection.check(self.combine, self.law)
+        if self.combine == "project" and (self.share == "none" or self.mask):
+            raise UsageError(
+                "combine=project takes slopes along all weights and for the batch: expected share=b, no mask"
+            )
 
     def claims(self, scheme: Scheme) -> Claims:
         """Unbiased unless an option bites here; nothing goes back."""
@@ -109,7 +121,8 @@ class WeightForwardGradient(Defaults):
         }
         why = "; ".join(cause for cause, bites in causes.items() if bites)
         bias: Bias = "some" if why else "none"
-        return Claims(bias=bias, backward="none", slopes_only=not self.mask, why=why)
+        plain = not self.mask and self.combine == "mean"
+        return Claims(bias=bias, backward="none", slopes_only=plain, why=why)
 
     def __call__(self, view: Oracles, noise: Noise, state: State) -> Estimate:
         """Return slope times direction for every parameter."""
@@ -121,7 +134,7 @@ class WeightForwardGradient(Defaults):
         if self.share == "none":  # direction k belongs to example k mod b: no other score counts
             own = torch.eye(b, dtype=slopes.dtype, device=slopes.device).repeat(self.directions, 1)
             slopes = slopes * own.reshape(*own.shape, *[1] * (slopes.dim() - 2)) * b
-        return Estimate(grads=view.credit(slopes, v, self._cells(view)))
+        return Estimate(grads=view.credit(slopes, v, self._cells(view), self.combine))
 
     def expected(self, view: Oracles, state: State) -> dict[str, Tensor] | None:
         """Return the gradient of the weights that a mask keeps, as often as it keeps them."""
@@ -145,7 +158,9 @@ class WeightForwardGradient(Defaults):
                 return None
             masks = None if chosen is None else chosen.of(view.params, None)
             cells = self._cells(view)
-            found = forward_gradient.weight_variance(view, self.law, self.directions, cells, masks)
+            found = forward_gradient.weight_variance(
+                view, self.law, self.directions, cells, self.combine, masks
+            )
         return found and {name: v / factor for name, v in found.items()}
 
     def _partial(self) -> bool:

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fgbench.core import differences
+from fgbench.core import differences, projection
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.noise.laws import law
+from fgbench.core.projection import Combine
+from fgbench.core.theory import forward_gradient
+from fgbench.errors import UsageError
 from fgbench.registry import register
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fgbench.core.estimator import State
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.scheme import Scheme
@@ -26,7 +31,8 @@ class NodePerturbation(Defaults):
 
     (L(z + εu) − L(z))/ε tends to the slope along u as ε → 0, so the estimate tends to the activity
     forward gradient (``fg_a``) of the same noise. Units that are off in the clean pass get no noise. The
-    bias is O(ε²) for a smooth net and gaussian noise.
+    bias is O(ε²) for a smooth net and gaussian noise. As ε → 0 the relative variance of one example's credit
+    is N + 1 for gaussian noise on N units that are on.
 
     With ``baseline=mean`` the mean loss of the other noisy passes of an example takes the place of its
     clean loss (leave one out): what all passes have in common, such as the curvature ε tr(H)/2, leaves the
@@ -43,6 +49,8 @@ class NodePerturbation(Defaults):
         law: ``gaussian``, ``rademacher``, ``sphere`` or ``uniform``.
         step: ε, the length of the perturbation in units of the activity.
         baseline: ``clean``: the loss of the clean pass; ``mean``: the mean loss of the other directions.
+        combine: ``mean`` of the noisy passes; ``project``: the projection onto the span of their noise,
+            scaled to keep the mean, with the relative variance N/n − 1.
 
     Cost: one clean and ``directions`` noisy forward passes, one pull.
 
@@ -60,10 +68,14 @@ class NodePerturbation(Defaults):
     law: str = "gaussian"
     step: Annotated[float, Field(gt=0)] = 1e-3
     baseline: Literal["clean", "mean"] = "clean"
+    combine: Combine = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown law."""
+        """Refuse an unknown law, and a projection of a law that does not fill all places alike."""
         law(self.law)
+        projection.check(self.combine, self.law)
+        if self.combine == "project" and self.baseline == "mean":
+            raise UsageError("combine=project takes slopes: expected baseline=clean")
 
     def claims(self, scheme: Scheme) -> Claims:
         """Bias vanishing with the step; values only, one segment back for the weights."""
@@ -80,4 +92,12 @@ class NodePerturbation(Defaults):
         slopes = view.slopes(u, step=self.step)
         if self.baseline == "mean":
             slopes = differences.leave_one_out(slopes)
-        return Estimate(credit=view.credit(slopes, u))
+        return Estimate(credit=view.credit(slopes, u, combine=self.combine))
+
+    def predicted_variance(self, view: View, state: State) -> dict[str, Tensor] | None:
+        """Return the closed form as the step tends to 0: that of the exact slopes."""
+        if self.baseline == "mean":
+            return None
+        return forward_gradient.activity_variance(
+            view, self.law, self.directions, combine=self.combine
+        )

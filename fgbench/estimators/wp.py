@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fgbench.core import differences
+from fgbench.core import differences, projection
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.noise.laws import law
 from fgbench.core.noise.masks import mask
+from fgbench.core.projection import Combine
 from fgbench.errors import UsageError
 from fgbench.registry import register
 
@@ -73,6 +74,8 @@ class WeightPerturbation(Defaults):
         mask: ``small[keep=0.25]`` or ``large[keep=0.25]``: the weights of smallest or largest size of every
             matrix, a quarter here; ``random[keep=0.25,every=1]``: any, drawn anew every so many steps. Biases
             and gains are always kept.
+        combine: ``mean`` of the directions; ``project``: the projection onto their span, scaled to keep the
+            mean, with the relative variance d/n − 1 for n directions in d dimensions.
 
     Cost: one clean and ``directions`` perturbed forward passes, twice as many for ``central`` and
     ``kernel``, four times for ``richardson``.
@@ -99,6 +102,7 @@ class WeightPerturbation(Defaults):
     order: int = 3
     baseline: Literal["clean", "mean"] = "clean"
     mask: str = ""
+    combine: Combine = "mean"
 
     def __post_init__(self) -> None:
         """Refuse an unknown law, mask or order, and a baseline where no clean loss is subtracted."""
@@ -108,6 +112,12 @@ class WeightPerturbation(Defaults):
             raise UsageError(f"order of a kernel is 1, 3 or 5, got {self.order}")
         if self.baseline == "mean" and self.sided != "forward":
             raise UsageError(f"baseline=mean is for sided=forward, got sided={self.sided}")
+        projection.check(self.combine, self.law)
+        plain = not self.mask and self.sided != "kernel" and self.baseline == "clean"
+        if self.combine == "project" and not plain:
+            raise UsageError(
+                "combine=project takes slopes along all weights: expected no mask or kernel, baseline=clean"
+            )
 
     def claims(self, scheme: Scheme) -> Claims:
         """Bias vanishing with the step unless weights are masked; values only, nothing goes back."""
@@ -127,7 +137,8 @@ class WeightPerturbation(Defaults):
         v = noise.directions(view.shapes, self.directions, self.law)
         if chosen := mask(self.mask):
             v = v.masked(chosen.of(view.params, noise))
-        return Estimate(grads=view.credit(self._slopes(view, v, noise), v))
+        slopes = self._slopes(view, v, noise)
+        return Estimate(grads=view.credit(slopes, v, combine=self.combine))
 
     def _slopes(self, view: View, v: Directions, noise: Noise) -> Tensor:
         """Return the difference quotients along the directions."""

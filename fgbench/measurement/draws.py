@@ -263,7 +263,7 @@ def by_cotangents(point: Point, draws: int) -> Drawn:
 
 
 def _from_credit(
-    point: Point, draws: int, engine: Engine, first: dict[str, Tensor]
+    point: Point, draws: int, engine: Engine, first: Mapping[str, Tensor]
 ) -> CreditMoments:
     """Accumulate the moments of draws from their credit, and check the first against its gradient.
 
@@ -288,7 +288,7 @@ def _from_credit(
     return tally
 
 
-def _compare(rows: dict[str, Array], first: dict[str, Tensor], point: Point) -> None:
+def _compare(rows: dict[str, Array], first: Mapping[str, Tensor], point: Point) -> None:
     """Compare the moments of the first draw with those of its gradient.
 
     Raises:

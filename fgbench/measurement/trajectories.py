@@ -178,7 +178,7 @@ def _trained(run: TrainingRun, moments: list[float]) -> Iterator[Waypoint]:
     """Yield the waypoints of a training run."""
     for moment in moments:
         try:
-            with at_work(run.estimator, *run.task.parts):
+            with at_work(run.estimator, *run.parts):
                 diverged = _train_to(run, moment)
         except MethodFailed as failed:
             yield Waypoint(moment, None, failed=str(failed))

@@ -26,6 +26,7 @@ FOLDERS = {
     "localities": "fgbench.localities",
     "architectures": "fgbench.architectures",
     "datasets": "fgbench.data",
+    "updates": "fgbench.updates",
 }
 
 SINGULAR = {
@@ -33,6 +34,7 @@ SINGULAR = {
     "localities": "locality",
     "architectures": "architecture",
     "datasets": "dataset",
+    "updates": "update",
 }
 
 PRESETS = {
@@ -54,6 +56,8 @@ PRESETS = {
     "MONO-FORWARD": "bp/mono_forward",
     "FF": "bp/forward_forward",
     "NOPROP-DT": "bp/noprop_dt",
+    "BP-CKPT": "bp-ckpt/end",
+    "BP-ACC": "bp-acc/end",
 }
 
 
@@ -172,7 +176,7 @@ def register(
     """Register a class or function under a name.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         name: what the user types.
         variants: endings of the name with their options; None for those that the class or function has
             as its attribute ``variants``, if any.
@@ -326,7 +330,7 @@ def entries(kind: str) -> dict[str, Entry]:
     the module that does so.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
 
     Returns:
         Name to entry, sorted by name.
@@ -421,7 +425,7 @@ def names(kind: str) -> list[str]:
     """Return every name of a kind that can be typed, variants included.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
 
     Returns:
         The names, variants after their base. A base that needs an option which only its variants give
@@ -445,7 +449,7 @@ def resolve(kind: str, name: str) -> tuple[Entry, dict[str, Any]]:
     """Return the entry of a name and the options that its ending stands for.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         name: a name without options.
 
     Returns:
@@ -521,7 +525,7 @@ def no_such(what: str, name: str, kind: str, others: Collection[str] = ()) -> Us
     Args:
         what: what was named, for the message.
         name: what was typed, without options.
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         others: names of other kinds that were possible.
 
     Returns:

@@ -176,7 +176,7 @@ def make(kind: str, text: str, *, offered: Mapping[str, Any] | None = None, **mo
     """Make the object that a text names.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         text: a name or ``path.py:Name``, with options.
         offered: arguments that are passed only where the class or function has a parameter of that name,
             such as the shape of one example. They are no options of the text either.
@@ -370,7 +370,7 @@ def source(kind: str, text: str) -> str:
     """Return the file that defines an object, or the folder of its files, without making it.
 
     Args:
-        kind: ``estimators``, ``localities``, ``architectures`` or ``datasets``.
+        kind: ``estimators``, ``localities``, ``architectures``, ``datasets`` or ``updates``.
         text: name, with options or without.
 
     Returns:

@@ -185,6 +185,7 @@ def draft(call: Call, method: Method, settings: Mapping[str, Any]) -> Record:
     named = set() if "architecture" in objects else sources.named(workload.arch)
     paths = sources.imported({Path(p) for p in files if p} | named)
     paths |= sources.of(estimator) | sources.of(locality)
+    paths |= sources.imported(sources.named(str(settings.get("update", ""))))
     code = keys.code_hash(*(f"fgbench.{package}" for package in PACKAGES), *paths)
     case: Record = {
         "verb": call.verb,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INSIDE = ROOT / "fgbench"
-KINDS = ("estimators", "localities", "architectures")
+KINDS = ("estimators", "localities", "architectures", "updates")
 LIBRARIES = ("site-packages", "dist-packages")
 
 

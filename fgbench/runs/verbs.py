@@ -111,7 +111,10 @@ class Training:
         """Return the options as the record has them; of a run of some length no epochs."""
         split = {"train_size": self.train_size, "validation": self.validation}
         length = self.length.stated
-        recipe = self.recipe.model_dump(exclude={"epochs"} if length else None)
+        unstated = {"epochs"} if length else set()
+        if not self.recipe.update:  # without a rule there is no such setting, nor a part of the key
+            unstated.add("update")
+        recipe = self.recipe.model_dump(exclude=unstated)
         return {**recipe, **split, "graph": self.graph, **length}
 
     def workload(self, whole: Workload) -> Workload:
@@ -121,6 +124,7 @@ class Training:
 
 def _plan_train(call: Call, method: Method, options: Options) -> Training:
     """Complete a recipe: the one that ships for architecture, data and method, changed by the options."""
+    from fgbench.training import update_rule
     from fgbench.training.length import Length
     from fgbench.training.loop import recipe_for
     from fgbench.training.recipe import non_negative_int
@@ -137,6 +141,7 @@ def _plan_train(call: Call, method: Method, options: Options) -> Training:
     except MethodFailed:
         subject = None
     recipe = recipe_for(call.workload, method, subject).but(**options)
+    update_rule.made(recipe.update)  # a mistake is raised before anything runs
     if length.forwards is not None and subject is not None:
         length = _in_steps(length, subject, recipe, call.workload.split(size, validation))
     return Training(recipe, size, validation, graph, length, subject)

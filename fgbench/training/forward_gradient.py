@@ -13,6 +13,7 @@ from fgbench.core.wrapping import Network
 from fgbench.core.wrapping.required import require_device, require_module
 from fgbench.errors import UsageError
 from fgbench.registry import method_of
+from fgbench.training import update_rule
 from fgbench.training.learned_state import LearnedState, give
 from fgbench.training.losses import loss_of
 from fgbench.training.own_network import OwnNetwork
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
+
+    from fgbench.core.task import Step
 
 
 class ForwardGradient:
@@ -44,6 +47,8 @@ class ForwardGradient:
         out_axes: letters of the axes of the modules' outputs, see :func:`fgbench.wrap`.
         head: name of the last module, where it is the readout.
         output: picks the prediction from what the network returns.
+        update: the rule by which estimates move the parameters, as of a recipe: a name such as ``accept`` or
+            ``path.py:Name``; "" is that which the estimator names, or the optimiser alone.
         seed: of heads, learned state and all noise.
 
     Raises:
@@ -72,6 +77,7 @@ class ForwardGradient:
         out_axes: str = "",
         head: str = "",
         output: Any = None,
+        update: str = "",
         seed: int = 0,
     ) -> None:
         module = model.module if isinstance(model, Network) else model
@@ -89,6 +95,9 @@ class ForwardGradient:
         self._how = how
         self._own: OwnNetwork | None = None
         self._learned: LearnedState | None = None
+        self._update = update
+        self._rule: update_rule.RuleSteps | None = None
+        update_rule.made(update)  # a mistake is raised at once
         self._params: dict[str, nn.Parameter] = {}
         self._learning: dict[str, int] = {}
         self._saved: Mapping[str, Any] | None = None
@@ -103,9 +112,21 @@ class ForwardGradient:
         Returns:
             The mean loss of the batch before the step. Where it is not finite no step is taken.
         """
-        loss = self.backward(x, y)
+        own, learned = self._begun(x, y)
+        if self._rule is None:
+            loss = self.backward(x, y)
+            if isfinite(loss):
+                self.optimizer.step()
+            return loss
+        noise = own.noise.child("updates").at(self.steps)
+        found, loss = self._estimate(x, y)
         if isfinite(loss):
-            self.optimizer.step()
+            found.body = dict(
+                found.body
+            )  # any optimiser of torch may look at all gradients at once
+            clock = Clock(self.steps - 1)
+            self._rule.take(found, clock, noise, lambda: own.task.loss(x, y, found.ledger))
+            learned.follow(found)
         return loss
 
     def backward(self, x: Any, y: Any) -> float:
@@ -121,8 +142,17 @@ class ForwardGradient:
         Returns:
             The mean loss of the batch. Where it is not finite, gradients and learned state are left alone.
         """
-        if torch.is_inference_mode_enabled():
-            raise UsageError("a gradient cannot be estimated inside torch.inference_mode()")
+        found, loss = self._estimate(x, y)
+        if not isfinite(loss):
+            return loss
+        with torch.no_grad():
+            for name, grad in (*found.body.items(), *found.readouts.items()):
+                give(self._params[name], grad)
+        self._begun(x, y)[1].follow(found)
+        return loss
+
+    def _estimate(self, x: Any, y: Any) -> tuple[Step, float]:
+        """Estimate the gradient on a batch; return it with the mean loss."""
         own, learned = self._begun(x, y)
         require_device(self.model, x, y)
         self._require_same_parameters()
@@ -130,18 +160,13 @@ class ForwardGradient:
         own.task.chain.redraw(own.noise.child("masks").at(self.steps))
         task = own.task.at(Clock(self.steps))
         found = task.estimate(x, y, own.estimator, noise, learned.state)
-        loss = own.mean_loss(x, y) if found.loss is None else float(found.loss)
         self.steps += 1
-        if not isfinite(loss):
-            return loss
-        with torch.no_grad():
-            for name, grad in (*found.body.items(), *found.readouts.items()):
-                give(self._params[name], grad)
-        learned.follow(found)
-        return loss
+        return found, own.mean_loss(x, y) if found.loss is None else float(found.loss)
 
     def _begun(self, x: Any, y: Any) -> tuple[OwnNetwork, LearnedState]:
         """Return the network under the method and the learned state, made of the first batch."""
+        if torch.is_inference_mode_enabled():
+            raise UsageError("a gradient cannot be estimated inside torch.inference_mode()")
         if self._own is None or self._learned is None:
             own = OwnNetwork.of(
                 self._described, x, y, self._loss, self._method, self._seed, **self._how
@@ -156,6 +181,9 @@ class ForwardGradient:
             # In a group of their own they would have no place in a schedule that exists already.
             heads = [p for p in own.heads().values() if id(p) not in moved]
             self.optimizer.param_groups[0]["params"].extend(heads)
+            rule = update_rule.made(update_rule.named(self._update, own.estimator))
+            if rule is not None:
+                self._rule = update_rule.RuleSteps(rule, own.task.chain, self.optimizer)
             self._params = dict(own.task.chain.named_parameters())
             self._own, self._learned = own, learned
             self._learning = self._named()
@@ -181,7 +209,7 @@ class ForwardGradient:
         """Return what a loop needs to go on, beside ``model.state_dict()``.
 
         Returns:
-            The number of steps, the optimiser's state, the heads and the learned state.
+            The number of steps, the optimiser's state, the heads, the learned state and the update rule's.
         """
         if self._saved is not None:
             return dict(self._saved)
@@ -198,6 +226,7 @@ class ForwardGradient:
                 for objective, own in state.items()
             },
             "teacher": None if teacher is None else copy.deepcopy(teacher.state_dict()),
+            "update": {} if self._rule is None else copy.deepcopy(self._rule.state),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -237,6 +266,11 @@ class ForwardGradient:
                     for objective, state in saved["state"].items()
                 }
             )
+        if self._rule is not None and saved["steps"]:
+            state = saved.get("update", {})
+            if state.keys() != self._rule.state.keys():
+                raise UsageError("what was saved is of another update rule")
+            self._rule.restore(state)
         if learned.teacher is not None and saved.get("teacher") is not None:
             learned.teacher.load_state_dict(copy.deepcopy(saved["teacher"]))
         self.optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))

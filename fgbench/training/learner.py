@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.training import optimizer_steps, update_rule
 from fgbench.training.checkpoint import Damaged
-from fgbench.training.learned_state import LearnedState, give
+from fgbench.training.learned_state import LearnedState
 from fgbench.training.optimizers import optimizer, param_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
+    from fgbench.core.clock import Clock
     from fgbench.core.estimator import Estimator, State
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.task import Step, Task
+    from fgbench.core.update import Update
     from fgbench.training.recipe import Recipe
 
 
@@ -30,7 +33,8 @@ class Learner:
         estimator: gives the initial state. State that learns by gradients is moved by the optimiser it
             names as ``state_optimizer = (name, lr)``, by plain gradient steps of rate 1 if it names none,
             and as the parameters of its names are if it names ``"like weights"``.
-        recipe: optimiser and rates of the parameters, and whether readouts but the final one start at zero.
+        recipe: optimiser and rates of the parameters, their update rule, and whether readouts but the final
+            one start at zero. A rule that the estimator names counts where the recipe has none.
         noise: seeds the state.
         captured: whether steps may be captured. The rates of all steps are then read from one tensor on
             the device, because a kernel that reads a rate from memory may round it differently.
@@ -77,6 +81,10 @@ class Learner:
         start = task.init_state(estimator, noise)
         self._learned = LearnedState(estimator, start, self.chain, recipe)
         self._set_rates(self._rates if self._paced is None else self._paced.unbind())
+        rule = update_rule.made(update_rule.named(recipe.update, estimator))
+        self._rule = (
+            None if rule is None else update_rule.RuleSteps(rule, self.chain, self._optimizer)
+        )
 
     @property
     def state(self) -> dict[str, State]:
@@ -100,21 +108,33 @@ class Learner:
         else:
             torch.mul(self._peaks, factor, out=self._paced)
 
-    def follow(self, estimate: Step) -> None:
-        """Take one optimiser step along an estimate and update the state.
+    @property
+    def rule(self) -> Update | None:
+        """The update rule, None where the optimiser alone moves the parameters."""
+        return None if self._rule is None else self._rule.rule
+
+    def follow(
+        self,
+        estimate: Step,
+        clock: Clock | None = None,
+        noise: Noise | None = None,
+        loss: Callable[[], Tensor] | None = None,
+    ) -> None:
+        """Take one optimiser step along an estimate, or one of the update rule, and update the state.
 
         Args:
             estimate: gradients of body and readouts, and gradients or new values of the state.
+            clock: the moment of training, for a rule.
+            noise: of this step, for a rule.
+            loss: returns the scheme's loss on the batch at the present parameters, for a rule.
 
         Raises:
             ValueError: if a state tensor has a gradient although ``new_state`` replaced it before.
         """
-        with torch.no_grad():
-            for name, grad in (*estimate.body.items(), *estimate.readouts.items()):
-                give(self._params[name], grad)
-        for name in self._params.keys() - {*estimate.body, *estimate.readouts}:
-            self._params[name].grad = None  # frozen, as in an earlier stage: no optimiser moves it
-        self._optimizer.step()
+        if self._rule is not None:
+            self._rule.take(estimate, clock, noise, loss)
+        else:
+            optimizer_steps.take(self._optimizer, self._params, estimate.body, estimate.readouts)
         self._learned.follow(estimate)
 
     def unsound(self) -> str:
@@ -136,6 +156,8 @@ class Learner:
             }
         for objective, own in self.state.items():
             tensors |= {f"state\t{objective}\t{name}": tensor for name, tensor in own.items()}
+        for name, tensor in ({} if self._rule is None else self._rule.state).items():
+            tensors[f"update\t\t{name}"] = tensor
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -157,6 +179,8 @@ class Learner:
         }
         self._check(chain, held, parts)
         self.chain.load_state_dict(chain, strict=False)  # checked, but for second names
+        if self._rule is not None:
+            self._rule.restore(parts["update"].get("", {}))
         self._learned.hold({**{name: {} for name in self.state}, **held})
         self._set_rates([group["lr"] for group in self._optimizer.param_groups])
         for what, one in (("optimizer", self._optimizer), ("teacher", self._learned.teacher)):
@@ -186,6 +210,8 @@ class Learner:
                 name in fresh and t.dtype != fresh[name].dtype for name, t in tensors.items()
             ):
                 raise Damaged("has other state than this estimator")
+        rule = {} if self._rule is None else self._rule.state
+        _check_rule(rule, buffers["update"].get("", {}))
         moved = [p for group in self._optimizer.param_groups for p in group["params"]]
         for what, one, params in (
             ("optimizer", self._optimizer, moved),
@@ -207,7 +233,7 @@ def _each_once(chain: Chain) -> dict[str, Tensor]:
 def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, dict[str, Tensor]]]:
     """Sort the tensors of a checkpoint by what they belong to and the group therein."""
     parts: dict[str, dict[str, dict[str, Tensor]]] = {
-        what: {} for what in ("chain", "optimizer", "teacher", "state")
+        what: {} for what in ("chain", "optimizer", "teacher", "state", "update")
     }
     for key, tensor in tensors.items():
         what, _, name = key.partition("\t")
@@ -216,6 +242,14 @@ def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, dict[str, Tenso
         group, _, name = name.partition("\t") if what != "chain" else ("", "", name)
         parts[what].setdefault(group, {})[name] = tensor
     return parts
+
+
+def _check_rule(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Check the state of an update rule: the tensors that it starts with."""
+    if set(own) != set(saved) or any(
+        (t.shape, t.dtype) != (own[name].shape, own[name].dtype) for name, t in saved.items()
+    ):
+        raise Damaged("has other state than this update rule")
 
 
 def _check_buffers(

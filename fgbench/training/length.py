@@ -145,12 +145,13 @@ def steps_for(forwards: float, cost: float, batch: int, train_size: int) -> int:
 
 
 def cost_of_step(subject: Subject, recipe: Recipe, data: DataSet) -> float:
-    """Return the cost of a training step in forward equivalents of its batch, by the ledger of an estimate.
+    """Return the cost of a training step in forward equivalents of its batch, by the ledger of some steps.
 
-    A locality may train other objectives later in the run; the cost is then the mean over moments of it.
+    A locality may train other objectives later in the run; the cost is then the mean over moments of it. An
+    update rule may look at the loss again, which counts.
 
     Args:
-        subject: the network under the method's locality, and the estimator; they are not changed.
+        subject: the network under the method's locality, and the estimator; at the end they are as before.
         recipe: what to train with.
         data: the examples of the run.
 
@@ -160,7 +161,7 @@ def cost_of_step(subject: Subject, recipe: Recipe, data: DataSet) -> float:
     Raises:
         MethodFailed: if the code of the method raises.
 
-    Cost: two estimates on a batch, more where their prices differ.
+    Cost: two steps, more where their prices differ, and a copy of the network.
 
     Example:
         >>> from fgbench import registry
@@ -171,9 +172,13 @@ def cost_of_step(subject: Subject, recipe: Recipe, data: DataSet) -> float:
         >>> cost_of_step(subject, Recipe(epochs=1, batch=16, lr=0.1), workload.data)
         3.0
     """
-    with at_work(subject.estimator, *subject.task.parts, begun=False):
-        run = TrainingRun(subject.task, subject.estimator, recipe, subject.noise, data)
-        return run.cost()
+    chain = subject.task.chain
+    before = {name: value.detach().clone() for name, value in chain.state_dict().items()}
+    try:
+        with at_work(subject.estimator, *subject.task.parts, begun=False):
+            return TrainingRun(subject.task, subject.estimator, recipe, subject.noise, data).cost()
+    finally:
+        chain.load_state_dict(before)
 
 
 def fitted(recipe: Recipe, steps: int, per_epoch: int) -> Recipe:

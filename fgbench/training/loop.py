@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench import registry
 from fgbench.core.estimator import why_not
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.records import interrupts, keys
+from fgbench.training import update_rule
 from fgbench.training.checkpoint import Keeper
 from fgbench.training.length import BY_RECIPE, Length, fitted, steps_in
 from fgbench.training.recipe import Recipe, brought_rules, default_recipe
@@ -146,7 +148,7 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
 
     Recipes differ for estimators whose gradients are free of noise, which is what the estimator claims of
     its task (``deterministic`` or ``exact``). If its claims or its locality raise, it is taken as noisy;
-    its run then says why.
+    its run then says why. An update rule that the estimator names is part of the recipe.
 
     Args:
         workload: architecture and data.
@@ -170,7 +172,9 @@ def recipe_for(workload: Workload, method: Method, subject: Subject | None = Non
     except MethodFailed:
         exact = False
     own = brought_rules(workload.maker(), method.locality.thing, method.estimator.thing)
-    return default_recipe(workload.arch, workload.data.name, exact, method_name(method), own)
+    recipe = default_recipe(workload.arch, workload.data.name, exact, method_name(method), own)
+    update = update_rule.named(recipe.update, method.estimator.thing)
+    return recipe if update == recipe.update else recipe.but(update=update)
 
 
 def method_name(method: Method) -> str:
@@ -206,7 +210,10 @@ def _epochs(run: TrainingRun) -> float:
 
 def _identity(workload: Workload, method: Method, recipe: Recipe, seed: int) -> dict[str, Any]:
     """Return what decides the numbers of a run, by which its checkpoint is recognised."""
-    named = (workload.source(), method.estimator.source, method.locality.source)
+    rule = (
+        "" if recipe.update in ("", update_rule.NONE) else registry.source("updates", recipe.update)
+    )
+    named = (workload.source(), method.estimator.source, method.locality.source, rule)
     sources = {Path(path) for path in named if Path(path).is_file()}
     return {
         **{"method": method_name(method), "arch": workload.arch, "seed": seed},
@@ -225,7 +232,7 @@ def _steps(
 ) -> str:
     """Take the remaining steps; return why they ended early, or "" if they did not."""
     looked = perf_counter()
-    parts = run.task.parts
+    parts = run.parts
     if run.step < run.steps:
         with at_work(*parts, begun=False):
             run.batch()  # too few images are the user's mistake, not a failure of the method

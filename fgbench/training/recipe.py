@@ -64,6 +64,8 @@ class Recipe(BaseModel):
             by at most 0.4, 0.4, 0.2 and 0.1, and remove all colour with probability 0.2.
         blur: probability of blurring a training image.
         solarise: probability of inverting the pixels above ½ of a training image.
+        update: the rule by which estimates move the parameters, such as ``sign`` or ``path.py:Name``; "":
+            that which the estimator names, or the optimiser alone; ``none``: the optimiser alone.
 
     Example:
         >>> recipe = Recipe(epochs=2, batch=64, lr=0.1, lr_batch=128)
@@ -92,6 +94,7 @@ class Recipe(BaseModel):
     colours: bool = False
     blur: Odds = 0.0
     solarise: Odds = 0.0
+    update: str = ""
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

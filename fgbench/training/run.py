@@ -89,13 +89,13 @@ class TrainingRun:
         noise: of the run; its device is where everything runs.
         data: the data set, targets on that device; inputs that do not fit there may lie on the host.
         graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`. With inputs on
-            the host they never are.
+            the host, in stages, or by an update rule, they never are.
         steps: how many steps the run has; None for the epochs of the recipe. The last epoch may be a part
             of one.
         timed: whether that number was found by timing, so that a checkpoint may state another one.
 
     Raises:
-        UsageError: if ``graph`` is ``on`` and the inputs lie on the host.
+        UsageError: if ``graph`` is ``on`` where steps are never captured.
 
     Example:
         >>> from fgbench import registry
@@ -128,7 +128,7 @@ class TrainingRun:
         self.learner = Learner(task, estimator, recipe, noise, captured=backend is not None)
         self.noise = {
             name: noise.child(name)
-            for name in ("directions", "order", "augment", "views", "probe", "masks")
+            for name in ("directions", "order", "augment", "views", "probe", "masks", "updates")
         }
         self.policy = policy(recipe)
         self.per_epoch = data.train_size // recipe.batch
@@ -142,12 +142,18 @@ class TrainingRun:
         self.unseen: list[tuple[Tensor | None, dict[str, float]]] = []
         self._order: tuple[int, Tensor] | None = None
         self._picked = torch.empty(recipe.batch, dtype=torch.int64, device=data.stored)
-        used = {name: self.noise[name] for name in ("directions", "augment", "views")}
+        used = {name: self.noise[name] for name in ("directions", "augment", "views", "updates")}
         if data.stored != data.device:  # a replay cannot fetch inputs from the host
             if graph == "on":
                 raise UsageError(
                     f"graph 'on' was asked for, and the {data.items} of {data.name} do not fit on the "
                     "device; use auto or off"
+                )
+            graph = "off"
+        if self.learner.rule is not None:  # it may decide on the host
+            if graph == "on":
+                raise UsageError(
+                    "graph 'on' was asked for, and steps by an update rule are not captured; use auto or off"
                 )
             graph = "off"
         if task.scheme.staged:  # the objectives change from stage to stage
@@ -163,6 +169,12 @@ class TrainingRun:
                 )
             graph = "off"
         self.graph = Steps(self._work, used, graph, backend, self._held)
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """The locality, the modules, the readouts and the update rule: what a step calls, for errors."""
+        rule = self.learner.rule
+        return self.task.parts if rule is None else (*self.task.parts, rule)
 
     @property
     def clock(self) -> Clock:
@@ -261,8 +273,11 @@ class TrainingRun:
         directions, clock = noise["directions"], self.clock
         if isinstance(directions, ReplayedNoise):
             clock = ReplayedClock(**vars(clock), replay=directions.replay)
-        estimate = self.task.at(clock).estimate(x, y, self.estimator, directions, state)
-        self.learner.follow(estimate)
+        task = self.task.at(clock)
+        estimate = task.estimate(x, y, self.estimator, directions, state)
+        self.learner.follow(
+            estimate, clock, noise["updates"], lambda: task.loss(x, y, estimate.ledger)
+        )
         return estimate.loss, estimate.ledger.as_dict()
 
     def _held(self) -> list[Tensor]:
@@ -275,10 +290,10 @@ class TrainingRun:
         return self.step % self.per_epoch == 0 or self.step == self.steps
 
     def cost(self) -> float:
-        """Return the mean cost of a step in forward equivalents of its batch, by the ledger of estimates.
+        """Return the mean cost of a step in forward equivalents of its batch, by the ledger of some steps.
 
-        A method may change with the clock: where the first and the last estimate differ in price, the mean is
-        over more moments of the run.
+        A method may change with the clock: where the first and last step differ in price, the mean is over
+        more moments of the run. The steps are taken, so the network is trained a little.
         """
         ends = [self._price(0), self._price(self.steps - 1)]
         if ends[0] == ends[1]:
@@ -287,12 +302,10 @@ class TrainingRun:
         return sum(prices) / MOMENTS
 
     def _price(self, step: int) -> float:
-        """Return the price of an estimate at a step of the run, with the parameters as they are."""
-        x, y = self.batch()
-        clock = Clock(step, self.steps, step // self.per_epoch, self.recipe.epochs)
-        noise = self.noise["directions"].at(0)
-        estimate = self.task.at(clock).estimate(x, y, self.estimator, noise, self.learner.state)
-        return estimate.ledger.forward_equivalents
+        """Take a step as at some moment of the run, and return its price."""
+        self.step = step
+        self.take()
+        return self.unseen.pop()[1]["forward_equivalents"]
 
     def take(self) -> None:
         """Take one step; its loss is read later, by :meth:`look`."""

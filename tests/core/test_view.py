@@ -513,6 +513,7 @@ MISSPELT: dict[str, Callable[[View, Tensor], Any]] = {
     "perturb_in_place": lambda v, w: v.perturb_in_place(
         given("body.1.l0.wieght", w), 0, 1.0
     ).__enter__(),
+    "losses_along": lambda v, w: v.losses_along(given("body.1.l0.wieght", w), 0, (0.1,)),
     "cells": lambda v, w: v.cells("body.1.norm"),
     "pull of a place": lambda v, w: v.pull({"body.1.10": w}),
 }

@@ -34,6 +34,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "claims"
 
 
+@pytest.mark.slow
 def test_the_committed_verdicts_and_page_are_those_of_the_committed_records(copied: Path) -> None:
     assert len(SCRIPTS) >= 3
     for script in SCRIPTS:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import fgbench
 from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
@@ -37,6 +38,23 @@ def test_the_example_estimator_runs(tmp_path: Path) -> None:
     step = task.estimate(x, labels, method.estimator.thing, noise)
     assert step.body.keys() == task.chain.body_parameters().keys()
     assert all(grad.abs().max() > 0 for grad in step.body.values())
+
+
+def test_the_example_rule_trains(tmp_path: Path) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    decorator = '@register("updates", "clip")\n'
+    (example,) = (text for text in examples if decorator in text)
+    assert "`fgbench/updates/clip.py`" in page
+    file = tmp_path / "clip.py"
+    file.write_text(example.replace(decorator, ""))
+    case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]", "epochs": 1, "batch": 16}
+    losses = [
+        fgbench.run("train", method="FG-W", update=f"{file}:Clip[norm={norm}]", **case)["test_loss"]
+        for norm in (1e-6, 1e6)
+    ]
+    assert losses[1] == fgbench.run("train", method="FG-W", **case)["test_loss"]
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.slow

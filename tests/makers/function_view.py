@@ -51,8 +51,9 @@ class FunctionView:
                 found.append((self._loss(moved) - self._loss(self.params)) / step)
         return torch.stack(found).unsqueeze(1)  # type: ignore[arg-type]
 
-    def credit(self, slopes: Tensor, u: Any) -> dict[str, Tensor]:
+    def credit(self, slopes: Tensor, u: Any, combine: str = "mean") -> dict[str, Tensor]:
         """Return the mean of slope times direction."""
+        assert combine == "mean"
         return {
             name: torch.tensordot(slopes[:, 0], u.rows(name, 0, u.n), dims=1) / u.n
             for name in u.names

@@ -334,3 +334,40 @@ def test_estimators_of_ones_own_are_taken() -> None:
     given = fgbench.estimate((mine, "local"), cut="auto", **how)
     named = fgbench.estimate("fg_a[directions=2]/local", cut="auto", **how)
     assert all(torch.equal(given[name], grad) for name, grad in named.items())
+
+
+def test_an_update_rule_takes_the_steps() -> None:
+    """Signs of plain SGD move every weight by the rate; a state of the rule goes on from where it was."""
+
+    def loop(update: str, optimizer: Any = torch.optim.SGD) -> tuple[Any, Any]:
+        with Noise(0).seeded():
+            net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+        rule = optimizer(net.parameters(), lr=0.5)
+        return net, ForwardGradient(net, "cross_entropy", "FG-W", rule, update=update)
+
+    x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
+    net, forward = loop("sign")
+    before = net[0].weight.detach().clone()
+    forward.step(x, y)
+    torch.testing.assert_close((net[0].weight - before).abs(), torch.full((3, 4), 0.5))
+    plain, alone = loop("none"), loop("")
+    for one, other in zip(plain[0].parameters(), alone[0].parameters(), strict=True):
+        for each in (plain, alone):
+            each[1].step(x, y)
+        assert torch.equal(one, other)
+    net, forward = loop("shrink")
+    for _ in range(4):
+        forward.step(x, y)
+    again, resumed = loop("shrink")
+    net, forward = loop("shrink")
+    for _ in range(2):
+        forward.step(x, y)
+    again.load_state_dict(net.state_dict())
+    resumed.load_state_dict(forward.state_dict())
+    for each in (forward, resumed):
+        for _ in range(2):
+            each.step(x, y)
+    for name, p in again.named_parameters():
+        assert torch.equal(p, net.get_parameter(name))
+    with pytest.raises(UsageError, match="unknown update 'sgn'"):
+        loop("sgn")

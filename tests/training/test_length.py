@@ -10,7 +10,7 @@ import pytest
 from fgbench import registry
 from fgbench.errors import UsageError
 from fgbench.runs.run import run_all
-from fgbench.training.length import Length, fitted, steps_for
+from fgbench.training.length import Length, cost_of_step, fitted, steps_for
 from fgbench.training.loop import train
 from fgbench.training.recipe import Recipe
 from fgbench.workload import Workload
@@ -82,6 +82,15 @@ def test_a_long_warm_up_is_shortened() -> None:
     assert fitted(recipe, 200, per_epoch=4) == recipe
 
 
+def test_looking_up_the_cost_leaves_the_network_as_it_was() -> None:
+    workload = Workload.of(**CASE)
+    subject = workload.task(registry.method("BP"), seed=0)
+    before = {name: p.detach().clone() for name, p in subject.task.chain.named_parameters()}
+    assert cost_of_step(subject, Recipe(epochs=1, batch=16, lr=1e9), workload.data) == 3.0
+    for name, p in subject.task.chain.named_parameters():
+        assert p.equal(before[name])
+
+
 def test_a_budget_is_never_exceeded() -> None:
     for cost in (1.0, 2.5, 3.0, 7.0):
         steps = steps_for(10, cost, 16, 64)
@@ -111,3 +120,11 @@ def test_seconds_give_a_number_of_steps_that_a_checkpoint_keeps(
     assert found[0] == 100
     assert record["steps"] == 100
     assert told[0].startswith("goes on from its checkpoint")
+
+
+def test_what_an_update_rule_looks_at_again_counts() -> None:
+    """A conservative step looks at the loss once more, or twice with both signs."""
+    for rule, more in (("accept", 1.0), ("accept[both=true]", 2.0)):
+        record = trained("BP", forwards=30, update=rule)
+        assert record["cost"]["forward_equivalents"] <= 3.0 + more
+        assert record["steps"] * record["cost"]["forward_equivalents"] * 16 / 64 <= 30

@@ -30,6 +30,7 @@ CUTS = {
     "": frozenset[str](),
     "params": frozenset({"out"}),
     "taps": frozenset({"op", "site", "out"}),
+    "sites": frozenset({"site"}),
 }
 
 
@@ -51,7 +52,7 @@ class Tape:
     """The graph of one window and its readout.
 
     Args:
-        cut: ``""`` nowhere, ``params`` at every ``out``, ``taps`` at every tap.
+        cut: ``""`` nowhere, ``params`` at every ``out``, ``taps`` at every tap, ``sites`` at every site.
         weights: parameter name to the weights used on the way back; every name must be a weight of an
             operation that a tap of kind ``op`` follows.
 

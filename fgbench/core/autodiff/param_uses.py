@@ -39,6 +39,7 @@ class Entry:
         weight: index letters of the parameter.
         input: the other factor, without graph; the number 1 where the parameter is added.
         within: index letters of ``input``.
+        direct: whether the parameter itself enters, and not a view of it in another shape or order.
 
     Example:
         >>> x, w = torch.tensor([[3.0, 4.0]]), torch.ones(2, 2, requires_grad=True)
@@ -54,6 +55,7 @@ class Entry:
     input: Tensor
     within: str = ""
     _grams: dict[str, Tensor] = field(default_factory=dict)
+    direct: bool = True
 
     def __post_init__(self) -> None:
         """Record the version of the value: a later call may write into it."""
@@ -123,6 +125,7 @@ class ParamUseTracer(TorchFunctionMode):
     Attributes:
         entries: the recorded uses, in order.
         unknown: whether a parameter entered by a call that has no rule or does not fit its rule.
+        others: names of the parameters that did.
 
     Example:
         >>> layer = torch.nn.Linear(3, 2)
@@ -134,10 +137,12 @@ class ParamUseTracer(TorchFunctionMode):
 
     def __init__(self, params: dict[str, Tensor], examples: int) -> None:
         super().__init__()
+        self._own = params
         self._known = {id(p): (name, p) for name, p in params.items()}
         self._examples = examples
         self.entries: list[Entry] = []
         self.unknown = False
+        self.others: set[str] = set()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -155,7 +160,7 @@ class ParamUseTracer(TorchFunctionMode):
                 try:
                     self._note(own, out, rule(out, *args, **(kwargs or {})))
                 except TypeError:  # arguments that the rule does not have
-                    self.unknown = True
+                    self._miss(own)
         return out
 
     def _note(self, own: set[int], out: Tensor, uses: Iterable[Use]) -> None:
@@ -163,10 +168,17 @@ class ParamUseTracer(TorchFunctionMode):
         for p, letters, weight, x, within in uses:
             factor = out.new_ones(()) if x is None else x.detach()
             if id(p) in own and _fits(out, letters, p, weight, factor, within, self._examples):
-                entry = Entry(self._known[id(p)][0], out, letters, weight, factor, within)
+                name, _ = self._known[id(p)]
+                direct = self._own.get(name) is p
+                entry = Entry(name, out, letters, weight, factor, within, direct=direct)
                 self.entries.append(entry)
                 own = own - {id(p)}
+        self._miss(own)
+
+    def _miss(self, own: set[int]) -> None:
+        """Note parameters that enter in a way that is not known."""
         self.unknown |= bool(own)
+        self.others |= {self._known[i][0] for i in own}
 
 
 def _fits(

@@ -8,9 +8,12 @@ have a part that is drawn anew and a part that may live for several steps.
 
 from __future__ import annotations
 
-from math import prod
+import copy
+from contextlib import nullcontext
+from itertools import pairwise
+from math import gcd, prod
 from numbers import Integral
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -29,6 +32,7 @@ from fgbench.core.noise.laws import (
     law,
     repeated,
 )
+from fgbench.core.operation_counter import uncounted
 from fgbench.errors import UsageError
 
 
@@ -158,7 +162,9 @@ class Directions:
         if part is not None:
             assert self._held_draw is not None
             held = self._held_draw(self.law.kind, name, index, (size, *part))
-        block = repeated(self.law.made(raw, held, shape, self._per_example), self._repeats)
+        with nullcontext() if held is None else uncounted():  # products of factors are no work of a method
+            made = self.law.made(raw, held, shape, self._per_example)
+        block = repeated(made, self._repeats)
         return block * self._masks[name] if name in self._masks else block
 
     def _blocks(self, name: str, first: int, last: int) -> Tensor:
@@ -186,6 +192,56 @@ class Directions:
         first = start // size
         blocks = self._blocks(name, first, (stop - 1) // size)
         return blocks[start - first * size : stop - first * size]
+
+    def unkept(self) -> Directions:
+        """Return the same directions, of which nothing is kept in memory."""
+        same = copy.copy(self)
+        same._budget = 0
+        same.forget()
+        return same
+
+    def cuts(self, name: str, limit: int | None) -> list[slice]:
+        """Return the slices of a place's first axis that one direction can be drawn by.
+
+        Args:
+            name: the place.
+            limit: most numbers of a slice where that is possible; None is all of them.
+
+        Returns:
+            One slice where it is drawn as a whole: its block has several directions, or its law looks at all
+            of it.
+        """
+        shape = self.shapes[name]
+        apart = self._pieces is not None and self.law.as_drawn and self._repeats == 1
+        if limit is None or not apart or block_size(shape) > 1:
+            return [slice(None)]
+        rest = prod(shape[1:])
+        unit = ROUND // gcd(ROUND, rest)
+        size = max(unit, limit // rest // unit * unit)
+        starts = [*range(0, shape[0], size)]
+        if len(starts) > 1 and (shape[0] - starts[-1]) * rest < ROUND:
+            starts.pop()
+        return [slice(*ends) for ends in pairwise([*starts, shape[0]])]
+
+    def pieces(self, name: str, row: int, limit: int | None = None) -> Iterator[tuple[Any, Tensor]]:
+        """Iterate over one direction of a place in pieces: the values of :meth:`rows`, not kept.
+
+        Args:
+            name: the place.
+            row: index of the direction.
+            limit: most numbers of a piece, see :meth:`cuts`.
+
+        Yields:
+            The index of the piece in the place, and its values.
+        """
+        cuts = self.cuts(name, limit)
+        if self._pieces is None or len(cuts) == 1:
+            yield ..., self.rows(name, row, row + 1)[0]
+            return
+        raw = self._pieces(self.law.kind, name, row, (1, *self.shapes[name]), cuts)
+        for cut, values in zip(cuts, raw, strict=True):
+            piece = self.law.shape(values, self._per_example)[0]
+            yield cut, piece * self._masks[name][cut] if name in self._masks else piece
 
     def plain(self, name: str) -> bool:
         """Return whether the directions of a place are full blocks of the primitive, unchanged."""

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from torch import Tensor
 from fgbench.core import axes
 from fgbench.core.axes import Cells
 from fgbench.core.noise.laws import law as law_of
+from fgbench.core.projection import Combine
 from fgbench.core.theory import ghost_norms
 from fgbench.core.theory.slice_gradients import Slices
 from fgbench.errors import UsageError
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from fgbench.core.theory.ghost_norms import Segment
 
 PULLS = 64  # reverse passes through a window that a prediction may cost
-Combine = Literal["mean", "project"]
 Share = Literal["b", "none"]
 
 
@@ -122,11 +123,34 @@ def coordinate_variance(
     if combine == "project":
         k = directions
         _fits(k, d, d if active is None else int(active.sum()))
-        a = k * (d - k) / (d * (d - 1) * (d + 2)) if d > 1 else 0.0
-        b = k * (k + 2) / (d * (d + 2)) - a
-        return (d / k) ** 2 * (a * total + b * square) - square
+        spread, along = projection_spread(torch.tensor(float(d), dtype=torch.float64), k)
+        return spread * total + along * square
     found = (pair * total + (fourth - pair - 1) * square) / directions
     return found if active is None else found * active
+
+
+def projection_spread(d: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return A and B of Cov((d/k) P g) = A |g|² I + B g gᵀ, P a uniform projection on k of d dimensions.
+
+    By its symmetry E[P g gᵀ P] = a |g|² I + b g gᵀ, with a and b from the two moments that
+    :func:`coordinate_variance` names; then A = (d/k)² a and B = (d/k)² b − 1.
+
+    Args:
+        d: numbers of dimensions, any shape; 0 counts as 1.
+        k: dimensions of the span, where there are as many.
+
+    Returns:
+        A and B, of the shape of d; both are 0 for k = d.
+
+    Example:
+        >>> projection_spread(torch.tensor([3.0, 4.0]), 3)[0][0]  # P = I
+        tensor(0.)
+    """
+    d = d.clamp_min(1)
+    rank = d.clamp_max(k)
+    a = rank * (d - rank) / (d * (d - 1).clamp_min(1) * (d + 2))
+    b = rank * (rank + 2) / (d * (d + 2)) - a
+    return (d / rank) ** 2 * a, (d / rank) ** 2 * b - 1
 
 
 def _fits(directions: int, d: int, on: int) -> None:
@@ -231,12 +255,36 @@ def total_variance(
 # the layers of a network, given the batch
 
 
+class Subspace(Protocol):
+    """Coordinates of weight gradients in subspaces, one per parameter.
+
+    Attributes:
+        live: 1 at coordinates that there are and 0 at those that fill up a tensor, by parameter name.
+
+    Example:
+        >>> class Everything:
+        ...     live = {"w": torch.ones(2)}
+        ...     def coordinates(self, gradients):
+        ...         return gradients
+        >>> within: Subspace = Everything()
+    """
+
+    @property
+    def live(self) -> Mapping[str, Tensor]:
+        """1 at coordinates that there are and 0 elsewhere, by parameter name."""
+
+    def coordinates(self, gradients: Mapping[str, Tensor]) -> Grads:
+        """Return the coordinates of gradients by parameter name."""
+
+
 def weight_variance(
     view: Oracles,
     law: str | Law,
     directions: int,
     cells: Callable[[str], Cells],
+    combine: Combine = "mean",
     masks: Mapping[str, Tensor] | None = None,
+    within: Subspace | None = None,
 ) -> Grads | None:
     """Total variance of a weight-space forward gradient, per parameter, in closed form.
 
@@ -245,15 +293,22 @@ def weight_variance(
     of matrices has it (:meth:`fgbench.core.noise.laws.Law.variance`). Scores kept apart along a mixed axis
     change the mean, not this formula. Weights that a mask leaves out enter no score and get no credit.
 
+    A projection of gaussian directions has ``Σ_{i in c} A |h_c|² + B h_ci²``, with A and B of
+    :func:`projection_spread` and d the number of weights that the score can depend on.
+
     Args:
         view: the objective on the batch.
         law: law of the directions.
         directions: how many are averaged.
         cells: which scores credit a parameter.
+        combine: how they are combined.
         masks: parameter name to 1 where the directions run along it and 0 elsewhere.
+        within: coordinates of a subspace that holds all gradients, where directions are drawn in these;
+            they take the place of the weights.
 
     Returns:
-        Parameter name to total variance; None where it would cost more than 64 reverse passes.
+        Parameter name to total variance; None where it would cost more than 64 reverse passes, or for a
+        projection of directions that are not gaussian.
 
     Example:
         >>> from fgbench import registry
@@ -271,13 +326,17 @@ def weight_variance(
     by_axes: dict[tuple[str, ...], list[str]] = {}
     for name in params:
         by_axes.setdefault(cells(name).shared, []).append(name)
-    if sum(map(slices.count, by_axes)) > PULLS:
+    if sum(map(slices.count, by_axes)) > PULLS or not _known(law, directions, combine):
         return None
+    project = _projects(law, combine)
     found = dict.fromkeys(params, _zero(view))
     for shared, members in by_axes.items():
         for index in product(*(range(slices.sizes[a]) for a in shared)):
             gradients = slices.gradients([*params.values()], shared, index)
-            squares = {n: g.double() ** 2 for n, g in zip(params, gradients, strict=True)}
+            named = dict(zip(params, gradients, strict=True))
+            if within is not None:
+                named = within.coordinates(named)
+            squares = {n: g.double() ** 2 for n, g in named.items()}
             squares |= {n: squares[n] * mask for n, mask in (masks or {}).items()}
             total = torch.stack([s.sum() for s in squares.values()]).sum()
             chosen = torch.zeros([slices.sizes[a] for a in shared]).to(total)
@@ -287,7 +346,15 @@ def weight_variance(
                 own = _spread(chosen, cells(name), square)
                 if masks and name in masks:
                     own = own * masks[name]
-                found[name] = found[name] + _law(law).variance(total, square, own) / directions
+                if within is not None:
+                    own = own * within.live[name].to(own)
+                if project:
+                    d = _dimensions(view, cells, cells(name), slices)
+                    spread, along = projection_spread(d.to(total), directions)
+                    found[name] = found[name] + spread * own.sum() * total
+                    found[name] = found[name] + along * (square * own).sum()
+                else:
+                    found[name] = found[name] + _law(law).variance(total, square, own) / directions
     return found
 
 
@@ -364,8 +431,49 @@ def example_variance(view: Oracles, law: str | Law, directions: int) -> Grads | 
     return found
 
 
+def slope_variance(
+    squares: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    law: str | Law,
+    directions: int,
+) -> Grads:
+    """Total variance of ⟨h, v⟩ v per parameter, v over all weights, from |h_p|² of each parameter.
+
+    ``d_p (|h|² + (q − 1)|h_p|²) + (k − q − 1)|h_p|²`` for a parameter of d_p weights.
+
+    Args:
+        squares: parameter name to |h_p|².
+        shapes: parameter name to shape.
+        law: law of the directions.
+        directions: how many are averaged.
+
+    Returns:
+        Parameter name to total variance.
+
+    Example:
+        >>> slope_variance({"w": torch.tensor(2.0)}, {"w": (3, 3)}, "rademacher", 1)  # (d - 1) |h|²
+        {'w': tensor(16.)}
+    """
+    total = torch.stack([*squares.values()]).sum()
+    found = {}
+    for name, square in squares.items():
+        d = prod(shapes[name])
+        pair, fourth = _law(law).moments(d)
+        variance = d * (total + (pair - 1) * square) + (fourth - pair - 1) * square
+        found[name] = variance / directions
+    return found
+
+
 def activity_variance(
-    view: Oracles, law: str | Law, directions: int, norm_grad: bool = True
+    view: Oracles,
+    law: str | Law,
+    directions: int,
+    norm_grad: bool = True,
+    combine: Combine = "mean",
+    *,
+    units: Mapping[str, Tensor] | None = None,
+    alone: bool = False,
+    added: Tensor | None = None,
 ) -> Grads | None:
     """Total variance of an activity-space forward gradient, per parameter, in closed form.
 
@@ -378,11 +486,21 @@ def activity_variance(
     Cells are uncorrelated, as no loss of one depends on the units of another; only on a sphere those of
     one site and example share a norm, which adds (q − 1)(|Σ_c A_cᵀ δ_c|² − Σ_c |A_cᵀ δ_c|²) per example.
 
+    A projection of gaussian directions has ``Σ_c [ Σ_{i on} |A_ci|² A T_c + B |A_cᵀ δ_c|² ]``, with A and B
+    of :func:`projection_spread` and d the number of units that are on and that the score can depend on. It
+    is known where all sites keep the same scores apart.
+
     Args:
         view: the objective on the batch.
         law: law of the directions.
         directions: how many are averaged.
         norm_grad: whether credit goes back through what lies between a weight operation and its site.
+        combine: how they are combined.
+        units: E u_i² of the noise at each unit, by site, where it is not 1 at units that are on and 0 at
+            others; of gaussian noise in a subspace that holds δ the diagonal of the projection onto it.
+        alone: whether only one site has noise at a time, so that T_c is |δ_c|².
+        added: a part of each example's score that does not depend on the noise, ``[b]``: its square is added
+            to T_c.
 
     Returns:
         Parameter name to total variance; None where a parameter enters in a way that is not known, it
@@ -403,6 +521,8 @@ def activity_variance(
     """
     if view.objective.repeats > 1 or view.chain.readout(view.objective.readout).coupled:
         return None
+    if not _known(law, directions, combine):
+        return None
     segments = ghost_norms.segments(view, norm_grad)
     if segments is None:
         return None
@@ -411,13 +531,28 @@ def activity_variance(
     free = [a for a in axes.names(view.kept) if all(a in shared for shared in shares)]
     if sum(slices.count({*shared} - {*free}) for shared in shares) > PULLS:
         return None
-    on, totals = view.masks(), {shared: _totals(view, slices, free, shared) for shared in shares}
+    on: Mapping[str, Tensor] = view.masks() if units is None else units
+    totals = {shared: _totals(view, slices, free, shared) for shared in shares}
+    project = _projects(law, combine)
+    if project and (len(shares) > 1 or any(cell.apart != cell.shared for cell in cells.values())):
+        return None
+    spread = along = _zero(view)
+    if project:
+        counts = (_per_cell(on[name].double(), cell, slices) for name, cell in cells.items())
+        spread, along = projection_spread(sum(counts, spread), directions)
     deltas = slices.gradients([slices.at[name] for name in cells])
+    n = directions
     found = dict.fromkeys(view.params, _zero(view))
     for (name, cell), delta in zip(cells.items(), deltas, strict=True):
-        square, credit = delta.double() ** 2, delta * on[name]
+        square, credit = delta.double() ** 2, delta * on[name] if units is None else delta
         pair, fourth = _law(law).moments(delta[0].numel())
-        score = totals[cell.shared] + (pair - 1) * _per_cell(square, cell, slices)
+        total = _per_cell(square, cell, slices) if alone else totals[cell.shared]
+        if added is not None:
+            total = total + (added.double() ** 2).reshape(-1, *[1] * (total.dim() - 1))
+        if project:  # of gaussian directions, whose pair is 1 and fourth 3
+            total, n = spread * total, 1
+            credit = delta * _spread(along.clamp_min(0).sqrt(), cell, square).to(delta)
+        score = total + (pair - 1) * _per_cell(square, cell, slices)
         per_unit = (_spread(score, cell, square) + (fourth - 3 * pair) * square) * on[name]
         apart = _pulled_apart(segments[name], credit, cell, slices)
         whole = segments[name].squares(credit, [0]) if pair != 1 else {}
@@ -425,8 +560,32 @@ def activity_variance(
             variance = (rows * per_unit).sum() + (2 * pair - 1) * apart[parameter]
             if whole:
                 variance = variance + (pair - 1) * (whole[parameter].sum() - apart[parameter])
-            found[parameter] = found[parameter] + variance / directions
+            found[parameter] = found[parameter] + variance / n
     return found
+
+
+def _known(law: str | Law, directions: int, combine: Combine) -> bool:
+    """Return whether the variance of each coordinate is known.
+
+    A projection of gaussian directions is uniform, and one of a single direction of signs is the estimate
+    itself, because its length is fixed.
+    """
+    name = _law(law).name
+    return combine == "mean" or name == "gaussian" or (name == "rademacher" and directions == 1)
+
+
+def _projects(law: str | Law, combine: Combine) -> bool:
+    """Return whether directions are projected; of a single direction of signs that is their mean."""
+    return combine == "project" and _law(law).name == "gaussian"
+
+
+def _dimensions(view: Oracles, cells: Callable[[str], Cells], at: Cells, slices: Slices) -> Tensor:
+    """Return how many weights the score of one cell of a parameter can depend on."""
+    count = 0
+    for name, parameter in view.params.items():
+        common = [a for a in at.apart if a in cells(name).apart]
+        count += parameter.numel() // prod(slices.sizes[a] for a in common)
+    return torch.tensor(count)
 
 
 def _totals(view: Oracles, slices: Slices, free: Sequence[str], shared: Sequence[str]) -> Tensor:

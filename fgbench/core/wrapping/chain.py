@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from fgbench.core.wrapping.heads import Output, local_head
 from fgbench.core.wrapping.listen import Listener, Stop
 from fgbench.core.wrapping.operations import tensors
 from fgbench.core.wrapping.reach import Reaches
-from fgbench.core.wrapping.start import Start, called, with_tensor
+from fgbench.core.wrapping.start import Start, called, examples_of, with_tensor
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -281,6 +282,51 @@ class WrappedChain(Chain):
             )
         return start
 
+    def part(self, x: Any, run: slice) -> Any:
+        """Return where a pass of some examples begins, from the network's input alone."""
+        return x if run == slice(None) else Start(examples_of(x.inputs, len(x), run))
+
+    def indivisible(self, first: int) -> str:
+        """Return why a batch cannot pass in parts from segment ``first`` on, "" where it can."""
+        if first > 0:
+            return "what crosses a cut of an ordinary module is recorded for all examples at once"
+        return "the module draws one mask for all examples" if self.survey.random else ""
+
+    def unrepeatable(self) -> str:
+        """Return why the modules that it is cut after cannot be run again, "" where they can."""
+        if not self.survey.cuts:
+            return "the module is not cut into modules that could be run again; give --cut"
+        return (
+            "the module draws masks, which a second run would draw anew"
+            if self.survey.random
+            else ""
+        )
+
+    def stretches(self, first: int, stop: int, count: int) -> list[tuple[int, int]]:
+        """Return one stretch: an ordinary module runs in one piece."""
+        return [(first, stop)]
+
+    def recomputed(self, first: int, stop: int, count: int) -> float:
+        """Return the share of the segments that end with a module to cut after."""
+        return sum(self.shares()[first : min(stop, len(self.survey.cuts))])
+
+    @contextmanager
+    def recomputing(self, first: int, stop: int, count: int) -> Iterator[None]:
+        """Keep of every module that it is cut after its inputs alone; whatever the number of stretches."""
+        from torch.utils.checkpoint import checkpoint
+
+        cuts = self.survey.cuts[first : min(stop, len(self.survey.cuts))] if count > 1 else []
+        with ExitStack() as stack:
+            for name in dict.fromkeys(cut.partition("@")[0] for cut in cuts):
+                module = self._cut_modules[name]
+                own = vars(module).get("forward")
+                again = partial(
+                    checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
+                )
+                stack.callback(_put_back, module, own)
+                module.forward = again
+            yield
+
     def entry(self, x: Any) -> Any:
         """Return the output of the segment before a start."""
         return x.f
@@ -425,6 +471,14 @@ class WrappedChain(Chain):
                 raise unknown("site or parameter", name, [*self._index, *known])
             return Cells(kept, "", "")
         return self._reaches.cells(self, kept, name, stop)
+
+
+def _put_back(module: nn.Module, forward: Any) -> None:
+    """Give a module its own forward method back, or that of its class where it had none."""
+    if forward is None:
+        del module.forward
+    else:
+        module.forward = forward
 
 
 def _listed(shapes: Sequence[tuple[int, ...]]) -> str:

@@ -152,8 +152,27 @@ def some_examples(inputs: Any, size: int, count: int) -> Any:
         >>> some_examples({"x": torch.ones(3, 2)}, 3, 2)["x"].shape
         torch.Size([2, 2])
     """
+    return examples_of(inputs, size, slice(0, count))
+
+
+def examples_of(inputs: Any, size: int, run: slice) -> Any:
+    """Return a run of examples of inputs.
+
+    Args:
+        inputs: nested tensors.
+        size: how many examples there are.
+        run: those to take.
+
+    Returns:
+        The same structure; tensors of another length are left as they are.
+
+    Example:
+        >>> import torch
+        >>> examples_of({"x": torch.arange(3)}, 3, slice(1, 3))["x"]
+        tensor([1, 2])
+    """
 
     def taken(t: Any) -> Any:
-        return t[:count] if isinstance(t, Tensor) and t.dim() and len(t) == size else t
+        return t[run] if isinstance(t, Tensor) and t.dim() and len(t) == size else t
 
     return tree_map(taken, inputs)

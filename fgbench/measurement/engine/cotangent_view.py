@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fgbench.core.noise.directions import Directions
     from fgbench.core.noise.laws import PerExample
     from fgbench.core.oracles import Listener
+    from fgbench.core.projection import Combine
     from fgbench.core.window import Place
 
 OTHER = "it uses other oracles than exact slopes at the clean point"
@@ -220,10 +221,13 @@ class CotangentView(Oracles):
         slopes: Tensor,
         directions: Directions,
         cells: Callable[[str], Cells] | None = None,
+        combine: Combine = "mean",
     ) -> Grads:
         """Return the credit of slopes, see :meth:`Oracles.credit`; of several draws ``[draws, *place]``."""
         if not isinstance(directions, StackedDirections):
-            return super().credit(slopes, directions, cells)
+            return super().credit(slopes, directions, cells, combine)
+        if combine == "project":
+            raise Unstacked("projections of several draws at once")
         draws, found = len(directions.draws), {}
         for name in directions.names:
             at, u = (cells or self.cells)(name), directions.rows(name, 0, directions.n)
@@ -239,10 +243,11 @@ class CotangentView(Oracles):
         cells: Callable[[str], Cells] | None = None,
         weigh: Callable[[Tensor], Tensor] | None = None,
         into: str = "site",
+        combine: Combine = "mean",
     ) -> Probed:
         """Return the gradients that directions give, pulled back only when one is read."""
         slopes = self.slopes(directions)
-        credit = self.credit(slopes if weigh is None else weigh(slopes), directions, cells)
+        credit = self.credit(slopes if weigh is None else weigh(slopes), directions, cells, combine)
         together = isinstance(directions, StackedDirections)
         return Probed(
             {(into, n): c for n, c in credit.items()}, _apart if together else self.pulled

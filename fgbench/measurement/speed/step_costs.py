@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.core.along import pass_over
 from fgbench.core.estimator import why_not
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.noise.replay import Uncapturable
@@ -304,13 +305,19 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
     if runner.skipped or runner.failed:
         return runner
     directions = noise.child("speed")
+    params = dict(task.chain.named_parameters())
+
+    def estimate(drawn: Noise) -> Any:
+        found = task.estimate(x, y, estimator, drawn, state)
+        pass_over(found.body, params)  # a gradient along directions is drawn where it is used
+        return found
 
     def step(k: int, drawn: Noise = directions) -> Any:
         if runner.failed:
             return None
         try:
             with at_work(estimator, *task.parts, undo=False):  # it is timed
-                return task.estimate(x, y, estimator, drawn.at(k), state)
+                return estimate(drawn.at(k))
         except MethodFailed as failed:
             runner.failed = str(failed)
         return None
@@ -324,7 +331,7 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
         runner.noise = partial(_drawn_again, drawn)
     if not runner.failed:
         runner.captured, runner.uncaptured = _captured(
-            lambda given: task.estimate(x, y, estimator, given["directions"], state),
+            lambda given: estimate(given["directions"]),
             {"directions": directions},
             backend,
         )

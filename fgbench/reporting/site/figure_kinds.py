@@ -13,13 +13,11 @@ from fgbench.reporting.figures import (
     cosine,
     cost,
     efficiency,
-    gap_against_efficiency,
     layers,
     progress,
     relative_variance,
     variance_and_learning,
 )
-from fgbench.reporting.frames import comparisons
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import epoch_curves
 from fgbench.reporting.plotting.panels import Page
@@ -135,11 +133,6 @@ def _along(report: Facts) -> pd.DataFrame:
     return along[along["elements"] > 0]
 
 
-def _gaps(report: Facts) -> pd.DataFrame:
-    """Return the gaps to the reference of what was compared, with the efficiencies."""
-    return comparisons.gaps(report.records)
-
-
 def _records(report: Facts) -> Records:
     """Return the records, for figures that join several verbs."""
     return report.records
@@ -237,18 +230,6 @@ KINDS = (
         _of_numbers(variance_and_learning.caption),
         "Final test error minus that of backprop, against the relative variance of each estimate",
         shows=_noisy(2),
-        many=True,
-    ),
-    Kind(
-        gap_against_efficiency.NAME,
-        "Gap at equal compute against efficiency",
-        _gaps,
-        gap_against_efficiency.plotted,
-        gap_against_efficiency.figure,
-        None,
-        _of_numbers(gap_against_efficiency.caption),
-        "Test result above that of the reference at equal compute, against efficiency at initialisation",
-        shows=_compares,
         many=True,
     ),
 )

@@ -8,7 +8,7 @@ method tries equally many rates, one whose range lies elsewhere too.
 
 from __future__ import annotations
 
-from itertools import pairwise
+import itertools
 from math import inf, log10
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,7 +76,9 @@ def first(count: int, low: float, high: float, seed: int = 0) -> list[float]:
     """
     edges = np.linspace(log10(low), log10(high), count + 1)
     places = np.random.default_rng([seed, count]).random(count)
-    found = [10 ** (a + u * (b - a)) for (a, b), u in zip(pairwise(edges), places, strict=True)]
+    found = [
+        10 ** (a + u * (b - a)) for (a, b), u in zip(itertools.pairwise(edges), places, strict=True)
+    ]
     return [float(f"{rate:.3g}") for rate in found]
 
 
@@ -92,7 +94,8 @@ def second(
         seed: of the places.
 
     Returns:
-        The rates, none of them one of the first round. If no rate finished, lower ones are drawn.
+        The rates, each once and none of them one of the first round. If no rate finished, lower ones are
+        drawn.
 
     Example:
         >>> second([0.001, 0.01, 0.1], [(0.3,), (0.2,), (0.5,)], 2).widened
@@ -108,8 +111,8 @@ def second(
         low, high, widened = rates[0] / BEYOND, rates[0], "lower"
     elif best == last:
         low, high, widened = rates[last], rates[last] * BEYOND, "upper"
-    drawn = [rate for rate in first(count, low, high, seed + 1) if rate not in rates]
-    return Second(drawn, widened)
+    draws = (first(count, low, high, again) for again in itertools.count(seed + 1))
+    return Second(next(d for d in draws if len({*d, *rates}) == count + len(rates)), widened)
 
 
 def edge(rates: Sequence[float], chosen: float) -> str:

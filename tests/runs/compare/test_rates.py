@@ -45,6 +45,14 @@ def test_a_best_rate_at_the_edge_widens_the_range_once(
     assert all(inside[0] <= rate <= inside[1] for rate in found.rates)
 
 
+def test_the_second_round_is_drawn_again_until_all_rates_differ() -> None:
+    for seed in range(200):
+        tried = rates.first(24, *rates.range_of("sgd"), seed)
+        scores = [(abs(k - 12.0),) for k in range(24)]
+        found = rates.second(tried, scores, 12, seed)
+        assert len({*tried, *found.rates}) == 36
+
+
 def test_high_rates_that_diverge_are_no_edge() -> None:
     assert rates.second([0.001, 0.01, 0.1], [(0.3,), (0.1,), (inf,)], 3).widened == ""
     assert rates.edge([0.001, 0.01, 0.1], 0.01) == ""

@@ -1,0 +1,1 @@
+"""Rules by which parameters follow an estimate, one file each."""
