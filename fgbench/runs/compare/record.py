@@ -16,7 +16,7 @@ from fgbench.records.store import Store
 from fgbench.runs.against import judged
 from fgbench.runs.compare import rates
 from fgbench.runs.compare.plan import KINDS
-from fgbench.stats import intervals
+from fgbench.stats.paired_seeds import seed_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -220,7 +220,7 @@ def _result(setup: Setup, one: Contestant, result: Result, against: Record) -> R
     metric = main_of(first)
     values = [_value(r) for r in runs]
     known = [v for v in values if v is not None]
-    mean = intervals.mean(known).json() if len(known) > 1 else None
+    mean = seed_mean(known).json() if known else None
     spent = [_spent(r) for r in runs]
     return {
         "at": result.kind,
