@@ -275,7 +275,8 @@ def command_of(setup: Setup, method: str, result: Result) -> str:
     plan, settings = setup.plan, setup.settings
     question = plan.question
     words = ["fgbench", "train", method, "--arch", question.arch, "--data", question.data]
-    words += ["--lr", f"{result.lr!r}", "--seeds", str(question.runs), "--device", settings.device]
+    device = next((str(r["device"]) for r in result.runs if r.get("device")), settings.device)
+    words += ["--lr", f"{result.lr!r}", "--seeds", str(question.runs), "--device", device]
     if settings.dtype != "float32":
         words += ["--dtype", settings.dtype]
     if settings.threads != 1:
