@@ -2,8 +2,8 @@
 
 The ledger prices calls of oracles; what an estimator or a readout computes beside them it has to price
 itself. Here the products and convolutions of one estimate are counted as they run, by torch's own formulas,
-and compared with its price. A pass is priced in full although its first layer may have nothing to compute,
-so a price is mostly above the count; it is never below.
+and compared with its price; making directions is not counted. A pass is priced in full although its first
+layer may have nothing to compute, so a price is mostly above the count; it is never below.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fgbench.conformance.outcome import Fault, NotJudged
-from fgbench.conformance.watch import Log, Watched
 from fgbench.core.cost import CostCounter
 from fgbench.core.operation_counter import OperationCounter
 
 if TYPE_CHECKING:
     from fgbench.conformance.nets import Case
+    from fgbench.core.noise.keyed import Noise
     from fgbench.core.task import Step
 
 ABOVE = 1.02  # of the price: what is counted may exceed it by rounding alone
 BELOW = 0.25  # of the price, through several modules: a price this far above the count is no estimate of it
-REDRAWN = (
-    3  # times that directions may be made: for slopes, for credit, and once in runs of examples
-)
 
 
 def cost(case: Case) -> str:
@@ -43,22 +40,20 @@ def cost(case: Case) -> str:
         >>> from fgbench.conformance.nets import TINY, Case
         >>> from fgbench.registry import make
         >>> cost(Case.build(TINY, "end", make("estimators", "bp").thing)).partition(" of ")[0]
-        'it runs 0.89'
+        'it runs 0.88'
     """
     body = case.task.chain.operations()
     if not body:
         raise NotJudged("the operations of this network cannot be counted")
     if _loss_multiplies(case):
         raise NotJudged("a loss here multiplies matrices, and losses have no price")
-    log = Log()
-    _step(case, Watched(**vars(case.noise), log=Log()))  # what is traced once is traced here
+    _step(case, case.noise)  # what is traced once is traced here
     with OperationCounter() as counter:
-        step = _step(case, Watched(**vars(case.noise), log=log))
+        step = _step(case, case.noise)
     images = len(case.x) / case.task.scheme.copies
     ledger = step.ledger
     priced = ledger.forward_equivalents * ledger.network * body * images
-    made = _drawing(case, log)
-    run = max(counter.number - made, 0)
+    run = counter.number
     ratio = run / priced if priced else float("inf") if run else 1.0
     said = (
         f"it runs {ratio:.2f} of the operations it is priced at, {ledger.forward_equivalents:.3g} forward "
@@ -78,7 +73,7 @@ def cost(case: Case) -> str:
     return said
 
 
-def _step(case: Case, noise: Watched) -> Step:
+def _step(case: Case, noise: Noise) -> Step:
     """Run one estimate over all objectives."""
     return case.task.estimate(case.x, case.y, case.estimator, noise, case.state)
 
@@ -95,21 +90,6 @@ def _loss_multiplies(case: Case) -> bool:
                 return True
             view.output()
     return False
-
-
-def _drawing(case: Case, log: Log) -> int:
-    """Return the operations of making the directions, such as the product of two thin factors.
-
-    Random numbers have no price, whatever their law makes of them.
-    """
-    noise = Watched(**vars(case.noise), log=Log())
-    with OperationCounter() as counter:
-        for request in log.requests:
-            directions = noise.again(request)
-            for name in directions.names:
-                directions.rows(name, 0, directions.n)
-    made: int = REDRAWN * counter.number
-    return made
 
 
 def _through_several(case: Case) -> bool:

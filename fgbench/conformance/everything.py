@@ -98,9 +98,9 @@ def check_everything(
         UsageError: for a kind that there are no checks of.
 
     Example:
-        >>> check_everything(["presets"])  # doctest: +ELLIPSIS
+        >>> check_everything(["presets"])
         Traceback (most recent call last):
-        fgbench.errors.UsageError: unknown kind of checks 'presets'; valid: architectures, datasets, ...
+        fgbench.errors.UsageError: unknown kind of checks 'presets'; did you mean 'datasets'?
     """
     for kind in kinds:
         if kind not in CHECKED:

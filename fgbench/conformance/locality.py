@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from fgbench import registry
 from fgbench.conformance import cost, learned
@@ -25,6 +26,7 @@ from fgbench.conformance.outcome import (
 from fgbench.conformance.pure import world
 from fgbench.conformance.structure import require_structure
 from fgbench.core.cost import CostCounter
+from fgbench.core.estimator import why_not
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 LAYERS = Net("mlp-4x3[activation=tanh]", (1, 2, 2), 5, 4)
 NETS = (LAYERS, MIXER, CONVOLUTIONS)
 SHAPE, CLASSES = (3, 16, 24), 5  # of an architecture asked for
-EXACT, STEP, CLOSE = 1e-9, 1e-5, 1e-6
+IMAGE = (1, 8, 8)  # of architectures that are tried where the small networks are not supported
+EXACT, STEP, CLOSE = 1e-9, 1e-6, 1e-6
 """Relative size of rounding; the step of a central difference, and what is left of its error."""
 PRICED = ("bp", "fg_a", "fg_w", "wp")  # one of each kind of pass
 PROTOCOL = ("attach", "objectives")
@@ -73,6 +76,8 @@ def check_locality(given: Any, tell: Tell | None = None, *, arch: str = "") -> l
     if not isinstance(made, registry.Made):
         made = registry.Made(type(made).__name__, {}, made, "", unnamed=True)
     nets: Sequence[Net] = NETS
+    if own := str(getattr(made.thing, "network", "")):
+        nets = (Net(own, (1, 2, 2), 3, examples=4), *nets)
     if arch:
         require_structure(arch, SHAPE, CLASSES)
         nets = (*NETS, Net(arch, SHAPE, CLASSES, examples=4))
@@ -145,9 +150,9 @@ def attached(made: registry.Made, nets: Sequence[Net], cases: list[Case]) -> str
     """
     noise, backprop = Noise(SEED, dtype=torch.float64), registry.make("estimators", "bp").thing
     counts, refused = list[str](), list[str]()
-    for net in nets:
+    supports = getattr(made.thing, "supports", None)
+    for net in _chosen(nets, supports, noise):
         bare = net.build(noise)
-        supports = getattr(made.thing, "supports", None)
         if supports is not None and (why := supports(bare)):
             refused.append(f"{net.name}: {why}")
             continue
@@ -164,6 +169,21 @@ def attached(made: registry.Made, nets: Sequence[Net], cases: list[Case]) -> str
         raise Fault(f"supports none of the networks, so nothing is checked: {refused[0]}")
     skipped = f"; skipped on {listed(refused, len(refused))}" if refused else ""
     return f"attaches {listed(counts, len(counts))}{skipped}"
+
+
+def _chosen(nets: Sequence[Net], supports: Any, noise: Noise) -> Sequence[Net]:
+    """Return the networks, or the registered architectures that are supported where none of them is."""
+    if supports is None or any(not supports(net.build(noise)) for net in nets):
+        return nets
+    others = []
+    for name in registry.names("architectures"):
+        net = Net(name, IMAGE, CLASSES, examples=4)
+        try:
+            if not supports(net.build(noise)):
+                others.append(net)
+        except UsageError:  # of other inputs
+            continue
+    return others or nets
 
 
 def _attached_once(case: Case, other: Case, bare: Mapping[str, Tensor], where: str) -> None:
@@ -272,6 +292,14 @@ def readouts(case: Case) -> str:
     return f"{len(taught)} of {len(task.chain.readouts)} readouts learn, each from one loss"
 
 
+def _require_values(case: Case) -> None:
+    """Raise NotJudged where losses are summed on the way: only the gradient of their sum is computed."""
+    if any(o.aside for o in case.task.objectives):
+        raise NotJudged(
+            "losses on the way are added in one backward pass, which has no values of its own"
+        )
+
+
 def gradients(case: Case) -> str:
     """Check that the slopes of every objective, its differences and its gradient are of one loss.
 
@@ -291,9 +319,10 @@ def gradients(case: Case) -> str:
 
     Example:
         >>> found = gradients(Case.build(LAYERS, "local", registry.make("estimators", "bp").thing))
-        >>> found.partition(",")[0]
+        >>> found.rpartition(",")[0]
         'reverse mode, forward mode and differences agree for 4 objectives'
     """
+    _require_values(case)
     count, off = 0, 0.0
     for view in case.task.views(case.x, case.y, CostCounter()):
         if view.objective.updates:
@@ -367,6 +396,7 @@ def cuts(case: Case) -> str:
         >>> cuts(Case.build(LAYERS, "local", registry.make("estimators", "bp").thing))
         'no loss of 4 reaches a module outside its window'
     """
+    _require_values(case)
     chain = case.task.chain
     for view in case.task.views(case.x, case.y, CostCounter()):
         o = view.objective
@@ -406,6 +436,7 @@ def apart(case: Case) -> str:
         >>> apart(Case.build(LAYERS, "local", registry.make("estimators", "bp").thing))
         'the derivative of a loss by the prediction of another row is exactly 0'
     """
+    _require_values(case)
     coupled = []
     for view in case.task.views(case.x, case.y, CostCounter()):
         o, readout = view.objective, view.chain.readout(view.objective.readout)
@@ -528,11 +559,12 @@ def prices(case: Case) -> str:
         >>> found.partition(" ")[0]
         'bp'
     """
+    _require_values(case)
     said = []
     for text in PRICED:
         estimator = registry.make("estimators", text).thing
         one = replace(case, estimator=estimator, state={})
-        if estimator.supports(one.task.scheme):
+        if why_not(estimator, one.task.scheme):
             continue
         try:
             detail = cost.cost(one)
@@ -580,7 +612,7 @@ def batch(case: Case) -> str:
             raise Fault(f"batch() changed {changed[0]}; draw from the noise it is handed")
         if not all(torch.equal(t, k) for t, k in zip(stored, kept, strict=True)):
             raise Fault("batch() changed the examples of the data set")
-        if not all(same(a, b) for a, b in zip(one[:2], again[:2], strict=True)):
+        if not all(map(same, tree_leaves(one), tree_leaves(again))):
             raise Fault(
                 "the same noise made two batches; draw from the noise it is handed, and from it alone"
             )

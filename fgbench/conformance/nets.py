@@ -25,14 +25,18 @@ from fgbench.core.autodiff.dual import part, plus, rule, value
 from fgbench.core.estimator import Backward, Bias, Claims, Kind
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
+from fgbench.core.targets import Targets, given_of
 from fgbench.core.task import Task
-from fgbench.errors import BackwardRefused
+from fgbench.data.dataset import fingerprint
+from fgbench.data.images import Images
+from fgbench.errors import BackwardRefused, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fgbench.core.estimator import Estimator, State
     from fgbench.core.gradients import Grads
+    from fgbench.core.scheme import Scheme
 
 SEED = 20_260
 
@@ -252,6 +256,8 @@ class Net:
             else:
                 sizes: dict[str, Any] = {"shape": self.shape, "classes": self.classes}
                 chain = registry.make("architectures", self.name, **sizes).thing
+        if not isinstance(chain, Chain):
+            raise UsageError(f"{self.name} is an ordinary module, expected a chain of local modules")
         return filled(chain.to(torch.float64), noise)
 
 
@@ -292,6 +298,22 @@ Target = Literal["gradient", "direction", "documented"]
 """What a mean is compared with: the gradient, the gradient times any c > 0, or the documented mean."""
 
 
+def _batch(scheme: Scheme, net: Net, noise: Noise) -> tuple[Tensor, Any]:
+    """Return a batch of noise, made by the locality where losses or windows need more than labels."""
+    labels = (torch.arange(net.examples) * 3 + 1) % net.classes
+    needs = any(scheme.chain.readout(o.readout).needs for o in scheme.objectives)
+    if not (needs or scheme.moves):
+        x = noise.normal("x", (scheme.copies * net.examples, *net.shape))
+        return x, labels.repeat(scheme.copies)
+    uniform = noise.draw("uniform", "pixels", 0, (net.examples, *net.shape))
+    pixels, level = (255 * uniform).to(torch.uint8), (0.5,) * net.shape[0]
+    images = Images(
+        "noise", pixels, labels, pixels, labels, classes=net.classes, peak=255.0, mean=level, std=level,
+        fingerprint=fingerprint("noise", pixels, labels),
+    )  # fmt: skip
+    return scheme.batch(pixels, labels, images, noise.child("batch"))
+
+
 @dataclass(frozen=True)
 class Case:
     """An estimator on one net under one locality, in float64 on the CPU.
@@ -302,7 +324,7 @@ class Case:
         task: the task.
         estimator: the estimator.
         x: the batch.
-        y: its labels.
+        y: its labels, with what else the locality gives.
         noise: where the case's draws come from.
         state: the estimator's state per objective.
         refused: why the estimator does not run here, "" if it does.
@@ -320,7 +342,7 @@ class Case:
     task: Task
     estimator: Estimator
     x: Tensor
-    y: Tensor
+    y: Any
     noise: Noise
     state: dict[str, State]
     refused: str
@@ -333,14 +355,14 @@ class Case:
         noise = Noise(SEED, dtype=torch.float64)
         made = registry.make("localities", locality) if isinstance(locality, str) else locality
         task = Task.build(net.build(noise), made.thing, noise)
-        x = noise.normal("x", (task.scheme.copies * net.examples, *net.shape))
-        y = ((torch.arange(net.examples) * 3 + 1) % net.classes).repeat(task.scheme.copies)
-        refused = estimator.supports(task.scheme)
+        x, y = _batch(task.scheme, net, noise)
+        refused = task.scheme.refused or estimator.supports(task.scheme)
         if not isinstance(refused, str):
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
         state = {} if refused else task.init_state(estimator, noise)
         draws = noise.child("draws")
-        return cls(net, made, task, estimator, x, y, draws, state, refused)
+        targets = _with_given(net, task.scheme, y, noise)
+        return cls(net, made, task, estimator, x, targets, draws, state, refused)
 
     @property
     def name(self) -> str:
@@ -406,3 +428,27 @@ class Case:
         """Run the estimator once over all objectives and join its estimate of the body."""
         step = self.task.estimate(self.x, self.y, self.estimator, noise, self.state)
         return self.flat(step.body)
+
+
+def _with_given(net: Net, scheme: Scheme, labels: Tensor, noise: Noise) -> Any:
+    """Return the labels with what batches of the locality bring beside them, of random images."""
+    asked = scheme.moves or any(scheme.chain.readout(o.readout).needs for o in scheme.objectives)
+    if not asked or len(net.shape) != 3 or not hasattr(scheme.locality, "batch"):
+        return labels
+    own, channels = labels[: net.examples], net.shape[0]
+    uniform = noise.draw("uniform", "pixels", 0, (net.examples, *net.shape))
+    pixels = (256 * uniform).to(torch.uint8)
+    data = Images(
+        net.name,
+        pixels,
+        own,
+        pixels,
+        own,
+        classes=net.classes,
+        peak=255.0,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+        fingerprint=net.name,
+    )
+    given = given_of(scheme.batch(pixels, own, data, noise.child("batch"))[1])
+    return Targets(labels, given) if given else labels

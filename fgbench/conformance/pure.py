@@ -13,6 +13,7 @@ import torch
 from fgbench.conformance.agreement import same
 from fgbench.conformance.outcome import Fault, NotJudged, listed
 from fgbench.conformance.watch import Log, Watched, around
+from fgbench.core.targets import given_of, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -236,7 +237,8 @@ def _shaped(case: Case, step: Step) -> None:
 @contextmanager
 def _kept(case: Case) -> Iterator[None]:
     """Raise if the block changes inputs, parameters, random state or settings; put parameters back."""
-    held: dict[str, Tensor] = {"the batch": case.x, "the labels": case.y}
+    held: dict[str, Tensor] = {"the batch": case.x, "the labels": labels_of(case.y)}
+    held |= {f"the {name} of the batch": t for name, t in given_of(case.y).items()}
     held |= {f"state {n} of {o}": t for o, s in case.state.items() for n, t in s.items()}
     chain = case.task.chain
     held |= {f"buffer {n}": t for n, t in chain.named_buffers()}

@@ -368,7 +368,7 @@ def vanishing(case: Case) -> str:
     """
     pair = [case.of(with_step(case.estimator, step)) for step in (STEP, STEP / FINER)]
     drawn = [Drawn.by(one) for one in pair]
-    if not drawn[1].degree_two(1e-2):
+    if drawn[1].size and not drawn[1].degree_two(1e-2):
         raise NoDesign(OF_ANOTHER_FORM)
     for apart in drawn[0].ways:
         try:

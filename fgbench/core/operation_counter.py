@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_pauses: list[None] = []
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Leave what runs inside the block out of every count: the making of random numbers has no price.
+
+    Example:
+        >>> with OperationCounter() as counter, uncounted():
+        ...     _ = torch.ones(1, 3) @ torch.ones(3, 2)
+        >>> counter.number
+        0
+    """
+    _pauses.append(None)
+    try:
+        yield
+    finally:
+        _pauses.pop()
 
 
 class OperationCounter(TorchDispatchMode):
@@ -41,6 +64,8 @@ class OperationCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, or the operations that it consists of, and add its multiplications."""
         kwargs = kwargs or {}
+        if _pauses:
+            return func(*args, **kwargs)
         if isinstance(func, torch._ops.OpOverload):
             with self:
                 parts = func.decompose(*args, **kwargs)

@@ -301,6 +301,8 @@ class View(Oracles):
             (k if isinstance(k, tuple) else ("site", k)): v for k, v in cotangents.items()
         }
         self.ledger.pulls += self.share
+        if any(kind == "readout" for kind, _ in places):
+            self.ledger.readouts += self.window.readout_share
         return self.window.pull(places, to, weights)
 
     def gradients(

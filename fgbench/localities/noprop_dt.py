@@ -75,7 +75,7 @@ class NoPropDiscrete:
     for it, and at the image. Its loss is ``T/2 · η · (SNR_t − SNR_{t−1}) · |û_t − u_y|²`` with SNR = ᾱ/(1 −
     ᾱ), its part of a bound on log p(y | x). The final readout learns from ``z_T ~ N(√ᾱ_T u_y, 1 − ᾱ_T)`` by
     cross entropy. Labels are one-hot and fixed, so the bound's remaining term is constant. A prediction
-    goes through all blocks from ``z_0 ~ N(0, 1)``, with the noise of every step drawn from one key.
+    goes through all blocks, from the mean of z_0 by the mean of every step.
 
     It is a training rule: no loss of the predictions has the gradient that it follows. All blocks learn
     from each batch; the paper trains one after the other, which is the same for blocks that share nothing.
@@ -87,7 +87,8 @@ class NoPropDiscrete:
 
     Args:
         eta: η.
-        inference: ``sampled``: predictions with noise, as in the paper; ``mean``: without it, from z_0 = 0.
+        inference: ``mean``: predictions without noise, from z_0 = 0; ``sampled``: with noise, as the paper,
+            the same for every example.
 
     Cost: one forward and one backward pass of every block; a prediction is one forward pass.
 
@@ -104,8 +105,9 @@ class NoPropDiscrete:
     """
 
     eta: Annotated[float, Field(gt=0)] = 0.1
-    inference: Literal["sampled", "mean"] = "sampled"
+    inference: Literal["mean", "sampled"] = "mean"
 
+    network = "noprop-3x5"
     rule = "blocks learn to denoise labels, and the loss of a prediction is no sum of their losses"
 
     def supports(self, chain: Chain) -> str:
@@ -182,11 +184,11 @@ class NoPropDiscrete:
             return mean
         n, image = chain.classes, x.flatten(1)
         noise = Noise(0, ("inference",), device=x.device, dtype=x.dtype)
-        z = noise.normal("z0", (len(x), n))
+        z = noise.normal("z0", (1, n)).expand(len(x), n)
         f = torch.cat([torch.zeros_like(z), z, image], 1)
         for k, step in enumerate(_steps(chain)):
             f = chain.run(f, k, k + 1)
-            z = f[:, n : 2 * n] + sqrt(step.c) * noise.normal(f"z{k + 1}", (len(x), n))
+            z = f[:, n : 2 * n] + sqrt(step.c) * noise.normal(f"z{k + 1}", (1, n))
             f = torch.cat([f[:, :n], z, image], 1)
         return chain.read("final", f)
 

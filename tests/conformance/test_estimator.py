@@ -72,10 +72,12 @@ def test_outcomes_are_told_as_they_are_found() -> None:
     assert found == told
 
 
-LONG = ("fg_w", "np", "wp")  # one slope for each weight or place
+SHORT = ("bp", "fa", "dfa", "fg_a")  # of others a basis of slopes or passes takes long
 
 
-@pytest.mark.parametrize("name", slow_if(registry.entries("estimators"), LONG.__contains__))
+@pytest.mark.parametrize(
+    "name", slow_if(registry.entries("estimators"), lambda name: name not in SHORT)
+)
 def test_every_registered_estimator_holds_its_claims(name: str) -> None:
     before = (np.random.get_state()[1].tobytes(), random.getstate())  # noqa: NPY002
     found = check_estimator(name)

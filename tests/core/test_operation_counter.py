@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from fgbench.core.operation_counter import OperationCounter
+from fgbench.core.operation_counter import OperationCounter, uncounted
 
 STEPS: dict[str, Callable[[Tensor], Tensor]] = {
     "convolution": lambda x: F.conv2d(x, torch.ones(2, 2, 3, 3), padding=1),
@@ -36,3 +36,14 @@ def test_counts_are_those_of_torch(kept: Callable[[], Any]) -> None:
             assert ours.number == theirs.get_total_flops()
             counts.add(ours.number)
     assert len(counts) >= 4
+
+
+def test_what_has_no_price_is_not_counted() -> None:
+    """Also where it raises: counting goes on after the block."""
+    x = torch.ones(2, 3)
+    with OperationCounter() as counter:
+        with pytest.raises(ZeroDivisionError), uncounted():
+            _ = x @ x.T
+            raise ZeroDivisionError
+        _ = x @ x.T
+    assert counter.number == 2 * 2 * 3 * 2

@@ -91,18 +91,18 @@ def test_perfect_blocks_lead_to_the_law_of_the_last_label() -> None:
 def test_predictions_go_through_all_blocks() -> None:
     task, x, _ = given()
     chain = task.chain
-    mean = NoPropDiscrete(inference="mean")
-    assert torch.equal(mean.predictions(chain, x), chain(x))
-    sampled = NoPropDiscrete()
+    assert torch.equal(NoPropDiscrete().predictions(chain, x), chain(x))
+    sampled = NoPropDiscrete(inference="sampled")
     found = sampled.predictions(chain, x)
     assert torch.equal(found, sampled.predictions(chain, x))  # the noise has one key
     assert not torch.allclose(found, chain(x))
+    torch.testing.assert_close(found[:1], sampled.predictions(chain, x[:1]))
     noise = Noise(0, ("inference",), dtype=torch.float64)
-    z = noise.normal("z0", (4, 5))
+    z = noise.normal("z0", (1, 5)).expand(4, 5)
     for k, step in enumerate(schedule(T)):
         f = chain.run(torch.cat([torch.zeros_like(z), z, x.flatten(1)], 1), k, k + 1)
         assert torch.allclose(f[:, :5].sum(1), torch.ones(4, dtype=x.dtype))  # on the simplex
-        z = step.a * f[:, :5] + step.b * z + sqrt(step.c) * noise.normal(f"z{k + 1}", (4, 5))
+        z = step.a * f[:, :5] + step.b * z + sqrt(step.c) * noise.normal(f"z{k + 1}", (1, 5))
     want = chain.readout("final")(torch.cat([torch.zeros_like(z), z], 1))
     torch.testing.assert_close(found, want)
 

@@ -9,6 +9,7 @@ have a part that is drawn anew and a part that may live for several steps.
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from itertools import pairwise
 from math import gcd, prod
 from numbers import Integral
@@ -31,6 +32,7 @@ from fgbench.core.noise.laws import (
     law,
     repeated,
 )
+from fgbench.core.operation_counter import uncounted
 from fgbench.errors import UsageError
 
 
@@ -160,7 +162,9 @@ class Directions:
         if part is not None:
             assert self._held_draw is not None
             held = self._held_draw(self.law.kind, name, index, (size, *part))
-        block = repeated(self.law.made(raw, held, shape, self._per_example), self._repeats)
+        with nullcontext() if held is None else uncounted():  # products of factors are no work of a method
+            made = self.law.made(raw, held, shape, self._per_example)
+        block = repeated(made, self._repeats)
         return block * self._masks[name] if name in self._masks else block
 
     def _blocks(self, name: str, first: int, last: int) -> Tensor:
