@@ -25,7 +25,6 @@ from fgbench.core.autodiff.dual import part, plus, rule, value
 from fgbench.core.estimator import Backward, Bias, Claims, Kind
 from fgbench.core.network import Chain, LinearReadout, LocalModule, Readout, Site, Tap, untouched
 from fgbench.core.noise.keyed import Noise
-from fgbench.core.targets import Targets, given_of
 from fgbench.core.task import Task
 from fgbench.data.dataset import fingerprint
 from fgbench.data.images import Images
@@ -257,7 +256,9 @@ class Net:
                 sizes: dict[str, Any] = {"shape": self.shape, "classes": self.classes}
                 chain = registry.make("architectures", self.name, **sizes).thing
         if not isinstance(chain, Chain):
-            raise UsageError(f"{self.name} is an ordinary module, expected a chain of local modules")
+            raise UsageError(
+                f"{self.name} is an ordinary module, expected a chain of local modules"
+            )
         return filled(chain.to(torch.float64), noise)
 
 
@@ -361,8 +362,7 @@ class Case:
             raise Fault(f"supports() must return a reason or '', returned {refused!r}")
         state = {} if refused else task.init_state(estimator, noise)
         draws = noise.child("draws")
-        targets = _with_given(net, task.scheme, y, noise)
-        return cls(net, made, task, estimator, x, targets, draws, state, refused)
+        return cls(net, made, task, estimator, x, y, draws, state, refused)
 
     @property
     def name(self) -> str:
@@ -428,27 +428,3 @@ class Case:
         """Run the estimator once over all objectives and join its estimate of the body."""
         step = self.task.estimate(self.x, self.y, self.estimator, noise, self.state)
         return self.flat(step.body)
-
-
-def _with_given(net: Net, scheme: Scheme, labels: Tensor, noise: Noise) -> Any:
-    """Return the labels with what batches of the locality bring beside them, of random images."""
-    asked = scheme.moves or any(scheme.chain.readout(o.readout).needs for o in scheme.objectives)
-    if not asked or len(net.shape) != 3 or not hasattr(scheme.locality, "batch"):
-        return labels
-    own, channels = labels[: net.examples], net.shape[0]
-    uniform = noise.draw("uniform", "pixels", 0, (net.examples, *net.shape))
-    pixels = (256 * uniform).to(torch.uint8)
-    data = Images(
-        net.name,
-        pixels,
-        own,
-        pixels,
-        own,
-        classes=net.classes,
-        peak=255.0,
-        mean=(0.5,) * channels,
-        std=(0.25,) * channels,
-        fingerprint=net.name,
-    )
-    given = given_of(scheme.batch(pixels, own, data, noise.child("batch"))[1])
-    return Targets(labels, given) if given else labels

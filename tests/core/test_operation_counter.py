@@ -43,7 +43,6 @@ def test_what_has_no_price_is_not_counted() -> None:
     x = torch.ones(2, 3)
     with OperationCounter() as counter:
         with pytest.raises(ZeroDivisionError), uncounted():
-            _ = x @ x.T
-            raise ZeroDivisionError
+            _ = (x @ x.T).shape[0] // 0
         _ = x @ x.T
     assert counter.number == 2 * 2 * 3 * 2

@@ -162,7 +162,9 @@ class Directions:
         if part is not None:
             assert self._held_draw is not None
             held = self._held_draw(self.law.kind, name, index, (size, *part))
-        with nullcontext() if held is None else uncounted():  # products of factors are no work of a method
+        with (
+            nullcontext() if held is None else uncounted()
+        ):  # products of factors are no work of a method
             made = self.law.made(raw, held, shape, self._per_example)
         block = repeated(made, self._repeats)
         return block * self._masks[name] if name in self._masks else block
