@@ -37,5 +37,7 @@ def test_the_first_block_begins_at_a_label_of_zeros() -> None:
     image = Noise(1).normal("image", (2, 1, 2, 2))
     nothing = torch.cat([torch.zeros(2, 6), image.flatten(1)], 1)
     assert torch.equal(block(image), block(nothing))
-    anything = torch.cat([torch.ones(2, 3), nothing[:, 3:]], 1)  # what a block predicted is not read
+    anything = torch.cat(
+        [torch.ones(2, 3), nothing[:, 3:]], 1
+    )  # what a block predicted is not read
     assert torch.equal(block(anything), block(nothing))
