@@ -66,7 +66,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Question:
-    """What a comparison is asked.
+    """The question that a comparison answers.
 
     Args:
         methods: METHODs, the reference among them.
@@ -196,7 +196,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison runs.
+    """The runs of a comparison.
 
     Args:
         question: what is asked.
