@@ -63,13 +63,13 @@ def test_gradients_of_a_stage_that_is_over_would_be_seen(monkeypatch: pytest.Mon
     run = run_of("bp/greedy_sequential")
     follow = type(run.learner).follow
 
-    def keeping(self: object, estimate: object) -> None:
+    def keeping(self: object, estimate: object, *more: object) -> None:
         kept = {
             n: p.grad.clone() for n, p in run.task.chain.named_parameters() if p.grad is not None
         }
         for name, grad in kept.items():
             estimate.body.setdefault(name, grad)  # type: ignore[attr-defined]
-        follow(self, estimate)  # type: ignore[arg-type]
+        follow(self, estimate, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(run.learner), "follow", keeping)
     for _ in range(4):
