@@ -33,7 +33,7 @@ SHARED = ("estimator", "locality", "options", "device", "where", "about", "metri
 
 @dataclass(frozen=True)
 class Tuned:
-    """What the tuning of a method found.
+    """The outcome of the tuning of a method.
 
     Args:
         runs: rate to its tuning runs.
