@@ -69,7 +69,10 @@ class LowRankEvolution(Defaults):
     step: Annotated[float, Field(ge=0)] = 1e-3
     scores: Literal["z", "raw"] = "z"
 
-    recipe = ({"set": {"lr": 3e-4}},)
+    recipe = (
+        {"set": {"lr": 1e-3}},
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 3e-3}},
+    )
 
     @property
     def law(self) -> str:

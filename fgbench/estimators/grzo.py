@@ -78,7 +78,10 @@ class GroupRelative(Defaults):
     step: Annotated[float, Field(ge=0)] = 1e-3
     normalise: bool = True
 
-    recipe = ({"set": {"lr": 3e-4}},)
+    recipe = (
+        {"set": {"lr": 1e-3}},
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 3e-3}},
+    )
 
     def claims(self, scheme: Scheme) -> Claims:
         """Biased by the spread over the batch; without it unbiased as the step vanishes."""

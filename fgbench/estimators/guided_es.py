@@ -66,7 +66,10 @@ class GuidedEvolution(Defaults):
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
     step: Annotated[float, Field(ge=0)] = 1e-3
 
-    recipe = ({"set": {"lr": 3e-4}},)
+    recipe = (
+        {"set": {"lr": 3e-4}},
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 1e-3}},
+    )
 
     def claims(self, scheme: Scheme) -> Claims:
         """Biased towards the subspace; without it unbiased as the step vanishes."""
