@@ -33,7 +33,7 @@ SHARED = ("estimator", "locality", "options", "device", "where", "about", "metri
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of tuning a method.
+    """The outcome of the tuning of a method.
 
     Args:
         runs: rate to its tuning runs.
