@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: a sentence, what was measured, and a verdict with its interval.
+"""The frame of the scripts of this folder: a sentence, what was measured, and a verdict with its interval.
 
 Each script judges one sentence. ``python analysis/claims/NAME.py`` judges the committed records and writes
 NAME.json beside the script; with ``--run`` it makes the records anew first, in about a minute of one core.
@@ -38,7 +38,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the measurement says of a claim.
+    """The outcome of a measurement for a claim.
 
     Args:
         words: one of `WORDS`.

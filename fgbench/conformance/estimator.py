@@ -167,7 +167,7 @@ def _examine(
         yield from bias(estimator, cases, quick=quick)
         yield from documented(cases, quick=quick)
         if held["state"]:
-            yield from bias_learned(estimator, cases)
+            yield from bias_learned(estimator, few)
     else:
         why = f"{failed} failed, and what it found would be in every mean"
         yield not_judged("bias", why)

@@ -76,8 +76,6 @@ def check_locality(given: Any, tell: Tell | None = None, *, arch: str = "") -> l
     if not isinstance(made, registry.Made):
         made = registry.Made(type(made).__name__, {}, made, "", unnamed=True)
     nets: Sequence[Net] = NETS
-    if own := str(getattr(made.thing, "network", "")):
-        nets = (Net(own, (1, 2, 2), 3, examples=4), *nets)
     if arch:
         require_structure(arch, SHAPE, CLASSES)
         nets = (*NETS, Net(arch, SHAPE, CLASSES, examples=4))

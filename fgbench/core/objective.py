@@ -107,7 +107,6 @@ class Locality(Protocol):
       a dictionary of further tensors by name, for ``start`` and for readouts that need them;
     - ``predictions(chain, x)``: what evaluation takes in place of the predictions of the final readout;
     - ``probe``: learning rate of the final readout between epochs, where no objective teaches it;
-    - ``network``: an architecture that ``fgbench check`` takes for it, where it is made for one;
     - ``rule``: why its methods estimate no gradient of the final loss, for a training rule.
 
     Example:

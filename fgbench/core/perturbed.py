@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Perturbed:
-    """What a pass under noise on the activities leaves behind.
+    """Result of a pass under noise on the activities: losses, values at the taps, and its graph.
 
     Args:
         losses: loss of every example, ``[b]``.

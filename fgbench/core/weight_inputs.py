@@ -1,4 +1,4 @@
-"""What each weight is multiplied with in a pass: the inputs of weight operations, as matrices.
+"""Inputs of weight operations in a pass, as matrices: the vectors that each weight is multiplied with.
 
 A weight enters by a sum ``out = Σ input · weight`` over named indices. Its indices are of three kinds: rows,
 which the output has too; columns, which the input has and the output has not; and blocks, which both have,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -73,6 +73,11 @@ class ActivationGuided(Defaults):
         >>> round(fgbench.run("measure", method="agzo", **case)["predicted_variance"], 3)
         13.0
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"set": {"lr": 3e-4}},
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.003}},
+    ]
 
     directions: Annotated[int, Field(ge=1)] = 1
     rank: Annotated[int, Field(ge=0)] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -68,6 +68,10 @@ class ActivityNodePerturbation(Defaults):
         >>> record["claimed"]["why"]
         'its mean is along J g: noise of earlier layers is in the change of later ones'
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.01}}
+    ]
 
     directions: Annotated[int, Field(ge=1)] = 1
     law: str = "gaussian"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -56,7 +56,7 @@ class ControlVariate(Defaults):
         directions: directions averaged per estimate.
         law: ``rademacher``, ``gaussian``, ``sphere`` or ``uniform``.
 
-    Cost: the base, and ``directions`` weight slopes.
+    Cost: the base, a forward pass and ``directions`` weight slopes.
 
     References: Arisaka, Li, Accelerating Legacy Numerical Solvers by Non-intrusive Gradient-based
     Meta-solving, ICML 2024.
@@ -70,6 +70,11 @@ class ControlVariate(Defaults):
         >>> round(record["relative_variance"]["value"], 6), record["claimed"]["bias"]
         (0.0, 'none')
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"set": {"lr": 3e-4}},
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.001}},
+    ]
 
     base: Nested = Nested("dfa")
     directions: Annotated[int, Field(ge=1)] = 1
@@ -101,8 +106,9 @@ class ControlVariate(Defaults):
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the base's gradient and slope times direction of what it misses."""
         found: Estimate = self.base.estimator(view, noise.child("base"), state)
-        b = view.gradients(found.grads, found.credit)
+        b = view.gradients(found.grads if found.along is None else found.along, found.credit)
         v = noise.directions(view.shapes, self.directions, self.law)
+        view.price(view.share * view.chain.operations())  # values pass again beside the tangents
         slopes = view.slopes(v).flatten(1).sum(1)
         total = {name: t.clone() for name, t in b.items()}
         for row, slope in enumerate(slopes):
@@ -110,7 +116,7 @@ class ControlVariate(Defaults):
             known = torch.stack([(t * u[name]).sum() for name, t in b.items()]).sum()
             for name, t in total.items():
                 t.addcmul_(u[name], (slope - known) / v.n)
-        return replace(found, credit=None, grads=total)
+        return replace(found, credit=None, along=None, grads=total)
 
     def predicted_variance(self, view: View, state: State) -> Mapping[str, Tensor] | None:
         """Return the closed form, where the base has no noise, or no bias and a known variance.
@@ -129,7 +135,7 @@ class ControlVariate(Defaults):
         if own.deterministic:
             device, dtype = view.start.device, next(iter(view.params.values())).dtype
             found = base(view.with_(), Noise(0, device=device, dtype=dtype), state)
-            b = view.gradients(found.grads, found.credit)
+            b = view.gradients(found.grads if found.along is None else found.along, found.credit)
             truth = view.with_().reverse()
             return {n: ((g.double() - b[n].double()) ** 2).sum() for n, g in truth.items()}
         if own.bias != "none":

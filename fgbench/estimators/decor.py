@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -67,6 +67,10 @@ class Decorrelation(Defaults):
         (0.0, 'its mean is the gradient times RᵀR')
     """
 
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.01}}
+    ]
+
     base: Nested = Nested("fg_a")
     rate: Annotated[float, Field(ge=0)] = 1e-3
 
@@ -105,14 +109,15 @@ class Decorrelation(Defaults):
         mine, theirs = _apart(state)
         found: Estimate = self.base.estimator(view, noise.child("base"), theirs)
         inputs = view.inputs()
-        grads = view.gradients(found.grads, found.credit)
+        grads = view.gradients(found.grads if found.along is None else found.along, found.credit)
         with view.counted():
             turned = {
                 n: _turned(g, inputs[n], mine[n]) if n in mine else g for n, g in grads.items()
             }
             after = {OWN + n: self._next(inputs[n].values, r) for n, r in mine.items()}
         kept = theirs if found.new_state is None else found.new_state
-        return replace(found, credit=None, grads=turned, new_state={**kept, **after})
+        after = {**kept, **after}
+        return replace(found, credit=None, along=None, grads=turned, new_state=after or None)
 
     def _next(self, x: Tensor, r: Tensor) -> Tensor:
         """Return the next R ``[blocks, columns, columns]`` from inputs ``[blocks, samples, columns]``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -58,6 +58,10 @@ class ActivationMixing(Defaults):
         'its mean is 0 outside the span of the activities of the batch'
     """
 
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.01}}
+    ]
+
     directions: Annotated[int, Field(ge=1)] = 1
     law: str = "gaussian"
 
@@ -91,10 +95,10 @@ class ActivationMixing(Defaults):
         if view.kept != "b" or view.objective.coupled(view.chain):
             return None
         acts = view.activities()
-        delta = {name: g.unsqueeze(0) for name, g in site_gradients(view).items()}
-        ahead = view.site_tangents(FixedDirections(delta), one_layer=True)
         sent = {}
-        for name in view.sites:
+        for name, delta in site_gradients(view).items():  # one by one: residuals would add others
+            own = FixedDirections({name: delta.unsqueeze(0)})
+            ahead = view.site_tangents(own, one_layer=True)
             h, t = acts[name].flatten(1), ahead["out", name][0].flatten(1)
             sent[name] = t @ h.mT @ h / len(h)
         return view.pull(_through(view, sent))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -53,7 +53,8 @@ class LocalGuess(Defaults):
     Args:
         heads: ``learned``; ``fixed``: as drawn at the start; ``fresh``: drawn anew at every step.
 
-    Cost: one forward pass, a slope for every layer and one pull; 4 k × features operations per layer.
+    Cost: one forward pass, a slope and a forward pass for every layer, one pull; 4 k × features operations
+    per layer.
 
     References: Fournier, Rivaud, Belilovsky, Eickenberg, Oyallon, Can Forward Gradient Match
     Backpropagation?, ICML 2023 (activation space; its guesses in weight space are not here).
@@ -66,6 +67,7 @@ class LocalGuess(Defaults):
         (0.0, 2.0)
     """
 
+    recipe: ClassVar[list[dict[str, Any]]] = [{"when": {"arch": "mlp-*"}, "set": {"lr": 0.03}}]
     heads: Literal["learned", "fixed", "fresh"] = "learned"
     state_optimizer: ClassVar[tuple[str, float]] = ("adam", 1e-3)
 
@@ -95,6 +97,7 @@ class LocalGuess(Defaults):
         for name in view.sites:
             u, grads = _guess(view, name, state)
             learned |= grads
+            view.price(view.share * view.chain.operations())  # values pass beside the tangent
             tangent = view.output_tangent(FixedDirections({name: u.unsqueeze(0)}), at="out")[0]
             slope, square = (tangent * error).flatten(1).sum(1), (u * u).flatten(1).sum(1)
             tiny = torch.finfo(square.dtype).tiny

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -73,6 +73,10 @@ class OrthogonalGuess(Defaults):
         >>> round(fgbench.run("measure", method="fg_perp", **case)["predicted_variance"], 6)
         3.0
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.01}}
+    ]
 
     directions: Annotated[int, Field(ge=1)] = 1
     rank: Annotated[int, Field(ge=0)] = 0

@@ -73,7 +73,7 @@ class FZOO(Defaults):
     step: Annotated[float, Field(gt=0)] = 1e-3
     baseline: Literal["clean", "mean"] = "clean"
 
-    recipe: ClassVar[dict[str, Any]] = {"lr": 0.003, "momentum": 0.0}
+    recipe: ClassVar[dict[str, Any]] = {"lr": 0.01, "momentum": 0.0}
 
     def __post_init__(self) -> None:
         """Refuse an unknown law."""

@@ -78,7 +78,7 @@ class HiZOO(Defaults):
     curvature: Literal["centred", "released"] = "centred"
     unscale: bool = False
 
-    recipe: ClassVar[dict[str, Any]] = {"lr": 0.003, "momentum": 0.0}
+    recipe: ClassVar[dict[str, Any]] = {"lr": 0.01, "momentum": 0.0}
 
     def claims(self, scheme: Scheme) -> Claims:
         """Biased by the preconditioning, vanishing with the step where that is undone; values only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -56,6 +56,10 @@ class IterativeNodePerturbation(Defaults):
         >>> cost["forwards"], cost["pulls"]
         (3.0, 1.0)
     """
+
+    recipe: ClassVar[list[dict[str, Any]]] = [
+        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.03}}
+    ]
 
     directions: Annotated[int, Field(ge=1)] = 1
     law: str = "sphere"

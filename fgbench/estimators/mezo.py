@@ -62,7 +62,7 @@ class MeZO(Defaults):
     law: str = "gaussian"
     step: Annotated[float, Field(gt=0)] = 1e-3
 
-    recipe: ClassVar[dict[str, Any]] = {"lr": 0.003, "momentum": 0.0}
+    recipe: ClassVar[dict[str, Any]] = {"lr": 0.01, "momentum": 0.0}
 
     def __post_init__(self) -> None:
         """Refuse an unknown law."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import pi, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -13,7 +13,7 @@ from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.registry import register
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor
 
@@ -117,6 +117,19 @@ class SignSymmetry(Defaults):
         if self.law == "gaussian":
             return noise.normal(name, tuple(weight.shape)).abs() * size
         return noise.draw("uniform", name, 0, tuple(weight.shape)) * (sqrt(3.0) * size)
+
+    def expected(self, view: View, state: State) -> Mapping[str, Tensor] | None:
+        """Return the mean over M: the gradient through E|M| sign(W), because layers are drawn apart.
+
+        A network whose weights are used in several places on one path has no such form; a module of the
+        user's own may be one.
+        """
+        if self.mode != "brsf" or view.chain.whole:
+            return None
+        mean = sqrt(2 / pi) if self.law == "gaussian" else sqrt(3.0) / 2
+        weights = feedback_weights.present(view)
+        feedback = {n: torch.sign(weights[n]) * (mean * s) for n, s in state.items()}
+        return view.reverse(weights=feedback)
 
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the gradient with the error carried by the feedback weights."""

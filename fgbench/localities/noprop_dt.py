@@ -107,7 +107,6 @@ class NoPropDiscrete:
     eta: Annotated[float, Field(gt=0)] = 0.1
     inference: Literal["mean", "sampled"] = "mean"
 
-    network = "noprop-3x5"
     rule = "blocks learn to denoise labels, and the loss of a prediction is no sum of their losses"
 
     def supports(self, chain: Chain) -> str:

@@ -126,11 +126,14 @@ def normalised_error(
         rounding: relative norm of e - g at or below which it is rounding.
 
     Returns:
-        The error; exactly 0 where it is rounding; exact where all draws have the same.
+        The error; exactly 0 where it is rounding; exact where all draws have the same; without an interval
+        where all draws but one are exact.
 
     Example:
         >>> normalised_error([0.5, 1.5, 1.0, 1.0]).value
         1.0
+        >>> normalised_error([0.0, 2.0])  # an estimate that is exact now and then
+        Number(value=1.0, low=None, high=None, n=2, reason='one draw alone has an error')
     """
     squares = np.asarray(d2, dtype=np.float64)
     draws = len(squares)
@@ -149,6 +152,8 @@ def normalised_error(
             controlled = 1.0 + _without(squares - 1.0) / zs
         if np.isfinite(controlled).all() and controlled.min() > rounding**2:
             terms = controlled
+    if terms.min() <= 0:  # the logarithm of the jackknife has no value
+        return Number(float(terms[0]), None, None, draws, "one draw alone has an error")
     logs = np.log(terms)
     half = t_quantile(freedom(draws, logs[1:])) * jackknife_error(logs[1:])
     low, value, high = (float(end) for end in np.exp(logs[0] + half * np.array([-1.0, 0.0, 1.0])))

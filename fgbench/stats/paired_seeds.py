@@ -59,6 +59,30 @@ class Difference:
         return Number(self.value, self.value - half, self.value + half, self.seeds)
 
 
+def seed_mean(values: ArrayLike) -> Number:
+    """Return the mean over seeds with its 95 % t interval, which is cut at 0 where no value is negative.
+
+    Args:
+        values: one per seed, at least two for an interval.
+
+    Returns:
+        The mean.
+
+    Example:
+        >>> seed_mean([0.1, 0.1, 0.1]).json()["low"], seed_mean([0.1]).low
+        (0.1, None)
+    """
+    series = np.asarray(values, dtype=np.float64)
+    centre, n = float(series.mean()), len(series)
+    if n < 2:
+        return Number(centre, None, None, n, "one seed")
+    if constant(series):
+        return Number.exact(float(series[0]), n)
+    half = t_quantile(n - 1.0) * float(series.std(ddof=1)) / sqrt(n)
+    least = 0.0 if float(series.min()) >= 0.0 else -inf
+    return Number(centre, max(centre - half, least), centre + half, n)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Verdict on a method beside its reference.

@@ -92,6 +92,9 @@ class LearnedState:
             chain, recipe = self._like
             groups = _like_weights(state, chain, recipe)
             self.teacher = optimizer(recipe.optimizer, groups, recipe.momentum, recipe.nesterov)
+            if isinstance(self.teacher, torch.optim.SGD) and recipe.momentum:
+                for t in unique:  # fused kernels want buffers of all tensors or of none
+                    self.teacher.state[t]["momentum_buffer"] = torch.zeros_like(t)
         elif unique:
             name, lr = self._rule
             group = {"params": unique, "lr": lr}
@@ -107,6 +110,11 @@ class LearnedState:
             return [t for group in _like_weights(state, *self._like) for t in group["params"]]
         every = [t for own in state.values() for t in own.values() if t.is_floating_point()]
         return list({id(t): t for t in every}.values())
+
+    @property
+    def like_weights(self) -> bool:
+        """Whether the state takes the steps of the parameters that it is named after."""
+        return self._like is not None
 
     def pace(self, rates: Mapping[str, float | Tensor]) -> None:
         """Set the rates of state that learns like weights.

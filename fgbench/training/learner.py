@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fgbench.errors import UsageError
 from fgbench.training import optimizer_steps, update_rule
 from fgbench.training.checkpoint import Damaged
 from fgbench.training.learned_state import LearnedState
@@ -82,6 +83,11 @@ class Learner:
         self._learned = LearnedState(estimator, start, self.chain, recipe)
         self._set_rates(self._rates if self._paced is None else self._paced.unbind())
         rule = update_rule.made(update_rule.named(recipe.update, estimator))
+        if rule is not None and self._learned.like_weights:
+            raise UsageError(
+                f"{type(estimator).__name__} has state that takes the steps of the weights, and an update "
+                "rule moves the weights alone: train it without one"
+            )
         self._rule = (
             None if rule is None else update_rule.RuleSteps(rule, self.chain, self._optimizer)
         )

@@ -76,8 +76,8 @@ def test_a_file_that_exists_is_left_alone(present: str, capsys: pytest.CaptureFi
         (["estimator", "fg_a"], "estimator 'fg_a' exists already: fgbench.estimators.fg_a"),
         (["data", "digits"], "data 'digits' exists already: fgbench.data.digits"),
         (["estimator", "torch"], "a file torch.py would hide the Python module torch"),
-        (["estimators", "mine"], "unknown kind 'estimators'; did you mean 'estimator'?"),
-        (["estimator", "mine", "-o", "nowhere"], "no folder 'nowhere'"),
+        (["estimators", NAME], "unknown kind 'estimators'; did you mean 'estimator'?"),
+        (["estimator", NAME, "-o", "nowhere"], "no folder 'nowhere'"),
     ],
 )
 def test_a_name_that_cannot_be_is_one_line(

@@ -13,10 +13,13 @@ from fgbench.conformance.nets import MIXER, OPAQUE, TINY, Case
 from fgbench.conformance.outcome import Fault, NotJudged
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.registry import make, names
+from tests.makers.cases import slow_if
 from tests.makers.claims import Priced
 
 
-@pytest.mark.parametrize("name", names("estimators"))
+@pytest.mark.parametrize(
+    "name", slow_if(names("estimators"), lambda name: name not in ("bp", "fg_a", "np"))
+)
 @pytest.mark.parametrize("locality", ["end", "local-pg"])
 def test_every_estimator_runs_what_it_is_priced_at(name: str, locality: str) -> None:
     for net in (TINY, MIXER):

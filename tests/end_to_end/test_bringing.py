@@ -26,6 +26,7 @@ def halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "./halved.py:Halved"
 
 
+@pytest.mark.slow
 def test_the_method_around_another_holds(halved: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", f"{halved}[base=fg_w]/end"]) == 0
     assert "FAIL" not in capsys.readouterr().out
@@ -85,5 +86,4 @@ def test_the_links_of_the_page_lead_somewhere() -> None:
 
 def test_the_groups_of_entry_points_are_those_of_the_registry() -> None:
     groups = re.findall(r'entry-points\."fgbench\.(\w+)"', PAGE)
-    assert set(groups) <= set(registry.FOLDERS)
-    assert {"estimators", "localities", "architectures", "datasets"} == set(groups)
+    assert set(groups) == set(registry.FOLDERS)

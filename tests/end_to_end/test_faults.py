@@ -191,6 +191,7 @@ def test_fault_7_objectives_that_update_a_part_or_nothing_are_measured() -> None
     )
 
 
+@pytest.mark.slow
 def test_fault_8_an_estimator_is_sampled_under_the_locality_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

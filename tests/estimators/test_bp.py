@@ -143,7 +143,9 @@ def test_the_runs_of_probes_are_parts() -> None:
         ("bp[recompute=2]/end", lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "not cut"),
         ("bp[recompute=2]/end", "gpt-2x8[heads=2,dropout=0.1]", "draws masks"),
         ("bp[parts=2]/end", "gpt-2x8[heads=2,dropout=0.1]", "one mask for all"),
-        ("bp[parts=2]/local", "resnet-20", "for all examples at once"),
+        pytest.param(
+            *("bp[parts=2]/local", "resnet-20", "for all examples at once"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_cannot_be_cut_is_not_supported(method: str, arch: Any, words: str) -> None:
@@ -153,7 +155,12 @@ def test_what_cannot_be_cut_is_not_supported(method: str, arch: Any, words: str)
     assert words in estimator.supports(task.scheme)
 
 
-@pytest.mark.parametrize("locality", ["end", "local", "module"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "locality", ["end", *(pytest.param(name, marks=SLOW) for name in ("local", "module"))]
+)
 def test_an_ordinary_module_is_cut_too(locality: str) -> None:
     workload = Workload.of("gpt-2x8[heads=2]", "topics", dtype="float64")
     data = workload.data

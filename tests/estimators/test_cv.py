@@ -130,11 +130,24 @@ def test_it_claims_what_its_base_reaches() -> None:
         assert (claims.bias, claims.backward) == ("none", reach)
 
 
-def test_its_price_is_the_base_and_one_weight_slope() -> None:
+def test_its_price_is_the_base_and_a_pass_with_one_weight_slope() -> None:
     task, cv, noise = build("mlp-3x8", "cv[base=dfa]/end", SHAPE)
     x, y = batch(4, SHAPE)
     dfa = registry.make("estimators", "dfa").thing
     state = task.init_state(cv, noise)
     cost, base = (task.estimate(x, y, e, noise, state).ledger for e in (cv, dfa))
     assert cost.slopes - base.slopes == pytest.approx(2.0)
-    assert cost.forward_equivalents - base.forward_equivalents == pytest.approx(2.0 / cost.network)
+    assert cost.forward_equivalents - base.forward_equivalents == pytest.approx(3.0 / cost.network)
+
+
+@pytest.mark.parametrize("text", ["cv[base=mezo]", "decor[base=mezo]", "cv[base=cv[base=mezo]]"])
+def test_a_base_that_streams_its_estimate_is_taken_as_a_gradient(text: str) -> None:
+    task, made, noise = build(NET, f"{text}/end", SHAPE)
+    x, y = batch(3, SHAPE)
+    state = task.init_state(made, noise)
+    found = task.estimate(x, y, made, noise, state).body
+    if text.startswith("decor"):  # R = I at first
+        mezo = registry.make("estimators", "mezo").thing
+        plain = task.estimate(x, y, mezo, noise.child("base")).body
+        assert worst(found, dict(plain.items())) < 1e-12
+    assert all(bool(g.any()) for g in found.values())

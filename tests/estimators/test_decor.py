@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from fgbench import registry
+from fgbench.conformance.learned import learned as trained
+from fgbench.conformance.nets import OPAQUE, Case
 from fgbench.core.cost import CostCounter
 from fgbench.core.noise.keyed import Noise
 from fgbench.estimators.decor import OWN
@@ -114,3 +116,9 @@ def test_a_biased_base_without_a_documented_mean_has_none() -> None:
     assert made.expected(view, state["end"]) is None
     claims = made.claims(task.scheme)
     assert (claims.bias, claims.backward, claims.deterministic) == ("some", "segment", True)
+
+
+def test_weights_that_enter_unknown_have_no_state() -> None:
+    case = Case.build(OPAQUE, "end", registry.make("estimators", "decor[base=bp]").thing)
+    assert not any(n.startswith(OWN) for own in case.state.values() for n in own)
+    trained(case, steps=2)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fgbench import registry
+from fgbench.core.clock import Clock
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Task
 from fgbench.errors import UsageError
@@ -191,3 +192,27 @@ def test_state_that_fits_no_parameter_is_named(rename: str, words: str) -> None:
     task, _, _ = build("mlp-2x5", "kolen_pollack/end", SHAPE)
     with pytest.raises(UsageError, match=words):
         Learner(task, Misnamed(rename=rename), recipe("constant"), Noise(0, dtype=torch.float64))
+
+
+def test_an_update_rule_that_would_move_the_weights_alone_is_refused() -> None:
+    task, kp, _ = build("mlp-2x5", "kolen_pollack/end", SHAPE)
+    with pytest.raises(UsageError, match="takes the steps of the weights"):
+        Learner(task, kp, recipe("constant").but(update="sign"), Noise(0, dtype=torch.float64))
+
+
+def test_stages_of_training_keep_the_law_for_the_modules_that_learn() -> None:
+    """Greedy stages give feedback of one module after another its gradients."""
+    task, kp, noise = build("mlp-3x5", "kolen_pollack/greedy_sequential", SHAPE)
+    rule = recipe("momentum")
+    before = separation(task, task.init_state(kp, noise))
+    learner = Learner(task, kp, rule, Noise(0, dtype=torch.float64))
+    for k in range(STEPS):
+        learner.pace(rule.factor(k, STEPS))
+        x, y = batch(4, SHAPE)
+        now = task.at(Clock(step=k, steps=STEPS))
+        learner.follow(now.estimate(x, y, kp, Noise(0), learner.state))
+    found = separation(task, learner.state)
+    assert all(bool(d.isfinite().all()) for d in found.values())
+    for name, d in found.items():  # one number for all entries, whenever the module learned
+        ratio = d / before[name]
+        torch.testing.assert_close(ratio, ratio.flatten()[0].expand_as(ratio), rtol=1e-9, atol=0)

@@ -85,7 +85,14 @@ def test_parameters_return_to_within_rounding() -> None:
         torch.testing.assert_close(p.detach(), before[name], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("options", [{"momentum": 0.0}, {"momentum": 0.9}, {"optimizer": "adam"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.0},
+        pytest.param({"momentum": 0.9}, marks=pytest.mark.slow),
+        pytest.param({"optimizer": "adam"}, marks=pytest.mark.slow),
+    ],
+)
 def test_it_trains_as_central_differences_do(options: dict[str, Any]) -> None:
     ends = []
     for method in ("mezo", "wp[sided=central]"):

@@ -64,6 +64,7 @@ def test_gradients_are_those_of_the_copies_one_after_the_other(arch: str, option
     assert worst(task.scheme_truth(x, y), truth_by_hand(task, x, losses)) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "options"), [("mlp-5x8", "depth=2"), (MIXER, "depth=1,joint=false")]
 )

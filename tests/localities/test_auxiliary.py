@@ -18,7 +18,7 @@ from fgbench.core.task import Task
 from fgbench.errors import UsageError
 from tests.makers.cases import slow_if
 from tests.makers.networks import worst
-from tests.makers.places import ARCHS, CNN, MIXER, exact, made, price_and_work
+from tests.makers.places import CNN, MIXER, exact, made, price_and_work
 from tests.makers.wrapped import Subject, under
 
 CUT = (
@@ -43,19 +43,18 @@ def given(locality: str, arch: str) -> tuple[Task, Tensor, Any]:
     return task, x, targets(y, x) if locality.startswith("infopro") else y
 
 
-CASES = [(arch, locality) for arch in ARCHS for locality in CUT]
+SMALL = "mlp-3x5[activation=tanh]"
+CASES = [(arch, locality) for arch in (SMALL, CNN, MIXER) for locality in CUT]
+QUICK = [(SMALL, "dgl"), (SMALL, "predsim"), (SMALL, "infopro"), (SMALL, CUT[-1])]
 
 
-@pytest.mark.parametrize(
-    ("arch", "locality"),
-    slow_if(CASES, lambda case: case[0] != "mlp-4x8" and case[1] not in ("dgl", "infopro")),
-)
+@pytest.mark.parametrize(("arch", "locality"), slow_if(CASES, lambda case: case not in QUICK))
 def test_every_estimator_follows_the_objectives(arch: str, locality: str) -> None:
     exact(*given(locality, arch))
 
 
 @pytest.mark.parametrize("locality", CUT)
-@pytest.mark.parametrize("arch", ["mlp-4x8", MIXER])
+@pytest.mark.parametrize("arch", ["mlp-4x8", pytest.param(MIXER, marks=pytest.mark.slow)])
 def test_a_module_learns_from_its_own_loss_alone(arch: str, locality: str) -> None:
     """Other modules' auxiliary networks and later modules have no influence; a fault is seen."""
     task, x, y = given(locality, arch)
@@ -75,7 +74,7 @@ def test_a_module_learns_from_its_own_loss_alone(arch: str, locality: str) -> No
 
 
 @pytest.mark.parametrize("locality", CUT)
-@pytest.mark.parametrize("arch", ["mlp-4x8", CNN])
+@pytest.mark.parametrize("arch", ["mlp-4x8", pytest.param(CNN, marks=pytest.mark.slow)])
 def test_the_last_module_has_the_gradient_of_the_final_loss(arch: str, locality: str) -> None:
     task, x, y = given(locality, arch)
     truth, end = task.scheme_truth(x, y), task.end_truth(x, y)
@@ -102,7 +101,9 @@ def test_predictions_do_not_depend_on_auxiliary_networks(locality: str) -> None:
     assert torch.equal(task.chain(x), before)
 
 
-@pytest.mark.parametrize("method", ["bp", "fg_a", "np"])
+@pytest.mark.parametrize(
+    "method", ["bp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fg_a", "np"))]
+)
 @pytest.mark.parametrize(
     "locality",
     ["dgl", "predsim-pred", "infopro", "auglocal[depth=1]", "greedy_sequential[depth=1]"],
@@ -147,9 +148,7 @@ WRAPPED = [
 ]
 
 
-@pytest.mark.parametrize(
-    "locality", slow_if(WRAPPED, lambda name: name in ("dgl[aux=cnn]", "greedy_sequential"))
-)
+@pytest.mark.parametrize("locality", slow_if(WRAPPED, lambda name: name != "dgl"))
 def test_ordinary_networks_have_them_too(locality: str) -> None:
     with Noise(0).seeded():
         net = Small()

@@ -95,7 +95,9 @@ def test_a_step_scales_the_active_units_and_keeps_their_direction(mark: int) -> 
     torch.testing.assert_close(chain.run(h, 0, 1).detach(), y * factor, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("arch", [*ARCHS[:1], pytest.param(CNN, marks=pytest.mark.slow), MIXER])
+@pytest.mark.parametrize(
+    "arch", [*ARCHS[:1], *(pytest.param(arch, marks=pytest.mark.slow) for arch in ARCHS[1:])]
+)
 def test_every_estimator_follows_the_goodness(arch: str) -> None:
     task, x = rows(arch)
     exact(task, x, MARKS)
@@ -178,6 +180,7 @@ def test_a_training_without_an_end_loss_has_a_history_and_a_cost() -> None:
     assert found["cost"]["prediction"] > 5
 
 
+@pytest.mark.slow
 def test_the_command_line_lists_the_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list", "rules"]) == 0
     out = capsys.readouterr().out

@@ -38,7 +38,9 @@ def state(run: TrainingRun) -> dict[str, Tensor]:
     return {name: t.clone() for name, t in run.task.chain.state_dict().items()}
 
 
-@pytest.mark.parametrize("method", ["bp", "fg_a", "np"])
+@pytest.mark.parametrize(
+    "method", ["bp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fg_a", "np"))]
+)
 def test_a_stage_moves_its_module_and_its_network_and_nothing_else(method: str) -> None:
     """Bit for bit, momentum and decay of earlier stages included."""
     run = run_of(f"{method}/greedy_sequential[depth=1]")
@@ -61,13 +63,13 @@ def test_gradients_of_a_stage_that_is_over_would_be_seen(monkeypatch: pytest.Mon
     run = run_of("bp/greedy_sequential")
     follow = type(run.learner).follow
 
-    def keeping(self: object, estimate: object) -> None:
+    def keeping(self: object, estimate: object, *more: object) -> None:
         kept = {
             n: p.grad.clone() for n, p in run.task.chain.named_parameters() if p.grad is not None
         }
         for name, grad in kept.items():
             estimate.body.setdefault(name, grad)  # type: ignore[attr-defined]
-        follow(self, estimate)  # type: ignore[arg-type]
+        follow(self, estimate, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(run.learner), "follow", keeping)
     for _ in range(4):
@@ -117,7 +119,7 @@ def test_without_a_known_length_all_modules_learn() -> None:
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-@pytest.mark.parametrize("arch", ["mlp-4x8", ARCHS[2]])
+@pytest.mark.parametrize("arch", ["mlp-4x8", pytest.param(ARCHS[2], marks=pytest.mark.slow)])
 def test_estimators_follow_the_stage(arch: str, stage: int) -> None:
     task, x, y = made(arch, "greedy_sequential")
     count = len(task.objectives)

@@ -17,9 +17,8 @@ from fgbench.core.targets import Targets
 from fgbench.data.synthetic import synthetic
 from fgbench.localities.infopro import ImageAndLabel, InfoPro, contrasts
 from fgbench.workload import Workload
-from tests.makers.cases import slow_if
 from tests.makers.networks import worst
-from tests.makers.places import ARCHS, CNN, exact, made, truth_by_hand
+from tests.makers.places import ARCHS, exact, made, truth_by_hand
 
 
 def supervised(z: Tensor, y: Tensor, temperature: float) -> Tensor:
@@ -76,12 +75,9 @@ def test_gradients_are_those_of_the_formula(arch: str, contrast: bool) -> None:
     assert worst(task.scheme_truth(x, y), truth_by_hand(task, x, losses)) < 1e-10
 
 
-@pytest.mark.parametrize(
-    ("arch", "name"),
-    slow_if(
-        [(a, n) for a in ARCHS for n in ("infopro", "infopro-contrast")], lambda c: c[0] == CNN
-    ),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["infopro", "infopro-contrast"])
+@pytest.mark.parametrize("arch", ARCHS)
 def test_every_estimator_follows_it(arch: str, name: str) -> None:
     task, x, labels = made(arch, name)
     exact(task, x, Targets(labels, {"image": x.flatten(1).sigmoid()}))

@@ -64,6 +64,7 @@ def test_values_and_slopes_of_the_sum_are_refused() -> None:
         view.slopes(Noise(0, dtype=torch.float64).directions(view.sites))
 
 
+@pytest.mark.slow
 def test_it_is_measured_and_trained() -> None:
     found = measured(f"bp/{ONE}", "bp/module", f"fg_a/{ONE}", where=workload("mlp-2x8"))
     assert [one["status"] for one in found] == ["ok", "ok", "skipped"]

@@ -24,6 +24,10 @@ class Places:
     def objectives(self, chain):
         return ()
 
+class Step:
+    def start(self, body, readouts): ...
+    def step(self, move, state): ...
+
 class Net(nn.Module):
     pass
 
@@ -66,6 +70,7 @@ def test_a_name_has_one_kind(text: str, kind: str) -> None:
         ("Mine[n=1]/local", "estimators"),
         ("Unclaimed", "estimators"),
         ("Places", "localities"),
+        ("Step", "updates"),
         ("Net", "architectures"),
         ("net[depth=2]", "architectures"),
         ("data", "datasets"),

@@ -54,7 +54,13 @@ def test_there_are_rules() -> None:
         assert callable(rule.step)
 
 
-@pytest.mark.parametrize("update", RULES)
+FEW = ("accept", "shrink", "round[bits=6,to=random]")
+
+
+@pytest.mark.parametrize(
+    "update",
+    [r if r in FEW else pytest.param(r, marks=pytest.mark.slow) for r in RULES],
+)
 def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(update: str) -> None:
     whole = run_of("FG-W", update)
     end = trained(whole, 8)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench.records.metrics import Shown, main_of
 from fgbench.reporting.terminal.notes import grouped
 from fgbench.reporting.terminal.table import make, network_on_data
-from fgbench.stats import intervals
+from fgbench.stats.paired_seeds import seed_mean
 from fgbench.stats.reporting import number, points, undecided, verdict_cell
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _metric(records: Sequence[Record]) -> Shown:
 def _mean(runs: Sequence[Record], metric: Shown) -> dict[str, Any] | None:
     """Return the mean of the finished runs with its interval."""
     values = [r[metric.field()] for r in runs if r["status"] == "ok"]
-    return intervals.mean(values).json() if values else None
+    return seed_mean(values).json() if values else None
 
 
 def _scaled(found: Mapping[str, Any] | None, factor: float) -> dict[str, Any] | None:

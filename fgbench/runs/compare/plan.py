@@ -24,7 +24,7 @@ TUNING_SEED = 1000
 HELD_OUT = 0.2
 """Part of the training examples on which settings are chosen."""
 KINDS = ("forwards", "epochs", "seconds")
-"""What the methods spend equally: the first is what they are tuned for."""
+"""Quantities that the methods spend equally; they are tuned for the first."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Question:
-    """What a comparison is asked.
+    """A question to a comparison: methods, network, data and budget.
 
     Args:
         methods: METHODs, the reference among them.
@@ -196,7 +196,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison runs.
+    """The runs of a comparison.
 
     Args:
         question: what is asked.

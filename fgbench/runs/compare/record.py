@@ -16,7 +16,7 @@ from fgbench.records.store import Store
 from fgbench.runs.against import judged
 from fgbench.runs.compare import rates
 from fgbench.runs.compare.plan import KINDS
-from fgbench.stats import intervals
+from fgbench.stats.paired_seeds import seed_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ SHARED = ("estimator", "locality", "options", "device", "where", "about", "metri
 
 @dataclass(frozen=True)
 class Tuned:
-    """What the tuning of a method found.
+    """The outcome of the tuning of a method.
 
     Args:
         runs: rate to its tuning runs.
@@ -220,7 +220,7 @@ def _result(setup: Setup, one: Contestant, result: Result, against: Record) -> R
     metric = main_of(first)
     values = [_value(r) for r in runs]
     known = [v for v in values if v is not None]
-    mean = intervals.mean(known).json() if len(known) > 1 else None
+    mean = seed_mean(known).json() if known else None
     spent = [_spent(r) for r in runs]
     return {
         "at": result.kind,
@@ -275,7 +275,8 @@ def command_of(setup: Setup, method: str, result: Result) -> str:
     plan, settings = setup.plan, setup.settings
     question = plan.question
     words = ["fgbench", "train", method, "--arch", question.arch, "--data", question.data]
-    words += ["--lr", f"{result.lr!r}", "--seeds", str(question.runs), "--device", settings.device]
+    device = next((str(r["device"]) for r in result.runs if r.get("device")), settings.device)
+    words += ["--lr", f"{result.lr!r}", "--seeds", str(question.runs), "--device", device]
     if settings.dtype != "float32":
         words += ["--dtype", settings.dtype]
     if settings.threads != 1:

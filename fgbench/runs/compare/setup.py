@@ -1,4 +1,4 @@
-"""What all parts of a running comparison share: its plan, its workers, and how rates are ranked."""
+"""The common ground of a running comparison: its plan, its workers, and how rates are ranked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all parts of a running comparison share.
+    """The plan and the workers that all parts of a running comparison share.
 
     Args:
         plan: what is run.
