@@ -58,9 +58,7 @@ class ActivationMixing(Defaults):
         'its mean is 0 outside the span of the activities of the batch'
     """
 
-    recipe: ClassVar[list[dict[str, Any]]] = [
-        {"when": {"arch": "mlp-2x64", "data": "digits"}, "set": {"lr": 0.01}}
-    ]
+    recipe: ClassVar[dict[str, Any]] = {"lr": 0.003}
 
     directions: Annotated[int, Field(ge=1)] = 1
     law: str = "gaussian"
