@@ -18,6 +18,8 @@ MINE = """
 from fgbench import Defaults
 {top}
 class Mine(Defaults):
+    def __call__(self, view, noise, state):
+        raise NotImplementedError
     def {place}(self, *given):
         while True:
             try:

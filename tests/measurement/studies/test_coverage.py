@@ -50,7 +50,7 @@ def test_the_network_in_numpy_is_the_one_that_measure_builds(name: str) -> None:
         ]
         expected = torch.cat([layer.reshape(-1) for layer in layers])
         np.testing.assert_allclose(found, expected, atol=1e-12)
-    predicted = predictions(task, estimator, x, y, truth)[ALL]
+    predicted = predictions(task, estimator, {}, x, y, truth)[ALL]
     variance = point.relative_variance(name)
     if predicted is not None:
         assert variance == pytest.approx(predicted, rel=1e-9)

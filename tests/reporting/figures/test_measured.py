@@ -32,6 +32,7 @@ from fgbench.reporting.frames.seed_means import mean_interval
 from fgbench.reporting.frames.settings import labels
 from fgbench.reporting.plotting import style
 from fgbench.reporting.site import build, plotly_figures
+from tests.makers.compared import a_compare, against
 from tests.makers.layout import faults, picture, texts
 from tests.makers.paths import ROOT
 from tests.makers.records import (
@@ -113,7 +114,7 @@ def test_speeds_have_a_row_per_quantity(tmp_path: Path) -> None:
 
 
 def test_other_verbs_and_empty_tables_keep_their_columns(tmp_path: Path) -> None:
-    records = stored(tmp_path, record("compare", "FG-A"))
+    records = stored(tmp_path, a_compare("FG-A", 0.1, against()))
     for table, column in [
         (records.measures(), "relative"),
         (records.curves(), "error"),
