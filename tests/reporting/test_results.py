@@ -164,8 +164,8 @@ def test_a_damaged_record_is_named_where_it_is_loaded(tmp_path: Path) -> None:
 def test_an_object_that_was_not_tuned_is_named() -> None:
     mine = {**a_train("BP", settings=SETTINGS), "method": "Mine/end", "objects": ["estimator"]}
     text = " ".join(str(Results([mine, TRAINED[0]])).split())
-    assert "Mine/end: an object, and not tuned: the recipe's rate" in text
-    assert "tune it (lr=, or tune in a sweep)" in text
+    assert "Mine/end: an object, and not tuned: its rate is the one" in text
+    assert "tune it (lr=, fgbench compare, or tune in a sweep)" in text
     assert "not tuned" not in str(Results([mine], rates="as given"))
 
 

@@ -104,7 +104,8 @@ def _trainings(records: Sequence[Mapping[str, Any]], rates: str = RECIPE) -> Sta
         f"Training, {network_on_data(records[0])}",
         ["method", *heads, "lr", "epochs", "seconds", "seeds"],
         "Last epoch; mean over seeds, with the smallest and largest in brackets. lr: peak learning rate of "
-        f"the body, {rates}.{_directions(main, *others)}" + _untuned(records, rates),
+        f"the body, {rates}.{_directions(main, *others)}{_differing(records)}"
+        + _untuned(records, rates),
     )
     for name, runs in groups.items():
         good = [r for r in runs if r["status"] == "ok"]
@@ -131,6 +132,26 @@ def _directions(*metrics: Shown) -> str:
     return f" Test {'; '.join(parts)}." if parts else ""
 
 
+BESIDE_RATE = ("optimizer", "momentum", "schedule", "batch", "final_lr", "head_lr", "update")
+"""Settings by which methods of one table may differ, beside the learning rate of the body."""
+
+
+def _differing(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return a note on settings beside the rate that are not the same for all methods."""
+    parts = []
+    for name in BESIDE_RATE:
+        values: dict[str, dict[str, None]] = defaultdict(dict)
+        for r in records:
+            if r.get("settings"):
+                value = r["settings"].get(name, "none")
+                text = f"{value:g}" if isinstance(value, int | float) else str(value)
+                values[text][str(r["method"])] = None
+        if len(values) > 1:
+            each = (f"{value} ({', '.join(methods)})" for value, methods in values.items())
+            parts.append(f"{name} {', '.join(each)}")
+    return f" Methods differ in more than lr: {'; '.join(parts)}." if parts else ""
+
+
 def _untuned(records: Sequence[Mapping[str, Any]], rates: str) -> str:
     """Return a note that a method from a file has a learning rate that was not tuned for it."""
     files = dict.fromkeys(r["method"] for r in records if r.get("file"))
@@ -141,8 +162,8 @@ def _untuned(records: Sequence[Mapping[str, Any]], rates: str) -> str:
     own = "; ".join(f"{', '.join(names)}: {what}, and not tuned" for names, what in named if names)
     option = "--lr" if rates == RECIPE else "lr="
     return (
-        f" {own}: the recipe's rate is for its kind of method; tune it ({option}, or tune in a sweep) before "
-        "comparing."
+        f" {own}: its rate is the one that it brings, or that of its kind of method; tune it ({option}, "
+        "fgbench compare, or tune in a sweep) before comparing."
     )
 
 

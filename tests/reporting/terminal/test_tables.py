@@ -540,6 +540,17 @@ def test_a_scale_that_is_not_1_says_what_not_to_compare(
     assert (told in out) == named
 
 
+def test_settings_in_which_methods_differ_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    same = {"lr": 0.1, "lr_batch": 0, "batch": 50, "final_lr": 1.0}
+    one = record("train", "DFA", settings=same, **TRAINED)
+    other = record("train", "drtp", settings={**same, "lr": 0.2, "final_lr": 3000.0}, **TRAINED)
+    tables.show([one, other])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Methods differ in more than lr: final_lr 1 (DFA), 3000 (drtp)." in told
+    tables.show([one, one])
+    assert "differ" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("file", ["", "./mine.py"])
 def test_a_method_from_a_file_has_a_rate_that_was_not_tuned(
     file: str, capsys: pytest.CaptureFixture[str]
