@@ -127,6 +127,7 @@ def design(options: str, on: str) -> DesignedNoise:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locality", mostly_slow(list(LOCALITIES), 2))
 @pytest.mark.parametrize("name", ["fg_a", "fg_w"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

@@ -129,6 +129,7 @@ class Activities(Defaults):
         return Estimate(credit=scaled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [Weights(), Activities()])
 def test_an_estimator_written_by_hand_passes(made: Any) -> None:
     assert wrong(examine(made, ["local-pg"])) == []
@@ -873,6 +874,7 @@ def claimed_bias(made: Any, *localities: str) -> dict[str, Outcome]:
     return {one.check: one for one in estimator.bias(made, where) if one.judged}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", ["vanishing", "none"])
 def test_a_bias_is_sampled_through_two_layers(monkeypatch: pytest.MonkeyPatch, bias: str) -> None:
     """Fixed seeds; a false alarm of the one below has probability 1e-5."""
@@ -938,6 +940,7 @@ def test_signs_are_enumerated_through_two_layers() -> None:
     assert wrong == [f"unbiased on {DEEP.name}/end"]
 
 
+@pytest.mark.slow
 def test_a_bias_is_sampled_under_the_locality_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under overlap a window reaches over two modules; under end and local this one is right."""
     monkeypatch.setattr(sampled, "STAGES", ((64, 0.01), (64, 0.001)))

@@ -11,6 +11,7 @@ from fgbench.conformance import Outcome, budget, everything
 from fgbench.conformance.everything import Checked, check_everything, summary
 
 
+@pytest.mark.slow
 def test_a_kind_is_checked_by_one_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

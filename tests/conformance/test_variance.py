@@ -38,6 +38,7 @@ def test_documented_variances_are_exact(name: str, law: str) -> None:
         assert "equals the exact one" in variance(Case.build(net, locality, made))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["fg_a[directions=2]", "fg_w[directions=2,law=rademacher]"])
 def test_directions_are_averaged(text: str) -> None:
     assert "equals the exact one" in variance(

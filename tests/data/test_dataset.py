@@ -143,6 +143,7 @@ def test_all_are_registered_and_can_be_made_from_text():
         registry.make("datasets", "imagefolder")
 
 
+@pytest.mark.slow
 def test_making_data_leaves_global_random_state_alone():
     # In a fresh process, because importing a library can draw numbers too.
     code = (

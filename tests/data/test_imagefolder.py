@@ -379,6 +379,7 @@ def killed(tmp_path_factory):
     return root, folder / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["none", "a pixel", "a hash", "no hashes", "a torn row"])
 def test_imagefolder_goes_on_where_it_was_killed(tmp_path, monkeypatch, killed, damage):
     """What is not as its hash says is decoded again; the bytes are those of an undisturbed build."""

@@ -316,6 +316,7 @@ def seen(page: Any) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "planted",
     [

@@ -218,6 +218,7 @@ def test_the_program_says_the_same(typed: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_program_prints_pure_json() -> None:
     command = [sys.executable, "-m", "fgbench", "measure", "BP", *NET, *FEW, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
@@ -463,6 +464,7 @@ def test_check_names_the_line_that_raised(capsys: pytest.CaptureFixture[str]) ->
     assert line == said
 
 
+@pytest.mark.slow
 def test_report_writes_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", "."]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -475,6 +477,7 @@ def test_report_writes_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert "BP" in Path("page/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_report_says_where_it_stands_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

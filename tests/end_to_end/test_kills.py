@@ -36,6 +36,7 @@ def test_nothing_is_lost_and_nothing_left_behind(trial: Trial, laboratory: Labor
     assert laboratory.run(trial) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "last", "hidden"),
     [

@@ -96,6 +96,7 @@ def test_asv_measures_under_the_pinned_versions() -> None:
     }
 
 
+@pytest.mark.slow
 def test_asv_pins_what_the_api_imports_and_the_build_needs() -> None:
     needed = {"asv-runner"} | {name_of(r) for r in _build_requires()}
     for path, source in modules().items():
@@ -111,6 +112,7 @@ def test_asv_installs_a_commit_without_its_dependencies() -> None:
     assert conf["launch_method"] == "spawn"  # forking breaks CUDA
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared() -> None:
     for path, source in modules().items():
         assert third_party(source, at_import=True) <= core(), path

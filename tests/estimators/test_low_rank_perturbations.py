@@ -92,6 +92,7 @@ DOCUMENTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", slow_if(DOCUMENTED, lambda text: text not in DOCUMENTED[:2]))
 def test_documented_variances_are_exact(text: str) -> None:
     """From the coefficients of the estimate and the fourth moments of the law; and a wrong one is refused."""

@@ -67,6 +67,7 @@ def variance_over_signs(task: Any, made: Any, x: Any, y: Any) -> dict[str, float
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layerwise", ["false", "true"])
 @pytest.mark.parametrize("antithetic", ["true", "false"])
 @pytest.mark.parametrize("arch", [NET, "mlp-2x3"])  # a ReLU leaves units off, which get noise too

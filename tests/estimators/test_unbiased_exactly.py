@@ -214,6 +214,7 @@ def test_a_long_step_leaves_units_that_are_off_alone(arch: str) -> None:
     assert worst(other, plain) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["gaussian", "rademacher", "sphere", "uniform"])
 @pytest.mark.parametrize("name", ["fg_a", "fg_w", "np", "wp"])
 def test_several_directions_are_the_mean_of_single_ones(name: str, law: str) -> None:

@@ -120,6 +120,7 @@ def drawn(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return draw("f", shape), draw("t", shape), draw("w", (k, g * d)), draw("c", (k,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [True, False])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_fused_loss_is_the_replicated_one(sizes: tuple[int, ...], stop: bool) -> None:

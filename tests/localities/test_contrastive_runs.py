@@ -105,6 +105,7 @@ def test_the_history_holds_the_mean_end_loss_of_each_epoch(monkeypatch: pytest.M
     assert [p["end_loss"] for p in again["history"]] == [p["end_loss"] for p in found["history"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", mostly_slow(["bp/contrastive", "fg_a/contrastive-local-pg"], 2))
 def test_the_loss_falls_and_the_readout_learns(method: str) -> None:
     """Digits at a fixed seed: chance is 90 % wrong, and ln 99 the loss that knows nothing."""

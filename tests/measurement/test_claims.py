@@ -24,6 +24,7 @@ NAMED = {
 }
 
 
+@pytest.mark.slow
 def test_a_scale_is_free_where_the_direction_alone_is_claimed() -> None:
     """256 draws; a false alarm of the right one has probability .05 at most, and the seed is fixed."""
     right, plain = measured(Scaled(3.0), Scaled(3.0, bias="some"), **MANY)
@@ -53,6 +54,7 @@ def test_another_direction_is_rejected_whatever_its_scale() -> None:
     assert found["bias"]["value"] > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("says", "held"), [(0.5, True), (0.8, False)])
 def test_a_documented_mean_is_a_truth_of_its_own(says: float, held: bool) -> None:
     found = measured(Documented(half=0.5, says=says), **MANY)

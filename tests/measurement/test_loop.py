@@ -98,6 +98,7 @@ def test_measured_variance_of_activity_noise_meets_it_on_localmixer(method: str)
     assert covered(method, 64, workload(f"{MIXER}[channels=12,groups=3,side=2]", IMAGES)) >= 7
 
 
+@pytest.mark.slow
 def test_noise_that_is_too_loud_is_seen() -> None:
     # the variance is 1.46 times the predicted one: 2.6 standard errors of 64 draws
     assert covered(Louder(), 64) < 7
@@ -195,6 +196,7 @@ def test_a_cosine_has_no_ends_outside_one() -> None:
     assert -1.0 <= found["low"] <= found["value"] <= found["high"] <= 1.0
 
 
+@pytest.mark.slow
 def test_a_planted_scale_shows() -> None:
     found = measured(Factor(1.1))
     assert found["scale"]["value"] == pytest.approx(1.1, rel=1e-12)

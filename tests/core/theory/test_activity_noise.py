@@ -303,6 +303,7 @@ def odd(run: Any) -> Any:
     return views(task, 2, (1, 4, 4))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", KNOWN)
 def test_known_calls(how: str) -> None:
     view = odd(KNOWN[how])

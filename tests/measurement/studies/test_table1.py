@@ -71,6 +71,7 @@ def test_the_gradient_of_an_example_is_that_of_reverse_mode() -> None:
     torch.testing.assert_close(truth[Layer.name], one.gradients(rows).mean(0), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", table1.WHAT)
 @pytest.mark.parametrize(
     ("place", "sharing", "p", "q"),

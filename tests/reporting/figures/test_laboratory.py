@@ -190,6 +190,7 @@ def test_a_truth_below_float_noise_is_undefined_in_the_table_and_every_figure(
     assert layers.plotted(mixed.measures())["method"].tolist() == ["FG-W"]
 
 
+@pytest.mark.slow
 def test_missing_sites_and_older_schemas_are_read_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

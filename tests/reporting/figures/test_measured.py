@@ -225,6 +225,7 @@ def test_presets_also_differ_by_marker_and_from_all_other_methods() -> None:
     assert not presets & {str(marker) for marker in style.OTHER_MARKERS}
 
 
+@pytest.mark.slow
 def test_a_method_has_one_look_in_every_process_and_none_loads_torch() -> None:
     assert list(style.PRESETS)[:7] == "BP L-BP LG-BP FG-W LG-FG-W FG-A LG-FG-A".split()  # noqa: SIM905
     assert style.look("FG-A") == style.Look("#d55e00", "8")
@@ -492,6 +493,7 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return stored(tmp_path_factory.mktemp("curves"), *runs).curves()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", [True, False])
 def test_nothing_overlaps_or_sticks_out_of_the_curves(log: bool, curves: pd.DataFrame) -> None:
     fig = learning_curves.figure(curves, learning_curves.plotted(curves), log=log).figure

@@ -39,6 +39,7 @@ def test_sound_records_are_sound() -> None:
     assert [defect(record) for record in whole()] == [""] * len(whole())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     mostly_slow(
@@ -94,6 +95,7 @@ def unnamed(cases: list[Wrong]) -> list[Wrong]:
     return [case for case in cases if not defect(case.record)]
 
 
+@pytest.mark.slow
 def test_every_field_of_a_wrong_type_is_named_or_drawn(tmp_path: Path) -> None:
     """A sample of fields and figures by default, all of them with ``make hostile``."""
     cases = list(wrong())

@@ -321,6 +321,7 @@ def line(page: str, method: str, after: str) -> list[str]:
     return [cell.strip() for cell in found[1].split(" | ")]
 
 
+@pytest.mark.slow
 def test_the_page_sets_ours_beside_the_published(page: str) -> None:
     column = "### CIFAR-10 M/8/16 (`localmixer-m/8/16` on cifar10)"
     cells = line(page, "LG-FG-A", column)
@@ -714,6 +715,7 @@ def test_errors_are_drawn_against_the_number_of_groups(grouped: Records, tmp_pat
     drawn(groups, grouped, tmp_path)
 
 
+@pytest.mark.slow
 def test_ablations_are_judged_in_words_where_there_are_records(
     losses: Records, placed: Records, grouped: Records, tmp_path: Path, unrendered: None
 ) -> None:

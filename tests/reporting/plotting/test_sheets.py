@@ -161,6 +161,7 @@ def test_a_style_scales_all_lengths_and_a_width_decides_the_columns() -> None:
         assert page.figure.get_figwidth() == width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", style.FORMATS)
 def test_the_same_figure_gives_the_same_bytes(suffix: str, tmp_path: Path) -> None:
     records = stored(tmp_path / "records", sites("FG-A"))
