@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from fgbench.core.axes import Cells
     from fgbench.core.cost import CostCounter
+    from fgbench.core.estimator import Estimate
     from fgbench.core.network import Chain
     from fgbench.core.noise.directions import Directions
     from fgbench.core.objective import Objective
@@ -305,21 +306,19 @@ class View(Oracles):
             self.ledger.readouts += self.window.readout_share
         return self.window.pull(places, to, weights)
 
-    def gradients(
-        self, grads: Mapping[str, Tensor] | None, credit: Mapping[Any, Tensor] | None
-    ) -> dict[str, Tensor]:
-        """Return the gradient that a nested estimator gave: by parameter, or as credit that is pulled back.
+    def gradients(self, estimate: Estimate) -> dict[str, Tensor]:
+        """Return the gradient that a nested estimator gave, in whichever form it gave it.
 
         Args:
-            grads: its gradients, None where it gave credit.
-            credit: its credit, by site or (kind, name).
+            estimate: with gradients, with credit, which is pulled back, or along directions.
 
         Returns:
             Gradient by parameter name, without graph.
         """
-        if credit is None:
-            return {name: g.detach() for name, g in (grads or {}).items()}
-        return self.pull({place: c.detach() for place, c in credit.items()})
+        if estimate.credit is not None:
+            return self.pull({place: c.detach() for place, c in estimate.credit.items()})
+        given = estimate.grads if estimate.along is None else estimate.along
+        return {name: g.detach() for name, g in (given or {}).items()}
 
     def reverse(
         self,

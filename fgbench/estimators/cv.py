@@ -106,7 +106,7 @@ class ControlVariate(Defaults):
     def __call__(self, view: View, noise: Noise, state: State) -> Estimate:
         """Return the base's gradient and slope times direction of what it misses."""
         found: Estimate = self.base.estimator(view, noise.child("base"), state)
-        b = view.gradients(found.grads if found.along is None else found.along, found.credit)
+        b = view.gradients(found)
         v = noise.directions(view.shapes, self.directions, self.law)
         view.price(view.share * view.chain.operations())  # values pass again beside the tangents
         slopes = view.slopes(v).flatten(1).sum(1)
@@ -135,7 +135,7 @@ class ControlVariate(Defaults):
         if own.deterministic:
             device, dtype = view.start.device, next(iter(view.params.values())).dtype
             found = base(view.with_(), Noise(0, device=device, dtype=dtype), state)
-            b = view.gradients(found.grads if found.along is None else found.along, found.credit)
+            b = view.gradients(found)
             truth = view.with_().reverse()
             return {n: ((g.double() - b[n].double()) ** 2).sum() for n, g in truth.items()}
         if own.bias != "none":

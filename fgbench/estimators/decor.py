@@ -109,7 +109,7 @@ class Decorrelation(Defaults):
         mine, theirs = _apart(state)
         found: Estimate = self.base.estimator(view, noise.child("base"), theirs)
         inputs = view.inputs()
-        grads = view.gradients(found.grads if found.along is None else found.along, found.credit)
+        grads = view.gradients(found)
         with view.counted():
             turned = {
                 n: _turned(g, inputs[n], mine[n]) if n in mine else g for n, g in grads.items()
