@@ -222,18 +222,25 @@ def supported(
         >>> supported(registry.make("estimators", "bp").thing, ["end"], cases)
         'runs on all 4 nets and localities'
     """
-    refused: list[str] = []
+    refused: dict[str, list[str]] = {}  # by reason
     for net in nets:
         for locality in localities:
             case = Case.build(net, locality, estimator)
             if case.refused:
-                refused.append(f"{case.name}: {case.refused}")
+                refused.setdefault(case.refused, []).append(case.name)
             else:
                 cases.append(case)
+    skipped = [
+        f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {reason}"
+        for reason, names in refused.items()
+    ]
     if not cases:
-        raise Fault(f"runs on no net, so nothing is checked: {refused[0]}; try NAME/locality")
-    skipped = listed(refused, len(refused))
-    return f"skipped on {skipped}" if refused else f"runs on all {len(cases)} nets and localities"
+        raise Fault(f"runs on no net, so nothing is checked: {skipped[0]}; try another locality")
+    return (
+        f"skipped on {'; '.join(skipped)}"
+        if refused
+        else f"runs on all {len(cases)} nets and localities"
+    )
 
 
 def bias(estimator: Estimator, cases: Sequence[Case], *, quick: bool = False) -> Iterator[Outcome]:

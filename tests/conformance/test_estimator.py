@@ -679,7 +679,7 @@ def test_what_is_not_supported_is_skipped_with_its_reason() -> None:
 
     found = examine(Picky(), ["end", "local"])
     assert wrong(found) == []
-    assert f"skipped on {TINY.name}/local: needs two modules" in found[1].detail
+    assert f"skipped on {TINY.name}/local and 3 more: needs two modules" in found[1].detail
     assert not any("/local" in one.check for one in found)
     assert "nothing is checked" in judged(examine(Picky(always=True)))[-1].detail
     assert "must return a reason" in judged(examine(Picky(reason=True, always=True)))[-1].detail
