@@ -101,7 +101,7 @@ def _at(records: Sequence[Record], kind: str) -> StackingTable:
         ],
         f"Mean of {settings['seeds']} fresh seeds with its 95 % interval; learning rates chosen on "
         f"{settings['held_out']} held-out training examples. forwards: forward equivalents per training "
-        f"example; seconds: of training, of one run. {_caption(ended, metric)}",
+        f"example; seconds: of training, of one run, by the clock. {_caption(ended, metric)}{_paced(kind)}",
     )
     for record, result in shown:
         mark = "*" * bool(result["lowered"])
@@ -111,6 +111,16 @@ def _at(records: Sequence[Record], kind: str) -> StackingTable:
             f"{result['forwards']:.3g}", f"{result['epochs']:.3g}", f"{result['seconds']:.3g}",
         )  # fmt: skip
     return table
+
+
+def _paced(kind: str) -> str:
+    """Return how lengths of equal seconds come about, for the caption of their table."""
+    if kind != "seconds":
+        return ""
+    return (
+        " Lengths are steps, planned from the fastest tuning run of each method, so that a result depends on "
+        "no clock: on a busy machine the seconds that runs took are not equal."
+    )
 
 
 def comparison_notes(records: Sequence[Record]) -> list[str]:

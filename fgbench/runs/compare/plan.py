@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbench import registry
 from fgbench.errors import MethodFailed, UsageError, at_work, unknown
-from fgbench.records.metrics import main_of
+from fgbench.records.metrics import ERROR, main_of
 from fgbench.stats import seeds_needed
 from fgbench.stats.margins import margin_of
 
@@ -332,6 +332,10 @@ def plan_of(
         )
     per_epoch = size // recipe.batch
     metric = main_of({"metrics": workload.data.goal.described()})
+    if question.margin is not None and metric.name == ERROR.name and question.margin >= 1:
+        raise UsageError(
+            f"margin: an error is a fraction below 1, so 3 points are 0.03; got {question.margin:g}"
+        )
     margin = question.margin or margin_of(question.data, metric)
     forwards = question.forwards
     if forwards is None:

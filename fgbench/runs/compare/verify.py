@@ -62,10 +62,16 @@ class Verification:
         if self.value is None:
             return f"{where}: outside: a run did not finish"
         words = "inside" if self.inside else "OUTSIDE"
-        recorded = f"[{_text(metric, self.low)}, {_text(metric, self.high)}]"
+        recorded, n = (
+            f"[{_text(metric, self.low)}, {_text(metric, self.high)}]",
+            row["results"][0]["n"],
+        )
+        kind = f"of the row (n {n})"
+        if self.seeds < n:
+            kind = f"of a mean over {self.seeds} of the row's {n} seeds"
         return (
-            f"{where}: {metric.words} {_text(metric, self.value)} is {words} {recorded} of the row "
-            f"(n {row['results'][0]['n']}); {self.same} of {self.seeds} seeds ended with the recorded number"
+            f"{where}: {metric.words} {_text(metric, self.value)} is {words} {recorded} {kind}; "
+            f"{self.same} of {self.seeds} seeds ended with the recorded number"
         )
 
 

@@ -71,3 +71,8 @@ def test_objects_and_a_lone_reference_are_refused() -> None:
         Question.of([object()], *NET)  # type: ignore[list-item]
     with pytest.raises(UsageError, match="nothing to compare BP with"):
         Question.of(["BP"], *NET)
+
+
+def test_a_margin_in_points_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"so 3 points are 0\.03; got 3"):
+        planned("FG-A", margin=3.0, options={"batch": 16})
