@@ -324,6 +324,8 @@ def _means(cases: Sequence[Case], what: str, quick: bool) -> Iterator[Outcome]:
 def _aim(case: Case, what: str) -> Case | str:
     """Return a case with what its means are compared with, or why there is nothing to compare."""
     claims = case.claims
+    if what == DOCUMENTED and claims.backward == "segment" and case.task.views_share:
+        return f"under this locality no mean is as documented, because {COUPLED}"
     if what == DOCUMENTED:
         none = "no mean is documented here"
         return none if case.documented is None else case.towards("documented")

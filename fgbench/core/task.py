@@ -160,8 +160,12 @@ class Task:
         if self.scheme.rule:
             return replace(claims, kind="rule", bias="some", why=self.scheme.rule)
         promises = claims.backward == "segment" and claims.bias != "some"
-        shared = (o.repeats > 1 and o.coupled(self.chain) for o in self.objectives)
-        return replace(claims, bias="some", why=COUPLED) if promises and any(shared) else claims
+        return replace(claims, bias="some", why=COUPLED) if promises and self.views_share else claims
+
+    @property
+    def views_share(self) -> bool:
+        """Whether losses couple the examples while views of an example share their activity noise."""
+        return any(o.repeats > 1 and o.coupled(self.chain) for o in self.objectives)
 
     def init_state(self, estimator: Estimator, noise: Noise) -> dict[str, State]:
         """Return the state of each objective at the start of training.

@@ -73,6 +73,7 @@ def test_outcomes_are_told_as_they_are_found() -> None:
 
 
 SHORT = ("bp", "fa", "dfa", "fg_a")  # of others a basis of slopes or passes takes long
+SAMPLED = ("pezo", "rlr")  # draw orders beside directions: their means have no design
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_every_registered_estimator_holds_its_claims(name: str) -> None:
     assert wrong(found) == []
     assert {"protocol", "supports", "gate", "pure", "deterministic"} <= {one.check for one in found}
     sampled_only = [one.check for one in found if "draws, smallest p" in one.detail]
-    assert sampled_only == []  # no registered one needs it
+    assert bool(sampled_only) == (name in SAMPLED)
     assert before == (np.random.get_state()[1].tobytes(), random.getstate())  # noqa: NPY002
 
 

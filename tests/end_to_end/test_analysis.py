@@ -17,7 +17,7 @@ from tests.makers.paths import ROOT
 
 OWN = {
     "my_network": ("FG-W", "Cost of a step, Net on digits", "relative variance"),
-    "my_estimator": ("8 of 8 checks held", "efficiency / FG-A", "Clipped/local-pg"),
+    "my_estimator": ("10 of 10 checks held", "efficiency / FG-A", "Clipped/local-pg"),
     "my_data": ("test off", "LG-FG-A", "Gradient estimates, net on data"),
     "my_training_loop": ("test error", "goes on after step 481"),
 }

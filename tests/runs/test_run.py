@@ -128,7 +128,7 @@ def test_a_record_says_what_its_estimator_is_and_claims(
         "promises": "Nothing of the bias.",
         "claims": {
             **{"bias": "some", "backward": "network", "deterministic": True, "slopes_only": False},
-            "why": "because",
+            **{"why": "because", "kind": "gradient", "exact": False},
         },
     }
     monkeypatch.setenv("HOME", str(mine.file.parent.parent))

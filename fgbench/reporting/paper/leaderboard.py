@@ -30,8 +30,8 @@ seeds. `test` is the mean over these seeds at equal forward equivalents, `gap` h
 reference over paired seeds, both with 95 % intervals. The verdict is that of sign flips and t tests in which
 test examples count as sampled, adjusted for all methods of a table, and of two one-sided tests against the
 margin. `efficiency` is that of the gradient estimate at initialisation; `forwards a step`, `step / BP` and
-`memory / BP` are what a step costs, the two ratios over a step of PyTorch alone, so that the row of BP need not
-be 1. Methods that estimate no gradient are marked ∘ and have no efficiency.
+`memory / BP` are what a step costs, the two ratios over a step of PyTorch alone, so that the row of BP need
+not be 1. Methods that estimate no gradient are marked ∘ and have no efficiency.
 
 `fgbench leaderboard verify ROW` runs a row again and tells whether it falls inside its interval."""
 
