@@ -160,7 +160,9 @@ class Task:
         if self.scheme.rule:
             return replace(claims, kind="rule", bias="some", why=self.scheme.rule)
         promises = claims.backward == "segment" and claims.bias != "some"
-        return replace(claims, bias="some", why=COUPLED) if promises and self.views_share else claims
+        return (
+            replace(claims, bias="some", why=COUPLED) if promises and self.views_share else claims
+        )
 
     @property
     def views_share(self) -> bool:

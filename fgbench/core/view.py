@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from fgbench.core.axes import Cells
     from fgbench.core.cost import CostCounter
-    from fgbench.core.estimator import Estimate
     from fgbench.core.network import Chain
     from fgbench.core.noise.directions import Directions
     from fgbench.core.objective import Objective
@@ -306,11 +305,12 @@ class View(Oracles):
             self.ledger.readouts += self.window.readout_share
         return self.window.pull(places, to, weights)
 
-    def gradients(self, estimate: Estimate) -> dict[str, Tensor]:
+    def gradients(self, estimate: Any) -> dict[str, Tensor]:
         """Return the gradient that a nested estimator gave, in whichever form it gave it.
 
         Args:
-            estimate: with gradients, with credit, which is pulled back, or along directions.
+            estimate: an :class:`fgbench.core.estimator.Estimate` with gradients, with credit, which is pulled
+                back, or along directions.
 
         Returns:
             Gradient by parameter name, without graph.
