@@ -393,10 +393,8 @@ class View(Oracles):
         start = self.start if x is None else x
         moved = {**self.window.moved, **(params or {})}
         held = self.window.clean_held()
-        return View(
-            self.chain, self.objective, start, self.window.targets, self.ledger, moved, held=held,
-            clock=self.clock, outs={**self.window.outs, **(outs or {})},
-        )  # fmt: skip
+        given = {**self.window.outs, **(outs or {})}
+        return self._again(held, start=start, moved=moved, outs=given)
 
     def only(self, modules: Sequence[int]) -> View:
         """Return this view with other modules updated: those that places and pulls are of.
@@ -416,11 +414,8 @@ class View(Oracles):
                 f"module {outside[0]} is outside the window {self.objective.window} of "
                 f"{self.objective.name!r}"
             )
-        window, objective = self.window, replace(self.objective, updates=tuple(modules))
-        return View(
-            self.chain, objective, self.start, window.targets, self.ledger, window.moved,
-            held=window.clean_held(), clock=self.clock, outs=window.outs,
-        )  # fmt: skip
+        objective = replace(self.objective, updates=tuple(modules))
+        return self._again(self.window.clean_held(), objective)
 
     @contextmanager
     def perturb_in_place(self, directions: Directions, row: int, scale: float) -> Iterator[View]:
@@ -476,17 +471,33 @@ class View(Oracles):
                     self.window.pass_values()
                     found.append(self.losses())
                 else:
-                    found.append(self._there(held).window.values(held))
+                    found.append(self._again(held).window.values(held))
         finally:
             if here:
                 self.window.shift(drawn, row, -here)
         return found
 
-    def _there(self, held: Tensor | None) -> View:
-        """Return this view with a clean pass of its own, for parameters that were moved in place."""
+    def _again(
+        self,
+        held: Tensor | None,
+        objective: Objective | None = None,
+        start: Any = None,
+        moved: Mapping[str, Tensor] | None = None,
+        outs: Mapping[str, Tensor] | None = None,
+    ) -> View:
+        """Return this view with a clean pass of its own; what is not given stays as it is here."""
         window = self.window
-        at = (self.chain, self.objective, self.start, self.labels, self.ledger, window.moved)
-        return View(*at, held=held, clock=self.clock)
+        return View(
+            self.chain,
+            self.objective if objective is None else objective,
+            self.start if start is None else start,
+            window.targets,
+            self.ledger,
+            window.moved if moved is None else moved,
+            held=held,
+            clock=self.clock,
+            outs=window.outs if outs is None else outs,
+        )
 
 
 def _same(slopes: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from fgbench import registry
 from fgbench.core.along import Streamed
 from fgbench.core.noise.keyed import DesignedNoise
+from fgbench.core.targets import Targets
 from fgbench.measurement.speed.memory import memory
 from fgbench.training.recipe import Recipe
 from fgbench.training.run import TrainingRun
@@ -45,6 +46,19 @@ def test_it_is_the_central_difference(arch: str, locality: str, options: str) ->
     assert worst(dict(mezo.body), dict(wp.body)) < 1e-9
     assert worst(mezo.readouts, wp.readouts) < 1e-10
     assert float(mezo.loss) == pytest.approx(float(wp.loss), rel=1e-12)
+
+
+def test_losses_elsewhere_compare_with_what_the_batch_brings() -> None:
+    """Under infopro, whose decoders compare with the image itself."""
+    found = []
+    for method in ("mezo", "wp[sided=central]"):
+        task, estimator, noise = build("mlp-2x5", f"{method}/infopro")
+        x, y = batch(3)
+        targets = Targets(y, {"image": x.sigmoid().flatten(1)})
+        found.append(task.estimate(x, targets, estimator, noise).body)
+    mezo, wp = found
+    assert any(bool(g.any()) for g in wp.values())
+    assert worst(dict(mezo), dict(wp)) < 1e-9
 
 
 def test_it_costs_its_passes_and_a_clean_one() -> None:

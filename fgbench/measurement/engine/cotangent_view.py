@@ -117,8 +117,9 @@ class CotangentView(Oracles):
 
     def __init__(self, view: View, on_sites: bool) -> None:
         self.window = Window(
-            view.chain, view.objective, view.start, view.window.targets, CostCounter()
-        )
+            view.chain, view.objective, view.start, view.window.targets, CostCounter(),
+            clock=view.clock,
+        )  # fmt: skip
         self._listen: Listener | None = None
         first, stop = self.objective.window
         inside = (name for name, (k, _) in self.chain.index.items() if first <= k < stop)
