@@ -32,7 +32,7 @@ class Group:
         mend: command for a try that did not end.
 
     Example:
-        >>> Group("compile", "fgbench.cli.doctor.compile_tries", 10.0, ABSENT).state
+        >>> Group("compile", "fgbench.cli.doctor.compile_tries", 10.0, "--").state
         '--'
     """
 

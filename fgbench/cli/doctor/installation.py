@@ -1,4 +1,4 @@
-"""What is installed: Python, fgbench and its libraries, extras, git, asv and its machine file, a browser."""
+"""Examine what is installed: Python, fgbench and its libraries, extras, git, asv and its machine file, a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine gives: cores, threads, characters, and folders with room, rights and locks."""
+"""Examine what the machine gives: cores, threads, characters, and folders with room, rights and locks."""
 
 from __future__ import annotations
 
