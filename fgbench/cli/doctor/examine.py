@@ -70,7 +70,7 @@ def exit_code(found: list[Finding]) -> int:
         found: all findings.
 
     Example:
-        >>> exit_code([Finding("git", OK, "2.39")]), exit_code([Finding("torch", FAIL, "")])
+        >>> exit_code([Finding("gpu", ABSENT, "none")]), exit_code([Finding("torch", FAIL, "")])
         (0, 1)
     """
     return int(any(finding.state == FAIL for finding in found))

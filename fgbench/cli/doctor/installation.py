@@ -1,4 +1,4 @@
-"""Examine what is installed: Python, fgbench and its libraries, extras, git, asv and its machine file, a browser."""
+"""Examine Python, fgbench, its libraries and extras, git, asv with its machine file, and the browser."""
 
 from __future__ import annotations
 
