@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fgbench.cli.doctor.finding import FAIL, Finding
+from fgbench.cli.doctor.finding import ABSENT, FAIL, WARN, Finding
 from fgbench.errors import one_line
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Group:
         name: of the group, for a process that ends before its first try.
         module: whose ``tries`` are run.
         seconds: that it may take.
-        state: of a try that did not end: `FAIL` where it is needed, else `ABSENT`.
-        mend: command for a try that did not end.
+        state: of a try that ends its process: `FAIL` where it is needed, else `ABSENT`.
+        mend: command for a try that ends its process, or is not finished in time.
 
     Example:
         >>> Group("compile", "fgbench.cli.doctor.compile_tries", 10.0, "--").state
@@ -89,13 +89,15 @@ class Child:
                 at = answer["begun"]
             elif answer:
                 yield Finding(**answer)
-        if late or self._process.returncode:
-            yield Finding(at, self.group.state, self._why(late, err), self.group.mend)
+        if late:  # on a busy machine too
+            state = ABSENT if self.group.state == ABSENT else WARN
+            why = f"not finished within {self.group.seconds:g} seconds"
+            yield Finding(at, state, why, self.group.mend)
+        elif self._process.returncode:
+            yield Finding(at, self.group.state, self._why(err), self.group.mend)
 
-    def _why(self, late: bool, err: bytes) -> str:
+    def _why(self, err: bytes) -> str:
         """Return why the process ended before it was done."""
-        if late:
-            return f"not finished within {self.group.seconds:g} seconds"
         code = self._process.returncode
         if code < 0:
             return f"ends its process by {signal.Signals(-code).name}"

@@ -9,7 +9,7 @@ from fgbench.cli.doctor.children import Child, Group
 from fgbench.cli.doctor.finding import ABSENT, FAIL, WARN, Finding, pip
 
 HERE = "fgbench.cli.doctor"
-SECONDS = 90.0
+SECONDS = 150.0
 """Most seconds of what is needed; ten suffice where nothing else runs."""
 
 COMPILE_SECONDS = 30.0

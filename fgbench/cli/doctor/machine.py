@@ -40,7 +40,8 @@ def findings(records: Path, data: Path) -> Iterator[Finding]:
     yield threads(os.environ)
     yield characters(os.environ)
     yield from folder("records", records, "fgbench ... -o ANOTHER_FOLDER")
-    yield from folder("data", data, "export FGBENCH_DATA=ANOTHER_FOLDER")
+    # Data may be shared and read alone; what is downloaded or decoded is written.
+    yield from folder("data", data, "export FGBENCH_DATA=ANOTHER_FOLDER", needed=False)
 
 
 def usable() -> int:
@@ -168,7 +169,7 @@ def characters(environment: Mapping[str, str]) -> Finding:
     return Finding("characters", OK, f"output is {encoding}, locale {named or 'not set'}")
 
 
-def folder(what: str, path: Path, mend: str) -> Iterator[Finding]:
+def folder(what: str, path: Path, mend: str, *, needed: bool = True) -> Iterator[Finding]:
     """Try a folder: write in it, lock a file in it, and look at the room that it has.
 
     A folder that does not exist is tried where it would be made; nothing stays.
@@ -177,6 +178,7 @@ def folder(what: str, path: Path, mend: str) -> Iterator[Finding]:
         what: what it is for.
         path: of the folder.
         mend: the command that uses another one.
+        needed: whether it is a failure that it cannot be written to.
 
     Yields:
         A finding on the folder, and one on its locks.
@@ -189,21 +191,21 @@ def folder(what: str, path: Path, mend: str) -> Iterator[Finding]:
     """
     shown = path.absolute()
     there = next((p for p in (shown, *shown.parents) if p.exists()), shown)
-    name = f"{what} folder"
+    name, broken = f"{what} folder", FAIL if needed else WARN
     if not there.is_dir():
-        yield Finding(name, FAIL, f"{there} is no folder", mend)
+        yield Finding(name, broken, f"{there} is no folder", mend)
         return
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=there) as inside:
             Path(inside, "file").write_text("written", "utf-8")
             locked = _locks(Path(inside))
     except OSError as error:
-        yield Finding(name, FAIL, f"{there} cannot be written to: {files.why(error)}", mend)
+        yield Finding(name, broken, f"{there} cannot be written to: {files.why(error)}", mend)
         return
     free = shutil.disk_usage(there).free
     room = f"{free / 2**30:.3g} GiB free"
     if free < LITTLE:
-        yield Finding(name, FAIL if free < NONE else WARN, f"{shown}: only {room}", mend)
+        yield Finding(name, broken if free < NONE else WARN, f"{shown}: only {room}", mend)
     else:
         yield Finding(name, OK, f"{shown}, {room}" + " (not made yet)" * (not path.exists()))
     if locked:

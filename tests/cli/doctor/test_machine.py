@@ -31,6 +31,8 @@ def test_a_folder_that_cannot_be_written_fails() -> None:
     assert found.state == FAIL
     assert "/proc cannot be written to" in found.finding
     assert found.mend == "fgbench ... -o ANOTHER_FOLDER"
+    (found,) = machine.folder("data", Path("/proc/fgbench"), "", needed=False)
+    assert found.state == WARN  # data may be shared, and read alone
 
 
 def test_a_file_in_the_place_of_a_folder_fails(tmp_path: Path) -> None:
