@@ -29,7 +29,7 @@ from fgbench.reporting.frames.settings import (
     text,
 )
 from fgbench.stats.bias_verdict import judge
-from fgbench.stats.scale_verdict import looked_at, uphill
+from fgbench.stats.scale_verdict import scale_p, uphill
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
@@ -146,7 +146,7 @@ class Records:
             - ``predicted``: the closed form, for ``relative_variance``;
             - ``p_value``, ``p_adjusted`` (over sites), ``detectable``, interval over draws: for ``bias``;
             - ``forwards``: cost of an estimate in forward equivalents;
-            - ``scale``, and ``scale_p`` of :func:`fgbench.stats.scale_verdict.looked_at`, from which a figure
+            - ``scale``, and ``scale_p`` of :func:`fgbench.stats.scale_verdict.scale_p`, from which a figure
               finds the variances that are not comparable;
             - ``exactly``: "unbiased" or "biased" where an estimate has no noise, else "";
             - ``design``: of `fgbench.reporting.frames.settings.design_of`;
@@ -373,7 +373,7 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
 def _scaled(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns `SCALED` of a place."""
-    p, test = looked_at(numbers, record), part_of(numbers, "bias")
+    p, test = scale_p(numbers, record), part_of(numbers, "bias")
     verdict = judge({"detectable": real(test.get("detectable"))}, real(test.get("p_value")))
     return {
         "scale": number(numbers.get("scale"))["value"],
