@@ -32,7 +32,7 @@ def records(script: str, make: Callable[[Path], Any]) -> Any:
         make: writes records to a folder.
 
     Returns:
-        The records, see :func:`fgbench.load_records`.
+        The records, see :func:`fgbench.load`.
     """
     parser = argparse.ArgumentParser(description=Path(script).stem.replace("_", " "))
     parser.add_argument("--run", action="store_true", help="make the records anew first")
@@ -42,7 +42,7 @@ def records(script: str, make: Callable[[Path], Any]) -> Any:
         for old in folder.glob("*.json"):
             old.unlink()
         make(folder)
-    return fgbench.load_records(folder)
+    return fgbench.load(folder).records
 
 
 def measure(folder: Path, methods: list[str], archs: list[str], **design: Any) -> None:

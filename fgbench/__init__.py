@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from fgbench.errors import UsageError
     from fgbench.registry import Nested, register
     from fgbench.reporting.figures.draw import draw as figure
-    from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
     from fgbench.training.forward_gradient import ForwardGradient
     from fgbench.training.single_estimate import estimate
@@ -63,7 +62,6 @@ _LOCATIONS = {
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
     "load": "fgbench.reporting.results:load",
-    "load_records": "fgbench.reporting.frames.load:load",
     "measure": "fgbench.api:measure",
     "register": "fgbench.registry:register",
     "run": "fgbench.api:run",
@@ -97,7 +95,6 @@ __all__ = [
     "estimate",
     "figure",
     "load",
-    "load_records",
     "measure",
     "register",
     "run",
@@ -110,6 +107,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is used."""
+    if name == "load_records":
+        raise AttributeError("fgbench.load_records(folder) is fgbench.load(folder).records")
     if name not in _LOCATIONS:
         raise AttributeError(f"module 'fgbench' has no attribute {name!r}")
     module, _, attribute = _LOCATIONS[name].partition(":")

@@ -82,7 +82,7 @@ def judged(
         script: ``__file__`` of the script.
         claim: the claim.
         make: writes the records to a folder.
-        judge: finds the verdict from :func:`fgbench.load_records`.
+        judge: finds the verdict from :func:`fgbench.load`.
     """
     parser = argparse.ArgumentParser(description=claim.sentence)
     parser.add_argument("--run", action="store_true", help="make the records anew first")
@@ -93,7 +93,7 @@ def judged(
         for old in folder.glob("*.json"):
             old.unlink()
         make(folder)
-    verdict = judge(fgbench.load_records(folder))
+    verdict = judge(fgbench.load(folder).records)
     out = Path(script).with_suffix(".json")
     text = json.dumps({**asdict(claim), "verdict": asdict(verdict)}, indent=1, ensure_ascii=False)
     out.write_text(f"{text}\n", encoding="utf-8", newline="\n")

@@ -77,7 +77,7 @@ app.command()(new.new)
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)
-app.command()(read_commands.doctor)
+app.command(epilog=read_commands.EXAMINED)(read_commands.doctor)
 app.command()(read_commands.demo)
 
 
@@ -181,7 +181,8 @@ def _resumable(arguments: list[str]) -> bool:
     if not arguments:
         return False
     given = any(a.startswith(("-o", "--records")) for a in arguments)
-    return arguments[0] in ("train", "sweep", "compare") or (arguments[0] == "table1" and given)
+    kept = arguments[0] in ("measure", "table1") and given
+    return arguments[0] in ("train", "sweep", "compare") or kept
 
 
 def _no_memory(error: BaseException) -> bool:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from fgbench.cli.options import DataDir, OnlyArchs, OnlyData, OnlyMethods
+from fgbench.cli.options import AsJson, DataDir, OnlyArchs, OnlyData, OnlyMethods, RecordsDir
 from fgbench.cli.progress import Progress, print_error
 from fgbench.records import files
 
 if TYPE_CHECKING:
     from fgbench.reporting.frames.select import Only
+
+EXAMINED = (
+    "Tried are torch with its devices and forward mode, the files of data sets, plug-ins, libraries and "
+    "extras, git, asv, cores, characters, and the room, rights and locks of folders. Each is ok, warn, FAIL "
+    "or -- (not there, and not needed before it is asked for). The exit code is 1 where something that is "
+    "needed does not work. Nothing is downloaded, and nothing stays written."
+)
 
 
 def list_(
@@ -150,12 +159,23 @@ def paper(
         print(write(folder, out))
 
 
-def doctor(data_dir: DataDir = None) -> None:
-    """Show what this installation and this machine have: versions, devices, data files, broken plug-ins."""
-    from fgbench.cli.doctor import findings
+def doctor(
+    data_dir: DataDir = None,
+    records: RecordsDir = Path("records"),
+    as_json: AsJson = False,
+) -> int:
+    """Try what this machine can do, and name the command that mends what does not work."""
+    from fgbench.cli.doctor.examine import examine, exit_code
+    from fgbench.cli.doctor.finding import summary
 
-    for what, finding in findings(data_dir):
-        print(f"{what:<16}{finding}")
+    with Progress("doctor", quiet=as_json or not sys.stderr.isatty()) as progress:
+        progress("trying")
+        found = examine(records or Path("records"), data_dir)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=1))
+    else:
+        print(*(finding.text for finding in found), summary(found), sep="\n")
+    return exit_code(found)
 
 
 def demo(

@@ -284,7 +284,11 @@ class WrappedChain(Chain):
 
     def part(self, x: Any, run: slice) -> Any:
         """Return where a pass of some examples begins, from the network's input alone."""
-        return x if run == slice(None) else Start(examples_of(x.inputs, len(x), run))
+        return (
+            x
+            if run == slice(None)
+            else Start(examples_of(x.inputs, len(x), run, self.survey.shared))
+        )
 
     def indivisible(self, first: int) -> str:
         """Return why a batch cannot pass in parts from segment ``first`` on, "" where it can."""

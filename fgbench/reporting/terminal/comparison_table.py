@@ -101,7 +101,8 @@ def _at(records: Sequence[Record], kind: str) -> StackingTable:
         ],
         f"Mean of {settings['seeds']} fresh seeds with its 95 % interval; learning rates chosen on "
         f"{settings['held_out']} held-out training examples. forwards: forward equivalents per training "
-        f"example; seconds: of training, of one run, by the clock. {_caption(ended, metric)}{_paced(kind)}",
+        "example; seconds: of the training of one run without evaluation, by the wall clock of its machine "
+        f"and beside other runs, median of the seeds. {_caption(ended, metric)}{_paced(kind)}",
     )
     for record, result in shown:
         mark = "*" * bool(result["lowered"])
