@@ -1,4 +1,4 @@
-"""Copies of the package with an edit, as the trees that the gate compares; and trees that answer as planned."""
+"""Copies of the package with an edit, the trees that the gate compares, and trees that answer as planned."""
 
 from __future__ import annotations
 
