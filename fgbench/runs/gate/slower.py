@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from fgbench.runs.gate.side import Side
 
 
-def ask(
-    a: Side, b: Side, *, device: str = "cpu", tell: Callable[[str], None]
-) -> list[Finding]:
+def ask(a: Side, b: Side, *, device: str = "cpu", tell: Callable[[str], None]) -> list[Finding]:
     """Compare times and peak memory over plain backprop, the two trees in turn.
 
     Args:
