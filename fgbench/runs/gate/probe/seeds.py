@@ -117,8 +117,9 @@ def _number(record: Mapping[str, Any], given: Mapping[str, Any]) -> float | None
 def _value(found: Any) -> float | None:
     """Return a finite number, of a mapping its value."""
     value = found.get("value") if isinstance(found, Mapping) else found
-    finite = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if finite else None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 @cache

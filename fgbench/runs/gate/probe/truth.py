@@ -449,13 +449,12 @@ def _intervals(runs: int) -> list[Cell]:
                     reason = f"{type(error).__name__}: {_line(error)}"
                     failed[name] = {"status": "failed", "reason": reason}
                     continue
+                if low is None or high is None:
+                    held.setdefault(name, []).append(0.0)
+                    continue
                 slack = 1e-9 * abs(truth)
-                known = low is not None and high is not None
-                held.setdefault(name, []).append(
-                    float(known and low - slack <= truth <= high + slack)
-                )
-                if known:
-                    widths.setdefault(name, []).append((high - low) / abs(truth))
+                held.setdefault(name, []).append(float(low - slack <= truth <= high + slack))
+                widths.setdefault(name, []).append((high - low) / abs(truth))
     found = []
     for name, each in held.items():
         coverage = sum(each) / len(each)
