@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite, log
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fgbench.runs.gate.finding import (
@@ -41,8 +40,8 @@ MATTERS = 0.01
 """Relative change of noise from which it is worse or better; below it has changed."""
 EQUAL = 1e-9
 """Relative difference up to which two numbers are the same but for rounding."""
-SECONDS = {"measure": 40.0, "train": 40.0}
-"""Seconds in which comparisons may begin."""
+SECONDS = {"measure": 60.0, "train": 60.0}
+"""CPU seconds of both trees in which comparisons may begin."""
 
 
 @dataclass(frozen=True)
@@ -174,16 +173,15 @@ def ask(
     with a.start(PROBE) as one, b.start(PROBE) as two:
         for verb, seconds in SECONDS.items():
             mine = [each for each in planned if each.request["verb"] == verb]
-            tell(
-                f"worse: {len(mine)} {'trainings' if verb == 'train' else 'noise levels'}"
-                if mine
-                else ""
-            )
-            until = monotonic() + seconds
+            if mine:
+                tell(f"worse: {len(mine)} {'trainings' if verb == 'train' else 'noise levels'}")
+            spent = 0.0
             for each in mine:
-                if monotonic() > until:
+                if spent > seconds:
                     break
-                found.append((each, _compare(each, one, two)))
+                judgement, cpu = _compare(each, one, two)
+                found.append((each, judgement))
+                spent += cpu
     return findings(found, planned)
 
 
@@ -240,26 +238,27 @@ def plan(changed: Iterable[Cell], judged: Sequence[Finding]) -> list[Comparison]
     return [each for _, _, each in sorted(turns, key=lambda turn: turn[:2])]
 
 
-def _compare(each: Comparison, one: Live, two: Live) -> Judged:
-    """Run one comparison in both trees."""
+def _compare(each: Comparison, one: Live, two: Live) -> tuple[Judged, float]:
+    """Run one comparison in both trees; return the judgement and the CPU seconds."""
+    spent = []
 
-    def answers(first: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def answers(first: int) -> list[dict[str, Any]]:
         """Return what both trees answer for ten seeds."""
         request = {"cells": [dict(each.request)], "seeds": list(range(first, first + SEEDS))}
-        (before,), (after,) = (live.ask(request)["cells"] for live in (one, two))
-        return before, after
-
-    before, after = answers(0)
-    if aside := unanswered(before, after):
-        return aside
+        found = [live.ask(request) for live in (one, two)]
+        spent.extend(answer["cpu"] for answer in found)
+        return [answer["cells"][0] for answer in found]
 
     def fresh() -> Pairs:
         """Return pairs of ten other seeds."""
         return Pairs(*(tuple(side.get("values") or [None] * SEEDS) for side in answers(SEEDS)))
 
-    return judge(
-        each.kind, Pairs(tuple(before["values"]), tuple(after["values"])), fresh, true=each.true
-    )
+    before, after = answers(0)
+    judgement = unanswered(before, after)
+    if judgement is None:
+        first = Pairs(tuple(before["values"]), tuple(after["values"]))
+        judgement = judge(each.kind, first, fresh, true=each.true)
+    return judgement, sum(spent)
 
 
 def unanswered(before: Mapping[str, Any], after: Mapping[str, Any]) -> Judged | None:
@@ -458,6 +457,7 @@ def findings(
     for kind in ("noise", "training"):
         cells = tuple(cell for each in left if each.kind == kind for cell in each.cells)
         if cells:
-            what = f"not compared within {SECONDS['measure' if kind == 'noise' else 'train']:.0f} s"
+            verb = "measure" if kind == "noise" else "train"
+            what = f"not compared within {SECONDS[verb]:.0f} CPU seconds"
             made.append(Finding("worse", kind, place(cells), what, verdict=CHANGED, cells=cells))
     return sorted(made, key=lambda finding: finding.verdict != WORSE)

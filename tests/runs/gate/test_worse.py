@@ -253,7 +253,7 @@ def test_an_estimator_that_raises_in_the_second_tree_has_failed() -> None:
     def answer(status: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         ok = {"status": "ok", "reason": "", "values": [1.0] * N}
         failed = {"status": "failed", "reason": "ZeroDivisionError: division by zero"}
-        return lambda request: {"cells": [ok if status == "ok" else failed]}
+        return lambda request: {"cells": [ok if status == "ok" else failed], "cpu": 0.1}
 
     def ask(one: str, two: str) -> list[Finding]:
         a, b = trees.Scripted(answer(one)), trees.Scripted(answer(two))
