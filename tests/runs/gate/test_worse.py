@@ -249,6 +249,25 @@ def test_a_training_that_follows_an_estimate_is_a_row_only_where_it_is_worse_or_
     }
 
 
+def test_the_same_recipe_that_trains_to_a_lower_error_has_changed() -> None:
+    """A schedule that comes late may be better for a while; an estimate that is better trains better."""
+    late, follows = training("bp/end", "schedule cosine"), training("fg_w/end", "method")
+
+    def lower(cell: Mapping[str, Any], seed: int) -> float:
+        return base(cell, seed) * (0.5 + 0.01 * (seed % 3))
+
+    found = {f.cells[0]: f for f in compare([late, follows, estimate("fg_w/end")], base, lower)}
+    assert (found[late].verdict, found[follows].verdict) == (CHANGED, BETTER)
+    assert "the same recipe trains otherwise" in found[late].what
+    assert found[late].high is not None
+    assert found[late].high < 0
+
+    def higher(cell: Mapping[str, Any], seed: int) -> float:
+        return base(cell, seed) * (1.5 + 0.01 * (seed % 3))
+
+    assert [f.verdict for f in compare([late], base, higher)] == [WORSE]
+
+
 def test_an_estimator_that_raises_in_the_second_tree_has_failed() -> None:
     def answer(status: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         ok = {"status": "ok", "reason": "", "values": [1.0] * N}

@@ -34,7 +34,7 @@ MEASURED: dict[str, Any] = {
 TRAINED: dict[str, Any] = {"dtype": "float64", "threads": 1}
 DATA = {
     "measure": "synthetic[size=8,train=64,test=32]",
-    "train": "synthetic[size=8,train=320,test=400,noise=2.5]",
+    "train": "synthetic[size=8,train=480,test=400]",
 }
 """Data where a cell names none; the test error of trainings is far from 0 and from guessing."""
 
@@ -137,7 +137,7 @@ def _variant(name: str) -> dict[str, Any]:
     exact = _exact()
     if name == "recipe":
         return {"epochs": 2, "batch": 32}
-    base = dict(exact.BASE) | {"batch": 32}
+    base = dict(exact.BASE) | {"batch": 16}
     if name == "method":
         return base | {"lr": 0.03}
     if name.startswith("update "):
