@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from fgbench.runs.gate.side import Side
 
 
-def ask(
-    a: Side, b: Side, changed: Sequence[Cell], *, tell: Callable[[str], None]
-) -> list[Finding]:
+def ask(a: Side, b: Side, changed: Sequence[Cell], *, tell: Callable[[str], None]) -> list[Finding]:
     """Judge what changed by exact designs and by the coverage of intervals.
 
     Args:
