@@ -21,7 +21,7 @@ help:
 	@echo "make check      ruff, mypy and lint-imports: what .ci/run checks first"
 	@echo "make test       tests and doctests, but those marked slow; aim: 5 minutes of 2 quiet cores"
 	@echo "make test-all   all of them: what .ci/run tests"
-	@echo "make bench      micro-benchmarks"
+	@echo "make bench      every hot kernel beside its naive twin, with the ratio; BENCH=... are options of pytest-benchmark"
 	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"
 	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
 	@echo "make kills      200 kills and signals at random moments; the tests run six"
@@ -54,7 +54,7 @@ bench: export MALLOC_TRIM_THRESHOLD_ = 2000000000
 bench: export MALLOC_MMAP_THRESHOLD_ = 2000000000
 bench: $(STAMP)
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on \
-		--benchmark-columns=median,iqr,rounds --benchmark-sort=min tests/benchmarks/bench_*.py
+		--benchmark-columns=median,iqr,rounds --benchmark-sort=min $(BENCH) tests/benchmarks/bench_*.py
 
 # About a quarter of an hour of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)
