@@ -44,6 +44,7 @@ class Finding:
         high: its upper end.
         verdict: one of :data:`VERDICTS`.
         suspects: files of the difference between the trees that may be the cause, the likeliest first.
+        cells: exact cells that it is about, by which the answers of several questions are matched.
 
     Example:
         >>> Finding("same", "draws", "gaussian", "other random numbers", verdict="changed").alarms
@@ -61,6 +62,7 @@ class Finding:
     high: float | None = None
     verdict: str = CHANGED
     suspects: tuple[str, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
     @property
     def alarms(self) -> bool:
