@@ -15,7 +15,7 @@ help:
 	@echo "make check      ruff, mypy and lint-imports: what .ci/run checks first"
 	@echo "make test       tests and doctests, but those marked slow; aim: 5 minutes of 2 quiet cores"
 	@echo "make test-all   all of them: what .ci/run tests"
-	@echo "make bench      micro-benchmarks"
+	@echo "make bench      every hot kernel beside its naive twin, with the ratio; BENCH=... are options of pytest-benchmark"
 	@echo "make asv-smoke  HEAD~1 against HEAD by asv; two to five minutes"
 	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"
 	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
@@ -47,7 +47,7 @@ bench: export MALLOC_TRIM_THRESHOLD_ = 2000000000
 bench: export MALLOC_MMAP_THRESHOLD_ = 2000000000
 bench: $(STAMP)
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on \
-		--benchmark-columns=median,iqr,rounds --benchmark-sort=min tests/benchmarks/bench_*.py
+		--benchmark-columns=median,iqr,rounds --benchmark-sort=min $(BENCH) tests/benchmarks/bench_*.py
 
 # HEAD~1 against HEAD, as `asv machine --yes` and `asv continuous HEAD~1 HEAD` do, after a look at what these
 # need. The first call builds an environment with torch; BASE, HEAD and TIER are others.

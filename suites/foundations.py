@@ -12,7 +12,9 @@ SHARED = ["draws", "weights", "intervals"]
 def setup_cache() -> Cells:
     """Compute all that the classes of this file track."""
     cells = {name: tracked.group(name) for name in ("data", *SHARED)}
-    return cells | {"coverage": tracked.coverage()}
+    if tracked.tier() == "full":
+        cells["coverage"] = tracked.coverage()
+    return cells
 
 
 setup_cache.timeout = 600.0  # type: ignore[attr-defined]  # asv reads it from the function
@@ -52,7 +54,7 @@ class Shared:
         return tracked.fingerprint(tracked.joined(cells[what], cells[what]), reading)
 
 
-@tracked.only_in("smoke")
+@tracked.only_in("full")
 class Coverage:
     """How often intervals miss a known truth, on laws whose answers are known."""
 

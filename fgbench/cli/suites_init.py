@@ -27,7 +27,9 @@ FILES = {
 }
 """The files that are written, with their templates."""
 BUILD = '"python -m pip wheel --no-deps --no-build-isolation -w {build_cache_dir} {build_dir}"'
-INSTALL = '"in-dir={env_dir} python -m pip install --no-deps --force-reinstall {wheel_file}",\n        '
+INSTALL = (
+    '"in-dir={env_dir} python -m pip install --no-deps --force-reinstall {wheel_file}",\n        '
+)
 
 
 def write(folder: Path, methods: Sequence[str]) -> list[Path]:
@@ -89,9 +91,13 @@ def require_methods(folder: Path, methods: Sequence[str]) -> None:
             made = registry.method(text)
             for part in (made.estimator, made.locality):
                 if part.file and not Path(part.file).resolve().is_relative_to(root):
-                    raise UsageError(f"{part.file} is not in {root}, so no commit of it has that file")
+                    raise UsageError(
+                        f"{part.file} is not in {root}, so no commit of it has that file"
+                    )
                 if part.file and not part.name.startswith("./"):
-                    raise UsageError(f"method {text!r}: begin the path with ./, such as ./{Path(part.file).name}")
+                    raise UsageError(
+                        f"method {text!r}: begin the path with ./, such as ./{Path(part.file).name}"
+                    )
 
 
 def next_steps(folder: Path) -> Iterator[str]:
@@ -124,7 +130,9 @@ def _texts(folder: Path, methods: Sequence[str]) -> Iterator[str]:
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "build": BUILD * packaged,
         "install": INSTALL * packaged,
-        "methods": "[\n" + "".join(f"    {json.dumps(m, ensure_ascii=False)},\n" for m in methods) + "]",
+        "methods": "[\n"
+        + "".join(f"    {json.dumps(m, ensure_ascii=False)},\n" for m in methods)
+        + "]",
     }
     for name in FILES.values():
         text = (files("fgbench.cli") / "templates" / f"{name}.txt").read_text("utf-8")

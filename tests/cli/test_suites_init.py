@@ -100,7 +100,9 @@ def test_suites_are_written_for_the_estimators_of_a_repository(
     assert conf["build_command"] == []
     assert run(["suites"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"\./rule\.py:Mine/end +smoke: ExactMean, Noise, Cost, Gradients, Learning; full: Step", out)
+    assert re.search(
+        r"\./rule\.py:Mine/end +smoke: ExactMean, Noise, Cost, Gradients, Learning; full: Step", out
+    )
     before = {path: path.read_text() for path in repository.rglob("*") if path.is_file()}
     assert run(["suites", "init"]) == 2
     assert "asv.conf.json exists already; nothing was written" in capsys.readouterr().err
@@ -164,7 +166,9 @@ def test_a_package_is_built_and_installed(repository: Path) -> None:
     ],
     ids=["equal", "scaled", "noisier"],
 )
-def test_a_changed_estimator_is_found(repository: Path, source: str, worse: tuple[str, ...]) -> None:
+def test_a_changed_estimator_is_found(
+    repository: Path, source: str, worse: tuple[str, ...]
+) -> None:
     assert run(["suites", "init"]) == 0
     classes = ("ExactMean", "Noise", "Gradients")
     before = numbers(repository, classes)
@@ -183,10 +187,12 @@ def test_a_file_that_cannot_be_imported_fails(repository: Path) -> None:
     (repository / "rule.py").write_text("import no_such_module")
     module = suites_of(repository)
     with contextlib.chdir(repository):
-        cells = {"means": tracked.exact_means({m: {"method": m, "net": "mlp"} for m in module.METHODS})}
+        cells = {
+            "means": tracked.exact_means({m: {"method": m, "net": "mlp"} for m in module.METHODS})
+        }
     benchmark = module.ExactMean()
+    benchmark.setup(cells, module.METHODS[0])
     with pytest.raises(RuntimeError, match="cannot be imported"):
-        benchmark.setup(cells, module.METHODS[0])
         benchmark.track_bias(cells, module.METHODS[0])
 
 
@@ -202,5 +208,7 @@ def test_the_environment_takes_the_packages_of_the_one_that_runs_asv(
     subprocess.run([python, repository / "suites" / "environment.py"], env=env, check=True)
     code = "import fgbench, numpy, importlib.metadata as m; print(fgbench.__file__, m.version('torch'))"
     env.pop("PYTHONPATH")
-    ended = subprocess.run([python, "-c", code], env=env, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [python, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     assert ended.stdout.startswith(str(ROOT))

@@ -63,7 +63,9 @@ def test_asv_finds_the_benchmarks_of_a_tier(tier: str) -> None:
     )  # fmt: skip
     found = json.loads(ended.stdout)
     assert sorted(name for name, *_ in found) == sorted(in_tier(tier))
-    assert all(check and version.startswith("1") and unit != "unit" for _, check, version, unit, _ in found)
+    assert all(
+        check and version.startswith("1") and unit != "unit" for _, check, version, unit, _ in found
+    )
     # asv runs one setup_cache per place in the source, for the first benchmark that leads to it.
     keys = {name.partition(".")[0]: set() for name, *_ in found}
     for name, *_, key in found:
@@ -102,13 +104,17 @@ def test_the_rank_test_can_see_a_change() -> None:
 
 @pytest.mark.parametrize("kind", list(registry.FOLDERS))
 def test_the_sources_register_what_the_registry_has(kind: str) -> None:
-    here = [name for name, entry in registry.entries(kind).items() if entry.owner.startswith("fgbench.")]
+    here = [
+        name for name, entry in registry.entries(kind).items() if entry.owner.startswith("fgbench.")
+    ]
     assert watched.registered(kind) == here
 
 
 @pytest.mark.parametrize("kind", list(registry.FOLDERS))
 def test_every_name_is_watched_or_has_a_reason(kind: str) -> None:
-    assert set(watched.UNWATCHED) <= {name for each in registry.FOLDERS for name in registry.entries(each)}
+    assert set(watched.UNWATCHED) <= {
+        name for each in registry.FOLDERS for name in registry.entries(each)
+    }
     rows = {row for cls in CLASSES for values in cls.params for row in values}
     if kind in ("estimators", "localities", "datasets"):
         for name in watched.watched(kind):
@@ -117,13 +123,22 @@ def test_every_name_is_watched_or_has_a_reason(kind: str) -> None:
 
 def test_a_new_file_is_watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     (tmp_path / "fgbench" / "estimators").mkdir(parents=True)
-    (tmp_path / "fgbench" / "estimators" / "mine.py").write_text('@register(\n    "estimators", "mine")\n')
+    (tmp_path / "fgbench" / "estimators" / "mine.py").write_text(
+        '@register(\n    "estimators", "mine")\n'
+    )
     monkeypatch.setattr(watched, "ROOT", tmp_path)
     watched.registered.cache_clear()
     try:
         assert watched.watched("estimators") == ["mine"]
     finally:
         watched.registered.cache_clear()
+
+
+def number(cls: Any, name: str, cells: Any, params: tuple[str, ...]) -> Any:
+    """Return what asv would have: set-up, then the call."""
+    benchmark = cls()
+    benchmark.setup(cells, *params)
+    return getattr(benchmark, name)(cells, *params)
 
 
 class Inner(dict[str, Any]):
@@ -146,7 +161,9 @@ class Outer(dict[str, Any]):
 
 
 @pytest.mark.parametrize(("cls", "name"), BENCHMARKS, ids=IDS)
-@pytest.mark.parametrize(("status", "raised"), [("n/a", NotImplementedError), ("failed", RuntimeError)])
+@pytest.mark.parametrize(
+    ("status", "raised"), [("n/a", NotImplementedError), ("failed", RuntimeError)]
+)
 def test_a_commit_without_a_cell_is_skipped_and_a_failure_is_not_hidden(
     cls: Any, name: str, status: str, raised: type
 ) -> None:
@@ -155,9 +172,7 @@ def test_a_commit_without_a_cell_is_skipped_and_a_failure_is_not_hidden(
     Outer.inside = Inner(x=cell)
     params = next(product(*cls.params))
     with pytest.raises(raised, match="out of memory"):
-        benchmark = cls()
-        benchmark.setup(cells, *params)
-        getattr(benchmark, name)(cells, *params)
+        number(cls, name, cells, params)
 
 
 def test_the_configuration_has_a_threshold_for_every_kind_of_number() -> None:
@@ -173,20 +188,19 @@ def test_the_configuration_has_a_threshold_for_every_kind_of_number() -> None:
 def test_every_row_of_the_smoke_tier_has_a_number(module: ModuleType) -> None:
     """A name that the probes do not know would show as n/a for ever."""
     cells = importlib.import_module(module.__name__).setup_cache()
-    missing, numbers = [], 0
+    missing, count = [], 0
     for cls, name in BENCHMARKS:
         if cls.__module__ != module.__name__ or cls.tier != "smoke":
             continue
         for params in product(*cls.params):
-            benchmark = cls()
             try:
-                benchmark.setup(cells, *params)
+                value = number(cls, name, cells, params)
             except NotImplementedError as reason:
                 missing.append((cls.__name__, params, str(reason)))
                 continue
-            value = getattr(benchmark, name)(cells, *params)
-            numbers += 1
+            count += 1
             for each in value["samples"] if isinstance(value, dict) else [value]:
-                assert each == tracked.six(each) and each >= 0
-    assert numbers > 20
+                assert each == tracked.six(each)
+                assert each >= 0
+    assert count > 20
     assert [m for m in missing if "this commit does not have it" in m[2]] == []

@@ -45,7 +45,7 @@ class Benchmarks:
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    """Return the configuration of asv in a folder; lines that begin with ``//`` are comments.
+    r"""Return the configuration of asv in a folder; lines that begin with ``//`` are comments.
 
     Args:
         folder: the folder.
@@ -59,7 +59,7 @@ def configuration(folder: Path) -> dict[str, Any]:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as place:
-        ...     _ = Path(place, CONFIGURATION).write_text('{\\n// a comment\\n"project": "mine"}')
+        ...     _ = Path(place, CONFIGURATION).write_text('{\n// a comment\n"project": "mine"}')
         ...     configuration(Path(place))
         {'project': 'mine'}
     """
@@ -129,7 +129,9 @@ def _modules(folder: Path) -> Iterator[ModuleType]:
     """Import the package of suites, and yield its files."""
     place = (folder / configuration(folder).get("benchmark_dir", "benchmarks")).resolve()
     if not (place / "__init__.py").is_file():
-        raise UsageError(f"no {place / '__init__.py'}: {CONFIGURATION} names a folder without suites")
+        raise UsageError(
+            f"no {place / '__init__.py'}: {CONFIGURATION} names a folder without suites"
+        )
     package = f"fgbench_suites_{abs(hash(place))}"
     for path in [place / "__init__.py", *sorted(place.glob("*.py"))]:
         name = package if path.stem == "__init__" else f"{package}.{path.stem}"

@@ -7,7 +7,17 @@ import os
 import tomllib
 from pathlib import Path
 
-HIDDEN = {"suites", "benchmarks", "tests", "build", "dist", "node_modules", "site-packages", "env", "venv"}
+HIDDEN = {
+    "suites",
+    "benchmarks",
+    "tests",
+    "build",
+    "dist",
+    "node_modules",
+    "site-packages",
+    "env",
+    "venv",
+}
 """Folders that are not looked into, beside those that begin with a dot or an underscore."""
 PARTS = {"claims", "__call__"}
 """Methods of an estimator."""
@@ -72,7 +82,7 @@ def packaged(folder: Path) -> bool:
 
 
 def classes(source: str) -> list[str]:
-    """Return the public classes of a source that are estimators, by their bases and methods.
+    r"""Return the public classes of a source that are estimators, by their bases and methods.
 
     Args:
         source: Python code.
@@ -81,7 +91,7 @@ def classes(source: str) -> list[str]:
         Their names; none of a source that cannot be parsed.
 
     Example:
-        >>> classes("class A(Defaults): pass\\nclass B: pass\\nclass _C(fgbench.Defaults): pass")
+        >>> classes("class A(Defaults): pass\nclass B: pass\nclass _C(fgbench.Defaults): pass")
         ['A']
     """
     try:

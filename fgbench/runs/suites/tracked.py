@@ -17,7 +17,6 @@ Example:
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import math
@@ -56,10 +55,9 @@ LARGEST = 1e6
 """The largest fingerprint; the smallest is 1."""
 OFF = 1e-3
 """Bias, or error of the scale, from which an estimate is biased: finite differences have less."""
-ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-}
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
 
 BIAS = "1 + 10 |mean of the estimate - what it claims| over the latter"
 SCALE = "1 + 10 |scale - 1|"
@@ -174,7 +172,7 @@ def estimates(cases: Mapping[str, Cell]) -> dict[str, Cell]:
     """Compute one estimate per case, in float64 with fixed noise.
 
     Args:
-        cases: ``method``, and perhaps ``arch`` and ``data``, by a name that the suite chooses.
+        cases: ``method``, and perhaps ``arch`` and ``data``, by names.
 
     Returns:
         Cells by the same names, with ``numbers`` of the gradients and ``cost`` in forward passes.
@@ -247,12 +245,12 @@ def by_seed(cases: Mapping[str, Cell], seeds: Sequence[int]) -> dict[str, Cell]:
     """Run cases with every seed.
 
     Args:
-        cases: ``verb`` (``measure`` or ``train``), ``method``, ``arch``, ``data``, the ``number`` that is read
-            and ``options``, by a name that the suite chooses.
+        cases: ``verb`` (``measure`` or ``train``), ``method``, ``arch``, ``data``, the ``number`` read
+            and ``options``, by names.
         seeds: of networks, batches and noise.
 
     Returns:
-        Cells by the same names, with ``values`` by seed. A diverged training has the error of chance.
+        Cells by the same names, with ``values`` by seed. A training that diverges has the error of chance.
 
     Example:
         >>> case = {"verb": "train", "method": "BP", "arch": "mlp-1x4", "number": "test_error"}
@@ -280,11 +278,13 @@ def coverage() -> dict[str, Cell]:
     return {told["name"]: {"status": "ok", **told} for told in answer["intervals"]}
 
 
-def timed(cases: Mapping[str, Cell], rounds: int = 20, device: str = "cpu") -> list[dict[str, Cell]]:
+def timed(
+    cases: Mapping[str, Cell], rounds: int = 20, device: str = "cpu"
+) -> list[dict[str, Cell]]:
     """Time training steps in fresh processes, beside backprop written out in raw PyTorch.
 
     Args:
-        cases: ``method``, ``arch``, ``data`` and ``batch``, by a name that the suite chooses.
+        cases: ``method``, ``arch``, ``data`` and ``batch``, by names.
         rounds: bursts of calls in each process.
         device: ``cpu`` or ``cuda``.
 
@@ -477,7 +477,9 @@ def samples(cell: Cell) -> dict[str, Any]:
         raise RuntimeError(f"{cell['status']}, {cell.get('reason') or 'no values'}")
     for value in cell["values"]:
         if value is None or not math.isfinite(value):
-            raise RuntimeError(f"one of {len(cell['values'])} seeds gave {value}, expected a number")
+            raise RuntimeError(
+                f"one of {len(cell['values'])} seeds gave {value}, expected a number"
+            )
     return {"samples": [six(value) for value in cell["values"]], "number": 1}
 
 

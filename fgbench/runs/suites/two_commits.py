@@ -146,7 +146,9 @@ def require_history(folder: Path) -> None:
         True
     """
     if not git(folder, "rev-parse", "--git-dir"):
-        raise NotRun(f"{folder.resolve()} is no git repository: git init, and commit what is measured")
+        raise NotRun(
+            f"{folder.resolve()} is no git repository: git init, and commit what is measured"
+        )
     if git(folder, "rev-parse", "--is-shallow-repository") == "true":
         raise NotRun("this clone is shallow, and asv needs the history: git fetch --unshallow")
 
@@ -203,14 +205,18 @@ def notes(folder: Path, branches: Sequence[str]) -> list[str]:
     changed = git(folder, "status", "--porcelain", "--untracked-files=no").splitlines()
     if changed:
         files = f"{len(changed)} changed file{'s' * (len(changed) > 1)}"
-        found.append(f"{files} not committed: asv measures the commits, by the suites as they lie here")
+        found.append(
+            f"{files} not committed: asv measures the commits, by the suites as they lie here"
+        )
     known = git(folder, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
     for name in branches:
         if name not in known:
             bring = f": git branch {name} origin/{name} brings it" * bool(
                 git(folder, "rev-parse", "--verify", "--quiet", f"origin/{name}")
             )
-            found.append(f"no local branch {name}, which asv's pages show{bring}; commits are compared anyway")
+            found.append(
+                f"no local branch {name}, which asv's pages show{bring}; commits are compared anyway"
+            )
     return found
 
 
@@ -236,17 +242,23 @@ def make_profile(folder: Path, asv: Sequence[str], tell: Callable[[str], None]) 
         machines = {}
     if {socket.gethostname(), os.uname().nodename if hasattr(os, "uname") else ""} & set(machines):
         return
-    ended = subprocess.run([*asv, "machine", "--yes"], cwd=folder, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [*asv, "machine", "--yes"], cwd=folder, capture_output=True, text=True, check=False
+    )
     if ended.returncode:
         last = (ended.stderr or ended.stdout).strip().rpartition("\n")[2]
         raise NotRun(f"asv machine --yes failed: {last}")
     tell(f"no machine profile: `asv machine --yes` wrote {path}")
 
 
-def _run(asked: Asked, asv: Sequence[str], base: str, head: str, tell: Callable[[str], None]) -> int:
+def _run(
+    asked: Asked, asv: Sequence[str], base: str, head: str, tell: Callable[[str], None]
+) -> int:
     """Run asv continuous, print its lines, and return the exit code."""
     # Suites load no torch before they fork, so that a fork is safe, and spares hundreds of imports.
-    launch = ["--launch-method", "forkserver"] if hasattr(os, "fork") and asked.tier != "gpu" else []
+    launch = (
+        ["--launch-method", "forkserver"] if hasattr(os, "fork") and asked.tier != "gpu" else []
+    )
     only = [part for each in asked.only for part in ("--bench", each)]
     arguments = [*asv, "continuous", base, head, "--show-stderr", *launch, *only]
     code, lines = _streamed(arguments, asked, tell)
@@ -260,7 +272,9 @@ def _run(asked: Asked, asv: Sequence[str], base: str, head: str, tell: Callable[
     return NOT_RUN
 
 
-def _lost(asked: Asked, asv: Sequence[str], base: str, head: str, tell: Callable[[str], None]) -> bool:
+def _lost(
+    asked: Asked, asv: Sequence[str], base: str, head: str, tell: Callable[[str], None]
+) -> bool:
     """Print the numbers that the second commit has no more, and return whether there are any."""
     _, lines = _streamed([*asv, "compare", base, head], asked, lambda line: None)
     lost = gone(lines)
@@ -290,12 +304,19 @@ def gone(lines: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _streamed(arguments: Sequence[str], asked: Asked, tell: Callable[[str], None]) -> tuple[int, list[str]]:
+def _streamed(
+    arguments: Sequence[str], asked: Asked, tell: Callable[[str], None]
+) -> tuple[int, list[str]]:
     """Run a command in the repository, and return its exit code and lines."""
     env = {**os.environ, **ONE_THREAD, "FGBENCH_TIER": asked.tier}
     lines = []
     with subprocess.Popen(
-        arguments, cwd=asked.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        arguments,
+        cwd=asked.folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,9 @@ def rows(place: Path) -> list[Row]:
     if not (place / SOURCES).is_dir():
         return [_row("estimators", m, benchmarks, reasons) for m in own.methods(place)]
     return [
-        _row(kind, name, benchmarks, reasons) for kind in registry.FOLDERS for name in registry.entries(kind)
+        _row(kind, name, benchmarks, reasons)
+        for kind in registry.FOLDERS
+        for name in registry.entries(kind)
     ]
 
 
@@ -102,10 +105,8 @@ def names_in(text: str) -> set[str]:
     found = {method, *_bases(method)}
     if about.startswith("update "):
         found.add(about.partition(" ")[2])
-    try:
+    with suppress(UsageError):
         found |= {base for half in registry.parts(method) for base in _bases(half)}
-    except UsageError:
-        pass
     return found
 
 

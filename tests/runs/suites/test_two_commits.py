@@ -13,7 +13,13 @@ from fgbench.errors import UsageError
 from fgbench.runs.suites import two_commits
 from fgbench.runs.suites.two_commits import Asked, NotRun, compare, gone
 
-CONF = {"version": 1, "project": "mine", "repo": ".", "branches": ["main"], "benchmark_dir": "suites"}
+CONF = {
+    "version": 1,
+    "project": "mine",
+    "repo": ".",
+    "branches": ["main"],
+    "benchmark_dir": "suites",
+}
 AUTHOR = ["-c", "user.name=t", "-c", "user.email=t@t"]
 
 
@@ -100,10 +106,14 @@ def test_one_commit_twice_is_no_comparison(repository: Path, asv: Path) -> None:
 
 def test_changes_that_are_not_committed_are_said(repository: Path, asv: Path) -> None:
     (repository / "asv.conf.json").write_text(json.dumps({**CONF, "project": "other"}))
-    assert told(Asked(repository, "HEAD~1", "HEAD"))[1][0].startswith("1 changed file not committed")
+    assert told(Asked(repository, "HEAD~1", "HEAD"))[1][0].startswith(
+        "1 changed file not committed"
+    )
 
 
-def test_a_shallow_clone_is_refused_with_what_mends_it(repository: Path, asv: Path, tmp_path: Path) -> None:
+def test_a_shallow_clone_is_refused_with_what_mends_it(
+    repository: Path, asv: Path, tmp_path: Path
+) -> None:
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository}", "shallow")
     with pytest.raises(NotRun, match="git fetch --unshallow"):
         compare(Asked(tmp_path / "shallow", "HEAD~1", "HEAD"), print)
@@ -125,12 +135,16 @@ def test_a_missing_main_is_said_and_no_obstacle(repository: Path, asv: Path) -> 
         ("--all", "a name does not begin with a dash"),
     ],
 )
-def test_an_unknown_revision_is_one_line(repository: Path, asv: Path, name: str, message: str) -> None:
+def test_an_unknown_revision_is_one_line(
+    repository: Path, asv: Path, name: str, message: str
+) -> None:
     with pytest.raises(UsageError, match=message.replace("?", r"\?")):
         compare(Asked(repository, name, "HEAD"), print)
 
 
-def test_no_repository_no_configuration_no_tier(repository: Path, asv: Path, tmp_path: Path) -> None:
+def test_no_repository_no_configuration_no_tier(
+    repository: Path, asv: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=r"no .*asv\.conf\.json; `fgbench suites init"):
         compare(Asked(tmp_path, "HEAD~1", "HEAD"), print)
     (tmp_path / "asv.conf.json").write_text(json.dumps(CONF))
