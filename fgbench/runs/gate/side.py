@@ -30,12 +30,7 @@ ANSWER_S = 600.0
 """Seconds that one answer may take."""
 ONE_THREAD = {
     name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-    )
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 }
 
 
@@ -76,11 +71,7 @@ class Side:
     def short(self) -> str:
         """The name with the first digits of the commit."""
         known = not self.commit or self.commit.startswith(self.name)
-        return (
-            self.name[:10]
-            if known and self.commit
-            else self.name + f" ({self.commit[:10]})" * (not known)
-        )
+        return self.name[:10] if known and self.commit else self.name + f" ({self.commit[:10]})" * (not known)
 
     def run(
         self, probe: str, request: Mapping[str, Any], *, timeout: float = ANSWER_S
@@ -130,14 +121,7 @@ class Live:
     def __enter__(self) -> Self:
         """Start the process."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed on exit
-        command = [
-            str(self.side.python),
-            "-P",
-            "-X",
-            "faulthandler",
-            str(PROBES / "serve.py"),
-            self.probe,
-        ]
+        command = [str(self.side.python), "-P", "-X", "faulthandler", str(PROBES / "serve.py"), self.probe]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -150,9 +134,7 @@ class Live:
             )
         except OSError as error:
             self._errors.close()
-            raise ProbeError(
-                self.side.name, self.probe, f"{self.side.python}: {error.strerror}"
-            ) from None
+            raise ProbeError(self.side.name, self.probe, f"{self.side.python}: {error.strerror}") from None
         return self
 
     def __exit__(

@@ -50,12 +50,7 @@ class TimedCell:
 
     def asked(self) -> dict[str, Any]:
         """Return it as the probe takes it."""
-        found: dict[str, Any] = {
-            "what": self.what,
-            "method": self.method,
-            "arch": self.arch,
-            "data": DATA,
-        }
+        found: dict[str, Any] = {"what": self.what, "method": self.method, "arch": self.arch, "data": DATA}
         if self.options:
             found["options"] = dict(self.options)
         return found | ({} if self.peak else {"peak": False})
