@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from .helpers import tracked
-from .watched import DATA, INTERVALS
+from .watched import ARCHITECTURES, DATA, INTERVALS, base
 
 Cells = dict[str, dict[str, tracked.Cell]]
-SHARED = ["draws", "weights", "intervals"]
+SHARED = ["draws", "intervals"]
 
 
 def setup_cache() -> Cells:
     """Compute all that the classes of this file track."""
-    cells = {name: tracked.group(name) for name in ("data", *SHARED)}
+    cells = {name: tracked.group(name) for name in ("data", "weights", *SHARED)}
     if tracked.tier() == "full":
         cells["coverage"] = tracked.coverage()
     return cells
@@ -38,8 +38,30 @@ class Data:
 
 
 @tracked.only_in("smoke")
+class Weights:
+    """Any change of initial weights."""
+
+    version = tracked.version("1", "exact")
+    unit = tracked.FINGERPRINT
+    timeout = 60.0
+    param_names = ("architecture", "reading")
+    params = (ARCHITECTURES, tracked.READINGS)
+
+    def setup(self, cells: Cells, architecture: str, reading: str) -> None:
+        tracked.require({architecture: self.of(cells, architecture)}, architecture)
+
+    def track_fingerprint(self, cells: Cells, architecture: str, reading: str) -> float:
+        return tracked.fingerprint(self.of(cells, architecture), reading)
+
+    def of(self, cells: Cells, architecture: str) -> tracked.Cell:
+        """Return the weights of all forms of an architecture."""
+        forms = [name for name in cells["weights"] if base(name, ARCHITECTURES) == architecture]
+        return tracked.joined(cells["weights"], forms)
+
+
+@tracked.only_in("smoke")
 class Shared:
-    """Any change of random draws, of initial weights, and of intervals of fixed numbers."""
+    """Any change of random draws, and of intervals of fixed numbers."""
 
     version = tracked.version("1", "exact")
     unit = tracked.FINGERPRINT

@@ -26,7 +26,10 @@ FORMS = {
     "infopro": ["", "-contrast"],
 }
 """Endings of localities that keep axes apart, or have other losses: each is watched."""
-UNWATCHED: dict[str, str] = {}
+UNWATCHED: dict[str, str] = {
+    "noprop_dt": "it needs an architecture of its own; the exact cells of the gate have it",
+    "shakespeare": "its text is not part of the repository",
+}
 """Names that are registered and not watched, with the reason."""
 
 
@@ -66,10 +69,22 @@ def watched(kind: str) -> list[str]:
     return [name + ending for name in names for ending in FORMS.get(name, [""])]
 
 
+def base(name: str, names: list[str]) -> str:
+    """Return the longest of some names that a text with an ending or options begins with.
+
+    Example:
+        >>> base("mlp-pinn-2x8", ["mlp", "mlp-pinn"]), base("mlp-2x6", ["mlp", "mlp-pinn"])
+        ('mlp-pinn', 'mlp')
+    """
+    bare = name.partition("[")[0]
+    return max((n for n in names if f"{bare}-".startswith(f"{n}-")), key=len, default="")
+
+
 METHODS = [f"{name}/end" for name in watched("estimators")]
 """Every estimator with one loss at the end."""
 LOCALITIES = watched("localities")
 DATA = watched("datasets")
+ARCHITECTURES = watched("architectures")
 _exact = tracked.probe("exact")
 TRAININGS = [
     *(f"bp/end: {about}" for about in _exact.VARIANTS),

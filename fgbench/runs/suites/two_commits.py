@@ -308,7 +308,7 @@ def _streamed(
     arguments: Sequence[str], asked: Asked, tell: Callable[[str], None]
 ) -> tuple[int, list[str]]:
     """Run a command in the repository, and return its exit code and lines."""
-    env = {**os.environ, **ONE_THREAD, "FGBENCH_TIER": asked.tier}
+    env = {**os.environ, **ONE_THREAD, "FGBENCH_TIER": asked.tier, "PYTHONUNBUFFERED": "1"}
     lines = []
     with subprocess.Popen(
         arguments,

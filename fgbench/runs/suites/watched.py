@@ -106,6 +106,8 @@ def names_in(text: str) -> set[str]:
     if about.startswith("update "):
         found.add(about.partition(" ")[2])
     with suppress(UsageError):
+        if "/" not in method and method not in registry.PRESETS:
+            return found
         found |= {base for half in registry.parts(method) for base in _bases(half)}
     return found
 
