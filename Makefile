@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: help demo test test-all check bench asv-smoke calibrate hostile mutants kills pictures clean
+.PHONY: help demo test test-all check bench asv-smoke calibrate hostile mutants kills plants pictures clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -21,6 +21,7 @@ help:
 	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
 	@echo "make kills      200 kills and signals at random moments; the tests run six"
 	@echo "make mutants    200 small edits of the numerical core, each tried against its tests; hours"
+	@echo "make plants     planted commits, and what the gate says of each"
 	@echo "make pictures   every committed picture, drawn again"
 	@echo "make clean      remove environments, caches and build outputs"
 
@@ -74,13 +75,17 @@ mutants: $(STAMP)
 kills: $(STAMP)
 	$(BIN)/python -m tests.makers.kills $(KILLS)
 
+# Planted commits in a scratch clone, and what the gate says of each: about half an hour of two cores.
+plants: $(STAMP)
+	$(BIN)/python -m tests.makers.planted $(PLANTS)
+
 # Every committed picture, drawn again from the committed records: two minutes of one core.
 pictures: $(STAMP)
 	$(BIN)/python analysis/draw_all.py
 
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
-test test-all bench calibrate hostile mutants kills pictures: export OMP_NUM_THREADS = 1
+test test-all bench calibrate hostile mutants kills plants pictures: export OMP_NUM_THREADS = 1
 
 clean:
 	rm -rf .venv .ci/env build dist *.egg-info .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

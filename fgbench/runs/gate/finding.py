@@ -1,4 +1,4 @@
-"""What the gate finds, and the exact cells that it asks about."""
+"""Findings of the gate, and the exact cells that they are about."""
 
 from __future__ import annotations
 

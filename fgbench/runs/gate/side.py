@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
 PROBES = Path(__file__).parent / "probe"
 ANSWER_S = 600.0
 """Seconds that one answer may take."""
-ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-}
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
 
 
 class ProbeError(Exception):
@@ -71,7 +71,11 @@ class Side:
     def short(self) -> str:
         """The name with the first digits of the commit."""
         known = not self.commit or self.commit.startswith(self.name)
-        return self.name[:10] if known and self.commit else self.name + f" ({self.commit[:10]})" * (not known)
+        return (
+            self.name[:10]
+            if known and self.commit
+            else self.name + f" ({self.commit[:10]})" * (not known)
+        )
 
     def run(
         self, probe: str, request: Mapping[str, Any], *, timeout: float = ANSWER_S
@@ -120,8 +124,15 @@ class Live:
 
     def __enter__(self) -> Self:
         """Start the process."""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed on exit
-        command = [str(self.side.python), "-P", "-X", "faulthandler", str(PROBES / "serve.py"), self.probe]
+        self._errors = tempfile.TemporaryFile()  # closed on exit
+        command = [
+            str(self.side.python),
+            "-P",
+            "-X",
+            "faulthandler",
+            str(PROBES / "serve.py"),
+            self.probe,
+        ]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -134,7 +145,9 @@ class Live:
             )
         except OSError as error:
             self._errors.close()
-            raise ProbeError(self.side.name, self.probe, f"{self.side.python}: {error.strerror}") from None
+            raise ProbeError(
+                self.side.name, self.probe, f"{self.side.python}: {error.strerror}"
+            ) from None
         return self
 
     def __exit__(
@@ -146,7 +159,8 @@ class Live:
         """End the process."""
         process, self._process = self._process, None
         if process is not None:
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             with suppress(OSError):
                 process.stdin.close()
             with suppress(OSError):
@@ -169,12 +183,38 @@ class Live:
         Raises:
             ProbeError: it raised, ended, was too late, or imported another fgbench than that of the tree.
         """
-        assert self._process is not None and self._process.stdin is not None
+        self.send(request)
+        return self.receive(timeout=timeout)
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Send a request whose answer is received later, so that two sides work at the same time.
+
+        Args:
+            request: what the probe's ``answer`` is called with, as JSON.
+
+        Raises:
+            ProbeError: the process has ended.
+        """
+        assert self._process is not None
+        assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
             raise self._ended() from None
+
+    def receive(self, *, timeout: float = ANSWER_S) -> dict[str, Any]:
+        """Return the answer to the oldest request that was sent.
+
+        Args:
+            timeout: seconds for the answer, from now on.
+
+        Returns:
+            The answer, from JSON.
+
+        Raises:
+            ProbeError: as of :meth:`ask`.
+        """
         answer = json.loads(self._line(monotonic() + timeout, timeout))
         if "error" in answer:
             raise ProbeError(self.side.name, self.probe, answer["error"])
@@ -183,7 +223,8 @@ class Live:
 
     def _line(self, until: float, timeout: float) -> bytes:
         """Return the next line that the process writes."""
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._unread:
@@ -200,7 +241,8 @@ class Live:
 
     def _ended(self) -> ProbeError:
         """Return the error of a process that ended without an answer."""
-        assert self._process is not None and self._errors is not None
+        assert self._process is not None
+        assert self._errors is not None
         code = self._process.wait()
         self._errors.seek(0)
         last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
@@ -224,3 +266,24 @@ def environment(tree: Path) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     fixed = {"PYTHONPATH": str(tree), "PYTHONHASHSEED": "0", "FGBENCH_GATE_TREE": str(tree)}
     return ours | ONE_THREAD | fixed
+
+
+def probe_module(name: str) -> Any:
+    """Return a probe of this installation as a module, for its tables; it imports the standard library alone.
+
+    Args:
+        name: of its file in ``probe/``.
+
+    Returns:
+        The module.
+
+    Example:
+        >>> "data" in probe_module("exact").GROUPS
+        True
+    """
+    spec = spec_from_file_location(f"fgbench_probe_{name}", PROBES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,11 +1,11 @@
 """Numbers that equal code gives bit for bit: data, weights, draws, estimates, trainings, intervals.
 
-Everything is float64 on one CPU thread with fixed noise. A *cell* is one small computation with a name, a kind
-and its numbers; ``digest`` is a hash of these. ``answer`` takes
+Everything is float64 on one CPU thread with fixed noise. A *cell* is one small computation with a name, a
+kind and its numbers; ``digest`` is a hash of these. ``answer`` takes
 
 ``{"ask": "plan"}``: the names of the groups of cells, cheap ones first;
 ``{"ask": "group", "group": NAME}``: the cells of a group;
-``{"ask": "cells", "cells": [{"method": ..., "arch": ..., "data": ...}, ...]}``: the estimates of given methods.
+``{"ask": "cells", "cells": [{"method": ..., "arch": ..., "data": ...}, ...]}``: estimates of given methods.
 
 Methods, networks and data come from the registry of the measured tree, new files included. A cell that cannot
 be computed has ``n/a`` with the reason; one whose code raises has ``failed``. ``only`` restricts a request:
@@ -19,10 +19,11 @@ import importlib
 import json
 import re
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,36 @@ Numbers = dict[str, Any]
 
 DATA = "synthetic[size=8,train=64,test=32]"
 MIXER = "localmixer-xs/2/4[channels=6,groups=2]"
-NETS = ("mlp-2x6", "cnn-tiny[width=2]", MIXER)
+NETS = ("mlp-2x6", "cnn-tiny[width=4]", MIXER)
 """Three tiny networks: fully connected, convolutional, and with groups and patches."""
 ELSEWHERE = {"noprop_dt": "noprop-2x8"}
 """Networks of localities that run on no other."""
+COVER: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
+    NETS[0]: (("end", "local"), ("fg_a",), 0),
+    NETS[1]: (("end",), ("fg_w",), 0),
+    MIXER: (("end", "local-pg", "module-pg"), ("bp", "fg_a", "fg_w", "np"), 12),
+}
+"""By network: localities of all estimators, estimators of all localities, one of how many other pairs."""
 BATCH = 3
 SEED = 7
 
-MEASURED = ("fg_a", "fg_w", "np", "wp", "bp", "fa", "dfa")
-"""Estimators that are measured with draws; every other one gives one estimate for each cell."""
-DESIGN = {"draws": 8, "batches": 1, "batch": 8, "seed": SEED, "dtype": "float64", "threads": 1}
+MEASURED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (NETS[0], "auto", ("bp/end", "np/end", "wp/end")),
+    (NETS[0], "dual", ("fg_a/end", "fg_w/end")),
+    (NETS[0], "cotangent", ("fg_a/end", "fg_w/end")),
+    (NETS[1], "dual", ("fg_a/end",)),
+    (MIXER, "dual", ("fg_a/local-pg", "fg_w/local-pg", "fg_a/module-pg")),
+    (MIXER, "cotangent", ("fg_a/local-pg", "fg_w/local-pg")),
+)
+"""Methods that are measured with draws, by network and engine; every other one gives single estimates."""
+DESIGN: dict[str, Any] = {
+    "draws": 8,
+    "batches": 1,
+    "batch": 8,
+    "seed": SEED,
+    "dtype": "float64",
+    "threads": 1,
+}
 UNSTABLE = {
     *(
         "key",
@@ -57,6 +78,7 @@ UNSTABLE = {
     *("started", "ended", "begun", "finished", "reused", "graph", "options", "method", "step_ms"),
 }
 """Fields of a record that differ from run to run, or with the words of a docstring."""
+TIMES = ("seconds", "elapsed_s")
 STEP_FACTORS = (4, 16)
 """Multiples of a finite-difference step at which its error is read."""
 DEAR = 1.0
@@ -100,7 +122,7 @@ def digest(cell: Mapping[str, Any]) -> str:
         16 hexadecimal digits.
 
     Example:
-        >>> digest({"numbers": {"a": 0.1}}) == digest({"numbers": {"a": 0.1 + 1e-17}})
+        >>> digest({"numbers": {"a": 0.1}}) == digest({"numbers": {"a": 0.10}})
         True
     """
     known = {name: cell.get(name) for name in ("numbers", "n/a", "failed")}
@@ -207,7 +229,7 @@ def _data(only: Mapping[str, Any]) -> Iterator[Cell]:
 
     with tempfile.TemporaryDirectory(prefix="fgbench-probe-") as folder, _no_network():
         for name in _chosen(registry.names("datasets"), only, "datasets"):
-            yield _cell("data", f"data {name}", lambda n=name: _rows(_loaded(n, folder)), data=name)
+            yield _cell("data", f"data {name}", partial(_loaded_rows, name, folder), data=name)
     if "datasets" not in only:
         yield _cell("data", "data splits", _splits, data="synthetic", about="splits")
         for change in (
@@ -219,7 +241,7 @@ def _data(only: Mapping[str, Any]) -> Iterator[Cell]:
             {"solarise": 0.5},
         ):
             (about,) = change
-            yield _cell("data", f"data {about}", lambda c=change: _augmented(c), about=about)
+            yield _cell("data", f"data {about}", partial(_augmented, change), about=about)
 
 
 @contextmanager
@@ -231,18 +253,24 @@ def _no_network() -> Iterator[None]:
         raise OSError("the gate fetches nothing")
 
     before = socket.socket.connect, socket.getaddrinfo
-    socket.socket.connect, socket.getaddrinfo = refuse, refuse  # type: ignore[method-assign,assignment]
+    socket.socket.connect, socket.getaddrinfo = refuse, refuse  # type: ignore[method-assign]
     try:
         yield
     finally:
         socket.socket.connect, socket.getaddrinfo = before  # type: ignore[method-assign]
 
 
+def _loaded_rows(name: str, folder: str) -> Numbers:
+    """Return the first examples of a registered data set."""
+    return _rows(_loaded(name, folder))
+
+
 def _loaded(name: str, folder: str) -> Any:
     """Return a registered data set, small where it has sizes, from made files where it needs any."""
     from fgbench import registry
 
-    entry, options = registry.entries("datasets")[name], {}
+    entry = registry.entries("datasets")[name]
+    options: Numbers = {}
     if entry.error:
         raise NotHere(entry.error)
     options |= {size: n for size, n in (("train", 64), ("test", 32)) if size in entry.options}
@@ -272,7 +300,7 @@ def _made_images() -> Iterator[None]:
         return x[:8], labels[:8], x[8:], labels[8:]
 
     before = idx.read_splits
-    idx.read_splits = made
+    idx.read_splits = made  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -394,9 +422,9 @@ def _weights(only: Mapping[str, Any]) -> Iterator[Cell]:
 
     for name in _chosen(list(registry.entries("architectures")), only, "architectures"):
         arch = _small(name)
-        yield _cell("weights", f"weights {arch}", lambda a=arch: _initial(a), arch=arch)
+        yield _cell("weights", f"weights {arch}", partial(_initial, arch), arch=arch)
     for arch in _chosen(NETS, only, "archs") if "architectures" not in only else ():
-        yield _cell("weights", f"weights {arch}", lambda a=arch: _initial(a), arch=arch)
+        yield _cell("weights", f"weights {arch}", partial(_initial, arch), arch=arch)
 
 
 def _small(name: str) -> str:
@@ -445,7 +473,7 @@ def _draws(only: Mapping[str, Any]) -> Iterator[Cell]:
 
     names = [*laws.LAWS, *(f"{name}[rank=2]" for name in getattr(laws, "MATRIX_LAWS", ()))]
     for name in names:
-        yield _cell("draws", f"draws {name}", lambda n=name: _directions(n), about=name)
+        yield _cell("draws", f"draws {name}", partial(_directions, name), about=name)
     yield _cell("draws", "draws primitives", _primitives, about="primitives")
 
 
@@ -483,7 +511,7 @@ def _primitives() -> Numbers:
 
 
 def _estimates(arch: str) -> Callable[[Mapping[str, Any]], Iterator[Cell]]:
-    """Return what yields one estimate of every method on a network."""
+    """Return what yields one estimate of methods on a network."""
 
     def cells(only: Mapping[str, Any]) -> Iterator[Cell]:
         from fgbench import registry
@@ -498,7 +526,7 @@ def _estimates(arch: str) -> Callable[[Mapping[str, Any]], Iterator[Cell]]:
                 yield _refused("estimate", estimator, "", arch, reason)
                 continue
             for locality in localities:
-                if arch == NETS[0] or not _same_here(locality, arch):
+                if _covered(estimator, locality, arch) or len(localities) == 1:
                     yield _estimate(estimator, locality, arch)
         for locality in localities if arch == NETS[0] else ():
             if locality in ELSEWHERE:
@@ -506,6 +534,21 @@ def _estimates(arch: str) -> Callable[[Mapping[str, Any]], Iterator[Cell]]:
                     yield _estimate(estimator, locality, ELSEWHERE[locality])
 
     return cells
+
+
+def _covered(estimator: str, locality: str, arch: str) -> bool:
+    """Return whether a pair of an estimator and a locality is computed on a network.
+
+    All estimators are computed under a few localities and all localities with a few estimators. Of the other
+    pairs a part that their names choose is computed on the network with groups and patches: a new file
+    changes no other cell.
+    """
+    if locality in ELSEWHERE or (_same_here(locality, arch)):
+        return False
+    few_localities, few_estimators, share = COVER[arch]
+    if estimator in few_estimators or locality in few_localities:
+        return True
+    return share > 0 and zlib.crc32(f"{estimator}/{locality}".encode()) % share == 0
 
 
 def _same_here(locality: str, arch: str) -> bool:
@@ -555,28 +598,22 @@ def _dear(estimator: str) -> bool:
 
 @cache
 def _one_estimate(method: str, arch: str, data: str = DATA) -> Numbers:
-    """Return one estimate: two numbers and a hash of every parameter, learned state and the price."""
-    import torch
-
+    """Return one estimate: two numbers of every parameter and learned state, a hash of all, the price."""
     from fgbench import registry
     from fgbench.core.estimator import why_not
 
-    workload = _workload(arch, data)
-    task, estimator, noise = workload.task(registry.method(method), SEED, _chain(arch, data))
-    _fill(task.chain)
-    if hasattr(task, "at"):
-        from fgbench.core.clock import Clock
-
-        task = task.at(Clock(0, 10, 0, 1))
+    made = registry.method(method)
+    task, x, y, start = _task(made.locality.text, arch, data)
+    task.chain.load_state_dict(start)
+    estimator, noise = made.estimator.thing, _workload(arch, data).noise(SEED)
     if reason := why_not(estimator, task.scheme):
         raise NotHere(reason)
-    rows = workload.data.rows(torch.arange(BATCH))
-    x, y = task.scheme.batch(*rows, workload.data, noise.child("views"))
     state = task.init_state(estimator, noise)
     step = task.estimate(x, y, estimator, noise.child("directions"), state)
     body = {name: step.body[name] for name in step.body}
     found = _tree(body, "body") | _tree(dict(step.readouts), "readouts")
     found |= _tree(step.state_grads, "state_grads") | _tree(step.new_state, "new_state")
+    found = _with_one_hash(found)
     if step.loss is not None:
         found["loss"] = float(step.loss)
     found |= _flat(step.ledger.as_dict(), "ledger")
@@ -584,10 +621,30 @@ def _one_estimate(method: str, arch: str, data: str = DATA) -> Numbers:
     return found | {"parameters": sum(p.numel() for p in task.chain.body_parameters().values())}
 
 
+def _with_one_hash(numbers: Numbers) -> Numbers:
+    """Return numbers of tensors with one hash of all bytes in place of one for each tensor."""
+    hashes = {path: value for path, value in numbers.items() if path.endswith(".bytes")}
+    whole = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
+    return {path: value for path, value in numbers.items() if path not in hashes} | {"bytes": whole}
+
+
 @cache
-def _chain(arch: str, data: str) -> Any:
-    """Return a network, of which every task takes a copy."""
-    return _workload(arch, data).chain(SEED)
+def _task(locality: str, arch: str, data: str) -> tuple[Any, Any, Any, Any]:
+    """Return a network under a locality that all estimators share, a batch, and its parameters."""
+    import torch
+
+    from fgbench import registry
+
+    workload = _workload(arch, data)
+    task, _, noise = workload.task(registry.method(f"bp/{locality}"), SEED)
+    _fill(task.chain)
+    if hasattr(task, "at"):
+        from fgbench.core.clock import Clock
+
+        task = task.at(Clock(0, 10, 0, 1))
+    rows = workload.data.rows(torch.arange(BATCH))
+    x, y = task.scheme.batch(*rows, workload.data, noise.child("views"))
+    return task, x, y, {name: value.clone() for name, value in task.chain.state_dict().items()}
 
 
 def _fill(chain: Any) -> None:
@@ -614,7 +671,7 @@ def _steps(only: Mapping[str, Any]) -> Iterator[Cell]:
                 method = f"{name}[step={size:g}]/end"
                 yield _cell(
                     "estimate", f"step {name} times {factor}",
-                    lambda m=method: _one_estimate(m, NETS[0]),
+                    partial(_one_estimate, method, NETS[0]),
                     method=f"{name}/end", arch=NETS[0], data=DATA, about=f"step {size:g}",
                 )  # fmt: skip
 
@@ -623,44 +680,50 @@ def _steps(only: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def _measurements(only: Mapping[str, Any]) -> Iterator[Cell]:
-    """Yield every number of ``measure``: some estimators by both engines, on the three networks."""
-    from fgbench import registry
-
-    known = registry.names("estimators")
-    localities = _chosen(
-        [n for n in ("end", "local-pg", "module-pg") if n in registry.names("localities")],
-        only,
-        "localities",
-    )
-    for arch in _chosen(NETS, only, "archs"):
-        for estimator in _chosen([n for n in MEASURED if n in known], only, "estimators"):
-            for locality in localities:
-                if locality == "end" or arch == MIXER:
-                    engines = ("dual", "cotangent") if estimator in ("fg_a", "fg_w") else ("auto",)
-                    for engine in engines:
-                        yield _measured(f"{estimator}/{locality}", arch, engine)
+    """Yield every number of ``measure``: a few methods by both engines, on the three networks."""
+    for arch, engine, methods in MEASURED:
+        if arch in only.get("archs", [arch]):
+            yield from _measured(arch, engine, [m for m in methods if _wanted(m, only)])
 
 
-def _measured(method: str, arch: str, engine: str) -> Cell:
-    """Return the cell of one measurement."""
-    about = f"engine {engine}" if engine != "auto" else ""
-    return _cell(
-        "estimate", f"measure {method} on {arch} {about}".strip(),
-        lambda: _record("measure", method, arch, engine=engine, moments=(1.0,), **DESIGN),
-        method=method, arch=arch, data=DATA, about=("measure " + about).strip(),
-    )  # fmt: skip
+def _measured(arch: str, engine: str, methods: Sequence[str]) -> Iterator[Cell]:
+    """Yield the cells of methods that are measured at the same points."""
+    from fgbench.errors import UsageError
+
+    about = f"measure engine {engine}"
+    options: dict[str, Any] = {"engine": engine, "moments": (1.0,), **DESIGN}
+    try:
+        found = _records("measure", methods, arch, **options) if methods else []
+    except (UsageError, ImportError, TypeError):  # of one of them: each on its own
+        found = [partial(_record, "measure", method, arch, **options) for method in methods]
+    for method, make in zip(methods, found, strict=True):
+        name = f"measure {method} on {arch} engine {engine}"
+        yield _cell("estimate", name, make, method=method, arch=arch, data=DATA, about=about)
 
 
-def _record(verb: str, method: str, arch: str, data: str = DATA, **options: Any) -> Numbers:
-    """Return the numbers of a run."""
-    from fgbench.api import run
+def _records(
+    verb: str, methods: Sequence[str], arch: str, **options: Any
+) -> list[Callable[[], Numbers]]:
+    """Return what gives the numbers of each run, or raises why it has none."""
+    from fgbench.api import run_all
 
-    record = run(verb, method=method, arch=arch, data=data, **options)
+    records = run_all(verb, list(methods), arch=arch, data=DATA, **options)
+    return [partial(_of_record, record) for record in records]
+
+
+def _record(verb: str, method: str, arch: str, **options: Any) -> Numbers:
+    """Return the numbers of one run."""
+    return _records(verb, [method], arch, **options)[0]()
+
+
+def _of_record(record: Mapping[str, Any]) -> Numbers:
+    """Return the numbers of a record that are the same in every run of equal code."""
     if record["status"] == "failed":
         raise RuntimeError(record["reason"])
     if record["status"] == "skipped":
         raise NotHere(record["reason"])
-    return _flat({name: value for name, value in record.items() if name not in UNSTABLE})
+    known = _flat({name: value for name, value in record.items() if name not in UNSTABLE})
+    return {path: value for path, value in known.items() if not path.endswith(TIMES)}
 
 
 # trainings
@@ -763,7 +826,7 @@ def _trained(method: str, arch: str, about: str, options: Mapping[str, Any]) -> 
     run = {"seed": SEED, "dtype": "float64", "threads": 1, **options}
     return _cell(
         "training", f"train {method} on {arch}: {about}",
-        lambda: _record("train", method, arch, **run),
+        partial(_record, "train", method, arch, **run),
         method="/".join(registry.parts(method)), arch=arch, data=DATA, about=about,
     )  # fmt: skip
 
@@ -817,7 +880,7 @@ def _intervals(only: Mapping[str, Any]) -> Iterator[Cell]:
         yield _cell(
             "intervals",
             f"intervals {name}",
-            lambda n=name, r=room, g=given, k=named: _called(r, n, g, k),
+            partial(_called, room, name, given, named),
             about=name,
         )
 

@@ -1,4 +1,4 @@
-"""What decides the last bits of a number beside the code: versions, processor, variables."""
+"""Versions, processor and variables: they decide the last bits of a number, beside the code."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ def probe(path: Path) -> Any:
         'fgbench_probe_serve'
     """
     spec = importlib.util.spec_from_file_location(f"fgbench_probe_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
