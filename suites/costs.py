@@ -1,4 +1,4 @@
-"""Time and memory of a step, over a step of backprop that is written out in raw PyTorch."""
+"""Time of steps and measurements, over a step of backprop that is written out in raw PyTorch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SMALL = {"arch": "localmixer-xs/2/4", "data": "digits", "batch": 128}
 LARGE = {"arch": "localmixer-m/8/16", "data": "synthetic[size=32]", "batch": 128}
 
 
-@tracked.only_in("smoke")
+@tracked.only_in("full")
 class Step:
-    """Time and peak memory of a training step, one sample per fresh process."""
+    """Time of a training step, one sample per fresh process."""
 
     version = "1"
     timeout = 60.0
@@ -34,12 +34,8 @@ class Step:
     def track_time(self, processes: Processes, method: str) -> dict[str, object]:
         return tracked.of_processes([cells[method] for cells in processes], "time")
 
-    def track_peak_memory(self, processes: Processes, method: str) -> float:
-        return tracked.six(min(tracked.number(cells[method], "memory") for cells in processes))
-
     track_cpu_time.unit = tracked.CPU_TIME  # type: ignore[attr-defined]
     track_time.unit = tracked.TIME  # type: ignore[attr-defined]
-    track_peak_memory.unit = tracked.MEMORY  # type: ignore[attr-defined]
 
 
 @tracked.only_in("gpu")

@@ -1,4 +1,4 @@
-"""Trainings: any change of the first losses, and the test error after a few epochs."""
+"""Trainings: any change of the first losses, test error after a few epochs, peak memory of a step."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from .watched import METHODS, TRAININGS
 
 Cells = dict[str, dict[str, tracked.Cell]]
 LOSSES = r"^history\.\d+\.(train_loss|test_loss)$"
+BATCH = {"arch": "localmixer-xs/2/4", "data": "synthetic[size=8,train=128,test=32]", "batch": 128}
 TRAINED = ["bp/end", "fg_a/end", "fg_a/local-pg"]
 SEEDS = range(10)
+HELD = ["bp/end", "fg_w/end", "fg_a/end", "fg_a/local-pg", "np/end"]
 
 
 def setup_cache() -> Cells:
@@ -19,7 +21,7 @@ def setup_cache() -> Cells:
     }
     if tracked.tier() == "full":
         cells["more errors"] = trainings(METHODS, arch="localmixer-xs/2/4")
-    return cells
+    return cells | {"memory": tracked.peaks({m: {"method": m, **BATCH} for m in HELD})}
 
 
 setup_cache.timeout = 3600.0  # type: ignore[attr-defined]  # asv reads it from the function
@@ -65,6 +67,23 @@ class Learning:
 
     def track_test_error(self, cells: Cells, method: str) -> dict[str, object]:
         return tracked.samples(cells["errors"][method])
+
+
+@tracked.only_in("smoke")
+class Memory:
+    """Peak memory of a training step."""
+
+    version = "1"
+    unit = tracked.MEMORY
+    timeout = 60.0
+    param_names = ("method",)
+    params = (HELD,)
+
+    def setup(self, cells: Cells, method: str) -> None:
+        tracked.require(cells["memory"], method)
+
+    def track_peak(self, cells: Cells, method: str) -> float:
+        return tracked.six(tracked.number(cells["memory"][method], "memory"))
 
 
 @tracked.only_in("full")

@@ -278,6 +278,24 @@ def coverage() -> dict[str, Cell]:
     return {told["name"]: {"status": "ok", **told} for told in answer["intervals"]}
 
 
+def peaks(cases: Mapping[str, Cell]) -> dict[str, Cell]:
+    """Measure the peak memory of training steps; equal code gives equal numbers.
+
+    Args:
+        cases: ``method``, ``arch``, ``data`` and ``batch``, by names.
+
+    Returns:
+        Cells by the same names, with ``memory`` over that of raw backprop.
+
+    Example:
+        >>> case = {"method": "bp/end", "arch": "mlp-1x16", "data": "synthetic[train=64,test=32]"}
+        >>> 0.5 < peaks({"one": case})["one"]["memory"] < 3
+        True
+    """
+    request = {"cells": list(cases.values()), "rounds": 0, "memory": True}
+    return _by_name(cases, _answered("timing", request))
+
+
 def timed(
     cases: Mapping[str, Cell], rounds: int = 20, device: str = "cpu"
 ) -> list[dict[str, Cell]]:
@@ -289,14 +307,19 @@ def timed(
         device: ``cpu`` or ``cuda``.
 
     Returns:
-        For each process cells by the same names, with ``cpu``, ``time`` (with waiting) and ``memory`` over
-        those of raw backprop.
+        For each process cells by the same names, with ``cpu`` and ``time`` (with waiting) over those of raw
+        backprop, on a GPU ``memory`` too.
 
     Example:
         >>> callable(timed)
         True
     """
-    request = {"cells": list(cases.values()), "rounds": rounds, "memory": True, "device": device}
+    request = {
+        "cells": list(cases.values()),
+        "rounds": rounds,
+        "memory": device != "cpu",
+        "device": device,
+    }
     answers = fresh("timing", request)
     return [dict(zip(cases, each["cells"], strict=True)) for each in answers]
 
