@@ -7,12 +7,13 @@ judged of unbiased estimates alone, so that a biased one, which may have less, n
 from __future__ import annotations
 
 from .helpers import tracked
-from .watched import LOCALITIES, METHODS
+from .watched import LOCALITIES, MEANS, MEANS_BY_LOCALITY, METHODS
 
 Cells = dict[str, dict[str, tracked.Cell]]
 MIXER = {"arch": "localmixer-xs/2/4[channels=8,groups=2,side=2]"}
 NOISY = ["fg_w/end", "fg_a/end", "fg_a/local-pg"]
-NOISY_TOO = [method for method in METHODS if method not in NOISY]
+NOISY_TOO = [method for method in MEANS if method not in NOISY]
+LOCAL = {"fg_a/local-pg": {"method": "fg_a/local-pg", "net": "mlp"}}
 SEEDS = range(7)
 
 
@@ -23,8 +24,8 @@ def setup_cache() -> Cells:
     cells = {
         "methods": tracked.estimates(methods),
         "localities": tracked.estimates(places),
-        "means": tracked.exact_means(methods),
-        "means by locality": tracked.exact_means(places),
+        "means": tracked.exact_means({m: methods[m] for m in MEANS} | LOCAL),
+        "means by locality": tracked.exact_means({p: places[p] for p in MEANS_BY_LOCALITY}),
         "noise": noise(NOISY),
     }
     if tracked.tier() == "full":
@@ -50,7 +51,7 @@ class ExactMean:
     version = "1"
     timeout = 60.0
     param_names = ("method",)
-    params = (METHODS,)
+    params = (MEANS,)
 
     def setup(self, cells: Cells, method: str) -> None:
         tracked.require(cells["means"], method)
@@ -72,7 +73,7 @@ class ExactMeanByLocality:
     version = "1"
     timeout = 60.0
     param_names = ("locality",)
-    params = (LOCALITIES,)
+    params = (MEANS_BY_LOCALITY,)
 
     def setup(self, cells: Cells, locality: str) -> None:
         tracked.require(cells["means by locality"], locality)

@@ -27,6 +27,7 @@ FORMS = {
 }
 """Endings of localities that keep axes apart, or have other losses: each is watched."""
 UNWATCHED: dict[str, str] = {
+    "imagefolder": "it needs pillow, which asv's environment does not have; the gate compares it",
     "noprop_dt": "it needs an architecture of its own; the exact cells of the gate have it",
     "shakespeare": "its text is not part of the repository",
 }
@@ -83,6 +84,18 @@ def base(name: str, names: list[str]) -> str:
 METHODS = [f"{name}/end" for name in watched("estimators")]
 """Every estimator with one loss at the end."""
 LOCALITIES = watched("localities")
+WITHOUT_MEAN = {
+    **dict.fromkeys(
+        ("anp", "eggroll", "fdfa", "feedsign", "fzoo", "grape", "grzo", "weight_mirror"), "biased"
+    ),
+    **dict.fromkeys(
+        ("pezo", "rlr"), "drawn from pools and permutations, for which there is no design"
+    ),
+    "forward_forward": "a learning rule that estimates no gradient",
+}
+"""Estimators and localities whose mean cannot be computed, with the reason."""
+MEANS = [method for method in METHODS if method.partition("/")[0] not in WITHOUT_MEAN]
+MEANS_BY_LOCALITY = [place for place in LOCALITIES if place not in WITHOUT_MEAN]
 DATA = watched("datasets")
 ARCHITECTURES = watched("architectures")
 _exact = tracked.probe("exact")

@@ -106,11 +106,12 @@ def benchmarks(folder: Path) -> list[Benchmarks]:
     return found
 
 
-def reasons(folder: Path) -> dict[str, str]:
-    """Return the reasons that suites give for what they leave out: ``UNWATCHED`` of their files.
+def reasons(folder: Path, what: str = "UNWATCHED") -> dict[str, str]:
+    """Return the reasons that suites give for what they leave out.
 
     Args:
         folder: with a configuration of asv.
+        what: ``UNWATCHED``, or ``WITHOUT_MEAN`` for exact means.
 
     Returns:
         Name to reason.
@@ -121,7 +122,7 @@ def reasons(folder: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for module in _modules(folder):
-        found |= getattr(module, "UNWATCHED", {})
+        found |= getattr(module, what, {})
     return found
 
 

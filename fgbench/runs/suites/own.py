@@ -98,7 +98,7 @@ def classes(source: str) -> list[str]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return []
-    found = []
+    found: list[str] = []
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}

@@ -30,7 +30,7 @@ class Row:
         kind: ``estimators`` and so on.
         name: as it is registered, or the METHOD of an estimator of one's own.
         watched: tier to names of classes.
-        reason: why none does.
+        reason: why none does, or why its exact mean is not tracked.
 
     Example:
         >>> str(Row("estimators", "fg_a", {"smoke": ["Noise"]})).split()
@@ -45,7 +45,10 @@ class Row:
     def __str__(self) -> str:
         """Return a line."""
         tiers = [f"{tier}: {', '.join(names)}" for tier, names in self.watched.items()]
-        return f"{self.name:<24} {'; '.join(tiers) or f'not watched: {self.reason}'}"
+        if not tiers:
+            return f"{self.name:<24} not watched: {self.reason}"
+        without = f"; no exact mean: {self.reason}" if self.reason else ""
+        return f"{self.name:<24} {'; '.join(tiers)}{without}"
 
 
 def rows(place: Path) -> list[Row]:
@@ -64,7 +67,8 @@ def rows(place: Path) -> list[Row]:
         >>> callable(rows)
         True
     """
-    benchmarks, reasons = suites.benchmarks(place), suites.reasons(place)
+    benchmarks = suites.benchmarks(place)
+    reasons = suites.reasons(place, "WITHOUT_MEAN") | suites.reasons(place)
     if not (place / SOURCES).is_dir():
         return [_row("estimators", m, benchmarks, reasons) for m in own.methods(place)]
     return [
@@ -80,9 +84,10 @@ def _row(kind: str, name: str, benchmarks: list[Benchmarks], reasons: dict[str, 
     for each in benchmarks:
         if any(name in names_in(text) for text in each.rows):
             row.watched.setdefault(each.tier, []).append(each.name.rpartition(".")[2])
+    entry = registry.entries(kind).get(name)
+    row.reason = reasons.get(name, "") or (entry.error if entry else "")
     if not row.watched:
-        entry = registry.entries(kind).get(name)
-        row.reason = reasons.get(name) or (entry and entry.error) or NO_ROW
+        row.reason = row.reason or NO_ROW
     return row
 
 
