@@ -11,7 +11,7 @@ PINNED := $(shell sed -n 's/^torch==//p' constraints.txt)
 OTHER := $(filter-out $(PINNED),$(TORCH))
 EXTRAS := dev,bench,report,tune$(if $(OTHER),,,zoo)
 
-.PHONY: help demo test test-all check bench calibrate hostile mutants kills plants pictures gate clean
+.PHONY: help demo test test-all check bench asv-smoke calibrate hostile mutants kills plants pictures gate clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -22,6 +22,7 @@ help:
 	@echo "make test       tests and doctests, but those marked slow; aim: 5 minutes of 2 quiet cores"
 	@echo "make test-all   all of them: what .ci/run tests"
 	@echo "make bench      every hot kernel beside its naive twin, with the ratio; BENCH=... are options of pytest-benchmark"
+	@echo "make asv-smoke  HEAD~1 against HEAD by asv; two to five minutes"
 	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"
 	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
 	@echo "make kills      200 kills and signals at random moments; the tests run six"
@@ -55,6 +56,14 @@ bench: export MALLOC_MMAP_THRESHOLD_ = 2000000000
 bench: $(STAMP)
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on \
 		--benchmark-columns=median,iqr,rounds --benchmark-sort=min $(BENCH) tests/benchmarks/bench_*.py
+
+# HEAD~1 against HEAD, as `asv machine --yes` and `asv continuous HEAD~1 HEAD` do, after a look at what these
+# need. The first call builds an environment with torch; BASE, HEAD and TIER are others.
+BASE ?= HEAD~1
+HEAD ?= HEAD
+TIER ?= smoke
+asv-smoke: $(STAMP)
+	$(BIN)/fgbench suites run $(BASE) $(HEAD) --tier $(TIER)
 
 # About a quarter of an hour of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)

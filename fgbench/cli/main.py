@@ -20,7 +20,14 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.cli import compare_commands, gate_command, new, read_commands, run_commands
+from fgbench.cli import (
+    compare_commands,
+    gate_command,
+    new,
+    read_commands,
+    run_commands,
+    suites_command,
+)
 from fgbench.cli.progress import asides_in_one_line, print_error
 from fgbench.errors import (
     BackwardRefused,
@@ -76,6 +83,7 @@ app.command()(run_commands.table1)
 app.command()(run_commands.show)
 app.command()(run_commands.check)
 app.command()(new.new)
+app.add_typer(suites_command.suites, name="suites")
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)
