@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 
-.PHONY: help demo test test-all check bench calibrate hostile mutants kills pictures clean
+.PHONY: help demo test test-all check bench asv-site calibrate hostile mutants kills pictures clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -16,6 +16,7 @@ help:
 	@echo "make test       tests and doctests, but those marked slow; aim: 5 minutes of 2 quiet cores"
 	@echo "make test-all   all of them: what .ci/run tests"
 	@echo "make bench      micro-benchmarks"
+	@echo "make asv-site   asv's pages of tracked numbers, which need no network, in .asv/html"
 	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"
 	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
 	@echo "make kills      200 kills and signals at random moments; the tests run six"
@@ -47,6 +48,10 @@ bench: export MALLOC_MMAP_THRESHOLD_ = 2000000000
 bench: $(STAMP)
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on \
 		--benchmark-columns=median,iqr,rounds --benchmark-sort=min tests/benchmarks/bench_*.py
+
+# Results of asv run in .asv/results; in a clone without them the committed ones.
+asv-site: $(STAMP)
+	$(BIN)/python suites/pages/publish.py $(RESULTS)
 
 # About a quarter of an hour of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)

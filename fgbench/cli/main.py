@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.cli import compare_commands, new, read_commands, run_commands
+from fgbench.cli import compare_commands, new, read_commands, records_commands, run_commands
 from fgbench.cli.progress import asides_in_one_line, print_error
 from fgbench.errors import (
     BackwardRefused,
@@ -74,6 +74,7 @@ app.command()(run_commands.table1)
 app.command()(run_commands.show)
 app.command()(run_commands.check)
 app.command()(new.new)
+app.add_typer(records_commands.records, name="records")
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)
