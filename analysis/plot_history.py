@@ -19,8 +19,8 @@ import fgbench
 
 COMMITS = (
     *("dff76d22585f", "a336ac51c47f", "82d58f14d91d", "85e4fead6205", "6f3b8b53f5c2"),
-    *("e13cc102717e", "7da32fe9821c", "e6a72398787a", "2b0a925d30ea", "558e5f14367b"),
-    *("f32b52ecd68a", "d9637b36bc19", "3eadfee48c45", "896aee831c8b"),
+    *("e13cc102717e", "e6a72398787a", "2b0a925d30ea", "558e5f14367b"),
+    *("f32b52ecd68a", "d9637b36bc19", "896aee831c8b"),
 )
 MACHINE, ENVIRONMENT = "two-cores", "python3.11"
 
@@ -29,7 +29,7 @@ def measure(folder: Path) -> None:
     """Run asv with the package of each commit and the libraries of this environment."""
     root = HERE.parent
     settings = {"version": 1, "project": "fgbench", "branches": ["main"], "dvcs": "git"}
-    settings |= {"environment_type": "virtualenv", "launch_method": "spawn", "repo": str(root)}
+    settings |= {"environment_type": "virtualenv", "launch_method": "forkserver", "repo": str(root)}
     settings |= {"benchmark_dir": str(HERE / "history_suite"), "results_dir": str(folder)}
     git = ["git", "-C", str(root)]
     with tempfile.TemporaryDirectory() as scratch:

@@ -23,7 +23,7 @@ def machine_of(record: Mapping[str, Any]) -> str:
 
     Example:
         >>> machine_of({"where": {"device_name": "Test CPU", "torch": "2.13.0"}})
-        '4fe1b4a7'
+        '28c570e3'
         >>> machine_of({})
         ''
     """

@@ -20,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).parent / "scripts"
 COMMITTED = ROOT / "analysis" / "records" / "history"
+NARROW = '<link rel="stylesheet" href="scripts/narrow.css">\n'
 TAG = re.compile(r"""<(script|link)\b[^>]*?\b(src|href)="(https?://[^"]+)"[^>]*>""")
 
 
@@ -51,7 +52,7 @@ def beside(page: str, scripts: Path = SCRIPTS) -> str:
         more = ' rel="stylesheet"' if kind == "link" else ""
         return f'<{kind}{more} {attribute}="scripts/{name}">'
 
-    return TAG.sub(local, page)
+    return TAG.sub(local, page).replace("</head>", f"{NARROW}</head>")
 
 
 def branch() -> str:
@@ -112,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         text = (out / page).read_text(encoding="utf-8")
         (out / page).write_text(beside(text), encoding="utf-8")
     shutil.copytree(SCRIPTS, out / "scripts", dirs_exist_ok=True)
+    shutil.copy(SCRIPTS.parent / "narrow.css", out / "scripts")
     print(f"results of {results}; show them with: python -m http.server --directory {out}")
     return 0
 

@@ -5,6 +5,7 @@ The folder is asv's, see `fgbench.reporting.frames.tracked`, not one of records.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,8 +24,10 @@ __all__ = ["NAME", "Results", "caption", "draw", "figure", "plotted", "read"]
 
 NAME = "history"
 PANEL = ["benchmark", "machine"]
+GREY = "#b5b5b5"
 HASH = 7  # characters of a commit
 TICKS = 6  # commits that are named below a panel
+MANY = 12  # more series than these, and those that never change are grey and share an entry
 
 
 def plotted(results: Results) -> pd.DataFrame:
@@ -79,12 +82,18 @@ def figure(results: Results, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         'ms'
     """
     drawn = table[table["position"].notna()]
-    looks = style.looks(drawn["label"], drawn["method"])
+    quiet = unchanged(drawn)
+    loud = drawn[~drawn["label"].isin(quiet)]
+    looks = style.looks(loud["label"], loud["method"])
+    more = {quiet_entry(quiet): {"color": GREY, "lw": 1.0}} if quiet else {}
     commits = drawn.drop_duplicates("position").set_index("position")["commit"].sort_index()
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
         for (label, _), mine in part.groupby(["label", "environment"], sort=False):
-            _curve(ax, mine, looks[str(label)])
+            if label in quiet:
+                _quiet_curve(ax, mine)
+            else:
+                _curve(ax, mine, looks[str(label)])
         numbers = part[["value", "low", "high"]].stack()
         if numbers.min() > 0 and numbers.max() > 4 * numbers.min():
             panels.log_axis(ax, numbers)
@@ -96,7 +105,40 @@ def figure(results: Results, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         several = drawn["machine"].nunique() > 1
         panels.titled(ax, f"{benchmark} on {machine}" if several else benchmark)
 
-    return panels.drawn(drawn, PANEL, looks, panel, caption(results, table), sheet=sheet)
+    return panels.drawn(drawn, PANEL, looks, panel, caption(results, table), sheet=sheet, more=more)
+
+
+def unchanged(drawn: pd.DataFrame) -> list[str]:
+    """Return the labels without a change point, where there are too many to tell all apart.
+
+    Args:
+        drawn: rows of `plotted`.
+
+    Returns:
+        Labels, none where there are at most `MANY` of all.
+
+    Example:
+        >>> table = pd.DataFrame({"label": list("abcdefghijklm"), "changed": [True] + 12 * [False]})
+        >>> len(unchanged(table)), len(unchanged(table[:12]))
+        (12, 0)
+    """
+    changed = drawn.groupby("label", sort=False)["changed"].any()
+    return [] if len(changed) <= MANY else [str(label) for label in changed.index[~changed]]
+
+
+def quiet_entry(labels: Sequence[str]) -> str:
+    """Return the entry of the legend for series that never change.
+
+    Example:
+        >>> quiet_entry(["a", "b"])
+        '2 without a change point'
+    """
+    return f"{len(labels)} without a change point"
+
+
+def _quiet_curve(ax: Axes, part: pd.DataFrame) -> None:
+    """Draw a series that never changes, behind the others."""
+    ax.plot(part["position"], part["value"], color=GREY, lw=style.pt(0.7), zorder=1.5)
 
 
 def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> None:

@@ -27,7 +27,7 @@ def told_apart(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         >>> where = [{"device_name": name, "draws": "d0"} for name in ("CPU 1", "CPU 2")]
         >>> runs = [{"verb": "speed", "method": "BP", "where": each} for each in where]
         >>> [run["machine"] for run in told_apart(runs)]
-        ['d3ad', 'beef']
+        ['1aaf571d', '2dab7161']
         >>> [run["machine"] for run in told_apart(runs[:1])]
         ['']
     """

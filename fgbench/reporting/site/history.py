@@ -156,7 +156,7 @@ def context(found: Tracked) -> dict[str, Any]:
         "title": "History",
         "lead": lead(found),
         "rule": RULE,
-        "changes": _change_table(changes, line, found.accepted),
+        "changes": _change_table(changes, line, found),
         "accepted": _accepted_table(found.accepted, line),
         "galleries": [(f"h{at}", c.title, [c]) for at, c in enumerate(found.charts)],
         "numbers": _number_table(numbers),
@@ -235,37 +235,22 @@ def _changes(numbers: pd.DataFrame, line: Line) -> Iterator[Change]:
     yield from sorted(found, key=lambda change: -change.row["position"])
 
 
-def _change_table(changes: list[Change], line: Line, reasons: Sequence[Accepted]) -> Table | None:
-    """Return the table of change points."""
-    head = (
-        "benchmark",
-        "parameters",
-        "machine",
-        "before",
-        "after",
-        "change",
-        "unit",
-        "last commit before",
-        "first after",
-        "accepted",
-        "commits in between",
-    )
-    rows = [
-        (
-            TableCell(str(c.row["benchmark"])),
-            TableCell(str(c.row["label"])),
-            TableCell(str(c.row["machine"])),
-            number_cell(c.before, DIGITS),
-            number_cell(float(c.row["level"]), DIGITS),
-            _percent(c.ratio),
-            TableCell(str(c.row["unit"]) or NOTHING),
-            TableCell(c.since[: history.HASH]),
-            TableCell(str(c.row["commit"])[: history.HASH]),
-            TableCell("; ".join(a.reason for a in reasons if a.commit in c.between) or NOTHING),
-            _commits(c.between, line),
-        )
-        for c in changes
-    ]
+def _change_table(changes: list[Change], line: Line, found: Tracked) -> Table | None:
+    """Return the table of change points, without a column that would say nothing."""
+    several = found.table["machine"].nunique() > 1
+    reasons = [[a.reason for a in found.accepted if a.commit in c.between] for c in changes]
+    head = ["benchmark", "parameters", *["machine"] * several, "change", "before", "after", "unit"]
+    head += ["between", *["accepted"] * any(reasons), "commits"]
+    rows = []
+    for c, why in zip(changes, reasons, strict=True):
+        row = [TableCell(str(c.row[name])) for name in ("benchmark", "label")]
+        row += [TableCell(str(c.row["machine"]))] * several
+        row += [_percent(c.ratio, str(c.row["unit"])), number_cell(c.before, DIGITS)]
+        row += [number_cell(float(c.row["level"]), DIGITS)]
+        row += [TableCell(str(c.row["unit"]) or NOTHING)]
+        row += [TableCell(f"{_short(c.since)} and {_short(c.row['commit'])}", c.row["position"])]
+        row += [TableCell("; ".join(why) or NOTHING)] * any(reasons)
+        rows.append([*row, _commits(c.between, line)])
     more: dict[str, Any] = {"search": "any cell", "search_rows": True, "legend": RULE}
     more |= {"folded": True, "broken": (len(head) - 1,)}
     return (
@@ -273,13 +258,16 @@ def _change_table(changes: list[Change], line: Line, reasons: Sequence[Accepted]
     )
 
 
+def _short(commit: object) -> str:
+    """Return the first characters of a commit."""
+    return str(commit)[: history.HASH]
+
+
 def _accepted_table(reasons: Sequence[Accepted], line: Line) -> Table | None:
     """Return the table of changes that somebody accepted."""
     rows = [
         (
-            TableCell(
-                one.commit[: history.HASH] or "no commit", note=line.commits.get(one.commit, "")
-            ),
+            TableCell(_short(one.commit) or "no commit", note=line.commits.get(one.commit, "")),
             TableCell(one.when),
             TableCell(one.reason),
             TableCell("; ".join(one.what) or NOTHING),
@@ -293,14 +281,16 @@ def _accepted_table(reasons: Sequence[Accepted], line: Line) -> Table | None:
 
 def _commits(commits: Sequence[str], line: Line) -> TableCell:
     """Return the cell of some commits with their subjects, folded where they are many."""
-    names = [f"{commit[: history.HASH]} {line.commits[commit]}".strip() for commit in commits]
+    names = [f"{_short(commit)} {line.commits[commit]}".strip() for commit in commits]
     if len(names) <= FOLDED:
         return TableCell("; ".join(names))
     return TableCell(_counted(len(names), "commit"), full_text="; ".join(names))
 
 
-def _percent(ratio: float) -> TableCell:
-    """Return the cell of a relative change, coloured by its sign: lower is better."""
+def _percent(ratio: float, unit: str) -> TableCell:
+    """Return the cell of a relative change, coloured by its sign: lower is better, but of a fingerprint."""
+    if unit.startswith("fingerprint"):
+        return TableCell("other results", 0.0)
     if ratio != ratio:
         return TableCell(NOTHING, nan)
     text = f"{100 * ratio:+.3g} %".replace("-", "\N{MINUS SIGN}")
@@ -327,7 +317,7 @@ def _number_table(numbers: pd.DataFrame) -> Table:
                 number_cell(len(part)),
                 number_cell(int(part["changed"].sum())),
                 TableCell(kind),
-                TableCell(str(last["commit"])[: history.HASH]),
+                TableCell(_short(last["commit"])),
                 TableCell(str(environment)),
             )
         )
@@ -365,7 +355,7 @@ def _commit_table(numbers: pd.DataFrame, line: Line) -> Table | None:
     first, last = drawn["commit"].iloc[0], drawn["commit"].iloc[-1]
     rows = [
         (
-            TableCell(commit[: history.HASH]),
+            TableCell(_short(commit)),
             TableCell(line.commits[commit]),
             TableCell("measured" if commit in measured else NOTHING),
             number_cell(int(changed.get(commit, 0)))
@@ -391,7 +381,7 @@ def _notes(found: Tracked) -> list[str]:
     beside = found.table[found.table["position"].isna()]["commit"]
     damaged = {**found.results.damaged, **found.damaged}
     notes = [
-        f"{str(commit)[: history.HASH]} is not on this line: its numbers are in the tables and in "
+        f"{_short(commit)} is not on this line: its numbers are in the tables and in "
         "the CSV, and no line goes through them"
         for commit in dict.fromkeys(beside)
     ]
@@ -413,10 +403,14 @@ def _literal(part: pd.DataFrame) -> pd.DataFrame:
 
 def _spec(part: pd.DataFrame, line: Line) -> plotly_marks.Spec:
     """Return the interactive figure: numbers with their intervals, levels, and dotted change points."""
-    looks = style.looks(part["label"], part["method"])
+    quiet = history.unchanged(part)
+    loud = part[~part["label"].isin(quiet)]
+    looks = style.looks(loud["label"], loud["method"])
     data: list[plotly_marks.Spec] = []
     shapes: list[plotly_marks.Spec] = []
     for (label, _), mine in part.groupby(["label", "environment"], sort=False):
+        if label in quiet:
+            continue
         look = looks[str(label)]
         x = plotly_marks.numbers(mine["position"])
         group: plotly_marks.Spec = {"legendgroup": plotly_marks.safe(label)}
@@ -440,6 +434,7 @@ def _spec(part: pd.DataFrame, line: Line) -> plotly_marks.Spec:
             dotted = {"color": look.colour, "dash": "dot", "width": 1.2}
             ends = {"x0": at - 0.5, "x1": at - 0.5, "y0": 0, "y1": 1, "yref": "paper"}
             shapes.append({"type": "line", "line": dotted, **ends})
+    data = [*_quiet_traces(part[part["label"].isin(quiet)], quiet, line), *data]
     commits = part.drop_duplicates("position").set_index("position")["commit"].sort_index()
     ticks = commits.iloc[:: 1 + (len(commits) - 1) // (2 * history.TICKS)]
     few = commits.iloc[:: 1 + (len(commits) - 1) // (history.TICKS // 2)]
@@ -453,9 +448,22 @@ def _spec(part: pd.DataFrame, line: Line) -> plotly_marks.Spec:
     return {"data": data, "layout": layout, "narrow": narrow}
 
 
+def _quiet_traces(
+    part: pd.DataFrame, quiet: Sequence[str], line: Line
+) -> Iterator[plotly_marks.Spec]:
+    """Yield the series that never change, in grey and under one entry of the legend."""
+    for at, (_, mine) in enumerate(part.groupby(["label", "environment"], sort=False)):
+        text = [_hover(row, line) for row in mine.to_dict("records")]
+        x, y = plotly_marks.numbers(mine["position"]), plotly_marks.numbers(mine["value"])
+        drawn: plotly_marks.Spec = {"x": x, "y": y, "mode": "lines+markers"}
+        drawn |= {"line": {"color": history.GREY, "width": 1}, "marker": {"size": 4}}
+        drawn |= {"legendgroup": "quiet", "showlegend": at == 0}
+        yield plotly_marks.trace(history.quiet_entry(quiet), text, **drawn)
+
+
 def _ticks(commits: pd.Series) -> plotly_marks.Spec:
     """Return ticks that name commits."""
-    names = [str(commit)[: history.HASH] for commit in commits]
+    names = [_short(commit) for commit in commits]
     return {"tickvals": [float(at) for at in commits.index], "ticktext": names}
 
 
@@ -477,6 +485,6 @@ def _hover(row: Mapping[str, Any], line: Line) -> str:
     texts = (
         row["label"],
         f"{digits(row['value'], DIGITS)}{ends}{unit}",
-        f"{commit[: history.HASH]} {subject}",
+        f"{_short(commit)} {subject}",
     )
     return "<br>".join(plotly_marks.safe(str(text)[:90]) for text in texts)
