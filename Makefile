@@ -11,7 +11,7 @@ PINNED := $(shell sed -n 's/^torch==//p' constraints.txt)
 OTHER := $(filter-out $(PINNED),$(TORCH))
 EXTRAS := dev,bench,report,tune$(if $(OTHER),,,zoo)
 
-.PHONY: help demo test test-all check bench asv-smoke calibrate hostile mutants kills plants pictures gate clean
+.PHONY: help demo test test-all check bench asv-smoke asv-site calibrate hostile mutants kills plants pictures gate clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -23,6 +23,7 @@ help:
 	@echo "make test-all   all of them: what .ci/run tests"
 	@echo "make bench      every hot kernel beside its naive twin, with the ratio; BENCH=... are options of pytest-benchmark"
 	@echo "make asv-smoke  HEAD~1 against HEAD by asv; two to five minutes"
+	@echo "make asv-site   asv's pages of tracked numbers, which need no network, in .asv/html"
 	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"
 	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
 	@echo "make kills      200 kills and signals at random moments; the tests run six"
@@ -64,6 +65,10 @@ HEAD ?= HEAD
 TIER ?= smoke
 asv-smoke: $(STAMP)
 	$(BIN)/fgbench suites run $(BASE) $(HEAD) --tier $(TIER)
+
+# Results of asv run in .asv/results; in a clone without them the committed ones.
+asv-site: $(STAMP)
+	$(BIN)/python suites/pages/publish.py $(RESULTS)
 
 # About a quarter of an hour of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)

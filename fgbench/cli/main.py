@@ -25,6 +25,7 @@ from fgbench.cli import (
     gate_command,
     new,
     read_commands,
+    records_commands,
     run_commands,
     suites_command,
 )
@@ -84,6 +85,7 @@ app.command()(run_commands.show)
 app.command()(run_commands.check)
 app.command()(new.new)
 app.add_typer(suites_command.suites, name="suites")
+app.add_typer(records_commands.records, name="records")
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)

@@ -13,11 +13,13 @@ from fgbench.reporting.figures import (
     cosine,
     cost,
     efficiency,
+    gap_against_efficiency,
     layers,
     progress,
     relative_variance,
     variance_and_learning,
 )
+from fgbench.reporting.frames import comparisons
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import epoch_curves
 from fgbench.reporting.plotting.panels import Page
@@ -230,6 +232,18 @@ KINDS = (
         _of_numbers(variance_and_learning.caption),
         "Final test error minus that of backprop, against the relative variance of each estimate",
         shows=_noisy(2),
+        many=True,
+    ),
+    Kind(
+        gap_against_efficiency.NAME,
+        "Gap to the reference against efficiency",
+        _records,
+        comparisons.gaps,
+        gap_against_efficiency.figure,
+        None,
+        _of_numbers(gap_against_efficiency.caption),
+        "Test error above that of the reference at equal compute, against efficiency at initialisation",
+        shows=_always,
         many=True,
     ),
 )
