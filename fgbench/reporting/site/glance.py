@@ -112,7 +112,7 @@ def answers(rows: Sequence[Entry], facts: Facts, page_paths: PagePaths) -> list[
     links = page_paths.methods
     return [
         Answer("Methods", _methods(rows, links)),
-        Answer("Test error", _errors(rows, links)),
+        Answer("Test error" if _of_errors(rows) else "Test result", _errors(rows, links)),
         Answer("Noise", _noise(rows, facts, links)),
         Answer("Cost", _costs(rows, facts, links)),
         Answer("Missing", _missing(rows, facts)),
@@ -134,8 +134,13 @@ def _methods(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
     return ((*pieces, Piece(f" and {more} more", aside=True)) if more else tuple(pieces),)
 
 
+def _of_errors(rows: Iterable[Entry]) -> bool:
+    """Check whether the main metric of all trainings is the error."""
+    return all(metric(row.runs).name == ERROR.name for row in rows)
+
+
 def _errors(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
-    """Return the best mean test errors of methods of which no seed diverged, and the worst."""
+    """Return the best mean test results of methods of which no seed diverged, and the worst."""
     found = [(row, cell) for row in rows if _known((cell := error(row.runs)).sort)]
     whole = [one for one in found if not any(run["status"] == "diverged" for run in one[0].runs)]
     if not found:
@@ -239,7 +244,9 @@ def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
     """Return how many rows lack which number, and the runs that did not end well."""
     n = len(rows)
     lacking = {
-        "error": sum(not _known(error(row.runs).sort) for row in rows),
+        "error" if _of_errors(rows) else "result": sum(
+            not _known(error(row.runs).sort) for row in rows
+        ),
         "variance": sum(
             not (row.measure and str(row.measure["key"]) in facts.body) for row in rows
         ),
