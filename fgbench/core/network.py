@@ -363,6 +363,24 @@ class Chain(nn.Module):
             noise: of a step; all passes until the next call draw the same.
         """
 
+    def buffers_held(self) -> AbstractContextManager[None]:
+        """Return a context in which no call writes buffers of the modules.
+
+        Chains of modules that declare their sites have none.
+        """
+        return nullcontext()
+
+    def advance_buffers(self, x: Any) -> bool:
+        """Let the modules write their buffers once, as a step of backprop does.
+
+        Args:
+            x: inputs of the step's batch.
+
+        Returns:
+            Whether there are such buffers, so that a forward pass was made.
+        """
+        return False
+
     def start(self, x: Any) -> Any:
         """Return where a pass from a batch of inputs begins: the batch itself."""
         return x
