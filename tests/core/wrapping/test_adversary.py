@@ -226,6 +226,13 @@ def test_weights_that_a_window_shares_are_credited_at_all_their_sites() -> None:
     judged(net, f"{ROOT / 'tests' / 'makers' / 'localities.py'}:Partial", cut=("a", "b"))
 
 
+@pytest.mark.parametrize("locality", ["local", "module", "overlap", "interlocking[n=2]"])
+def test_cuts_between_which_nothing_learns_have_a_readout_alone(locality: str) -> None:
+    net = nn.Sequential(nn.Linear(C, 3), nn.Tanh(), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    net[2].requires_grad_(False)
+    judged(net, locality, cut=("0", "1", "2"))
+
+
 # one line
 
 
