@@ -233,6 +233,9 @@ class Chain(nn.Module):
         input_shape: shape of one example, such as ``(ch, H, W)``.
         classes: number of classes.
 
+    Attributes:
+        only_end: why no loss can be read between the modules, "" where one can.
+
     Raises:
         UsageError: if ``final`` is missing or a site's example axis is not first.
 
@@ -242,6 +245,8 @@ class Chain(nn.Module):
         >>> dict(chain.shapes())
         {'body.0.l0': (4,), 'body.1.l0': (4,)}
     """
+
+    only_end: str = ""
 
     def __init__(
         self,

@@ -208,6 +208,8 @@ def _refusal(locality: Locality, chain: Chain) -> str:
     """Return why a locality cannot be used on a network, in one line; "" where it can."""
     supports = getattr(locality, "supports", None)
     reason = "" if supports is None else supports(chain)
+    if not reason and getattr(locality, "on_the_way", False):
+        reason = chain.only_end
     if not isinstance(reason, str):
         raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
     return one_line(reason)

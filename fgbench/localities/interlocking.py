@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -47,6 +47,8 @@ class Interlocking:
 
     n: Annotated[int, Field(ge=1)] = 2
     keep: str = "b"
+
+    on_the_way: ClassVar[bool] = True
 
     def supports(self, chain: Chain) -> str:
         """Refuse windows in which a later module shares parameters: its use would count in two windows."""
