@@ -6,7 +6,7 @@ owns the exact gradients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fgbench.core import axes
@@ -73,6 +73,7 @@ class Scheme:
         self.copies: int = self._optional("copies", 1)
         self.probe: float = self._optional("probe", 0.0)
         self._check()
+        self.objectives = tuple(_teaching(o, chain) for o in self.objectives)
 
     @classmethod
     def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Scheme:
@@ -197,10 +198,18 @@ class Scheme:
         return x, Targets(y, more[0]) if more else y
 
 
+def _teaching(objective: Objective, chain: Chain) -> Objective:
+    """Return an objective that updates only modules with parameters, of none its readout alone."""
+    own = tuple(k for k in objective.updates if chain.body_parameters((k,)))
+    return objective if own == objective.updates else replace(objective, updates=own)
+
+
 def _refusal(locality: Locality, chain: Chain) -> str:
     """Return why a locality cannot be used on a network, in one line; "" where it can."""
     supports = getattr(locality, "supports", None)
     reason = "" if supports is None else supports(chain)
+    if not reason and getattr(locality, "on_the_way", False):
+        reason = chain.only_end
     if not isinstance(reason, str):
         raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
     return one_line(reason)
