@@ -36,6 +36,8 @@ COUNTED = 12  # signs that are enumerated: 4,096 estimates
 MOST = 4096  # estimates averaged one by one
 STEP, FINER = 4e-5, 16  # where a vanishing bias is looked at: norms curve too much at 1e-3
 ROUNDING = 1e-8  # of a finite difference at the finer step
+LINES = ((1.0, 0.0), (0.01, 0.0), (0.01, 1.0), (0.01, 1.0))
+"""Lines along which degree two is tested: size of the point near which it starts, steps taken back first."""
 SAMPLED = "its mean can only be sampled"
 OTHERS = f"it asks for other directions from draw to draw, so {SAMPLED}"
 OF_ANOTHER_FORM = (
@@ -159,7 +161,9 @@ class Drawn:
     def degree_two(self, tolerance: float = 1e-8) -> bool:
         """Return whether the estimate is a polynomial of degree two, whose third differences vanish.
 
-        One line starts near the origin, where what is cut off elsewhere is whole.
+        One line starts near the origin, where what is cut off elsewhere is whole. Two cross it near −h, 0, h,
+        2h: along the others a sign of the slope is mostly the same at all four points, and then sign times
+        direction looks linear; along these it turns, and −h would have to be h.
 
         Args:
             tolerance: of the third difference, relative to the estimates.
@@ -168,9 +172,9 @@ class Drawn:
             Whether it is one.
         """
         noise = self.case.noise.child("lines")
-        for k, near in enumerate((1.0, 0.01)):
+        for k, (near, back) in enumerate(LINES):
             r, h = (noise.at(k).normal(name, (self.size,)) for name in ("point", "line"))
-            r *= near
+            r = near * r - back * h
             f0, f1, f2, f3 = (self.at(r + i * h) for i in range(4))
             third = (f3 - 3 * f2 + 3 * f1 - f0).abs().max()
             if not bool(third <= tolerance * max(f.abs().max() for f in (f0, f1, f2, f3))):

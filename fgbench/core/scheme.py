@@ -63,7 +63,7 @@ class Scheme:
     def __init__(self, chain: Chain, locality: Locality) -> None:
         self.chain = chain
         self.locality = locality
-        self.refused = _refusal(locality, chain)
+        self.refused = refusal(locality, chain)
         self.objectives = () if self.refused else tuple(locality.objectives(chain))
         final = Objective("end", (0, len(chain)), "final", tuple(range(len(chain))))
         self.end: Objective | None = final
@@ -86,7 +86,7 @@ class Scheme:
         Returns:
             The scheme.
         """
-        if not _refusal(locality, chain):
+        if not refusal(locality, chain):
             with noise.child("heads").seeded():
                 locality.attach(chain)
         return cls(chain, locality)
@@ -197,10 +197,28 @@ class Scheme:
         return x, Targets(y, more[0]) if more else y
 
 
-def _refusal(locality: Locality, chain: Chain) -> str:
-    """Return why a locality cannot be used on a network, in one line; "" where it can."""
-    supports = getattr(locality, "supports", None)
-    reason = "" if supports is None else supports(chain)
+def refusal(thing: object, place: object) -> str:
+    """Return why a locality cannot be used on a network, or an estimator under a scheme, in one line.
+
+    Args:
+        thing: the locality or estimator, somebody else's too.
+        place: what its ``supports`` is asked about.
+
+    Returns:
+        The reason that it gives; "" where it can be used, or has no ``supports``.
+
+    Raises:
+        TypeError: if it gives anything but a text.
+
+    Example:
+        >>> class Small:
+        ...     def supports(self, chain):
+        ...         return "" if len(chain) < 3 else f"has {len(chain)} modules"
+        >>> refusal(Small(), "abcd"), refusal(Small(), "ab"), refusal(object(), "ab")
+        ('has 4 modules', '', '')
+    """
+    supports = getattr(thing, "supports", None)
+    reason = "" if supports is None else supports(place)
     if not isinstance(reason, str):
         raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
     return one_line(reason)
