@@ -63,7 +63,7 @@ class Scheme:
     def __init__(self, chain: Chain, locality: Locality) -> None:
         self.chain = chain
         self.locality = locality
-        self.refused = _refusal(locality, chain)
+        self.refused = _unsuited(locality, chain)
         self.objectives = () if self.refused else tuple(locality.objectives(chain))
         final = Objective("end", (0, len(chain)), "final", tuple(range(len(chain))))
         self.end: Objective | None = final
@@ -87,7 +87,7 @@ class Scheme:
         Returns:
             The scheme.
         """
-        if not _refusal(locality, chain):
+        if not _unsuited(locality, chain):
             with noise.child("heads").seeded():
                 locality.attach(chain)
         return cls(chain, locality)
@@ -204,12 +204,33 @@ def _teaching(objective: Objective, chain: Chain) -> Objective:
     return objective if own == objective.updates else replace(objective, updates=own)
 
 
-def _refusal(locality: Locality, chain: Chain) -> str:
-    """Return why a locality cannot be used on a network, in one line; "" where it can."""
-    supports = getattr(locality, "supports", None)
-    reason = "" if supports is None else supports(chain)
-    if not reason and getattr(locality, "on_the_way", False):
-        reason = chain.only_end
+def _unsuited(locality: Locality, chain: Chain) -> str:
+    """Return why a locality cannot be used on a network, "" where it can."""
+    return refusal(locality, chain) or chain.only_end * bool(getattr(locality, "on_the_way", False))
+
+
+def refusal(thing: object, place: object) -> str:
+    """Return why a locality cannot be used on a network, or an estimator under a scheme, in one line.
+
+    Args:
+        thing: the locality or estimator, somebody else's too.
+        place: what its ``supports`` is asked about.
+
+    Returns:
+        The reason that it gives; "" where it can be used, or has no ``supports``.
+
+    Raises:
+        TypeError: if it gives anything but a text.
+
+    Example:
+        >>> class Small:
+        ...     def supports(self, chain):
+        ...         return "" if len(chain) < 3 else f"has {len(chain)} modules"
+        >>> refusal(Small(), "abcd"), refusal(Small(), "ab"), refusal(object(), "ab")
+        ('has 4 modules', '', '')
+    """
+    supports = getattr(thing, "supports", None)
+    reason = "" if supports is None else supports(place)
     if not isinstance(reason, str):
         raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
     return one_line(reason)

@@ -365,8 +365,11 @@ class Window:
 
     def pass_values(self) -> None:
         """Run the clean pass for its output alone, unless it has run: no graph and no activities are kept."""
-        if self._f is not None:
-            return
+        if self._f is None:
+            self._pass_values()
+
+    def _pass_values(self) -> None:
+        """Run a clean pass that keeps its output, and where windows of other objectives begin."""
         whole: Grads = {}
         with torch.no_grad(), self.in_place():
             for run in self.runs:
@@ -374,6 +377,13 @@ class Window:
                 microbatch.put(whole, "f", f, run, len(self.start))
         self._arrive(whole["f"])
         self.ledger.forwards += self.share
+
+    def begins_at(self, k: int) -> Any:
+        """Return where the window begins from module k on, from a pass of values that records it."""
+        if k not in self.outputs:
+            self._boundaries |= {k}
+            self._pass_values()
+        return self.outputs[k]
 
     def values(self, held: Tensor | None = None) -> Tensor:
         """Return the loss of each example from a pass of values, ``[b]``; nothing is differentiated.

@@ -113,11 +113,10 @@ def answers(rows: Sequence[Entry], facts: Facts, page_paths: PagePaths) -> list[
     links = page_paths.methods
     return [
         Answer("Methods", _methods(rows, links)),
-<<<<<<< HEAD
-        Answer("Test error", _errors(rows, links) or _compared(rows, facts, links)),
-=======
-        Answer("Test error" if _of_errors(rows) else "Test result", _errors(rows, links)),
->>>>>>> open6
+        Answer(
+            "Test error" if _of_errors(rows) else "Test result",
+            _errors(rows, links) or _compared(rows, facts, links),
+        ),
         Answer("Noise", _noise(rows, facts, links)),
         Answer("Cost", _costs(rows, facts, links)),
         Answer("Missing", _missing(rows, facts)),
@@ -145,11 +144,7 @@ def _of_errors(rows: Iterable[Entry]) -> bool:
 
 
 def _errors(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
-<<<<<<< HEAD
-    """Return the best mean test errors of methods of which no seed diverged, and the worst; none of none."""
-=======
-    """Return the best mean test results of methods of which no seed diverged, and the worst."""
->>>>>>> open6
+    """Return the best mean test results of methods of which no seed diverged, and the worst; none of none."""
     found = [(row, cell) for row in rows if _known((cell := error(row.runs)).sort)]
     whole = [one for one in found if not any(run["status"] == "diverged" for run in one[0].runs)]
     if not found:
@@ -277,13 +272,9 @@ def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
         str(r.record["method"]) for r in compared(facts.records) if panel_of(r.record) == panel
     }
     lacking = {
-<<<<<<< HEAD
-        "error": sum(not _known(error(row.runs).sort) and row.method not in tested for row in rows),
-=======
         "error" if _of_errors(rows) else "result": sum(
-            not _known(error(row.runs).sort) for row in rows
+            not _known(error(row.runs).sort) and row.method not in tested for row in rows
         ),
->>>>>>> open6
         "variance": sum(
             not (row.measure and str(row.measure["key"]) in facts.body) for row in rows
         ),
