@@ -195,7 +195,9 @@ def _how_to_continue(arguments: list[str]) -> str:
     if arguments[0] == "gate":
         return f"{again}: exact answers are kept"
     given = any(a.startswith(("-o", "--records")) for a in arguments)
-    if arguments[0] in ("train", "sweep", "compare") or (arguments[0] in ("measure", "table1") and given):
+    if arguments[0] in ("train", "sweep", "compare") or (
+        arguments[0] in ("measure", "table1") and given
+    ):
         return f"{again} to continue from its folder of records"
     return ""
 
