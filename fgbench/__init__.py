@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fgbench.registry import Nested, register
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.results import load
+    from fgbench.runs.gate.gate import gate
     from fgbench.training.forward_gradient import ForwardGradient
     from fgbench.training.single_estimate import estimate
 
@@ -61,6 +62,7 @@ _LOCATIONS = {
     "data_set": "fgbench.data.given:data_set",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
+    "gate": "fgbench.runs.gate.gate:gate",
     "load": "fgbench.reporting.results:load",
     "measure": "fgbench.api:measure",
     "register": "fgbench.registry:register",
@@ -94,6 +96,7 @@ __all__ = [
     "data_set",
     "estimate",
     "figure",
+    "gate",
     "load",
     "measure",
     "register",

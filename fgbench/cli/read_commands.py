@@ -63,6 +63,13 @@ def report(
         int | None,
         typer.Option(min=1, help="Processes that draw figures; default: one per core."),
     ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of asv's results, such as .asv/results, for a page of numbers over commits.",
+        ),
+    ] = None,
     method: OnlyMethods = None,
     arch: OnlyArchs = None,
     data: OnlyData = None,
@@ -71,7 +78,8 @@ def report(
 
     index.html has the leaderboard, interactive figures and every run; methods/ has a page per method,
     architectures/ one per architecture and data set, figures/ the figures as PNG and PDF with their data
-    as CSV. An earlier report in the folder is replaced; other files in it are kept.
+    as CSV. With --history, history.html has tracked numbers over the commits with their change points.
+    An earlier report in the folder is replaced; other files in it are kept.
     """
     from fgbench import registry
     from fgbench.reporting.site.build import write
@@ -80,7 +88,7 @@ def report(
     about = {kind: registry.entries(kind) for kind in registry.FOLDERS}
     with Progress("report", quiet=not sys.stderr.isatty()) as progress:
         only = _only(method, arch, data)
-        page = write(folder, out, about, jobs or os.cpu_count() or 1, only, progress)
+        page = write(folder, out, about, jobs or os.cpu_count() or 1, only, progress, history)
     if kept := others(out):
         names = f"{', '.join(kept[:3])}{', ...' * (len(kept) > 3)}"
         print(f"kept in {out}, not part of the site: {names}", file=sys.stderr)

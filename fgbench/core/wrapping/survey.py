@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.operation_counter import OperationCounter
+from fgbench.core.wrapping.buffers import buffers_kept
 from fgbench.core.wrapping.cuts import chosen_cuts, label
 from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout
 from fgbench.core.wrapping.required import require_device, spectral_norms
@@ -26,6 +27,7 @@ from fgbench.errors import UsageError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fgbench.core.wrapping.buffers import Buffer
     from fgbench.core.wrapping.operations import Key
 
 EXAMPLES = 3
@@ -61,6 +63,7 @@ class Survey:
         shared: numbers of the inputs that belong to all examples.
         silent: calls on data for which no gradient is recorded.
         selecting: segments in which the numbers of the batch decide what depends on what.
+        written: buffers that a pass writes.
     """
 
     parameters: frozenset[str]
@@ -82,6 +85,7 @@ class Survey:
     shared: frozenset[int] = frozenset()
     silent: list[str] = field(default_factory=list)
     selecting: frozenset[int] = frozenset()
+    written: list[Buffer] = field(default_factory=list)
 
     @property
     def ops(self) -> list[Operation]:
@@ -162,8 +166,10 @@ def survey(
     cuts = chosen_cuts(module, cut)
     if head and head not in dict(module.named_modules()):
         raise unknown("submodule as head", head, [n for n, _ in module.named_modules() if n])
-    whole = _traced(module, some, cuts, head, output)
-    fewer = _traced(module, some_examples(some, count, count - 1, shared), cuts, head, output)
+    with buffers_kept(module) as written:  # every pass begins with the same ones
+        whole = _traced(module, some, cuts, head, output)
+    with buffers_kept(module):
+        fewer = _traced(module, some_examples(some, count, count - 1, shared), cuts, head, output)
     if [o.key for o in whole.trace.operations] != [o.key for o in fewer.trace.operations]:
         raise UsageError("the module makes other calls for a batch of another size")
     body = [o for o in whole.trace.operations if o.role == "op" and o.segment <= len(cuts)]
@@ -179,7 +185,8 @@ def survey(
             try:
                 a.layout = example_layout(a, a.value[0], b.value[0], count)
             except UsageError as error:
-                again = _traced(module, some, cuts, head, output).trace.operations[number]
+                with buffers_kept(module):
+                    again = _traced(module, some, cuts, head, output).trace.operations[number]
                 if not torch.equal(again.value[0], a.value[0]):
                     raise UsageError(
                         spectral_norms(module)
@@ -190,7 +197,8 @@ def survey(
             a.shape = tuple(a.layout.split(a.value[0]).shape[1:])
         a.segment = a.segment if a.segment < last else last + (a.segment > len(whole.outputs) - 1)
     _require_apart(whole.prediction, fewer.prediction)
-    return _surveyed(module, whole, cuts, head, output, sites, some, count, shared)
+    found = _surveyed(module, whole, cuts, head, output, sites, some, count, shared)
+    return replace(found, written=written)
 
 
 def _coupling(module: nn.Module) -> str:

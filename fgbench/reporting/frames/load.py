@@ -16,6 +16,7 @@ from fgbench.records.labels import shown
 from fgbench.records.metrics import ERROR, main_of
 from fgbench.records.schema import FIELDS, SCHEMA
 from fgbench.records.store import Store
+from fgbench.reporting.frames.machines import told_apart
 from fgbench.reporting.frames.method_names import called
 from fgbench.reporting.frames.settings import (
     decided,
@@ -258,7 +259,7 @@ def collect(records: Iterable[Mapping[str, Any]], folder: Path) -> Records:
         >>> collect([run], Path("memory")).rows[0]["method"]
         'FG-A'
     """
-    rows = tuple(map(_one_name, shown(_readable(row) for row in records)))
+    rows = tuple(told_apart([_one_name(row) for row in shown(_readable(row) for row in records)]))
     return Records(folder, rows, {}, tuple(_notes(rows)))
 
 
@@ -426,10 +427,11 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
     """Return the positions of rows without a later run of the same case or the same seed and settings."""
-    keys: dict[tuple[str, str], int] = {}
+    keys: dict[tuple[str, ...], int] = {}
     for at in sorted(range(len(rows)), key=lambda at: str(rows[at].get("started"))):
         # two files may have been typed alike, in two folders
-        keys[str(rows[at].get("case_key", f"row {at}")), str(rows[at].get("file"))] = at
+        of = (rows[at].get("case_key", f"row {at}"), rows[at].get("file"), rows[at].get("machine"))
+        keys[tuple(map(str, of))] = at
     latest: dict[object, int] = {}
     for at in keys.values():
         row = rows[at]
