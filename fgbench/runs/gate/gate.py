@@ -276,9 +276,7 @@ def _cpu_seconds() -> float:
 def _equal(a: Side, b: Side, differ: Difference) -> Report:
     """Return the report on trees of equal code."""
     count = len(differ.words)
-    words = f"; {count} file{'s' * (count > 1)} differ in docstrings, comments or layout" * bool(
-        count
-    )
+    words = f"; {count} of its files differ in docstrings, comments or layout" * bool(count)
     return Report(
         _named(a), _named(b), (), "equal code", (f"the code of both trees is equal{words}",)
     )
