@@ -366,7 +366,7 @@ class Laboratory:
 
 
 def chosen(names: Sequence[str] | None, exact: bool) -> list[Plant]:
-    """Return the plants of some names in their order, all where None; those that exact numbers show, where asked."""
+    """Return plants by name, all where None; of these those that exact numbers show, where asked."""
     by_name = {plant.name: plant for plant in PLANTS}
     found = [by_name[name] for name in names or by_name]
     return [plant for plant in found if plant.exact or not exact]

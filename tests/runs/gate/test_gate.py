@@ -19,7 +19,7 @@ from fgbench.runs.gate import gate as room
 from fgbench.runs.gate.changes import Change
 from fgbench.runs.gate.finding import BETTER, CHANGED, FAILED, SAME, WORSE, Cell, Finding
 from fgbench.runs.gate.naming import Row
-from fgbench.runs.gate.same import Same
+from fgbench.runs.gate.same import Exact, Same
 from fgbench.runs.gate.side import ProbeError
 from tests.makers.planted import PLANTS, Laboratory, Plant, chosen
 from tests.makers.repository import commit, git, repository
@@ -268,6 +268,26 @@ def test_every_plant_still_fits_the_code() -> None:
             assert (Path(fgbench.__file__).parents[1] / name).read_text().count(old) == 1, (
                 plant.name
             )
+
+
+@pytest.mark.parametrize(("loaded", "computed"), [(["core/axes.py"], 1), (["reporting/m.py"], 2)])
+def test_files_that_are_not_imported_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: list[str], computed: int
+) -> None:
+    code = repository(tmp_path / "r", {"reporting/m.py": "x = 1"}, {"reporting/m.py": "x = 2"})
+    sides: list[str] = []
+
+    def collect(asked: Sequence[Any], **how: Any) -> list[Exact]:
+        sides.extend(side.name for side in asked)
+        cell = {"kind": "data", "name": "d", "digest": "d", "numbers": {"x": 1.0}}
+        return [Exact([cell], frozenset(loaded)) for _ in asked]
+
+    monkeypatch.setattr(room.same, "collect", collect)
+    monkeypatch.setattr(room.slower, "ask", lambda *given, **named: [])
+    report = room.gate(repository=code)
+    assert (report.state, report.code, sides[0]) == ("identical", 0, "HEAD~1")
+    assert len({*sides}) == computed
+    assert ("slower" in report.asked) == (computed == 2)
 
 
 SMALL = {"groups": ["draws", "estimates on mlp-2x6"], "estimators": ["fg_w"], "localities": ["end"]}
