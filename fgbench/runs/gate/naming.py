@@ -457,7 +457,7 @@ def _intervals(changes: list[Change]) -> Step:
     widths = [width for change in mine if (width := change.width) is not None]
     width = median(widths) if widths else None
     narrow = width is not None and abs(width - 1) > 1e-6
-    what = f"intervals {width:.3g} times as wide" if narrow else "other intervals or p-values"
+    what = f"intervals {width:.2g} times as wide" if narrow else "other intervals or p-values"
     where = _listed((change.cell.about for change in fixed), "statistics") or _where(measured)
     return [
         _row(
