@@ -260,7 +260,7 @@ def estimator_of(method: str) -> str:
 
 def _compare(each: Comparison, one: Live, two: Live) -> tuple[Judged, float]:
     """Run one comparison in both trees; return the judgement and the CPU seconds."""
-    spent = []
+    spent: list[float] = []
 
     def answers(first: int) -> list[dict[str, Any]]:
         """Return what both trees answer for ten seeds."""
