@@ -125,7 +125,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and the exact cells that it stands for.
+    """A comparison to be made, and the exact cells that it stands for.
 
     Args:
         kind: ``noise`` of estimates or ``training``.

@@ -77,7 +77,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class NotHere(Exception):
-    """What this tree does not have, or what has no exact answer; the message is the reason."""
+    """Raised for a thing that this tree lacks, or that has no exact answer; the message is the reason."""
 
 
 def _line(error: BaseException) -> str:
