@@ -46,7 +46,7 @@ UNSURE = {
     "training": "the same recipe trains otherwise",
 }
 """Why a change for the better is none."""
-SECONDS = {"measure": 60.0, "train": 60.0}
+SECONDS = {"measure": 40.0, "train": 30.0}
 """CPU seconds of both trees in which comparisons may begin."""
 
 
