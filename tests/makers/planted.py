@@ -366,8 +366,9 @@ class Laboratory:
 
 
 def chosen(names: Sequence[str] | None, exact: bool) -> list[Plant]:
-    """Return the plants of some names, all where None; those that exact numbers show, where asked."""
-    found = [plant for plant in PLANTS if names is None or plant.name in names]
+    """Return plants by name, all where None; of these those that exact numbers show, where asked."""
+    by_name = {plant.name: plant for plant in PLANTS}
+    found = [by_name[name] for name in names or by_name]
     return [plant for plant in found if plant.exact or not exact]
 
 

@@ -33,6 +33,7 @@ PASSED, ALARM, FAILED = 0, 1, 3
 """Exit codes: same, better or accepted; worse, untrue or changed; a benchmark failed. 2 is a user's mistake,
 4: the gate could not run."""
 SCHEMA = 1
+UNTOUCHED = "no file that differs is imported by what is computed: times are not compared either"
 JUDGED = ("estimate", "scale", "training")
 """Kinds of the first question on which the later ones give the verdict."""
 
@@ -276,9 +277,7 @@ def _cpu_seconds() -> float:
 def _equal(a: Side, b: Side, differ: Difference) -> Report:
     """Return the report on trees of equal code."""
     count = len(differ.words)
-    words = f"; {count} file{'s' * (count > 1)} differ in docstrings, comments or layout" * bool(
-        count
-    )
+    words = f"; {count} of its files differ in docstrings, comments or layout" * bool(count)
     return Report(
         _named(a), _named(b), (), "equal code", (f"the code of both trees is equal{words}",)
     )
@@ -306,7 +305,7 @@ def _compared(asked: _Asked) -> Report:
     return Report(
         *asked.named, (*_judged(found.rows, later), *later), "identical" if found.identical else "changed",
         files=files, cells=found.cells, numbers=found.numbers, unwatched=found.unwatched,
-        asked=("same", *names), environment=asked.environment,
+        asked=("same", *names), environment=asked.environment, notes=(UNTOUCHED,) * found.untouched,
     )  # fmt: skip
 
 
@@ -332,7 +331,7 @@ def _later(asked: _Asked, found: same.Same) -> tuple[list[Finding], list[str]]:
         put("true", lambda: true.ask(a, b, changed, tell=tell))
     if changed and not asked.exact:
         put("worse", lambda: worse.ask(a, b, changed, [*first, *findings], tell=tell))
-    if not asked.exact:
+    if not asked.exact and not found.untouched:
         put("slower", lambda: slower.ask(a, b, device=asked.device, tell=tell))
     return findings, names
 
