@@ -39,6 +39,8 @@ NETS = {"localmixer": "mixer", "mlp": "mlp", "cnn": "convolutions", "noprop": "n
 """Network on which a method is judged, by the architecture of its cell; the most telling first."""
 CLAIMS = ("none", "vanishing", "scale", "some")
 """Claims of a bias, the strongest first."""
+TOLD_APART = 3
+"""Estimators with one kind of fault that have a row each; more share one."""
 EQUAL = 1e-6
 """Relative difference up to which two biases are the same."""
 STEP = 0.01
@@ -296,7 +298,7 @@ def digits(value: float, places: int = 4) -> str:
 
 
 def grouped(judged: Sequence[tuple[tuple[Cell, ...], Judged | None]]) -> list[Finding]:
-    """Return one finding for all cells of an estimator that have the same kind and verdict.
+    """Return one finding for all cells of an estimator, or of many, that have the same kind and verdict.
 
     The number shown is that of the largest fault.
 
@@ -320,6 +322,10 @@ def grouped(judged: Sequence[tuple[tuple[Cell, ...], Judged | None]]) -> list[Fi
             key = aside.get(one.verdict, (estimator, one.kind, one.verdict))
             groups.setdefault(key, []).append((cells, one))
     findings = []
+    for kind, verdict in dict.fromkeys(key[1:] for key in groups if key[0]):
+        alike = [key for key in groups if key[1:] == (kind, verdict)]
+        if len(alike) > TOLD_APART:
+            groups["", kind, verdict] = [pair for key in alike for pair in groups.pop(key)]
     for group in groups.values():
         cells = tuple(cell for own, _ in group for cell in own)
         said = Counter(one.what for _, one in group)
@@ -329,7 +335,8 @@ def grouped(judged: Sequence[tuple[tuple[Cell, ...], Judged | None]]) -> list[Fi
         if len(said) > 1 and worst.verdict == NOT_JUDGED:
             what += f" (the commonest of {len(said)} reasons)"
         elif len(said) > 1:
-            what += f" (under {shown[0].method.partition('/')[2]}, the largest of {len(group)})"
+            of = place(shown[:1]).rpartition(", ")[0]
+            what += f" (of {of}, the largest of {len(group)})"
         findings.append(
             Finding(
                 "true", worst.kind, place(cells), what, worst.before, worst.after, worst.unit,

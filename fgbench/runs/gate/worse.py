@@ -41,6 +41,7 @@ MATTERS = 0.01
 """Relative change of noise from which it is worse or better; below it has changed."""
 EQUAL = 1e-9
 """Relative difference up to which two numbers are the same but for rounding."""
+NAMES = {"noise": "noise", "training": "test errors"}
 UNSURE = {
     "noise": "bias and scale are not known to be true",
     "training": "the same recipe trains otherwise",
@@ -331,7 +332,9 @@ def judge(kind: str, first: Pairs, fresh: Callable[[], Pairs], *, true: bool = T
     seen = compared(kind, first)
     pairs = first
     if seen.equal:
-        return _judged(SAME, "equal to rounding", kind, pairs, seen)
+        if true:
+            return _judged(SAME, "equal to rounding", kind, pairs, seen)
+        return Judged(CHANGED, f"{NAMES[kind]} equal over {len(pairs.after)} seeds; {UNSURE[kind]}")
     looks = {WORSE: seen.worse < FIRST, BETTER: seen.better < FIRST}
     if any(looks.values()) and seen.matters:
         pairs = first.and_(fresh())
@@ -390,14 +393,16 @@ def _missing(kind: str, pairs: Pairs) -> Judged | None:
     """Judge numbers of which some are not finite; None where all are."""
     lost = sum(y is None and x is not None for x, y in zip(pairs.before, pairs.after, strict=True))
     found = sum(x is None and y is not None for x, y in zip(pairs.before, pairs.after, strict=True))
-    name = "noise" if kind == "noise" else "test error"
+    name = NAMES[kind]
     n, inf = len(pairs.after), float("inf")
     if lost:
-        return Judged(WORSE, f"{name} is not finite for {lost} of {n} seeds", size=inf)
+        return Judged(WORSE, f"{name} not finite for {lost} of {n} seeds", size=inf)
     if found:
-        return Judged(CHANGED, f"{name} was not finite for {found} of {n} seeds", size=inf)
+        return Judged(
+            CHANGED, f"{name} not finite in the first tree for {found} of {n} seeds", size=inf
+        )
     if None in pairs.after:
-        return Judged(NOT_JUDGED, f"{name} is not finite in either tree")
+        return Judged(NOT_JUDGED, f"{name} not finite in either tree")
     return None
 
 

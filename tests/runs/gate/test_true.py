@@ -158,13 +158,20 @@ def test_one_row_per_estimator_shows_the_largest_fault() -> None:
         ("bias", "fg_a, module-pg, overlap-p, localmixer-xs/2/4", WORSE),
         ("scale", "np, end, mlp-2x6, cnn-tiny", WORSE),
     ]
-    assert found[0].what.endswith("(under module-pg, the largest of 2)")
+    assert found[0].what.endswith("(of fg_a, module-pg, the largest of 2)")
     assert (found[0].before, found[0].after) == (0.0, 0.468)
     assert {c.method for c in found[0].cells} == {"fg_a/module-pg", "fg_a/overlap-p"}
     asked = [each["method"] for request in a.requests for each in request["cells"]]
     assert sorted(asked) == ["fg_a/module-pg", "fg_a/overlap-p", "np/end", "np/end"]
     nets = {each["net"] for request in b.requests for each in request["cells"]}
     assert nets == {"mixer", "mlp", "convolutions"}
+
+
+def test_a_fault_of_many_estimators_is_one_row() -> None:
+    names = ("fg_a", "np", "inp", "fg_perp")
+    b = scripted({f"{name}/end": BIASED for name in names})
+    (found,) = ask(scripted({}), b, *(cell(f"{name}/end") for name in names))
+    assert (found.where, len(found.cells)) == ("4 estimators, end, mlp-2x6", 4)
 
 
 def test_time_is_shared_and_what_is_late_is_said() -> None:

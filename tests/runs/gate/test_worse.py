@@ -85,6 +85,13 @@ def test_rounding_is_the_same() -> None:
     assert judge("training", none, never).verdict == SAME
 
 
+def test_equal_numbers_of_what_is_not_known_to_be_true_have_changed() -> None:
+    """An estimate without noise may have another mean; test errors are counts of a few examples."""
+    none = pairs(np.zeros(N), np.zeros(N))
+    assert judge("noise", none, never, true=False).verdict == CHANGED
+    assert judge("training", none, never, true=False).verdict == CHANGED
+
+
 def test_noise_where_there_was_none_is_worse() -> None:
     silent = pairs(np.zeros(N), levels(0))
     assert judge("noise", silent, lambda: silent).verdict == WORSE
@@ -122,7 +129,7 @@ def test_a_nan_in_the_second_tree_is_an_alarm_and_one_in_the_first_is_said() -> 
     sound = tuple(map(float, levels(0)))
     lost = (None, *sound[1:])
     found = judge("noise", Pairs(sound, lost), never)
-    assert (found.verdict, found.what) == (WORSE, "noise is not finite for 1 of 10 seeds")
+    assert (found.verdict, found.what) == (WORSE, "noise not finite for 1 of 10 seeds")
     assert judge("noise", Pairs(lost, sound), never).verdict == CHANGED
     assert judge("training", Pairs(lost, lost), never).verdict == NOT_JUDGED
     at = changed_by(1.2)(0)

@@ -4,7 +4,7 @@
 "method": METHOD, "arch": ..., "data": ..., "number": NAME}`` with further options in ``"options"``, or with
 ``"variant"``, the name of one of the trainings of ``exact.py``. A number of ``measure`` is one of its record,
 such as ``relative_variance``; or ``inefficiency``, 1/efficiency - 1, which no rescaling of an estimate
-changes; or ``noise``, the first where no bias is claimed and else the second. Of ``train`` it is
+changes; or ``noise``, the first, and the second of a biased estimate without noise. Of ``train`` it is
 ``test_error``. A training that diverges has the error of guessing. A number that is not finite is null.
 
 A seed gives initial weights, batches and noise, so equal seeds of two trees are pairs.
@@ -108,8 +108,10 @@ def _number(record: Mapping[str, Any], given: Mapping[str, Any]) -> float | None
     if record["status"] == "diverged" and given["verb"] == "train":
         return _chance(given.get("data") or DATA["train"])
     if name == "noise":
+        # an efficiency of noisy draws may be unresolved by chance; one without noise never is
+        silent = _value(record.get("relative_variance")) == 0.0
         claimed = (record.get("claimed") or {}).get("bias")
-        name = "relative_variance" if claimed in ("none", "vanishing") else "inefficiency"
+        name = "inefficiency" if silent and claimed == "some" else "relative_variance"
     if name == "inefficiency":
         efficiency = _value(record.get("efficiency"))
         return 1 / efficiency - 1 if efficiency else None

@@ -26,7 +26,7 @@ def test_a_seed_gives_one_number_and_equal_seeds_the_same() -> None:
     assert all(value > 0 for value in one["values"])
 
 
-def test_noise_is_relative_variance_where_no_bias_is_claimed_and_inefficiency_elsewhere() -> None:
+def test_noise_is_relative_variance_and_inefficiency_of_a_biased_estimate_without_noise() -> None:
     for method, number in (("fg_a/end", "relative_variance"), ("dfa/end", "inefficiency")):
         assert (
             values("measure", method, "noise", 3)["values"]
