@@ -24,7 +24,7 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pair:
-    """What a process in each tree told of the same cells.
+    """The answers of a process in each tree about the same cells.
 
     Args:
         before: of each cell, the answer in the first tree.
