@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from fgbench.runs.gate.side import Side
 
-ROUNDS, MORE_ROUNDS = 10, 30
-"""Bursts of each step in each process, at first and where few are left."""
+ROUNDS, MOST_ROUNDS = 10, 30
+"""Bursts of each step in each process, at first and where one is left."""
 WHOLE_EVERY = 5
 """Rounds from one burst of a whole measurement or training to the next."""
 NUMBERS = ("cpu", "time", "memory")

@@ -120,6 +120,21 @@ def test_a_faster_step_is_shown_as_one() -> None:
     assert (found.verdict, found.alarms) == ("better", False)
 
 
+def test_of_what_slows_all_down_a_few_cells_are_judged() -> None:
+    def all_down(cell: dict[str, Any], own: Numbers, process: int) -> Numbers:
+        factor = 3.0 if cell["what"] == "train" else 1.5
+        return {**own, "cpu": factor * own["cpu"], "time": factor * own["time"]}
+
+    found, lines = asked(Told("A", 1), Told("B", 2, all_down))
+    judged = [f for f in found if f.verdict == "worse"]
+    assert len(judged) == slower.JUDGED
+    assert {f.where.split()[0] for f in judged} == {"step", "draw", "training"}
+    others = [f for f in found if f.verdict == "not judged"]
+    assert len(judged) + len(others) == len(ALWAYS)
+    assert "times at first sight" in others[0].what
+    assert any("5 of 16 to be judged" in line for line in lines)
+
+
 def test_what_fresh_pairs_do_not_show_is_none() -> None:
     def at_first(cell: dict[str, Any], own: Numbers, process: int) -> Numbers:
         return {**own, "cpu": own["cpu"] * (1.5 if process <= 2 else 1.0)}
@@ -216,7 +231,7 @@ def test_planted_faults_are_found_and_named(
     # few pairs and large faults: processes take seconds to start
     monkeypatch.setattr(slower, "LOOKS", (1,))
     monkeypatch.setattr(slower, "FRESH_PAIRS", 3)
-    monkeypatch.setattr(slower, "MORE_ROUNDS", 10)
+    monkeypatch.setattr(slower, "MOST_ROUNDS", 10)
     call = "def __call__("
     before = Side("here", "", Path(fgbench.__file__).parents[1], Path(sys.executable))
     after = planted(
