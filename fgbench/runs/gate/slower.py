@@ -171,7 +171,7 @@ def changed(before: Path, after: Path) -> list[TimedCell]:
         for file in sorted((after / "fgbench" / kind).glob("[!_]*.py")):
             old = before / "fgbench" / kind / file.name
             if old.is_file() and old.read_bytes() != file.read_bytes():
-                method = file.stem if kind == "estimators" else f"FG-A/{file.stem}"
+                method = file.stem if kind == "estimators" else f"fg_a/{file.stem}"
                 cells.append(TimedCell("step", method, MLP))
     return cells
 

@@ -195,7 +195,7 @@ def test_estimators_and_localities_that_changed_are_timed(tmp_path: Path) -> Non
             (folder / f"{kind[:3]}_new.py").write_text(text)
     (tmp_path / "other" / "fgbench" / "estimators" / "added.py").write_text("")
     cells = slower.changed(tmp_path / "one", tmp_path / "other")
-    assert cells == [TimedCell("step", "est_new", MLP), TimedCell("step", "FG-A/loc_new", MLP)]
+    assert cells == [TimedCell("step", "est_new", MLP), TimedCell("step", "fg_a/loc_new", MLP)]
 
 
 # The package itself, as two trees
