@@ -20,7 +20,15 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.cli import compare_commands, gate_command, new, read_commands, run_commands
+from fgbench.cli import (
+    compare_commands,
+    gate_command,
+    new,
+    read_commands,
+    records_commands,
+    run_commands,
+    suites_command,
+)
 from fgbench.cli.progress import asides_in_one_line, print_error
 from fgbench.errors import (
     BackwardRefused,
@@ -76,10 +84,12 @@ app.command()(run_commands.table1)
 app.command()(run_commands.show)
 app.command()(run_commands.check)
 app.command()(new.new)
+app.add_typer(suites_command.suites, name="suites")
+app.add_typer(records_commands.records, name="records")
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)
-app.command()(read_commands.doctor)
+app.command(epilog=read_commands.EXAMINED)(read_commands.doctor)
 app.command()(read_commands.demo)
 
 
@@ -185,7 +195,9 @@ def _how_to_continue(arguments: list[str]) -> str:
     if arguments[0] == "gate":
         return f"{again}: exact answers are kept"
     given = any(a.startswith(("-o", "--records")) for a in arguments)
-    if arguments[0] in ("train", "sweep", "compare") or (arguments[0] == "table1" and given):
+    if arguments[0] in ("train", "sweep", "compare") or (
+        arguments[0] in ("measure", "table1") and given
+    ):
         return f"{again} to continue from its folder of records"
     return ""
 

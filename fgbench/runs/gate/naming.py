@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LISTED = 3
 """Names that a row lists before it counts the others."""
+MANY = 12
+"""Localities from which a row gives their number alone."""
 TOLD_APART = 4
 """Estimators up to which each has a row of its own."""
 
@@ -479,8 +481,7 @@ def _where(changes: Sequence[Change]) -> str:
     localities = dict.fromkeys(cell.method.partition("/")[2] for cell in cells if cell.method)
     archs = dict.fromkeys(re.sub(r"\[.*", "", cell.arch) for cell in cells if cell.arch)
     parts = [_listed(estimators, "estimators")]
-    parts.append(
-        _listed(localities) if len(localities) <= LISTED + 1 else f"{len(localities)} localities"
-    )
+    many = len(localities) > MANY
+    parts.append(f"{len(localities)} localities" if many else _listed(localities, "localities"))
     parts += [_listed(archs)] if len(archs) == 1 else []
     return ", ".join(part for part in parts if part)

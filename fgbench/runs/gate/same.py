@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fgbench.runs.gate.side import Live, Side
 
 PROBE = "exact"
+BESIDE = tuple(f"fgbench/{room}/" for room in ("cli", "conformance", "reporting", "runs"))
+"""Rooms of which a computation imports little; nothing in them is found by its name, as an estimator is."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Same:
         cells: how many were computed in both trees.
         numbers: how many numbers these have.
         unwatched: what no cell watches, with the reason.
+        modules: files of the package that were imported for them.
+        untouched: whether no file that differs is imported by what is computed: the numbers of one tree are
+            those of the other.
 
     Example:
         >>> Same((), (), 900, 20_000, {}).identical
@@ -43,6 +48,8 @@ class Same:
     cells: int
     numbers: int
     unwatched: Mapping[str, str]
+    modules: frozenset[str] = frozenset()
+    untouched: bool = False
 
     @property
     def identical(self) -> bool:
@@ -56,6 +63,7 @@ def ask(
     *,
     files: Sequence[str],
     answers: Path,
+    environment: Mapping[str, str],
     tell: Callable[[str], None],
     only: Mapping[str, Any] | None = None,
 ) -> Same:
@@ -66,6 +74,7 @@ def ask(
         b: the tree after.
         files: that differ between them, for the suspects.
         answers: folder where answers are kept; kept ones are not computed again.
+        environment: versions and processor, as the probe ``machine`` returns them.
         tell: called with a line of progress now and then.
         only: restricts the cells, see the probe.
 
@@ -75,7 +84,26 @@ def ask(
     Raises:
         ProbeError: the probe does not run in one of the trees.
     """
-    found = collect([a, b], answers=answers, tell=tell, only=only)
+    how: dict[str, Any] = {
+        "answers": answers,
+        "environment": environment,
+        "tell": tell,
+        "only": only,
+    }
+    if files and all(name.startswith(BESIDE) for name in files):
+        (first,) = collect([a], **how)
+        if not {name.removeprefix("fgbench/") for name in files} & first.modules:
+            numbers = [cell["numbers"] for cell in first.cells if "numbers" in cell]
+            return Same(
+                (),
+                (),
+                len(numbers),
+                sum(map(len, numbers)),
+                unwatched(first.cells),
+                first.modules,
+                True,
+            )
+    found = collect([a, b], **how)
     before, after = (side.cells for side in found)
     moved = changes(before, after)
     loaded = {module for side in found for module in side.modules}
@@ -87,6 +115,7 @@ def ask(
         len(computed),
         sum(len(cell["numbers"]) for cell in computed),
         unwatched(after),
+        frozenset(loaded),
     )
 
 
@@ -111,6 +140,7 @@ def collect(
     sides: Sequence[Side],
     *,
     answers: Path,
+    environment: Mapping[str, str],
     tell: Callable[[str], None],
     only: Mapping[str, Any] | None = None,
 ) -> list[Exact]:
@@ -119,6 +149,7 @@ def collect(
     Args:
         sides: the trees.
         answers: folder where answers are kept.
+        environment: versions and processor, as the probe ``machine`` returns them.
         tell: called with a line of progress now and then.
         only: restricts the cells, see the probe.
 
@@ -128,7 +159,7 @@ def collect(
     Raises:
         ProbeError: the probe does not run in one of them.
     """
-    kept = [Answers.of(side, PROBE, answers, tell) for side in sides]
+    kept = [Answers.of(side, PROBE, answers, environment, tell) for side in sides]
     found: list[Exact] = [Exact([], frozenset()) for _ in sides]
     with ExitStack() as running:
         lives: dict[int, Live] = {}

@@ -356,7 +356,10 @@ def _training_step(
     scheme = getattr(task, "scheme", task)
     if reason := estimator.supports(scheme):
         raise NotHere(reason)
-    rows = data.rows(torch.arange(batch))
+    if hasattr(data, "rows"):
+        rows = data.rows(torch.arange(batch))
+    else:
+        rows = data.train_x[:batch], data.train_y[:batch]
     if hasattr(scheme, "batch"):
         x, y = scheme.batch(*rows, data, noise.child("views"))
     else:
