@@ -241,18 +241,21 @@ def test_planted_faults_are_found_and_named(
         estimators__fa=(call, HOLDS + call),
         measurement__draws=(
             'return by_cotangents(point, draws), ""',
-            'return [by_cotangents(point, draws) for _ in range(5)][0], ""',
+            "any(by_cotangents(point, draws) is None for _ in range(4))\n"
+            '        return by_cotangents(point, draws), ""',
         ),
     )
-    found = {f.where: f for f in slower.ask(before, after, tell=lambda line: None)}
-    assert {where: (f.kind, f.verdict) for where, f in found.items()} == {
-        "step of FG-W, mlp-2x64": ("time", "worse"),
-        "step of NP, mlp-2x64": ("time", "worse"),
-        "step of FA, mlp-2x64": ("memory", "worse"),
-        "draw of FG-A (engine cotangent), mlp-2x64": ("time", "worse"),
+    findings = slower.ask(before, after, tell=lambda line: None)
+    assert {(f.where, f.kind, f.verdict) for f in findings} >= {
+        ("step of FG-W, mlp-2x64", "time", "worse"),
+        ("step of NP, mlp-2x64", "time", "worse"),
+        ("step of FA, mlp-2x64", "memory", "worse"),
+        ("draw of FG-A (engine cotangent), mlp-2x64", "time", "worse"),
     }
-    assert "waiting" in found["step of FG-W, mlp-2x64"].what
-    assert "CPU time" in found["step of NP, mlp-2x64"].what
+    said = {f.where: f.what for f in findings}
+    assert "step of BP, mlp-2x64" not in said
+    assert "waiting" in said["step of FG-W, mlp-2x64"]
+    assert "CPU time" in said["step of NP, mlp-2x64"]
 
 
 WRAPPER = """def _planted(call):

@@ -389,7 +389,11 @@ def _whole_call(
     case |= {"batch": batch, "device": device, "threads": 1, "seed": 0, **asked.get("options", {})}
 
     def call(k: int) -> None:
-        record = run(what, **case)
+        gc.enable()  # what a whole call leaves in circles is collected on the way, as for its users
+        try:
+            record = run(what, **case)
+        finally:
+            gc.disable()
         if record["status"] != "ok":
             raise RuntimeError(record.get("reason") or record["status"])
 
