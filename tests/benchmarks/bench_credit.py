@@ -35,7 +35,7 @@ def test_credit_of_scores_per_patch_and_group(benchmark: BenchmarkFixture, which
         for k in range(N):
             for p in range(P):
                 for g in range(G):
-                    found[:, p, g] += slopes[k, :, p, g, None] * u[k, :, p, g] / N
+                    found[:, p, g] += slopes[k, :, p, g, None] * u[k, :, p, g]
         return found
 
     kernel = f"credit of {P}x{G} scores, {N} directions"
@@ -54,7 +54,7 @@ def test_credit_of_scores_that_mixing_sums(benchmark: BenchmarkFixture, which: s
             for p in range(P):
                 whole = sum(slopes[k, :, p, g] for g in range(G))
                 for g in range(G):
-                    found[:, p, g] += whole[:, None] * u[k, :, p, g] / N
+                    found[:, p, g] += whole[:, None] * u[k, :, p, g]
         return found
 
     kernel = f"credit of {P}x{G} scores, groups mixed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,7 +59,8 @@ def test_wrapped_beside_built_in(benchmark: BenchmarkFixture, method: str, which
         net = plain()
     with Noise(0).seeded():
         built_in = registry.make("architectures", "mlp-3x256", shape=SHAPE, classes=10).thing
-    wrapped = wrap(net, batch()[0][:3], F.cross_entropy, cut="auto")
+    losses = partial(F.cross_entropy, reduction="none")
+    wrapped = wrap(net, batch()[0][:3], losses, cut=("2", "4"), head="7")
     kernel = f"{method} of a wrapped mlp-3x256, beside the built-in one"
     ours, twin = step_of(method, wrapped), step_of(method, built_in)
     timed(benchmark, kernel, which, ours, twin, None)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.makers.twin_kernels import OURS, TWIN
 
 UNITS = (1.0, "s"), (1e-3, "ms"), (1e-6, "us")
 NAMES = {OURS: OURS, TWIN: TWIN, "fused": OURS, "replicated": TWIN}
 
 
+@pytest.hookimpl(trylast=True)  # after the tables
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     session = getattr(terminalreporter.config, "_benchmarksession", None)
     rows = ratios(session.benchmarks if session else [])

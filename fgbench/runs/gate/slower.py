@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
+from math import log
 from typing import TYPE_CHECKING, Any
 
 from fgbench.runs.gate.finding import BETTER, FAILED, NOT_JUDGED, SAME, WORSE, Finding
 from fgbench.runs.gate.ratios import ALARM, FRESH_PAIRS, LOOKS, Ratio, suspected, verdict
 from fgbench.runs.gate.side import ProbeError
-from fgbench.runs.gate.timed_pairs import MORE_ROUNDS, NUMBERS, ROUNDS, timed
+from fgbench.runs.gate.timed_pairs import MOST_ROUNDS, NUMBERS, ROUNDS, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -27,6 +28,10 @@ MLP, MIXER, WRAPPED = "mlp-2x64", "localmixer-xs/2/4", "torch:mlp-2x64"
 DATA = "synthetic[size=8,train=256,test=64]"
 QUESTION, UNIT = "slower", "x backprop"
 MADE_BY = ("estimators", "localities")
+JUDGED = 5
+"""Most cells that are judged by fresh pairs."""
+BURSTS = 90
+"""Bursts of all cells together in a process that times few."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ def _measured(method: str, arch: str, engine: str, draws: int) -> TimedCell:
     return TimedCell("measure", method, arch, options)
 
 
+Doubted = dict[tuple[TimedCell, str], float]
+
 ALWAYS = (
     *(TimedCell("step", m, MIXER) for m in ("BP", "FG-W", "FG-A", "LG-FG-A", "NP", "FA")),
     *(TimedCell("step", m, MLP) for m in ("BP", "FG-W", "FG-A", "LG-FG-A")),
@@ -129,11 +136,14 @@ def ask(a: Side, b: Side, *, device: str = "cpu", tell: Callable[[str], None]) -
             left = _cells(doubted)
             if left:
                 tell(f"time: {len(left)} of {len(cells)} to be looked at again")
-                doubted &= _doubted(left, pairs(left, size, MORE_ROUNDS, 1))
+                again = _doubted(left, pairs(left, size, _rounds(left), 1))
+                doubted = {one: ratio for one, ratio in again.items() if one in doubted}
+        doubted, others = _strongest(doubted)
         if left := _cells(doubted):
             tell(f"time: {len(left)} of {len(cells)} to be judged by {FRESH_PAIRS} fresh pairs")
             held = FRESH_PAIRS if any(number == "memory" for _, number in doubted) else 0
-            findings += _judged(left, doubted, pairs(left, FRESH_PAIRS, MORE_ROUNDS, held))
+            fresh = pairs(left, FRESH_PAIRS, _rounds(left), held)
+            findings += [*_judged(left, doubted, fresh), *others]
     except ProbeError as error:
         findings.append(
             Finding(QUESTION, "failed", error.side, f"timing: {error.what}", verdict=FAILED)
@@ -161,7 +171,7 @@ def changed(before: Path, after: Path) -> list[TimedCell]:
         for file in sorted((after / "fgbench" / kind).glob("[!_]*.py")):
             old = before / "fgbench" / kind / file.name
             if old.is_file() and old.read_bytes() != file.read_bytes():
-                method = file.stem if kind == "estimators" else f"FG-A/{file.stem}"
+                method = file.stem if kind == "estimators" else f"fg_a/{file.stem}"
                 cells.append(TimedCell("step", method, MLP))
     return cells
 
@@ -172,14 +182,43 @@ def _ratios(pairs: Sequence[Pair], cell: int, number: str) -> list[float]:
     return [ratio for ratio in found if ratio is not None]
 
 
-def _doubted(cells: Sequence[TimedCell], pairs: Sequence[Pair]) -> set[tuple[TimedCell, str]]:
-    """Return the numbers of cells that a look suspects."""
-    return {
-        (cell, number)
+def _doubted(cells: Sequence[TimedCell], pairs: Sequence[Pair]) -> Doubted:
+    """Return the numbers of cells that a look suspects, with their mean ratio."""
+    seen = {
+        (cell, number): _ratios(pairs, k, number)
         for k, cell in enumerate(cells)
         for number in NUMBERS
-        if (seen := _ratios(pairs, k, number)) and suspected(seen)
     }
+    return {
+        one: Ratio.of(ratios).value for one, ratios in seen.items() if ratios and suspected(ratios)
+    }
+
+
+def _strongest(doubted: Doubted) -> tuple[Doubted, list[Finding]]:
+    """Return the numbers of the few cells that are judged, and what is said of the others.
+
+    Of every kind of cell and number the one that changed most comes first: what slows all down is one change.
+    """
+    by_size = sorted(doubted, key=lambda one: -abs(log(doubted[one])))
+    first = {(cell.what, number): cell for cell, number in reversed(by_size)}
+    chosen = list(dict.fromkeys([*first.values(), *(cell for cell, _ in by_size)]))[:JUDGED]
+    others = {cell: ratio for (cell, _), ratio in doubted.items() if cell not in chosen}
+    found = [
+        Finding(
+            QUESTION,
+            "time",
+            cell.where,
+            f"{ratio:.2f} times at first sight, like others",
+            verdict=NOT_JUDGED,
+        )
+        for cell, ratio in others.items()
+    ]
+    return {one: ratio for one, ratio in doubted.items() if one[0] in chosen}, found
+
+
+def _rounds(cells: Sequence[TimedCell]) -> int:
+    """Return the rounds of a pair that times some cells: the more, the fewer they are."""
+    return max(ROUNDS, min(MOST_ROUNDS, BURSTS // len(cells)))
 
 
 def _cells(doubted: Collection[tuple[TimedCell, str]]) -> list[TimedCell]:

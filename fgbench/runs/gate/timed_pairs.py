@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from fgbench.runs.gate.side import Side
 
-ROUNDS, MORE_ROUNDS = 10, 30
-"""Bursts of each step in each process, at first and where few are left."""
+ROUNDS, MOST_ROUNDS = 10, 30
+"""Bursts of each step in each process, at first and where one is left."""
 WHOLE_EVERY = 5
 """Rounds from one burst of a whole measurement or training to the next."""
 NUMBERS = ("cpu", "time", "memory")
@@ -24,7 +24,7 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pair:
-    """What a process in each tree told of the same cells.
+    """The answers of a process in each tree about the same cells.
 
     Args:
         before: of each cell, the answer in the first tree.

@@ -88,7 +88,7 @@ def test_one_process_answers_all_kinds_of_cells() -> None:
     cells: list[dict[str, Any]] = [
         {"method": "FG-A", "arch": "mlp-2x8", "data": DATA, "batch": 8},
         {"method": "FG-A", "arch": "torch:mlp-2x8", "data": DATA, "batch": 8},
-        {"method": "NP/local", "arch": "localmixer-xs/2/4", "data": DATA, "batch": 8},
+        {"method": "np/local", "arch": "localmixer-xs/2/4", "data": DATA, "batch": 8},
         {"method": "no_such", "arch": "mlp-2x8", "data": DATA, "batch": 8},
         {"method": "FG-A", "arch": "mlp-2x8", "data": DATA, "batch": 65},
         {

@@ -75,6 +75,17 @@ def reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()) + where
 
 
+def forget_editable() -> None:
+    """Remove the finder of an editable installation of fgbench.
+
+    It would find in the installed version what an older tree does not have, module by module.
+    """
+    ours = "__editable___fgbench_"
+    sys.meta_path[:] = [
+        finder for finder in sys.meta_path if not getattr(finder, "__module__", "").startswith(ours)
+    ]
+
+
 def main(name: str) -> None:
     """Answer requests until stdin ends.
 
@@ -84,6 +95,7 @@ def main(name: str) -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     tree = os.environ.get("FGBENCH_GATE_TREE", "")
+    forget_editable()
     module = probe(Path(__file__).with_name(f"{name}.py"))
     for line in sys.stdin:
         try:

@@ -356,7 +356,10 @@ def _training_step(
     scheme = getattr(task, "scheme", task)
     if reason := estimator.supports(scheme):
         raise NotHere(reason)
-    rows = data.rows(torch.arange(batch))
+    if hasattr(data, "rows"):
+        rows = data.rows(torch.arange(batch))
+    else:
+        rows = data.train_x[:batch], data.train_y[:batch]
     if hasattr(scheme, "batch"):
         x, y = scheme.batch(*rows, data, noise.child("views"))
     else:
@@ -386,7 +389,11 @@ def _whole_call(
     case |= {"batch": batch, "device": device, "threads": 1, "seed": 0, **asked.get("options", {})}
 
     def call(k: int) -> None:
-        record = run(what, **case)
+        gc.enable()  # what a whole call leaves in circles is collected on the way, as for its users
+        try:
+            record = run(what, **case)
+        finally:
+            gc.disable()
         if record["status"] != "ok":
             raise RuntimeError(record.get("reason") or record["status"])
 
