@@ -148,7 +148,8 @@ def lines(place: Path) -> Iterator[str]:
             yield f"{tier} ({when}):"
             for each in of_tier:
                 what = ", ".join(each.tracks).replace("_", " ")
-                yield f"  {each.name:<32} {what}; {len(each.rows)} rows. {each.about}"
+                size = f"{len(each.rows)} row{'s' * (len(each.rows) > 1)}"
+                yield f"  {each.name:<32} {what}; {size}. {each.about}"
     every = rows(place)
     for kind in dict.fromkeys(row.kind for row in every):
         of_kind = [row for row in every if row.kind == kind]
