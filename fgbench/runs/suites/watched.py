@@ -1,4 +1,4 @@
-"""Which methods suites watch, in which tier, and which they do not."""
+"""The methods that suites watch, by tier, and those that they do not."""
 
 from __future__ import annotations
 
