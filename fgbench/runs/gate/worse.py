@@ -2,14 +2,14 @@
 
 Noise of estimates and test errors of trainings are compared over ten paired seeds; what ten show is confirmed
 by ten fresh ones. Less noise counts only where bias and scale are true and no other than before: a biased
-estimate is easily less noisy.
+estimate is easily less noisy. A lower error counts only where the estimates changed: a schedule that comes
+late may train better for a while.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite, log
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fgbench.runs.gate.finding import (
@@ -41,8 +41,13 @@ MATTERS = 0.01
 """Relative change of noise from which it is worse or better; below it has changed."""
 EQUAL = 1e-9
 """Relative difference up to which two numbers are the same but for rounding."""
-SECONDS = {"measure": 40.0, "train": 40.0}
-"""Seconds in which comparisons may begin."""
+UNSURE = {
+    "noise": "bias and scale are not known to be true",
+    "training": "the same recipe trains otherwise",
+}
+"""Why a change for the better is none."""
+SECONDS = {"measure": 60.0, "train": 60.0}
+"""CPU seconds of both trees in which comparisons may begin."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,9 @@ class Comparison:
         kind: ``noise`` of estimates or ``training``.
         request: the cell of the probe.
         cells: exact cells.
-        true: whether bias and scale are known to be what they should be in the second tree.
+        true: whether bias and scale are known to be what they should be in the second tree; of a training,
+            whether its estimates changed: where they did not, the same recipe trains otherwise, which is
+            never better.
 
     Example:
         >>> Comparison("noise", {"method": "fg_w/end"}, (), True).estimator
@@ -141,7 +148,7 @@ class Comparison:
     @property
     def estimator(self) -> str:
         """The estimator's name."""
-        return str(self.request["method"]).partition("/")[0]
+        return estimator_of(self.request["method"])
 
 
 def ask(
@@ -174,16 +181,15 @@ def ask(
     with a.start(PROBE) as one, b.start(PROBE) as two:
         for verb, seconds in SECONDS.items():
             mine = [each for each in planned if each.request["verb"] == verb]
-            tell(
-                f"worse: {len(mine)} {'trainings' if verb == 'train' else 'noise levels'}"
-                if mine
-                else ""
-            )
-            until = monotonic() + seconds
+            if mine:
+                tell(f"worse: {len(mine)} {'trainings' if verb == 'train' else 'noise levels'}")
+            spent = 0.0
             for each in mine:
-                if monotonic() > until:
+                if spent > seconds:
                     break
-                found.append((each, _compare(each, one, two)))
+                judgement, cpu = _compare(each, one, two)
+                found.append((each, judgement))
+                spent += cpu
     return findings(found, planned)
 
 
@@ -207,18 +213,17 @@ def plan(changed: Iterable[Cell], judged: Sequence[Finding]) -> list[Comparison]
     """
     about = [finding for finding in judged if finding.question == "true"]
     untrue = {
-        cell.method.partition("/")[0]
-        for f in about
-        if f.verdict in (WORSE, FAILED)
-        for cell in f.cells
+        estimator_of(cell.method) for f in about if f.verdict in (WORSE, FAILED) for cell in f.cells
     }
     laws = any(f.verdict == WORSE and f.kind == "draws" for f in about)
     doubted = {cell for f in about if f.verdict in (CHANGED, NOT_JUDGED, SAME) for cell in f.cells}
+    changed = list(changed)
+    estimates = {estimator_of(cell.method) for cell in changed if cell.kind == "estimate"}
     found: dict[tuple[str, ...], list[Cell]] = {}
     for cell in changed:
         if cell.kind not in ("estimate", "training") or not cell.method:
             continue
-        if cell.method.partition("/")[0] in untrue or (laws and cell.kind == "estimate"):
+        if estimator_of(cell.method) in untrue or (laws and cell.kind == "estimate"):
             continue
         variant = cell.about if cell.kind == "training" else ""
         found.setdefault((cell.kind, cell.method, cell.arch, variant), []).append(cell)
@@ -229,37 +234,51 @@ def plan(changed: Iterable[Cell], judged: Sequence[Finding]) -> list[Comparison]
             request |= {"verb": "train", "number": "test_error", "variant": variant}
         else:
             request |= {"verb": "measure", "number": "noise"}
-        sure = kind == "training" or not doubted & {*cells}
+        sure = estimator_of(method) in estimates if kind == "training" else not doubted & {*cells}
         each = Comparison(
             "training" if kind == "training" else "noise", request, tuple(cells), sure
         )
-        queues.setdefault((kind, method.partition("/")[0]), []).append(each)
+        queues.setdefault((kind, estimator_of(method)), []).append(each)
     turns = [
         (k, at, each) for at, queue in enumerate(queues.values()) for k, each in enumerate(queue)
     ]
     return [each for _, _, each in sorted(turns, key=lambda turn: turn[:2])]
 
 
-def _compare(each: Comparison, one: Live, two: Live) -> Judged:
-    """Run one comparison in both trees."""
+def estimator_of(method: str) -> str:
+    """Return the estimator of a METHOD.
 
-    def answers(first: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    Args:
+        method: estimator and locality.
+
+    Example:
+        >>> estimator_of("fg_w/local-pg")
+        'fg_w'
+    """
+    return method.partition("/")[0]
+
+
+def _compare(each: Comparison, one: Live, two: Live) -> tuple[Judged, float]:
+    """Run one comparison in both trees; return the judgement and the CPU seconds."""
+    spent: list[float] = []
+
+    def answers(first: int) -> list[dict[str, Any]]:
         """Return what both trees answer for ten seeds."""
         request = {"cells": [dict(each.request)], "seeds": list(range(first, first + SEEDS))}
-        (before,), (after,) = (live.ask(request)["cells"] for live in (one, two))
-        return before, after
-
-    before, after = answers(0)
-    if aside := unanswered(before, after):
-        return aside
+        found = [live.ask(request) for live in (one, two)]
+        spent.extend(answer["cpu"] for answer in found)
+        return [answer["cells"][0] for answer in found]
 
     def fresh() -> Pairs:
         """Return pairs of ten other seeds."""
         return Pairs(*(tuple(side.get("values") or [None] * SEEDS) for side in answers(SEEDS)))
 
-    return judge(
-        each.kind, Pairs(tuple(before["values"]), tuple(after["values"])), fresh, true=each.true
-    )
+    before, after = answers(0)
+    judgement = unanswered(before, after)
+    if judgement is None:
+        first = Pairs(tuple(before["values"]), tuple(after["values"]))
+        judgement = judge(each.kind, first, fresh, true=each.true)
+    return judgement, sum(spent)
 
 
 def unanswered(before: Mapping[str, Any], after: Mapping[str, Any]) -> Judged | None:
@@ -293,7 +312,8 @@ def judge(kind: str, first: Pairs, fresh: Callable[[], Pairs], *, true: bool = T
         kind: ``noise``, compared by its ratio, or ``training``, whose errors are compared by difference.
         first: ten pairs.
         fresh: returns pairs of ten other seeds.
-        true: whether bias and scale are true; without that less noise is no improvement.
+        true: whether bias and scale are true, or whether a training follows from estimates that are;
+            without that a change for the better has changed.
 
     Returns:
         The judgement: worse, better, same (equal to rounding), or changed.
@@ -323,7 +343,7 @@ def judge(kind: str, first: Pairs, fresh: Callable[[], Pairs], *, true: bool = T
         if looks[BETTER] and seen.better < BOTH and seen.matters:
             if true:
                 return _judged(BETTER, "", kind, pairs, seen)
-            return _judged(CHANGED, "bias and scale are not known to be true", kind, pairs, seen)
+            return _judged(CHANGED, UNSURE[kind], kind, pairs, seen)
     return _judged(CHANGED, "neither worse nor better", kind, pairs, seen)
 
 
@@ -458,6 +478,7 @@ def findings(
     for kind in ("noise", "training"):
         cells = tuple(cell for each in left if each.kind == kind for cell in each.cells)
         if cells:
-            what = f"not compared within {SECONDS['measure' if kind == 'noise' else 'train']:.0f} s"
+            verb = "measure" if kind == "noise" else "train"
+            what = f"not compared within {SECONDS[verb]:.0f} CPU seconds"
             made.append(Finding("worse", kind, place(cells), what, verdict=CHANGED, cells=cells))
     return sorted(made, key=lambda finding: finding.verdict != WORSE)

@@ -130,13 +130,13 @@ def test_a_nan_in_the_second_tree_is_an_alarm_and_one_in_the_first_is_said() -> 
 
 
 def test_chance_rarely_alarms() -> None:
-    """Of pairs without any difference 2 × 4.4e-4 are judged; of 4,000 at most 12 with probability .9999."""
+    """Of pairs without any difference 2 × 4.4e-4 are judged; of 1,000 at most 6 with probability .9999."""
     verdicts = []
-    for k in range(4000):
+    for k in range(1000):
         random = np.random.default_rng([k, 3])
         first, fresh = (pairs(*(0.3 + 0.02 * random.standard_normal((2, N)))) for _ in range(2))
         verdicts.append(judge("training", first, lambda fresh=fresh: fresh).verdict)  # type: ignore[misc]
-    assert len(verdicts) - verdicts.count(CHANGED) <= 12
+    assert len(verdicts) - verdicts.count(CHANGED) <= 6
 
 
 def test_a_difference_of_a_standard_deviation_and_a_half_is_seen() -> None:
@@ -249,11 +249,30 @@ def test_a_training_that_follows_an_estimate_is_a_row_only_where_it_is_worse_or_
     }
 
 
+def test_the_same_recipe_that_trains_to_a_lower_error_has_changed() -> None:
+    """A schedule that comes late may be better for a while; an estimate that is better trains better."""
+    late, follows = training("bp/end", "schedule cosine"), training("fg_w/end", "method")
+
+    def lower(cell: Mapping[str, Any], seed: int) -> float:
+        return base(cell, seed) * (0.5 + 0.01 * (seed % 3))
+
+    found = {f.cells[0]: f for f in compare([late, follows, estimate("fg_w/end")], base, lower)}
+    assert (found[late].verdict, found[follows].verdict) == (CHANGED, BETTER)
+    assert "the same recipe trains otherwise" in found[late].what
+    assert found[late].high is not None
+    assert found[late].high < 0
+
+    def higher(cell: Mapping[str, Any], seed: int) -> float:
+        return base(cell, seed) * (1.5 + 0.01 * (seed % 3))
+
+    assert [f.verdict for f in compare([late], base, higher)] == [WORSE]
+
+
 def test_an_estimator_that_raises_in_the_second_tree_has_failed() -> None:
     def answer(status: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         ok = {"status": "ok", "reason": "", "values": [1.0] * N}
         failed = {"status": "failed", "reason": "ZeroDivisionError: division by zero"}
-        return lambda request: {"cells": [ok if status == "ok" else failed]}
+        return lambda request: {"cells": [ok if status == "ok" else failed], "cpu": 0.1}
 
     def ask(one: str, two: str) -> list[Finding]:
         a, b = trees.Scripted(answer(one)), trees.Scripted(answer(two))
@@ -280,13 +299,11 @@ FG_A = (
 
 
 @pytest.mark.slow
-def test_a_true_improvement_is_better_and_its_reversal_worse(tmp_path: Path) -> None:
+def test_a_true_improvement_is_better(tmp_path: Path) -> None:
     improved = trees.tree(tmp_path, ("estimators/fg_a.py", *FG_A))
     cells = [estimate("fg_a/end"), estimate("fg_a/local-pg")]
-    (better,) = worse.ask(trees.here(), improved, cells, [], tell=print)
-    assert better.verdict == BETTER
-    assert better.low is not None
-    assert better.high is not None
-    assert 0.4 < better.low < better.high < 0.6
-    (back,) = worse.ask(improved, trees.here(), cells, [], tell=print)
-    assert back.verdict == WORSE
+    (found,) = worse.ask(trees.here(), improved, cells, [], tell=print)
+    assert found.verdict == BETTER
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.4 < found.low < found.high < 0.6
