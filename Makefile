@@ -1,11 +1,17 @@
 # Every target makes its environment first. PYTHON is the interpreter it is made from, VENV where it lies.
 PYTHON ?= python3
 VENV ?= .venv
+# Another version of torch than the pinned one: make test TORCH=2.11.0 VENV=.venv-2.11. Networks of others are
+# left out, because torchvision pins torch.
+TORCH ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
+PINNED := $(shell sed -n 's/^torch==//p' constraints.txt)
+OTHER := $(filter-out $(PINNED),$(TORCH))
+EXTRAS := dev,bench,report,tune$(if $(OTHER),,,zoo)
 
-.PHONY: help demo test test-all check bench asv-smoke calibrate hostile mutants kills plants pictures clean
+.PHONY: help demo test test-all check bench asv-smoke asv-site calibrate hostile mutants kills plants pictures gate clean
 
 demo: $(STAMP)
 	$(BIN)/fgbench demo
@@ -17,12 +23,14 @@ help:
 	@echo "make test-all   all of them: what .ci/run tests"
 	@echo "make bench      every hot kernel beside its naive twin, with the ratio; BENCH=... are options of pytest-benchmark"
 	@echo "make asv-smoke  HEAD~1 against HEAD by asv; two to five minutes"
+	@echo "make asv-site   asv's pages of tracked numbers, which need no network, in .asv/html"
 	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"
 	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
 	@echo "make kills      200 kills and signals at random moments; the tests run six"
 	@echo "make mutants    200 small edits of the numerical core, each tried against its tests; hours"
 	@echo "make plants     planted commits, and what the gate says of each"
 	@echo "make pictures   every committed picture, drawn again"
+	@echo "make gate       compare two revisions: make gate FROM=main TO=HEAD"
 	@echo "make clean      remove environments, caches and build outputs"
 
 # Each worker takes half of the tests, in order, so that neighbours share what their fixtures made; the one
@@ -58,6 +66,10 @@ TIER ?= smoke
 asv-smoke: $(STAMP)
 	$(BIN)/fgbench suites run $(BASE) $(HEAD) --tier $(TIER)
 
+# Results of asv run in .asv/results; in a clone without them the committed ones.
+asv-site: $(STAMP)
+	$(BIN)/python suites/pages/publish.py $(RESULTS)
+
 # About a quarter of an hour of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)
 	$(BIN)/python -m fgbench.measurement.calibrate --out analysis/reproduction
@@ -83,6 +95,13 @@ plants: $(STAMP)
 pictures: $(STAMP)
 	$(BIN)/python analysis/draw_all.py
 
+# Two revisions of this repository; TABLE names a file for the table in Markdown.
+FROM ?= main
+TO ?= HEAD
+TABLE ?=
+gate: $(STAMP)
+	$(BIN)/fgbench gate $(FROM) $(TO)$(if $(TABLE), --markdown >$(TABLE))
+
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.
 test test-all bench calibrate hostile mutants kills plants pictures: export OMP_NUM_THREADS = 1
@@ -93,5 +112,6 @@ clean:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,bench,report,tune,zoo]'
+	sed 's/^torch==.*/torch==$(or $(OTHER),$(PINNED))/' constraints.txt >$(VENV)/constraints.txt
+	$(BIN)/python -m pip install -c $(VENV)/constraints.txt -e '.[$(EXTRAS)]'
 	touch $@

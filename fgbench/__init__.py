@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from fgbench.errors import UsageError
     from fgbench.registry import Nested, register
     from fgbench.reporting.figures.draw import draw as figure
-    from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
     from fgbench.runs.gate.gate import gate
     from fgbench.training.forward_gradient import ForwardGradient
@@ -65,7 +64,6 @@ _LOCATIONS = {
     "figure": "fgbench.reporting.figures.draw:draw",
     "gate": "fgbench.runs.gate.gate:gate",
     "load": "fgbench.reporting.results:load",
-    "load_records": "fgbench.reporting.frames.load:load",
     "measure": "fgbench.api:measure",
     "register": "fgbench.registry:register",
     "run": "fgbench.api:run",
@@ -100,7 +98,6 @@ __all__ = [
     "figure",
     "gate",
     "load",
-    "load_records",
     "measure",
     "register",
     "run",
@@ -113,6 +110,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is used."""
+    if name == "load_records":
+        raise AttributeError("fgbench.load_records(folder) is fgbench.load(folder).records")
     if name not in _LOCATIONS:
         raise AttributeError(f"module 'fgbench' has no attribute {name!r}")
     module, _, attribute = _LOCATIONS[name].partition(":")

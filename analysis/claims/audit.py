@@ -1,24 +1,34 @@
 """The frame of the scripts of this folder: a sentence, what was measured, and a verdict with its interval.
 
-Each script judges one sentence. ``python analysis/claims/NAME.py`` judges the committed records and writes
-NAME.json beside the script; with ``--run`` it makes the records anew first, in about a minute of one core.
-``python analysis/claims/page.py`` collects the verdicts as README.md.
+Each script judges one sentence. ``python analysis/claims/NAME.py`` judges the committed records, writes
+NAME.json and draws NAME.png beside the script; with ``--run`` it runs the claim's commands anew first, in
+one to three minutes of one core. ``python analysis/claims/page.py`` collects the verdicts as README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 import fgbench
+from fgbench import registry
+from fgbench.reporting.plotting import style
 
 HERE = Path(__file__).parent
 RECORDS = HERE.parent / "records" / "claims"
-WORDS = ("holds", "holds in part", "does not hold", "undecided")
+WORDS = ("holds", "holds in part", "does not hold", "undecided", "not judged")
 
 
 @dataclass(frozen=True)
@@ -27,13 +37,39 @@ class Claim:
 
     Args:
         sentence: what is claimed, in our words.
-        source: where it is published.
+        source: where it is published, with a short quotation where the words matter.
         measured: what is measured, on what, and what would make the claim hold.
+        commands: what is run after ``fgbench``; each writes its records to the claim's folder.
+        changes: what would change the verdict.
     """
 
     sentence: str
     source: str
     measured: str
+    commands: Sequence[str]
+    changes: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One number of a figure.
+
+    Args:
+        label: what it is of.
+        value: the number.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, label: str, found: Mapping[str, Any]) -> Point:
+        """Return the point of a measured number."""
+        return cls(label, found["value"], found["low"], found["high"])
 
 
 @dataclass(frozen=True)
@@ -47,7 +83,11 @@ class Verdict:
         low: lower end of its 95 % interval.
         high: upper end.
         n: replicates that the interval is over.
-        why: the verdict in a sentence.
+        why: the verdict in a sentence or two.
+        points: what the figure shows, the judged number among it.
+        line: where the verdict turns, drawn dashed.
+        log: whether the figure's axis is logarithmic.
+        axis: what the figure shows, where it is another quantity.
     """
 
     words: str
@@ -57,6 +97,10 @@ class Verdict:
     high: float
     n: int
     why: str
+    points: Sequence[Point] = ()
+    line: float = 1.0
+    log: bool = True
+    axis: str = ""
 
     def __post_init__(self) -> None:
         """Check that the verdict is one that the page knows."""
@@ -68,37 +112,88 @@ def ratio(record: Mapping[str, Any], name: str = "relative_variance") -> Mapping
     return record["against"][name]
 
 
-def method_of(records: Any, method: str) -> Mapping[str, Any]:
-    """Return the record of a method."""
-    return next(row for row in records.of("measure") if row["method"] == method)
+def inverse(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one over a number, with its interval."""
+    return {
+        **found,
+        "value": 1 / found["value"],
+        "low": 1 / found["high"],
+        "high": 1 / found["low"],
+    }
 
 
-def judged(
-    script: str, claim: Claim, make: Callable[[Path], Any], judge: Callable[[Any], Verdict]
-) -> None:
-    """Judge a claim from its records, print the verdict, and write it beside the script.
+def method_of(records: Any, method: str, verb: str = "measure") -> Mapping[str, Any]:
+    """Return the record of a method as it was typed."""
+    return next(row for row in records.of(verb) if is_of(row, method))
+
+
+def is_of(record: Mapping[str, Any], method: str) -> bool:
+    """Return whether a record is of a method, whose options may stand in another order."""
+    return (
+        method == record["method"] or registry.method(method).estimator.text == record["estimator"]
+    )
+
+
+def judged(script: str, claim: Claim, judge: Callable[[Any], Verdict]) -> None:
+    """Judge a claim from its records, print the verdict, and write and draw it beside the script.
 
     Args:
         script: ``__file__`` of the script.
         claim: the claim.
-        make: writes the records to a folder.
-        judge: finds the verdict from :func:`fgbench.load_records`.
+        judge: finds the verdict from :func:`fgbench.load`.
     """
     parser = argparse.ArgumentParser(description=claim.sentence)
     parser.add_argument("--run", action="store_true", help="make the records anew first")
     name = Path(script).stem
     folder = RECORDS / name
     if parser.parse_args().run:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("*.json"):
-            old.unlink()
-        make(folder)
-    verdict = judge(fgbench.load_records(folder))
+        make(claim, folder)
+    verdict = judge(fgbench.load(folder).records)
     out = Path(script).with_suffix(".json")
-    text = json.dumps({**asdict(claim), "verdict": asdict(verdict)}, indent=1, ensure_ascii=False)
+    kept = {k: v for k, v in asdict(verdict).items() if k not in ("points", "line", "log", "axis")}
+    text = json.dumps({**asdict(claim), "verdict": kept}, indent=1, ensure_ascii=False)
     out.write_text(f"{text}\n", encoding="utf-8", newline="\n")
+    draw(verdict, name.replace("_", " ")).savefig(out.with_suffix(".png"), dpi=110)
     print(f"{claim.sentence}\n{claim.source}\n{verdict.words}: {verdict.why}")
     print(f"{verdict.quantity} {number(asdict(verdict))}, n = {verdict.n}")
+
+
+def make(claim: Claim, folder: Path) -> None:
+    """Run the commands of a claim into an empty folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.json"):
+        old.unlink()
+    for command in claim.commands:
+        words = [sys.executable, "-m", "fgbench", *shlex.split(command), "--json"]
+        with TemporaryDirectory() as elsewhere:  # a training writes records, without what is paired
+            done = subprocess.run(
+                [*words, "--records", elsewhere], check=True, stdout=subprocess.PIPE, text=True
+            )
+        for row in json.loads(done.stdout):
+            of = "-".join(str(row[part]) for part in ("verb", "method", "arch", "data", "seed"))
+            name = f"{re.sub(r'[^A-Za-z0-9.-]+', '_', of)}-{row['key'][:12]}.json"
+            (folder / name).write_text(
+                f"{json.dumps(row, indent=1, ensure_ascii=False)}\n", encoding="utf-8", newline="\n"
+            )
+
+
+def draw(verdict: Verdict, title: str) -> Figure:
+    """Draw the numbers of a verdict with their intervals, and where it turns."""
+    mpl.rcParams.update(style.rc(9.0))
+    points = verdict.points or [Point.of(verdict.quantity, asdict(verdict))]
+    fig = Figure(figsize=(5.4, 0.9 + 0.32 * len(points)), layout="constrained")
+    ax = fig.subplots()
+    ax.set_title(f"{title}: {verdict.words}", loc="left")
+    for row, point in enumerate(points):
+        below, above = point.value - point.low, point.high - point.value
+        ax.errorbar(point.value, row, xerr=[[below], [above]], fmt="o", ms=4, color="black")
+    ax.axvline(verdict.line, ls="--", lw=1, color="grey")
+    ax.set_yticks(range(len(points)), [point.label for point in points])
+    ax.set_ylim(len(points) - 0.4, -0.6)
+    ax.set_xlabel(verdict.axis or verdict.quantity)
+    if verdict.log:
+        ax.set_xscale("log")
+    return fig
 
 
 def number(verdict: Mapping[str, Any]) -> str:

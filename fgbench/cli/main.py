@@ -25,6 +25,7 @@ from fgbench.cli import (
     gate_command,
     new,
     read_commands,
+    records_commands,
     run_commands,
     suites_command,
 )
@@ -84,10 +85,11 @@ app.command()(run_commands.show)
 app.command()(run_commands.check)
 app.command()(new.new)
 app.add_typer(suites_command.suites, name="suites")
+app.add_typer(records_commands.records, name="records")
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)
-app.command()(read_commands.doctor)
+app.command(epilog=read_commands.EXAMINED)(read_commands.doctor)
 app.command()(read_commands.demo)
 
 
@@ -193,7 +195,9 @@ def _how_to_continue(arguments: list[str]) -> str:
     if arguments[0] == "gate":
         return f"{again}: exact answers are kept"
     given = any(a.startswith(("-o", "--records")) for a in arguments)
-    if arguments[0] in ("train", "sweep", "compare") or (arguments[0] == "table1" and given):
+    if arguments[0] in ("train", "sweep", "compare") or (
+        arguments[0] in ("measure", "table1") and given
+    ):
         return f"{again} to continue from its folder of records"
     return ""
 

@@ -72,8 +72,9 @@ def check_estimator(
 
     Args:
         given: a name with options or ``./file.py:Class``; with ``/locality`` it is checked under that one
-            only, otherwise under ``end``, ``module``, ``local``, ``module-pg``, ``local-pg`` and two contrastive
-            ones, in one of which losses couple the examples. Or an estimator, or a pair (estimator, locality).
+            only, otherwise under ``end``, ``module``, ``local``, ``module-pg``, ``local-pg`` and two
+            contrastive ones, in one of which losses couple the examples. Or an estimator, or a pair
+            (estimator, locality).
         tell: called with each outcome as it is found.
         quick: where only sampling can judge the bias, make fewer draws; the outcome says what is left
             out, and how large a fault must be to be found.

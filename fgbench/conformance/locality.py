@@ -30,6 +30,7 @@ from fgbench.core.estimator import why_not
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.objective import Objective
+from fgbench.core.scheme import refusal
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,10 +149,9 @@ def attached(made: registry.Made, nets: Sequence[Net], cases: list[Case]) -> str
     """
     noise, backprop = Noise(SEED, dtype=torch.float64), registry.make("estimators", "bp").thing
     counts, refused = list[str](), list[str]()
-    supports = getattr(made.thing, "supports", None)
-    for net in _chosen(nets, supports, noise):
+    for net in _chosen(nets, made.thing, noise):
         bare = net.build(noise)
-        if supports is not None and (why := supports(bare)):
+        if why := refusal(made.thing, bare):
             refused.append(f"{net.name}: {why}")
             continue
         before = world()
@@ -169,15 +169,15 @@ def attached(made: registry.Made, nets: Sequence[Net], cases: list[Case]) -> str
     return f"attaches {listed(counts, len(counts))}{skipped}"
 
 
-def _chosen(nets: Sequence[Net], supports: Any, noise: Noise) -> Sequence[Net]:
+def _chosen(nets: Sequence[Net], locality: object, noise: Noise) -> Sequence[Net]:
     """Return the networks, or the registered architectures that are supported where none of them is."""
-    if supports is None or any(not supports(net.build(noise)) for net in nets):
+    if any(not refusal(locality, net.build(noise)) for net in nets):
         return nets
     others = []
     for name in registry.names("architectures"):
         net = Net(name, IMAGE, CLASSES, examples=4)
         try:
-            if not supports(net.build(noise)):
+            if not refusal(locality, net.build(noise)):
                 others.append(net)
         except UsageError:  # of other inputs
             continue

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from fgbench.errors import UsageError, one_line, unknown
+from fgbench.core.scheme import refusal
+from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -202,10 +203,7 @@ def why_not(estimator: Estimator, scheme: Scheme) -> str:
         claims = estimator.claims(scheme)
         if claims.bias != "none" or claims.backward != "network":
             return ONE_PASS
-    reason = estimator.supports(scheme)
-    if not isinstance(reason, str):
-        raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
-    return one_line(reason)
+    return refusal(estimator, scheme)
 
 
 class Defaults:

@@ -6,7 +6,7 @@ owns the exact gradients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fgbench.core import axes
@@ -63,7 +63,7 @@ class Scheme:
     def __init__(self, chain: Chain, locality: Locality) -> None:
         self.chain = chain
         self.locality = locality
-        self.refused = _refusal(locality, chain)
+        self.refused = _unsuited(locality, chain)
         self.objectives = () if self.refused else tuple(locality.objectives(chain))
         final = Objective("end", (0, len(chain)), "final", tuple(range(len(chain))))
         self.end: Objective | None = final
@@ -73,6 +73,7 @@ class Scheme:
         self.copies: int = self._optional("copies", 1)
         self.probe: float = self._optional("probe", 0.0)
         self._check()
+        self.objectives = tuple(_teaching(o, chain) for o in self.objectives)
 
     @classmethod
     def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Scheme:
@@ -86,7 +87,7 @@ class Scheme:
         Returns:
             The scheme.
         """
-        if not _refusal(locality, chain):
+        if not _unsuited(locality, chain):
             with noise.child("heads").seeded():
                 locality.attach(chain)
         return cls(chain, locality)
@@ -197,10 +198,39 @@ class Scheme:
         return x, Targets(y, more[0]) if more else y
 
 
-def _refusal(locality: Locality, chain: Chain) -> str:
-    """Return why a locality cannot be used on a network, in one line; "" where it can."""
-    supports = getattr(locality, "supports", None)
-    reason = "" if supports is None else supports(chain)
+def _teaching(objective: Objective, chain: Chain) -> Objective:
+    """Return an objective that updates only modules with parameters, of none its readout alone."""
+    own = tuple(k for k in objective.updates if chain.body_parameters((k,)))
+    return objective if own == objective.updates else replace(objective, updates=own)
+
+
+def _unsuited(locality: Locality, chain: Chain) -> str:
+    """Return why a locality cannot be used on a network, "" where it can."""
+    return refusal(locality, chain) or chain.only_end * bool(getattr(locality, "on_the_way", False))
+
+
+def refusal(thing: object, place: object) -> str:
+    """Return why a locality cannot be used on a network, or an estimator under a scheme, in one line.
+
+    Args:
+        thing: the locality or estimator, somebody else's too.
+        place: what its ``supports`` is asked about.
+
+    Returns:
+        The reason that it gives; "" where it can be used, or has no ``supports``.
+
+    Raises:
+        TypeError: if it gives anything but a text.
+
+    Example:
+        >>> class Small:
+        ...     def supports(self, chain):
+        ...         return "" if len(chain) < 3 else f"has {len(chain)} modules"
+        >>> refusal(Small(), "abcd"), refusal(Small(), "ab"), refusal(object(), "ab")
+        ('has 4 modules', '', '')
+    """
+    supports = getattr(thing, "supports", None)
+    reason = "" if supports is None else supports(place)
     if not isinstance(reason, str):
         raise TypeError(f"supports returned {type(reason).__name__}, expected a text")
     return one_line(reason)

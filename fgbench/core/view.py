@@ -417,6 +417,47 @@ class View(Oracles):
         objective = replace(self.objective, updates=tuple(modules))
         return self._again(self.window.clean_held(), objective)
 
+    def from_module(self, module: int) -> View:
+        """Return this view from a later module on: its window begins at the clean activity there.
+
+        What is asked of it runs through those modules alone, at their price and with their memory. It updates
+        those of the updated modules that it has. The readout is the same, so that :meth:`reverse` gives
+        these modules the gradient that the whole window gives them.
+
+        Args:
+            module: number of the module at which it begins, inside the window.
+
+        Returns:
+            A new view on the same ledger.
+
+        Raises:
+            UsageError: for the first module of the window, or one outside.
+
+        Cost: a pass of values through this view, which is its clean pass where none has run yet.
+
+        Example:
+            >>> from fgbench import registry
+            >>> from fgbench.core.cost import CostCounter
+            >>> from fgbench.core.noise.keyed import Noise
+            >>> from fgbench.core.objective import Objective
+            >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+            >>> end, x = Objective("end", (0, 2), "final", updates=(0, 1)), Noise(0).normal("x", (5, 1, 2, 2))
+            >>> view = View(chain, end, x, torch.arange(5) % 3, CostCounter())
+            >>> upper = view.from_module(1).reverse()
+            >>> list(upper), view.ledger.backwards
+            (['body.1.l0.weight', 'body.1.l0.bias'], 0.5)
+        """
+        first, stop = self.objective.window
+        if not first < module < stop:
+            raise UsageError(
+                f"a view of objective {self.objective.name!r} begins at module {first + 1} to {stop - 1}, "
+                f"got {module}"
+            )
+        updates = tuple(k for k in self.objective.updates if k >= module)
+        objective = replace(self.objective, window=(module, stop), updates=updates)
+        held = self.window.clean_held()
+        return self._again(held, objective, start=self.window.begins_at(module))
+
     @contextmanager
     def perturb_in_place(self, directions: Directions, row: int, scale: float) -> Iterator[View]:
         """Move the parameters by scale × one direction, yield the view there, and move them back.

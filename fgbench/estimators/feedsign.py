@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import pi
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
@@ -109,3 +110,11 @@ class FeedSign(Defaults):
         votes = torch.stack([part.sum().sign() for part in change.tensor_split(self.clients)])
         votes[: self.byzantine] *= -1
         return votes.sum().sign()
+
+    def expected(self, view: View, state: State) -> dict[str, Tensor] | None:
+        """Return √(2/π) g/|g|, the mean of one client with gaussian noise as the step tends to 0."""
+        if self.clients > 1 or self.byzantine or self.law != "gaussian":
+            return None
+        grads = view.reverse()
+        norm = torch.stack([g.square().sum() for g in grads.values()]).sum().sqrt()
+        return {name: (2 / pi) ** 0.5 * g / norm for name, g in grads.items()}

@@ -76,7 +76,7 @@ def test_outcomes_are_told_as_they_are_found() -> None:
 
 
 SHORT = ("bp", "fa", "dfa", "fg_a")  # of others a basis of slopes or passes takes long
-SAMPLED = ("pezo", "rlr")  # draw orders beside directions: their means have no design
+SAMPLED = ("feedsign", "pezo", "rlr")  # a sign; orders beside directions: means without a design
 
 
 @pytest.mark.parametrize(

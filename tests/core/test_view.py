@@ -649,3 +649,39 @@ def test_sites_and_parameters_are_those_of_the_updated_modules() -> None:
     assert view.shapes == {"body.1.l0.weight": (8, 8), "body.1.l0.bias": (8,)}
     assert view.reverse().keys() == view.shapes.keys()
     assert untouched("op", "x", x) is x
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_view_from_a_later_module_gives_its_modules_the_same_gradient(arch: str) -> None:
+    whole = view_of(arch, weight=1.5)
+    want = whole.reverse()
+    for module in range(1, len(whole.chain)):
+        for asked in (False, True):
+            view = view_of(arch, weight=1.5)
+            if asked:  # the clean pass has run already
+                view.activities()
+            before = view.ledger.forwards
+            later = view.from_module(module)
+            found = later.reverse()
+            assert list(found) == [n for n in want if int(n.split(".")[1]) >= module]
+            close(found, {n: want[n] for n in found}, 1e-12)
+            close(later.readout_grads(), whole.readout_grads(), 1e-12)
+            share = sum(view.chain.shares()[module:])
+            assert view.ledger.backwards == pytest.approx(share)
+            assert view.ledger.forwards - before == pytest.approx(1 + share)
+            torch.testing.assert_close(later.losses(), view.losses(), rtol=1e-12, atol=0)
+            assert view.ledger.forwards - before == pytest.approx(1 + share)
+
+
+def test_a_view_from_a_later_module_is_at_the_same_parameters_and_outputs() -> None:
+    view = view_of("mlp-3x8")
+    moved = {n: p.detach() + 0.1 for n, p in view.params.items()}
+    site = "body.0.l0"
+    outs = {site: NOISE.normal("out", tuple(view.sites[site]))}
+    for other in (view.with_(params=moved), view.with_(outs=outs)):
+        want = other.reverse()
+        found = other.from_module(1).reverse()
+        close(found, {n: want[n] for n in found}, 1e-12)
+    for module in (0, 3, -1):
+        with pytest.raises(UsageError, match="begins at module 1 to 2, got"):
+            view.from_module(module)

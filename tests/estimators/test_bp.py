@@ -111,7 +111,11 @@ def test_stretches_cost_a_pass_less_the_last(stretches: Any, again: float) -> No
 
 @pytest.mark.slow
 def test_fewer_activities_are_held() -> None:
-    """Of 16 layers 4 + 4 are held in place of 16; of 4 parts a quarter, and two gradients to be added."""
+    """Of 16 layers 4 + 4 are held in place of 16; of 4 parts a quarter, with the gradients added in place.
+
+    Bytes that torch asks for, the same in every run: .699, .395 and .310 of BP. The weights are .060, so that
+    .45 tells a gradient of a part that is formed as a whole before it is added (.455).
+    """
     workload = Workload.of("mlp-16x32", "synthetic[train=512,test=32]")
     found = {
         name: memory(workload, registry.method(name), batch=512).estimate
@@ -119,7 +123,7 @@ def test_fewer_activities_are_held() -> None:
     }
     plain = found["BP"]
     assert 0.3 < found["BP-CKPT"] / plain < 0.7
-    assert 0.2 < found["BP-ACC"] / plain < 0.5
+    assert 0.2 < found["BP-ACC"] / plain < 0.45
     assert found["bp[parts=4,recompute=4]"] < min(found["BP-CKPT"], found["BP-ACC"])
 
 

@@ -104,9 +104,9 @@ def test_with_gaussian_noise_its_mean_is_a_normalised_gradient() -> None:
     """
     task, estimator, _ = build("mlp-1x2[activation=tanh]", "feedsign[step=1e-4]/end", (1, 1, 2), 3)
     x, y = batch(3, (1, 1, 2), 3)
-    truth = task.scheme_truth(x, y)
-    norm = torch.cat([g.flatten() for g in truth.values()]).norm()
-    want = {name: (2 / pi) ** 0.5 * g / norm for name, g in truth.items()}
+    want = task.expected(x, y, estimator, {})
+    norm = torch.cat([g.flatten() for g in want.values()]).norm()
+    assert float(norm) == pytest.approx((2 / pi) ** 0.5, rel=1e-12)
     noise, n = Noise(8, dtype=torch.float64), 1200
     total = {name: torch.zeros_like(g) for name, g in want.items()}
     for draw in range(n):
@@ -127,3 +127,9 @@ def test_more_byzantine_clients_than_clients_are_refused() -> None:
 def test_clients_do_not_share_losses() -> None:
     task, estimator, _ = build("mlp-2x5", "feedsign[clients=2]/contrastive[stop_keys=false]")
     assert "compare examples with each other" in estimator.supports(task.scheme)
+
+
+def test_only_one_client_under_gaussian_noise_documents_its_mean() -> None:
+    for options in ("clients=3", "clients=1,byzantine=1", "law=rademacher"):
+        task, estimator, _ = build("mlp-1x2", f"feedsign[{options}]/end", (1, 1, 2), 3)
+        assert task.expected(*batch(3, (1, 1, 2), 3), estimator, {}) is None

@@ -37,6 +37,7 @@ class Plant:
         exact: whether ``--exact`` sees it.
         accept: the reason with which it is accepted in a second call; "" where it is not.
         write: makes the change in place of ``edits``.
+        undone: whether the change is undone by the commit that is judged.
     """
 
     name: str
@@ -46,11 +47,10 @@ class Plant:
     exact: bool = True
     accept: str = ""
     write: Callable[[Path], None] | None = None
+    undone: bool = False
 
 
 FG_A = "fgbench/estimators/fg_a.py"
-FG_A_DRAW = """        u = noise.directions(sites, self.directions, self.law)
-        cells"""
 FG_A_RETURN = "        return Estimate(grads=view.probe(u, cells, weigh, into, self.combine))\n"
 LOUDER = """        other = noise.child("planted").directions(sites, self.directions, self.law)
         one = view.probe(u, cells, lambda s: 1.09582 * weigh(s), into, self.combine)
@@ -243,16 +243,11 @@ PLANTS = (
     Plant("refactoring", code=0, says=("identical",), write=_rename),
     Plant(
         "noise halved",
-        (
-            (
-                "fgbench/estimators/fg_a.py",
-                FG_A_DRAW,
-                FG_A_DRAW.replace("self.directions", "4 * self.directions"),
-            ),
-        ),
+        ((FG_A, FG_A_RETURN, LOUDER.replace("1.09582", "1.82288").replace("0.09582", "0.82288")),),
         code=0,
         says=("better", "fg_a"),
         exact=False,
+        undone=True,
     ),
 )
 
@@ -317,15 +312,15 @@ class Laboratory:
         )
         return self._git(self.tree, "rev-parse", "HEAD")
 
-    def gate(self, commit: str, *options: str) -> tuple[int, dict[str, Any]]:
-        """Run the gate between the base and a commit; return its exit code and report."""
+    def gate(self, commit: str, *options: str, undone: bool = False) -> tuple[int, dict[str, Any]]:
+        """Run the gate between the base and a commit, or back; return its exit code and report."""
+        pair = [commit, self.base] if undone else [self.base, commit]
         command = [
             sys.executable,
             "-m",
             "fgbench",
             "gate",
-            self.base,
-            commit,
+            *pair,
             "-C",
             str(self.tree),
             "--json",
@@ -342,7 +337,7 @@ class Laboratory:
     def try_(self, plant: Plant, *options: str) -> Outcome:
         """Plant, run the gate, and compare what it says with what it should."""
         commit, begun = self.commit(plant), time.monotonic()
-        code, report = self.gate(commit, *options)
+        code, report = self.gate(commit, *options, undone=plant.undone)
         seconds = time.monotonic() - begun
         rows = [
             report["state"],

@@ -113,7 +113,10 @@ def lines(report: Mapping[str, Any]) -> list[str]:
             "not watched by exact cells: " + ", ".join(few) + f" and {more} more" * bool(more)
         )
     reason = f": {report['accepted']}" if report.get("accepted") else ""
-    return [*found, f"gate: {report['verdict']}{reason}"]
+    spent = ""
+    if report.get("cpu_seconds", 0) >= 1:
+        spent = f" ({report['seconds']:.0f} s, {report['cpu_seconds']:.0f} CPU seconds)"
+    return [*found, f"gate: {report['verdict']}{reason}{spent}"]
 
 
 def text(report: Mapping[str, Any]) -> str:

@@ -46,25 +46,30 @@ class Answers:
     tell: Callable[[str], None]
 
     @classmethod
-    def of(cls, side: Side, probe: str, folder: Path, tell: Callable[[str], None]) -> Answers:
+    def of(
+        cls,
+        side: Side,
+        probe: str,
+        folder: Path,
+        environment: Mapping[str, str],
+        tell: Callable[[str], None],
+    ) -> Answers:
         """Return the answers of a probe for a side.
 
         Args:
             side: the tree and its interpreter.
             probe: name of the probe.
             folder: where answers are kept.
+            environment: versions and processor, as the probe ``machine`` returns them.
             tell: called with a line where one cannot be kept.
 
         Returns:
             The answers.
-
-        Raises:
-            ProbeError: the interpreter does not start.
         """
         digest = hashlib.sha256(tree_digest(side.tree).encode())
         for name in (probe, "serve"):
             digest.update((PROBES / f"{name}.py").read_bytes())
-        digest.update(json.dumps(side.run("machine", {}, timeout=60), sort_keys=True).encode())
+        digest.update(json.dumps(dict(environment), sort_keys=True).encode())
         return cls(folder, digest.hexdigest()[:32], tell)
 
     def find(self, request: Mapping[str, Any]) -> dict[str, Any] | None:

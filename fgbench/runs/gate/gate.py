@@ -6,6 +6,7 @@ true, over paired inits and seeds. Slower: times and memory over plain backprop,
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from fgbench.errors import UsageError
 from fgbench.runs.gate import acceptance, answers, same, slower, true, worse
 from fgbench.runs.gate import finding as verdicts
-from fgbench.runs.gate.checkout import HERE, Repository
+from fgbench.runs.gate.checkout import HERE, CannotRun, Repository
 from fgbench.runs.gate.difference import Difference, difference
 from fgbench.runs.gate.finding import VERDICTS, Finding
 from fgbench.runs.gate.side import ProbeError
+from fgbench.runs.gate.suspects import suspects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +55,9 @@ class Report:
         asked: questions that were asked.
         accepted: the reason for which changes were accepted, "".
         accepts: question, kind and place of each of these.
+        environment: versions and processor.
         seconds: that it took.
+        cpu_seconds: of this process and the probes.
 
     Example:
         >>> report = Report({"name": "A"}, {"name": "B"}, (), "identical")
@@ -73,7 +77,9 @@ class Report:
     asked: tuple[str, ...] = ()
     accepted: str = ""
     accepts: tuple[tuple[str, str, str], ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def alarms(self) -> tuple[Finding, ...]:
@@ -162,7 +168,7 @@ def gate(
         UsageError: for an unknown revision or interpreter.
         CannotRun: without git, a repository, or room on the disk.
     """
-    begun, tell = monotonic(), progress or (lambda line: None)
+    begun, spent, tell = monotonic(), _cpu_seconds(), progress or (lambda line: None)
     where = Repository.of(Path(repository))
     where.tidy()
     answers.tidy(where.answers)
@@ -170,8 +176,19 @@ def gate(
     sides = where.side(a, python), where.side(b, python)
     notes = _notes(where, a, b)
     differ = difference(*(side.tree for side in sides))
-    report = _compared(*sides, differ, where, exact=exact, device=device, tell=tell, only=only)
-    report = replace(report, notes=(*notes, *report.notes), seconds=monotonic() - begun)
+    if differ.equal:
+        report = _equal(*sides, differ)
+    else:
+        asked = _Asked(
+            *sides, differ, where.answers, _environment(sides[1]), exact, device, tell, only
+        )
+        report = _compared(asked)
+    report = replace(
+        report,
+        notes=(*notes, *report.notes),
+        seconds=monotonic() - begun,
+        cpu_seconds=_cpu_seconds() - spent,
+    )
     return _accepted(report, where, *sides, accept)
 
 
@@ -202,66 +219,122 @@ def _notes(where: Repository, a: str, b: str) -> list[str]:
     ]
 
 
-def _compared(
-    a: Side,
-    b: Side,
-    differ: Difference,
-    where: Repository,
-    *,
-    exact: bool,
-    device: str,
-    tell: Callable[[str], None],
-    only: Mapping[str, Any] | None,
-) -> Report:
-    """Ask the questions."""
-    named = {"name": a.name, "commit": a.commit}, {"name": b.name, "commit": b.commit}
-    if differ.equal:
-        words = f"; {len(differ.words)} files differ in docstrings, comments or layout" * bool(
-            differ.words
-        )
-        return Report(*named, (), "equal code", (f"the code of both trees is equal{words}",))
+@dataclass(frozen=True)
+class _Asked:
+    """What is compared, and how.
+
+    Args:
+        a: the tree before.
+        b: the tree after.
+        differ: files that differ.
+        answers: folder where exact answers are kept.
+        environment: versions and processor.
+        exact: leave out what needs a quiet machine or many seeds.
+        device: of times and memory.
+        tell: called with a line of progress now and then.
+        only: restricts the exact cells.
+    """
+
+    a: Side
+    b: Side
+    differ: Difference
+    answers: Path
+    environment: Mapping[str, str]
+    exact: bool
+    device: str
+    tell: Callable[[str], None]
+    only: Mapping[str, Any] | None
+
+    @property
+    def named(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Name and commit of both trees."""
+        return _named(self.a), _named(self.b)
+
+
+def _named(side: Side) -> dict[str, str]:
+    """Return name and commit of a tree."""
+    return {"name": side.name, "commit": side.commit}
+
+
+def _environment(side: Side) -> dict[str, str]:
+    """Return the versions and the processor of an interpreter; refuse one without torch."""
     try:
-        found = same.ask(a, b, files=differ.code, answers=where.answers, tell=tell, only=only)
+        found: dict[str, str] = side.run("machine", {}, timeout=60)
+    except ProbeError as error:
+        raise CannotRun(f"{side.python} does not run: {error.what}") from None
+    if not found["torch"]:
+        raise CannotRun(f"{side.python} is an environment without torch")
+    return found
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of those that it started and that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def _equal(a: Side, b: Side, differ: Difference) -> Report:
+    """Return the report on trees of equal code."""
+    count = len(differ.words)
+    words = f"; {count} file{'s' * (count > 1)} differ in docstrings, comments or layout" * bool(
+        count
+    )
+    return Report(
+        _named(a), _named(b), (), "equal code", (f"the code of both trees is equal{words}",)
+    )
+
+
+def _compared(asked: _Asked) -> Report:
+    """Ask the questions."""
+    files = asked.differ.code
+    try:
+        found = same.ask(
+            asked.a, asked.b, files=files, answers=asked.answers, environment=asked.environment,
+            tell=asked.tell, only=asked.only,
+        )  # fmt: skip
     except ProbeError as error:
         failed = Finding("same", "failed", error.side, error.what, verdict=verdicts.FAILED)
-        return Report(*named, (failed,), "not compared", files=differ.code, asked=("same",))
-    report = Report(
-        *named, tuple(row.finding for row in found.rows), "identical" if found.identical else "changed",
-        files=differ.code, cells=found.cells, numbers=found.numbers, unwatched=found.unwatched,
-        asked=("same",),
-    )  # fmt: skip
-    later, asked = _later(a, b, found, exact=exact, device=device, tell=tell)
-    return replace(report, findings=(*_judged(found.rows, later), *later), asked=("same", *asked))
-
-
-def _later(
-    a: Side, b: Side, found: same.Same, *, exact: bool, device: str, tell: Callable[[str], None]
-) -> tuple[list[Finding], list[str]]:
-    """Ask what follows the first question; after a probe that fails the next question is asked."""
-    changed = [
-        change.cell for change in found.changes if change.how == "numbers" and not change.rounding
+        report = Report(*asked.named, (failed,), "not compared", files=files, asked=("same",))
+        return replace(report, environment=asked.environment)
+    later, names = _later(asked, found)
+    later = [
+        f
+        if f.suspects or not f.alarms
+        else replace(f, suspects=suspects(f.kind, f.cells, files, found.modules))
+        for f in later
     ]
+    return Report(
+        *asked.named, (*_judged(found.rows, later), *later), "identical" if found.identical else "changed",
+        files=files, cells=found.cells, numbers=found.numbers, unwatched=found.unwatched,
+        asked=("same", *names), environment=asked.environment,
+    )  # fmt: skip
+
+
+def _later(asked: _Asked, found: same.Same) -> tuple[list[Finding], list[str]]:
+    """Ask what follows the first question; after a probe that fails the next question is asked."""
+    a, b, tell = asked.a, asked.b, asked.tell
+    moved = [c for c in found.changes if c.how == "numbers" and not c.rounding]
+    changed = [change.cell for change in moved]
     findings: list[Finding] = []
-    asked: list[str] = []
+    names: list[str] = []
 
     def put(question: str, ask: Callable[[], Sequence[Finding]]) -> None:
         """Ask one question."""
-        asked.append(question)
+        names.append(question)
         try:
             findings.extend(ask())
         except ProbeError as error:
-            findings.append(
-                Finding(question, "failed", error.side, error.what, verdict=verdicts.FAILED)
-            )
+            failed = Finding(question, "failed", error.side, error.what, verdict=verdicts.FAILED)
+            findings.append(failed)
 
     first = [row.finding for row in found.rows]
     if changed:
         put("true", lambda: true.ask(a, b, changed, tell=tell))
-    if changed and not exact:
+    if changed and not asked.exact:
         put("worse", lambda: worse.ask(a, b, changed, [*first, *findings], tell=tell))
-    if not exact:
-        put("slower", lambda: slower.ask(a, b, device=device, tell=tell))
-    return findings, asked
+    if not asked.exact:
+        put("slower", lambda: slower.ask(a, b, device=asked.device, tell=tell))
+    return findings, names
 
 
 def _judged(rows: Sequence[Row], later: Sequence[Finding]) -> list[Finding]:

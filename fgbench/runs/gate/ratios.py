@@ -1,8 +1,9 @@
-"""The rule of question 4: ratios of pairs of processes, a first look, and its confirmation by fresh pairs.
+"""The rule of question 4: ratios of pairs of processes, cheap looks first, and a verdict by fresh pairs.
 
-Equal code gives ratios whose logarithms scatter by about .05 between pairs, and by up to .1 on a loaded
-machine. The first look is cheap and lets much pass; what it suspects is judged by fresh pairs alone, whose
-number is fixed in advance.
+The logarithms of ratios of equal code scatter by about .06 between pairs, and by .11 on a machine with ten
+times as many processes at work as cores. A look suspects much; what two looks in turn suspect is judged by
+fresh pairs alone. All numbers of pairs are fixed in advance. The verdict asks for a mean beyond 1.15 and for
+a 99 % interval between the pairs that excludes 1, so that the more they scatter, the more it takes.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fgbench.runs.gate.finding import BETTER, SAME, WORSE
-from fgbench.stats.intervals import standard_error, t_quantile
+from fgbench.stats.intervals import standard_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FIRST_PAIRS, FRESH_PAIRS = 2, 5
+LOOKS, FRESH_PAIRS = (2, 2), 7
+"""Pairs of each look, and of the verdict."""
 SUSPECT = 1.12
-"""Mean ratio of the first pairs from which fresh ones are asked."""
+"""Mean ratio of the pairs of a look from which fresh ones are asked."""
 ALARM = 1.15
 """Mean ratio of the fresh pairs from which a change is one."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """The geometric mean of the ratios of pairs, with its 95 % interval between pairs.
+    """The geometric mean of the ratios of pairs, with its 99 % interval between pairs.
 
     Args:
         value: the mean.
@@ -57,15 +59,15 @@ class Ratio:
         if len(set(ratios)) == 1:
             return cls(ratios[0], *((ratios[0],) * 2 if len(ratios) > 1 else (None, None)))
         logs = np.log(np.asarray(ratios, dtype=np.float64))
-        centre, half = float(logs.mean()), t_quantile(len(logs) - 1) * standard_error(logs)
+        centre, half = float(logs.mean()), _quantile(len(logs) - 1) * standard_error(logs)
         return cls(exp(centre), exp(centre - half), exp(centre + half))
 
 
-def suspected(first: Sequence[float]) -> bool:
-    """Return whether the first pairs call for fresh ones.
+def suspected(look: Sequence[float]) -> bool:
+    """Return whether the pairs of a look call for fresh ones.
 
     Args:
-        first: ratio of each pair.
+        look: ratio of each pair.
 
     Returns:
         Whether their mean is far from 1, up or down.
@@ -74,12 +76,12 @@ def suspected(first: Sequence[float]) -> bool:
         >>> suspected([1.1, 1.1]), suspected([1.2, 1.1]), suspected([0.8, 0.9])
         (False, True, True)
     """
-    value = Ratio.of(first).value
+    value = Ratio.of(look).value
     return not 1 / SUSPECT < value < SUSPECT
 
 
 def verdict(fresh: Sequence[float]) -> str:
-    """Return what the fresh pairs show; the first ones, which were chosen for their ratio, do not count.
+    """Return what the fresh pairs show; those of the looks, chosen for their ratio, do not count.
 
     Args:
         fresh: ratio of each fresh pair.
@@ -97,3 +99,10 @@ def verdict(fresh: Sequence[float]) -> str:
     if found.value < 1 / ALARM and found.high is not None and found.high < 1:
         return BETTER
     return SAME
+
+
+def _quantile(df: float) -> float:
+    """Return the two-sided 99 % quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 0.995))

@@ -32,6 +32,7 @@ class Same:
         cells: how many were computed in both trees.
         numbers: how many numbers these have.
         unwatched: what no cell watches, with the reason.
+        modules: files of the package that were imported for them.
 
     Example:
         >>> Same((), (), 900, 20_000, {}).identical
@@ -43,6 +44,7 @@ class Same:
     cells: int
     numbers: int
     unwatched: Mapping[str, str]
+    modules: frozenset[str] = frozenset()
 
     @property
     def identical(self) -> bool:
@@ -56,6 +58,7 @@ def ask(
     *,
     files: Sequence[str],
     answers: Path,
+    environment: Mapping[str, str],
     tell: Callable[[str], None],
     only: Mapping[str, Any] | None = None,
 ) -> Same:
@@ -66,6 +69,7 @@ def ask(
         b: the tree after.
         files: that differ between them, for the suspects.
         answers: folder where answers are kept; kept ones are not computed again.
+        environment: versions and processor, as the probe ``machine`` returns them.
         tell: called with a line of progress now and then.
         only: restricts the cells, see the probe.
 
@@ -75,7 +79,7 @@ def ask(
     Raises:
         ProbeError: the probe does not run in one of the trees.
     """
-    found = collect([a, b], answers=answers, tell=tell, only=only)
+    found = collect([a, b], answers=answers, environment=environment, tell=tell, only=only)
     before, after = (side.cells for side in found)
     moved = changes(before, after)
     loaded = {module for side in found for module in side.modules}
@@ -87,6 +91,7 @@ def ask(
         len(computed),
         sum(len(cell["numbers"]) for cell in computed),
         unwatched(after),
+        frozenset(loaded),
     )
 
 
@@ -111,6 +116,7 @@ def collect(
     sides: Sequence[Side],
     *,
     answers: Path,
+    environment: Mapping[str, str],
     tell: Callable[[str], None],
     only: Mapping[str, Any] | None = None,
 ) -> list[Exact]:
@@ -119,6 +125,7 @@ def collect(
     Args:
         sides: the trees.
         answers: folder where answers are kept.
+        environment: versions and processor, as the probe ``machine`` returns them.
         tell: called with a line of progress now and then.
         only: restricts the cells, see the probe.
 
@@ -128,7 +135,7 @@ def collect(
     Raises:
         ProbeError: the probe does not run in one of them.
     """
-    kept = [Answers.of(side, PROBE, answers, tell) for side in sides]
+    kept = [Answers.of(side, PROBE, answers, environment, tell) for side in sides]
     found: list[Exact] = [Exact([], frozenset()) for _ in sides]
     with ExitStack() as running:
         lives: dict[int, Live] = {}

@@ -1,22 +1,23 @@
 """Question 4: does the second tree take more time or memory?
 
 Every number is one over a raw torch backprop step in the same process (:mod:`probe/timing.py`), and every
-comparison one between two live processes that are timed in turn. What a first look suspects is judged by
-fresh pairs (:mod:`fgbench.runs.gate.ratios`).
+comparison one between two live processes that are timed in turn. What two looks suspect is judged by fresh
+pairs (:mod:`fgbench.runs.gate.ratios`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from fgbench.runs.gate.finding import BETTER, FAILED, NOT_JUDGED, SAME, WORSE, Finding
-from fgbench.runs.gate.ratios import ALARM, FIRST_PAIRS, FRESH_PAIRS, Ratio, suspected, verdict
+from fgbench.runs.gate.ratios import ALARM, FRESH_PAIRS, LOOKS, Ratio, suspected, verdict
 from fgbench.runs.gate.side import ProbeError
-from fgbench.runs.gate.timed_pairs import NUMBERS, timed
+from fgbench.runs.gate.timed_pairs import MORE_ROUNDS, NUMBERS, ROUNDS, timed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from fgbench.runs.gate.side import Side
@@ -50,7 +51,12 @@ class TimedCell:
 
     def asked(self) -> dict[str, Any]:
         """Return it as the probe takes it."""
-        found: dict[str, Any] = {"what": self.what, "method": self.method, "arch": self.arch, "data": DATA}
+        found: dict[str, Any] = {
+            "what": self.what,
+            "method": self.method,
+            "arch": self.arch,
+            "data": DATA,
+        }
         if self.options:
             found["options"] = dict(self.options)
         return found | ({} if self.peak else {"peak": False})
@@ -102,29 +108,32 @@ def ask(a: Side, b: Side, *, device: str = "cpu", tell: Callable[[str], None]) -
     """
     cells = [*ALWAYS, *changed(a.tree, b.tree)]
     findings: list[Finding] = []
+    numbers = count()
 
-    def pairs(chosen: Sequence[TimedCell], count: int, memory: bool) -> Iterator[Pair]:
+    def pairs(chosen: Sequence[TimedCell], size: int, rounds: int, peaks: int) -> list[Pair]:
         asked = [cell.asked() for cell in chosen]
-        for k in range(count):
-            peaks = memory and (k == 0 or count == FRESH_PAIRS)
-            yield timed(a, b, asked, number=k, memory=peaks, device=device, tell=tell)
+        return [
+            timed(
+                a, b, asked, number=next(numbers), rounds=rounds, memory=k < peaks, device=device,
+                tell=tell,
+            )
+            for k in range(size)
+        ]  # fmt: skip
 
     try:
-        first = list(pairs(cells, FIRST_PAIRS, memory=True))
-        findings += [f for k, cell in enumerate(cells) for f in _unlike(cell, first, k)]
-        findings += _whole_process(first)
-        doubted = [
-            (cell, number)
-            for k, cell in enumerate(cells)
-            for number in NUMBERS
-            if (seen := _ratios(first, k, number)) and suspected(seen)
-        ]
-        if doubted:
-            again = list(dict.fromkeys(cell for cell, _ in doubted))
-            tell(f"time: {len(again)} to be confirmed by {FRESH_PAIRS} fresh pairs of processes")
-            peaks = any(number == "memory" for _, number in doubted)
-            fresh = list(pairs(again, FRESH_PAIRS, memory=peaks))
-            findings += _judged(again, doubted, fresh)
+        look = pairs(cells, LOOKS[0], ROUNDS, 1)
+        findings += [f for k, cell in enumerate(cells) for f in _unlike(cell, look, k)]
+        findings += _whole_process(look)
+        doubted = _doubted(cells, look)
+        for size in LOOKS[1:]:
+            left = _cells(doubted)
+            if left:
+                tell(f"time: {len(left)} of {len(cells)} to be looked at again")
+                doubted &= _doubted(left, pairs(left, size, MORE_ROUNDS, 1))
+        if left := _cells(doubted):
+            tell(f"time: {len(left)} of {len(cells)} to be judged by {FRESH_PAIRS} fresh pairs")
+            held = FRESH_PAIRS if any(number == "memory" for _, number in doubted) else 0
+            findings += _judged(left, doubted, pairs(left, FRESH_PAIRS, MORE_ROUNDS, held))
     except ProbeError as error:
         findings.append(
             Finding(QUESTION, "failed", error.side, f"timing: {error.what}", verdict=FAILED)
@@ -163,6 +172,21 @@ def _ratios(pairs: Sequence[Pair], cell: int, number: str) -> list[float]:
     return [ratio for ratio in found if ratio is not None]
 
 
+def _doubted(cells: Sequence[TimedCell], pairs: Sequence[Pair]) -> set[tuple[TimedCell, str]]:
+    """Return the numbers of cells that a look suspects."""
+    return {
+        (cell, number)
+        for k, cell in enumerate(cells)
+        for number in NUMBERS
+        if (seen := _ratios(pairs, k, number)) and suspected(seen)
+    }
+
+
+def _cells(doubted: Collection[tuple[TimedCell, str]]) -> list[TimedCell]:
+    """Return the cells of suspected numbers, each once and in a fixed order."""
+    return sorted({cell for cell, _ in doubted}, key=lambda cell: cell.where)
+
+
 def _unlike(cell: TimedCell, pairs: Sequence[Pair], k: int) -> list[Finding]:
     """Return what one of the trees cannot run, or what failed in it."""
     for pair in pairs:
@@ -178,7 +202,7 @@ def _unlike(cell: TimedCell, pairs: Sequence[Pair], k: int) -> list[Finding]:
 
 
 def _judged(
-    cells: Sequence[TimedCell], doubted: Sequence[tuple[TimedCell, str]], fresh: Sequence[Pair]
+    cells: Sequence[TimedCell], doubted: Collection[tuple[TimedCell, str]], fresh: Sequence[Pair]
 ) -> list[Finding]:
     """Return what fresh pairs confirm, one finding for the time of a cell and one for its memory."""
     findings = []

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from fgbench.runs.gate.side import Side
 
-ROUNDS = 10
-"""Bursts of each step in each process."""
+ROUNDS, MORE_ROUNDS = 10, 30
+"""Bursts of each step in each process, at first and where few are left."""
 WHOLE_EVERY = 5
 """Rounds from one burst of a whole measurement or training to the next."""
 NUMBERS = ("cpu", "time", "memory")
@@ -61,6 +61,7 @@ def timed(
     cells: Sequence[Asked],
     *,
     number: int,
+    rounds: int,
     memory: bool,
     device: str,
     tell: Callable[[str], None],
@@ -73,6 +74,7 @@ def timed(
         cells: as the probe takes them.
         number: of the pair. Odd ones start with the second tree, and each pair has a core of its own: cores
             differ by more than trees.
+        rounds: bursts of each step.
         memory: measure peaks too.
         device: ``cpu`` or ``cuda``.
         tell: called with a line of progress.
@@ -97,7 +99,7 @@ def timed(
             repeats = [both[k][0].get("repeats") for k in chosen]
             return {"cells": [cells[k] for k in chosen], "repeats": repeats, **place, **more}
 
-        for round_ in range(ROUNDS if ready else 0):
+        for round_ in range(rounds if ready else 0):
             for live in lives if round_ % 2 else lives[::-1]:
                 live.ask(asking(steps, rounds=1))
                 if round_ % WHOLE_EVERY == 0:

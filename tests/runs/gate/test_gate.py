@@ -81,7 +81,7 @@ def test_equal_code_asks_nothing(code: Path, asked: Callable[..., list[str]]) ->
     calls = asked()
     report = room.gate("HEAD~1", "HEAD", repository=code)
     assert (report.state, report.code, report.verdict, calls) == ("equal code", 0, "same", [])
-    assert "1 files differ in docstrings" in str(report)
+    assert "1 of its files differ in docstrings" in str(report)
 
 
 def test_identical_numbers_leave_the_time_to_ask(

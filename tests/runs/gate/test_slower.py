@@ -83,7 +83,7 @@ def test_a_step_that_computes_more() -> None:
     assert found.unit == "x backprop"
     assert found.low > 1
     assert found.after / found.before == pytest.approx(1.3, abs=0.1)
-    assert any("1 to be confirmed by 5 fresh pairs" in line for line in lines)
+    assert any("1 of 16 to be judged by 7 fresh pairs" in line for line in lines)
 
 
 def test_a_step_that_sleeps() -> None:
@@ -126,7 +126,7 @@ def test_what_fresh_pairs_do_not_show_is_none() -> None:
 
     found, lines = asked(Told("A", 1), Told("B", 2, at_first))
     assert found == []
-    assert any("to be confirmed" in line for line in lines)
+    assert any("to be looked at again" in line for line in lines)
 
 
 def test_what_a_tree_does_not_have_is_said_and_the_others_are_timed() -> None:

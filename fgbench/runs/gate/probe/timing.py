@@ -1,8 +1,8 @@
 """Time steps, measurements and trainings of a tree, beside raw torch backprop in the same process.
 
 The backprop step is written out here: a plain torch module, autograd and SGD, none of it from fgbench. Each
-round times a burst of calls of every cell and of the backprop step of its network, so that the speed of the
-machine, of this process and of its memory layout cancel in their ratio.
+round times a burst of calls of every cell, and one of the backprop step of its network right before it, so
+that the speed of the machine, of this process and of its memory layout cancel in their ratio.
 
 CPU time and waiting are kept apart. A call that sleeps or waits gives its processor up by itself, which the
 kernel counts as voluntary context switches. One that is only preempted by other processes does not. So the
@@ -26,7 +26,7 @@ from functools import cache
 from statistics import median
 from typing import Any
 
-BURST_S = 0.004
+BURST_S = 0.003
 """CPU seconds of the calls that are timed together."""
 WARM_UP = 3
 HOLD = 2_000_000_000
@@ -64,10 +64,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     Args:
         request: ``cells``, a list of ``{"what": "step" | "measure" | "train", "method", "arch", "data",
             "batch", "options"}``, where ``what`` is a training step if left out, ``arch`` may be
-            ``torch:mlp-2x64`` for a plain torch module that fgbench wraps, and ``options`` are those of
-            ``fgbench.run``, and ``"peak": false`` leaves its memory out; ``rounds``, how many more; ``repeats``, calls per burst by cell, where another
-            process found them; ``memory``, whether peaks are wanted; ``device``, ``cpu`` or ``cuda``;
-            ``core``, on which this process is to stay.
+            ``torch:mlp-2x64`` for a plain torch module that fgbench wraps, ``options`` are those of
+            ``fgbench.run``, and ``"peak": false`` leaves its memory out; ``rounds``, how many more;
+            ``repeats``, calls per burst by cell, where another process found them; ``memory``, whether peaks
+            are wanted; ``device``, ``cpu`` or ``cuda``; ``core``, on which this process is to stay.
 
     Returns:
         ``cells`` in the same order, each with ``status`` (``ok``, ``n/a`` or ``failed``) and ``reason``;
@@ -83,10 +83,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         cell.repeats = repeats or cell.repeats
     ready = [cell for cell in cells if cell.status == "ok"]
     for k in range(int(request.get("rounds", 0)) if ready else 0):
-        beside = {id(cell.reference): cell.reference.burst() for cell in ready}
-        first = (k + ready[0].rounds) % len(ready)  # nobody is always the first
+        first = (k + len(ready[0].bursts)) % len(ready)  # nobody is always the first
         for cell in ready[first:] + ready[:first]:
-            cell.bursts.append((cell.burst(), beside[id(cell.reference)]))
+            cell.reference.time()
+            cell.time()
     if request.get("memory"):
         for cell in ready:
             if cell.holds:
@@ -113,12 +113,17 @@ class Timed:
         self.work, self.device, self.parts = work, device, parts
         self.status, self.reason = "ok", ""
         self.calls, self.repeats, self.peak = 0, 1, 0
+        self.bursts: list[tuple[float, float, float]] = []
 
     def warm(self) -> None:
         """Call it some times, and fix how many calls make a burst."""
         for _ in range(WARM_UP):
             self.call()
         self.repeats = max(1, round(BURST_S / max(self.burst()[1], 1e-7)))
+
+    def time(self) -> None:
+        """Time one burst more."""
+        self.bursts.append(self.burst())
 
     def burst(self) -> tuple[float, float, float]:
         """Return the CPU seconds, the wall seconds and the seconds of waiting of one part of a call."""
@@ -194,7 +199,6 @@ class Cell(Timed):
         what, batch = asked.get("what", "step"), int(asked.get("batch", BATCH))
         draws = asked.get("options", {}).get("draws", 1) if what == "measure" else 1
         super().__init__(_nothing, device, draws)
-        self.bursts: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
         self.holds = bool(asked.get("peak", True))
         try:
             if what in WHOLE:
@@ -216,11 +220,6 @@ class Cell(Timed):
             _references[key] = Reference(*key)
         self.reference = _references[key]
 
-    @property
-    def rounds(self) -> int:
-        """The number of rounds so far."""
-        return len(self.bursts)
-
     def told(self) -> dict[str, Any]:
         """Return the part of the answer about this cell."""
         if self.status != "ok":
@@ -228,15 +227,14 @@ class Cell(Timed):
         found: dict[str, Any] = {"status": "ok", "reason": "", "repeats": self.repeats}
         found["reference"] = self.reference.name
         if self.bursts:
-            own, beside = zip(*self.bursts, strict=True)
-            cpu, wall, waited = zip(*own, strict=True)
-            beside_cpu, beside_wall, _ = zip(*beside, strict=True)
-            found["cpu"] = median(a / b for a, b in zip(cpu, beside_cpu, strict=True))
+            cpu, wall, waited = zip(*self.bursts, strict=True)
+            beside_cpu, beside_wall, _ = zip(*self.reference.bursts, strict=True)
+            found["cpu"] = median(cpu) / median(beside_cpu)
             found["wall"] = min(wall) / min(beside_wall)
             found["time"] = found["cpu"] + _wait(waited) / median(beside_cpu)
             found["seconds"] = median(cpu)
             if self.device != "cpu":
-                found["time"] = median(a / b for a, b in zip(wall, beside_wall, strict=True))
+                found["time"] = median(wall) / median(beside_wall)
                 found["seconds"] = median(wall)
         if self.peak:
             found |= {"bytes": self.peak, "memory": self.peak / max(self.reference.peak, 1)}
