@@ -1,4 +1,4 @@
-"""What every number rests on: pixels and labels, random draws, initial weights, intervals."""
+"""The ground of all numbers: pixels and labels, random draws, initial weights, intervals."""
 
 from __future__ import annotations
 

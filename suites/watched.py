@@ -1,4 +1,4 @@
-"""What the suites watch: every name that the sources register, and the reasons for what is left out.
+"""The names that suites watch: all that the sources register, and reasons for what is left out.
 
 asv must know the parameters of a benchmark without the measured fgbench. So the names are read from the
 sources of the working tree, a new file's among them, and a test compares them with the registry.

@@ -110,9 +110,12 @@ def next_steps(folder: Path) -> Iterator[str]:
         Lines.
 
     Example:
-        >>> next(next_steps(Path()))
-        'Next: commit these files, then'
+        >>> [line for line in next_steps(Path()) if "asv machine" in line]
+        ['      asv machine --yes']
     """
+    ignored = folder / ".gitignore"
+    if not (ignored.is_file() and ".asv" in ignored.read_text("utf-8", errors="replace")):
+        yield "Next: add .asv/ to .gitignore, where asv keeps its environment and results"
     where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
     yield "Next: commit these files, then"
     yield f"      {where}asv machine --yes"

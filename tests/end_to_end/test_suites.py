@@ -152,7 +152,7 @@ class Inner(dict[str, Any]):
 
 
 class Outer(dict[str, Any]):
-    """What a setup_cache returns, whatever its parts are called."""
+    """The return of a setup_cache, whatever its parts are called."""
 
     inside = Inner()
 

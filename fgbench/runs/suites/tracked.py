@@ -40,7 +40,7 @@ TIERS = {
     "full": ("smoke", "full"),
     "gpu": ("gpu",),
 }
-"""What FGBENCH_TIER may be, with the tiers of the benchmarks that it runs."""
+"""The values of FGBENCH_TIER, with the tiers of the benchmarks that it runs."""
 NOMINAL = 0.05
 """Share of intervals that miss, by their level."""
 RUNS = 150

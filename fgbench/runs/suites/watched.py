@@ -1,4 +1,4 @@
-"""Which methods suites watch, in which tier, and which they do not."""
+"""The methods that suites watch, by tier, and those that they do not."""
 
 from __future__ import annotations
 
@@ -148,7 +148,8 @@ def lines(place: Path) -> Iterator[str]:
             yield f"{tier} ({when}):"
             for each in of_tier:
                 what = ", ".join(each.tracks).replace("_", " ")
-                yield f"  {each.name:<32} {what}; {len(each.rows)} rows. {each.about}"
+                size = f"{len(each.rows)} row{'s' * (len(each.rows) > 1)}"
+                yield f"  {each.name:<32} {what}; {size}. {each.about}"
     every = rows(place)
     for kind in dict.fromkeys(row.kind for row in every):
         of_kind = [row for row in every if row.kind == kind]
