@@ -41,7 +41,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands(page: Path) -> list[list[str]]:
     """The command lines of fgbench that a page shows."""
     lines = [line.removeprefix("$ ") for code in blocks(page, "") for line in code.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("fgbench ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("fgbench ")]
 
 
 LINES = [(page.name, line) for page in PAGES for line in commands(page)]
