@@ -13,8 +13,9 @@ INTRODUCTION = """\
 
 Sentences that have been published about learning without backprop, each judged by one script. A verdict is
 about what the script measures, on the networks it names, and no more. `python analysis/claims/NAME.py` judges
-the committed records again, with `--run` it makes them anew in about a minute;
-`python analysis/claims/page.py` writes this page."""
+the committed records again, with `--run` it runs the commands that made them, in one to three minutes of one
+core; `python analysis/claims/page.py` writes this page. Intervals are of 95 %; n counts networks, seeds or
+timed rounds. Quotations are from the abstracts, as found in public copies."""
 
 
 def page() -> str:
@@ -48,8 +49,11 @@ def _part(name: str, claim: dict[str, Any]) -> str:
             f"> {claim['sentence']}",
             f"{claim['source']}",
             f"Measured by [{name}.py]({name}.py): {claim['measured']}",
+            "\n".join(("```", *(f"fgbench {command}" for command in claim["commands"]), "```")),
             f"**{_sentence(verdict['words'])}.** {verdict['why']} {_sentence(verdict['quantity'])}: "
             f"{number(verdict)}, n = {verdict['n']}.",
+            f"![{name.replace('_', ' ')}]({name}.png)",
+            f"What would change it: {claim['changes']}",
         )
     )
 

@@ -216,4 +216,5 @@ def _target(view: View) -> Tensor:
     o, labels = view.predictions(), view.labels
     if labels.is_floating_point():
         return labels.reshape(o.shape)
-    return one_hot(labels, o.shape[1]).to(o)
+    rows: Tensor = one_hot(labels, o.shape[1])
+    return rows.to(o)
