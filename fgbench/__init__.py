@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fgbench.reporting.figures.draw import draw as figure
     from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
+    from fgbench.runs.gate.gate import gate
     from fgbench.training.forward_gradient import ForwardGradient
     from fgbench.training.single_estimate import estimate
 
@@ -62,6 +63,7 @@ _LOCATIONS = {
     "data_set": "fgbench.data.given:data_set",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
+    "gate": "fgbench.runs.gate.gate:gate",
     "load": "fgbench.reporting.results:load",
     "load_records": "fgbench.reporting.frames.load:load",
     "measure": "fgbench.api:measure",
@@ -96,6 +98,7 @@ __all__ = [
     "data_set",
     "estimate",
     "figure",
+    "gate",
     "load",
     "load_records",
     "measure",

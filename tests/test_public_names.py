@@ -33,6 +33,7 @@ from fgbench import (
     data_set,
     estimate,
     figure,
+    gate,
     load,
     load_records,
     measure,
@@ -48,7 +49,7 @@ from tests.makers.paths import ROOT
 IMPORTED = (
     Along, Claims, DataSet, Defaults, Estimate, Estimator, FixedDirections, ForwardGradient, Metric,
     Nested, Network, Noise, Objective, State, Task, UsageError, View, check, compare, data_set,
-    estimate, figure, load, load_records, measure, register, run, run_all, speed, train, wrap,
+    estimate, figure, gate, load, load_records, measure, register, run, run_all, speed, train, wrap,
 )  # fmt: skip
 """The public names, imported as a user imports them."""
 
