@@ -1,7 +1,7 @@
 """Have the numbers of this repository changed over its commits?
 
 Noise and scale of estimates in float64 with fixed noise repeat to the last digit until the code changes;
-step time over that of backprop does not. A dotted line begins a new level.
+step time over that of backprop does not. A dotted line, if there is one, begins a new level.
 """
 
 import json

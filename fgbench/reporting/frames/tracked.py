@@ -214,7 +214,7 @@ def _versions(
 
 
 def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tell apart different processors that go by one name, as containers do."""
+    """Distinguish different processors that go by one name, as containers do."""
     processors: dict[str, set[str]] = {}
     for row in rows:
         processors.setdefault(row["machine"], set()).add(row["cpu"])

@@ -72,7 +72,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What the history page is made from.
+    """Results, figures and accepted changes of the history page.
 
     Args:
         results: of asv.
