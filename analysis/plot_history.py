@@ -55,9 +55,8 @@ def measure(folder: Path) -> None:
         file.unlink()
 
 
-if __name__ == "__main__":
-    drawing = fgbench.figure("history", folder_of(__file__, measure))
-    table = drawing.table
-    counts = f"{table['commit'].nunique()} commits, {table['changed'].sum()} change points"
-    note = f"{counts}; bars: median of 7 samples with its 99 % interval"
-    save(__file__, drawing.figure, table, note)
+drawing = fgbench.figure("history", folder_of(__file__, measure))
+table = drawing.table
+counts = f"{table['commit'].nunique()} commits, {table['changed'].sum()} change points"
+note = f"{counts}; bars: median of 7 samples with its 99 % interval"
+save(__file__, drawing.figure, table, note)
