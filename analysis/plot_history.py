@@ -1,7 +1,7 @@
 """Have the numbers of this repository changed over its commits?
 
 Noise and scale of estimates in float64 with fixed noise repeat to the last digit until the code changes;
-step time over that of backprop does not. A dotted line begins a new level.
+step time over that of backprop does not. A dotted line, if there is one, begins a new level.
 """
 
 import json
@@ -55,9 +55,8 @@ def measure(folder: Path) -> None:
         file.unlink()
 
 
-if __name__ == "__main__":
-    drawing = fgbench.figure("history", folder_of(__file__, measure))
-    table = drawing.table
-    counts = f"{table['commit'].nunique()} commits, {table['changed'].sum()} change points"
-    note = f"{counts}; bars: median of 7 samples with its 99 % interval"
-    save(__file__, drawing.figure, table, note)
+drawing = fgbench.figure("history", folder_of(__file__, measure))
+table = drawing.table
+counts = f"{table['commit'].nunique()} commits, {table['changed'].sum()} change points"
+note = f"{counts}; bars: median of 7 samples with its 99 % interval"
+save(__file__, drawing.figure, table, note)

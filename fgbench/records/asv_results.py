@@ -23,7 +23,7 @@ CLOCK = ("started_at", "duration", "profile")
 
 @dataclass
 class Plan:
-    """What a merge of asv's results would write.
+    """Planned merge of results of asv: the files to write, and what stands in the way.
 
     Args:
         files: path to content.

@@ -51,7 +51,7 @@ class Stored:
 
 @dataclass
 class Merged:
-    """What came of a merge.
+    """Outcome of a merge.
 
     Args:
         written: files that were added to the folder.

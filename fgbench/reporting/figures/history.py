@@ -188,12 +188,7 @@ def caption(results: Results, table: pd.DataFrame) -> str:
     if len(beside := sorted(set(table["commit"]) - set(drawn["commit"]))):
         names = ", ".join(commit[:HASH] for commit in beside)
         parts.append(f"Not on this line and not drawn: {names}.")
-    versions = results.versions
-    others = {
-        str(r.get("benchmark")): 0
-        for r in results.rows
-        if r.get("version") != versions.get(str(r.get("benchmark")), r.get("version"))
-    }
+    others = {str(row["benchmark"]) for row in results.rows if not results.drawn(row)}
     if others:
         parts.append(f"Numbers of other versions, not drawn: {', '.join(sorted(others))}.")
     if results.damaged:

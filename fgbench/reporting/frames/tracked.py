@@ -63,6 +63,11 @@ class Results:
             dates[commit] = min(dates.get(commit, date), date)
         return line(self.folder, list(dates), sorted(dates, key=lambda commit: dates[commit]))
 
+    def drawn(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row is of the version of its benchmark that is drawn."""
+        version = str(row.get("version"))
+        return version == self.versions.get(str(row.get("benchmark")), version)
+
 
 def read(folder: Path) -> Results:
     """Read results of asv.
@@ -134,13 +139,7 @@ def tracked(results: Results) -> pd.DataFrame:
         >>> tracked(results)[["commit", "position", "value"]].values.tolist()
         [['beef', 0.0, 2.0], ['c0de', 1.0, 2.0]]
     """
-    versions = results.versions
-    rows = [
-        r
-        for r in results.rows
-        if r.get("version") == versions.get(r.get("benchmark"), r.get("version"))
-    ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([row for row in results.rows if results.drawn(row)])
     table = table.dropna(subset=["value"]) if "value" in table else table
     if table.empty:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -215,7 +214,7 @@ def _versions(
 
 
 def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tell apart different processors that go by one name, as containers do."""
+    """Distinguish different processors that go by one name, as containers do."""
     processors: dict[str, set[str]] = {}
     for row in rows:
         processors.setdefault(row["machine"], set()).add(row["cpu"])

@@ -72,7 +72,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What the history page is made from.
+    """Results, figures and accepted changes of the history page.
 
     Args:
         results: of asv.
@@ -438,7 +438,7 @@ def _spec(part: pd.DataFrame, line: Line) -> plotly_marks.Spec:
     commits = part.drop_duplicates("position").set_index("position")["commit"].sort_index()
     ticks = commits.iloc[:: 1 + (len(commits) - 1) // (2 * history.TICKS)]
     few = commits.iloc[:: 1 + (len(commits) - 1) // (history.TICKS // 2)]
-    layout = {
+    layout: plotly_marks.Spec = {
         "height": 420,
         "xaxis": {**plotly_marks.GRID, "title": {"text": "commit"}, **_ticks(ticks)},
         "yaxis": _axis(part),
