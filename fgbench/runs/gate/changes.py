@@ -17,7 +17,9 @@ ROUNDING = 1e-9
 """Relative difference of float64 numbers up to which two sums differ in the order of their terms."""
 EQUAL_RATIOS = 1e-7
 """Relative difference of ratios that are one."""
-_ENDS = re.compile(r"(^|\.)(low|high|p_value|p|detectable|half|error|df|reason)$")
+_ENDS = re.compile(
+    r"(^|\.)(low|high|draws_low|draws_high|n|p_value|p|detectable|half|error|df|reason)$"
+)
 _PRICE = re.compile(r"^(ledger|cost)\.|_per_forward(\.|$)")
 
 

@@ -66,8 +66,8 @@ def rows(
     left = list(changes)
     found: list[Row] = []
     for name in (
-        _failed, _lost, _gone, _new, _rounding, _data, _weights, _draws, _estimates, _prices, _trainings,
-        _intervals,
+        _failed, _lost, _gone, _new, _rounding, _data, _weights, _draws, _statistics, _estimates,
+        _prices, _trainings, _intervals,
     ):  # fmt: skip
         made, left = name(left)
         found += made
@@ -249,6 +249,40 @@ def _one_ratio(change: Change) -> bool:
     """Return whether all numbers of a cell are multiplied by one factor."""
     ratios = [b / a for a, b in change.pairs("along") if a]
     return bool(ratios) and max(ratios) - min(ratios) <= 1e-9 * abs(max(ratios))
+
+
+def _statistics(changes: list[Change]) -> Step:
+    """Take measured numbers for intervals where statistics of fixed arrays changed and no estimate did.
+
+    Quantiles decide more than the ends of intervals: whether a control variate is used, or a number resolved.
+
+    Args:
+        changes: of all cells that are left.
+
+    Returns:
+        No row, and the changes.
+    """
+    if not any(change.cell.kind == "intervals" and not change.cell.method for change in changes):
+        return [], changes
+    single = {_estimator(c) for c in changes if c.cell.kind == "estimate" and not _is_measured(c)}
+    return [], [
+        replace(change, cell=replace(change.cell, kind="intervals"))
+        if change.cell.kind == "estimate"
+        and _is_measured(change)
+        and _estimator(change) not in single
+        else change
+        for change in changes
+    ]
+
+
+def _is_measured(change: Change) -> bool:
+    """Return whether a cell has the statistics of draws, not a single estimate."""
+    return change.cell.name.startswith("measure ")
+
+
+def _estimator(change: Change) -> str:
+    """Return the estimator of a cell."""
+    return change.cell.method.partition("/")[0]
 
 
 def _estimates(changes: list[Change]) -> Step:
@@ -457,7 +491,7 @@ def _intervals(changes: list[Change]) -> Step:
     widths = [width for change in mine if (width := change.width) is not None]
     width = median(widths) if widths else None
     narrow = width is not None and abs(width - 1) > 1e-6
-    what = f"intervals {width:.3g} times as wide" if narrow else "other intervals or p-values"
+    what = f"intervals {width:.2g} times as wide" if narrow else "other intervals or p-values"
     where = _listed((change.cell.about for change in fixed), "statistics") or _where(measured)
     return [
         _row(

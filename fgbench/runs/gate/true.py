@@ -222,7 +222,7 @@ def judge(before: Answer | None, after: Answer) -> Judged | None:
         weaker = known and before is not None and before.get("held")
         return Judged("n/a", after["reason"], CHANGED if weaker else NOT_JUDGED)
     if after["held"] is None:
-        return Judged("n/a", "it claims a bias and documents no mean", NOT_JUDGED)
+        return Judged("n/a", "it documents no mean and claims a bias", NOT_JUDGED)
     if not after["held"]:
         return _untrue(before if known else None, after)
     if before is None or not known or before.get("held") is None:

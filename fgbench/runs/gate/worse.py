@@ -46,7 +46,7 @@ UNSURE = {
     "training": "the same recipe trains otherwise",
 }
 """Why a change for the better is none."""
-SECONDS = {"measure": 60.0, "train": 60.0}
+SECONDS = {"measure": 40.0, "train": 30.0}
 """CPU seconds of both trees in which comparisons may begin."""
 
 
@@ -125,7 +125,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and the exact cells that it stands for.
+    """A comparison to be made, and the exact cells that it stands for.
 
     Args:
         kind: ``noise`` of estimates or ``training``.
@@ -260,7 +260,7 @@ def estimator_of(method: str) -> str:
 
 def _compare(each: Comparison, one: Live, two: Live) -> tuple[Judged, float]:
     """Run one comparison in both trees; return the judgement and the CPU seconds."""
-    spent = []
+    spent: list[float] = []
 
     def answers(first: int) -> list[dict[str, Any]]:
         """Return what both trees answer for ten seeds."""

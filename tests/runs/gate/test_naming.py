@@ -223,6 +223,15 @@ def test_narrower_intervals_are_no_other_method() -> None:
     assert found.what.startswith("intervals 0.8 times as wide")
 
 
+def test_what_a_quantile_decides_beside_the_ends_of_intervals_follows_from_it() -> None:
+    found = only(changed(
+        lambda each: {"low": 1.2, "high": 2.8} if each["kind"] == "intervals"
+        else {"efficiency.value": 0.1} if each["name"] == "measure fg_a/end" else None
+    ))  # fmt: skip
+    assert (found.kind, found.verdict) == ("intervals", "changed")
+    assert found.what.endswith("; 1 cells follow")
+
+
 def test_more_noise_is_shown_with_its_numbers() -> None:
     found = only(changed(
         lambda each: {"relative_variance.value": 48.4} if each["name"] == "measure fg_a/end"

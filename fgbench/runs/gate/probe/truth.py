@@ -77,7 +77,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class NotHere(Exception):
-    """What this tree does not have, or what has no exact answer; the message is the reason."""
+    """Raised for a thing that this tree lacks, or that has no exact answer; the message is the reason."""
 
 
 def _line(error: BaseException) -> str:
@@ -184,9 +184,8 @@ def _compared(tools: Any, case: Any, claims: Any) -> Cell:
     if not expects:
         drawn = tools.unbiased.Drawn.by(case)
         if drawn.size or claims.kind != "gradient":
-            raise NotHere(
-                f"it claims bias='some'{f': {claims.why}' * bool(claims.why)} and documents no mean"
-            )
+            why = f": {claims.why}" if claims.why else ""
+            raise NotHere(f"it documents no mean and claims bias='some'{why}")
         return {"expects": "", "held": None} | _numbers(case, case.estimate(case.noise), "gradient")
     aim = case.towards(expects)
     vanishing = (
