@@ -55,7 +55,7 @@ check: $(STAMP)
 bench: export MALLOC_TRIM_THRESHOLD_ = 2000000000
 bench: export MALLOC_MMAP_THRESHOLD_ = 2000000000
 bench: $(STAMP)
-	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on \
+	$(BIN)/python -m pytest --benchmark-enable --benchmark-warmup=on --benchmark-timer=time.process_time \
 		--benchmark-columns=median,iqr,rounds --benchmark-sort=min $(BENCH) tests/benchmarks/bench_*.py
 
 # HEAD~1 against HEAD, as `asv machine --yes` and `asv continuous HEAD~1 HEAD` do, after a look at what these
