@@ -222,7 +222,7 @@ def _notes(where: Repository, a: str, b: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is compared, and how.
+    """The trees that are compared, and how.
 
     Args:
         a: the tree before.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LISTED = 3
 """Names that a row lists before it counts the others."""
+UNDRAWN = ("digits", "mnist", "fashion_mnist", "cifar10", "synthetic")
+"""Data sets without a random number of the package."""
 MANY = 12
 """Localities from which a row gives their number alone."""
 TOLD_APART = 4
@@ -183,8 +185,24 @@ def _rounding(changes: list[Change]) -> Step:
 
 
 def _data(changes: list[Change]) -> Step:
-    """Name data sets whose examples changed, and all that is computed on them."""
-    mine, others = _split(changes, lambda change: change.cell.kind == "data")
+    """Name data sets whose examples changed, and all that is computed on them.
+
+    Splits and orders follow from draws that changed; pixels that no draw decides do not.
+
+    Args:
+        changes: of all cells that are left.
+
+    Returns:
+        The row, and the other changes.
+    """
+    drawn = any(change.cell.kind == "draws" for change in changes)
+    mine, others = _split(
+        changes,
+        lambda change: (
+            change.cell.kind == "data"
+            and not (drawn and (change.cell.data not in UNDRAWN or change.cell.about))
+        ),
+    )
     if not mine:
         return [], others
     names = {change.cell.data for change in mine if change.cell.about != "splits"}

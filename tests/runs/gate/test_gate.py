@@ -332,7 +332,7 @@ FEW: dict[str, dict[str, list[str]]] = {
     },
     "pixels": {"groups": ["data", "draws"]},
     "interval narrowed": {"groups": ["intervals", "draws"]},
-    "reseed": {"groups": ["draws", "weights"], "architectures": ["mlp", "linear"]},
+    "reseed": {"groups": ["data", "draws", "weights"], "architectures": ["mlp", "linear"]},
     "refactoring": {"groups": ["draws", "intervals", "data"]},
 }
 """Cells that show each plant; ``make plants`` computes all of them."""
