@@ -244,7 +244,8 @@ def _own_step(before: Answer, after: Answer) -> Judged | None:
         return None
     worse = two > one
     what = f"bias at its own step {two / one:.3g} times as large"
-    return Judged("bias", what, WORSE if worse else BETTER, one, two, "bias", abs(two - one))
+    size = max(two / one, one / two)
+    return Judged("bias", what, WORSE if worse else BETTER, one, two, "bias", size)
 
 
 def _untrue(before: Answer | None, after: Answer) -> Judged:
