@@ -101,7 +101,8 @@ def test_suites_are_written_for_the_estimators_of_a_repository(
     assert run(["suites"]) == 0
     out = capsys.readouterr().out
     assert re.search(
-        r"\./rule\.py:Mine/end +smoke: ExactMean, Noise, Cost, Gradients, Learning, Memory; full: Step", out
+        r"\./rule\.py:Mine/end +smoke: ExactMean, Noise, Cost, Gradients, Learning, Memory; full: Step",
+        out,
     )
     before = {path: path.read_text() for path in repository.rglob("*") if path.is_file()}
     assert run(["suites", "init"]) == 2
