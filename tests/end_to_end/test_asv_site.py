@@ -102,14 +102,16 @@ def test_graphs_show_without_a_network_and_without_an_error(address: str) -> Non
             page, wrong = context.new_page(), []
             watch(page, wrong)
             page.goto(address)
-            page.locator(
-                "#summarygrid-display .benchmark-plot, #summarygrid-display canvas"
-            ).first.wait_for()
-            page.goto(f"{address}#quality.Estimate.track_inefficiency")
+            page.locator("#summarygrid-display canvas").first.wait_for()
+            page.goto(f"{address}#/summarylist")
+            page.get_by_text("1 + |scale - 1|").first.wait_for()  # a unit
+            page.goto(f"{address}#mlp.Estimate.track_relative_variance")
             page.locator("#main-graph canvas").first.wait_for()
-            text = page.locator("body").inner_text()
-            assert "1/efficiency - 1" in text  # the unit
-            assert "LG-FG-A" in text  # a parameter
+            page.locator("#graphdisplay-navigation").get_by_text(
+                "LG-FG-A"
+            ).wait_for()  # a parameter
+            menu, graph = (page.locator(name).bounding_box() for name in ("#nav", "#main-graph"))
+            assert menu["y"] + menu["height"] <= graph["y"] + 1  # not over the graph
             assert wrong == []
             context.close()
         browser.close()

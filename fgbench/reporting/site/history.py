@@ -27,7 +27,7 @@ FOLDED = 5  # more commits than these are folded
 RULE = (
     "A number that repeats to the last digit until the code changes has a change point at every "
     "difference. "
-    f"In other series a change point begins a level of {SHORTEST} commits or more, from {LEAST} on; "
+    f"In other series a change point begins a level of {SHORTEST} commits or more, from {LEAST} commits on; "
     f"in a series of mere noise one is found with probability {LEVEL:g}. Commits in between are first "
     "parents: those of a side branch are inside its merge."
 )
