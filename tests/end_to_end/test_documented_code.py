@@ -110,7 +110,7 @@ def test_the_measurement_and_the_figure_of_the_pages_run(
     names["results"].save("records")
     (code,) = blocks(ROOT / "docs" / "site.md", "python")
     exec(code, names)
-    assert "relative variance" in capsys.readouterr().out
+    assert "n per point: 64 draws" in capsys.readouterr().out
 
 
 def test_the_estimate_along_directions_of_the_estimators_page_is_mezos() -> None:
