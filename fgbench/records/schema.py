@@ -54,7 +54,7 @@ INSIDE: dict[str, Any] = {
     **{name: {"*": NUMBER} for name in ("cost", "examples")},
     "documented": {"*": MEASURED},
     "budget": {"asked": NUMBER, "spent": NUMBER, "note": TEXT},
-    **dict.fromkeys(("draws", "inits", "batches", "noise_ms", "train_loss"), NUMBER),
+    **dict.fromkeys(("draws", "inits", "batches", "train_loss"), NUMBER),
     **dict.fromkeys(("per_site", "per_module", "per_parameter"), _PLACES),
     "per_moment": [{**_NUMBERS, "moment": NUMBER, "steps": NUMBER, "per_site": _PLACES}],
     "history": [{"*": NUMBER}],

@@ -39,3 +39,10 @@ def test_a_bad_record_is_refused(change: dict[str, Any], message: str) -> None:
 )
 def test_what_no_reader_could_use_is_named(more: dict[str, Any], said: str) -> None:
     assert defect({**a_record(), **more}) == said
+
+
+def test_the_time_of_drawing_noise_has_an_interval() -> None:
+    """As ``fgbench speed`` writes it; taken for damage, no record of speed could be read again."""
+    measured = {"value": 0.5, "low": 0.4, "high": 0.7, "n": 20}
+    assert defect({"verb": "speed", "noise_ms": measured}) == ""
+    assert "noise_ms" in defect({"verb": "speed", "noise_ms": "fast"})
