@@ -32,17 +32,22 @@ def records(script: str, make: Callable[[Path], Any]) -> Any:
         make: writes records to a folder.
 
     Returns:
-        The records, see :func:`fgbench.load_records`.
+        The records, see :func:`fgbench.load`.
     """
+    return fgbench.load(folder_of(script, make)).records
+
+
+def folder_of(script: str, make: Callable[[Path], Any]) -> Path:
+    """Return the folder of the records of a script, as of :func:`records`."""
     parser = argparse.ArgumentParser(description=Path(script).stem.replace("_", " "))
     parser.add_argument("--run", action="store_true", help="make the records anew first")
     folder = HERE / "records" / Path(script).stem.removeprefix("plot_")
     if parser.parse_args().run:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("*.json"):
+        for old in folder.glob("**/*.json"):
             old.unlink()
         make(folder)
-    return fgbench.load_records(folder)
+    return folder
 
 
 def measure(folder: Path, methods: list[str], archs: list[str], **design: Any) -> None:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fgbench.errors import UsageError
     from fgbench.registry import Nested, register
     from fgbench.reporting.figures.draw import draw as figure
-    from fgbench.reporting.frames.load import load as load_records
     from fgbench.reporting.results import load
+    from fgbench.runs.gate.gate import gate
     from fgbench.training.forward_gradient import ForwardGradient
     from fgbench.training.single_estimate import estimate
 
@@ -62,8 +62,8 @@ _LOCATIONS = {
     "data_set": "fgbench.data.given:data_set",
     "estimate": "fgbench.training.single_estimate:estimate",
     "figure": "fgbench.reporting.figures.draw:draw",
+    "gate": "fgbench.runs.gate.gate:gate",
     "load": "fgbench.reporting.results:load",
-    "load_records": "fgbench.reporting.frames.load:load",
     "measure": "fgbench.api:measure",
     "register": "fgbench.registry:register",
     "run": "fgbench.api:run",
@@ -96,8 +96,8 @@ __all__ = [
     "data_set",
     "estimate",
     "figure",
+    "gate",
     "load",
-    "load_records",
     "measure",
     "register",
     "run",
@@ -110,6 +110,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is used."""
+    if name == "load_records":
+        raise AttributeError("fgbench.load_records(folder) is fgbench.load(folder).records")
     if name not in _LOCATIONS:
         raise AttributeError(f"module 'fgbench' has no attribute {name!r}")
     module, _, attribute = _LOCATIONS[name].partition(":")

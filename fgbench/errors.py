@@ -108,6 +108,8 @@ class UsageError(Exception):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(one_line(str(message)))
+        # One that is raised while another error is handled is shown alone; `from error` shows both.
+        self.__suppress_context__ = True
 
 
 class DataError(UsageError):
@@ -288,7 +290,7 @@ def at_work(
     except BaseException as error:
         pass_on(error)
         if isinstance(error, UsageError) and not begun:
-            raise UsageError(_where(owner) + message(error)) from error
+            raise UsageError(_where(owner) + message(error)) from None
         if os.environ.get("FGBENCH_DEBUG"):
             traceback.print_exception(error, file=sys.stderr)
         raise MethodFailed(reason(error, owner, others)) from None

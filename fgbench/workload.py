@@ -307,6 +307,8 @@ class Workload:
                 f"{self.arch} is a {type(made).__name__}, expected a torch.nn.Module, a Network or a Chain"
             )
         plan = Network(made) if isinstance(made, nn.Module) else made
+        if plan.only_end and self.cuts.cut:
+            raise UsageError(f"{self.arch} on {self.data.name} takes no cut: {plan.only_end}")
         inputs, targets = self.data.sample(EXAMPLES, dtype=self.dtype, device=self.device)
         with called_by(plan.module):
             chain = wrap(
@@ -319,6 +321,7 @@ class Workload:
                 head=plan.head,
                 output=plan.output,
             )
+        chain.only_end = plan.only_end
         given, classes = chain.survey.prediction, self.data.classes
         if "error" in self.data.metrics and len(given) == 1 and given[0] < classes:
             raise UsageError(

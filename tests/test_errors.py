@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import importlib.util
 import os
+import re
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import fgbench
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import (
     LINE,
@@ -281,3 +286,66 @@ def test_of_many_names_the_first_are_listed() -> None:
     names = [f"a{k:02}" for k in range(30)]
     assert str(unknown("name", "zz", names)).endswith("a22, a23, ... (30 in all)")
     assert str(unknown("name", "zz", names[:24])).endswith("valid: " + ", ".join(names[:24]))
+
+
+OURS = {"UsageError", "DataError"}
+FILES = sorted((Path(fgbench.__file__).parent).rglob("*.py"))
+
+
+def chained(source: str) -> list[int]:
+    """Lines that raise a user's mistake with another error as its cause, and do not name its code."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, ast.Raise)
+            and isinstance(node.exc, ast.Call)
+            and node.cause is not None
+        ):
+            named = isinstance(node.exc.func, ast.Name) and node.exc.func.id in OURS
+            told = "reason(" in ast.unparse(
+                node.exc
+            )  # of an error in somebody's code: it shows where
+            if named and not told and ast.unparse(node.cause) != "None":
+                found.append(node.lineno)
+    return found
+
+
+def test_a_users_mistake_is_one_traceback() -> None:
+    planted = "try:\n    x\nexcept KeyError as error:\n    raise UsageError('no x') from error\n"
+    assert chained(planted) == [4]
+    assert chained(planted.replace("'no x'", "reason(error)")) == []
+    texts = {path: path.read_text("utf-8") for path in FILES}
+    some = [p for p, text in texts.items() if re.search(r" from (?!None)\w+$", text, re.MULTILINE)]
+    assert len(some) > 5
+    assert {str(p): found for p in some if (found := chained(texts[p]))} == {}
+
+
+@pytest.mark.parametrize(
+    "mistaken",
+    [
+        lambda: fgbench.load("nowhere"),
+        lambda: fgbench.measure("FG-X", arch="mlp-1x4", data="digits"),
+        lambda: fgbench.measure("fg_a[directions=x]", arch="mlp-1x4", data="digits"),
+        lambda: fgbench.measure("FG-A", arch="mlp-1x4", data="arrays[path=nowhere.npz]"),
+        lambda: fgbench.measure("FG-A", arch="mlp-1x4", data="digits", records="/proc/no/folder"),
+        lambda: fgbench.measure("FG-A", arch="mlp-x", data="digits"),
+        lambda: fgbench.train("FG-A", arch="mlp-1x4", data="digits", lr="fast"),
+    ],
+)
+def test_in_python_a_mistake_prints_one_traceback(mistaken: Callable[[], object]) -> None:
+    with pytest.raises(UsageError) as caught:
+        mistaken()
+    printed = "".join(traceback.format_exception(caught.value))
+    assert printed.count("Traceback (most recent call last)") == 1
+
+
+def test_a_mistake_found_while_another_error_is_handled_is_shown_alone() -> None:
+    def looked_up() -> None:
+        try:
+            {}["x"]
+        except KeyError:
+            raise unknown("thing", "x", ["y"])  # noqa: B904
+
+    with pytest.raises(UsageError) as caught:
+        looked_up()
+    assert "KeyError" not in "".join(traceback.format_exception(caught.value))

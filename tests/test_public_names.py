@@ -33,8 +33,8 @@ from fgbench import (
     data_set,
     estimate,
     figure,
+    gate,
     load,
-    load_records,
     measure,
     register,
     run,
@@ -48,7 +48,7 @@ from tests.makers.paths import ROOT
 IMPORTED = (
     Along, Claims, DataSet, Defaults, Estimate, Estimator, FixedDirections, ForwardGradient, Metric,
     Nested, Network, Noise, Objective, State, Task, UsageError, View, check, compare, data_set,
-    estimate, figure, load, load_records, measure, register, run, run_all, speed, train, wrap,
+    estimate, figure, gate, load, measure, register, run, run_all, speed, train, wrap,
 )  # fmt: skip
 """The public names, imported as a user imports them."""
 
@@ -88,7 +88,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
         "heavy = {'torch', 'numpy', 'pandas', 'scipy', 'pydantic'} & set(sys.modules)\n"
         "own = {name for name in sys.modules if name.startswith('fgbench.')}\n"
         "assert not heavy | own, heavy | own\n"
-        "fgbench.UsageError, fgbench.register, fgbench.load_records, fgbench.figure, fgbench.run\n"
+        "fgbench.UsageError, fgbench.register, fgbench.load, fgbench.figure, fgbench.run\n"
         "fgbench.load, fgbench.figure, fgbench.measure, fgbench.train, fgbench.speed, fgbench.check\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -96,3 +96,8 @@ def test_importing_the_package_loads_nothing_else() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_former_second_name_of_load_names_the_one_that_is_left() -> None:
+    with pytest.raises(AttributeError, match=r"is fgbench\.load\(folder\)\.records"):
+        _ = fgbench.load_records

@@ -148,7 +148,7 @@ def judged(script: str, claim: Claim, judge: Callable[[Any], Verdict]) -> None:
     folder = RECORDS / name
     if parser.parse_args().run:
         make(claim, folder)
-    verdict = judge(fgbench.load_records(folder))
+    verdict = judge(fgbench.load(folder).records)
     out = Path(script).with_suffix(".json")
     kept = {k: v for k, v in asdict(verdict).items() if k not in ("points", "line", "log", "axis")}
     text = json.dumps({**asdict(claim), "verdict": kept}, indent=1, ensure_ascii=False)

@@ -1,8 +1,9 @@
 """The command line ``fgbench``: its commands, and errors as one line and an exit code.
 
 Exit codes: 0 success (a diverged run is a result), 1 a run failed or a check did not hold, 2 wrong usage,
-3 all that a check tested held, but it left something out, 130 interrupted (143 by SIGTERM, 129 by
-SIGHUP). :mod:`fgbench.__main__` is the entry, which hears signals before this file is imported.
+3 all that a check tested held, but it left something out, or a benchmark of ``gate`` failed, 4 ``gate``
+could not run, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). :mod:`fgbench.__main__` is the entry, which
+hears signals before this file is imported.
 An error inside a method is reported in one line at the end; with FGBENCH_DEBUG set its traceback is
 printed as well.
 """
@@ -19,7 +20,15 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fgbench.cli import compare_commands, new, read_commands, run_commands
+from fgbench.cli import (
+    compare_commands,
+    gate_command,
+    new,
+    read_commands,
+    records_commands,
+    run_commands,
+    suites_command,
+)
 from fgbench.cli.progress import asides_in_one_line, print_error
 from fgbench.errors import (
     BackwardRefused,
@@ -68,16 +77,19 @@ app.command()(run_commands.train)
 app.command()(run_commands.speed)
 app.command(epilog=compare_commands.EQUAL)(compare_commands.compare)
 app.add_typer(compare_commands.leaderboard, name="leaderboard")
+app.command(epilog=gate_command.EPILOG)(gate_command.gate)
 app.command()(run_commands.sweep)
 app.command()(run_commands.fusion)
 app.command()(run_commands.table1)
 app.command()(run_commands.show)
 app.command()(run_commands.check)
 app.command()(new.new)
+app.add_typer(suites_command.suites, name="suites")
+app.add_typer(records_commands.records, name="records")
 app.command()(read_commands.report)
 app.command(cls=read_commands.FigureHelp)(read_commands.figure)
 app.command()(read_commands.paper)
-app.command()(read_commands.doctor)
+app.command(epilog=read_commands.EXAMINED)(read_commands.doctor)
 app.command()(read_commands.demo)
 
 
@@ -120,8 +132,7 @@ def run(arguments: list[str]) -> int:
             return _report(error, arguments)
         code = INTERRUPTED  # what a library made of the interrupt
     if code == INTERRUPTED:
-        hint = "; run the same command again to continue from its folder of records"
-        print_error("interrupted" + hint * _resumable(arguments))
+        print_error("interrupted" + _how_to_continue(arguments))
         return interrupts.exit_code()
     return code
 
@@ -176,12 +187,19 @@ def _dashed(error: BaseException, arguments: list[str]) -> str:
     return hint * (type(error).__name__ == "NoSuchOption")
 
 
-def _resumable(arguments: list[str]) -> bool:
-    """Return whether the same command continues an interrupted run."""
+def _how_to_continue(arguments: list[str]) -> str:
+    """Return how an interrupted run is continued, "" where the same command begins anew."""
     if not arguments:
-        return False
+        return ""
+    again = "; run the same command again"
+    if arguments[0] == "gate":
+        return f"{again}: exact answers are kept"
     given = any(a.startswith(("-o", "--records")) for a in arguments)
-    return arguments[0] in ("train", "sweep", "compare") or (arguments[0] == "table1" and given)
+    if arguments[0] in ("train", "sweep", "compare") or (
+        arguments[0] in ("measure", "table1") and given
+    ):
+        return f"{again} to continue from its folder of records"
+    return ""
 
 
 def _no_memory(error: BaseException) -> bool:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 EVERY_S = 10.0
+STILL_S = 60.0
+"""Seconds after which a message is printed again, with the time that has passed."""
 
 
 def print_error(message: str) -> None:
@@ -83,7 +85,10 @@ def asides_in_one_line() -> Iterator[None]:
 
 
 class Progress:
-    """A context that shows how far a long call is.
+    """A context that shows how far a long call is: a live line on a terminal, elsewhere plain lines.
+
+    Of lines that follow within ten seconds the last one is printed when these are over, so that what takes
+    long is named while it runs.
 
     Args:
         verb: what is being done.
@@ -99,6 +104,8 @@ class Progress:
         self._verb, self._quiet = verb, quiet
         self._prefix, self._printed = "", 0.0
         self._status: Any = None
+        self._last, self._since, self._shown = "", 0.0, ""
+        self._lock, self._ended = threading.Lock(), threading.Event()
 
     def __enter__(self) -> Self:
         """Open the live line on a terminal."""
@@ -107,6 +114,8 @@ class Progress:
 
             self._status = Console(stderr=True).status(self._verb)
             self._status.start()
+        elif not self._quiet:
+            threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(
@@ -116,6 +125,11 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         """Close the live line."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Show nothing more."""
+        self._ended.set()
         if self._status is not None:
             self._status.stop()
 
@@ -124,7 +138,7 @@ class Progress:
         self._prefix = prefix
 
     def __call__(self, message: str) -> None:
-        """Show a message: on a terminal at once, elsewhere as a plain line at most every ten seconds."""
+        """Show a message: on a terminal at once, elsewhere at most every ten seconds."""
         if self._quiet:
             return
         text = (
@@ -134,6 +148,28 @@ class Progress:
         )
         if self._status is not None:
             self._status.update(text)
-        elif monotonic() - self._printed >= EVERY_S:
-            self._printed = monotonic()
-            print_line(text)
+            return
+        with self._lock:
+            self._last, self._since = text, monotonic()
+            self._print_due()
+
+    def _watch(self) -> None:
+        """Print what is under way when a message was held back, and again while it lasts."""
+        while not self._ended.wait(EVERY_S / 10):
+            with self._lock:
+                if not self._ended.is_set():
+                    self._print_due()
+
+    def _print_due(self) -> None:
+        """Print the last message if it is time."""
+        now = monotonic()
+        since = now - self._printed
+        if not self._last or since < EVERY_S:
+            return
+        if self._last != self._shown:
+            print_line(self._last)
+        elif since >= STILL_S:
+            print_line(f"{self._last} (for {now - self._since:.0f} s)")
+        else:
+            return
+        self._shown, self._printed = self._last, now

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from fgbench.cli.options import DataDir, OnlyArchs, OnlyData, OnlyMethods
+from fgbench.cli.options import AsJson, DataDir, OnlyArchs, OnlyData, OnlyMethods, RecordsDir
 from fgbench.cli.progress import Progress, print_error
 from fgbench.records import files
 
 if TYPE_CHECKING:
     from fgbench.reporting.frames.select import Only
+
+EXAMINED = (
+    "Tried are torch with its devices and forward mode, the files of data sets, plug-ins, libraries and "
+    "extras, git, asv, cores, characters, and the room, rights and locks of folders. Each is ok, warn, FAIL "
+    "or -- (not there, and not needed before it is asked for). The exit code is 1 where something that is "
+    "needed does not work. Nothing is downloaded, and nothing stays written."
+)
 
 
 def list_(
@@ -54,6 +63,13 @@ def report(
         int | None,
         typer.Option(min=1, help="Processes that draw figures; default: one per core."),
     ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of asv's results, such as .asv/results, for a page of numbers over commits.",
+        ),
+    ] = None,
     method: OnlyMethods = None,
     arch: OnlyArchs = None,
     data: OnlyData = None,
@@ -62,7 +78,8 @@ def report(
 
     index.html has the leaderboard, interactive figures and every run; methods/ has a page per method,
     architectures/ one per architecture and data set, figures/ the figures as PNG and PDF with their data
-    as CSV. An earlier report in the folder is replaced; other files in it are kept.
+    as CSV. With --history, history.html has tracked numbers over the commits with their change points.
+    An earlier report in the folder is replaced; other files in it are kept.
     """
     from fgbench import registry
     from fgbench.reporting.site.build import write
@@ -71,7 +88,7 @@ def report(
     about = {kind: registry.entries(kind) for kind in registry.FOLDERS}
     with Progress("report", quiet=not sys.stderr.isatty()) as progress:
         only = _only(method, arch, data)
-        page = write(folder, out, about, jobs or os.cpu_count() or 1, only, progress)
+        page = write(folder, out, about, jobs or os.cpu_count() or 1, only, progress, history)
     if kept := others(out):
         names = f"{', '.join(kept[:3])}{', ...' * (len(kept) > 3)}"
         print(f"kept in {out}, not part of the site: {names}", file=sys.stderr)
@@ -150,12 +167,23 @@ def paper(
         print(write(folder, out))
 
 
-def doctor(data_dir: DataDir = None) -> None:
-    """Show what this installation and this machine have: versions, devices, data files, broken plug-ins."""
-    from fgbench.cli.doctor import findings
+def doctor(
+    data_dir: DataDir = None,
+    records: RecordsDir = Path("records"),
+    as_json: AsJson = False,
+) -> int:
+    """Try what this machine can do, and name the command that mends what does not work."""
+    from fgbench.cli.doctor.examine import examine, exit_code
+    from fgbench.cli.doctor.finding import summary
 
-    for what, finding in findings(data_dir):
-        print(f"{what:<16}{finding}")
+    with Progress("doctor", quiet=as_json or not sys.stderr.isatty()) as progress:
+        progress("trying")
+        found = examine(records or Path("records"), data_dir)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=1))
+    else:
+        print(*(finding.text for finding in found), summary(found), sep="\n")
+    return exit_code(found)
 
 
 def demo(

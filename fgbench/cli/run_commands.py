@@ -478,6 +478,7 @@ def _run_all(
 
     damaged = _damaged(case["records"])
     results: list[dict[str, Any]] = []
+    finished: list[dict[str, Any]] = []
     methods = list(dict.fromkeys(methods))
     with Progress(verb, quiet=as_json) as progress:
 
@@ -486,9 +487,20 @@ def _run_all(
             _print_all(damaged)
             progress(message)
 
-        for seed in seeds:
-            progress.start(f"seed {seed}")
-            results += api.run_all(verb, methods, seed=seed, progress=show, **case)
+        try:
+            for seed in seeds:
+                progress.start(f"seed {seed}")
+                results += api.run_all(
+                    verb, methods, seed=seed, progress=show, finished=finished.append, **case
+                )
+        except KeyboardInterrupt:
+            progress.stop()
+            _print_all(damaged)
+            if finished:
+                if not as_json:
+                    print(f"Interrupted: {len(finished)} of {len(methods) * len(seeds)} finished.")
+                _show(finished, as_json)
+            raise
     _print_all(damaged)
     return results
 

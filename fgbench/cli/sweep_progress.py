@@ -166,12 +166,18 @@ class Watch:
                 self._drawn = monotonic()
                 self._live.update(_now(sweep))
             return
+        tried = {
+            case.id: values
+            for stage in sweep.stages
+            for values, runs in stage.trials
+            for case in runs
+        }
         for case, record in sweep.found.items():
             if case not in self._printed:
                 self._printed.add(case)
                 head = f"{self._verb} {len(self._printed & set(sweep.found))} of {sweep.known}: "
                 before = " (finished before)" * (record.get("started", "") < self._begun)
-                print_line(head + _line(record) + before)
+                print_line(head + _line(record, tried.get(case, {})) + before)
 
 
 def table(sweep: Sweep, title: str) -> StackingTable:
@@ -299,9 +305,10 @@ def _count(sweep: Sweep, stage: Stage, done: int) -> str:
     return f"{done} of {len(stage.results)}" + "".join(f", {n} {s}" for s, n in bad.items())
 
 
-def _line(record: dict[str, Any]) -> str:
-    """Format the result of one run."""
+def _line(record: dict[str, Any], tried: dict[str, Any]) -> str:
+    """Format the result of one run, with the values that it tries where it is one of a tuning."""
     name = f"{record['method']} {record['arch']} {record['data']} seed {record['seed']}"
+    name += f", {_options(tried)}" * bool(tried)
     if record["status"] != "ok":
         return f"{name}: {record['status']}: {record['reason']}"
     if record["verb"] == "train":

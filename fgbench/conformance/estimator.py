@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LOCALITIES = (
     *("end", "module", "local", "contrastive-local-pg[features=3]"),
-    *("contrastive[features=3,stop_keys=false]", "local-pg"),
+    *("contrastive[features=3,stop_keys=false]", "module-pg", "local-pg"),
 )
 SHAPE, CLASSES = (3, 16, 24), 5  # of an architecture asked for: height and width differ
 PROTOCOL = ("claims", "supports", "init_state", "predicted_variance", "__call__")
@@ -72,8 +72,9 @@ def check_estimator(
 
     Args:
         given: a name with options or ``./file.py:Class``; with ``/locality`` it is checked under that one
-            only, otherwise under ``end``, ``module``, ``local``, ``local-pg`` and two contrastive ones, in
-            one of which losses couple the examples. Or an estimator, or a pair (estimator, locality).
+            only, otherwise under ``end``, ``module``, ``local``, ``module-pg``, ``local-pg`` and two
+            contrastive ones, in one of which losses couple the examples. Or an estimator, or a pair
+            (estimator, locality).
         tell: called with each outcome as it is found.
         quick: where only sampling can judge the bias, make fewer draws; the outcome says what is left
             out, and how large a fault must be to be found.

@@ -233,6 +233,9 @@ class Chain(nn.Module):
         input_shape: shape of one example, such as ``(ch, H, W)``.
         classes: number of classes.
 
+    Attributes:
+        only_end: why no loss can be read between the modules, "" where one can.
+
     Raises:
         UsageError: if ``final`` is missing or a site's example axis is not first.
 
@@ -242,6 +245,8 @@ class Chain(nn.Module):
         >>> dict(chain.shapes())
         {'body.0.l0': (4,), 'body.1.l0': (4,)}
     """
+
+    only_end: str = ""
 
     def __init__(
         self,
@@ -362,6 +367,24 @@ class Chain(nn.Module):
         Args:
             noise: of a step; all passes until the next call draw the same.
         """
+
+    def buffers_held(self) -> AbstractContextManager[None]:
+        """Return a context in which no call writes buffers of the modules.
+
+        Chains of modules that declare their sites have none.
+        """
+        return nullcontext()
+
+    def advance_buffers(self, x: Any) -> bool:
+        """Let the modules write their buffers once, as a step of backprop does.
+
+        Args:
+            x: inputs of the step's batch.
+
+        Returns:
+            Whether there are such buffers, so that a forward pass was made.
+        """
+        return False
 
     def start(self, x: Any) -> Any:
         """Return where a pass from a batch of inputs begins: the batch itself."""

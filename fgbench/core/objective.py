@@ -97,6 +97,7 @@ class Locality(Protocol):
     It may have more, which :class:`fgbench.core.scheme.Scheme` looks up:
 
     - ``supports(chain)``: why it cannot be used on a network, in one line, "" where it can;
+    - ``on_the_way``: whether it reads losses between the modules, which some networks have no place for;
     - ``end(chain)``: the objective whose gradient is the end truth, in place of the final readout's loss
       through the whole chain; None where the scheme has no such loss;
     - ``active(objectives, clock)``: those of the objectives that run at a moment of training;

@@ -6,7 +6,7 @@ owns the exact gradients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fgbench.core import axes
@@ -63,7 +63,7 @@ class Scheme:
     def __init__(self, chain: Chain, locality: Locality) -> None:
         self.chain = chain
         self.locality = locality
-        self.refused = refusal(locality, chain)
+        self.refused = _unsuited(locality, chain)
         self.objectives = () if self.refused else tuple(locality.objectives(chain))
         final = Objective("end", (0, len(chain)), "final", tuple(range(len(chain))))
         self.end: Objective | None = final
@@ -73,6 +73,7 @@ class Scheme:
         self.copies: int = self._optional("copies", 1)
         self.probe: float = self._optional("probe", 0.0)
         self._check()
+        self.objectives = tuple(_teaching(o, chain) for o in self.objectives)
 
     @classmethod
     def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Scheme:
@@ -86,7 +87,7 @@ class Scheme:
         Returns:
             The scheme.
         """
-        if not refusal(locality, chain):
+        if not _unsuited(locality, chain):
             with noise.child("heads").seeded():
                 locality.attach(chain)
         return cls(chain, locality)
@@ -195,6 +196,17 @@ class Scheme:
                 f"{len(inputs)} images, expected {rows} of each: copies is {self.copies}"
             )
         return x, Targets(y, more[0]) if more else y
+
+
+def _teaching(objective: Objective, chain: Chain) -> Objective:
+    """Return an objective that updates only modules with parameters, of none its readout alone."""
+    own = tuple(k for k in objective.updates if chain.body_parameters((k,)))
+    return objective if own == objective.updates else replace(objective, updates=own)
+
+
+def _unsuited(locality: Locality, chain: Chain) -> str:
+    """Return why a locality cannot be used on a network, "" where it can."""
+    return refusal(locality, chain) or chain.only_end * bool(getattr(locality, "on_the_way", False))
 
 
 def refusal(thing: object, place: object) -> str:

@@ -719,7 +719,8 @@ class Window:
             return into
 
         def walk(tap: Any) -> Tensor:
-            return self.chain.run(self.start, *self.objective.window, noisy(tap))
+            entering = self._clamping(noisy(tap))
+            return self.chain.run(self.start, *self.objective.window, entering)
 
         def losses_of(prediction: Tensor) -> Tensor:
             losses = self.losses_of(prediction, held)
@@ -758,7 +759,7 @@ class Window:
             return value(z) if on is None else Dual(value(z), on)
 
         with torch.no_grad(), swapped(self.chain, self.moved), OperationCounter() as counter:
-            f: Any = self.chain.run(self.start, *self.objective.window, tap)
+            f: Any = self.chain.run(self.start, *self.objective.window, self._clamping(tap))
             if (t := part(f)) is not None:
                 found["output", ""] = t
                 read = part(self.chain.read(self.objective.readout, f))
@@ -774,7 +775,7 @@ class Window:
         self.ledger.forwards += self.share
 
         def run(x: Any) -> Any:
-            return self.chain.run(x, *self.objective.window)
+            return self.chain.run(x, *self.objective.window, self._clamping(untouched))
 
         with self.in_place():
             return weight_inputs(run, self.start, self.params)
@@ -824,11 +825,12 @@ class Window:
         clean, held, own = self.output(), self.clean_held(), self.params
         ends: list[list[Tensor]] = [[] for _ in range(n)]
         for i in range(len(self.start)):
-            u = each(i)
+            run, u = slice(i, i + 1), each(i)
+            entering = self._clamping(untouched, run)
             for row, end in enumerate(ends):
                 moved = {**self.moved, **{name: own[name] + step * u[name][row] for name in u}}
                 with torch.no_grad(), swapped(self.chain, moved):
-                    end.append(self.chain.run(self.start[i : i + 1], *self.objective.window))
+                    end.append(self.chain.run(self.start[run], *self.objective.window, entering))
         self.ledger.forwards += n * self.share
         with torch.no_grad(), self.in_place():
             found = [self._change(torch.cat(end), clean, held, step) for end in ends]
@@ -990,8 +992,8 @@ class Window:
     def _stretch(self, x: Any, first: int, stop: int, run: slice) -> Any:
         """Run modules on some examples, recording the outputs that other objectives start from."""
         f: Any = self.chain.entry(x) if first == stop else x
-        end = self.objective.window[1]
-        for k, f in self.chain.segments(x, first, stop, untouched, self._boundaries):
+        end, tap = self.objective.window[1], self._clamping(untouched, run)
+        for k, f in self.chain.segments(x, first, stop, tap, self._boundaries):
             if k + 1 in self._boundaries and k + 1 < end:
                 left = self.chain.leave(x, k + 1, f.detach())
                 microbatch.put(self.outputs, k + 1, left, run, len(self.start))

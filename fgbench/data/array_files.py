@@ -105,7 +105,7 @@ def _load(file: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy's reader of headers raise many kinds
-        raise DataError(_unreadable(file, error)) from error
+        raise DataError(_unreadable(file, error)) from None
 
 
 def _unreadable(file: Path, error: Exception) -> str:

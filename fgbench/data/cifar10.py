@@ -147,7 +147,7 @@ def _read_records(path: Path, count: int, expected_md5: str | None) -> NDArray[n
         has = path.stat().st_size
         content = np.fromfile(path, np.uint8, count * size)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); {ELSEWHERE}") from error
+        raise DataError(f"{path} cannot be read ({error}); {ELSEWHERE}") from None
     if has != count * size or len(content) != has:
         raise DataError(f"{path} has {has} bytes, expected {count * size}; {ELSEWHERE}")
     if expected_md5 is not None:
@@ -180,4 +180,4 @@ def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
                 tar.extract(member, temporary, filter="data")
                 os.replace(Path(temporary, FOLDER, name), folder / name)
     except (OSError, EOFError, KeyError, zlib.error, tarfile.TarError) as error:
-        raise DataError(f"{archive} cannot be unpacked ({error}); {ELSEWHERE}") from error
+        raise DataError(f"{archive} cannot be unpacked ({error}); {ELSEWHERE}") from None

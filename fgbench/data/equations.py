@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+ONLY_END = (
+    "the loss of an equation is a residual of derivatives by the points, and a readout between the layers "
+    "sees values alone; take a locality with one loss at the end"
+)
+"""Why networks under an equation have no local losses."""
+
+
 class Residual(nn.Module):
     """A network under an equation: its outputs are the equation's residual at a point, and the solution.
 
@@ -101,7 +108,7 @@ class Equation(Arrays):
         """
         given = network if isinstance(network, Network) else Network(network)
         under = Residual(given.module, self.solution, self.residual, self.orders)
-        return Network(under, sites=given.sites)
+        return Network(under, sites=given.sites, only_end=ONLY_END)
 
 
 @register("datasets", "poisson")

@@ -135,7 +135,7 @@ def _read(data: Any, name: str) -> tuple[Batch, Batch]:
         return _pair(default_collate(items), name)
     except (RuntimeError, TypeError) as error:
         first = str(error).partition("\n")[0]
-        raise DataError(f"{name}: its examples do not make one array ({first})") from error
+        raise DataError(f"{name}: its examples do not make one array ({first})") from None
 
 
 LABELS = ("label", "labels", "target", "targets", "y")
@@ -164,8 +164,8 @@ def _joined(batches: list[tuple[Any, Any]], name: str) -> tuple[Batch, Batch]:
     parts = [_tensors(name, batch) for batch in batches]
     try:
         whole = tree_map(lambda *same: torch.cat(same), *parts)
-    except (RuntimeError, ValueError) as error:
-        raise DataError(f"{name}: its batches differ in the shape of an example") from error
+    except (RuntimeError, ValueError):
+        raise DataError(f"{name}: its batches differ in the shape of an example") from None
     return whole[0], whole[1]
 
 
@@ -188,7 +188,7 @@ def _tensor(name: str, leaf: Any) -> Tensor:
             leaf = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
     except (TypeError, ValueError) as error:
         first = str(error).partition("\n")[0]
-        raise DataError(f"{name} is no array of numbers: {first}") from error
+        raise DataError(f"{name} is no array of numbers: {first}") from None
     if leaf.is_complex() or leaf.is_sparse or not leaf.dim():
         raise DataError(f"{name} is {leaf.dtype} {list(leaf.shape)}; expected real [N, ...]")
     kind = leaf.dtype if leaf.is_floating_point() else torch.int64

@@ -238,7 +238,7 @@ def _decode(root: Path, name: str, size: int, centre: float) -> tuple[bytes, byt
         raise DataError(
             f"{root / name} is not a picture that can be read ({type(error).__name__}); "
             "repair it or remove it from the folder"
-        ) from error
+        ) from None
     return sha256(content).digest(), np.asarray(fitted).transpose(2, 0, 1).tobytes()
 
 

@@ -56,7 +56,7 @@ def shakespeare(*, context: int = 64, data_dir: str | None = None) -> Arrays:
             raise DataError(f"{path} has {size} bytes, the published file {SIZE}; {ELSEWHERE}")
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); {ELSEWHERE}") from error
+        raise DataError(f"{path} cannot be read ({error.strerror}); {ELSEWHERE}") from None
     if (found := sha256(content).hexdigest()) != SHA256:
         raise DataError(
             f"{path} is not the published file: sha256 {found[:16]}…, expected {SHA256[:16]}…; {ELSEWHERE}"

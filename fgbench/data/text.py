@@ -51,7 +51,7 @@ def text(*, path: str, context: int = 64, data_dir: str | None = None) -> Arrays
         raise DataError(
             f"{path} is no text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}; convert "
             "it, as with iconv"
-        ) from error
+        ) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     return replace(characters(path, content, context), name="text")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
@@ -114,6 +114,8 @@ class DecoupledGreedy:
     hidden: Annotated[int, Field(ge=0)] = 0
     depth: Annotated[int, Field(ge=0)] = LAYERS
     keep: str = "b"
+
+    on_the_way: ClassVar[bool] = True
 
     def attach(self, chain: Chain) -> None:
         """Attach an auxiliary network to every module but the last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -58,6 +58,8 @@ class GreedySequential:
     depth: Annotated[int, Field(ge=0)] = 0
     hidden: Annotated[int, Field(ge=0)] = 0
     keep: str = "b"
+
+    on_the_way: ClassVar[bool] = True
 
     def supports(self, chain: Chain) -> str:
         """Refuse batch norms in training mode, whose statistics a frozen module would go on changing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -196,6 +196,8 @@ class InfoPro:
     head: Literal["softmax", "contrast"] = "softmax"
     temperature: Annotated[float, Field(gt=0)] = 0.07
     keep: str = "b"
+
+    on_the_way: ClassVar[bool] = True
 
     def supports(self, chain: Chain) -> str:
         """Need one image per example and one label."""

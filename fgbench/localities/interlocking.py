@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -21,7 +21,8 @@ class Interlocking:
 
     The loss at the end of the chain is the final one, which the last n modules share: their gradient is
     backprop's. n = 1 is a loss per module, cut between modules (``local``); with n = the number of modules
-    the scheme is backprop. Readouts that no window uses do not learn.
+    the scheme is backprop. Readouts that no window uses do not learn. No two modules of a window may share a
+    parameter: its second use would learn from two losses.
 
     Also known as: interlocking backpropagation.
 
@@ -46,6 +47,20 @@ class Interlocking:
 
     n: Annotated[int, Field(ge=1)] = 2
     keep: str = "b"
+
+    on_the_way: ClassVar[bool] = True
+
+    def supports(self, chain: Chain) -> str:
+        """Refuse windows in which a later module shares parameters: its use would count in two windows."""
+        for k in range(len(chain)):
+            stop = min(k + self.n, len(chain))
+            if shared := sorted(chain.sharing((k,), (k, stop))):
+                return (
+                    f"a window of interlocking teaches its first module alone, and module {shared[0]} of the "
+                    f"window of module {k} shares parameters with it: cut so that both lie in one module, or "
+                    "take overlap, local or end"
+                )
+        return ""
 
     def attach(self, chain: Chain) -> None:
         """Attach a linear readout to every module that has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fgbench.core.objective import APART, Objective, per_module
 from fgbench.registry import register
@@ -43,6 +43,8 @@ class Local:
     """
 
     keep: str = "b"
+
+    on_the_way: ClassVar[bool] = True
 
     def attach(self, chain: Chain) -> None:
         """Attach a linear readout to every module that has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fgbench.core.objective import APART, Objective, completed, per_module
 from fgbench.registry import register
@@ -42,6 +42,8 @@ class Module:
 
     keep: str = "b"
     one_pass: bool = False
+
+    on_the_way: ClassVar[bool] = True
 
     def attach(self, chain: Chain) -> None:
         """Attach a linear readout to every module that has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fgbench.core.network import untouched
 from fgbench.core.objective import Objective, per_module
@@ -52,6 +52,8 @@ class MonoForward:
 
     predict: Literal["sum", "last"] = "sum"
     keep: str = "b"
+
+    on_the_way: ClassVar[bool] = True
 
     def attach(self, chain: Chain) -> None:
         """Attach a linear readout to every module that has none."""

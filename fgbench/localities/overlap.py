@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fgbench.core.objective import APART, Objective, completed
 from fgbench.registry import register
@@ -43,6 +43,8 @@ class Overlap:
 
     keep: str = "b"
     losses: Literal["last", "every"] = "last"
+
+    on_the_way: ClassVar[bool] = True
 
     def attach(self, chain: Chain) -> None:
         """Attach a linear readout to every module that has none."""

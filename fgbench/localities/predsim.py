@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -151,6 +151,8 @@ class PredSim:
 
     beta: Annotated[float, Field(ge=0, le=1)] = 0.99
     keep: str = "b"
+
+    on_the_way: ClassVar[bool] = True
 
     def attach(self, chain: Chain) -> None:
         """Attach prediction and projection to every module but the last."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.estimator import Claims, State
+    from fgbench.core.estimator import Claims, Estimator, State
     from fgbench.core.network import Chain
     from fgbench.core.task import Task
     from fgbench.measurement.design import Design
@@ -62,6 +63,7 @@ def measure(
     design: Design,
     progress: Callable[[str], None] | None = None,
     timeout: float | None = None,
+    finished: Callable[[int, dict[str, Any], float], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure methods at the same points.
 
@@ -72,6 +74,8 @@ def measure(
         progress: called with a line before every method at every point.
         timeout: seconds that each method may take in all; None is no limit. One that takes longer has
             failed, and the others are measured.
+        finished: called with the number of a method, its dict and its seconds as soon as it is measured; a
+            signal that comes later loses only what is not.
 
     Returns:
         One dict per method with the names of the record: a measured number is
@@ -96,7 +100,8 @@ def measure(
     results = [
         MethodResult(design, Plan(method.estimator.thing, design.engine)) for method in methods
     ]
-    moments = design.moments
+    moments, told = design.moments, dict[int, dict[str, Any]]()
+    spent = [0.0] * len(methods)
     allowances = [TimeAllowance(timeout) for _ in methods]
     for init in range(design.inits):
         seed = design.seed + init
@@ -112,12 +117,26 @@ def measure(
         ]
         trajectory = Trajectory(workload, start, seed, moments)
         routes = _routes(trajectory, setups, design.along)
-        for moment in sorted(moments):
+        for at, moment in enumerate(sorted(moments)):
             network = _Network(workload, init, moment, design)
-            results = _measure_network(network, setups, routes, results, progress)
+            last = (init, at) == (design.inits - 1, len(moments) - 1)
+            for i, result, seconds in _measure_network(network, setups, routes, results, progress):
+                results = [*results[:i], result, *results[i + 1 :]]
+                spent[i] += seconds
+                if last or result.ended:
+                    told[i] = _record(result, moments)
+                    if finished is not None:
+                        finished(i, told[i], spent[i])
             if all(result.ended for result in results):  # the next moment may take long to reach
-                return [_record(result, moments) for result in results]
-    return [_record(result, moments or (0.0,)) for result in results]
+                break
+        if all(result.ended for result in results):
+            break
+    for i, result in enumerate(results):
+        if i not in told:  # ended before its first point
+            told[i] = _record(result, moments or (0.0,))
+            if finished is not None:
+                finished(i, told[i], spent[i])
+    return [told[i] for i in range(len(results))]
 
 
 @dataclass(frozen=True)
@@ -215,8 +234,8 @@ def _measure_network(
     routes: Sequence[Iterator[Waypoint]],
     results: Sequence[MethodResult],
     progress: Callable[[str], None] | None,
-) -> list[MethodResult]:
-    """Measure all methods on the batches of one network.
+) -> Iterator[tuple[int, MethodResult, float]]:
+    """Measure all methods on the batches of one network, one method after the other.
 
     Args:
         network: init and moment.
@@ -225,28 +244,24 @@ def _measure_network(
         results: results so far.
         progress: called with a line before every method at every point.
 
-    Returns:
-        The results with those of this network.
+    Yields:
+        Of each method that had not ended: its number, its results with those of this network, and seconds.
     """
-    results = list(results)
     shared = next(routes[0]) if network.design.along == "backprop" else None
-    active: dict[int, tuple[_SetUp, Waypoint]] = {}
     for i, setup in enumerate(setups):
-        if setup is not None and not results[i].ended:
-            waypoint = (
-                _reached(routes[i], setup, network.moment) if shared is None else shared.of(i)
-            )
-            active[i] = setup, waypoint
-            results[i] = results[i].with_waypoint(waypoint)
-    for b in range(network.design.batches):
-        for i, (setup, waypoint) in active.items():
-            if not results[i].ended:
-                point = _measure_point(network, b, setup, waypoint, results[i].plan, progress)
-                results[i] = results[i].with_point(point)
-    for i, (setup, waypoint) in active.items():
-        if not results[i].ended:
-            results[i] = _with_products(network, setup, waypoint, results[i])
-    return results
+        result = results[i]
+        if setup is None or result.ended:
+            continue
+        begun = perf_counter()
+        waypoint = _reached(routes[i], setup, network.moment) if shared is None else shared.of(i)
+        result = result.with_waypoint(waypoint)
+        for b in range(network.design.batches):
+            if not result.ended:
+                point = _measure_point(network, b, setup, waypoint, result.plan, progress)
+                result = result.with_point(point)
+        if not result.ended:
+            result = _with_products(network, setup, waypoint, result)
+        yield i, result, perf_counter() - begun
 
 
 def _reached(route: Iterator[Waypoint], setup: _SetUp, moment: float) -> Waypoint:
@@ -372,6 +387,7 @@ def _with_claims(plan: Plan, point: Point, design: Design) -> Plan:
     plan = replace(
         plan,
         claims=task.claims(plan.estimator),
+        learns=_learns(point, plan.estimator),
         directions=int(getattr(plan.estimator, "directions", 1)),
         distances=distances(task),
         elements=sum(p.numel() for p in task.chain.body_parameters().values()),
@@ -380,6 +396,14 @@ def _with_claims(plan: Plan, point: Point, design: Design) -> Plan:
     if plan.draws:
         return plan
     return replace(plan, draws=blocks.TESTABLE if plan.exact else design.draws)
+
+
+def _learns(point: Point, estimator: Estimator) -> bool:
+    """Return whether an estimator has state that training changes, by one estimate where it has state."""
+    if not any(point.state.values()):
+        return False
+    step = point.task.estimate(point.x, point.labels, estimator, point.noise, point.state)
+    return any(step.state_grads.values()) or any(step.new_state.values())
 
 
 def _with_precision(plan: Plan, point: Point, precision: float) -> Plan:
@@ -413,6 +437,13 @@ def _with_predictions(
     return {place: replace(m, predicted=predicted[place]) for place, m in places.items()}
 
 
+def _state(result: MethodResult, moments: tuple[float, ...]) -> str:
+    """Return in which state a method that learns one was measured, "" where it learns none."""
+    if not result.plan.learns:
+        return ""
+    return "trained" if result.design.along == "own" and max(moments) > 0 else "initial"
+
+
 def _record(result: MethodResult, moments: tuple[float, ...]) -> dict[str, Any]:
     """Return the record of one method: its status, how it was measured, and its numbers."""
     design, plan = result.design, result.plan
@@ -433,6 +464,7 @@ def _record(result: MethodResult, moments: tuple[float, ...]) -> dict[str, Any]:
         "trajectory": TRAJECTORIES[design.along],
         "moment_steps": [result.steps.get(moment) for moment in moments],
         "budget": plan.budget,
+        "learned_state": _state(result, moments),
         "claims": None if result.claims is None else asdict(result.claims),
     }
     if head["reason"]:

@@ -28,6 +28,7 @@ class Plan:
         asked: draws that a precision asks for; 0 where none is asked.
         fallback: why the cotangent engine refused, or "".
         claims: claims of the estimator at this point; None as long as they are not read.
+        learns: whether it has state that training changes.
         directions: directions of one estimate.
         distances: module or site to how many modules lie between it and its nearest loss.
         elements: number of body parameters.
@@ -46,6 +47,7 @@ class Plan:
     asked: int = 0
     fallback: str = ""
     claims: Claims | None = None
+    learns: bool = False
     directions: int = 1
     distances: Mapping[Place, int] = field(default_factory=dict)
     elements: int = 0

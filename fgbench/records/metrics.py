@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 FRACTION = "fraction"
@@ -44,6 +45,12 @@ class Shown(NamedTuple):
     def sign(self) -> float:
         """1 where low is better, else −1: the smallest of ``sign · value`` is the best."""
         return -1.0 if self.best == "high" else 1.0
+
+    @property
+    def most(self) -> float:
+        """The largest number there can be, as it is shown: 100 for a share; inf for a relative error."""
+        share = self.unit == FRACTION and not self.name.startswith("relative")
+        return 100.0 if share else inf
 
     @property
     def _unit(self) -> str:
@@ -106,6 +113,23 @@ def main_of(record: Mapping[str, Any]) -> Shown:
         'error'
     """
     return metrics_of(record)[0]
+
+
+def shared_metric(records: Sequence[Mapping[str, Any]]) -> Shown:
+    """Return the main metric of records that share one: that of the first which states its metrics.
+
+    Args:
+        records: trainings of one method on one network and data set; an old one states no metrics.
+
+    Example:
+        >>> shared_metric([{"status": "failed"}, {"metrics": {"mse": {}}}]).name
+        'mse'
+        >>> shared_metric([]).name
+        'error'
+    """
+    if not records:
+        return ERROR
+    return main_of(next((run for run in records if run.get("metrics")), records[0]))
 
 
 def _shown(name: str, about: Any) -> Shown:

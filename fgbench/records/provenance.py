@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -19,7 +20,8 @@ def environment() -> dict[str, Any]:
     """Describe the software and machine that make a number, without importing anything.
 
     Returns:
-        The names of a record's ``where``. ``threads`` is null unless torch is loaded; ``dtype
+        The names of a record's ``where``. ``threads``, ``instructions`` (the set that torch uses, such as
+        AVX2) and ``draws`` (a digest of the first random numbers) are null unless torch is loaded; ``dtype
         data_fingerprint data_source code`` are null for the caller to fill, and ``device_name`` is
         the processor's for the caller to replace by an accelerator's.
 
@@ -35,6 +37,8 @@ def environment() -> dict[str, Any]:
         "threads": None if torch is None else int(torch.get_num_threads()),
         "dtype": None,
         "device_name": _processor(),
+        "instructions": None if torch is None else str(torch.backends.cpu.get_cpu_capability()),
+        "draws": None if torch is None else _first_draws(),
         "platform": platform.platform(),
         "data_fingerprint": None,
         "data_source": None,
@@ -62,6 +66,15 @@ def _processor() -> str:
 
 
 @functools.cache
+def _first_draws() -> str:
+    """Return a digest of the first random numbers of seed 0, which differ between instruction sets."""
+    torch = sys.modules["torch"]
+    random = torch.Generator().manual_seed(0)
+    draws = torch.randn(64, generator=random, device="cpu", dtype=torch.float32)
+    return hashlib.sha256(draws.numpy().tobytes()).hexdigest()[:8]
+
+
+@functools.cache
 def commit() -> str:
     """Return the commit of the source checkout, looked up once per process.
 
@@ -73,19 +86,33 @@ def commit() -> str:
         >>> isinstance(commit(), str)
         True
     """
-    top, _, head = _git("rev-parse", "--show-toplevel", "HEAD").partition("\n")
+    top, _, head = git(ROOT, "rev-parse", "--show-toplevel", "HEAD").partition("\n")
     if not head or Path(top).resolve() != ROOT:  # a checkout that merely contains an installation
         return ""
-    return head + ("+dirty" if _git("status", "--porcelain", "--", "fgbench") else "")
+    return head + ("+dirty" if git(ROOT, "status", "--porcelain", "--", "fgbench") else "")
 
 
-def _git(*words: str) -> str:
-    """Run git on the checkout without taking its locks; "" when it fails or is not there."""
+def git(folder: Path, *words: str) -> str:
+    """Run git in a folder without taking its locks.
+
+    Args:
+        folder: in a checkout.
+        words: of the command.
+
+    Returns:
+        What it prints, without white space at the ends; "" where it fails or is not there.
+
+    Example:
+        >>> git(ROOT, "no-such-command")
+        ''
+    """
     mine = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # set inside hooks, for another checkout
     env = {k: v for k, v in os.environ.items() if k not in mine} | {"GIT_OPTIONAL_LOCKS": "0"}
-    command = ["git", "-C", str(ROOT), *words]
+    command = ["git", "-C", str(folder), *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=20)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", env=env, timeout=20
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -94,7 +94,7 @@ class Store:
         if reuse and not case_key:
             raise ValueError("reuse needs the case_key")
         for path in self._files(f"*-{key[:12]}.json"):
-            record = self._read(path)
+            record = self.read(path)
             if record is not None and _finished(record) and record.get("key") == key:
                 return record
         if not reuse:
@@ -109,10 +109,19 @@ class Store:
         Yields:
             Records of any schema. Files that are no records are listed in `damaged` with the reason.
         """
+        for _, record in self.with_paths():
+            yield record
+
+    def with_paths(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Read every record with the path of its file, as `all` does.
+
+        Yields:
+            Path and record.
+        """
         self.damaged = {}
         for path in self._files("*.json"):
-            if (record := self._read(path)) is not None:
-                yield record
+            if (record := self.read(path)) is not None:
+                yield path, record
 
     def _files(self, pattern: str) -> list[Path]:
         """List files of finished writes; names with a leading dot are temporary files and locks."""
@@ -123,8 +132,15 @@ class Store:
         fits = (n for n in names if not n.startswith(".") and fnmatchcase(n, pattern))
         return [self.folder / name for name in sorted(fits)]
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
-        """Read one file; a file that is no record is noted in `damaged`."""
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """Read one file; a file that is no record is noted in `damaged`.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The record, None for anything else.
+        """
         try:
             record = json.loads(files.read_text(path), parse_constant=_refuse)
         except (OSError, ValueError, RecursionError) as error:

@@ -320,7 +320,7 @@ def _converted(signature: _Signature, name: str, value: Any, option: str) -> Any
         pass_on(error)
         annotation = signature.parameters[name].annotation
         why = f"its annotation {annotation!r} cannot be used: {reason(error)}"
-        raise UsageError(f"{option}: {why}") from error
+        raise UsageError(f"{option}: {why}") from None
     if adapter is None:
         parameter = signature.parameters[name]
         bare = parameter.annotation is inspect.Parameter.empty
@@ -430,5 +430,5 @@ def _called(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> 
         pass_on(error)
         if isinstance(error, UsageError):
             where = f"{name}: " if ".py:" in name else ""
-            raise UsageError(where + message(error)) from error
+            raise UsageError(where + message(error)) from None
         raise UsageError(f"{name} cannot be made: {reason(error, Path(_source(make)))}") from error

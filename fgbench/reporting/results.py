@@ -230,8 +230,9 @@ class Results(Sequence[Result]):
         """The verbs of the records, each once."""
         return list(dict.fromkeys(r["verb"] for r in self._results))
 
-    def _records(self) -> Records:
-        """Return the records as figures read them."""
+    @property
+    def records(self) -> Records:
+        """The records as figures read them: ``measures()``, ``curves()``, ``speeds()``, ``of("compare")``."""
         from fgbench.reporting.frames.load import collect
 
         return self._read or collect((r.record for r in self._results), MEMORY)
@@ -243,7 +244,7 @@ class Results(Sequence[Result]):
         Of ``measure`` a row per method, place and quantity; of ``train`` a row per run, epoch and split; of
         ``speed`` a row per method and quantity. See :class:`fgbench.reporting.frames.load.Records`.
         """
-        records = self._records()
+        records = self.records
         tables = {"measure": records.measures, "train": records.curves, "speed": records.speeds}
         tables["fusion"] = records.fusions
         verbs = [verb for verb in self.verbs if verb in tables]
@@ -285,7 +286,7 @@ class Results(Sequence[Result]):
         from fgbench.reporting.figures.draw import draw_records
 
         usual = next((FIGURES[verb] for verb in self.verbs if verb in FIGURES), "")
-        return draw_records(name or usual, self._records(), **look)
+        return draw_records(name or usual, self.records, **look)
 
     def save(self, folder: Path | str) -> list[Path]:
         """Write the records, one file each; :func:`fgbench.load` reads them.
@@ -304,7 +305,7 @@ class Results(Sequence[Result]):
             return [store.write(r.record) for r in self._results]
         except OSError as error:
             why = "expected a folder" if Path(folder).is_file() else files.why(error)
-            raise UsageError(f"records cannot be kept in {str(folder)!r}: {why}") from error
+            raise UsageError(f"records cannot be kept in {str(folder)!r}: {why}") from None
 
 
 def _alike(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -55,6 +55,7 @@ class Call:
         progress: called with one line now and then.
         timeout: seconds that ``measure`` gives each method; None is no limit.
         trained: called with the key of a record and its network after each training.
+        finished: called with each record as soon as it is there.
 
     Example:
         >>> from fgbench.workload import Workload
@@ -74,11 +75,17 @@ class Call:
     progress: Callable[[str], None] | None
     timeout: float | None = None
     trained: Callable[[str, Chain], None] | None = None
+    finished: Callable[[Record], None] | None = None
 
     def report(self, message: str) -> None:
         """Pass a line of progress to the caller, if it asked for progress."""
         if self.progress is not None:
             self.progress(message)
+
+    def tell(self, record: Record) -> None:
+        """Pass a record to the caller, if it asked for records as they come."""
+        if self.finished is not None:
+            self.finished(record)
 
     def finish(
         self, job: Job, result: Mapping[str, Any], begun: datetime, seconds: float
@@ -104,14 +111,16 @@ class Call:
             about = {**about, "claims": claims or self._claims(job.method)}
         draft = {**job.draft, "about": about}
         try:
-            return study.finish(self.store, draft, result, begun, seconds)
+            record = study.finish(self.store, draft, result, begun, seconds)
         except OSError as error:
             if self.verb == "train":  # its checkpoint keeps what was done
                 raise
             where = error.filename2 or error.filename
             what = f"the record of {job.method.text} cannot be written: {where}: {files.why(error)}"
             warnings.warn(Unwritten(f"{what}; its numbers are shown only"), stacklevel=2)
-            return study.finish(None, draft, result, begun, seconds)
+            record = study.finish(None, draft, result, begun, seconds)
+        self.tell(record)
+        return record
 
     def _claims(self, method: Method) -> Record:
         """Return what an estimator claims of its task, on a network built for the purpose."""

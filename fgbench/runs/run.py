@@ -61,6 +61,7 @@ def run_all(
     progress: Callable[[str], None] | None = None,
     timeout: float | None = None,
     trained: Callable[[str, Chain], None] | None = None,
+    finished: Callable[[Record], None] | None = None,
     **options: Any,
 ) -> list[Record]:
     """Run one verb for several methods on the same data, network and seed.
@@ -84,6 +85,8 @@ def run_all(
         timeout: seconds in which a METHOD must be made, and that ``measure`` gives each method in all;
             None is no limit. A method that takes longer has failed.
         trained: called with the key of each training that was run now, and its network.
+        finished: called with each record as soon as it is there, found or made, so that an interrupt loses
+            only what is not finished.
         options: the verb's own. ``measure``: those of :class:`fgbench.measurement.design.Design`.
             ``train``: those of :class:`fgbench.training.recipe.Recipe`, ``train_size``, ``validation`` and
             ``graph`` (see :func:`fgbench.training.loop.train`; the numbers are the same with and without).
@@ -114,11 +117,13 @@ def run_all(
         cuts = Cuts.taken(options)
         workload = Workload.of(arch, data, device, dtype, data_dir, cuts)
         text = data if isinstance(data, str) else workload.data.name
-        call = Call(verb, workload, text, seed, store, progress, timeout, trained)
+        call = Call(verb, workload, text, seed, store, progress, timeout, trained, finished)
         jobs = _jobs(call, parsed, options)
         keys = [job.key for job in jobs]
-        finished = _finished(call, jobs, reuse, claims)
-        jobs = _unfinished(jobs, finished)
+        known = _finished(call, jobs, reuse, claims)
+        for record in known.values():
+            call.tell(record)
+        jobs = _unfinished(jobs, known)
         if jobs:
             sizes, sample = workload.sizes(), Sample.of(workload.data)
             if workload.network is None:
@@ -126,10 +131,8 @@ def run_all(
             else:
                 require_network(workload.chain(seed), workload.arch, sample)
         todo = [job.key for job in jobs]
-        finished |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
-    return [
-        {**finished[key], "method": method.text} for key, method in zip(keys, parsed, strict=True)
-    ]
+        known |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
+    return [{**known[key], "method": method.text} for key, method in zip(keys, parsed, strict=True)]
 
 
 def _made(given: Any, timeout: float | None) -> Method:

@@ -172,7 +172,7 @@ class Parts:
             except OSError as error:
                 files.remove(made)
                 where = error.filename2 or error.filename
-                raise UsageError(f"cannot write {where}: {files.why(error)}") from error
+                raise UsageError(f"cannot write {where}: {files.why(error)}") from None
         return computed
 
     def discard(self) -> None:
@@ -241,7 +241,7 @@ def store_in(records: str | Path | None) -> Iterator[Store | None]:
             folder = made.enter_context(files.kept(Path(records)))
         except OSError as error:
             why = "expected a folder" if Path(records).is_file() else files.why(error)
-            raise UsageError(f"records cannot be kept in {str(records)!r}: {why}") from error
+            raise UsageError(f"records cannot be kept in {str(records)!r}: {why}") from None
         yield Store(folder)
         locks.tidy(folder)
 

@@ -63,17 +63,19 @@ def _measure(call: Call, jobs: list[Job]) -> list[Record]:
 
     if not jobs:
         return []
-    begun, start = datetime.now(UTC), perf_counter()
-    methods = [job.method for job in jobs]
-    results = measure(call.workload, methods, jobs[0].plan, call.report, call.timeout)
-    seconds = (perf_counter() - start) / len(jobs)
-    records = []
-    for job, result in zip(jobs, results, strict=True):
+    begun = datetime.now(UTC)
+    records: dict[int, Record] = {}
+
+    def finished(at: int, result: Record, seconds: float) -> None:
+        job = jobs[at]
         options = job.draft["options"]
         if result["budget"] is not None and "directions" in options:  # those the budget bought
             options = {**options, "directions": result["directions"]}
-        records.append(call.finish(job, {**result, "options": options}, begun, seconds))
-    return records
+        records[at] = call.finish(job, {**result, "options": options}, begun, seconds)
+
+    methods = [job.method for job in jobs]
+    measure(call.workload, methods, jobs[0].plan, call.report, call.timeout, finished)
+    return [records[at] for at in range(len(jobs))]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fgbench.stats.intervals import finite, t_quantile, t_test
 from fgbench.stats.multiple_tests import LEVEL
 
 NEAR = 0.05  # of a scale to 1: variances differ by a tenth
+UPHILL = "points uphill"  # why an estimate with a scale below 0 has no efficiency
 OWN = (
     "fgbench.estimators."  # modules whose claims are checked exactly with every change of the code
 )
@@ -77,6 +78,46 @@ def checked_exactly(record: Mapping[str, Any]) -> bool:
     about = _part(record, "about")
     own = str(about.get("module")).startswith(OWN) and not (about.get("file") or record.get("file"))
     return own and _part(record, "claimed").get("bias") == "none"
+
+
+def uphill(numbers: Mapping[str, Any]) -> bool:
+    """Return whether the mean of an estimate points uphill: a step along it raises the loss.
+
+    The efficiency is a square and does not show the sign, so that an estimate of which this holds has none.
+
+    Args:
+        numbers: of a place: ``scale`` is read.
+
+    Example:
+        >>> uphill({"scale": {"value": -0.02}}), uphill({"scale": {"value": 0.02}}), uphill({})
+        (True, False, False)
+    """
+    value = _number(_part(numbers, "scale").get("value"))
+    return value is not None and value < 0.0
+
+
+def looked_at(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:
+    """Return the p-value with which a scale counts among those that are shown together.
+
+    Args:
+        numbers: as of :func:`scale_p`.
+        record: as of :func:`scale_p`.
+
+    Returns:
+        That of :func:`scale_p`; 1 for a scale with sampling error of an estimate that is known to be
+        unbiased: it is no evidence, but one more number that was looked at.
+
+    Example:
+        >>> record = {"claimed": {"bias": "none"}, "about": {"module": "fgbench.estimators.fg_a"}}
+        >>> looked_at({"scale": {"value": 1.1, "low": 0.9, "high": 1.3, "n": 5}}, record)
+        1.0
+    """
+    p = scale_p(numbers, record)
+    if p is not None or not checked_exactly(record):
+        return p
+    scale, bias = _part(numbers, "scale"), _part(numbers, "bias")
+    sampled = _number(bias.get("detectable")) != 0.0 and scale.get("low") != scale.get("high")
+    return 1.0 if _number(scale.get("value")) is not None and sampled else None
 
 
 def off_scale(values: Sequence[float | None], p_values: Sequence[float | None]) -> list[bool]:

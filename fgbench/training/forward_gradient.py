@@ -31,9 +31,10 @@ class ForwardGradient:
 
     In place of ``loss(model(x), y).backward()`` and ``optimizer.step()``, :meth:`step` estimates the gradient
     by a method and takes one step. The first batch is used to trace the network. Noise is keyed by the seed
-    and the number of the step, so that a loop repeats bit for bit. State that an estimator learns (feedback
-    weights) is kept here. Losses of a locality on the way have heads of their own, whose parameters join the
-    first group of the optimiser.
+    and the number of the step, so that a loop repeats bit for bit. Buffers that the module writes (counters,
+    running means) advance once per step, by a forward pass of their own where need be. State that an
+    estimator learns (feedback weights) is kept here. Losses of a locality on the way have heads of their
+    own, whose parameters join the first group of the optimiser.
 
     Args:
         model: any PyTorch module, or :class:`fgbench.Network`, trained in place. Set ``train()``
@@ -159,9 +160,14 @@ class ForwardGradient:
         noise = own.noise.child("directions").at(self.steps)
         own.task.chain.redraw(own.noise.child("masks").at(self.steps))
         task = own.task.at(Clock(self.steps))
-        found = task.estimate(x, y, own.estimator, noise, learned.state)
+        chain = task.chain
+        with chain.buffers_held():
+            found = task.estimate(x, y, own.estimator, noise, learned.state)
         self.steps += 1
-        return found, own.mean_loss(x, y) if found.loss is None else float(found.loss)
+        if found.loss is None:
+            return found, own.mean_loss(x, y)  # a pass of the module, which writes its buffers
+        chain.advance_buffers(x)
+        return found, float(found.loss)
 
     def _begun(self, x: Any, y: Any) -> tuple[OwnNetwork, LearnedState]:
         """Return the network under the method and the learned state, made of the first batch."""

@@ -274,7 +274,10 @@ class TrainingRun:
         if isinstance(directions, ReplayedNoise):
             clock = ReplayedClock(**vars(clock), replay=directions.replay)
         task = self.task.at(clock)
-        estimate = task.estimate(x, y, self.estimator, directions, state)
+        with task.chain.buffers_held():
+            estimate = task.estimate(x, y, self.estimator, directions, state)
+        if task.chain.advance_buffers(x):
+            estimate.ledger.forwards += 1
         self.learner.follow(
             estimate, clock, noise["updates"], lambda: task.loss(x, y, estimate.ledger)
         )

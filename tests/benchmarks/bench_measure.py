@@ -17,6 +17,7 @@ from fgbench.core.task import Task
 from fgbench.measurement import draws as drawing
 from fgbench.measurement.draws import Point
 from fgbench.measurement.speed import interleaved_timing
+from tests.makers.twin_kernels import both, timed
 
 NET, SHAPE, BATCH, DRAWS = "mlp-3x256", (1, 28, 28), 64, 512
 ROUNDS = 9
@@ -25,10 +26,15 @@ CPU = torch.device("cpu")
 
 def point(law: str) -> Point:
     """FG-A on one batch of random images."""
+    return point_of(f"fg_a[law={law}]")
+
+
+def point_of(method: str) -> Point:
+    """A method on one batch of random images."""
     noise = Noise(0)
     with noise.seeded():
         chain = registry.make("architectures", NET, shape=SHAPE, classes=10).thing
-    made = registry.method(f"fg_a[law={law}]")
+    made = registry.method(method)
     task = Task.build(chain, made.locality.thing, noise)
     x, labels = noise.normal("x", (BATCH, *SHAPE)), torch.arange(BATCH) % 10
     truth = task.scheme_truth(x, labels)
@@ -124,3 +130,19 @@ def test_memory_does_not_grow_with_the_draws(capsys: pytest.CaptureFixture[str])
     with capsys.disabled():
         print(f"\npeak MiB: {few / 2**20:.1f} for 256 draws, {many / 2**20:.1f} for 4096")
     assert many <= 1.1 * few
+
+
+@both
+@pytest.mark.parametrize("method", ["FG-A", "FG-W", "LG-FG-A"])
+def test_cotangents_beside_forward_mode(
+    benchmark: BenchmarkFixture, method: str, which: str
+) -> None:
+    at, few = point_of(method), 32
+
+    def ours() -> None:
+        drawing.draw(at, few, "cotangent").places(at)
+
+    def twin() -> None:
+        drawing.draw(at, few, "dual").places(at)
+
+    timed(benchmark, f"{few} draws of {method} by cotangents", which, ours, twin, None)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fgbench.cli.sweep_progress import table
+import pytest
+
+from fgbench.cli.sweep_progress import Watch, table
 from fgbench.runs.sweep.cells import Cell
 from fgbench.runs.sweep.runner import Settings, Sweep
+from fgbench.runs.sweep.schema import Tuning
 
 SHARED = {"inits": 5, "batch": 16}
 CELL = Cell("small", "BP", "mlp-1x8", "digits", "measure", (0,), SHARED, {}, {}, None)
@@ -38,3 +41,23 @@ def test_trainings_have_means_over_seeds() -> None:
 def test_what_a_row_shows_is_not_said_below() -> None:
     varied = replace(CELL, options=SHARED | {"draws": 8}, varied={"draws": 8})
     assert note(varied).endswith("All rows: inits 5, batch 16.")
+
+
+def test_a_run_of_a_tuning_is_printed_with_the_rate_that_it_tries(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tuning = Tuning(validation=8)
+    cell = replace(
+        CELL, verb="train", seeds=(), tune={"lr": [0.01, 0.1]}, tuning=tuning, options={}
+    )
+    with Watch(quiet=False, verb="compare") as watch:
+        sweep = Sweep([cell], Settings(Path("records")), watch)
+        for (values, (case, *_)), error in zip(sweep.stages[0].trials, (0.5, 0.25), strict=True):
+            record = {"method": "BP", "arch": "mlp-1x8", "data": "digits", "seed": case.seed}
+            record |= {"status": "ok", "verb": "train", "settings": {"validation": 8, **values}}
+            sweep.found[case.id] = {**record, "test_error": error, "started": "9"}
+        watch(sweep)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("compare 1 of ")
+    assert "BP mlp-1x8 digits seed 1000, lr 0.01: held-out" in first
+    assert ", lr 0.1: held-out" in second

@@ -22,6 +22,7 @@ from scipy.stats import norm
 from fgbench import registry
 from fgbench.conformance import Outcome, check_estimator, estimator, examine, pure, reach, sampled
 from fgbench.conformance import unbiased as exact
+from fgbench.conformance.agreement import compare
 from fgbench.conformance.nets import (
     CONVOLUTION,
     CONVOLUTIONS,
@@ -36,7 +37,9 @@ from fgbench.conformance.nets import (
 )
 from fgbench.conformance.nets import FEW as SMALL
 from fgbench.conformance.outcome import Fault
+from fgbench.core import axes
 from fgbench.core.autodiff import no_reverse
+from fgbench.core.axes import Cells
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.core.noise.laws import law
 from fgbench.errors import UsageError
@@ -156,6 +159,30 @@ def test_a_scale_of_two_percent_is_named_exactly() -> None:
     case = Case.build(OPAQUE, "module", Activities(factor=1.02, only="1.l0"))
     with pytest.raises(Fault, match=r"scale 1\.0200 on body\.1\.l0, expected 1$"):
         exact.unbiased(case)
+
+
+@pytest.mark.parametrize("axis", ["p", "g"])
+def test_an_axis_that_the_credit_does_not_sum_is_a_bias_under_some_locality(
+    axis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later modules mix patches: only a loss that keeps them and is read behind such a module shows it."""
+    sound = Cells.cell_axis
+
+    def kept_apart(self: Cells, kept: str) -> str:
+        own = kept == axis and axis in axes.names(self.place)
+        return kept if own else sound(self, kept)
+
+    monkeypatch.setattr(Cells, "cell_axis", kept_apart)
+    made = registry.make("estimators", "fg_a").thing
+    off = []
+    for where in estimator.LOCALITIES:
+        case = Case.build(MIXER, where, made)
+        try:
+            compare(case, exact.at_once(case)[0], "the mean")
+        except Fault:
+            off.append(where)
+    assert "module-pg" in off
+    assert ("local-pg" in off) == (axis == "g")
 
 
 def test_its_own_number_of_directions_is_what_counts() -> None:

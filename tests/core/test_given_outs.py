@@ -123,3 +123,47 @@ def test_a_view_of_other_modules_pulls_to_their_parameters() -> None:
     assert worst(other.reverse(), {n: g for n, g in both.items() if ".2." in n}) < 1e-14
     with pytest.raises(UsageError, match="module 3 is outside the window"):
         view.only([3])
+
+
+def test_no_pass_of_a_view_goes_around_a_given_output() -> None:
+    """Every oracle against the part of the network that follows the given output, written out."""
+    task, _, _ = build("mlp-3x5", "bp/end", SHAPE)
+    x, y = batch(3, SHAPE)
+    (view,) = task.views(x, y, CostCounter())
+    outs = {"body.1.l0": Noise(1, dtype=torch.float64).normal("h", (3, 5))}
+    given = view.with_(outs=outs)
+    own = {n: p.detach() for n, p in task.chain.named_parameters()}
+
+    def after(h: torch.Tensor, noise: torch.Tensor | float = 0.0) -> torch.Tensor:
+        z = h @ own["body.2.l0.weight"].T + own["body.2.l0.bias"] + noise
+        return task.chain.readout("final").losses(task.chain.read("final", z.clamp_min(0)), y)
+
+    noise = Noise(2, dtype=torch.float64)
+    sites = {n: noise.normal(n, (1, *s)) for n, s in given.sites.items()}
+    last = sites["body.2.l0"][0]
+    for graph in (False, True):
+        noisy = given.perturbed(FixedDirections(sites), 0, 0.5, graph)
+        torch.testing.assert_close(noisy.losses, after(outs["body.1.l0"], 0.5 * last))
+    credit = {n: torch.ones(3, 5, dtype=torch.float64) for n in given.sites}
+    pulled = noisy.pull(credit)
+    torch.testing.assert_close(
+        pulled["body.2.l0.weight"], credit["body.2.l0"].T @ outs["body.1.l0"]
+    )
+
+    found = given.site_tangents(FixedDirections(sites))
+    assert not bool(found.get(("site", "body.2.l0"), last - last).sub(last).any())
+    alone = given.site_tangents(FixedDirections({"body.0.l0": sites["body.0.l0"]}))
+    assert ("output", "") not in alone
+    assert ("site", "body.1.l0") in alone
+
+    weights = {n: noise.normal(n, (1, *s)) for n, s in given.shapes.items()}
+    for step in (None, 1e-6):
+        apart = given.slopes_apart(lambda i: FixedDirections(weights), step)
+        torch.testing.assert_close(
+            apart, given.slopes(FixedDirections(weights)), rtol=1e-4, atol=1e-6
+        )
+    torch.testing.assert_close(
+        given.inputs()["body.2.l0.weight"].values.reshape(3, 5), outs["body.1.l0"]
+    )
+    whole = given.reverse()
+    assert worst(given.reverse(stretches=2, parts=3), whole) < 1e-12

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from fgbench.reporting.plotting import style
 from fgbench.reporting.site import build, paths, pictures
 from fgbench.reporting.site.build import TEMPLATES
+from tests.makers import asv_results
 from tests.makers.hostile import hostile
 from tests.makers.records import a_measure, a_train, stored
 from tests.makers.sites import ABOUT, LABEL, named, realistic, sites
@@ -500,3 +501,30 @@ def test_buttons_of_a_figure_cover_no_entry_of_its_legend(
             seen += figure.locator(".legend .traces").count()
             assert figure.evaluate(COVERED) == 0, gallery.get_attribute("id")
     assert seen > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("viewport", [PHONE, {"width": 1280, "height": 900}])
+def test_the_history_page_shows_graphs_and_change_points(
+    browser: Any, tmp_path: Path, viewport: dict[str, int]
+) -> None:
+    measured, _ = asv_results.repository(tmp_path / "repo")
+    results = asv_results.history(tmp_path / "repo" / "results", measured)
+    stored(tmp_path / "records", a_measure("FG-A"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", coarse)
+        root = build.write(tmp_path / "records", tmp_path / "site", tracked=results).parent
+    with visit(browser, root, "history.html", viewport=viewport) as (page, wrong):
+        page.locator(".main-svg").first.wait_for()
+        assert page.locator("figure.live").count() == 2
+        assert page.locator("#changes tbody tr").count() == 3
+        units = "".join(page.locator(".ytitle").all_text_contents())
+        assert "x backprop" in units
+        assert "1/efficiency - 1" in units
+        assert overflow(page) <= 0
+        point = page.locator(".trace .point").last.bounding_box()
+        page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2, steps=4)
+        label = page.locator(".hoverlayer .hovertext")
+        label.first.wait_for()
+        assert "Change 11" in str(label.first.text_content())  # the commit's subject
+        assert wrong == []

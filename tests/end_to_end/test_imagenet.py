@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgbench.cli.doctor import findings
+from fgbench.cli.doctor.data_tries import imagenet
+from fgbench.cli.doctor.finding import ABSENT, OK
 from fgbench.cli.main import run
 from fgbench.runs.sweep import read
 from fgbench.runs.sweep.cells import expand
@@ -83,8 +84,12 @@ def test_one_broken_picture_is_one_line(pictures: Path, capsys: pytest.CaptureFi
 
 
 def test_the_doctor_looks_for_it(pictures: Path) -> None:
-    assert dict(findings())["imagenet"] == "found"
-    assert str(pictures / "else" / "imagenet") in dict(findings(str(pictures / "else")))["imagenet"]
+    found = imagenet("")
+    assert found.state == OK
+    assert found.finding.startswith(f"found in {pictures / 'imagenet'}")
+    found = imagenet(str(pictures / "else"))
+    assert found.state == ABSENT
+    assert str(pictures / "else" / "imagenet") in found.finding
 
 
 def test_the_grid_of_imagenet_is_the_shipped_recipe() -> None:

@@ -283,7 +283,7 @@ def test_a_package_that_is_removed_leaves_no_trace(
     target = Path(installed["PYTHONPATH"].rpartition(os.pathsep)[2])
     copy = tmp_path / "copy"
     shutil.copytree(target, copy)
-    lists = [["list", kind] for kind in (*KINDS, "presets")] + [["doctor"]]
+    lists = [["list", kind] for kind in (*KINDS, "presets")]
     make = ["train", "theirs", *PLACE, "--epochs", "1", "--batch", "32", "-o", "records"]
     before = fgbench(environment(), tmp_path, *lists)
     during = fgbench(environment(copy), tmp_path, *lists, make)

@@ -1,207 +1,206 @@
-"""The asv suites: cheap to import, tolerant of old commits, honest about divergence."""
+"""The asv suites: cheap to import, complete, tolerant of old commits, honest about failures."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
-import re
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from itertools import product
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from fgbench.errors import UsageError
-from suites import cost, outcome, quality
-from tests.makers.cases import slow_if
+from fgbench import registry
+from fgbench.runs.suites import folder as suites
+from suites import costs, estimates, foundations, trainings, watched
+from suites.helpers import tracked
 from tests.makers.paths import ROOT
 
-KINDS = ("track_", "time_", "timeraw_", "mem_", "peakmem_")
+MODULES = (costs, estimates, foundations, trainings)
 CLASSES = [
     thing
-    for module in (quality, cost)
+    for module in MODULES
     for thing in vars(module).values()
     if inspect.isclass(thing) and thing.__module__ == module.__name__
 ]
-BENCHMARKS = [(c, name) for c in CLASSES for name in vars(c) if name.startswith(KINDS)]
+BENCHMARKS = [(c, name) for c in CLASSES for name in vars(c) if name.startswith("track_")]
 IDS = [f"{c.__module__}.{c.__name__}.{name}".removeprefix("suites.") for c, name in BENCHMARKS]
-NUMBERS = {"efficiency": 0.2, "scale": 0.75, "ratio_to_bp": 1.25, "peak_ratio_to_bp": 0.75}
-
-Run = Callable[..., dict[str, Any]]
 
 
-def measured(value: float) -> dict[str, float]:
-    return {"value": value, "low": value, "high": value, "n": 4}
+def in_tier(tier: str) -> list[str]:
+    return [i for (c, _), i in zip(BENCHMARKS, IDS, strict=True) if c.tier in tracked.TIERS[tier]]
 
 
-def plain_run(verb: str, **case: Any) -> dict[str, Any]:
-    """A stand-in for fgbench.api.run whose test errors are 0.00, 0.01, ... by seed."""
-    result = {key: measured(value) for key, value in NUMBERS.items()}
-    return {"status": "ok", "reason": "", **result, "test_error": case["seed"] / 100}
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
-    """Put a stand-in where the suites look for fgbench.api.run."""
-
-    def put(run: Run) -> None:
-        api = ModuleType("fgbench.api")
-        vars(api)["run"] = run
-        monkeypatch.setitem(sys.modules, "fgbench.api", api)
-        monkeypatch.setattr(outcome, "find_spec", lambda name: object())
-
-    return put
-
-
-def values(cls: Any, name: str) -> Iterator[Any]:
-    """Run one benchmark as asv does: the cache, then set-up and call for every parameter."""
-    results = json.loads(json.dumps(cls().setup_cache()))
-    for params in product(*cls.params):
-        benchmark = cls()
-        benchmark.setup(results, *params)
-        yield getattr(benchmark, name)(results, *params)
-
-
-def test_there_is_a_suite_of_each_kind() -> None:
-    assert IDS == [
-        "quality.Estimate.track_inefficiency",
-        "quality.Estimate.track_scale_error",
-        "quality.Training.track_test_error",
-        "cost.Step.track_time_ratio",
-        "cost.Step.track_memory_ratio",
-    ]
+def own(cls: Any, name: str) -> Any:
+    """Where asv finds an attribute of a class: itself or its module."""
+    return vars(cls).get(name) or vars(sys.modules[cls.__module__])[name]
 
 
 def test_importing_the_suites_loads_neither_torch_nor_fgbench() -> None:
     code = (
-        "import sys; from suites import cost, outcome, quality; "
+        "import sys; from suites import costs, estimates, foundations, trainings; "
         "sys.exit(bool({'torch', 'fgbench'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_asv_finds_the_same_benchmarks() -> None:
-    runner = pytest.importorskip("asv_runner.discovery", reason="asv is not installed")
-    found = list(runner.disc_benchmarks(str(ROOT / "suites")))
-    assert sorted(b.name for b in found) == sorted(IDS)
-    assert all(b.check(str(ROOT / "suites")) for b in found)
-    assert all(b.version in ("1", "2") and b.unit != "unit" for b in found)
-    # asv runs one setup_cache per place in the source, for the first class that leads to it.
-    keys = {b.name.rpartition(".")[0]: b.setup_cache_key for b in found}
-    assert len(set(keys.values())) == len(keys)
+@pytest.mark.slow
+@pytest.mark.parametrize("tier", list(tracked.TIERS))
+def test_asv_finds_the_benchmarks_of_a_tier(tier: str) -> None:
+    pytest.importorskip("asv_runner.discovery", reason="asv is not installed")
+    code = (
+        "import json, sys; from asv_runner.discovery import disc_benchmarks; root = sys.argv[1]; "
+        "found = list(disc_benchmarks(root)); "
+        "print(json.dumps([[b.name, b.check(root), b.version, b.unit, b.setup_cache_key] for b in found]))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "suites")],
+        cwd=ROOT, env={**os.environ, "FGBENCH_TIER": tier}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(ended.stdout)
+    assert sorted(name for name, *_ in found) == sorted(in_tier(tier))
+    assert all(
+        check and version.startswith("1") and unit != "unit" for _, check, version, unit, _ in found
+    )
+    # asv runs one setup_cache per place in the source, for the first benchmark that leads to it.
+    keys = {name.partition(".")[0]: set() for name, *_ in found}
+    for name, *_, key in found:
+        keys[name.partition(".")[0]].add(key)
+    assert all(key.startswith(module) for module, of_it in keys.items() for key in of_it)
+
+
+def test_a_tier_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FGBENCH_TIER", "fast")
+    with pytest.raises(ValueError, match="FGBENCH_TIER is 'fast'; valid: smoke, full, gpu"):
+        tracked.tier()
 
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_each_class_says_for_itself_what_asv_would_guess(cls: type) -> None:
-    own = vars(cls)
-    assert {"version", "timeout", "params", "param_names", "setup", "setup_cache"} <= set(own)
-    assert own["setup_cache"].timeout > 0
-    assert len(own["params"]) == len(own["param_names"])
-    assert all(isinstance(value, str) for values_of in own["params"] for value in values_of)
+    named = vars(cls)
+    assert {"tier", "version", "timeout", "params", "param_names", "setup"} <= set(named)
+    assert own(cls, "setup_cache").timeout > 0
+    assert len(named["params"]) == len(named["param_names"])
+    assert all(isinstance(value, str) for values_of in named["params"] for value in values_of)
+    assert all(len(values) == len(set(values)) for values in named["params"])
+    assert inspect.getdoc(cls)
 
 
-def test_every_benchmark_has_its_own_threshold() -> None:
-    conf = re.sub(r"^\s*//.*$", "", (ROOT / "asv.conf.json").read_text(), flags=re.MULTILINE)
-    thresholds = json.loads(conf)["regressions_thresholds"]
+@pytest.mark.parametrize(("cls", "name"), BENCHMARKS, ids=IDS)
+def test_units_say_what_is_better(cls: type, name: str) -> None:
+    unit = getattr(getattr(cls, name), "unit", None) or vars(cls)["unit"]
+    assert len(unit.split()) > 1
+    assert unit[0].isdigit() or unit[0].islower() or unit.startswith("CPU")
+
+
+def test_the_rank_test_can_see_a_change() -> None:
+    for seeds in (estimates.SEEDS, trainings.SEEDS, range(tracked.PROCESSES)):
+        assert len(seeds) >= 7  # 6 a side are never significant for asv
+
+
+@pytest.mark.parametrize("kind", list(registry.FOLDERS))
+def test_the_sources_register_what_the_registry_has(kind: str) -> None:
+    here = [
+        name for name, entry in registry.entries(kind).items() if entry.owner.startswith("fgbench.")
+    ]
+    assert watched.registered(kind) == here
+
+
+@pytest.mark.parametrize("kind", list(registry.FOLDERS))
+def test_every_name_is_watched_or_has_a_reason(kind: str) -> None:
+    assert set(watched.UNWATCHED) <= {
+        name for each in registry.FOLDERS for name in registry.entries(each)
+    }
+    rows = {row for cls in CLASSES for values in cls.params for row in values}
+    if kind != "updates":
+        for name in watched.watched(kind):
+            assert {name, f"{name}/end"} & rows, name
+
+
+def test_a_new_file_is_watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    (tmp_path / "fgbench" / "estimators").mkdir(parents=True)
+    (tmp_path / "fgbench" / "estimators" / "mine.py").write_text(
+        '@register(\n    "estimators", "mine")\n'
+    )
+    monkeypatch.setattr(watched, "ROOT", tmp_path)
+    watched.registered.cache_clear()
+    try:
+        assert watched.watched("estimators") == ["mine"]
+    finally:
+        watched.registered.cache_clear()
+
+
+def number(cls: Any, name: str, cells: Any, params: tuple[str, ...]) -> Any:
+    """Return what asv would have: set-up, then the call."""
+    benchmark = cls()
+    benchmark.setup(cells, *params)
+    return getattr(benchmark, name)(cells, *params)
+
+
+class Inner(dict[str, Any]):
+    """Cells of which every name has the same."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Any:
+        return self["x"]
+
+
+class Outer(dict[str, Any]):
+    """The return of a setup_cache, whatever its parts are called."""
+
+    inside = Inner()
+
+    def __missing__(self, name: str) -> Any:
+        return self.inside
+
+
+@pytest.mark.parametrize(("cls", "name"), BENCHMARKS, ids=IDS)
+@pytest.mark.parametrize(
+    ("status", "raised"), [("n/a", NotImplementedError), ("failed", RuntimeError)]
+)
+def test_a_commit_without_a_cell_is_skipped_and_a_failure_is_not_hidden(
+    cls: Any, name: str, status: str, raised: type
+) -> None:
+    cell = {"status": status, "reason": "out of memory"}
+    cells = Outer() if "setup_cache" not in vars(cls) else [Inner(x=cell)]
+    Outer.inside = Inner(x=cell, cnn=cell)
+    params = next(product(*cls.params))
+    with pytest.raises(raised, match="out of memory"):
+        number(cls, name, cells, params)
+
+
+def test_the_configuration_has_a_threshold_for_every_kind_of_number() -> None:
+    import re
+
+    thresholds = suites.configuration(ROOT)["regressions_thresholds"]
     for name in IDS:
         assert sum(bool(re.match(pattern, name)) for pattern in thresholds) == 1, name
 
 
-def test_the_rank_test_can_see_a_change() -> None:
-    for seeds in (quality.SEEDS, cost.REPEATS):
-        assert len(seeds) >= 7  # 6 a side are never significant for asv
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("track_inefficiency", 4.0), ("track_scale_error", 1.25)],
-)
-def test_an_estimate_is_tracked_lower_is_better(
-    serve: Callable[[Run], None], name: str, expected: float
-) -> None:
-    serve(plain_run)
-    assert list(values(quality.Estimate, name)) == [pytest.approx(expected)] * 8
-
-
-def test_errors_are_tracked_by_seed_and_divergence_is_chance(
-    serve: Callable[[Run], None],
-) -> None:
-    def run(verb: str, **case: Any) -> dict[str, Any]:
-        if case["method"] == "FG-A" and case["seed"] == 3:
-            return {"status": "diverged", "reason": "loss not finite", "test_error": None}
-        return plain_run(verb, **case)
-
-    serve(run)
-    clean = [seed / 100 for seed in range(10)]
-    by_method = dict(
-        zip(quality.Training.params[0], values(quality.Training, "track_test_error"), strict=True)
-    )
-    assert by_method["BP"] == {"samples": clean, "number": 1}
-    assert by_method["FG-A"]["samples"] == [*clean[:3], 0.9, *clean[4:]]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [("track_time_ratio", 1.25), ("track_memory_ratio", 0.75)]
-)
-def test_costs_are_tracked_as_ratios(
-    serve: Callable[[Run], None], name: str, expected: float
-) -> None:
-    serve(plain_run)
-    assert list(values(cost.Step, name)) == [{"samples": [expected] * 10, "number": 1}] * 3
-
-
-@pytest.mark.parametrize(("cls", "name"), BENCHMARKS, ids=IDS)
-def test_a_commit_without_the_api_is_skipped(
-    monkeypatch: pytest.MonkeyPatch, cls: type, name: str
-) -> None:
-    monkeypatch.setattr(outcome, "find_spec", lambda name: None)
-    with pytest.raises(NotImplementedError, match=r"no fgbench\.api"):
-        list(values(cls, name))
-
-
-@pytest.mark.parametrize(("cls", "name"), BENCHMARKS, ids=IDS)
-def test_a_commit_without_the_method_is_skipped(
-    serve: Callable[[Run], None], cls: type, name: str
-) -> None:
-    def run(verb: str, **case: Any) -> dict[str, Any]:
-        raise UsageError(f"unknown method {case['method']!r}")
-
-    serve(run)
-    with pytest.raises(NotImplementedError, match="unknown method"):
-        list(values(cls, name))
-
-
-@pytest.mark.parametrize(("cls", "name"), BENCHMARKS, ids=IDS)
-@pytest.mark.parametrize("status", ["failed", "unresolved"])
-def test_a_failure_is_not_hidden(
-    serve: Callable[[Run], None], cls: type, name: str, status: str
-) -> None:
-    serve(lambda verb, **case: {"status": status, "reason": "out of memory"})
-    with pytest.raises(RuntimeError, match="out of memory"):
-        list(values(cls, name))
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("fgbench.api") is None, reason="fgbench.api is absent")
-@pytest.mark.parametrize("cls", slow_if(CLASSES, lambda cls: cls is quality.Estimate))
-def test_every_method_of_a_suite_runs(cls: Any, serve: Callable[[Run], None]) -> None:
-    """A name or option unknown to the current code would show as n/a for ever."""
-    from fgbench.api import run
-
-    small = {"draws": 64, "batches": 1, "epochs": 1}
-    asked: list[dict[str, Any]] = []
-
-    def record(verb: str, **case: Any) -> dict[str, Any]:
-        asked.append({"verb": verb, **case})
-        return {"status": "skipped", "reason": "only recorded"}
-
-    serve(record)
-    cls().setup_cache()
-    distinct = {(case["method"], case["arch"]): case for case in asked}
-    for case in distinct.values():
-        result = run(**(case | {k: v for k, v in small.items() if k in case}))
-        assert result["status"] == "ok", (case, result)
+@pytest.mark.parametrize("module", [foundations, trainings, estimates])
+def test_every_row_of_the_smoke_tier_has_a_number(module: ModuleType) -> None:
+    """A name that the probes do not know would show as n/a for ever."""
+    cells = importlib.import_module(module.__name__).setup_cache()
+    missing, count = [], 0
+    for cls, name in BENCHMARKS:
+        if cls.__module__ != module.__name__ or cls.tier != "smoke":
+            continue
+        for params in product(*cls.params):
+            try:
+                value = number(cls, name, cells, params)
+            except NotImplementedError as reason:
+                missing.append((cls.__name__, params, str(reason)))
+                continue
+            count += 1
+            for each in value["samples"] if isinstance(value, dict) else [value]:
+                assert each == tracked.six(each)
+                assert each >= 0
+    assert count > 20
+    assert [m for m in missing if "this commit does not have it" in m[2]] == []

@@ -8,7 +8,8 @@ from itertools import combinations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from fgbench import registry
 from fgbench.core.network import Chain
@@ -17,6 +18,7 @@ from fgbench.core.task import Task
 from fgbench.errors import UsageError
 from tests.makers.cases import slow_if
 from tests.makers.networks import batch, build, design, worst
+from tests.makers.wrapped import Subject, under
 
 # 3 examples, 4 patches, 2 groups of 5 channels, 6 pixels per patch, 7 classes: no two alike
 MIXER = "localmixer-xs/4/8[channels=10,groups=2,side=2]"
@@ -220,3 +222,44 @@ def test_one_module_has_one_window() -> None:
 def test_a_window_of_none_is_refused() -> None:
     with pytest.raises(UsageError, match="n='0'"):
         registry.method("bp/interlocking[n=0]")
+
+
+class Tied(nn.Module):
+    """Four modules, the first and the last of which use one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Sequential(nn.Linear(5, 5), nn.Tanh()) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.parts:
+            x = part(x)
+        return functional.linear(x, self.parts[0][0].weight)
+
+
+def test_uses_of_one_weight_in_windows_of_their_own_learn_each_from_its_own_loss() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        subject = Subject("tied", Tied(), torch.randn(3, 5), torch.tensor([0, 4, 2]), cut="parts")
+    task = under(subject, "interlocking[n=2]")
+    chain, x, y = task.chain, subject.inputs, subject.targets
+    found = task.scheme_truth(x, y)
+    shared = next(p for n, p in chain.named_parameters() if n.endswith("parts.0.0.weight"))
+    parts = chain.body.parts
+    first = loss(chain, "local1", parts[1](parts[0](x)), y)
+    before = parts[2](parts[1](parts[0](x))).detach()
+    second = subject.loss(functional.linear(before, shared), y).mean()
+    want = sum(torch.autograd.grad(each, shared)[0] for each in (first, second))
+    torch.testing.assert_close(found["body.parts.0.0.weight"], want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("n", [4, 9])
+def test_a_window_that_teaches_one_of_two_uses_of_a_weight_is_refused(n: int) -> None:
+    """The second use would count again in its own window: with n = all modules no longer backprop."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        subject = Subject("tied", Tied(), torch.randn(3, 5), torch.tensor([0, 4, 2]), cut="parts")
+    refused = under(subject, f"interlocking[n={n}]").scheme.refused
+    assert "module 3 of the window of module 0 shares parameters with it" in refused
+    end = under(subject, "end")
+    assert end.scheme.refused == ""

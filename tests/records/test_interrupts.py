@@ -238,3 +238,36 @@ def test_output_that_cannot_be_written_is_no_success(name: str, tmp_path: Path) 
     assert done.returncode == code or (name == "a reader that has gone" and done.returncode == 0)
     assert done.stderr.startswith(line)
     assert len(done.stderr.splitlines()) == bool(line)
+
+
+MASKS = """
+import signal
+from multiprocessing import get_context
+from fgbench.records import interrupts
+
+def child(pipe):
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    pipe.send(sorted(n.name for n in blocked & set(interrupts.SIGNALS)))
+
+if __name__ == "__main__":
+    context = get_context("spawn")
+    for _ in range(2):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=child, args=(theirs,))
+        with interrupts.unheard():
+            process.start()
+        print(*ours.recv())
+        process.join()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked here")
+def test_the_first_process_that_is_started_hears_no_signal_either(tmp_path: Path) -> None:
+    """Python starts another process before it, and lets signals through again after that."""
+    (tmp_path / "masks.py").write_text(MASKS)
+    done = subprocess.run(
+        [sys.executable, "masks.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == 2 * ["SIGHUP SIGINT SIGTERM"], done.stderr

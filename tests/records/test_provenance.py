@@ -26,11 +26,12 @@ def test_the_environment_needs_no_torch() -> None:
     where = json.loads(python(code).communicate()[0])
     assert set(where) == {
         *("python", "torch", "numpy", "threads", "dtype", "device_name", "platform"),
+        *("instructions", "draws"),
         *("data_fingerprint", "data_source", "code"),
     }
     assert where["python"] == sys.version.split()[0]
     assert where["numpy"] == np.__version__
-    assert where["threads"] is None
+    assert where["threads"] is where["instructions"] is where["draws"] is None
     assert where["device_name"]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from fgbench.api import run, table1
 from fgbench.records.schema import defect, validate
 from tests.makers.minimal_records import a_record
 
@@ -41,8 +43,17 @@ def test_what_no_reader_could_use_is_named(more: dict[str, Any], said: str) -> N
     assert defect({**a_record(), **more}) == said
 
 
-def test_the_time_of_drawing_noise_has_an_interval() -> None:
-    """As ``fgbench speed`` writes it; taken for damage, no record of speed could be read again."""
-    measured = {"value": 0.5, "low": 0.4, "high": 0.7, "n": 20}
-    assert defect({"verb": "speed", "noise_ms": measured}) == ""
-    assert "noise_ms" in defect({"verb": "speed", "noise_ms": "fast"})
+CASE = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]", "method": "BP"}
+RUNS: dict[str, dict[str, Any]] = {
+    "measure": {**CASE, "batch": 8, "draws": 4, "batches": 1},
+    "train": {**CASE, "epochs": 1, "batch": 32},
+    "speed": {**CASE, "batch": 8, "rounds": 3, "reference": "plain"},
+    "table1": {"fan_in": (2,), "fan_out": (2,), "batch": (2,), "draws": 32, "laws": ("gaussian",)},
+}
+
+
+@pytest.mark.parametrize("verb", RUNS)
+def test_readers_take_what_every_verb_writes(verb: str) -> None:
+    written = table1(**RUNS[verb]) if verb == "table1" else run(verb, **RUNS[verb])
+    assert written["status"] == "ok"
+    assert defect(json.loads(json.dumps(written))) == ""

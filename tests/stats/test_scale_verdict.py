@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from fgbench.stats.multiple_tests import LEVEL
-from fgbench.stats.scale_verdict import checked_exactly, off_scale, scale_p
+from fgbench.stats.scale_verdict import checked_exactly, looked_at, off_scale, scale_p, uphill
 
 OWN = {"claimed": {"bias": "none"}, "about": {"module": "fgbench.estimators.fg_a", "file": ""}}
 
@@ -77,3 +77,19 @@ def test_of_twenty_figures_of_a_hundred_points_about_one_has_a_false_cross() -> 
     crossed = [any(off_scale(list(1 + 0.2 * a), list(b))) for a, b in zip(t, p, strict=True)]
     assert 0.02 < np.mean(crossed) < 0.08
     assert np.mean((np.abs(t) > 2 * stats.t.ppf(0.975, 4)).any(1)) > 5 * LEVEL
+
+
+def test_every_scale_that_is_shown_counts_as_a_look() -> None:
+    outside = scale(1.2, 0.2, p_value=0.04)
+    assert off_scale([1.2], [looked_at(outside, {})]) == [True]
+    shown = [(outside, {}), (scale(1.1, 0.2, p_value=0.3), OWN)]
+    p_values = [looked_at(numbers, record) for numbers, record in shown]
+    assert p_values == [0.04, 1.0]
+    assert off_scale([1.2, 1.1], p_values) == [False, False]
+    exact = {**scale(1.0, 0.0), "bias": {"detectable": 0.0}}
+    assert looked_at(exact, OWN) is None  # nothing that chance could move
+
+
+def test_an_estimate_of_negative_scale_points_uphill() -> None:
+    assert uphill(scale(-0.01, 0.1))
+    assert not any(map(uphill, (scale(0.01, 0.1), scale(0.0, 0.1), {}, {"scale": {"value": None}})))

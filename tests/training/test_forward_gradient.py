@@ -371,3 +371,82 @@ def test_an_update_rule_takes_the_steps() -> None:
         assert torch.equal(p, net.get_parameter(name))
     with pytest.raises(UsageError, match="unknown update 'sgn'"):
         loop("sgn")
+
+
+class Counted(nn.Module):
+    """Counts its calls, and keeps a running mean of its features, in place and by assignment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(5))
+        self.register_buffer("square", torch.ones(5))
+        self.calls: Tensor
+        self.mean: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        if self.training:
+            seen = h.detach()
+            self.calls += 1
+            self.mean.mul_(0.9).add_(seen.mean(0), alpha=0.1)
+            self.square = 0.9 * self.square + 0.1 * seen.square().mean(0)
+        return self.last(torch.tanh(h))
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["BP", "FG-A", "FG-W[directions=2]", "NP", "WP", "mezo/end", "LG-FG-A", "DFA", STATEFUL],
+)
+def test_buffers_advance_once_per_step_as_with_backprop(method: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Counted()
+    x, y = batch()
+    cut: dict[str, Any] = {"cut": ["first"]} if method == "LG-FG-A" else {}
+    forward = ForwardGradient(model, "cross_entropy", method, sgd(model), **cut)
+    for step in range(3):
+        twin = copy.deepcopy(model)
+        twin(x)
+        forward.step(x, y)
+        assert int(model.calls) == step + 1
+        for name, buffer in twin.named_buffers():
+            torch.testing.assert_close(dict(model.named_buffers())[name], buffer, msg=name)
+
+
+class Leaky(nn.Module):
+    """Takes its running mean off: every pass of a step has to see the same one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.register_buffer("mean", torch.zeros(5))
+        self.mean: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        out = self.last(torch.tanh(h - self.mean))
+        if self.training:
+            self.mean = 0.5 * self.mean + 0.5 * h.detach().mean(0)
+        return out
+
+
+@pytest.mark.parametrize("method", ["FG-A", "FG-W", "WP[sided=central]", "LG-FG-A"])
+def test_every_pass_of_a_step_sees_the_buffers_of_its_beginning(method: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        models = [Leaky().double() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    x, y = batch()
+    x = x.double()
+    frozen = models[1]
+    cut: dict[str, Any] = {"cut": ["first"]} if method == "LG-FG-A" else {}
+    steps = [ForwardGradient(m, "cross_entropy", method, sgd(m), **cut) for m in models]
+    steps[0].backward(x, y)
+    mean = models[0].mean.clone()
+    assert not torch.equal(mean, torch.zeros(5, dtype=mean.dtype))
+    frozen.train(False)  # in which mode it writes no buffers
+    steps[1].backward(x, y)
+    for (name, one), two in zip(models[0].named_parameters(), frozen.parameters(), strict=True):
+        assert torch.equal(one.grad, two.grad), name

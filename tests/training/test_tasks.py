@@ -15,7 +15,7 @@ from fgbench.reporting.terminal.tables import _trainings
 from fgbench.runs.run import run_all
 from fgbench.training.loop import train
 from fgbench.training.recipe import Recipe
-from fgbench.workload import Workload
+from fgbench.workload import Cuts, Workload
 
 RECIPE = Recipe(epochs=2, batch=16, lr=0.01)
 
@@ -123,3 +123,21 @@ def test_a_network_solves_poissons_equation():
     for name, grad in zip(params, grads, strict=True):
         (found,) = [g for n, g in {**step.body, **step.readouts}.items() if n.endswith(name)]
         torch.testing.assert_close(found, grad, rtol=1e-10, atol=1e-10)
+
+
+def test_an_equation_has_no_losses_on_the_way_and_says_why():
+    """A readout of a layer sees values, and a residual needs their derivatives by the points."""
+    workload = Workload.of("mlp-pinn-2x8", "poisson[train=64,test=16]", dtype="float64")
+    for name in ("LG-FG-A", "bp/module", "fg_a/overlap", "bp/dgl"):
+        scheme = workload.task(registry.method(name), seed=0).task.scheme
+        assert "a residual of derivatives by the points" in scheme.refused
+        assert "\n" not in scheme.refused
+    for name in ("FG-A", "bp/last", "np/blockwise"):
+        assert workload.task(registry.method(name), seed=0).task.scheme.refused == ""
+    cut = Workload.of(
+        "mlp-pinn-2x8", "poisson[train=64,test=16]", cuts=Cuts(cut="net.layers.0,net.layers.1")
+    )
+    with pytest.raises(
+        UsageError, match="mlp-pinn-2x8 on poisson takes no cut: the loss of an equation"
+    ):
+        cut.chain(0)

@@ -17,6 +17,7 @@ from fgbench.core.axes import Cells, names
 from fgbench.core.network import Chain, LocalModule, Pooling, Site, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.shape_trace import ShapeTrace
+from fgbench.core.wrapping.buffers import held
 from fgbench.core.wrapping.cuts import label
 from fgbench.core.wrapping.heads import Output, local_head
 from fgbench.core.wrapping.listen import Listener, Stop
@@ -284,7 +285,11 @@ class WrappedChain(Chain):
 
     def part(self, x: Any, run: slice) -> Any:
         """Return where a pass of some examples begins, from the network's input alone."""
-        return x if run == slice(None) else Start(examples_of(x.inputs, len(x), run))
+        return (
+            x
+            if run == slice(None)
+            else Start(examples_of(x.inputs, len(x), run, self.survey.shared))
+        )
 
     def indivisible(self, first: int) -> str:
         """Return why a batch cannot pass in parts from segment ``first`` on, "" where it can."""
@@ -402,6 +407,8 @@ class WrappedChain(Chain):
             raise Stop
 
         with ExitStack() as stack:
+            if survey.written:  # every pass begins with the same ones
+                stack.enter_context(held(survey.written))
             for name, module in self._cut_modules.items():
                 stack.callback(module.register_forward_hook(cut(name)).remove)
             if survey.head and stop == last:
@@ -433,6 +440,29 @@ class WrappedChain(Chain):
     def redraw(self, noise: Noise) -> None:
         """Draw masks from this noise in all passes until the next call."""
         self.masks = noise
+
+    @contextmanager
+    def buffers_held(self) -> Iterator[None]:
+        """Let no call inside the block write the buffers, such as a checkpoint that runs a module again."""
+        with held(self.survey.written):
+            yield
+
+    def advance_buffers(self, x: Any) -> bool:
+        """Let the module write its buffers once: counters, running means; as a step of backprop does.
+
+        Args:
+            x: inputs of the step's batch.
+
+        Returns:
+            Whether there are such buffers, so that a forward pass was made.
+        """
+        if not self.survey.written:
+            return False
+        with torch.no_grad(), ExitStack() as stack:
+            if self.survey.random:
+                stack.enter_context(keyed_dropout(self._seed(0)))
+            self(x)
+        return True
 
     def _seed(self, segment: int) -> int:
         """Return the seed of what a segment draws."""

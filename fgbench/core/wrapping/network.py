@@ -36,6 +36,7 @@ class Network:
         out_axes: axes of the outputs.
         head: the last submodule, whose parameters get their exact gradient.
         output: from what the module returns to its prediction.
+        only_end: why no loss can be read between submodules, "" where one can.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -49,6 +50,7 @@ class Network:
     out_axes: str | tuple[str, ...] = ""
     head: str = ""
     output: Callable[[Any], Any] | None = None
+    only_end: str = ""
 
 
 def wrap(

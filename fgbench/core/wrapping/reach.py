@@ -169,7 +169,7 @@ def _reach(chain: WrappedChain, k: int, a: str) -> dict[str, Found]:
         t = t.to(some.device)
         return (t.to(some.dtype) if t.is_floating_point() else t).expand(size, *t.shape[1:])
 
-    example = some_examples(chain.survey.example, chain.survey.examples, 1)
+    example = some_examples(chain.survey.example, chain.survey.examples, 1, chain.survey.shared)
     generator = torch.Generator().manual_seed(0)
     with no_reverse.opened(), torch.enable_grad(), chain.smooth(SMOOTH):
         with swapped(chain, {n: _moved(p, generator) for n, p in chain.body_parameters().items()}):

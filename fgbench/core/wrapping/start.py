@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fgbench.core.autodiff.dual import Dual
 from fgbench.core.wrapping.operations import tensors
 from fgbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import torch
     from torch import nn
 
@@ -136,35 +138,38 @@ def with_tensor(y: Any, f: Any) -> Any:
     )
 
 
-def some_examples(inputs: Any, size: int, count: int) -> Any:
+def some_examples(inputs: Any, size: int, count: int, shared: Collection[int] = ()) -> Any:
     """Return the first examples of inputs.
 
     Args:
         inputs: nested tensors.
         size: how many examples there are.
         count: how many to take.
+        shared: numbers of the leaves that belong to all examples.
 
     Returns:
-        The same structure; tensors of another length are left as they are.
+        The same structure; tensors of another length, and shared ones, are left as they are.
 
     Example:
         >>> import torch
         >>> some_examples({"x": torch.ones(3, 2)}, 3, 2)["x"].shape
         torch.Size([2, 2])
     """
-    return examples_of(inputs, size, slice(0, count))
+    return examples_of(inputs, size, slice(0, count), shared)
 
 
-def examples_of(inputs: Any, size: int, run: slice) -> Any:
+def examples_of(inputs: Any, size: int, run: slice, shared: Collection[int] = ()) -> Any:
     """Return a run of examples of inputs.
 
     Args:
         inputs: nested tensors.
         size: how many examples there are.
         run: those to take.
+        shared: numbers of the leaves that belong to all examples, see
+            :func:`fgbench.core.wrapping.shared.shared_inputs`.
 
     Returns:
-        The same structure; tensors of another length are left as they are.
+        The same structure; tensors of another length, and shared ones, are left as they are.
 
     Example:
         >>> import torch
@@ -175,4 +180,6 @@ def examples_of(inputs: Any, size: int, run: slice) -> Any:
     def taken(t: Any) -> Any:
         return t[run] if isinstance(t, Tensor) and t.dim() and len(t) == size else t
 
-    return tree_map(taken, inputs)
+    leaves, structure = tree_flatten(inputs)
+    parts = [t if i in shared else taken(t) for i, t in enumerate(leaves)]
+    return tree_unflatten(parts, structure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,9 +15,11 @@ from torch.utils._pytree import tree_map
 
 from fgbench.core.autodiff.composites import COMPOSITES
 from fgbench.core.operation_counter import OperationCounter
+from fgbench.core.wrapping.buffers import buffers_kept
 from fgbench.core.wrapping.cuts import chosen_cuts, label
 from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout
-from fgbench.core.wrapping.required import require_device
+from fgbench.core.wrapping.required import require_device, spectral_norms
+from fgbench.core.wrapping.shared import shared_inputs
 from fgbench.core.wrapping.start import Start, called, first_tensor, some_examples, with_tensor
 from fgbench.core.wrapping.trace import KINKS, Call, Trace
 from fgbench.errors import UsageError, unknown
@@ -25,6 +27,7 @@ from fgbench.errors import UsageError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fgbench.core.wrapping.buffers import Buffer
     from fgbench.core.wrapping.operations import Key
 
 EXAMPLES = 3
@@ -57,8 +60,10 @@ class Survey:
         homes: parameter to the segments that use it.
         example: inputs that were traced.
         examples: how many examples these are.
+        shared: numbers of the inputs that belong to all examples.
         silent: calls on data for which no gradient is recorded.
         selecting: segments in which the numbers of the batch decide what depends on what.
+        written: buffers that a pass writes.
     """
 
     parameters: frozenset[str]
@@ -77,8 +82,10 @@ class Survey:
     homes: dict[str, set[int]]
     example: Any
     examples: int
+    shared: frozenset[int] = frozenset()
     silent: list[str] = field(default_factory=list)
     selecting: frozenset[int] = frozenset()
+    written: list[Buffer] = field(default_factory=list)
 
     @property
     def ops(self) -> list[Operation]:
@@ -154,12 +161,15 @@ def survey(
             "a batch of one example was given; wrapping needs two, to tell the example axis"
         )
     count = min(len(start), EXAMPLES)
-    some = some_examples(batch, len(start), count)
+    shared = shared_inputs(module, batch, len(start), output)
+    some = some_examples(batch, len(start), count, shared)
     cuts = chosen_cuts(module, cut)
     if head and head not in dict(module.named_modules()):
         raise unknown("submodule as head", head, [n for n, _ in module.named_modules() if n])
-    whole = _traced(module, some, cuts, head, output)
-    fewer = _traced(module, some_examples(some, count, count - 1), cuts, head, output)
+    with buffers_kept(module) as written:  # every pass begins with the same ones
+        whole = _traced(module, some, cuts, head, output)
+    with buffers_kept(module):
+        fewer = _traced(module, some_examples(some, count, count - 1, shared), cuts, head, output)
     if [o.key for o in whole.trace.operations] != [o.key for o in fewer.trace.operations]:
         raise UsageError("the module makes other calls for a batch of another size")
     body = [o for o in whole.trace.operations if o.role == "op" and o.segment <= len(cuts)]
@@ -175,17 +185,20 @@ def survey(
             try:
                 a.layout = example_layout(a, a.value[0], b.value[0], count)
             except UsageError as error:
-                again = _traced(module, some, cuts, head, output).trace.operations[number]
+                with buffers_kept(module):
+                    again = _traced(module, some, cuts, head, output).trace.operations[number]
                 if not torch.equal(again.value[0], a.value[0]):
                     raise UsageError(
-                        f"{a.owner}: the output of {a.call} differs between two passes on the same inputs: "
-                        "the module draws at random in a way that cannot be repeated, or keeps state"
+                        spectral_norms(module)
+                        or f"{a.owner}: the output of {a.call} differs between two passes on the same inputs"
+                        ": the module draws at random in a way that cannot be repeated, or keeps state"
                     ) from None
                 raise UsageError(f"{error}{_coupling(module)}") from None
             a.shape = tuple(a.layout.split(a.value[0]).shape[1:])
         a.segment = a.segment if a.segment < last else last + (a.segment > len(whole.outputs) - 1)
     _require_apart(whole.prediction, fewer.prediction)
-    return _surveyed(module, whole, cuts, head, output, sites, some, count)
+    found = _surveyed(module, whole, cuts, head, output, sites, some, count, shared)
+    return replace(found, written=written)
 
 
 def _coupling(module: nn.Module) -> str:
@@ -221,6 +234,7 @@ def _surveyed(
     sites: str,
     some: Any,
     count: int,
+    shared: frozenset[int],
 ) -> Survey:
     """Put together what the traced pass found."""
     trace, last = whole.trace, len(cuts) + 1
@@ -264,6 +278,7 @@ def _surveyed(
         homes=homes,
         example=tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, some),
         examples=count,
+        shared=shared,
         silent=trace.silent,
         selecting=frozenset(min(k, last - 1) for k in trace.selecting),
     )

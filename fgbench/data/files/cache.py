@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,33 @@ if TYPE_CHECKING:
 
 SOURCE = 10_000  # characters of a SOURCE.txt that are read
 ELSEWHERE = "delete it and run again, or point FGBENCH_DATA at another folder"
+_offline: ContextVar[bool] = ContextVar("fgbench_offline", default=False)
+
+
+class Missing(DataError):
+    """A data file is missing, and downloads are off.
+
+    Example:
+        >>> issubclass(Missing, DataError)
+        True
+    """
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Raise :class:`Missing` in this context where a file would be downloaded.
+
+    Example:
+        >>> with offline():
+        ...     download("http://localhost/a.gz", "", Path("here"))
+        Traceback (most recent call last):
+        fgbench.data.files.cache.Missing: a.gz is missing
+    """
+    token = _offline.set(True)
+    try:
+        yield
+    finally:
+        _offline.reset(token)
 
 
 def data_root(data_dir: str | None = None) -> Path:
@@ -96,6 +124,7 @@ def download(url: str, checksum: str, folder: Path) -> Path:
 
     Raises:
         DataError: the download failed, or the checksum is wrong.
+        Missing: in the context of :func:`offline`.
 
     Example:
         >>> import tempfile
@@ -105,9 +134,11 @@ def download(url: str, checksum: str, folder: Path) -> Path:
         ...     download("http://localhost/a.gz", "d41d8cd98f00b204e9800998ecf8427e", Path(folder)).name
         'a.gz'
     """
+    name = url.rsplit("/", 1)[-1]
+    if _offline.get():
+        raise Missing(f"{name} is missing")
     import pooch
 
-    name = url.rsplit("/", 1)[-1]
     try:
         with progress_display() as progress:
             fetcher = pooch.HTTPDownloader(progressbar=_Bar(progress, name), chunk_size=1 << 16)
@@ -119,7 +150,7 @@ def download(url: str, checksum: str, folder: Path) -> Path:
         raise DataError(
             f"{folder / name} is missing and could not be downloaded from {url} ({_reason(error)}); "
             "put it there, or point FGBENCH_DATA at a folder that has it"
-        ) from error
+        ) from None
     return Path(path)
 
 

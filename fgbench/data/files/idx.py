@@ -79,7 +79,7 @@ def read_idx(path: Path, ndim: int, content_md5: str | None, size: int | None = 
             expected = _announced(content, path, ndim, size)
             content += _read(file, expected - start + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); {ELSEWHERE}") from error
+        raise DataError(f"{path} cannot be read ({error}); {ELSEWHERE}") from None
     if len(content) != expected:
         has = f"{len(content)}" if len(content) < expected else f"more than {expected}"
         raise DataError(f"{path} has {has} bytes, but its header says {expected}; {ELSEWHERE}")

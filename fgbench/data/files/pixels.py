@@ -87,7 +87,7 @@ def kept(job: Job, cache: Path) -> tuple[Tensor, str]:
     try:
         pixels = mapped(path)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read ({error}); delete it and run again") from error
+        raise DataError(f"{path} cannot be read ({error}); delete it and run again") from None
     if tuple(pixels.shape) != job.shape or pixels.dtype != torch.uint8:
         raise DataError(f"{path} does not hold the expected pixels; delete it and run again")
     return pixels, path.stem.rpartition("-")[2]
@@ -151,7 +151,7 @@ def _build(job: Job, cache: Path) -> Path:
             f"the pixels of {job.what} cannot be stored in {cache} ({error.strerror or error}); "
             "point FGBENCH_DATA at a writable folder with "
             f"{prod(job.shape) / 1e9:.3g} GB of free space"
-        ) from error
+        ) from None
 
 
 def _write(job: Job, unfinished: Path, hashes: Path) -> str:

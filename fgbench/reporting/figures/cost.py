@@ -1,4 +1,4 @@
-"""Test error against time and memory of a step, with the Pareto front."""
+"""Test error, or another main metric, against time and memory of a step, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.markers import MarkerStyle
 from numpy.typing import ArrayLike, NDArray
 
+from fgbench.records.metrics import Shown
 from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.metric_columns import (
+    ABOUT,
+    by_metric,
+    metric_of,
+    named,
+    phrase,
+    unnamed,
+)
 from fgbench.reporting.frames.seed_means import seeds
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
@@ -23,9 +32,13 @@ AXES = {"step_ms": "ms per step", "peak_mb": "peak memory of a step (MiB)"}
 PANEL = ["task", "data", "device", "batch", "what"]
 COLUMNS = (
     *PANEL,
-    *("arch", "method", "cost", "cost_low", "cost_high", "error_percent", "low_percent"),
-    *("high_percent", "n", "parameters", "front", "epochs", "others"),
+    *("arch", "method", "cost", "cost_low", "cost_high", "mean", "low"),
+    *("high", "n", "parameters", "front", "epochs", "others"),
 )
+PERCENT = {"mean": "error_percent", "low": "low_percent", "high": "high_percent"}
+"""Names of the columns where every result is an error."""
+PLAIN = {"mean": "result", "low": "result_low", "high": "result_high"}
+"""Names of the columns where some result is of another metric, which the column ``metric`` names."""
 AREAS = 14.0, 75.0  # of the smallest and the largest network
 
 
@@ -57,9 +70,10 @@ def plotted(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`: a row per configuration, device and batch, and kind of cost. The cost is that of
-        the latest timing; there are ``others`` more. The error is the median final test error over ``n``
-        seeds with its quartiles, a diverged run at chance. ``parameters`` are those of the body, from a
+        Columns `COLUMNS` with the names of `PERCENT`, or with those of `PLAIN` and of the metric: a row per
+        configuration, device and batch, and kind of cost. The cost is that of the latest timing; there are
+        ``others`` more. The result is the median of the main metric over ``n`` seeds with its quartiles, a
+        diverged run at chance. ``parameters`` are those of the body, from a
         measure record of the same network and data.
 
     Example:
@@ -73,17 +87,13 @@ def plotted(records: Records) -> pd.DataFrame:
     """
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
-    grouped = runs.astype({"final": float}).groupby(by)
-    quartiles = {"low_percent": 0.25, "error_percent": 0.5, "high_percent": 0.75}
-    errors = grouped.agg(n=("key", "size"), epochs=("epochs", "max"))
-    errors = errors.assign(**{k: 100 * grouped["final"].quantile(q) for k, q in quartiles.items()})
-    errors = errors.reset_index()
+    results = by_metric(runs.astype({"final": float}), _quartiles)
     speeds = records.speeds()
     speeds = speeds[speeds["quantity"].isin(AXES) & speeds["value"].gt(0)]
     ends = {"value": "cost", "low": "cost_low", "high": "cost_high", "quantity": "what"}
-    timed = workloads.joined(errors, speeds.drop(columns="n").rename(columns=ends), records)
+    timed = workloads.joined(results, speeds.drop(columns="n").rename(columns=ends), records)
     started = {row["key"]: str(row.get("started")) for row in records.of("speed")}
-    one = [*by, "device", "batch", "what"]
+    one = [*by, "metric", "device", "batch", "what"]
     timed = timed.assign(started=timed["key"].map(started)).sort_values("started", kind="stable")
     timed = timed.assign(others=timed.groupby(one, dropna=False)["key"].transform("size") - 1)
     timed = timed.drop_duplicates(one, keep="last")
@@ -91,14 +101,26 @@ def plotted(records: Records) -> pd.DataFrame:
     sizes = measures.drop_duplicates(["arch", "data"]).set_index(["arch", "data"])["elements"]
     table = timed.join(sizes.rename("parameters"), on=["arch", "bare"])
     fronts = [
-        pd.Series(front(p["cost"], p["error_percent"]), p.index) for _, p in table.groupby(PANEL)
+        pd.Series(front(p["cost"], metric_of(p).sign * p["mean"]), p.index)
+        for _, p in table.groupby([*PANEL, "metric"])
     ]
     table = table.assign(front=pd.concat(fronts) if fronts else None)
-    return ordering.arranged(table, [*PANEL, "arch", "method"], what=AXES)[list(COLUMNS)]
+    keys = [*PANEL[:-1], "metric", "what", "arch", "method"]
+    table = ordering.arranged(table, keys, what=AXES)[[*COLUMNS, *ABOUT]]
+    return named(table, PERCENT, PLAIN)
+
+
+def _quartiles(runs: pd.DataFrame, metric: Shown) -> pd.DataFrame:
+    """Compute the median and the quartiles of the final results of each method, as they are shown."""
+    grouped = runs.groupby([*workloads.WORK, "method"])
+    quartiles = {"low": 0.25, "mean": 0.5, "high": 0.75}
+    table = grouped.agg(n=("key", "size"), epochs=("epochs", "max"))
+    ends = {k: metric.factor * grouped["final"].quantile(q) for k, q in quartiles.items()}
+    return table.assign(**ends).reset_index()
 
 
 def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
-    """Draw two panels per task, data, device and batch.
+    """Draw two panels per task, data, metric, device and batch.
 
     Args:
         table: of `plotted`, all that is drawn.
@@ -117,36 +139,40 @@ def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         >>> fig.axes[0].get_xlabel()
         'ms per step'
     """
+    text, table = caption(table), unnamed(table, PERCENT, PLAIN)
     looks = style.looks(table["method"])
     area = _areas(table["parameters"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
-        task, data, device, batch, what = group
-        best = part[part["front"]].sort_values(["cost", "error_percent"])
+        task, data, device, batch, _, what = group
+        metric = metric_of(part)
+        best = part[part["front"]].sort_values(["cost", "mean"])
         line: dict[str, Any] = {"color": style.FAINT, "ls": style.DOTTED, "lw": style.pt(1.2)}
-        ax.step(best["cost"], best["error_percent"], where="post", **line)
+        ax.step(best["cost"], best["mean"], where="post", **line)
         for at, row in part.iterrows():
             _point(ax, row, looks[row["method"]], float(area[at]))
         panels.log_axis(ax, part[["cost", "cost_low", "cost_high"]].stack(), "x")
-        alike = (table[name].eq(value) for name, value in zip(PANEL[:-1], group[:-1], strict=True))
+        alike = (table[name].eq(value) for name, value in zip(rows, group[:-1], strict=True))
         row = table[np.logical_and.reduce(list(alike))]
-        drawn = row[["low_percent", "error_percent", "high_percent"]].stack()
+        drawn = row[["low", "mean", "high"]].stack()
         if drawn.min() <= 0 or drawn.max() < 4 * drawn.min():
             ax.set_yscale("linear")
         else:
             panels.log_axis(ax, drawn)
         edge = drawn.max() - drawn.min() or 1.0
-        ends = max(0.0, drawn.min() - 0.06 * edge), drawn.max() + 0.06 * edge
+        least = drawn.min() - 0.06 * edge
+        ends = max(0.0, least) if drawn.min() >= 0 else least, drawn.max() + 0.06 * edge
         if ax.get_yscale() == "log":
             ends = drawn.min() / 1.2, drawn.max() * 1.2
-        ax.set_ylim(ends[::-1])
-        ax.set(xlabel=AXES[what], ylabel="test error (%), upwards is better")
+        ax.set_ylim(ends[:: int(-metric.sign)])
+        ax.set(xlabel=AXES[what], ylabel=f"{metric.axis('test')}, upwards is better")
         if what == "step_ms":
             panels.titled(ax, f"{task} on {data}, batch {int(batch)}, {device}")
 
+    rows = [*PANEL[:-1], "metric"]
     more = {"Pareto front": {"ls": style.DOTTED, "marker": "o", "ms": 7, "mfc": "none", "mew": 0.7}}
     drawing: dict[str, Any] = {"height": 2.4, "line": False, "share": "row", "more": more}
-    return panels.drawn(table, PANEL, looks, panel, caption(table), sheet=sheet, **drawing)
+    return panels.drawn(table, [*rows, "what"], looks, panel, text, sheet=sheet, **drawing)
 
 
 def _areas(parameters: pd.Series) -> pd.Series:
@@ -160,9 +186,9 @@ def _areas(parameters: pd.Series) -> pd.Series:
 
 def _point(ax: Axes, row: pd.Series, look: style.Look, area: float) -> None:
     """Draw one configuration with its quartiles and the interval of its cost, ringed on the front."""
-    x, y = row["cost"], row["error_percent"]
+    x, y = row["cost"], row["mean"]
     thin: dict[str, Any] = {"color": look.colour, "lw": style.pt(0.9)}
-    ax.vlines(x, row["low_percent"], row["high_percent"], **thin)
+    ax.vlines(x, row["low"], row["high"], **thin)
     ax.hlines(y, row["cost_low"], row["cost_high"], **thin)
     face = look.colour if look.filled else "w"
     marker = MarkerStyle(look.marker)
@@ -198,10 +224,11 @@ def caption(table: pd.DataFrame) -> str:
         f"other{'s' * (rest > 1)} (another seed, setting or number of threads) are not."
     ) * (rest > 0)
     return (
-        f"Points: median final test error over n = {seeds(table['n'])} (a diverged run "
+        f"Points: median final {phrase(table)} over n = {seeds(table['n'])} (a diverged run "
         "is at chance); vertical bars: quartiles over seeds; horizontal bars: 95 % intervals of the time, "
         "where there is one. Ringed, dotted: Pareto front, no other point is as cheap and as accurate. "
-        f"Size of a point: parameters of the body, {named}.{latest}{workloads.lengths(table)}"
+        f"Size of a point: parameters of the body, {named}.{latest}"
+        f"{workloads.lengths(table)}{workloads.chance_words(table)}"
     )
 
 

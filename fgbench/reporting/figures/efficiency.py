@@ -119,9 +119,12 @@ def described(measures: pd.DataFrame) -> str:
         'Points of one cost stand side by side.'
     """
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
-    lost = ordering.order(chosen.loc[~chosen["value"].gt(0), "label"])
-    beside = "Points of one cost stand side by side."
-    return f"{beside} Not resolved, so without a point: {'; '.join(lost)}." if lost else beside
+    missing, wrong = ~chosen["value"].gt(0), chosen["scale"].lt(0)
+    parts = ["Points of one cost stand side by side."]
+    for why, rows in (("Points uphill (scale below 0)", wrong), ("Not resolved", missing & ~wrong)):
+        if lost := ordering.order(chosen.loc[rows, "label"]):
+            parts.append(f"{why}, so without a point: {'; '.join(lost)}.")
+    return " ".join(parts)
 
 
 draw = writer(NAME, Records.measures, plotted, figure)

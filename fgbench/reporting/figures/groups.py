@@ -1,4 +1,4 @@
-"""Train and test error against the number of channel groups (the paper's figure 7)."""
+"""Train and test error, or another metric, against the number of channel groups (the paper's figure 7)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
+from fgbench.records.metrics import Shown
 from fgbench.registry import split_options
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.method_names import Way, plain, setting
+from fgbench.reporting.frames.metric_columns import (
+    ABOUT,
+    axis,
+    by_metric,
+    main_results,
+    metric_of,
+    named,
+    other_metrics,
+    unnamed,
+)
 from fgbench.reporting.frames.results import results
 from fgbench.reporting.frames.seed_means import over_seeds
 from fgbench.reporting.plotting import panels, style
@@ -24,9 +35,11 @@ SPLITS = ("test", "train")
 APART = 0.12  # octaves between methods with the same number of groups
 COLUMNS = (
     *(*PANEL, "split", "method", "groups"),
-    *("error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
+    *("mean", "low", "high", "n", "band", "lost", "runs"),
 )
 PERCENT = {"mean": "error_percent", "low": "low_percent", "high": "high_percent"}
+PLAIN = {"mean": "result"}
+"""Names of columns where some panel is of another metric, which the column ``metric`` names."""
 
 
 def network_of(arch: str) -> tuple[str, int]:
@@ -89,7 +102,8 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
         runs: of `fgbench.reporting.frames.results.results`.
 
     Returns:
-        Columns `COLUMNS`, of the runs of `tidy`.
+        Columns `COLUMNS` with the names of `PERCENT`, or those of `PLAIN` and of the metric, of the runs of
+        `tidy`.
 
     Example:
         >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
@@ -100,12 +114,14 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
         >>> plotted(runs)[["split", "groups", "error_percent"]].values.tolist()[:2]
         [['test', 4, 10.0], ['test', 16, 10.0]]
     """
-    table = tidy(runs)
-    by = [*PANEL, "method", "groups"]
-    splits = [over_seeds(table, by, f"{s}_error").assign(split=s) for s in SPLITS]
-    table = pd.concat(splits).rename(columns=PERCENT)
-    keys = [*PANEL, "split", "method", "groups"]
-    return ordering.arranged(table, keys, split=SPLITS)[list(COLUMNS)]
+    done, by = main_results(tidy(runs)), [*PANEL, "method", "groups"]
+
+    def averaged(part: pd.DataFrame, metric: Shown) -> pd.DataFrame:
+        return pd.concat([over_seeds(part, by, s, metric).assign(split=s) for s in SPLITS])
+
+    keys = [*PANEL, "metric", "split", "method", "groups"]
+    table = ordering.arranged(by_metric(done, averaged), keys, split=SPLITS)
+    return named(table[[*COLUMNS, *ABOUT]], PERCENT, PLAIN)
 
 
 def figure(runs: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
@@ -128,33 +144,37 @@ def figure(runs: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Pag
         >>> [ax.get_ylabel() for ax in figure(runs, plotted(runs)).axes]
         ['test error (%)', 'train error (%)']
     """
+    table = unnamed(table, PERCENT, PLAIN)
     looks = style.looks(table["method"])
-    done = tidy(runs)
+    done = main_results(tidy(runs))
     done = done[done["status"].eq("ok")]
 
+    rows = [*PANEL, "metric"]
+
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
-        task, network, data, split = group
+        task, network, data, _, split = group
+        metric = metric_of(part)
         curves = list(part.groupby("method", sort=False))
         for at, (method, mine) in enumerate(curves):
             aside = 2 ** (APART * (at - (len(curves) - 1) / 2))
-            single = done[done[PANEL].eq(list(group[:-1])).all(axis=1) & done["method"].eq(method)]
-            panels.strip(
-                ax, aside * single["groups"], 100 * single[f"{split}_error"], looks[str(method)]
-            )
-            shown = mine.rename(columns={v: k for k, v in PERCENT.items()})
-            panels.points(ax, aside * mine["groups"], shown, looks[str(method)], line=True)
+            here = done[rows].eq(list(group[:-1])).all(axis=1)
+            single = done[here & done["method"].eq(method)]
+            values = metric.factor * single[split]
+            panels.strip(ax, aside * single["groups"], values, looks[str(method)])
+            panels.points(ax, aside * mine["groups"], mine, looks[str(method)], line=True)
         ticks = sorted(set(part["groups"]))
         ax.set_xscale("log", base=2)
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
         if split == SPLITS[0]:
             panels.heading(ax, network, data, task)
-        ax.set(xlabel="channel groups, each with a loss", ylabel=f"{split} error (%)")
+        ax.set(xlabel="channel groups, each with a loss", ylabel=axis(metric, split))
 
-    named = table.assign(number=table["groups"].map("{} groups".format))
-    text = f"{panels.counted(named, ['task', 'method', 'number'])} Dashes: single runs."
+    numbered = table.assign(number=table["groups"].map("{} groups".format))
+    counts = panels.counted(numbered, ["task", "method", "number"])
+    text = f"{counts} Dashes: single runs.{other_metrics(table)}"
     drawing: dict[str, Any] = {"share": "row", "sheet": sheet, "height": 2.1}
-    return panels.drawn(table, [*PANEL, "split"], looks, panel, text, **drawing)
+    return panels.drawn(table, [*rows, "split"], looks, panel, text, **drawing)
 
 
 draw = writer(NAME, results, plotted, figure)

@@ -94,7 +94,7 @@ def plotted(curves: pd.DataFrame) -> pd.DataFrame:
     parts = [] if table.empty else [table.assign(metric=ERROR.name, unit=ERROR.unit)]
     for (name, unit), part in test[~errors].groupby(["metric", "unit"], sort=False):
         signed = bool(part["value"].lt(0).any() or part["best"].eq("high").any())
-        most = WHOLE if Shown(str(name), str(unit)).factor > 1 else np.inf
+        most = Shown(str(name), str(unit)).most
         parts.append(epoch_curves.averaged(part, most, signed).assign(metric=name, unit=unit))
     whole = pd.concat(parts)
     return ordering.arranged(whole, [*PANEL, "method", "label", "run", "epoch"]).rename(
@@ -175,7 +175,7 @@ def _axis(ax: Axes, part: pd.DataFrame, metric: Shown, log: bool) -> None:
         words["transform"] = ax.get_yaxis_transform()
         panels.small_print(ax, 1, chance * 1.02, _chance(chance, metric), **words)
     bottom, top = (low / 1.3, high * 1.35) if log else (max(0, low - 0.1 * high), high * 1.1)
-    ax.set_ylim(bottom, min(top, 1.08 * WHOLE) if metric.factor > 1 else top)
+    ax.set_ylim(bottom, min(top, 1.08 * metric.most))
 
 
 def _plain_axis(ax: Axes, chance: float) -> None:

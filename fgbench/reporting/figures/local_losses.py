@@ -1,4 +1,4 @@
-"""Test error against the placement of local losses (the paper's figure 6)."""
+"""Test error, or another main metric, against the placement of local losses (the paper's figure 6)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from fgbench.registry import split_options
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.method_names import family, natural, setting
+from fgbench.reporting.frames.metric_columns import (
+    ABOUT,
+    axis,
+    by_metric,
+    main_results,
+    metric_of,
+    named,
+    other_metrics,
+    unnamed,
+)
 from fgbench.reporting.frames.results import results
 from fgbench.reporting.frames.seed_means import over_seeds
 from fgbench.reporting.plotting import panels, style
@@ -25,9 +35,11 @@ PLACES = ("end", "last", "module", "local")
 WORDS = {"end": "end", "last": "last\nblock", "module": "uncut\nblocks", "local": "blocks"}
 COLUMNS = (
     *(*PANEL, "estimator", "series", "base", "keep", "place"),
-    *("test_error_percent", "low_percent", "high_percent", "n", "band", "lost", "runs"),
+    *("mean", "low", "high", "n", "band", "lost", "runs"),
 )
 PERCENT = {"mean": "test_error_percent", "low": "low_percent", "high": "high_percent"}
+PLAIN = {"mean": "test"}
+"""Names of columns where some panel is of another metric, which the column ``metric`` names."""
 
 
 def tidy(runs: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +90,8 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
         runs: of `fgbench.reporting.frames.results.results`.
 
     Returns:
-        Columns `COLUMNS`, of the runs of `tidy`.
+        Columns `COLUMNS` with the names of `PERCENT`, or those of `PLAIN` and of the metric, of the runs of
+        `tidy`.
 
     Example:
         >>> from fgbench.reporting.frames.results import COLUMNS as RESULTS
@@ -91,11 +104,14 @@ def plotted(runs: pd.DataFrame) -> pd.DataFrame:
         [['end', 'b', 10.0], ['local', 'b', 10.0], ['local', 'b p', 10.0]]
     """
     by = [*PANEL, "estimator", "series", "base", "keep", "place"]
-    table = over_seeds(tidy(runs), by, "test_error").rename(columns=PERCENT)
+    table = by_metric(
+        main_results(tidy(runs)), lambda part, metric: over_seeds(part, by, "test", metric)
+    )
     others = sorted(set(table["base"]) - set(PLACES), key=natural)
     table = table.assign(kept=table["keep"].str.len(), method=table["estimator"].map(_method))
-    keys = [*PANEL, "base", "kept", "keep", "series"]
-    return ordering.arranged(table, keys, base=[*PLACES, *others])[list(COLUMNS)]
+    keys = [*PANEL, "metric", "base", "kept", "keep", "series"]
+    table = ordering.arranged(table, keys, base=[*PLACES, *others])
+    return named(table[[*COLUMNS, *ABOUT]], PERCENT, PLAIN)
 
 
 def figure(runs: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
@@ -122,26 +138,31 @@ def figure(runs: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Pag
         >>> fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel()
         ('local losses', 'test error (%)')
     """
+    table = unnamed(table, PERCENT, PLAIN)
     pairs = ordering.arranged(table.assign(method=table["estimator"].map(_method)), ["series"])
     looks = style.looks(pairs["series"], pairs["method"])
-    done = tidy(runs)
-    done = done[done["status"].eq("ok") & done["test_error"].notna()]
+    done = main_results(tidy(runs))
+    done = done[done["status"].eq("ok") & done["test"].notna()]
+    rows = [*PANEL, "metric"]
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
-        task, arch, data = group
-        here = done[PANEL].eq(list(group)).all(axis=1)
-        _panel(ax, part, looks, table[["low_percent", "high_percent"]].stack(), done[here])
+        task, arch, data, metric = group
+        here = done[rows].eq(list(group)).all(axis=1)
+        alike = table[table["metric"].eq(metric)]
+        _panel(ax, part, looks, alike[["low", "high"]].stack(), done[here])
         panels.heading(ax, arch, data, task)
 
     words = (
         "Dashes: single runs. Axes after +: along which scores are kept apart (p patch, g group)."
     )
-    text = f"{panels.counted(table, ['task', 'series', 'place'])} {words}"
+    counts = panels.counted(table, ["task", "series", "place"])
+    text = f"{counts} {words}{other_metrics(table)}"
     places = int(table.groupby(PANEL)["place"].nunique().max())
     most = 2 if sheet.inches(2) / 2 / places >= ROOM * sheet.scale else 1
-    drawing: dict[str, Any] = {"height": 2.5, "line": False, "share": "all", "sheet": sheet}
+    drawing: dict[str, Any] = {"height": 2.5, "line": False, "sheet": sheet}
+    drawing["share"] = "all" if table["metric"].nunique() == 1 else "none"
     drawing["most"] = most
-    return panels.drawn(table, PANEL, looks, panel, text, **drawing)
+    return panels.drawn(table, rows, looks, panel, text, **drawing)
 
 
 def _series(estimator: str) -> str:
@@ -170,7 +191,7 @@ def _panel(
     runs: pd.DataFrame,
 ) -> None:
     """Draw one panel: placements from left to right, the forms of an estimator side by side."""
-    places = list(dict.fromkeys(part["place"]))
+    metric, places = metric_of(part), list(dict.fromkeys(part["place"]))
     series = [name for name in looks if name in set(part["series"])]
     step = 0.7 / len(series)
     for at, name in enumerate(series):
@@ -179,8 +200,8 @@ def _panel(
         x = mine["place"].map(places.index) + aside
         single = runs[runs["series"] == name]
         at_run = single["place"].map(places.index) + aside
-        panels.strip(ax, at_run, 100 * single["test_error"], looks[name])
-        panels.points(ax, x, mine.rename(columns={v: k for k, v in PERCENT.items()}), looks[name])
+        panels.strip(ax, at_run, metric.factor * single["test"], looks[name])
+        panels.points(ax, x, mine, looks[name])
     if (drawn > 0).all() and drawn.max() > 4 * drawn.min():
         panels.log_scale(ax)
     for edge in range(1, len(places)):
@@ -188,7 +209,7 @@ def _panel(
     ax.set_xticks(range(len(places)), places)
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")
-    ax.set(xlim=(-0.5, len(places) - 0.5), xlabel="local losses", ylabel="test error (%)")
+    ax.set(xlim=(-0.5, len(places) - 0.5), xlabel="local losses", ylabel=axis(metric))
 
 
 draw = writer(NAME, results, plotted, figure)

@@ -10,9 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from fgbench.records.metrics import ERROR
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import workloads
 from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.metric_columns import (
+    ABOUT,
+    direction,
+    metric_of,
+    metrics_in,
+    named,
+    with_metric,
+)
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
@@ -35,6 +44,7 @@ COLUMNS = (
     "chance",
     "score",
     "epochs",
+    *ABOUT,
 )
 NUMBERS = ("suite", "method", "what", "x", "value", "low", "high", "n", "tasks")
 POINTS = 201
@@ -43,10 +53,11 @@ SHORT = 24  # letters of a name at its row
 
 
 def scores(records: Records) -> pd.DataFrame:
-    """Compute the score of every run: 0 at chance, 1 at backprop's error.
+    """Compute the score of every run: 0 at chance, 1 at backprop's result.
 
     The score (chance − error)/(chance − backprop), with the mean final error of backprop over its seeds,
-    makes workloads of different difficulty comparable. A diverged run is at chance.
+    makes workloads of different difficulty comparable. Another metric takes the place of the error where a
+    workload has one, and is never in a suite with errors. A diverged run is at chance.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
@@ -67,10 +78,14 @@ def scores(records: Records) -> pd.DataFrame:
     runs = workloads.finished(records).drop_duplicates("key")
     runs = runs.assign(error=runs["final"])
     is_reference = runs["method"].eq(workloads.REFERENCE)
-    means = runs[is_reference].groupby(workloads.WORK)["error"].mean().rename("reference")
-    runs = runs.join(means, on=workloads.WORK)
-    beside = runs.groupby(workloads.WORK)["method"].transform("nunique").gt(1)
-    runs = workloads.suites(runs[beside & (runs["reference"] < runs["chance"])])
+    means = runs[is_reference].groupby(workloads.JUDGED)["error"].mean().rename("reference")
+    runs = runs.join(means, on=workloads.JUDGED)
+    beside = runs.groupby(workloads.JUDGED)["method"].transform("nunique").gt(1)
+    upwards = runs["best"].eq("high")
+    better = (runs["reference"] < runs["chance"]).where(
+        ~upwards, runs["reference"] > runs["chance"]
+    )
+    runs = workloads.suites(runs[beside & better])
     score = (runs["chance"] - runs["error"]) / (runs["chance"] - runs["reference"])
     return runs.assign(score=score)[list(COLUMNS)].reset_index(drop=True)
 
@@ -103,7 +118,8 @@ def plotted(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `NUMBERS`: "profile", the share of runs above a score ``x`` with its pointwise band; "iqm"
         and "gap" with stratified bootstrap intervals, without ends where a workload has a single run;
-        ``n``, the runs on the workload with the fewest, of ``tasks`` workloads.
+        ``n``, the runs on the workload with the fewest, of ``tasks`` workloads. The metric of a suite has
+        columns where some suite is of another metric than the error.
 
     Example:
         >>> from pathlib import Path
@@ -115,14 +131,16 @@ def plotted(scores: pd.DataFrame) -> pd.DataFrame:
         >>> table.loc[table["what"] == "gap", ["method", "value"]].round(3).values.tolist()
         [['BP', 0.0], ['FG-A', 0.111]]
     """
+    scores = with_metric(scores)
     rows: list[dict[str, Any]] = []
     for suite, runs in scores.groupby("suite", sort=False):
+        about = {name: runs[name].iloc[0] for name in ABOUT}
         first, last = float(runs["score"].min()), float(runs["score"].max())
         edge = 0.06 * ((last - first) or 1.0)
         at = np.linspace(first - edge, last + edge, POINTS)
         for method, part in runs.groupby("method", sort=False):
             tasks = [mine["score"].to_numpy(float) for _, mine in part.groupby(workloads.WORK)]
-            common = {"suite": suite, "method": method, "tasks": len(tasks)}
+            common = {"suite": suite, "method": method, "tasks": len(tasks), **about}
             common["n"] = min(map(len, tasks))
             curve = np.stack([at, *performance_profile(tasks, at)], 1)
             names = ("x", "value", "low", "high")
@@ -131,7 +149,8 @@ def plotted(scores: pd.DataFrame) -> pd.DataFrame:
                 value, low, high, n = stratified(tasks, statistic)
                 ends = {"low": float(low), "high": float(high)} if n > 1 else {}
                 rows.append({**common, "what": what, "value": float(value), **ends})
-    return pd.DataFrame(rows, columns=list(NUMBERS)).astype({"low": float, "high": float})
+    table = pd.DataFrame(rows, columns=[*NUMBERS, *ABOUT])
+    return named(table.astype({"low": float, "high": float}), {}, {})
 
 
 def figure(scores: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
@@ -215,19 +234,24 @@ def _rows(
 
 def _caption(scores: pd.DataFrame, table: pd.DataFrame) -> str:
     """Describe scores, n, and intervals."""
+    scores = with_metric(scores)
     parts = []
     for suite, mine in scores.groupby("suite", sort=False):
         counts = mine.groupby([*workloads.WORK, "method"]).size()
         n = span(counts, "run", "runs")
-        parts.append(f"Suite {suite}: {workloads.listed(mine)}; n = {n} per method on each.")
+        metric = metric_of(mine)
+        what = "" if metric.name == ERROR.name else f", {metric.axis('test')} ({direction(metric)})"
+        parts.append(f"Suite {suite}: {workloads.listed(mine)}{what}; n = {n} per method on each.")
+    alone = {metric.name for metric in metrics_in(scores)} == {ERROR.name}
+    phrase = "test error" if alone else "test result"
     single = " None where a workload has one run." * bool(table["low"].isna().any())
-    guess = " Chance is 100 % where records do not state it." * bool((scores["chance"] == 1).any())
+    guess = workloads.unstated_chance(scores)
     return (
-        f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final test error of {workloads.REFERENCE} "
-        "(dotted); a diverged run is at chance. Left: share of runs above each score, mean over workloads; "
-        "mark and bar: pointwise 95 % band where a curve falls below one half. Middle and right: "
-        "interquartile mean over all runs (ticks: the scores of single runs), and optimality gap, the mean "
-        "shortfall from 1 (lower is better); "
+        f"{' '.join(parts)} Score: 0 at chance, 1 at the mean final {phrase} of "
+        f"{workloads.REFERENCE} (dotted); a diverged run is at chance. Left: share of runs above each "
+        "score, mean over workloads; mark and bar: pointwise 95 % band where a curve falls below one half. "
+        "Middle and right: interquartile mean over all runs (ticks: the scores of single runs), and "
+        "optimality gap, the mean shortfall from 1 (lower is better); "
         f"bars: 95 % bootstrap intervals, runs resampled within workloads.{single}{guess}"
         f"{workloads.lengths(scores)}"
     )

@@ -1,4 +1,4 @@
-"""Share of runs that have reached a target error, against epochs, seconds and forward passes."""
+"""Share of runs that have reached a target result, against epochs, seconds and forward passes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
+from fgbench.records.metrics import ERROR
 from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import workloads
 from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.metric_columns import (
+    ABOUT,
+    direction,
+    metric_of,
+    metrics_in,
+    named,
+    text,
+    with_metric,
+)
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
@@ -37,7 +47,10 @@ COLUMNS = (
     *AXES,
     "device",
     "epochs",
+    *ABOUT,
 )
+PLAIN = {"reference_error": "reference"}
+"""Names of columns where some target is of another metric, which the column ``metric`` names."""
 
 
 def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
@@ -45,7 +58,8 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
 
     The target lies a fraction of the way from chance to the final error of backprop, mean over its seeds on
     the same task, network and data: chance − fraction (chance − backprop). Unlike a factor on the error, it
-    asks the same of a hard task and an easy one. Chance is error 1 where a record does not state it.
+    asks the same of a hard task and an easy one. Chance is error 1 where a record does not state it. Another
+    metric takes the place of the error where a workload has one.
 
     Args:
         curves: of `fgbench.reporting.frames.workloads.finished`.
@@ -66,19 +80,20 @@ def reached(curves: pd.DataFrame, fraction: float = FRACTION) -> pd.DataFrame:
         [['BP', True, 1], ['FG-A', True, 1]]
     """
     rows = []
-    for work, part in curves.groupby(workloads.WORK, sort=False):
+    for work, part in curves.groupby(workloads.JUDGED, sort=False):
         mine = part[part["method"].eq(workloads.REFERENCE)].drop_duplicates("key")
         if mine.empty or part["method"].nunique() < 2:
             continue
         final = float(mine["final"].mean())
         chance = float(part["chance"].iloc[0])
-        if not final < chance:
+        sign = metric_of(part).sign
+        if not sign * final < sign * chance:
             continue
         target = chance - fraction * (chance - final)
         for _, run in part.groupby("key", sort=False):
-            there = run[run["error"] <= target + ROUNDING]
+            there = run[sign * run["error"] <= sign * target + ROUNDING]
             spent = (there if len(there) else run.assign(**dict.fromkeys(AXES, np.nan))).iloc[0]
-            row = dict(zip(workloads.WORK, work, strict=True)) | spent.to_dict()
+            row = dict(zip(workloads.JUDGED, work, strict=True)) | spent.to_dict()
             rows.append(
                 row
                 | {
@@ -129,7 +144,8 @@ def plotted(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`.
+        Columns `COLUMNS`, without those of the metric where every target is an error; else with the names of
+        `PLAIN`.
 
     Example:
         >>> from pathlib import Path
@@ -139,7 +155,7 @@ def plotted(records: Records) -> pd.DataFrame:
         >>> plotted(Records(Path("."), (bp, fg), {}, ()))[["method", "reached"]].values.tolist()
         [['BP', True], ['FG-A', False]]
     """
-    return reached(workloads.finished(records))
+    return named(reached(workloads.finished(records)), {}, PLAIN)
 
 
 def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
@@ -226,24 +242,28 @@ def _ticks(first: float, last: float, apart: float) -> list[float]:
 
 def _caption(table: pd.DataFrame) -> str:
     """Describe the target, n, and the workloads of each suite."""
+    table = with_metric(table)
     parts = []
     for suite, mine in table.groupby("suite", sort=False):
         counts = mine.groupby("method").size()
         n = span(counts, "run", "runs")
-        goals = mine.drop_duplicates(workloads.WORK)
+        goals = mine.drop_duplicates(workloads.JUDGED)
         named = ", ".join(
-            f"{workloads.listed(goal)} ({100 * goal['target'].iloc[0]:.3g} %)"
-            for _, goal in goals.groupby(workloads.WORK, sort=False)
+            f"{workloads.listed(goal)} ({text(goal['target'].iloc[0], metric_of(goal))})"
+            for _, goal in goals.groupby(workloads.JUDGED, sort=False)
         )
         parts.append(f"Suite {suite}: {named}; n = {n} per method.")
     devices = ", ".join(sorted(set(table["device"].astype(str)) - {""})) or "an unknown device"
-    guess = " Chance is 100 % where records do not state it." * bool((table["chance"] == 1).any())
+    others = [metric for metric in metrics_in(table) if metric.name != ERROR.name]
+    error = "test result" if others else "test error"
+    beyond = "at or below it" if all(m.best == "low" for m in others) else "as good as it or better"
+    each = "".join(f" {m.axis('test').capitalize()}: {direction(m)}." for m in others)
     return (
         f"{' '.join(parts)} Target (in brackets): {100 * FRACTION:g} % of the way from chance to the final "
-        f"test error of {workloads.REFERENCE}, mean over its seeds; reached at the first epoch with a test "
-        "error at or below it. Runs that miss the target count in n: their curve ends below 1. "
-        f"Right: share at the end, bars: Wilson's 95 % interval. Seconds are on {devices}.{guess}"
-        f"{workloads.lengths(table)}"
+        f"{error} of {workloads.REFERENCE}, mean over its seeds; reached at the first epoch with a "
+        f"{error} {beyond}. Runs that miss the target count in n: their curve ends below 1. "
+        f"Right: share at the end, bars: Wilson's 95 % interval. Seconds are on {devices}."
+        f"{workloads.unstated_chance(table)}{workloads.lengths(table)}{each}"
     )
 
 

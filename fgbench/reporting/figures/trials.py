@@ -1,4 +1,4 @@
-"""Best validation error against the number of trials, and error against the learning rate."""
+"""Best validation error, or another metric, against the number of trials and against the learning rate."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from fgbench.records.metrics import ERROR, Shown
 from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import ordering, workloads
 from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.metric_columns import (
+    ABOUT,
+    axis,
+    metric_of,
+    metrics_in,
+    named,
+    other_metrics,
+    signed,
+    unnamed,
+)
 from fgbench.reporting.frames.results import cells
-from fgbench.reporting.frames.seed_means import WHOLE, bands, mean_interval, seeds, span
+from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds, span
 from fgbench.reporting.frames.settings import apart, read_form
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
@@ -23,7 +34,11 @@ from fgbench.reporting.plotting.sheet import PAPER, Sheet
 NAME = "trials"
 ORDERS = 0.90  # of the orders of trials lie within the band
 PANEL = [*workloads.WORK, "epochs", "what"]
-COLUMNS = (*PANEL, "method", "x", "error_percent", "low_percent", "high_percent", "n", "band")
+COLUMNS = (*PANEL, "method", "x", "mean", "low", "high", "n", "band")
+PERCENT = {"mean": "error_percent", "low": "low_percent", "high": "high_percent"}
+"""Names of the columns where every result is an error."""
+PLAIN = {"mean": "result"}
+"""Names of columns where some result is of another metric, which the column ``metric`` names."""
 AXES = {"trials": "trials", "rate": "learning rate"}
 
 
@@ -57,15 +72,16 @@ def best(errors: list[float], share: float = ORDERS) -> tuple[list[float], ...]:
 
 
 def plotted(records: Records) -> pd.DataFrame:
-    """Compute the drawn numbers, in percent.
+    """Compute the drawn numbers: errors in percent, other metrics as they are.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`. In rows of "trials", ``x`` is the number of trials and ``n`` how many there are in
-        all. In rows of "rate", ``x`` is the learning rate, and the error is that of the best of the other
-        options, averaged over ``n`` seeds.
+        Columns `COLUMNS` with the names of `PERCENT`, or of `PLAIN` and the metric. In rows of
+        "trials", ``x`` is the number of trials and ``n`` how many there are in all. In rows of "rate",
+        ``x`` is the learning rate, and the result is that of the best of the other options, averaged over
+        ``n`` seeds.
 
     Example:
         >>> from pathlib import Path
@@ -90,14 +106,18 @@ def plotted(records: Records) -> pd.DataFrame:
             if part["setting"].nunique() < 2:
                 continue
             place = workloads.named(cell.place)
+            metric = metric_of(part)
             common = {
                 **place,
+                **dict(zip(ABOUT, metric[:3], strict=True)),
                 "epochs": length,
                 "method": ", ".join([place["method"], *differences[form]]),
             }
-            rows += [common | row for row in (*_by_trials(part), *_by_rate(part))]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return ordering.arranged(table, [*PANEL, "method", "x"], what=AXES)[list(COLUMNS)]
+            rows += [common | row for row in (*_by_trials(part, metric), *_by_rate(part, metric))]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *ABOUT])
+    keys = [*PANEL[:-1], "metric", "what", "method", "x"]
+    table = ordering.arranged(table, keys, what=AXES)[[*COLUMNS, *ABOUT]]
+    return named(table, PERCENT, PLAIN)
 
 
 def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
@@ -122,17 +142,16 @@ def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         >>> [ax.get_xlabel() for ax in figure(records, plotted(records)).axes]
         ['trials', 'learning rate']
     """
-    table = table.rename(
-        columns={"error_percent": "mean", "low_percent": "low", "high_percent": "high"}
-    )
+    table = unnamed(table, PERCENT, PLAIN)
     looks = style.looks(table["method"])
 
     def panel(ax: Axes, group: tuple[Any, ...], part: pd.DataFrame) -> None:
-        *work, length, what = group
+        *work, length, _, what = group
+        metric = metric_of(part)
         for label, mine in part.groupby("method", sort=False):
             _curve(ax, mine, looks[str(label)], style.thin(len(looks)))
         drawn = part[["mean", "low", "high"]].stack()
-        if drawn.min() > 0:
+        if drawn.min() > 0 and metric.best == "low":
             panels.log_axis(ax, drawn)
         if what == "trials":
             last = int(part["x"].max())
@@ -144,32 +163,36 @@ def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
             ax.set_xscale("log")
             ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
             ax.xaxis.set_minor_locator(NullLocator())
-        ax.set(xlabel=AXES[what], ylabel="validation error (%)")
+        ax.set(xlabel=AXES[what], ylabel=axis(metric, "validation"))
 
     drawing: dict[str, Any] = {"height": 2.3, "share": "row", "sheet": sheet}
-    return panels.drawn(table, PANEL, looks, panel, _caption(table), **drawing)
+    by = [*PANEL[:-1], "metric", "what"]
+    return panels.drawn(table, by, looks, panel, _caption(table), **drawing)
 
 
-def _by_trials(part: pd.DataFrame) -> list[dict[str, Any]]:
-    """Compute the best error against the number of trials."""
-    errors = (100 * part.groupby("setting")["error"].mean()).tolist()
+def _by_trials(part: pd.DataFrame, metric: Shown) -> list[dict[str, Any]]:
+    """Compute the best result against the number of trials."""
+    sign = metric.sign
+    errors = (sign * metric.factor * part.groupby("setting")["error"].mean()).tolist()
+    curves = [
+        (sign * mean, *sorted((sign * low, sign * high)))
+        for mean, low, high in zip(*best(errors), strict=True)
+    ]
     return [
-        {"what": "trials", "x": k, "error_percent": mean, "n": len(errors), "band": "orders"}
-        | {"low_percent": low, "high_percent": high}
-        for k, (mean, low, high) in enumerate(zip(*best(errors), strict=True), 1)
+        {"what": "trials", "x": k, "mean": mean, "n": len(errors), "band": "orders"}
+        | {"low": low, "high": high}
+        for k, (mean, low, high) in enumerate(curves, 1)
     ]
 
 
-def _by_rate(part: pd.DataFrame) -> list[dict[str, Any]]:
+def _by_rate(part: pd.DataFrame, metric: Shown) -> list[dict[str, Any]]:
     """Select, at every learning rate, the best of the other options, and average it over seeds."""
-    rows = []
+    rows, plain = [], signed(part["error"], metric)
     for rate, mine in part.dropna(subset=["lr"]).groupby("lr"):
         means = mine.groupby("setting")["error"].mean()
-        chosen = mine[mine["setting"] == means.idxmin()]
-        average = mean_interval(100 * chosen["error"], most=WHOLE)
-        ends = {"error_percent": average["mean"], "low_percent": average["low"]}
-        ends |= {"high_percent": average["high"], "n": average["n"], "band": average["band"]}
-        rows.append({"what": "rate", "x": float(rate), **ends})
+        chosen = mine[mine["setting"] == (metric.sign * means).idxmin()]
+        average = mean_interval(metric.factor * chosen["error"], plain, metric.most)
+        rows.append({"what": "rate", "x": float(rate), **average})
     return rows
 
 
@@ -185,16 +208,19 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look, alpha: float) -> None
 def _caption(table: pd.DataFrame) -> str:
     """Describe the averages, bands and n."""
     tried, rated = (table[table["what"] == what] for what in AXES)
+    error = {metric.name for metric in metrics_in(table)} == {ERROR.name}
+    results, result = ("Errors", "error") if error else ("Results", "result")
     text = (
-        f"Errors are of examples held out from training. Left: best error so far, mean over all orders of a "
-        f"method's n = {span(tried['n'], 'trial', 'trials')}; band: {100 * ORDERS:.0f} % of these orders."
+        f"{results} are of examples held out from training. Left: best {result} so far, mean over all "
+        f"orders of a method's n = {span(tried['n'], 'trial', 'trials')}; band: {100 * ORDERS:.0f} % of "
+        "these orders."
     )
     if not rated.empty:
         text += (
             f" Right: at each learning rate the best of the other options, mean over "
             f"{seeds(rated['n'])}; bar: {bands(rated['band'])}."
         )
-    return text
+    return text + other_metrics(table, "validation")
 
 
 draw = writer(NAME, everything, plotted, figure)

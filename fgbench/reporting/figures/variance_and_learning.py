@@ -1,4 +1,4 @@
-"""Test error above backprop's against the relative variance of the estimate."""
+"""Test error, or another main metric, above backprop's against the relative variance of the estimate."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
+from fgbench.records.metrics import ERROR, FRACTION, Shown
 from fgbench.reporting.figures import relative_variance
 from fgbench.reporting.figures.files import everything, writer
 from fgbench.reporting.frames import comparable, ordering, workloads
 from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.metric_columns import (
+    ABOUT,
+    direction,
+    metric_of,
+    metrics_in,
+    named,
+    phrase,
+    unnamed,
+)
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
@@ -40,7 +50,10 @@ COLUMNS = (
     *("along", "others", "unscaled"),
     *("heavy_tail", "label", "gap_points", "gap_low", "gap_high", "n", "band", "mark"),
     *LENGTHS,
+    *ABOUT,
 )
+PLAIN = {"gap_points": "gap"}
+"""Names of columns where some gap is of another metric, which the column ``metric`` names."""
 STRAIGHT = 10.0  # points: gaps up to here are drawn on a linear axis
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -82,7 +95,9 @@ def plotted(records: Records) -> pd.DataFrame:
     Returns:
         Columns `COLUMNS`: relative variance of the whole body, from the record that `_picked` selects (there
         are ``others`` more), and the final test error less that of backprop in points, over the ``n`` seeds
-        that both share, a diverged run at chance. ``mark`` is the letter of the workload in the figure.
+        that both share, a diverged run at chance. Where some workload has another metric the columns have
+        the names of `PLAIN` and of the metric; a gap is always how much worse a method is. ``mark`` is the
+        letter of the workload in the figure.
 
     Example:
         >>> from pathlib import Path
@@ -99,14 +114,17 @@ def plotted(records: Records) -> pd.DataFrame:
     runs = workloads.finished(records).drop_duplicates("key")
     by = [*workloads.WORK, "method"]
     reference = runs[runs["method"].eq(workloads.REFERENCE)]
-    reference = reference.set_index([*workloads.WORK, "seed"])[["final", "epochs"]]
+    reference = reference.set_index([*workloads.JUDGED, "seed"])[["final", "epochs"]]
     reference = reference.set_axis(["reference", "reference_epochs"], axis=1)
     pairs = runs[runs["method"].ne(workloads.REFERENCE)].join(
-        reference, on=[*workloads.WORK, "seed"]
+        reference, on=[*workloads.JUDGED, "seed"]
     )
     rows = []
-    for names, part in pairs.dropna(subset=["reference"]).groupby(by, sort=False):
-        average = mean_interval(100 * (part["final"] - part["reference"]), signed=True)
+    pairs = pairs.dropna(subset=["reference"])
+    for names, part in pairs.groupby([*by, "metric"], sort=False):
+        metric = metric_of(part)
+        worse = metric.factor * metric.sign * (part["final"] - part["reference"])
+        average = mean_interval(worse, signed=True)
         ends = {
             "gap_points": average["mean"],
             "gap_low": average["low"],
@@ -114,21 +132,25 @@ def plotted(records: Records) -> pd.DataFrame:
         }
         ends |= {"n": average["n"], "band": average["band"]}
         ends |= {name: part[name].max() for name in LENGTHS}
-        rows.append(dict(zip(by, names, strict=True)) | ends)
-    columns = [*by, "gap_points", "gap_low", "gap_high", "n", "band", *LENGTHS]
+        ends |= dict(zip(ABOUT, metric[:3], strict=True))
+        rows.append(dict(zip(by, names[:-1], strict=True)) | ends)
+    columns = [*by, "gap_points", "gap_low", "gap_high", "n", "band", *LENGTHS, *ABOUT]
     gaps = pd.DataFrame(rows, columns=columns)
     table = workloads.joined(gaps, _variances(records).drop(columns="n"), records)
-    table = comparable.judged(_picked(table, by)).assign(label=lambda rows: rows["method"])
-    table = ordering.arranged(table, [*workloads.WORK, "method"])
+    table = comparable.judged(_picked(table, [*by, "metric"])).assign(
+        label=lambda rows: rows["method"]
+    )
+    table = ordering.arranged(table, [*workloads.WORK, "metric", "method"])
     if not table["value"].gt(relative_variance.ZERO).any():
         table = table[:0]  # without noise there is no variance to compare with
     works = list(table[workloads.WORK].itertuples(index=False, name=None))
     marks = {work: LETTERS[at % 26] for at, work in enumerate(dict.fromkeys(works))}
-    return table.assign(mark=[marks[work] for work in works])[list(COLUMNS)]
+    table = table.assign(mark=[marks[work] for work in works])[list(COLUMNS)]
+    return named(table, {}, PLAIN)
 
 
 def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
-    """Draw the gap to backprop against relative variance, one point per configuration.
+    """Draw the gap to backprop against relative variance, one point per configuration, a panel per metric.
 
     Args:
         table: of `plotted`, all that is drawn.
@@ -149,7 +171,7 @@ def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         >>> len(figure(records, plotted(records)).axes)
         1
     """
-    table = _placed(table)
+    text, table = caption(table), _placed(unnamed(table, {}, PLAIN))
     looks = style.looks(table["method"])
 
     def panel(ax: Axes, _: tuple[Any, ...], part: pd.DataFrame) -> None:
@@ -157,11 +179,11 @@ def figure(_: Records, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         for _, row in part.iterrows():
             _point(ax, row, looks[row["method"]])
         _variance_axis(ax, part)
-        _gap_axis(ax, part)
+        _gap_axis(ax, part, metric_of(part))
 
     drawing: dict[str, Any] = {"height": 2.6, "line": False, "sheet": sheet}
     drawing["more"] = panels.CROSSED if table["unscaled"].notna().any() else {}
-    return panels.drawn(table, ["all"], looks, panel, caption(table), **drawing)
+    return panels.drawn(table, ["metric"], looks, panel, text, **drawing)
 
 
 def _placed(table: pd.DataFrame) -> pd.DataFrame:
@@ -187,7 +209,7 @@ def _placed(table: pd.DataFrame) -> pd.DataFrame:
     top = table[~noisy].groupby("mark")["gap_points"].idxmax()
     shown = (noisy | table.index.isin(top)) & (len(marks) > 1)
     letter = table["mark"].where(shown, "")
-    return table.assign(noisy=noisy, x=x, strip=strip, first=first, letter=letter, all="")
+    return table.assign(noisy=noisy, x=x, strip=strip, first=first, letter=letter)
 
 
 def _point(ax: Axes, row: pd.Series, look: style.Look) -> None:
@@ -222,11 +244,11 @@ def _variance_axis(ax: Axes, part: pd.DataFrame) -> None:
     ax.set_xlabel(relative_variance.AXIS.replace("\n", " "))
 
 
-def _gap_axis(ax: Axes, part: pd.DataFrame) -> None:
-    """Set the axis of the gap, logarithmic beyond one point where that is needed."""
+def _gap_axis(ax: Axes, part: pd.DataFrame, metric: Shown) -> None:
+    """Set the axis of the gap, of errors logarithmic beyond one point where that is needed."""
     ends = part[["gap_low", "gap_points", "gap_high"]]
     least, up = float(ends.min(axis=None)), float(ends.max(axis=None))
-    if ends.abs().max(axis=None) > STRAIGHT:
+    if metric.factor > 1 and ends.abs().max(axis=None) > STRAIGHT:
         ticks = sorted(
             {0, *(sign * tick for tick in (1, 2, 5, 10, 20, 50, 100) for sign in (-1, 1))}
         )
@@ -236,7 +258,10 @@ def _gap_axis(ax: Axes, part: pd.DataFrame) -> None:
         ax.yaxis.set_minor_locator(NullLocator())
         ax.set_ylim(min(1.4 * least, -0.4), 1.8 * up)
     ax.axhline(0.0, color=style.FAINT, lw=style.pt(0.7))
-    ax.set_ylabel("test error above BP's (points)")
+    above = "below" if metric.best == "high" else "above"
+    unit = " (points)" * (metric.factor > 1)
+    better = "" if metric.name == ERROR.name else f", {direction(metric)}"
+    ax.set_ylabel(f"test {metric.words} {above} BP's{unit}{better}")
 
 
 def _variances(records: Records) -> pd.DataFrame:
@@ -271,6 +296,27 @@ def _picked(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return ranks.assign(others=others).drop_duplicates(by)
 
 
+def _correlation(noisy: pd.DataFrame, metric: str) -> str:
+    """Describe the rank correlation of gaps with variances, of one metric where there are several."""
+    of = f" ({metric})" * bool(metric)
+    rho, low, high = rank_correlation(noisy["value"], noisy["gap_points"])
+    if np.isnan(rho):
+        return f"{len(noisy)} configurations with noise{of}: too few for a rank correlation."
+    ends = "no interval" if np.isnan(low) else f"95 % interval [{low:.2f}, {high:.2f}]"
+    words = f"{rho:.2f}, {ends}".replace("-", "−")
+    return (
+        f"Rank correlation (Spearman) over {len(noisy)} configurations with noise{of}: {words} "
+        "(Fisher's transform, error by Bonett and Wright, configurations taken as independent)."
+    )
+
+
+def _worse(table: pd.DataFrame) -> str:
+    """Describe the vertical axis: how much worse than the reference a method is."""
+    if {metric.best for metric in metrics_in(table)} == {"low"}:
+        return f"final {phrase(table)} less {workloads.REFERENCE}'s"
+    return f"how much worse than {workloads.REFERENCE} the final {phrase(table)} is"
+
+
 def _when(moments: str, along: str) -> str:
     """Describe when a variance was measured."""
     trajectory = f" along {along} training" * bool(along)
@@ -302,19 +348,18 @@ def caption(table: pd.DataFrame) -> str:
         >>> caption(plotted(records)).partition(".")[0]
         '1 configurations with noise: too few for a rank correlation'
     """
+    worse = _worse(table)
+    table = unnamed(table, {}, PLAIN)
     noisy = table[table["value"] > relative_variance.ZERO]
-    rho, low, high = rank_correlation(noisy["value"], noisy["gap_points"])
-    if np.isnan(rho):
-        correlation = f"{len(noisy)} configurations with noise: too few for a rank correlation."
-    else:
-        ends = "no interval" if np.isnan(low) else f"95 % interval [{low:.2f}, {high:.2f}]"
-        words = f"{rho:.2f}, {ends}".replace("-", "−")
-        correlation = (
-            f"Rank correlation (Spearman) over {len(noisy)} configurations with noise: {words} "
-            "(Fisher's transform, error by Bonett and Wright, configurations taken as independent)."
+    metrics = metrics_in(table)
+    correlation = " ".join(
+        _correlation(
+            noisy[noisy["metric"].eq(metric.name)], metric.words if len(metrics) > 1 else ""
         )
+        for metric in metrics
+    )
     marks = table.groupby("mark")
-    named = "; ".join(
+    points = "; ".join(
         f"{mark + ': ' if len(marks) > 1 else ''}{workloads.listed(mine)}" for mark, mine in marks
     )
     backprop = table.assign(method=workloads.REFERENCE, epochs=table["reference_epochs"])
@@ -333,13 +378,15 @@ def caption(table: pd.DataFrame) -> str:
         "that most have, with most draws (in the CSV)."
     ) * (rest > 0)
     measured = relative_variance.caption(table)
-    spread = table[["gap_low", "gap_points", "gap_high"]].abs().max(axis=None)
+    errors = table[table["unit"].eq(FRACTION)]
+    spread = errors[["gap_low", "gap_points", "gap_high"]].abs().max(axis=None)
     scale = " (axis linear up to 1 point, then logarithmic)" * bool(spread > STRAIGHT)
     bars = bands(table["band"]).replace(" (log scale)", "")
     return (
-        f"{correlation} Points: {named}. Vertical: final test error less {workloads.REFERENCE}'s{scale}, "
+        f"{correlation} Points: {points}. Vertical: {worse}{scale}, "
         f"paired by seed, n = {seeds(table['n'])}; bar: {bars}. Horizontal: variance "
         f"{'; '.join(when) or '–'} and its 95 % interval.{picked} {measured}{trained}"
+        f"{workloads.chance_words(table)}"
     )
 
 

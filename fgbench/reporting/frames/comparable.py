@@ -13,7 +13,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: all numbers of the figure, of `fgbench.reporting.frames.load.Records.measures`: the tests of
-            their scales are adjusted for their number.
+            their scales are adjusted for the number of scales that are shown.
 
     Returns:
         The table with ``unscaled``, the scale where it is surely not 1 and NaN elsewhere, in place of
@@ -24,6 +24,9 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         >>> judged(table)["unscaled"].tolist()
         [0.5, nan]
     """
-    off = pd.Series(off_scale(table["scale"].tolist(), table["scale_p"].tolist()), table.index)
+    # A scale that is known to be 1 is not tested, and is one more number that was looked at.
+    known = table["scale_p"].isna() & table["scale"].notna() & table["exactly"].eq("")
+    p_values = table["scale_p"].astype(float).mask(known, 1.0)
+    off = pd.Series(off_scale(table["scale"].tolist(), p_values.tolist()), table.index)
     unscaled = table["scale"].astype(float).where(off.astype(bool))
     return table.assign(unscaled=unscaled).drop(columns=[n for n in SCALED if n != "exactly"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,8 +14,9 @@ import pandas as pd
 from fgbench.records.metrics import Shown, main_of
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records, number
-from fgbench.reporting.frames.method_names import any_directions, natural, way_of
+from fgbench.reporting.frames.method_names import any_directions, called, natural, way_of
 from fgbench.reporting.frames.settings import directions_of, form_of, part_of, real
+from fgbench.stats.scale_verdict import uphill
 
 KINDS = ("forwards", "epochs", "seconds")
 ID = 8
@@ -30,7 +32,10 @@ class Row:
 
     Args:
         record: of ``compare``.
-        efficiency: of its estimate at initialisation, ``value low high n``; None where it was not measured.
+        efficiency: of its estimate at initialisation, ``value low high n``; None where it was not measured,
+            or where its mean points uphill.
+        uphill: whether it does.
+        several: whether methods were compared with several references on its network and data.
 
     Example:
         >>> Row({"key": "0123456789abcdef", "arch": "mlp-2x8", "data": "digits"}).id
@@ -39,6 +44,8 @@ class Row:
 
     record: Mapping[str, Any]
     efficiency: Mapping[str, float] | None = None
+    uphill: bool = False
+    several: bool = False
 
     @property
     def id(self) -> str:
@@ -46,9 +53,19 @@ class Row:
         return str(self.record["key"])[:ID]
 
     @property
-    def task(self) -> str:
+    def network(self) -> str:
         """Network and data."""
         return f"{self.record['arch']} on {self.record['data']}"
+
+    @property
+    def reference(self) -> str:
+        """The method that the methods of its comparison are compared with."""
+        return called(str(part_of(self.record, "settings").get("reference") or ""))
+
+    @property
+    def task(self) -> str:
+        """Network and data, and the reference where there are several."""
+        return self.network + f", against {self.reference}" * self.several
 
     @property
     def metric(self) -> Shown:
@@ -78,26 +95,42 @@ class Row:
 
 
 def rows(records: Records, task: str = "*") -> list[Row]:
-    """Return the rows of the leaderboard: the latest comparison of each method on a network and data set.
+    """Return the rows of the leaderboard: the latest comparison of each method with each reference.
+
+    Differences from two references are two results: on a network and data set with several references a
+    task is that of one reference.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
         task: only tasks whose "network on data" matches.
 
     Returns:
-        Rows by task, there by test result, the best first, and those without one last.
+        Rows by task, of several references that with the most methods first; there by test result, the best
+        first, and those without one last.
 
     Example:
         >>> from pathlib import Path
         >>> rows(Records(Path("."), (), {}, ()))
         []
     """
-    latest: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for row in sorted(records.of("compare"), key=lambda r: (str(r.get("started")), str(r["key"]))):
-        latest[str(row["arch"]), str(row["data"]), str(row["method"])] = row
+    latest: dict[tuple[str, ...], Row] = {}
+    for record in sorted(
+        records.of("compare"), key=lambda r: (str(r.get("started")), str(r["key"]))
+    ):
+        row = Row(record)
+        latest[row.network, row.reference, str(record["method"])] = row
+    sizes = Counter((row.network, row.reference) for row in latest.values())
+    references = Counter(network for network, _ in sizes)
     measured = _efficiencies(records)
-    found = [Row(record, measured.get(_subject(record))) for record in latest.values()]
-    found = [row for row in found if fnmatchcase(row.task, task)]
+    found = [
+        Row(
+            row.record,
+            *measured.get(_subject(row.record), (None, False)),
+            references[row.network] > 1,
+        )
+        for row in latest.values()
+        if fnmatchcase(row.network, task)
+    ]
     rank = {
         name: at for at, name in enumerate(ordering.order(str(r.record["method"]) for r in found))
     }
@@ -107,7 +140,9 @@ def rows(records: Records, task: str = "*") -> list[Row]:
         place = value if value == value else inf
         return (
             natural(row.record["data"]),
-            natural(row.task),
+            natural(row.network),
+            -sizes[row.network, row.reference],
+            natural(row.reference),
             place,
             rank[str(row.record["method"])],
         )
@@ -121,16 +156,25 @@ def _subject(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return way, str(row["arch"]), str(row["data"]), directions_of(row), form_of(row)
 
 
-def _efficiencies(records: Records) -> dict[tuple[Any, ...], dict[str, float]]:
-    """Return the efficiencies at initialisation, of the measurement with the most draws in all."""
-    found: dict[tuple[Any, ...], tuple[float, dict[str, float]]] = {}
+def _efficiencies(
+    records: Records,
+) -> dict[tuple[Any, ...], tuple[dict[str, float] | None, bool]]:
+    """Return the efficiencies at initialisation, of the measurement with the most draws in all.
+
+    Returns:
+        Subject to the efficiency and whether the mean points uphill; it has no efficiency then.
+    """
+    found: dict[tuple[Any, ...], tuple[float, dict[str, Any]]] = {}
     for row in records.of("measure"):
         if row.get("moments") not in ([0], [0.0]) or row["status"] != "ok":
             continue
         draws = real(row.get("draws")) * real(row.get("inits")) * real(row.get("batches"))
         if draws >= found.get(_subject(row), (0.0, {}))[0]:
-            found[_subject(row)] = draws, number(row.get("efficiency"))
-    return {subject: measured for subject, (_, measured) in found.items()}
+            found[_subject(row)] = draws, row
+    return {
+        subject: (None, True) if uphill(row) else (number(row.get("efficiency")), False)
+        for subject, (_, row) in found.items()
+    }
 
 
 def gaps(records: Records) -> pd.DataFrame:
@@ -140,7 +184,8 @@ def gaps(records: Records) -> pd.DataFrame:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
-        Columns `COLUMNS`, a row per method that was compared and measured; the reference has none.
+        Columns `COLUMNS`, a row per method that was compared and measured; the reference has none. Of several
+        references on a network and data set the one with the most methods counts.
 
     Example:
         >>> from pathlib import Path
@@ -148,8 +193,11 @@ def gaps(records: Records) -> pd.DataFrame:
         0
     """
     table = []
+    first: dict[str, str] = {}
     for row in rows(records):
         gap, efficiency = row.gap(), row.efficiency or {}
+        if first.setdefault(row.network, row.reference) != row.reference:
+            continue
         if gap["value"] != gap["value"] or not efficiency.get("value", nan) > 0:
             continue
         method = str(row.record["method"])

@@ -16,6 +16,7 @@ from fgbench.records.labels import shown
 from fgbench.records.metrics import ERROR, main_of
 from fgbench.records.schema import FIELDS, SCHEMA
 from fgbench.records.store import Store
+from fgbench.reporting.frames.machines import told_apart
 from fgbench.reporting.frames.method_names import called
 from fgbench.reporting.frames.settings import (
     decided,
@@ -29,7 +30,7 @@ from fgbench.reporting.frames.settings import (
     text,
 )
 from fgbench.stats.bias_verdict import judge
-from fgbench.stats.scale_verdict import scale_p
+from fgbench.stats.scale_verdict import scale_p, uphill
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
@@ -42,6 +43,7 @@ PARTS = (
     "directions_for_parity",
 )
 """Quantities of the split of a variance."""
+EFFICIENCIES = tuple(name for name in QUANTITIES if name.startswith("efficiency"))
 COSTS = ("step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp")
 RUN = (
     *("key", "method", "label", "estimator", "locality", "arch", "data", "seed", "status"),
@@ -141,6 +143,7 @@ class Records:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`. Quantities that a
             record lacks have no row; a null is NaN. Columns of their own:
 
+            - ``value`` of an efficiency is NaN where the scale is below 0: the mean estimate points uphill;
             - ``predicted``: the closed form, for ``relative_variance``;
             - ``p_value``, ``p_adjusted`` (over sites), ``detectable``, interval over draws: for ``bias``;
             - ``forwards``: cost of an estimate in forward equivalents;
@@ -256,7 +259,7 @@ def collect(records: Iterable[Mapping[str, Any]], folder: Path) -> Records:
         >>> collect([run], Path("memory")).rows[0]["method"]
         'FG-A'
     """
-    rows = tuple(map(_one_name, shown(_readable(row) for row in records)))
+    rows = tuple(told_apart([_one_name(row) for row in shown(_readable(row) for row in records)]))
     return Records(folder, rows, {}, tuple(_notes(rows)))
 
 
@@ -356,6 +359,8 @@ def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
                 if not isinstance(numbers, dict) or name not in numbers:
                     continue
                 row = {**common, "place": place, "quantity": name, **number(numbers[name])}
+                if name in EFFICIENCIES and uphill(numbers):
+                    row |= dict.fromkeys(("value", "low", "high"), nan)
                 row |= dict.fromkeys(("predicted", *TESTED), nan)
                 row |= {"heavy_tail": bool(numbers.get("heavy_tail"))}
                 row |= {n: real(numbers.get(of)) for n, of in PLACE.items()}
@@ -422,10 +427,11 @@ def _fusion_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _latest(rows: Sequence[Mapping[str, Any]]) -> set[int]:
     """Return the positions of rows without a later run of the same case or the same seed and settings."""
-    keys: dict[tuple[str, str], int] = {}
+    keys: dict[tuple[str, ...], int] = {}
     for at in sorted(range(len(rows)), key=lambda at: str(rows[at].get("started"))):
         # two files may have been typed alike, in two folders
-        keys[str(rows[at].get("case_key", f"row {at}")), str(rows[at].get("file"))] = at
+        of = (rows[at].get("case_key", f"row {at}"), rows[at].get("file"), rows[at].get("machine"))
+        keys[tuple(map(str, of))] = at
     latest: dict[object, int] = {}
     for at in keys.values():
         row = rows[at]

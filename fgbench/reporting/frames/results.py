@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fgbench.records.metrics import shared_metric
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import Way, name_of, natural, way_of
 from fgbench.reporting.frames.settings import decided, text
@@ -20,7 +21,10 @@ from fgbench.reporting.frames.settings import decided, text
 COLUMNS = (
     *("task", "method", "estimator", "base", "keep", "options", "arch", "data", "train_size"),
     *("key", "seed", "status", "epochs", "test_error", "train_error"),
+    *("metric", "unit", "best", "test", "train"),
 )
+
+NUMBERS = ("test_error", "train_error", "test", "train")
 
 
 class Place(NamedTuple):
@@ -146,7 +150,7 @@ def results(records: Records) -> pd.DataFrame:
 
     Returns:
         A row per run of every cell's reported setting, with columns `COLUMNS`; errors are fractions, NaN
-        where a run did not finish.
+        where a run did not finish. ``test`` and ``train`` are the main ``metric`` as in the record.
 
     Example:
         >>> from pathlib import Path
@@ -156,12 +160,15 @@ def results(records: Records) -> pd.DataFrame:
     rows = []
     for cell in cells(records):
         place, group = cell.place, cell.reported
+        metric = shared_metric(group.runs if group else ())
         for run in group.runs if group else ():
             where = [cell.method, *place.way[:1], *place.way[2:], *place[1:]]
-            numbers = [run.get(name) for name in COLUMNS[9:]]
+            names = [*COLUMNS[9:15], *map(metric.field, ("test", "train"))]
+            numbers = [run.get(name) for name in names]
+            numbers[6:6] = metric[:3]
             rows.append([place.way.task, *where, *numbers])
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.astype({"test_error": float, "train_error": float})
+    return table.astype(dict.fromkeys(NUMBERS, float))
 
 
 def _place(row: Mapping[str, Any]) -> Place:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from fgbench.records.metrics import ERROR, Shown
+from fgbench.reporting.frames.metric_columns import signed
 
 BANDS = {
     "t": "95 % t interval of the mean (log scale)",
@@ -110,13 +114,16 @@ def span(counts: pd.Series, one: str, many: str) -> str:
     return f"{low if low == high else f'{low} to {high}'} {one if high == 1 else many}"
 
 
-def over_seeds(runs: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+def over_seeds(
+    runs: pd.DataFrame, by: list[str], value: str, metric: Shown = ERROR
+) -> pd.DataFrame:
     """Average the finished runs of each group, and count the others.
 
     Args:
         runs: a row per run, with ``status``.
         by: columns that name a group.
-        value: the column averaged; errors as fractions are returned in percent.
+        value: the column averaged, as in records; errors, which are fractions, are returned in percent.
+        metric: of the numbers in it.
 
     Returns:
         ``by`` and ``mean low high n band lost runs``, a row per group, also where no run finished.
@@ -127,11 +134,12 @@ def over_seeds(runs: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
         [[20.0, 10.0, 30.0]]
     """
     rows = []
+    plain = signed(runs[value], metric)
     for names, part in runs.groupby(by, sort=False):
         done = part[part["status"] == "ok"]
-        average = (
-            mean_interval(100 * done[value], most=WHOLE) if done[value].notna().any() else {"n": 0}
-        )
+        average: dict[str, Any] = {"n": 0}
+        if done[value].notna().any():
+            average = {**mean_interval(metric.factor * done[value], plain, metric.most)}
         counts = {"lost": len(part) - len(done), "runs": len(part)}
         rows.append(dict(zip(by, names, strict=True)) | average | counts)
     columns = [*by, "mean", "low", "high", "n", "band", "lost", "runs"]

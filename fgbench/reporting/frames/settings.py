@@ -61,6 +61,8 @@ def trained_with(row: Mapping[str, Any]) -> dict[str, str]:
 def decided(row: Mapping[str, Any]) -> dict[str, str]:
     """Return everything that decides a run's numbers except seed and code; for a time also the threads.
 
+    The machine is among them where `fgbench.reporting.frames.machines.told_apart` says so.
+
     Args:
         row: a record of any verb.
 
@@ -72,7 +74,7 @@ def decided(row: Mapping[str, Any]) -> dict[str, str]:
         {'threads': '2'}
     """
     fields = ("data_fingerprint", *(["threads"] * (row["verb"] == "speed")))
-    where = {name: _where(row, name) for name in fields}
+    where = {name: _where(row, name) for name in fields} | {"machine": row.get("machine") or None}
     return settings_of(row) | {
         name: text(value) for name, value in where.items() if value is not None
     }

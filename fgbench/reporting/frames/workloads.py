@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from math import isnan
+from math import isnan, nan
 
 import pandas as pd
 
-from fgbench.records.metrics import ERROR
+from fgbench.records.metrics import ERROR, Shown, shared_metric
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import Way, any_directions, plain, setting, way_of
+from fgbench.reporting.frames.metric_columns import ABOUT, metrics_in, with_metric
 from fgbench.reporting.frames.results import Cell, Place, cells
 from fgbench.reporting.frames.seed_means import span
-from fgbench.reporting.frames.settings import decided, directions_of, form_of, settings_of
+from fgbench.reporting.frames.settings import decided, directions_of, form_of, real, settings_of
 
 WORK = ["task", "arch", "data"]
+JUDGED = [*WORK, "metric"]
 REFERENCE = "BP"
 
 
@@ -38,15 +40,17 @@ def named(place: Place) -> dict[str, str]:
 
 
 def finished(records: Records) -> pd.DataFrame:
-    """Tabulate the test errors of reported trainings, finished or diverged, epoch by epoch.
+    """Tabulate the main test metric of reported trainings, finished or diverged, epoch by epoch.
 
     Args:
         records: of `fgbench.reporting.frames.load.load`.
 
     Returns:
         Rows of `fgbench.reporting.frames.load.Records.curves` on test examples, with ``task``, with ``arch``,
-        ``data`` and ``method`` as `named`, and with the ``epochs`` asked for. ``chance`` is 1 where no
-        record states it. ``final`` is the error at a run's last epoch; for a diverged run it is chance.
+        ``data`` and ``method`` as `named`, and with the ``epochs`` asked for. ``error`` is the main metric as
+        in the record (of classification the error, as a fraction), ``metric unit best`` say which. ``chance``
+        is 1 where no record states it; of another metric than the error it is then the worst result of a run
+        after an epoch. ``final`` is the result at a run's last epoch; for a diverged run it is chance.
 
     Example:
         >>> from pathlib import Path
@@ -57,9 +61,7 @@ def finished(records: Records) -> pd.DataFrame:
     """
     curves = records.curves()
     curves = curves[curves["split"].eq("test") & curves["status"].isin(["ok", "diverged"])]
-    curves = curves[
-        curves["metric"].eq(ERROR.name)
-    ]  # errors of classification, which can be pooled
+    curves = _in_record_units(curves)
     names = {
         run["key"]: {**named(cell.place), "epochs": settings_of(run).get("epochs")}
         for cell in cells(records)
@@ -70,18 +72,79 @@ def finished(records: Records) -> pd.DataFrame:
     workloads = pd.DataFrame([names[key] for key in curves["key"]], curves.index, columns)
     workloads = workloads.assign(epochs=pd.to_numeric(workloads["epochs"], errors="coerce"))
     table = curves.drop(columns=["arch", "data", "method"]).join(workloads)
-    table = table.assign(chance=table["chance"].fillna(1.0))
+    table = _with_chance(table)
     last = table.groupby("key")["error"].transform("last")
     lost = table["status"].eq("diverged") | last.isna()
     table = table.assign(final=last.where(~lost, table["chance"]))
     return ordering.arranged(table, [*WORK, "method", "seed", "epoch"])
 
 
-def suites(table: pd.DataFrame) -> pd.DataFrame:
-    """Group workloads on which the same methods ran into suites, so that all of a suite can be compared.
+def _in_record_units(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return curves whose ``error`` and ``chance`` are those of the main metric, as in the record."""
+    table = with_metric(curves)
+    others = table["metric"].ne(ERROR.name)
+    factor = table["unit"].map(lambda unit: Shown("", str(unit)).factor).astype(float)
+    numbers = (("error", "value"), ("chance", "level"))
+    scaled = {n: pd.to_numeric(table[of]) / factor for n, of in numbers}
+    return table.assign(**{n: table[n].where(~others, scaled[n]).astype(float) for n, _ in numbers})
+
+
+def _with_chance(table: pd.DataFrame) -> pd.DataFrame:
+    """Return curves with a level of chance on every workload."""
+    sign = table["best"].eq("high").map({True: -1.0, False: 1.0}).astype(float)
+    worst = sign * (sign * table["error"]).groupby([table[name] for name in JUDGED]).transform(
+        "max"
+    )
+    errors = table["metric"].eq(ERROR.name)
+    stand_in = worst.where(~errors, 1.0)
+    return table.assign(chance=table["chance"].fillna(stand_in))
+
+
+def chance_words(table: pd.DataFrame) -> str:
+    """Describe what stands for a level of chance that records do not state, "" for errors alone.
 
     Args:
-        table: ``task arch data method``.
+        table: with the columns of the metric, or of errors.
+
+    Returns:
+        A sentence with a space before it.
+
+    Example:
+        >>> chance_words(pd.DataFrame())
+        ''
+    """
+    if all(metric.name == ERROR.name for metric in metrics_in(table)):
+        return ""
+    return (
+        " Where records do not state the chance level of a metric, the worst result that a run of the "
+        "workload has after an epoch stands for it."
+    )
+
+
+def unstated_chance(table: pd.DataFrame) -> str:
+    """Describe what stands for chance where records do not state it, "" where all do.
+
+    Args:
+        table: ``chance``, and the columns of the metric where it is not always the error.
+
+    Returns:
+        Sentences with a space before them.
+
+    Example:
+        >>> unstated_chance(pd.DataFrame({"chance": [0.9]}))
+        ''
+    """
+    table = with_metric(table)
+    errors = table["metric"].eq(ERROR.name)
+    unknown = bool((table["chance"] == 1)[errors].any())
+    return " Chance is 100 % where records do not state it." * unknown + chance_words(table)
+
+
+def suites(table: pd.DataFrame) -> pd.DataFrame:
+    """Group workloads with one metric on which the same methods ran into suites, whose results compare.
+
+    Args:
+        table: ``task arch data method``, and ``metric`` where there are several.
 
     Returns:
         The table with ``suite``, the number of a workload's suite, from 1 in the order of the rows.
@@ -91,11 +154,12 @@ def suites(table: pd.DataFrame) -> pd.DataFrame:
         >>> suites(pd.DataFrame(rows, columns=[*WORK, "method"]))["suite"].tolist()
         [1, 1]
     """
-    ran = {work: tuple(sorted(set(part["method"]))) for work, part in table.groupby(WORK)}
+    table = with_metric(table)
+    ran = {work: (work[-1], *sorted(set(part["method"]))) for work, part in table.groupby(JUDGED)}
     numbers: dict[tuple[str, ...], int] = {}
     suite = [
         numbers.setdefault(ran[work], len(numbers) + 1)
-        for work in table[WORK].itertuples(index=False, name=None)
+        for work in table[JUDGED].itertuples(index=False, name=None)
     ]
     return table.assign(suite=suite)
 
@@ -115,9 +179,11 @@ def suite_title(suite: int, runs: pd.DataFrame) -> str:
         'suite 1: supervised, mlp on mnist'
     """
     works = list(runs[WORK].drop_duplicates().itertuples(index=False, name=None))
+    others = [metric.words for metric in metrics_in(runs) if metric.name != ERROR.name]
+    what = ", ".join(["", *others])
     if len(works) > 1:
-        return f"suite {suite}: {len(works)} workloads"
-    return f"suite {suite}: {title(*works[0])}"
+        return f"suite {suite}: {len(works)} workloads{what}"
+    return f"suite {suite}: {title(*works[0])}{what}"
 
 
 def title(task: str, arch: str, data: str) -> str:
@@ -192,8 +258,9 @@ def trials(cell: Cell, chance: float) -> pd.DataFrame:
 
     Returns:
         A row per finished or diverged trial: ``epochs validation form lr seed error`` and ``setting``, which
-        is all that may be searched and all else that decides a number, as text. The error is that of the
-        held-out examples; for a diverged trial it is chance, or 1 where that is unknown.
+        is all that may be searched and all else that decides a number, as text. The error is the main metric,
+        ``metric unit best``, of the held-out examples, as in the record; for a diverged trial it is chance.
+        Where that is unknown it is 1, of another metric than the error the worst result of the cell.
 
     Example:
         >>> run = {"verb": "train", "status": "ok", "seed": 0, "test_error": 0.2}
@@ -203,19 +270,26 @@ def trials(cell: Cell, chance: float) -> pd.DataFrame:
         [[2.0, 0.1, 0.2]]
     """
     rows = []
-    for run in cell.trials:
-        if run["status"] not in ("ok", "diverged"):
-            continue
+    runs = [run for run in cell.trials if run["status"] in ("ok", "diverged")]
+    metric = shared_metric(runs)
+    if metric.name != ERROR.name:
+        results = [real(run.get(metric.field())) for run in runs if run["status"] == "ok"]
+        worst = max(
+            (r for r in results if not isnan(r)), key=lambda r: metric.sign * r, default=nan
+        )
+        chance = worst if metric.chance is None else metric.chance
+    for run in runs:
         given = decided(run)
-        error = run.get("test_error")
+        error = run.get(metric.field())
         if run["status"] == "diverged" or error is None:
-            error = 1.0 if isnan(chance) else chance
+            error = 1.0 if isnan(chance) and metric.name == ERROR.name else chance
         searched = {name: given[name] for name in sorted(given) if name not in HELD}
         facts = {name: run["settings"].get(name) for name in (*HELD, "lr")}
         facts |= {"form": form_of(run), "seed": run["seed"], "error": error}
+        facts |= dict(zip(ABOUT, metric[:3], strict=True))
         rows.append({**facts, "setting": str(searched)})
-    columns = [*HELD, "form", "lr", "seed", "error", "setting"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = [*HELD, "form", "lr", "seed", "error", "setting", *ABOUT]
+    return pd.DataFrame(rows, columns=columns).dropna(subset=["error"])
 
 
 HELD = ("epochs", "validation")

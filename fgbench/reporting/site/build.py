@@ -11,7 +11,7 @@ from fgbench.errors import UsageError
 from fgbench.records import interrupts
 from fgbench.reporting.frames.csv_files import write_csv
 from fgbench.reporting.frames.load import load
-from fgbench.reporting.site import overview, pages, paths, pictures
+from fgbench.reporting.site import history, overview, pages, paths, pictures
 from fgbench.reporting.site.facts import by_moment, facts
 from fgbench.reporting.site.leaderboard import entries
 from fgbench.reporting.site.publish import publish
@@ -45,10 +45,12 @@ def write(
     jobs: int = 1,
     only: Only | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    tracked: Path | None = None,
 ) -> Path:
     """Write the site of a folder of records.
 
-    The site has an overview, a page per method and a page per architecture and data set. The pages work
+    The site has an overview, a page per method and a page per architecture and data set, and a page of
+    the history of tracked numbers where results of asv are given. The pages work
     from the disk, without a server or a network; without JavaScript they show pictures and complete
     tables. An earlier site in the folder is replaced; files that no report wrote are never changed.
 
@@ -61,6 +63,7 @@ def write(
             ``if __name__ == "__main__"``.
         only: which records are used; all by default.
         tell: called with a line of progress before each part of the work.
+        tracked: folder of asv's results, such as ``.asv/results``, for a page of their history.
 
     Returns:
         The path of the overview, ``out/index.html``.
@@ -90,6 +93,7 @@ def write(
         for name in ("methods", "architectures", "assets", "data"):
             (new / name).mkdir()
         tell("drawing figures")
+        found = history.tracked(tracked, new) if tracked is not None else None
         gallery = pictures.draw_all(report, page_paths, new, jobs)
         numbers = by_moment(report)
         write_csv(numbers, new / "data" / "measures.csv")
@@ -97,7 +101,7 @@ def write(
         (new / "assets" / "plotly.min.js").write_text(script, encoding="utf-8")
         for name in ("site.css", "site.js"):
             (new / "assets" / name).write_bytes((TEMPLATES / name).read_bytes())
-        site = pages.Site(report, entries(report), page_paths, gallery, about or {})
+        site = pages.Site(report, entries(report), page_paths, gallery, about or {}, found)
         contexts = _contexts(site)
         for k, (path, (template, context)) in enumerate(contexts.items(), 1):
             tell(f"writing page {k} of {len(contexts)}")
@@ -116,6 +120,8 @@ def _contexts(site: pages.Site) -> dict[str, tuple[str, dict[str, Any]]]:
         contexts[path] = ("method.html", pages.method(site, method))
     for panel, path in site.page_paths.panels.items():
         contexts[path] = ("architecture.html", pages.architecture(site, panel))
+    if site.tracked:
+        contexts[history.PAGE] = ("history.html", history.context(site.tracked))
     return contexts
 
 

@@ -13,11 +13,13 @@ from fgbench.reporting.figures import (
     cosine,
     cost,
     efficiency,
+    gap_against_efficiency,
     layers,
     progress,
     relative_variance,
     variance_and_learning,
 )
+from fgbench.reporting.frames import comparisons
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import epoch_curves
 from fgbench.reporting.plotting.panels import Page
@@ -171,7 +173,7 @@ KINDS = (
         progress.figure,
         plotly_figures.training,
         _training,
-        "Test error in percent while training, against epochs, seconds and forward passes",
+        "Main test metric while training, against epochs, seconds and forward passes",
         shows=_moves,
     ),
     Kind(
@@ -210,26 +212,38 @@ KINDS = (
     ),
     Kind(
         cost.NAME,
-        "Test error against cost",
+        "Test result against cost",
         _records,
         cost.plotted,
         cost.figure,
         None,
         _of_numbers(cost.caption),
-        "Final test error of each method against the time and the memory of a step",
+        "Final test result of each method against the time and the memory of a step",
         shows=_compares,
         many=True,
     ),
     Kind(
         variance_and_learning.NAME,
-        "Test error against variance",
+        "Test result against variance",
         _records,
         variance_and_learning.plotted,
         variance_and_learning.figure,
         None,
         _of_numbers(variance_and_learning.caption),
-        "Final test error minus that of backprop, against the relative variance of each estimate",
+        "How much worse than backprop each method ends, against the relative variance of its estimate",
         shows=_noisy(2),
+        many=True,
+    ),
+    Kind(
+        gap_against_efficiency.NAME,
+        "Gap to the reference against efficiency",
+        _records,
+        comparisons.gaps,
+        gap_against_efficiency.figure,
+        None,
+        _of_numbers(gap_against_efficiency.caption),
+        "Test error above that of the reference at equal compute, against efficiency at initialisation",
+        shows=_always,
         many=True,
     ),
 )

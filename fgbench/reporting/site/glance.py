@@ -9,6 +9,7 @@ from math import isfinite, nan
 
 from fgbench.records.metrics import ERROR
 from fgbench.reporting.figures.relative_variance import ZERO
+from fgbench.reporting.frames.comparisons import rows as compared
 from fgbench.reporting.frames.method_names import family
 from fgbench.reporting.site.claims import CLAIMS, REJECTED
 from fgbench.reporting.site.facts import Facts
@@ -112,7 +113,10 @@ def answers(rows: Sequence[Entry], facts: Facts, page_paths: PagePaths) -> list[
     links = page_paths.methods
     return [
         Answer("Methods", _methods(rows, links)),
-        Answer("Test error", _errors(rows, links)),
+        Answer(
+            "Test error" if _of_errors(rows) else "Test result",
+            _errors(rows, links) or _compared(rows, facts, links),
+        ),
         Answer("Noise", _noise(rows, facts, links)),
         Answer("Cost", _costs(rows, facts, links)),
         Answer("Missing", _missing(rows, facts)),
@@ -134,12 +138,17 @@ def _methods(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
     return ((*pieces, Piece(f" and {more} more", aside=True)) if more else tuple(pieces),)
 
 
+def _of_errors(rows: Iterable[Entry]) -> bool:
+    """Check whether the main metric of all trainings is the error."""
+    return all(metric(row.runs).name == ERROR.name for row in rows)
+
+
 def _errors(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
-    """Return the best mean test errors of methods of which no seed diverged, and the worst."""
+    """Return the best mean test results of methods of which no seed diverged, and the worst; none of none."""
     found = [(row, cell) for row in rows if _known((cell := error(row.runs)).sort)]
     whole = [one for one in found if not any(run["status"] == "diverged" for run in one[0].runs)]
     if not found:
-        return ((Piece("nothing trained"),),)
+        return ()
     ranked = whole or found
     pieces: list[Piece] = []
     for at, (row, cell) in enumerate(ranked[:BEST]):
@@ -152,6 +161,27 @@ def _errors(rows: Sequence[Entry], links: Links) -> tuple[Line, ...]:
             (Piece(f"{end}: ", aside=True), *_valued(row, _named(row, cell.text), links, True))
         )
     return tuple(lines)
+
+
+def _compared(rows: Sequence[Entry], facts: Facts, links: Links) -> tuple[Line, ...]:
+    """Return the test results at equal compute of the methods that were compared, the best first."""
+    found = [
+        row
+        for row in compared(facts.records)
+        if rows and panel_of(row.record) == rows[0].panel and _known(row.test()["value"])
+    ]
+    if not found:
+        return ((Piece("nothing trained"),),)
+    pieces: list[Piece] = []
+    for at, row in enumerate(found[:BEST]):
+        method, shown = str(row.record["method"]), row.metric
+        unit = " %" if shown.name == ERROR.name else f" {shown.words}"
+        pieces += [Piece(", ")] * bool(at)
+        pieces += [
+            Piece(method, links.get(method, "")),
+            Piece(f" {digits(row.test()['value'])}{unit}"),
+        ]
+    return tuple(pieces), (Piece("at equal compute"),)
 
 
 def _named(row: Entry, text: str) -> str:
@@ -237,9 +267,14 @@ def _range(found: Iterable[tuple[float | None, Entry]], unit: str, links: Links)
 
 def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
     """Return how many rows lack which number, and the runs that did not end well."""
-    n = len(rows)
+    n, panel = len(rows), rows[0].panel
+    tested = {
+        str(r.record["method"]) for r in compared(facts.records) if panel_of(r.record) == panel
+    }
     lacking = {
-        "error": sum(not _known(error(row.runs).sort) for row in rows),
+        "error" if _of_errors(rows) else "result": sum(
+            not _known(error(row.runs).sort) and row.method not in tested for row in rows
+        ),
         "variance": sum(
             not (row.measure and str(row.measure["key"]) in facts.body) for row in rows
         ),
@@ -249,7 +284,6 @@ def _missing(rows: Sequence[Entry], facts: Facts) -> tuple[Line, ...]:
     none = ", ".join(f"no {name}" for name, k in lacking.items() if k == n)
     parts = [f"{some} of {n} rows" * bool(some), f"{none} at all" * bool(none)]
     text = "; ".join(filter(None, parts))
-    panel = rows[0].panel
     ended = Counter(
         str(row["status"])
         for row in facts.records.rows

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, nan
+from math import nan
 from typing import Any
 
 import pandas as pd
 
-from fgbench.records.metrics import ERROR, Shown, main_of
+from fgbench.records.metrics import ERROR, Shown, shared_metric
 from fgbench.records.undefined import undefined
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import VERBS, number
 from fgbench.reporting.frames.method_names import natural, undirected
-from fgbench.reporting.frames.seed_means import WHOLE, mean_interval
+from fgbench.reporting.frames.seed_means import mean_interval
 from fgbench.reporting.frames.settings import (
     apart,
     directions_of,
@@ -37,6 +37,7 @@ from fgbench.reporting.site.table import (
     interval,
     number_cell,
 )
+from fgbench.stats.scale_verdict import UPHILL
 
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 NOT_MEASURED = Verdict("", UNTESTED, "never measured")
@@ -68,6 +69,12 @@ LEGEND = (
     "Claims: the method's claim about its bias and the outcome of the test; p-values are corrected by Holm's "
     "method over all measurements of this report."
 )
+
+NAMED = (
+    "the lowest test error comes first",
+    "the best test result comes first (of the metric that a row names, where it is no error)",
+)
+"""What the legend says of the order, and what it says where some metric is no error."""
 
 
 @dataclass
@@ -233,8 +240,9 @@ def board(
     aside |= set() if any(entry.measure for entry in rows) else {"claims"}
     metrics = {metric(entry.runs) for entry in rows if entry.runs}
     aside |= set() if len({one.name for one in metrics}) > 1 else {"metric"}
-    head = [*HEAD]
+    head, kinds = [*HEAD], [*KINDS]
     if any(one.name != ERROR.name for one in metrics):
+        kinds[KINDS.index("error")] = "error result"
         head[KINDS.index("error")] = (
             next(iter(metrics)).axis("test") if len(metrics) == 1 else RESULT
         )
@@ -255,8 +263,8 @@ def board(
         ),
         search="method",
         facets=tuple({"arch": "architecture"}.get(FACETS[at], FACETS[at]) for at in facets),
-        kinds=tuple(KINDS[at] for at in columns),
-        legend=LEGEND,
+        kinds=tuple(kinds[at] for at in columns),
+        legend=LEGEND if kinds == [*KINDS] else LEGEND.replace(*NAMED),
     )
 
 
@@ -302,6 +310,7 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
     body = facts.body.get(str(entry.measure["key"]), {}) if entry.measure else {}
     variance = body.get("relative_variance")
     predicted = variance["predicted"] if variance else nan
+    scaled = float(variance["scale"]) if variance else nan
     heavy = "heavy tail: intervals are not valid" if variance and variance["heavy_tail"] else ""
     theory = f"theory {number_cell(predicted).text}" if predicted == predicted else ""
     scale = facts.unscaled.get(str(entry.measure["key"])) if entry.measure else None
@@ -321,7 +330,7 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
         _result(entry.runs),
         claimed,
         stacked_cell(variance, aside, theory, heavy),
-        stacked_cell(body.get("efficiency")),
+        stacked_cell(body.get("efficiency"), UPHILL * (scaled < 0)),
         stacked_cell(verdict.bias, verdict.tested()),
         number_cell(cost(entry, facts)),
         *(ratio(entry.speed, name) for name in RATIOS),
@@ -395,7 +404,7 @@ def metric(runs: Sequence[Mapping[str, Any]]) -> Shown:
         >>> metric([{"status": "ok", "test_error": 0.015}]).name
         'error'
     """
-    return main_of(next((run for run in runs if "metrics" in run), runs[0])) if runs else ERROR
+    return shared_metric(runs)
 
 
 def _result(runs: Sequence[Mapping[str, Any]]) -> TableCell:
@@ -435,7 +444,7 @@ def error(runs: Sequence[Mapping[str, Any]], split: str = "test") -> TableCell:
     if values.empty:
         return TableCell(NOTHING, nan, note=note)
     signed = shown.best == "high" or bool(values.le(0).any() and factor == 1)
-    mean = mean_interval(values, signed, WHOLE if factor > 1 else inf)
+    mean = mean_interval(values, signed, shown.most)
     if mean["band"] == "range" and mean["low"] != mean["high"]:
         note = ", ".join([f"{RANGE} {finished[0]}", *ended])
     if mean["low"] == mean["high"]:  # one seed, or seeds that agree

@@ -8,7 +8,7 @@ from typing import Any
 
 from fgbench.records.schema import FIELDS, SCHEMA
 from fgbench.reporting.frames.load import Records, verb_of
-from fgbench.reporting.site import glance, pages, paths, run_tables
+from fgbench.reporting.site import glance, history, pages, paths, run_tables
 from fgbench.reporting.site.contest import contest
 from fgbench.reporting.site.leaderboard import board
 from fgbench.reporting.site.paths import Panel
@@ -47,6 +47,7 @@ def context(site: pages.Site) -> dict[str, Any]:
         "galleries": [
             (name, heading, [plot], others) for name, heading, plot, others in _charts(site, panel)
         ],
+        "tracked": history.lead(site.tracked) if site.tracked else "",
         "trials": len(site.facts.of["trial"]),
         "trained": bool(site.facts.of["train"]),
         "runs": run_tables.runs(records.rows, site.page_paths),

@@ -12,6 +12,7 @@ from fgbench.reporting.site import glance, paths, pictures, run_tables
 from fgbench.reporting.site.claims import worded
 from fgbench.reporting.site.facts import Facts
 from fgbench.reporting.site.figure_kinds import KINDS
+from fgbench.reporting.site.history import Tracked
 from fgbench.reporting.site.leaderboard import Entry, board
 from fgbench.reporting.site.method_docs import (
     About,
@@ -34,6 +35,7 @@ class Site:
         page_paths: of all methods and panels.
         gallery: all figures.
         about: registry entries by kind and name.
+        tracked: numbers tracked over commits, if there are any.
 
     Example:
         >>> from pathlib import Path
@@ -49,6 +51,7 @@ class Site:
     page_paths: PagePaths
     gallery: Gallery
     about: About
+    tracked: Tracked | None = None
 
     @property
     def methods(self) -> list[tuple[str, str, str]]:

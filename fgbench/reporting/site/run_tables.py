@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgbench.reporting.frames.load import COSTS, number, verb_of
+from fgbench.reporting.frames.load import COSTS, EFFICIENCIES, number, verb_of
 from fgbench.reporting.frames.settings import settings_of, text
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.facts import Facts
@@ -26,6 +26,7 @@ from fgbench.reporting.site.table import (
     number_cell,
     table,
 )
+from fgbench.stats.scale_verdict import UPHILL
 
 ESTIMATES = {
     "relative_variance": "relative variance",
@@ -108,7 +109,10 @@ def estimates(
         body = facts.body.get(str(row["key"]), {})
         if not body:
             continue
-        cells = {name: interval_cell(numbers) for name, numbers in body.items()}
+        cells = {
+            name: interval_cell(numbers, UPHILL * (name in EFFICIENCIES and numbers["scale"] < 0))
+            for name, numbers in body.items()
+        }
         if "bias" in cells:
             older = facts.verdicts[str(row["key"])].over
             cells["bias"] = bias_cell(body["bias"], older)

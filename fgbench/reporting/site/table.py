@@ -179,7 +179,7 @@ def interval_cell(numbers: Mapping[str, Any] | pd.Series | None, note: str = "")
         '2 [1, 3]'
     """
     if numbers is None:
-        return TableCell(NOTHING, nan)
+        return TableCell(NOTHING, nan, note=note)
     return TableCell(interval(numbers), float(numbers["value"]), note=note)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fgbench.records.metrics import Shown, main_of
+from fgbench.records.metrics import Shown, shared_metric
 from fgbench.reporting.terminal.notes import grouped
 from fgbench.reporting.terminal.table import make, network_on_data
 from fgbench.stats.paired_seeds import seed_mean
@@ -101,7 +101,8 @@ def _at(records: Sequence[Record], kind: str) -> StackingTable:
         ],
         f"Mean of {settings['seeds']} fresh seeds with its 95 % interval; learning rates chosen on "
         f"{settings['held_out']} held-out training examples. forwards: forward equivalents per training "
-        f"example; seconds: of training, of one run, by the clock. {_caption(ended, metric)}{_paced(kind)}",
+        "example; seconds: of the training of one run without evaluation, by the wall clock of its machine "
+        f"and beside other runs, median of the seeds. {_caption(ended, metric)}{_paced(kind)}",
     )
     for record, result in shown:
         mark = "*" * bool(result["lowered"])
@@ -204,7 +205,7 @@ def _result(record: Record, kind: str) -> Record | None:
 
 def _metric(records: Sequence[Record]) -> Shown:
     """Return the main metric of records, as one that finished states it."""
-    return main_of(next((r for r in records if r.get("metrics")), records[0]))
+    return shared_metric(records)
 
 
 def _mean(runs: Sequence[Record], metric: Shown) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from fgbench.reporting.terminal.table import StackingTable, make, network_on_dat
 from fgbench.stats.bias import JUDGED
 from fgbench.stats.bias_verdict import Outcome, adjusted_p_values, judge
 from fgbench.stats.reporting import bias, number
-from fgbench.stats.scale_verdict import off_scale, scale_p
+from fgbench.stats.scale_verdict import UPHILL, looked_at, off_scale, uphill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -103,6 +103,7 @@ def table(records: Sequence[Record]) -> StackingTable:
     along = any(row.moment == ALL for row in every)
     reference = _reference(records)
     last = [f"efficiency / {reference}"] if reference else []
+    lost = _reference_uphill(records)
     built = make(
         f"Gradient estimates, {network_on_data(first)}",
         ["method", *["moment"] * along, *COLUMNS, *last],
@@ -110,11 +111,11 @@ def table(records: Sequence[Record]) -> StackingTable:
         names=1 + along,
     )
     for row in every:
-        built.add_row(row.record["method"], *[row.moment] * along, *_cells(row, len(last)))
+        built.add_row(row.record["method"], *[row.moment] * along, *_cells(row, len(last), lost))
     return built
 
 
-def _cells(row: Row, last: int) -> list[str]:
+def _cells(row: Row, last: int, lost: bool) -> list[str]:
     """Return the cells of a row after its names."""
     record, numbers = row.record, row.numbers
     # A moment before the failure has its numbers.
@@ -126,11 +127,11 @@ def _cells(row: Row, last: int) -> list[str]:
         gaps = ", ".join(f"{m:g}" for m in missing(record)) if numbers is record else ""
         first = f"{UNDEFINED} (moment {gaps})" if gaps else UNDEFINED
         return [first, *[UNDEFINED] * (len(COLUMNS) - 3), price, "-", *["-"] * last]
-    ratio = (numbers.get("against") or {}).get("efficiency")
+    ratio = None if lost or uphill(numbers) else (numbers.get("against") or {}).get("efficiency")
     return [
         number(numbers["relative_variance"]) + "*" * bool(numbers.get("control")),
         number(numbers["predicted_variance"]),
-        number(numbers["efficiency"]),
+        "-" if uphill(numbers) else number(numbers["efficiency"]),
         number(numbers["scale"]),
         bias(numbers["bias"], row.p)
         + BIASED * _unclaimed(record)
@@ -178,6 +179,8 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         "the whole body may miss that."
         * any(r.get("silent") for r in records)
         + _scaled(every)
+        + _uphill(every)
+        + notes.untrained(records)
         + notes.capped(records)
         + notes.few(records)
         + notes.parity(records, number)
@@ -195,17 +198,27 @@ def _untested(row: Row) -> bool:
 
 
 def _scaled(every: Sequence[Row]) -> str:
-    """Return a note on methods whose scale is surely not 1, so that their variances do not compare."""
-    whole = [r.record for r in every if r.record["status"] == "ok" and r.numbers is r.record]
-    values = [(record.get("scale") or {}).get("value") for record in whole]
-    off = off_scale(values, [scale_p(record, record) for record in whole])
+    """Return a note on methods whose scale is surely not 1, so that their variances do not compare.
+
+    As the tests of the bias, those of the scale are adjusted for the rows of the table.
+    """
+    shown = [r for r in every if r.record["status"] == "ok"]
+    values = [(r.numbers.get("scale") or {}).get("value") for r in shown]
+    off = off_scale(values, [looked_at(r.numbers, r.record) for r in shown])
     scales = [
-        f"{record['method']} (scale {value:.3g})"
-        for record, value, is_off in zip(whole, values, off, strict=True)
-        if is_off
+        f"{row.record['method']} (scale {value:.3g})"
+        for row, value, is_off in zip(shown, values, off, strict=True)
+        if is_off and row.numbers is row.record
     ]
     note = "Scale is not 1, so relative variance is not comparable; compare by efficiency"
     return f" {note}: {', '.join(dict.fromkeys(scales))}." if scales else ""
+
+
+def _uphill(every: Sequence[Row]) -> str:
+    """Return a note on methods whose mean estimate points uphill, which have no efficiency."""
+    names = [row.record["method"] for row in every if uphill(row.numbers)]
+    listed = ", ".join(dict.fromkeys(names))
+    return f" No efficiency, because the mean {UPHILL} (scale below 0): {listed}." if names else ""
 
 
 def _unclaimed(record: Mapping[str, Any]) -> bool:
@@ -250,12 +263,13 @@ def _against(records: Sequence[Record]) -> str:
     compared = [r for r in records if r.get("against")]
     if not compared:
         return ""
+    if _reference_uphill(records):
+        return f" No ratios: the reference {UPHILL}."
     reasons = [
         (r["method"], why)
         for r in compared
         if r["status"] == "ok"
-        and r["against"]["efficiency"]["value"] is None
-        and (why := r["against"]["efficiency"]["reason"])
+        and (why := UPHILL if uphill(r) else _no_ratio(r["against"]["efficiency"]))
     ]
     note = (
         f" efficiency / {_reference(records)}: geometric mean of the ratio on the same networks and "
@@ -263,6 +277,16 @@ def _against(records: Sequence[Record]) -> str:
     )
     none = "; ".join(f"{names}: {why}" for names, why in notes.grouped(reasons))
     return f"{note}; none for {none}." if none else f"{note}."
+
+
+def _reference_uphill(records: Sequence[Record]) -> bool:
+    """Return whether the reference of ratios has no efficiency, because it points uphill."""
+    return any(uphill(r) for r in records if (r.get("against") or {}).get("own"))
+
+
+def _no_ratio(ratio: Record) -> str:
+    """Return why a ratio is missing, "" where it is there."""
+    return str(ratio["reason"]) if ratio["value"] is None else ""
 
 
 def by_design(records: Sequence[Record]) -> Iterator[str]:

@@ -133,6 +133,26 @@ def _exact(record: Record) -> bool:
     return (record.get("bias") or {}).get("detectable") == 0.0
 
 
+def untrained(records: Sequence[Record]) -> str:
+    """Return a note on methods that learn a state and are measured before they have learned anything.
+
+    Args:
+        records: records of measure.
+
+    Returns:
+        The note, "" where none is needed.
+
+    Example:
+        >>> untrained([{"method": "KP", "status": "ok", "learned_state": "initial"}])
+        ' Measured with the state before training, of which nothing is learned: KP (--along own trains it).'
+    """
+    names = dict.fromkeys(
+        r["method"] for r in records if r["status"] == "ok" and r.get("learned_state") == "initial"
+    )
+    note = "Measured with the state before training, of which nothing is learned"
+    return f" {note}: {', '.join(names)} (--along own trains it)." if names else ""
+
+
 def few(records: Sequence[Record]) -> str:
     """Return a warning where intervals are over two or three batches or inits.
 

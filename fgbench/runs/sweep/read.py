@@ -46,7 +46,7 @@ def read(source: str) -> Plan:
             text = files.read_text(path)
         except (OSError, UnicodeDecodeError) as error:
             why = files.why(error) if isinstance(error, OSError) else "not UTF-8 text"
-            raise UsageError(f"cannot read the sweep {source!r}: {why}") from error
+            raise UsageError(f"cannot read the sweep {source!r}: {why}") from None
     else:
         texts = _shipped()
         if source not in texts:
@@ -55,7 +55,7 @@ def read(source: str) -> Plan:
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"sweep {source!r} is not TOML: {error}") from error
+        raise UsageError(f"sweep {source!r} is not TOML: {error}") from None
     return _checked(content, source)
 
 

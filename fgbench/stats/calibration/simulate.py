@@ -14,7 +14,7 @@ import numpy as np
 
 from fgbench.records import atomic, keys
 from fgbench.stats.aggregate import wilson
-from fgbench.stats.calibration import comparisons, few, measuring, noise
+from fgbench.stats.calibration import comparisons, few, history, measuring, noise
 from fgbench.stats.calibration.study import Study
 
 SEED = 1
@@ -59,13 +59,14 @@ def everything() -> list[Study]:
     """List the studies on laws.
 
     Returns:
-        Those of measuring, of few draws, of means and noise, then those of comparisons.
+        Those of measuring, of few draws, of means and noise, of comparisons, then those of change points.
 
     Example:
         >>> len({study.name for study in everything()}) == len(everything())
         True
     """
-    return [*measuring.studies(), *few.studies(), *noise.studies(), *comparisons.studies()]
+    known = (measuring, few, noise, comparisons, history)
+    return [study for module in known for study in module.studies()]
 
 
 def generator(study: str, run: int) -> np.random.Generator:

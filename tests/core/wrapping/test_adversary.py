@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fgbench.core.wrapping import wrap
 from fgbench.errors import UsageError
 from fgbench.training.forward_gradient import ForwardGradient
+from tests.makers.paths import ROOT
 from tests.makers.wrapped import Subject, errors, squared_error
 
 if TYPE_CHECKING:
@@ -222,7 +223,14 @@ def test_unit_is_off_only_where_nothing_reads_it_before_the_relu(locality: str) 
 
 def test_weights_that_a_window_shares_are_credited_at_all_their_sites() -> None:
     net = Net(lambda net, x: net.c(torch.tanh(net.b(torch.tanh(net.b(torch.tanh(net.a(x))))))))
-    judged(net, "interlocking[n=2]", cut=("a", "b"))
+    judged(net, f"{ROOT / 'tests' / 'makers' / 'localities.py'}:Partial", cut=("a", "b"))
+
+
+@pytest.mark.parametrize("locality", ["local", "module", "overlap", "interlocking[n=2]"])
+def test_cuts_between_which_nothing_learns_have_a_readout_alone(locality: str) -> None:
+    net = nn.Sequential(nn.Linear(C, 3), nn.Tanh(), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    net[2].requires_grad_(False)
+    judged(net, locality, cut=("0", "1", "2"))
 
 
 # one line

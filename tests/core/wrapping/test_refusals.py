@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from fgbench.core.wrapping import wrap
 from fgbench.errors import UsageError
@@ -198,3 +199,19 @@ def test_control_flow_that_changes_is_refused_with_the_call() -> None:
     chain = wrap(Branching(nn.Tanh()), X, loss)
     with pytest.raises(UsageError, match="control flow may depend on data"):
         chain.run(chain.start(X + 1e5), 0, 1, lambda kind, name, z: z)
+
+
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_a_spectral_norm_in_train_mode_is_named_with_what_to_do(norm: Any) -> None:
+    net = nn.Sequential(norm(nn.Linear(6, 5)), nn.Tanh(), nn.Linear(5, 3))
+    for name, p in net.named_parameters():
+        if "orig" in name:  # as a step of training does: the iteration has not converged
+            nn.init.normal_(p)
+    with pytest.raises(UsageError) as caught:
+        wrap(net, X, loss)
+    assert str(caught.value) == (
+        "'0' has a spectral norm in train mode, which changes with every pass: estimate with it in eval "
+        "mode, such as model.get_submodule('0').eval()"
+    )
+    net.get_submodule("0").eval()
+    wrap(net, X, loss)

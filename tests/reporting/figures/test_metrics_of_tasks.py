@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 
 from fgbench.data import goal
-from fgbench.reporting.figures import learning_curves, progress
-from fgbench.reporting.frames import workloads
+from fgbench.reporting.figures import (
+    cost,
+    groups,
+    learning_curves,
+    local_losses,
+    profiles,
+    progress,
+    time_to_target,
+    trials,
+    variance_and_learning,
+)
 from fgbench.reporting.frames.load import Records
+from fgbench.reporting.frames.results import results
 from fgbench.reporting.site import glance, paths, run_tables
 from fgbench.reporting.site.facts import facts as facts_of
 from fgbench.reporting.site.leaderboard import board, entries
@@ -31,10 +41,11 @@ def run(
     aim = aim or GOALS[data]
     name = f"test_{aim.main}"
     history = [
-        {"epoch": at, "seconds": 1.0 * at, name: value, "test_loss": 1.0, "train_loss": 1.0}
+        {"epoch": at, "seconds": 1.0 * at, "test_loss": 1.0, "train_loss": 1.0, name: value}
         for at, value in enumerate(values, 1)
     ]
-    where = {"arch": "net", "data": data, "estimator": method.lower(), "locality": "end"}
+    where = {"arch": "net", "data": data, "locality": "end"}
+    where["estimator"] = method.lower().replace("-", "_")
     return {
         **{"verb": "train", "method": method, "status": "ok", "seed": seed, "schema": 1},
         **{"key": f"{method} {data} {seed}", "case_key": f"{method} {data} {seed}", **where},
@@ -131,7 +142,139 @@ def test_a_board_of_several_metrics_names_each_and_filters_by_it():
     assert "2.5 bits per character" in text
 
 
-def test_pooled_figures_are_of_errors_alone():
-    found = records(run("BP", "topics", [4.0, 2.5]), run("BP", "digits", [0.5, 0.1]))
-    assert set(workloads.finished(found)["data"]) == {"digits"}
+def test_suites_never_mix_metrics_and_a_chance_level_that_is_unknown_is_the_worst_result():
+    aim = goal.Goal((1,), GOALS["diabetes"].loss)  # the loss alone, whose chance level nobody knows
+    rows = [
+        *(run(m, "topics", [4.0, v]) for m, v in (("BP", 2.5), ("FG-A", 3.0))),
+        *(run(m, "digits", [0.5, v]) for m, v in (("BP", 0.1), ("FG-A", 0.3))),
+        *(run(m, "diabetes", [9.0, v], aim) for m, v in (("BP", 2.0), ("FG-A", 5.5))),
+    ]
+    found = records(*rows)
+    table = profiles.scores(found)
+    assert table.groupby("suite")["metric"].nunique().eq(1).all()
+    assert table["suite"].nunique() == 3
+    scores = table[table["method"].eq("FG-A")].set_index("data")["score"]
+    assert scores["digits"] == pytest.approx((0.9 - 0.3) / (0.9 - 0.1))
+    assert scores["topics"] == pytest.approx((6 - 3.0) / (6 - 2.5))  # log2(64) bits
+    assert scores["diabetes"] == pytest.approx((9 - 5.5) / (9 - 2))
+    drawn = profiles.plotted(table)
+    assert {"metric", "unit", "best"} <= set(drawn)
+    page = profiles.figure(table, drawn)
+    assert "test bits per character (lower is better)" in page.caption
+    assert "the worst result that a run of the workload has after an epoch" in page.caption
     assert found.chances() == {("net", "digits"): 0.9}
+
+
+def test_a_target_is_reached_in_the_direction_of_the_metric():
+    rows = [
+        run("BP", "diabetes", [0.1, 0.5], UPWARDS),
+        run("FG-A", "diabetes", [0.2, 0.48], UPWARDS),
+        run("FG-W", "diabetes", [0.1, 0.2], UPWARDS),
+    ]
+    table = time_to_target.plotted(records(*rows))
+    assert table.set_index("method")["reached"].to_dict() == {
+        "BP": True,
+        "FG-A": True,
+        "FG-W": False,
+    }
+    assert table["target"].tolist() == [pytest.approx(0.475)] * 3
+    assert "reference" in table
+    assert "reference_error" not in table
+    page = time_to_target.figure(records(), table)
+    assert "(0.475 r2)" in page.caption
+    assert "Test r2: higher is better" in page.caption
+
+
+@pytest.mark.parametrize(
+    ("aim", "values", "gaps", "axis", "front"),
+    [
+        (UPWARDS, (0.5, 0.2), 0.3, "test r2 below BP's, higher is better", "BP"),
+        (
+            GOALS["topics"],
+            (2.5, 3.0),
+            0.5,
+            "test bits per character above BP's, lower is better",
+            "BP",
+        ),
+        (GOALS["digits"], (0.1, 0.3), 20.0, "test error above BP's (points)", "BP"),
+    ],
+    ids=["r2", "bits", "error"],
+)
+def test_gap_and_front_are_in_the_units_of_the_metric(aim, values, gaps, axis, front):
+    rows = [run(m, "data", [1.0, v], aim) for m, v in zip(("BP", "FG-A"), values, strict=True)]
+    beside = {"verb": "measure", "relative_variance": 2.0, "draws": 8, "inits": 1, "batches": 1}
+    measure = {**rows[1], **beside, "key": "m", "case_key": "m", "truth": "scheme", "moments": [0]}
+    timed = [
+        {
+            **row,
+            "verb": "speed",
+            "key": f"s{at}",
+            "case_key": f"s{at}",
+            "batch": 8,
+            "step_ms": at + 1.0,
+        }
+        for at, row in enumerate(rows)
+    ]
+    found = records(*rows, measure, *timed)
+    table = variance_and_learning.plotted(found)
+    gap = "gap_points" if aim.main == "error" else "gap"
+    assert table[gap].tolist() == [pytest.approx(gaps)]
+    (ax,) = variance_and_learning.figure(found, table).axes
+    assert ax.get_ylabel() == axis
+    costs = cost.plotted(found)
+    assert costs.loc[costs["front"], "method"].tolist() == [front]
+    page = cost.figure(found, costs)
+    (ax,) = page.axes
+    assert ax.get_ylabel().endswith(", upwards is better")
+    assert (ax.get_ylim()[0] > ax.get_ylim()[1]) == (aim.main != "r2")
+    assert aim.main.replace("_", " ") in page.caption
+
+
+def test_trials_choose_in_the_direction_of_the_metric():
+    rows = [
+        {
+            **run("FG-A", "diabetes", [value], UPWARDS),
+            "key": f"{lr}",
+            "case_key": f"{lr}",
+            "settings": {"epochs": 1, "validation": 100, "lr": lr},
+        }
+        for lr, value in ((0.1, 0.2), (0.3, 0.6), (1.0, -0.4))
+    ]
+    lost = {**rows[0], "key": "x", "case_key": "x", "status": "diverged", "test_r2": None}
+    lost["settings"] = {**lost["settings"], "lr": 3.0}
+    table = trials.plotted(records(*rows, lost))
+    best = table[table["what"].eq("trials")]["result"]
+    assert best.iloc[-1] == pytest.approx(0.6)
+    assert best.iloc[0] == pytest.approx((0.2 + 0.6 - 0.4 + 0.0) / 4)  # r2 of chance is 0
+    first, *_ = trials.figure(records(), table).axes
+    assert first.get_ylabel() == "validation r2, higher is better"
+
+
+def test_figures_of_the_paper_take_the_metric_that_a_run_has():
+    aims = [("end", "bp"), ("end", "fg_a"), ("local", "fg_a"), ("local-pg", "fg_a")]
+    rows = [
+        {
+            **run("FG-A", "topics", [4.0, 2.0 + at]),
+            **{"estimator": estimator, "locality": place, "key": f"{at}", "case_key": f"{at}"},
+            "method": f"{estimator}/{place}",
+        }
+        for at, (place, estimator) in enumerate(aims)
+    ]
+    table = local_losses.plotted(results(records(*rows)))
+    assert sorted(table["test"]) == [2.0, 3.0, 4.0, 5.0]
+    (ax,) = local_losses.figure(results(records(*rows)), table).axes
+    assert ax.get_ylabel() == "test bits per character, lower is better"
+
+    rows = [
+        {
+            **run("BP", "topics", [4.0, 2.0 + at]),
+            **{"arch": f"localmixer-m/8/{count}", "key": f"{at}", "case_key": f"{at}"},
+            "train_bits_per_character": 1.0,
+        }
+        for at, count in enumerate((4, 16))
+    ]
+    runs = results(records(*rows))
+    table = groups.plotted(runs)
+    assert table[table["split"].eq("test")]["result"].tolist() == [2.0, 3.0]
+    labels = [ax.get_ylabel() for ax in groups.figure(runs, table).axes]
+    assert labels == [f"{s} bits per character, lower is better" for s in ("test", "train")]

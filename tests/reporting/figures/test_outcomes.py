@@ -596,24 +596,30 @@ def test_the_format_is_that_of_asv(tmp_path: Path) -> None:
             assert here["value"].tolist() == values
 
 
-def test_change_points_are_asvs_and_absent_without_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_change_points_and_levels_are_drawn(tmp_path: Path) -> None:
     results = history.read(asv_results(tmp_path))
-    pytest.importorskip("asv.step_detect", reason="asv is not installed")
     table = history.plotted(results)
     changed = table[table["changed"] & table["benchmark"].eq(TRACKED)]
     assert changed[["label", "position"]].to_numpy().tolist() == [["FG-A", 5]]
+    assert set(table.loc[table["label"].eq("LG-FG-A"), "level"]) == {0.05}
     fig = picture(history, results)
     assert faults(fig) == []
-    assert f"its change points ({table['changed'].sum()})" in words(fig)
+    assert f"change points ({table['changed'].sum()}), a new level of 2 commits or more" in words(
+        fig
+    )
     assert "Not readable: box/old.json" in words(fig)
     assert len(history.draw(results, tmp_path / "out")) == 4
-    monkeypatch.setitem(sys.modules, "asv.step_detect", None)
-    bare = history.plotted(results)
-    assert bare["level"].isna().all()
-    assert not bare["changed"].any()
-    assert "asv is not installed: no change points" in words(picture(history, results))
+
+
+def test_few_commits_are_joined_without_change_points(tmp_path: Path) -> None:
+    folder = asv_results(tmp_path)
+    for at in range(3):
+        (folder / "box" / f"{8 * str(9 - at)}-virtualenv-py3.11.json").unlink()
+    results = history.read(folder)
+    table = history.plotted(results)
+    assert table["level"].isna().all()
+    assert not table["changed"].any()
+    assert "change points are looked for from 8 commits on" in words(picture(history, results))
 
 
 def test_a_folder_of_the_other_kind_is_the_users_mistake(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fgbench.errors import UsageError
+from fgbench.reporting.figures.efficiency import described
 from fgbench.reporting.figures.gap_against_efficiency import draw
 from fgbench.reporting.frames import comparisons
 from fgbench.reporting.frames.load import Records, load
@@ -80,3 +81,54 @@ def test_the_committed_page_is_that_of_the_committed_records(tmp_path: Path) -> 
     assert (ROOT / "LEADERBOARD.md").read_text("utf-8") == page
     for row in comparisons.rows(load(COMMITTED)):
         assert row.at("forwards")["command"].startswith("fgbench train ")
+
+
+def test_comparisons_with_two_references_are_both_shown(tmp_path: Path) -> None:
+    """Each has its own table; the figure has the one with the most methods."""
+    fa = {"method": "FG-A", "own": False}
+    settings = a_compare("BP", 0.03, against())["settings"] | {"reference": "FG-A"}
+    where = {"arch": "mlp-2x128", "data": "digits", "moments": [0.0]}
+    records = stored(
+        tmp_path / "records",
+        a_compare("BP", 0.03, against(own=True)),
+        a_compare("FG-A", 0.13, against()),
+        a_compare("DFA", 0.05, against(gap=0.02), kind="rule"),
+        a_compare("FG-A", 0.13, {**fa, "own": True, "diverged": 0}, settings=settings,
+                  key="1" * 32, case_key="1" * 32),
+        a_compare("BP", 0.03, against(gap=-0.1, method="FG-A"), settings=settings,
+                  key="2" * 32, case_key="2" * 32),
+        a_measure("FG-A", estimator="fg_a", **where),
+    )  # fmt: skip
+    found = comparisons.rows(records)
+    assert [(row.task, row.record["method"]) for row in found] == [
+        ("mlp-2x128 on digits, against BP", "BP"),
+        ("mlp-2x128 on digits, against BP", "DFA"),
+        ("mlp-2x128 on digits, against BP", "FG-A"),
+        ("mlp-2x128 on digits, against FG-A", "BP"),
+        ("mlp-2x128 on digits, against FG-A", "FG-A"),
+    ]
+    assert comparisons.gaps(records)[["method", "gap"]].values.tolist() == [
+        ["FG-A", pytest.approx(10)]
+    ]
+    text = write(records.folder, tmp_path / "page.md", "*digits").read_text("utf-8")
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads == ["## mlp-2x128 on digits, against BP", "## mlp-2x128 on digits, against FG-A"]
+    assert "reference FG-A" in text
+
+
+def test_a_method_that_points_uphill_has_no_efficiency(tmp_path: Path) -> None:
+    where = {"arch": "mlp-2x128", "data": "digits", "moments": [0.0]}
+    records = stored(
+        tmp_path / "records",
+        a_compare("BP", 0.03, against(own=True)),
+        a_compare("DFA", 0.05, against(gap=0.02)),
+        a_measure("DFA", estimator="dfa", scale=measured(-0.02), **where),
+    )
+    (row,) = (row for row in comparisons.rows(records) if row.record["method"] == "DFA")
+    assert (row.efficiency, row.uphill) == (None, True)
+    assert len(comparisons.gaps(records)) == 0
+    text = write(records.folder, tmp_path / "page.md").read_text("utf-8")
+    assert "– (points uphill)" in text
+    measures = records.measures()
+    assert measures.loc[measures["quantity"].eq("efficiency"), "value"].isna().all()
+    assert "Points uphill (scale below 0), so without a point: DFA." in described(measures)

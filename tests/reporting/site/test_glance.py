@@ -97,7 +97,7 @@ def test_the_overview_has_one_chart_of_a_kind_and_links_to_the_others(
     stored(tmp_path, *realistic())
     root = build.write(tmp_path, tmp_path / "site", ABOUT).parent
     page = Page((root / "index.html").read_text("utf-8"))
-    assert 5 < len(page.all("figure")) <= len(KINDS) <= 8
+    assert 5 < len(page.all("figure")) <= len(KINDS) <= 9
     other = "mlp-3x256-on-digits"
     assert any(
         f"{other}" in str(attrs.get("href")) and str(attrs.get("href")).endswith("#layers")

@@ -57,3 +57,65 @@ def test_what_has_no_gradient_is_not_shouted(method: str, arch: str) -> None:
     assert record["status"] == "ok"
     assert record["silent"] == []
     assert notes.silent([record, {"method": "of old", "status": "ok"}]) == []
+
+
+def row(name: str, scale: float, p: float, **more: Any) -> dict[str, Any]:
+    """A record of an outside method as tables read it."""
+    number: dict[str, Any] = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+    case: dict[str, Any] = {"verb": "measure", "arch": "mlp-1x8", "data": "digits", "seed": 0}
+    case |= {"inits": 1, "batches": 4, "batch": 8, "draws": 64, "status": "ok", "reason": ""}
+    case |= dict.fromkeys(("relative_variance", "efficiency", "cosine"), number)
+    case |= {"predicted_variance": None, "cost": {"forward_equivalents": 3.0}, "method": name}
+    case |= {"scale": {**number, "value": scale, "p_value": p}, "file": "./mine.py"}
+    bias = {**number, "p_value": 0.5, "detectable": 0.3, "draws_low": 0.0, "draws_high": 0.3}
+    return {**case, "bias": bias, "claimed": {"bias": "none"}, **more}
+
+
+def cells(shown: Any, column: str) -> list[str]:
+    return [line[shown.columns.index(column)] for line in shown.rows]
+
+
+def test_a_scale_is_judged_among_all_that_are_shown() -> None:
+    assert "Scale is not 1" in measure_table.table([row("Mine", 1.2, 0.04)]).caption
+    several = [row("Mine", 1.2, 0.04), row("Other", 1.05, 0.4)]
+    assert "Scale is not 1" not in measure_table.table(several).caption
+
+
+def test_what_points_uphill_has_no_efficiency() -> None:
+    ratio = {"value": 2.0, "low": 1.0, "high": 3.0, "n": 4, "reason": ""}
+    against = {"method": "FG-A", "own": False, "efficiency": ratio}
+    own = {"method": "FG-A", "own": True, "efficiency": dict.fromkeys(ratio) | {"reason": ""}}
+    dfa = row("DFA", -0.05, 1e-6, against=against)
+    shown = measure_table.table([dfa, row("FG-A", 1.0, 0.9, against=own)])
+    assert cells(shown, "efficiency") == ["-", "0.5 [0.4, 0.6]"]
+    assert cells(shown, "efficiency / FG-A") == ["-", "-"]
+    assert "No efficiency, because the mean points uphill (scale below 0): DFA." in shown.caption
+    assert "none for DFA: points uphill" in shown.caption
+    beside = {**against, "method": "DFA"}
+    lost = [row("FG-A", 1.0, 0.9, against=beside), {**dfa, "against": {**own, "method": "DFA"}}]
+    shown = measure_table.table(lost)
+    assert cells(shown, "efficiency / DFA") == ["-", "-"]
+    assert "No ratios: the reference points uphill." in shown.caption
+
+
+@pytest.mark.parametrize(
+    ("method", "design", "state"),
+    [
+        ("weight_mirror/end", {}, "initial"),
+        ("kolen_pollack/end", {}, "initial"),
+        ("guided_es/end", {}, "initial"),
+        (
+            "kolen_pollack/end",
+            {"along": "own", "moments": (1.0,), "data": "synthetic[size=4]"},
+            "trained",
+        ),
+        ("FA", {}, ""),  # its feedback weights stay
+        ("FG-A", {}, ""),
+    ],
+)
+def test_a_method_that_learns_a_state_is_named(method: str, design: Any, state: str) -> None:
+    record = fgbench.run("measure", method=method, arch="mlp-2x4", draws=4, **CASE | design)
+    assert record["status"] == "ok"
+    assert record["learned_state"] == state
+    note = measure_table.table([record]).caption
+    assert ("of which nothing is learned" in note) == (state == "initial")

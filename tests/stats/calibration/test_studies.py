@@ -19,7 +19,16 @@ import numpy as np
 import pytest
 
 from fgbench.measurement import calibrate
-from fgbench.stats import aggregate, bias, blocks, intervals, mean_direction, replicates, variance
+from fgbench.stats import (
+    aggregate,
+    bias,
+    blocks,
+    change_points,
+    intervals,
+    mean_direction,
+    replicates,
+    variance,
+)
 from fgbench.stats.calibration import command, comparisons, laws, measuring, page, simulate
 from fgbench.stats.calibration.laws import directions, estimates, frame
 from fgbench.stats.calibration.simulate import Row
@@ -49,6 +58,8 @@ FAST = {
     "9 methods, 10 seeds": 100,
     "1 method, 10 seeds": 500,
     "3 tasks x 10 runs": 100,
+    "change points, normal, 8 commits": 300,
+    "change points, heavy tails, 12 commits": 200,
 }
 
 
@@ -190,6 +201,16 @@ def test_narrow_aggregates_and_a_generous_margin_are_refused(
     sound = comparisons.paired_seeds.equivalence
     monkeypatch.setattr(comparisons.paired_seeds, "equivalence", lambda d, m: sound(d, 1.5 * m))
     assert "two one-sided tests, at the margin" in faults("1 method, 10 seeds", 100)
+
+
+def test_a_bold_test_of_change_points_and_one_that_sees_none_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(change_points, "LEVEL", 0.3)
+    assert faults("change points, normal, 8 commits", 100) == ["any change, none there"]
+    monkeypatch.setattr(change_points, "LEVEL", 1e-6)
+    missed = ["a step in the middle", "a step of the last two"]
+    assert faults("change points, normal, 8 commits", 100) == missed
 
 
 @pytest.mark.parametrize("law", laws.LAWS)

@@ -1,0 +1,1 @@
+"""``fgbench doctor``: what works on this machine, tried, and the command that mends what does not."""

@@ -1,0 +1,113 @@
+"""Run a probe: one request per line on stdin, one answer per line on stdout.
+
+The probe is the file beside this one whose name is the first argument. What the measured code prints goes to
+stderr. An answer is refused unless fgbench was imported from the folder FGBENCH_GATE_TREE.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+def probe(path: Path) -> Any:
+    """Return a probe as a module.
+
+    Args:
+        path: of its file.
+
+    Returns:
+        The module, which has ``answer(request) -> dict``.
+
+    Example:
+        >>> probe(Path(__file__)).__name__
+        'fgbench_probe_serve'
+    """
+    spec = importlib.util.spec_from_file_location(f"fgbench_probe_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def stranger(tree: str) -> str:
+    """Return the file of fgbench where it is imported and not part of a tree, else "".
+
+    Args:
+        tree: folder of the tree; "" where any will do.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> stranger("")
+        ''
+    """
+    package = sys.modules.get("fgbench")
+    file = getattr(package, "__file__", None) or ""
+    if not tree or package is None or Path(file).resolve().is_relative_to(Path(tree).resolve()):
+        return ""
+    return file or "a package without a file"
+
+
+def reason(error: BaseException) -> str:
+    """Return an error as one line: type, message, and the line that raised it.
+
+    Args:
+        error: as caught.
+
+    Returns:
+        The line.
+
+    Example:
+        >>> reason(ValueError("no such thing"))
+        'ValueError: no such thing'
+    """
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+    return " ".join(f"{type(error).__name__}: {error}".split()) + where
+
+
+def forget_editable() -> None:
+    """Remove the finder of an editable installation of fgbench.
+
+    It would find in the installed version what an older tree does not have, module by module.
+    """
+    ours = "__editable___fgbench_"
+    sys.meta_path[:] = [
+        finder for finder in sys.meta_path if not getattr(finder, "__module__", "").startswith(ours)
+    ]
+
+
+def main(name: str) -> None:
+    """Answer requests until stdin ends.
+
+    Args:
+        name: of the probe.
+    """
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    tree = os.environ.get("FGBENCH_GATE_TREE", "")
+    forget_editable()
+    module = probe(Path(__file__).with_name(f"{name}.py"))
+    for line in sys.stdin:
+        try:
+            reply = {"answer": module.answer(json.loads(line))}
+            if other := stranger(tree):
+                reply = {"error": f"imported fgbench from {other}, expected {tree}"}
+        except Exception as error:
+            traceback.print_exc()
+            reply = {"error": reason(error)}
+        out.write(json.dumps(reply) + "\n")
+        out.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,93 @@
+"""The ground of all numbers: pixels and labels, random draws, initial weights, intervals."""
+
+from __future__ import annotations
+
+from .helpers import tracked
+from .watched import ARCHITECTURES, DATA, INTERVALS, base
+
+Cells = dict[str, dict[str, tracked.Cell]]
+SHARED = ["draws", "intervals"]
+
+
+def setup_cache() -> Cells:
+    """Compute all that the classes of this file track."""
+    cells = {name: tracked.group(name) for name in ("data", "weights", *SHARED)}
+    if tracked.tier() == "full":
+        cells["coverage"] = tracked.coverage()
+    return cells
+
+
+setup_cache.timeout = 600.0  # type: ignore[attr-defined]  # asv reads it from the function
+
+
+@tracked.only_in("smoke")
+class Data:
+    """Any change of inputs and targets as a network gets them."""
+
+    version = tracked.version("1", "exact")
+    unit = tracked.FINGERPRINT
+    timeout = 60.0
+    param_names = ("data", "reading")
+    params = (DATA, tracked.READINGS)
+
+    def setup(self, cells: Cells, data: str, reading: str) -> None:
+        tracked.require(cells["data"], data)
+
+    def track_fingerprint(self, cells: Cells, data: str, reading: str) -> float:
+        return tracked.fingerprint(cells["data"][data], reading)
+
+
+@tracked.only_in("smoke")
+class Weights:
+    """Any change of initial weights."""
+
+    version = tracked.version("1", "exact")
+    unit = tracked.FINGERPRINT
+    timeout = 60.0
+    param_names = ("architecture", "reading")
+    params = (ARCHITECTURES, tracked.READINGS)
+
+    def setup(self, cells: Cells, architecture: str, reading: str) -> None:
+        tracked.require({architecture: self.of(cells, architecture)}, architecture)
+
+    def track_fingerprint(self, cells: Cells, architecture: str, reading: str) -> float:
+        return tracked.fingerprint(self.of(cells, architecture), reading)
+
+    def of(self, cells: Cells, architecture: str) -> tracked.Cell:
+        """Return the weights of all forms of an architecture."""
+        forms = [name for name in cells["weights"] if base(name, ARCHITECTURES) == architecture]
+        return tracked.joined(cells["weights"], forms)
+
+
+@tracked.only_in("smoke")
+class Shared:
+    """Any change of random draws, and of intervals of fixed numbers."""
+
+    version = tracked.version("1", "exact")
+    unit = tracked.FINGERPRINT
+    timeout = 60.0
+    param_names = ("what", "reading")
+    params = (SHARED, tracked.READINGS)
+
+    def setup(self, cells: Cells, what: str, reading: str) -> None:
+        tracked.require({what: tracked.joined(cells[what], cells[what])}, what)
+
+    def track_fingerprint(self, cells: Cells, what: str, reading: str) -> float:
+        return tracked.fingerprint(tracked.joined(cells[what], cells[what]), reading)
+
+
+@tracked.only_in("full")
+class Coverage:
+    """How often intervals miss a known truth, on laws whose answers are known."""
+
+    version = tracked.version("1", "truth")
+    unit = tracked.MISSES
+    timeout = 60.0
+    param_names = ("interval",)
+    params = (INTERVALS,)
+
+    def setup(self, cells: Cells, interval: str) -> None:
+        tracked.require(cells["coverage"], interval)
+
+    def track_misses(self, cells: Cells, interval: str) -> float:
+        return tracked.misses(cells["coverage"][interval])
