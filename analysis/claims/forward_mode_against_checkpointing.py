@@ -20,6 +20,7 @@ CLAIM = Claim(
         f"speed {' '.join((*FORWARD, *EXACT))} --arch mlp-16x256 --data digits --batch 512 --rounds 20 "
         "--reference plain --threads 1"
     ],
+    "a quiet machine, since these times were taken beside other work and their intervals are wide; "
     "networks whose weights are few beside their activities, a device on which tangents are cheap, or losses "
     "that cannot be differentiated in reverse.",
 )

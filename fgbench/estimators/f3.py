@@ -215,6 +215,7 @@ def _target(view: View) -> Tensor:
     """Return what the predictions ought to be, ``[b, k]``: labels as one-hot rows."""
     o, labels = view.predictions(), view.labels
     if labels.is_floating_point():
-        return labels.reshape(o.shape)
-    rows: Tensor = one_hot(labels, o.shape[1])
-    return rows.to(o)
+        rows: Tensor = labels.reshape(o.shape)
+    else:
+        rows = one_hot(labels, o.shape[1]).to(o)
+    return rows

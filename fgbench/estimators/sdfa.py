@@ -30,9 +30,14 @@ class SignDirectFeedbackAlignment(Defaults):
     positive number leaves the credit unchanged, and the updates of hidden layers do not vanish as the
     network learns. With a softmax and cross entropy the sign of e is −1 at the label and +1 at every other
     class, so the credit depends on the label alone: Σ_k B_k − 2 B_label, of which the first part is the same
-    for all examples and drives units into saturation. On digits (``mlp-2x64``, 30 epochs) a net whose readout
-    alone learns was not clearly beaten: 14 % against 15 % with ReLU, where hidden layers must learn much more
-    slowly than the readout, as in its recipe for multilayer perceptrons, and 18 % against 8 % with tanh.
+    for all examples and drives units into saturation, those at least for which it outweighs the label's part.
+
+    So it trains wide nets with tanh, and was nowhere seen to beat the net whose readout alone learns.
+    On digits (30 epochs, readout at 0.1, one seed), against that net: 2.2 % against 1.4 % with
+    ``mlp-1x512[activation=tanh]`` at rate 0.1; 4.2 against 3.9 with ``mlp-1x64[activation=tanh]`` at
+    0.03; 12 against 8 with ``mlp-2x64[activation=tanh]`` at 0.03, and 18, 14, 52 and 19 at 0.1, 0.01,
+    0.001 and 0.0001. With ReLU 14 against 15, where hidden layers must learn much more slowly than the
+    readout, as in its recipe.
 
     Also known as: sDFA, error-sign-based direct feedback alignment.
 

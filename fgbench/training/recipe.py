@@ -182,13 +182,16 @@ class When(BaseModel):
     """The condition of a rule. Texts are glob patterns; a field that is left out matches everything.
 
     Args:
-        arch: architecture without its options.
-        data: data set without its options.
+        arch: architecture, with its options or without: ``mlp-*`` is any of them, ``mlp-*tanh*`` one
+            whose options say so.
+        data: data set, likewise.
         method: ``estimator/locality``, both without options.
         exact: whether the method's gradients are free of noise; None matches both.
 
     Example:
         >>> When(arch="mlp-*", method="fg_a/*").fits("mlp-2x64", "digits", "fg_a[directions=4]/local")
+        True
+        >>> When(arch="mlp-*tanh*").fits("mlp-2x64[activation=tanh]", "digits", "fg_a/end")
         True
     """
 
@@ -211,12 +214,12 @@ class When(BaseModel):
             Whether they do; the caller compares ``exact``.
         """
         estimator, _, locality = method.rpartition("/")
-        bare = (
-            (_name(arch), self.arch),
-            (_name(data), self.data),
-            (f"{_name(estimator)}/{_name(locality)}", self.method),
+        texts = (
+            ((_name(arch), arch), self.arch),
+            ((_name(data), data), self.data),
+            ((f"{_name(estimator)}/{_name(locality)}",), self.method),
         )
-        return all(fnmatchcase(text, glob) for text, glob in bare)
+        return all(any(fnmatchcase(text, glob) for text in either) for either, glob in texts)
 
     @property
     def names_estimator(self) -> bool:

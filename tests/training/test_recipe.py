@@ -272,3 +272,15 @@ def test_a_run_takes_what_a_file_brings(tmp_path: Path) -> None:
     assert (recipe_for(workload, method).lr, recipe_for(workload, method).epochs) == (0.02, 7)
     other = recipe_for(workload, registry.method("BP"))
     assert (other.lr, other.epochs) == (0.5, 7)
+
+
+def test_a_rule_may_ask_for_options_of_the_architecture() -> None:
+    """DRTP needs units that saturate; with others its hidden layers must learn slowly."""
+    own = brought_rules(None, registry.make("estimators", "drtp").thing)
+    plain, tanh, gelu = (
+        default_recipe(f"mlp-2x64{options}", "digits", True, "drtp/end", own)
+        for options in ("", "[activation=tanh]", "[activation=gelu]")
+    )
+    assert (plain.lr, plain.final_lr) == (0.00003, 3000.0)
+    assert (tanh.lr, tanh.final_lr) == (0.1, 1.0)
+    assert gelu == plain
