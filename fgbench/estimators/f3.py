@@ -217,5 +217,5 @@ def _target(view: View) -> Tensor:
     if labels.is_floating_point():
         rows: Tensor = labels.reshape(o.shape)
     else:
-        rows = one_hot(labels, o.shape[1]).to(o)
+        rows = one_hot(labels, o.shape[1]).to(o.dtype)
     return rows
