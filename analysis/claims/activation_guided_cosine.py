@@ -47,6 +47,7 @@ def judge(records: Any) -> Verdict:
     return Verdict(
         words, "ratio of efficiencies with a batch of 16, agzo over fg_w",
         *(small[name] for name in ("value", "low", "high", "n")), why, points,
+        axis="ratio of efficiencies, agzo over fg_w",
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 import fgbench
 from fgbench import registry
@@ -177,22 +178,33 @@ def make(claim: Claim, folder: Path) -> None:
             )
 
 
+class _Plain(LogFormatter):
+    """Labels between powers of ten, without an exponent."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the label of a tick."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def draw(verdict: Verdict, title: str) -> Figure:
     """Draw the numbers of a verdict with their intervals, and where it turns."""
     mpl.rcParams.update(style.rc(9.0))
     points = verdict.points or [Point.of(verdict.quantity, asdict(verdict))]
-    fig = Figure(figsize=(5.4, 0.9 + 0.32 * len(points)), layout="constrained")
+    fig = Figure(figsize=(5.6, 1.1 + 0.32 * len(points)), layout="constrained")
     ax = fig.subplots()
-    ax.set_title(f"{title}: {verdict.words}", loc="left")
+    fig.suptitle(f"{title}: {verdict.words}", x=0.01, ha="left", size="medium")
     for row, point in enumerate(points):
-        below, above = point.value - point.low, point.high - point.value
-        ax.errorbar(point.value, row, xerr=[[below], [above]], fmt="o", ms=4, color="black")
+        ends = [[point.value - point.low], [point.high - point.value]]
+        ax.errorbar(point.value, row, xerr=ends, fmt="o", ms=4, color="black")
     ax.axvline(verdict.line, ls="--", lw=1, color="grey")
     ax.set_yticks(range(len(points)), [point.label for point in points])
     ax.set_ylim(len(points) - 0.4, -0.6)
-    ax.set_xlabel(verdict.axis or verdict.quantity)
+    below = f"95 % intervals, n = {verdict.n}; dashed: where the verdict turns"
+    fig.supxlabel(f"{verdict.axis or verdict.quantity}\n{below}", x=0.01, ha="left", size="medium")
     if verdict.log:
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(_Plain(minor_thresholds=(1.0, 0.5), labelOnlyBase=False))
     return fig
 
 

@@ -44,6 +44,7 @@ def judge(records: Any) -> Verdict:
         words, "ratio of relative variances at equal passes, kernel over Richardson",
         *(found[name] for name in ("value", "low", "high", "n")), why,
         [Point.of("kernel over Richardson", found), Point.of("central over Richardson", central)],
+        axis="ratio of relative variances at equal passes",
     )  # fmt: skip
 
 

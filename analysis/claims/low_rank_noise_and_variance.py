@@ -38,6 +38,7 @@ def judge(records: Any) -> Verdict:
         words, "ratio of relative variances, subzero over fg_w",
         *(found[name] for name in ("value", "low", "high", "n")), why,
         [Point.of("subzero, rank 4", found), Point.of("lozo, rank 2", other)], log=False,
+        axis="ratio of relative variances, low-rank noise over fg_w",
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def judge(records: Any) -> Verdict:
     return Verdict(
         words, "gain after 5 epochs", *(gain[name] for name in ("value", "low", "high", "n")), why,
         [Point.of("at initialisation", first), Point.of("after 5 epochs", gain)], line=float(BATCH),
+        axis="ratio of relative variances, one perturbation for all over one for each example",
     )  # fmt: skip
 
 

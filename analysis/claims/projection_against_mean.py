@@ -44,7 +44,7 @@ def judge(records: Any) -> Verdict:
         words, "ratio of efficiencies at 4 directions, projection over mean",
         *(few[name] for name in ("value", "low", "high", "n")), why,
         [Point.of(f"{n} directions", one) for n, one in zip(COUNTS, found, strict=True)],
-        line=LITTLE, log=False,
+        line=LITTLE, log=False, axis="ratio of efficiencies, projection over mean",
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def judge(records: Any) -> Verdict:
     return Verdict(
         words, "ratio of efficiencies after 5 epochs, smallest quarter over all",
         *(last[name] for name in ("value", "low", "high", "n")), why, points,
+        axis="ratio of efficiencies, a quarter of the weights over all",
     )  # fmt: skip
 
 
