@@ -28,14 +28,14 @@ def gate(
         bool,
         typer.Option(
             "--exact",
-            help="Compare exact numbers alone, in under a minute; the machine may be busy.",
+            help="Leave out seeds and times: same numbers, and is what changed true?",
         ),
     ] = False,
     accept: Annotated[
         str,
         typer.Option(
             metavar="REASON",
-            help="Accept what changed, such as 'new seeds'; recorded for this pair of commits.",
+            help="Accept what changed or is worse, such as 'new seeds'; recorded for this pair of commits.",
         ),
     ] = "",
     existing: Annotated[
@@ -45,7 +45,7 @@ def gate(
             help="Run both trees in an environment that is there, such as venv/bin/python.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda: where steps are timed.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda: where steps are timed.")] = "cpu",
     repository: Annotated[
         Path, typer.Option("--repository", "-C", help="A folder in the repository.")
     ] = Path(),

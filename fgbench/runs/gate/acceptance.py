@@ -97,7 +97,7 @@ def accept(folder: Path, a: Side, b: Side, reason: str, findings: Iterable[Findi
         a: the tree before.
         b: the tree after.
         reason: why.
-        findings: that are accepted.
+        findings: that are accepted, beside those that were before.
 
     Returns:
         The acceptance.
@@ -117,7 +117,8 @@ def accept(folder: Path, a: Side, b: Side, reason: str, findings: Iterable[Findi
         (('same', 'draws', 'all laws'),)
     """
     every = list(findings)
-    made = Acceptance(reason, tuple(map(identity, every)))
+    before = accepted(folder, a, b).findings
+    made = Acceptance(reason, tuple(dict.fromkeys((*before, *map(identity, every)))))
     content: dict[str, Any] = {
         "a": {"name": a.name, "commit": a.commit},
         "b": {"name": b.name, "commit": b.commit},

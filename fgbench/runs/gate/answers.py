@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from fgbench.runs.gate.side import Side
 
+LACKED = re.compile("MemoryError|OSError|No space left|not enough memory|alloc")
+"""Failures of the machine and not of the code."""
 KEPT = 400
 """Answers that are kept."""
 
@@ -30,6 +33,7 @@ class Answers:
         folder: where they are kept.
         key: hash of the tree, the probe and the environment.
         tell: called where an answer cannot be kept.
+        current: whether the tree is still that of the key; a working tree may be edited meanwhile.
 
     Example:
         >>> import tempfile
@@ -44,6 +48,7 @@ class Answers:
     folder: Path
     key: str
     tell: Callable[[str], None]
+    current: Callable[[], bool] = lambda: True
 
     @classmethod
     def of(
@@ -66,11 +71,13 @@ class Answers:
         Returns:
             The answers.
         """
-        digest = hashlib.sha256(tree_digest(side.tree).encode())
+        tree = tree_digest(side.tree)
+        digest = hashlib.sha256(tree.encode())
         for name in (probe, "serve"):
             digest.update((PROBES / f"{name}.py").read_bytes())
         digest.update(json.dumps(dict(environment), sort_keys=True).encode())
-        return cls(folder, digest.hexdigest()[:32], tell)
+        current = (lambda: True) if side.commit else (lambda: tree_digest(side.tree) == tree)
+        return cls(folder, digest.hexdigest()[:32], tell, current)
 
     def find(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return a kept answer, None where there is none.
@@ -86,10 +93,15 @@ class Answers:
     def keep(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Keep an answer; a disk that is full costs the answer and not the comparison.
 
+        An answer in which a cell lacked memory or room is not kept: they may be there next time.
+
         Args:
             request: what the probe was asked.
             answer: what it answered.
         """
+        lacked = any(LACKED.search(cell.get("failed", "")) for cell in answer.get("cells", ()))
+        if lacked or not self.current():
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic.write_text(self._path(request), json.dumps(answer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ _ENDS = re.compile(
     r"(^|\.)(low|high|draws_low|draws_high|n|p_value|p|detectable|half|error|df|reason)$"
 )
 _PRICE = re.compile(r"^(ledger|cost)\.|_per_forward(\.|$)")
+
+
+PRICES = ("ledger.forward_equivalents", "cost.forward_equivalents")
+"""The price of an estimate in passes."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,18 @@ def changes(
     for name in dict.fromkeys((*first, *second)):
         change = _change(first.get(name, {}), second.get(name, {}))
         if change is not None:
-            found.append(change)
+            found += [change, *_dearer(change)]
     return found
+
+
+def _dearer(change: Change) -> list[Change]:
+    """Return the higher price of an estimate whose numbers moved too: less noise may have been bought."""
+    if change.how != "numbers" or change.cell.kind != "estimate":
+        return []
+    prices = tuple(path for path in change.paths if _PRICE.search(path))
+    if not any(b > a for path in PRICES for a, b in change.pairs(path)):
+        return []
+    return [replace(change, cell=replace(change.cell, kind="ledger"), paths=prices)]
 
 
 def _change(one: Mapping[str, Any], other: Mapping[str, Any]) -> Change | None:

@@ -116,6 +116,8 @@ class Repository:
         except OSError as error:
             where = error.filename or self.trees
             raise CannotRun(f"cannot write {where}: {error.strerror or error}") from None
+        except GitFailed as failed:
+            raise CannotRun(f"{name} ({commit[:10]}) cannot be read: {failed}") from None
 
     def commit(self, name: str) -> str:
         """Return the full hash of a revision.

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import UsageError
+from fgbench.errors import UsageError, unknown
 from fgbench.runs.gate import acceptance, answers, same, slower, true, worse
 from fgbench.runs.gate import finding as verdicts
 from fgbench.runs.gate.checkout import HERE, CannotRun, Repository
@@ -34,6 +34,7 @@ PASSED, ALARM, FAILED = 0, 1, 3
 4: the gate could not run."""
 SCHEMA = 1
 UNTOUCHED = "no file that differs is imported by what is computed: times are not compared either"
+DEVICES = ("cpu", "cuda")
 JUDGED = ("estimate", "scale", "training")
 """Kinds of the first question on which the later ones give the verdict."""
 
@@ -166,9 +167,11 @@ def gate(
         The report; ``.code`` is the exit code.
 
     Raises:
-        UsageError: for an unknown revision or interpreter.
+        UsageError: for an unknown revision, interpreter or device.
         CannotRun: without git, a repository, or room on the disk.
     """
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
     begun, spent, tell = monotonic(), _cpu_seconds(), progress or (lambda line: None)
     where = Repository.of(Path(repository))
     where.tidy()
@@ -314,6 +317,7 @@ def _later(asked: _Asked, found: same.Same) -> tuple[list[Finding], list[str]]:
     a, b, tell = asked.a, asked.b, asked.tell
     moved = [c for c in found.changes if c.how == "numbers" and not c.rounding]
     changed = [change.cell for change in moved]
+    fresh = [c.cell for c in found.changes if c.how in ("new", "mended") and c.cell.method]
     findings: list[Finding] = []
     names: list[str] = []
 
@@ -327,8 +331,8 @@ def _later(asked: _Asked, found: same.Same) -> tuple[list[Finding], list[str]]:
             findings.append(failed)
 
     first = [row.finding for row in found.rows]
-    if changed:
-        put("true", lambda: true.ask(a, b, changed, tell=tell))
+    if changed or fresh:
+        put("true", lambda: true.ask(a, b, [*changed, *fresh], tell=tell))
     if changed and not asked.exact:
         put("worse", lambda: worse.ask(a, b, changed, [*first, *findings], tell=tell))
     if not asked.exact and not found.untouched:
@@ -340,13 +344,19 @@ def _judged(rows: Sequence[Row], later: Sequence[Finding]) -> list[Finding]:
     """Return the findings of the first question, with the verdicts of the later ones on the same cells.
 
     A change is as grave as the gravest verdict on it once question 3 has judged every estimator of it, or
-    question 2 has found it untrue. What neither has judged stays changed.
+    question 2 has found it untrue. What neither has judged, or could judge, stays changed.
     """
     found = []
     for row in rows:
         finding = replace(row.finding, cells=tuple(change.cell for change in row.changes))
         if finding.verdict == verdicts.CHANGED and finding.kind in JUDGED:
-            about = [f for f in later if f.question in ("true", "worse") and _shares(f, finding)]
+            about = [
+                f
+                for f in later
+                if f.question in ("true", "worse")
+                and f.verdict != verdicts.NOT_JUDGED
+                and _shares(f, finding)
+            ]
             judged = {name for f in about if f.question == "worse" for name in _estimators(f)}
             untrue = any(f.verdict == verdicts.WORSE for f in about)
             if untrue or (judged >= _estimators(finding) and about):

@@ -10,6 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from fgbench.runs.gate import finding as verdicts
+from fgbench.runs.gate.changes import PRICES
 from fgbench.runs.gate.finding import Finding
 from fgbench.runs.gate.suspects import suspects
 
@@ -312,7 +313,7 @@ def _estimates(changes: list[Change]) -> Step:
     follow, others = _split(
         others,
         lambda change: (
-            change.cell.kind in ("training", "ledger", "intervals")
+            change.cell.kind in ("training", "intervals")
             and change.cell.method.partition("/")[0] in by
             and not change.cell.method.startswith("bp/")
         ),
@@ -427,17 +428,12 @@ def _step_factor(group: Sequence[Change]) -> float | None:
 
 
 def _prices(changes: list[Change]) -> Step:
-    """Name methods whose price in the ledger changed and whose numbers did not."""
+    """Name methods whose price in the ledger changed, or rose together with their numbers."""
     mine, others = _split(changes, lambda change: change.cell.kind == "ledger")
     made = []
     for group in _grouped(mine):
         pair = next(
-            (
-                p
-                for c in group
-                for n in ("ledger.forward_equivalents", "cost.forward_equivalents")
-                if (p := _number(c, n))
-            ),
+            (p for c in group for n in PRICES if (p := _number(c, n))),
             (None, None),
         )
         made.append(

@@ -12,7 +12,7 @@ from itertools import count
 from math import log
 from typing import TYPE_CHECKING, Any
 
-from fgbench.runs.gate.finding import BETTER, FAILED, NOT_JUDGED, SAME, WORSE, Finding
+from fgbench.runs.gate.finding import BETTER, CHANGED, FAILED, NOT_JUDGED, SAME, WORSE, Finding
 from fgbench.runs.gate.ratios import ALARM, FRESH_PAIRS, LOOKS, Ratio, suspected, verdict
 from fgbench.runs.gate.side import ProbeError
 from fgbench.runs.gate.timed_pairs import MOST_ROUNDS, NUMBERS, ROUNDS, timed
@@ -130,6 +130,8 @@ def ask(a: Side, b: Side, *, device: str = "cpu", tell: Callable[[str], None]) -
     try:
         look = pairs(cells, LOOKS[0], ROUNDS, 1)
         findings += [f for k, cell in enumerate(cells) for f in _unlike(cell, look, k)]
+        if len(findings) == len(cells):  # nothing could be timed: the same reason for all
+            return [Finding(QUESTION, "failed", "all steps", findings[0].what, verdict=FAILED)]
         findings += _whole_process(look)
         doubted = _doubted(cells, look)
         for size in LOOKS[1:]:
@@ -198,10 +200,16 @@ def _strongest(doubted: Doubted) -> tuple[Doubted, list[Finding]]:
     """Return the numbers of the few cells that are judged, and what is said of the others.
 
     Of every kind of cell and number the one that changed most comes first: what slows all down is one change.
+    Slower ones come before faster ones, so that no gain hides a loss.
     """
-    by_size = sorted(doubted, key=lambda one: -abs(log(doubted[one])))
-    first = {(cell.what, number): cell for cell, number in reversed(by_size)}
-    chosen = list(dict.fromkeys([*first.values(), *(cell for cell, _ in by_size)]))[:JUDGED]
+    by_size = sorted(doubted, key=lambda one: (doubted[one] < 1, -abs(log(doubted[one]))))
+    first = {
+        (cell.what, number, doubted[cell, number] < 1): cell for cell, number in reversed(by_size)
+    }
+    ahead = sorted(first.items(), key=lambda one: one[0][2])
+    chosen = list(dict.fromkeys([*(cell for _, cell in ahead), *(cell for cell, _ in by_size)]))[
+        :JUDGED
+    ]
     others = {cell: ratio for (cell, _), ratio in doubted.items() if cell not in chosen}
     found = [
         Finding(
@@ -227,16 +235,17 @@ def _cells(doubted: Collection[tuple[TimedCell, str]]) -> list[TimedCell]:
 
 
 def _unlike(cell: TimedCell, pairs: Sequence[Pair], k: int) -> list[Finding]:
-    """Return what one of the trees cannot run, or what failed in it."""
+    """Return what one of the trees cannot run, or what raises in the second one alone."""
     for pair in pairs:
-        for side, told in (("before", pair.before[k]), ("after", pair.after[k])):
-            if told["status"] == "failed":
-                what = f"{side}: {told['reason']}"
-                return [Finding(QUESTION, "failed", cell.where, what, verdict=FAILED)]
-    for side, told in (("before", pairs[0].before[k]), ("after", pairs[0].after[k])):
-        if told["status"] != "ok":
-            what = f"{side}: {told['reason']}"
-            return [Finding(QUESTION, "n/a", cell.where, what, verdict=NOT_JUDGED)]
+        before, after = pair.before[k], pair.after[k]
+        if after["status"] == "ok" == before["status"]:
+            continue
+        kind, verdict = "n/a", NOT_JUDGED
+        at, other = ("before", before) if after["status"] == "ok" else ("after", after)
+        told = f"{at}: {other['reason']}"
+        if before["status"] == "ok":
+            kind, verdict = ("failed", FAILED) if after["status"] == "failed" else ("n/a", CHANGED)
+        return [Finding(QUESTION, kind, cell.where, told, verdict=verdict)]
     return []
 
 
@@ -254,7 +263,7 @@ def _judged(
         }
         found = {number: verdict(ratios) for number, ratios in seen.items() if ratios}
         clear = [number for number, what in found.items() if what != SAME]
-        if "time" in clear and "cpu" in clear:  # one change seen twice
+        if "cpu" in clear and found.get("time") == found["cpu"]:  # one change seen twice
             clear.remove("time")
         for number in clear:
             ratio = Ratio.of(seen[number])

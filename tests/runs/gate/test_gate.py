@@ -17,10 +17,19 @@ from fgbench.errors import UsageError
 from fgbench.records import atomic
 from fgbench.runs.gate import gate as room
 from fgbench.runs.gate.changes import Change
-from fgbench.runs.gate.finding import BETTER, CHANGED, FAILED, SAME, WORSE, Cell, Finding
+from fgbench.runs.gate.finding import (
+    BETTER,
+    CHANGED,
+    FAILED,
+    NOT_JUDGED,
+    SAME,
+    WORSE,
+    Cell,
+    Finding,
+)
 from fgbench.runs.gate.naming import Row
 from fgbench.runs.gate.same import Exact, Same
-from fgbench.runs.gate.side import ProbeError
+from fgbench.runs.gate.side import ProbeError, Side
 from tests.makers.planted import PLANTS, Laboratory, Plant, chosen
 from tests.makers.repository import commit, git, repository
 
@@ -110,6 +119,7 @@ def judged(question: str, verdict: str, cell: Cell = FG_A) -> Finding:
         ([], [judged("worse", BETTER)], BETTER, 0),
         ([], [judged("worse", SAME)], SAME, 0),
         ([], [judged("worse", WORSE)], WORSE, 1),
+        ([judged("true", NOT_JUDGED)], [judged("worse", NOT_JUDGED)], CHANGED, 1),
         ([judged("true", WORSE)], [], WORSE, 1),
         ([judged("true", WORSE)], [judged("worse", BETTER)], WORSE, 1),
         ([], [judged("worse", BETTER, Cell("estimate", "two", "fg_w/end"))], CHANGED, 1),
@@ -123,6 +133,24 @@ def test_later_questions_give_the_verdict(
     report = room.gate(repository=code)
     assert calls == ["same", "true", "worse", "slower"]
     assert (report.findings[0].verdict, report.code) == (verdict, exit_code)
+
+
+def test_a_new_estimate_is_asked_whether_it_is_true(
+    code: Path, asked: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = Cell("estimate", "estimate mine/end", "mine/end")
+    finding = Finding("same", "n/a", "mine", "new", verdict=NOT_JUDGED)
+    calls = asked(
+        [Row(finding, (Change(new, "new", "", (), {}, {}),))], [judged("true", WORSE, new)]
+    )
+    report = room.gate(repository=code)
+    assert calls == ["same", "true", "slower"]
+    assert report.code == 1
+
+
+def test_an_unknown_device_is_refused(code: Path) -> None:
+    with pytest.raises(UsageError, match="'cdua'"):
+        room.gate(repository=code, device="cdua")
 
 
 def test_nothing_makes_a_reseed_better_but_somebody_may_want_it(
@@ -310,9 +338,14 @@ def test_a_planted_scale_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert found.suspects == ("fgbench/estimators/fg_w.py",)
     assert lines[0].startswith("same? draws (1 of 2)")
     # Kept answers: the second call starts no probe, and says the same.
-    monkeypatch.setattr(room.same, "ask", room.same.ask)
+    started: list[str] = []
+    start = Side.start
+    monkeypatch.setattr(
+        Side, "start", lambda one, probe: (started.append(probe), start(one, probe))[1]
+    )
     again = room.gate(laboratory.base, planted, repository=laboratory.tree, only=SMALL)
     assert again.findings == report.findings
+    assert "exact" not in started
     assert git(laboratory.tree, "status", "--porcelain") == ""
 
 

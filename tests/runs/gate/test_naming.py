@@ -31,6 +31,18 @@ def estimate(
     return cell("estimate", named, numbers, method=method, arch=arch, data=DATA, about=about)
 
 
+def test_a_higher_price_has_a_row_beside_other_numbers() -> None:
+    one, other = estimate("fg_w/end", 1.0, 2.0), estimate("fg_w/end", 1.5, 2.0)
+    other["numbers"]["ledger.forward_equivalents"] = 6.0
+    other["digest"] = "other"
+    found = [row.finding for row in rows(changes([one], [other]), (), set())]
+    assert [f.kind for f in found] == ["estimate", "ledger"]
+    assert (found[1].before, found[1].after, found[1].verdict) == (3.0, 6.0, "changed")
+    other["numbers"]["ledger.forward_equivalents"] = 2.0
+    (cheaper,) = rows(changes([one], [other]), (), set())
+    assert cheaper.finding.kind == "estimate"
+
+
 def measured(method: str, **numbers: float) -> dict[str, Any]:
     found = {
         "relative_variance.value": 40.0,

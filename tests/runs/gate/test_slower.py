@@ -157,6 +157,39 @@ def test_what_a_tree_does_not_have_is_said_and_the_others_are_timed() -> None:
     assert found[0].what == "before: this tree has no fgbench.core.wrapping.wrap"
 
 
+def test_what_the_second_tree_cannot_run_any_more_alarms() -> None:
+    def refuses(cell: dict[str, Any], own: Numbers, process: int) -> Numbers:
+        wrapped = cell["arch"].startswith("torch:")
+        return {"status": "n/a", "reason": "refused"} if wrapped else own
+
+    found, _ = asked(Told("A", 1), Told("B", 2, refuses))
+    assert {(f.kind, f.verdict, f.what) for f in found} == {("n/a", "changed", "after: refused")}
+
+
+def test_where_nothing_can_be_timed_the_question_failed() -> None:
+    def none(cell: dict[str, Any], own: Numbers, process: int) -> Numbers:
+        return {"status": "n/a", "reason": "no GPU"}
+
+    (found,), _ = asked(Told("A", 1, none), Told("B", 2, none))
+    assert (found.verdict, found.what) == ("failed", "after: no GPU")
+
+
+def test_a_step_that_waits_is_not_hidden_by_less_computing() -> None:
+    found, _ = asked(Told("A", 1), Told("B", 2, only("step", "FG-A", cpu=0.5, time=2.0)))
+    assert sorted(f.verdict for f in found) == ["better", "worse"]
+
+
+def test_what_is_slower_is_judged_before_what_is_faster() -> None:
+    def most_faster(cell: dict[str, Any], own: Numbers, process: int) -> Numbers:
+        slower_one = (cell["what"], cell["method"], cell["arch"]) == ("step", "FG-A", MLP)
+        factor = 1.4 if slower_one else 0.4
+        return {**own, "cpu": factor * own["cpu"], "time": factor * own["time"]}
+
+    found, _ = asked(Told("A", 1), Told("B", 2, most_faster))
+    (worse,) = [f for f in found if f.verdict == "worse"]
+    assert "FG-A" in worse.where
+
+
 def test_what_raises_on_one_side_failed() -> None:
     def broken(cell: dict[str, Any], own: Numbers, process: int) -> Numbers:
         if cell["what"] == "train":

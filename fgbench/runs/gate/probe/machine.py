@@ -22,7 +22,19 @@ PACKAGES = (
     "pydantic",
     "safetensors",
 )
-VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_", "OMP_", "OPENBLAS_", "NPY_", "TORCH_", "FGBENCH_DATA")
+KINDS = ("estimators", "localities", "architectures", "datasets", "updates")
+VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_",
+    "KMP_",
+    "DNNL_",
+    "ONEDNN_",
+    "OMP_",
+    "OPENBLAS_",
+    "NPY_",
+    "TORCH_",
+    "FGBENCH_DATA",
+)
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,8 +56,20 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         **{name: _version(name) for name in PACKAGES},
+        "plug-ins": _plugins(),
         **{name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)},
     }
+
+
+def _plugins() -> str:
+    """Return the installed packages that bring estimators and the like, with their versions."""
+    found = {
+        f"{point.dist.name} {point.dist.version}"
+        for kind in KINDS
+        for point in metadata.entry_points(group=f"fgbench.{kind}")
+        if point.dist is not None
+    }
+    return ", ".join(sorted(found))
 
 
 def _version(package: str) -> str:
