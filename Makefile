@@ -30,7 +30,7 @@ help:
 	@echo "make mutants    200 small edits of the numerical core, each tried against its tests; hours"
 	@echo "make plants     planted commits, and what the gate says of each"
 	@echo "make pictures   every committed picture, drawn again"
-	@echo "make gate       compare two revisions: make gate FROM=main TO=HEAD"
+	@echo "make gate       compare two revisions: make gate FROM=main TO=HEAD, or BASE=main for where TO left it"
 	@echo "make clean      remove environments, caches and build outputs"
 
 # Each worker takes half of the tests, in order, so that neighbours share what their fixtures made; the one
@@ -95,12 +95,15 @@ plants: $(STAMP)
 pictures: $(STAMP)
 	$(BIN)/python analysis/draw_all.py
 
-# Two revisions of this repository; TABLE names a file for the table in Markdown.
+# Two revisions of this repository; TABLE names a file for the table in Markdown. With BASE, a branch, the first is
+# the commit where TO left it: what was done on the branch since then is no part of the difference.
 FROM ?= main
 TO ?= HEAD
+BASE ?=
 TABLE ?=
 gate: $(STAMP)
-	$(BIN)/fgbench gate $(FROM) $(TO)$(if $(TABLE), --markdown >$(TABLE))
+	from=$(if $(BASE),"$$(git merge-base $(BASE) $(TO))",$(FROM)) && \
+	$(BIN)/fgbench gate "$$from" $(TO)$(if $(TABLE), --markdown >$(TABLE))
 
 # Tests and parts of a calibration run side by side, so each has one thread; micro-benchmarks are
 # comparable with one.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from .helpers import tracked
-from .watched import ARCHITECTURES, DATA, INTERVALS, base
+from .watched import ARCHITECTURES, DATA, DRAWS, INTERVALS, STATISTICS, base
 
 Cells = dict[str, dict[str, tracked.Cell]]
-SHARED = ["draws", "intervals"]
 
 
 def setup_cache() -> Cells:
     """Compute all that the classes of this file track."""
-    cells = {name: tracked.group(name) for name in ("data", "weights", *SHARED)}
+    cells = {name: tracked.group(name) for name in ("data", "weights", "draws", "intervals")}
     if tracked.tier() == "full":
         cells["coverage"] = tracked.coverage()
     return cells
@@ -60,20 +59,37 @@ class Weights:
 
 
 @tracked.only_in("smoke")
-class Shared:
-    """Any change of random draws, and of intervals of fixed numbers."""
+class Draws:
+    """Any change of random draws, a row per law: a new law changes no other row."""
 
     version = tracked.version("1", "exact")
     unit = tracked.FINGERPRINT
     timeout = 60.0
-    param_names = ("what", "reading")
-    params = (SHARED, tracked.READINGS)
+    param_names = ("law", "reading")
+    params = (DRAWS, tracked.READINGS)
 
-    def setup(self, cells: Cells, what: str, reading: str) -> None:
-        tracked.require({what: tracked.joined(cells[what], cells[what])}, what)
+    def setup(self, cells: Cells, law: str, reading: str) -> None:
+        tracked.require(cells["draws"], law)
 
-    def track_fingerprint(self, cells: Cells, what: str, reading: str) -> float:
-        return tracked.fingerprint(tracked.joined(cells[what], cells[what]), reading)
+    def track_fingerprint(self, cells: Cells, law: str, reading: str) -> float:
+        return tracked.fingerprint(cells["draws"][law], reading)
+
+
+@tracked.only_in("smoke")
+class Statistics:
+    """Any change of intervals and other statistics of fixed numbers."""
+
+    version = tracked.version("1", "exact")
+    unit = tracked.FINGERPRINT
+    timeout = 60.0
+    param_names = ("statistic", "reading")
+    params = (STATISTICS, tracked.READINGS)
+
+    def setup(self, cells: Cells, statistic: str, reading: str) -> None:
+        tracked.require(cells["intervals"], statistic)
+
+    def track_fingerprint(self, cells: Cells, statistic: str, reading: str) -> float:
+        return tracked.fingerprint(cells["intervals"][statistic], reading)
 
 
 @tracked.only_in("full")

@@ -91,6 +91,7 @@ WITHOUT_MEAN = {
     **dict.fromkeys(
         ("pezo", "rlr"), "drawn from pools and permutations, for which there is no design"
     ),
+    "svrg": "n/a: it documents no mean and claims a bias",
     "forward_forward": "a learning rule that estimates no gradient",
 }
 """Estimators and localities whose mean cannot be computed, with the reason."""
@@ -107,6 +108,40 @@ TRAININGS = [
     *(f"fg_a/end: update {name}" for name in watched("updates")),
 ]
 """Trainings of five steps: optimisers, schedules, decay, augmentation, methods, shipped recipes, updates."""
+DRAWS = [
+    *("gaussian", "rademacher", "sphere", "uniform", "lowrank[rank=2]", "subspace[rank=2]"),
+    "primitives",
+]
+"""Laws of directions, and the random numbers below them."""
+STATISTICS = [
+    "aggregate.interquartile_mean",
+    "aggregate.wilson",
+    "bias.bias",
+    "bias.coupled",
+    "blocks.sign_flip_p",
+    "intervals.cosine",
+    "intervals.efficiency",
+    "intervals.mean",
+    "intervals.scale",
+    "intervals.scale_test",
+    "intervals.t_quantile",
+    "intervals.t_test",
+    "mean_direction.normalised_error",
+    "medians.median",
+    "multiple_tests.benjamini_hochberg",
+    "multiple_tests.holm",
+    "paired_seeds.difference",
+    "paired_seeds.seed_mean",
+    "paired_seeds.sign_flip",
+    "replicates.efficiency_pooled",
+    "replicates.paired_log_ratio",
+    "replicates.scale_over",
+    "replicates.spread",
+    "seeds_needed.seeds_for",
+    "variance.draws_needed",
+    "variance.relative_variance",
+]
+"""Intervals, p-values and other statistics of fixed numbers."""
 INTERVALS = [
     "mean",
     "scale",

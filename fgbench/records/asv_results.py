@@ -1,7 +1,8 @@
 """Merge folders of asv's results by the rules of records.
 
 A number's key is its machine, commit, environment and benchmark. Machines of one name, as containers
-have, are told apart by what asv knows of their hardware.
+have, are told apart by what asv knows of their hardware. Of descriptions that differ in their version that of
+the latest numbers is kept.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def plan(folders: Sequence[Path], out: Path) -> Plan:
     found = Plan()
     machines: dict[str, dict[str, Any]] = {}  # name in the merged folder -> machine.json
     places: dict[Path, Place] = {}
+    latest: dict[tuple[str, str], float] = {}  # benchmark and version -> when it was last run
     inside, seen = out.resolve(), set()
     for folder in folders:
         if (whole := folder.resolve()) in seen or not folder.is_dir():
@@ -88,9 +90,13 @@ def plan(folders: Sequence[Path], out: Path) -> Plan:
         for path, content in _read(folder, found):
             found.read += 1
             target, content = _target(path, content, folder, out, machines)
+            if path.name not in (MACHINE, BENCHMARKS):
+                _note(latest, content)
             if (place := places.get(target)) is None:
                 places[target] = Place(content, path, whole != inside)
-            else:
+            elif path.name == BENCHMARKS:
+                _describe(place, content, latest)
+            elif path.name != MACHINE:
                 _add(place, path, content, found)
     for target, place in places.items():
         if place.changed:
@@ -149,25 +155,43 @@ def _target(
     return out / name / path.name, renamed
 
 
+def _note(latest: dict[tuple[str, str], float], content: Mapping[str, Any]) -> None:
+    """Note when the versions of benchmarks in a file of results were run."""
+    for benchmark, columns in content["results"].items():
+        named = dict(zip(content["result_columns"], columns, strict=False))
+        key, when = (benchmark, str(named.get("version"))), named.get("started_at")
+        if isinstance(when, int | float):
+            latest[key] = max(when, latest.get(key, when))
+
+
+def _describe(
+    place: Place, content: Mapping[str, Any], latest: Mapping[tuple[str, str], float]
+) -> None:
+    """Add descriptions of benchmarks; of two versions the one run last, else the one that came last."""
+    for benchmark, new in content.items():
+        old = place.content.get(benchmark)
+        one, two = (
+            latest.get((benchmark, str(_version(about))), float("-inf")) for about in (old, new)
+        )
+        if benchmark not in place.content or (_version(old) != _version(new) and two >= one):
+            place.content[benchmark] = new
+            place.changed = True
+
+
 def _add(place: Place, path: Path, content: dict[str, Any], found: Plan) -> None:
-    """Add a file to one of the same machine, commit and environment."""
-    if path.name == MACHINE:
-        return
-    results = path.name != BENCHMARKS
-    old = place.content["results"] if results else place.content
-    new = content["results"] if results else content
-    for benchmark, value in new.items():
+    """Add results to those of the same machine, commit and environment."""
+    old = place.content["results"]
+    for benchmark, value in content["results"].items():
         if benchmark not in old:
-            old[benchmark] = _columns(place.content, content, value) if results else value
+            old[benchmark] = _columns(place.content, content, value)
             place.changed = True
             continue
-        one = _numbers(place.content, old[benchmark]) if results else _version(old[benchmark])
-        two = _numbers(content, value) if results else _version(value)
+        one, two = _numbers(place.content, old[benchmark]), _numbers(content, value)
         if one != two:
             found.conflicts.append(
                 f"{place.origin} and {path}: {benchmark} {_short(one)} and {_short(two)}"
             )
-    found.equal += results and not place.changed
+    found.equal += not place.changed
 
 
 def _numbers(content: Mapping[str, Any], columns: list[Any]) -> dict[str, Any]:

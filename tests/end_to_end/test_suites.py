@@ -134,6 +134,35 @@ def test_a_new_file_is_watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
         watched.registered.cache_clear()
 
 
+def test_an_estimator_that_documents_no_mean_has_no_row_of_exact_means() -> None:
+    found = tracked.exact_means({"svrg": {"method": "svrg/end", "net": "mlp"}})["svrg"]
+    assert found["status"] == "n/a"
+    assert found["reason"].startswith("it documents no mean")
+    assert "svrg/end" not in watched.MEANS
+
+
+@pytest.mark.parametrize(
+    ("group", "rows"), [("draws", watched.DRAWS), ("intervals", watched.STATISTICS)]
+)
+def test_every_law_and_statistic_of_the_probe_has_a_row(group: str, rows: list[str]) -> None:
+    assert sorted(tracked.group(group)) == sorted(rows)
+
+
+def test_a_law_more_changes_the_fingerprint_of_no_other() -> None:
+    of_one = {"status": "ok", "reason": "", "numbers": {"w": 0.5}}
+    every = {"draws": dict.fromkeys(watched.DRAWS, of_one)}
+    more = {"draws": every["draws"] | {"cauchy": of_one}}
+    less = {"draws": {name: of_one for name in watched.DRAWS if name != "sphere"}}
+    for law in watched.DRAWS:
+        params = (law, "forward")
+        before = number(foundations.Draws, "track_fingerprint", every, params)
+        assert number(foundations.Draws, "track_fingerprint", more, params) == before
+        if law != "sphere":
+            assert number(foundations.Draws, "track_fingerprint", less, params) == before
+    with pytest.raises(NotImplementedError, match="this commit does not have it"):
+        number(foundations.Draws, "track_fingerprint", less, ("sphere", "forward"))
+
+
 def number(cls: Any, name: str, cells: Any, params: tuple[str, ...]) -> Any:
     """Return what asv would have: set-up, then the call."""
     benchmark = cls()
@@ -204,3 +233,4 @@ def test_every_row_of_the_smoke_tier_has_a_number(module: ModuleType) -> None:
                 assert each >= 0
     assert count > 20
     assert [m for m in missing if "this commit does not have it" in m[2]] == []
+    assert [m for m in missing if m[0].startswith("ExactMean")] == []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.makers.asv_results import commit, git
 from tests.makers.paths import ROOT
 
 FOLDER = ROOT / ".github" / "workflows"
@@ -83,6 +86,40 @@ def test_the_gate_waits_for_its_label_and_may_comment() -> None:
     )  # not pull_request_target: it runs foreign code
     assert gate["permissions"] == {"contents": "read", "pull-requests": "write"}
     assert "'gate'" in gate["jobs"]["gate"]["if"]
+
+
+def test_the_gate_compares_with_where_the_branch_began(tmp_path: Path) -> None:
+    """The base of a pull request is the tip of its branch, which may have gone on."""
+    (step,) = (s["run"] for s in workflow("gate.yml")["jobs"]["gate"]["steps"] if "run" in s)
+    checkout = workflow("gate.yml")["jobs"]["gate"]["steps"][0]
+    assert checkout["with"]["fetch-depth"] == 0
+
+    git(tmp_path, "init", "--quiet", "-b", "main")
+    began = commit(tmp_path, "Begin")
+    git(tmp_path, "checkout", "--quiet", "-b", "work")
+    commit(tmp_path, "Work")
+    git(tmp_path, "checkout", "--quiet", "main")
+    tip = commit(tmp_path, "Go on")
+    git(tmp_path, "checkout", "--quiet", "work")
+    gate = tmp_path / "bin" / "fgbench"
+    gate.parent.mkdir()
+    gate.write_text('#!/bin/sh\necho "$@"\n')
+    gate.chmod(0o755)
+    for name in ("pyproject.toml", "constraints.txt", "stamp"):
+        (tmp_path / name).touch()
+    words = re.sub(r"\$\{\{[^}]*\}\}", tip, step).split()
+    command = [words[0], "-f", str(ROOT / "Makefile"), *words[1:], "BIN=bin", "STAMP=stamp"]
+
+    def called(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True)
+
+    assert called().returncode == 0
+    assert (tmp_path / "gate.md").read_text() == f"gate {began} HEAD --markdown\n"
+    assert called("BASE=", "FROM=HEAD~1").returncode == 0
+    assert (tmp_path / "gate.md").read_text() == "gate HEAD~1 HEAD --markdown\n"
+    (tmp_path / "gate.md").unlink()
+    assert called("BASE=nowhere").returncode != 0  # nothing is compared with something else
+    assert not (tmp_path / "gate.md").exists()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -185,6 +185,27 @@ def test_benchmarks_of_one_commit_are_joined_and_contradictions_refused(tmp_path
     assert contents(tmp_path / "all") == before
 
 
+def test_the_description_of_the_latest_numbers_is_kept(tmp_path: Path) -> None:
+    """A version holds the digest of a probe, so that any edit of it is another one."""
+    names = asv_results.hashes(2)
+    for at, (name, version) in enumerate((("old", "1"), ("new", "2"))):
+        one = asv_results.result(names[at], 1 + at, 36.7, 1.3, version=version)
+        asv_results.write(tmp_path / name, one)
+        described = json.dumps(asv_results.benchmarks(version))
+        (tmp_path / name / "benchmarks.json").write_text(described)
+    for at, order in enumerate((("old", "new"), ("new", "old"))):
+        out = tmp_path / f"all {at}"
+        assert merge([tmp_path / name for name in order], out).conflicts == []
+        kept = json.loads((out / "benchmarks.json").read_text())
+        assert kept == asv_results.benchmarks("2")
+        versions = [
+            json.loads(path.read_text())["results"][asv_results.EXACT][2]
+            for path in sorted((out / "box").glob("*-virtualenv*.json"))
+        ]
+        assert versions == ["1", "2"]  # each as it was
+        assert merge([tmp_path / name for name in order], out).written == []
+
+
 def test_what_is_no_folder_of_records_is_said_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         merge([folder(tmp_path / "one", a_run()), tmp_path / "two"], tmp_path / "all")

@@ -43,6 +43,8 @@ TOLD_APART = 3
 """Estimators with one kind of fault that have a row each; more share one."""
 EQUAL = 1e-6
 """Relative difference up to which two biases are the same."""
+SIGMAS = 6.0
+"""Standard errors from which a moment of a law is off, as the probe has it."""
 STEP = 0.01
 """Relative change of the bias at an estimator's own step that counts."""
 
@@ -391,8 +393,8 @@ def _others(
             continue
         one = old.get(number) if old is not None and old["status"] == "ok" else None
         fault = old is not None and old["status"] == "ok" and not old["held"]
-        same = fault and one is not None and abs(answer[number] - one) <= EQUAL
-        verdict = SAME if same else WORSE
+        verdict = _again(faults(old), faults(answer)) if fault and old is not None else WORSE
+        same = verdict == SAME
         what_ = (
             _moment(answer)
             if what == "laws"
@@ -417,9 +419,40 @@ def _others(
     return findings
 
 
+def faults(answer: Answer) -> tuple[float, ...]:
+    """Return how far off an untrue law or interval is, 0 for each part that holds.
+
+    Args:
+        answer: of the probe: a law is off by its |v|²/d, mean or products, an interval by its coverage.
+
+    Example:
+        >>> faults({"square": 1.25, "error": 0.01, "mean": 0.5, "products": 9.0})
+        (0.25, 0.0, 9.0)
+        >>> faults({"coverage": 0.75})
+        (0.25,)
+    """
+    if "coverage" in answer:
+        return (1 - answer["coverage"],)
+    square = abs(answer["square"] - 1)
+    return (
+        0.0 if square <= SIGMAS * answer["error"] else square,  # NaN is a fault too
+        *(0.0 if answer[part] <= SIGMAS else answer[part] for part in ("mean", "products")),
+    )
+
+
+def _again(before: Sequence[float], after: Sequence[float]) -> str:
+    """Return the verdict on what was untrue before: an old fault, less of it in every part, or worse."""
+    apart = [two - one for one, two in zip(before, after, strict=True)]
+    level = [EQUAL * max(1.0, abs(one)) for one in before]
+    if all(abs(more) <= equal for more, equal in zip(apart, level, strict=True)):
+        return SAME
+    less = all(more <= equal for more, equal in zip(apart, level, strict=True))
+    return CHANGED if less else WORSE
+
+
 def _moment(answer: Answer) -> str:
     """Return which moment of a law is off."""
-    if abs(answer["square"] - 1) > 6 * answer["error"]:
+    if abs(answer["square"] - 1) > SIGMAS * answer["error"]:
         return f"|v|²/d is {digits(answer['square'])} on average, expected 1"
     if answer["mean"] > answer["products"]:
         return f"its mean is {answer['mean']:.0f} standard errors from 0"

@@ -437,7 +437,8 @@ def findings(
     """Return one finding for all comparisons of an estimator with one verdict, the largest change shown.
 
     A training that is neither worse nor better, of an estimator whose estimates changed, is no finding of
-    its own. Estimators none of whose comparisons was made are changed.
+    its own. Comparisons for which no time was left are not judged: the other findings do not speak for their
+    cells.
 
     Args:
         found: comparisons that were made.
@@ -449,8 +450,8 @@ def findings(
     Example:
         >>> cell = Cell("estimate", "one", "fg_w/end", "mlp-2x6")
         >>> one = Comparison("noise", {"method": "fg_w/end"}, (cell,), True)
-        >>> [finding.verdict for finding in findings([], [one])]
-        ['changed']
+        >>> [(finding.verdict, finding.what) for finding in findings([], [one])]
+        [('not judged', '1 of 1 noise levels not compared within 40 CPU seconds')]
     """
     estimates = {each.estimator for each in planned if each.kind == "noise"}
     groups: dict[tuple[str, str, str], list[tuple[Comparison, Judged]]] = {}
@@ -477,13 +478,15 @@ def findings(
                 verdict, cells=cells,
             )
         )  # fmt: skip
-    done = {(each.kind, each.estimator) for each, _ in found}
-    left = [each for each in planned if (each.kind, each.estimator) not in done]
-    left = [each for each in left if not (each.kind == "training" and each.estimator in estimates)]
-    for kind in ("noise", "training"):
-        cells = tuple(cell for each in left if each.kind == kind for cell in each.cells)
-        if cells:
-            verb = "measure" if kind == "noise" else "train"
-            what = f"not compared within {SECONDS[verb]:.0f} CPU seconds"
-            made.append(Finding("worse", kind, place(cells), what, verdict=CHANGED, cells=cells))
+    done = [each for each, _ in found]
+    for kind, many, verb in (
+        ("noise", "noise levels", "measure"),
+        ("training", "trainings", "train"),
+    ):
+        every = [each for each in planned if each.kind == kind]
+        left = [each for each in every if each not in done]
+        cells = tuple(cell for each in left for cell in each.cells)
+        if left:
+            what = f"{len(left)} of {len(every)} {many} not compared within {SECONDS[verb]:.0f} CPU seconds"
+            made.append(Finding("worse", kind, place(cells), what, verdict=NOT_JUDGED, cells=cells))
     return sorted(made, key=lambda finding: finding.verdict != WORSE)

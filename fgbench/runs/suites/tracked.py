@@ -55,6 +55,8 @@ LARGEST = 1e6
 """The largest fingerprint; the smallest is 1."""
 OFF = 1e-3
 """Bias, or error of the scale, from which an estimate is biased: finite differences have less."""
+ROUNDING = 1e-12
+"""The least relative variance: below it an estimate has the noise of rounding, backprop none at all."""
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
@@ -542,11 +544,13 @@ def noise(cell: Cell, mean: Cell) -> float:
         4.0
         >>> noise(cell, {"status": "ok", "bias": 0.3, "scale": 1.0})
         1000000.0
+        >>> noise({"status": "ok", "values": [0.0]}, {"status": "ok", "bias": 0.0, "scale": 1.0})
+        1e-12
     """
     values = samples(cell)["samples"]
     if max(number(mean, "bias"), abs(number(mean, "scale") - 1)) > OFF:
         return LARGEST
-    return six(math.exp(sum(math.log(value) for value in values) / len(values)))
+    return six(math.exp(sum(math.log(max(value, ROUNDING)) for value in values) / len(values)))
 
 
 def require_unbiased(mean: Cell) -> None:

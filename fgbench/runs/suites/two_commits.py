@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -15,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError, unknown
 from fgbench.runs.suites.folder import configuration
@@ -28,6 +30,8 @@ SAME, WORSE, FAILED, NOT_RUN = 0, 1, 3, 4
 """Exit codes: nothing worse, something worse, a benchmark failed, could not run."""
 MACHINES = Path("~/.asv-machine.json")
 DECREASED = "PERFORMANCE DECREASED"
+CHANGED = ("+", "-", "!")
+"""Marks of rows that asv calls changed."""
 COMPARED = ("NOT SIGNIFICANTLY CHANGED", "PERFORMANCE INCREASED", DECREASED)
 
 
@@ -236,10 +240,7 @@ def make_profile(folder: Path, asv: Sequence[str], tell: Callable[[str], None]) 
         True
     """
     path = MACHINES.expanduser()
-    try:
-        machines = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        machines = {}
+    machines = _json(path)
     if {socket.gethostname(), os.uname().nodename if hasattr(os, "uname") else ""} & set(machines):
         return
     ended = subprocess.run(
@@ -260,34 +261,128 @@ def _run(
         ["--launch-method", "forkserver"] if hasattr(os, "fork") and asked.tier != "gpu" else []
     )
     only = [part for each in asked.only for part in ("--bench", each)]
-    arguments = [*asv, "continuous", base, head, "--show-stderr", *launch, *only]
-    code, lines = _streamed(arguments, asked, tell)
+    # The table of this run has its benchmarks, machine and environment alone; asv compare reads all results.
+    whole = ["--show-stderr", "--no-only-changed"]
+    arguments = [*asv, "continuous", base, head, *whole, *launch, *only]
+    code, lines = _streamed(arguments, asked, changed_alone(tell))
     if any(words in line for line in lines for words in COMPARED):
-        lost = _lost(asked, asv, base, head, tell)
+        if not any(map(cells, lines)):
+            tell("asv printed no table, so numbers that are gone would not be seen")
+            return NOT_RUN
+        lost = [(name, before) for name, before in gone(lines) if _selected(name, asked.only)]
+        for name, before in lost:
+            tell(f"n/a at {asked.head}, {before} at {asked.base}: {name}")
         return WORSE if code or lost else SAME
     if code == 2:
         tell("a benchmark failed; the others:")
-        _streamed([*asv, "compare", "--only-changed", base, head], asked, tell)
+        _compare_stored(asked, asv, base, head, tell)
         return FAILED
     return NOT_RUN
 
 
-def _lost(
+def _compare_stored(
     asked: Asked, asv: Sequence[str], base: str, head: str, tell: Callable[[str], None]
-) -> bool:
-    """Print the numbers that the second commit has no more, and return whether there are any."""
-    _, lines = _streamed([*asv, "compare", base, head], asked, lambda line: None)
-    lost = gone(lines)
-    for name, before in lost:
-        tell(f"n/a at {asked.head}, {before} at {asked.base}: {name}")
-    return bool(lost)
+) -> None:
+    """Print what changed by the stored results of this machine, of the benchmarks of this tier."""
+    results = asked.folder / str(configuration(asked.folder).get("results_dir", "results"))
+    known = _json(results / "benchmarks.json")
+
+    def mine(line: str) -> None:
+        """Print a line unless it is a row of a benchmark that was not run."""
+        row = cells(line)
+        name = row[4] if row else ""
+        if not name or (_selected(name, asked.only) and name.partition("(")[0] in known):
+            tell(line)
+
+    arguments = [*asv, "compare", "--machine", machine(), base, head]
+    code, lines = _streamed(arguments, asked, changed_alone(mine))
+    if code:
+        tell(f"asv compare ended with code {code}{f': {lines[-1]}' if lines else ''}")
+
+
+def machine() -> str:
+    """Return the name under which asv keeps the results of this machine.
+
+    Example:
+        >>> bool(machine())
+        True
+    """
+    host = platform.node()
+    profile = _json(MACHINES.expanduser()).get(host)
+    return str(profile.get("machine", host)) if isinstance(profile, dict) else host
+
+
+def changed_alone(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that prints lines of asv without the rows of a table that have not changed.
+
+    Args:
+        tell: called with each line that is left. The head of a table comes with its first row.
+
+    Returns:
+        The function.
+
+    Example:
+        >>> pass_on = changed_alone(print)
+        >>> for mark in ("Change", "---", " ", "+"):
+        ...     pass_on(f"| {mark} | 1.0 | 2.0 | 2.0 | a.B.c |")
+        | Change | 1.0 | 2.0 | 2.0 | a.B.c |
+        | --- | 1.0 | 2.0 | 2.0 | a.B.c |
+        | + | 1.0 | 2.0 | 2.0 | a.B.c |
+    """
+    head: list[str] = []
+
+    def pass_on(line: str) -> None:
+        """Print a line that counts."""
+        row = _parts(line)
+        if not row:
+            if line != "All benchmarks:":
+                tell(line)
+        elif row[0] == "Change" or row[0].startswith("--"):
+            head.append(line)
+        elif row[0] in CHANGED:
+            for each in (*head, line):
+                tell(each)
+            head.clear()
+
+    return pass_on
+
+
+def _selected(name: str, only: Sequence[str]) -> bool:
+    """Return whether a benchmark with its parameters was asked for, by asv's rule."""
+    bare = re.sub(r" \[[^\]]*\]$", "", name)  # without machine and environment
+    return not only or any(re.search(each, bare) for each in only)
+
+
+def _parts(line: str) -> list[str]:
+    """Return the five cells of a line of a table, [] of another line."""
+    if not line.startswith("|"):
+        return []
+    row = [part.strip() for part in line.strip().strip("|").split("|")]
+    return row if len(row) == 5 else []
+
+
+def cells(line: str) -> list[str]:
+    """Return the mark, both numbers, the ratio and the name in a row of asv's table.
+
+    Args:
+        line: that asv prints.
+
+    Returns:
+        The five; none of a line that is no row.
+
+    Example:
+        >>> cells("| + | 1.0 | 2.0 | 2.0 | a.B.c |"), cells("|---|---|---|---|---|")
+        (['+', '1.0', '2.0', '2.0', 'a.B.c'], [])
+    """
+    row = _parts(line)
+    return [] if not row or row[0] == "Change" or row[0].startswith("--") else row
 
 
 def gone(lines: Sequence[str]) -> list[tuple[str, str]]:
     """Return the benchmarks with a number in the first commit and none in the second, which asv passes over.
 
     Args:
-        lines: what ``asv compare`` prints.
+        lines: with the table of all benchmarks.
 
     Returns:
         Name and number.
@@ -296,11 +391,11 @@ def gone(lines: Sequence[str]) -> list[tuple[str, str]]:
         >>> gone(["|   | 1.5 | n/a | n/a | a.B.c |", "|   | n/a | 1.5 | n/a | a.B.d |"])
         [('a.B.c', '1.5')]
     """
-    rows = [[part.strip() for part in line.strip().strip("|").split("|")] for line in lines]
+    rows = [row for row in map(cells, lines) if row]
     return [
-        (row[4], row[1])
-        for row in rows
-        if len(row) == 5 and row[2] == "n/a" and row[1] not in ("n/a", "failed")
+        (name, before)
+        for _, before, after, _, name in rows
+        if after == "n/a" and before not in ("n/a", "failed")
     ]
 
 
@@ -323,6 +418,15 @@ def _streamed(
             lines.append(line.rstrip())
             tell(lines[-1])
     return process.returncode, lines
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the entries of a JSON file, none where it cannot be read."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _children() -> float:

@@ -20,6 +20,7 @@ from fgbench.runs.gate.finding import (
     Cell,
     Finding,
 )
+from fgbench.runs.gate.side import probe_module
 from fgbench.runs.gate.true import judge
 from tests.makers import trees
 
@@ -188,8 +189,8 @@ def test_what_changed_elsewhere_asks_nothing() -> None:
     assert b.requests == []
 
 
-def law(square: float, held: bool) -> dict[str, Any]:
-    numbers = {"square": square, "error": 0.002, "mean": 0.3, "products": 0.5}
+def law(square: float, held: bool, products: float = 0.5) -> dict[str, Any]:
+    numbers = {"square": square, "error": 0.002, "mean": 0.3, "products": products}
     return {"name": "gaussian", "status": "ok", "reason": "", "held": held, **numbers}
 
 
@@ -203,6 +204,33 @@ def test_a_law_is_judged_where_draws_changed() -> None:
     (old,) = ask(b, b, drawn)
     assert (old.verdict, old.what[:13]) == (SAME, "an old fault:")
     assert ask(a, a, drawn) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        (law(1.21, False), law(1.1, False), CHANGED),
+        (law(1.21, False), law(0.9, False), CHANGED),
+        (law(1.1, False), law(1.21, False), WORSE),
+        (law(1.21, False), law(1.1, False, products=9.0), WORSE),  # another moment is off now
+        (law(1.0, False, products=9.0), law(1.0, False, products=90.0), WORSE),
+        (law(1.0, False, products=90.0), law(1.0, False, products=9.0), CHANGED),
+        (law(1.21, False), law(1.1, False, products=0.7), CHANGED),  # which is no fault
+        (law(1.21, False), law(1.21, False, products=0.7), SAME),
+        (law(1.21, False), law(nan, False), WORSE),
+    ],
+)
+def test_an_untrue_law_that_improves_is_not_worse(
+    before: dict[str, Any], after: dict[str, Any], verdict: str
+) -> None:
+    drawn = Cell("draws", "draws gaussian", about="gaussian")
+    (found,) = ask(scripted({}, laws=[before]), scripted({}, laws=[after]), drawn)
+    assert found.verdict == verdict
+    assert found.what.startswith("an old fault: ") == (verdict == SAME)
+
+
+def test_the_level_of_a_law_is_that_of_the_probe() -> None:
+    assert probe_module("truth").SIGMAS == true.SIGMAS
 
 
 def test_intervals_are_judged_where_they_changed() -> None:
@@ -223,6 +251,10 @@ def test_intervals_are_judged_where_they_changed() -> None:
     assert (found.kind, found.where, found.verdict) == ("intervals", "mean", WORSE)
     assert found.what == "holds the truth in 88.0% of runs, claimed 95 %"
     assert ask(b, a, changed) == []
+    better = scripted({}, intervals=[interval(0.90)])
+    assert [f.verdict for f in ask(b, better, changed)] == [CHANGED]
+    assert [f.verdict for f in ask(better, b, changed)] == [WORSE]
+    assert [f.verdict for f in ask(b, b, changed)] == [SAME]
 
 
 # planted trees

@@ -291,10 +291,28 @@ def test_an_estimator_that_raises_in_the_second_tree_has_failed() -> None:
     assert [f.verdict for f in ask("failed", "failed")] == [NOT_JUDGED]
 
 
-def test_what_there_was_no_time_for_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_there_was_no_time_for_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worse, "SECONDS", {"measure": -1.0, "train": -1.0})
-    (finding,) = compare([estimate("np/end"), estimate("fg_w/end")], base, base)
-    assert (finding.verdict, finding.where) == (CHANGED, "np, fg_w, end, mlp-2x6")
+    cells = [estimate("np/end"), estimate("fg_w/end"), training("fg_w/end")]
+    noise, trained = compare(cells, base, base)
+    assert (noise.verdict, noise.where) == (NOT_JUDGED, "np, fg_w, end, mlp-2x6")
+    assert noise.what == "2 of 2 noise levels not compared within -1 CPU seconds"
+    assert (trained.verdict, trained.cells) == (NOT_JUDGED, (cells[2],))
+
+
+def test_one_comparison_does_not_speak_for_those_that_were_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worse, "SECONDS", {"measure": 0.0, "train": 0.0})  # one of each kind
+    cells = [estimate("fg_w/end"), estimate("fg_w/local"), estimate("fg_w/end", "mlp-1x4")]
+
+    def less(cell: Mapping[str, Any], seed: int) -> float:
+        return base(cell, seed) * 0.5 * (1 + 0.001 * (seed % 3))
+
+    better, left = compare(cells, base, less)
+    assert (better.verdict, better.cells) == (BETTER, (cells[0],))
+    assert (left.verdict, left.cells) == (NOT_JUDGED, (cells[1], cells[2]))
+    assert left.what == "2 of 3 noise levels not compared within 0 CPU seconds"
 
 
 # planted trees

@@ -52,6 +52,12 @@ def test_another_scale_with_less_noise_is_no_improvement() -> None:
     assert tracked.noise(values, cell(bias=0.0, scale=0.98)) == tracked.LARGEST
 
 
+def test_an_estimate_without_noise_has_that_of_rounding() -> None:
+    unbiased = cell(bias=0.0, scale=1.0)
+    none, little = ({**OK, "values": [v] * 7} for v in (0.0, 3e-31))
+    assert tracked.noise(none, unbiased) == tracked.noise(little, unbiased) == tracked.ROUNDING
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
 def test_a_number_that_is_none_fails_and_is_not_hidden(value: float | None) -> None:
     with pytest.raises(RuntimeError):

@@ -43,19 +43,60 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
+ROW = "|          | 1.0 | 1.0 | 1.00 | estimates.Noise.x('np') |"
+GONE = "|          | 1.0                  | n/a                 | n/a     | estimates.Noise.x('fg_a') |"
+WORSENED = "| +        | 1.0 | 2.0 | 2.00 | estimates.Noise.x('fg_w') |"
+PROGRAM = """
+import json, sys
+said, (command, *words) = json.load(open(sys.argv[1])), sys.argv[2:]
+if command == "machine":
+    sys.exit(0)
+compares = command == "compare"
+if compares and len(said["machines"]) > 1 and "--machine" not in words:
+    sys.exit("Results available for several machines")
+rows = said["rows"] + said["stored"] * compares
+if not ("--no-only-changed" in words or (compares and "--only-changed" not in words)):
+    rows = [row for row in rows if row[2] in "+-!"]
+if compares or "CHANGED" in said["end"] or "PERFORMANCE" in said["end"]:
+    print("", "All benchmarks:", "", "| Change | Before | After | Ratio | Benchmark |", sep="\\n")
+    print("|---|---|---|---|---|", *rows, sep="\\n")
+if not compares:
+    print(said["end"])
+    sys.exit(said["code"])
+"""
+
+
+class Asv:
+    """A stand-in for asv over planted results.
+
+    ``continuous`` compares ``rows``, and shows those that changed unless it is asked for all. ``compare``
+    takes all ``stored`` rows too, and refuses results of several machines unless one is named.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.program = folder / "said.json", folder / "asv.py"
+        self.program.write_text(PROGRAM)
+        self.says()
+
+    def says(
+        self,
+        code: int = 0,
+        end: str = "BENCHMARKS NOT SIGNIFICANTLY CHANGED.",
+        rows: tuple[str, ...] = (ROW,),
+        stored: tuple[str, ...] = (),
+        machines: tuple[str, ...] = ("here",),
+    ) -> None:
+        said = {"code": code, "end": end, "rows": rows, "stored": stored, "machines": machines}
+        self.file.write_text(json.dumps(said))
+
+
 @pytest.fixture
-def asv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A stand-in for asv: it prints the lines of a file and ends with the number on the first."""
-    said = tmp_path / "said"
-    said.write_text("0\nBENCHMARKS NOT SIGNIFICANTLY CHANGED.")
-    program = tmp_path / "asv.py"
-    program.write_text(
-        "import sys; code, *lines = open(sys.argv[1]).read().splitlines(); print(*lines, sep='\\n'); "
-        "sys.exit(0 if sys.argv[2] != 'continuous' else int(code))"
-    )
-    monkeypatch.setattr(two_commits, "command", lambda: [sys.executable, str(program), str(said)])
+def asv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asv:
+    made = Asv(tmp_path)
+    command = [sys.executable, str(made.program), str(made.file)]
+    monkeypatch.setattr(two_commits, "command", lambda: command)
     monkeypatch.setattr(two_commits, "MACHINES", tmp_path / "machines.json")
-    return said
+    return made
 
 
 def told(asked: Asked) -> tuple[int, list[str]]:
@@ -64,33 +105,82 @@ def told(asked: Asked) -> tuple[int, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("ends", "said", "code"),
     [
-        ("0\nBENCHMARKS NOT SIGNIFICANTLY CHANGED.", 0),
-        ("0\nPERFORMANCE INCREASED.", 0),
-        ("1\nPERFORMANCE DECREASED.", 1),
-        ("1\nUnknown commit x", 4),
-        ("2\nfailed", 3),
+        (0, "BENCHMARKS NOT SIGNIFICANTLY CHANGED.", 0),
+        (0, "PERFORMANCE INCREASED.", 0),
+        (1, "PERFORMANCE DECREASED.", 1),
+        (1, "Unknown commit x", 4),
+        (2, "failed", 3),
     ],
 )
-def test_exit_codes(repository: Path, asv: Path, said: str, code: int) -> None:
-    asv.write_text(said)
+def test_exit_codes(repository: Path, asv: Asv, ends: int, said: str, code: int) -> None:
+    asv.says(ends, said)
     assert told(Asked(repository, "HEAD~1", "HEAD"))[0] == code
 
 
-def test_a_number_that_is_gone_is_an_alarm(repository: Path, asv: Path) -> None:
-    row = "|          | 1.0                  | n/a                 | n/a     | estimates.Noise.x('fg_a') |"
-    asv.write_text(f"0\n{row}\nBENCHMARKS NOT SIGNIFICANTLY CHANGED.")
+LOST = "n/a at HEAD, 1.0 at HEAD~1: estimates.Noise.x('fg_a')"
+
+
+def test_a_number_that_is_gone_is_an_alarm(repository: Path, asv: Asv) -> None:
+    asv.says(rows=(ROW, GONE))
     code, lines = told(Asked(repository, "HEAD~1", "HEAD"))
     assert code == 1
-    assert any("n/a at HEAD, 1.0 at HEAD~1: estimates.Noise.x('fg_a')" in line for line in lines)
+    assert LOST in lines
+    assert not any(line.startswith(("|", "All benchmarks")) for line in lines)
+
+
+def test_results_of_another_run_are_not_gone(repository: Path, asv: Asv) -> None:
+    """The first commit was once measured in full, the second is in smoke."""
+    asv.says(stored=(GONE,))
+    assert told(Asked(repository, "HEAD~1", "HEAD"))[0] == 0
+
+
+def test_rows_that_were_not_asked_for_are_not_gone(repository: Path, asv: Asv) -> None:
+    """asv keeps the older numbers of the rows that --bench leaves out."""
+    asv.says(rows=(ROW, GONE))
+    assert told(Asked(repository, "HEAD~1", "HEAD", only=(r"Noise.*\('np'\)$",)))[0] == 0
+    assert told(Asked(repository, "HEAD~1", "HEAD", only=("np", "Noise.*fg_a")))[0] == 1
+
+
+def test_a_number_is_gone_beside_results_of_other_machines(repository: Path, asv: Asv) -> None:
+    asv.says(rows=(ROW, GONE), machines=("here", "there"))
+    code, lines = told(Asked(repository, "HEAD~1", "HEAD"))
+    assert (code, LOST in lines) == (1, True)
+
+
+def test_a_table_that_is_not_there_is_no_success(repository: Path, asv: Asv) -> None:
+    asv.says(rows=())
+    code, lines = told(Asked(repository, "HEAD~1", "HEAD"))
+    assert code == 4
+    assert any("asv printed no table" in line for line in lines)
+
+
+def test_rows_that_changed_are_shown_below_their_head(repository: Path, asv: Asv) -> None:
+    asv.says(1, "PERFORMANCE DECREASED.", rows=(ROW, WORSENED))
+    table = [line for line in told(Asked(repository, "HEAD~1", "HEAD"))[1] if line[:1] == "|"]
+    assert [line.split()[1] for line in table[::2]] == ["Change", "+"]
+    assert len(table) == 3
+
+
+def test_after_a_failure_the_other_rows_of_the_tier_are_shown(repository: Path, asv: Asv) -> None:
+    results = repository / "results"
+    results.mkdir()
+    (results / "benchmarks.json").write_text(json.dumps({"estimates.Noise.x": {}}))
+    full = WORSENED.replace("Noise", "NoiseOfMore")
+    asv.says(2, "failed", rows=(WORSENED,), stored=(full,), machines=("here", "there"))
+    code, lines = told(Asked(repository, "HEAD~1", "HEAD"))
+    assert code == 3
+    assert WORSENED in lines
+    assert full not in lines
+    assert not any("asv compare ended" in line for line in lines)
 
 
 def test_a_number_that_is_new_is_none() -> None:
     assert gone(["|  | n/a  | 1.0 | n/a | a |", "|  | n/a | n/a | n/a | b |", "n/a"]) == []
 
 
-def test_a_machine_without_a_profile_gets_one(repository: Path, asv: Path, tmp_path: Path) -> None:
+def test_a_machine_without_a_profile_gets_one(repository: Path, asv: Asv, tmp_path: Path) -> None:
     lines = told(Asked(repository, "HEAD~1", "HEAD"))[1]
     assert any(line.startswith("no machine profile: `asv machine --yes` wrote") for line in lines)
     name = two_commits.socket.gethostname()
@@ -98,13 +188,13 @@ def test_a_machine_without_a_profile_gets_one(repository: Path, asv: Path, tmp_p
     assert not any("profile" in line for line in told(Asked(repository, "HEAD~1", "HEAD"))[1])
 
 
-def test_one_commit_twice_is_no_comparison(repository: Path, asv: Path) -> None:
+def test_one_commit_twice_is_no_comparison(repository: Path, asv: Asv) -> None:
     code, lines = told(Asked(repository, "main", "HEAD"))
     assert code == 0
     assert "are the same commit" in lines[-1]
 
 
-def test_changes_that_are_not_committed_are_said(repository: Path, asv: Path) -> None:
+def test_changes_that_are_not_committed_are_said(repository: Path, asv: Asv) -> None:
     (repository / "asv.conf.json").write_text(json.dumps({**CONF, "project": "other"}))
     assert told(Asked(repository, "HEAD~1", "HEAD"))[1][0].startswith(
         "1 changed file not committed"
@@ -112,14 +202,14 @@ def test_changes_that_are_not_committed_are_said(repository: Path, asv: Path) ->
 
 
 def test_a_shallow_clone_is_refused_with_what_mends_it(
-    repository: Path, asv: Path, tmp_path: Path
+    repository: Path, asv: Asv, tmp_path: Path
 ) -> None:
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository}", "shallow")
     with pytest.raises(NotRun, match="git fetch --unshallow"):
         compare(Asked(tmp_path / "shallow", "HEAD~1", "HEAD"), print)
 
 
-def test_a_missing_main_is_said_and_no_obstacle(repository: Path, asv: Path) -> None:
+def test_a_missing_main_is_said_and_no_obstacle(repository: Path, asv: Asv) -> None:
     git(repository, "checkout", "-q", "-b", "work")
     git(repository, "branch", "-q", "-D", "main")
     code, lines = told(Asked(repository, "HEAD~1", "HEAD"))
@@ -136,15 +226,13 @@ def test_a_missing_main_is_said_and_no_obstacle(repository: Path, asv: Path) -> 
     ],
 )
 def test_an_unknown_revision_is_one_line(
-    repository: Path, asv: Path, name: str, message: str
+    repository: Path, asv: Asv, name: str, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message.replace("?", r"\?")):
         compare(Asked(repository, name, "HEAD"), print)
 
 
-def test_no_repository_no_configuration_no_tier(
-    repository: Path, asv: Path, tmp_path: Path
-) -> None:
+def test_no_repository_no_configuration_no_tier(repository: Path, asv: Asv, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no .*asv\.conf\.json; `fgbench suites init"):
         compare(Asked(tmp_path, "HEAD~1", "HEAD"), print)
     (tmp_path / "asv.conf.json").write_text(json.dumps(CONF))
