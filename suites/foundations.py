@@ -1,4 +1,4 @@
-"""The ground of all numbers: pixels and labels, random draws, initial weights, intervals."""
+"""The ground of all numbers: pixels, labels, draws, initial weights, intervals, what is found in modules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .helpers import tracked
 from .watched import ARCHITECTURES, DATA, INTERVALS, base
 
 Cells = dict[str, dict[str, tracked.Cell]]
-SHARED = ["draws", "intervals"]
+SHARED = ["draws", "intervals", "wrapped networks"]
 
 
 def setup_cache() -> Cells:
@@ -61,7 +61,7 @@ class Weights:
 
 @tracked.only_in("smoke")
 class Shared:
-    """Any change of random draws, and of intervals of fixed numbers."""
+    """Any change of random draws, of intervals of fixed numbers, and of estimates on ordinary modules."""
 
     version = tracked.version("1", "exact")
     unit = tracked.FINGERPRINT
