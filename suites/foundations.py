@@ -1,4 +1,4 @@
-"""The ground of all numbers: pixels and labels, random draws, initial weights, intervals."""
+"""The ground of all numbers: pixels, labels, draws, initial weights, intervals, what is found in modules."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from .helpers import tracked
 from .watched import ARCHITECTURES, DATA, DRAWS, INTERVALS, STATISTICS, base
 
 Cells = dict[str, dict[str, tracked.Cell]]
+WRAPPED = ["wrapped networks"]
 
 
 def setup_cache() -> Cells:
     """Compute all that the classes of this file track."""
-    cells = {name: tracked.group(name) for name in ("data", "weights", "draws", "intervals")}
+    cells = {
+        name: tracked.group(name) for name in ("data", "weights", "draws", "intervals", *WRAPPED)
+    }
     if tracked.tier() == "full":
         cells["coverage"] = tracked.coverage()
     return cells
@@ -90,6 +93,27 @@ class Statistics:
 
     def track_fingerprint(self, cells: Cells, statistic: str, reading: str) -> float:
         return tracked.fingerprint(cells["intervals"][statistic], reading)
+
+
+@tracked.only_in("smoke")
+class Wrapped:
+    """Any change of what is found in ordinary modules, and of estimates on them."""
+
+    version = tracked.version("1", "exact")
+    unit = tracked.FINGERPRINT
+    timeout = 60.0
+    param_names = ("networks", "reading")
+    params = (WRAPPED, tracked.READINGS)
+
+    def setup(self, cells: Cells, networks: str, reading: str) -> None:
+        tracked.require({networks: self.of(cells, networks)}, networks)
+
+    def track_fingerprint(self, cells: Cells, networks: str, reading: str) -> float:
+        return tracked.fingerprint(self.of(cells, networks), reading)
+
+    def of(self, cells: Cells, networks: str) -> tracked.Cell:
+        """Return the cells of all these networks."""
+        return tracked.joined(cells[networks], sorted(cells[networks]))
 
 
 @tracked.only_in("full")

@@ -32,12 +32,12 @@ def gate(
         ),
     ] = False,
     accept: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="REASON",
             help="Accept what changed or is worse, such as 'new seeds'; recorded for this pair of commits.",
         ),
-    ] = "",
+    ] = None,
     existing: Annotated[
         Path | None,
         typer.Option(
@@ -53,10 +53,18 @@ def gate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Compare two versions of the code: same numbers? true? worse? slower?"""
+    from fgbench.errors import UsageError
     from fgbench.reporting.terminal import gate_table
     from fgbench.reporting.terminal.table import console
     from fgbench.runs.gate.checkout import CannotRun
     from fgbench.runs.gate.gate import gate as compare
+
+    if accept is not None and not accept.strip():
+        raise UsageError(
+            "--accept expects the reason why the change is wanted, such as 'new seeds'"
+        )
+    if as_markdown and as_json:
+        raise UsageError("--markdown and --json exclude each other")
 
     def tell(line: str) -> None:
         """Print a line of progress."""
@@ -68,7 +76,7 @@ def gate(
             b,
             repository=repository,
             exact=exact,
-            accept=accept,
+            accept=accept or "",
             existing=existing,
             device=device,
             progress=tell,

@@ -105,7 +105,7 @@ def held(buffers: Sequence[Buffer]) -> Iterator[list[Tensor | None]]:
 
 @dataclass(frozen=True)
 class Written:
-    """What a pass has written into the copies of buffers, or put in their place.
+    """Values that a pass has written into the copies of buffers, or put in their place.
 
     Args:
         values: of each buffer after the pass, None where it has none.

@@ -112,6 +112,14 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         found.append(
             "not watched by exact cells: " + ", ".join(few) + f" and {more} more" * bool(more)
         )
+    asked = report.get("asked", ())
+    if asked:
+        left = [word for name, word in QUESTIONS.items() if name not in asked]
+        found.append(
+            "asked: "
+            + " ".join(QUESTIONS[name] for name in asked)
+            + f"; not asked: {' '.join(left)}" * bool(left)
+        )
     reason = f": {report['accepted']}" if report.get("accepted") else ""
     spent = ""
     if report.get("cpu_seconds", 0) >= 1:

@@ -172,7 +172,10 @@ class Repository:
             return tree
         there = git(self.root, "ls-tree", "--name-only", commit).splitlines()
         if "fgbench" not in there:
-            raise CannotRun(f"{name} ({commit[:10]}) has no package fgbench")
+            raise CannotRun(
+                f"{name} ({commit[:10]}) has no package fgbench; estimators of your own are tracked by "
+                "'fgbench suites init'"
+            )
         packed = _git(
             self.root, "archive", "--format=tar", commit, *(w for w in WRITTEN if w in there)
         )

@@ -81,7 +81,8 @@ class Cell:
         method: METHOD that was run, such as ``fg_w/local-pg``; "" for none.
         arch: architecture, "" for none.
         data: data set, "" for none.
-        about: what makes it differ from its neighbours, such as ``schedule`` or ``engine cotangent``.
+        about: what makes it differ from its neighbours, such as ``schedule`` or ``engine cotangent``; of an
+            ordinary module what is computed on it, such as ``fg_a/local``.
 
     Example:
         >>> Cell("estimate", "one", "fg_w/local-pg", "mlp-1x4", "digits").where
@@ -94,6 +95,11 @@ class Cell:
     arch: str = ""
     data: str = ""
     about: str = ""
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether it is about an ordinary module, which the tree wraps."""
+        return self.arch.startswith("wrapped ")
 
     @property
     def where(self) -> str:

@@ -69,8 +69,8 @@ def rows(
     left = list(changes)
     found: list[Row] = []
     for name in (
-        _failed, _lost, _gone, _new, _rounding, _data, _weights, _draws, _statistics, _estimates,
-        _prices, _trainings, _intervals,
+        _failed, _lost, _gone, _new, _rounding, _data, _weights, _draws, _statistics, _wrapped,
+        _estimates, _prices, _trainings, _intervals,
     ):  # fmt: skip
         made, left = name(left)
         found += made
@@ -258,7 +258,10 @@ def _draws(changes: list[Change]) -> Step:
     )
     follow, others = _split(
         others,
-        lambda change: change.cell.kind != "intervals" and (seeds or bool(change.cell.method)),
+        lambda change: (
+            change.cell.kind != "intervals"
+            and (seeds or bool(change.cell.method) or change.cell.wrapped)
+        ),
     )
     where = "all laws" if seeds else _listed(change.cell.about for change in mine)
     return [_row("draws", where, what + _following(follow), [*mine, *follow])], others
@@ -302,6 +305,45 @@ def _is_measured(change: Change) -> bool:
 def _estimator(change: Change) -> str:
     """Return the estimator of a cell."""
     return change.cell.method.partition("/")[0]
+
+
+def _wrapped(changes: list[Change]) -> Step:
+    """Name ordinary modules whose estimates changed; what an estimator changes elsewhere too goes with that.
+
+    Args:
+        changes: of all cells that are left.
+
+    Returns:
+        The row of the wrapping, and the other changes; those that go with an estimator have its METHOD.
+    """
+    mine, others = _split(changes, lambda change: change.cell.wrapped)
+    elsewhere = {_estimator(c) for c in others if c.cell.kind in ("estimate", "ledger")}
+    joined, own = _split(mine, lambda change: _on_wrapped(change) in elsewhere)
+    others += [
+        replace(change, cell=replace(change.cell, method=change.cell.about.partition(" ")[0]))
+        for change in joined
+    ]
+    if not own:
+        return [], others
+    where = f"wrapped networks: {_listed(c.cell.arch.partition(' ')[2] for c in own)}"
+    if all(change.cell.kind == "ledger" for change in own):
+        before, after = _number(own[0], "ledger.forward_equivalents") or (None, None)
+        price, unit = "another price in the ledger", "forward equivalents"
+        return [_row("ledger", where, price, own, before=before, after=after, unit=unit)], others
+    of = dict.fromkeys(name for change in own if (name := _on_wrapped(change)))
+    scales = [change.ratio for change in own]
+    known = [scale for scale in scales if scale is not None]
+    if len(known) == len(scales) and max(known) - min(known) <= 1e-6:
+        what = f"scale {_digits(known[0])} of the gradient of {_listed(of)}"
+        return [_row("scale", where, what, own, before=1.0, after=known[0], unit="scale")], others
+    what = f"other estimates of {_listed(of)}" if of else "other sites or shapes"
+    return [_row("estimate", where, what, own)], others
+
+
+def _on_wrapped(change: Change) -> str:
+    """Return the estimator of a cell of an ordinary module, "" where it has none."""
+    estimator, slash, _ = change.cell.about.partition("/")
+    return estimator if slash else ""
 
 
 def _estimates(changes: list[Change]) -> Step:

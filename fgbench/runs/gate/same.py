@@ -190,7 +190,7 @@ def _wanted(group: str, only: Mapping[str, Any] | None) -> bool:
 
 
 def unwatched(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the estimators, localities, architectures and data sets of which no cell has numbers.
+    """Return the estimators, localities, networks and data sets of which no cell has numbers.
 
     Args:
         cells: of one tree.
@@ -219,6 +219,8 @@ def _names(cell: Mapping[str, Any]) -> list[str]:
     named = {"estimator": estimator, "locality": locality}
     if cell["kind"] in ("data", "weights"):
         named |= {"data": cell.get("data", ""), "architecture": cell.get("arch", "")}
+    elif cell.get("arch", "").startswith("wrapped "):
+        named["network"] = cell["arch"]
     return [
         f"{what} {name}"
         for what, name in named.items()

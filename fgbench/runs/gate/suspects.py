@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "estimate": ("estimators/*", "localities/*", "core/*", "architectures/*", "measurement/*"),
     "training": ("training/*", "updates/*", "workload.py", "core/*"),
     "intervals": ("stats/*", "measurement/*"),
+    "wrapped": ("core/wrapping/*", "training/*", "core/*", "estimators/*", "localities/*"),
     "memory": ("core/*", "training/*", "measurement/*", "estimators/*"),
     "time": ("core/*", "training/*", "measurement/*", "estimators/*", "architectures/*"),
 }
@@ -60,6 +61,8 @@ def suspects(
     rooms = ROOMS.get(
         {"scale": "estimate", "bias": "estimate", "noise": "estimate"}.get(kind, kind), ()
     )
+    if cells and all(cell.wrapped for cell in cells):
+        rooms = ROOMS["wrapped"]
 
     def rank(path: str) -> tuple[int, str]:
         """Return how likely a file is, 0 first."""

@@ -93,7 +93,7 @@ def timed(
         ready = [k for k, told in enumerate(both) if {t["status"] for t in told} == {"ok"}]
         steps = [k for k in ready if cells[k].get("what", "step") == "step"]
         whole = [k for k in ready if k not in steps]
-        tell(f"time: {len(steps)} steps and {len(whole)} whole calls in turn")
+        tell(f"time: {len(steps)} steps and {len(whole)} whole calls in turn, pair {number + 1}")
 
         def asking(chosen: Sequence[int], **more: Any) -> Mapping[str, Any]:
             repeats = [both[k][0].get("repeats") for k in chosen]

@@ -196,7 +196,7 @@ def estimates(cases: Mapping[str, Cell]) -> dict[str, Cell]:
 
 
 def group(name: str, kept: str = "") -> dict[str, Cell]:
-    """Compute a group of exact cells: ``data``, ``draws``, ``intervals``, ``weights`` or ``trainings``.
+    """Compute a group of exact cells, such as ``data``, ``draws``, ``weights`` or ``wrapped networks``.
 
     Args:
         name: of the group.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -225,6 +225,53 @@ def test_a_training_is_named_by_the_variants_that_moved(
     )
     assert (found.kind, found.where) == ("training", where)
     assert "from step 2 on" in found.what
+
+
+WRAPPED = ("residual", "attention", "recurrent")
+
+
+def wrapped(network: str, about: str, *along: float) -> dict[str, Any]:
+    made = estimate("", *along, arch=f"wrapped {network}", name=f"wrapped {network}: {about}")
+    return made | {"method": "", "data": "", "about": about}
+
+
+def wrapped_tree(scale: float, fg_a: float, networks: Sequence[str] = WRAPPED) -> Cells:
+    """Return estimates of two methods on ordinary modules, some scaled, and on a network of fgbench."""
+    found = [estimate("fg_a/end", fg_a, -2.0 * fg_a), estimate("bp/end", 1.0, -2.0)]
+    for network in WRAPPED:
+        own = scale if network in networks else 1.0
+        found += [wrapped(network, "bp/end", own, -2.0 * own)]
+        found += [wrapped(network, "fg_a/local", own * fg_a, -3.0 * own * fg_a)]
+    return found
+
+
+@pytest.mark.parametrize("networks", [WRAPPED, WRAPPED[:1]])
+def test_what_ordinary_modules_alone_show_is_the_wrapping(networks: Sequence[str]) -> None:
+    before, after = wrapped_tree(1.0, 1.0), wrapped_tree(0.9, 1.0, networks)
+    files = [
+        f"fgbench/{name}"
+        for name in ("core/axes.py", "core/wrapping/listen.py", "estimators/bp.py")
+    ]
+    found = only([row.finding for row in rows(changes(before, after), files)])
+    assert found.kind == "scale"
+    assert found.where == f"wrapped networks: {', '.join(networks)}"
+    assert found.what == "scale .9000 of the gradient of bp, fg_a"
+    assert found.suspects[0] == "fgbench/core/wrapping/listen.py"
+
+
+def test_an_estimator_that_changed_is_named_once_with_what_it_gives_on_ordinary_modules() -> None:
+    before, after = wrapped_tree(1.0, 1.0), wrapped_tree(1.0, 0.9)
+    found = only([row.finding for row in rows(changes(before, after))])
+    assert (found.kind, found.what) == ("scale", "scale .9000 of the gradient")
+    assert found.where.startswith("fg_a")
+    assert "wrapped" not in found.where
+
+
+def test_an_ordinary_module_without_numbers_is_listed() -> None:
+    cell = {"kind": "estimate", "name": "x", "arch": "wrapped residual", "about": "bp/end"}
+    why = "this tree has no fgbench.wrap"
+    assert unwatched([cell | {"n/a": why}]) == {"network wrapped residual": why}
+    assert unwatched([cell | {"numbers": {"x": 1.0}}]) == {}
 
 
 def test_narrower_intervals_are_no_other_method() -> None:
