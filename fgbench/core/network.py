@@ -375,6 +375,13 @@ class Chain(nn.Module):
         """
         return nullcontext()
 
+    def clean_pass(self) -> AbstractContextManager[None]:
+        """Return a context for a pass of a step with the parameters and activities as they are.
+
+        What it writes into buffers is what the step leaves there.
+        """
+        return nullcontext()
+
     def advance_buffers(self, x: Any) -> bool:
         """Let the modules write their buffers once, as a step of backprop does.
 
@@ -382,7 +389,7 @@ class Chain(nn.Module):
             x: inputs of the step's batch.
 
         Returns:
-            Whether there are such buffers, so that a forward pass was made.
+            Whether a forward pass was made for them.
         """
         return False
 

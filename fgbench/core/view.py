@@ -47,6 +47,7 @@ class View(Oracles):
         held: predictions that a readout which ``holds`` compares with; its own where None.
         clock: how far the training has come.
         outs: site name to a value that takes the place of its ``out``, see :meth:`with_`.
+        again: whether it is made of another view of the same step.
 
     Example:
         >>> from fgbench import registry
@@ -80,9 +81,10 @@ class View(Oracles):
         held: Tensor | None = None,
         clock: Clock = START,
         outs: Mapping[str, Tensor] | None = None,
+        again: bool = False,
     ) -> None:
         self.window = Window(
-            chain, objective, start, labels, ledger, params, boundaries, held, clock, outs
+            chain, objective, start, labels, ledger, params, boundaries, held, clock, outs, again
         )
         self._listen = listen
 
@@ -538,6 +540,7 @@ class View(Oracles):
             held=held,
             clock=self.clock,
             outs=window.outs if outs is None else outs,
+            again=True,
         )
 
 

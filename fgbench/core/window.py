@@ -86,6 +86,7 @@ class Window:
         held: predictions that a readout which ``holds`` compares with; its own where None.
         clock: how far the training has come.
         outs: site name to a value that takes the place of its ``out``: what follows starts from it.
+        again: whether it is made of another window, perhaps while parameters are moved in place.
 
     Attributes:
         outs: those values.
@@ -119,6 +120,7 @@ class Window:
         held: Tensor | None = None,
         clock: Clock = START,
         outs: Mapping[str, Tensor] | None = None,
+        again: bool = False,
     ) -> None:
         self.chain, self.objective, self.clock = chain, objective, clock
         self.outs = dict(outs or {})
@@ -129,6 +131,7 @@ class Window:
         self.moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
         self._boundaries = boundaries
         self._held = held
+        self._as_it_is = not (again or self.moved or self.outs)
         self._acts: dict[str, Tensor] = {}
         self._on: dict[str, Tensor] = {}
         self._wanted: dict[
@@ -274,6 +277,10 @@ class Window:
         """Replace the chain's parameters by the moved ones inside the block, where there are any."""
         return swapped(self.chain, self.moved) if self.moved else nullcontext()
 
+    def _clean_pass(self) -> Any:
+        """Return a context for a pass of values as they are, whose writes into buffers may be kept."""
+        return self.chain.clean_pass() if self._as_it_is else nullcontext()
+
     @cached_property
     def runs(self) -> tuple[slice, ...]:
         """Cut the batch into the runs of examples that pass through the window together."""
@@ -359,7 +366,7 @@ class Window:
         if self._f is None and self.objective.updates:
             self.tape("params")
         elif self._f is None:
-            with torch.no_grad(), self.in_place():
+            with torch.no_grad(), self.in_place(), self._clean_pass():
                 self._arrive(self._walk(self._note).detach())
             self.ledger.forwards += self.share
 
@@ -371,7 +378,7 @@ class Window:
     def _pass_values(self) -> None:
         """Run a clean pass that keeps its output, and where windows of other objectives begin."""
         whole: Grads = {}
-        with torch.no_grad(), self.in_place():
+        with torch.no_grad(), self.in_place(), self._clean_pass():
             for run in self.runs:
                 f = self._walk(untouched, run).detach()
                 microbatch.put(whole, "f", f, run, len(self.start))
@@ -418,7 +425,8 @@ class Window:
         key = (cut, id(weights))
         if key not in self._tapes:
             tape = Tape(cut, weights)
-            with torch.enable_grad(), self.in_place():
+            clean = self._clean_pass() if weights is None else nullcontext()
+            with torch.enable_grad(), self.in_place(), clean:
                 tape.record(self.chain, self.objective, self._noted_walk, self.losses_of)
             self._arrive(tape.output)
             passes = 1 if weights is None else 2
@@ -892,7 +900,8 @@ class Window:
             shares += self.chain.readout_share(name, k)
         with torch.enable_grad(), self.in_place():
             between: dict[int, Any] = dict.fromkeys(k for _, k in aside)
-            f = self._walk(untouched, aside=between)
+            with self._clean_pass():
+                f = self._walk(untouched, aside=between)
             prediction = self.chain.read(self.objective.readout, f)
             losses = self.losses_of(prediction)
             mean = losses.mean()
@@ -968,7 +977,7 @@ class Window:
                 x = x.detach().requires_grad_()
             own = self.params if len(ends) == 1 else self._own(*ends[k])
             with torch.enable_grad(), self.in_place():
-                with self.chain.recomputing(*window, stretches):
+                with self.chain.recomputing(*window, stretches), self._clean_pass():
                     f = self._stretch(x, *ends[k], run)
                 if k == len(ends) - 1:
                     prediction = self.chain.read(self.objective.readout, f)

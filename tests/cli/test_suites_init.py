@@ -197,6 +197,7 @@ def test_a_file_that_cannot_be_imported_fails(repository: Path) -> None:
         benchmark.track_bias(cells, module.METHODS[0])
 
 
+@pytest.mark.slow
 def test_the_environment_takes_the_packages_of_the_one_that_runs_asv(
     repository: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def test_one_estimate_is_the_mean_of_many(text: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_it_judges_as_one_by_one() -> None:
     case = Case.build(FEW, "end", Correlated())
     assert FRESH in unbiased(case)

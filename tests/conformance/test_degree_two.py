@@ -57,6 +57,7 @@ def test_a_vote_is_told() -> None:
     assert not any(told(Case.build(TINY, "end", made)))
 
 
+@pytest.mark.slow
 def test_degree_two_is_what_it_is() -> None:
     assert all(told(Case.build(FEW, "end", Bent(lambda s: s))))
     assert all(told(Case.build(TINY, "local", registry.make("estimators", "fg_a").thing)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from io import BytesIO
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from fgbench import registry
 from fgbench.core.noise.keyed import Noise
 from fgbench.errors import UsageError
 from fgbench.training.forward_gradient import ForwardGradient
+from fgbench.training.recipe import Recipe
+from fgbench.training.run import TrainingRun
 from fgbench.workload import Workload
 from tests.makers.paths import ROOT
 
@@ -413,6 +416,64 @@ def test_buffers_advance_once_per_step_as_with_backprop(method: str) -> None:
         assert int(model.calls) == step + 1
         for name, buffer in twin.named_buffers():
             torch.testing.assert_close(dict(model.named_buffers())[name], buffer, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [("BP", 1), ("bp[recompute=auto]/end", 1), ("NP", 2), ("FG-A", 2), ("LG-FG-A", 3)],
+)
+def test_buffers_take_a_pass_of_their_own_only_without_a_plain_one(
+    method: str, passes: int
+) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Counted()
+    calls: list[int] = []
+    model.first.register_forward_hook(lambda *given: calls.append(1))
+    x, y = batch()
+    cut: dict[str, Any] = {} if method in ("BP", "NP", "FG-A") else {"cut": ["first"]}
+    forward = ForwardGradient(model, "cross_entropy", method, sgd(model), **cut)
+    forward.step(x, y)
+    twin = copy.deepcopy(model)
+    twin(x)
+    calls.clear()
+    forward.step(x, y)
+    assert len(calls) == passes
+    for name, buffer in twin.named_buffers():
+        torch.testing.assert_close(dict(model.named_buffers())[name], buffer, msg=name)
+
+
+NET = """
+from torch import nn, zeros
+
+class Net(nn.Module):
+    def __init__(self, shape, classes, writes=True):
+        super().__init__()
+        self.first, self.last, self.writes = nn.Linear(16, 5), nn.Linear(5, classes), writes
+        self.register_buffer("mean", zeros(5))
+
+    def forward(self, x):
+        h = self.first(x.flatten(1))
+        if self.writes and self.training:
+            self.mean.mul_(0.9).add_(h.detach().mean(0))
+        return self.last(h.tanh())
+"""
+
+
+@pytest.mark.parametrize(("method", "more"), [("BP", 0.0), ("NP", 0.0), ("FG-A", 1.0)])
+def test_buffers_raise_the_price_of_a_step_only_by_a_pass_of_their_own(
+    method: str, more: float, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    prices = []
+    for ending in ("[writes=false]", ""):
+        case = Workload.of(f"{tmp_path}/net.py:Net{ending}", CASE["data"])
+        subject = case.task(registry.method(method), seed=0)
+        recipe = Recipe(epochs=1, batch=16, lr=0.1)
+        run = TrainingRun(subject.task, subject.estimator, recipe, subject.noise, case.data)
+        run.take()
+        prices.append(run.unseen[0][1]["forwards"])
+    assert prices[1] - prices[0] == more
 
 
 class Leaky(nn.Module):

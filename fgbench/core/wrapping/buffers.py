@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
 
 class Buffer(NamedTuple):
@@ -71,13 +73,16 @@ def buffers_kept(module: nn.Module) -> Iterator[list[Buffer]]:
 
 
 @contextmanager
-def held(buffers: Sequence[Buffer]) -> Iterator[None]:
+def held(buffers: Sequence[Buffer]) -> Iterator[list[Tensor | None]]:
     """Let the block write into copies of buffers, which are dropped at its end.
 
     A graph that is built inside the block goes on with the copies.
 
     Args:
         buffers: of `buffers_kept`.
+
+    Yields:
+        The copies.
 
     Example:
         >>> norm = torch.nn.BatchNorm1d(2)
@@ -92,10 +97,67 @@ def held(buffers: Sequence[Buffer]) -> Iterator[None]:
         for buffer, old in before:
             if old is not None:
                 buffer.put(copies.setdefault(id(old), old.detach().clone()))
-        yield
+        yield [buffer.tensor for buffer in buffers]
     finally:
         for buffer, old in before:
             buffer.put(old)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a pass has written into the copies of buffers, or put in their place.
+
+    Args:
+        values: of each buffer after the pass, None where it has none.
+        places: for each value the number of the buffer whose copy it is, None for a new tensor.
+
+    Example:
+        >>> norm = torch.nn.BatchNorm1d(2)
+        >>> counter = [Buffer(norm, "num_batches_tracked")]
+        >>> with held(counter) as copies:
+        ...     _ = norm(torch.ones(3, 2))
+        ...     written = Written.of(counter, copies)
+        >>> int(norm.num_batches_tracked)
+        0
+        >>> written.put(counter)
+        >>> int(norm.num_batches_tracked)
+        1
+    """
+
+    values: tuple[Tensor | None, ...]
+    places: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, buffers: Sequence[Buffer], copies: Sequence[Tensor | None]) -> Written | None:
+        """Return what stands in buffers now; None where that is no plain tensor, such as a Dual.
+
+        Args:
+            buffers: inside a block of `held`.
+            copies: that it yielded.
+        """
+        now = [buffer.tensor for buffer in buffers]
+        if any(t is not None and not isinstance(t, Tensor) for t in now):
+            return None
+        first = {id(t): k for k, t in reversed([*enumerate(copies)]) if t is not None}
+        return cls(
+            tuple(None if t is None else t.detach() for t in now),
+            tuple(None if t is None else first.get(id(t)) for t in now),
+        )
+
+    def put(self, buffers: Sequence[Buffer]) -> None:
+        """Write the values into the buffers: in place where the pass wrote in place.
+
+        Args:
+            buffers: those of :meth:`of`, as they were before the pass.
+        """
+        before = [buffer.tensor for buffer in buffers]
+        with torch.no_grad():
+            for buffer, value, place in zip(buffers, self.values, self.places, strict=True):
+                old = None if place is None else before[place]
+                if old is None or value is None or old.shape != value.shape:
+                    buffer.put(value)
+                else:
+                    buffer.put(old.copy_(value))
 
 
 def _version(tensor: Tensor | None) -> int:

@@ -17,7 +17,7 @@ from fgbench.core.axes import Cells, names
 from fgbench.core.network import Chain, LocalModule, Pooling, Site, untouched
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.shape_trace import ShapeTrace
-from fgbench.core.wrapping.buffers import held
+from fgbench.core.wrapping.buffers import Written, held
 from fgbench.core.wrapping.cuts import label
 from fgbench.core.wrapping.heads import Output, local_head
 from fgbench.core.wrapping.listen import Listener, Stop
@@ -90,6 +90,8 @@ class WrappedChain(Chain):
         self.body = module  # type: ignore[assignment]
         self.survey = survey
         self.masks = Noise(0)
+        self._step: dict[str, Any] | None = None  # of a block of buffers_held: inputs, buffers
+        self._clean = False
         self.input_shape, self.classes = (), survey.prediction[-1]
         head = module.get_submodule(survey.head) if survey.head else None
         self.readouts = nn.ModuleDict({"final": Output(loss, head)})
@@ -408,7 +410,7 @@ class WrappedChain(Chain):
 
         with ExitStack() as stack:
             if survey.written:  # every pass begins with the same ones
-                stack.enter_context(held(survey.written))
+                copies = stack.enter_context(held(survey.written))
             for name, module in self._cut_modules.items():
                 stack.callback(module.register_forward_hook(cut(name)).remove)
             if survey.head and stop == last:
@@ -422,6 +424,8 @@ class WrappedChain(Chain):
                 stack.enter_context(listener)
             with suppress(Stop):
                 outputs[last - 1] = survey.output(called(self.body, x.inputs))
+                if survey.written and first == 0 and self._clean:
+                    self._note_written(x, Written.of(survey.written, copies))
         if stop - 1 not in outputs:
             raise UsageError("the module ended before a cut that it reached when it was traced")
         wanted = sum(first <= o.segment < stop for o in survey.ops)
@@ -444,19 +448,41 @@ class WrappedChain(Chain):
     @contextmanager
     def buffers_held(self) -> Iterator[None]:
         """Let no call inside the block write the buffers, such as a checkpoint that runs a module again."""
+        self._step = {}
         with held(self.survey.written):
             yield
 
+    @contextmanager
+    def clean_pass(self) -> Iterator[None]:
+        """Note what a pass inside the block writes into the buffers, where it runs the whole module."""
+        before, self._clean = self._clean, True
+        try:
+            yield
+        finally:
+            self._clean = before
+
+    def _note_written(self, x: Start, written: Written | None) -> None:
+        """Keep what the first clean pass of a step has written."""
+        if self._step == {} and written is not None:
+            self._step = {"inputs": x.inputs, "written": written}
+
     def advance_buffers(self, x: Any) -> bool:
         """Let the module write its buffers once: counters, running means; as a step of backprop does.
+
+        What the first clean pass of the step wrote is kept, where one has run the module on these inputs.
+        Otherwise the module runs once more.
 
         Args:
             x: inputs of the step's batch.
 
         Returns:
-            Whether there are such buffers, so that a forward pass was made.
+            Whether a forward pass was made for them.
         """
+        step, self._step = self._step or {}, None
         if not self.survey.written:
+            return False
+        if step and step["inputs"] is (x.inputs if isinstance(x, Start) else x):
+            step["written"].put(self.survey.written)
             return False
         with torch.no_grad(), ExitStack() as stack:
             if self.survey.random:

@@ -111,6 +111,7 @@ def test_a_plug_in_that_cannot_be_used_is_a_warning() -> None:
     assert "registered twice" in found.finding
 
 
+@pytest.mark.slow
 def test_a_torch_whose_derivatives_are_wrong_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     right = torch.func.jvp
 

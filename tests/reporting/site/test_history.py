@@ -32,6 +32,7 @@ def site(folder: Path, results: Path) -> Path:
     return build.write(folder / "records", folder / "site", tracked=results).parent
 
 
+@pytest.mark.slow
 def test_change_points_stand_with_the_commits_in_between(tmp_path: Path) -> None:
     measured, side = asv_results.repository(tmp_path / "repo")
     results = asv_results.history(tmp_path / "repo" / "results", measured, step=4)
@@ -67,6 +68,7 @@ def test_change_points_stand_with_the_commits_in_between(tmp_path: Path) -> None
     assert "history.html" in index
 
 
+@pytest.mark.slow
 def test_several_machines_have_figures_of_their_own(tmp_path: Path) -> None:
     names = asv_results.hashes(9)
     for seed, machine in enumerate(("one", "two")):
@@ -79,6 +81,7 @@ def test_several_machines_have_figures_of_their_own(tmp_path: Path) -> None:
     assert {row[2] for row in cells(text, "numbers")} == {"one", "two"}
 
 
+@pytest.mark.slow
 def test_texts_of_results_are_text(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>$^{$"
     for at, name in enumerate(asv_results.hashes(9)):
@@ -95,6 +98,7 @@ def test_texts_of_results_are_text(tmp_path: Path) -> None:
     assert faults(root / "history.html", root) == []
 
 
+@pytest.mark.slow
 def test_a_report_without_a_history_has_no_page_of_it(tmp_path: Path) -> None:
     stored(tmp_path / "records", a_measure("FG-A"))
     root = build.write(tmp_path / "records", tmp_path / "site").parent

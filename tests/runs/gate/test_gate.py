@@ -321,6 +321,7 @@ def test_files_that_are_not_imported_change_nothing(
 SMALL = {"groups": ["draws", "estimates on mlp-2x6"], "estimators": ["fg_w"], "localities": ["end"]}
 
 
+@pytest.mark.slow
 def test_a_planted_scale_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Show 3: two commits of this code, real probes, few cells."""
     for name in ("true", "worse", "slower"):

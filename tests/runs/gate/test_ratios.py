@@ -29,12 +29,14 @@ def test_equal_code_never_alarms() -> None:
     assert set(judged(1.0, PROCESS_SD, gates=3000, seed=1)) == {"same"}
 
 
+@pytest.mark.slow
 def test_equal_code_hardly_alarms_where_processes_scatter_twice_as_much() -> None:
     # stated rate: less than one in 10^4 numbers; two in 3000 have p < .04
     found = judged(1.0, 2 * PROCESS_SD, gates=3000, seed=2)
     assert sum(one != "same" for one in found) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ratio", "power"), [(1.2, 0.6), (1.3, 0.99), (2.0, 1.0)])
 def test_a_slower_step_is_found(ratio: float, power: float) -> None:
     found = judged(ratio, PROCESS_SD, gates=1000, seed=3)

@@ -136,6 +136,7 @@ def test_a_nan_in_the_second_tree_is_an_alarm_and_one_in_the_first_is_said() -> 
     assert judge("noise", at, lambda: Pairs(sound, lost)).verdict == WORSE
 
 
+@pytest.mark.slow
 def test_chance_rarely_alarms() -> None:
     """Of pairs without any difference 2 × 4.4e-4 are judged; of 1,000 at most 6 with probability .9999."""
     verdicts = []

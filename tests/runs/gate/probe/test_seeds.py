@@ -26,6 +26,7 @@ def test_a_seed_gives_one_number_and_equal_seeds_the_same() -> None:
     assert all(value > 0 for value in one["values"])
 
 
+@pytest.mark.slow
 def test_noise_is_relative_variance_and_inefficiency_of_a_biased_estimate_without_noise() -> None:
     for method, number in (("fg_a/end", "relative_variance"), ("dfa/end", "inefficiency")):
         assert (

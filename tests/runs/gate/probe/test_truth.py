@@ -57,6 +57,7 @@ def test_a_rule_without_a_mean_of_its_own_is_not_judged() -> None:
     assert cell("feedsign/end")["status"] == "n/a"
 
 
+@pytest.mark.slow
 def test_noise_is_exact_where_few_numbers_are_drawn() -> None:
     one = cell("fg_a/end", "few", noise=True)
     assert one["noise"] > 1
@@ -117,6 +118,7 @@ def test_a_scale_of_two_percent_is_a_number(monkeypatch: pytest.MonkeyPatch) -> 
     assert found["bias"] == pytest.approx(0.02, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_laws_are_white_and_a_longer_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(truth, "DIRECTIONS", 1600)
     found = truth.answer({"laws": True})["laws"]
@@ -136,6 +138,7 @@ def intervals_of(runs: int) -> dict[str, bool]:
     return {one["name"]: one["held"] for one in found}
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_and_narrow_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 25 runs an interval of .95 holds 20 at least; one of .3 of the width holds 11."""
     assert all(intervals_of(25).values())
