@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from fgbench import registry
 from fgbench.errors import UsageError
-from fgbench.runs.suites import own, two_commits
+from fgbench.records.git import git
+from fgbench.runs.suites import own
 from fgbench.runs.suites.folder import CONFIGURATION
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def next_steps(folder: Path) -> Iterator[str]:
 def _texts(folder: Path, methods: Sequence[str]) -> Iterator[str]:
     """Yield the texts of the files."""
     packaged = own.packaged(folder)
-    branch = two_commits.git(folder, "symbolic-ref", "--short", "HEAD") or "main"
+    branch = git(folder, "symbolic-ref", "--short", "HEAD") or "main"
     words = {
         "project": json.dumps(folder.resolve().name)[1:-1],
         "branch": json.dumps(branch)[1:-1],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import os
 import platform
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from fgbench.records.git import git
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,29 +90,3 @@ def commit() -> str:
     if not head or Path(top).resolve() != ROOT:  # a checkout that merely contains an installation
         return ""
     return head + ("+dirty" if git(ROOT, "status", "--porcelain", "--", "fgbench") else "")
-
-
-def git(folder: Path, *words: str) -> str:
-    """Run git in a folder without taking its locks.
-
-    Args:
-        folder: in a checkout.
-        words: of the command.
-
-    Returns:
-        What it prints, without white space at the ends; "" where it fails or is not there.
-
-    Example:
-        >>> git(ROOT, "no-such-command")
-        ''
-    """
-    mine = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # set inside hooks, for another checkout
-    env = {k: v for k, v in os.environ.items() if k not in mine} | {"GIT_OPTIONAL_LOCKS": "0"}
-    command = ["git", "-C", str(folder), *words]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", env=env, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgbench.records import files
-from fgbench.records.provenance import git
+from fgbench.records.git import git
 
 BRANCHES = ("HEAD", "main", "master", "origin/HEAD", "origin/main", "origin/master")
 """Whose first parents may be the line, the first of equals."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
 import tarfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fgbench.errors import UsageError, one_line, unknown
+from fgbench.records.git import run
 from fgbench.runs.gate.side import Side
 
 HERE = (".", "WORKTREE")
@@ -228,13 +228,9 @@ def git(folder: Path, *words: str) -> str:
 
 
 def _git(folder: Path, *words: str) -> bytes:
-    """Run git without its locks and without the variables of a hook; return its output."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    env = kept | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    """Run git; return its output."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, env=env, check=False
-        )
+        done = run(folder, *words)
     except FileNotFoundError:
         raise CannotRun("git is not installed, and the gate takes both trees from it") from None
     if done.returncode:

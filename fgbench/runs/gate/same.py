@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench.runs.gate.answers import Answers
 from fgbench.runs.gate.changes import changes
 from fgbench.runs.gate.naming import rows
-from fgbench.runs.gate.side import probe_module
+from fgbench.runs.suites.tracked import probe as probe_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

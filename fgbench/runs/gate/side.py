@@ -16,12 +16,13 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from fgbench.errors import one_line
+from fgbench.records.git import environment as outside_hooks
+from fgbench.runs.suites.tracked import ONE_THREAD
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 PROBES = Path(__file__).parent / "probe"
 ANSWER_S = 600.0
 """Seconds that one answer may take."""
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
 
 
 class ProbeError(Exception):
@@ -263,27 +261,5 @@ def environment(tree: Path) -> dict[str, str]:
         >>> environment(Path("/tmp/tree"))["OMP_NUM_THREADS"]
         '1'
     """
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     fixed = {"PYTHONPATH": str(tree), "PYTHONHASHSEED": "0", "FGBENCH_GATE_TREE": str(tree)}
-    return ours | ONE_THREAD | fixed
-
-
-def probe_module(name: str) -> Any:
-    """Return a probe of this installation as a module, for its tables; it imports the standard library alone.
-
-    Args:
-        name: of its file in ``probe/``.
-
-    Returns:
-        The module.
-
-    Example:
-        >>> "data" in probe_module("exact").GROUPS
-        True
-    """
-    spec = spec_from_file_location(f"fgbench_probe_{name}", PROBES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return outside_hooks() | ONE_THREAD | fixed

@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fgbench.errors import UsageError, unknown
+from fgbench.records.git import environment, git
 from fgbench.runs.suites.folder import configuration
 from fgbench.runs.suites.tracked import ONE_THREAD, TIERS
 
@@ -121,21 +122,6 @@ def command() -> list[str]:
     return [sys.executable, "-m", "asv"]
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """Return what git prints, "" where it fails.
-
-    Example:
-        >>> git(Path("."), "rev-parse", "no-such-revision^{commit}")
-        ''
-    """
-    if shutil.which("git") is None:
-        raise NotRun("git is not installed")
-    ended = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-    )
-    return ended.stdout.strip() if ended.returncode == 0 else ""
-
-
 def require_history(folder: Path) -> None:
     """Require a git repository with its history: asv makes a clone, and a shallow one cannot be cloned whole.
 
@@ -143,12 +129,14 @@ def require_history(folder: Path) -> None:
         folder: of the repository.
 
     Raises:
-        NotRun: if it is none, or shallow.
+        NotRun: if it is none, or shallow, or git is not installed.
 
     Example:
         >>> callable(require_history)
         True
     """
+    if shutil.which("git") is None:
+        raise NotRun("git is not installed")
     if not git(folder, "rev-parse", "--git-dir"):
         raise NotRun(
             f"{folder.resolve()} is no git repository: git init, and commit what is measured"
@@ -206,7 +194,9 @@ def notes(folder: Path, branches: Sequence[str]) -> list[str]:
         True
     """
     found = []
-    changed = git(folder, "status", "--porcelain", "--untracked-files=no").splitlines()
+    changed = git(
+        folder, "status", "--porcelain", "--untracked-files=no", timeout=None
+    ).splitlines()
     if changed:
         files = f"{len(changed)} changed file{'s' * (len(changed) > 1)}"
         found.append(
@@ -403,7 +393,7 @@ def _streamed(
     arguments: Sequence[str], asked: Asked, tell: Callable[[str], None]
 ) -> tuple[int, list[str]]:
     """Run a command in the repository, and return its exit code and lines."""
-    env = {**os.environ, **ONE_THREAD, "FGBENCH_TIER": asked.tier, "PYTHONUNBUFFERED": "1"}
+    env = {**environment(), **ONE_THREAD, "FGBENCH_TIER": asked.tier, "PYTHONUNBUFFERED": "1"}
     lines = []
     with subprocess.Popen(
         arguments,

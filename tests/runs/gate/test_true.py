@@ -20,8 +20,8 @@ from fgbench.runs.gate.finding import (
     Cell,
     Finding,
 )
-from fgbench.runs.gate.side import probe_module
 from fgbench.runs.gate.true import judge
+from fgbench.runs.suites.tracked import probe
 from tests.makers import trees
 
 SOUND = {
@@ -230,7 +230,7 @@ def test_an_untrue_law_that_improves_is_not_worse(
 
 
 def test_the_level_of_a_law_is_that_of_the_probe() -> None:
-    assert probe_module("truth").SIGMAS == true.SIGMAS
+    assert probe("truth").SIGMAS == true.SIGMAS
 
 
 def test_intervals_are_judged_where_they_changed() -> None:

@@ -209,6 +209,18 @@ def test_a_shallow_clone_is_refused_with_what_mends_it(
         compare(Asked(tmp_path / "shallow", "HEAD~1", "HEAD"), print)
 
 
+def test_the_repository_of_a_hook_is_not_taken_for_this_one(
+    repository: Path, asv: Asv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "-b", "main", "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "other"))
+    asv.says(rows=(ROW, GONE))
+    code, lines = told(Asked(repository, "HEAD~1", "HEAD"))
+    assert (code, LOST in lines) == (1, True)
+    assert not any("not committed" in line for line in lines)
+
+
 def test_a_missing_main_is_said_and_no_obstacle(repository: Path, asv: Asv) -> None:
     git(repository, "checkout", "-q", "-b", "work")
     git(repository, "branch", "-q", "-D", "main")
