@@ -243,8 +243,16 @@ MORE = sorted({n for n in dir(View) if n[0] != "_"} - {n for n in dir(Oracles) i
 def test_an_oracle_that_only_a_view_has_is_refused(name: str) -> None:
     """The engine's view is no view that takes methods back: it has the oracles and nothing else."""
     assert [
-        *("gradients", "inputs", "losses_along", "only", "output_tangent", "perturb_in_place"),
-        *("perturbed", "pull", "reverse", "site_tangents", "slopes_apart", "with_"),
+        *("from_module", "gradients", "inputs", "losses_along", "only", "output_tangent"),
+        *(
+            "perturb_in_place",
+            "perturbed",
+            "pull",
+            "reverse",
+            "site_tangents",
+            "slopes_apart",
+            "with_",
+        ),
     ] == MORE
     assert not issubclass(CotangentView, View)
     at = point("mlp-2x8", "fg_a")

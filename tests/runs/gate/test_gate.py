@@ -148,6 +148,20 @@ def test_a_new_estimate_is_asked_whether_it_is_true(
     assert report.code == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--accept", " "], "--accept expects the reason"),
+        (["--markdown", "--json"], "exclude each other"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["gate", "HEAD", "HEAD", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_an_unknown_device_is_refused(code: Path) -> None:
     with pytest.raises(UsageError, match="'cdua'"):
         room.gate(repository=code, device="cdua")
