@@ -8,7 +8,7 @@ For a fixed way to cut n independent normal numbers into k levels, the differenc
 means over its error has a t distribution with n - k degrees of freedom. There are C(n-k-1, k-1) ways to
 cut with at least two numbers a level, k - 1 differences in each, and K - 1 values of k. With the level of
 each test divided by the product of these three, no cut is found in a series of one level but with
-probability `LEVEL` (Bonferroni over everything that is searched).
+probability `FALSE_ALARM` (Bonferroni over everything that is searched).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scipy import stats
 
 LEAST = 8
 """Numbers from which on a change is looked for: below it chance makes one of almost any series."""
-LEVEL = 0.01
+FALSE_ALARM = 0.01
 """Probability of a change in a series that has none."""
 SHORTEST = 2
 """Numbers of a level: a single one may be an outlier."""
@@ -125,7 +125,7 @@ def _noisy(y: Floats) -> tuple[int, ...]:
     for k in range(most, 1, -1):
         starts = _fit(y, k)
         tests = comb(n - k - 1, k - 1) * (k - 1) * (most - 1)
-        if starts and _weakest(y, starts) < LEVEL / tests:
+        if starts and _weakest(y, starts) < FALSE_ALARM / tests:
             return starts
     return (0,)
 

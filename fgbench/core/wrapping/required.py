@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import _SpectralNorm
-from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils._pytree import tree_leaves
 
 from fgbench.core.wrapping.buffers import buffers_kept
@@ -82,39 +80,6 @@ def _raised_in(module: nn.Module, error: Exception) -> str:
         found = f"in {name} ({kind}), " if name else found
         at = at.tb_next
     return found
-
-
-def spectral_norms(module: nn.Module) -> str:
-    """Return what to do about spectral norms in train mode, for a message; "" where there are none.
-
-    Their power iteration goes on in every pass, so that no pass can be repeated.
-
-    Args:
-        module: the network.
-
-    Example:
-        >>> from torch.nn.utils.parametrizations import spectral_norm
-        >>> spectral_norms(nn.Sequential(spectral_norm(nn.Linear(2, 2)))).partition(":")[0]
-        "'0' has a spectral norm in train mode, which changes with every pass"
-    """
-    found = [
-        name.partition(".parametrizations.")[0].removeprefix("parametrizations.")
-        for name, m in module.named_modules()
-        if m.training and (isinstance(m, _SpectralNorm) or _normed_by_hook(m))
-    ]
-    if not found:
-        return ""
-    names = ", ".join(map(repr, found[:3])) + f" and {len(found) - 3} more" * (len(found) > 3)
-    verb = "has a spectral norm" if len(found) == 1 else "have spectral norms"
-    return (
-        f"{names} {verb} in train mode, which changes with every pass: estimate with it in eval mode, such "
-        f"as model.get_submodule({found[0]!r}).eval()"
-    )
-
-
-def _normed_by_hook(m: nn.Module) -> bool:
-    """Return whether a module has a spectral norm of the older kind, which is a hook."""
-    return any(isinstance(hook, SpectralNorm) for hook in m._forward_pre_hooks.values())
 
 
 def require_device(module: nn.Module, *batch: Any) -> None:

@@ -18,7 +18,7 @@ from fgbench.core.operation_counter import OperationCounter
 from fgbench.core.wrapping.buffers import buffers_kept
 from fgbench.core.wrapping.cuts import chosen_cuts, label
 from fgbench.core.wrapping.operations import LETTERS, Operation, example_layout
-from fgbench.core.wrapping.required import require_device, spectral_norms
+from fgbench.core.wrapping.required import require_device
 from fgbench.core.wrapping.shared import shared_inputs
 from fgbench.core.wrapping.start import Start, called, first_tensor, some_examples, with_tensor
 from fgbench.core.wrapping.trace import KINKS, Call, Trace
@@ -189,8 +189,7 @@ def survey(
                     again = _traced(module, some, cuts, head, output).trace.operations[number]
                 if not torch.equal(again.value[0], a.value[0]):
                     raise UsageError(
-                        spectral_norms(module)
-                        or f"{a.owner}: the output of {a.call} differs between two passes on the same inputs"
+                        f"{a.owner}: the output of {a.call} differs between two passes on the same inputs"
                         ": the module draws at random in a way that cannot be repeated, or keeps state"
                     ) from None
                 raise UsageError(f"{error}{_coupling(module)}") from None

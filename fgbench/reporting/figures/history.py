@@ -18,7 +18,7 @@ from fgbench.reporting.frames.tracked import Results, read, tracked
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
-from fgbench.stats.change_points import LEAST, LEVEL, SHORTEST
+from fgbench.stats.change_points import FALSE_ALARM, LEAST, SHORTEST
 
 __all__ = ["NAME", "Results", "caption", "draw", "figure", "plotted", "read"]
 
@@ -204,7 +204,7 @@ def _changes(drawn: pd.DataFrame) -> str:
     exact, noisy = drawn["exact"].any(), not drawn["exact"].all()
     kinds = ["every difference of a number that otherwise repeats to the last digit"] * bool(exact)
     kinds += [
-        f"a new level of {SHORTEST} commits or more, found in mere noise with probability {LEVEL:g}"
+        f"a new level of {SHORTEST} commits or more, found in mere noise with probability {FALSE_ALARM:g}"
     ] * noisy
     text = f"Lines: levels; dotted: change points ({count}), {', or '.join(kinds)}."
     short = drawn.groupby(["benchmark", "machine", "label", "environment"])["level"].agg(

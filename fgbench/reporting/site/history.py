@@ -19,7 +19,7 @@ from fgbench.reporting.plotting import style
 from fgbench.reporting.site import paths, plotly_marks
 from fgbench.reporting.site.pictures import DPI
 from fgbench.reporting.site.table import NOTHING, Table, TableCell, digits, number_cell, table
-from fgbench.stats.change_points import LEAST, LEVEL, SHORTEST
+from fgbench.stats.change_points import FALSE_ALARM, LEAST, SHORTEST
 
 PAGE = "history.html"
 DIGITS = 6  # significant digits of a tracked number
@@ -28,7 +28,7 @@ RULE = (
     "A number that repeats to the last digit until the code changes has a change point at every "
     "difference. "
     f"In other series a change point begins a level of {SHORTEST} commits or more, from {LEAST} commits on; "
-    f"in a series of mere noise one is found with probability {LEVEL:g}. Commits in between are first "
+    f"in a series of mere noise one is found with probability {FALSE_ALARM:g}. Commits in between are first "
     "parents: those of a side branch are inside its merge."
 )
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from fgbench.runs.gate.changes import Change
 
+NEAR = 1 / 20
+"""Relative distance up to which step factors of several cells are one."""
 LISTED = 3
 """Names that a row lists before it counts the others."""
 UNDRAWN = ("digits", "mnist", "fashion_mnist", "cifar10", "synthetic")
@@ -465,7 +467,7 @@ def _step_factor(group: Sequence[Change]) -> float | None:
     if not found:
         return None
     middle = median(found)
-    near = sum(abs(each / middle - 1) < 0.05 for each in found) >= 0.6 * len(found)
+    near = sum(abs(each / middle - 1) < NEAR for each in found) >= 0.6 * len(found)
     return middle if near and abs(middle - 1) > 0.01 else None
 
 

@@ -547,13 +547,13 @@ def test_a_figure_reads_its_folder_once_and_names_what_is_damaged(
     (tmp_path / "records" / "cut.json").write_text("{")
     (tmp_path / "records" / "other.json").write_text('{"of": "another program"}')
     read: list[str] = []
-    plain = Store._read
+    plain = Store.read
 
     def counted(self: Store, path: Path) -> Any:
         read.append(path.name)
         return plain(self, path)
 
-    monkeypatch.setattr(Store, "_read", counted)
+    monkeypatch.setattr(Store, "read", counted)
     said: list[str] = []
     draw.draw("learning_curves", tmp_path / "records", tmp_path / "out", said.append)
     assert len(read) == len(set(read)) == 3

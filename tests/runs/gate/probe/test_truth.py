@@ -35,7 +35,11 @@ FAST = ("fg_a/module-pg", "fg_a/end")
 def test_this_tree_is_true(method: str, net: str) -> None:
     found = cell(method, net)
     assert found["status"] == "ok", found["reason"]
-    assert (found["held"], found["bias"], found["scale"]) == (True, 0.0, 1.0)
+    # Finite differences are extrapolated to a step of 0, which leaves some 1e-6.
+    error = 1e-5 if method.startswith("np") else 0.0
+    assert found["held"]
+    assert found["bias"] == pytest.approx(0.0, abs=error)
+    assert found["scale"] == pytest.approx(1.0, abs=error, rel=0.0)
 
 
 def test_a_multiple_of_the_gradient_has_its_scale() -> None:
