@@ -97,6 +97,7 @@ def main(name: str) -> None:
     tree = os.environ.get("FGBENCH_GATE_TREE", "")
     forget_editable()
     module = probe(Path(__file__).with_name(f"{name}.py"))
+    getattr(module, "alone", lambda: None)()
     for line in sys.stdin:
         try:
             reply = {"answer": module.answer(json.loads(line))}

@@ -475,7 +475,7 @@ def _peak(call: Any, device: str) -> int:
 
 
 def _settle(core: int | None) -> None:
-    """Fix what makes equal code take different times: core, threads, garbage collection, new pages."""
+    """Fix what makes equal code take different times: core and threads."""
     if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -483,6 +483,17 @@ def _settle(core: int | None) -> None:
 
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+def alone() -> None:
+    """Fix what a process that only times can fix: no garbage collection, and freed memory is kept.
+
+    Not to be called in a process that goes on with other work: it would grow.
+
+    Example:
+        >>> callable(alone)
+        True
+    """
     gc.disable()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
