@@ -75,7 +75,7 @@ def test_outcomes_are_told_as_they_are_found() -> None:
     assert found == told
 
 
-SHORT = ("bp", "fa", "dfa", "fg_a")  # of others a basis of slopes or passes takes long
+SHORT = ("bp", "dfa")  # of others a basis of slopes or passes takes long
 SAMPLED = ("feedsign", "pezo", "rlr")  # a sign; orders beside directions: means without a design
 
 

@@ -14,6 +14,7 @@ from fgbench.conformance.outcome import Fault, NotJudged
 from fgbench.conformance.variance import variance
 from fgbench.core.estimator import Claims, Defaults, Estimate
 from fgbench.registry import make
+from tests.makers.cases import mostly_slow
 
 THREE = Net("mlp-3x2", (1, 1, 2), 2, 2)  # two windows that overlap
 
@@ -30,7 +31,7 @@ def of(text: str, factor: float = 1.0, silent: str = "") -> Any:
     return Documented(**vars(thing))
 
 
-@pytest.mark.parametrize("law", ["gaussian", "rademacher", "uniform", "sphere"])
+@pytest.mark.parametrize("law", mostly_slow(["gaussian", "rademacher", "uniform", "sphere"], 2))
 @pytest.mark.parametrize("name", ["fg_a", "fg_w"])
 def test_documented_variances_are_exact(name: str, law: str) -> None:
     made = make("estimators", f"{name}[law={law}]").thing
@@ -46,6 +47,7 @@ def test_directions_are_averaged(text: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_exact_variance_is_the_one_of_many_draws() -> None:
     """An independent look at the exact number: 400 draws, within 5 standard errors (6e-7)."""
     case = Case.build(FEW, "end", of("fg_a", factor=2.0))

@@ -439,6 +439,7 @@ def anonymous_mib() -> float:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to look into")
+@pytest.mark.slow
 def test_imagefolder_serves_more_pixels_than_there_is_memory(tmp_path):
     """A file with holes, three times as large as memory: only the rows that are read take any."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

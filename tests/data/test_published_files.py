@@ -160,6 +160,7 @@ def test_idx_refuses_a_damaged_archive(tmp_path, damage):
     one_line(error, path, "delete it")
 
 
+@pytest.mark.slow
 def test_no_more_is_unpacked_than_is_expected(tmp_path):
     """A bomb of 128 MB in 128 kB, and headers that announce too much, are refused at their beginning."""
     header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in IMAGES.shape)
@@ -443,6 +444,7 @@ def full_size(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_cifar10_other_pixels_need_a_source(full_size, tmp_path):
     with pytest.raises(DataError) as error:
         cifar10.cifar10(data_dir=str(tmp_path))

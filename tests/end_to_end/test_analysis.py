@@ -59,6 +59,7 @@ def test_there_is_a_script_for_each_of_many_questions() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+@pytest.mark.slow
 def test_a_script_draws_the_committed_numbers(script: Path, copied: Path) -> None:
     name = script.stem.removeprefix("plot_")
     assert (copied / f"{name}.png").stat().st_size > 10_000

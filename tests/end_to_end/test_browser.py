@@ -276,6 +276,7 @@ def test_a_phone_sorts_and_filters_cards(browser: Any, root: Path) -> None:
         assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
     browser: Any, tmp_path: Path
 ) -> None:

@@ -262,6 +262,7 @@ def test_a_methods_own_training_is_that_of_train(
     assert not torch.equal(later.params["body.0.l0.weight"], start.params["body.0.l0.weight"])
 
 
+@pytest.mark.slow
 def test_methods_meet_their_own_networks_along_their_own_training() -> None:
     where = workload(NET, TRAINED)
     options: dict[str, Any] = {"where": where, "moments": (0.0, 2.0), "draws": 2}
@@ -329,6 +330,7 @@ def test_what_does_not_fit_says_so() -> None:
     assert steps.spent == 4.0
 
 
+@pytest.mark.slow
 def test_methods_are_measured_at_one_cost() -> None:
     names = ("FG-W", "FG-A", "BP", "wp[directions=9]")
     found = dict(zip(names, measured(*names, where=workload(NET), cost=12.0), strict=True))
@@ -443,6 +445,7 @@ def test_a_truth_at_rounding_level_is_undefined_and_never_divides() -> None:
 # beside a reference
 
 
+@pytest.mark.slow
 def test_a_ratio_to_a_reference_is_paired_over_the_same_points(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

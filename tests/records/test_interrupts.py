@@ -223,6 +223,7 @@ STREAMS = {  # name -> redirections, words, exit code, begin of the line on stde
 
 
 @pytest.mark.parametrize("name", mostly_slow(list(STREAMS), 4))
+@pytest.mark.slow
 def test_output_that_cannot_be_written_is_no_success(name: str, tmp_path: Path) -> None:
     where, words, code, line = STREAMS[name]
     limit = "ulimit -f 0; " if "grow" in name else ""

@@ -303,6 +303,7 @@ def test_what_fails_in_the_plain_step_is_no_matter_of_compiling(workload: Worklo
 
 # the compiler loads what torch itself still writes with torch.jit.script
 @pytest.mark.filterwarnings("ignore:`torch.jit.script")
+@pytest.mark.slow
 def test_torch_can_trace_the_reference(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     # traced and differentiated as ever, with no C++ compiler behind it
     monkeypatch.setattr(

@@ -90,6 +90,7 @@ def drawn_by(found: Facts, monkeypatch: pytest.MonkeyPatch, folder: Path) -> dic
     return dict(pictures.draw_all(found, page_paths(found.methods, found.panels), folder))
 
 
+@pytest.mark.slow
 def test_the_overview_has_one_chart_of_a_kind_and_links_to_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

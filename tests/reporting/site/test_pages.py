@@ -221,6 +221,7 @@ OUTSIDE = {
 }
 
 
+@pytest.mark.slow
 def test_a_page_tells_what_came_from_a_file_without_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -604,6 +605,7 @@ def test_trials_alone_are_no_results(tmp_path: Path) -> None:
     assert "12.3" not in page.text
 
 
+@pytest.mark.slow
 def test_records_that_lack_almost_everything_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

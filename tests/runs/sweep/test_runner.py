@@ -114,6 +114,7 @@ def test_values_are_chosen_on_held_out_images_and_written_down(tuned: tuple[Swee
     assert again.records()[0]["started"] == choice["started"]
 
 
+@pytest.mark.slow
 def test_tunings_of_two_methods_are_two_cases(tuned: tuple[Sweep, Path]) -> None:
     _, folder = tuned
     found = choices(folder, 300)

@@ -206,9 +206,9 @@ def test_narrow_aggregates_and_a_generous_margin_are_refused(
 def test_a_bold_test_of_change_points_and_one_that_sees_none_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(change_points, "LEVEL", 0.3)
+    monkeypatch.setattr(change_points, "FALSE_ALARM", 0.3)
     assert faults("change points, normal, 8 commits", 100) == ["any change, none there"]
-    monkeypatch.setattr(change_points, "LEVEL", 1e-6)
+    monkeypatch.setattr(change_points, "FALSE_ALARM", 1e-6)
     missed = ["a step in the middle", "a step of the last two"]
     assert faults("change points, normal, 8 commits", 100) == missed
 
