@@ -405,6 +405,14 @@ class Chain(nn.Module):
         """Return why a batch cannot pass in parts from module ``first`` on, "" where it can."""
         return ""
 
+    def unreplayable(self, first: int) -> str:
+        """Return why a pass from module ``first`` on is no function of tensors alone, "" where it is one."""
+        return ""
+
+    def inputs(self, x: Any) -> Any:
+        """Return the tree of tensors that :meth:`start` makes a start of."""
+        return x
+
     def unrepeatable(self) -> str:
         """Return why modules cannot be run again in a reverse pass, "" where they can."""
         return ""

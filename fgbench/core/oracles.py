@@ -17,6 +17,7 @@ import torch
 from fgbench.core import axes, microbatch, projection
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.dual import swapped
+from fgbench.core.compiled.program import tracing
 from fgbench.core.gradients import Grads, complete
 from fgbench.core.operation_counter import OperationCounter
 from fgbench.errors import UsageError
@@ -378,5 +379,8 @@ def live(credit: Tensor, on: Tensor | None) -> Tensor:
         >>> live(torch.ones(2), torch.tensor([True, False]))
         tensor([1., 0.])
     """
-    # as bytes: bool is converted by a slow kernel
-    return credit if on is None else credit.mul_(on.view(torch.uint8))
+    if on is None:
+        return credit
+    if tracing():  # compiled, a choice is faster than bytes
+        return torch.where(on, credit, 0.0)
+    return credit.mul_(on.view(torch.uint8))  # as bytes: bool is converted by a slow kernel

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fgbench.core.compiled.passes import CompiledPasses
     from fgbench.core.estimator import Estimator, State
     from fgbench.core.network import Chain
     from fgbench.core.noise.keyed import Noise
@@ -71,6 +72,7 @@ class Task:
     Args:
         scheme: the chain under its locality.
         clock: how far the training has come.
+        compiled: runs passes as compiled programs where they can be; None runs none.
 
     Example:
         >>> from fgbench import registry
@@ -84,8 +86,10 @@ class Task:
         True
     """
 
-    def __init__(self, scheme: Scheme, clock: Clock = START) -> None:
-        self.scheme, self.clock = scheme, clock
+    def __init__(
+        self, scheme: Scheme, clock: Clock = START, compiled: CompiledPasses | None = None
+    ) -> None:
+        self.scheme, self.clock, self._compiled = scheme, clock, compiled
         self._active = scheme.active(clock)
         self._starts = frozenset(o.window[0] for o in scheme.objectives if o.window[0] > 0)
 
@@ -95,7 +99,15 @@ class Task:
         Args:
             clock: that moment.
         """
-        return Task(self.scheme, clock)
+        return Task(self.scheme, clock, self._compiled)
+
+    def compiled(self, passes: CompiledPasses) -> Task:
+        """Return the same task, whose estimates run passes as compiled programs where they can be.
+
+        Args:
+            passes: the programs; they are kept there for later steps.
+        """
+        return Task(self.scheme, self.clock, passes)
 
     @classmethod
     def build(cls, chain: Chain, locality: Locality, noise: Noise) -> Task:
@@ -238,6 +250,7 @@ class Task:
                 boundaries=self._starts,
                 listen=listen,
                 clock=self.clock,
+                compiled=self._compiled,
             )
             yield view
             starts |= view.window.outputs

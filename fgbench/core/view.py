@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,11 +18,12 @@ from fgbench.core.window import Place, Window, pulled
 from fgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
     from fgbench.core.axes import Cells
+    from fgbench.core.compiled.passes import CompiledPasses, Found
     from fgbench.core.cost import CostCounter
     from fgbench.core.network import Chain
     from fgbench.core.noise.directions import Directions
@@ -48,6 +50,7 @@ class View(Oracles):
         clock: how far the training has come.
         outs: site name to a value that takes the place of its ``out``, see :meth:`with_`.
         again: whether it is made of another view of the same step.
+        compiled: runs passes as compiled programs where they can be; None runs none.
 
     Example:
         >>> from fgbench import registry
@@ -82,7 +85,9 @@ class View(Oracles):
         clock: Clock = START,
         outs: Mapping[str, Tensor] | None = None,
         again: bool = False,
+        compiled: CompiledPasses | None = None,
     ) -> None:
+        self._compiled = compiled
         self.window = Window(
             chain, objective, start, labels, ledger, params, boundaries, held, clock, outs, again
         )
@@ -99,7 +104,13 @@ class View(Oracles):
             return self.window.differences(directions, step, on_sites)
         found = []
         for _, u in directions.chunks(self.window.chunk(on_sites)):
-            found.append(self.window.slopes(u, on_sites))
+            if on_sites and self._compiled is not None:
+                self._compiled.usual(self, "slopes along sites are compiled with their pull alone")
+            programs = None if on_sites else self._programs("slopes", repeat(u))
+            if programs is None:
+                found.append(self.window.slopes(u, on_sites))
+            else:
+                found.append(microbatch.join([p.slopes[0] for p in programs], 1))
             self.ledger.slopes += (1 if on_sites else 2) * self.share * len(found[-1])
         slopes = microbatch.join(found)
         if self._listen is not None:
@@ -208,7 +219,14 @@ class View(Oracles):
         params = self.params
         total: Grads = {}
         every = []
-        for u, slopes, seen in self.window.perturbed_runs(directions, into):
+        settings = (meet, weigh, into, combine)
+        programs = self._programs("probe", directions.runs(self.window.runs), settings)
+        for p in programs or ():
+            every.extend(p.slopes)
+            gradients.add(total, p.answer)
+        for u, slopes, seen in (
+            self.window.perturbed_runs(directions, into) if programs is None else ()
+        ):
             every.append(slopes)
             weighed, credit, on = weigh(slopes), Grads(), seen.on or {}
             numbers: Grads = {}
@@ -358,7 +376,40 @@ class View(Oracles):
         parts = parts or len(self.window.runs)
         if stretches > 1 or parts > 1:
             return self.window.reverse_in_parts(stretches, parts)
+        programs = self._programs("reverse", [()], runs=[slice(0, len(self.start))])
+        if programs is not None:
+            return dict(programs[0].answer)
         return self.window.reverse()
+
+    def _programs(
+        self,
+        what: str,
+        given: Iterable[Any],
+        settings: tuple[Any, ...] = (),
+        runs: Sequence[slice] | None = None,
+    ) -> list[Found] | None:
+        """Run a pass of every run of examples as a compiled program, and note what the clean one leaves.
+
+        Args:
+            what: which pass, see :meth:`CompiledPasses.run`.
+            given: trees of tensors it is asked with, one for each run.
+            settings: what else it is asked with.
+            runs: the runs, those of the window unless given.
+
+        Returns:
+            What each program found; None where a pass is not compiled, and nothing is noted.
+        """
+        if self._compiled is None:
+            return None
+        runs = self.window.runs if runs is None else runs
+        found = []
+        for run, own in zip(runs, given, strict=False):
+            one = self._compiled.run(self, what, run, own, settings=settings)
+            if one is None:
+                return None
+            found.append(one)
+        self.window.note_programs(found, runs)
+        return found
 
     # at other parameters, from another start
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fgbench.core.compiled.passes import Found
     from fgbench.core.cost import CostCounter
     from fgbench.core.network import Chain
     from fgbench.core.noise.directions import Directions
@@ -90,6 +91,7 @@ class Window:
 
     Attributes:
         outs: those values.
+        boundaries: those numbers.
         labels: the targets alone.
         targets: the targets, with what the locality gives beside them.
         outputs: clean outputs at the boundaries that a pass has met, by number of the module that starts
@@ -129,7 +131,7 @@ class Window:
         self.outputs: dict[int, Any] = {}
         leaves = {id(p): p.detach().requires_grad_() for p in (params or {}).values()}
         self.moved = {name: leaves[id(p)] for name, p in (params or {}).items()}  # ties stay tied
-        self._boundaries = boundaries
+        self.boundaries = boundaries
         self._held = held
         self._as_it_is = not (again or self.moved or self.outs)
         self._acts: dict[str, Tensor] = {}
@@ -326,10 +328,10 @@ class Window:
         tap = self._clamping(tap, run)
         x = self.start[run]
         f: Any = self.chain.entry(x) if first == stop else x
-        for k, f in self.chain.segments(x, first, stop, tap, self._boundaries):
+        for k, f in self.chain.segments(x, first, stop, tap, self.boundaries):
             if aside is not None and k in aside:
                 aside[k] = f
-            if k + 1 in self._boundaries and k + 1 < stop:
+            if k + 1 in self.boundaries and k + 1 < stop:
                 left = self.chain.leave(x, k + 1, value(f).detach())
                 microbatch.put(self.outputs, k + 1, left, run, len(self.start))
         return f
@@ -348,7 +350,7 @@ class Window:
     def _arrive(self, f: Tensor) -> None:
         """Record the clean output of the window."""
         self._f, stop = f, self.objective.window[1]
-        if stop in self._boundaries:
+        if stop in self.boundaries:
             self.outputs[stop] = self.chain.leave(self.start, stop, f)
 
     def _note(self, kind: str, name: str, z: Tensor, /) -> Tensor:
@@ -388,7 +390,7 @@ class Window:
     def begins_at(self, k: int) -> Any:
         """Return where the window begins from module k on, from a pass of values that records it."""
         if k not in self.outputs:
-            self._boundaries |= {k}
+            self.boundaries |= {k}
             self._pass_values()
         return self.outputs[k]
 
@@ -544,6 +546,18 @@ class Window:
         self.ledger.readouts += READING * self.readout_share
         self._arrive(ends["f"])
         self._read = joined(readings)
+
+    def note_programs(self, found: Sequence[Found], runs: Sequence[slice]) -> None:
+        """Note what compiled passes of runs of examples left: the clean output, the reading, other starts."""
+        ends: Grads = {}
+        for run, one in zip(runs, found, strict=True):
+            microbatch.put(ends, "f", one.output, run, len(self.start))
+            for k, f in one.outputs.items():
+                microbatch.put(self.outputs, k, f, run, len(self.start))
+        self.ledger.forwards += self.share if self._f is None else 0.0
+        self.ledger.readouts += READING * self.readout_share if self._read is None else 0.0
+        self._arrive(ends["f"])
+        self._read = joined([one.reading for one in found])
 
     def _probed(
         self, u: Mapping[str, Tensor], run: slice, tap: Any, ends: Grads
@@ -1002,8 +1016,8 @@ class Window:
         """Run modules on some examples, recording the outputs that other objectives start from."""
         f: Any = self.chain.entry(x) if first == stop else x
         end, tap = self.objective.window[1], self._clamping(untouched, run)
-        for k, f in self.chain.segments(x, first, stop, tap, self._boundaries):
-            if k + 1 in self._boundaries and k + 1 < end:
+        for k, f in self.chain.segments(x, first, stop, tap, self.boundaries):
+            if k + 1 in self.boundaries and k + 1 < end:
                 left = self.chain.leave(x, k + 1, f.detach())
                 microbatch.put(self.outputs, k + 1, left, run, len(self.start))
         return f

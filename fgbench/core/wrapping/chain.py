@@ -299,6 +299,20 @@ class WrappedChain(Chain):
             return "what crosses a cut of an ordinary module is recorded for all examples at once"
         return "the module draws one mask for all examples" if self.survey.random else ""
 
+    def unreplayable(self, first: int) -> str:
+        """Return why a pass from segment ``first`` on is no function of tensors alone, "" where it is one."""
+        if self.by_forward_ad:
+            return "tangents travel by autograd's forward mode, which is not compiled"
+        if self.survey.random:
+            return "the module draws masks"
+        if self.survey.written:
+            return "the module writes its buffers"
+        return "what crosses a cut of an ordinary module is recorded call by call" if first else ""
+
+    def inputs(self, x: Any) -> Any:
+        """Return the inputs of the network."""
+        return x.inputs
+
     def unrepeatable(self) -> str:
         """Return why the modules that it is cut after cannot be run again, "" where they can."""
         if not self.survey.cuts:

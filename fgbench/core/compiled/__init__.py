@@ -1,0 +1,1 @@
+"""Passes through a window as compiled programs."""

@@ -1,0 +1,292 @@
+"""Which passes of a view run as compiled programs, and what became of the others.
+
+A program covers the value pass, the tangents, the scores, the credit and the pull of one run of examples. It
+is made from the view itself: the function that is traced makes a view of the run and asks it, so there is one
+implementation of every pass. Equal blocks of a network share a compiled graph.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.utils._pytree import tree_flatten
+
+from fgbench.core import microbatch
+from fgbench.core.compiled.program import Program, Refused
+from fgbench.core.cost import CostCounter
+from fgbench.core.noise.directions import FixedDirections
+from fgbench.core.readout_losses import Reading
+from fgbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from fgbench.core.view import View
+    from fgbench.core.window import Window
+
+Mode = Literal["auto", "on", "off"]
+MODES = ("auto", "on", "off")
+
+
+class CompiledPasses:
+    """Compiled programs of a network's passes, made when a pass is first asked for.
+
+    Args:
+        must: whether a pass that cannot be compiled is an error; else it runs as usual.
+
+    Attributes:
+        runs: how many passes ran compiled and as usual, by ``compiled`` and ``eager``.
+        refused: why passes were not compiled, by objective.
+        programs: the programs by what they are of; None for one that was refused.
+
+    Example:
+        >>> import torch
+        >>> from fgbench import registry
+        >>> from fgbench.core.noise.keyed import Noise
+        >>> from fgbench.core.task import Task
+        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
+        >>> task = Task.build(chain, registry.make("localities", "local").thing, Noise(0))
+        >>> passes = CompiledPasses()
+        >>> x, y = torch.ones(5, 1, 2, 2), torch.arange(5) % 3
+        >>> fg_a = registry.make("estimators", "fg_a").thing
+        >>> plain, compiled = (t.estimate(x, y, fg_a, Noise(0)) for t in (task, task.compiled(passes)))
+        >>> all(torch.allclose(compiled.body[name], g) for name, g in plain.body.items()), dict(passes.runs)
+        (True, {'compiled': 2})
+    """
+
+    def __init__(self, must: bool = False) -> None:
+        self.must = must
+        self.runs: Counter[str] = Counter()
+        self.refused: dict[str, str] = {}
+        self.programs: dict[Any, Program | None] = {}
+        self._kept: dict[str, Any] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that tracing, compiling and comparing took."""
+        return sum(program.seconds for program in self.programs.values() if program is not None)
+
+    def run(
+        self, view: View, what: str, run: slice, given: Any, *, settings: Any = ()
+    ) -> Found | None:
+        """Return what a pass of some examples leaves, computed by a compiled program.
+
+        Args:
+            view: of all examples.
+            what: name of a function of this module that asks a view, such as ``probe``.
+            run: the examples.
+            given: tree of tensors that it is asked with.
+            settings: what else it is asked with; its values become part of the program.
+
+        Returns:
+            What it leaves; None where this pass is not compiled.
+        """
+        window = view.window
+        objective = window.objective
+        try:
+            inputs = _inputs(window, run)
+            function = partial(_pass, view, what, run, settings)
+            key = (
+                what,
+                objective,
+                tuple(id(b) for b in window.chain.buffers()),
+                window.chain.training,
+                window.boundaries,
+                _identity(settings),
+                *_layout((inputs, given)),
+            )
+            if key not in self.programs:
+                self.programs[key] = None
+                self.programs[key] = Program(function, (inputs, given), self._kept)
+            program = self.programs[key]
+            if program is None:
+                self.runs["eager"] += 1
+                return None
+        except Refused as why:
+            self.usual(view, str(why))
+            return None
+        self.runs["compiled"] += 1
+        answer, slopes, output, (prediction, losses, heads), outputs = program(inputs, given)
+        return Found(answer, slopes, output, Reading(prediction, losses, (), heads), outputs)
+
+    def usual(self, view: View, why: str) -> None:
+        """Note that a pass runs as usual, with the reason.
+
+        Raises:
+            UsageError: where every pass must be compiled.
+        """
+        name = view.objective.name
+        if self.must:
+            raise UsageError(
+                f"compile 'on' was asked for, and the passes of objective {name!r} are not compiled: {why}; "
+                "use auto or off"
+            )
+        self.refused.setdefault(name, why)
+        self.runs["eager"] += 1
+
+
+def checked(mode: str) -> Mode:
+    """Check the option ``compile``.
+
+    Args:
+        mode: ``auto`` (what can be compiled), ``on`` or ``off``.
+
+    Returns:
+        The mode.
+
+    Raises:
+        UsageError: for another mode.
+
+    Example:
+        >>> checked("auto")
+        'auto'
+    """
+    if mode not in MODES:
+        raise unknown("compile", str(mode), MODES)
+    return mode  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a compiled pass of some examples leaves.
+
+    Args:
+        answer: of the function that was asked for.
+        slopes: ``[n, run, ...]`` in a tuple; ``()`` where none were taken.
+        output: the clean output.
+        reading: predictions, losses, and the readout's gradient as part of that of all examples.
+        outputs: clean outputs at which other objectives start, by number of module.
+
+    Example:
+        >>> reading = Reading(torch.zeros(2, 3), torch.ones(2), df=(), grads={})
+        >>> Found({}, (), torch.zeros(2, 4), reading, {}).outputs
+        {}
+    """
+
+    answer: Any
+    slopes: tuple[Tensor, ...]
+    output: Tensor
+    reading: Reading
+    outputs: dict[int, Tensor]
+
+
+def _pass(
+    view: View, what: str, run: slice, settings: tuple[Any, ...], inputs: Any, given: Any
+) -> tuple[Any, ...]:
+    """Ask a view of some examples, a pure function of its inputs; return the parts of :class:`Found`."""
+    window, size = view.window, len(view.start)
+    share = (run.stop - run.start) / size
+    weight = view.objective.weight * share  # a mean over all examples
+    noted: list[Tensor] = []
+
+    def listen(_: Any, __: Any, slopes: Tensor) -> None:
+        noted.append(slopes)
+
+    part = type(view)(
+        view.chain,
+        replace(view.objective, weight=weight),
+        view.chain.start(inputs["start"]),
+        inputs["targets"],
+        CostCounter(),
+        inputs["params"],
+        window.boundaries,
+        listen=listen,
+        clock=view.clock,
+    )
+    answer = _ASKED[what](part, given, *settings)
+    read, stop = part.window.reading(), window.objective.window[1]
+    heads = {name: g * share for name, g in read.grads.items()} if share != 1.0 else read.grads
+    return (
+        answer,
+        tuple(noted),
+        part.output().detach(),
+        (read.prediction, read.losses, heads),
+        {k: f for k, f in part.window.outputs.items() if k != stop},
+    )
+
+
+def _probe(
+    part: View, u: Mapping[str, Tensor], cells: Any, weigh: Any, into: str, combine: Any
+) -> Any:
+    """Return the gradients that directions along sites give."""
+    return part.probe(FixedDirections(u), cells, weigh, into, combine)
+
+
+def _slopes(part: View, v: Mapping[str, Tensor]) -> tuple[()]:
+    """Take the slopes along directions, which are noted."""
+    part.slopes(FixedDirections(v))
+    return ()
+
+
+def _reverse(part: View, _: Any) -> Any:
+    """Return the gradient by one pass in reverse."""
+    return part.reverse()
+
+
+_ASKED: dict[str, Callable[..., Any]] = {"probe": _probe, "slopes": _slopes, "reverse": _reverse}
+
+
+def _inputs(window: Window, run: slice) -> dict[str, Any]:
+    """Return the tensors that a pass of some examples reads.
+
+    Raises:
+        Refused: where a pass is no function of tensors.
+    """
+    chain, objective = window.chain, window.objective
+    first, stop = objective.window
+    readout = chain.readout(objective.readout)
+    why = {
+        chain.unreplayable(first): True,
+        "its losses compare an example with others": readout.holds or readout.coupled,
+        "it adds losses on the way": bool(objective.aside),
+        "outputs of sites are given": bool(window.outs),
+    }
+    if found := next((text for text, holds in why.items() if text and holds), ""):
+        raise Refused(found)
+    params = {**chain.body_parameters(range(first, stop)), **window.heads(), **window.moved}
+    leaves = {id(p): p.detach() for p in params.values()}  # ties stay tied
+    whole = run.indices(len(window.start)) == (0, len(window.start), 1)
+    inputs = {
+        "params": {name: leaves[id(p)] for name, p in params.items()},
+        "start": chain.inputs(window.start if whole else chain.part(window.start, run)),
+        "targets": window.targets if whole else microbatch.rows(window.targets, run),
+    }
+    if any(not isinstance(t, torch.Tensor) for t in tree_flatten(inputs)[0]):
+        raise Refused("its inputs or targets are not all tensors")
+    return inputs
+
+
+def _layout(tree: Any) -> tuple[Any, ...]:
+    """Return what tells trees of tensors of other shapes and layouts apart."""
+    leaves, spec = tree_flatten(tree)
+    return spec, *((t.shape, t.stride(), t.dtype, t.device) for t in leaves)
+
+
+def _identity(thing: Any) -> Any:
+    """Return what a setting is, so that equal ones are equal: a number, a name, a function and what it holds.
+
+    Raises:
+        Refused: for anything that may change from step to step, such as a tensor.
+    """
+    if thing is None or isinstance(thing, str | int | float | bool):
+        return thing
+    if isinstance(thing, tuple):
+        return tuple(_identity(one) for one in thing)
+    if isinstance(thing, partial):
+        named = tuple(sorted(thing.keywords.items()))
+        return _identity(thing.func), _identity(thing.args), _identity(named)
+    if isinstance(thing, MethodType):  # of a view: what it says follows from the objective
+        return thing.__func__
+    if isinstance(thing, FunctionType):
+        held = tuple(_identity(cell.cell_contents) for cell in thing.__closure__ or ())
+        return thing.__code__, held, _identity(thing.__defaults__)
+    raise Refused(
+        f"it weighs slopes by a {type(thing).__name__}, which may change from step to step"
+    )
