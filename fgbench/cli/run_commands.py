@@ -190,6 +190,14 @@ def train(
             "or off. The results are the same."
         ),
     ] = "auto",
+    compiled: Annotated[
+        str,
+        typer.Option(
+            "--compile",
+            help="Compile the passes of a step: auto (those that can be), on (all, or an error) or off. The "
+            "results are the same to rounding; compiling takes from seconds to minutes.",
+        ),
+    ] = "off",
     reference: Annotated[
         str | None,
         typer.Option(
@@ -217,7 +225,13 @@ def train(
     methods = [*methods, *([] if reference is None else [reference])]
     given = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule}
     given |= {"batch": batch, "train_size": train_size, "validation": validation, "graph": graph}
-    given |= {"cut": cut, "sites": sites, "out_axes": out_axes, "update": update}
+    given |= {
+        "cut": cut,
+        "sites": sites,
+        "out_axes": out_axes,
+        "update": update,
+        "compile": compiled,
+    }
     given |= {"forwards": forwards, "seconds": seconds}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     options |= pairs_of(option, schema.options_of("train"))

@@ -17,7 +17,7 @@ import torch
 from fgbench.core import axes, microbatch, projection
 from fgbench.core.autodiff import no_reverse
 from fgbench.core.autodiff.dual import swapped
-from fgbench.core.compiled.program import tracing
+from fgbench.core.autodiff.tracing import tracing
 from fgbench.core.gradients import Grads, complete
 from fgbench.core.operation_counter import OperationCounter
 from fgbench.errors import UsageError

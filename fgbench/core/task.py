@@ -74,6 +74,9 @@ class Task:
         clock: how far the training has come.
         compiled: runs passes as compiled programs where they can be; None runs none.
 
+    Attributes:
+        programs: what runs compiled passes.
+
     Example:
         >>> from fgbench import registry
         >>> from fgbench.core.noise.keyed import Noise
@@ -89,7 +92,7 @@ class Task:
     def __init__(
         self, scheme: Scheme, clock: Clock = START, compiled: CompiledPasses | None = None
     ) -> None:
-        self.scheme, self.clock, self._compiled = scheme, clock, compiled
+        self.scheme, self.clock, self.programs = scheme, clock, compiled
         self._active = scheme.active(clock)
         self._starts = frozenset(o.window[0] for o in scheme.objectives if o.window[0] > 0)
 
@@ -99,7 +102,7 @@ class Task:
         Args:
             clock: that moment.
         """
-        return Task(self.scheme, clock, self._compiled)
+        return Task(self.scheme, clock, self.programs)
 
     def compiled(self, passes: CompiledPasses) -> Task:
         """Return the same task, whose estimates run passes as compiled programs where they can be.
@@ -250,7 +253,7 @@ class Task:
                 boundaries=self._starts,
                 listen=listen,
                 clock=self.clock,
-                compiled=self._compiled,
+                compiled=self.programs,
             )
             yield view
             starts |= view.window.outputs

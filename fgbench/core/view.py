@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgbench.core.axes import Cells
-    from fgbench.core.compiled.passes import CompiledPasses, Found
+    from fgbench.core.compiled.passes import CompiledPasses
     from fgbench.core.cost import CostCounter
+    from fgbench.core.left_behind import LeftBehind
     from fgbench.core.network import Chain
     from fgbench.core.noise.directions import Directions
     from fgbench.core.objective import Objective
@@ -218,7 +219,7 @@ class View(Oracles):
             return self.pull({(into, name): c for name, c in credit.items()})
         params = self.params
         total: Grads = {}
-        every = []
+        every: list[Tensor] = []
         settings = (meet, weigh, into, combine)
         programs = self._programs("probe", directions.runs(self.window.runs), settings)
         for p in programs or ():
@@ -387,7 +388,7 @@ class View(Oracles):
         given: Iterable[Any],
         settings: tuple[Any, ...] = (),
         runs: Sequence[slice] | None = None,
-    ) -> list[Found] | None:
+    ) -> list[LeftBehind] | None:
         """Run a pass of every run of examples as a compiled program, and note what the clean one leaves.
 
         Args:

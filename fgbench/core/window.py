@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.compiled.passes import Found
     from fgbench.core.cost import CostCounter
+    from fgbench.core.left_behind import LeftBehind
     from fgbench.core.network import Chain
     from fgbench.core.noise.directions import Directions
     from fgbench.core.objective import Objective
@@ -547,7 +547,7 @@ class Window:
         self._arrive(ends["f"])
         self._read = joined(readings)
 
-    def note_programs(self, found: Sequence[Found], runs: Sequence[slice]) -> None:
+    def note_programs(self, found: Sequence[LeftBehind], runs: Sequence[slice]) -> None:
         """Note what compiled passes of runs of examples left: the clean output, the reading, other starts."""
         ends: Grads = {}
         for run, one in zip(runs, found, strict=True):

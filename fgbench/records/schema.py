@@ -53,6 +53,7 @@ INSIDE: dict[str, Any] = {
     "about": {"claims": {"*": PLAIN}, "*": PLAIN},
     **{name: {"*": NUMBER} for name in ("cost", "examples")},
     "documented": {"*": MEASURED},
+    "compiled": {"runs": {"*": NUMBER}, "refused": {"*": TEXT}, "seconds": NUMBER},
     "budget": {"asked": NUMBER, "spent": NUMBER, "note": TEXT},
     **dict.fromkeys(("draws", "inits", "batches", "train_loss"), NUMBER),
     **dict.fromkeys(("per_site", "per_module", "per_parameter"), _PLACES),

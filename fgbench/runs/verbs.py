@@ -87,6 +87,7 @@ class Training:
         train_size: train on the first so many examples; None is all.
         validation: hold out the last so many of these.
         graph: whether steps are captured, see :func:`fgbench.training.step_capture.asked`.
+        compiled: whether passes are compiled, see :func:`fgbench.core.compiled.passes.checked`.
         length: how long the run is, where that is not the epochs of the recipe.
         subject: the network of the run, built once: the recipe depends on what the estimator claims of it.
             None where its locality raised, of which the run has the reason.
@@ -97,7 +98,7 @@ class Training:
         >>> from fgbench.workload import Workload
         >>> subject = Workload.of("mlp-1x4", "digits").task(registry.method("BP"), seed=0)
         >>> recipe = default_recipe("mlp-1x4", "digits", exact=True)
-        >>> plan = Training(recipe, 400, 50, "off", Length(steps=9), subject)
+        >>> plan = Training(recipe, 400, 50, "off", "off", Length(steps=9), subject)
         >>> plan.settings()["train_size"], plan.settings()["steps"]
         (400, 9)
     """
@@ -106,6 +107,7 @@ class Training:
     train_size: int | None
     validation: int
     graph: str
+    compiled: str
     length: Length
     subject: Subject | None
 
@@ -117,7 +119,8 @@ class Training:
         if not self.recipe.update:  # without a rule there is no such setting, nor a part of the key
             unstated.add("update")
         recipe = self.recipe.model_dump(exclude=unstated)
-        return {**recipe, **split, "graph": self.graph, **length}
+        compiled = {} if self.compiled == "off" else {"compile": self.compiled}
+        return {**recipe, **split, "graph": self.graph, **compiled, **length}
 
     def workload(self, whole: Workload) -> Workload:
         """Return the workload on the part of the data that this run uses."""
@@ -126,6 +129,7 @@ class Training:
 
 def _plan_train(call: Call, method: Method, options: Options) -> Training:
     """Complete a recipe: the one that ships for architecture, data and method, changed by the options."""
+    from fgbench.core.compiled.passes import checked
     from fgbench.training import update_rule
     from fgbench.training.length import Length
     from fgbench.training.loop import recipe_for
@@ -135,6 +139,7 @@ def _plan_train(call: Call, method: Method, options: Options) -> Training:
     options = dict(options)
     length = Length.taken(options)
     graph = asked(options.pop("graph", "auto"), call.workload.device)
+    compiled = checked(options.pop("compile", "off"))
     size = options.pop("train_size", None)
     size = None if size is None else non_negative_int("train_size", size)
     validation = non_negative_int("validation", options.pop("validation", 0))
@@ -146,7 +151,7 @@ def _plan_train(call: Call, method: Method, options: Options) -> Training:
     update_rule.made(recipe.update)  # a mistake is raised before anything runs
     if length.forwards is not None and subject is not None:
         length = _in_steps(length, subject, recipe, call.workload.split(size, validation))
-    return Training(recipe, size, validation, graph, length, subject)
+    return Training(recipe, size, validation, graph, compiled, length, subject)
 
 
 def _in_steps(length: Length, subject: Subject, recipe: Recipe, workload: Workload) -> Length:
@@ -203,6 +208,7 @@ def _train(call: Call, jobs: list[Job]) -> list[Record]:
                 subject=plan.subject,
                 checkpoint=folder,
                 graph=plan.graph,
+                compiled=plan.compiled,
                 length=plan.length,
                 progress=lambda event, name=name: call.report(f"{name}, {event}"),  # type: ignore[misc]
                 tell=lambda line, name=name: call.report(f"{name}, {line}"),  # type: ignore[misc]

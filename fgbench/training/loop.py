@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench import registry
+from fgbench.core.compiled.passes import CompiledPasses, checked
 from fgbench.core.estimator import why_not
 from fgbench.errors import MethodFailed, UsageError, at_work
 from fgbench.records import interrupts, keys
@@ -32,6 +33,7 @@ from fgbench.training.step_capture import asked
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fgbench.core.task import Task
     from fgbench.registry import Method
     from fgbench.workload import Subject, Workload
 
@@ -54,6 +56,7 @@ def train(
     checkpoint: Path | None = None,
     every: float = 30.0,
     graph: str = "auto",
+    compiled: str = "off",
     length: Length = BY_RECIPE,
     progress: Callable[[Progress], None] | None = None,
     tell: Callable[[str], None] | None = None,
@@ -78,6 +81,9 @@ def train(
             the last is younger than a second.
         graph: ``auto``: on a GPU, steps whose time is spent on launching kernels run as a captured graph;
             ``on``; ``off``. The numbers are the same.
+        compiled: ``auto``: passes run as compiled programs where they can be, see
+            :mod:`fgbench.core.compiled.passes`; ``on``: one that cannot be is an error; ``off``. The numbers
+            are the same to rounding.
         length: how long the run is, in place of the epochs of the recipe.
         progress: called after every epoch, and within an epoch every 50 steps or about each second.
         tell: called with one line where the run goes on from a checkpoint. One that is damaged is not used
@@ -90,6 +96,8 @@ def train(
         that of a ``prediction`` where the locality makes its own. ``correct`` is a hexadecimal bitmap of
         the correctly predicted test examples, the first in the highest bit, padded with zeros to whole
         bytes. ``graph`` says whether the last steps were ``used`` as a captured graph, and the ``reason``.
+        ``compiled`` says how many passes ran ``compiled`` and ``eager``, why, and the ``seconds`` that
+        compiling took, which are none of the training's; it is missing where compiling is off.
         ``claims`` are those of the estimator on this task; None where it did not run. If the estimator's
         code raises, the status is ``failed`` with the reason, and its checkpoint stays.
 
@@ -108,6 +116,7 @@ def train(
         ('ok', 8, 2)
     """
     asked(graph, workload.device)
+    passes = CompiledPasses(must=compiled == "on") if checked(compiled) != "off" else None
     data = workload.data
     if recipe.batch > data.train_size:
         raise UsageError(
@@ -123,6 +132,7 @@ def train(
             claims = asdict(task.claims(estimator))
             fit, steps = _limited(length, workload, method, subject, recipe, seed)
             timed = length.seconds is not None
+            task = task if passes is None else task.compiled(passes)
             run = TrainingRun(task, estimator, fit, noise, data, graph, steps, timed)
     except MethodFailed as failed:
         return _result("failed", str(failed), recipe, workload)
@@ -238,6 +248,7 @@ def _steps(
             run.batch()  # too few images are the user's mistake, not a failure of the method
     while run.step < run.steps:
         begin = perf_counter()
+        compiling = _compiling(run.task)
         with at_work(run.estimator, *parts):
             run.take()
 
@@ -246,7 +257,7 @@ def _steps(
         look = ended or stop or due or len(run.unseen) >= LOOK or perf_counter() - looked > 1
         with at_work(run.estimator, *parts):
             reason = run.look() if look else ""
-            run.seconds += perf_counter() - begin
+            run.seconds += perf_counter() - begin - (_compiling(run.task) - compiling)
             if ended and not reason:
                 reason = run.assess()
         if reason:
@@ -292,8 +303,23 @@ def _result(
         },
         "examples": {"train": data.train_size, "test": data.test_size},
         "classes": data.classes,
+        **({} if run is None else _compiled(run.task)),
         "claims": None,
     }
+
+
+def _compiling(task: Task) -> float:
+    """Return the seconds that compiling has taken."""
+    return 0.0 if task.programs is None else task.programs.seconds
+
+
+def _compiled(task: Task) -> dict[str, Any]:
+    """Return the field of what became of passes that were to be compiled; none where none were."""
+    passes = task.programs
+    if passes is None:
+        return {}
+    runs, refused = dict(passes.runs), dict(passes.refused)
+    return {"compiled": {"runs": runs, "refused": refused, "seconds": passes.seconds}}
 
 
 def _cost(run: TrainingRun, finished: bool) -> dict[str, float]:

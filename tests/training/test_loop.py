@@ -490,3 +490,25 @@ def test_mnist_ranks_as_published() -> None:
     assert errors["BP"] < 0.06
     assert errors["FG-A"] > 0.07
     assert errors["FG-W"] > 0.07
+
+
+@pytest.mark.slow
+def test_a_compiled_training_ends_where_the_usual_one_does() -> None:
+    workload = Workload.of("mlp-2x6", "synthetic[size=8,train=64,test=32]")
+    recipe = Recipe(epochs=3, batch=16, lr=0.1)
+    usual, compiled = (
+        training.train(workload, registry.method("LG-FG-A"), recipe, compiled=mode)
+        for mode in ("off", "auto")
+    )
+    assert "compiled" not in usual
+    assert compiled["compiled"]["runs"] == {"compiled": 24}
+    assert compiled["test_loss"] == pytest.approx(usual["test_loss"], rel=1e-4)
+    assert compiled["cost"] == usual["cost"]
+
+
+def test_a_training_that_must_be_compiled_fails_where_it_cannot_be() -> None:
+    workload = Workload.of("mlp-2x6", "synthetic[size=8,train=64,test=32]")
+    recipe = Recipe(epochs=1, batch=16, lr=0.1)
+    found = training.train(workload, registry.method("fg_a/contrastive"), recipe, compiled="on")
+    assert found["status"] == "failed"
+    assert "compile 'on' was asked for" in found["reason"]

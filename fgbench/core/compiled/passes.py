@@ -8,7 +8,7 @@ implementation of every pass. Equal blocks of a network share a compiled graph.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten
 from fgbench.core import microbatch
 from fgbench.core.compiled.program import Program, Refused
 from fgbench.core.cost import CostCounter
+from fgbench.core.left_behind import LeftBehind
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.readout_losses import Reading
 from fgbench.errors import UsageError, unknown
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fgbench.core.view import View
+    from fgbench.core.oracles import Oracles
     from fgbench.core.window import Window
 
 Mode = Literal["auto", "on", "off"]
@@ -74,8 +75,8 @@ class CompiledPasses:
         return sum(program.seconds for program in self.programs.values() if program is not None)
 
     def run(
-        self, view: View, what: str, run: slice, given: Any, *, settings: Any = ()
-    ) -> Found | None:
+        self, view: Oracles, what: str, run: slice, given: Any, *, settings: Any = ()
+    ) -> LeftBehind | None:
         """Return what a pass of some examples leaves, computed by a compiled program.
 
         Args:
@@ -114,9 +115,9 @@ class CompiledPasses:
             return None
         self.runs["compiled"] += 1
         answer, slopes, output, (prediction, losses, heads), outputs = program(inputs, given)
-        return Found(answer, slopes, output, Reading(prediction, losses, (), heads), outputs)
+        return LeftBehind(answer, slopes, output, Reading(prediction, losses, (), heads), outputs)
 
-    def usual(self, view: View, why: str) -> None:
+    def usual(self, view: Oracles, why: str) -> None:
         """Note that a pass runs as usual, with the reason.
 
         Raises:
@@ -153,34 +154,10 @@ def checked(mode: str) -> Mode:
     return mode  # type: ignore[return-value]
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a compiled pass of some examples leaves.
-
-    Args:
-        answer: of the function that was asked for.
-        slopes: ``[n, run, ...]`` in a tuple; ``()`` where none were taken.
-        output: the clean output.
-        reading: predictions, losses, and the readout's gradient as part of that of all examples.
-        outputs: clean outputs at which other objectives start, by number of module.
-
-    Example:
-        >>> reading = Reading(torch.zeros(2, 3), torch.ones(2), df=(), grads={})
-        >>> Found({}, (), torch.zeros(2, 4), reading, {}).outputs
-        {}
-    """
-
-    answer: Any
-    slopes: tuple[Tensor, ...]
-    output: Tensor
-    reading: Reading
-    outputs: dict[int, Tensor]
-
-
 def _pass(
-    view: View, what: str, run: slice, settings: tuple[Any, ...], inputs: Any, given: Any
+    view: Oracles, what: str, run: slice, settings: tuple[Any, ...], inputs: Any, given: Any
 ) -> tuple[Any, ...]:
-    """Ask a view of some examples, a pure function of its inputs; return the parts of :class:`Found`."""
+    """Ask a view of some examples, a pure function of its inputs; return the parts of :class:`LeftBehind`."""
     window, size = view.window, len(view.start)
     share = (run.stop - run.start) / size
     weight = view.objective.weight * share  # a mean over all examples
@@ -189,7 +166,8 @@ def _pass(
     def listen(_: Any, __: Any, slopes: Tensor) -> None:
         noted.append(slopes)
 
-    part = type(view)(
+    made: Any = type(view)
+    part = made(
         view.chain,
         replace(view.objective, weight=weight),
         view.chain.start(inputs["start"]),
@@ -213,19 +191,19 @@ def _pass(
 
 
 def _probe(
-    part: View, u: Mapping[str, Tensor], cells: Any, weigh: Any, into: str, combine: Any
+    part: Any, u: Mapping[str, Tensor], cells: Any, weigh: Any, into: str, combine: Any
 ) -> Any:
     """Return the gradients that directions along sites give."""
     return part.probe(FixedDirections(u), cells, weigh, into, combine)
 
 
-def _slopes(part: View, v: Mapping[str, Tensor]) -> tuple[()]:
+def _slopes(part: Any, v: Mapping[str, Tensor]) -> tuple[()]:
     """Take the slopes along directions, which are noted."""
     part.slopes(FixedDirections(v))
     return ()
 
 
-def _reverse(part: View, _: Any) -> Any:
+def _reverse(part: Any, _: Any) -> Any:
     """Return the gradient by one pass in reverse."""
     return part.reverse()
 

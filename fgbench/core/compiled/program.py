@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from math import hypot
 from time import perf_counter
@@ -22,6 +21,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, t
 
 from fgbench import errors
 from fgbench.core.autodiff import dual
+from fgbench.core.autodiff.tracing import traced
 
 CLOSE = 1e-5
 """Largest relative distance of a compiled result from that of the function itself, in float32."""
@@ -31,8 +31,6 @@ ROUNDED = 1e-2
 """Largest distance in float32 that rounding may cause: a value near 0 changes the side of a ReLU."""
 
 Pure = Callable[..., Any]
-
-_tracing: ContextVar[bool] = ContextVar("fgbench_tracing", default=False)
 
 
 class Refused(Exception):
@@ -45,16 +43,6 @@ class Refused(Exception):
         ...     print(why)
         it draws random numbers by randn
     """
-
-
-def tracing() -> bool:
-    """Return whether a function is being traced, where a slow kernel of eager mode costs nothing.
-
-    Example:
-        >>> tracing()
-        False
-    """
-    return _tracing.get()
 
 
 @dataclass(frozen=True)
@@ -119,13 +107,11 @@ def trace(function: Pure, arguments: tuple[Any, ...]) -> Traced:
         return found
 
     versions, fallbacks = [t._version for t in leaves], dual.fallbacks.total()
-    token = _tracing.set(True)
     try:
-        graph = make_fx(flat)(*leaves)
+        with traced():
+            graph = make_fx(flat)(*leaves)
     except RuntimeError as error:
         raise Refused(f"it cannot be traced: {errors.reason(error)}") from error
-    finally:
-        _tracing.reset(token)
     if dual.fallbacks.total() > fallbacks:
         raise Refused("a call has no rule, and autograd's forward mode is not compiled")
     for node in graph.graph.nodes:
@@ -278,6 +264,6 @@ def _compiled(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
             import torch._inductor as inductor
 
             with torch.no_grad():
-                return inductor.compile(graph, inputs)
+                return inductor.compile(graph, [*inputs])
     except (RuntimeError, ImportError, OSError) as error:  # of the compiler, or for want of one
         raise Refused(f"not compiled: {errors.reason(error)}") from error

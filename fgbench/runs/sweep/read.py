@@ -115,6 +115,7 @@ def _check_values(cell: Cell, values: Options) -> None:
 
     Whether gradients are exact, and so which recipe applies, is not known yet: values must suit one of both.
     """
+    from fgbench.core.compiled.passes import checked
     from fgbench.workload import Cuts
 
     values = dict(values)
@@ -130,6 +131,7 @@ def _check_values(cell: Cell, values: Options) -> None:
         from fgbench.training.step_capture import asked
 
         asked(values.pop("graph"), torch.device("cuda"))  # the device is not known yet
+    checked(values.pop("compile", "off"))
     Length.taken(values)
     for name in ("train_size", "validation"):
         if name in values:

@@ -193,7 +193,7 @@ def options_of(verb: str) -> list[str]:
     if verb == "train":
         from fgbench.training.length import Length
 
-        more = ("train_size", "validation", "graph")
+        more = ("train_size", "validation", "graph", "compile")
         return [*Recipe.model_fields, *Length.names(), *more, *Cuts.names()]
     from fgbench.measurement.design import Design
 

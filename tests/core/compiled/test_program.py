@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from fgbench.core.autodiff.dual import Dual, part
+from fgbench.core.autodiff.tracing import tracing
 from fgbench.core.compiled import program
-from fgbench.core.compiled.program import Program, Refused, distance, trace, tracing
+from fgbench.core.compiled.program import Program, Refused, distance, trace
 
 
 def square(x: Tensor) -> dict[str, Tensor]:
