@@ -1,8 +1,8 @@
 """One of the two trees, and the probes that run in it.
 
-A probe is a file ``probe/NAME.py`` of this installation with a function ``answer(request) -> dict``. It
-imports the standard library at its top and ``fgbench`` inside its functions. :mod:`probe/serve.py` runs it in
-a process of its own that finds the package of the tree; the tree may be older than this installation.
+A probe is a file or a folder of ``probe/`` with a function ``answer(request) -> dict``. It imports the
+standard library and its neighbours at its top and ``fgbench`` inside its functions. ``probe/serve.py`` runs
+it in a process of its own that finds the package of the tree; the tree may be older than this installation.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Side:
         """Return the answer of a probe in a process of its own.
 
         Args:
-            probe: name of its file in ``probe/``.
+            probe: its name.
             request: what ``answer`` is called with, as JSON.
             timeout: seconds for the answer.
 
@@ -98,7 +98,7 @@ class Side:
         """Return a probe in a process that stays and answers one request after the other.
 
         Args:
-            probe: name of its file in ``probe/``.
+            probe: its name.
 
         Returns:
             A context; ``ask`` inside it. The process starts when it is entered.

@@ -364,7 +364,7 @@ def test_a_planted_scale_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert git(laboratory.tree, "status", "--porcelain") == ""
 
 
-MIXER = room.same.probe_module("exact").MIXER
+MIXER = room.same.probe_module("exact").networks.MIXER
 ON_MIXER = {"groups": [f"estimates on {MIXER}"], "estimators": ["fg_a"]}
 FEW: dict[str, dict[str, list[str]]] = {
     "noise 1.1": {"groups": ["measurements"], "estimators": ["fg_a"], "archs": ["mlp-2x6"]},

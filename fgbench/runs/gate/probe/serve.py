@@ -1,40 +1,40 @@
 """Run a probe: one request per line on stdin, one answer per line on stdout.
 
-The probe is the file beside this one whose name is the first argument. What the measured code prints goes to
-stderr. An answer is refused unless fgbench was imported from the folder FGBENCH_GATE_TREE.
+The probe is the neighbour of this file whose name is the first argument. What the measured code prints goes
+to stderr. An answer is refused unless fgbench was imported from the folder FGBENCH_GATE_TREE.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+PACKAGE = "fgbench_probes"
+"""Name under which probes are imported: ``fgbench`` is the package of the measured tree."""
 
 
 def probe(path: Path) -> Any:
     """Return a probe as a module.
 
     Args:
-        path: of its file.
+        path: of its file or folder.
 
     Returns:
         The module, which has ``answer(request) -> dict``.
 
     Example:
         >>> probe(Path(__file__)).__name__
-        'fgbench_probe_serve'
+        'fgbench_probes.serve'
     """
-    spec = importlib.util.spec_from_file_location(f"fgbench_probe_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
+    package.__path__ = [str(path.parent)]
+    return importlib.import_module(f"{PACKAGE}.{path.stem}")
 
 
 def stranger(tree: str) -> str:
@@ -96,7 +96,7 @@ def main(name: str) -> None:
     os.dup2(2, 1)
     tree = os.environ.get("FGBENCH_GATE_TREE", "")
     forget_editable()
-    module = probe(Path(__file__).with_name(f"{name}.py"))
+    module = probe(Path(__file__).with_name(name))
     getattr(module, "alone", lambda: None)()
     for line in sys.stdin:
         try:
