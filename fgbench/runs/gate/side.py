@@ -1,8 +1,7 @@
 """One of the two trees, and the probes that run in it.
 
-A probe is a file or a folder of ``probe/`` with a function ``answer(request) -> dict``. It imports the
-standard library and its neighbours at its top and ``fgbench`` inside its functions. ``probe/serve.py`` runs
-it in a process of its own that finds the package of the tree; the tree may be older than this installation.
+A probe is a module of :mod:`fgbench.runs.gate.probe`. It runs in a process of its own that finds the package of
+the tree; the tree may be older than this installation.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ def answer(request):
 def side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
     probes = tmp_path / "probes"
     probes.mkdir()
-    shutil.copy(PROBES / "serve.py", probes)
+    for name in ("serve.py", "errors.py"):
+        shutil.copy(PROBES / name, probes)
     (probes / "mine.py").write_text(PROBE)
     monkeypatch.setattr(room, "PROBES", probes)
     tree = tmp_path / "tree"

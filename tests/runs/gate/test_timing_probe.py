@@ -12,7 +12,7 @@ import torch
 
 import fgbench
 from fgbench import registry
-from fgbench.runs.gate.probe import serve  # type: ignore[attr-defined]
+from fgbench.runs.gate.probe import serve
 from fgbench.runs.gate.side import PROBES, Side
 
 timing = serve.probe(PROBES / "timing")

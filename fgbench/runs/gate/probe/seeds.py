@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from .errors import line, named
 from .exact import trainings
 
 Cell = dict[str, Any]
@@ -78,10 +79,9 @@ def _cell(given: Mapping[str, Any], seeds: list[int]) -> Cell:
                     record.get("reason") or f"seed {seed}: {given['number']} is not finite"
                 )
     except UsageError as error:
-        return cell | {"status": "n/a", "reason": " ".join(str(error).split())}
+        return cell | {"status": "n/a", "reason": line(error)}
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        return cell | {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
+        return cell | {"status": "failed", "reason": named(error)}
     return cell | {"status": "ok", "reason": reasons[0] if reasons else "", "values": values}
 
 

@@ -72,7 +72,8 @@ def reason(error: BaseException) -> str:
     """
     places = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
-    return " ".join(f"{type(error).__name__}: {error}".split()) + where
+    named: str = probe(Path(__file__).with_name("errors")).named(error)
+    return named + where
 
 
 def forget_editable() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..errors import line, named
 from .flat import Numbers
 
 Cell = dict[str, Any]
@@ -41,25 +41,8 @@ def cell(kind: str, name: str, make: Callable[[], Numbers], **facts: str) -> Cel
     except (ImportError, UsageError) as error:
         made["n/a"] = line(error)
     except Exception as error:
-        made["failed"] = f"{type(error).__name__}: {line(error)}"
+        made["failed"] = named(error)
     return made
-
-
-def line(error: BaseException) -> str:
-    """Return the message of an error as one line without addresses and temporary folders.
-
-    Args:
-        error: as caught.
-
-    Returns:
-        At most 300 characters.
-
-    Example:
-        >>> line(ValueError("no  such thing at 0x7f01"))
-        'no such thing at ...'
-    """
-    text = " ".join(str(error).split())
-    return re.sub(r"0x[0-9a-f]+|/\S*/fgbench-probe-\w+", "...", text)[:300]
 
 
 def chosen(names: Sequence[str], only: Mapping[str, Any], kind: str) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from .cells import Cell, NotHere, cell, chosen, line
+from ..errors import line
+from .cells import Cell, NotHere, cell, chosen
 from .flat import Numbers, of_tensor
 from .networks import DATA, NETS, SEED, workload
 
