@@ -1,7 +1,7 @@
 """One of the two trees, and the probes that run in it.
 
-A probe is a module of :mod:`fgbench.runs.gate.probe`. It runs in a process of its own that finds the package of
-the tree; the tree may be older than this installation.
+A probe is a module of :mod:`fgbench.runs.gate.probe`. It runs in a process of its own that finds the package
+of the tree; the tree may be older than this installation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import selectors
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +34,21 @@ ANSWER_S = 600.0
 class ProbeError(Exception):
     """A probe gave no answer; the message is one line with the side, the probe and the reason.
 
+    Args:
+        side: name of the tree.
+        probe: its name.
+        what: the reason.
+        files: of the tree that the error comes from, the likeliest first.
+
     Example:
         >>> str(ProbeError("HEAD", "exact", "KeyError: 'no' (exact.py:12)"))
         "HEAD: exact: KeyError: 'no' (exact.py:12)"
     """
 
-    def __init__(self, side: str, probe: str, what: str) -> None:
+    def __init__(self, side: str, probe: str, what: str, files: Sequence[str] = ()) -> None:
         super().__init__(one_line(f"{side}: {probe}: {what}"))
         self.side, self.probe, self.what = side, probe, one_line(what)
+        self.files = tuple(files)
 
 
 @dataclass(frozen=True)
@@ -214,7 +221,7 @@ class Live:
         """
         answer = json.loads(self._line(monotonic() + timeout, timeout))
         if "error" in answer:
-            raise ProbeError(self.side.name, self.probe, answer["error"])
+            raise ProbeError(self.side.name, self.probe, answer["error"], answer.get("files", ()))
         found: dict[str, Any] = answer["answer"]
         return found
 

@@ -97,7 +97,25 @@ def test_an_interpreter_that_is_none(side: Side) -> None:
         Side("mine", "", side.tree, Path("/no-python")).run("mine", {"do": "echo"})
 
 
-def test_a_syntax_error_in_the_tree_is_the_last_line_of_its_traceback(side: Side) -> None:
-    (side.tree / "fgbench" / "__init__.py").write_text("X = (\n")
-    with pytest.raises(ProbeError, match="SyntaxError"):
+@pytest.mark.parametrize(
+    ("part", "told", "files"),
+    [
+        ("Y = 1\nZ = (\n", r"SyntaxError: .* \(fgbench/part\.py:2\)", ["part.py"]),
+        (
+            "Y = 1\n1 / 0\n",
+            r"ZeroDivisionError: .* \(fgbench/part\.py:2\)",
+            ["part.py", "__init__.py"],
+        ),
+        ("", r"ImportError: .* \(fgbench/__init__\.py:1\)", ["__init__.py", "part.py"]),
+        (None, r"ModuleNotFoundError: .* \(fgbench/__init__\.py:1\)", ["__init__.py", "part.py"]),
+    ],
+)
+def test_an_error_in_the_tree_names_its_file_and_line_and_not_the_importer(
+    side: Side, part: str | None, told: str, files: list[str]
+) -> None:
+    (side.tree / "fgbench" / "__init__.py").write_text("from fgbench.part import Y\nX = Y\n")
+    if part is not None:
+        (side.tree / "fgbench" / "part.py").write_text(part)
+    with pytest.raises(ProbeError, match=told) as caught:
         side.run("mine", {"do": "import"})
+    assert list(caught.value.files) == [f"fgbench/{name}" for name in files]

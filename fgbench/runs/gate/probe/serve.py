@@ -57,23 +57,26 @@ def stranger(tree: str) -> str:
     return file or "a package without a file"
 
 
-def reason(error: BaseException) -> str:
-    """Return an error as one line: type, message, and the line that raised it.
+def refusal(error: BaseException) -> dict[str, Any]:
+    """Return the reply in place of an answer.
 
     Args:
-        error: as caught.
+        error: that the probe raised.
 
     Returns:
-        The line.
+        ``error``: its type and message, and where it was made; ``files``: of the tree that it comes from.
 
     Example:
-        >>> reason(ValueError("no such thing"))
-        'ValueError: no such thing'
+        >>> refusal(ValueError("no such thing"))
+        {'error': 'ValueError: no such thing', 'files': []}
     """
-    places = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
-    named: str = probe(Path(__file__).with_name("errors")).named(error)
-    return named + where
+    errors = probe(Path(__file__).with_name("errors"))
+    places: list[str] = errors.places(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    shown = places or [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-1:]]
+    where = f" ({shown[0]})" if shown else ""
+    files = list(dict.fromkeys(place.partition(":")[0] for place in places))
+    return {"error": errors.named(error) + where, "files": files}
 
 
 def forget_editable() -> None:
@@ -106,7 +109,7 @@ def main(name: str) -> None:
                 reply = {"error": f"imported fgbench from {other}, expected {tree}"}
         except Exception as error:
             traceback.print_exc()
-            reply = {"error": reason(error)}
+            reply = refusal(error)
         out.write(json.dumps(reply) + "\n")
         out.flush()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import line, named
+from ..errors import line, named, places
 from .flat import Numbers
 
 Cell = dict[str, Any]
@@ -25,7 +25,8 @@ def cell(kind: str, name: str, make: Callable[[], Numbers], **facts: str) -> Cel
         facts: ``method``, ``arch``, ``data`` and ``about``, where it has them.
 
     Returns:
-        The facts with ``numbers``, ``n/a`` (this tree does not have it) or ``failed`` (its code raises).
+        The facts with ``numbers``, ``n/a`` (this tree does not have it) or ``failed`` (its code raises, or
+        cannot be imported) and the ``places`` of the tree from which that comes.
 
     Example:
         >>> cell("draws", "draws none", lambda: {"x": 1.0})
@@ -38,10 +39,14 @@ def cell(kind: str, name: str, make: Callable[[], Numbers], **facts: str) -> Cel
         made["numbers"] = make()
     except NotHere as error:
         made["n/a"] = str(error)
-    except (ImportError, UsageError) as error:
+    except UsageError as error:
         made["n/a"] = line(error)
     except Exception as error:
-        made["failed"] = named(error)
+        found = places(error)
+        if isinstance(error, ImportError) and not (found and "fgbench" in (error.name or "")):
+            made["n/a"] = line(error)  # a package that is not installed, or that is asked for here
+        else:
+            made |= {"failed": named(error), "places": found}
     return made
 
 
