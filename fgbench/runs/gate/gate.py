@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench.errors import UsageError, unknown
 from fgbench.runs.gate import acceptance, answers, same, slower, true, worse
 from fgbench.runs.gate import finding as verdicts
+from fgbench.runs.gate import side as probes
 from fgbench.runs.gate.checkout import HERE, CannotRun, Repository
 from fgbench.runs.gate.difference import Difference, difference
 from fgbench.runs.gate.finding import VERDICTS, Finding
@@ -176,6 +177,7 @@ def gate(
     where = Repository.of(Path(repository))
     where.tidy()
     answers.tidy(where.answers)
+    probes.tidy()
     python = _interpreter(existing)
     sides = where.side(a, python), where.side(b, python)
     notes = _notes(where, a, b)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -124,11 +125,13 @@ class Live:
         self.side, self.probe = side, probe
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
+        self._alive = -1
         self._unread = b""
 
     def __enter__(self) -> Self:
         """Start the process."""
         self._errors = tempfile.TemporaryFile()  # closed on exit
+        theirs, self._alive = os.pipe()  # it ends with this process: the probe does so too
         command = [
             str(self.side.python),
             "-P",
@@ -136,6 +139,7 @@ class Live:
             "faulthandler",
             str(PROBES / "serve.py"),
             self.probe,
+            str(theirs),
         ]
         try:
             self._process = subprocess.Popen(
@@ -145,13 +149,17 @@ class Live:
                 stderr=self._errors,
                 cwd=self.side.tree,
                 env=environment(self.side.tree),
+                pass_fds=(theirs,),
                 start_new_session=True,  # a Ctrl-C ends it through this process, without a traceback
             )
         except OSError as error:
             self._errors.close()
+            os.close(self._alive)
             raise ProbeError(
                 self.side.name, self.probe, f"{self.side.python}: {error.strerror}"
             ) from None
+        finally:
+            os.close(theirs)
         return self
 
     def __exit__(
@@ -171,6 +179,7 @@ class Live:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             process.stdout.close()
+            os.close(self._alive)
         if self._errors is not None:
             self._errors.close()
 
@@ -252,6 +261,45 @@ class Live:
         last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
         how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
         return ProbeError(self.side.name, self.probe, how + f": {last}" * bool(last))
+
+
+def tidy(folder: Path | None = None) -> None:
+    """Remove the temporary folders of probes that were killed.
+
+    Args:
+        folder: where they lie; that of the system where None.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     left = Path(folder, "fgbench-probe-999999999-a")
+        ...     left.mkdir()
+        ...     tidy(Path(folder))
+        ...     left.exists()
+        False
+    """
+    for path in (folder or Path(tempfile.gettempdir())).glob("fgbench-probe-*"):
+        pid = path.name.split("-")[2]
+        if pid.isdigit() and not running(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def running(pid: int) -> bool:
+    """Return whether a process exists.
+
+    Args:
+        pid: its number.
+
+    Example:
+        >>> running(os.getpid())
+        True
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def environment(tree: Path) -> dict[str, str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from fgbench.runs.gate import side as room
 from fgbench.runs.gate.side import PROBES, ProbeError, Side
+from tests.makers.processes import posix, python
 
 PROBE = """
 import os, sys
@@ -90,6 +93,43 @@ def test_another_package_than_that_of_the_tree_is_refused(side: Side, tmp_path: 
     (tmp_path / "other" / "fgbench" / "__init__.py").write_text("")
     with pytest.raises(ProbeError, match=r"imported fgbench from .*other.*, expected .*tree"):
         side.run("mine", {"do": "strange", "where": str(tmp_path / "other")})
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from fgbench.runs.gate import side as room
+
+room.PROBES = Path(sys.argv[1])
+with room.Side("mine", "", Path(sys.argv[2]), Path(sys.executable)).start("mine") as live:
+    print(live.ask({"do": "echo"})["pid"], flush=True)
+    live.ask({"do": "sleep"})
+"""
+
+
+@posix
+def test_a_probe_at_work_ends_with_its_parent_that_is_killed(side: Side) -> None:
+    parent = python(KILLED, room.PROBES, side.tree)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert room.running(pid)
+    time.sleep(0.2)  # it sleeps for a minute now
+    parent.kill()
+    parent.communicate()
+    until = time.monotonic() + 20
+    while room.running(pid) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not room.running(pid)
+
+
+def test_folders_of_killed_probes_are_removed(tmp_path: Path) -> None:
+    names = [f"fgbench-probe-{pid}-x" for pid in (os.getpid(), 999_999_999)] + [
+        "fgbench-probe-mine"
+    ]
+    for name in names:
+        (tmp_path / name / "tree").mkdir(parents=True)
+    room.tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({*names} - {names[1]})
 
 
 def test_an_interpreter_that_is_none(side: Side) -> None:

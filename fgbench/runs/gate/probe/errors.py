@@ -12,7 +12,7 @@ PROBES = Path(__file__).parent
 """The working tree that is measured may be that of the probes."""
 LONGEST = 300
 """Characters of a message."""
-VARIES = re.compile(r"0x[0-9a-f]+|/\S*/fgbench-probe-\w+")
+VARIES = re.compile(r"0x[0-9a-f]+|/\S*/fgbench-probe-[\w-]+")
 """What differs from run to run: addresses and temporary folders."""
 
 

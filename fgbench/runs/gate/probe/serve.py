@@ -1,7 +1,8 @@
 """Run a probe: one request per line on stdin, one answer per line on stdout.
 
-The probe is the neighbour of this file whose name is the first argument. What the measured code prints goes
-to stderr. An answer is refused unless fgbench was imported from the folder FGBENCH_GATE_TREE.
+The probe is the neighbour of this file whose name is the first argument. The second one, if there is any, is
+the end of a pipe whose other end the parent holds. What the measured code prints goes to stderr. An answer is
+refused unless fgbench was imported from the folder FGBENCH_GATE_TREE.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -90,12 +93,30 @@ def forget_editable() -> None:
     ]
 
 
-def main(name: str) -> None:
+def follow(end: int) -> None:
+    """End this process and those that it started once its parent has ended, for whatever reason.
+
+    Args:
+        end: of a pipe whose other end the parent alone holds.
+    """
+
+    def wait() -> None:
+        """Wait for the end of the pipe."""
+        os.read(end, 1)
+        os.killpg(os.getpid(), signal.SIGKILL)  # the parent has made it the leader of a group
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(name: str, end: str = "") -> None:
     """Answer requests until stdin ends.
 
     Args:
         name: of the probe.
+        end: of a pipe to the parent, a number; "" where nothing is to end this process.
     """
+    if end:
+        follow(int(end))
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     tree = os.environ.get("FGBENCH_GATE_TREE", "")
@@ -115,4 +136,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,10 @@ def cells(only: Mapping[str, Any]) -> Iterator[Cell]:
     """
     from fgbench import registry
 
-    with tempfile.TemporaryDirectory(prefix="fgbench-probe-") as folder, _no_network():
+    with (
+        tempfile.TemporaryDirectory(prefix=f"fgbench-probe-{os.getpid()}-") as folder,
+        _no_network(),
+    ):
         for name in chosen(registry.names("datasets"), only, "datasets"):
             yield cell("data", f"data {name}", partial(_loaded_rows, name, folder), data=name)
     if "datasets" not in only:
