@@ -99,12 +99,12 @@ MEANS = [method for method in METHODS if method.partition("/")[0] not in WITHOUT
 MEANS_BY_LOCALITY = [place for place in LOCALITIES if place not in WITHOUT_MEAN]
 DATA = watched("datasets")
 ARCHITECTURES = watched("architectures")
-_exact = tracked.probe("exact")
+_trainings = tracked.probe("exact").trainings
 TRAININGS = [
-    *(f"bp/end: {about}" for about in _exact.VARIANTS),
-    *(f"bp/local: {about}" for about in _exact.LOCAL_VARIANTS),
-    *(f"{method}: method" for method in _exact.TRAINED),
-    *(f"{method}: recipe" for method in _exact.RECIPES),
+    *(f"bp/end: {about}" for about in _trainings.VARIANTS),
+    *(f"bp/local: {about}" for about in _trainings.LOCAL_VARIANTS),
+    *(f"{method}: method" for method in _trainings.TRAINED),
+    *(f"{method}: recipe" for method in _trainings.RECIPES),
     *(f"fg_a/end: update {name}" for name in watched("updates")),
 ]
 """Trainings of five steps: optimisers, schedules, decay, augmentation, methods, shipped recipes, updates."""

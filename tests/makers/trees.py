@@ -6,11 +6,11 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from fgbench.runs.gate.side import PROBES, Side
+from fgbench.runs.gate.side import Side
+from fgbench.runs.suites import tracked
 from tests.makers.paths import ROOT
 
 Edit = tuple[str, str, str]
@@ -18,12 +18,7 @@ Edit = tuple[str, str, str]
 
 def probe(name: str) -> Any:
     """Return a probe of the gate as a module of this process."""
-    spec = spec_from_file_location(f"fgbench_probe_{name}_here", PROBES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return tracked.probe(name)
 
 
 def tree(folder: Path, *edits: Edit, name: str = "planted") -> Side:

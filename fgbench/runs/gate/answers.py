@@ -31,7 +31,7 @@ class Answers:
 
     Args:
         folder: where they are kept.
-        key: hash of the tree, the probe and the environment.
+        key: hash of the tree, the probes and the environment.
         tell: called where an answer cannot be kept.
         current: whether the tree is still that of the key; a working tree may be edited meanwhile.
 
@@ -73,8 +73,9 @@ class Answers:
         """
         tree = tree_digest(side.tree)
         digest = hashlib.sha256(tree.encode())
-        for name in (probe, "serve"):
-            digest.update((PROBES / f"{name}.py").read_bytes())
+        for file in sorted(PROBES.rglob("*.py")):
+            digest.update(file.read_bytes())
+        digest.update(f"{probe}\n".encode())
         digest.update(json.dumps(dict(environment), sort_keys=True).encode())
         current = (lambda: True) if side.commit else (lambda: tree_digest(side.tree) == tree)
         return cls(folder, digest.hexdigest()[:32], tell, current)

@@ -39,6 +39,7 @@ class Change:
         paths: numbers that moved.
         before: all numbers before.
         after: all numbers after.
+        files: of the second tree from which a failure comes, the likeliest first.
 
     Example:
         >>> before, after = {"body.w.along": 2.0}, {"body.w.along": 1.96}
@@ -53,6 +54,7 @@ class Change:
     paths: tuple[str, ...] = ()
     before: Mapping[str, Any] = None  # type: ignore[assignment]
     after: Mapping[str, Any] = None  # type: ignore[assignment]
+    files: tuple[str, ...] = ()
 
     def pairs(self, ending: str = "") -> Iterator[tuple[float, float]]:
         """Yield the numbers that moved, before and after.
@@ -164,16 +166,20 @@ def _change(one: Mapping[str, Any], other: Mapping[str, Any]) -> Change | None:
     if had and has:
         return _moved(cell, one["numbers"], other["numbers"])
     if "failed" in other:
-        return (
-            None
-            if one.get("failed") == other["failed"]
-            else Change(cell, "failed", other["failed"])
-        )
+        return None if one.get("failed") == other["failed"] else _failed(cell, other)
     if had:
         return Change(cell, "gone", other.get("n/a", "it does not exist"))
     if has:
         return Change(cell, "mended" if "failed" in one else "new", one.get("failed", ""))
     return None
+
+
+def _failed(cell: Cell, answer: Mapping[str, Any]) -> Change:
+    """Return the change of a cell whose code raises in the second tree, with the place that it comes from."""
+    places = answer.get("places", ())
+    files = dict.fromkeys(place.partition(":")[0] for place in places)
+    where = f" ({places[0]})" if places else ""
+    return Change(cell, "failed", answer["failed"] + where, files=tuple(files))
 
 
 def _moved(cell: Cell, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fgbench.errors import UsageError, one_line, unknown
 from fgbench.records.git import run
-from fgbench.runs.gate.side import Side
+from fgbench.runs.gate.side import Side, running
 
 HERE = (".", "WORKTREE")
 """Names of the working tree as it lies."""
@@ -156,7 +156,7 @@ class Repository:
         whole = []
         for tree in self.trees.iterdir():
             _, part, pid = tree.name.partition(".part-")
-            if part and not _running(pid):
+            if part and not (pid.isdigit() and running(int(pid))):
                 shutil.rmtree(tree, ignore_errors=True)
             elif not part:
                 with suppress(OSError):
@@ -189,17 +189,6 @@ class Repository:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return tree
-
-
-def _running(pid: str) -> bool:
-    """Return whether a process exists."""
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 class GitFailed(Exception):

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 from fgbench.errors import UsageError, unknown
 from fgbench.runs.gate import acceptance, answers, same, slower, true, worse
 from fgbench.runs.gate import finding as verdicts
+from fgbench.runs.gate import side as probes
 from fgbench.runs.gate.checkout import HERE, CannotRun, Repository
 from fgbench.runs.gate.difference import Difference, difference
 from fgbench.runs.gate.finding import VERDICTS, Finding
 from fgbench.runs.gate.side import ProbeError
-from fgbench.runs.gate.suspects import suspects
+from fgbench.runs.gate.suspects import blamed_by, suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from fgbench.runs.gate.naming import Row
     from fgbench.runs.gate.side import Side
@@ -176,6 +177,7 @@ def gate(
     where = Repository.of(Path(repository))
     where.tidy()
     answers.tidy(where.answers)
+    probes.tidy()
     python = _interpreter(existing)
     sides = where.side(a, python), where.side(b, python)
     notes = _notes(where, a, b)
@@ -295,21 +297,32 @@ def _compared(asked: _Asked) -> Report:
             tell=asked.tell, only=asked.only,
         )  # fmt: skip
     except ProbeError as error:
-        failed = Finding("same", "failed", error.side, error.what, verdict=verdicts.FAILED)
+        failed = _with_suspects(_failed("same", error), files)
         report = Report(*asked.named, (failed,), "not compared", files=files, asked=("same",))
         return replace(report, environment=asked.environment)
     later, names = _later(asked, found)
-    later = [
-        f
-        if f.suspects or not f.alarms
-        else replace(f, suspects=suspects(f.kind, f.cells, files, found.modules))
-        for f in later
-    ]
+    later = [_with_suspects(f, files, found.modules) for f in later]
     return Report(
         *asked.named, (*_judged(found.rows, later), *later), "identical" if found.identical else "changed",
         files=files, cells=found.cells, numbers=found.numbers, unwatched=found.unwatched,
         asked=("same", *names), environment=asked.environment, notes=(UNTOUCHED,) * found.untouched,
     )  # fmt: skip
+
+
+def _failed(question: str, error: ProbeError) -> Finding:
+    """Return the finding of a probe that gave no answer."""
+    return Finding(
+        question, "failed", error.side, error.what, verdict=verdicts.FAILED, suspects=error.files
+    )
+
+
+def _with_suspects(finding: Finding, files: Sequence[str], loaded: Collection[str] = ()) -> Finding:
+    """Return a finding with the files of the difference that may be its cause."""
+    if finding.suspects:
+        return replace(finding, suspects=blamed_by(finding.suspects, files))
+    if not finding.alarms:
+        return finding
+    return replace(finding, suspects=suspects(finding.kind, finding.cells, files, loaded))
 
 
 def _later(asked: _Asked, found: same.Same) -> tuple[list[Finding], list[str]]:
@@ -327,8 +340,7 @@ def _later(asked: _Asked, found: same.Same) -> tuple[list[Finding], list[str]]:
         try:
             findings.extend(ask())
         except ProbeError as error:
-            failed = Finding(question, "failed", error.side, error.what, verdict=verdicts.FAILED)
-            findings.append(failed)
+            findings.append(_failed(question, error))
 
     first = [row.finding for row in found.rows]
     if changed or fresh:

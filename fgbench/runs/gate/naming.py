@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fgbench.runs.gate import finding as verdicts
 from fgbench.runs.gate.changes import PRICES
 from fgbench.runs.gate.finding import Finding
-from fgbench.runs.gate.suspects import suspects
+from fgbench.runs.gate.suspects import blamed_by, suspects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -86,7 +86,8 @@ Step = tuple[list[Row], list["Change"]]
 def _with_suspects(row: Row, files: Sequence[str], loaded: Collection[str]) -> Row:
     """Return a row with the files that may be its cause."""
     cells = [change.cell for change in row.changes]
-    named = suspects(row.finding.kind, cells, files, loaded)
+    blamed = blamed_by([file for change in row.changes for file in change.files], files)
+    named = blamed or suspects(row.finding.kind, cells, files, loaded)
     return replace(row, finding=replace(row.finding, suspects=named))
 
 

@@ -1,8 +1,7 @@
 """One of the two trees, and the probes that run in it.
 
-A probe is a file ``probe/NAME.py`` of this installation with a function ``answer(request) -> dict``. It
-imports the standard library at its top and ``fgbench`` inside its functions. :mod:`probe/serve.py` runs it in
-a process of its own that finds the package of the tree; the tree may be older than this installation.
+A probe is a module of :mod:`fgbench.runs.gate.probe`. It runs in a process of its own that finds the package
+of the tree; the tree may be older than this installation.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +35,21 @@ ANSWER_S = 600.0
 class ProbeError(Exception):
     """A probe gave no answer; the message is one line with the side, the probe and the reason.
 
+    Args:
+        side: name of the tree.
+        probe: its name.
+        what: the reason.
+        files: of the tree that the error comes from, the likeliest first.
+
     Example:
         >>> str(ProbeError("HEAD", "exact", "KeyError: 'no' (exact.py:12)"))
         "HEAD: exact: KeyError: 'no' (exact.py:12)"
     """
 
-    def __init__(self, side: str, probe: str, what: str) -> None:
+    def __init__(self, side: str, probe: str, what: str, files: Sequence[str] = ()) -> None:
         super().__init__(one_line(f"{side}: {probe}: {what}"))
         self.side, self.probe, self.what = side, probe, one_line(what)
+        self.files = tuple(files)
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class Side:
         """Return the answer of a probe in a process of its own.
 
         Args:
-            probe: name of its file in ``probe/``.
+            probe: its name.
             request: what ``answer`` is called with, as JSON.
             timeout: seconds for the answer.
 
@@ -98,7 +105,7 @@ class Side:
         """Return a probe in a process that stays and answers one request after the other.
 
         Args:
-            probe: name of its file in ``probe/``.
+            probe: its name.
 
         Returns:
             A context; ``ask`` inside it. The process starts when it is entered.
@@ -118,11 +125,13 @@ class Live:
         self.side, self.probe = side, probe
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
+        self._alive = -1
         self._unread = b""
 
     def __enter__(self) -> Self:
         """Start the process."""
         self._errors = tempfile.TemporaryFile()  # closed on exit
+        theirs, self._alive = os.pipe()  # it ends with this process: the probe does so too
         command = [
             str(self.side.python),
             "-P",
@@ -130,6 +139,7 @@ class Live:
             "faulthandler",
             str(PROBES / "serve.py"),
             self.probe,
+            str(theirs),
         ]
         try:
             self._process = subprocess.Popen(
@@ -139,13 +149,17 @@ class Live:
                 stderr=self._errors,
                 cwd=self.side.tree,
                 env=environment(self.side.tree),
+                pass_fds=(theirs,),
                 start_new_session=True,  # a Ctrl-C ends it through this process, without a traceback
             )
         except OSError as error:
             self._errors.close()
+            os.close(self._alive)
             raise ProbeError(
                 self.side.name, self.probe, f"{self.side.python}: {error.strerror}"
             ) from None
+        finally:
+            os.close(theirs)
         return self
 
     def __exit__(
@@ -165,6 +179,7 @@ class Live:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             process.stdout.close()
+            os.close(self._alive)
         if self._errors is not None:
             self._errors.close()
 
@@ -215,7 +230,7 @@ class Live:
         """
         answer = json.loads(self._line(monotonic() + timeout, timeout))
         if "error" in answer:
-            raise ProbeError(self.side.name, self.probe, answer["error"])
+            raise ProbeError(self.side.name, self.probe, answer["error"], answer.get("files", ()))
         found: dict[str, Any] = answer["answer"]
         return found
 
@@ -246,6 +261,45 @@ class Live:
         last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
         how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
         return ProbeError(self.side.name, self.probe, how + f": {last}" * bool(last))
+
+
+def tidy(folder: Path | None = None) -> None:
+    """Remove the temporary folders of probes that were killed.
+
+    Args:
+        folder: where they lie; that of the system where None.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     left = Path(folder, "fgbench-probe-999999999-a")
+        ...     left.mkdir()
+        ...     tidy(Path(folder))
+        ...     left.exists()
+        False
+    """
+    for path in (folder or Path(tempfile.gettempdir())).glob("fgbench-probe-*"):
+        pid = path.name.split("-")[2]
+        if pid.isdigit() and not running(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def running(pid: int) -> bool:
+    """Return whether a process exists.
+
+    Args:
+        pid: its number.
+
+    Example:
+        >>> running(os.getpid())
+        True
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def environment(tree: Path) -> dict[str, str]:

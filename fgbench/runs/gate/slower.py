@@ -148,7 +148,14 @@ def ask(a: Side, b: Side, *, device: str = "cpu", tell: Callable[[str], None]) -
             findings += [*_judged(left, doubted, fresh), *others]
     except ProbeError as error:
         findings.append(
-            Finding(QUESTION, "failed", error.side, f"timing: {error.what}", verdict=FAILED)
+            Finding(
+                QUESTION,
+                "failed",
+                error.side,
+                f"timing: {error.what}",
+                verdict=FAILED,
+                suspects=error.files,
+            )
         )
     return findings
 

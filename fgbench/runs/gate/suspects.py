@@ -79,6 +79,23 @@ def suspects(
     return tuple(sorted(possible, key=rank)[:SHOWN])
 
 
+def blamed_by(files: Sequence[str], changed: Sequence[str]) -> tuple[str, ...]:
+    """Return the files of an error that differ between the trees, the likeliest first.
+
+    Args:
+        files: that the error comes from, the likeliest first.
+        changed: files that differ, by their path in the tree.
+
+    Returns:
+        At most three paths; none where the error comes from files that do not differ.
+
+    Example:
+        >>> blamed_by(["fgbench/core/axes.py", "fgbench/api.py"], ["fgbench/api.py"])
+        ('fgbench/api.py',)
+    """
+    return tuple(dict.fromkeys(file for file in files if file in changed))[:SHOWN]
+
+
 def _own_files(cells: Sequence[Cell]) -> set[str]:
     """Return the files of the estimator, locality, architecture and data that all cells share."""
     found: set[str] = set()

@@ -133,7 +133,7 @@ def probe(name: str) -> Any:
     """Return a probe of the gate as a module.
 
     Args:
-        name: of its file.
+        name: of its file or folder.
 
     Returns:
         The module, which has ``answer(request) -> dict``. It imports no torch.
@@ -142,14 +142,12 @@ def probe(name: str) -> Any:
         >>> probe("exact").answer({"ask": "plan"})["groups"][0]
         'data'
     """
-    module = f"fgbench_probe_{name}"
-    if module not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module, PROBES / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[module] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[module])
-    return sys.modules[module]
+    spec = importlib.util.spec_from_file_location("fgbench_serve", PROBES / "serve.py")
+    assert spec is not None
+    assert spec.loader is not None
+    serve = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(serve)
+    return serve.probe(PROBES / name)
 
 
 def version(own: str, name: str) -> str:
@@ -160,13 +158,14 @@ def version(own: str, name: str) -> str:
         name: of the probe.
 
     Returns:
-        Both, the probe as a digest of its file.
+        Both, the probe as a digest of its files.
 
     Example:
         >>> version("1", "exact").startswith("1, exact ")
         True
     """
-    digest = sha256((PROBES / f"{name}.py").read_bytes()).hexdigest()
+    files = sorted((PROBES / name).glob("*.py")) or [PROBES / f"{name}.py"]
+    digest = sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return f"{own}, {name} {digest[:8]}"
 
 

@@ -213,6 +213,23 @@ def test_a_probe_that_fails_has_code_3_and_the_others_are_asked(
     assert calls == ["same", "true", "worse", "slower"]
 
 
+def test_a_tree_that_cannot_be_imported_names_the_file_that_is_at_fault(
+    code: Path, asked: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that differs is suspected, not the one that imports it."""
+
+    def same(*given: Any, **named: Any) -> Same:
+        files = ["fgbench/importer.py", "fgbench/m.py"]
+        raise ProbeError("HEAD", "exact", "SyntaxError: bad (fgbench/m.py:1)", files)
+
+    monkeypatch.setattr(room.same, "ask", same)
+    (finding,) = room.gate(repository=code).findings
+    assert (finding.verdict, finding.suspects) == (FAILED, ("fgbench/m.py",))
+    asked([], slower=ProbeError("HEAD", "timing", "no", ["fgbench/other.py", "fgbench/m.py"]))
+    (finding,) = room.gate(repository=code).findings
+    assert finding.suspects == ("fgbench/m.py",)
+
+
 def test_the_command_has_one_line_and_the_documented_codes(
     code: Path, asked: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -364,7 +381,7 @@ def test_a_planted_scale_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert git(laboratory.tree, "status", "--porcelain") == ""
 
 
-MIXER = room.same.probe_module("exact").MIXER
+MIXER = room.same.probe_module("exact").networks.MIXER
 ON_MIXER = {"groups": [f"estimates on {MIXER}"], "estimators": ["fg_a"]}
 FEW: dict[str, dict[str, list[str]]] = {
     "noise 1.1": {"groups": ["measurements"], "estimators": ["fg_a"], "archs": ["mlp-2x6"]},

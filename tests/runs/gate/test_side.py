@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from fgbench.runs.gate import side as room
 from fgbench.runs.gate.side import PROBES, ProbeError, Side
+from tests.makers.processes import posix, python
 
 PROBE = """
 import os, sys
@@ -43,7 +46,8 @@ def answer(request):
 def side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
     probes = tmp_path / "probes"
     probes.mkdir()
-    shutil.copy(PROBES / "serve.py", probes)
+    for name in ("serve.py", "errors.py"):
+        shutil.copy(PROBES / name, probes)
     (probes / "mine.py").write_text(PROBE)
     monkeypatch.setattr(room, "PROBES", probes)
     tree = tmp_path / "tree"
@@ -91,12 +95,67 @@ def test_another_package_than_that_of_the_tree_is_refused(side: Side, tmp_path: 
         side.run("mine", {"do": "strange", "where": str(tmp_path / "other")})
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from fgbench.runs.gate import side as room
+
+room.PROBES = Path(sys.argv[1])
+with room.Side("mine", "", Path(sys.argv[2]), Path(sys.executable)).start("mine") as live:
+    print(live.ask({"do": "echo"})["pid"], flush=True)
+    live.ask({"do": "sleep"})
+"""
+
+
+@posix
+def test_a_probe_at_work_ends_with_its_parent_that_is_killed(side: Side) -> None:
+    parent = python(KILLED, room.PROBES, side.tree)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert room.running(pid)
+    time.sleep(0.2)  # it sleeps for a minute now
+    parent.kill()
+    parent.communicate()
+    until = time.monotonic() + 20
+    while room.running(pid) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not room.running(pid)
+
+
+def test_folders_of_killed_probes_are_removed(tmp_path: Path) -> None:
+    names = [f"fgbench-probe-{pid}-x" for pid in (os.getpid(), 999_999_999)] + [
+        "fgbench-probe-mine"
+    ]
+    for name in names:
+        (tmp_path / name / "tree").mkdir(parents=True)
+    room.tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({*names} - {names[1]})
+
+
 def test_an_interpreter_that_is_none(side: Side) -> None:
     with pytest.raises(ProbeError, match="no-python: No such file"):
         Side("mine", "", side.tree, Path("/no-python")).run("mine", {"do": "echo"})
 
 
-def test_a_syntax_error_in_the_tree_is_the_last_line_of_its_traceback(side: Side) -> None:
-    (side.tree / "fgbench" / "__init__.py").write_text("X = (\n")
-    with pytest.raises(ProbeError, match="SyntaxError"):
+@pytest.mark.parametrize(
+    ("part", "told", "files"),
+    [
+        ("Y = 1\nZ = (\n", r"SyntaxError: .* \(fgbench/part\.py:2\)", ["part.py"]),
+        (
+            "Y = 1\n1 / 0\n",
+            r"ZeroDivisionError: .* \(fgbench/part\.py:2\)",
+            ["part.py", "__init__.py"],
+        ),
+        ("", r"ImportError: .* \(fgbench/__init__\.py:1\)", ["__init__.py", "part.py"]),
+        (None, r"ModuleNotFoundError: .* \(fgbench/__init__\.py:1\)", ["__init__.py", "part.py"]),
+    ],
+)
+def test_an_error_in_the_tree_names_its_file_and_line_and_not_the_importer(
+    side: Side, part: str | None, told: str, files: list[str]
+) -> None:
+    (side.tree / "fgbench" / "__init__.py").write_text("from fgbench.part import Y\nX = Y\n")
+    if part is not None:
+        (side.tree / "fgbench" / "part.py").write_text(part)
+    with pytest.raises(ProbeError, match=told) as caught:
         side.run("mine", {"do": "import"})
+    assert list(caught.value.files) == [f"fgbench/{name}" for name in files]

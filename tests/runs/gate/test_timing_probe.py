@@ -12,10 +12,10 @@ import torch
 
 import fgbench
 from fgbench import registry
-from fgbench.runs.gate.probe import serve  # type: ignore[attr-defined]
+from fgbench.runs.gate.probe import serve
 from fgbench.runs.gate.side import PROBES, Side
 
-timing = serve.probe(PROBES / "timing.py")
+timing = serve.probe(PROBES / "timing")
 HERE = Side("here", "", Path(fgbench.__file__).parents[1], Path(sys.executable))
 DATA = "synthetic[size=8,train=64,test=32]"
 

@@ -104,5 +104,5 @@ def test_parts_that_are_gone_change_a_joint_fingerprint() -> None:
 
 
 def test_a_process_that_gives_no_answer_says_why() -> None:
-    with pytest.raises(RuntimeError, match=r"no-such-probe: .*no-such-probe\.py"):
+    with pytest.raises(RuntimeError, match=r"no-such-probe: .*No module named .*no-such-probe"):
         tracked.fresh("no-such-probe", {}, processes=1)

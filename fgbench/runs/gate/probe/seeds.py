@@ -2,7 +2,7 @@
 
 ``answer`` takes ``{"cells": [...], "seeds": [...]}``. A cell is ``{"verb": "measure" or "train",
 "method": METHOD, "arch": ..., "data": ..., "number": NAME}`` with further options in ``"options"``, or with
-``"variant"``, the name of one of the trainings of ``exact.py``. A number of ``measure`` is one of its record,
+``"variant"``, the name of one of the trainings of :mod:`exact`. A number of ``measure`` is one of its record,
 such as ``relative_variance``; or ``inefficiency``, 1/efficiency - 1, which no rescaling of an estimate
 changes; or ``noise``, the first, and the second of a biased estimate without noise. Of ``train`` it is
 ``test_error``. A training that diverges has the error of guessing. A number that is not finite is null.
@@ -12,14 +12,14 @@ A seed gives initial weights, batches and noise, so equal seeds of two trees are
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 import time
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
+
+from .errors import line, named
+from .exact import trainings
 
 Cell = dict[str, Any]
 
@@ -79,10 +79,9 @@ def _cell(given: Mapping[str, Any], seeds: list[int]) -> Cell:
                     record.get("reason") or f"seed {seed}: {given['number']} is not finite"
                 )
     except UsageError as error:
-        return cell | {"status": "n/a", "reason": " ".join(str(error).split())}
+        return cell | {"status": "n/a", "reason": line(error)}
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        return cell | {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
+        return cell | {"status": "failed", "reason": named(error)}
     return cell | {"status": "ok", "reason": reasons[0] if reasons else "", "values": values}
 
 
@@ -136,25 +135,11 @@ def _chance(data: str) -> float:
 
 def _variant(name: str) -> dict[str, Any]:
     """Return the recipe of a training of the exact cells; of a method or an update rule the plain one."""
-    exact = _exact()
     if name == "recipe":
         return {"epochs": 2, "batch": 32}
-    base = dict(exact.BASE) | {"batch": 16}
+    base = trainings.BASE | {"batch": 16}
     if name == "method":
         return base | {"lr": 0.03}
     if name.startswith("update "):
         return base | {"update": name.removeprefix("update ")}
-    return base | dict({**exact.VARIANTS, **exact.LOCAL_VARIANTS}[name])
-
-
-@cache
-def _exact() -> Any:
-    """Return the probe of exact cells, which lies beside this file."""
-    name, path = "fgbench_probe_exact_cells", Path(__file__).with_name("exact.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return base | {**trainings.VARIANTS, **trainings.LOCAL_VARIANTS}[name]

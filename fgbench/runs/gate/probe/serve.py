@@ -1,40 +1,43 @@
 """Run a probe: one request per line on stdin, one answer per line on stdout.
 
-The probe is the file beside this one whose name is the first argument. What the measured code prints goes to
-stderr. An answer is refused unless fgbench was imported from the folder FGBENCH_GATE_TREE.
+The probe is the neighbour of this file whose name is the first argument. The second one, if there is any, is
+the end of a pipe whose other end the parent holds. What the measured code prints goes to stderr. An answer is
+refused unless fgbench was imported from the folder FGBENCH_GATE_TREE.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+PACKAGE = "fgbench_probes"
+"""Name under which probes are imported: ``fgbench`` is the package of the measured tree."""
 
 
 def probe(path: Path) -> Any:
     """Return a probe as a module.
 
     Args:
-        path: of its file.
+        path: of its file or folder.
 
     Returns:
         The module, which has ``answer(request) -> dict``.
 
     Example:
         >>> probe(Path(__file__)).__name__
-        'fgbench_probe_serve'
+        'fgbench_probes.serve'
     """
-    spec = importlib.util.spec_from_file_location(f"fgbench_probe_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
+    package.__path__ = [str(path.parent)]
+    return importlib.import_module(f"{PACKAGE}.{path.stem}")
 
 
 def stranger(tree: str) -> str:
@@ -57,22 +60,26 @@ def stranger(tree: str) -> str:
     return file or "a package without a file"
 
 
-def reason(error: BaseException) -> str:
-    """Return an error as one line: type, message, and the line that raised it.
+def refusal(error: BaseException) -> dict[str, Any]:
+    """Return the reply in place of an answer.
 
     Args:
-        error: as caught.
+        error: that the probe raised.
 
     Returns:
-        The line.
+        ``error``: its type and message, and where it was made; ``files``: of the tree that it comes from.
 
     Example:
-        >>> reason(ValueError("no such thing"))
-        'ValueError: no such thing'
+        >>> refusal(ValueError("no such thing"))
+        {'error': 'ValueError: no such thing', 'files': []}
     """
-    places = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
-    return " ".join(f"{type(error).__name__}: {error}".split()) + where
+    errors = probe(Path(__file__).with_name("errors"))
+    places: list[str] = errors.places(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    shown = places or [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-1:]]
+    where = f" ({shown[0]})" if shown else ""
+    files = list(dict.fromkeys(place.partition(":")[0] for place in places))
+    return {"error": errors.named(error) + where, "files": files}
 
 
 def forget_editable() -> None:
@@ -86,17 +93,35 @@ def forget_editable() -> None:
     ]
 
 
-def main(name: str) -> None:
+def follow(end: int) -> None:
+    """End this process and those that it started once its parent has ended, for whatever reason.
+
+    Args:
+        end: of a pipe whose other end the parent alone holds.
+    """
+
+    def wait() -> None:
+        """Wait for the end of the pipe."""
+        os.read(end, 1)
+        os.killpg(os.getpid(), signal.SIGKILL)  # the parent has made it the leader of a group
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(name: str, end: str = "") -> None:
     """Answer requests until stdin ends.
 
     Args:
         name: of the probe.
+        end: of a pipe to the parent, a number; "" where nothing is to end this process.
     """
+    if end:
+        follow(int(end))
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     tree = os.environ.get("FGBENCH_GATE_TREE", "")
     forget_editable()
-    module = probe(Path(__file__).with_name(f"{name}.py"))
+    module = probe(Path(__file__).with_name(name))
     getattr(module, "alone", lambda: None)()
     for line in sys.stdin:
         try:
@@ -105,10 +130,10 @@ def main(name: str) -> None:
                 reply = {"error": f"imported fgbench from {other}, expected {tree}"}
         except Exception as error:
             traceback.print_exc()
-            reply = {"error": reason(error)}
+            reply = refusal(error)
         out.write(json.dumps(reply) + "\n")
         out.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

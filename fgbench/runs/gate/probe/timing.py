@@ -26,6 +26,8 @@ from functools import cache
 from statistics import median
 from typing import Any
 
+from .errors import named
+
 BURST_S = 0.003
 """CPU seconds of the calls that are timed together."""
 WARM_UP = 3
@@ -149,7 +151,7 @@ class Timed:
         try:
             return self.work(self.calls)
         except Exception as error:
-            self.status, self.reason = "failed", _one_line(error)
+            self.status, self.reason = "failed", named(error)
             self.work = lambda k: None
         return None
 
@@ -211,7 +213,7 @@ class Cell(Timed):
         except Exception as error:
             known = any(kind.__name__ == "UsageError" for kind in type(error).__mro__)
             self.status = "n/a" if known else "failed"
-            self.reason = str(error) if known else _one_line(error)
+            self.reason = str(error) if known else named(error)
             return
         if what not in WHOLE:
             self.warm()
@@ -521,8 +523,3 @@ def _counts_switches() -> bool:
     before = _switches()
     time.sleep(0.001)
     return _switches() > before
-
-
-def _one_line(error: BaseException) -> str:
-    """Return an error as one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -24,6 +24,8 @@ from itertools import repeat
 from types import SimpleNamespace
 from typing import Any
 
+from .errors import line, named
+
 Cell = dict[str, Any]
 
 NETS = {
@@ -80,11 +82,6 @@ class NotHere(Exception):
     """Raised for a thing that this tree lacks, or that has no exact answer; the message is the reason."""
 
 
-def _line(error: BaseException) -> str:
-    """Return the message of an error as one line."""
-    return " ".join(str(error).split())[:300]
-
-
 # means
 
 
@@ -97,13 +94,13 @@ def _cell(given: Mapping[str, Any], until: float) -> Cell:
         with _quiet():
             return cell | {"status": "ok", "reason": ""} | _truth(_tools(), given)
     except NotHere as reason:
-        return cell | {"status": "n/a", "reason": _line(reason)}
+        return cell | {"status": "n/a", "reason": line(reason)}
     except Exception as error:
         from fgbench.errors import UsageError
 
         if isinstance(error, UsageError):
-            return cell | {"status": "n/a", "reason": _line(error)}
-        return cell | {"status": "failed", "reason": f"{type(error).__name__}: {_line(error)}"}
+            return cell | {"status": "n/a", "reason": line(error)}
+        return cell | {"status": "failed", "reason": named(error)}
 
 
 @contextmanager
@@ -122,7 +119,7 @@ def _tools() -> Any:
         from fgbench.conformance import nets, unbiased
         from fgbench.conformance.outcome import Fault
     except ImportError as error:
-        raise NotHere(f"this tree has no exact designs: {_line(error)}") from None
+        raise NotHere(f"this tree has no exact designs: {line(error)}") from None
     wanted = {
         unbiased: ("Drawn", "NoDesign", "at_once", "has_step", "with_step"),
         getattr(unbiased, "Drawn", None): ("by", "at", "bases", "degree_two", "mean", "ways"),
@@ -164,12 +161,12 @@ def _truth(tools: Any, given: Mapping[str, Any]) -> Cell:
     try:
         found |= _compared(tools, case, claims)
     except tools.NoDesign as reason:
-        raise NotHere(_line(reason)) from None
+        raise NotHere(line(reason)) from None
     except tools.Fault as fault:  # not finite, or a claim that contradicts itself
         return found | {
             "expects": "gradient",
             "held": False,
-            "what": _line(fault),
+            "what": line(fault),
             "bias": math.nan,
             "scale": math.nan,
         }
@@ -367,7 +364,7 @@ def _laws() -> Iterator[Cell]:
         from fgbench.core.noise import laws
         from fgbench.core.noise.keyed import Noise
     except ImportError as error:
-        yield {"name": "laws", "status": "n/a", "reason": _line(error)}
+        yield {"name": "laws", "status": "n/a", "reason": line(error)}
         return
     import torch
 
@@ -412,7 +409,7 @@ def _law(name: str, noise: Any, places: Mapping[str, Any], held: bool = False) -
         return {
             "name": about,
             "status": "failed",
-            "reason": f"{type(error_).__name__}: {_line(error_)}",
+            "reason": named(error_),
         }
     sure = abs(square - 1.0) <= max(SIGMAS * sigma, EXACT)
     return {
@@ -442,10 +439,10 @@ def _intervals(runs: int) -> list[Cell]:
                 try:
                     low, high = _ends(make())
                 except (ImportError, AttributeError) as error:
-                    failed[name] = {"status": "n/a", "reason": _line(error)}
+                    failed[name] = {"status": "n/a", "reason": line(error)}
                     continue
                 except Exception as error:
-                    reason = f"{type(error).__name__}: {_line(error)}"
+                    reason = named(error)
                     failed[name] = {"status": "failed", "reason": reason}
                     continue
                 if low is None or high is None:

@@ -51,7 +51,7 @@ def test_ordinary_modules_have_numbers(names: list[str]) -> None:
     if names:
         only["archs"] = [f"wrapped {name}" for name in names]
     cells = exact.answer({"ask": "group", "group": GROUP, "only": only})["cells"]
-    assert len(cells) == (3 if names else 3 * len(exact.WRAPPED) + 1)
+    assert len(cells) == (3 if names else 3 * len(exact.wrapped.NETWORKS) + 1)
     for cell in cells:
         assert "numbers" in cell, cell
         if "/" in cell["about"] and "buffers" not in cell["about"]:
