@@ -16,7 +16,6 @@ from fgbench.reporting.frames.load import load
 from fgbench.reporting.frames.settings import part_of, real
 from fgbench.reporting.paper.markdown import table
 from fgbench.stats.reporting import number
-from fgbench.stats.scale_verdict import UPHILL
 
 HEAD = (
     *("row", "method", "test", "gap", "verdict", "at equal epochs", "at equal seconds"),
@@ -141,11 +140,18 @@ def _cells(row: Row) -> list[str]:
         _plain(part_of(record, "cost").get("forward_equivalents")),
         _number(record.get("ratio_to_bp")),
         _number(record.get("peak_ratio_to_bp")),
-        f"– ({UPHILL})" if row.uphill else _number(row.efficiency),
+        _efficiency(row),
         f"{rate:.3g}{lowered}" if rate == rate else "–",
         f"{row.test()['n']:.0f}" if row.test()["n"] == row.test()["n"] else "–",
         short or "not stated",
     ]
+
+
+def _efficiency(row: Row) -> str:
+    """Format the efficiency, with the verdict on the sign of its scale."""
+    found = row.efficiency or {}
+    said = row.sign.beside(found.get("value"))
+    return _number(found) + f" ({said})" * bool(said)
 
 
 def _plain(value: Any) -> str:

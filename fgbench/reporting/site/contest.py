@@ -17,7 +17,6 @@ from fgbench.reporting.site.table import (
     interval_cell,
     number_cell,
 )
-from fgbench.stats.scale_verdict import UPHILL
 
 HEAD = (
     *(
@@ -96,7 +95,7 @@ def _cells(row: Row, page_paths: PagePaths) -> tuple[TableCell, ...]:
         interval_cell(row.gap() if verdict not in ("", "reference") else None),
         TableCell(verdict or NOTHING, tone=TONES.get(verdict, "")),
         *others,
-        interval_cell(row.efficiency, UPHILL * row.uphill),
+        interval_cell(row.efficiency, row.sign.beside((row.efficiency or {}).get("value"))),
         number_cell(real(cost)),
         number_cell(real(result.get("lr"))),
         number_cell(n if n == n else nan, 6),
