@@ -11,7 +11,7 @@ from fgbench.reporting.figures.efficiency import described
 from fgbench.reporting.figures.gap_against_efficiency import caption, draw
 from fgbench.reporting.frames import comparisons
 from fgbench.reporting.frames.load import Records, load
-from fgbench.reporting.paper.leaderboard import write
+from fgbench.reporting.paper.leaderboard import HEAD, MEANINGS, write
 from fgbench.stats.scale_verdict import Sign
 from tests.makers.compared import a_compare, against
 from tests.makers.paths import ROOT
@@ -39,7 +39,8 @@ def records(tmp_path: Path) -> Records:
 
 def test_every_row_has_its_interval_commit_and_command(records: Records, tmp_path: Path) -> None:
     text = write(records.folder, tmp_path / "LEADERBOARD.md").read_text("utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    shown = text.split("\n## ")[1].splitlines()
+    rows = [line for line in shown if line.startswith("| ")][2:]
     names = [row.split(" | ")[1] for row in rows]
     assert names == ["BP", "DFA ∘", "FG-A"]
     for row, method in zip(rows, ("BP", "DFA", "FG-A"), strict=True):
@@ -59,6 +60,18 @@ def test_the_latest_comparison_counts_and_efficiency_is_that_at_initialisation(
     assert found["FG-A"].efficiency is not None
     assert found["FG-A"].efficiency["value"] == pytest.approx(1 / 2291)
     assert comparisons.rows(records, "*mnist") == []
+
+
+def test_a_stranger_finds_every_column_and_mark_explained(records: Records, tmp_path: Path) -> None:
+    text = write(records.folder, tmp_path / "page.md").read_text("utf-8")
+    explained = {part for name in MEANINGS for part in name.split(", ")}
+    assert explained == set(HEAD)
+    legend, _, rest = text.partition("\n## ")
+    assert all(f"| {name} | " in legend for name in MEANINGS)
+    assert "test error (%), chance 90; reference BP" in rest
+    assert "margin of equivalence 3 points; timed on " in rest
+    for mark in ("∘", "*: divided by √10", "within the margin", "undecided", *map(str, Sign)):
+        assert mark in legend
 
 
 def test_the_figure_has_a_point_per_measured_method_but_the_reference(

@@ -56,3 +56,15 @@ def test_the_sign_of_a_scale_stands_below_the_efficiency(tmp_path: Path) -> None
     assert (found[-0.1].text, found[-0.1].note) == ("–", "points uphill")
     assert found[0.1].text != "–"
     assert found[0.1].note == "sign not resolved"
+
+
+def test_a_rate_that_was_lowered_says_why(tmp_path: Path) -> None:
+    lowered = a_compare("FG-A", 0.13, against())
+    lowered["results"] = [{**result, "lowered": True} for result in lowered["results"]]
+    records = stored(tmp_path, a_compare("BP", 0.03, against(own=True)), lowered)
+    table = contest(records, page_paths(["BP", "FG-A"], [("mlp-2x128", "digits")]))
+    assert table is not None
+    notes = [
+        dict(zip(table.head, row.cells, strict=True))["learning rate"].note for row in table.rows
+    ]
+    assert notes == ["", "divided by √10: it diverged in the longer run"]
