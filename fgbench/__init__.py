@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fgbench.api import check, compare, measure, run, run_all, speed, train
     from fgbench.core.along import Along
     from fgbench.core.estimator import Claims, Defaults, Estimate, Estimator, State
+    from fgbench.core.example_view import example_view
     from fgbench.core.noise.directions import FixedDirections
     from fgbench.core.noise.keyed import Noise
     from fgbench.core.objective import Objective
@@ -61,6 +62,7 @@ _LOCATIONS = {
     "compare": "fgbench.api:compare",
     "data_set": "fgbench.data.given:data_set",
     "estimate": "fgbench.training.single_estimate:estimate",
+    "example_view": "fgbench.core.example_view:example_view",
     "figure": "fgbench.reporting.figures.draw:draw",
     "gate": "fgbench.runs.gate.gate:gate",
     "load": "fgbench.reporting.results:load",
@@ -95,6 +97,7 @@ __all__ = [
     "compare",
     "data_set",
     "estimate",
+    "example_view",
     "figure",
     "gate",
     "load",

@@ -32,6 +32,7 @@ from fgbench import (
     compare,
     data_set,
     estimate,
+    example_view,
     figure,
     gate,
     load,
@@ -48,7 +49,7 @@ from tests.makers.paths import ROOT
 IMPORTED = (
     Along, Claims, DataSet, Defaults, Estimate, Estimator, FixedDirections, ForwardGradient, Metric,
     Nested, Network, Noise, Objective, State, Task, UsageError, View, check, compare, data_set,
-    estimate, figure, gate, load, measure, register, run, run_all, speed, train, wrap,
+    estimate, example_view, figure, gate, load, measure, register, run, run_all, speed, train, wrap,
 )  # fmt: skip
 """The public names, imported as a user imports them."""
 

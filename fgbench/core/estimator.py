@@ -139,21 +139,14 @@ class Estimator(Protocol):
     :class:`fgbench.core.update.Update`; a recipe that names one wins.
 
     Example:
-        >>> import torch
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.example_view import example_view
         >>> from fgbench.core.noise.keyed import Noise
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
         >>> class ForwardGradient(Defaults):
         ...     def __call__(self, view, noise, state):
         ...         u = noise.directions(view.shapes)
         ...         return Estimate(grads=view.credit(view.slopes(u), u))
-        >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 1), "final", updates=(0,))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
         >>> estimator: Estimator = ForwardGradient()
-        >>> list(estimator(view, Noise(0), {}).grads)
+        >>> list(estimator(example_view(), Noise(0), {}).grads)
         ['body.0.l0.weight', 'body.0.l0.bias']
     """
 

@@ -52,13 +52,8 @@ def present(view: View) -> dict[str, Tensor]:
 
     Example:
         >>> import torch
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 1), "final", updates=(0,))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view()
         >>> moved = view.with_(params={"body.0.l0.weight": torch.zeros(4, 4)})
         >>> bool(present(view)["body.0.l0.weight"].any()), bool(present(moved)["body.0.l0.weight"].any())
         (True, False)

@@ -50,11 +50,8 @@ class Oracles(Protocol):
         window: passes the batch through the objective's window; it is no oracle.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
+        >>> from fgbench.core.example_view import example_view
         >>> from fgbench.core.noise.keyed import Noise
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.window import Window
         >>> class Differences(Oracles):
         ...     def __init__(self, window):
         ...         self.window = window
@@ -62,10 +59,7 @@ class Oracles(Protocol):
         ...         return self.window.differences(directions, step or 1e-3, on_sites=False)
         ...     def probe(self, directions, cells=None, weigh=None, into="site", combine="mean"):
         ...         raise NotImplementedError
-        >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 1), "final", updates=(0,))
-        >>> x, labels = torch.ones(5, 1, 2, 2), torch.arange(5) % 3
-        >>> view = Differences(Window(chain, end, x, labels, CostCounter()))
+        >>> view = Differences(example_view().window)
         >>> u = Noise(0).directions(view.shapes, n=2)
         >>> [tuple(g.shape) for g in view.credit(view.slopes(u), u).values()]
         [(4, 4), (4,)]

@@ -132,13 +132,9 @@ class View(Oracles):
         Cost: that of :meth:`slopes` along n directions: examples pass one after the other.
 
         Example:
-            >>> from fgbench import registry
-            >>> from fgbench.core.cost import CostCounter
+            >>> from fgbench.core.example_view import example_view
             >>> from fgbench.core.noise.keyed import Noise
-            >>> from fgbench.core.objective import Objective
-            >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
-            >>> end, x = Objective("end", (0, 1), "final", updates=(0,)), Noise(0).normal("x", (5, 1, 2, 2))
-            >>> view = View(chain, end, x, torch.arange(5) % 3, CostCounter())
+            >>> view = example_view()
             >>> u = Noise(0).directions(view.shapes, n=2)
             >>> bool(torch.allclose(view.slopes_apart(lambda i: u), view.slopes(u), atol=1e-6))
             True
@@ -490,13 +486,9 @@ class View(Oracles):
         Cost: a pass of values through this view, which is its clean pass where none has run yet.
 
         Example:
-            >>> from fgbench import registry
-            >>> from fgbench.core.cost import CostCounter
+            >>> from fgbench.core.example_view import example_view
             >>> from fgbench.core.noise.keyed import Noise
-            >>> from fgbench.core.objective import Objective
-            >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-            >>> end, x = Objective("end", (0, 2), "final", updates=(0, 1)), Noise(0).normal("x", (5, 1, 2, 2))
-            >>> view = View(chain, end, x, torch.arange(5) % 3, CostCounter())
+            >>> view = example_view("mlp-2x4")
             >>> upper = view.from_module(1).reverse()
             >>> list(upper), view.ledger.backwards
             (['body.1.l0.weight', 'body.1.l0.bias'], 0.5)

@@ -923,15 +923,15 @@ class Window:
                 other = self.chain.read(name, between[k])
                 mean = mean + self._losses_by(name, other).mean()
             weight = self.objective.weight
-            found = torch.autograd.grad(
-                mean if weight == 1.0 else mean * weight,
-                [*params.values(), *heads.values()],
-                allow_unused=True,
-            )
+            targets = [*params.values(), *heads.values()]
+            found: Sequence[Tensor | None] = [None] * len(targets)
+            if mean.requires_grad:  # not where all that the readout reads is given
+                scaled = mean if weight == 1.0 else mean * weight
+                found = torch.autograd.grad(scaled, targets, allow_unused=True)
         self._arrive(f.detach())
         own = found[len(params) :]
         if weight != 1.0:
-            own = tuple(None if g is None else g / weight for g in own)
+            own = [None if g is None else g / weight for g in own]
         self._read = Reading(
             prediction.detach(),
             losses.detach(),
@@ -1000,7 +1000,8 @@ class Window:
                     last, own = f.detach(), {**own, **self.heads()}
                     f = end if self.objective.weight == 1.0 else end * self.objective.weight
                 further = any(m < ends[k][0] for m in updates)
-                if targets := [*own.values(), *([x] if further else [])]:
+                targets = [*own.values(), *([x] if further else [])]
+                if targets and f.requires_grad:
                     torch.autograd.backward(f, back, inputs=targets)
             back = x.grad if further else None
             if back is None:

@@ -90,6 +90,8 @@ class DirectRandomTargetProjection(Defaults):
             readout = chain.readout(o.readout)
             if o.updates and (readout.coupled or readout.holds):
                 return f"projects class labels, and the loss of {o.readout} compares examples"
+            if o.updates and chain.predicted(o.readout, o.window[1] - 1)[-1] < 2:
+                return f"projects class labels, and {o.readout} predicts one number"
         return ""
 
     def init_state(self, scheme: Scheme, noise: Noise) -> dict[str, State]:

@@ -70,7 +70,10 @@ class Pepita(Defaults):
         return Claims(bias="some", backward="segment", deterministic=True, exact=True)
 
     def supports(self, scheme: Scheme) -> str:
-        """Need inputs that are real numbers."""
+        """Need inputs that are real numbers, at which windows begin."""
+        if scheme.moves:
+            locality = type(scheme.locality).__name__
+            return f"adds the error to the input, and {locality} begins its windows at another one"
         for o in scheme.objectives:
             if o.updates and scheme.chain.reads(o.window[0]) is None:
                 return "adds the error to the input, which is no single tensor of real numbers here"

@@ -1,12 +1,14 @@
-"""The verdict on a measured scale: whether a relative variance may be compared with others.
+"""The verdicts on a measured scale: whether it is 1, and whether it is below 0.
 
 Halving an estimate divides its relative variance by four, so that variances compare between scales of 1
-alone. Terminal, figures, CSV and site all read here which points are crossed out.
+alone. An efficiency is a square and hides the sign of a scale. Terminal, figures, CSV, site and leaderboard
+all read here which points are crossed out and which have no efficiency.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 from fgbench.stats import multiple_tests
@@ -14,10 +16,38 @@ from fgbench.stats.intervals import finite, t_quantile, t_test
 from fgbench.stats.multiple_tests import LEVEL
 
 NEAR = 0.05  # of a scale to 1: variances differ by a tenth
-UPHILL = "points uphill"  # why an estimate with a scale below 0 has no efficiency
 OWN = (
     "fgbench.estimators."  # modules whose claims are checked exactly with every change of the code
 )
+
+
+class Sign(StrEnum):
+    """The verdict on the sign of a scale.
+
+    Example:
+        >>> str(Sign.UPHILL)
+        'points uphill'
+    """
+
+    KNOWN = ""
+    UPHILL = "points uphill"
+    UNRESOLVED = "sign not resolved"
+
+    def beside(self, efficiency: float | None) -> str:
+        """Return the words that stand beside an efficiency.
+
+        Args:
+            efficiency: its value, None or NaN where there is none.
+
+        Returns:
+            Nothing where the sign is known, or is open and there is no efficiency that it could spoil.
+
+        Example:
+            >>> Sign.UNRESOLVED.beside(0.1), Sign.UNRESOLVED.beside(None), Sign.UPHILL.beside(None)
+            ('sign not resolved', '', 'points uphill')
+        """
+        spoilt = self is not Sign.UNRESOLVED or _number(efficiency) is not None
+        return self.value if spoilt else ""
 
 
 def scale_p(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:
@@ -80,20 +110,67 @@ def checked_exactly(record: Mapping[str, Any]) -> bool:
     return own and _part(record, "claimed").get("bias") == "none"
 
 
-def uphill(numbers: Mapping[str, Any]) -> bool:
-    """Return whether the mean of an estimate points uphill: a step along it raises the loss.
+def sign_p(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:
+    """Return the two-sided p-value of a scale of 0, that of t at the recorded interval.
 
-    The efficiency is a square and does not show the sign, so that an estimate of which this holds has none.
+    It is below the level exactly where the interval lies on one side of 0.
 
     Args:
         numbers: of a place: ``scale`` is read.
+        record: the record they are from; see :func:`checked_exactly`.
+
+    Returns:
+        The p-value; 0 for a scale without error, 1 for one without an interval. None where nothing is left
+        to test: no value, or an estimate that is exactly unbiased, whose scale is 1.
 
     Example:
-        >>> uphill({"scale": {"value": -0.02}}), uphill({"scale": {"value": 0.02}}), uphill({})
-        (True, False, False)
+        >>> round(sign_p({"scale": {"value": -0.2, "low": -0.4, "high": 0.0, "n": 5}}, {}), 6)
+        0.05
     """
-    value = _number(_part(numbers, "scale").get("value"))
-    return value is not None and value < 0.0
+    scale = _part(numbers, "scale")
+    value, low, high, n = (_number(scale.get(name)) for name in ("value", "low", "high", "n"))
+    if value is None or checked_exactly(record):
+        return None
+    if low is None or high is None or value == 0.0:
+        return 1.0
+    reach = high - value if value < 0.0 else value - low
+    if low == high or reach <= 0.0:
+        return 0.0
+    if n is None or n < 2:
+        return 1.0
+    return t_test(t_quantile(n - 1.0) * value / reach, 1.0, n - 1.0)[1]
+
+
+def signs(places: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Sign]:
+    """Return the sign of each of the scales that are shown together.
+
+    The efficiency is a square and does not show it. Where a scale is surely below 0, a step along the mean
+    of the estimate raises the loss, so that it has no efficiency. Where its interval holds both signs, as
+    over networks whose fixed random feedback points along the gradient in some and against it in others, the
+    efficiency is that of a factor whose sign differs from network to network. P-values are adjusted by Holm.
+
+    Args:
+        places: numbers and record of each, as of :func:`sign_p`.
+
+    Returns:
+        `Sign.UPHILL` for a scale that is surely below 0, `Sign.UNRESOLVED` where the sign is open,
+        `Sign.KNOWN` for all others.
+
+    Example:
+        >>> of = [{"value": v, "low": v - 0.1, "high": v + 0.1, "n": 5} for v in (-0.3, -0.05, 0.3)]
+        >>> [str(sign) for sign in signs([({"scale": scale}, {}) for scale in of])]
+        ['points uphill', 'sign not resolved', '']
+    """
+    adjusted = multiple_tests.holm([sign_p(*place) for place in places])
+    values = [_number(_part(numbers, "scale").get("value")) for numbers, _ in places]
+    return [
+        Sign.KNOWN
+        if p is None or value is None
+        else Sign.UNRESOLVED
+        if p >= LEVEL
+        else (Sign.UPHILL if value < 0.0 else Sign.KNOWN)
+        for value, p in zip(values, adjusted, strict=True)
+    ]
 
 
 def looked_at(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:

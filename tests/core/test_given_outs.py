@@ -50,6 +50,28 @@ def test_what_follows_a_site_starts_from_the_given_output() -> None:
     torch.testing.assert_close(moved.activities("op")["body.2.l0"], want + 1)
 
 
+def test_no_loss_passes_given_outputs_into_a_readout_without_parameters() -> None:
+    """The goodness of a module has none: with every output given, the loss has no graph at all."""
+    task, _, _ = build("mlp-2x5", "bp/forward_forward", SHAPE)
+    x, _ = batch(3, SHAPE)
+    for view in task.views(x, torch.tensor([1, 0, 1]), CostCounter()):
+        ((name, shape),) = view.sites.items()
+        noise = Noise(1, dtype=torch.float64)
+        given = view.with_(outs={name: noise.normal(name, shape)})
+        for loss in (
+            given.reverse(),
+            given.reverse(parts=3),
+            given.pull({("loss", ""): torch.tensor(1.0, dtype=torch.float64)}),
+        ):
+            assert set(loss) == set(given.shapes)
+            assert not any(bool(g.any()) for g in loss.values())
+        credit = noise.normal("credit", shape)
+        pulled = given.pull({("op", name): credit})  # its own operation is before the given output
+        want = credit.T @ view.start.flatten(1)
+        torch.testing.assert_close(pulled[f"{name}.weight"], want, rtol=1e-12, atol=1e-12)
+        assert all(bool(g.any()) for g in view.reverse().values())
+
+
 def test_an_output_that_does_not_fit_is_named() -> None:
     task, _, _ = build("mlp-3x5", "bp/end", SHAPE)
     (view,) = task.views(*batch(3, SHAPE), CostCounter())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,17 +15,30 @@ from fgbench.cli.new import KINDS
 from tests.makers.paths import ROOT
 
 PAGE = (ROOT / "docs" / "bringing-a-method.md").read_text("utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 
 
 @pytest.fixture
 def halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Write the example of a method around another."""
-    (source,) = (
-        code for code in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "Halved" in code
-    )
+    (source,) = (code for code in PYTHON if "Halved" in code)
     monkeypatch.chdir(tmp_path)
     Path("halved.py").write_text(source)
     return "./halved.py:Halved"
+
+
+def test_the_view_of_the_page_takes_what_new_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = (code for code in PYTHON if "example_view" in code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run(["new", "estimator", "my_rule"]) == 0
+    names: dict[str, Any] = {}
+    exec(source, names)
+    del sys.modules["my_rule"]
+    assert names["found"].keys() == names["truth"].keys()
+    assert all(g.shape == names["truth"][name].shape for name, g in names["found"].items())
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from tests.makers.paths import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN_ELSEWHERE = {
     "README.md": 4,  # test_readme, test_plugin
-    "bringing-a-method.md": 2,  # test_bringing
+    "bringing-a-method.md": 3,  # test_bringing
     "comparing.md": 1,  # test_compare, whose command this is
 }
 """Blocks of Python of a page that other tests run, or that take minutes."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fgbench import registry
+from fgbench.conformance.nets import Case, Net
 from fgbench.core.cost import CostCounter
 from fgbench.core.feedback_weights import crossed
 from fgbench.core.noise.keyed import DesignedNoise, Noise
@@ -104,6 +105,26 @@ def test_through_norms_and_convolutions_the_feedback_turns_to_the_weights(arch: 
                 w = w - w.mean(1, keepdim=True)
             cosine = float((new[name] * w).sum() / (new[name].norm() * w.norm()))
             assert cosine > 0.7, name
+
+
+def test_under_forward_forward_no_weight_is_crossed_and_the_gradient_is_exact() -> None:
+    """A module has one layer, and its goodness has no weights."""
+    mirror = registry.make("estimators", "weight_mirror").thing
+    case = Case.build(Net("mlp-2x4", (1, 2, 2), 3, 4), "forward_forward", mirror)
+    step = case.task.estimate(case.x, case.y, mirror, case.noise, case.state)
+    assert worst(step.body, case.truth) < 1e-14
+    assert set(step.new_state) == {"module0", "module1"}
+
+
+def test_blocks_whose_readouts_have_no_weights_mirror_their_own() -> None:
+    """600 examples; the second layer of a block is answered to noise, the first to what comes in."""
+    mirror = registry.make("estimators", "weight_mirror[rate=1,decay=1]").thing
+    case = Case.build(Net("noprop-2x3", (1, 2, 2), 3, 600), "noprop_dt", mirror)
+    step = case.task.estimate(case.x, case.y, mirror, case.noise, case.state)
+    for k in range(2):
+        name = f"body.{k}.l1.weight"
+        w, b = case.task.chain.get_parameter(name).detach(), step.new_state[f"block{k}"][name]
+        assert float((b * w).sum() / (b.norm() * w.norm())) > 0.95
 
 
 def test_given_its_feedback_it_is_feedback_alignment_and_the_mirror_touches_nothing() -> None:

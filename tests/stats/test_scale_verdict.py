@@ -9,7 +9,15 @@ import pytest
 from scipy import stats
 
 from fgbench.stats.multiple_tests import LEVEL
-from fgbench.stats.scale_verdict import checked_exactly, looked_at, off_scale, scale_p, uphill
+from fgbench.stats.scale_verdict import (
+    Sign,
+    checked_exactly,
+    looked_at,
+    off_scale,
+    scale_p,
+    sign_p,
+    signs,
+)
 
 OWN = {"claimed": {"bias": "none"}, "about": {"module": "fgbench.estimators.fg_a", "file": ""}}
 
@@ -90,6 +98,65 @@ def test_every_scale_that_is_shown_counts_as_a_look() -> None:
     assert looked_at(exact, OWN) is None  # nothing that chance could move
 
 
-def test_an_estimate_of_negative_scale_points_uphill() -> None:
-    assert uphill(scale(-0.01, 0.1))
-    assert not any(map(uphill, (scale(0.01, 0.1), scale(0.0, 0.1), {}, {"scale": {"value": None}})))
+def verdicts(*found: dict[str, Any], record: dict[str, Any] | None = None) -> list[Sign]:
+    return signs([(numbers, record or {}) for numbers in found])
+
+
+def test_only_a_whole_interval_below_zero_points_uphill() -> None:
+    assert verdicts(scale(-0.2, 0.19)) == [Sign.UPHILL]
+    assert verdicts(scale(-0.2, 0.21)) == [Sign.UNRESOLVED]
+    assert verdicts(scale(0.2, 0.21)) == [Sign.UNRESOLVED]
+    assert verdicts(scale(0.2, 0.19)) == [Sign.KNOWN]
+    assert verdicts(scale(0.0, 0.1)) == [Sign.UNRESOLVED]
+    # An end may be further off than the other: that towards 0 counts.
+    assert verdicts({"scale": {"value": -0.2, "low": -0.9, "high": -0.1, "n": 5}}) == [Sign.UPHILL]
+    wide = {"scale": {"value": -0.2, "low": -0.21, "high": 0.3, "n": 5}}
+    assert verdicts(wide) == [Sign.UNRESOLVED]
+
+
+def test_the_sign_is_tested_by_t_at_the_recorded_interval() -> None:
+    half = stats.t.ppf(0.975, 9) * 0.02
+    for value in (-0.05, 0.05):
+        expected = 2 * stats.t.sf(0.05 / 0.02, 9)
+        assert sign_p(scale(value, half, 10), {}) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_sign_without_error_is_known_and_one_without_interval_open() -> None:
+    assert verdicts(scale(-1e-6, 0.0), scale(1e-6, 0.0)) == [Sign.UPHILL, Sign.KNOWN]
+    single = {"scale": {"value": -0.3, "low": None, "high": None, "n": 1}}
+    assert verdicts(single) == [Sign.UNRESOLVED]
+    for none in ({}, {"scale": None}, {"scale": {"value": None, "low": None}}):
+        assert verdicts(none) == [Sign.KNOWN]
+
+
+def test_signs_are_adjusted_for_all_that_are_shown() -> None:
+    below, open_ = scale(-0.2, 0.19), scale(0.05, 0.2)
+    assert verdicts(below) == [Sign.UPHILL]
+    assert verdicts(below, open_) == [Sign.UNRESOLVED, Sign.UNRESOLVED]
+    sure = scale(1.0, 0.01)  # leads the order of Holm and takes nothing from the others
+    assert verdicts(below, sure) == [Sign.UPHILL, Sign.KNOWN]
+    both = [(below, {}), (open_, OWN)]  # its scale is known to be 1: no look at a sign
+    assert signs(both) == [Sign.UPHILL, Sign.KNOWN]
+
+
+def test_of_twenty_tables_of_scales_about_zero_one_says_uphill() -> None:
+    """2,000 tables of ten networks' mean; planted: the sign alone, which says so of nearly all."""
+    random = np.random.default_rng(1)
+    draws = random.standard_normal((2000, 8, 10))
+    means, half = draws.mean(-1), stats.t.ppf(0.975, 9) * draws.std(-1, ddof=1) / 10**0.5
+    said = [
+        any(
+            s is not Sign.UNRESOLVED
+            for s in verdicts(*(scale(*v, 10) for v in zip(a, b, strict=True)))
+        )
+        for a, b in zip(means.tolist(), half.tolist(), strict=True)
+    ]
+    assert 0.02 < np.mean(said) < 0.08
+    assert (means < 0).any(1).mean() > 0.9
+
+
+def test_a_sign_stands_beside_an_efficiency_that_it_concerns() -> None:
+    assert Sign.UNRESOLVED.beside(0.1) == "sign not resolved"
+    assert Sign.UNRESOLVED.beside(None) == Sign.UNRESOLVED.beside(float("nan")) == ""
+    assert Sign.UPHILL.beside(float("nan")) == "points uphill"
+    assert Sign.KNOWN.beside(0.1) == ""

@@ -19,7 +19,7 @@ from fgbench.core.gradients import complete
 from fgbench.errors import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -130,8 +130,9 @@ class Tape:
             losses = losses_of(prediction)
         loss = losses.mean() * objective.weight
         self.loss = loss.detach()
-        self._edges["readout", objective.readout] = get_gradient_edge(prediction)
-        self._edges["loss", ""] = get_gradient_edge(loss)
+        # Neither has a graph where all that the readout reads is given and it has no parameters.
+        self._edges["readout", objective.readout] = _edge(prediction)
+        self._edges["loss", ""] = _edge(loss)
 
     def pull(
         self, places: Mapping[tuple[str, str], Tensor], params: Mapping[str, Tensor] | None
@@ -157,13 +158,21 @@ class Tape:
             if params is not None
             else dict(self._leaves)
         )
-        found = torch.autograd.grad(
-            [self._edges[place] for place in places],
-            list(targets.values()),
-            list(places.values()),
-            allow_unused=True,
-            retain_graph=True,
-        )
+        reached = [place for place in places if self._edges[place] is not None]
+        found: Sequence[Tensor | None] = [None] * len(targets)
+        if reached:
+            found = torch.autograd.grad(
+                [self._edges[place] for place in reached],
+                list(targets.values()),
+                [places[place] for place in reached],
+                allow_unused=True,
+                retain_graph=True,
+            )
         if params is None:
             return {k: g for k, g in zip(targets, found, strict=True) if g is not None}
         return complete(targets, dict(zip(targets, found, strict=True)))
+
+
+def _edge(z: Tensor) -> Any:
+    """Return where a value is in its graph, None for one without a graph."""
+    return get_gradient_edge(z) if z.requires_grad else None

@@ -311,13 +311,8 @@ def weight_variance(
         projection of directions that are not gaussian.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view("mlp-2x4")
         >>> found = weight_variance(view, "gaussian", directions=1, cells=view.cells)
         >>> found.keys() == view.params.keys()
         True
@@ -369,13 +364,8 @@ def example_gradients(view: Oracles) -> list[Grads] | None:
         losses are coupled, or it would cost more than 64 reverse passes.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view("mlp-2x4")
         >>> parts, whole = example_gradients(view), view.reverse()
         >>> off = [(sum(p[n] for p in parts) - g).abs().max() for n, g in whole.items()]
         >>> bool(max(off) < 1e-6)
@@ -406,13 +396,8 @@ def example_variance(view: Oracles, law: str | Law, directions: int) -> Grads | 
         Parameter name to total variance; None where :func:`example_gradients` has none.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 1), "final", updates=(0,))
-        >>> view = View(chain, end, torch.ones(1, 1, 2, 2), torch.tensor([0]), CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view(examples=1)
         >>> one = example_variance(view, "gaussian", directions=1)  # of a single example
         >>> shared = weight_variance(view, "gaussian", 1, view.cells)
         >>> all(bool(torch.isclose(one[name], v)) for name, v in shared.items())
@@ -508,13 +493,8 @@ def activity_variance(
         independent: they share their noise, or a readout couples their losses.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view("mlp-2x4")
         >>> one, two = (activity_variance(view, "gaussian", n) for n in (1, 2))
         >>> bool(torch.allclose(one["body.0.l0.weight"], 2 * two["body.0.l0.weight"]))
         True

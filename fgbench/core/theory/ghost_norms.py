@@ -112,17 +112,13 @@ def segments(
         once, or before two sites, or where rows would touch more than ``most`` numbers.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view("mlp-2x4")
         >>> segment = segments(view)["body.0.l0"]
         >>> squares = segment.squares(torch.ones(5, 4), apart=[0])  # |x|² |cotangent|² per example
-        >>> squares["body.0.l0.weight"].tolist()
-        [16.0, 16.0, 16.0, 16.0, 16.0]
+        >>> want = 4 * view.start.flatten(1).double().square().sum(1)
+        >>> torch.allclose(squares["body.0.l0.weight"], want)
+        True
     """
     most = MOST if most is None else most
     if _least_work(view, through_norm) > most:

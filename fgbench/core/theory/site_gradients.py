@@ -25,13 +25,8 @@ def site_gradients(view: Oracles) -> Grads:
         view: the objective on the batch.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view("mlp-2x4")
         >>> {name: tuple(g.shape) for name, g in site_gradients(view).items()}
         {'body.0.l0': (5, 4), 'body.1.l0': (5, 4)}
     """
@@ -48,13 +43,8 @@ def unit_directions(view: Oracles, name: str) -> FixedDirections:
         name: the site.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view("mlp-2x4")
         >>> unit_directions(view, "body.1.l0").n
         4
     """
@@ -77,13 +67,8 @@ def site_jacobian(view: View) -> Tensor:
     Cost: a slope for every unit.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view("mlp-2x4")
         >>> jacobian = site_jacobian(view)  # 4 units of the first layer move those of the second
         >>> tuple(jacobian.shape), bool(jacobian[:, :4, 4:].any())
         ((5, 8, 8), False)

@@ -30,13 +30,8 @@ class Slices:
         sizes: size of every axis of the readout's input.
 
     Example:
-        >>> from fgbench import registry
-        >>> from fgbench.core.cost import CostCounter
-        >>> from fgbench.core.objective import Objective
-        >>> from fgbench.core.view import View
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> view = View(chain, end, torch.ones(5, 1, 2, 2), torch.arange(5) % 3, CostCounter())
+        >>> from fgbench.core.example_view import example_view
+        >>> view = example_view("mlp-2x4")
         >>> slices = Slices(view)
         >>> (grad,) = slices.gradients([slices.at["body.0.l0"]], ["b"], [1])  # of example 1 alone
         >>> bool((grad[[0, 2, 3, 4]] == 0).all())

@@ -101,13 +101,9 @@ class CotangentView(Oracles):
         on_sites: whether all directions run along sites.
 
     Example:
-        >>> from fgbench import registry
+        >>> from fgbench.core.example_view import example_view
         >>> from fgbench.core.noise.keyed import Noise
-        >>> from fgbench.core.objective import Objective
-        >>> chain = registry.make("architectures", "mlp-2x4", shape=(1, 2, 2), classes=3).thing
-        >>> end = Objective("end", (0, 2), "final", updates=(0, 1))
-        >>> x = Noise(0).normal("x", (5, 1, 2, 2))
-        >>> view = View(chain, end, x, torch.arange(5) % 3, CostCounter())
+        >>> view = example_view("mlp-2x4")
         >>> u = Noise(0).directions(view.sites, n=2)
         >>> engine_view = CotangentView(view, on_sites=True)
         >>> engine_view.prepare()

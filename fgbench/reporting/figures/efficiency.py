@@ -15,8 +15,10 @@ from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
+from fgbench.stats.scale_verdict import Sign
 
 NAME = "efficiency"
+OPEN = "Sign of the scale not resolved, so that the mean may point uphill"
 MARGIN = 1.3  # factor of cost beside the outermost points
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "forwards", "value", "low", "high", "n"),
@@ -105,7 +107,7 @@ def apart(cost: pd.Series) -> pd.Series:
 
 
 def described(measures: pd.DataFrame) -> str:
-    """Describe where points of one cost stand, and name the methods without a positive efficiency.
+    """Describe where points of one cost stand, and name the methods without a point or a sure sign.
 
     Args:
         measures: of `fgbench.reporting.frames.load.Records.measures`.
@@ -119,11 +121,15 @@ def described(measures: pd.DataFrame) -> str:
         'Points of one cost stand side by side.'
     """
     chosen = measures[(measures["quantity"] == NAME) & measures["place"].eq("all")]
-    missing, wrong = ~chosen["value"].gt(0), chosen["scale"].lt(0)
+    missing, wrong = ~chosen["value"].gt(0), chosen["sign"].eq(Sign.UPHILL)
     parts = ["Points of one cost stand side by side."]
-    for why, rows in (("Points uphill (scale below 0)", wrong), ("Not resolved", missing & ~wrong)):
-        if lost := ordering.order(chosen.loc[rows, "label"]):
-            parts.append(f"{why}, so without a point: {'; '.join(lost)}.")
+    for why, rows in (
+        ("Points uphill (scale below 0), so without a point", wrong),
+        ("Not resolved, so without a point", missing & ~wrong),
+        (OPEN, ~missing & chosen["sign"].eq(Sign.UNRESOLVED)),
+    ):
+        if named := ordering.order(chosen.loc[rows, "label"]):
+            parts.append(f"{why}: {'; '.join(named)}.")
     return " ".join(parts)
 
 

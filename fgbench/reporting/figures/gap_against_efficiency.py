@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from fgbench.reporting.figures.efficiency import OPEN
 from fgbench.reporting.figures.files import writer
-from fgbench.reporting.frames import comparisons
+from fgbench.reporting.frames import comparisons, ordering
 from fgbench.reporting.plotting import panels, style
 from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
+from fgbench.stats.scale_verdict import Sign
 
 NAME = "gap_against_efficiency"
 
@@ -72,7 +74,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """Describe the two axes, the bars, and over how many seeds they are.
+    """Describe the two axes, the bars, over how many seeds they are, and signs that are open.
 
     Args:
         table: of `plotted`.
@@ -81,15 +83,18 @@ def caption(table: pd.DataFrame) -> str:
         The caption.
 
     Example:
-        >>> caption(pd.DataFrame({"n": [10.0, 10.0]})).partition(";")[2].partition(".")[0]
+        >>> table = pd.DataFrame({"n": [10.0], "sign": "", "label": "FG-A"})
+        >>> caption(table).partition(";")[2].partition(".")[0]
         ' 10 paired seeds'
     """
     least, most = (f"{count:.0f}" for count in (table["n"].min(), table["n"].max()))
     counts = least if least == most else f"{least} to {most}"
+    unsure = table.loc[table["sign"].eq(Sign.UNRESOLVED), "label"]
     return (
         "Efficiency of the gradient estimate of the whole body before training, against the test result "
         "less that of the reference at equal forward equivalents, each tuned with the same budget; "
         f"{counts} paired seeds. Bars: 95 % intervals. Methods that estimate no gradient have no point."
+        + (f" {OPEN}: {'; '.join(ordering.order(unsure))}." if len(unsure) else "")
     )
 
 

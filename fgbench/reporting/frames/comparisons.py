@@ -16,13 +16,13 @@ from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records, number
 from fgbench.reporting.frames.method_names import any_directions, called, natural, way_of
 from fgbench.reporting.frames.settings import directions_of, form_of, part_of, real
-from fgbench.stats.scale_verdict import uphill
+from fgbench.stats.scale_verdict import Sign, signs
 
 KINDS = ("forwards", "epochs", "seconds")
 ID = 8
 COLUMNS = (
     *("key", "method", "arch", "data", "metric", "gap", "gap_low", "gap_high", "n", "verdict"),
-    *("efficiency", "low", "high", "label"),
+    *("efficiency", "low", "high", "sign", "label"),
 )
 
 
@@ -34,7 +34,7 @@ class Row:
         record: of ``compare``.
         efficiency: of its estimate at initialisation, ``value low high n``; None where it was not measured,
             or where its mean points uphill.
-        uphill: whether it does.
+        sign: of its scale, adjusted for the methods measured on the network and data set.
         several: whether methods were compared with several references on its network and data.
 
     Example:
@@ -44,7 +44,7 @@ class Row:
 
     record: Mapping[str, Any]
     efficiency: Mapping[str, float] | None = None
-    uphill: bool = False
+    sign: Sign = Sign.KNOWN
     several: bool = False
 
     @property
@@ -125,7 +125,7 @@ def rows(records: Records, task: str = "*") -> list[Row]:
     found = [
         Row(
             row.record,
-            *measured.get(_subject(row.record), (None, False)),
+            *measured.get(_subject(row.record), (None, Sign.KNOWN)),
             references[row.network] > 1,
         )
         for row in latest.values()
@@ -158,11 +158,11 @@ def _subject(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _efficiencies(
     records: Records,
-) -> dict[tuple[Any, ...], tuple[dict[str, float] | None, bool]]:
+) -> dict[tuple[Any, ...], tuple[dict[str, float] | None, Sign]]:
     """Return the efficiencies at initialisation, of the measurement with the most draws in all.
 
     Returns:
-        Subject to the efficiency and whether the mean points uphill; it has no efficiency then.
+        Subject to the efficiency and the sign of the scale; none for a mean that points uphill.
     """
     found: dict[tuple[Any, ...], tuple[float, dict[str, Any]]] = {}
     for row in records.of("measure"):
@@ -171,9 +171,15 @@ def _efficiencies(
         draws = real(row.get("draws")) * real(row.get("inits")) * real(row.get("batches"))
         if draws >= found.get(_subject(row), (0.0, {}))[0]:
             found[_subject(row)] = draws, row
+    networks: dict[tuple[str, str], dict[tuple[Any, ...], dict[str, Any]]] = {}
+    for subject, (_, row) in found.items():
+        networks.setdefault((str(row["arch"]), str(row["data"])), {})[subject] = row
     return {
-        subject: (None, True) if uphill(row) else (number(row.get("efficiency")), False)
-        for subject, (_, row) in found.items()
+        subject: (None if sign is Sign.UPHILL else number(row.get("efficiency")), sign)
+        for mine in networks.values()
+        for (subject, row), sign in zip(
+            mine.items(), signs([(row, row) for row in mine.values()]), strict=True
+        )
     }
 
 
@@ -206,7 +212,7 @@ def gaps(records: Records) -> pd.DataFrame:
                 **{name: row.record[name] for name in ("key", "method", "arch", "data")},
                 **{"gap": gap["value"], "gap_low": gap["low"], "gap_high": gap["high"]},
                 **{"n": gap["n"], "verdict": row.verdict(), "metric": row.metric.axis("test")},
-                **{"efficiency": efficiency["value"], "label": method},
+                **{"efficiency": efficiency["value"], "sign": str(row.sign), "label": method},
                 **{name: efficiency[name] for name in ("low", "high")},
             }
         )

@@ -30,7 +30,7 @@ from fgbench.reporting.frames.settings import (
     text,
 )
 from fgbench.stats.bias_verdict import judge
-from fgbench.stats.scale_verdict import scale_p, uphill
+from fgbench.stats.scale_verdict import Sign, scale_p, signs
 
 QUANTITIES = (
     *("efficiency", "efficiency_debiased", "efficiency_per_forward", "relative_variance"),
@@ -43,6 +43,7 @@ PARTS = (
     "directions_for_parity",
 )
 """Quantities of the split of a variance."""
+WHOLE = "all"  # the place that is the whole body
 EFFICIENCIES = tuple(name for name in QUANTITIES if name.startswith("efficiency"))
 COSTS = ("step_ms", "ratio_to_bp", "peak_mb", "peak_ratio_to_bp")
 RUN = (
@@ -57,7 +58,7 @@ TESTED = ("p_value", "p_adjusted", "detectable", "draws_low", "draws_high")
 MEASURES = (
     *(*RUN, "draws", "directions", "inits", "moments", "batches", "batch", "elements", "engine"),
     *("truth", "forwards", "along", "design", "place"),
-    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", *SCALED, "distance"),
+    *("quantity", *MEASURED, "predicted", *TESTED, "heavy_tail", *SCALED, "sign", "distance"),
     "place_elements",
 )
 PLACE = {"distance": "distance", "place_elements": "elements"}
@@ -143,12 +144,14 @@ class Records:
             A row per record, place ("all" or a site) and quantity, with columns `MEASURES`. Quantities that a
             record lacks have no row; a null is NaN. Columns of their own:
 
-            - ``value`` of an efficiency is NaN where the scale is below 0: the mean estimate points uphill;
+            - ``value`` of an efficiency is NaN where ``sign`` says that the mean estimate points uphill;
             - ``predicted``: the closed form, for ``relative_variance``;
             - ``p_value``, ``p_adjusted`` (over sites), ``detectable``, interval over draws: for ``bias``;
             - ``forwards``: cost of an estimate in forward equivalents;
             - ``scale``, and ``scale_p`` of :func:`fgbench.stats.scale_verdict.scale_p`, from which a figure
               finds the variances that are not comparable;
+            - ``sign`` of the scale, a `fgbench.stats.scale_verdict.Sign` as text: adjusted for the records of
+              a network and data set, and for the sites of these;
             - ``exactly``: "unbiased" or "biased" where an estimate has no noise, else "";
             - ``design``: of `fgbench.reporting.frames.settings.design_of`;
             - ``distance``: modules between a site and its nearest loss;
@@ -344,32 +347,52 @@ def _moments(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _measure_rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the numbers of measure records: whole body first, then site by site."""
-    for record in records:
+    listed = [(record, place, part) for record in records for place, part in _places(record)]
+    for (record, place, numbers), sign in zip(listed, _signs(listed), strict=True):
         names = ("draws", "inits", "batches", "batch", "elements")
         counts = {name: _count(record.get(name)) for name in names}
         common = {**record, **counts, "moments": text(record.get("moments", ""))}
         common |= {"forwards": _forwards(record), "along": settings_of(record).get("along", "")}
         common["design"] = design_of({**record, **counts})
-        sites = record.get("per_site")
-        places = {"all": record} | (sites if isinstance(sites, dict) else {})
-        for place, numbers in places.items():
-            if isinstance(numbers, dict) and isinstance(split := numbers.get("split"), dict):
-                numbers = {**numbers, **split}
-            for name in (*QUANTITIES, *PARTS):
-                if not isinstance(numbers, dict) or name not in numbers:
-                    continue
-                row = {**common, "place": place, "quantity": name, **number(numbers[name])}
-                if name in EFFICIENCIES and uphill(numbers):
-                    row |= dict.fromkeys(("value", "low", "high"), nan)
-                row |= dict.fromkeys(("predicted", *TESTED), nan)
-                row |= {"heavy_tail": bool(numbers.get("heavy_tail"))}
-                row |= {n: real(numbers.get(of)) for n, of in PLACE.items()}
-                row |= _scaled(numbers, record)
-                if name == "relative_variance":
-                    row["predicted"] = number(numbers.get("predicted_variance"))["value"]
-                if name == "bias" and isinstance(numbers[name], dict):
-                    row |= {n: real(numbers[name].get(n)) for n in TESTED}
-                yield row
+        if isinstance(split := numbers.get("split"), dict):
+            numbers = {**numbers, **split}
+        for name in (*QUANTITIES, *PARTS):
+            if name not in numbers:
+                continue
+            row = {**common, "place": place, "quantity": name, **number(numbers[name])}
+            if name in EFFICIENCIES and sign is Sign.UPHILL:
+                row |= dict.fromkeys(("value", "low", "high"), nan)
+            row |= dict.fromkeys(("predicted", *TESTED), nan)
+            row |= {"heavy_tail": bool(numbers.get("heavy_tail"))}
+            row |= {n: real(numbers.get(of)) for n, of in PLACE.items()}
+            row |= {**_scaled(numbers, record), "sign": str(sign)}
+            if name == "relative_variance":
+                row["predicted"] = number(numbers.get("predicted_variance"))["value"]
+            if name == "bias" and isinstance(numbers[name], dict):
+                row |= {n: real(numbers[name].get(n)) for n in TESTED}
+            yield row
+
+
+def _places(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the numbers of the whole body, then of each site."""
+    yield WHOLE, record
+    sites = record.get("per_site")
+    for place, numbers in sites.items() if isinstance(sites, dict) else ():
+        if isinstance(numbers, dict):
+            yield place, numbers
+
+
+def _signs(listed: Sequence[tuple[dict[str, Any], str, dict[str, Any]]]) -> list[Sign]:
+    """Return the sign of each scale, adjusted within a network and data set: bodies, and sites."""
+    groups: dict[tuple[str, str, bool], list[int]] = {}
+    for at, (record, place, _) in enumerate(listed):
+        groups.setdefault((*_network(record), place == WHOLE), []).append(at)
+    found = [Sign.KNOWN] * len(listed)
+    for group in groups.values():
+        judged = signs([(listed[at][2], listed[at][0]) for at in group])
+        for at, sign in zip(group, judged, strict=True):
+            found[at] = sign
+    return found
 
 
 def _scaled(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fgbench.errors import UsageError
 from fgbench.records import atomic
+from fgbench.records.metrics import FRACTION
 from fgbench.reporting.figures.gap_against_efficiency import NAME as FIGURE
 from fgbench.reporting.figures.gap_against_efficiency import draw
 from fgbench.reporting.frames.comparisons import KINDS, Row, gaps, rows
@@ -16,7 +17,6 @@ from fgbench.reporting.frames.load import load
 from fgbench.reporting.frames.settings import part_of, real
 from fgbench.reporting.paper.markdown import table
 from fgbench.stats.reporting import number
-from fgbench.stats.scale_verdict import UPHILL
 
 HEAD = (
     *("row", "method", "test", "gap", "verdict", "at equal epochs", "at equal seconds"),
@@ -25,16 +25,37 @@ HEAD = (
 INTRODUCTION = """\
 # Leaderboard
 
-Methods compared by `fgbench compare`: every method, backprop included, tries as many learning rates for as
-many forward equivalents, its rate is chosen on held-out training examples, and it is then trained on fresh
-seeds. `test` is the mean over these seeds at equal forward equivalents, `gap` how much worse it is than the
-reference over paired seeds, both with 95 % intervals. The verdict is that of sign flips and t tests in which
-test examples count as sampled, adjusted for all methods of a table, and of two one-sided tests against the
-margin. `efficiency` is that of the gradient estimate at initialisation; `forwards a step`, `step / BP` and
-`memory / BP` are what a step costs, the two ratios over a step of PyTorch alone, so that the row of BP need
-not be 1. Methods that estimate no gradient are marked ∘ and have no efficiency.
+How well networks learn by other methods than backprop, and at what price. Every method, backprop included,
+has the same tuning budget: as many learning rates, for as many forward equivalents. Its rate is chosen on
+held-out training examples, and it is then trained on fresh seeds, of which any two methods share the initial
+weights and the order of examples. A forward equivalent is the work of one forward pass; a step of backprop
+costs 3. Brackets are 95 % intervals.
 
-`fgbench leaderboard verify ROW` runs a row again and tells whether it falls inside its interval."""
+"""
+MEANINGS = {
+    "row": "`fgbench leaderboard verify ROW`, in a checkout of this repository, trains it again and shows "
+    "whether it falls inside its interval",
+    "method": "as it is typed after `fgbench train`, the best first; `fgbench list` explains the parts of a "
+    "name; ∘: estimates no gradient",
+    "test": "the metric named above the table, after all methods have spent the same forward equivalents: "
+    "the mean over seeds",
+    "gap": "how much worse that is than the reference, over paired seeds; below 0 is better",
+    "verdict": "*better* or *worse*: the difference is no chance of seeds or test examples, by sign flips "
+    "and t tests adjusted for all methods of the table; *within the margin*: it is surely smaller than the "
+    "margin, by two one-sided tests; *undecided*: neither",
+    "at equal epochs, at equal seconds": "test and verdict where each method trains for as many epochs, or "
+    "for as long, as the reference",
+    "forwards a step": "price of a step, in forward passes of its batch",
+    "step / BP, memory / BP": "time and peak memory of a step over those of backprop in plain PyTorch, so "
+    "that the row of BP need not be 1",
+    "efficiency": "of the gradient estimate at initialisation, against the gradient of the method's own "
+    "losses: 1 has neither noise nor bias (`fgbench explain efficiency`); *sign not resolved*: over "
+    "networks, the estimate does not surely point along the gradient, nor against it; *points uphill*: "
+    "surely against it",
+    "lr": "the chosen rate; *: divided by √10, because it diverged in the longer run",
+    "n": "seeds",
+    "commit": "of the code that made the row",
+}
 
 
 def write(folder: Path, out: Path, task: str = "*") -> Path:
@@ -61,7 +82,7 @@ def write(folder: Path, out: Path, task: str = "*") -> Path:
         raise UsageError(
             f"no comparison of a task {task!r} in {str(folder)!r}; run fgbench compare"
         )
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION + table(("column", "meaning"), MEANINGS.items(), left=2)]
     if len(gaps(records)) > 1:
         beside = out.parent / out.stem.lower()
         draw(records, beside, formats=["png"])
@@ -94,9 +115,12 @@ def section(task: str, mine: Sequence[Row]) -> list[str]:
     budget = part_of(mine[0].record, "settings")
     margin = real(budget.get("margin")) * metric.factor
     reference, forwards = budget.get("reference"), real(budget.get("forwards"))
+    chance = "" if metric.chance is None else f", chance {metric.chance * metric.factor:.3g}"
+    points = " points" * (metric.unit == FRACTION)
     about = (
-        f"{metric.axis('test')}; reference {reference}, {forwards:g} forward equivalents per training "
-        f"example, budget {budget.get('budget')}, margin of equivalence {margin:.3g}."
+        f"{metric.axis('test')}{chance}; reference {reference}, {forwards:g} forward equivalents per "
+        f"training example, budget {budget.get('budget')}, margin of equivalence {margin:.3g}{points}"
+        f"{_machine(mine[0])}."
     )
     lost = [
         f"{row.record['method']}: {row.record['status']}: {row.record['reason']}"
@@ -106,10 +130,19 @@ def section(task: str, mine: Sequence[Row]) -> list[str]:
     commands = [f"{row.id}  {command(row)}" for row in mine if command(row)]
     whole = list(dict.fromkeys(str(row.record.get("command") or "") for row in mine))
     folded = "\n".join(
-        ["<details><summary>Commands</summary>", "", "```", *filter(None, whole), *commands, "```", "",
-         "</details>"]
+        ["<details><summary>Commands</summary>", "",
+         "The first makes the whole table; each of the others trains the seeds of one row again.", "",
+         "```", *filter(None, whole), *commands, "```", "", "</details>"]
     )  # fmt: skip
-    return [f"## {task}", about, table(HEAD, map(_cells, mine)), *lost, folded]
+    return [f"## {task}", about, table(HEAD, map(_cells, mine), left=2), *lost, folded]
+
+
+def _machine(row: Row) -> str:
+    """Return on what the steps of a task were timed, as the end of a sentence; "" where it is not stated."""
+    where = part_of(row.record, "where")
+    name, threads = where.get("device_name"), real(where.get("threads"))
+    counted = f", {threads:g} thread{'s' * (threads != 1)}" if threads == threads else ""
+    return f"; timed on {name}{counted}" if name else ""
 
 
 def command(row: Row) -> str:
@@ -141,11 +174,18 @@ def _cells(row: Row) -> list[str]:
         _plain(part_of(record, "cost").get("forward_equivalents")),
         _number(record.get("ratio_to_bp")),
         _number(record.get("peak_ratio_to_bp")),
-        f"– ({UPHILL})" if row.uphill else _number(row.efficiency),
+        _efficiency(row),
         f"{rate:.3g}{lowered}" if rate == rate else "–",
         f"{row.test()['n']:.0f}" if row.test()["n"] == row.test()["n"] else "–",
         short or "not stated",
     ]
+
+
+def _efficiency(row: Row) -> str:
+    """Format the efficiency, with the verdict on the sign of its scale."""
+    found = row.efficiency or {}
+    said = row.sign.beside(found.get("value"))
+    return _number(found) + f" ({said})" * bool(said)
 
 
 def _plain(value: Any) -> str:

@@ -16,12 +16,13 @@ from fgbench.reporting.frames.tuning import edges, numbers
 from fgbench.reporting.plotting import style
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose first column is aligned to the left and all others to the right.
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Return a table whose first columns are aligned to the left and all others to the right.
 
     Args:
         head: names of the columns.
         rows: texts of the cells.
+        left: how many columns are aligned to the left.
 
     Example:
         >>> print(table(["method", "n"], [["BP", "3"]]))
@@ -29,7 +30,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         | :-- | --: |
         | BP | 3 |
     """
-    lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
+    lines = [head, [*[":--"] * left, *["--:"] * (len(head) - left)], *rows]
     return "\n".join("| " + " | ".join(_cell(part) for part in line) + " |" for line in lines)
 
 

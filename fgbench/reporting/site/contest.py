@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import nan
 
 from fgbench.reporting.frames.comparisons import KINDS, Row, rows
@@ -17,7 +18,6 @@ from fgbench.reporting.site.table import (
     interval_cell,
     number_cell,
 )
-from fgbench.stats.scale_verdict import UPHILL
 
 HEAD = (
     *(
@@ -39,6 +39,7 @@ LEGEND = (
     "method over the methods of a task; equivalent: two one-sided tests against the margin of the data set. "
     "Efficiency: of the gradient estimate at initialisation. fgbench leaderboard verify ROW runs a row again."
 )
+LOWERED = "divided by √10: it diverged in the longer run"
 TONES = {"worse": "bad", "better": "good", "equivalent within the margin": "good"}
 
 
@@ -96,9 +97,9 @@ def _cells(row: Row, page_paths: PagePaths) -> tuple[TableCell, ...]:
         interval_cell(row.gap() if verdict not in ("", "reference") else None),
         TableCell(verdict or NOTHING, tone=TONES.get(verdict, "")),
         *others,
-        interval_cell(row.efficiency, UPHILL * row.uphill),
+        interval_cell(row.efficiency, row.sign.beside((row.efficiency or {}).get("value"))),
         number_cell(real(cost)),
-        number_cell(real(result.get("lr"))),
+        replace(number_cell(real(result.get("lr"))), note=LOWERED * bool(result.get("lowered"))),
         number_cell(n if n == n else nan, 6),
         TableCell(row.id),
         TableCell(commit(record.get("commit"))),

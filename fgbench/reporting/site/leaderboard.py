@@ -36,8 +36,8 @@ from fgbench.reporting.site.table import (
     TableRow,
     interval,
     number_cell,
+    sign_note,
 )
-from fgbench.stats.scale_verdict import UPHILL
 
 RATIOS = ("ratio_to_bp", "peak_ratio_to_bp")
 NOT_MEASURED = Verdict("", UNTESTED, "never measured")
@@ -310,7 +310,6 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
     body = facts.body.get(str(entry.measure["key"]), {}) if entry.measure else {}
     variance = body.get("relative_variance")
     predicted = variance["predicted"] if variance else nan
-    scaled = float(variance["scale"]) if variance else nan
     heavy = "heavy tail: intervals are not valid" if variance and variance["heavy_tail"] else ""
     theory = f"theory {number_cell(predicted).text}" if predicted == predicted else ""
     scale = facts.unscaled.get(str(entry.measure["key"])) if entry.measure else None
@@ -330,7 +329,7 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
         _result(entry.runs),
         claimed,
         stacked_cell(variance, aside, theory, heavy),
-        stacked_cell(body.get("efficiency"), UPHILL * (scaled < 0)),
+        stacked_cell(body.get("efficiency"), sign_note(body.get("efficiency"))),
         stacked_cell(verdict.bias, verdict.tested()),
         number_cell(cost(entry, facts)),
         *(ratio(entry.speed, name) for name in RATIOS),

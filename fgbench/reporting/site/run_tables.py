@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgbench.reporting.frames.load import COSTS, EFFICIENCIES, number, verb_of
+from fgbench.reporting.frames.load import COSTS, number, verb_of
 from fgbench.reporting.frames.settings import settings_of, text
 from fgbench.reporting.site import paths
 from fgbench.reporting.site.facts import Facts
@@ -24,9 +24,9 @@ from fgbench.reporting.site.table import (
     digits,
     interval_cell,
     number_cell,
+    sign_note,
     table,
 )
-from fgbench.stats.scale_verdict import UPHILL
 
 ESTIMATES = {
     "relative_variance": "relative variance",
@@ -109,10 +109,7 @@ def estimates(
         body = facts.body.get(str(row["key"]), {})
         if not body:
             continue
-        cells = {
-            name: interval_cell(numbers, UPHILL * (name in EFFICIENCIES and numbers["scale"] < 0))
-            for name, numbers in body.items()
-        }
+        cells = {name: interval_cell(numbers, sign_note(numbers)) for name, numbers in body.items()}
         if "bias" in cells:
             older = facts.verdicts[str(row["key"])].over
             cells["bias"] = bias_cell(body["bias"], older)
@@ -197,7 +194,8 @@ def sites(facts: Facts, part: pd.DataFrame, page_paths: PagePaths, linked: bool)
     for (_, place), of in part.groupby(["key", "place"], sort=False):
         by = {str(row["quantity"]): row for row in of.to_dict("records")}
         first, bias = next(iter(by.values())), by.get("bias")
-        cells = [interval_cell(by.get(name)) for name in SITES]
+        shown = {name: by.get(name) for name in SITES}
+        cells = [interval_cell(numbers, sign_note(numbers)) for numbers in shown.values()]
         variance = by.get("relative_variance")
         cells.insert(1, number_cell(variance["predicted"] if variance else nan))
         cells.append(bias_cell(bias))

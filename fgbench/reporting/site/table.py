@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from fgbench.reporting.frames.load import EFFICIENCIES
 from fgbench.reporting.frames.method_names import natural
+from fgbench.stats.scale_verdict import Sign
 
 NOTHING = "–"
 MEAN = (
@@ -181,6 +183,21 @@ def interval_cell(numbers: Mapping[str, Any] | pd.Series | None, note: str = "")
     if numbers is None:
         return TableCell(NOTHING, nan, note=note)
     return TableCell(interval(numbers), float(numbers["value"]), note=note)
+
+
+def sign_note(numbers: Mapping[str, Any] | pd.Series | None) -> str:
+    """Return the small print below an efficiency about the sign of its scale; "" for other quantities.
+
+    Args:
+        numbers: of `fgbench.reporting.frames.load.Records.measures`; None for an unknown number.
+
+    Example:
+        >>> sign_note({"quantity": "efficiency", "value": 0.1, "sign": "sign not resolved"})
+        'sign not resolved'
+    """
+    if numbers is None or numbers["quantity"] not in EFFICIENCIES:
+        return ""
+    return Sign(numbers["sign"]).beside(numbers["value"])
 
 
 def bias_cell(numbers: Mapping[str, Any] | pd.Series | None, note: str = "") -> TableCell:

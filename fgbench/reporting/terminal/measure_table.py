@@ -11,7 +11,7 @@ from fgbench.reporting.terminal.table import StackingTable, make, network_on_dat
 from fgbench.stats.bias import JUDGED
 from fgbench.stats.bias_verdict import Outcome, adjusted_p_values, judge
 from fgbench.stats.reporting import bias, number
-from fgbench.stats.scale_verdict import UPHILL, looked_at, off_scale, uphill
+from fgbench.stats.scale_verdict import Sign, looked_at, off_scale, signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +35,7 @@ class Row:
         numbers: the numbers of the row: the record itself, or one of its moments.
         moment: text of the column of that name.
         p: p-value of the bias test, adjusted for all rows.
+        sign: of the scale, adjusted for all rows.
 
     Example:
         >>> record = {"method": "BP"}
@@ -46,6 +47,7 @@ class Row:
     numbers: Record
     moment: str
     p: float | None
+    sign: Sign = Sign.KNOWN
 
 
 def rows(records: Sequence[Record]) -> list[Row]:
@@ -55,7 +57,7 @@ def rows(records: Sequence[Record]) -> list[Row]:
         records: records of measure.
 
     Returns:
-        The rows in order, their p-values adjusted for the number of rows.
+        The rows in order, their p-values and signs adjusted for the number of rows.
 
     Example:
         >>> [row.moment for row in rows([{"method": "BP", "moments": [1.0], "bias": None}])]
@@ -67,7 +69,8 @@ def rows(records: Sequence[Record]) -> list[Row]:
         cells += [(r, part, f"{part['moment']:g}{_steps(part)}") for part in parts]
         cells.append((r, r, ALL if parts else _alone(r)))
     adjusted = adjusted_p_values([part for _, part, _ in cells])
-    return [Row(*cell, p) for cell, p in zip(cells, adjusted, strict=True)]
+    judged = signs([(part, record) for record, part, _ in cells])
+    return [Row(*cell, p, s) for cell, p, s in zip(cells, adjusted, judged, strict=True)]
 
 
 def _alone(record: Record) -> str:
@@ -103,7 +106,7 @@ def table(records: Sequence[Record]) -> StackingTable:
     along = any(row.moment == ALL for row in every)
     reference = _reference(records)
     last = [f"efficiency / {reference}"] if reference else []
-    lost = _reference_uphill(records)
+    lost = _reference_uphill(every)
     built = make(
         f"Gradient estimates, {network_on_data(first)}",
         ["method", *["moment"] * along, *COLUMNS, *last],
@@ -127,11 +130,12 @@ def _cells(row: Row, last: int, lost: bool) -> list[str]:
         gaps = ", ".join(f"{m:g}" for m in missing(record)) if numbers is record else ""
         first = f"{UNDEFINED} (moment {gaps})" if gaps else UNDEFINED
         return [first, *[UNDEFINED] * (len(COLUMNS) - 3), price, "-", *["-"] * last]
-    ratio = None if lost or uphill(numbers) else (numbers.get("against") or {}).get("efficiency")
+    uphill = row.sign is Sign.UPHILL
+    ratio = None if lost or uphill else (numbers.get("against") or {}).get("efficiency")
     return [
         number(numbers["relative_variance"]) + "*" * bool(numbers.get("control")),
         number(numbers["predicted_variance"]),
-        "-" if uphill(numbers) else number(numbers["efficiency"]),
+        "-" if uphill else number(numbers["efficiency"]),
         number(numbers["scale"]),
         bias(numbers["bias"], row.p)
         + BIASED * _unclaimed(record)
@@ -179,13 +183,13 @@ def _caption(records: Sequence[Record], every: Sequence[Row], first: Record) -> 
         "the whole body may miss that."
         * any(r.get("silent") for r in records)
         + _scaled(every)
-        + _uphill(every)
+        + _signs(every)
         + notes.untrained(records)
         + notes.capped(records)
         + notes.few(records)
         + notes.parity(records, number)
         + _along(every)
-        + _against(records)
+        + _against(every)
         + notes.budget(records)
         + notes.slower(records)
     )
@@ -214,11 +218,25 @@ def _scaled(every: Sequence[Row]) -> str:
     return f" {note}: {', '.join(dict.fromkeys(scales))}." if scales else ""
 
 
-def _uphill(every: Sequence[Row]) -> str:
-    """Return a note on methods whose mean estimate points uphill, which have no efficiency."""
-    names = [row.record["method"] for row in every if uphill(row.numbers)]
-    listed = ", ".join(dict.fromkeys(names))
-    return f" No efficiency, because the mean {UPHILL} (scale below 0): {listed}." if names else ""
+def _signs(every: Sequence[Row]) -> str:
+    """Return a note on methods whose mean estimate points uphill, or may do so."""
+    notes_on = {
+        Sign.UPHILL: f"No efficiency, because the mean {Sign.UPHILL} (scale below 0)",
+        Sign.UNRESOLVED: "Efficiency is a square; sign of the scale not resolved, so that the mean may "
+        "point uphill",
+    }
+    found = ""
+    for sign, note in notes_on.items():
+        said = [r for r in every if r.sign is sign and sign.beside(_value(r, "efficiency"))]
+        names = dict.fromkeys(r.record["method"] for r in said)
+        found += f" {note}: {', '.join(names)}." if names else ""
+    return found
+
+
+def _value(row: Row, name: str) -> float | None:
+    """Return the value of a quantity, None where it has none."""
+    value = (row.numbers.get(name) or {}).get("value")
+    return None if value is None else float(value)
 
 
 def _unclaimed(record: Mapping[str, Any]) -> bool:
@@ -258,34 +276,38 @@ def _reference(records: Sequence[Record]) -> str:
     return next(iter([*labels, *(ratio["method"] for ratio, _ in beside)]), "")
 
 
-def _against(records: Sequence[Record]) -> str:
+def _against(every: Sequence[Row]) -> str:
     """Return a note on the ratios to a reference, and on why one is missing."""
-    compared = [r for r in records if r.get("against")]
+    compared = [row for row in every if row.numbers is row.record and row.record.get("against")]
     if not compared:
         return ""
-    if _reference_uphill(records):
-        return f" No ratios: the reference {UPHILL}."
-    reasons = [
-        (r["method"], why)
-        for r in compared
-        if r["status"] == "ok"
-        and (why := UPHILL if uphill(r) else _no_ratio(r["against"]["efficiency"]))
-    ]
+    if _reference_uphill(every):
+        return f" No ratios: the reference {Sign.UPHILL}."
+    reasons = [(row.record["method"], why) for row in compared if (why := _no_ratio(row))]
+    reference = _reference([row.record for row in compared])
     note = (
-        f" efficiency / {_reference(records)}: geometric mean of the ratio on the same networks and "
-        "batches, above 1 is better; its interval is over networks, or over batches if there is one network"
+        f" efficiency / {reference}: geometric mean of the ratio on the same networks and batches, above 1 "
+        "is better; its interval is over networks, or over batches if there is one network"
     )
     none = "; ".join(f"{names}: {why}" for names, why in notes.grouped(reasons))
     return f"{note}; none for {none}." if none else f"{note}."
 
 
-def _reference_uphill(records: Sequence[Record]) -> bool:
+def _reference_uphill(every: Sequence[Row]) -> bool:
     """Return whether the reference of ratios has no efficiency, because it points uphill."""
-    return any(uphill(r) for r in records if (r.get("against") or {}).get("own"))
+    owned = [
+        r for r in every if r.numbers is r.record and (r.record.get("against") or {}).get("own")
+    ]
+    return any(row.sign is Sign.UPHILL for row in owned)
 
 
-def _no_ratio(ratio: Record) -> str:
-    """Return why a ratio is missing, "" where it is there."""
+def _no_ratio(row: Row) -> str:
+    """Return why the ratio of a method that ran is missing, "" where it is there."""
+    ratio = row.record["against"]["efficiency"]
+    if row.record["status"] != "ok":
+        return ""
+    if row.sign is Sign.UPHILL:
+        return str(row.sign)
     return str(ratio["reason"]) if ratio["value"] is None else ""
 
 

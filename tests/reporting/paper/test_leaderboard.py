@@ -8,10 +8,11 @@ import pytest
 
 from fgbench.errors import UsageError
 from fgbench.reporting.figures.efficiency import described
-from fgbench.reporting.figures.gap_against_efficiency import draw
+from fgbench.reporting.figures.gap_against_efficiency import caption, draw
 from fgbench.reporting.frames import comparisons
 from fgbench.reporting.frames.load import Records, load
-from fgbench.reporting.paper.leaderboard import write
+from fgbench.reporting.paper.leaderboard import HEAD, MEANINGS, write
+from fgbench.stats.scale_verdict import Sign
 from tests.makers.compared import a_compare, against
 from tests.makers.paths import ROOT
 from tests.makers.records import a_measure, measured, stored
@@ -38,7 +39,8 @@ def records(tmp_path: Path) -> Records:
 
 def test_every_row_has_its_interval_commit_and_command(records: Records, tmp_path: Path) -> None:
     text = write(records.folder, tmp_path / "LEADERBOARD.md").read_text("utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    shown = text.split("\n## ")[1].splitlines()
+    rows = [line for line in shown if line.startswith("| ")][2:]
     names = [row.split(" | ")[1] for row in rows]
     assert names == ["BP", "DFA ∘", "FG-A"]
     for row, method in zip(rows, ("BP", "DFA", "FG-A"), strict=True):
@@ -58,6 +60,18 @@ def test_the_latest_comparison_counts_and_efficiency_is_that_at_initialisation(
     assert found["FG-A"].efficiency is not None
     assert found["FG-A"].efficiency["value"] == pytest.approx(1 / 2291)
     assert comparisons.rows(records, "*mnist") == []
+
+
+def test_a_stranger_finds_every_column_and_mark_explained(records: Records, tmp_path: Path) -> None:
+    text = write(records.folder, tmp_path / "page.md").read_text("utf-8")
+    explained = {part for name in MEANINGS for part in name.split(", ")}
+    assert explained == set(HEAD)
+    legend, _, rest = text.partition("\n## ")
+    assert all(f"| {name} | " in legend for name in MEANINGS)
+    assert "test error (%), chance 90; reference BP" in rest
+    assert "margin of equivalence 3 points; timed on " in rest
+    for mark in ("∘", "*: divided by √10", "within the margin", "undecided", *map(str, Sign)):
+        assert mark in legend
 
 
 def test_the_figure_has_a_point_per_measured_method_but_the_reference(
@@ -122,13 +136,65 @@ def test_a_method_that_points_uphill_has_no_efficiency(tmp_path: Path) -> None:
         tmp_path / "records",
         a_compare("BP", 0.03, against(own=True)),
         a_compare("DFA", 0.05, against(gap=0.02)),
-        a_measure("DFA", estimator="dfa", scale=measured(-0.02), **where),
+        a_measure(
+            "DFA",
+            estimator="dfa",
+            scale={**measured(0.02), "value": -0.02, "low": -0.03, "high": -0.01},
+            **where,
+        ),
     )
     (row,) = (row for row in comparisons.rows(records) if row.record["method"] == "DFA")
-    assert (row.efficiency, row.uphill) == (None, True)
+    assert (row.efficiency, row.sign) == (None, Sign.UPHILL)
     assert len(comparisons.gaps(records)) == 0
     text = write(records.folder, tmp_path / "page.md").read_text("utf-8")
     assert "– (points uphill)" in text
     measures = records.measures()
     assert measures.loc[measures["quantity"].eq("efficiency"), "value"].isna().all()
     assert "Points uphill (scale below 0), so without a point: DFA." in described(measures)
+
+
+def test_a_scale_whose_interval_holds_both_signs_keeps_its_efficiency(tmp_path: Path) -> None:
+    where = {"arch": "mlp-2x128", "data": "digits", "moments": [0.0]}
+    both = {"value": -0.02, "low": -0.1, "high": 0.06, "n": 10}
+    records = stored(
+        tmp_path / "records",
+        a_compare("BP", 0.03, against(own=True)),
+        a_compare("DFA", 0.05, against(gap=0.02)),
+        a_measure("DFA", estimator="dfa", scale=both, **where),
+    )
+    (row,) = (row for row in comparisons.rows(records) if row.record["method"] == "DFA")
+    assert row.sign is Sign.UNRESOLVED
+    table = comparisons.gaps(records)
+    assert table["efficiency"].tolist() == [row.efficiency["value"]]
+    assert "Sign of the scale not resolved, so that the mean may point uphill: DFA." in (
+        caption(table)
+    )
+    text = write(records.folder, tmp_path / "page.md").read_text("utf-8")
+    assert "(sign not resolved)" in text
+    assert "uphill" not in text.split("\n## ")[1]
+    measures = records.measures()
+    assert measures.loc[measures["quantity"].eq("efficiency"), "value"].notna().all()
+    said = described(measures)
+    assert "Sign of the scale not resolved, so that the mean may point uphill: DFA." in said
+    assert "without a point" not in said
+
+
+def test_signs_on_the_leaderboard_are_adjusted_for_the_methods_of_a_network(tmp_path: Path) -> None:
+    where = {"arch": "mlp-2x128", "data": "digits", "moments": [0.0]}
+    edge = {"value": -0.2, "low": -0.39, "high": -0.01, "n": 10}
+    both = {"value": 0.02, "low": -0.1, "high": 0.14, "n": 10}
+    found = {}
+    for arch in ("mlp-2x128", "mlp-1x8"):  # another network's scale is not shown beside it
+        records = stored(
+            tmp_path / arch,
+            a_compare("BP", 0.03, against(own=True)),
+            a_compare("DFA", 0.05, against(gap=0.02)),
+            a_measure("DFA", estimator="dfa", scale=edge, **where),
+            a_measure("FA", estimator="fa", scale=both, **{**where, "arch": arch}),
+        )
+        (row,) = (row for row in comparisons.rows(records) if row.record["method"] == "DFA")
+        frame = records.measures()
+        one = frame[frame["method"].eq("DFA") & frame["quantity"].eq("efficiency")]
+        assert one["sign"].tolist() == [row.sign]
+        found[arch] = row.sign
+    assert found == {"mlp-2x128": Sign.UNRESOLVED, "mlp-1x8": Sign.UPHILL}

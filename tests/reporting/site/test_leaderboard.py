@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fgbench.reporting.figures import variance_and_learning
+from fgbench.reporting.site import run_tables
 from fgbench.reporting.site.facts import facts
 from fgbench.reporting.site.leaderboard import Entry, board, entries
 from fgbench.reporting.site.paths import page_paths
@@ -150,3 +153,38 @@ def test_a_range_is_called_a_range_and_a_variance_of_another_scale_not_comparabl
     assert cells["FG-W"][at["error"]].note.endswith("]\nrange of 2 seeds")
     assert "\nnot comparable: scale 0.5" in cells["FG-W"][at["variance"]].note
     assert "not comparable" not in cells["FG-A"][at["variance"]].note
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said", "text"),
+    [
+        (-0.4, -0.1, "points uphill", "–"),
+        (-0.4, 0.1, "sign not resolved", "0.2"),
+        (0.1, 0.4, "", "0.2"),
+    ],
+)
+def test_the_sign_of_a_scale_stands_below_every_efficiency(
+    low: float, high: float, said: str, text: str, tmp_path: Path
+) -> None:
+    scale = {"value": (low + high) / 2, "low": low, "high": high, "n": 10}
+    numbers = {"scale": scale, "efficiency": measured(0.2, n=10)}
+    numbers |= {"efficiency_per_forward": measured(0.2), "cosine": measured(0.2)}
+    record = a_measure("DFA", **numbers, per_site={"body.0.l0": numbers})
+    found = facts(stored(tmp_path, record))
+    paths = page_paths(found.methods, found.panels)
+    tables = (
+        board("leaderboard", entries(found), found, paths),
+        run_tables.estimates(found, found.of["measure"], paths, True),
+        run_tables.sites(found, found.measures, paths, True),
+    )
+    cells = [
+        (name, cell)
+        for shown in tables
+        if shown is not None
+        for name, cell in zip(shown.head, shown.rows[0].cells, strict=True)
+    ]
+    efficiencies = [cell for name, cell in cells if name.startswith("efficiency")]
+    assert len(efficiencies) == 4
+    assert all(said in cell.note and cell.text.startswith(text) for cell in efficiencies)
+    marked = [name for name, cell in cells if "uphill" in cell.note or "sign" in cell.note]
+    assert len(marked) == (4 if said else 0)

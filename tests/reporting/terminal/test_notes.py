@@ -66,7 +66,8 @@ def row(name: str, scale: float, p: float, **more: Any) -> dict[str, Any]:
     case |= {"inits": 1, "batches": 4, "batch": 8, "draws": 64, "status": "ok", "reason": ""}
     case |= dict.fromkeys(("relative_variance", "efficiency", "cosine"), number)
     case |= {"predicted_variance": None, "cost": {"forward_equivalents": 3.0}, "method": name}
-    case |= {"scale": {**number, "value": scale, "p_value": p}, "file": "./mine.py"}
+    ends = {"value": scale, "low": scale - 0.02, "high": scale + 0.02}
+    case |= {"scale": {**number, **ends, "p_value": p}, "file": "./mine.py"}
     bias = {**number, "p_value": 0.5, "detectable": 0.3, "draws_low": 0.0, "draws_high": 0.3}
     return {**case, "bias": bias, "claimed": {"bias": "none"}, **more}
 
@@ -96,6 +97,40 @@ def test_what_points_uphill_has_no_efficiency() -> None:
     shown = measure_table.table(lost)
     assert cells(shown, "efficiency / DFA") == ["-", "-"]
     assert "No ratios: the reference points uphill." in shown.caption
+
+
+def test_a_scale_whose_interval_holds_both_signs_keeps_its_efficiency_and_is_named() -> None:
+    ratio = {"value": 2.0, "low": 1.0, "high": 3.0, "n": 4, "reason": ""}
+    against = {"method": "DFA", "own": False, "efficiency": ratio}
+    own = {"method": "DFA", "own": True, "efficiency": dict.fromkeys(ratio) | {"reason": ""}}
+    shown = measure_table.table(
+        [
+            row("DFA", -0.01, 1e-6, against=own),
+            row("Mine", 0.01, 1e-6, against=against),
+            row("FG-A", 1.0, 0.9, against=against),
+        ]
+    )
+    assert cells(shown, "efficiency") == ["0.5 [0.4, 0.6]"] * 3
+    assert cells(shown, "efficiency / DFA") == ["-", "2 [1, 3]", "2 [1, 3]"]
+    assert "sign of the scale not resolved, so that the mean may point uphill: DFA, Mine." in (
+        shown.caption
+    )
+    assert "No efficiency" not in shown.caption
+    assert "No ratios" not in shown.caption
+
+
+def test_signs_are_adjusted_for_the_rows_of_the_table() -> None:
+    edge = row("Mine", -0.021, 1e-6)
+    assert "No efficiency" in measure_table.table([edge]).caption
+    beside = measure_table.table([edge, row("DFA", -0.01, 1e-6)])
+    assert cells(beside, "efficiency") == ["0.5 [0.4, 0.6]"] * 2
+    assert "not resolved, so that the mean may point uphill: Mine, DFA." in beside.caption
+
+
+def test_of_what_has_no_efficiency_no_sign_is_said() -> None:
+    none = {"value": None, "low": 0.0, "high": 0.1, "n": 4, "reason": "unresolved"}
+    caption = measure_table.table([row("DFA", -0.01, 1e-6, efficiency=none)]).caption
+    assert "sign of the scale" not in caption
 
 
 @pytest.mark.parametrize(
