@@ -197,7 +197,8 @@ def ask(
 def plan(changed: Iterable[Cell], judged: Sequence[Finding]) -> list[Comparison]:
     """Return what is compared: estimates and trainings that changed and are not untrue.
 
-    Every estimator has its first comparison before any has its second.
+    Every estimator has its first comparison before any has its second. The one that changed in most places
+    begins: wrappers change with the estimator they wrap, and cost more.
 
     Args:
         changed: exact cells.
@@ -240,9 +241,8 @@ def plan(changed: Iterable[Cell], judged: Sequence[Finding]) -> list[Comparison]
             "training" if kind == "training" else "noise", request, tuple(cells), sure
         )
         queues.setdefault((kind, estimator_of(method)), []).append(each)
-    turns = [
-        (k, at, each) for at, queue in enumerate(queues.values()) for k, each in enumerate(queue)
-    ]
+    longest = sorted(queues.values(), key=len, reverse=True)
+    turns = [(k, at, each) for at, queue in enumerate(longest) for k, each in enumerate(queue)]
     return [each for _, _, each in sorted(turns, key=lambda turn: turn[:2])]
 
 

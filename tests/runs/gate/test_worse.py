@@ -333,3 +333,10 @@ def test_a_true_improvement_is_better(tmp_path: Path) -> None:
     assert found.low is not None
     assert found.high is not None
     assert 0.4 < found.low < found.high < 0.6
+
+
+def test_what_changed_in_most_places_is_compared_first() -> None:
+    methods = ("decor/end", "fg_a/end", "fg_a/local")
+    cells = [Cell("estimate", method, method, "mlp-2x6") for method in methods]
+    order = [each.request["method"] for each in worse.plan(cells, [])]
+    assert order == ["fg_a/end", "decor/end", "fg_a/local"]
