@@ -294,6 +294,21 @@ def test_without_a_sound_compiled_step_the_plain_one_stands_alone(
     assert why in tables._reference([found])
 
 
+def test_a_gradient_that_differs_only_where_inputs_are_constant_is_sound(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind norms, which blow up the rounding of blank patches; another loss is off everywhere."""
+    task, _, _ = workload.task(registry.method("BP"), 0)
+    blank = torch.zeros(8, *workload.data.shape)
+    for wrong, kinds in ((False, ["plain", "compiled"]), (True, ["plain"])):
+
+        def make(loss: Any, x: Any, y: Any, wrong: bool = wrong) -> Any:
+            return loss(x, y) * (1.5 if wrong or not x.any() else 1.0)
+
+        Compiler(monkeypatch, make)
+        assert list(reference.build(task, blank, workload.data.train_y[:8]).steps) == kinds
+
+
 def test_what_fails_in_the_plain_step_is_no_matter_of_compiling(workload: Workload) -> None:
     task, _, _ = workload.task(registry.method("BP"), 0)
     x = workload.data.normalise(workload.data.train_x[:8])
