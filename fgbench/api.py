@@ -22,6 +22,7 @@ from fgbench.reporting.results import Result, Results
 from fgbench.reporting.terminal.tables import IN_PYTHON
 from fgbench.runs.against import against as compared
 from fgbench.runs.against import trained_against
+from fgbench.runs.baselines import beside
 from fgbench.runs.given import Given
 from fgbench.runs.run import failed, fusion, run, run_all, table1
 
@@ -234,6 +235,7 @@ def speed(
     head: str = "",
     output: Callable[[Any], Any] | None = None,
     name: str = "",
+    baselines: bool = True,
     seed: int = 0,
     records: str | Path | None = None,
     **options: Any,
@@ -253,6 +255,7 @@ def speed(
         head: as of :func:`measure`.
         output: as of :func:`measure`.
         name: as of :func:`measure`.
+        baselines: time BP-CKPT and BP-ACC too: backprop that computes activities again, and part by part.
         seed: of the network and the noise.
         records: folder where records are written.
         options: ``rounds`` and ``reference`` (``plain``, ``compiled`` or ``faster``) as of
@@ -271,6 +274,8 @@ def speed(
     """
     given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output, name)
     listed = registry.methods_of(methods)
+    if baselines:
+        listed = registry.methods_of([*listed, *beside(m.locality.text for m in listed)])
     case = given.case(listed) | options
     if _few(case):
         case = {"batch": case["data"].train_size} | case

@@ -244,6 +244,12 @@ def speed(
     reference: Annotated[
         str, typer.Option(help="The backprop step: plain, compiled, or the faster of both.")
     ] = "faster",
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            help="Time BP-CKPT and BP-ACC too: backprop that computes activities again, and part by part."
+        ),
+    ] = True,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -253,6 +259,11 @@ def speed(
     as_json: AsJson = False,
 ) -> int:
     """Time whole steps and their peak memory beside backprop's, interleaved in one run."""
+    from fgbench import registry
+    from fgbench.runs.baselines import beside
+
+    if baselines:
+        methods = [*methods, *beside(registry.parts(method)[1] for method in methods)]
     results = _run_all(
         "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, cut=cut,
         sites=sites, out_axes=out_axes, batch=batch,

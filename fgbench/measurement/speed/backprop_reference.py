@@ -12,7 +12,7 @@ patch, by the square root of its eps, and a few norms make any two orders of sum
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +38,7 @@ class Reference:
         steps: ``plain``, ``compiled`` or both, each a callable of the number of the call.
         compile_s: seconds that compiling took.
         reason: why there is no compiled step where one was asked for, or "".
+        beside: steps of which only the memory counts: ``plain`` where the compiled one was asked for.
 
     Example:
         >>> list(Reference({"plain": lambda k: None}).steps)
@@ -47,6 +48,7 @@ class Reference:
     steps: dict[str, Callable[[int], Any]]
     compile_s: float = 0.0
     reason: str = ""
+    beside: dict[str, Callable[[int], Any]] = field(default_factory=dict)
 
 
 def build(task: Task, x: torch.Tensor, y: torch.Tensor, which: Which = "faster") -> Reference:
@@ -90,7 +92,7 @@ def build(task: Task, x: torch.Tensor, y: torch.Tensor, which: Which = "faster")
     if not off <= OFF:
         return Reference(plain, seconds, f"the compiled gradient is off by {off:.1g}")
     if which == "compiled":
-        return Reference({"compiled": compiled}, seconds)
+        return Reference({"compiled": compiled}, seconds, beside=plain)
     return Reference({**plain, "compiled": compiled}, seconds)
 
 

@@ -254,9 +254,43 @@ def test_the_faster_of_plain_and_compiled_is_the_reference(
     assert found["ratio_to_bp"]["value"] == pytest.approx(3.0)
     assert made.calls > 0
     assert found["reference_reason"] == ""
-    said = tables._reference([found])
-    assert said.startswith(f"{taken} PyTorch (")
-    assert "2 ms" in said
+    assert tables._reference([found]) == f"{taken} PyTorch"
+    rows = {row[0]: row[1:3] for row in tables._reference_rows([{**found, "method": "own/end"}])}
+    plain_ms, compiled_ms = f"{plain:g}", f"{compiled:g}"
+    assert rows == {
+        "PyTorch, plain": [plain_ms, plain_ms],  # the ratio to the faster one, which takes 1 ms
+        "PyTorch, compiled": [compiled_ms, compiled_ms],
+    }
+
+
+def _holding(bytes_more: int, backend: Any = lambda loss, *given: loss(*given)) -> Any:
+    """A compiler whose code holds so many bytes more in its forward pass."""
+
+    def compiled(loss: Any, *given: Any) -> Any:
+        held = torch.empty(bytes_more, dtype=torch.uint8)
+        found = backend(loss, *given)
+        del held
+        return found
+
+    return compiled
+
+
+@pytest.mark.parametrize("asked", ["faster", "compiled", "plain"])
+def test_every_reference_has_a_peak_of_its_own(
+    asked: str, workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Compiler(monkeypatch, _holding(1 << 22))
+    Clock(monkeypatch, lambda who, turn: 1.0 + who)  # the plain one is the first, and the faster
+    (found,) = timed(workload, of(Exact(extra=1 << 21)), rounds=3, reference=asked)
+    peaks = found["reference_peak_mb"]
+    assert set(peaks) == {"plain"} | ({"compiled"} if asked != "plain" else set())
+    assert set(found["reference_ratio_to_bp"]) == set(found["reference_ms"])
+    assert found["reference_ratio_to_bp"][found["reference"]]["value"] == 1.0
+    if asked != "plain":
+        assert peaks["compiled"] - peaks["plain"] == pytest.approx(4.0, abs=0.1)
+    assert found["bp_peak_mb"] == peaks[found["reference"]]
+    assert found["peak_ratio_to_plain"] == found["peak_mb"] / peaks["plain"]
+    assert found["peak_ratio_to_bp"] == found["peak_mb"] / found["bp_peak_mb"]
 
 
 def test_each_reference_can_be_asked_for(
