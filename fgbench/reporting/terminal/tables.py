@@ -231,7 +231,7 @@ def _reference_rows(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         for kind, ms in r["reference_ms"].items():
             mb = peaks.get(kind)
             held = None if mb is None else mb / (r["bp_peak_mb"] or 1)
-            name = f"PyTorch, {kind}" + of * (len(ends) > 1)
+            name = labels.reference_label(kind) + of * (len(ends) > 1)
             rows.append(
                 [name, number(ms), number(ratios.get(kind)), "-", "-", *map(number, (mb, held))]
             )
