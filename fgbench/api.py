@@ -24,6 +24,7 @@ from fgbench.runs.against import against as compared
 from fgbench.runs.against import trained_against
 from fgbench.runs.baselines import beside
 from fgbench.runs.given import Given
+from fgbench.runs.parallel import measure_all
 from fgbench.runs.run import failed, fusion, run, run_all, table1
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def measure(
     name: str = "",
     seed: int = 0,
     seeds: int = 1,
+    jobs: int | None = 1,
     records: str | Path | None = None,
     **options: Any,
 ) -> Results:
@@ -93,6 +95,9 @@ def measure(
         name: of the network in tables and records, in place of its class or function.
         seed: of networks, batches and noise.
         seeds: how many seeds, counted up from ``seed``.
+        jobs: methods and seeds measured at the same time, each in a process of its own; one per GPU or core
+            where None. The numbers are the same. With more than one everything is given by name, and a
+            script needs ``if __name__ == "__main__"``.
         records: folder where finished records are looked up and written.
         options: ``draws``, ``precision``, ``moments``, ``inits``, ``batches``, ``cost``, ``along`` and
             ``engine`` as of :class:`fgbench.measurement.design.Design`; ``device``, ``dtype``, ``threads``,
@@ -121,11 +126,14 @@ def measure(
     case = given.case(listed) | options
     if _few(case):
         case = {"batch": case["data"].train_size, "batches": 1} | case
-    found = [
-        record
-        for each in _seeds(seed, seeds)
-        for record in run_all("measure", listed, seed=each, records=records, **case)
-    ]
+    if jobs == 1:
+        found = [
+            record
+            for each in _seeds(seed, seeds)
+            for record in run_all("measure", listed, seed=each, records=records, **case)
+        ]
+    else:
+        found = measure_all(listed, list(_seeds(seed, seeds)), jobs, records=records, **case)
     if against is not None:
         found = compared(found, registry.method_of(against).text)
     return Results(found)
