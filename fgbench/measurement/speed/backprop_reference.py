@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ import torch
 from fgbench import errors
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.targets import labels_of
+from fgbench.measurement.speed.interleaved_timing import peak
 
 if TYPE_CHECKING:
     from fgbench.core.task import Task
@@ -39,6 +41,7 @@ class Reference:
         compile_s: seconds that compiling took.
         reason: why there is no compiled step where one was asked for, or "".
         beside: steps of which only the memory counts: ``plain`` where the compiled one was asked for.
+        release: lets go of the gradients that a step has left.
 
     Example:
         >>> list(Reference({"plain": lambda k: None}).steps)
@@ -49,6 +52,18 @@ class Reference:
     compile_s: float = 0.0
     reason: str = ""
     beside: dict[str, Callable[[int], Any]] = field(default_factory=dict)
+    release: Callable[[], None] = lambda: None
+
+    def peaks(self, device: torch.device) -> dict[str, int]:
+        """Return the most memory that each step holds beyond what was held before, in bytes.
+
+        A gradient of an earlier step that is freed within a step would be taken from its peak.
+        """
+        found = {}
+        for kind, step in {**self.beside, **self.steps}.items():
+            self.release()
+            found[kind] = peak(step, device)
+        return found
 
 
 def build(task: Task, x: torch.Tensor, y: torch.Tensor, which: Which = "faster") -> Reference:
@@ -75,25 +90,28 @@ def build(task: Task, x: torch.Tensor, y: torch.Tensor, which: Which = "faster")
     """
     mean = _mean_loss(task)
     plain = {"plain": _step(task, mean, x, y)}
+    release = partial(task.chain.zero_grad, set_to_none=True)
     if which == "plain":
-        return Reference(plain)
+        return Reference(plain, release=release)
     plain["plain"](0)  # an error here has nothing to do with compiling
     loss = torch.compile(mean, dynamic=False)
     compiled, begin = _step(task, loss, x, y), perf_counter()
     try:
         compiled(0)
     except RuntimeError as error:  # what dynamo, inductor and a missing compiler raise
-        return Reference(plain, reason=f"not compiled: {errors.reason(error)}")
+        why = f"not compiled: {errors.reason(error)}"
+        return Reference(plain, reason=why, release=release)
     seconds = perf_counter() - begin
     off = _distance(task, plain["plain"], compiled)
     if not off <= OFF and x.is_floating_point():
         moved = x + Noise(0, device=x.device, dtype=x.dtype).normal("off", tuple(x.shape))
         off = _distance(task, _step(task, mean, moved, y), _step(task, loss, moved, y))
     if not off <= OFF:
-        return Reference(plain, seconds, f"the compiled gradient is off by {off:.1g}")
+        why = f"the compiled gradient is off by {off:.1g}"
+        return Reference(plain, seconds, why, release=release)
     if which == "compiled":
-        return Reference({"compiled": compiled}, seconds, beside=plain)
-    return Reference({**plain, "compiled": compiled}, seconds)
+        return Reference({"compiled": compiled}, seconds, beside=plain, release=release)
+    return Reference({**plain, "compiled": compiled}, seconds, release=release)
 
 
 def _mean_loss(task: Task) -> Callable[..., torch.Tensor]:

@@ -207,8 +207,7 @@ def _backprop(
     """Choose the step of smallest median; return the fields of a record about it, and its seconds."""
     ms = {kind: median([1e3 * s for s in timed]) for kind, timed in seconds.items() if timed}
     kind = min(ms, key=lambda kind: float(ms[kind]["value"]))
-    built = {**reference.beside, **reference.steps}
-    peaks = {name: interleaved_timing.peak(step, device) / 2**20 for name, step in built.items()}
+    peaks = {name: held / 2**20 for name, held in reference.peaks(device).items()}
     fields = {
         "reference": kind,
         "reference_ms": ms,

@@ -293,6 +293,19 @@ def test_every_reference_has_a_peak_of_its_own(
     assert found["peak_ratio_to_bp"] == found["peak_mb"] / found["bp_peak_mb"]
 
 
+def test_gradients_of_the_step_before_are_not_taken_from_a_peak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a network whose gradients are most of what a step holds."""
+    wide = Workload.of("mlp-1x256", "synthetic[train=64,test=32]")
+    Compiler(monkeypatch, lambda loss, *given: loss(*given))
+    (found,) = timed(wide, of(Exact()), rounds=3, reference="faster")
+    peaks = found["reference_peak_mb"]
+    assert peaks["compiled"] == peaks["plain"]
+    (alone,) = timed(wide, of(Exact()), rounds=3, reference="plain")
+    assert alone["bp_peak_mb"] == peaks["plain"]
+
+
 def test_each_reference_can_be_asked_for(
     workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
