@@ -193,7 +193,7 @@ class _Spread:
         self._done += 1
 
     def _show(self) -> None:
-        """Tell how many are measured and what is under way."""
+        """Report how many are measured and what is under way."""
         now = [
             f"seed {group.begun.call.seed}, {line}" if len(self._begun) > 1 else line
             for group, line in self._at.values()

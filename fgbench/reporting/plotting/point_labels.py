@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
@@ -72,7 +72,7 @@ def name_points(ax: Axes, points: Sequence[Named], lines: Sequence[Segment] = ()
     taken = [_marks(ax, point, pixel) for point in points]
     thin = [Bbox(sorted(ax.transData.transform(ends).tolist())).padded(pixel) for ends in lines]
     for point in sorted(points, key=lambda each: len(each.text)):  # short ones stand near
-        how: dict[str, object] = {"fontsize": style.pt(6.5), "color": style.INK}
+        how: dict[str, Any] = {"fontsize": style.pt(6.5), "color": style.INK}
         text = ax.text(
             point.x, point.y, point.text, ha="center", va="center", parse_math=False, **how
         )
