@@ -22,7 +22,9 @@ from fgbench.reporting.results import Result, Results
 from fgbench.reporting.terminal.tables import IN_PYTHON
 from fgbench.runs.against import against as compared
 from fgbench.runs.against import trained_against
+from fgbench.runs.baselines import beside
 from fgbench.runs.given import Given
+from fgbench.runs.parallel import measure_all
 from fgbench.runs.run import failed, fusion, run, run_all, table1
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def measure(
     name: str = "",
     seed: int = 0,
     seeds: int = 1,
+    jobs: int | None = 1,
     records: str | Path | None = None,
     **options: Any,
 ) -> Results:
@@ -92,6 +95,9 @@ def measure(
         name: of the network in tables and records, in place of its class or function.
         seed: of networks, batches and noise.
         seeds: how many seeds, counted up from ``seed``.
+        jobs: methods and seeds measured at the same time, each in a process of its own; one per GPU or core
+            where None. The numbers are the same. With more than one everything is given by name, and a
+            script needs ``if __name__ == "__main__"``.
         records: folder where finished records are looked up and written.
         options: ``draws``, ``precision``, ``moments``, ``inits``, ``batches``, ``cost``, ``along`` and
             ``engine`` as of :class:`fgbench.measurement.design.Design`; ``device``, ``dtype``, ``threads``,
@@ -120,11 +126,14 @@ def measure(
     case = given.case(listed) | options
     if _few(case):
         case = {"batch": case["data"].train_size, "batches": 1} | case
-    found = [
-        record
-        for each in _seeds(seed, seeds)
-        for record in run_all("measure", listed, seed=each, records=records, **case)
-    ]
+    if jobs == 1:
+        found = [
+            record
+            for each in _seeds(seed, seeds)
+            for record in run_all("measure", listed, seed=each, records=records, **case)
+        ]
+    else:
+        found = measure_all(listed, list(_seeds(seed, seeds)), jobs, records=records, **case)
     if against is not None:
         found = compared(found, registry.method_of(against).text)
     return Results(found)
@@ -234,6 +243,7 @@ def speed(
     head: str = "",
     output: Callable[[Any], Any] | None = None,
     name: str = "",
+    baselines: bool = True,
     seed: int = 0,
     records: str | Path | None = None,
     **options: Any,
@@ -253,6 +263,7 @@ def speed(
         head: as of :func:`measure`.
         output: as of :func:`measure`.
         name: as of :func:`measure`.
+        baselines: time BP-CKPT and BP-ACC too: backprop that computes activities again, and part by part.
         seed: of the network and the noise.
         records: folder where records are written.
         options: ``rounds`` and ``reference`` (``plain``, ``compiled`` or ``faster``) as of
@@ -271,6 +282,8 @@ def speed(
     """
     given = Given(arch, model, data, batch, loss, None, cut, sites, out_axes, head, output, name)
     listed = registry.methods_of(methods)
+    if baselines:
+        listed = registry.methods_of([*listed, *beside(m.locality.text for m in listed)])
     case = given.case(listed) | options
     if _few(case):
         case = {"batch": case["data"].train_size} | case

@@ -198,6 +198,8 @@ def test_a_module_is_timed_beside_its_own_backprop() -> None:
     found = fgbench.speed([Mine(), "BP"], model=net(), data=arrays(), batch=8, rounds=3,
                           reference="plain")  # fmt: skip
     assert found["BP"].ratio_to_bp.n == 3
+    assert [r.method for r in found[2:]] == ["BP-CKPT", "BP-ACC"]
+    assert "PyTorch, plain" in str(found)
     assert "Cost of a step, Sequential on data" in str(found)
 
 

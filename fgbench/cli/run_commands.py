@@ -104,6 +104,14 @@ def measure(
     timeout: Timeout = None,
     seed: Seed = 0,
     seeds: Seeds = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Methods and seeds measured at the same time, each by a process on a core (or GPU) of its "
+            "own. The numbers are the same.",
+        ),
+    ] = 1,
     device: Device = "auto",
     dtype: Dtype = "float32",
     threads: Threads = 1,
@@ -124,6 +132,7 @@ def measure(
         sites=sites, out_axes=out_axes, draws=draws, precision=precision, cost=cost, moments=epochs,
         along=along, inits=inits, batches=batches, batch=batch, engine=engine, timeout=timeout,
         device=device, dtype=dtype, threads=threads, data_dir=data_dir, records=records, reuse=reuse,
+        jobs=jobs,
     )  # fmt: skip
     if reference is not None:
         from fgbench.runs.against import against
@@ -258,6 +267,12 @@ def speed(
     reference: Annotated[
         str, typer.Option(help="The backprop step: plain, compiled, or the faster of both.")
     ] = "faster",
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            help="Time BP-CKPT and BP-ACC too: backprop that computes activities again, and part by part."
+        ),
+    ] = True,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -267,6 +282,11 @@ def speed(
     as_json: AsJson = False,
 ) -> int:
     """Time whole steps and their peak memory beside backprop's, interleaved in one run."""
+    from fgbench import registry
+    from fgbench.runs.baselines import beside
+
+    if baselines:
+        methods = [*methods, *beside(registry.parts(method)[1] for method in methods)]
     results = _run_all(
         "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, cut=cut,
         sites=sites, out_axes=out_axes, batch=batch,
@@ -485,9 +505,9 @@ def pairs_of(given: list[str] | None, names: list[str]) -> dict[str, str]:
 
 
 def _run_all(
-    verb: str, methods: list[str], seeds: range, as_json: bool, **case: Any
+    verb: str, methods: list[str], seeds: range, as_json: bool, jobs: int = 1, **case: Any
 ) -> list[dict[str, Any]]:
-    """Run a verb for all methods and seeds, with progress on stderr."""
+    """Run a verb for all methods and seeds, with progress on stderr; ``measure`` with some jobs at a time."""
     from fgbench import api
 
     damaged = _damaged(case["records"])
@@ -502,7 +522,13 @@ def _run_all(
             progress(message)
 
         try:
-            for seed in seeds:
+            if jobs > 1:
+                from fgbench.runs.parallel import measure_all
+
+                results = measure_all(
+                    methods, seeds, jobs, progress=show, finished=finished.append, **case
+                )
+            for seed in seeds if jobs == 1 else ():
                 progress.start(f"seed {seed}")
                 results += api.run_all(
                     verb, methods, seed=seed, progress=show, finished=finished.append, **case

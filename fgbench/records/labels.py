@@ -159,3 +159,19 @@ def _short(
         (n for n in range(1, len(path)) if all(o[-n:] != path[-n:] for o in rest)), len(path)
     )
     return f"{'/'.join(path[-kept:])}:{name}"
+
+
+def reference_label(kind: str) -> str:
+    """Label a backprop step of PyTorch that times are compared with.
+
+    Args:
+        kind: ``plain``, ``compiled`` or ``captured``.
+
+    Returns:
+        Its name in tables and figures.
+
+    Example:
+        >>> reference_label("plain")
+        'PyTorch, plain'
+    """
+    return f"PyTorch, {kind}"

@@ -21,7 +21,7 @@ _NAMES = {
         directions""",
     MEASURED: """efficiency efficiency_debiased efficiency_per_forward relative_variance bias scale cosine
         expected_cosine locality_gap predicted_variance step_ms ratio_to_bp noise_ms peak_mb
-        peak_ratio_to_bp""",
+        peak_ratio_to_bp peak_ratio_to_plain""",
 }
 KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 ENDS = ("value", "low", "high", "n")
@@ -54,6 +54,9 @@ INSIDE: dict[str, Any] = {
     **{name: {"*": NUMBER} for name in ("cost", "examples")},
     "documented": {"*": MEASURED},
     "compiled": {"runs": {"*": NUMBER}, "refused": {"*": TEXT}, "seconds": NUMBER},
+    **{name: {"*": MEASURED} for name in ("documented", "reference_ms", "reference_ratio_to_bp")},
+    "reference_peak_mb": {"*": NUMBER},
+    "reference": TEXT,
     "budget": {"asked": NUMBER, "spent": NUMBER, "note": TEXT},
     **dict.fromkeys(("draws", "inits", "batches", "train_loss"), NUMBER),
     **dict.fromkeys(("per_site", "per_module", "per_parameter"), _PLACES),

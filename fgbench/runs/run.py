@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from fgbench.runs.case import PACKAGES, Call, Job, Record, draft
 from fgbench.runs.verbs import VERBS, discard_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fgbench.core.network import Chain
@@ -107,36 +108,142 @@ def run_all(
         >>> [(record["method"], record["steps"]) for record in found]
         [('BP', 2), ('FG-A', 2)]
     """
+    case = {"arch": arch, "data": data, "device": device, "dtype": dtype, "threads": threads}
+    case |= {"data_dir": data_dir, "records": records, "reuse": reuse, "progress": progress}
+    case |= {"timeout": timeout, "trained": trained, "finished": finished, **options}
+    with opened(verb, methods, [seed], **case) as (begun,):
+        begun.work()
+    return begun.records()
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The runs of a verb on one seed: planned, claimed, and looked up.
+
+    Args:
+        call: verb, workload, seed and store.
+        methods: the methods, as they were given.
+        keys: of their records.
+        known: key to record, of those that are finished.
+        todo: the runs that are not, each key once.
+
+    Example:
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]"}
+        >>> with opened("measure", ["BP"], [0, 1], draws=4, batch=8, **case) as begun:
+        ...     [len(each.todo) for each in begun]
+        [1, 1]
+    """
+
+    call: Call
+    methods: list[Method]
+    keys: list[str]
+    known: dict[str, Record]
+    todo: list[Job]
+
+    def work(self) -> None:
+        """Run what is not finished, in this process."""
+        todo = [job.key for job in self.todo]
+        made = VERBS[self.call.verb].work(self.call, self.todo)
+        self.known.update(zip(todo, made, strict=True))
+
+    def records(self) -> list[Record]:
+        """Return a record per method, in order; call after all are finished."""
+        found = zip(self.keys, self.methods, strict=True)
+        return [{**self.known[key], "method": method.text} for key, method in found]
+
+
+@contextmanager
+def opened(
+    verb: str,
+    methods: Sequence[Any],
+    seeds: Sequence[int],
+    *,
+    arch: str | Callable[..., Any],
+    data: Any,
+    device: str = "cpu",
+    dtype: str = "float32",
+    threads: int | None = None,
+    data_dir: str | None = None,
+    records: str | Path | None = None,
+    reuse: bool = False,
+    progress: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    trained: Callable[[str, Chain], None] | None = None,
+    finished: Callable[[Record], None] | None = None,
+    **options: Any,
+) -> Iterator[list[Begun]]:
+    """Plan, claim and look up the runs of some seeds, so that mistakes come before the first of them.
+
+    Args:
+        verb: as of :func:`run_all`, like all arguments that are not listed here.
+        methods: METHODs or objects.
+        seeds: in ascending order, in which they are claimed.
+        arch: architecture, or a function.
+        data: data set.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``float32`` or ``float64``.
+        threads: CPU threads while the context is open.
+        data_dir: folder of data files.
+        records: folder of records.
+        reuse: accept records made by other code.
+        progress: called with one line now and then.
+        timeout: seconds for making a METHOD, and for measuring it.
+        trained: called after each training.
+        finished: called with each record that is found, and with each that is made.
+        options: the verb's own.
+
+    Yields:
+        The runs of each seed. Their claims end with the context.
+
+    Raises:
+        UsageError: for an unknown verb, name or option, or a METHOD that was not made in time.
+    """
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     from fgbench.conformance.structure import Sample, require_network, require_structure
     from fgbench.workload import Cuts, Workload
 
-    parsed = [_made(given, timeout) for given in methods]
+    parsed = [made(given, timeout) for given in methods]
     with study.threads_set(threads), study.store_in(records) as store, ExitStack() as claims:
         cuts = Cuts.taken(options)
         workload = Workload.of(arch, data, device, dtype, data_dir, cuts)
         text = data if isinstance(data, str) else workload.data.name
-        call = Call(verb, workload, text, seed, store, progress, timeout, trained, finished)
-        jobs = _jobs(call, parsed, options)
-        keys = [job.key for job in jobs]
-        known = _finished(call, jobs, reuse, claims)
-        for record in known.values():
-            call.tell(record)
-        jobs = _unfinished(jobs, known)
-        if jobs:
-            sizes, sample = workload.sizes(), Sample.of(workload.data)
-            if workload.network is None:
-                require_structure(workload.arch, sample=sample, **sizes)
-            else:
-                require_network(workload.chain(seed), workload.arch, sample)
-        todo = [job.key for job in jobs]
-        known |= dict(zip(todo, VERBS[verb].work(call, jobs), strict=True))
-    return [{**known[key], "method": method.text} for key, method in zip(keys, parsed, strict=True)]
+        found = []
+        for seed in seeds:
+            call = Call(verb, workload, text, seed, store, progress, timeout, trained, finished)
+            jobs = _jobs(call, parsed, options)
+            keys = [job.key for job in jobs]
+            known = _finished(call, jobs, reuse, claims)
+            for record in known.values():
+                call.tell(record)
+            todo = _unfinished(jobs, known)
+            if todo:
+                sample = Sample.of(workload.data)
+                if workload.network is None:
+                    require_structure(workload.arch, sample=sample, **workload.sizes())
+                else:
+                    require_network(workload.chain(seed), workload.arch, sample)
+            found.append(Begun(call, parsed, keys, known, todo))
+        yield found
 
 
-def _made(given: Any, timeout: float | None) -> Method:
-    """Make a METHOD, whose file may take long, within a time."""
+def made(given: Any, timeout: float | None) -> Method:
+    """Make a METHOD, whose file may take long, within a time.
+
+    Args:
+        given: a METHOD or objects, see :func:`fgbench.registry.method_of`.
+        timeout: seconds; None is no limit.
+
+    Returns:
+        The method.
+
+    Raises:
+        UsageError: for an unknown name or option, or where it takes longer.
+
+    Example:
+        >>> made("FG-A", None).estimator.name
+        'fg_a'
+    """
     try:
         with time_limit(timeout, str(given)):
             method = registry.method_of(given)

@@ -67,15 +67,32 @@ def _measure(call: Call, jobs: list[Job]) -> list[Record]:
     records: dict[int, Record] = {}
 
     def finished(at: int, result: Record, seconds: float) -> None:
-        job = jobs[at]
-        options = job.draft["options"]
-        if result["budget"] is not None and "directions" in options:  # those the budget bought
-            options = {**options, "directions": result["directions"]}
-        records[at] = call.finish(job, {**result, "options": options}, begun, seconds)
+        records[at] = finish_measured(call, jobs[at], result, begun, seconds)
 
     methods = [job.method for job in jobs]
     measure(call.workload, methods, jobs[0].plan, call.report, call.timeout, finished)
     return [records[at] for at in range(len(jobs))]
+
+
+def finish_measured(
+    call: Call, job: Job, result: Mapping[str, Any], begun: datetime, seconds: float
+) -> Record:
+    """Write the record of a method that is measured, and return it.
+
+    Args:
+        call: verb, workload and store.
+        job: the method's run.
+        result: of :func:`fgbench.measurement.loop.measure`, or a status and its reason.
+        begun: when it started.
+        seconds: how long it took.
+
+    Returns:
+        The record; its options have the directions that a budget bought.
+    """
+    options = job.draft["options"]
+    if result.get("budget") is not None and "directions" in options:
+        options = {**options, "directions": result["directions"]}
+    return call.finish(job, {**result, "options": options}, begun, seconds)
 
 
 @dataclass(frozen=True)

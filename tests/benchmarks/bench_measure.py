@@ -24,19 +24,33 @@ ROUNDS = 9
 CPU = torch.device("cpu")
 
 
+LIMITS = {"gaussian": 0.2, "rademacher": 0.12}
+"""Of a backprop step that a draw may take, by the law of its directions."""
+DRAWN = (
+    ("mlp-3x256", SHAPE, "fg_a[law={}]/end", DRAWS),
+    ("mlp-3x256", SHAPE, "fg_a[law={}]/local-pg", DRAWS),
+    ("mlp-3x256", SHAPE, "fg_w[law={}]/end", 32),
+    ("localmixer-xs/8/16", (3, 32, 32), "fg_a[law={}]/local-pg", 64),
+)
+
+
 def point(law: str) -> Point:
     """FG-A on one batch of random images."""
     return point_of(f"fg_a[law={law}]")
 
 
-def point_of(method: str) -> Point:
+def point_of(method: str, net: str = NET, shape: tuple[int, ...] = SHAPE) -> Point:
     """A method on one batch of random images."""
     noise = Noise(0)
     with noise.seeded():
-        chain = registry.make("architectures", NET, shape=SHAPE, classes=10).thing
+        chain = registry.make("architectures", net, shape=shape, classes=10).thing
+        for p in chain.readout_parameters(
+            "final"
+        ).values():  # a head of zeros has no gradient below it
+            p.data.add_(0.1 * torch.randn(p.shape))
     made = registry.method(method)
     task = Task.build(chain, made.locality.thing, noise)
-    x, labels = noise.normal("x", (BATCH, *SHAPE)), torch.arange(BATCH) % 10
+    x, labels = noise.normal("x", (BATCH, *shape)), torch.arange(BATCH) % 10
     truth = task.scheme_truth(x, labels)
     return Point(task, made.estimator.thing, {}, x, labels, noise, truth, truth)
 
@@ -118,6 +132,37 @@ def test_a_draw_beside_a_backprop_step_and_the_naive_loop(
             f"\n{law}: a draw takes {ratio:.3f} of a backprop step ({median(steps) * 1e3:.2f} ms), "
             f"the naive loop {faster:.1f} times as long"
         )
+    benchmark.pedantic(measuring, args=(0,), rounds=1)
+
+
+@pytest.mark.parametrize("law", LIMITS)
+@pytest.mark.parametrize(("net", "shape", "method", "draws"), DRAWN)
+def test_a_draw_beside_its_limit(
+    benchmark: BenchmarkFixture,
+    net: str,
+    shape: tuple[int, ...],
+    method: str,
+    draws: int,
+    law: str,
+) -> None:
+    """As ``measure`` draws: by the engine that pays, and with what is kept of every draw."""
+    at, few, rounds = point_of(method.format(law), net, shape), 4, 5 if draws == DRAWS else 3
+    chain = at.task.chain
+
+    def backprop(k: int) -> None:
+        for _ in range(few):
+            chain.zero_grad(set_to_none=True)
+            prediction = chain.read("final", chain.run(at.x, 0, len(chain)))
+            F.cross_entropy(prediction, at.labels).backward()
+
+    def measuring(k: int) -> None:
+        drawing.draw(at, draws).places(at)
+
+    seconds = interleaved_timing.interleaved([backprop, measuring], rounds, CPU, warm_up=1)
+    steps, each = ([s / n for s in row] for row, n in zip(seconds, (few, draws), strict=True))
+    benchmark.group = f"a draw of {method.format(law)} on {net}, batch {BATCH}"
+    ratio = median(d / s for d, s in zip(each, steps, strict=True))
+    benchmark.extra_info |= {"ratio": ratio, "limit": LIMITS[law], "over": "a backprop step"}
     benchmark.pedantic(measuring, args=(0,), rounds=1)
 
 

@@ -1,4 +1,4 @@
-"""Print how much faster each kernel is than its naive twin, after the tables of times."""
+"""Print how much faster kernels are than naive twins, and ratios beside their limits, after the tables."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for kernel, ours, twin in rows:
             times = f"{_time(ours)} against {_time(twin)}"
             terminalreporter.write_line(f"{twin / ours:8.2f} x  {kernel:<58} {times}")
+    if limited := within(session.benchmarks if session else []):
+        terminalreporter.section("ratios beside their limits, medians over interleaved rounds")
+        for line in limited:
+            terminalreporter.write_line(line)
 
 
 def ratios(benchmarks: Any) -> list[tuple[str, float, float]]:
@@ -31,6 +35,19 @@ def ratios(benchmarks: Any) -> list[tuple[str, float, float]]:
             if value in NAMES and one.stats:
                 groups.setdefault(one.group or one.name, {})[NAMES[value]] = float(one["median"])
     return [(name, found[OURS], found[TWIN]) for name, found in groups.items() if len(found) == 2]
+
+
+def within(benchmarks: Any) -> list[str]:
+    """Return a line for every benchmark that states a ratio and its limit; those above it are marked."""
+    lines = []
+    for one in benchmarks:
+        found = one.extra_info
+        if "limit" in found:
+            ratio, limit = found["ratio"], found["limit"]
+            mark = "  above" if ratio > limit else ""
+            name = one.group or one.name
+            lines.append(f"{ratio:8.3f} of {found['over']}, limit {limit:g}{mark:<8} {name}")
+    return lines
 
 
 def _time(seconds: float) -> str:

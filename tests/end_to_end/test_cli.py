@@ -265,12 +265,17 @@ def test_train_prints_the_names_others_rely_on(capsys: pytest.CaptureFixture[str
 
 
 def test_speed_prints_the_names_others_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
-    (found,) = json_of(
-        capsys, "speed", "FG-A", *NET, "--batch", "8", "--rounds", "3", "--reference", "plain"
-    )
+    few = (*NET, "--batch", "8", "--rounds", "3", "--reference", "plain")
+    found, *baselines = json_of(capsys, "speed", "FG-A", *few)
     assert set(ALL + SPEED) <= set(found)
     assert found["batch"] == 8
     assert found["ratio_to_bp"]["n"] == 3
+    assert [r["method"] for r in baselines] == ["BP-CKPT", "BP-ACC"]
+    assert len(json_of(capsys, "speed", "FG-A", *few, "--no-baselines")) == 1
+    asked = json_of(capsys, "speed", "BP-ACC", "FG-A", *few)
+    assert [r["method"] for r in asked] == ["BP-ACC", "FG-A", "BP-CKPT"]
+    (alone,) = json_of(capsys, "speed", "bp/contrastive", *few)  # whose loss is another one
+    assert alone["method"] == "bp/contrastive"
 
 
 def test_the_record_holds_the_same_names() -> None:

@@ -107,7 +107,7 @@ def _options() -> Iterator[Input]:
     """Yield one bad value for each option of the commands that compute."""
     counts = {
         "measure": ("draws", "inits", "batches", "batch", "seeds", "threads", "seed", "precision", "cost",
-        "moments"),
+        "moments", "jobs"),
         "train": ("epochs", "batch", "seeds", "lr", "train_size", "validation"),
         "speed": ("batch", "rounds"),
         "fusion": ("groups", "patches", "channels", "classes", "batch", "rounds", "memory"),

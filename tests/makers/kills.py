@@ -34,6 +34,7 @@ COMMANDS = {
     "train": f"train BP LG-FG-A {NET} --epochs 6 --batch 16 -o kept",
     "sweep": "sweep plan.toml -o kept --jobs 1 --device cpu",
     "measure": f"measure FG-W BP {NET} --draws 64 --batches 2 --batch 32 -o kept",
+    "workers": f"measure FG-W BP NP {NET} --draws 64 --batches 2 --batch 32 --jobs 2 -o kept",
     "table1": "table1 --fan-in 2,3 --fan-out 2 --batch 2 --laws gaussian --draws 32 -o kept",
     "speed": f"speed BP {NET} --batch 32 --rounds 3 --reference plain -o kept",
     "report": "report records -o kept --jobs 1",
@@ -54,7 +55,7 @@ CYCLE = (
         "paper",
         "table1",
     ),
-    *("train", "sweep", "measure", "speed", "report"),
+    *("train", "sweep", "measure", "speed", "report", "workers"),
 )
 """The order in which commands are disturbed."""
 PLAN = """

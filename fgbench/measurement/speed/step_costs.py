@@ -104,8 +104,10 @@ def speed(
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
         ``peak_ratio_to_bp`` (newly allocated at the peak of one step), ``noise_ms`` (of drawing the noise
         of a step alone, timed in the same rounds), ``batch``, ``directions``; and of backprop
-        ``reference`` (which step it was), ``reference_ms`` (of each that was timed), ``reference_reason``
-        (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``.
+        ``reference`` (which step it was), ``reference_ms`` and ``reference_ratio_to_bp`` (of each that was
+        timed), ``reference_peak_mb`` (of each, the plain one always among them), ``reference_reason``
+        (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``; ``peak_ratio_to_plain`` is the
+        method's peak over that of the plain step, whatever the reference is.
         On a GPU also ``captured_ms`` and ``captured_ratio_to_bp`` (None where this step cannot be
         captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is captured.
         ``claims`` are the fields of the method's :class:`fgbench.core.estimator.Claims`, None where they
@@ -161,7 +163,9 @@ def speed(
             backprop, of_bp = backprops[runner.end]
             peak = interleaved_timing.peak(runner.step, workload.device) / 2**20
             record |= backprop | _times(runner, of_bp, *each)
+            plain = backprop["reference_peak_mb"]["plain"]
             record |= {"peak_mb": peak, "peak_ratio_to_bp": peak / (backprop["bp_peak_mb"] or 1)}
+            record["peak_ratio_to_plain"] = peak / (plain or 1)
             if runner.uncaptured is not None:
                 record["bp_captured"] = backprop["reference"] == "captured"
         results.append(record)
@@ -203,16 +207,23 @@ def _backprop(
     """Choose the step of smallest median; return the fields of a record about it, and its seconds."""
     ms = {kind: median([1e3 * s for s in timed]) for kind, timed in seconds.items() if timed}
     kind = min(ms, key=lambda kind: float(ms[kind]["value"]))
-    step = reference.steps["plain" if kind == "captured" else kind]  # a replay allocates nothing
+    peaks = {name: held / 2**20 for name, held in reference.peaks(device).items()}
     fields = {
         "reference": kind,
         "reference_ms": ms,
+        "reference_ratio_to_bp": {name: _ratios(seconds[name], seconds[kind]) for name in ms},
+        "reference_peak_mb": peaks,
         "reference_reason": reference.reason,
         "compile_s": reference.compile_s,
         "bp_ms": ms[kind],
-        "bp_peak_mb": interleaved_timing.peak(step, device) / 2**20,
+        "bp_peak_mb": peaks["plain" if kind == "captured" else kind],  # a replay allocates nothing
     }
     return fields, seconds[kind]
+
+
+def _ratios(step: Seconds, backprop: Seconds) -> dict[str, Any]:
+    """Return the median of the ratios within rounds."""
+    return median([a / b for a, b in zip(step, backprop, strict=True)])
 
 
 def _times(
@@ -221,9 +232,8 @@ def _times(
     """Compare the times of a plain and a captured step with the reference's; [] for not timed."""
 
     def beside(step: Seconds, name: str, ratio: str) -> dict[str, Any]:
-        ratios = [a / b for a, b in zip(step, bp, strict=True)] if step else []
         ms = median([1e3 * s for s in step]) if step else None
-        return {name: ms, ratio: median(ratios) if step else None}
+        return {name: ms, ratio: _ratios(step, bp) if step else None}
 
     fields = beside(plain, "step_ms", "ratio_to_bp")
     fields["noise_ms"] = median([1e3 * s for s in noise] or [0.0] * len(plain)) if plain else None

@@ -216,6 +216,12 @@ FIGURES = {
         "fgbench table1 -o",
         "table1:draw",
     ),
+    "time_and_memory": Figure(
+        "memory against time of a step, beside all that exact backprop can do",
+        "timed step",
+        "fgbench speed -o",
+        "time_and_memory:draw",
+    ),
     "time_to_target": Figure(
         "share of runs that have reached a target error, against epochs, seconds and forward passes",
         "workload on which BP has been trained beside another method",

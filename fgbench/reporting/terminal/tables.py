@@ -186,9 +186,11 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with "
         f"their {medians.ends(first.get('rounds', medians.LEAST))}; backprop is the "
         f"{_reference(records)} step of the same model in the same run. A step is the whole estimate "
-        "including its noise, without the optimiser; BP is backprop computed by "
-        "fgbench." + (" Captured: replayed as a CUDA graph." if graphs else ""),
+        f"including its noise, without the optimiser.{_exact(records)}"
+        + (" Captured: replayed as a CUDA graph." if graphs else ""),
     )
+    for row in _reference_rows(records):
+        table.add_row(*row, *["-"] * (2 if graphs else 0))
     for r in records:
         if r["status"] != "ok":
             table.add_row(r["method"], *["-"] * (8 if graphs else 6))
@@ -204,16 +206,46 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
 
 
 def _reference(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return which backprop step ratios refer to, and the time of the other or why it is missing."""
+    """Return which backprop step ratios refer to, and why the compiled one is missing where it is."""
     kinds: dict[str, None] = {}
     for r in records:
-        kind = r.get("reference", "plain")
-        others = [
-            f"{k}: {number(ms)} ms" for k, ms in r.get("reference_ms", {}).items() if k != kind
-        ]
-        beside = "; ".join([*others, *filter(None, [r.get("reference_reason")])])
-        kinds[f"{kind} PyTorch" + (f" ({beside})" if beside else "")] = None
+        why = r.get("reference_reason")
+        kinds[f"{r.get('reference', 'plain')} PyTorch" + (f" ({why})" if why else "")] = None
     return " or ".join(kinds)
+
+
+def _reference_rows(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the cells of a row for every backprop step of PyTorch that was timed.
+
+    Methods whose localities end in different losses have different references, which name their methods.
+    """
+    ends: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for r in records:
+        if r["status"] == "ok" and r.get("reference_ms"):
+            ends[repr(r["reference_ms"])].append(r)
+    rows = []
+    for alike in ends.values():
+        r = alike[0]
+        of = f" (for {', '.join(dict.fromkeys(str(r['method']) for r in alike))})"
+        peaks, ratios = r.get("reference_peak_mb") or {}, r.get("reference_ratio_to_bp") or {}
+        for kind, ms in r["reference_ms"].items():
+            mb = peaks.get(kind)
+            held = None if mb is None else mb / (r["bp_peak_mb"] or 1)
+            name = labels.reference_label(kind) + of * (len(ends) > 1)
+            rows.append(
+                [name, number(ms), number(ratios.get(kind)), "-", "-", *map(number, (mb, held))]
+            )
+    return rows
+
+
+def _exact(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the rows of exact backprop are, as far as there are such."""
+    names = {str(r["method"]) for r in records}
+    parts = ["BP is backprop computed by fgbench"] * ("BP" in names)
+    parts += ["BP-CKPT computes activities again in place of keeping them"] * ("BP-CKPT" in names)
+    parts += ["BP-ACC takes the batch part by part"] * ("BP-ACC" in names)
+    alike = " (the same gradient)" * (len(parts) > 1)
+    return f" {'; '.join(parts)}{alike}." if parts else ""
 
 
 def _fusions(records: Sequence[Mapping[str, Any]]) -> StackingTable:

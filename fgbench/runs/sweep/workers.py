@@ -14,20 +14,23 @@ import threading
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing import connection, get_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from fgbench.errors import Notice, reason
+from fgbench.errors import Notice, UsageError, reason
 from fgbench.records import interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
-GOING_ON = ("progress", "notice")
+GOING_ON = ("progress", "notice", "part")
 """Kinds of events after which the worker is at the same task."""
+RUN_ONE = "fgbench.runs.sweep.workers:run_one"
+"""What the workers of a sweep call."""
 GRACE_S = 10.0
 """Seconds that a worker has to save its state after an interrupt."""
 
@@ -54,8 +57,9 @@ class Event:
     """A message from a worker.
 
     Args:
-        kind: ``progress``, ``notice`` (a warning for the user), ``done`` (``value`` is what the call
-            returned), ``failed`` (it raised) or ``lost`` (its process died).
+        kind: ``progress``, ``notice`` (a warning for the user), ``part`` (``value`` is finished, and the
+            call goes on), ``done`` (``value`` is what the call returned), ``failed`` (it raised),
+            ``mistake`` (it raised a :class:`fgbench.errors.UsageError`) or ``lost`` (its process died).
         task: number of the task.
         text: a line of progress, or the reason.
         value: the result.
@@ -87,6 +91,8 @@ class Pool:
 
     Args:
         slots: one worker each.
+        work: what a worker calls for each task, as ``module:name``. It is imported in the worker, and gets a
+            function that sends an event (its kind, text and value), and the arguments of the task by name.
 
     Example:
         >>> with Pool([Slot(), Slot()]) as pool:
@@ -95,6 +101,7 @@ class Pool:
     """
 
     slots: list[Slot]
+    work: str = RUN_ONE
     _workers: list[_Worker] = field(default_factory=list)
     _halts: bool = False
 
@@ -137,18 +144,18 @@ class Pool:
         return len(self.slots) - sum(w.task is not None for w in self._workers)
 
     def start(self, task: int, call: dict[str, Any]) -> None:
-        """Send a call of :func:`fgbench.runs.run.run_all` to a free worker.
+        """Send a call to a free worker.
 
         Args:
             task: a number, which its events carry.
-            call: the keyword arguments, including ``verb`` and ``methods``.
+            call: the keyword arguments; of a sweep those of :func:`fgbench.runs.run.run_all`.
         """
         worker = next((w for w in self._workers if w.task is None), None)
         if worker is None:
             taken = [w.slot for w in self._workers]
             slot = next(s for s in self.slots if taken.count(s) < self.slots.count(s))
             with interrupts.whole():
-                worker = _spawn(slot)
+                worker = _spawn(slot, self.work)
                 self._workers.append(worker)
         worker.task = task
         with suppress(OSError):  # a dead worker is noticed by wait()
@@ -161,7 +168,7 @@ class Pool:
             seconds: how long to wait for the first event.
 
         Yields:
-            Events; after one that is neither ``progress`` nor ``notice`` the worker is free.
+            Events; after one that is not among `GOING_ON` the worker is free.
         """
         pipes = {worker.pipe: worker for worker in self._workers}
         for pipe in connection.wait(list(pipes), seconds):
@@ -202,18 +209,18 @@ def _cause(code: int | None) -> str:
     return f"the worker ended with exit code {code}"
 
 
-def _spawn(slot: Slot) -> _Worker:
+def _spawn(slot: Slot, work: str) -> _Worker:
     """Start a worker process."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, slot), daemon=True)
+    process = context.Process(target=_work, args=(theirs, slot, work), daemon=True)
     with interrupts.unheard():
         process.start()
     theirs.close()
     return _Worker(slot, process, ours)
 
 
-def _work(pipe: Connection, slot: Slot) -> None:
+def _work(pipe: Connection, slot: Slot, work: str) -> None:
     """Run calls until the pipe closes; this is the main function of a worker."""
     # a group of its own: a terminal's Ctrl-C and Ctrl-Z reach the parent only, which passes them on
     if hasattr(os, "setpgid"):
@@ -225,7 +232,7 @@ def _work(pipe: Connection, slot: Slot) -> None:
     interrupts.follow_parent()
     try:
         interrupts.hear()
-        _serve(pipe)
+        _serve(pipe, work)
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent wants no more
         interrupts.ignore()
     except KeyboardInterrupt:
@@ -235,14 +242,18 @@ def _work(pipe: Connection, slot: Slot) -> None:
     os._exit(0)  # taking libraries down one by one takes longer than a small run
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, work: str) -> None:
     """Run the calls that come through a pipe."""
-    from fgbench.runs.run import run_all  # not before the device is chosen
+    module, _, name = work.partition(":")
+    run = getattr(import_module(module), name)
+
+    def send(kind: str, text: str = "", value: Any = None) -> None:
+        pipe.send((kind, text, value))
 
     def notify(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         """Send a warning to the parent, which knows where the user looks."""
         if issubclass(category, Notice):
-            pipe.send(("notice", str(message), category))
+            send("notice", str(message), category)
         else:
             shown(message, category, *where, **more)
 
@@ -251,11 +262,32 @@ def _serve(pipe: Connection) -> None:
     while True:
         call = pipe.recv()
         try:
-            (record,) = run_all(**call, progress=lambda line: pipe.send(("progress", line, None)))
-            pipe.send(("done", "", record))
+            send("done", value=run(send, **call))
         except (KeyboardInterrupt, BrokenPipeError):
             raise
         except BaseException as error:
             if interrupts.due():  # what a library made of the interrupt
                 raise KeyboardInterrupt from None
-            pipe.send(("failed", reason(error, owner=run_all), None))
+            kind = "mistake" if isinstance(error, UsageError) else "failed"
+            send(kind, reason(error, owner=run))
+
+
+def run_one(send: Callable[..., None], **call: Any) -> dict[str, Any]:
+    """Run one case of a sweep in a worker.
+
+    Args:
+        send: sends an event: its kind and its text.
+        call: arguments of :func:`fgbench.runs.run.run_all` for one method.
+
+    Returns:
+        Its record.
+
+    Example:
+        >>> case = {"arch": "mlp-1x4", "data": "synthetic[train=64,test=32]", "epochs": 1, "batch": 32}
+        >>> run_one(lambda *event: None, verb="train", methods=["BP"], **case)["steps"]
+        2
+    """
+    from fgbench.runs.run import run_all  # not before the device is chosen
+
+    (record,) = run_all(**call, progress=lambda line: send("progress", line))
+    return record

@@ -254,9 +254,56 @@ def test_the_faster_of_plain_and_compiled_is_the_reference(
     assert found["ratio_to_bp"]["value"] == pytest.approx(3.0)
     assert made.calls > 0
     assert found["reference_reason"] == ""
-    said = tables._reference([found])
-    assert said.startswith(f"{taken} PyTorch (")
-    assert "2 ms" in said
+    assert tables._reference([found]) == f"{taken} PyTorch"
+    rows = {row[0]: row[1:3] for row in tables._reference_rows([{**found, "method": "own/end"}])}
+    plain_ms, compiled_ms = f"{plain:g}", f"{compiled:g}"
+    assert rows == {
+        "PyTorch, plain": [plain_ms, plain_ms],  # the ratio to the faster one, which takes 1 ms
+        "PyTorch, compiled": [compiled_ms, compiled_ms],
+    }
+
+
+def _holding(bytes_more: int, backend: Any = lambda loss, *given: loss(*given)) -> Any:
+    """A compiler whose code holds so many bytes more in its forward pass."""
+
+    def compiled(loss: Any, *given: Any) -> Any:
+        held = torch.empty(bytes_more, dtype=torch.uint8)
+        found = backend(loss, *given)
+        del held
+        return found
+
+    return compiled
+
+
+@pytest.mark.parametrize("asked", ["faster", "compiled", "plain"])
+def test_every_reference_has_a_peak_of_its_own(
+    asked: str, workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Compiler(monkeypatch, _holding(1 << 22))
+    Clock(monkeypatch, lambda who, turn: 1.0 + who)  # the plain one is the first, and the faster
+    (found,) = timed(workload, of(Exact(extra=1 << 21)), rounds=3, reference=asked)
+    peaks = found["reference_peak_mb"]
+    assert set(peaks) == {"plain"} | ({"compiled"} if asked != "plain" else set())
+    assert set(found["reference_ratio_to_bp"]) == set(found["reference_ms"])
+    assert found["reference_ratio_to_bp"][found["reference"]]["value"] == 1.0
+    if asked != "plain":
+        assert peaks["compiled"] - peaks["plain"] == pytest.approx(4.0, abs=0.1)
+    assert found["bp_peak_mb"] == peaks[found["reference"]]
+    assert found["peak_ratio_to_plain"] == found["peak_mb"] / peaks["plain"]
+    assert found["peak_ratio_to_bp"] == found["peak_mb"] / found["bp_peak_mb"]
+
+
+def test_gradients_of_the_step_before_are_not_taken_from_a_peak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a network whose gradients are most of what a step holds."""
+    wide = Workload.of("mlp-1x256", "synthetic[train=64,test=32]")
+    Compiler(monkeypatch, lambda loss, *given: loss(*given))
+    (found,) = timed(wide, of(Exact()), rounds=3, reference="faster")
+    peaks = found["reference_peak_mb"]
+    assert peaks["compiled"] == peaks["plain"]
+    (alone,) = timed(wide, of(Exact()), rounds=3, reference="plain")
+    assert alone["bp_peak_mb"] == peaks["plain"]
 
 
 def test_each_reference_can_be_asked_for(
@@ -292,6 +339,21 @@ def test_without_a_sound_compiled_step_the_plain_one_stands_alone(
     assert (found["reference"], list(found["reference_ms"])) == ("plain", ["plain"])
     assert found["reference_reason"] == why
     assert why in tables._reference([found])
+
+
+def test_a_gradient_that_differs_only_where_inputs_are_constant_is_sound(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind norms, which blow up the rounding of blank patches; another loss is off everywhere."""
+    task, _, _ = workload.task(registry.method("BP"), 0)
+    blank = torch.zeros(8, *workload.data.shape)
+    for wrong, kinds in ((False, ["plain", "compiled"]), (True, ["plain"])):
+
+        def make(loss: Any, x: Any, y: Any, wrong: bool = wrong) -> Any:
+            return loss(x, y) * (1.5 if wrong or not x.any() else 1.0)
+
+        Compiler(monkeypatch, make)
+        assert list(reference.build(task, blank, workload.data.train_y[:8]).steps) == kinds
 
 
 def test_what_fails_in_the_plain_step_is_no_matter_of_compiling(workload: Workload) -> None:
