@@ -267,6 +267,14 @@ def speed(
     reference: Annotated[
         str, typer.Option(help="The backprop step: plain, compiled, or the faster of both.")
     ] = "faster",
+    compiled: Annotated[
+        str,
+        typer.Option(
+            "--compile",
+            help="Time each step with compiled passes too: auto (those that can be compiled), on (all, or an "
+            "error) or off.",
+        ),
+    ] = "off",
     baselines: Annotated[
         bool,
         typer.Option(
@@ -290,7 +298,7 @@ def speed(
     results = _run_all(
         "speed", methods, range(seed, seed + 1), as_json, arch=arch, data=data, cut=cut,
         sites=sites, out_axes=out_axes, batch=batch,
-        rounds=rounds, reference=reference, device=device, dtype=dtype, threads=threads,
+        rounds=rounds, reference=reference, compile=compiled, device=device, dtype=dtype, threads=threads,
         data_dir=data_dir, records=records,
     )  # fmt: skip
     return _show(results, as_json)

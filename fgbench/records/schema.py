@@ -52,7 +52,6 @@ INSIDE: dict[str, Any] = {
     "metrics": {"*": {"unit": TEXT, "best": TEXT, "chance": NUMBER}},
     "about": {"claims": {"*": PLAIN}, "*": PLAIN},
     **{name: {"*": NUMBER} for name in ("cost", "examples")},
-    "documented": {"*": MEASURED},
     "compiled": {"runs": {"*": NUMBER}, "refused": {"*": TEXT}, "seconds": NUMBER},
     **{name: {"*": MEASURED} for name in ("documented", "reference_ms", "reference_ratio_to_bp")},
     "reference_peak_mb": {"*": NUMBER},

@@ -245,6 +245,8 @@ def _plan_speed(call: Call, method: Method, options: Options) -> Options:
 
     defaults = {"batch": 128, "rounds": 20, "reference": "faster"}
     checked = registry.validated(speed, options, "speed", ("workload", "methods", "seed"))
+    if checked.get("compile") == "off":
+        del checked["compile"]  # as if it were not stated: earlier records have no such option
     return {**defaults, **checked}
 
 

@@ -318,8 +318,7 @@ def _compiled(task: Task) -> dict[str, Any]:
     passes = task.programs
     if passes is None:
         return {}
-    runs, refused = dict(passes.runs), dict(passes.refused)
-    return {"compiled": {"runs": runs, "refused": refused, "seconds": passes.seconds}}
+    return {"compiled": passes.described()}
 
 
 def _cost(run: TrainingRun, finished: bool) -> dict[str, float]:

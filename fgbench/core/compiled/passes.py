@@ -74,6 +74,11 @@ class CompiledPasses:
         """Seconds that tracing, compiling and comparing took."""
         return sum(program.seconds for program in self.programs.values() if program is not None)
 
+    def described(self) -> dict[str, Any]:
+        """Return what became of the passes, as records have it: ``runs``, ``refused`` and ``seconds``."""
+        runs, refused = dict(self.runs), dict(self.refused)
+        return {"runs": runs, "refused": refused, "seconds": self.seconds}
+
     def run(
         self, view: Oracles, what: str, run: slice, given: Any, *, settings: Any = ()
     ) -> LeftBehind | None:

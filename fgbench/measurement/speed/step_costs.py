@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fgbench.core.along import pass_over
+from fgbench.core.compiled.passes import CompiledPasses, Mode
 from fgbench.core.estimator import why_not
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.noise.replay import Uncapturable
@@ -86,6 +87,7 @@ def speed(
     rounds: int = 20,
     seed: int = 0,
     reference: Which = "faster",
+    compile: Mode = "off",
 ) -> list[dict[str, Any]]:
     """Time whole steps of methods and of backprop in one interleaved run.
 
@@ -99,6 +101,8 @@ def speed(
         reference: the backprop step that times are divided by: ``plain``, ``compiled``, or the
             ``faster`` of the two. Compiling takes a while. Where steps can be captured the captured plain
             step is a candidate too.
+        compile: ``auto``: each step is timed with compiled passes too, as far as they can be
+            (:mod:`fgbench.core.compiled.passes`); ``on``: one that cannot be is an error; ``off``.
 
     Returns:
         One dict per method: ``step_ms``, ``ratio_to_bp`` (with intervals), ``peak_mb``,
@@ -108,6 +112,9 @@ def speed(
         timed), ``reference_peak_mb`` (of each, the plain one always among them), ``reference_reason``
         (why none was compiled), ``compile_s``, ``bp_ms``, ``bp_peak_mb``; ``peak_ratio_to_plain`` is the
         method's peak over that of the plain step, whatever the reference is.
+        With compiled passes also ``compiled_ms``, ``compiled_ratio_to_bp`` (None where no pass of this
+        method is compiled), ``compiled_peak_mb``, and ``compiled``: how many passes ran ``compiled`` and
+        ``eager`` in a step, why some were ``refused``, and the ``seconds`` of compiling, which no step has.
         On a GPU also ``captured_ms`` and ``captured_ratio_to_bp`` (None where this step cannot be
         captured, with the ``captured_reason``) and ``bp_captured``, whether the reference is captured.
         ``claims`` are the fields of the method's :class:`fgbench.core.estimator.Claims`, None where they
@@ -115,7 +122,8 @@ def speed(
         to the end.
 
     Raises:
-        UsageError: for fewer than 3 rounds, an empty batch or one larger than the training set.
+        UsageError: if every pass must be compiled and one cannot be, for fewer than 3 rounds,
+            an empty batch or one larger than the training set.
 
     Example:
         >>> from fgbench.registry import method
@@ -138,6 +146,8 @@ def speed(
     built = [_built(workload, m, seed, start, picked) for m in methods]  # mistakes before any step
     backend = backend_of(workload.device)
     runners = [_runner(m, one, seed, backend) for m, one in zip(methods, built, strict=True)]
+    for runner, one in zip(runners, built, strict=True):
+        _compile(runner, one, compile)
     if reference != "plain":
         torch.compiler.reset()  # with too many programs in its cache it would fall back to plain
     ends: dict[str, Reference] = {}
@@ -166,6 +176,9 @@ def speed(
             plain = backprop["reference_peak_mb"]["plain"]
             record |= {"peak_mb": peak, "peak_ratio_to_bp": peak / (backprop["bp_peak_mb"] or 1)}
             record["peak_ratio_to_plain"] = peak / (plain or 1)
+            if runner.compiled is not None:
+                held = interleaved_timing.peak(runner.compiled, workload.device) / 2**20
+                record["compiled_peak_mb"] = held
             if runner.uncaptured is not None:
                 record["bp_captured"] = backprop["reference"] == "captured"
         results.append(record)
@@ -177,28 +190,28 @@ Seconds = list[float]
 
 def _all_timed(
     ends: dict[str, Reference], runners: Sequence[_Runner], rounds: int, device: torch.device
-) -> tuple[dict[str, tuple[dict[str, Any], Seconds]], list[tuple[Seconds, Seconds, Seconds]]]:
+) -> tuple[dict[str, tuple[dict[str, Any], Seconds]], list[tuple[Seconds, ...]]]:
     """Time all references and methods in the same rounds.
 
     Returns:
         The fields of a record about the reference of each end, with its seconds; and of each method the
-        seconds of its plain step, of its captured step and of drawing its noise alone, [] for what was not
-        timed.
+        seconds of its plain, its captured and its compiled step and of drawing its noise alone, [] for what
+        was not timed.
     """
     backend = backend_of(device)
     plain = [reference.steps.get("plain") for reference in ends.values()]
     replays = [s and _captured(partial(_repeated, s), {}, backend)[0] for s in plain]
     steps: list[Any] = [step for reference in ends.values() for step in reference.steps.values()]
     steps += [*(r.step for r in runners), *replays, *(r.captured for r in runners)]
-    steps += [r.noise for r in runners]
+    steps += [*(r.compiled for r in runners), *(r.noise for r in runners)]
     timed = iter(interleaved_timing.interleaved(steps, rounds, device))
     of = {end: {kind: next(timed) for kind in ends[end].steps} for end in ends}
     uncaptured = [next(timed) for _ in runners]
     for end in ends:
         of[end]["captured"] = next(timed)
-    captured, noise = ([next(timed) for _ in runners] for _ in range(2))
+    captured, compiled, noise = ([next(timed) for _ in runners] for _ in range(3))
     backprops = {end: _backprop(reference, of[end], device) for end, reference in ends.items()}
-    return backprops, list(zip(uncaptured, captured, noise, strict=True))
+    return backprops, list(zip(uncaptured, captured, compiled, noise, strict=True))
 
 
 def _backprop(
@@ -227,9 +240,14 @@ def _ratios(step: Seconds, backprop: Seconds) -> dict[str, Any]:
 
 
 def _times(
-    runner: _Runner, bp: Seconds, plain: Seconds, captured: Seconds, noise: Seconds
+    runner: _Runner,
+    bp: Seconds,
+    plain: Seconds,
+    captured: Seconds,
+    compiled: Seconds,
+    noise: Seconds,
 ) -> dict[str, Any]:
-    """Compare the times of a plain and a captured step with the reference's; [] for not timed."""
+    """Compare the times of a plain, captured and compiled step with the reference's; [] for not timed."""
 
     def beside(step: Seconds, name: str, ratio: str) -> dict[str, Any]:
         ms = median([1e3 * s for s in step]) if step else None
@@ -237,6 +255,9 @@ def _times(
 
     fields = beside(plain, "step_ms", "ratio_to_bp")
     fields["noise_ms"] = median([1e3 * s for s in noise] or [0.0] * len(plain)) if plain else None
+    if runner.passes is not None:
+        fields |= beside(compiled, "compiled_ms", "compiled_ratio_to_bp")
+        fields["compiled"] = runner.passes
     if runner.uncaptured is not None:
         fields |= beside(captured, "captured_ms", "captured_ratio_to_bp")
         fields["captured_reason"] = runner.uncaptured
@@ -284,6 +305,8 @@ class _Runner:
         failed: what its estimator raised, or "".
         captured: the captured step, or None.
         uncaptured: why there is no captured step; None where steps cannot be captured at all.
+        compiled: the step with compiled passes, None where no pass is.
+        passes: what became of passes that were to be compiled; None where none were.
     """
 
     method: Method
@@ -295,6 +318,8 @@ class _Runner:
     failed: str = ""
     captured: Any = None
     uncaptured: str | None = None
+    compiled: Any = None
+    passes: dict[str, Any] | None = None
 
 
 def _runner(method: Method, built: Built | str, seed: int, backend: Backend | None) -> _Runner:
@@ -346,6 +371,27 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
             backend,
         )
     return runner
+
+
+def _compile(runner: _Runner, built: Built | str, mode: Mode) -> None:
+    """Give a runner its step with compiled passes, where there are some."""
+    if mode == "off" or runner.step is None or runner.failed or isinstance(built, str):
+        return
+    task, estimator, noise, (x, y) = built
+    programs = CompiledPasses(must=mode == "on")
+    compiled, params = task.compiled(programs), dict(task.chain.named_parameters())
+    state = task.init_state(estimator, noise)
+    directions = noise.child("speed")
+
+    def step(k: int) -> Any:
+        found = compiled.estimate(x, y, estimator, directions.at(k), state)
+        pass_over(found.body, params)
+        return found
+
+    step(0)
+    runner.passes = programs.described()
+    if programs.runs["compiled"]:
+        runner.compiled = step
 
 
 def _built(

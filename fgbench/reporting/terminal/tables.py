@@ -171,6 +171,11 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
     """Return the table of speeds, one row per method."""
     first = next((r for r in records if r["status"] == "ok"), records[0])
     graphs = any("captured_ms" in r for r in records)
+    compiled = any("compiled_ms" in r for r in records)
+    more = [
+        *(["compiled ms", "compiled / backprop", "compiled peak MiB"] if compiled else []),
+        *(["captured ms", "captured / backprop"] if graphs else []),
+    ]
     table = make(
         f"Cost of a step, {network_on_data(first)}, {first['device']}",
         [
@@ -181,26 +186,28 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
             "noise ms",
             "peak MiB",
             "peak / backprop",
-            *(["captured ms", "captured / backprop"] if graphs else []),
+            *more,
         ],
         f"Batch {first['batch']}, medians of {first.get('rounds', '?')} interleaved rounds with "
         f"their {medians.ends(first.get('rounds', medians.LEAST))}; backprop is the "
         f"{_reference(records)} step of the same model in the same run. A step is the whole estimate "
         f"including its noise, without the optimiser.{_exact(records)}"
+        + (" Compiled: the same step with compiled passes, - where none can be." if compiled else "")
         + (" Captured: replayed as a CUDA graph." if graphs else ""),
     )
     for row in _reference_rows(records):
-        table.add_row(*row, *["-"] * (2 if graphs else 0))
+        table.add_row(*row, *["-"] * len(more))
     for r in records:
         if r["status"] != "ok":
-            table.add_row(r["method"], *["-"] * (8 if graphs else 6))
+            table.add_row(r["method"], *["-"] * (6 + len(more)))
             continue
         each = r["ratio_to_bp"]["value"] / r["directions"]
-        replayed = [r.get("captured_ms"), r.get("captured_ratio_to_bp")] if graphs else []
+        names = ["compiled_ms", "compiled_ratio_to_bp", "compiled_peak_mb"] if compiled else []
+        names += ["captured_ms", "captured_ratio_to_bp"] if graphs else []
         table.add_row(
             r["method"], number(r["step_ms"]), number(r["ratio_to_bp"]), f"{each:.3g}",
             number(r["noise_ms"]), number(r["peak_mb"]), number(r["peak_ratio_to_bp"]),
-            *map(number, replayed),
+            *(number(r.get(name)) for name in names),
         )  # fmt: skip
     return table
 

@@ -435,3 +435,20 @@ def test_what_cannot_be_timed_is_refused(workload: Workload) -> None:
         with pytest.raises(UsageError):
             timed(workload, of(Exact()), **more)
     assert timed(workload, of(Exact()), batch=64, rounds=3)[0]["batch"] == 64
+
+
+@pytest.mark.slow
+def test_compiled_steps_stand_beside_the_usual_ones(workload: Workload) -> None:
+    methods = (registry.method("LG-FG-A"), registry.method("NP"))
+    first, other = timed(workload, *methods, compile="auto")
+    assert first["compiled_ms"]["n"] == first["step_ms"]["n"]
+    assert first["compiled"]["runs"] == {"compiled": 1}
+    assert first["compiled"]["seconds"] > 0
+    assert first["compiled_peak_mb"] > 0
+    assert other["compiled_ms"] is None
+    assert "compiled_peak_mb" not in other
+
+
+def test_without_being_asked_nothing_is_compiled(workload: Workload) -> None:
+    (record,) = timed(workload, registry.method("LG-FG-A"))
+    assert not any(name.startswith("compiled") for name in record)
