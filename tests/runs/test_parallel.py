@@ -168,7 +168,8 @@ def test_mistakes_are_one_line_as_without_workers(capsys: pytest.CaptureFixture[
             out, err = capsys.readouterr()
             assert out == ""
             said.append([line for line in err.splitlines() if line.startswith("fgbench:")])
-        assert said[0] == said[1]
+        either = [said[0], [line.replace("of BP end", "of FG-A end") for line in said[0]]]
+        assert said[1] in either  # whose worker is the first to see it
         assert len(said[0]) == 1
     assert run(["measure", "BP", *NET, "--jobs", "0"]) == 2
     assert "--jobs" in capsys.readouterr().err
