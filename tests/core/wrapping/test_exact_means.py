@@ -25,8 +25,8 @@ FIRST = (
     "two inputs and two outputs",
 )
 """The rest are larger."""
-STEPS = ("np[step=1e-5]", "wp[step=1e-5]")
-ROUNDING = 1e-6  # of central differences
+STEPS = ("np[step=1e-6]", "wp[step=1e-6]")
+ROUNDING = 1e-8  # of central differences
 
 
 def judged(name: str, locality: str, estimators: tuple[str, ...]) -> dict[str, float]:
