@@ -1,4 +1,4 @@
-"""What a compiled pass of some examples leaves behind."""
+"""Results of a compiled pass of some examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LeftBehind:
-    """What a compiled pass of some examples leaves behind.
+    """Results of a compiled pass of some examples, which the window of all notes.
 
     Args:
         answer: of the question that was asked.

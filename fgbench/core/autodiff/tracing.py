@@ -14,7 +14,7 @@ _traced: ContextVar[bool] = ContextVar("fgbench_traced", default=False)
 
 @contextmanager
 def traced() -> Iterator[None]:
-    """Say inside the block that a function is being traced.
+    """Mark the block as one in which a function is traced.
 
     Example:
         >>> with traced():
