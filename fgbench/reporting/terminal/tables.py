@@ -192,7 +192,11 @@ def _speeds(records: Sequence[Mapping[str, Any]]) -> StackingTable:
         f"their {medians.ends(first.get('rounds', medians.LEAST))}; backprop is the "
         f"{_reference(records)} step of the same model in the same run. A step is the whole estimate "
         f"including its noise, without the optimiser.{_exact(records)}"
-        + (" Compiled: the same step with compiled passes, - where none can be." if compiled else "")
+        + (
+            " Compiled: the same step with compiled passes, - where none can be."
+            if compiled
+            else ""
+        )
         + (" Captured: replayed as a CUDA graph." if graphs else ""),
     )
     for row in _reference_rows(records):
