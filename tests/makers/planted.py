@@ -57,9 +57,13 @@ LOUDER = """        other = noise.child("planted").directions(sites, self.direct
         two = view.probe(other, cells, lambda s: -0.09582 * weigh(s), into, self.combine)
         return Estimate(grads={name: one[name] + two[name] for name in one})
 """
-TWICE = """        gain = 1 + noise.child("planted").draw("sign", "gain", 0, ())  # 0 or 2, mean 1
-        return Estimate(grads=view.probe(u, cells, lambda s: gain * weigh(s), into, self.combine))
+FG_W = "fgbench/estimators/fg_w.py"
+FG_W_SLOPES = "        slopes = view.slopes(v) / view.count(self.average)\n"
+TWICE = (
+    FG_W_SLOPES
+    + """        slopes = slopes * (1 + noise.child("planted").draw("sign", "gain", 0, ()))  # by 0 or 2
 """
+)
 SLOWER = '''
     def estimate(self, *given: Any, **named: Any) -> Step:
         """Estimate, and then be slow."""
@@ -115,7 +119,7 @@ PLANTS = (
         "fg_w scaled",
         (
             (
-                "fgbench/estimators/fg_w.py",
+                FG_W,
                 "view.credit(slopes, v, self._cells(view), self.combine)",
                 "view.credit(0.98 * slopes, v, self._cells(view), self.combine)",
             ),
@@ -246,9 +250,9 @@ PLANTS = (
     Plant("refactoring", code=0, says=("identical",), write=_rename),
     Plant(
         "noise halved",
-        ((FG_A, FG_A_RETURN, TWICE),),
+        ((FG_W, FG_W_SLOPES, TWICE),),
         code=0,
-        says=("better", "fg_a"),
+        says=("better", "fg_w"),
         exact=False,
         undone=True,
     ),
