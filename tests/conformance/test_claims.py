@@ -122,6 +122,7 @@ def test_a_documented_mean_with_a_step_is_the_limit_of_small_steps() -> None:
     assert "does not vanish" in wrong(documented(DocumentedLimit(says=0.6), TINY))[0]
 
 
+@pytest.mark.slow
 def test_a_documented_mean_does_not_excuse_a_false_claim() -> None:
     class Claiming(Documented):
         def claims(self, scheme: Any) -> Claims:
@@ -206,6 +207,7 @@ def of_ones(target: str) -> Any:
 
 
 @pytest.mark.parametrize("target", ["gradient", "direction", "documented"])
+@pytest.mark.slow
 def test_a_stage_rejects_what_is_right_as_seldom_as_its_level(target: str) -> None:
     """120 samples of 64 draws at level .05: at most 14 rejections but with probability 1e-3."""
     rng, rejected = np.random.default_rng(7), 0

@@ -151,6 +151,7 @@ def test_a_file_is_checked_by_its_path(tmp_path: Path) -> None:
     assert "4 nets and localities" in next(one.detail for one in found if one.check == "pure")
 
 
+@pytest.mark.slow
 def test_a_scale_of_two_percent_is_named_exactly() -> None:
     made = Weights(factor=1.02)
     found = wrong(estimator.bias(made, [Case.build(net, "end", made) for net in (TINY, OPAQUE)]))

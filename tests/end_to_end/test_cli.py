@@ -424,6 +424,7 @@ def test_check_says_what_held_by_its_exit_code(capsys: pytest.CaptureFixture[str
     assert "1.1" in "".join(line for line in out.splitlines() if line.startswith("FAIL"))
 
 
+@pytest.mark.slow
 def test_a_quick_check_that_leaves_something_out_says_so_by_its_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

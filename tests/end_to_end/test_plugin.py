@@ -307,6 +307,7 @@ def readme_example() -> str:
     return found[1]
 
 
+@pytest.mark.slow
 def test_the_readme_example_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,6 +108,7 @@ def test_predictions_do_not_depend_on_auxiliary_networks(locality: str) -> None:
     "locality",
     ["dgl", "predsim-pred", "infopro", "auglocal[depth=1]", "greedy_sequential[depth=1]"],
 )
+@pytest.mark.slow
 def test_auxiliary_networks_are_priced_in_a_column_of_their_own(locality: str, method: str) -> None:
     """To the operation, but for a window's first layer, whose input has neither tangent nor gradient."""
     task, x, y = given(locality, "mlp-4x8")

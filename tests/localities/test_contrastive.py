@@ -397,6 +397,7 @@ def test_conformance_finds_the_bias_of_live_keys(net: Net) -> None:
     assert unbiased(Case.build(net, LIVE, registry.make("estimators", "fg_w").thing))
 
 
+@pytest.mark.slow
 def test_check_says_why_where_losses_couple_examples() -> None:
     found = {one.check: one for one in check_estimator(f"np/{LIVE}")}
     assert all(one.held for one in found.values())

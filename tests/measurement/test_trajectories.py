@@ -129,6 +129,7 @@ def test_a_locality_gets_a_bare_network_wherever_it_is_used() -> None:
 
 
 @pytest.mark.parametrize("name", ["local", "aux"])
+@pytest.mark.slow
 def test_a_readout_of_any_name_and_size_is_measured(name: str) -> None:
     """One named local0 ended the measurement of all methods."""
     method = of("fg_a", Greedy(hidden=3, name=name))

@@ -217,6 +217,7 @@ def test_a_kill_at_any_line_of_a_write_leaves_the_old_or_the_new_record(tmp_path
 
 
 @posix
+@pytest.mark.slow
 def test_the_same_kills_expose_a_writer_in_place(tmp_path: Path) -> None:
     result = killed(tmp_path, "naive")
     assert any(seen not in ([1], [2]) for seen in result["seen"])

@@ -128,6 +128,7 @@ def test_methods_share_the_training_before_they_are_measured() -> None:
 
 
 @pytest.mark.parametrize("moments", [pytest.param(None, marks=pytest.mark.slow), (0.0, 1.0)])
+@pytest.mark.slow
 def test_a_worker_that_dies_takes_nobody_with_it(moments: Any) -> None:
     methods = [
         "BP",
@@ -146,6 +147,7 @@ def test_a_worker_that_dies_takes_nobody_with_it(moments: Any) -> None:
     assert timeless(run_all("measure", sound, **case)) == timeless(found[::2])
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = measure_all(["BP", "FG-A"], [0], 2, records="kept", **CASE, **FEW)
     monkeypatch.setattr(parallel, "Pool", None)  # no worker is needed
@@ -183,6 +185,7 @@ def test_objects_are_refused_where_names_are_needed() -> None:
         fgbench.measure([Own(), "BP"], jobs=2, **CASE, **FEW)
 
 
+@pytest.mark.slow
 def test_an_interrupt_prints_and_keeps_what_is_finished(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

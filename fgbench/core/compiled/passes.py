@@ -56,10 +56,10 @@ class CompiledPasses:
         >>> task = Task.build(chain, registry.make("localities", "local").thing, Noise(0))
         >>> passes = CompiledPasses()
         >>> x, y = torch.ones(5, 1, 2, 2), torch.arange(5) % 3
-        >>> fg_a = registry.make("estimators", "fg_a").thing
-        >>> plain, compiled = (t.estimate(x, y, fg_a, Noise(0)) for t in (task, task.compiled(passes)))
-        >>> all(torch.allclose(compiled.body[name], g) for name, g in plain.body.items()), dict(passes.runs)
-        (True, {'compiled': 2})
+        >>> np = registry.make("estimators", "np").thing
+        >>> step = task.compiled(passes).estimate(x, y, np, Noise(0))  # differences are not compiled
+        >>> passes.described()
+        {'runs': {}, 'refused': {}, 'seconds': 0}
     """
 
     def __init__(self, must: bool = False) -> None:

@@ -159,9 +159,11 @@ class Program:
         Refused: where it cannot be traced or compiled, or where the results differ.
 
     Example:
-        >>> program = Program(lambda x, y: {"z": x * y + 1}, (torch.ones(2), torch.ones(2)))
-        >>> program(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
-        {'z': tensor([4., 9.])}
+        >>> try:
+        ...     Program(lambda x: {"y": x.add_(1)}, (torch.ones(2),))
+        ... except Refused as why:
+        ...     print(why)
+        it writes into what it reads
     """
 
     def __init__(

@@ -23,7 +23,7 @@ CASES = [
     for arch in ("mlp-2x6", "cnn-tiny", "localmixer-xs/2/4")
     for name in ("LG-FG-A", "FG-A", "LG-FG-W", "FG-W", "BP", "fg_a[directions=3]/local-pg")
 ]
-FAST = {("mlp-2x6", "LG-FG-A")}
+FAST = {("mlp-2x6", "LG-FG-A")}  # compiling takes seconds
 
 
 def both(

@@ -16,6 +16,7 @@ def square(x: Tensor) -> dict[str, Tensor]:
     return {"y": x * x}
 
 
+@pytest.mark.slow
 def test_a_program_takes_values_and_not_those_it_was_traced_with() -> None:
     compiled = Program(square, (torch.ones(3),))
     assert torch.equal(compiled(torch.arange(3.0))["y"], torch.tensor([0.0, 1.0, 4.0]))
@@ -51,6 +52,7 @@ def test_a_program_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
         compiled(torch.ones(shape))
 
 
+@pytest.mark.slow
 def test_another_layout_and_another_type_are_refused() -> None:
     compiled = Program(square, (torch.ones(3, 2),))
     with pytest.raises(Refused, match="other shapes"):

@@ -368,6 +368,7 @@ def leaves(found: Any, at: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{at}/{name}")
 
 
+@pytest.mark.slow
 def test_records_say_which_engine_and_why() -> None:
     where = Workload.of("mlp-2x8", "synthetic[size=4,train=64,test=32]", dtype="float64")
     methods = [method(m) for m in ("FG-A", "NP", "BP")]

@@ -124,6 +124,7 @@ def test_other_verbs_and_empty_tables_keep_their_columns(tmp_path: Path) -> None
         assert column in {*table.columns, "relative"}
 
 
+@pytest.mark.slow
 def test_what_is_old_or_missing_is_read_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

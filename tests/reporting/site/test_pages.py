@@ -169,6 +169,7 @@ def test_a_method_page_says_what_it_is(site: tuple[Path, list[dict[str, Any]]]) 
     assert "validation=5000" in text
 
 
+@pytest.mark.slow
 def test_figures_have_one_colour_per_method_and_are_plotlys(
     site: tuple[Path, list[dict[str, Any]]],
 ) -> None:
@@ -527,6 +528,7 @@ def test_a_report_into_the_folder_of_its_records_is_refused(
     assert files_in(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_report_names_the_files_that_it_keeps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
