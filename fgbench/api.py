@@ -266,7 +266,8 @@ def speed(
         baselines: time BP-CKPT and BP-ACC too: backprop that computes activities again, and part by part.
         seed: of the network and the noise.
         records: folder where records are written.
-        options: ``rounds`` and ``reference`` (``plain``, ``compiled`` or ``faster``) as of
+        options: ``rounds``, ``compile`` (``off``, ``auto`` or ``on``) and ``reference`` (``plain``,
+            ``compiled`` or ``faster``) as of
             :func:`fgbench.measurement.speed.step_costs.speed`, and those of :func:`fgbench.run_all`.
 
     Returns:
