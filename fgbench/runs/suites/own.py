@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import os
 import tomllib
+import warnings
 from pathlib import Path
+
+from fgbench.errors import Notice, one_line
 
 HIDDEN = {
     "suites",
@@ -31,7 +34,8 @@ def methods(folder: Path) -> list[str]:
 
     Returns:
         Entry points of its ``pyproject.toml``, then ``./file.py:Class/end`` of every class that derives
-        from ``Defaults`` or has the methods of an estimator, and is no entry point.
+        from ``Defaults`` or has the methods of an estimator, and is no entry point. A file that is not
+        readable is named in a :class:`fgbench.errors.Notice`.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -44,9 +48,17 @@ def methods(folder: Path) -> list[str]:
     named = {target.rpartition(":")[2] for target in points.values()}
     found = [f"{name}/end" for name in points]
     for path in _files(folder):
-        for name in classes(path.read_text("utf-8", errors="replace")):
-            if name not in named:
-                found.append(f"./{path.relative_to(folder).as_posix()}:{name}/end")
+        try:
+            here = classes(path.read_text("utf-8"))
+        except (OSError, SyntaxError, ValueError) as error:
+            why = one_line(str(error))
+            warnings.warn(Notice(f"{path} is passed over: {why}"), stacklevel=2)
+            continue
+        found += [
+            f"./{path.relative_to(folder).as_posix()}:{name}/end"
+            for name in here
+            if name not in named
+        ]
     return found
 
 
@@ -88,18 +100,17 @@ def classes(source: str) -> list[str]:
         source: Python code.
 
     Returns:
-        Their names; none of a source that cannot be parsed.
+        Their names.
+
+    Raises:
+        SyntaxError: it cannot be parsed.
 
     Example:
         >>> classes("class A(Defaults): pass\nclass B: pass\nclass _C(fgbench.Defaults): pass")
         ['A']
     """
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return []
     found: list[str] = []
-    for node in tree.body:
+    for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
             parts = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
@@ -114,8 +125,10 @@ def _files(folder: Path) -> list[Path]:
     for place, inside, files in os.walk(folder):
         inside[:] = sorted(n for n in inside if n not in HIDDEN and not n.startswith((".", "_")))
         for name in sorted(files):
-            if name.endswith(".py") and not name.startswith(("test_", "_", "conftest.")):
-                found.append(Path(place, name))
+            path = Path(place, name)
+            wanted = name.endswith(".py") and not name.startswith(("test_", "_", "conftest."))
+            if wanted and path.is_file():  # no pipe, whose reading never ends
+                found.append(path)
     return found
 
 
@@ -123,5 +136,5 @@ def _text(path: Path) -> str:
     """Return the text of a file, "" where there is none."""
     try:
         return path.read_text("utf-8")
-    except OSError:
+    except (OSError, ValueError):
         return ""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
+
+from fgbench.errors import Notice
 from fgbench.runs.suites import own
 
 PROJECT = """
@@ -27,7 +31,6 @@ def test_entry_points_and_files_are_found(tmp_path: Path) -> None:
     )
     for name in ("tests/x.py", ".venv/x.py", "suites/x.py", "test_x.py"):
         (tmp_path / name).write_text("class Hidden(Defaults): ...")
-    (tmp_path / "broken.py").write_text("class Broken(Defaults")
     found = ["theirs/end", "./mine.py:Mine/end", "./mine.py:More/end", "./mine.py:Duck/end"]
     assert own.methods(tmp_path) == found
     assert own.packaged(tmp_path)
@@ -37,3 +40,15 @@ def test_a_project_file_that_is_none_has_no_entry_points(tmp_path: Path) -> None
     for text in ("[project", "project = 3", '[project]\nentry-points = "x"'):
         (tmp_path / "pyproject.toml").write_text(text)
         assert own.entry_points(tmp_path) == {}
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_found(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("class Mine(Defaults): ...")
+    (tmp_path / "broken.py").write_text("class Broken(Defaults:\n")
+    (tmp_path / "latin.py").write_bytes("x = 'é'".encode("latin-1"))
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.warns(Notice, match="is passed over") as told:
+        assert own.methods(tmp_path) == ["./mine.py:Mine/end"]
+    assert sorted(str(w.message).split(" is ")[0] for w in told) == [
+        str(tmp_path / name) for name in ("broken.py", "latin.py")
+    ]
