@@ -356,7 +356,8 @@ def _judged(rows: Sequence[Row], later: Sequence[Finding]) -> list[Finding]:
     """Return the findings of the first question, with the verdicts of the later ones on the same cells.
 
     A change is as grave as the gravest verdict on it once question 3 has judged every estimator of it, or
-    question 2 has found it untrue. What neither has judged, or could judge, stays changed.
+    question 2 has found it untrue. What neither has judged, or could judge, stays changed. Where question 3
+    had time for some cells of it alone, the change says of how many.
     """
     found = []
     for row in rows:
@@ -376,7 +377,11 @@ def _judged(rows: Sequence[Row], later: Sequence[Finding]) -> list[Finding]:
                     verdict for verdict in VERDICTS if any(f.verdict == verdict for f in about)
                 ]
                 if grave[0] != verdicts.FAILED:
-                    finding = replace(finding, verdict=grave[0])
+                    compared = {c for f in about if f.question == "worse" for c in f.cells}
+                    met = sum(cell in compared for cell in finding.cells)
+                    part = not untrue and met < len(finding.cells)
+                    what = finding.what + f"; judged by {met} of {len(finding.cells)} cells" * part
+                    finding = replace(finding, verdict=grave[0], what=what)
         found.append(finding)
     return found
 

@@ -135,6 +135,20 @@ def test_later_questions_give_the_verdict(
     assert (report.findings[0].verdict, report.code) == (verdict, exit_code)
 
 
+def test_a_change_says_how_many_of_its_cells_were_judged(
+    code: Path, asked: Callable[..., list[str]]
+) -> None:
+    other = Cell("estimate", "two", "fg_a/local", "mlp-2x6")
+    both = row(FG_A)
+    change = Change(other, "numbers", "", ("body.a",), {"body.a": 1.0}, {"body.a": 2.0})
+    asked([Row(both.finding, (*both.changes, change))], worse=[judged("worse", BETTER, FG_A)])
+    finding = room.gate(repository=code).findings[0]
+    assert finding.verdict == BETTER
+    assert finding.what == "other numbers; judged by 1 of 2 cells"
+    asked([both], worse=[judged("worse", BETTER, FG_A)])
+    assert room.gate(repository=code).findings[0].what == "other numbers"
+
+
 def test_a_new_estimate_is_asked_whether_it_is_true(
     code: Path, asked: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
