@@ -35,8 +35,8 @@ FAST = ("fg_a/module-pg", "fg_a/end")
 def test_this_tree_is_true(method: str, net: str) -> None:
     found = cell(method, net)
     assert found["status"] == "ok", found["reason"]
-    # Finite differences are extrapolated to a step of 0, which leaves some 1e-6.
-    error = 1e-5 if method.startswith("np") else 0.0
+    # a forward difference at the finer step is off by the step times a curvature, which is 15 on the mixer
+    error = 40 * truth.STEPS[1] if method.startswith("np") else 0.0
     assert found["held"]
     assert found["bias"] == pytest.approx(0.0, abs=error)
     assert found["scale"] == pytest.approx(1.0, abs=error, rel=0.0)
