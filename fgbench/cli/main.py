@@ -193,7 +193,7 @@ def _how_to_continue(arguments: list[str]) -> str:
         return ""
     again = "; run the same command again"
     if arguments[0] == "gate":
-        return f"{again}: exact answers are kept"
+        return f"{again}: answers are kept"
     given = any(a.startswith(("-o", "--records")) for a in arguments)
     if arguments[0] in ("train", "sweep", "compare") or (
         arguments[0] in ("measure", "table1") and given

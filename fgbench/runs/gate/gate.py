@@ -185,9 +185,8 @@ def gate(
     if differ.equal:
         report = _equal(*sides, differ)
     else:
-        asked = _Asked(
-            *sides, differ, where.answers, _environment(sides[1]), exact, device, tell, only
-        )
+        store = answers.Store(where.answers, _environment(sides[1]), tell)
+        asked = _Asked(*sides, differ, store, exact, device, tell, only)
         report = _compared(asked)
     report = replace(
         report,
@@ -233,8 +232,7 @@ class _Asked:
         a: the tree before.
         b: the tree after.
         differ: files that differ.
-        answers: folder where exact answers are kept.
-        environment: versions and processor.
+        store: where answers are kept, with versions and processor.
         exact: leave out what needs a quiet machine or many seeds.
         device: of times and memory.
         tell: called with a line of progress now and then.
@@ -244,8 +242,7 @@ class _Asked:
     a: Side
     b: Side
     differ: Difference
-    answers: Path
-    environment: Mapping[str, str]
+    store: answers.Store
     exact: bool
     device: str
     tell: Callable[[str], None]
@@ -293,19 +290,18 @@ def _compared(asked: _Asked) -> Report:
     files = asked.differ.code
     try:
         found = same.ask(
-            asked.a, asked.b, files=files, answers=asked.answers, environment=asked.environment,
-            tell=asked.tell, only=asked.only,
+            asked.a, asked.b, files=files, store=asked.store, tell=asked.tell, only=asked.only,
         )  # fmt: skip
     except ProbeError as error:
         failed = _with_suspects(_failed("same", error), files)
         report = Report(*asked.named, (failed,), "not compared", files=files, asked=("same",))
-        return replace(report, environment=asked.environment)
+        return replace(report, environment=asked.store.environment)
     later, names = _later(asked, found)
     later = [_with_suspects(f, files, found.modules) for f in later]
     return Report(
         *asked.named, (*_judged(found.rows, later), *later), "identical" if found.identical else "changed",
         files=files, cells=found.cells, numbers=found.numbers, unwatched=found.unwatched,
-        asked=("same", *names), environment=asked.environment, notes=(UNTOUCHED,) * found.untouched,
+        asked=("same", *names), environment=asked.store.environment, notes=(UNTOUCHED,) * found.untouched,
     )  # fmt: skip
 
 
@@ -344,9 +340,12 @@ def _later(asked: _Asked, found: same.Same) -> tuple[list[Finding], list[str]]:
 
     first = [row.finding for row in found.rows]
     if changed or fresh:
-        put("true", lambda: true.ask(a, b, [*changed, *fresh], tell=tell))
+        put("true", lambda: true.ask(a, b, [*changed, *fresh], tell=tell, store=asked.store))
     if changed and not asked.exact:
-        put("worse", lambda: worse.ask(a, b, changed, [*first, *findings], tell=tell))
+        put(
+            "worse",
+            lambda: worse.ask(a, b, changed, [*first, *findings], tell=tell, store=asked.store),
+        )
     if not asked.exact and not found.untouched:
         put("slower", lambda: slower.ask(a, b, device=asked.device, tell=tell))
     return findings, names

@@ -6,18 +6,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fgbench.runs.gate.answers import Answers
+from fgbench.runs.gate.answers import Replies
 from fgbench.runs.gate.changes import changes
 from fgbench.runs.gate.naming import rows
 from fgbench.runs.suites.tracked import probe as probe_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
+    from fgbench.runs.gate.answers import Store
     from fgbench.runs.gate.changes import Change
     from fgbench.runs.gate.naming import Row
-    from fgbench.runs.gate.side import Live, Side
+    from fgbench.runs.gate.side import Side
 
 PROBE = "exact"
 BESIDE = tuple(f"fgbench/{room}/" for room in ("cli", "conformance", "reporting", "runs"))
@@ -62,8 +62,7 @@ def ask(
     b: Side,
     *,
     files: Sequence[str],
-    answers: Path,
-    environment: Mapping[str, str],
+    store: Store | None,
     tell: Callable[[str], None],
     only: Mapping[str, Any] | None = None,
 ) -> Same:
@@ -73,8 +72,7 @@ def ask(
         a: the tree before.
         b: the tree after.
         files: that differ between them, for the suspects.
-        answers: folder where answers are kept; kept ones are not computed again.
-        environment: versions and processor, as the probe ``machine`` returns them.
+        store: where answers are kept; kept ones are not computed again.
         tell: called with a line of progress now and then.
         only: restricts the cells, see the probe.
 
@@ -84,12 +82,7 @@ def ask(
     Raises:
         ProbeError: the probe does not run in one of the trees.
     """
-    how: dict[str, Any] = {
-        "answers": answers,
-        "environment": environment,
-        "tell": tell,
-        "only": only,
-    }
+    how: dict[str, Any] = {"store": store, "tell": tell, "only": only}
     if files and all(name.startswith(BESIDE) for name in files):
         (first,) = collect([a], **how)
         if not {name.removeprefix("fgbench/") for name in files} & first.modules:
@@ -139,8 +132,7 @@ class Exact:
 def collect(
     sides: Sequence[Side],
     *,
-    answers: Path,
-    environment: Mapping[str, str],
+    store: Store | None,
     tell: Callable[[str], None],
     only: Mapping[str, Any] | None = None,
 ) -> list[Exact]:
@@ -148,8 +140,7 @@ def collect(
 
     Args:
         sides: the trees.
-        answers: folder where answers are kept.
-        environment: versions and processor, as the probe ``machine`` returns them.
+        store: where answers are kept.
         tell: called with a line of progress now and then.
         only: restricts the cells, see the probe.
 
@@ -159,26 +150,18 @@ def collect(
     Raises:
         ProbeError: the probe does not run in one of them.
     """
-    kept = [Answers.of(side, PROBE, answers, environment, tell) for side in sides]
     found: list[Exact] = [Exact([], frozenset()) for _ in sides]
     with ExitStack() as running:
-        lives: dict[int, Live] = {}
+        replies = [running.enter_context(Replies(side, PROBE, store)) for side in sides]
         groups = [group for group in probe_module(PROBE).GROUPS if _wanted(group, only)]
         for number, group in enumerate(groups, 1):
             request = {"ask": "group", "group": group, "only": dict(only or {})}
-            got = [one.find(request) for one in kept]
-            missing = [k for k, answer in enumerate(got) if answer is None]
-            for k in missing:
-                if k not in lives:
-                    lives[k] = running.enter_context(sides[k].start(PROBE))
-                lives[k].send(request)
-            if missing:
+            computed = [each.send(request) for each in replies]
+            if any(computed):
                 tell(f"same? {group} ({number} of {len(groups)})")
-            for k in missing:
-                answer = got[k] = lives[k].receive()
-                kept[k].keep(request, answer)
+            got = [each.receive() for each in replies]
             found = [
-                Exact([*one.cells, *answer["cells"]], one.modules | {*answer["modules"]})  # type: ignore[index]
+                Exact([*one.cells, *answer["cells"]], one.modules | {*answer["modules"]})
                 for one, answer in zip(found, got, strict=True)
             ]
     return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from fgbench.runs.gate.answers import Replies
 from fgbench.runs.gate.finding import (
     BETTER,
     CHANGED,
@@ -26,6 +27,7 @@ from fgbench.runs.gate.finding import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from fgbench.runs.gate.answers import Store
     from fgbench.runs.gate.side import Side
 
 PROBE = "truth"
@@ -78,7 +80,14 @@ class Judged:
     size: float = 0.0
 
 
-def ask(a: Side, b: Side, changed: Sequence[Cell], *, tell: Callable[[str], None]) -> list[Finding]:
+def ask(
+    a: Side,
+    b: Side,
+    changed: Sequence[Cell],
+    *,
+    tell: Callable[[str], None],
+    store: Store | None = None,
+) -> list[Finding]:
     """Judge what changed by exact designs and by the coverage of intervals.
 
     Args:
@@ -86,6 +95,7 @@ def ask(a: Side, b: Side, changed: Sequence[Cell], *, tell: Callable[[str], None
         b: the tree that is judged.
         changed: exact cells whose numbers are not the same in both.
         tell: called with a line of progress now and then.
+        store: where answers are kept; kept ones are not computed again.
 
     Returns:
         The findings; none for what is true.
@@ -104,14 +114,14 @@ def ask(a: Side, b: Side, changed: Sequence[Cell], *, tell: Callable[[str], None
         + ", laws" * rest["laws"]
         + ", intervals" * rest["intervals"]
     )
-    after, others = _answers(b, requests, rest)
+    after, others = _answers(b, requests, rest, store)
     doubtful = [k for k, answer in enumerate(after) if asks_before(answer)]
     again = {what: any(asks_before(one) for one in others[what]) for what in rest}
     before: list[Answer | None] = [None] * len(requests)
     earlier: dict[str, list[Answer]] = {what: [] for what in rest}
     if doubtful or any(again.values()):
         tell("true: the first tree, where the second fails or claims little")
-        found, earlier = _answers(a, [requests[k] for k in doubtful], again)
+        found, earlier = _answers(a, [requests[k] for k in doubtful], again, store)
         for k, answer in zip(doubtful, found, strict=True):
             before[k] = answer
     judged = [
@@ -165,7 +175,10 @@ def planned(changed: Iterable[Cell]) -> dict[tuple[str, str], tuple[Cell, ...]]:
 
 
 def _answers(
-    side: Side, requests: Sequence[tuple[str, str]], rest: Mapping[str, bool]
+    side: Side,
+    requests: Sequence[tuple[str, str]],
+    rest: Mapping[str, bool],
+    store: Store | None,
 ) -> tuple[list[Answer], dict[str, list[Answer]]]:
     """Return what a tree answers for each method on a network, and for laws and intervals."""
     cells = [
@@ -174,7 +187,7 @@ def _answers(
     ]
     found: list[Answer] = []
     others: dict[str, list[Answer]] = {what: [] for what in rest}
-    with side.start(PROBE) as live:
+    with Replies(side, PROBE, store) as live:
         left = SECONDS
         for k in range(0, len(cells), AT_ONCE):
             answer = live.ask({"cells": cells[k : k + AT_ONCE], "seconds": max(left, 1e-3)})

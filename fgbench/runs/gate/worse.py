@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import isfinite, log
 from typing import TYPE_CHECKING, Any
 
+from fgbench.runs.gate.answers import Replies
 from fgbench.runs.gate.finding import (
     BETTER,
     CHANGED,
@@ -29,7 +30,8 @@ from fgbench.stats.intervals import ROUNDING, t_test
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from fgbench.runs.gate.side import Live, Side
+    from fgbench.runs.gate.answers import Store
+    from fgbench.runs.gate.side import Side
     from fgbench.stats.intervals import Number
 
 PROBE = "seeds"
@@ -159,6 +161,7 @@ def ask(
     judged: Sequence[Finding],
     *,
     tell: Callable[[str], None],
+    store: Store | None = None,
 ) -> list[Finding]:
     """Compare both trees over paired inits and seeds, and confirm with fresh ones.
 
@@ -168,6 +171,7 @@ def ask(
         changed: exact cells whose numbers are not the same in both.
         judged: what questions 1 and 2 found; what is untrue is never better.
         tell: called with a line of progress now and then.
+        store: where answers are kept; kept ones are not computed again.
 
     Returns:
         The findings.
@@ -179,7 +183,7 @@ def ask(
     if not planned:
         return []
     found: list[tuple[Comparison, Judged]] = []
-    with a.start(PROBE) as one, b.start(PROBE) as two:
+    with Replies(a, PROBE, store) as one, Replies(b, PROBE, store) as two:
         for verb, seconds in SECONDS.items():
             mine = [each for each in planned if each.request["verb"] == verb]
             if mine:
@@ -259,7 +263,7 @@ def estimator_of(method: str) -> str:
     return method.partition("/")[0]
 
 
-def _compare(each: Comparison, one: Live, two: Live) -> tuple[Judged, float]:
+def _compare(each: Comparison, one: Replies, two: Replies) -> tuple[Judged, float]:
     """Run one comparison in both trees; return the judgement and the CPU seconds."""
     spent: list[float] = []
 

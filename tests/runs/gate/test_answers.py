@@ -1,14 +1,18 @@
-"""What is kept of exact answers: neither those of a tree that is edited nor those that lacked memory."""
+"""What is kept of answers: neither those of a tree that is edited nor those that lacked memory or time."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fgbench.runs.gate.answers import Answers
+from fgbench.runs.gate import answers as room
+from fgbench.runs.gate.answers import Answers, Replies, Store, tidy
 from fgbench.runs.gate.side import Side
+from tests.makers import trees
 
 REQUEST = {"ask": "group", "group": "draws"}
 
@@ -17,7 +21,9 @@ def answers(folder: Path, commit: str = "") -> Answers:
     tree = folder / "tree"
     (tree / "fgbench").mkdir(parents=True, exist_ok=True)
     (tree / "fgbench" / "m.py").write_text("x = 1\n")
-    return Answers.of(Side(".", commit, tree, Path("python")), "exact", folder / "kept", {}, print)
+    return Answers.of(
+        Side(".", commit, tree, Path("python")), "exact", Store(folder / "kept", {}, print)
+    )
 
 
 def test_a_tree_that_is_edited_meanwhile_keeps_nothing(tmp_path: Path) -> None:
@@ -38,10 +44,48 @@ def test_a_tree_that_is_edited_meanwhile_keeps_nothing(tmp_path: Path) -> None:
         ("KeyError: 'w'", True),
     ],
 )
+@pytest.mark.parametrize("form", ["failed", "status"])
 def test_answers_that_lacked_memory_or_room_are_not_kept(
-    tmp_path: Path, failed: str, kept: bool
+    tmp_path: Path, failed: str, kept: bool, form: str
 ) -> None:
-    mine, answer = answers(tmp_path), {"cells": [{"name": "one", "failed": failed}]}
+    cell = {"failed": failed} if form == "failed" else {"status": "failed", "reason": failed}
+    mine, answer = answers(tmp_path), {"cells": [{"name": "one", **cell}]}
     mine.keep(REQUEST, answer)
     found: Any = mine.find(REQUEST)
     assert (found == answer) is kept
+
+
+def test_kept_answers_start_no_process_and_the_time_that_is_left_decides_none(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path / "kept", {}, print)
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        return {"cells": [{"name": request["what"], "late": request["seconds"] < 1}]}
+
+    asked = []
+    for what, seconds in (
+        ("one", 9),
+        ("one", 0.1),
+        ("two", 0.1),
+        ("two", 0.1),
+        ("two", 9),
+        ("two", 9),
+    ):
+        scripted = trees.Scripted(answer)
+        scripted.tree, scripted.commit = tmp_path, "a"  # type: ignore[attr-defined]
+        with Replies(scripted, "truth", store) as replies:  # type: ignore[arg-type]
+            replies.ask({"what": what, "seconds": seconds})
+            asked.append(replies.started)
+    assert asked == [True, False, True, True, True, False]
+
+
+def test_the_oldest_answers_go_when_they_are_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "KEPT", 10)
+    for k in range(4):
+        (tmp_path / f"{k}.json").write_text(5 * "x")
+        os.utime(tmp_path / f"{k}.json", (k, k))
+    tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2.json", "3.json"]

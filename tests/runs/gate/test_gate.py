@@ -292,7 +292,7 @@ def test_an_interrupt_is_one_line(
     monkeypatch.setattr(room.same, "ask", interrupted)
     assert run(["gate", "-C", str(code)]) == 130
     assert capsys.readouterr().err == (
-        "fgbench: interrupted; run the same command again: exact answers are kept\n"
+        "fgbench: interrupted; run the same command again: answers are kept\n"
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fgbench.runs.gate import worse
+from fgbench.runs.gate.answers import Store
 from fgbench.runs.gate.finding import (
     BETTER,
     CHANGED,
@@ -173,6 +174,32 @@ def training(method: str, about: str = "plain") -> Cell:
 
 def untrue(*cells: Cell, verdict: str = WORSE, kind: str = "bias") -> Finding:
     return Finding("true", kind, "somewhere", "something", verdict=verdict, cells=cells)
+
+
+def test_an_interrupted_comparison_continues(tmp_path: Path) -> None:
+    """What both trees have answered is not computed again."""
+    store = Store(tmp_path / "kept", {}, print)
+    cells = [estimate("fg_w/end"), estimate("np/end")]
+
+    def ask(last: int) -> tuple[list[Finding], int]:
+        def numbers(cell: Mapping[str, Any], seed: int) -> float:
+            if sum(len(side.requests) for side in sides) > last:
+                raise KeyboardInterrupt
+            return 20.0 + seed
+
+        sides = [trees.Scripted(trees.seeds_of(numbers), name) for name in "ab"]
+        for side in sides:
+            (tmp_path / side.name / "fgbench").mkdir(parents=True, exist_ok=True)
+            (tmp_path / side.name / "fgbench" / "m.py").write_text(side.name)
+            side.tree, side.commit = tmp_path / side.name, 40 * side.name  # type: ignore[attr-defined]
+        found = worse.ask(*sides, cells, [], tell=lambda line: None, store=store)  # type: ignore[arg-type]
+        return found, sum(len(side.requests) for side in sides)
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(3)
+    found, computed = ask(99)
+    assert computed == 1
+    assert ask(99) == (found, 0)
 
 
 def test_every_estimator_is_compared_once_before_any_is_twice() -> None:

@@ -11,7 +11,6 @@ from fgbench.runs.gate import same
 from tests.makers.trees import Edit, here, probe, tree
 
 GROUP = "wrapped networks"
-ENVIRONMENT: dict[str, str] = {}
 WRITTEN = "                    buffer.put(old.copy_(value))"
 FAULTS: dict[str, tuple[Edit, str, str]] = {
     "buffers": (
@@ -67,8 +66,7 @@ def test_a_fault_in_the_wrapping_is_found(fault: str, tmp_path: Path) -> None:
         here(),
         tree(tmp_path, edit),
         files=["fgbench/core/axes.py", f"fgbench/{file}"],
-        answers=tmp_path / "answers",
-        environment=ENVIRONMENT,
+        store=None,
         tell=lambda line: None,
         only={"groups": [GROUP]},
     )
