@@ -103,9 +103,15 @@ def figure(results: Results, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         ax.set(xlabel="commit", ylabel=str(part["unit"].iloc[0]) or "value")
         benchmark, machine = group
         several = drawn["machine"].nunique() > 1
-        panels.titled(ax, f"{benchmark} on {machine}" if several else benchmark)
+        title = _literal(results.title(str(benchmark)))
+        panels.titled(ax, f"{title} on {machine}" if several else title)
 
     return panels.drawn(drawn, PANEL, looks, panel, caption(results, table), sheet=sheet, more=more)
+
+
+def _literal(text: str) -> str:
+    """Escape dollars, which matplotlib would read as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def unchanged(drawn: pd.DataFrame) -> list[str]:

@@ -7,7 +7,9 @@ version 2 of the format), not one of records.
 from __future__ import annotations
 
 import json
+import re
 from ast import literal_eval
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +28,8 @@ from fgbench.reporting.frames.commits import Line, line
 from fgbench.stats.change_points import levels
 
 VERSION = 2
+UNNAMED = "no parameter"
+"""Label of the only number of a benchmark."""
 SERIES = ("benchmark", "machine", "label", "environment")
 COLUMNS = (
     *("benchmark", "machine", "environment", "method", "label", "commit", "date", "position"),
@@ -63,10 +67,81 @@ class Results:
             dates[commit] = min(dates.get(commit, date), date)
         return line(self.folder, list(dates), sorted(dates, key=lambda commit: dates[commit]))
 
+    @cached_property
+    def subjects(self) -> Mapping[str, str]:
+        """Words for what each benchmark tracks, with the name of its file where two would be alike."""
+        names = {str(row.get("benchmark")): str(row.get("named") or "") for row in self.rows}
+        words = {name: pretty or subject(name) for name, pretty in names.items()}
+        often = Counter(words.values())
+        return {
+            name: f"{text} ({name.partition('.')[0]})" if often[text] > 1 else text
+            for name, text in words.items()
+        }
+
+    def title(self, benchmark: str) -> str:
+        """Return what a benchmark tracks, and of which methods or other parameters.
+
+        Args:
+            benchmark: its name.
+
+        Returns:
+            Such as ``Step: time ratio of FG-A and FG-W``; of more than two values their number.
+
+        Example:
+            >>> row = {"benchmark": "a.Step.track_time", "label": "FG-A", "of": {"method": "FG-A"}}
+            >>> Results(Path("empty"), (row,), {}).title("a.Step.track_time")
+            'Step: time of FG-A'
+        """
+        values: dict[str, dict[str, None]] = {}
+        for row in self.rows:
+            if row.get("benchmark") == benchmark and self.drawn(row):
+                of = row.get("of") or {"series": row.get("label", "")}
+                for name, value in of.items():
+                    values.setdefault(name, {})[str(value)] = None
+        parts = [
+            " and ".join(found) if len(found) < 3 else f"{len(found)} {_plural(name)}"
+            for name, found in values.items()
+            if list(found) != [UNNAMED]
+        ]
+        return self.subjects[benchmark] + f" of {', '.join(parts)}" * bool(parts)
+
     def drawn(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row is of the version of its benchmark that is drawn."""
         version = str(row.get("version"))
         return version == self.versions.get(str(row.get("benchmark")), version)
+
+
+def subject(benchmark: str) -> str:
+    """Return the name of a benchmark in words: its class, and what of it is tracked.
+
+    Args:
+        benchmark: as asv names it.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> subject("estimates.ExactMeanByLocality.track_bias"), subject("speed.time_step")
+        ('Exact mean by locality: bias', 'Time of step')
+    """
+    *before, last = benchmark.split(".")
+    kind, _, what = last.partition("_")
+    what = {
+        "time": "time of ",
+        "timeraw": "time of ",
+        "peakmem": "peak memory of ",
+        "mem": "memory of ",
+    }.get(kind, "" if kind == "track" and what else f"{kind} ") + what.replace("_", " ")
+    cls = before[-1] if len(before) > 1 else ""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls).capitalize()
+    return f"{words}: {what.strip()}" if words else what.strip().capitalize()
+
+
+def _plural(name: str) -> str:
+    """Return a word for several."""
+    if name == "series":
+        return name
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
 
 
 def read(folder: Path) -> Results:
@@ -180,7 +255,8 @@ def _rows(
         choices = [[_plain(text) for text in values] for values in result.get("params") or []]
         if (values := result.get("result")) is None:
             continue
-        unit = benchmarks.get(benchmark, {}).get("unit", "")
+        described = benchmarks.get(benchmark, {})
+        unit, names = described.get("unit", ""), _listed(described.get("param_names", ""))
         for at, (combination, value) in enumerate(zip(product(*choices), values, strict=True)):
             presets = [name for name in combination if name in ordering.PRESETS]
             label = ", ".join(combination)
@@ -188,13 +264,15 @@ def _rows(
             number = nan if value is None else float(value)
             yield {
                 **common,
-                **{"benchmark": benchmark, "label": label or "no parameter"},
+                **{"benchmark": benchmark, "label": label or UNNAMED},
+                "named": _stated(described.get("pretty_name", "")),
+                "of": dict(zip(names, combination, strict=False)) if names else {},
                 **{"version": str(result.get("version", ""))},
                 **{"method": presets[0] if presets else label or benchmark},
                 **{"value": number if isfinite(number) else nan, "low": ends[0], "high": ends[1]},
                 **{
                     "n": _at(result.get("stats_repeat"), at),
-                    "unit": "" if unit == "None" else unit,
+                    "unit": _stated(unit),
                 },
             }
 
@@ -231,6 +309,20 @@ def _at(values: list[Any] | None, at: int) -> float:
     """Return a number of one combination of parameters; NaN where there is none."""
     value = values[at] if values else None
     return float(value) if isinstance(value, int | float) else nan
+
+
+def _stated(text: str) -> str:
+    """Return a text, "" for the None that asv writes where nothing is stated."""
+    return "" if text == "None" else text
+
+
+def _listed(text: str) -> list[str]:
+    """Return the texts of a list as Python writes it, none where it is none."""
+    try:
+        found = literal_eval(text)
+    except (ValueError, SyntaxError):
+        return []
+    return [str(part) for part in found] if isinstance(found, list | tuple) else []
 
 
 def _plain(text: str) -> str:

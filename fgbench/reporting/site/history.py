@@ -24,6 +24,7 @@ from fgbench.stats.change_points import FALSE_ALARM, LEAST, SHORTEST
 PAGE = "history.html"
 DIGITS = 6  # significant digits of a tracked number
 FOLDED = 5  # more commits than these are folded
+SHORT = 30  # characters up to which a unit is part of a title; the axis has it anyway
 RULE = (
     "A number that repeats to the last digit until the code changes has a change point at every "
     "difference. "
@@ -38,7 +39,8 @@ class Chart:
     """The figure of one benchmark on one machine.
 
     Args:
-        title: of the benchmark, and the machine where there are several.
+        title: what is tracked of which methods, its unit where that is short, and the machine where there
+            are several.
         table: the drawn numbers.
         file: path of its PNG, PDF and CSV without suffix, relative to the root of the site.
         size: width and height of the picture on a page, in pixels.
@@ -120,12 +122,15 @@ def tracked(folder: Path, out: Path) -> Tracked:
         for group, part in numbers.groupby(history.PANEL, sort=False)
         if part["position"].notna().any()
     ]
-    titles = [_title(benchmark, machine, numbers) for (benchmark, machine), _ in groups]
-    stems = paths.files(titles)
+    names = [_on_machine(benchmark, machine, numbers) for (benchmark, machine), _ in groups]
+    stems = paths.files(names)
     charts = []
-    for title, (_, part) in zip(titles, groups, strict=True):
+    for name, ((benchmark, machine), part) in zip(names, groups, strict=True):
+        unit = str(part["unit"].iloc[0])
+        title = _on_machine(results.title(str(benchmark)), machine, numbers)
+        title += f" ({unit})" * (0 < len(unit) <= SHORT)
         page = history.figure(results, _literal(part))
-        file = f"figures/history-{stems[title]}"
+        file = f"figures/history-{stems[name]}"
         style.save(page.figure, out / "figures", Path(file).name, part, style.USUAL, page.caption)
         width, height = (round(DPI * inches) for inches in page.figure.get_size_inches())
         spec = _spec(part[part["position"].notna()], results.line)
@@ -159,7 +164,7 @@ def context(found: Tracked) -> dict[str, Any]:
         "changes": _change_table(changes, line, found),
         "accepted": _accepted_table(found.accepted, line),
         "galleries": [(f"h{at}", c.title, [c]) for at, c in enumerate(found.charts)],
-        "numbers": _number_table(numbers),
+        "numbers": _number_table(numbers, found.results),
         "commits": _commit_table(numbers, line),
         "notes": _notes(found),
     }
@@ -243,7 +248,7 @@ def _change_table(changes: list[Change], line: Line, found: Tracked) -> Table | 
     head += ["between", *["accepted"] * any(reasons), "commits"]
     rows = []
     for c, why in zip(changes, reasons, strict=True):
-        row = [TableCell(str(c.row[name])) for name in ("benchmark", "label")]
+        row = [_named(c.row["benchmark"], found.results), TableCell(str(c.row["label"]))]
         row += [TableCell(str(c.row["machine"]))] * several
         row += [_percent(c.ratio, str(c.row["unit"])), number_cell(c.before, DIGITS)]
         row += [number_cell(float(c.row["level"]), DIGITS)]
@@ -256,6 +261,11 @@ def _change_table(changes: list[Change], line: Line, found: Tracked) -> Table | 
     return (
         table("changes", "The latest first. Lower is better.", head, rows, **more) if rows else None
     )
+
+
+def _named(benchmark: object, results: Results) -> TableCell:
+    """Return the cell of a benchmark: what it tracks, and the name by which asv runs it."""
+    return TableCell(results.subjects[str(benchmark)], note=str(benchmark))
 
 
 def _short(commit: object) -> str:
@@ -297,7 +307,7 @@ def _percent(ratio: float, unit: str) -> TableCell:
     return TableCell(text, ratio, tone="bad" if ratio > 0 else "good")
 
 
-def _number_table(numbers: pd.DataFrame) -> Table:
+def _number_table(numbers: pd.DataFrame, results: Results) -> Table:
     """Return the table of all series: the latest number of each, and where it has been."""
     rows = []
     for (benchmark, machine, label, environment), part in numbers.groupby(list(SERIES), sort=False):
@@ -308,7 +318,7 @@ def _number_table(numbers: pd.DataFrame) -> Table:
         )
         rows.append(
             (
-                TableCell(str(benchmark)),
+                _named(benchmark, results),
                 TableCell(str(label)),
                 TableCell(str(machine)),
                 number_cell(float(last["value"]), DIGITS),
@@ -388,14 +398,14 @@ def _notes(found: Tracked) -> list[str]:
     return [*notes, *(f"{name}: {why}" for name, why in sorted(damaged.items()))]
 
 
-def _title(benchmark: str, machine: str, numbers: pd.DataFrame) -> str:
-    """Return the title of a figure."""
-    return f"{benchmark} on {machine}" if numbers["machine"].nunique() > 1 else str(benchmark)
+def _on_machine(text: str, machine: str, numbers: pd.DataFrame) -> str:
+    """Return a text with the machine where there are several."""
+    return f"{text} on {machine}" if numbers["machine"].nunique() > 1 else str(text)
 
 
 def _literal(part: pd.DataFrame) -> pd.DataFrame:
     """Escape dollars in names, which matplotlib would read as mathematics."""
-    names = ["benchmark", "machine", "label", "unit", "environment"]
+    names = ["machine", "label", "unit", "environment"]
     return part.assign(
         **{n: part[n].astype(str).str.replace("$", r"\$", regex=False) for n in names}
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fgbench.errors import UsageError
 from fgbench.reporting.figures import history
 from fgbench.reporting.frames import commits, tracked
+from fgbench.reporting.frames.tracked import Results
 from tests.makers import asv_results
 from tests.makers.asv_results import EXACT, TIMED
 
@@ -129,3 +132,47 @@ def test_what_is_not_a_number_has_no_point(tmp_path: Path) -> None:
     path.write_text(json.dumps(one))
     table = tracked.tracked(tracked.read(tmp_path))
     assert (table["benchmark"].eq(EXACT) & table["commit"].eq(names[0])).sum() == 0
+
+
+def test_titles_say_what_is_tracked_of_which_methods(tmp_path: Path) -> None:
+    results = tracked.read(asv_results.history(tmp_path, asv_results.hashes(2)))
+    assert results.title(TIMED) == "Step: time ratio of FG-A and LG-FG-A"
+    table = history.plotted(results)
+    titles = [ax.get_title(loc="left") for ax in history.figure(results, table).axes]
+    assert set(titles) >= {results.title(EXACT), results.title(TIMED)}
+    assert set(table["benchmark"]) == {EXACT, TIMED}  # of the CSV
+
+
+def rows(benchmark: str, **of: list[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "benchmark": benchmark,
+            "label": ", ".join(values),
+            "of": dict(zip(of, values, strict=True)),
+        }
+        for values in product(*of.values())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "title"),
+    [
+        (rows("a.Draws.track_fingerprint", law=["x", "y", "z"], reading=["f", "m"]),
+         "Draws: fingerprint of 3 laws, f and m"),
+        (rows("a.B.track_bias", locality=list("wxyz")), "B: bias of 4 localities"),
+        ([{"benchmark": "a.track_total", "label": tracked.UNNAMED}], "Total"),
+        ([{"benchmark": "a.B.time_step", "label": x} for x in "pqr"], "B: time of step of 3 series"),
+        ([{"benchmark": "a.B.track_x", "label": "p", "named": "Bias at the end"}], "Bias at the end of p"),
+    ],
+)  # fmt: skip
+def test_parameters_are_named_where_they_are_few(made: list[dict[str, Any]], title: str) -> None:
+    assert Results(Path("none"), tuple(made), {}).title(made[0]["benchmark"]) == title
+
+
+def test_two_benchmarks_of_one_name_have_that_of_their_file_beside_it() -> None:
+    made = (*rows("a.Step.track_time", method=["x"]), *rows("b.Step.track_time", method=["x"]))
+    found = Results(Path("none"), made, {})
+    assert [found.title(f"{k}.Step.track_time") for k in "ab"] == [
+        "Step: time (a) of x",
+        "Step: time (b) of x",
+    ]

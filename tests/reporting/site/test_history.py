@@ -48,7 +48,8 @@ def test_change_points_stand_with_the_commits_in_between(tmp_path: Path) -> None
     rows = cells(text, "changes")
     assert len(rows) == 3  # both exact numbers change as one does not, and both times
     assert {row[1] for row in rows} == {"FG-A", "LG-FG-A"}
-    exact = next(row for row in rows if row[0] == asv_results.EXACT)
+    exact = next(row for row in rows if row[0].endswith(asv_results.EXACT))
+    assert exact[0].removesuffix(asv_results.EXACT).strip() == "Estimate: inefficiency"
     assert exact[2:6] == ["+50 %", "36.7", "55.05", "1/efficiency - 1"]
     assert exact[6] == f"{measured[3][:7]} and {measured[4][:7]}"
     assert exact[7] == "an honest reseed"
@@ -61,6 +62,7 @@ def test_change_points_stand_with_the_commits_in_between(tmp_path: Path) -> None
     assert [row[2] for row in listed].count("measured") == 12
     assert listed[0][:2] == [measured[-1][:7], "Change 11"]
     assert [row[3] for row in listed if row[0] == measured[4][:7]] == ["3"]
+    assert "Estimate: inefficiency of FG-A and LG-FG-A (1/efficiency - 1)" in Page(text).text
     assert "4 numbers over 12 commits of the first parents of main, on 1 machine" in text
     assert faults(root / "history.html", root) == []
     index = (root / "index.html").read_text("utf-8")
@@ -75,7 +77,7 @@ def test_several_machines_have_figures_of_their_own(tmp_path: Path) -> None:
         asv_results.history(tmp_path / "results", names, 99, machine, seed)
     text = (site(tmp_path, tmp_path / "results") / "history.html").read_text("utf-8")
     for machine in ("one", "two"):
-        assert f"{asv_results.TIMED} on {machine}" in text
+        assert f"Step: time ratio of FG-A and LG-FG-A on {machine} (x backprop)" in text
     assert "on 2 machines: no change points." in text
     assert "None. A number that repeats" in text
     assert {row[2] for row in cells(text, "numbers")} == {"one", "two"}
