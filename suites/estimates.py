@@ -6,22 +6,26 @@ judged of unbiased estimates alone, so that a biased one, which may have less, n
 
 from __future__ import annotations
 
+from . import all_cells
 from .helpers import tracked
 from .watched import LOCALITIES, MEANS, MEANS_BY_LOCALITY, METHODS
 
-Cells = dict[str, dict[str, tracked.Cell]]
 MIXER = {"arch": "localmixer-xs/2/4[channels=8,groups=2,side=2]"}
 NOISY = ["fg_w/end", "fg_a/end", "fg_a/local-pg"]
 NOISY_TOO = [method for method in MEANS if method not in NOISY]
 LOCAL = {"fg_a/local-pg": {"method": "fg_a/local-pg", "net": "mlp"}}
 SEEDS = range(7)
 
+setup_cache = all_cells.setup_cache
+Cells = all_cells.Cells
+Parts = dict[str, dict[str, tracked.Cell]]
 
-def setup_cache() -> Cells:
+
+def cells() -> Parts:
     """Measure all that the classes of this file track."""
     methods = {method: {"method": method, "net": "mlp"} for method in METHODS}
     places = {place: {"method": f"fg_a/{place}", "net": "mixer", **MIXER} for place in LOCALITIES}
-    cells = {
+    found = {
         "methods": tracked.estimates(methods),
         "localities": tracked.estimates(places),
         "means": tracked.exact_means({m: methods[m] for m in MEANS} | LOCAL),
@@ -29,11 +33,8 @@ def setup_cache() -> Cells:
         "noise": noise(NOISY),
     }
     if tracked.tier() == "full":
-        cells["noise"] |= noise(NOISY_TOO)
-    return cells
-
-
-setup_cache.timeout = 1800.0  # type: ignore[attr-defined]  # asv reads it from the function
+        found["noise"] |= noise(NOISY_TOO)
+    return found
 
 
 def noise(methods: list[str]) -> dict[str, tracked.Cell]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from . import all_cells
 from .helpers import tracked
 from .watched import ARCHITECTURES, DATA, DRAWS, INTERVALS, STATISTICS, base
 
-Cells = dict[str, dict[str, tracked.Cell]]
 WRAPPED = ["wrapped networks"]
 
+setup_cache = all_cells.setup_cache
+Cells = all_cells.Cells
+Parts = dict[str, dict[str, tracked.Cell]]
 
-def setup_cache() -> Cells:
+
+def cells() -> Parts:
     """Compute all that the classes of this file track."""
-    cells = {
+    found = {
         name: tracked.group(name) for name in ("data", "weights", "draws", "intervals", *WRAPPED)
     }
     if tracked.tier() == "full":
-        cells["coverage"] = tracked.coverage()
-    return cells
-
-
-setup_cache.timeout = 600.0  # type: ignore[attr-defined]  # asv reads it from the function
+        found["coverage"] = tracked.coverage()
+    return found
 
 
 @tracked.only_in("smoke")

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from . import all_cells
 from .helpers import tracked
 from .watched import METHODS, TRAININGS
 
-Cells = dict[str, dict[str, tracked.Cell]]
 LOSSES = r"^history\.\d+\.(train_loss|test_loss)$"
 BATCH = {"arch": "localmixer-xs/2/4", "data": "synthetic[size=8,train=128,test=32]", "batch": 128}
 TRAINED = ["bp/end", "fg_a/end", "fg_a/local-pg"]
 SEEDS = range(7)  # odd, so that asv's median is one of them
 HELD = ["bp/end", "fg_w/end", "fg_a/end", "fg_a/local-pg", "np/end"]
 
+setup_cache = all_cells.setup_cache
+Cells = all_cells.Cells
+Parts = dict[str, dict[str, tracked.Cell]]
 
-def setup_cache() -> Cells:
+
+def cells() -> Parts:
     """Train all that the classes of this file track."""
-    cells = {
+    found = {
         "losses": tracked.group("trainings", LOSSES),
         "errors": trainings(TRAINED, arch="mlp-1x16", batch=32, train_size=640, lr=0.1),
     }
     if tracked.tier() == "full":
-        cells["more errors"] = trainings(METHODS, arch="localmixer-xs/2/4")
-    return cells | {"memory": tracked.peaks({m: {"method": m, **BATCH} for m in HELD})}
-
-
-setup_cache.timeout = 3600.0  # type: ignore[attr-defined]  # asv reads it from the function
+        found["more errors"] = trainings(METHODS, arch="localmixer-xs/2/4")
+    return found | {"memory": tracked.peaks({m: {"method": m, **BATCH} for m in HELD})}
 
 
 def trainings(methods: list[str], arch: str, **options: float) -> dict[str, tracked.Cell]:

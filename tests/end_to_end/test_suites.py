@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import os
+import pickle
 import subprocess
 import sys
 from itertools import product
@@ -16,7 +17,7 @@ import pytest
 
 from fgbench import registry
 from fgbench.runs.suites import folder as suites
-from suites import costs, estimates, foundations, trainings, watched
+from suites import all_cells, costs, estimates, foundations, trainings, watched
 from suites.helpers import tracked
 from tests.makers.paths import ROOT
 
@@ -42,7 +43,7 @@ def own(cls: Any, name: str) -> Any:
 
 def test_importing_the_suites_loads_neither_torch_nor_fgbench() -> None:
     code = (
-        "import sys; from suites import costs, estimates, foundations, trainings; "
+        "import sys; from suites import all_cells, costs, estimates, foundations, trainings; "
         "sys.exit(bool({'torch', 'fgbench'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -66,11 +67,11 @@ def test_asv_finds_the_benchmarks_of_a_tier(tier: str) -> None:
     assert all(
         check and version.startswith("1") and unit != "unit" for _, check, version, unit, _ in found
     )
-    # asv runs one setup_cache per place in the source, for the first benchmark that leads to it.
-    keys = {name.partition(".")[0]: set() for name, *_ in found}
-    for name, *_, key in found:
-        keys[name.partition(".")[0]].add(key)
-    assert all(key.startswith(module) for module, of_it in keys.items() for key in of_it)
+    # asv runs one setup_cache per place in the source, for the first benchmark that leads to it: one for all
+    # but the times, whose processes are their own.
+    keys = {key for name, *_, key in found if not name.startswith("costs.")}
+    assert len(keys) == (tier != "gpu")
+    assert all(key.startswith("all_cells:") for key in keys)
 
 
 def test_a_tier_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,11 +213,28 @@ def test_the_configuration_has_a_threshold_for_every_kind_of_number() -> None:
         assert sum(bool(re.match(pattern, name)) for pattern in thresholds) == 1, name
 
 
+def test_a_file_that_raises_leaves_the_others_their_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raises() -> Any:
+        raise KeyError("no such thing")
+
+    cell = {"status": "ok", "reason": "", "numbers": {"w": 0.5}}
+    monkeypatch.setattr(estimates, "cells", raises)
+    monkeypatch.setattr(foundations, "cells", lambda: {"draws": dict.fromkeys(watched.DRAWS, cell)})
+    monkeypatch.setattr(trainings, "cells", dict)
+    cells = pickle.loads(pickle.dumps(all_cells.setup_cache()))  # as asv keeps it
+    assert number(foundations.Draws, "track_fingerprint", cells, ("sphere", "forward")) > 0
+    with pytest.raises(RuntimeError, match=r"noise was not computed\. suites\.estimates: KeyError"):
+        number(estimates.Noise, "track_relative_variance", cells, ("fg_w/end",))
+    assert "no such thing" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [foundations, trainings, estimates])
 def test_every_row_of_the_smoke_tier_has_a_number(module: ModuleType) -> None:
     """A name that the probes do not know would show as n/a for ever."""
-    cells = importlib.import_module(module.__name__).setup_cache()
+    cells = importlib.import_module(module.__name__).cells()
     missing, count = [], 0
     for cls, name in BENCHMARKS:
         if cls.__module__ != module.__name__ or cls.tier != "smoke":
