@@ -405,7 +405,7 @@ class View(Oracles):
             if one is None:
                 return None
             found.append(one)
-        self.window.note_programs(found, runs)
+        self.window.note_programs(what, found, runs)
         return found
 
     # at other parameters, from another start

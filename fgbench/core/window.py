@@ -547,15 +547,25 @@ class Window:
         self._arrive(ends["f"])
         self._read = joined(readings)
 
-    def note_programs(self, found: Sequence[LeftBehind], runs: Sequence[slice]) -> None:
-        """Note what compiled passes of runs of examples left: the clean output, the reading, other starts."""
+    def note_programs(self, what: str, found: Sequence[LeftBehind], runs: Sequence[slice]) -> None:
+        """Note what compiled passes of runs of examples left: the clean output, the reading, other starts.
+
+        They are priced as the usual ones: reverse runs forward anew, and slopes use a reading that is there.
+
+        Args:
+            what: which pass.
+            found: what each left.
+            runs: the runs.
+        """
         ends: Grads = {}
         for run, one in zip(runs, found, strict=True):
             microbatch.put(ends, "f", one.output, run, len(self.start))
             for k, f in one.outputs.items():
                 microbatch.put(self.outputs, k, f, run, len(self.start))
-        self.ledger.forwards += self.share if self._f is None else 0.0
-        self.ledger.readouts += READING * self.readout_share if self._read is None else 0.0
+        if self._f is None or what == "reverse":
+            self.ledger.forwards += self.share
+        if self._read is None or what != "slopes":
+            self.ledger.readouts += READING * self.readout_share
         self._arrive(ends["f"])
         self._read = joined([one.reading for one in found])
 

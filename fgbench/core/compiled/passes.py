@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch.utils._pytree import tree_flatten
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from fgbench.core.window import Window
 
 Mode = Literal["auto", "on", "off"]
-MODES = ("auto", "on", "off")
+MODES = get_args(Mode)
 
 
 class CompiledPasses:
@@ -46,6 +47,7 @@ class CompiledPasses:
         runs: how many passes ran compiled and as usual, by ``compiled`` and ``eager``.
         refused: why passes were not compiled, by objective.
         programs: the programs by what they are of; None for one that was refused.
+        seconds: that tracing, compiling and comparing took.
 
     Example:
         >>> import torch
@@ -59,7 +61,7 @@ class CompiledPasses:
         >>> np = registry.make("estimators", "np").thing
         >>> step = task.compiled(passes).estimate(x, y, np, Noise(0))  # differences are not compiled
         >>> passes.described()
-        {'runs': {}, 'refused': {}, 'seconds': 0}
+        {'runs': {}, 'refused': {}, 'seconds': 0.0}
     """
 
     def __init__(self, must: bool = False) -> None:
@@ -67,12 +69,8 @@ class CompiledPasses:
         self.runs: Counter[str] = Counter()
         self.refused: dict[str, str] = {}
         self.programs: dict[Any, Program | None] = {}
+        self.seconds = 0.0
         self._kept: dict[str, Any] = {}
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that tracing, compiling and comparing took."""
-        return sum(program.seconds for program in self.programs.values() if program is not None)
 
     def described(self) -> dict[str, Any]:
         """Return what became of the passes, as records have it: ``runs``, ``refused`` and ``seconds``."""
@@ -105,12 +103,15 @@ class CompiledPasses:
                 tuple(id(b) for b in window.chain.buffers()),
                 window.chain.training,
                 window.boundaries,
-                _identity(settings),
+                _identity(settings, view),
                 *_layout((inputs, given)),
             )
             if key not in self.programs:
-                self.programs[key] = None
-                self.programs[key] = Program(function, (inputs, given), self._kept)
+                self.programs[key], begin = None, perf_counter()
+                try:
+                    self.programs[key] = Program(function, (inputs, given), self._kept)
+                finally:
+                    self.seconds += perf_counter() - begin
             program = self.programs[key]
             if program is None:
                 self.runs["eager"] += 1
@@ -252,24 +253,24 @@ def _layout(tree: Any) -> tuple[Any, ...]:
     return spec, *((t.shape, t.stride(), t.dtype, t.device) for t in leaves)
 
 
-def _identity(thing: Any) -> Any:
+def _identity(thing: Any, view: Oracles) -> Any:
     """Return what a setting is, so that equal ones are equal: a number, a name, a function and what it holds.
 
     Raises:
-        Refused: for anything that may change from step to step, such as a tensor.
+        Refused: for anything that may change from step to step, such as a tensor or an object's method.
     """
     if thing is None or isinstance(thing, str | int | float | bool):
         return thing
     if isinstance(thing, tuple):
-        return tuple(_identity(one) for one in thing)
+        return tuple(_identity(one, view) for one in thing)
     if isinstance(thing, partial):
         named = tuple(sorted(thing.keywords.items()))
-        return _identity(thing.func), _identity(thing.args), _identity(named)
-    if isinstance(thing, MethodType):  # of a view: what it says follows from the objective
-        return thing.__func__
+        return _identity((thing.func, thing.args, named), view)
+    if isinstance(thing, MethodType) and thing.__self__ is view:
+        return thing.__func__  # what a view says of its places follows from the objective
     if isinstance(thing, FunctionType):
-        held = tuple(_identity(cell.cell_contents) for cell in thing.__closure__ or ())
-        return thing.__code__, held, _identity(thing.__defaults__)
+        held = tuple(cell.cell_contents for cell in thing.__closure__ or ())
+        return thing.__code__, _identity((held, thing.__defaults__), view)
     raise Refused(
         f"it weighs slopes by a {type(thing).__name__}, which may change from step to step"
     )

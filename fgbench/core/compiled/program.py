@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import hypot
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -152,9 +151,6 @@ class Program:
         arguments: trees of tensors that it is traced and compared on.
         kept: compiled graphs by :meth:`Traced.key`, which programs of equal graphs share.
 
-    Attributes:
-        seconds: that tracing, compiling and comparing took.
-
     Raises:
         Refused: where it cannot be traced or compiled, or where the results differ.
 
@@ -169,7 +165,6 @@ class Program:
     def __init__(
         self, function: Pure, arguments: tuple[Any, ...], kept: dict[str, Any] | None = None
     ) -> None:
-        begin = perf_counter()
         kept = {} if kept is None else kept
         leaves, self._spec = tree_flatten(arguments)
         self._like = [(t.shape, t.stride(), t.dtype, t.device) for t in leaves]
@@ -181,7 +176,6 @@ class Program:
             kept[key] = _compiled(traced.graph, [*leaves, *traced.constants])
         self._run = kept[key]
         self._compare(function, arguments, new)
-        self.seconds = perf_counter() - begin
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns.

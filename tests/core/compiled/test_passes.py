@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from fgbench.conformance.nets import filled
 from fgbench.core.compiled.passes import CompiledPasses, checked
-from fgbench.core.estimator import Estimate
+from fgbench.core.estimator import Defaults, Estimate
 from fgbench.core.noise.keyed import Noise
 from fgbench.core.task import Step, Task
 from fgbench.errors import UsageError
@@ -131,29 +133,94 @@ def test_a_loss_that_compares_examples_runs_as_usual_and_says_why() -> None:
     assert distance(dict(compiled.body), dict(usual.body)) == 0
 
 
-def test_a_weight_of_slopes_that_holds_a_tensor_is_no_constant() -> None:
-    class Held:
-        def claims(self, scheme: object) -> object:
-            return make("estimators", "fg_a").thing.claims(scheme)  # type: ignore[arg-type]
+class Weighed(Defaults):
+    """Forward gradients whose slopes are multiplied by a gain of every step."""
 
-        def init_state(self, scheme: object, noise: object) -> dict[str, dict[str, Tensor]]:
-            return {}
+    gain = 0.0
 
-        def __call__(self, view, noise, state):  # type: ignore[no-untyped-def]
-            gain = noise.normal("gain", ())  # another one at every step
+    def claims(self, scheme: object) -> object:
+        return make("estimators", "fg_a").thing.claims(scheme)  # type: ignore[arg-type]
 
-            def weigh(slopes: Tensor) -> Tensor:
-                return slopes * gain
+    def by_gain(self, slopes: Tensor) -> Tensor:
+        return slopes * self.gain
 
-            return Estimate(grads=view.probe(noise.directions(view.sites), weigh=weigh))
+    def weigh(self, noise: Noise) -> Callable[[Tensor], Tensor]:
+        self.gain += 1.0
+        return self.by_gain
 
+    def __call__(self, view, noise, state):  # type: ignore[no-untyped-def]
+        return Estimate(grads=view.probe(noise.directions(view.sites), weigh=self.weigh(noise)))
+
+
+class ByTensor(Weighed):
+    """The same by a function that holds a tensor."""
+
+    def weigh(self, noise: Noise) -> Callable[[Tensor], Tensor]:
+        gain = noise.normal("gain", ())
+
+        def weigh(slopes: Tensor) -> Tensor:
+            return slopes * gain
+
+        return weigh
+
+
+class Twice(Weighed):
+    """Two probes on one view."""
+
+    def __call__(self, view, noise, state):  # type: ignore[no-untyped-def]
+        u = noise.directions(view.sites)
+        one, two = view.probe(u), view.probe(u)
+        return Estimate(grads={name: one[name] + two[name] for name in one})
+
+
+class Backward(Weighed):
+    """Backprop after the output was read."""
+
+    def claims(self, scheme: object) -> object:
+        return make("estimators", "bp").thing.claims(scheme)  # type: ignore[arg-type]
+
+    def __call__(self, view, noise, state):  # type: ignore[no-untyped-def]
+        view.output()
+        return Estimate(grads=view.reverse())
+
+
+def tried(estimator: Weighed) -> tuple[Step, Step, CompiledPasses]:
+    """Return a step of an estimator as usual and compiled, on a small network."""
     with Noise(0).seeded():
         chain = make("architectures", "mlp-1x4", shape=(1, 2, 2), classes=3).thing
-    task = Task.build(chain, make("localities", "end").thing, Noise(0))
-    passes = CompiledPasses()
-    task.compiled(passes).estimate(torch.ones(5, 1, 2, 2), torch.arange(5) % 3, Held(), Noise(0))
+    task, passes = Task.build(chain, make("localities", "end").thing, Noise(0)), CompiledPasses()
+    x, y = torch.ones(5, 1, 2, 2), torch.arange(5) % 3
+    steps = [t.estimate(x, y, estimator, Noise(0)) for t in (task, task.compiled(passes))]
+    return steps[0], steps[1], passes
+
+
+@pytest.mark.parametrize("estimator", [Weighed(), ByTensor()])
+def test_what_may_change_from_step_to_step_is_no_part_of_a_program(estimator: Weighed) -> None:
+    _, _, passes = tried(estimator)
     assert passes.runs == {"eager": 1}
     assert "may change from step to step" in next(iter(passes.refused.values()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [Twice(), Backward()])
+def test_several_passes_of_one_view_have_the_price_of_usual_ones(estimator: Weighed) -> None:
+    usual, compiled, passes = tried(estimator)
+    assert passes.runs["compiled"] > 0
+    assert compiled.ledger == usual.ledger
+    assert distance(dict(compiled.body), dict(usual.body)) < 1e-5
+
+
+def test_the_seconds_of_a_program_that_is_refused_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fgbench.core.compiled import passes as room
+
+    def refuse(*_: object) -> None:
+        time.sleep(0.01)
+        raise room.Refused("no")
+
+    monkeypatch.setattr(room, "Program", refuse)
+    _, _, passes = tried(make("estimators", "fg_a").thing)
+    assert passes.seconds > 0.009
+    assert passes.refused == {"end": "no"}
 
 
 def test_on_is_an_error_where_nothing_can_be_compiled() -> None:
