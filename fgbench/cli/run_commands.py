@@ -536,11 +536,12 @@ def _run_all(
                 results = measure_all(
                     methods, seeds, jobs, progress=show, finished=finished.append, **case
                 )
-            for seed in seeds if jobs == 1 else ():
-                progress.start(f"seed {seed}")
-                results += api.run_all(
-                    verb, methods, seed=seed, progress=show, finished=finished.append, **case
-                )
+            else:
+                for seed in seeds:
+                    progress.start(f"seed {seed}")
+                    results += api.run_all(
+                        verb, methods, seed=seed, progress=show, finished=finished.append, **case
+                    )
         except KeyboardInterrupt:
             progress.stop()
             _print_all(damaged)

@@ -104,9 +104,9 @@ class View(Oracles):
         if step is not None:
             return self.window.differences(directions, step, on_sites)
         found = []
+        if on_sites and self._compiled is not None:
+            self._compiled.usual(self, "slopes along sites are compiled with their pull alone")
         for _, u in directions.chunks(self.window.chunk(on_sites)):
-            if on_sites and self._compiled is not None:
-                self._compiled.usual(self, "slopes along sites are compiled with their pull alone")
             programs = None if on_sites else self._programs("slopes", repeat(u))
             if programs is None:
                 found.append(self.window.slopes(u, on_sites))
@@ -218,13 +218,29 @@ class View(Oracles):
         every: list[Tensor] = []
         settings = (meet, weigh, into, combine)
         programs = self._programs("probe", directions.runs(self.window.runs), settings)
-        for p in programs or ():
-            every.extend(p.slopes)
-            gradients.add(total, p.answer)
-        for u, slopes, seen in (
-            self.window.perturbed_runs(directions, into) if programs is None else ()
-        ):
+        if programs is None:
+            parts = self._probed(directions, *settings)
+        else:
+            parts = ((p.slopes[0], p.answer) for p in programs)
+        for slopes, grads in parts:
             every.append(slopes)
+            gradients.add(total, grads)
+        self.ledger.slopes += self.share * directions.n
+        self.ledger.pulls += self.share
+        if self._listen is not None:
+            self._listen(self, directions, microbatch.join(every, 1))
+        return complete(params, total)
+
+    def _probed(
+        self,
+        directions: Directions,
+        meet: Callable[[str], Cells],
+        weigh: Callable[[Tensor], Tensor],
+        into: str,
+        combine: Combine,
+    ) -> Iterator[tuple[Tensor, Mapping[str, Tensor | None]]]:
+        """Yield the slopes of every run of examples and the gradients that they give."""
+        for u, slopes, seen in self.window.perturbed_runs(directions, into):
             weighed, credit, on = weigh(slopes), Grads(), seen.on or {}
             numbers: Grads = {}
             if combine == "project":
@@ -238,12 +254,7 @@ class View(Oracles):
                 else:
                     c = masked(weighed, v, at, on.get(name))
                     credit[name] = c if directions.n == 1 else c.div_(directions.n)
-            gradients.add(total, pulled(seen.edges, credit, params))
-        self.ledger.slopes += self.share * directions.n
-        self.ledger.pulls += self.share
-        if self._listen is not None:
-            self._listen(self, directions, microbatch.join(every, 1))
-        return complete(params, total)
+            yield slopes, pulled(seen.edges, credit, self.params)
 
     def perturbed(
         self, directions: Directions, row: int, step: float, graph: bool = False

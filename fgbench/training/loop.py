@@ -303,7 +303,7 @@ def _result(
         },
         "examples": {"train": data.train_size, "test": data.test_size},
         "classes": data.classes,
-        **({} if run is None else _compiled(run.task)),
+        **({"compiled": run.task.programs.described()} if run and run.task.programs else {}),
         "claims": None,
     }
 
@@ -311,14 +311,6 @@ def _result(
 def _compiling(task: Task) -> float:
     """Return the seconds that compiling has taken."""
     return 0.0 if task.programs is None else task.programs.seconds
-
-
-def _compiled(task: Task) -> dict[str, Any]:
-    """Return the field of what became of passes that were to be compiled; none where none were."""
-    passes = task.programs
-    if passes is None:
-        return {}
-    return {"compiled": passes.described()}
 
 
 def _cost(run: TrainingRun, finished: bool) -> dict[str, float]:

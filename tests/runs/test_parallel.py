@@ -51,6 +51,8 @@ CASE: dict[str, Any] = {"arch": "mlp-2x4", "data": "synthetic[train=128,test=32]
 FEW: dict[str, Any] = {"draws": 8, "batches": 2, "batch": 8}
 NET = ["--arch", "mlp-2x4", "--data", "synthetic[train=128,test=32]", "--device", "cpu"]
 OPTIONS = ["--draws", "8", "--batches", "2", "--batch", "8"]
+WAITING = ["measure", "BP", "FG-A", "./mine.py:Mine[how=wait]/end", *NET, *OPTIONS, "-o", "kept"]
+"""A command of which two of three methods end."""
 TIMES = ("started", "elapsed_s")
 
 
@@ -197,17 +199,7 @@ def test_an_interrupt_prints_and_keeps_what_is_finished(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(parallel._Spread, "_show", interrupted)
-    command = [
-        "measure",
-        "BP",
-        "FG-A",
-        "./mine.py:Mine[how=wait]/end",
-        *NET,
-        *OPTIONS,
-        "-o",
-        "kept",
-    ]
-    assert run([*command, "--jobs", "2"]) == 130
+    assert run([*WAITING, "--jobs", "2"]) == 130
     out, err = capsys.readouterr()
     assert out.startswith("Interrupted: 2 of 3 finished.\n")
     assert "run the same command again to continue" in err
@@ -223,18 +215,8 @@ def test_an_interrupt_prints_and_keeps_what_is_finished(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_processes_in_one_line(number: Any, tmp_path: Path) -> None:
-    command = [
-        "measure",
-        "BP",
-        "FG-A",
-        "./mine.py:Mine[how=wait]/end",
-        *NET,
-        *OPTIONS,
-        "-o",
-        "kept",
-    ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fgbench", *command, "--jobs", "2"], text=True,
+        [sys.executable, "-m", "fgbench", *WAITING, "--jobs", "2"], text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     end = time.monotonic() + 120

@@ -145,9 +145,9 @@ def speed(
     start = workload.chain(seed)
     built = [_built(workload, m, seed, start, picked) for m in methods]  # mistakes before any step
     backend = backend_of(workload.device)
-    runners = [_runner(m, one, seed, backend) for m, one in zip(methods, built, strict=True)]
-    for runner, one in zip(runners, built, strict=True):
-        _compile(runner, one, compile)
+    runners = [
+        _runner(m, one, seed, backend, compile) for m, one in zip(methods, built, strict=True)
+    ]
     if reference != "plain":
         torch.compiler.reset()  # with too many programs in its cache it would fall back to plain
     ends: dict[str, Reference] = {}
@@ -322,7 +322,9 @@ class _Runner:
     passes: dict[str, Any] | None = None
 
 
-def _runner(method: Method, built: Built | str, seed: int, backend: Backend | None) -> _Runner:
+def _runner(
+    method: Method, built: Built | str, seed: int, backend: Backend | None, mode: Mode
+) -> _Runner:
     """Build a method's step on one batch and time its noise alone; a step that raised does nothing."""
     if isinstance(built, str):
         return _Runner(method, "", failed=built)
@@ -342,7 +344,7 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
     directions = noise.child("speed")
     params = dict(task.chain.named_parameters())
 
-    def estimate(drawn: Noise) -> Any:
+    def estimate(drawn: Noise, task: Task = task) -> Any:
         found = task.estimate(x, y, estimator, drawn, state)
         pass_over(found.body, params)  # a gradient along directions is drawn where it is used
         return found
@@ -370,28 +372,14 @@ def _runner(method: Method, built: Built | str, seed: int, backend: Backend | No
             {"directions": directions},
             backend,
         )
+    if not runner.failed and mode != "off":
+        programs = CompiledPasses(must=mode == "on")
+        compiled = task.compiled(programs)
+        estimate(directions.at(0), compiled)
+        runner.passes = programs.described()
+        if programs.runs["compiled"]:
+            runner.compiled = lambda k: estimate(directions.at(k), compiled)
     return runner
-
-
-def _compile(runner: _Runner, built: Built | str, mode: Mode) -> None:
-    """Give a runner its step with compiled passes, where there are some."""
-    if mode == "off" or runner.step is None or runner.failed or isinstance(built, str):
-        return
-    task, estimator, noise, (x, y) = built
-    programs = CompiledPasses(must=mode == "on")
-    compiled, params = task.compiled(programs), dict(task.chain.named_parameters())
-    state = task.init_state(estimator, noise)
-    directions = noise.child("speed")
-
-    def step(k: int) -> Any:
-        found = compiled.estimate(x, y, estimator, directions.at(k), state)
-        pass_over(found.body, params)
-        return found
-
-    step(0)
-    runner.passes = programs.described()
-    if programs.runs["compiled"]:
-        runner.compiled = step
 
 
 def _built(
