@@ -323,7 +323,7 @@ class _Runner:
 
 
 def _runner(
-    method: Method, built: Built | str, seed: int, backend: Backend | None, mode: Mode
+    method: Method, built: Built | str, seed: int, backend: Backend | None, mode: Mode = "off"
 ) -> _Runner:
     """Build a method's step on one batch and time its noise alone; a step that raised does nothing."""
     if isinstance(built, str):
