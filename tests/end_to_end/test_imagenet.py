@@ -46,6 +46,7 @@ def trained(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[st
     return found
 
 
+@pytest.mark.slow
 def test_the_shipped_recipes_run_on_a_made_folder(
     pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

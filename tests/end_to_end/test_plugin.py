@@ -319,6 +319,7 @@ def test_the_readme_example_holds(
     assert "unbiased" in out
 
 
+@pytest.mark.slow
 def test_the_readme_example_holds_along_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -199,6 +199,7 @@ LONG = ("fa[error=own,heads=summed]", "wp[sided=central]", "fg_w[average=p]", "d
 
 
 @pytest.mark.parametrize("text", slow_if(dict.fromkeys([*OPTIONS, *LONG]), LONG.__contains__))
+@pytest.mark.slow
 def test_every_option_holds_what_it_claims(text: str) -> None:
     found = examine(registry.make("estimators", text).thing, ["local-pg"])
     assert [one.detail for one in found if not one.held] == []

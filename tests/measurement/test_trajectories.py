@@ -39,6 +39,7 @@ WHOLE = ("relative_variance", "efficiency", "bias", "scale", "cosine", "cosine_d
 WHOLE += ("efficiency_per_forward", "variance_times_cost")
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_moment_are_those_of_measuring_it_alone() -> None:
     both = measured("fg_a/local", where=workload(NET), moments=(0.0, 2.0), batches=2, draws=8)
     assert both["trajectory"] == TRAJECTORIES["backprop"]

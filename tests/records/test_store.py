@@ -208,6 +208,7 @@ def killed(folder: Path, writer: str) -> Any:
 
 
 @posix
+@pytest.mark.slow
 def test_a_kill_at_any_line_of_a_write_leaves_the_old_or_the_new_record(tmp_path: Path) -> None:
     result = killed(tmp_path, "store")
     assert result["stops"] > 60  # lines below write, that many kills

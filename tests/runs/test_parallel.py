@@ -80,15 +80,14 @@ def written(folder: str) -> dict[str, str]:
     return {record["key"]: timeless([record]) for record in Store(Path(folder)).all()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "more"),
     [
         ([0, 1], {}),
-        pytest.param([0], {"moments": (0.0, 1.0), "inits": 2}, marks=pytest.mark.slow),
-        pytest.param([0, 3], {"precision": 0.3, "cost": 40.0}, marks=pytest.mark.slow),
-        pytest.param(
-            [0], {"moments": (1.0,), "along": "own", "dtype": "float64"}, marks=pytest.mark.slow
-        ),
+        ([0], {"moments": (0.0, 1.0), "inits": 2}),
+        ([0, 3], {"precision": 0.3, "cost": 40.0}),
+        ([0], {"moments": (1.0,), "along": "own", "dtype": "float64"}),
     ],
 )
 def test_records_are_those_of_one_process(seeds: list[int], more: dict[str, Any]) -> None:
@@ -158,6 +157,7 @@ def test_what_is_finished_is_not_measured_again(monkeypatch: pytest.MonkeyPatch)
     assert [again[0], again[2]] == first
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_as_without_workers(capsys: pytest.CaptureFixture[str]) -> None:
     late = ["--along", "own", "--moments", "1e5"]  # which shows only when it is measured
     for methods, more in (

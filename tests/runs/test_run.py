@@ -20,6 +20,7 @@ from fgbench.data.dataset import DataSet
 from fgbench.errors import UsageError
 from fgbench.training.run import TrainingRun
 from fgbench.workload import Workload
+from tests.makers.cases import slow_if
 from tests.makers.paths import ROOT
 
 NET: dict[str, Any] = {"arch": "mlp-1x8", "data": "synthetic[train=64,test=32]"}
@@ -310,7 +311,7 @@ ESTIMATORS = [
 ]
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", slow_if(ESTIMATORS, "cge".__eq__))
 @pytest.mark.parametrize("verb", OPTIONS)
 def test_nothing_global_is_touched(verb: str, estimator: str) -> None:
     random.seed(5)

@@ -18,7 +18,6 @@ from fgbench.core.task import Step, Task
 from fgbench.errors import UsageError
 from fgbench.registry import make, method
 from fgbench.workload import Workload
-from tests.makers.cases import slow_if
 
 DATA = "synthetic[size=8,train=64,test=32]"
 CASES = [
@@ -26,7 +25,6 @@ CASES = [
     for arch in ("mlp-2x6", "cnn-tiny", "localmixer-xs/2/4")
     for name in ("LG-FG-A", "FG-A", "LG-FG-W", "FG-W", "BP", "fg_a[directions=3]/local-pg")
 ]
-FAST = {("mlp-2x6", "LG-FG-A")}  # compiling takes seconds
 
 
 def both(
@@ -53,7 +51,8 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     return sum(float((a[n] - g).norm()) ** 2 for n, g in b.items()) ** 0.5 / norm
 
 
-@pytest.mark.parametrize(("arch", "name"), slow_if(CASES, lambda case: case not in FAST))
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "name"), CASES)
 def test_compiled_steps_have_the_gradients_and_the_price_of_usual_ones(
     arch: str, name: str
 ) -> None:

@@ -141,6 +141,7 @@ def test_what_cannot_be_compared_is_refused(wrong: dict[str, Any], said: str) ->
         fused_losses.fusion(**{"groups": [1, 2], **SMALL, **wrong})
 
 
+@pytest.mark.slow
 def test_a_record_becomes_a_figure(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--patches", "4", "--channels", "4", "--batch", "4", "--rounds", "3"]
     folder = str(tmp_path / "records")

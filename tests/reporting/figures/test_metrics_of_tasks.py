@@ -64,6 +64,7 @@ def records(*rows: dict[str, Any]) -> Records:
     return Records(Path("records"), rows, {}, ())
 
 
+@pytest.mark.slow
 def test_curves_of_several_metrics_keep_their_names_and_units():
     found = records(
         run("BP", "topics", [4.0, 2.5]),

@@ -81,6 +81,7 @@ def test_a_table1_record_of_wrong_types_is_named_and_the_rest_is_drawn(
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_an_unknown_law_place_or_summary_is_drawn_all_the_same(tmp_path: Path) -> None:
     """They are texts of another version; nothing is wrong with their types."""
     for at, change in enumerate(({"law": "cauchy"}, {"place": "input"}, {"what": "bias"})):

@@ -543,6 +543,7 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> Records:
     return stored(tmp_path_factory.mktemp("losses"), *runs)
 
 
+@pytest.mark.slow
 def test_contrastive_losses_are_told_apart_by_their_options(
     losses: Records, tmp_path: Path
 ) -> None:

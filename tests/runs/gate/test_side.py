@@ -108,6 +108,7 @@ with room.Side("mine", "", Path(sys.argv[2]), Path(sys.executable)).start("mine"
 
 
 @posix
+@pytest.mark.slow
 def test_a_probe_at_work_ends_with_its_parent_that_is_killed(side: Side) -> None:
     parent = python(KILLED, room.PROBES, side.tree)
     assert parent.stdout is not None

@@ -100,6 +100,7 @@ def test_means_and_splits_of_half_the_width_are_refused(monkeypatch: pytest.Monk
     assert "variance over batches" in faults("16 truths, 4 batches, apart", 120)
 
 
+@pytest.mark.slow
 def test_a_biased_estimator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scale of 1.5, to which efficiency is blind and relative variance is not."""
     monkeypatch.setattr(measuring, "estimates", partial(estimates, factor=1.5))
@@ -118,6 +119,7 @@ def test_a_verdict_from_too_few_draws_and_a_bold_one_are_refused(
     assert faults("fg_a gaussian, heavy tails, 32 draws x 2 batches", 100) == ["bias test, no bias"]
 
 
+@pytest.mark.slow
 def test_a_narrow_interval_over_draws_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bias, "t_quantile", halved(halved(intervals.t_quantile)))
     assert faults("fg_w gaussian, d = 20, 32 draws x 2 batches", 200) == ["bias, over draws"]
@@ -140,6 +142,7 @@ def test_directions_of_another_law_than_the_control_believes_are_refused(
     assert "efficiency" not in found
 
 
+@pytest.mark.slow
 def test_a_jackknife_with_a_degree_of_freedom_per_draw_is_seen_with_enough_runs() -> None:
     """Where `freedom` comes from: at d = 20 and K = 64 plain t covers .92 with the control."""
     sums = {"plain": 0.0, "sound": 0.0}
