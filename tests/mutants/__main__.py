@@ -1,30 +1,36 @@
 """Try a random sample of mutants of the numerical core: ``make mutants``.
 
-A mutant is the code with one small edit (another operator, number or comparison). The tests of its part
-run against it; where they pass, the rest of the tests of the numerical core. A mutant that no test
-notices has survived. Results are kept in ``build/mutants``: an interrupted run continues.
+A mutant is the code with one small edit (another operator, number or comparison). The fast tests that
+execute its line run against it, the quickest first; where they pass, or none executes it, the tests of its
+part. A mutant that no test notices has survived; with ``--slow`` the slow tests of its part are tried too.
+Results are kept in ``build/mutants``: an interrupted run continues.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
-import shlex
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
-from cosmic_ray.testing import run_tests
-from cosmic_ray.work_item import TestOutcome
 from scipy.stats import binomtest
 
-from tests.mutants.catalogue import AREAS, Mutant, mutants, tests_of
+from tests.mutants.catalogue import Mutant, mutants, tests_of
+from tests.mutants.reach import Reach, reach
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutants"
-LONGEST_S = 1200.0  # a mutant that runs longer hangs: it is noticed
-PYTEST = "-m pytest -x -q -p no:cacheprovider -p no:randomly"
+START_S = 120.0  # of a test process that collects every test of a part
+SLOWER = 10.0  # times as long as without the edit: a mutant that takes longer hangs, and is noticed
+PART_S = 2400.0  # the same for all tests of a part
+UNNOTICED = (0, 4, 5)  # pytest's: all passed, a name that the edit changes, no test selected
 
 
 def main() -> int:
@@ -33,16 +39,18 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200, help="mutants in the sample")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--only", default="", help="part of a path, such as fgbench/stats")
+    parser.add_argument(
+        "--slow", action="store_true", help="slow tests for what survives the others"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="mutants tried at once")
     given = parser.parse_args()
 
-    tree = _copy()
-    every = [mutant for mutant in mutants(tree) if given.only in mutant.path]
+    commit = _git("rev-parse", "HEAD", at=ROOT)
+    trees = [_copy(commit, i) for i in range(given.workers)]
+    every = [mutant for mutant in mutants(trees[0]) if given.only in mutant.path]
     sample = random.Random(given.seed).sample(every, min(given.count, len(every)))
-    print(f"{len(sample)} of {len(every)} mutants, seed {given.seed}", flush=True)
-    results = {}
-    for i, mutant in enumerate(sample):
-        results[mutant.name] = _result(mutant, tree)
-        print(f"{i + 1}/{len(sample)} {results[mutant.name]:<9}{mutant.name}", flush=True)
+    print(f"{len(sample)} of {len(every)} mutants of {commit[:12]}, seed {given.seed}", flush=True)
+    results = _results(sample, trees, slow=given.slow)
 
     noticed = sum(result != "survived" for result in results.values())
     share = binomtest(noticed, len(results)).proportion_ci(method="wilson")
@@ -51,14 +59,42 @@ def main() -> int:
     )
     for mutant in sample:
         if results[mutant.name] == "survived":
-            print(f"\n{mutant.name}\n{_diff(mutant, tree)}")
+            print(f"\n{mutant.name}\n{_diff(mutant, trees[0])}")
     return 0
 
 
-def _copy() -> Path:
-    """Return a clone of the last commit, in which files are edited."""
-    commit = _git("rev-parse", "HEAD", at=ROOT)
-    tree = FOLDER / commit[:12]
+def _results(sample: list[Mutant], trees: list[Path], *, slow: bool) -> dict[str, str]:
+    """Return ``killed`` or ``survived`` for each mutant, from an earlier run where there is one."""
+    kept = trees[0] / ".results.jsonl"
+    lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
+    results = {entry["mutant"]: entry["result"] for entry in map(json.loads, lines)}
+    if slow:
+        results = {name: result for name, result in results.items() if result == "killed"}
+    asked = [mutant for mutant in sample if mutant.name not in results]
+    free: SimpleQueue[Path] = SimpleQueue()
+    for tree in trees:
+        free.put(tree)
+    lookup = reach(trees[0])
+
+    def judged(mutant: Mutant) -> str:
+        tree = free.get()
+        try:
+            return "killed" if _noticed(mutant, tree, lookup, slow=slow) else "survived"
+        finally:
+            free.put(tree)
+
+    with ThreadPoolExecutor(len(trees)) as pool:
+        for i, (mutant, result) in enumerate(zip(asked, pool.map(judged, asked), strict=True)):
+            results[mutant.name] = result
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"mutant": mutant.name, "result": result}) + "\n")
+            print(f"{i + 1}/{len(asked)} {result:<9}{mutant.name}", flush=True)
+    return {mutant.name: results[mutant.name] for mutant in sample}
+
+
+def _copy(commit: str, worker: int) -> Path:
+    """Return a clone of a commit, in which one worker edits files."""
+    tree = FOLDER / commit[:12] / str(worker)
     if not tree.exists():
         _git("clone", "--quiet", str(ROOT), str(tree), at=ROOT)
     _git("checkout", "--quiet", "--force", commit, at=tree)
@@ -71,38 +107,71 @@ def _git(*arguments: str, at: Path) -> str:
     return done.stdout.strip()
 
 
-def _result(mutant: Mutant, tree: Path) -> str:
-    """Return ``killed`` or ``survived``, from an earlier run where there is one."""
-    kept = tree / ".results.jsonl"
-    lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
-    earlier = {entry["mutant"]: entry["result"] for entry in map(json.loads, lines)}
-    if mutant.name in earlier:
-        return str(earlier[mutant.name])
-    result = "killed" if _noticed(mutant, tree) else "survived"
-    with kept.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"mutant": mutant.name, "result": result}) + "\n")
-    return result
+@dataclass(frozen=True)
+class Round:
+    """Tests that are tried together.
+
+    Args:
+        tests: names of tests, or folders.
+        options: of pytest beside them.
+        limit_s: seconds after which the mutant hangs.
+    """
+
+    tests: list[str]
+    options: tuple[str, ...]
+    limit_s: float
 
 
-def _noticed(mutant: Mutant, tree: Path) -> bool:
+def _noticed(mutant: Mutant, tree: Path, lookup: Reach, *, slow: bool) -> bool:
     """Return whether any test fails with the edit made."""
     file = tree / mutant.path
     source = file.read_text("utf-8")
-    near = [mutant.path, *tests_of(mutant.path)]
-    others = sorted({tests for area in AREAS.values() for tests in area} - set(near))
+    first, rest = lookup.tests(mutant.path, mutant.line)
+    part = [mutant.path, *tests_of(mutant.path)]
+    rounds = [
+        *(
+            Round(some, (), START_S + SLOWER * lookup.seconds(some))
+            for some in (first, rest)
+            if some
+        ),
+        Round(part, ("-m", "not slow"), PART_S),
+    ]
+    if slow:
+        rounds = [Round(part, ("-m", "slow"), 2 * PART_S)]
     try:
         file.write_text(mutant.code(source), "utf-8")
-        return any(_fails(tests, tree) for tests in (near, others))
+        return any(_fails(tried, tree) for tried in rounds)
     finally:
         file.write_text(source, "utf-8")
 
 
-def _fails(tests: list[str], tree: Path) -> bool:
+def _fails(tried: Round, tree: Path) -> bool:
     """Return whether tests fail, hang or end in an error."""
-    environment = f"PYTHONPATH={tree} OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1"
-    command = f"env -C {tree} {environment} {sys.executable} {PYTEST} {shlex.join(tests)}"
-    outcome, _output = run_tests(command, LONGEST_S)
-    return bool(outcome != TestOutcome.SURVIVED)
+    asked = tree.with_suffix(".tests")  # longer than a command line may be
+    asked.write_text("".join(f"{test}\n" for test in tried.tests), "utf-8")
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tried.options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, f"@{asked}"],
+        cwd=tree,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tree),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        code = process.wait(tried.limit_s)
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return code not in UNNOTICED
 
 
 def _diff(mutant: Mutant, tree: Path) -> str:

@@ -20,6 +20,7 @@ AREAS = {
     "fgbench/stats": ["tests/stats"],
     "fgbench/core/noise": ["tests/core/noise", "tests/core/theory"],
     "fgbench/core/theory": ["tests/core/theory"],
+    "fgbench/core/compiled": ["tests/core/compiled"],
     "fgbench/core": ["tests/core", "tests/estimators", "tests/localities"],
     "fgbench/estimators": ["tests/estimators", "tests/core/theory"],
     "fgbench/localities": ["tests/localities", "tests/estimators"],
