@@ -21,6 +21,7 @@ from fgbench.runs.gate import side as probes
 from fgbench.runs.gate.checkout import HERE, CannotRun, Repository
 from fgbench.runs.gate.difference import Difference, difference
 from fgbench.runs.gate.finding import VERDICTS, Finding
+from fgbench.runs.gate.naming import in_scale, in_size
 from fgbench.runs.gate.side import ProbeError
 from fgbench.runs.gate.suspects import blamed_by, suspects
 
@@ -356,7 +357,8 @@ def _judged(rows: Sequence[Row], later: Sequence[Finding]) -> list[Finding]:
 
     A change is as grave as the gravest verdict on it once question 3 has judged every estimator of it, or
     question 2 has found it untrue. What neither has judged, or could judge, stays changed. Where question 3
-    had time for some cells of it alone, the change says of how many.
+    had time for some cells of it alone, the change says of how many. A factor on fixed noise is no scale of
+    the gradient where both means are true: it is a factor of that noise.
     """
     found = []
     for row in rows:
@@ -379,7 +381,10 @@ def _judged(rows: Sequence[Row], later: Sequence[Finding]) -> list[Finding]:
                     compared = {c for f in about if f.question == "worse" for c in f.cells}
                     met = sum(cell in compared for cell in finding.cells)
                     part = not untrue and met < len(finding.cells)
-                    what = finding.what + f"; judged by {met} of {len(finding.cells)} cells" * part
+                    what = finding.what
+                    if finding.kind == "scale" and not untrue:
+                        what = what.replace(in_scale(finding.after), in_size(finding.after))
+                    what += f"; judged by {met} of {len(finding.cells)} cells" * part
                     finding = replace(finding, verdict=grave[0], what=what)
         found.append(finding)
     return found

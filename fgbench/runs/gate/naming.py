@@ -343,6 +343,16 @@ def _wrapped(changes: list[Change]) -> Step:
     return [_row("estimate", where, what, own)], others
 
 
+def in_scale(factor: float) -> str:
+    """Return the words for estimates that all moved by one factor, where that may be their scale."""
+    return f"scale {_digits(factor)} of the gradient"
+
+
+def in_size(factor: float) -> str:
+    """Return the words for estimates that all moved by one factor although their mean is true."""
+    return f"estimates {_digits(factor)} times as large on the same noise"
+
+
 def _on_wrapped(change: Change) -> str:
     """Return the estimator of a cell of an ordinary module, "" where it has none."""
     estimator, slash, _ = change.cell.about.partition("/")
@@ -391,7 +401,7 @@ def _estimate_row(group: Sequence[Change], follow: Sequence[Change]) -> Row:
     scales = [change.ratio for change in group if change.cell.name.startswith("estimate")]
     known = [scale for scale in scales if scale is not None]
     if known and len(known) == len(scales) and max(known) - min(known) <= 1e-6:
-        what = f"scale {_digits(known[0])} of the gradient"
+        what = in_scale(known[0])
         return _row(
             "scale",
             where,

@@ -6,6 +6,7 @@ import errno
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,24 @@ def test_a_change_says_how_many_of_its_cells_were_judged(
     assert finding.what == "other numbers; judged by 1 of 2 cells"
     asked([both], worse=[judged("worse", BETTER, FG_A)])
     assert room.gate(repository=code).findings[0].what == "other numbers"
+
+
+@pytest.mark.parametrize(
+    ("true", "words"),
+    [
+        ([], "estimates .5000 times as large on the same noise"),
+        ([judged("true", WORSE)], "scale .5000 of the gradient"),
+    ],
+)
+def test_a_factor_on_fixed_noise_is_no_scale_where_the_mean_is_true(
+    true: list[Finding], words: str, code: Path, asked: Callable[..., list[str]]
+) -> None:
+    scaled = row(FG_A)
+    finding = replace(
+        scaled.finding, kind="scale", what="scale .5000 of the gradient", before=1.0, after=0.5
+    )
+    asked([Row(finding, scaled.changes)], true, [judged("worse", BETTER)])
+    assert room.gate(repository=code).findings[0].what == words
 
 
 def test_a_new_estimate_is_asked_whether_it_is_true(
