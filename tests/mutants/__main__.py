@@ -1,7 +1,7 @@
 """Try a random sample of mutants of the numerical core: ``make mutants``.
 
 A mutant is the code with one small edit (another operator, number or comparison). The fast tests that
-execute its line run against it, the quickest first; where they pass, or none executes it, the tests of its
+execute its line run against it, the quickest first; where they pass, or none executes it, the others of its
 part. A mutant that no test notices has survived; with ``--slow`` the slow tests of its part are tried too.
 Results are kept in ``build/mutants``: an interrupted run continues.
 """
@@ -15,7 +15,7 @@ import random
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutants"
 START_S = 120.0  # of a test process that collects every test of a part
 SLOWER = 10.0  # times as long as without the edit: a mutant that takes longer hangs, and is noticed
-PART_S = 2400.0  # the same for all tests of a part
+SLOW_S = 4800.0  # the same for the slow tests of a part
 UNNOTICED = (0, 4, 5)  # pytest's: all passed, a name that the edit changes, no test selected
 
 
@@ -84,11 +84,13 @@ def _results(sample: list[Mutant], trees: list[Path], *, slow: bool) -> dict[str
             free.put(tree)
 
     with ThreadPoolExecutor(len(trees)) as pool:
-        for i, (mutant, result) in enumerate(zip(asked, pool.map(judged, asked), strict=True)):
-            results[mutant.name] = result
+        waiting = {pool.submit(judged, mutant): mutant.name for mutant in asked}
+        for i, done in enumerate(as_completed(waiting), 1):
+            name = waiting[done]
+            results[name] = done.result()
             with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"mutant": mutant.name, "result": result}) + "\n")
-            print(f"{i + 1}/{len(asked)} {result:<9}{mutant.name}", flush=True)
+                file.write(json.dumps({"mutant": name, "result": results[name]}) + "\n")
+            print(f"{i}/{len(asked)} {results[name]:<9}{name}", flush=True)
     return {mutant.name: results[mutant.name] for mutant in sample}
 
 
@@ -112,7 +114,7 @@ class Round:
     """Tests that are tried together.
 
     Args:
-        tests: names of tests, or folders.
+        tests: names of tests, files or folders.
         options: of pytest beside them.
         limit_s: seconds after which the mutant hangs.
     """
@@ -126,18 +128,14 @@ def _noticed(mutant: Mutant, tree: Path, lookup: Reach, *, slow: bool) -> bool:
     """Return whether any test fails with the edit made."""
     file = tree / mutant.path
     source = file.read_text("utf-8")
-    first, rest = lookup.tests(mutant.path, mutant.line)
     part = [mutant.path, *tests_of(mutant.path)]
     rounds = [
-        *(
-            Round(some, (), START_S + SLOWER * lookup.seconds(some))
-            for some in (first, rest)
-            if some
-        ),
-        Round(part, ("-m", "not slow"), PART_S),
+        Round(some, (), START_S + SLOWER * lookup.seconds(some))
+        for some in lookup.rounds(mutant.path, mutant.line, part)
+        if some
     ]
     if slow:
-        rounds = [Round(part, ("-m", "slow"), 2 * PART_S)]
+        rounds = [Round(part, ("-m", "slow"), SLOW_S)]
     try:
         file.write_text(mutant.code(source), "utf-8")
         return any(_fails(tried, tree) for tried in rounds)

@@ -14,10 +14,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coverage import CoverageData
 
 from tests.mutants.catalogue import AREAS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FIRST = 24  # tests tried before the rest of those that execute the line
 TESTS = sorted({*AREAS, *(tests for area in AREAS.values() for tests in area)})
@@ -47,11 +51,14 @@ class Reach:
 
     tree: Path
 
-    def tests(self, path: str, line: int) -> tuple[list[str], list[str]]:
-        """Return the tests that execute a line: a few fast ones of many files, and the rest.
+    def rounds(
+        self, path: str, line: int, part: Sequence[str]
+    ) -> tuple[list[str], list[str], list[str]]:
+        """Return the tests to try: a few that execute a line, the rest of these, others of its part.
 
         A line that a fixture executed belongs to every test of that fixture's file, because a fixture of
-        a module runs in the context of the first test only.
+        a module runs in the context of the first test only. What is computed once and kept runs in the
+        context of one test too: the others of the part are tried last.
         """
         seconds = _seconds(self.tree)
         lines = _data(self.tree).contexts_by_lineno(str(self.tree / path))
@@ -69,7 +76,13 @@ class Reach:
             turns.append((rank[_file(test)], test))
             rank[_file(test)] += 1
         first = [test for _turn, test in sorted(turns, key=lambda turn: turn[0])[:FIRST]]
-        return first, [test for test in ordered if test not in set(first)]
+        rest = [test for test in ordered if test not in set(first)]
+        beside = [
+            test
+            for test in seconds
+            if test not in found and any(Path(_file(test)).is_relative_to(one) for one in part)
+        ]
+        return first, rest, beside
 
     def seconds(self, tests: list[str]) -> float:
         """Return how long tests took when the map was made."""
