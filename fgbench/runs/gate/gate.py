@@ -382,7 +382,7 @@ def _judged(rows: Sequence[Row], later: Sequence[Finding]) -> list[Finding]:
                     met = sum(cell in compared for cell in finding.cells)
                     part = not untrue and met < len(finding.cells)
                     what = finding.what
-                    if finding.kind == "scale" and not untrue:
+                    if finding.after is not None and not untrue and finding.kind == "scale":
                         what = what.replace(in_scale(finding.after), in_size(finding.after))
                     what += f"; judged by {met} of {len(finding.cells)} cells" * part
                     finding = replace(finding, verdict=grave[0], what=what)
