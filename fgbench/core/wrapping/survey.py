@@ -166,6 +166,11 @@ def survey(
     cuts = chosen_cuts(module, cut)
     if head and head not in dict(module.named_modules()):
         raise unknown("submodule as head", head, [n for n, _ in module.named_modules() if n])
+    cuts = [name for name in cuts if name != head]  # nothing learns after the head
+    if inside := next((name for name in cuts if head and name.startswith(f"{head}.")), ""):
+        raise UsageError(
+            f"cut {inside!r} lies within the head {head!r}, whose parameters have one loss; cut before it"
+        )
     with buffers_kept(module) as written:  # every pass begins with the same ones
         whole = _traced(module, some, cuts, head, output)
     with buffers_kept(module):

@@ -160,6 +160,21 @@ def test_head_is_the_readout_with_its_own_parameters(x: Tensor) -> None:
     assert torch.equal(chain.read("final", chain.run(chain.start(x), 0, 1)), net(x))
 
 
+@pytest.mark.parametrize("cut", ["auto", ["0", "2", "4"], r"[024]"])
+def test_cut_after_the_head_is_none(cut: str | list[str], x: Tensor) -> None:
+    layers = [nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3)]
+    chain = wrap(nn.Sequential(*layers).double(), x, loss, cut=cut, head="4")
+    assert chain.survey.cuts == ["0"]
+    assert list(chain.index) == ["body.0", "body.2"]
+
+
+def test_cut_within_the_head_is_refused(x: Tensor) -> None:
+    head = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 3))
+    net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), head).double()
+    with pytest.raises(UsageError, match=r"cut '2\.0' lies within the head '2'"):
+        wrap(net, x, loss, cut=["0", "2.0"], head="2")
+
+
 def test_plain_pass_of_the_whole_network_is_the_module_alone(x: Tensor) -> None:
     chain = made(x)
     assert torch.equal(chain.run(chain.start(x), 0, 3, untouched), chain.body(x))
