@@ -172,11 +172,11 @@ class WrappedChain(Chain):
 
         A parameter that several segments use belongs to each of them.
         """
-        wanted = set(range(len(self)) if modules is None else modules)
+        wanted, homes = set(range(len(self)) if modules is None else modules), self.survey.homes
         return {
-            f"body.{name}": p
-            for name, p in self.body.named_parameters()
-            if self.survey.homes.get(name, set()) & wanted
+            f"body.{full}": held[name]
+            for held, name, full in self._slots
+            if not wanted.isdisjoint(homes.get(full, ()))
         }
 
     def sharing(self, updates: tuple[int, ...], window: tuple[int, int]) -> set[int]:
