@@ -9,28 +9,27 @@ Results are kept in ``build/mutants``: an interrupted run continues.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from queue import SimpleQueue
 
 from scipy.stats import binomtest
 
 from tests.mutants.catalogue import Mutant, mutants, tests_of
 from tests.mutants.reach import Reach, reach
+from tests.mutants.runner import Runner
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutants"
 START_S = 120.0  # of a test process that collects every test of a part
 SLOWER = 10.0  # times as long as without the edit: a mutant that takes longer hangs, and is noticed
 SLOW_S = 4800.0  # the same for the slow tests of a part
-UNNOTICED = (0, 4, 5)  # pytest's: all passed, a name that the edit changes, no test selected
 
 
 def main() -> int:
@@ -71,17 +70,18 @@ def _results(sample: list[Mutant], trees: list[Path], *, slow: bool) -> dict[str
     if slow:
         results = {name: result for name, result in results.items() if result == "killed"}
     asked = [mutant for mutant in sample if mutant.name not in results]
-    free: SimpleQueue[Path] = SimpleQueue()
-    for tree in trees:
-        free.put(tree)
     lookup = reach(trees[0])
+    runners = [Runner(tree) for tree in trees]
+    free: SimpleQueue[Runner] = SimpleQueue()
+    for runner in runners:
+        free.put(runner)
 
     def judged(mutant: Mutant) -> str:
-        tree = free.get()
+        runner = free.get()
         try:
-            return "killed" if _noticed(mutant, tree, lookup, slow=slow) else "survived"
+            return "killed" if _noticed(mutant, runner, lookup, slow=slow) else "survived"
         finally:
-            free.put(tree)
+            free.put(runner)
 
     with ThreadPoolExecutor(len(trees)) as pool:
         waiting = {pool.submit(judged, mutant): mutant.name for mutant in asked}
@@ -91,6 +91,8 @@ def _results(sample: list[Mutant], trees: list[Path], *, slow: bool) -> dict[str
             with kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"mutant": name, "result": results[name]}) + "\n")
             print(f"{i}/{len(asked)} {results[name]:<9}{name}", flush=True)
+    for runner in runners:
+        runner.close()
     return {mutant.name: results[mutant.name] for mutant in sample}
 
 
@@ -100,6 +102,10 @@ def _copy(commit: str, worker: int) -> Path:
     if not tree.exists():
         _git("clone", "--quiet", str(ROOT), str(tree), at=ROOT)
     _git("checkout", "--quiet", "--force", commit, at=tree)
+    # Compiled code is told from that of an edit by its source, and not by its second and size.
+    compileall.compile_dir(
+        tree / "fgbench", quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH
+    )
     return tree
 
 
@@ -109,67 +115,22 @@ def _git(*arguments: str, at: Path) -> str:
     return done.stdout.strip()
 
 
-@dataclass(frozen=True)
-class Round:
-    """Tests that are tried together.
-
-    Args:
-        tests: names of tests, files or folders.
-        options: of pytest beside them.
-        limit_s: seconds after which the mutant hangs.
-    """
-
-    tests: list[str]
-    options: tuple[str, ...]
-    limit_s: float
-
-
-def _noticed(mutant: Mutant, tree: Path, lookup: Reach, *, slow: bool) -> bool:
+def _noticed(mutant: Mutant, runner: Runner, lookup: Reach, *, slow: bool) -> bool:
     """Return whether any test fails with the edit made."""
-    file = tree / mutant.path
+    file = runner.tree / mutant.path
     source = file.read_text("utf-8")
     part = [mutant.path, *tests_of(mutant.path)]
-    rounds = [
-        Round(some, (), START_S + SLOWER * lookup.seconds(some))
-        for some in lookup.rounds(mutant.path, mutant.line, part)
-        if some
-    ]
-    if slow:
-        rounds = [Round(part, ("-m", "slow"), SLOW_S)]
     try:
         file.write_text(mutant.code(source), "utf-8")
-        return any(_fails(tried, tree) for tried in rounds)
+        if slow:
+            return runner.fails(part, ("-m", "slow"), SLOW_S)
+        return any(
+            runner.fails(tests, (), START_S + SLOWER * lookup.seconds(tests))
+            for tests in lookup.rounds(mutant.path, mutant.line, part)
+            if tests
+        )
     finally:
         file.write_text(source, "utf-8")
-
-
-def _fails(tried: Round, tree: Path) -> bool:
-    """Return whether tests fail, hang or end in an error."""
-    asked = tree.with_suffix(".tests")  # longer than a command line may be
-    asked.write_text("".join(f"{test}\n" for test in tried.tests), "utf-8")
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tried.options]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, f"@{asked}"],
-        cwd=tree,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(tree),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        code = process.wait(tried.limit_s)
-    except subprocess.TimeoutExpired:
-        return True
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return code not in UNNOTICED
 
 
 def _diff(mutant: Mutant, tree: Path) -> str:

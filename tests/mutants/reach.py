@@ -7,7 +7,6 @@ seconds. The map belongs to one commit and is kept beside its tree.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from coverage import CoverageData
 
 from tests.mutants.catalogue import AREAS
+from tests.mutants.runner import environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ class Reach:
 
         A line that a fixture executed belongs to every test of that fixture's file, because a fixture of
         a module runs in the context of the first test only. What is computed once and kept runs in the
-        context of one test too: the others of the part are tried last.
+        context of one test too: where few execute a line, the others of its part are tried last.
         """
         seconds = _seconds(self.tree)
         lines = _data(self.tree).contexts_by_lineno(str(self.tree / path))
@@ -77,10 +77,13 @@ class Reach:
             rank[_file(test)] += 1
         first = [test for _turn, test in sorted(turns, key=lambda turn: turn[0])[:FIRST]]
         rest = [test for test in ordered if test not in set(first)]
+        few = len(ordered) <= FIRST
         beside = [
             test
             for test in seconds
-            if test not in found and any(Path(_file(test)).is_relative_to(one) for one in part)
+            if few
+            and test not in found
+            and any(Path(_file(test)).is_relative_to(one) for one in part)
         ]
         return first, rest, beside
 
@@ -98,16 +101,11 @@ def reach(tree: Path) -> Reach:
         subprocess.run(
             [*command, "-q", "-m", "not slow", *cover, *TESTS],
             cwd=tree,
-            env=_environment(tree),
+            env=environment(tree),
             check=True,
         )
         (tree / ".seconds.part").rename(tree / ".seconds.json")
     return Reach(tree)
-
-
-def _environment(tree: Path) -> dict[str, str]:
-    """Return the environment in which tests of a tree run."""
-    return {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
 
 
 def _file(test: str) -> str:
