@@ -83,7 +83,8 @@ def _results(sample: list[Mutant], trees: list[Path], *, slow: bool) -> dict[str
         finally:
             free.put(runner)
 
-    with ThreadPoolExecutor(len(trees)) as pool:
+    pool = ThreadPoolExecutor(len(trees))
+    try:
         waiting = {pool.submit(judged, mutant): mutant.name for mutant in asked}
         for i, done in enumerate(as_completed(waiting), 1):
             name = waiting[done]
@@ -91,8 +92,10 @@ def _results(sample: list[Mutant], trees: list[Path], *, slow: bool) -> dict[str
             with kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"mutant": name, "result": results[name]}) + "\n")
             print(f"{i}/{len(asked)} {results[name]:<9}{name}", flush=True)
-    for runner in runners:
-        runner.close()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for runner in runners:
+            runner.close()
     return {mutant.name: results[mutant.name] for mutant in sample}
 
 

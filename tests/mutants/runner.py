@@ -12,7 +12,7 @@ UNNOTICED = (0, 4, 5)
 """Exit codes of pytest: all passed, a name that the edit changes, no test selected."""
 SERVER = """
 import json, os, signal, sys, time
-import hypothesis, numpy, pytest, scipy.stats, torch
+import numpy, pytest, scipy.stats, torch
 
 for line in sys.stdin:
     asked = json.loads(line)
@@ -63,10 +63,10 @@ class Runner:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         asked = self.tree.with_suffix(".tests")  # longer than a command line may be
-        asked.write_text("".join(f"{test}\\n" for test in tests), "utf-8")
+        asked.write_text("".join(f"{test}\n" for test in tests), "utf-8")
         always = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
         line = json.dumps({"options": [*always, *options, f"@{asked}"], "limit_s": limit_s})
-        self._server.stdin.write(f"{line}\\n")
+        self._server.stdin.write(f"{line}\n")
         self._server.stdin.flush()
         return int(self._server.stdout.readline()) not in UNNOTICED
 
