@@ -24,7 +24,7 @@ help:
 	@echo "make bench      every hot kernel beside its naive twin, with the ratio; BENCH=... are options of pytest-benchmark"
 	@echo "make asv-smoke  HEAD~1 against HEAD by asv; two to five minutes"
 	@echo "make asv-site   asv's pages of tracked numbers, which need no network, in .asv/html"
-	@echo "make calibrate  every interval and test, simulated; a quarter of an hour of one core"
+	@echo "make calibrate  every interval and test, simulated; half an hour of one core"
 	@echo "make hostile    every bad input and misbehaving estimator; the tests run one of thirty"
 	@echo "make kills      200 kills and signals at random moments; the tests run six"
 	@echo "make mutants    200 small edits of the numerical core, each tried against its tests; hours"
@@ -70,7 +70,7 @@ asv-smoke: $(STAMP)
 asv-site: $(STAMP)
 	$(BIN)/python suites/pages/publish.py $(RESULTS)
 
-# About a quarter of an hour of one core; parts that are finished under the same code are not repeated.
+# About half an hour of one core; parts that are finished under the same code are not repeated.
 calibrate: $(STAMP)
 	$(BIN)/python -m fgbench.measurement.calibrate --out analysis/reproduction
 

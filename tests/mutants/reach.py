@@ -56,6 +56,7 @@ class Reach:
     ) -> tuple[list[str], list[str], list[str]]:
         """Return the tests to try: a few that execute a line, the rest of these, others of its part.
 
+        Tests named after the file come first, then those of its part, the quickest of each file in turn.
         A line that a fixture executed belongs to every test of that fixture's file, because a fixture of
         a module runs in the context of the first test only. What is computed once and kept runs in the
         context of one test too: where few execute a line, the others of its part are tried last.
@@ -69,22 +70,23 @@ class Reach:
                 found.add(test)
             elif test:
                 found.update(other for other in seconds if _file(other) == _file(test))
-        ordered = sorted(found & set(seconds), key=lambda test: (seconds[test], test))
+        named = f"test_{Path(path).stem}"
+
+        def distance(test: str) -> int:
+            own = _file(test) == path or Path(_file(test)).stem == named
+            return 0 if own else 1 if _within(test, part) else 2
+
+        ordered = sorted(found & set(seconds), key=lambda t: (distance(t), seconds[t], t))
         rank: defaultdict[str, int] = defaultdict(int)
-        turns = []
+        turns = {}
         for test in ordered:
-            turns.append((rank[_file(test)], test))
+            turns[test] = (distance(test), rank[_file(test)])
             rank[_file(test)] += 1
-        first = [test for _turn, test in sorted(turns, key=lambda turn: turn[0])[:FIRST]]
+        first = sorted(ordered, key=turns.__getitem__)[:FIRST]
         rest = [test for test in ordered if test not in set(first)]
         few = len(ordered) <= FIRST
-        beside = [
-            test
-            for test in seconds
-            if few
-            and test not in found
-            and any(Path(_file(test)).is_relative_to(one) for one in part)
-        ]
+        others = (test for test in seconds if test not in found and _within(test, part))
+        beside = list(others) if few else []
         return first, rest, beside
 
     def seconds(self, tests: list[str]) -> float:
@@ -106,6 +108,11 @@ def reach(tree: Path) -> Reach:
         )
         (tree / ".seconds.part").rename(tree / ".seconds.json")
     return Reach(tree)
+
+
+def _within(test: str, part: Sequence[str]) -> bool:
+    """Return whether a test lies in one of some files or folders."""
+    return any(Path(_file(test)).is_relative_to(one) for one in part)
 
 
 def _file(test: str) -> str:
