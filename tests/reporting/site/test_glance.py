@@ -175,6 +175,7 @@ def test_six_diverged_seeds_have_one_entry_in_the_legend(tmp_path: Path) -> None
     assert len(lost) == 6
     assert len({trace["legendgroup"] for trace in lost}) == 1  # switched together
     assert any("seed 3" in text for trace in lost for text in trace["text"])
+    assert spec["layout"]["yaxis"]["title"]["text"] == "test error (%)"
 
 
 @pytest.mark.parametrize("name", ["layers", "bias", "efficiency"])
