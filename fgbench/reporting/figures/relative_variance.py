@@ -170,7 +170,7 @@ def words(row: Mapping[str, Any] | pd.Series) -> str:
 
     Example:
         >>> words({"value": 0.0, "exactly": "unbiased"}), words({"value": 1e-17}), words({"value": -0.5})
-        ('0 (exact)', '0 (rounding)', '-0.5, not above zero')
+        ('0 (exact)', '0 (rounding)', '−0.5, not above zero')
         >>> words({"value": 0.0, "exactly": "biased", "unscaled": 0.1})
         '0 (no noise, but biased: scale 0.1)'
     """
@@ -178,13 +178,20 @@ def words(row: Mapping[str, Any] | pd.Series) -> str:
     if np.isnan(value):
         return "undefined"
     if abs(value) > ZERO:
-        return f"{value:.2g}, not above zero"
+        return f"{_minus(value, 2)}, not above zero"
     if row.get("exactly") == "biased":
         scale = row.get("unscaled", np.nan)
-        return "0 (no noise, but biased" + f": scale {scale:.2g}" * bool(scale == scale) + ")"
+        return (
+            "0 (no noise, but biased" + f": scale {_minus(scale, 2)}" * bool(scale == scale) + ")"
+        )
     if row.get("exactly") == "unbiased" and value == 0:
         return "0 (exact)"
     return "0 (rounding)" if value else "0 (no noise)"
+
+
+def _minus(number: float, significant: int) -> str:
+    """Format a number to significant digits, with a true minus sign."""
+    return f"{number:.{significant}g}".replace("-", "−")
 
 
 def described(table: pd.DataFrame) -> str:
@@ -284,10 +291,11 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     if table["heavy_tail"].any():
         heavy = "; ".join(ordering.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
         text += f" Heavy tails, intervals are not reliable: {heavy}."
-    if "unscaled" in table and table["unscaled"].notna().any():
-        scales = table.dropna(subset=["unscaled"]).groupby("label")["unscaled"]
+    crossed = table[table["value"] > ZERO].reindex(columns=["label", "unscaled"]).dropna()
+    if not crossed.empty:
+        scales = crossed.groupby("label")["unscaled"]
         ends = {
-            name: dict.fromkeys(f"{end:.3g}" for end in (v.min(), v.max())) for name, v in scales
+            name: dict.fromkeys(_minus(end, 3) for end in (v.min(), v.max())) for name, v in scales
         }
         off = "; ".join(
             f"{n} (scale {' to '.join(ends[n])})" for n in ordering.order(map(str, ends))

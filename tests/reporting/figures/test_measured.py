@@ -391,12 +391,19 @@ def test_no_method_is_dropped_and_n_is_stated(variances: Figure) -> None:
         assert called(method) in found
     assert texts(fig).count("0 (exact)") == 3  # of backprop alone: the feedback methods are biased
     assert texts(fig).count("0 (no noise, but biased: scale 0.1)") == 2
-    for words in ("undefined", "0 (rounding)", "-0.5, not above zero"):
+    for words in ("undefined", "0 (rounding)", "−0.5, not above zero"):
         assert texts(fig).count(words) == 1
     assert "256 draws × 10 inits × 1 batch" in found
     assert "truth (scheme)" in found
     assert "relative variance (dimensionless)\nE|e − Ee|² / |g|²" in texts(fig)
     assert "localmixer-m/8/16 on mnist" in texts(fig)
+
+
+def test_a_caption_names_the_crosses_that_are_drawn(measures: pd.DataFrame) -> None:
+    table = relative_variance.plotted(measures).iloc[:2]
+    table = table.assign(heavy_tail=False, unscaled=-0.1, value=[0.0, 2.0], label=["FA", "DFA"])
+    assert "compare by efficiency: DFA (scale −0.1)." in relative_variance.caption(table)
+    assert "Crossed" not in relative_variance.caption(table.iloc[:1])
 
 
 def test_nothing_overlaps_or_sticks_out_of_the_variances(
