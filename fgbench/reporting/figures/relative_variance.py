@@ -22,7 +22,18 @@ NAME = "relative_variance"
 AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
-    *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail", "unscaled"),
+    *(
+        "batches",
+        "batch",
+        "truth",
+        "value",
+        "low",
+        "high",
+        "n",
+        "predicted",
+        "heavy_tail",
+        "unscaled",
+    ),
     *("exactly", "status"),
 )
 LETTERS = 26  # of a name beside its row
@@ -263,10 +274,11 @@ def _theory() -> dict[str, Any]:
 
 
 def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = True) -> str:
-    """Describe e and g, n, heavy tails and crossed points.
+    """Describe e and g, n and the size of batches, heavy tails and crossed points.
 
     Args:
-        table: the drawn numbers, with the columns of measures that count repetitions.
+        table: the drawn numbers, with the columns of measures that count repetitions; the size of a batch
+            is in ``batch_size`` where ``batch`` is a part of the variance.
         where: what estimates are of.
         truth: whether estimates are compared to the method's own truth, g.
 
@@ -282,6 +294,9 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     random = table[table["value"] != 0]  # an exact number needs no draws
     random = table if random.empty else random
     counts = [span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
+    sizes = random.get("batch_size", random.get("batch", pd.Series(dtype=float))).dropna()
+    if counts and not sizes.empty:
+        counts[-1] += f" of {span(sizes, 'example', 'examples')}"
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
     of = f" g: truth{f' ({truths})' * bool(truths)}," * truth
     each = " (in the CSV for each point)" * any(" to " in count for count in counts)
