@@ -279,9 +279,9 @@ def _beside(
     """Yield the closed form or the detectable bias of a record, and intervals that have no point."""
     if "predicted" in part:
         line = {"color": look.colour, "width": 1, "dash": "5px,3px"}
-        yield plotly_marks.trace(
-            "theory", mode="lines", y=plotly_marks.numbers(part["predicted"]), line=line
-        )
+        mark = {"symbol": "line-ew-open", "size": 13, "color": look.colour, "line": {"width": 1}}
+        y = plotly_marks.numbers(part["predicted"])
+        yield plotly_marks.trace("theory", mode="lines+markers", y=y, line=line, marker=mark)
     else:
         mark = {"symbol": "line-ew-open", "size": 13, "color": look.colour, "line": {"width": 1.5}}
         yield plotly_marks.trace(

@@ -247,6 +247,21 @@ def test_captions_say_what_those_of_the_pictures_say(tmp_path: Path) -> None:
         assert words in kind.caption(source, kind.plotted(source))
 
 
+def test_a_closed_form_of_one_site_is_seen(tmp_path: Path) -> None:
+    found = facts(stored(tmp_path, a_measure("FG-A")))
+    (kind,) = (kind for kind in KINDS if kind.name == "layers")
+    assert kind.spec is not None
+    data = kind.spec(kind.plotted(kind.source(found)))["data"]
+    (theory,) = (trace for trace in data if trace["name"] == "theory")
+    assert "markers" in theory["mode"]  # a line of one point is not drawn
+
+
+def test_numbers_and_options_are_not_broken() -> None:
+    text = "0.0001 [9.68e-05, 0.1] --lr 0.1 at 1.67 %, FG-A"
+    kept = [piece for kept, piece in method_docs.unbroken(text) if kept]
+    assert kept == ["[9.68e-05,", "--lr", "1.67 %", "FG-A"]
+
+
 def test_a_name_is_not_broken_at_its_hyphen() -> None:
     assert [p for kept, p in method_docs.unbroken("none: BP, LG-FG-A (biased)") if kept] == [
         "LG-FG-A"
