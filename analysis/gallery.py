@@ -103,10 +103,17 @@ def intervals(ax: Axes, rows: pd.DataFrame, x: str, method: str, *, line: bool =
 
 
 def legend(ax: Axes, theory: str = "k--", **where: Any) -> None:
-    """Add a legend, with an entry for the closed form where it is drawn as ``theory``."""
+    """Add a legend, with an entry for the closed form where it is drawn as ``theory``.
+
+    Without a place it stands above the panel, where it covers nothing.
+    """
     if theory:
         ax.plot([], [], theory, lw=1, ms=9, label="theory (closed form)")
-    ax.legend(frameon=False, **where)
+    if where:
+        ax.legend(frameon=False, **where)
+    else:
+        entries = len(ax.get_legend_handles_labels()[0])
+        ax.figure.legend(loc="outside upper left", frameon=False, ncols=entries, columnspacing=1.2)
 
 
 def design_of(table: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """Where in the network is the noise?
 
-Per site: FG-A is noisiest far from the loss, LG-FG-A is as noisy everywhere, FG-W is noisy by the number of
-weights of the whole network.
+FG-A and FG-W are noisier the farther a site is from the loss, FG-W everywhere by far. LG-FG-A, with a loss
+beside every site, differs by a factor of four from site to site.
 """
 
 from gallery import design_of, legend, look, measure, panel, records, save

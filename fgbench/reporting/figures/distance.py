@@ -148,9 +148,9 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> list[panels.Note]:
     factor, low, high, predicted = (float(part[name].iloc[0]) for name in GROWTH)
     if np.isnan(factor):
         return []
-    beside = [] if np.isnan(predicted) else [f"theory {predicted:.3g}"]
+    beside = [] if np.isnan(predicted) else [f"theory {predicted:.2f}"]
     last = float(part.loc[order, "value"].iloc[-1])
-    return [panels.Note(last, (f"{factor:.3g} [{low:.3g}, {high:.3g}]", *beside), look)]
+    return [panels.Note(last, (f"{factor:.2f} [{low:.2f}, {high:.2f}]", *beside), look)]
 
 
 draw = writer(NAME, Records.measures, plotted, figure)

@@ -22,7 +22,17 @@ OPEN = "Sign of the scale not resolved, so that the mean may point uphill"
 MARGIN = 1.3  # factor of cost beside the outermost points
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "forwards", "value", "low", "high", "n"),
-    *("per_forward", "directions", "draws", "inits", "moments", "batches", "truth", "heavy_tail"),
+    *(
+        "per_forward",
+        "directions",
+        "draws",
+        "inits",
+        "moments",
+        "batches",
+        "batch",
+        "truth",
+        "heavy_tail",
+    ),
 )
 
 
@@ -80,7 +90,7 @@ def figure(measures: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) ->
         panels.log_log_axes(ax, part["forwards"], drawn[drawn > 0])
         ax.set_xlim(part["forwards"].min() / MARGIN, part["forwards"].max() * MARGIN)
         ax.set_xlabel("forward equivalents per estimate")
-        ax.set_ylabel("efficiency\n⟨Ee, g⟩² / |g|² E|e|²")
+        ax.set_ylabel("efficiency\n⟨Ee, g⟩² / (|g|² E|e|²)")
         panels.heading(ax, *group)
 
     text = f"{relative_variance.caption(table)} Bars: 95 % intervals. {described(measures)}"

@@ -22,7 +22,18 @@ NAME = "relative_variance"
 AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
-    *("batches", "truth", "value", "low", "high", "n", "predicted", "heavy_tail", "unscaled"),
+    *(
+        "batches",
+        "batch",
+        "truth",
+        "value",
+        "low",
+        "high",
+        "n",
+        "predicted",
+        "heavy_tail",
+        "unscaled",
+    ),
     *("exactly", "status"),
 )
 LETTERS = 26  # of a name beside its row
@@ -170,7 +181,7 @@ def words(row: Mapping[str, Any] | pd.Series) -> str:
 
     Example:
         >>> words({"value": 0.0, "exactly": "unbiased"}), words({"value": 1e-17}), words({"value": -0.5})
-        ('0 (exact)', '0 (rounding)', '-0.5, not above zero')
+        ('0 (exact)', '0 (rounding)', '−0.5, not above zero')
         >>> words({"value": 0.0, "exactly": "biased", "unscaled": 0.1})
         '0 (no noise, but biased: scale 0.1)'
     """
@@ -178,13 +189,20 @@ def words(row: Mapping[str, Any] | pd.Series) -> str:
     if np.isnan(value):
         return "undefined"
     if abs(value) > ZERO:
-        return f"{value:.2g}, not above zero"
+        return f"{_minus(value, 2)}, not above zero"
     if row.get("exactly") == "biased":
         scale = row.get("unscaled", np.nan)
-        return "0 (no noise, but biased" + f": scale {scale:.2g}" * bool(scale == scale) + ")"
+        return (
+            "0 (no noise, but biased" + f": scale {_minus(scale, 2)}" * bool(scale == scale) + ")"
+        )
     if row.get("exactly") == "unbiased" and value == 0:
         return "0 (exact)"
     return "0 (rounding)" if value else "0 (no noise)"
+
+
+def _minus(number: float, significant: int) -> str:
+    """Format a number to significant digits, with a true minus sign."""
+    return f"{number:.{significant}g}".replace("-", "−")
 
 
 def described(table: pd.DataFrame) -> str:
@@ -256,10 +274,11 @@ def _theory() -> dict[str, Any]:
 
 
 def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = True) -> str:
-    """Describe e and g, n, heavy tails and crossed points.
+    """Describe e and g, n and the size of batches, heavy tails and crossed points.
 
     Args:
-        table: the drawn numbers, with the columns of measures that count repetitions.
+        table: the drawn numbers, with the columns of measures that count repetitions; the size of a batch
+            is in ``batch_size`` where ``batch`` is a part of the variance.
         where: what estimates are of.
         truth: whether estimates are compared to the method's own truth, g.
 
@@ -275,6 +294,9 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     random = table[table["value"] != 0]  # an exact number needs no draws
     random = table if random.empty else random
     counts = [span(random[name], one, name) for name, one in nouns.items() if random[name].any()]
+    sizes = random.get("batch_size", random.get("batch", pd.Series(dtype=float))).dropna()
+    if counts and not sizes.empty:
+        counts[-1] += f" of {span(sizes, 'example', 'examples')}"
     truths = " or ".join(sorted({str(name) for name in table["truth"] if name}))
     of = f" g: truth{f' ({truths})' * bool(truths)}," * truth
     each = " (in the CSV for each point)" * any(" to " in count for count in counts)
@@ -284,10 +306,11 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     if table["heavy_tail"].any():
         heavy = "; ".join(ordering.order(table.loc[table["heavy_tail"].astype(bool), "label"]))
         text += f" Heavy tails, intervals are not reliable: {heavy}."
-    if "unscaled" in table and table["unscaled"].notna().any():
-        scales = table.dropna(subset=["unscaled"]).groupby("label")["unscaled"]
+    crossed = table[table["value"] > ZERO].reindex(columns=["label", "unscaled"]).dropna()
+    if not crossed.empty:
+        scales = crossed.groupby("label")["unscaled"]
         ends = {
-            name: dict.fromkeys(f"{end:.3g}" for end in (v.min(), v.max())) for name, v in scales
+            name: dict.fromkeys(_minus(end, 3) for end in (v.min(), v.max())) for name, v in scales
         }
         off = "; ".join(
             f"{n} (scale {' to '.join(ends[n])})" for n in ordering.order(map(str, ends))

@@ -28,7 +28,7 @@ from fgbench.reporting.plotting.sheet import PAPER, Sheet
 EDGE = 0.06  # inches beside, above and below a legend or a caption
 MOST = 10  # columns of a legend
 LEAST = 12  # letters of a title that is shortened
-MANY = 12  # entries of a legend that is read at once
+MANY = 6  # entries of a legend that is read at once
 LETTERS = (42, 28, 18)  # in a line of a legend, the first that fits
 AROUND = 0.62  # inches above and below the axes of a panel: title, ticks, label
 LEADING = 1.16  # of the size of text, from one line to the next

@@ -86,7 +86,9 @@ def _training(curves: pd.DataFrame, table: pd.DataFrame) -> str:
 def _layers(table: pd.DataFrame) -> str:
     """Describe relative variances of sites."""
     text = f"{relative_variance.caption(table, 'each of one site')} {BARS}"
-    return text + " Dashed lines: closed form (theory)." * bool(table["predicted"].notna().any())
+    return text + " Dashed, with a dash at each site: closed form (theory)." * bool(
+        table["predicted"].notna().any()
+    )
 
 
 def _biases(table: pd.DataFrame) -> str:

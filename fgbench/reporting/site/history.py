@@ -128,7 +128,7 @@ def tracked(folder: Path, out: Path) -> Tracked:
     for name, ((benchmark, machine), part) in zip(names, groups, strict=True):
         unit = str(part["unit"].iloc[0])
         title = _on_machine(results.title(str(benchmark)), machine, numbers)
-        title += f" ({unit})" * (0 < len(unit) <= SHORT)
+        title += f" ({unit})" * (0 < len(unit) <= SHORT and unit not in title)
         page = history.figure(results, _literal(part))
         file = f"figures/history-{stems[name]}"
         style.save(page.figure, out / "figures", Path(file).name, part, style.USUAL, page.caption)

@@ -170,15 +170,18 @@ def breakable(name: str) -> list[str]:
 
 
 def unbroken(text: str) -> list[tuple[bool, str]]:
-    """Return the pieces of a text, each with whether it is a short word with a hyphen, such as a name.
+    """Return the pieces of a text, each with whether a line must not end within it.
 
-    A browser would break a line at the hyphen.
+    A browser would break a line at the hyphen of a name, of an exponent or of an option, and between a number
+    and its sign of percent.
 
     Example:
         >>> unbroken("variance FG-A 3")
         [(False, 'variance '), (True, 'FG-A'), (False, ' 3')]
+        >>> unbroken("2 [1e-05, 4] --lr 1.5 %")
+        [(False, '2 '), (True, '[1e-05,'), (False, ' 4] '), (True, '--lr'), (False, ' '), (True, '1.5 %')]
     """
-    pieces = re.split(r"(?<!\S)((?=\S{3,24}(?!\S))\S*\w-\w\S*)", text)
+    pieces = re.split(r"(?<!\S)((?=\S{3,24}(?!\S))\S*[\w-]-\w\S*|\d\S* %)", text)
     return [(at % 2 == 1, piece) for at, piece in enumerate(pieces) if piece]
 
 

@@ -195,8 +195,8 @@ def training(table: pd.DataFrame) -> plotly_marks.Spec:
     table = learning_curves.unnamed(table)
     first = table.iloc[0]
     metric = Shown(str(first["metric"]), str(first["unit"])) if "metric" in table else ERROR
-    ends, label = table[["mean", "low", "high"]], metric.axis("test")
-    plain = {**plotly_marks.GRID, "title": {"text": label}}
+    ends, axis = table[["mean", "low", "high"]], metric.axis("test")
+    plain = {**plotly_marks.GRID, "title": {"text": axis}}
     positive = not ends.le(0).any(axis=None) or metric == ERROR
     looks = style.looks(table["label"], table["method"])
     data: list[plotly_marks.Spec] = []
@@ -208,7 +208,7 @@ def training(table: pd.DataFrame) -> plotly_marks.Spec:
     layout = {
         "height": 460,
         "xaxis": {**plotly_marks.GRID, "title": {"text": "epochs"}},
-        "yaxis": plotly_marks.log(label, ends) if positive else plain,
+        "yaxis": plotly_marks.log(axis, ends) if positive else plain,
     }
     axes = [
         {"name": name, "title": text.replace("\n", " ")} for name, text in progress.AXES.items()
@@ -279,9 +279,9 @@ def _beside(
     """Yield the closed form or the detectable bias of a record, and intervals that have no point."""
     if "predicted" in part:
         line = {"color": look.colour, "width": 1, "dash": "5px,3px"}
-        yield plotly_marks.trace(
-            "theory", mode="lines", y=plotly_marks.numbers(part["predicted"]), line=line
-        )
+        mark = {"symbol": "line-ew-open", "size": 13, "color": look.colour, "line": {"width": 1}}
+        y = plotly_marks.numbers(part["predicted"])
+        yield plotly_marks.trace("theory", mode="lines+markers", y=y, line=line, marker=mark)
     else:
         mark = {"symbol": "line-ew-open", "size": 13, "color": look.colour, "line": {"width": 1.5}}
         yield plotly_marks.trace(

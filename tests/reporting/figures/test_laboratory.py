@@ -138,7 +138,7 @@ def test_the_growth_per_module_is_that_of_the_sites(tmp_path: Path) -> None:
     (ax,) = fig.axes
     head, fit = (text.get_text() for text in ax.texts)
     assert head == "× per module [95 %]"
-    assert re.fullmatch(r"1\.5 \[.*\]\ntheory 1\.5", fit)
+    assert re.fullmatch(r"1\.50 \[.*\]\ntheory 1\.50", fit)
     assert "Factors per module" in words(fig)
     flat = stored(tmp_path / "flat", *unique([a_distant("FG-A", [1, 1, 0, 0], 1.5)])).measures()
     assert "Factors per module" not in words(picture(distance, flat))  # none is printed

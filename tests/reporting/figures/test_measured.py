@@ -327,11 +327,11 @@ def test_the_drawn_variances_are_these(tmp_path: Path) -> None:
         a_measure("FG-A", arch="cnn-small", relative_variance=measured(2.5, 0.2, 4)),
     )
     golden = """\
-arch,data,method,label,seed,directions,draws,inits,moments,batches,truth,value,low,high,n,predicted,heavy_tail,unscaled,exactly,status
-cnn-small,mnist,FG-A,FG-A,0,1,256.0,10.0,end,1.0,scheme,2.5,2.0,3.0,4.0,2304.0,False,,,ok
-localmixer-m/8/16,mnist,BP,BP,0,1,256.0,10.0,end,1.0,scheme,0.0,0.0,0.0,10.0,0.0,False,,unbiased,ok
-localmixer-m/8/16,mnist,LG-FG-W,LG-FG-W,0,1,64.0,10.0,end,1.0,scheme,3870.0,3405.6,4334.4,10.0,,True,,,ok
-localmixer-m/8/16,mnist,NP,NP,0,1,256.0,10.0,end,1.0,scheme,2410.0,2120.8,2699.2,10.0,2304.0,False,0.5,,ok
+arch,data,method,label,seed,directions,draws,inits,moments,batches,batch,truth,value,low,high,n,predicted,heavy_tail,unscaled,exactly,status
+cnn-small,mnist,FG-A,FG-A,0,1,256.0,10.0,end,1.0,,scheme,2.5,2.0,3.0,4.0,2304.0,False,,,ok
+localmixer-m/8/16,mnist,BP,BP,0,1,256.0,10.0,end,1.0,,scheme,0.0,0.0,0.0,10.0,0.0,False,,unbiased,ok
+localmixer-m/8/16,mnist,LG-FG-W,LG-FG-W,0,1,64.0,10.0,end,1.0,,scheme,3870.0,3405.6,4334.4,10.0,,True,,,ok
+localmixer-m/8/16,mnist,NP,NP,0,1,256.0,10.0,end,1.0,,scheme,2410.0,2120.8,2699.2,10.0,2304.0,False,0.5,,ok
 """
     found = relative_variance.plotted(records.measures()).to_csv(index=False)
     assert re.sub(r"(\d\.\d)0{6,}\d+", r"\1", found) == golden
@@ -391,12 +391,31 @@ def test_no_method_is_dropped_and_n_is_stated(variances: Figure) -> None:
         assert called(method) in found
     assert texts(fig).count("0 (exact)") == 3  # of backprop alone: the feedback methods are biased
     assert texts(fig).count("0 (no noise, but biased: scale 0.1)") == 2
-    for words in ("undefined", "0 (rounding)", "-0.5, not above zero"):
+    for words in ("undefined", "0 (rounding)", "−0.5, not above zero"):
         assert texts(fig).count(words) == 1
     assert "256 draws × 10 inits × 1 batch" in found
     assert "truth (scheme)" in found
     assert "relative variance (dimensionless)\nE|e − Ee|² / |g|²" in texts(fig)
     assert "localmixer-m/8/16 on mnist" in texts(fig)
+
+
+def test_a_caption_names_the_crosses_that_are_drawn(measures: pd.DataFrame) -> None:
+    table = relative_variance.plotted(measures).iloc[:2]
+    table = table.assign(heavy_tail=False, unscaled=-0.1, value=[0.0, 2.0], label=["FA", "DFA"])
+    assert "compare by efficiency: DFA (scale −0.1)." in relative_variance.caption(table)
+    assert "Crossed" not in relative_variance.caption(table.iloc[:1])
+
+
+def test_a_caption_has_the_size_of_the_batches(measures: pd.DataFrame) -> None:
+    table = relative_variance.plotted(measures).iloc[1:3].assign(heavy_tail=False, value=2.0)
+    assert "1 batch of 16 examples." in relative_variance.caption(table.assign(batch=16.0))
+    assert "1 batch of 8 to 64 examples" in relative_variance.caption(
+        table.assign(batch=[8.0, 64.0])
+    )
+    parts = table.assign(
+        batch=0.3, batch_size=32.0
+    )  # of a variance split between batches and noise
+    assert "1 batch of 32 examples." in relative_variance.caption(parts)
 
 
 def test_nothing_overlaps_or_sticks_out_of_the_variances(

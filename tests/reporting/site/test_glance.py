@@ -175,6 +175,7 @@ def test_six_diverged_seeds_have_one_entry_in_the_legend(tmp_path: Path) -> None
     assert len(lost) == 6
     assert len({trace["legendgroup"] for trace in lost}) == 1  # switched together
     assert any("seed 3" in text for trace in lost for text in trace["text"])
+    assert spec["layout"]["yaxis"]["title"]["text"] == "test error (%)"
 
 
 @pytest.mark.parametrize("name", ["layers", "bias", "efficiency"])
@@ -244,6 +245,21 @@ def test_captions_say_what_those_of_the_pictures_say(tmp_path: Path) -> None:
         kind = kinds[name]
         source = kind.source(found)
         assert words in kind.caption(source, kind.plotted(source))
+
+
+def test_a_closed_form_of_one_site_is_seen(tmp_path: Path) -> None:
+    found = facts(stored(tmp_path, a_measure("FG-A")))
+    (kind,) = (kind for kind in KINDS if kind.name == "layers")
+    assert kind.spec is not None
+    data = kind.spec(kind.plotted(kind.source(found)))["data"]
+    (theory,) = (trace for trace in data if trace["name"] == "theory")
+    assert "markers" in theory["mode"]  # a line of one point is not drawn
+
+
+def test_numbers_and_options_are_not_broken() -> None:
+    text = "0.0001 [9.68e-05, 0.1] --lr 0.1 at 1.67 %, FG-A"
+    kept = [piece for kept, piece in method_docs.unbroken(text) if kept]
+    assert kept == ["[9.68e-05,", "--lr", "1.67 %", "FG-A"]
 
 
 def test_a_name_is_not_broken_at_its_hyphen() -> None:
