@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fgbench.errors import UsageError
 from fgbench.reporting.figures.efficiency import described
-from fgbench.reporting.figures.gap_against_efficiency import caption, draw
+from fgbench.reporting.figures.gap_against_efficiency import caption, draw, figure
 from fgbench.reporting.frames import comparisons
 from fgbench.reporting.frames.load import Records, load
 from fgbench.reporting.paper.leaderboard import HEAD, MEANINGS, write
@@ -198,3 +199,20 @@ def test_signs_on_the_leaderboard_are_adjusted_for_the_methods_of_a_network(tmp_
         assert one["sign"].tolist() == [row.sign]
         found[arch] = row.sign
     assert found == {"mlp-2x128": Sign.UNRESOLVED, "mlp-1x8": Sign.UPHILL}
+
+
+def test_a_method_far_from_the_others_bends_the_axis_and_the_caption_says_so() -> None:
+    row = dict.fromkeys(comparisons.COLUMNS, 0.1) | {
+        "arch": "mlp-2x8",
+        "data": "digits",
+        "sign": "",
+    }
+    row |= {"metric": "test error (%)", "method": "FG-A", "n": 10}
+    gaps = {"FG-A": 1.0, "DFA": 2.0, "WP": 80.0}
+    table = pd.DataFrame([row | {"label": label, "gap": gap} for label, gap in gaps.items()])
+    ends = {"gap_low": table["gap"] - 0.5, "gap_high": table["gap"] + 0.5}
+    drawn = figure(pd.DataFrame(), table.assign(**ends)).axes[0]
+    assert drawn.get_yscale() == "symlog"
+    assert {"5", "10", "50"} <= {text.get_text() for text in drawn.get_yticklabels()}
+    assert "Above a dotted line the vertical axis is logarithmic" in caption(table)
+    assert "dotted" not in caption(table[table["gap"] < 10])
