@@ -9,6 +9,7 @@ from gallery import folder_of, save
 
 import fgbench
 
+DATA = "synthetic[size=32,channels=3,train=256,test=32]"
 EXACT = ["BP", "BP-CKPT", "BP-ACC", "bp[parts=4,recompute=2]"]
 METHODS = ["DFA", "FG-W", "FG-A", "LG-FG-W", "LG-FG-A", "fg_a[law=rademacher]/local-pg"]
 
@@ -18,7 +19,7 @@ folder = folder_of(
         "speed",
         EXACT + METHODS,
         arch="localmixer-xs/8/16",
-        data="synthetic[size=32,channels=3,train=256,test=32]",
+        data=DATA,
         batch=64,
         rounds=15,
         threads=1,
@@ -27,5 +28,5 @@ folder = folder_of(
 )
 drawing = fgbench.figure("time_and_memory", folder, width=5.0)
 rounds = drawing.table["n"].max()
-note = f"one CPU thread, batch 64; median of {rounds:.0f} interleaved rounds, bars: 95 % interval"
+note = f"{DATA}; one CPU thread; median of {rounds:.0f} interleaved rounds, bars: 95 % interval"
 save(__file__, drawing.figure, drawing.table, note)

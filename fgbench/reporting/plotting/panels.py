@@ -344,7 +344,7 @@ def _fit_titles(page: Page) -> str:
     """Place the panels, shorten titles that are too wide, and return what they lost, for the caption.
 
     Constrained layout would make room for the middle of a wide title, so it runs once, without titles.
-    What all titles share goes first. What is still too long loses its middle.
+    What all titles share goes first, then options. What is still too long loses its middle.
 
     Returns:
         Sentences for the caption; empty where no title is shortened.
@@ -366,13 +366,18 @@ def _fit_titles(page: Page) -> str:
         said = [f"All panels: {', '.join(common)}."]
         titles = [", ".join(p for p in names if p not in common) or titles[0] for names in parts]
     whole: dict[str, str] = {}
-    for ax, title in zip(drawn, titles, strict=True):
-        letters = len(title)
+    brief = [re.sub(r"\[[^][]*\]", "[…]", title) for title in titles]
+    if len(set(brief)) < len(set(titles)):  # options tell panels apart
+        brief = titles
+    for ax, title, rest in zip(drawn, titles, brief, strict=True):
+        letters = len(rest)
         ax.set_title(title, loc="left")
+        if _width(ax) > rooms[id(ax)]:
+            ax.set_title(rest, loc="left")
         while _width(ax) > rooms[id(ax)] and letters > LEAST:
             letters -= 1
             # the end of a title tells panels apart, but not where there is one
-            short = shortened(title, letters) if len(drawn) > 1 else f"{title[: letters - 1]}…"
+            short = shortened(rest, letters) if len(drawn) > 1 else f"{rest[: letters - 1]}…"
             ax.set_title(short, loc="left")
         if (short := ax.get_title(loc="left")) != title:
             whole[short] = title

@@ -221,6 +221,22 @@ def test_titles_have_one_line_and_what_they_lose_is_in_the_caption(tmp_path: Pat
     assert "All panels" not in short.caption
 
 
+@pytest.mark.parametrize("widths", [(32,), (32, 64)])
+def test_a_long_title_loses_options_first_unless_they_tell_panels_apart(widths: tuple[int]) -> None:
+    data = "synthetic[size={},channels=3,train=256,test=32,seed=0,labels=uniform]"
+    long = [f"mlp-2x8 on {data.format(width)}, batch 64, cpu" for width in widths]
+    with style.context():
+        page = panels.layout(len(widths))
+        for ax, title in zip(page.axes, long, strict=True):
+            panels.titled(ax, title)
+        page = page.finish([], "")
+    titles = [ax.get_title(loc="left") for ax in page.axes]
+    if len(widths) == 1:
+        assert titles == ["mlp-2x8 on synthetic[…], batch 64, cpu"]
+    assert len(set(titles)) == len(widths)
+    assert all(data.format(width) in page.caption for width in widths)
+
+
 def test_legends_are_read_along_their_rows() -> None:
     names = ["BP", "L-BP", "LG-BP", "FG-W", "LG-FG-W", "FG-A", "LG-FG-A", "FA", "L-FA"]
     with style.context():
