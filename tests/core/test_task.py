@@ -202,6 +202,21 @@ def test_a_step_collects_states_by_objective() -> None:
     assert list(step.new_state) == ["1to4"]
 
 
+def test_a_step_has_the_losses_of_objectives_where_all_were_read() -> None:
+    task, noise = task_of(over(0, 1), over(1, 4))
+    x, y = batch(3, SHAPE)
+    nothing = Probe(lambda view, *_: zeros(view))
+    losses = task.estimate(x, y, nothing, noise).losses  # read for the exact gradients of the heads
+    views = {view.objective.name: view for view in task.views(x, y, CostCounter())}
+    assert list(losses) == ["0to1", "1to4"]
+    for name, (weight, each) in losses.items():
+        assert weight == views[name].objective.weight
+        torch.testing.assert_close(each, views[name].losses())
+    first, last = task.objectives
+    some = Task(Scheme(task.chain, These((replace(first, head=False), last))))
+    assert some.estimate(x, y, nothing, noise).losses == {}
+
+
 def test_a_site_in_several_windows_meets_one_direction() -> None:
     met: dict[str, Tensor] = {}
 

@@ -88,6 +88,19 @@ def test_the_documented_variance_is_that_over_all_signs(
     assert any(abs(float(np[n]) / v - 1) > 0.1 for n, v in found.items())
 
 
+def test_the_loss_over_the_step_rules_the_variance_without_pairs() -> None:
+    """Of (loss / step) u the second moment is that of the loss alone: a tenth of the step, a hundredfold."""
+    task, _, _ = build("mlp-1x4", "bp/end", SHAPE)
+    (view,) = task.views(*batch(3, SHAPE), CostCounter())
+    each = [
+        registry.make("estimators", f"lr_node[antithetic=false,step={step}]").thing
+        for step in ("1e-3", "1e-4")
+    ]
+    long, short = (made.predicted_variance(view, {}) for made in each)
+    for name in long:
+        assert float(short[name]) == pytest.approx(100 * float(long[name]), rel=1e-2)
+
+
 def test_a_constant_in_the_loss_leaves_pairs_alone() -> None:
     task, lr, noise = build(NET, "lr_node[step=1e-3,layerwise=true]/end", SHAPE)
     x, y = batch(3, SHAPE)

@@ -63,6 +63,14 @@ def literal(chain: Chain, name: str, f: Tensor, y: Tensor, beta: float) -> Tenso
 
 
 @pytest.mark.parametrize("arch", ARCHS)
+def test_a_projection_has_weights_alone(arch: str) -> None:
+    chain = made(arch, f"predsim[beta={BETA}]")[0].chain
+    names = [name for name, _ in chain.named_parameters() if "project" in name]
+    assert names
+    assert all(name.endswith("project.weight") for name in names)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("beta", [0.0, BETA, 1.0])
 def test_gradients_are_those_of_the_formula(arch: str, beta: float) -> None:
     task, x, y = made(arch, f"predsim[beta={beta}]")

@@ -175,6 +175,14 @@ def test_cut_within_the_head_is_refused(x: Tensor) -> None:
         wrap(net, x, loss, cut=["0", "2.0"], head="2")
 
 
+def test_features_lie_along_the_channels_of_the_last_operation() -> None:
+    conv = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.ReLU())
+    net = nn.Sequential(conv, nn.Linear(8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    x = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
+    survey = wrap(net, x, loss, cut=["0", "2"]).survey
+    assert [survey.feature_axis(k) for k in range(3)] == [1, 2, 1]
+
+
 def test_plain_pass_of_the_whole_network_is_the_module_alone(x: Tensor) -> None:
     chain = made(x)
     assert torch.equal(chain.run(chain.start(x), 0, 3, untouched), chain.body(x))
