@@ -6,7 +6,7 @@ of its own standard error: a bound of 4.5 fails without a fault in 7e-6 of all s
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from math import sqrt
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,9 @@ from fgbench.core.cost import CostCounter
 from fgbench.core.noise.directions import FixedDirections
 from fgbench.core.noise.keyed import DesignedNoise, Noise
 from fgbench.core.noise.laws import LAWS, Law
+from fgbench.core.objective import Objective
+from fgbench.core.scheme import Scheme
+from fgbench.core.task import Task
 from fgbench.core.theory import forward_gradient
 from fgbench.errors import UsageError
 from tests.makers.networks import batch, build
@@ -26,6 +29,24 @@ from tests.makers.signs import signs
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A locality whose only loss has a factor."""
+
+    weight: float
+
+    def attach(self, chain: Any) -> None:
+        """Nothing is added."""
+
+    def objectives(self, chain: Any) -> tuple[Objective, ...]:
+        return (
+            Objective(
+                "end", (0, len(chain)), "final", tuple(range(len(chain))), weight=self.weight
+            ),
+        )
+
 
 BOUND = 4.5
 TINY = (1, 1, 2)
@@ -70,6 +91,25 @@ def activity_estimates(view: Any, u: dict[str, Tensor]) -> dict[str, Tensor]:
 def spread_of(e: Tensor) -> Tensor:
     """Squared distance from the mean, per draw."""
     return ((e - e.mean(0)) ** 2).flatten(1).sum(1)
+
+
+OPTIONS = ("law=sphere", "law=uniform", "combine=project,directions=2")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [f"{name}[{more}]" for name in ("fg_w", "fg_a") for more in OPTIONS] + ["np[law=sphere]"],
+)
+def test_variance_grows_with_the_square_of_the_loss(method: str) -> None:
+    task, estimator, _ = build("mlp-2x3", f"{method}/end", shape=TINY, classes=3)
+    x, y = batch(3, TINY, 3)
+    one, large = (
+        Task(Scheme(task.chain, Weighted(weight))).views(x, y, CostCounter())
+        for weight in (1.0, 1e3)
+    )
+    found, scaled = (estimator.predicted_variance(next(v), {}) for v in (one, large))
+    for name in found:
+        assert float(scaled[name]) == pytest.approx(1e6 * float(found[name]), rel=1e-9)
 
 
 # enumeration
