@@ -21,11 +21,10 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
 import fgbench
 from fgbench import registry
-from fgbench.reporting.plotting import style
+from fgbench.reporting.plotting import panels, style
 
 HERE = Path(__file__).parent
 RECORDS = HERE.parent / "records" / "claims"
@@ -73,6 +72,11 @@ class Point:
         return cls(label, found["value"], found["low"], found["high"])
 
 
+PROPER = {"mezo": "MeZO", "richardson": "Richardson", "gaussian": "Gaussian"}
+OF_FIGURE = ("points", "line", "meaning", "log", "axis")
+"""Parts of a verdict that only its figure shows."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The outcome of a measurement for a claim.
@@ -86,7 +90,8 @@ class Verdict:
         n: replicates that the interval is over.
         why: the verdict in a sentence or two.
         points: what the figure shows, the judged number among it.
-        line: where the verdict turns, drawn dashed.
+        line: drawn dashed.
+        meaning: of this line.
         log: whether the figure's axis is logarithmic.
         axis: what the figure shows, where it is another quantity.
     """
@@ -100,6 +105,7 @@ class Verdict:
     why: str
     points: Sequence[Point] = ()
     line: float = 1.0
+    meaning: str = "where the verdict turns"
     log: bool = True
     axis: str = ""
 
@@ -151,7 +157,7 @@ def judged(script: str, claim: Claim, judge: Callable[[Any], Verdict]) -> None:
         make(claim, folder)
     verdict = judge(fgbench.load(folder).records)
     out = Path(script).with_suffix(".json")
-    kept = {k: v for k, v in asdict(verdict).items() if k not in ("points", "line", "log", "axis")}
+    kept = {name: value for name, value in asdict(verdict).items() if name not in OF_FIGURE}
     text = json.dumps({**asdict(claim), "verdict": kept}, indent=1, ensure_ascii=False)
     out.write_text(f"{text}\n", encoding="utf-8", newline="\n")
     draw(verdict, name.replace("_", " ")).savefig(out.with_suffix(".png"), dpi=110)
@@ -178,33 +184,26 @@ def make(claim: Claim, folder: Path) -> None:
             )
 
 
-class _Plain(LogFormatter):
-    """Labels between powers of ten, without an exponent."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        """Return the label of a tick."""
-        return f"{x:g}" if super().__call__(x, pos) else ""
-
-
 def draw(verdict: Verdict, title: str) -> Figure:
     """Draw the numbers of a verdict with their intervals, and where it turns."""
     mpl.rcParams.update(style.rc(9.0))
     points = verdict.points or [Point.of(verdict.quantity, asdict(verdict))]
     fig = Figure(figsize=(5.6, 1.1 + 0.32 * len(points)), layout="constrained")
     ax = fig.subplots()
-    fig.suptitle(f"{title}: {verdict.words}", x=0.01, ha="left", size="medium")
+    named = " ".join(PROPER.get(word, word) for word in title.split())
+    heading = f"{named[:1].upper()}{named[1:]}: {verdict.words}"
+    fig.suptitle(heading, x=0.01, ha="left", size="medium")
     for row, point in enumerate(points):
         ends = [[point.value - point.low], [point.high - point.value]]
         ax.errorbar(point.value, row, xerr=ends, fmt="o", ms=4, color="black")
     ax.axvline(verdict.line, ls="--", lw=1, color="grey")
     ax.set_yticks(range(len(points)), [point.label for point in points])
     ax.set_ylim(len(points) - 0.4, -0.6)
-    below = f"95 % intervals, n = {verdict.n}; dashed: where the verdict turns"
+    below = f"95 % intervals, n = {verdict.n}; dashed: {verdict.meaning}"
     fig.supxlabel(f"{verdict.axis or verdict.quantity}\n{below}", x=0.01, ha="left", size="medium")
-    if verdict.log:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(_Plain(minor_thresholds=(1.0, 0.5), labelOnlyBase=False))
+    shown = [verdict.line, *(end for p in points for end in (p.low, p.high))]
+    if verdict.log and max(shown) > 1.5 * min(shown):  # nearer ones are equal on both axes
+        panels.log_axis(ax, shown, "x")
     return fig
 
 

@@ -47,7 +47,7 @@ def judge(records: Any) -> Verdict:
     return Verdict(
         words, "exponent of the efficiency in the number of weights",
         law.exponent, law.low, law.high, int(found[0]["n"]), why, points, log=False,
-        axis="efficiency times number of weights",
+        axis="efficiency times number of weights", meaning="theory, 1 / number of weights",
     )  # fmt: skip
 
 
