@@ -73,7 +73,8 @@ def asides_in_one_line() -> Iterator[None]:
             print_error(f"a thread ended with {reason(given.exc_value)}")
 
     def end(given: sys.UnraisableHookArgs) -> None:
-        if given.exc_value is not None:
+        # An interrupt comes again, and is told of then.
+        if given.exc_value is not None and not isinstance(given.exc_value, KeyboardInterrupt):
             print_error(f"an object ended with {reason(given.exc_value)}")
 
     before = threading.excepthook, sys.unraisablehook

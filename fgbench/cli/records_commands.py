@@ -31,7 +31,8 @@ def merge(
 
     Of records with the same key and the same numbers one is kept. Different numbers of different machines
     are all kept, and no figure joins them by a line. Different numbers of one machine are refused by name:
-    then nothing is written, and the exit code is 1. Damaged files are named and stay where they are.
+    then nothing is written, and the exit code is 1. Damaged files are named and stay where they are: the
+    others are merged, and the exit code is 1 too.
     """
     from fgbench.records.merge import merge as merging
 
@@ -46,6 +47,8 @@ def merge(
             f"nothing was merged: {n} contradiction{'s' * (n > 1)}; remove the wrong file of each pair"
         )
         raise typer.Exit(1)
-    parts = [f"{len(merged.written)} added", f"{merged.equal} there already"]
+    parts = [f"{len(merged.written)} added", f"{merged.equal} equal to others"]
     parts += [f"{merged.replaced} unfinished left out"] * bool(merged.replaced)
     print(f"{out}: {', '.join(parts)}")
+    if merged.damaged:
+        raise typer.Exit(1)

@@ -35,6 +35,24 @@ NET = ["--arch", "mlp-1x4", "--data", "synthetic[train=64,test=32]", "--device",
 FEW = ["--draws", "4", "--batches", "2", "--batch", "8"]
 
 
+def test_an_interrupt_that_meets_the_end_of_an_object_prints_nothing_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is raised again, and is told of then."""
+
+    class Ending:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error
+
+    with room.asides_in_one_line():
+        Ending(KeyboardInterrupt())
+        Ending(ValueError("on purpose"))
+    assert capsys.readouterr().err == "fgbench: an object ended with ValueError: on purpose\n"
+
+
 def test_the_last_of_several_lines_is_printed_while_it_lasts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,9 +116,9 @@ def test_damaged_files_are_named_and_others_are_merged(
     one = folder(tmp_path / "one", a_run())
     (one / "train-broken.json").write_text('{"schema": 1, ')
     (one / "notes.json").write_text('{"of": "another program"}')
-    assert run(["records", "merge", str(one), "-o", str(tmp_path / "all")]) == 0
+    assert run(["records", "merge", str(one), "-o", str(tmp_path / "all")]) == 1
     found = capsys.readouterr()
-    assert found.out == f"{tmp_path / 'all'}: 1 added, 0 there already\n"
+    assert found.out == f"{tmp_path / 'all'}: 1 added, 0 equal to others\n"
     (line,) = found.err.splitlines()
     assert line.startswith(f"fgbench: not merged: {one / 'train-broken.json'}: not readable")
     assert errors(tmp_path / "all") == [0.1]

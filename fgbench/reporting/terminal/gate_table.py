@@ -120,7 +120,13 @@ def lines(report: Mapping[str, Any]) -> list[str]:
             + " ".join(QUESTIONS[name] for name in asked)
             + f"; not asked: {' '.join(left)}" * bool(left)
         )
-    reason = f": {report['accepted']}" if report.get("accepted") else ""
+        timed = [f for f in report.get("findings", ()) if f["question"] == "slower"]
+        if "slower" in asked and not timed:
+            found.append("slower? nothing of what is timed takes longer or more memory")
+    reason = ""
+    if report.get("accepted"):
+        by = report["accepted"]
+        reason = f": {by}" if report["verdict"] == "accepted" else f"; others accepted: {by}"
     spent = ""
     if report.get("cpu_seconds", 0) >= 1:
         spent = f" ({report['seconds']:.0f} s, {report['cpu_seconds']:.0f} CPU seconds)"

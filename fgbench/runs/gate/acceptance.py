@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fgbench.records import atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from fgbench.runs.gate.finding import Finding
@@ -25,7 +25,7 @@ class Acceptance:
 
     Args:
         reason: why it was wanted.
-        findings: question, kind and place of each finding.
+        findings: question, kind and estimator, or place, of each finding.
 
     Example:
         >>> Acceptance("reseed", (("same", "draws", "all laws"),)).reason
@@ -41,27 +41,50 @@ class Acceptance:
         Args:
             finding: of a later call.
         """
-        return identity(finding) in self.findings
+        return covered(finding, self.findings)
 
 
 NONE = Acceptance("", ())
 
 
-def identity(finding: Finding) -> tuple[str, str, str]:
-    """Return by what a finding is recognised: its question, kind and place, not its numbers.
+def identities(finding: Finding) -> tuple[tuple[str, str, str], ...]:
+    """Return by what a finding is recognised: question, kind and estimators, not its numbers.
+
+    How many localities and networks of an estimator were reached is no part of it: that depends on time.
 
     Args:
         finding: the finding.
 
     Returns:
-        The three texts.
+        The three texts for every estimator; its place where it is about none.
+
+    Example:
+        >>> from fgbench.runs.gate.finding import Cell, Finding
+        >>> identities(Finding("same", "draws", "all laws", "other random numbers"))
+        (('same', 'draws', 'all laws'),)
+        >>> cells = (Cell("estimate", "one", "np/end"), Cell("estimate", "two", "np/local"))
+        >>> identities(Finding("true", "scale", "np, 2 localities", "scale 1.03", cells=cells))
+        (('true', 'scale', 'np'),)
+    """
+    names = {cell.method.partition("/")[0] for cell in finding.cells} - {""}
+    return tuple(
+        (finding.question, finding.kind, name) for name in sorted(names) or [finding.where]
+    )
+
+
+def covered(finding: Finding, accepted: Collection[tuple[str, str, str]]) -> bool:
+    """Return whether all that a finding is recognised by was accepted.
+
+    Args:
+        finding: the finding.
+        accepted: as of :func:`identities`.
 
     Example:
         >>> from fgbench.runs.gate.finding import Finding
-        >>> identity(Finding("same", "draws", "all laws", "other random numbers"))
-        ('same', 'draws', 'all laws')
+        >>> covered(Finding("same", "draws", "all laws", "others"), [("same", "draws", "all laws")])
+        True
     """
-    return finding.question, finding.kind, finding.where
+    return all(one in accepted for one in identities(finding))
 
 
 def accepted(folder: Path, a: Side, b: Side) -> Acceptance:
@@ -118,7 +141,10 @@ def accept(folder: Path, a: Side, b: Side, reason: str, findings: Iterable[Findi
     """
     every = list(findings)
     before = accepted(folder, a, b).findings
-    made = Acceptance(reason, tuple(dict.fromkeys((*before, *map(identity, every)))))
+    made = Acceptance(
+        reason,
+        tuple(dict.fromkeys((*before, *(one for finding in every for one in identities(finding))))),
+    )
     content: dict[str, Any] = {
         "a": {"name": a.name, "commit": a.commit},
         "b": {"name": b.name, "commit": b.commit},

@@ -27,8 +27,6 @@ KEPT = 200_000_000
 """Bytes of answers that are kept."""
 LISTS = ("cells", "laws", "intervals")
 """Parts of an answer of which each has numbers or a reason."""
-BESIDE = ("seconds",)
-"""Parts of a request that decide how much of it is answered, and no answer."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ class Answers:
     def keep(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Keep an answer; a disk that is full costs the answer and not the comparison.
 
-        An answer in which a cell lacked memory, room or time is not kept: they may be there next time.
+        An answer in which a cell lacked memory or room is not kept: they may be there next time.
 
         Args:
             request: what the probe was asked.
@@ -222,15 +220,14 @@ class Answers:
 
     def _path(self, request: Mapping[str, Any]) -> Path:
         """Return the file of an answer."""
-        decides = {name: value for name, value in request.items() if name not in BESIDE}
-        text = json.dumps(decides, sort_keys=True)
+        text = json.dumps(dict(request), sort_keys=True)
         return self.folder / f"{self.key}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
 def _lacked(cell: Mapping[str, Any]) -> bool:
-    """Return whether a cell has no numbers for want of memory, room or time."""
+    """Return whether a cell has no numbers for want of memory or room."""
     failed = cell.get("failed") or (cell.get("reason") if cell.get("status") == "failed" else "")
-    return bool(cell.get("late")) or bool(LACKED.search(failed or ""))
+    return bool(LACKED.search(failed or ""))
 
 
 def tidy(folder: Path) -> None:

@@ -7,6 +7,7 @@ true, over paired inits and seeds. Slower: times and memory over plain backprop,
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -58,7 +59,7 @@ class Report:
         unwatched: what no exact cell watches, with the reason.
         asked: questions that were asked.
         accepted: the reason for which changes were accepted, "".
-        accepts: question, kind and place of each of these.
+        accepts: question, kind and estimator or place of each of these.
         environment: versions and processor.
         seconds: that it took.
         cpu_seconds: of this process and the probes.
@@ -89,7 +90,7 @@ class Report:
     def alarms(self) -> tuple[Finding, ...]:
         """Findings that are worse or changed and that nobody accepted."""
         return tuple(
-            f for f in self.findings if f.alarms and acceptance.identity(f) not in self.accepts
+            f for f in self.findings if f.alarms and not acceptance.covered(f, self.accepts)
         )
 
     @property
@@ -130,7 +131,7 @@ class Report:
         """Return a finding as JSON holds it, with the number of its cells and no number that is none."""
         found = asdict(replace(finding, cells=()))
         known = {name: None if value != value else value for name, value in found.items()}
-        accepted = acceptance.identity(finding) in self.accepts
+        accepted = acceptance.covered(finding, self.accepts)
         return known | {"cells": len(finding.cells), "accepted": accepted}
 
     def __str__(self) -> str:
@@ -180,6 +181,8 @@ def gate(
     answers.tidy(where.answers)
     probes.tidy()
     python = _interpreter(existing)
+    if device == "cuda" and not exact:
+        _require_gpu(python)
     sides = where.side(a, python), where.side(b, python)
     notes = _notes(where, a, b)
     differ = difference(*(side.tree for side in sides))
@@ -209,6 +212,17 @@ def _interpreter(given: str | Path | None) -> Path:
     raise UsageError(
         f"--existing is the Python of an environment, such as venv/bin/python; {path} is none"
     )
+
+
+def _require_gpu(python: Path) -> None:
+    """Refuse to time on a GPU that there is not.
+
+    Raises:
+        CannotRun: torch of the interpreter sees none.
+    """
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    if subprocess.run([python, "-c", code], check=False, capture_output=True).returncode:
+        raise CannotRun(f"device cuda was asked for, and torch of {python} sees no GPU")
 
 
 def _notes(where: Repository, a: str, b: str) -> list[str]:
@@ -342,7 +356,7 @@ def _later(asked: _Asked, found: same.Same) -> tuple[list[Finding], list[str]]:
     first = [row.finding for row in found.rows]
     if changed or fresh:
         put("true", lambda: true.ask(a, b, [*changed, *fresh], tell=tell, store=asked.store))
-    if changed and not asked.exact:
+    if changed and not asked.exact and worse.plan(changed, [*first, *findings]):
         put(
             "worse",
             lambda: worse.ask(a, b, changed, [*first, *findings], tell=tell, store=asked.store),
@@ -409,7 +423,8 @@ def _accepted(report: Report, where: Repository, a: Side, b: Side, reason: str) 
         try:
             made = acceptance.accept(where.accepted, a, b, reason, report.alarms)
         except OSError as error:
-            made = acceptance.Acceptance(reason, tuple(map(acceptance.identity, report.alarms)))
+            found = (one for finding in report.alarms for one in acceptance.identities(finding))
+            made = acceptance.Acceptance(reason, tuple(found))
             line = f"the acceptance is not recorded: {where.accepted}: {error.strerror or error}"
             report = replace(report, notes=(*report.notes, line))
     else:

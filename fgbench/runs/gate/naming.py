@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from fgbench.runs.gate import finding as verdicts
-from fgbench.runs.gate.changes import PRICES
+from fgbench.runs.gate.changes import PRICES, ROUNDING
 from fgbench.runs.gate.finding import Finding
 from fgbench.runs.gate.suspects import blamed_by, suspects
 
@@ -77,17 +77,20 @@ def rows(
         made, left = name(left)
         found += made
     found += [_row("estimate", change.cell.where, "other numbers", [change]) for change in left]
-    return [_with_suspects(row, files, loaded) for row in found]
+    moved = {name for change in changes for name in change.cell.method.split("/")} - {""}
+    return [_with_suspects(row, files, loaded, moved) for row in found]
 
 
 Step = tuple[list[Row], list["Change"]]
 
 
-def _with_suspects(row: Row, files: Sequence[str], loaded: Collection[str]) -> Row:
+def _with_suspects(
+    row: Row, files: Sequence[str], loaded: Collection[str], moved: Collection[str]
+) -> Row:
     """Return a row with the files that may be its cause."""
     cells = [change.cell for change in row.changes]
     blamed = blamed_by([file for change in row.changes for file in change.files], files)
-    named = blamed or suspects(row.finding.kind, cells, files, loaded)
+    named = blamed or suspects(row.finding.kind, cells, files, loaded, moved)
     return replace(row, finding=replace(row.finding, suspects=named))
 
 
@@ -229,7 +232,7 @@ def _data(changes: list[Change]) -> Step:
 
 def _following(follow: Sequence[Change]) -> str:
     """Return how many cells changed because of a cause."""
-    return f"; {len(follow)} cells follow" if follow else ""
+    return f"; {len(follow)} cell{'s follow' if len(follow) > 1 else ' follows'}" if follow else ""
 
 
 def _weights(changes: list[Change]) -> Step:
@@ -471,6 +474,8 @@ def _step_factor(group: Sequence[Change]) -> float | None:
         if len(known) < len(pairs):
             continue
         (a, d), (b, e), (c, _) = known
+        if abs(d * b - e * a) <= ROUNDING * abs(d * b):  # one factor of all is no longer step
+            continue
         if b == a or c == b or (c - b) / (b - a) <= 1 or (e - d) / (b - a) <= 0:
             continue
         power = log((c - b) / (b - a)) / log(4.0)

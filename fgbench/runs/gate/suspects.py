@@ -35,7 +35,11 @@ SHOWN = 3
 
 
 def suspects(
-    kind: str, cells: Sequence[Cell], changed: Sequence[str], loaded: Collection[str] = ()
+    kind: str,
+    cells: Sequence[Cell],
+    changed: Sequence[str],
+    loaded: Collection[str] = (),
+    moved: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Return the files that may be the cause, the likeliest first.
 
@@ -47,6 +51,7 @@ def suspects(
         cells: that changed.
         changed: files that differ, by their path in the tree.
         loaded: files that were imported for the cells, below the folder of the package; empty where unknown.
+        moved: estimators and localities of any cell that changed; a file of one is likelier than of another.
 
     Returns:
         At most three paths.
@@ -64,15 +69,19 @@ def suspects(
     if cells and all(cell.wrapped for cell in cells):
         rooms = ROOMS["wrapped"]
 
-    def rank(path: str) -> tuple[int, str]:
+    stems = {name.partition("[")[0].replace("-", "_") for name in moved}
+
+    def rank(path: str) -> tuple[int, bool, str]:
         """Return how likely a file is, 0 first."""
         inside = path.removeprefix("fgbench/")
+        still = inside.rpartition("/")[2].removesuffix(".py") not in stems
         if inside in own:
-            return 0, path
+            return 0, still, path
         for k, pattern in enumerate(rooms):
             if fnmatchcase(inside, pattern):
-                return 1 + k, path
-        return (90 if any(fnmatchcase(inside, pattern) for pattern in UNRUN) else 50), path
+                return 1 + k, still, path
+        beside = any(fnmatchcase(inside, pattern) for pattern in UNRUN)
+        return (90 if beside else 50), still, path
 
     possible = [path for path in changed if _ran(path, loaded)] or list(changed)
     possible = [path for path in possible if not _others(path, own, cells)] or possible

@@ -18,6 +18,7 @@ from fgbench.errors import UsageError
 from fgbench.records import atomic
 from fgbench.runs.gate import gate as room
 from fgbench.runs.gate.changes import Change
+from fgbench.runs.gate.checkout import CannotRun
 from fgbench.runs.gate.finding import (
     BETTER,
     CHANGED,
@@ -132,7 +133,8 @@ def test_later_questions_give_the_verdict(
 ) -> None:
     calls = asked([row(FG_A)], true, worse)
     report = room.gate(repository=code)
-    assert calls == ["same", "true", "worse", "slower"]
+    untrue = any(finding.verdict == WORSE for finding in true)  # leaves nothing to compare
+    assert calls == ["same", "true", *(["worse"] if not untrue else []), "slower"]
     assert (report.findings[0].verdict, report.code) == (verdict, exit_code)
 
 
@@ -193,6 +195,34 @@ def test_options_that_cannot_be_meant_are_refused(
 ) -> None:
     assert run(["gate", "HEAD", "HEAD", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_acceptance_holds_however_many_cells_of_an_estimator_were_reached(
+    code: Path, asked: Callable[..., list[str]]
+) -> None:
+    other = Cell("estimate", "two", "fg_a/local", "mlp-2x6")
+    asked([row(FG_A)], [judged("true", WORSE)])
+    assert room.gate(repository=code, accept="wanted").verdict == "accepted"
+    more = replace(judged("true", WORSE), where="fg_a, 2 localities", cells=(FG_A, other))
+    asked([row(FG_A)], [more])
+    assert room.gate(repository=code).code == 0
+    stranger = Cell("estimate", "three", "fg_w/end", "mlp-2x6")
+    asked([row(FG_A)], [more, judged("true", WORSE, stranger)])
+    report = room.gate(repository=code)
+    assert (report.code, report.verdict) == (1, WORSE)
+    assert "gate: worse; others accepted: wanted" in str(report)
+
+
+def test_a_gpu_that_there_is_not_is_refused_at_once(
+    code: Path, asked: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    blind = tmp_path / "python"
+    blind.write_text("#!/bin/sh\nexit 1\n")
+    blind.chmod(0o755)
+    calls = asked()
+    with pytest.raises(CannotRun, match=r"device cuda was asked for, and torch of .* sees no GPU"):
+        room.gate(repository=code, device="cuda", existing=blind)
+    assert calls == []
 
 
 def test_an_unknown_device_is_refused(code: Path) -> None:

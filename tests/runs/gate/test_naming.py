@@ -141,7 +141,7 @@ def test_a_scale_is_named_with_its_number_and_its_trainings() -> None:
         lambda each: scaled(each, 0.98) if estimates(each, "fg_w/")
         else {"history.1.train_loss": 0.91} if each.get("method") == "fg_w/end" else None
     ))  # fmt: skip
-    assert (found.kind, found.what) == ("scale", "scale .9800 of the gradient; 1 cells follow")
+    assert (found.kind, found.what) == ("scale", "scale .9800 of the gradient; 1 cell follows")
     assert found.where.startswith("fg_w, end, local-pg")
     assert found.after == 0.98
 
@@ -152,6 +152,24 @@ def test_one_layer_out_of_scale_is_no_scale() -> None:
     ))  # fmt: skip
     assert found.kind == "estimate"
     assert "scale" not in found.what
+
+
+def test_a_factor_of_every_step_is_a_scale_and_no_longer_step() -> None:
+    before = tree()
+    for each in before:
+        if each.get("method", "").startswith("np/") and each["kind"] == "estimate":
+            length = {"step np times 4": 4, "step np times 16": 16}.get(each["name"], 1)
+            each["numbers"] |= {
+                f"body.l{k}.along": g * (1 + 1e-3 * length) for k, g in enumerate((1.0, -2.0))
+            }
+    after = []
+    for each in before:
+        numbers = dict(each["numbers"])
+        if each.get("method", "").startswith("np/") and each["kind"] == "estimate":
+            numbers |= {f"body.l{k}.along": 1.03 * numbers[f"body.l{k}.along"] for k in range(2)}
+        after.append(each | {"numbers": numbers, "digest": repr(numbers)})
+    found = only([row.finding for row in rows(changes(before, after))])
+    assert (found.kind, found.what) == ("scale", "scale 1.0300 of the gradient")
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5, 10.0])
@@ -290,7 +308,7 @@ def test_what_a_quantile_decides_beside_the_ends_of_intervals_follows_from_it() 
         else {"efficiency.value": 0.1} if each["name"] == "measure fg_a/end" else None
     ))  # fmt: skip
     assert (found.kind, found.verdict) == ("intervals", "changed")
-    assert found.what.endswith("; 1 cells follow")
+    assert found.what.endswith("; 1 cell follows")
 
 
 def test_more_noise_is_shown_with_its_numbers() -> None:

@@ -58,3 +58,10 @@ def test_there_is_always_a_suspect() -> None:
         "fgbench/cli/main.py",
     )
     assert suspects("time", [], []) == ()
+
+
+def test_a_file_whose_estimator_changed_anywhere_is_likelier_than_another() -> None:
+    """A wrapper changes with its base; a new file beside it changes nothing."""
+    files = ["fgbench/estimators/new_one.py", "fgbench/estimators/wp.py"]
+    wrapper = cells("estimate", "svrg/end", "svrg/local")
+    assert suspects("estimate", wrapper, files, moved={"svrg", "wp", "end"})[0] == files[1]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fgbench.runs.gate import true
+from fgbench.runs.gate.answers import Store
 from fgbench.runs.gate.finding import (
     BETTER,
     CHANGED,
@@ -175,12 +176,24 @@ def test_a_fault_of_many_estimators_is_one_row() -> None:
     assert (found.where, len(found.cells)) == ("4 estimators, end, mlp-2x6", 4)
 
 
-def test_time_is_shared_and_what_is_late_is_said() -> None:
-    late = {"status": "n/a", "reason": "left out for want of time", "late": True}
-    b = scripted({"np/local": late})
-    found = ask(scripted({}), b, *(cell(f"np/{x}") for x in ("end", "local", "module", "last")))
-    assert [(f.verdict, f.where) for f in found] == [(NOT_JUDGED, "np, local, mlp-2x6")]
-    assert b.requests[0]["seconds"] == true.SECONDS
+def test_time_is_shared_and_what_is_late_is_said(tmp_path: Path) -> None:
+    """A repeated call reaches as far as the first one, although its answers are kept."""
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        return {"cells": [SOUND for _ in request["cells"]], "cpu": true.SECONDS / 1.5}
+
+    store = Store(tmp_path / "kept", {}, print)
+    names = [f"fg_{k}/end" for k in range(3 * true.AT_ONCE)]
+    found = []
+    for first in (True, False):
+        b = trees.Scripted(answer)
+        b.tree, b.commit = tmp_path, "a"  # type: ignore[attr-defined]
+        found.append(true.ask(scripted({}), b, list(map(cell, names)), tell=str, store=store))  # type: ignore[arg-type]
+        assert len(b.requests) == (2 if first else 0)
+    assert [f.verdict for f in found[0]] == [NOT_JUDGED]
+    assert found[0][0].what == "left out for want of time"
+    assert len(found[0][0].cells) == true.AT_ONCE
+    assert found[0] == found[1]
 
 
 def test_what_changed_elsewhere_asks_nothing() -> None:

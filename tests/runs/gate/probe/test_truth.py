@@ -75,12 +75,6 @@ def test_names_that_a_tree_does_not_have_are_na_with_a_reason() -> None:
     assert cell("bp/noprop_dt")["status"] == "n/a"
 
 
-def test_time_that_is_over_leaves_cells_out() -> None:
-    asked = [{"method": "fg_a/end", "net": "mlp"}]
-    (found,) = truth.answer({"cells": asked, "seconds": 1e-9})["cells"]
-    assert found["late"]
-
-
 # faults, planted in this process
 
 
