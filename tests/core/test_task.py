@@ -346,6 +346,10 @@ def test_an_estimate_needs_credit_or_gradients() -> None:
             lambda view, u, s: Estimate(credit=view.credit(s[0], u)),
             r"^slopes have shape \(3,\), expected \[n, b\] with n = 1$",
         ),
+        (
+            lambda view, u, s: Estimate(credit=view.credit(torch.cat([s, s]), u)),
+            r"^slopes have shape \(2, 3\), expected \[n, b\] with n = 1$",
+        ),
     ],
 )
 def test_credit_of_a_wrong_kind_or_shape_is_one_line(give: Any, words: str) -> None:

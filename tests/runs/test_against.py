@@ -60,6 +60,24 @@ def test_five_seeds_are_undecided_and_the_verdict_says_why() -> None:
     assert "at least 6 are needed" in undecided(found)
 
 
+def test_words_of_what_is_undecided_follow_what_would_decide_it() -> None:
+    about = {
+        "verdict": "undecided",
+        "n": 8,
+        "comparisons": 1,
+        "smallest_p": 0.008,
+        "least_seeds": 6,
+    }
+    for wanted, examples, words in (
+        (20, 0, "about 20 here"),
+        (20, 360, "about 20 here"),
+        (0, 0, "more than 200 here"),
+        (0, 360, "no number of seeds decides it on 360 test examples"),
+    ):
+        found = undecided(about | {"seeds_to_decide": wanted, "examples": examples})
+        assert words.removesuffix(" here") in found, (wanted, examples)
+
+
 def test_a_run_that_diverged_counts_as_chance() -> None:
     wrong = errors_of(8)
     mine = runs("m", wrong)

@@ -14,6 +14,7 @@ from fgbench.stats.paired_seeds import (
     Difference,
     difference,
     equivalence,
+    seed_mean,
     sign_flip,
     smallest_margin,
     verdicts,
@@ -156,3 +157,15 @@ def test_what_is_not_paired_is_refused(a: object, b: object, said: str) -> None:
 def test_a_margin_is_a_positive_number(margin: float) -> None:
     with pytest.raises(UsageError, match="positive number"):
         verdicts({}, margin)
+
+
+@pytest.mark.parametrize(
+    ("values", "cut"), [([0.001, 0.002, 0.4], True), ([-0.5, 0.2, 0.4], False)]
+)
+def test_a_mean_of_what_is_never_negative_has_an_interval_that_is_not(
+    values: list[float], cut: bool
+) -> None:
+    found = seed_mean(values)
+    half = stats.t.ppf(0.975, 2) * np.std(values, ddof=1) / sqrt(3)
+    assert found.high == pytest.approx(np.mean(values) + half)
+    assert found.low == (0.0 if cut else pytest.approx(np.mean(values) - half))
