@@ -208,7 +208,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("figure", "layers", "a\0b"), ("report", "nowhere", "--jobs", "0"), ("report", "nowhere", "--jobs",
     DIGITS),
     ("sweep", "nowhere.toml"), ("sweep", "/dev/null"), ("sweep", "."), ("sweep", LONG), ("sweep", "a\0b"),
-    ("check", "fg_b"), ("check", "fg_a/lokal"), ("check", "mlp-0x0"), ("check", "digits"),
+    ("check", "fg_b"), ("check", "fg_a/lokal"), ("check", "mlp-0x0"), ("check", "digit"),
     ("check", "fg_a", "fg_w"), ("check", "./nowhere.py:E"), ("check", LONG), ("check",
     f"fg_a[directions={DIGITS}]"),
     ("doctor", "--data-dir"),
