@@ -69,8 +69,8 @@ def named(module: nn.Module, **kwargs: Any) -> Callable[..., Any]:
     return call
 
 
-def rnn(kind: Callable[..., nn.Module], *inputs: Tensor, **kwargs: Any) -> Any:
-    return named(layer(kind, 8, 4, **kwargs)), inputs or (X,)
+def rnn(kind: Callable[..., nn.Module], *inputs: Tensor, units: int = 4, **kwargs: Any) -> Any:
+    return named(layer(kind, 8, units, **kwargs)), inputs or (X,)
 
 
 def heads(*inputs: Tensor, options: dict[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -107,6 +107,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "weight_norm layer": (
         named(torch.nn.utils.parametrizations.weight_norm(layer(nn.Linear, 8, 3))), (X,)),
     "lstm": rnn(nn.LSTM), "gru": rnn(nn.GRU), "rnn": rnn(nn.RNN),
+    "lstm of six": rnn(nn.LSTM, units=6), "gru of six": rnn(nn.GRU, units=6),
     "rnn relu": rnn(nn.RNN, nonlinearity="relu"),
     "lstm, deep": rnn(nn.LSTM, num_layers=2, bidirectional=True, batch_first=True),
     "gru, deep": rnn(nn.GRU, num_layers=2, bidirectional=True, batch_first=True),
