@@ -154,45 +154,37 @@ def test_one_layer_out_of_scale_is_no_scale() -> None:
     assert "scale" not in found.what
 
 
-def test_a_factor_of_every_step_is_a_scale_and_no_longer_step() -> None:
+def is_np(each: dict[str, Any]) -> bool:
+    return each.get("method", "").startswith("np/") and each["kind"] == "estimate"
+
+
+def differences(each: dict[str, Any], step: float) -> dict[str, float]:
+    """Numbers of a difference with an error in proportion to its step."""
+    length = {"step np times 4": 4, "step np times 16": 16}.get(each["name"], 1)
+    return {f"body.l{k}.along": g * (1 + step * length) for k, g in enumerate((1.0, -2.0))}
+
+
+def named(step: float, factor: float) -> Finding:
+    """The finding on differences of step 1e-3 that become ones of another step, times a factor."""
     before = tree()
-    for each in before:
-        if each.get("method", "").startswith("np/") and each["kind"] == "estimate":
-            length = {"step np times 4": 4, "step np times 16": 16}.get(each["name"], 1)
-            each["numbers"] |= {
-                f"body.l{k}.along": g * (1 + 1e-3 * length) for k, g in enumerate((1.0, -2.0))
-            }
+    for each in filter(is_np, before):
+        each["numbers"] |= differences(each, 1e-3)
     after = []
     for each in before:
-        numbers = dict(each["numbers"])
-        if each.get("method", "").startswith("np/") and each["kind"] == "estimate":
-            numbers |= {f"body.l{k}.along": 1.03 * numbers[f"body.l{k}.along"] for k in range(2)}
+        moved = {k: factor * v for k, v in differences(each, step).items()} if is_np(each) else {}
+        numbers = {**each["numbers"], **moved}
         after.append(each | {"numbers": numbers, "digest": repr(numbers)})
-    found = only([row.finding for row in rows(changes(before, after))])
+    return only([row.finding for row in rows(changes(before, after))])
+
+
+def test_a_factor_of_every_step_is_a_scale_and_no_longer_step() -> None:
+    found = named(1e-3, 1.03)
     assert (found.kind, found.what) == ("scale", "scale 1.0300 of the gradient")
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5, 10.0])
 def test_the_finite_difference_step_is_read_from_its_error(factor: float) -> None:
-    def how(each: dict[str, Any]) -> dict[str, Any] | None:
-        if not each.get("method", "").startswith("np/") or each["kind"] != "estimate":
-            return None
-        length = {"step np times 4": 4, "step np times 16": 16}.get(each["name"], 1)
-        return {
-            f"body.l{k}.along": g * (1 + 1e-3 * length * factor) for k, g in enumerate((1.0, -2.0))
-        }
-
-    before = tree()
-    for each in before:
-        if each.get("method", "").startswith("np/") and each["kind"] == "estimate":
-            length = {"step np times 4": 4, "step np times 16": 16}.get(each["name"], 1)
-            each["numbers"] |= {
-                f"body.l{k}.along": g * (1 + 1e-3 * length) for k, g in enumerate((1.0, -2.0))
-            }
-    after = [dict(each, numbers={**each["numbers"], **(how(each) or {})}) for each in before]
-    for each in after:
-        each["digest"] = repr(each["numbers"])
-    found = only([row.finding for row in rows(changes(before, after))])
+    found = named(1e-3 * factor, 1.0)
     assert found.what == f"finite-difference step {factor:.3g} times as long"
     assert found.where.startswith("np")
 
