@@ -474,7 +474,9 @@ def _step_factor(group: Sequence[Change]) -> float | None:
         if len(known) < len(pairs):
             continue
         (a, d), (b, e), (c, _) = known
-        if abs(d * b - e * a) <= ROUNDING * abs(d * b):  # one factor of all is no longer step
+        if abs(d * b - e * a) <= ROUNDING * abs(
+            d * b
+        ):  # one factor of all is a scale, and no other step
             continue
         if b == a or c == b or (c - b) / (b - a) <= 1 or (e - d) / (b - a) <= 0:
             continue
