@@ -261,11 +261,10 @@ def test_planted_faults_are_found_and_named(
     ]
     monkeypatch.setattr(slower, "ALWAYS", tuple(cells))
     monkeypatch.setattr(slower, "changed", lambda before, after: [])
-    # few pairs and large faults: processes take seconds to start
+    # few pairs and large faults: processes take seconds to start; of 3 the 99 % interval would be ten
+    # standard errors wide to either side, of 5 it is less than half of that
     monkeypatch.setattr(slower, "LOOKS", (1,))
-    monkeypatch.setattr(
-        slower, "FRESH_PAIRS", 5
-    )  # of 3 the 99 % interval is ten standard errors wide
+    monkeypatch.setattr(slower, "FRESH_PAIRS", 5)
     monkeypatch.setattr(slower, "MOST_ROUNDS", 10)
     call = "def __call__("
     before = Side("here", "", Path(fgbench.__file__).parents[1], Path(sys.executable))
