@@ -16,17 +16,7 @@ NET = ["--arch", "mlp-1x4", "--data", "synthetic[size=2,train=32,test=16]", "--d
 COMMANDS = {
     "measure": [*NET, "--draws", "2", "--batches", "1", "--batch", "4", "--json"],
     "train": [*NET, "--epochs", "1", "--batch", "16", "--records", "records", "--json"],
-    "speed": [
-        *NET,
-        "--rounds",
-        "3",
-        "--batch",
-        "4",
-        "--reference",
-        "plain",
-        "--no-baselines",
-        "--json",
-    ],
+    "speed": f"{' '.join(NET)} --rounds 3 --batch 4 --reference plain --no-baselines --json".split(),
 }
 HEAD = """import sys, os, threading, time, torch
 from dataclasses import dataclass, field, InitVar

@@ -14,6 +14,7 @@ from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.numbers import signed
 from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
@@ -103,7 +104,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
         ticks = [
             t for t in _ticks(chance) if 1.2 * ends.min() <= t <= 1.2 * max(ends.max(), chance)
         ]
-        ax.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
+        ax.set_yticks(ticks, [signed(t, "g") for t in ticks])
         ax.yaxis.set_minor_locator(MaxNLocator(1))
         every = 1 + (len(steps) - 1) // MOST
         names = [f"{step:g}" if at % every == 0 else "" for at, step in enumerate(steps)]

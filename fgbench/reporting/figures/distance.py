@@ -25,17 +25,8 @@ RECORD = [*PANEL, "label", "seed"]
 GROWTH = ("growth", "growth_low", "growth_high", "growth_predicted")
 COLUMNS = (
     *(*RECORD, "method", "site", "position", "distance", "value", "low", "high", "n", "predicted"),
-    *(
-        *GROWTH,
-        "directions",
-        "draws",
-        "inits",
-        "moments",
-        "batches",
-        "batch",
-        "truth",
-        "heavy_tail",
-    ),
+    *(*GROWTH, "directions", "draws", "inits", "moments", "batches", "batch"),
+    *("truth", "heavy_tail"),
 )
 
 

@@ -22,17 +22,8 @@ OPEN = "Sign of the scale not resolved, so that the mean may point uphill"
 MARGIN = 1.3  # factor of cost beside the outermost points
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "forwards", "value", "low", "high", "n"),
-    *(
-        "per_forward",
-        "directions",
-        "draws",
-        "inits",
-        "moments",
-        "batches",
-        "batch",
-        "truth",
-        "heavy_tail",
-    ),
+    *("per_forward", "directions", "draws", "inits", "moments", "batches", "batch"),
+    *("truth", "heavy_tail"),
 )
 
 

@@ -13,6 +13,7 @@ from fgbench.reporting.figures.efficiency import OPEN
 from fgbench.reporting.figures.files import writer
 from fgbench.reporting.frames import comparisons, ordering
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.numbers import signed
 from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
 from fgbench.stats.scale_verdict import Sign
@@ -92,7 +93,7 @@ def figure(_: pd.DataFrame, table: pd.DataFrame, sheet: Sheet = PAPER) -> Page:
             ticks = [n * bent for n in (-1, -0.5, 0, 0.5, 1, 2, 5, 10)]
             least, most = part["gap_low"].min(), part["gap_high"].max()
             shown = [tick for tick in ticks if min(least, 0.0) - bent / 2 < tick <= most]
-            ax.set_yticks(shown, [f"{tick:g}".replace("-", "−") for tick in shown])
+            ax.set_yticks(shown, [signed(tick, "g") for tick in shown])
             ax.yaxis.set_minor_locator(NullLocator())
             ax.axhline(bent, color=style.FAINT, lw=style.pt(0.7), ls=":")
         ends = part[["efficiency", "low", "high"]].stack().dropna()

@@ -15,6 +15,7 @@ from fgbench.reporting.frames import comparable, ordering
 from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.seed_means import span
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.numbers import signed
 from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
@@ -22,18 +23,8 @@ NAME = "relative_variance"
 AXIS = "relative variance (dimensionless)\nE|e − Ee|² / |g|²"
 COLUMNS = (
     *("arch", "data", "method", "label", "seed", "directions", "draws", "inits", "moments"),
-    *(
-        "batches",
-        "batch",
-        "truth",
-        "value",
-        "low",
-        "high",
-        "n",
-        "predicted",
-        "heavy_tail",
-        "unscaled",
-    ),
+    *("batches", "batch", "truth", "value", "low", "high", "n", "predicted"),
+    *("heavy_tail", "unscaled"),
     *("exactly", "status"),
 )
 LETTERS = 26  # of a name beside its row
@@ -189,20 +180,17 @@ def words(row: Mapping[str, Any] | pd.Series) -> str:
     if np.isnan(value):
         return "undefined"
     if abs(value) > ZERO:
-        return f"{_minus(value, 2)}, not above zero"
+        return f"{signed(value, '.2g')}, not above zero"
     if row.get("exactly") == "biased":
         scale = row.get("unscaled", np.nan)
         return (
-            "0 (no noise, but biased" + f": scale {_minus(scale, 2)}" * bool(scale == scale) + ")"
+            "0 (no noise, but biased"
+            + f": scale {signed(scale, '.2g')}" * bool(scale == scale)
+            + ")"
         )
     if row.get("exactly") == "unbiased" and value == 0:
         return "0 (exact)"
     return "0 (rounding)" if value else "0 (no noise)"
-
-
-def _minus(number: float, significant: int) -> str:
-    """Format a number to significant digits, with a true minus sign."""
-    return f"{number:.{significant}g}".replace("-", "−")
 
 
 def described(table: pd.DataFrame) -> str:
@@ -310,7 +298,8 @@ def caption(table: pd.DataFrame, where: str = "whole body", *, truth: bool = Tru
     if not crossed.empty:
         scales = crossed.groupby("label")["unscaled"]
         ends = {
-            name: dict.fromkeys(_minus(end, 3) for end in (v.min(), v.max())) for name, v in scales
+            name: dict.fromkeys(signed(end, ".3g") for end in (v.min(), v.max()))
+            for name, v in scales
         }
         off = "; ".join(
             f"{n} (scale {' to '.join(ends[n])})" for n in ordering.order(map(str, ends))

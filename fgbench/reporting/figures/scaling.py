@@ -26,8 +26,9 @@ from fgbench.reporting.frames.load import Records
 from fgbench.reporting.frames.method_names import called
 from fgbench.reporting.frames.settings import apart, read_form, real
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.numbers import signed
 from fgbench.reporting.plotting.panels import Page
-from fgbench.reporting.plotting.power_law import Power, power, signed
+from fgbench.reporting.plotting.power_law import Power, power
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
 
 PANEL = ["factor", "arch", "data"]
@@ -353,7 +354,8 @@ def _curve(ax: Axes, part: pd.DataFrame, look: style.Look) -> panels.Note | None
         float(part.sort_values("x")["value"].iloc[-1]),
         part["slope_predicted"].iloc[0],
     )
-    theory = [] if np.isnan(predicted) else [f"theory {signed(float(predicted), law.digits)}"]
+    spec = f".{law.digits}f"
+    theory = [] if np.isnan(predicted) else [f"theory {signed(float(predicted), spec)}"]
     return panels.Note(last, (str(law), *theory), look)
 
 

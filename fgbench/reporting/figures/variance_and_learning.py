@@ -28,6 +28,7 @@ from fgbench.reporting.frames.metric_columns import (
 )
 from fgbench.reporting.frames.seed_means import bands, mean_interval, seeds
 from fgbench.reporting.plotting import panels, style
+from fgbench.reporting.plotting.numbers import signed
 from fgbench.reporting.plotting.panels import Page
 from fgbench.reporting.plotting.sheet import PAPER, Sheet
 from fgbench.stats.aggregate import NORMAL
@@ -302,8 +303,9 @@ def _correlation(noisy: pd.DataFrame, metric: str) -> str:
     rho, low, high = rank_correlation(noisy["value"], noisy["gap_points"])
     if np.isnan(rho):
         return f"{len(noisy)} configurations with noise{of}: too few for a rank correlation."
-    ends = "no interval" if np.isnan(low) else f"95 % interval [{low:.2f}, {high:.2f}]"
-    words = f"{rho:.2f}, {ends}".replace("-", "−")
+    spec = ".2f"
+    interval = f"95 % interval [{signed(low, spec)}, {signed(high, spec)}]"
+    words = f"{signed(rho, spec)}, {'no interval' if np.isnan(low) else interval}"
     return (
         f"Rank correlation (Spearman) over {len(noisy)} configurations with noise{of}: {words} "
         "(Fisher's transform, error by Bonett and Wright, configurations taken as independent)."

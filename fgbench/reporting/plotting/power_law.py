@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from fgbench.reporting.plotting.numbers import signed
+
 LEAST = 3
 """Points that a fit needs: two lie on any line."""
 ROUNDING = 1e-6  # relative: no point is taken to be known better
@@ -44,30 +46,13 @@ class Power:
     def __str__(self) -> str:
         """Format the exponent with its interval, to the digits that the interval supports."""
         ends = self.exponent, self.low, self.high
-        value, low, high = (signed(end, self.digits) for end in ends)
+        value, low, high = (signed(end, f".{self.digits}f") for end in ends)
         return f"{value} [{low}, {high}]"
 
     @property
     def digits(self) -> int:
         """Return the number of decimals worth printing."""
         return 2 if not self.high - self.low < 0.01 else 4
-
-
-def signed(value: float, digits: int) -> str:
-    """Format a number with a true minus sign.
-
-    Args:
-        value: the number.
-        digits: decimals.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> signed(-1.5, 2)
-        '−1.50'
-    """
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def power(x: ArrayLike, y: ArrayLike, low: ArrayLike, high: ArrayLike, n: ArrayLike) -> Power:

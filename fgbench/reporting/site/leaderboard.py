@@ -328,7 +328,10 @@ def _cells(entry: Entry, facts: Facts, page_paths: PagePaths) -> tuple[TableCell
         TableCell(data),
         _result(entry.runs),
         claimed,
-        stacked_cell(variance, aside, theory, heavy),
+        replace(
+            stacked_cell(variance, aside, theory, heavy),
+            incomparable=bool(aside) and variance is not None,
+        ),
         stacked_cell(body.get("efficiency"), sign_note(body.get("efficiency"))),
         stacked_cell(verdict.bias, verdict.tested()),
         number_cell(cost(entry, facts)),

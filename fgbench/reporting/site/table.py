@@ -31,6 +31,7 @@ class TableCell:
         note: small print below the text; it may have several lines.
         tone: colour of a verdict: "good", "bad" or "" for none.
         full_text: the complete text where ``text`` is only its beginning; it can be unfolded.
+        incomparable: whether its number must not be compared with those of other rows.
 
     Example:
         >>> TableCell("0.5", 0.5).key
@@ -45,6 +46,7 @@ class TableCell:
     note: str = ""
     tone: str = ""
     full_text: str = ""
+    incomparable: bool = False
 
     @property
     def key(self) -> str | None:
