@@ -35,6 +35,23 @@ class Acceptance:
     reason: str
     findings: tuple[tuple[str, str, str], ...]
 
+    @classmethod
+    def of(
+        cls,
+        reason: str,
+        findings: Iterable[Finding],
+        before: Iterable[tuple[str, str, str]] = (),
+    ) -> Acceptance:
+        """Return the acceptance of findings, beside what was accepted before.
+
+        Args:
+            reason: why it was wanted.
+            findings: that are accepted.
+            before: question, kind and estimator, or place, of what was accepted before.
+        """
+        new = (one for finding in findings for one in identities(finding))
+        return cls(reason, tuple(dict.fromkeys((*before, *new))))
+
     def covers(self, finding: Finding) -> bool:
         """Return whether a finding was accepted.
 
@@ -66,10 +83,8 @@ def identities(finding: Finding) -> tuple[tuple[str, str, str], ...]:
         >>> identities(Finding("true", "scale", "np, 2 localities", "scale 1.03", cells=cells))
         (('true', 'scale', 'np'),)
     """
-    names = {cell.method.partition("/")[0] for cell in finding.cells} - {""}
-    return tuple(
-        (finding.question, finding.kind, name) for name in sorted(names) or [finding.where]
-    )
+    names = sorted(finding.estimators) or [finding.where]
+    return tuple((finding.question, finding.kind, name) for name in names)
 
 
 def covered(finding: Finding, accepted: Collection[tuple[str, str, str]]) -> bool:
@@ -141,10 +156,7 @@ def accept(folder: Path, a: Side, b: Side, reason: str, findings: Iterable[Findi
     """
     every = list(findings)
     before = accepted(folder, a, b).findings
-    made = Acceptance(
-        reason,
-        tuple(dict.fromkeys((*before, *(one for finding in every for one in identities(finding))))),
-    )
+    made = Acceptance.of(reason, every, before)
     content: dict[str, Any] = {
         "a": {"name": a.name, "commit": a.commit},
         "b": {"name": b.name, "commit": b.commit},

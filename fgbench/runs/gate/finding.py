@@ -65,6 +65,11 @@ class Finding:
     cells: tuple[Cell, ...] = ()
 
     @property
+    def estimators(self) -> frozenset[str]:
+        """The estimators of its cells."""
+        return frozenset(cell.method.partition("/")[0] for cell in self.cells) - {""}
+
+    @property
     def alarms(self) -> bool:
         """Whether the gate does not pass with it, unless it is accepted."""
         return self.verdict in (WORSE, CHANGED)

@@ -22,7 +22,7 @@ from fgbench.runs.gate import side as probes
 from fgbench.runs.gate.checkout import HERE, CannotRun, Repository
 from fgbench.runs.gate.difference import Difference, difference
 from fgbench.runs.gate.finding import VERDICTS, Finding
-from fgbench.runs.gate.naming import in_scale, in_size
+from fgbench.runs.gate.naming import of_true_mean
 from fgbench.runs.gate.side import ProbeError
 from fgbench.runs.gate.suspects import blamed_by, suspects
 
@@ -395,19 +395,16 @@ def _judged(rows: Sequence[Row], later: Sequence[Finding]) -> list[Finding]:
                     compared = {c for f in about if f.question == "worse" for c in f.cells}
                     met = sum(cell in compared for cell in finding.cells)
                     part = not untrue and met < len(finding.cells)
-                    what = finding.what
-                    if finding.after is not None and not untrue and finding.kind == "scale":
-                        what = what.replace(in_scale(finding.after), in_size(finding.after))
+                    what = finding.what if untrue else of_true_mean(finding)
                     what += f"; judged by {met} of {len(finding.cells)} cells" * part
                     finding = replace(finding, verdict=grave[0], what=what)
         found.append(finding)
     return found
 
 
-def _estimators(finding: Finding) -> set[str]:
+def _estimators(finding: Finding) -> frozenset[str]:
     """Return the estimators that a finding is about."""
-    named = {cell.method.partition("/")[0] for cell in finding.cells} - {""}
-    return named or {finding.where.partition(",")[0]}
+    return finding.estimators or frozenset({finding.where.partition(",")[0]})
 
 
 def _shares(one: Finding, other: Finding) -> bool:
@@ -423,8 +420,7 @@ def _accepted(report: Report, where: Repository, a: Side, b: Side, reason: str) 
         try:
             made = acceptance.accept(where.accepted, a, b, reason, report.alarms)
         except OSError as error:
-            found = (one for finding in report.alarms for one in acceptance.identities(finding))
-            made = acceptance.Acceptance(reason, tuple(found))
+            made = acceptance.Acceptance.of(reason, report.alarms)
             line = f"the acceptance is not recorded: {where.accepted}: {error.strerror or error}"
             report = replace(report, notes=(*report.notes, line))
     else:

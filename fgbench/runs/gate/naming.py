@@ -340,20 +340,23 @@ def _wrapped(changes: list[Change]) -> Step:
     scales = [change.ratio for change in own]
     known = [scale for scale in scales if scale is not None]
     if len(known) == len(scales) and max(known) - min(known) <= 1e-6:
-        what = f"scale {_digits(known[0])} of the gradient of {_listed(of)}"
+        what = f"{_in_scale(known[0])} of {_listed(of)}"
         return [_row("scale", where, what, own, before=1.0, after=known[0], unit="scale")], others
     what = f"other estimates of {_listed(of)}" if of else "other sites or shapes"
     return [_row("estimate", where, what, own)], others
 
 
-def in_scale(factor: float) -> str:
-    """Return the words for estimates that all moved by one factor, where that may be their scale."""
+def of_true_mean(finding: Finding) -> str:
+    """Return what a finding says where the mean is true: one factor on fixed noise is then no scale."""
+    if finding.kind != "scale" or finding.after is None:
+        return finding.what
+    size = f"estimates {_digits(finding.after)} times as large on the same noise"
+    return finding.what.replace(_in_scale(finding.after), size)
+
+
+def _in_scale(factor: float) -> str:
+    """Return the words for estimates that all moved by one factor."""
     return f"scale {_digits(factor)} of the gradient"
-
-
-def in_size(factor: float) -> str:
-    """Return the words for estimates that all moved by one factor although their mean is true."""
-    return f"estimates {_digits(factor)} times as large on the same noise"
 
 
 def _on_wrapped(change: Change) -> str:
@@ -404,7 +407,7 @@ def _estimate_row(group: Sequence[Change], follow: Sequence[Change]) -> Row:
     scales = [change.ratio for change in group if change.cell.name.startswith("estimate")]
     known = [scale for scale in scales if scale is not None]
     if known and len(known) == len(scales) and max(known) - min(known) <= 1e-6:
-        what = in_scale(known[0])
+        what = _in_scale(known[0])
         return _row(
             "scale",
             where,
@@ -474,10 +477,8 @@ def _step_factor(group: Sequence[Change]) -> float | None:
         if len(known) < len(pairs):
             continue
         (a, d), (b, e), (c, _) = known
-        if abs(d * b - e * a) <= ROUNDING * abs(
-            d * b
-        ):  # one factor of all is a scale, and no other step
-            continue
+        if abs(d * b - e * a) <= ROUNDING * abs(d * b):
+            continue  # one factor of all steps is a scale
         if b == a or c == b or (c - b) / (b - a) <= 1 or (e - d) / (b - a) <= 0:
             continue
         power = log((c - b) / (b - a)) / log(4.0)
