@@ -1,9 +1,9 @@
 """Try a random sample of mutants of the numerical core: ``make mutants``.
 
 A mutant is the code with one small edit (another operator, number or comparison). The fast tests that
-execute its line run against it, the quickest first; where they pass, or none executes it, the others of its
-part. A mutant that no test notices has survived; with ``--slow`` the slow tests of its part are tried too.
-Results are kept in ``build/mutants``: an interrupted run continues.
+execute its line run against it, those named after its file first; where few execute it and these pass, the
+others of its part. A mutant that no test notices has survived; with ``--slow`` the slow tests of its part are
+tried too. Results are kept in ``build/mutants``: an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -67,9 +67,12 @@ def _results(sample: list[Mutant], trees: list[Path], *, slow: bool) -> dict[str
     kept = trees[0] / ".results.jsonl"
     lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
     results = {entry["mutant"]: entry["result"] for entry in map(json.loads, lines)}
-    if slow:
-        results = {name: result for name, result in results.items() if result == "killed"}
-    asked = [mutant for mutant in sample if mutant.name not in results]
+    survivors = {name for name, result in results.items() if result == "survived"}
+    asked = [
+        mutant
+        for mutant in sample
+        if mutant.name not in results or (slow and mutant.name in survivors)
+    ]
     lookup = reach(trees[0])
     runners = [Runner(tree) for tree in trees]
     free: SimpleQueue[Runner] = SimpleQueue()
@@ -79,7 +82,8 @@ def _results(sample: list[Mutant], trees: list[Path], *, slow: bool) -> dict[str
     def judged(mutant: Mutant) -> str:
         runner = free.get()
         try:
-            return "killed" if _noticed(mutant, runner, lookup, slow=slow) else "survived"
+            fast = None if mutant.name in survivors else lookup
+            return "killed" if _noticed(mutant, runner, fast, slow=slow) else "survived"
         finally:
             free.put(runner)
 
@@ -118,20 +122,20 @@ def _git(*arguments: str, at: Path) -> str:
     return done.stdout.strip()
 
 
-def _noticed(mutant: Mutant, runner: Runner, lookup: Reach, *, slow: bool) -> bool:
-    """Return whether any test fails with the edit made."""
+def _noticed(mutant: Mutant, runner: Runner, lookup: Reach | None, *, slow: bool) -> bool:
+    """Return whether any test fails with the edit made; without a map the fast ones are known to pass."""
     file = runner.tree / mutant.path
     source = file.read_text("utf-8")
     part = [mutant.path, *tests_of(mutant.path)]
     try:
         file.write_text(mutant.code(source), "utf-8")
-        if slow:
-            return runner.fails(part, ("-m", "slow"), SLOW_S)
-        return any(
+        if lookup is not None and any(
             runner.fails(tests, (), START_S + SLOWER * lookup.seconds(tests))
             for tests in lookup.rounds(mutant.path, mutant.line, part)
             if tests
-        )
+        ):
+            return True
+        return slow and runner.fails(part, ("-m", "slow"), SLOW_S)
     finally:
         file.write_text(source, "utf-8")
 
